@@ -1,0 +1,12 @@
+"""`edge`: the command on the device."""
+
+from edge.cli import run_command
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Every error an operator can act on.
+
+EdgeError                  the command line prints it without a traceback and returns 1
+├── MissingDependency      a library that this command needs is not installed
+├── ConfigError            station.toml, camera.json or an option says something impossible
+├── DataError              an image, mask or folder on disk is missing, unreadable or of the wrong size
+├── BundleError            a bundle is damaged, unsigned, untrusted, of a newer schema, or does not fit
+├── EngineError            an engine cannot be built, loaded or run
+├── ParityError            an engine does not decide as the trained model did
+├── CameraError            the camera cannot be used
+│   ├── CameraLost         it stopped delivering, or was unplugged
+│   └── CameraMismatch     it delivers something else than the product was trained on
+├── CalibrationError       what the camera sees does not allow this calibration
+├── StorageError           a record cannot be committed
+└── BusyError              another process holds this root
+"""
+
+
+class EdgeError(Exception):
+    """Something an operator can act on: one sentence that says what, where, and what to do."""
+
+
+class MissingDependency(EdgeError):
+    """A library that this command needs is not installed."""
+
+
+class ConfigError(EdgeError):
+    """station.toml, camera.json or an option says something impossible."""
+
+
+class DataError(EdgeError):
+    """An image, mask or folder on disk is missing, unreadable or of the wrong size."""
+
+
+class BundleError(EdgeError):
+    """A bundle is damaged, unsigned, untrusted, of a newer schema, or does not fit."""
+
+
+class EngineError(EdgeError):
+    """An engine cannot be built, loaded or run."""
+
+
+class ParityError(EdgeError):
+    """An engine does not decide as the trained model did."""
+
+
+class CameraError(EdgeError):
+    """The camera cannot be used."""
+
+
+class CameraLost(CameraError):
+    """The camera stopped delivering, or was unplugged."""
+
+
+class CameraMismatch(CameraError):
+    """The camera delivers something else than the product was trained on."""
+
+
+class CalibrationError(EdgeError):
+    """What the camera sees does not allow this calibration."""
+
+
+class StorageError(EdgeError):
+    """A record cannot be committed to disk."""
+
+
+class BusyError(EdgeError):
+    """Another process holds this root."""

@@ -1,0 +1,19 @@
+"""Optional libraries, imported at the moment of use, in this one place."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from edge.errors import MissingDependency
+
+
+def optional_module(name: str, remedy: str) -> ModuleType:
+    """Import `name` now, so that `import edge` works on a laptop without it.
+
+    Raises: MissingDependency with the remedy if it cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependency(f"cannot import {name} ({error}). {remedy}") from error

@@ -1,0 +1,1 @@
+"""What runs on the workstation: train a detector on good parts, evaluate, quantise, prove and pack it."""
