@@ -59,7 +59,7 @@ class Frame:
     depth: (H, W) uint16 counts, aligned to color, 0 = no reading; None for a color-only source.
     unit: metres per count (0.001 D435, 0.0001 D405).
     captured_mono_ns: host monotonic clock, mid-exposure where the camera tells it.
-    clock_domain: which clock the camera's own timestamp came from ("hardware_clock", "global_time", "system_time", "file").
+    clock_domain: whose clock the time came from: "hardware_clock", "global_time", "system_time" or "file".
     """
 
     color: NDArray[np.uint8]
@@ -84,7 +84,7 @@ class Frame:
         )
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
-        """The graph inputs this frame fills: color, and with depth also depth, unit and intrinsics (DESIGN, the graph)."""
+        """The graph inputs this frame fills: color, and with depth also depth (its bytes), unit and intrinsics."""
         color = np.ascontiguousarray(self.color)[None]
         if self.depth is None:
             return {"color": color}

@@ -1,0 +1,1 @@
+"""Bundles: manifest, signature, archive, the slots of a station and the installation."""

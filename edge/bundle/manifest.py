@@ -30,7 +30,10 @@ class FileEntry(Strict):
 
 
 class TensorSpec(Strict):
-    """One graph input or output: batch 1, static shape. default: a scalar for every element, or null where the frame or site must give it."""
+    """One graph input or output: batch 1, static shape.
+
+    default: a scalar for every element, or null where the frame or the site must give it.
+    """
 
     name: Name
     dtype: Literal["uint8", "float32"]
@@ -39,7 +42,10 @@ class TensorSpec(Strict):
 
 
 class CameraContract(Strict):
-    """What the product was trained on. null = unknown, said so at install. Sizes in pixels, unit in metres per depth count."""
+    """What the product was trained on; null = unknown, said so at install.
+
+    Sizes in pixels, unit in metres per depth count.
+    """
 
     model: str                                   # "D435", "D405", "virtual", "unknown"
     serial: str | None = None                    # of the camera the images came from
@@ -55,7 +61,7 @@ class CameraContract(Strict):
     filters: tuple[str, ...] | None = None
     crop_width: int
     crop_height: int
-    crop_x: int                                  # where the training images were cropped; x and y are site state afterwards
+    crop_x: int                                  # of the training images; afterwards x and y are site state
     crop_y: int
     min_area: float = Field(ge=0, le=1)          # foreground share of the region, from normal validation parts
     max_area: float = Field(ge=0, le=1)
@@ -102,7 +108,7 @@ class Manifest(Strict):
     precisions: tuple[Precision, ...]            # in the order tried: int8, fp16, fp32
     normal_scores: tuple[float, ...]             # raw float32 scores of the normal validation parts
     threshold: Threshold
-    plane: tuple[float, float, float, float] | None = None   # of the training camera: for reports only, never used to judge
+    plane: tuple[float, float, float, float] | None = None   # of the training camera: for reports, never used to judge
     provenance: Provenance
     files: dict[str, FileEntry]                  # every other file of the bundle but signature.json
 

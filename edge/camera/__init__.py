@@ -1,0 +1,1 @@
+"""Cameras behind one protocol: RealSense, recording, folder, virtual RealSense."""

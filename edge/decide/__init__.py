@@ -1,0 +1,1 @@
+"""From scores to one verdict per part: rule, gate, aggregation."""

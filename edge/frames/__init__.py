@@ -1,0 +1,1 @@
+"""Frames from disk: the readers of every layout."""

@@ -1,0 +1,1 @@
+"""The line: messages, MQTT, and the outbox that loses nothing."""

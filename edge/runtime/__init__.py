@@ -1,0 +1,1 @@
+"""The running station: the pure pipeline and the service around it."""

@@ -1,0 +1,1 @@
+"""Splits, caching and augmentation over edge.frames."""

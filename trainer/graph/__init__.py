@@ -1,0 +1,1 @@
+"""The graph from sensor bytes to score."""

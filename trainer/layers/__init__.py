@@ -1,0 +1,1 @@
+"""The papers' modules, one idea a file."""

@@ -1,0 +1,1 @@
+"""Procedural RGB-D parts and their defects."""
