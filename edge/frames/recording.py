@@ -1,0 +1,132 @@
+"""Recordings of librealsense (.db3), played back through its own reader and aligned to color."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import DataError
+from edge.frames.camera_info import CameraInfo
+from edge.frames.sample import Sample
+from edge.optional import optional_module
+from edge.types import Frame, Intrinsics
+
+WAIT_MS = 1000      # a recording read off the disk answers in milliseconds: after this it has ended
+REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
+
+
+def play(path: Path) -> Iterator[Frame]:
+    """Every frame set of a recording in order, depth aligned to color, at reading speed.
+
+    Raises: DataError if librealsense cannot play the file or it holds no color; MissingDependency without pyrealsense2.
+    """
+    rs = optional_module("pyrealsense2", REMEDY)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    config, pipeline = rs.config(), rs.pipeline()
+    try:
+        rs.config.enable_device_from_file(config, str(path), repeat_playback=False)
+        profile = pipeline.start(config)
+    except RuntimeError as error:      # librealsense has one exception class for everything
+        raise DataError(f"{path} cannot be played by librealsense: {error}") from error
+    try:
+        profile.get_device().as_playback().set_real_time(False)
+        align = rs.align(rs.stream.color)
+        while True:
+            arrived, frames = pipeline.try_wait_for_frames(WAIT_MS)
+            if not arrived:
+                return
+            frame = _frame_from_set(rs, align, frames, path.stem)
+            if frame is not None:
+                yield frame
+    finally:
+        pipeline.stop()
+
+
+def _frame_from_set(rs: Any, align: Any, frames: Any, name: str) -> Frame | None:
+    """A Frame that owns its bytes; None for a set that lacks the color image (librealsense starts with such sets)."""
+    if not frames.get_color_frame():
+        return None
+    has_depth = bool(frames.get_depth_frame())
+    aligned = align.process(frames) if has_depth else frames
+    color, depth = aligned.get_color_frame(), aligned.get_depth_frame()
+    pixels = np.array(color.get_data())
+    kind = color.get_profile().format()
+    if kind == rs.format.bgr8:
+        pixels = pixels[..., ::-1]
+    i = color.get_profile().as_video_stream_profile().get_intrinsics()
+    return Frame(
+        color=np.ascontiguousarray(pixels[..., :3], np.uint8),
+        depth=np.array(depth.get_data(), np.uint16) if has_depth else None,
+        unit=float(depth.get_units()) if has_depth else 0.001,
+        intrinsics=Intrinsics(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy),
+        serial=f"files:{name}",
+        frame_number=int(color.get_frame_number()),
+        captured_mono_ns=int(color.get_timestamp() * 1e6),
+        clock_domain=str(color.get_frame_timestamp_domain()).rsplit(".", 1)[-1],
+    )
+
+
+class Player:
+    """Random access over a file that can only be played forward: reading in order is fast, going back plays anew."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._frames: Iterator[Frame] = iter(())
+        self._next = -1
+
+    def frame(self, index: int) -> Frame:
+        """Frame `index` of the recording, counted from 0. Raises: DataError if it holds fewer."""
+        with self._lock:
+            if self._next < 0 or index < self._next:
+                self._frames, self._next = play(self.path), 0
+            for frame in self._frames:
+                self._next += 1
+                if self._next == index + 1:
+                    return frame
+            self._next = -1
+        raise DataError(f"{self.path} ended before frame {index}")
+
+
+@dataclass(frozen=True)
+class RecordedFrame:
+    """One frame of a recording."""
+
+    player: Player = field(repr=False)
+    index: int
+    camera: CameraInfo
+
+    def load(self) -> Frame:
+        """Play up to this frame. Raises: DataError if the recording ends before."""
+        return self.player.frame(self.index)
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of the color image in pixels."""
+        return self.camera.height, self.camera.width
+
+
+def read_recording(path: Path) -> tuple[list[Sample], CameraInfo, bool]:
+    """Every frame of a .db3 file, the camera it tells of, and whether there is depth. Plays it through once to count.
+
+    Raises: DataError if it cannot be played or holds no color frame.
+    """
+    first: Frame | None = None
+    count = 0
+    for frame in play(path):
+        first = first or frame
+        count += 1
+    if first is None:
+        raise DataError(f"{path} holds no color frames")
+    i = first.intrinsics
+    camera = CameraInfo(
+        model="recording", serial=first.serial, width=i.width, height=i.height, unit=first.unit, intrinsics=(i.fx, i.fy, i.cx, i.cy)
+    )
+    player = Player(path)
+    samples = [Sample(f"{n:04d}", "", "", RecordedFrame(player, n, camera), "unknown", path) for n in range(count)]
+    return samples, camera, first.depth is not None
