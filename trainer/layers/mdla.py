@@ -1,0 +1,74 @@
+"""Multi-dilated local attention (MDLA), MATS section 2.3.1, equations 4 to 8.
+
+Settled here, because the paper leaves it open:
+
+- Border: the paper pads with zeros. A zero key scores q k = 0 and would take weight from the real neighbours at the
+  border, so padded positions are masked out of the softmax; with that they need not exist at all.
+- Width: 368, 304 and 176 channels do not divide by three heads: q, k and v are projected to 3 ceil(c / 3) channels,
+  the last linear layer returns to c.
+
+The grid has 256 cells (576 at the paper's size): one masked matrix product over all pairs of cells takes fewer, larger
+operations than 9 shifted copies of k and v per dilation, and gives the same sum, since a masked pair weighs exactly 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+MASKED = -3e4
+"""Added to the score of a pair outside the window: finite in float16, and exp(MASKED) is 0 in float32."""
+
+
+def window_mask(height: int, width: int, dilation: int) -> Tensor:
+    """Tell which cells each cell attends to (equation 5, window 3).
+
+    Returns: (H W, H W) bool, row major; True where the column's cell is in the row's cell's window: itself and its
+        eight neighbours at distance `dilation`, those outside the grid left out.
+    """
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    cells = torch.stack([rows.flatten(), columns.flatten()], dim=1)  # (H W, 2)
+    offset = cells[:, None] - cells[None, :]
+    return ((offset == 0) | (offset.abs() == dilation)).all(dim=2)
+
+
+class MDLA(nn.Module):
+    """Local attention over 3x3 windows, one group of heads per dilation (equations 4 to 8).
+
+    Args:
+        channels: c, of input and output.
+        size: (H, W) of the feature grid; the graph is static.
+        dilations: stride of each group's window; 1, 2, 3 see 3x3, 5x5 and 7x7 cells.
+        heads: heads in each group.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self, channels: int, size: tuple[int, int], dilations: Sequence[int] = (1, 2, 3), heads: int = 1
+    ) -> None:
+        super().__init__()
+        self.heads = heads * len(dilations)
+        inner = self.heads * math.ceil(channels / self.heads)
+        self.query = nn.Conv2d(channels, inner, kernel_size=1)
+        self.key = nn.Conv2d(channels, inner, kernel_size=1)
+        self.value = nn.Conv2d(channels, inner, kernel_size=1)
+        self.merge = nn.Conv2d(inner, channels, kernel_size=1)
+        allowed = torch.stack([window_mask(*size, dilation) for dilation in dilations for _ in range(heads)])
+        self.register_buffer("mask", torch.where(allowed, 0.0, MASKED)[None], persistent=False)  # (1, heads, H W, H W)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, c, H, W) -> (N, c, H, W)."""
+        count, _, height, width = features.shape
+        query, key, value = (
+            project(features).reshape(count, self.heads, -1, height * width)  # (N, heads, d, H W)
+            for project in (self.query, self.key, self.value)
+        )
+        scores = (query * (1 / math.sqrt(query.shape[2]))).transpose(2, 3) @ key  # (N, heads, H W, H W), equation 6
+        weights = torch.softmax(scores + self.mask, dim=3)
+        attended = value @ weights.transpose(2, 3)  # (N, heads, d, H W), equation 7
+        merged: Tensor = self.merge(attended.reshape(count, -1, height, width))  # equation 8
+        return merged
