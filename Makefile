@@ -1,0 +1,22 @@
+# make demo and make test work on a fresh Debian 12 or Ubuntu 22.04 (x86-64), as root or with sudo, any number of times.
+.PHONY: demo test lint types install help
+
+help:
+	@echo "make demo   install, then the whole way in small into ./demo: parts, training, bundle, station, verdicts"
+	@echo "make test   install, then lint, types, the JetPack Pythons where they are present, and the whole test suite"
+
+install:
+	@scripts/install.sh
+
+demo: install
+	@.venv/bin/python scripts/demo.py demo
+
+lint: install
+	@.venv/bin/ruff check .
+
+types: install
+	@.venv/bin/mypy
+
+test: install lint types
+	@scripts/test_jetpack_pythons.sh
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# edge and calibration with the Pythons of JetPack 6 (3.10) and 7 (3.12), where they are present.
+# These environments hold what a station has: no torch, nothing of the trainer.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+find_python() { # the newest patch release under pyenv, else the one on PATH
+    local found
+    found=$(ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python 2>/dev/null | sort -V | tail -n 1)
+    [ -n "$found" ] || found=$(command -v "python$1" || true)
+    echo "$found"
+}
+
+for version in 3.10 3.12; do
+    python=$(find_python "$version")
+    if [ -z "$python" ]; then
+        echo "Python $version is not here: edge and calibration were not tested with it"
+        continue
+    fi
+    folder=.venv/jetpack-$version
+    stamp=$folder/.installed
+    wanted=$(sha256sum pyproject.toml | cut -d' ' -f1)
+    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
+        "$python" -m venv "$folder"
+        "$folder/bin/python" -m pip install -q --disable-pip-version-check -e '.[camera,test]'
+        echo "$wanted" > "$stamp"
+    fi
+    echo "edge and calibration on Python $version"
+    "$folder/bin/python" -m pytest -q -n 4 --dist loadgroup -p no:cacheprovider --durations=3 --ignore=tests/trainer --ignore=tests/benchmarks
+done
