@@ -1,0 +1,154 @@
+"""The whole graph of the contract: bytes in, map, score, area and valid out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge.bundle.manifest import TensorSpec
+from edge.errors import ConfigError
+from trainer.graph.preprocess import ANY, AreaResize, Prepared, Preprocess
+
+MAX_TOPK = 3840       # TensorRT's TopK layer takes no larger K
+
+
+class Detector(Protocol):
+    """One of the five systems: an nn.Module from Prepared (and its site tensors) to a raw map.
+
+    map_size: (h, w) of the map. site_inputs: its site tensors, with defaults. Called as detector(prepared, **site):
+    returns the map (N, 1, h, w), raw, unmasked and never negative; with site inputs (map, features), features before
+    those act.
+    """
+
+    map_size: tuple[int, int]
+    site_inputs: tuple[TensorSpec, ...]
+
+
+class MapMask(nn.Module):
+    """Foreground and read masks at a detector's map resolution, (N, 1, h, w) float32 0 or 1 each.
+
+    foreground: any cell of the prepared foreground falls into the map cell. scored: besides, at least half of that
+    foreground had a reading. Losses should use the same masks, so that nothing is scored that was never trained on.
+    """
+
+    def __init__(self, size_in: tuple[int, int], map_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.resize = None if size_in == map_size else AreaResize(size_in, map_size, 1)
+
+    def forward(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        """(foreground, scored) of a prepared batch."""
+        share = self.at_map(prepared.foreground)
+        foreground = (share > ANY).to(torch.float32)
+        if prepared.read is None:
+            return foreground, foreground
+        read = self.at_map(prepared.foreground * prepared.read)
+        return foreground, foreground * (read > 0.4999 * share).to(torch.float32)
+
+    def at_map(self, mask: Tensor) -> Tensor:
+        """Share of each map cell, (N, 1, h, w), that a (N, 1, hd, wd) mask covers."""
+        if self.resize is None:
+            return mask
+        return cast(Tensor, self.resize(mask.permute(0, 2, 3, 1)))
+
+
+class TopKMean(nn.Module):
+    """Mean of the top k share of the foreground of a masked map, with a constant K (TensorRT).
+
+    K = ceil(k x cells); a rank weighs 1 while it is below ceil(k x foreground cells), else 0; divided by the number
+    of such ranks. A foreground cell that is not scored holds 0 and still counts: losing a reading can only lower the
+    score. An empty foreground scores 0. Raises: ConfigError if k is not in (0, 1] or K is larger than TensorRT takes.
+    """
+
+    ranks: Tensor
+
+    def __init__(self, share: float, map_size: tuple[int, int]) -> None:
+        super().__init__()
+        if not 0 < share <= 1:
+            raise ConfigError(f"top-k share {share} is not in (0, 1]")
+        self.share = share
+        self.k = math.ceil(share * map_size[0] * map_size[1] - 1e-3)
+        if self.k > MAX_TOPK:
+            raise ConfigError(f"top-k of {share:.1%} on a {map_size[1]}x{map_size[0]} map needs K = {self.k}, and "
+                              f"TensorRT takes {MAX_TOPK}: choose a smaller share or map")
+        self.register_buffer("ranks", torch.arange(self.k, dtype=torch.float32)[None], persistent=False)
+
+    def forward(self, masked: Tensor, foreground: Tensor) -> Tensor:
+        """Score (N,) of masked (N, 1, h, w), 0 wherever it is not scored, and foreground (N, 1, h, w)."""
+        top = masked.flatten(1).topk(self.k, dim=1).values                                            # (N, K), falling
+        cells = foreground.sum(dim=(1, 2, 3)).reshape(-1, 1)                                          # (N, 1)
+        taken = (cells * self.share - 1e-3).ceil()  # 1e-3: 0.01 x 300 is 3 cells, whatever float32 makes of 0.01
+        weight = (self.ranks < taken).to(torch.float32)                                               # (N, K)
+        return (top * weight).sum(dim=1) / taken.clamp(min=1.0).reshape(-1)
+
+
+class Deployed(nn.Module):
+    """Preprocess, detector and score: what is exported. Tensors in the order of `inputs`, results in that of `outputs`.
+
+    top_k: share of the foreground whose mean is the score. Batch N in training and evaluation, 1 in the export.
+    """
+
+    def __init__(self, preprocess: Preprocess, detector: nn.Module, top_k: float) -> None:
+        super().__init__()
+        self.preprocess, self.detector = preprocess, detector
+        named = cast(Detector, detector)
+        self.mask = MapMask(preprocess.depth_working or preprocess.working, named.map_size)
+        self.score = TopKMean(top_k, named.map_size)
+        self.site_inputs = tuple(named.site_inputs)
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the graph takes depth, unit, intrinsics, plane and lift."""
+        return self.preprocess.depth_working is not None
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The graph inputs in order: names, types and static shapes of the contract, then the system's site tensors."""
+        h, w = self.preprocess.size
+        color = TensorSpec(name="color", dtype="uint8", shape=(1, h, w, 3))
+        region = TensorSpec(name="region", dtype="uint8", shape=(1, h, w, 1), default=1)
+        if not self.has_depth:
+            return (color, region, *self.site_inputs)
+        depth = TensorSpec(name="depth", dtype="uint8", shape=(1, h, w, 2))
+        sizes = {"unit": 1, "intrinsics": 4, "plane": 4, "lift": 1}
+        scene = (TensorSpec(name=name, dtype="float32", shape=(size,)) for name, size in sizes.items())
+        return (color, depth, region, *scene, *self.site_inputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The graph outputs in order."""
+        return ("map", "score", "area", "valid", *(("features",) if self.site_inputs else ()))
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Judge a batch of N: tensors in the order of `inputs`, plane and intrinsics (N, 4), unit and lift (N,)."""
+        named = {spec.name: tensor for spec, tensor in zip(self.inputs, tensors, strict=True)}
+        site = {spec.name: named[spec.name] for spec in self.site_inputs}
+        prepared = self.prepare(named)
+        answer = self.detector(prepared, **site)
+        raw, features = answer if self.site_inputs else (answer, None)
+        foreground, scored = self.mask(prepared)
+        masked = torch.where(scored > 0, raw, torch.zeros_like(raw))                                  # (N, 1, h, w)
+        outputs = (masked, self.score(masked, foreground), prepared.area, prepared.valid)
+        return outputs if features is None else (*outputs, features)
+
+    def prepare(self, named: Mapping[str, Tensor]) -> Prepared:
+        """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch of one."""
+        if not self.has_depth:
+            return cast(Prepared, self.preprocess(named["color"], None, named["region"]))
+        rows = {name: named[name].reshape(-1, 4) for name in ("intrinsics", "plane")}
+        return cast(Prepared, self.preprocess(named["color"], named["depth"], named["region"], named["unit"],
+                                              rows["intrinsics"], rows["plane"], named["lift"]))
+
+    @torch.no_grad()
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Outputs by name for graph inputs by name, as an engine returns them; inputs not given take their defaults."""
+        optional = (spec for spec in self.inputs if spec.default is not None)
+        given: dict[str, NDArray[Any]] = {spec.name: np.full(spec.shape, spec.default, spec.dtype) for spec in optional}
+        given.update(feeds)
+        tensors = [torch.from_numpy(np.ascontiguousarray(given[spec.name])) for spec in self.inputs]
+        return {name: tensor.numpy() for name, tensor in zip(self.outputs, self(*tensors), strict=True)}
