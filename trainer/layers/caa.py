@@ -93,10 +93,7 @@ class CAA(nn.Module):
             active = active.mean(dim=(2, 3), keepdim=True)
         return torch.sigmoid(matrix(active))
 
-
-def fold_projections(module: nn.Module) -> None:
-    """Replace, in place, every inverted bottleneck inside `module` by its single convolution: for export only."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, InvertedBottleneck):
-                setattr(parent, name, child.folded())
+    def fold(self) -> None:
+        """Replace the inverted bottleneck by its single convolution: for export, and only once trained."""
+        if isinstance(self.project, InvertedBottleneck):
+            self.project = self.project.folded()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class FastKANLayer(nn.Module):
@@ -15,7 +16,8 @@ class FastKANLayer(nn.Module):
 
     phi_g(u) = exp(-((u - c_g) / h)^2) for every channel and every centre c_g of an even grid; h is the distance of two
     centres. LayerNorm runs over the channels of a position, with learnable scale and shift.
-    Both products are one 1x1 convolution of the concatenation, G + 1 times as wide as x.
+    Positions are rows here, (M, channels), and the products plain matrix products: the layer does the same at every
+    position and the wide tensor of Gaussians then needs no reordering between operations.
 
     Args:
         inputs: channels of x.
@@ -26,34 +28,27 @@ class FastKANLayer(nn.Module):
 
     centres: Tensor
 
-    def __init__(
-        self, inputs: int, outputs: int, grid: int = 8, limits: tuple[float, float] = (-2.0, 2.0), epsilon: float = 1e-5
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, grid: int = 8, limits: tuple[float, float] = (-2.0, 2.0)) -> None:
         super().__init__()
-        self.grid = grid
         self.inverse_width = (grid - 1) / (limits[1] - limits[0])
-        self.epsilon = epsilon
-        self.scale = nn.Parameter(torch.ones(1, inputs, 1, 1))
-        self.shift = nn.Parameter(torch.zeros(1, inputs, 1, 1))
-        self.linear = nn.Conv2d(inputs * (grid + 1), outputs, kernel_size=1)
+        self.norm = nn.LayerNorm(inputs)
+        self.spline = nn.Linear(grid * inputs, outputs, bias=False)
+        self.base = nn.Linear(inputs, outputs)
         centres = torch.linspace(*limits, grid) * self.inverse_width  # in widths, as `basis` needs them
-        self.register_buffer("centres", centres.reshape(1, grid, 1, 1, 1), persistent=False)
+        self.register_buffer("centres", centres[:, None], persistent=False)  # (G, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W)."""
-        y: Tensor = self.linear(torch.cat([self.basis(x), x * torch.sigmoid(x)], dim=1))
+        """(M, inputs) -> (M, outputs)."""
+        y: Tensor = self.spline(self.basis(x)) + self.base(x * torch.sigmoid(x))
         return y
 
     def basis(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, G inputs, H, W) in 0..1; channel g * inputs + c is centre g of channel c."""
-        count, channels, height, width = x.shape
-        centred = x - x.mean(dim=1, keepdim=True)
-        variance = (centred * centred).mean(dim=1, keepdim=True)
-        # 1 / h is folded into scale and shift: one pass less over the wide tensor below.
-        normed = centred / torch.sqrt(variance + self.epsilon) * (self.scale * self.inverse_width)
-        normed = normed + self.shift * self.inverse_width
-        distance = normed.unsqueeze(1) - self.centres  # (N, G, inputs, H, W)
-        return torch.exp(-(distance * distance)).reshape(count, self.grid * channels, height, width)
+        """(M, inputs) -> (M, G inputs) in 0..1; column g * inputs + c is centre g of channel c."""
+        # 1 / h is folded into LayerNorm's scale and shift: one pass less over the wide tensor.
+        scale, shift = self.norm.weight * self.inverse_width, self.norm.bias * self.inverse_width
+        in_widths = functional.layer_norm(x, self.norm.normalized_shape, scale, shift, self.norm.eps)
+        distance = in_widths.unsqueeze(1) - self.centres  # (M, G, inputs)
+        return torch.exp(-(distance * distance)).flatten(1)
 
 
 class ResidualBlock(nn.Module):
@@ -62,16 +57,23 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, grid: int) -> None:
         super().__init__()
         self.first = FastKANLayer(channels, channels, grid)
-        self.first_norm = nn.BatchNorm2d(channels)
+        self.first_norm: nn.Module = nn.BatchNorm1d(channels)
         self.second = FastKANLayer(channels, channels, grid)
-        self.second_norm = nn.BatchNorm2d(channels)
+        self.second_norm: nn.Module = nn.BatchNorm1d(channels)
         self.activation = nn.LeakyReLU(0.2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) -> (N, channels, H, W)."""
+        """(M, channels) -> (M, channels)."""
         inner = self.activation(self.first_norm(self.first(x)))
         y: Tensor = self.activation(x + self.second_norm(self.second(inner)))
         return y
+
+    def fold(self) -> None:
+        """Put both BatchNorms, as they stand, into the layers before them: the same function in eval mode only."""
+        for layer, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
+            if isinstance(norm, nn.BatchNorm1d):
+                _fold_norm(layer, norm)
+        self.first_norm = self.second_norm = nn.Identity()
 
 
 class StudentFastKAN(nn.Module):
@@ -93,5 +95,28 @@ class StudentFastKAN(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
-        y: Tensor = self.leave(self.blocks(self.enter(features)))
+        count, channels, height, width = features.shape
+        rows = self.positions(features.permute(0, 2, 3, 1).reshape(-1, channels))
+        return rows.reshape(count, height, width, -1).permute(0, 3, 1, 2)
+
+    def positions(self, rows: Tensor) -> Tensor:
+        """(M, inputs) -> (M, outputs): any positions, for instance those of the foreground alone while training."""
+        y: Tensor = self.leave(self.blocks(self.enter(rows)))
         return y
+
+    def fold(self) -> None:
+        """Put every BatchNorm, as it stands, into the layer before it: for export, in eval mode."""
+        for block in self.blocks:
+            assert isinstance(block, ResidualBlock)  # nn.Sequential forgets it
+            block.fold()
+
+
+@torch.no_grad()
+def _fold_norm(layer: FastKANLayer, norm: nn.BatchNorm1d) -> None:
+    """Scale and shift `layer`'s weights as `norm` with its running statistics would its output."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a BatchNorm without running statistics cannot be folded")
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    layer.spline.weight.mul_(scale[:, None])
+    layer.base.weight.mul_(scale[:, None])
+    layer.base.bias.copy_((layer.base.bias - norm.running_mean) * scale + norm.bias)

@@ -53,9 +53,7 @@ class MDLA(nn.Module):
         super().__init__()
         self.heads = heads * len(dilations)
         inner = self.heads * math.ceil(channels / self.heads)
-        self.query = nn.Conv2d(channels, inner, kernel_size=1)
-        self.key = nn.Conv2d(channels, inner, kernel_size=1)
-        self.value = nn.Conv2d(channels, inner, kernel_size=1)
+        self.project = nn.Conv2d(channels, 3 * inner, kernel_size=1)  # W_Q, W_K and W_V, one above the other
         self.merge = nn.Conv2d(inner, channels, kernel_size=1)
         allowed = torch.stack([window_mask(*size, dilation) for dilation in dilations for _ in range(heads)])
         self.register_buffer("mask", torch.where(allowed, 0.0, MASKED)[None], persistent=False)  # (1, heads, H W, H W)
@@ -63,10 +61,8 @@ class MDLA(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, c, H, W)."""
         count, _, height, width = features.shape
-        query, key, value = (
-            project(features).reshape(count, self.heads, -1, height * width)  # (N, heads, d, H W)
-            for project in (self.query, self.key, self.value)
-        )
+        projected = self.project(features).reshape(count, 3 * self.heads, -1, height * width)  # equation 4
+        query, key, value = projected.chunk(3, dim=1)  # each (N, heads, d, H W)
         scores = (query * (1 / math.sqrt(query.shape[2]))).transpose(2, 3) @ key  # (N, heads, H W, H W), equation 6
         weights = torch.softmax(scores + self.mask, dim=3)
         attended = value @ weights.transpose(2, 3)  # (N, heads, d, H W), equation 7
