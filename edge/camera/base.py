@@ -1,0 +1,133 @@
+"""One protocol for every camera, and the factory that reads station.toml's [camera]."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from edge.bundle.manifest import CameraContract
+from edge.config import CameraConfig
+from edge.errors import CameraLost, ConfigError
+from edge.frames.camera_info import CameraInfo
+from edge.types import Frame
+
+
+class EndOfFrames(CameraLost):
+    """A camera that plays files has played its last frame."""
+
+
+class Camera(Protocol):
+    """A source of frames. Used from one thread; `close` may be called from another and more than once."""
+
+    @property
+    def serial(self) -> str:
+        """What geometry is kept under; known once open."""
+        ...
+
+    @property
+    def info(self) -> CameraInfo:
+        """Model, stream size, unit, intrinsics and settings as they are, not as asked for; known once open."""
+        ...
+
+    def open(self) -> None:
+        """Start delivering. Raises: CameraError, CameraMismatch or DataError, each saying what to do."""
+        ...
+
+    def next_frame(self, timeout_s: float) -> Frame:
+        """The next frame of the whole stream, depth aligned to color. It owns its bytes.
+
+        Raises: EndOfFrames after the last one of a file; CameraLost if none arrives within timeout_s.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop, and let go of the device. Never raises a CameraError."""
+        ...
+
+
+CameraType = TypeVar("CameraType", bound=Camera)
+
+
+@contextmanager
+def opened(camera: CameraType) -> Iterator[CameraType]:
+    """Open the camera, and close it whatever happens."""
+    try:
+        camera.open()
+        yield camera
+    finally:
+        camera.close()
+
+
+class Pace:
+    """Holds a replay back to real time. fps None: as fast as it is consumed."""
+
+    def __init__(
+        self,
+        fps: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._interval_s = 1.0 / fps if fps else 0.0
+        self._clock, self._sleep = clock, sleep
+        self._due_s = -math.inf
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until the next frame is due. A slow consumer's lost time is not caught up: frames never come in bursts.
+
+        Raises: CameraLost, after timeout_s, if it is not due by then.
+        """
+        now_s = self._clock()
+        ahead_s = max(0.0, self._due_s - now_s)
+        if ahead_s > timeout_s:
+            self._sleep(timeout_s)
+            raise CameraLost(f"no frame within {timeout_s:g} s: at this frame rate the next is due in {ahead_s:.3f} s")
+        if ahead_s > 0:
+            self._sleep(ahead_s)
+        self._due_s = now_s + ahead_s + self._interval_s
+
+
+def make_camera(
+    config: CameraConfig, root: Path, contract: CameraContract | None = None, *, empty: bool = False, loop: bool = False
+) -> Camera:
+    """The camera that station.toml names, not yet open.
+
+    Args:
+        config: the [camera] section. root: relative paths in it start here.
+        contract: what a RealSense is set to when it opens; None keeps its own settings.
+        empty: play the empty table instead of the belt (virtual, folder), under the same serial.
+        loop: play files again from the start, for ever.
+    Raises: ConfigError if the section does not say what to play.
+    """
+    from edge.camera.realsense import RealSenseCamera
+    from edge.camera.replay import FolderCamera, RecordingCamera
+    from edge.camera.virtual import VirtualCamera
+
+    if config.kind == "realsense":
+        return RealSenseCamera(config.serial, contract, fps=config.fps)
+    path = _path_to_play(config, root, empty)
+    if config.kind == "recording":
+        return RecordingCamera(path, fps=config.fps, loop=loop, serial=config.serial or None)
+    serial = config.serial or _serial_of_belt(config, root)
+    if config.kind == "folder":
+        return FolderCamera(path, fps=config.fps, loop=loop, serial=serial)
+    return VirtualCamera(path, fps=config.fps, loop=loop, serial=serial)
+
+
+def _path_to_play(config: CameraConfig, root: Path, empty: bool) -> Path:
+    key = "empty" if empty and config.kind != "recording" else "path"
+    value = config.empty if key == "empty" else config.path
+    if not value:
+        raise ConfigError(f"station.toml: camera.{key} is empty: a {config.kind} camera plays the images that it names")
+    return root / value
+
+
+def _serial_of_belt(config: CameraConfig, root: Path) -> str | None:
+    """Belt and empty table are two views of one camera: the belt's serial serves both, where there is a belt."""
+    from edge.frames.dataset import open_dataset
+
+    path = root / config.path
+    return open_dataset(path).camera.serial if config.path and path.is_dir() else None
