@@ -18,34 +18,47 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge.types import Judgement, Reason
+from edge.types import Code, Judgement, Reason
 
 STATION_FAULTS = (
     Reason.CAMERA_MISMATCH, Reason.UNCALIBRATED, Reason.CAMERA_LOST, Reason.STALE, Reason.ENGINE, Reason.NOT_FINITE,
     Reason.STORAGE, Reason.LATE,
 )
-Pick = Callable[[Sequence[np.float32]], int]
+Combine = Callable[[NDArray[np.float32]], tuple[int, np.float32]]   # (n,) scores -> deciding frame, the part's score
 
 
-def median_index(scores: Sequence[np.float32]) -> int:
-    """Index of the median, the higher of the two middle ones if n is even. scores: (n,) float32, n >= 1."""
-    return int(np.argsort(np.asarray(scores, np.float32), kind="stable")[len(scores) // 2])
+def median_of(scores: NDArray[np.float32]) -> tuple[int, np.float32]:
+    """The median frame and its score; of the two middle ones the higher if n is even. scores: (n,) float32, n >= 1."""
+    index = int(np.argsort(scores, kind="stable")[len(scores) // 2])
+    return index, scores[index]
 
 
-def highest_index(scores: Sequence[np.float32]) -> int:
-    """Index of the highest score: the strictest choice, for defects that only one view shows. scores: (n,) float32."""
-    return int(np.argmax(np.asarray(scores, np.float32)))
+def highest_of(scores: NDArray[np.float32]) -> tuple[int, np.float32]:
+    """The frame with the highest score: the strictest, for defects that only one view shows. scores: (n,) float32."""
+    index = int(np.argmax(scores))
+    return index, scores[index]
 
 
-def aggregate(frames: Sequence[Judgement], pick: Pick = median_index) -> tuple[Judgement, int]:
+def mean_of(scores: NDArray[np.float32]) -> tuple[int, np.float32]:
+    """The mean score, and the frame nearest to it to show for it. scores: (n,) float32."""
+    mean = np.float32(scores.mean(dtype=np.float64))
+    return int(np.argmin(np.abs(scores - mean))), mean
+
+
+COMBINE: dict[str, Combine] = {"median": median_of, "max": highest_of, "mean": mean_of}
+
+
+def aggregate(frames: Sequence[Judgement], combine: Combine = median_of) -> tuple[Judgement, int]:
     """One judgement for a part, and the index of the frame it rests on.
 
     Args:
         frames: every frame of the part, oldest first, at least one.
-        pick: which of the judged frames decides, by their scores.
+        combine: what the judged frames' scores become.
     """
     for index, frame in enumerate(frames):
         if frame.reason in STATION_FAULTS:
@@ -53,14 +66,23 @@ def aggregate(frames: Sequence[Judgement], pick: Pick = median_index) -> tuple[J
     seen = [i for i, frame in enumerate(frames) if frame.reason is not Reason.NO_PART]
     if not seen:
         return frames[0], 0
-    judged = [(i, score) for i in seen if (score := frames[i].score) is not None]
+    judged = [i for i in seen if frames[i].score is not None]
     reasons = Counter(frames[i].reason for i in seen if frames[i].score is None)
     if reasons[Reason.TOO_LARGE] > 1:
         return _first(frames, Reason.TOO_LARGE)
     if 2 * len(judged) <= len(seen):
         return _first(frames, reasons.most_common(1)[0][0])
-    index = judged[pick([score for _, score in judged])][0]
-    return frames[index], index
+    position, score = combine(np.array([frames[i].score for i in judged], np.float32))
+    index = judged[position]
+    return _with_score(frames[index], score), index
+
+
+def _with_score(frame: Judgement, score: np.float32) -> Judgement:
+    """The frame's judgement under the part's score: the same object unless the score is not its own."""
+    if score == frame.score or frame.threshold is None:
+        return frame
+    code, reason = (Code.NG, Reason.ANOMALY) if score > frame.threshold else (Code.OK, Reason.NORMAL)
+    return replace(frame, code=code, reason=reason, score=score)
 
 
 def _first(frames: Sequence[Judgement], reason: Reason) -> tuple[Judgement, int]:

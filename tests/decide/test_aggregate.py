@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.decide.aggregate import STATION_FAULTS, aggregate, highest_index
+from edge.decide.aggregate import STATION_FAULTS, aggregate, highest_of, mean_of
 from edge.decide.verdict import unjudged
 from edge.types import Code, Judgement, Reason
 
@@ -54,8 +54,15 @@ def test_nothing_but_absence_is_no_part() -> None:
 
 
 def test_the_highest_score_can_decide_instead() -> None:
-    judgement, index = aggregate([judged(score) for score in (0.1, 0.9, 0.2)], highest_index)
+    judgement, index = aggregate([judged(score) for score in (0.1, 0.9, 0.2)], highest_of)
     assert (judgement.code, index) == (Code.NG, 1)
+
+
+def test_a_mean_score_is_compared_anew() -> None:
+    frames = [judged(score) for score in (0.4, 0.45, 0.95)]
+    judgement, index = aggregate(frames, mean_of)
+    assert (judgement.code, judgement.score, index) == (Code.NG, np.float32(0.6), 1)
+    assert frames[1].code is Code.OK
 
 
 @given(st.lists(st.one_of(st.floats(0, 1, width=32).map(judged), st.sampled_from(Reason).map(unjudged)), min_size=1))

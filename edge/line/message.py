@@ -1,0 +1,144 @@
+"""The messages on the wire (MQTT schema 1): pure functions from a decided part to bytes.
+
+Two audiences: `verdict` for a PLC whose strings end at 254 characters, `record` for the archive. Both come from one
+Record, so they cannot disagree. Scores and thresholds are printed as the shortest decimals that read back as the same
+float32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from edge.types import Code, Reason
+
+SCHEMA = 1
+VERDICT_LIMIT_BYTES = 240
+PART_LIMIT = 32
+STATION_LIMIT = 32                   # with the longest part, number and scores the verdict still fits
+MS_LIMIT = 999_999_999
+
+
+@dataclass(frozen=True)
+class Record:
+    """One decided part: what `verdict` says now and `record` keeps.
+
+    score, threshold: float32, raw units; None when nothing was judged, or no threshold is known.
+    ms: from the capture of the frame that completed the part to the verdict, milliseconds.
+    geometry, model_state: digests of the site state that was applied; None where there is none.
+    captured_at, judged_at: UTC, ISO 8601 with milliseconds.
+    images: folder of the kept images below var/lib/edge; None where they are not kept.
+    images_sha256: hex SHA-256 of their raw bytes, known before the files are written (edge/runtime/keeper.py).
+    """
+
+    part: str
+    code: Code
+    reason: Reason
+    score: np.float32 | None
+    threshold: np.float32 | None
+    ms: int
+    area: float
+    valid: float
+    frames: int
+    product: str
+    bundle: str
+    geometry: str | None
+    model_state: str | None
+    captured_at: str
+    judged_at: str
+    clock_synced: bool
+    images: str | None = None
+    images_sha256: str | None = None
+
+
+def clean_part(name: str) -> str:
+    """A part's name as it may go on the wire: at most 32 printable ASCII characters, no space, quote or backslash.
+
+    Whatever else there is becomes `_`, so that the PLC, the archive and a folder name show the same; empty becomes `_`.
+    """
+    return "".join(c if "!" <= c <= "~" and c not in '"\\' else "_" for c in name)[:PART_LIMIT] or "_"
+
+
+def record_id(station: str, seq: int) -> str:
+    """The id of a part: independent of the wall clock."""
+    return f"{clean_part(station)[:STATION_LIMIT]}-{seq}"
+
+
+def float32_value(value: np.float32 | None) -> float | None:
+    """A float that prints as the shortest decimal that reads back as this float32; None for None and for no number."""
+    return float(str(np.float32(value))) if value is not None and np.isfinite(value) else None
+
+
+def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
+    """`record` as one flat object, without `replay`, which belongs to the sending and not to the part."""
+    score, threshold = float32_value(record.score), float32_value(record.threshold)
+    margin = None if score is None or threshold is None else float32_value(np.float32(threshold) - np.float32(score))
+    return {
+        "schema": SCHEMA,
+        "id": record_id(station, seq),
+        "seq": seq,
+        "part": clean_part(record.part),
+        "code": int(record.code),
+        "reason": record.reason.value,
+        "score": score,
+        "thr": threshold,
+        "ms": min(max(record.ms, 0), MS_LIMIT),
+        "margin": margin,
+        "area": round(record.area, 6),
+        "valid": round(record.valid, 6),
+        "frames": record.frames,
+        "product": record.product,
+        "bundle": record.bundle,
+        "geometry": record.geometry,
+        "model_state": record.model_state,
+        "captured_at": record.captured_at,
+        "judged_at": record.judged_at,
+        "clock_synced": record.clock_synced,
+        "images": record.images,
+        "images_sha256": record.images_sha256,
+    }
+
+
+def verdict_payload(fields: Mapping[str, Any]) -> bytes:
+    """`verdict`: the first fields of a record in fixed order. ASCII, at most 240 bytes.
+
+    Raises: ValueError if it would be longer, which clean_part, the station's limit and float32 rule out.
+    """
+    keys = ("id", "seq", "part", "code", "reason", "score", "thr", "ms")
+    payload = _json({key: fields[key] for key in keys})
+    if len(payload) > VERDICT_LIMIT_BYTES:
+        raise ValueError(f"a verdict of {len(payload)} bytes does not fit a PLC's string: {payload!r}")
+    return payload
+
+
+def code_payload(fields: Mapping[str, Any]) -> bytes:
+    """`verdict/code`: `CODE SEQ PART`, for a PLC that cannot parse JSON."""
+    return f"{fields['code']} {fields['seq']} {fields['part']}".encode("ascii")
+
+
+def record_payload(fields: Mapping[str, Any], replay: bool) -> bytes:
+    """`record`: every field, and whether an earlier sending of it may already have arrived."""
+    return _json({**fields, "replay": replay})
+
+
+def state_payload(
+    state: str, reason: str, ready: bool, station: str, details: Mapping[str, Any] | None = None
+) -> bytes:
+    """`state`, retained: online, offline, degraded or fault, why, whether a part would be judged, and counters."""
+    head = {"schema": SCHEMA, "station": station, "state": state, "reason": reason, "ready": ready}
+    return _json({**head, **(details or {})})
+
+
+def utc_ms(timestamp_s: float) -> str:
+    """Seconds since the epoch as UTC ISO 8601 with milliseconds, e.g. 2026-11-22T17:00:00.123Z."""
+    moment = datetime.fromtimestamp(timestamp_s, timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")

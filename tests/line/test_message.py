@@ -1,0 +1,101 @@
+"""What a PLC programmer relies on: bytes, order, length, and numbers that read back as they were."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.line.message import (
+    PART_LIMIT,
+    Record,
+    clean_part,
+    code_payload,
+    record_fields,
+    record_payload,
+    state_payload,
+    utc_ms,
+    verdict_payload,
+)
+from edge.types import Code, Reason
+
+RECORD = Record(
+    part="A17", code=Code.NG, reason=Reason.ANOMALY, score=np.float32(0.7), threshold=np.float32(0.5), ms=34, area=0.31,
+    valid=0.97, frames=8, product="washer", bundle="washer-1.0.0-0123456789ab", geometry="ab" * 6, model_state=None,
+    captured_at="2026-11-22T17:00:00.000Z", judged_at="2026-11-22T17:00:00.034Z", clock_synced=True,
+)
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False).map(np.float32)
+
+
+def test_the_verdict_is_byte_exact() -> None:
+    fields = record_fields(RECORD, "s1", 4711)
+    assert verdict_payload(fields) == (
+        b'{"id":"s1-4711","seq":4711,"part":"A17","code":2,"reason":"anomaly","score":0.7,"thr":0.5,"ms":34}'
+    )
+    assert code_payload(fields) == b"2 4711 A17"
+
+
+def test_an_unjudged_score_is_null() -> None:
+    unknown = replace(RECORD, code=Code.UNKNOWN, reason=Reason.CAMERA_LOST, score=None)
+    assert b'"score":null,"thr":0.5' in verdict_payload(record_fields(unknown, "s1", 1))
+    assert record_fields(unknown, "s1", 1)["margin"] is None
+
+
+@given(part=st.text(), station=st.text(max_size=80), seq=st.integers(1, 2**53), ms=st.integers(-5, 10**15),
+       score=FLOATS, threshold=FLOATS, reason=st.sampled_from(Reason))
+def test_no_verdict_is_longer_than_a_plc_string(
+    part: str, station: str, seq: int, ms: int, score: np.float32, threshold: np.float32, reason: Reason
+) -> None:
+    record = replace(RECORD, part=part, ms=ms, score=score, threshold=threshold, reason=reason)
+    fields = record_fields(record, station, seq)
+    payload = verdict_payload(fields)
+    assert len(payload) <= 240
+    payload.decode("ascii")
+    seen = json.loads(payload)
+    assert list(seen) == ["id", "seq", "part", "code", "reason", "score", "thr", "ms"]
+    assert np.float32(seen["score"]) == score
+    assert np.float32(seen["thr"]) == threshold
+    assert code_payload(fields).decode("ascii").split(" ") == ["2", str(seq), seen["part"]]
+
+
+def test_the_longest_verdict_fits() -> None:
+    smallest = np.float32(-1.1754944e-38)
+    mismatch = replace(RECORD, reason=Reason.CAMERA_MISMATCH)
+    record = replace(mismatch, part="W" * 99, ms=10**12, score=smallest, threshold=smallest)
+    payload = verdict_payload(record_fields(record, "S" * 99, 2**53))
+    assert 200 < len(payload) <= 240
+
+
+@given(st.text())
+def test_a_part_is_printable_ascii_without_spaces(name: str) -> None:
+    part = clean_part(name)
+    assert 1 <= len(part) <= PART_LIMIT
+    assert all(33 <= ord(c) <= 126 and c not in '"\\' for c in part)
+    assert clean_part(part) == part
+
+
+def test_a_record_is_flat_and_its_repeat_differs_in_replay_only() -> None:
+    fields = record_fields(RECORD, "s1", 7)
+    first, again = (json.loads(record_payload(fields, replay)) for replay in (False, True))
+    assert {key for key in first if first[key] != again[key]} == {"replay"}
+    assert not any(isinstance(value, (dict, list)) for value in first.values())
+    names = (
+        "schema id seq part code reason score thr ms margin area valid frames product bundle geometry model_state "
+        "captured_at judged_at clock_synced images images_sha256 replay"
+    )
+    assert " ".join(first) == names
+    assert first["margin"] == pytest.approx(-0.2, abs=1e-6)
+
+
+def test_the_state_says_whether_a_part_would_be_judged() -> None:
+    assert state_payload("fault", "storage", False, "s1", {"parts": 3}) == (
+        b'{"schema":1,"station":"s1","state":"fault","reason":"storage","ready":false,"parts":3}'
+    )
+
+
+def test_time_is_utc_with_milliseconds() -> None:
+    assert utc_ms(1_000_000_000.0625) == "2001-09-09T01:46:40.062Z"
