@@ -8,6 +8,7 @@ import sys
 import typer
 
 from edge.errors import EdgeError
+from trainer.cli import synthesize
 
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
@@ -18,6 +19,9 @@ app = typer.Typer(
 @app.callback()
 def _describe() -> None:
     """Train a detector on good parts, evaluate it, quantise it, prove it and pack a signed bundle."""
+
+
+app.command()(synthesize.synthesize)
 
 
 def run_command() -> None:

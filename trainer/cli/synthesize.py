@@ -1,0 +1,33 @@
+"""`trainer synthesize`: RGB-D parts with defects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def synthesize(
+    out: Path = typer.Argument(..., help="Folder for the products, one sub-folder each."),
+    products: str = typer.Option("washer,biscuit,connector,rope", help="Which products, separated by commas."),
+    train: int = typer.Option(60, min=1, help="Good parts to train on."),
+    validation: int = typer.Option(20, min=1, help="Good parts that set the threshold."),
+    test: int = typer.Option(20, min=1, help="Good parts to test with."),
+    per_defect: int = typer.Option(5, min=1, help="Test parts of each of the ten defects."),
+    belt: int = typer.Option(24, min=0, help="Parts on the recorded belt, 0 for none."),
+    seed: int = typer.Option(0, min=0, help="Same seed, same bytes."),
+) -> None:
+    """Draw RGB-D parts with defects and masks, in MVTec 3D-AD's layout, with an empty table and a belt."""
+    from edge.errors import ConfigError
+    from trainer.synthetic.products import PRODUCTS
+    from trainer.synthetic.write import Amounts, write_product
+
+    names = [name.strip() for name in products.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PRODUCTS]
+    if unknown or not names:
+        raise ConfigError(f"--products {products}: there are {', '.join(PRODUCTS)}")
+    amounts = Amounts(train, validation, test, per_defect, belt)
+    for name in names:
+        for done in write_product(name, out / name, amounts, seed):
+            typer.echo(f"{name}  {done}")
+    typer.echo(f"wrote {len(names)} products into {out}")

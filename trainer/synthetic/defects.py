@@ -1,0 +1,223 @@
+"""Ten defects in three groups: what each does to height and color, and where.
+
+depth   seen by the depth camera alone: the color image is rendered without it
+color   seen by the color camera alone
+both    in height and in color
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.synthetic.noise import Image, smooth_noise
+from trainer.synthetic.shapes import smooth_step
+from trainer.synthetic.surface import Product, Surface
+
+Group = Literal["depth", "color", "both"]
+GROUPS: dict[str, Group] = {
+    "dent": "depth", "bump": "depth", "warp": "depth", "missing": "depth",
+    "stain": "color", "print": "color", "discolouration": "color",
+    "crack": "both", "hole": "both", "contamination": "both",
+}
+LEAST_SHARE, LARGEST_SHARE = 0.0005, 0.02       # of the part's area
+LEAST_SIGMA, LARGEST_SIGMA = 2.0, 6.0           # of the depth noise there
+MASK_LEVEL = 0.3                                # the mask is where a defect has this share of its full strength
+TRIES = 40
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how large: centre in pixels, wanted area in pixels, amplitude in mm (positive), on an (S, S) grid."""
+
+    row: int
+    column: int
+    area: float
+    amplitude: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A defect on a grid. strength: 0..1, its mask is where this exceeds MASK_LEVEL. rise: mm added to the height.
+
+    paint: albedo it takes on, with the share `cover` of it; factor: what multiplies the albedo instead, to that share.
+    """
+
+    strength: Image
+    rise: Image | None = None
+    cover: Image | None = None
+    paint: tuple[float, float, float] | None = None
+    factor: tuple[float, float, float] | None = None
+
+
+def draw_defect(
+    kind: str, product: Product, surface: Surface, sigma_mm: float, rng: np.random.Generator
+) -> tuple[Drawn, NDArray[np.bool_], float]:
+    """A defect of `kind` on a part: what to draw, its mask (S, S), and its height in sigma (0 for color only).
+
+    Tries places and sizes until the mask lies within the limits of area.
+    Raises: RuntimeError if it cannot: the part has no place for it.
+    """
+    part_area = float(surface.inside.sum())
+    sigmas = float(rng.uniform(2.6, 5.9)) if GROUPS[kind] != "color" else 0.0
+    depth_of_place = cv2.distanceTransform((surface.inside > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
+    for _ in range(TRIES):
+        share = float(np.exp(rng.uniform(np.log(_SMALLEST[kind]), np.log(0.017))))
+        place = _find_place(kind, depth_of_place, share * part_area, sigmas * sigma_mm, rng)
+        drawn = _DRAW[kind](place, product, surface, rng)
+        mask = (drawn.strength > MASK_LEVEL) & (surface.inside > 0.5)
+        if LEAST_SHARE * 1.2 <= mask.sum() / part_area <= LARGEST_SHARE * 0.95:
+            return drawn, mask, sigmas
+    raise RuntimeError(f"no place for a {kind} on a {product.name}")
+
+
+def apply_color(drawn: Drawn, surface: Surface) -> Surface:
+    """The surface with the defect's color; its shine fades where paint covers it."""
+    if drawn.cover is None:
+        return surface
+    cover = drawn.cover[..., None]
+    if drawn.paint is not None:
+        albedo = surface.albedo * (1 - cover) + np.array(drawn.paint, np.float32) * cover
+        shine = surface.shine * (1 - 0.75 * drawn.cover)
+    else:
+        albedo = surface.albedo * (1 + cover * (np.array(drawn.factor, np.float32) - 1))
+        shine = surface.shine
+    return Surface(surface.height, surface.inside, albedo.astype(np.float32), shine, surface.exponent, surface.tangent)
+
+
+def raised(drawn: Drawn, surface: Surface) -> Image:
+    """Height in mm with the defect, never below the table."""
+    if drawn.rise is None:
+        return surface.height
+    return cast(Image, np.maximum(surface.height + drawn.rise * surface.inside, 0))
+
+
+def _find_place(kind: str, depth_of_place: Image, area: float, amplitude: float, rng: np.random.Generator) -> Place:
+    """A random place: on the rim for a warp, elsewhere far enough from it for most of the defect to lie on the part."""
+    size = np.sqrt(area / np.pi)
+    if kind == "warp":
+        allowed = (depth_of_place > 1) & (depth_of_place < 5)
+    else:
+        wanted = min(0.8 * size + 6, 0.8 * float(depth_of_place.max()))
+        allowed = depth_of_place > wanted
+    rows, columns = np.nonzero(allowed)
+    pick = int(rng.integers(rows.size))
+    return Place(int(rows[pick]), int(columns[pick]), area, amplitude)
+
+
+def _ragged_distance(place: Place, size: tuple[int, ...], rng: np.random.Generator, ragged: float, longest: float = 1.7) -> Image:
+    """Distance from the place over the radius of a disc of its area, squeezed at random and disturbed: 1 at its border."""
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    dy, dx = rows - place.row, columns - place.column
+    turn, squeeze = float(rng.uniform(0, np.pi)), float(np.sqrt(rng.uniform(1, longest)))
+    a = (dx * np.cos(turn) + dy * np.sin(turn)) / squeeze
+    b = (-dx * np.sin(turn) + dy * np.cos(turn)) * squeeze
+    radius = np.sqrt(place.area / np.pi)
+    distance = np.sqrt(a * a + b * b) / np.float32(radius)
+    wobble = smooth_noise(rng, size[0], size[1], max(float(radius) * 0.8, 4.0))
+    return cast(Image, (distance * (1 + ragged * wobble)).astype(np.float32))
+
+
+def _dent(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    strength = np.exp(-(_ragged_distance(place, surface.height.shape, rng, 0.06) ** 4) * 1.2)
+    return Drawn(strength, rise=-place.amplitude * strength)
+
+
+def _bump(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    dent = _dent(place, product, surface, rng)
+    return Drawn(dent.strength, rise=place.amplitude * dent.strength)
+
+
+def _warp(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    """A piece of the rim bent up or down, most at the rim."""
+    distance = _ragged_distance(place, surface.height.shape, rng, 0.03) / 1.5
+    strength = np.clip(1.15 - distance, 0, 1) ** 0.8
+    return Drawn(strength.astype(np.float32), rise=place.amplitude * float(rng.choice([-1, 1])) * strength)
+
+
+def _missing(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    """Material missing over a patch with a sharp border and an even depth."""
+    strength = smooth_step(_ragged_distance(place, surface.height.shape, rng, 0.12, 2.5), 1.06, 0.94)
+    return Drawn(strength, rise=-place.amplitude * strength)
+
+
+def _stain(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    """A dried drop: translucent, darker at its border."""
+    distance = _ragged_distance(place, surface.height.shape, rng, 0.16)
+    strength = smooth_step(distance, 1.08, 0.92)
+    border = smooth_step(np.abs(distance - 0.93), 0.16, 0.02)
+    return Drawn(strength, cover=(strength * (0.42 + 0.25 * border)).astype(np.float32), paint=product.stain)
+
+
+def _print(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    """A stroke of a marker or a letter stamped where none belongs."""
+    ink = ((0.02, 0.03, 0.20), (0.25, 0.02, 0.03), (0.015, 0.015, 0.015), (0.50, 0.50, 0.48))[int(rng.integers(4))]
+    contrast = np.abs(np.log(np.array(ink) + 0.02) - np.log(surface.albedo[place.row, place.column] + 0.02)).max()
+    if contrast < 0.8:
+        ink = (0.50, 0.50, 0.48) if surface.albedo[place.row, place.column].mean() < 0.2 else (0.015, 0.015, 0.015)
+    canvas = np.zeros(surface.height.shape, np.uint8)
+    letter = "ABEHKMNRSX3458"[int(rng.integers(14))]
+    size = float(np.sqrt(place.area)) / 17
+    width = max(3, round(size * 3.2))
+    origin = (round(place.column - 9 * size), round(place.row + 10 * size))
+    cv2.putText(canvas, letter, origin, cv2.FONT_HERSHEY_SIMPLEX, size, 255, width, cv2.LINE_AA)
+    turn = cv2.getRotationMatrix2D((place.column, place.row), float(rng.uniform(-60, 60)), 1.0)
+    canvas = cv2.warpAffine(canvas, turn, canvas.shape[::-1])
+    strength = canvas.astype(np.float32) / 255
+    return Drawn(strength, cover=0.8 * strength, paint=cast(tuple[float, float, float], ink))
+
+
+def _discolouration(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    distance = _ragged_distance(place, surface.height.shape, rng, 0.12)
+    strength = smooth_step(distance, 1.35, 0.75)
+    return Drawn(strength, cover=strength, factor=product.tint)
+
+
+def _crack(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    """A jagged line that tapers, open and dark."""
+    width = float(rng.uniform(5.0, 8.0))
+    steps = max(int(place.area * 0.45 / width / 6), 6)
+    heading = float(rng.uniform(0, 2 * np.pi)) + np.cumsum(rng.normal(0, 0.28, steps))
+    path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * 6, axis=0)
+    path += np.array([place.column, place.row]) - path.mean(axis=0)
+    canvas = np.zeros(surface.height.shape, np.uint8)
+    for index, (start, end) in enumerate(zip(path[:-1], path[1:], strict=True)):
+        taper = 0.55 + 0.45 * np.sin(np.pi * (index + 0.5) / len(path))
+        thickness = max(2, round(width * taper))
+        cv2.line(canvas, *[tuple(np.round(p * 16).astype(int).tolist()) for p in (start, end)], 255, thickness, cv2.LINE_AA, 4)
+    strength = cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), 0.8)
+    return Drawn(strength, rise=-place.amplitude * strength, cover=0.75 * strength, paint=(0.015, 0.012, 0.01))
+
+
+def _hole(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    distance = _ragged_distance(place, surface.height.shape, rng, 0.10)
+    strength = smooth_step(distance, 1.08, 0.90)
+    return Drawn(strength, rise=-place.amplitude * strength, cover=0.7 * strength, paint=(0.02, 0.016, 0.013))
+
+
+def _contamination(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+    """A crumb of something else that lies on the part."""
+    distance = _ragged_distance(place, surface.height.shape, rng, 0.13)
+    strength = smooth_step(distance, 1.08, 0.92)
+    dome = np.sqrt(np.clip(1.1 - distance**2, 0, 1)) * strength
+    colors = ((0.30, 0.05, 0.04), (0.05, 0.20, 0.07), (0.55, 0.52, 0.45), (0.42, 0.33, 0.06))
+    paint = colors[int(rng.integers(4))]
+    return Drawn(strength, rise=(place.amplitude * dome).astype(np.float32), cover=0.9 * strength, paint=paint)
+
+
+Draw = Callable[[Place, Product, Surface, np.random.Generator], Drawn]
+_DRAW: dict[str, Draw] = {
+    "dent": _dent, "bump": _bump, "warp": _warp, "missing": _missing,
+    "stain": _stain, "print": _print, "discolouration": _discolouration,
+    "crack": _crack, "hole": _hole, "contamination": _contamination,
+}
+_SMALLEST = {
+    "dent": 0.004, "bump": 0.004, "warp": 0.005, "missing": 0.004,
+    "stain": 0.002, "print": 0.004, "discolouration": 0.004,
+    "crack": 0.004, "hole": 0.0012, "contamination": 0.0012,
+}

@@ -1,0 +1,74 @@
+"""A moulded connector: plastic body, two rows of cavities with a pin in each, ribs, a latch."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from trainer.synthetic.noise import Image, Tile, fractal_noise
+from trainer.synthetic.shapes import rounded_box, sample_template, smooth_step, template_axes
+from trainer.synthetic.surface import Grid, Surface
+
+HALF_WIDTH_MM, HALF_HEIGHT_MM, BODY_MM = 124.0, 62.0, 14.0
+PITCH_MM, PINS = 25.5, 8
+
+
+class Connector:
+    """See the module."""
+
+    name = "connector"
+    table = (0.16, 0.155, 0.145)
+    turns = 15.0
+    stain = (0.42, 0.40, 0.34)
+    tint = (2.2, 1.9, 1.25)
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._height, self._inside, self._metal = _templates()
+        self._grain = Tile(fractal_noise(rng, 1500, 1500, 4, 2, 0.7))
+        self._clouds = Tile(fractal_noise(rng, 1500, 1500, 120, 2))
+
+    def draw(self, grid: Grid, rng: np.random.Generator) -> Surface:
+        """One good part: the mould's grain and flow lines differ."""
+        size = grid.x.shape
+        grain, clouds = self._grain.window(rng, *size), self._clouds.window(rng, *size)
+        height = sample_template(self._height, grid.x, grid.y)
+        inside = sample_template(self._inside, grid.x, grid.y)
+        metal = sample_template(self._metal, grid.x, grid.y)[..., None]
+        height = height + (0.035 * grain + 0.06 * clouds) * inside
+        plastic = np.array([0.050, 0.062, 0.085], np.float32) * float(rng.uniform(0.96, 1.04))
+        brass = np.array([0.62, 0.44, 0.17], np.float32)
+        albedo = (plastic * (1 - metal) + brass * metal) * (1 + 0.10 * grain + 0.05 * clouds)[..., None]
+        shine = (0.11 + 0.45 * metal[..., 0]) * (1 + 0.08 * grain)
+        return Surface(cast(Image, height * inside), inside, albedo.astype(np.float32), shine.astype(np.float32), 30.0)
+
+
+def _templates() -> tuple[Image, Image, Image]:
+    """Height in mm, coverage 0..1 and share of metal 0..1 over the template grid."""
+    x, y = template_axes()
+    body = rounded_box(x, y, HALF_WIDTH_MM, HALF_HEIGHT_MM, 7.0)
+    latch = rounded_box(x, y + 70, 30.0, 17.0, 5.0)
+    ears = np.minimum(rounded_box(x - 122, y - 30, 14.0, 16.0, 5.0), rounded_box(x + 122, y - 30, 14.0, 16.0, 5.0))
+    outline = np.minimum(np.minimum(body, latch), ears)
+    inside = smooth_step(outline, 0.25, -0.25)
+    height = 8.0 * inside
+    height = np.maximum(height, BODY_MM * smooth_step(body, 0.3, -2.0))
+    height = np.maximum(height, (BODY_MM + 3.0) * smooth_step(rounded_box(x, y + 66, 22.0, 15.0, 3.0), 0.3, -1.5))
+    height -= 5.0 * smooth_step(rounded_box(x, y + 70, 11.0, 5.0, 2.0), 0.6, -0.6)
+    metal = np.zeros_like(height)
+    for row in (-19.0, 13.0):
+        for pin in range(PINS):
+            centre = (pin - (PINS - 1) / 2) * PITCH_MM
+            cavity = rounded_box(x - centre, y - row, 8.8, 11.5, 1.8)
+            height += 1.2 * smooth_step(np.abs(cavity - 2.0), 1.6, 0.8)
+            height = np.where(cavity < 0.5, np.minimum(height, BODY_MM - 8.5 * smooth_step(cavity, 0.4, -0.9)), height)
+            post = rounded_box(x - centre, y - row, 2.6, 3.6, 0.8)
+            height = np.maximum(height, np.where(post < 0.5, 10.5 * smooth_step(post, 0.4, -0.6), 0))
+            metal = np.maximum(metal, smooth_step(post, 0.4, -0.3))
+    for rib in range(-9, 10):
+        ridge = rounded_box(x - rib * 12, y - 46, 2.4, 10.5, 2.0)
+        height += 2.2 * smooth_step(ridge, 0.5, -1.2)
+    for side in (-1, 1):
+        hole = np.hypot(x - side * 127, y - 30)
+        height -= 6.0 * smooth_step(hole, 5.2, 4.2)
+    return height.astype(np.float32), inside, metal.astype(np.float32)

@@ -1,0 +1,178 @@
+"""One station: a fixed camera over a slightly tilted table, a part on it, light, and what the two imagers deliver."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.synthetic.defects import GROUPS, Drawn, Group, apply_color, draw_defect, raised
+from trainer.synthetic.noise import Image, fractal_noise, smooth_noise
+from trainer.synthetic.products import PRODUCTS
+from trainer.synthetic.stereo import StereoCamera
+from trainer.synthetic.surface import Grid, Light, Surface, shade
+
+WIDTH, HEIGHT = 640, 480
+CROP = (80, 0, 480, 480)        # x, y, width, height: where parts lie
+SUPERSAMPLING = 2
+DISTANCE_M = 0.30
+MM_PER_M = 1000.0
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was done to a part. area_share: of the part's area. height_sigma: amplitude over the depth noise there."""
+
+    defect: str
+    group: Group | None
+    area_share: float
+    height_sigma: float
+    part_share: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What lies before the camera, without the camera's noise.
+
+    color: (480, 640, 3) linear reflectance times light. glare: (480, 640). z_m: true distance. mask: (480, 640) bool.
+    """
+
+    color: Image
+    glare: Image
+    z_m: Image
+    mask: NDArray[np.bool_]
+    truth: Truth | None
+
+
+class Station:
+    """A product, the table it lies on, and the camera above. Everything fixed is drawn here from the seed."""
+
+    def __init__(self, product: str, seed: int) -> None:
+        self.seed = seed
+        self.name = product
+        self._number = zlib.crc32(product.encode())
+        rng = self.random("station", 0)
+        self.camera = StereoCamera()
+        focal = self.camera.focal_px
+        self.intrinsics = (focal, focal, (WIDTH - 1) / 2 + 1.3, (HEIGHT - 1) / 2 - 0.8)
+        self.product = PRODUCTS[product](rng)
+        self._slope = self._tilted_plane(rng)
+        self._table = _table_albedo(self.product.table, rng)
+
+    def random(self, purpose: str, index: int) -> np.random.Generator:
+        """The generator of one image: independent of how many others are drawn."""
+        return np.random.default_rng([self.seed, self._number, zlib.crc32(purpose.encode()), index])
+
+    def empty(self, rng: np.random.Generator) -> Scene:
+        """The table alone."""
+        light = Light.drawn(rng)
+        color = self._lit_table(light)
+        z_m = (DISTANCE_M / self._slope).astype(np.float32)
+        return Scene(color, np.zeros((HEIGHT, WIDTH), np.float32), z_m, np.zeros((HEIGHT, WIDTH), np.bool_), None)
+
+    def part(self, rng: np.random.Generator, defect: str = "good") -> Scene:
+        """One part on the table, with a defect of that type unless "good"."""
+        light = Light.drawn(rng)
+        grid = self._posed_grid(rng)
+        surface = self.product.draw(grid, rng)
+        part_px = float(surface.inside.sum()) / SUPERSAMPLING**2
+        shaded, drawn, mask, sigmas = surface, None, np.zeros(surface.height.shape, np.bool_), 0.0
+        if defect != "good":
+            top_m = DISTANCE_M - float(np.median(surface.height[surface.inside > 0.5])) / MM_PER_M
+            sigma_mm = float(self.camera.sigma_m(top_m)) * MM_PER_M
+            drawn, mask, sigmas = draw_defect(defect, self.product, surface, sigma_mm, rng)
+            shaded = _colored(drawn, surface, GROUPS[defect])
+        color, glare = self._color(shaded, light, grid.pitch)
+        depth_height = raised(drawn, surface) if drawn is not None else surface.height
+        small_mask = _pasted(_halved(mask.astype(np.float32)), np.zeros((HEIGHT, WIDTH), np.float32)) >= 0.5
+        share = float(small_mask.sum()) / part_px
+        truth = Truth(defect, GROUPS.get(defect), share, sigmas, part_px / (CROP[2] * CROP[3]))
+        return Scene(color, _pasted(glare, np.zeros((HEIGHT, WIDTH), np.float32)), self._distance(depth_height), small_mask, truth)
+
+    def capture(self, scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """What the camera delivers: color (480, 640, 3) uint8 RGB and depth (480, 640) uint16 counts."""
+        encoded = np.power(np.clip(scene.color * 1.25, 0, 1), np.float32(1 / 2.2)) * 255
+        noise = rng.standard_normal((HEIGHT, WIDTH), np.float32)
+        color = np.round(encoded + 1.2 * noise[..., None])
+        depth = self.camera.read(scene.z_m, scene.glare, rng)
+        return np.clip(color, 0, 255).astype(np.uint8), depth
+
+    def _tilted_plane(self, rng: np.random.Generator) -> Image:
+        """alpha u + beta v + gamma of the table: its distance is DISTANCE_M over this, a height h subtracts from that."""
+        fx, fy, cx, cy = self.intrinsics
+        nx, ny = np.tan(np.deg2rad(rng.uniform(0.6, 2.0, 2) * rng.choice([-1, 1], 2)))
+        normal = np.array([nx, ny, 1.0]) / np.sqrt(nx * nx + ny * ny + 1)
+        v, u = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
+        return (normal[0] * (u - cx) / fx + normal[1] * (v - cy) / fy + normal[2]).astype(np.float32)
+
+    def _posed_grid(self, rng: np.random.Generator) -> Grid:
+        """Part coordinates of the supersampled crop: shifted, turned and scaled at random."""
+        side = CROP[2] * SUPERSAMPLING
+        pitch = DISTANCE_M * MM_PER_M / self.intrinsics[0] / SUPERSAMPLING
+        axis = ((np.arange(side) - (side - 1) / 2) * pitch).astype(np.float32)
+        shift_x, shift_y = rng.uniform(-9, 9, 2)
+        turn = np.deg2rad(rng.uniform(-self.product.turns, self.product.turns))
+        scale = float(rng.uniform(0.975, 1.025))
+        x, y = axis[None, :] - np.float32(shift_x), axis[:, None] - np.float32(shift_y)
+        cos, sin = np.float32(np.cos(turn) / scale), np.float32(np.sin(turn) / scale)
+        return Grid(cos * x + sin * y, cos * y - sin * x, pitch)
+
+    def _color(self, surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
+        """Linear color of the whole view and glare of the crop."""
+        x, y, width, height = CROP
+        table = cv2.resize(self._table[y : y + height, x : x + width], surface.height.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        inside = surface.inside[..., None]
+        albedo = surface.albedo * inside + table * (1 - inside)
+        shine = surface.shine * surface.inside
+        composed = Surface(surface.height, surface.inside, albedo, shine, surface.exponent, surface.tangent)
+        color, glare = shade(composed, light, pitch)
+        return _pasted(color, self._lit_table(light)), glare
+
+    def _lit_table(self, light: Light) -> Image:
+        level = light.ambient + light.strength * np.sin(light.elevation)
+        return cast(Image, self._table * (np.float32(level) * np.array(light.color, np.float32)))
+
+    def _distance(self, height_mm: Image) -> Image:
+        """True distance in metres of every pixel of the view."""
+        height_m = _pasted(_halved(height_mm), np.zeros((HEIGHT, WIDTH), np.float32)) / np.float32(MM_PER_M)
+        return cast(Image, ((DISTANCE_M - height_m) / self._slope).astype(np.float32))
+
+
+def _colored(drawn: Drawn, surface: Surface, group: Group) -> Surface:
+    """The surface as the color camera sees it: without what only the depth camera sees."""
+    if group == "depth":
+        return surface
+    colored = apply_color(drawn, surface)
+    if group == "both":
+        colored = Surface(
+            raised(drawn, surface), colored.inside, colored.albedo, colored.shine, colored.exponent, colored.tangent
+        )
+    return colored
+
+
+def _halved(image: Image) -> Image:
+    return cast(Image, cv2.resize(image, None, fx=1 / SUPERSAMPLING, fy=1 / SUPERSAMPLING, interpolation=cv2.INTER_AREA))
+
+
+def _pasted(window: Image, view: Image) -> Image:
+    x, y, width, height = CROP
+    view = view.copy()
+    view[y : y + height, x : x + width] = window
+    return view
+
+
+def _table_albedo(tint: tuple[float, float, float], rng: np.random.Generator) -> Image:
+    """(480, 640, 3): a coated board with fine speckles and a few long faint scratches."""
+    speckle = smooth_noise(rng, HEIGHT, WIDTH, 2.0)
+    clouds = fractal_noise(rng, HEIGHT, WIDTH, 120, 3)
+    scratches = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for _ in range(14):
+        start = rng.uniform(0, 1, 2) * (WIDTH, HEIGHT)
+        end = start + rng.normal(0, 130, 2)
+        cv2.line(scratches, *[tuple(np.round(p).astype(int).tolist()) for p in (start, end)], 255, 1, cv2.LINE_AA)
+    factor = 1 + 0.06 * speckle + 0.035 * clouds + 0.10 * scratches.astype(np.float32) / 255
+    return cast(Image, (factor[..., None] * np.array(tint, np.float32)).astype(np.float32))

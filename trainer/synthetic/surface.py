@@ -1,0 +1,131 @@
+"""What a product draws: height, color and shine over the supersampled view; and the light that falls on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import cv2
+import numpy as np
+
+from trainer.synthetic.noise import Image
+
+SHADOW_STEPS = 9
+SHADOW_STEP_PX = 2.0        # at half resolution
+
+
+@dataclass
+class Surface:
+    """A part as seen from above on an (S, S) grid. Everything float32; the arrays may be changed by a defect.
+
+    height: mm over the table, 0 outside. inside: 0..1 coverage. albedo: (S, S, 3) linear reflectance 0..1.
+    shine: strength of the highlight. exponent: its sharpness. tangent: unit vectors (S, S, 2) of turning marks, or None.
+    """
+
+    height: Image
+    inside: Image
+    albedo: Image
+    shine: Image
+    exponent: float
+    tangent: Image | None = None
+
+
+@dataclass(frozen=True)
+class Light:
+    """A lamp: azimuth and elevation in radians, strength, its color (linear RGB), and the even light around it."""
+
+    azimuth: float
+    elevation: float
+    strength: float
+    color: tuple[float, float, float]
+    ambient: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> Light:
+        """The lamp of one image: mild changes of direction, strength and color temperature."""
+        warmth = float(rng.normal(0, 0.012))
+        return cls(
+            azimuth=float(np.deg2rad(-128 + rng.uniform(-9, 9))),
+            elevation=float(np.deg2rad(50 + rng.uniform(-4, 4))),
+            strength=float(rng.uniform(0.95, 1.05)),
+            color=(1 + warmth, 1.0, 1 - warmth),
+            ambient=float(rng.uniform(0.36, 0.40)),
+        )
+
+    def direction(self) -> tuple[float, float, float]:
+        """Unit vector towards the lamp; x right, y down, z towards the camera."""
+        c = np.cos(self.elevation)
+        return float(c * np.cos(self.azimuth)), float(c * np.sin(self.azimuth)), float(np.sin(self.elevation))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Part coordinates of every pixel of the supersampled view. x, y: (S, S) float32 mm; pitch: mm per pixel."""
+
+    x: Image
+    y: Image
+    pitch: float
+
+
+class Product(Protocol):
+    """A kind of part. Its constructor may take seconds and depends on the seed alone; draw is called once a part."""
+
+    name: str
+    table: tuple[float, float, float]       # linear RGB of the surface it lies on
+    turns: float                            # degrees it may be turned to either side
+    stain: tuple[float, float, float]       # albedo of what soils it
+    tint: tuple[float, float, float]        # factor of a discolouration
+
+    def draw(self, grid: Grid, rng: np.random.Generator) -> Surface:
+        """One good part."""
+        ...
+
+
+def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
+    """Linear color (S/2, S/2, 3) and glare (S/2, S/2) of the view; pitch: mm per supersampled pixel.
+
+    Lambert's cosine law with a cast shadow and a curvature term for ambient light; Blinn's half-vector highlight, or for
+    turned metal Kajiya and Kay's, which depends on the angle to the marks' direction (SIGGRAPH 1989, eq. 16).
+    """
+    lx, ly, lz = light.direction()
+    dx = cv2.Sobel(surface.height, cv2.CV_32F, 1, 0, ksize=3, scale=1 / (8 * pitch))
+    dy = cv2.Sobel(surface.height, cv2.CV_32F, 0, 1, ksize=3, scale=1 / (8 * pitch))
+    norm = 1 / np.sqrt(dx * dx + dy * dy + 1)
+    facing = np.maximum((lz - dx * lx - dy * ly) * norm, 0)
+    lit, open_sky = _shadow_and_openness(surface.height, light, pitch)
+    half = np.array([lx, ly, lz + 1]) / np.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
+    if surface.tangent is None:
+        base = np.maximum((half[2] - dx * half[0] - dy * half[1]) * norm, 0)
+    else:
+        along = surface.tangent[..., 0] * np.float32(half[0]) + surface.tangent[..., 1] * np.float32(half[1])
+        tilt = np.maximum((half[2] - dx * half[0] - dy * half[1]) * norm, 0)
+        base = np.sqrt(np.maximum(1 - along * along, 0)) * np.sqrt(tilt)
+    highlight = surface.shine * cv2.pow(base, surface.exponent) * lit
+    diffuse = light.ambient * open_sky + light.strength * facing * lit
+    color = surface.albedo * diffuse[..., None] + (light.strength * highlight)[..., None]
+    return _halved(color) * np.float32(light.color), _halved(highlight)
+
+
+def _halved(image: Image) -> Image:
+    return cast(Image, cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+
+def _shadow_and_openness(height: Image, light: Light, pitch: float) -> tuple[Image, Image]:
+    """Share of the lamp's light and of the even light that arrives, both (S, S) in 0..1; computed at half resolution."""
+    small = _halved(height)
+    lx, ly, _ = light.direction()
+    length = np.hypot(lx, ly)
+    rise_mm = 2 * pitch * SHADOW_STEP_PX * np.tan(light.elevation)
+    blocked = np.zeros_like(small)
+    for step in range(1, SHADOW_STEPS + 1):
+        shift = step * SHADOW_STEP_PX / length
+        move = np.array([[1, 0, -shift * lx], [0, 1, -shift * ly]], np.float32)
+        towards = cv2.warpAffine(small, move, small.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        np.maximum(blocked, towards - small - np.float32(step * rise_mm), out=blocked)
+    lit = 1 - 0.85 * np.clip(blocked / 1.2, 0, 1)
+    lit = cv2.GaussianBlur(lit.astype(np.float32), (0, 0), 1.3)
+    near = np.maximum(cv2.GaussianBlur(small, (0, 0), 3) - small, 0)
+    far = np.maximum(cv2.GaussianBlur(small, (0, 0), 11) - small, 0)
+    open_sky = 1 / (1 + 0.30 * near + 0.10 * far)
+    both = cv2.resize(cv2.merge([lit, open_sky.astype(np.float32)]), height.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return both[..., 0], both[..., 1]
