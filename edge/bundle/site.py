@@ -1,0 +1,157 @@
+"""Site state: what was found out at this station about one product.
+
+Two files with two lifetimes (DESIGN, the root of a station):
+
+    site/geometry.json       per camera serial: plane, where the crop lies, region. Survives a new bundle.
+    site/model-DIGEST.json   per precision and runtime: threshold, site tensors. Belongs to one bundle and is never
+                             applied to another.
+
+Both carry a version that only grows; the state each version replaced is in the audit table.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.bundle.manifest import Name, Precision, Sha256, Strict
+from edge.errors import ConfigError
+from edge.types import Geometry
+
+FILE_LIMIT = 64 << 20       # bytes
+REGION_LIMIT = 64 << 20     # pixels
+TENSOR_LIMIT = 16 << 20     # elements
+
+StateModel = TypeVar("StateModel", bound=BaseModel)
+
+
+class PackedRegion(Strict):
+    """A mask of the crop: rows of bits, deflated, base64."""
+
+    width: int = Field(ge=1, le=16384)
+    height: int = Field(ge=1, le=16384)
+    bits: str
+
+    @classmethod
+    def pack(cls, region: NDArray[np.uint8]) -> PackedRegion:
+        """region: (h, w), 0 = ignore."""
+        height, width = region.shape
+        bits = zlib.compress(np.packbits(region > 0).tobytes(), 9)
+        return cls(width=width, height=height, bits=base64.b64encode(bits).decode())
+
+    def unpack(self) -> NDArray[np.uint8]:
+        """(h, w) uint8, 0 = ignore, 255 = judge. Raises: ValueError if the bits are damaged or of another size."""
+        expected = -(-self.width * self.height // 8)
+        decoder = zlib.decompressobj()
+        try:
+            raw = decoder.decompress(base64.b64decode(self.bits, validate=True), expected)
+        except (zlib.error, binascii.Error) as error:
+            raise ValueError(f"the region's bits are damaged ({error})") from error
+        if len(raw) != expected or decoder.unconsumed_tail:
+            raise ValueError("the region's bits are of another size than the region")
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=self.width * self.height)
+        return np.where(bits.reshape(self.height, self.width), 255, 0).astype(np.uint8)
+
+
+class CameraGeometry(Strict):
+    """Geometry of one product under one camera. plane: metres, in pixels of the crop at crop_x, crop_y of the stream."""
+
+    version: int = Field(ge=1)
+    plane: tuple[float, float, float, float] | None
+    crop_x: int = Field(ge=0)
+    crop_y: int = Field(ge=0)
+    region: PackedRegion | None = None
+    intrinsics: tuple[float, float, float, float]     # fx, fy, cx, cy of the whole stream when this was made
+    stream_width: int = Field(ge=1)
+    stream_height: int = Field(ge=1)
+    frames: int = Field(ge=0)                         # how many the plane was fitted on
+    residual_m: float | None = None                   # of the fit, root mean square
+    who: str
+    when: str                                         # UTC, ISO 8601
+
+    def as_geometry(self) -> Geometry:
+        """What the runtime needs of it. Raises: ValueError if the region is damaged."""
+        region = None if self.region is None else self.region.unpack()
+        return Geometry(self.plane, self.crop_x, self.crop_y, region)
+
+
+class GeometryFile(Strict):
+    """site/geometry.json: by camera serial."""
+
+    schema_: Literal[1] = Field(alias="schema", default=1)
+    cameras: dict[str, CameraGeometry] = Field(default_factory=dict)
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class PackedTensor(Strict):
+    """A float32 site tensor: shape and little endian bytes, base64."""
+
+    shape: tuple[int, ...]
+    data: str
+
+    @classmethod
+    def pack(cls, tensor: NDArray[np.float32]) -> PackedTensor:
+        """tensor: any shape, float32."""
+        return cls(shape=tensor.shape, data=base64.b64encode(np.ascontiguousarray(tensor, "<f4").tobytes()).decode())
+
+    def unpack(self) -> NDArray[np.float32]:
+        """The tensor, finite. Raises: ValueError if its bytes are damaged, not finite or of another size."""
+        try:
+            flat = np.frombuffer(base64.b64decode(self.data, validate=True), "<f4")
+        except binascii.Error as error:
+            raise ValueError(f"a site tensor's bytes are damaged ({error})") from error
+        if flat.size > TENSOR_LIMIT or not np.isfinite(flat).all():
+            raise ValueError("a site tensor is not finite, or absurdly large")
+        return flat.reshape(self.shape).astype(np.float32)
+
+
+class ModelState(Strict):
+    """What was calibrated for one bundle, precision and runtime. threshold None: the bundle's default."""
+
+    version: int = Field(ge=1)
+    digest: Sha256                                    # of the bundle
+    precision: Precision
+    runtime: str = Field(min_length=1, max_length=64)
+    threshold: float | None = None                    # a float32, exactly
+    guarantee: str = ""                               # what the threshold promises, in one sentence
+    tensors: dict[Name, PackedTensor] = Field(default_factory=dict)   # site tensors by graph input
+    parts: int = Field(ge=0)                          # good parts it was calibrated on
+    who: str
+    when: str
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The site tensors. Raises: ValueError if one is damaged."""
+        return {name: tensor.unpack() for name, tensor in self.tensors.items()}
+
+
+class ModelStateFile(Strict):
+    """site/model-DIGEST.json: all states of one bundle, at most one per precision and runtime."""
+
+    schema_: Literal[1] = Field(alias="schema", default=1)
+    digest: Sha256
+    states: tuple[ModelState, ...] = ()
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+def read_state(path: Path, model: type[StateModel]) -> StateModel | None:
+    """A state file, or None where there is none. Raises: ConfigError if it is damaged: it is never half believed."""
+    try:
+        with path.open("rb") as file:
+            return model.model_validate_json(file.read(FILE_LIMIT))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path} ({error.strerror}): check its permissions") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConfigError(f"{path}: {where}: {first['msg']}: move the file away and calibrate again") from error

@@ -1,0 +1,349 @@
+"""The root of a station: which bundles lie there, which is active, and the site state of each product.
+
+    etc/edge/trust/KEYID.pub
+    var/lib/edge/active                                one line: the active product
+    var/lib/edge/products/PRODUCT/slots/SLOT/          an unpacked bundle; SLOT is VERSION-DIGEST12
+    var/lib/edge/products/PRODUCT/current, previous    symbolic links to slots/SLOT
+
+Readers need no lock: every change is one rename. Whoever changes something holds the lock `change.lock` while it does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import audit
+from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, parse_manifest, verify_folder
+from edge.bundle.lock import CHANGE, locked
+from edge.bundle.manifest import Manifest, Precision
+from edge.bundle.signature import PublicKey, canonical_json, read_public_key
+from edge.bundle.site import (
+    CameraGeometry,
+    GeometryFile,
+    ModelState,
+    ModelStateFile,
+    PackedRegion,
+    PackedTensor,
+    read_state,
+)
+from edge.errors import BundleError, ConfigError
+from edge.files import link_atomically, sync_directory, write_atomically
+from edge.types import Geometry, Intrinsics
+
+Which = Literal["current", "previous"]
+SERIAL = re.compile(r"[ -~]{1,64}")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One bundle that lies in a slot. folder: its files, read only."""
+
+    product: str
+    folder: Path
+    manifest: Manifest
+    digest: str                 # SHA-256 of manifest.json
+
+    @property
+    def slot(self) -> str:
+        """VERSION-DIGEST12."""
+        return self.folder.name
+
+    @property
+    def golden(self) -> Path:
+        """The folder of golden frames."""
+        return self.folder / "golden"
+
+    @property
+    def certificate(self) -> Path:
+        """The parity certificate."""
+        return self.folder / "parity.json"
+
+    def model(self, precision: Precision) -> Path:
+        """The ONNX file of one precision."""
+        return self.folder / "model" / f"{precision}.onnx"
+
+
+def slot_name(manifest: Manifest, digest: str) -> str:
+    """VERSION-DIGEST12: the same bundle always lands in the same slot."""
+    return f"{manifest.version}-{digest[:12]}"
+
+
+class Store:
+    """The bundles and site state under one root."""
+
+    def __init__(self, root: Path) -> None:
+        """root: the station's root, "/" on a device. Nothing is read or made yet."""
+        self.root = root
+        self.trust_folder = root / "etc" / "edge" / "trust"
+        self.data = root / "var" / "lib" / "edge"
+        self.active_file = self.data / "active"
+        self.engines = self.data / "engines"
+        self.products_folder = self.data / "products"
+
+    @contextmanager
+    def change(self, who: str) -> Iterator[None]:
+        """Hold the right to change this root. Raises: BusyError naming the process that holds it."""
+        with locked(self.data, CHANGE, who):
+            yield
+
+    # --- keys ---
+
+    def trusted_keys(self) -> list[PublicKey]:
+        """The keys this station trusts; empty for a fresh root. Raises: ConfigError if a key file is damaged."""
+        return [read_public_key(path) for path in sorted(self.trust_folder.glob("*.pub"))]
+
+    def trust(self, public: Path) -> PublicKey:
+        """Trust the key in a .pub file from now on. Trusting it again changes nothing.
+
+        Raises: ConfigError if the file is not a public key.
+        """
+        key = read_public_key(public)
+        target = self.trust_folder / f"{key.keyid}.pub"
+        data = canonical_json(key.model_dump())
+        with self.change("edge trust"):
+            if target.exists() and target.read_bytes() == data:
+                return key
+            self.trust_folder.mkdir(parents=True, exist_ok=True)
+            audit.append_audit(self.root, "trust", {"keyid": key.keyid, "public": key.keyval.public})
+            write_atomically(target, data)
+        return key
+
+    # --- bundles ---
+
+    def products(self) -> list[str]:
+        """Products that have a current bundle, by name."""
+        return sorted(link.parent.name for link in self.products_folder.glob("[!.]*/current"))
+
+    def active_product(self) -> str | None:
+        """The product that `edge run` judges, or None."""
+        try:
+            return self.active_file.read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+    def active(self) -> Installed:
+        """The bundle that `edge run` judges with. Its files are not read but for the manifest: see `verify`.
+
+        Raises: BundleError if no product is active, or its manifest is damaged.
+        """
+        product = self.active_product()
+        if product is None:
+            raise BundleError(f"no bundle is installed under {self.root}: run `edge install BUNDLE --root {self.root}`")
+        return self.installed(product)
+
+    def installed(self, product: str, which: Which = "current") -> Installed:
+        """The current or previous bundle of a product. Raises: BundleError if there is none, or it is damaged."""
+        link = self.products_folder / product / which
+        if not link.is_dir():
+            known = ", ".join(self.products()) or "none"
+            raise BundleError(f"{product} has no {which} bundle under {self.root} (installed products: {known})")
+        return self._read(link.resolve(), product)
+
+    def slots(self, product: str) -> list[Installed]:
+        """Every bundle of a product that lies in a slot, the active or not, by slot name."""
+        folders = sorted((self.products_folder / product / "slots").glob("[!.]*"))
+        return [self._read(folder.resolve(), product) for folder in folders]
+
+    def link(self, product: str, which: Which) -> str | None:
+        """The slot that `current` or `previous` points at, or None."""
+        path = self.products_folder / product / which
+        return path.readlink().name if path.is_symlink() else None
+
+    def token(self) -> tuple[str | None, str | None]:
+        """What is active, as (product, slot): cheap enough to compare between parts and notice a change."""
+        product = self.active_product()
+        return product, None if product is None else self.link(product, "current")
+
+    def verify(self, installed: Installed) -> None:
+        """Check signature and every digest of an installed bundle. Raises: BundleError naming what is damaged."""
+        verify_folder(installed.folder, self.trusted_keys())
+
+    def select(self, product: str) -> Installed:
+        """Make `product` the one that `edge run` judges, from the next part on.
+
+        Raises: BundleError if it is not installed.
+        """
+        with self.change("edge bundle select"):
+            chosen = self.installed(product)
+            before = self.active_product()
+            if before != product:
+                self.activate(product)
+                self._audit("select", chosen, {"before": before})
+        return chosen
+
+    def activate(self, product: str) -> None:
+        """Write `active`. The caller holds the change lock."""
+        write_atomically(self.active_file, f"{product}\n".encode())
+
+    def rollback(self, product: str) -> Installed:
+        """Put a product's previous bundle back; the present one becomes the previous, so that it can be undone.
+
+        Raises: BundleError if there is no other bundle to go back to, or it is damaged.
+        """
+        with self.change("edge bundle rollback"):
+            folder = self.products_folder / product
+            now = self.installed(product)
+            if self.link(product, "previous") in (None, now.slot):
+                raise BundleError(f"{product} has no earlier bundle than {now.slot}: install one with `edge install`")
+            back = self.installed(product, "previous")
+            self.verify(back)
+            self._audit("rollback", back, {"from": now.slot})
+            link_atomically(folder / "previous", f"slots/{now.slot}")
+            link_atomically(folder / "current", f"slots/{back.slot}")   # the switch itself comes last
+        return back
+
+    def _read(self, folder: Path, product: str) -> Installed:
+        try:
+            with (folder / MANIFEST).open("rb") as file:
+                data = file.read(MANIFEST_LIMIT)
+        except OSError as error:
+            what = f"{folder / MANIFEST} cannot be read ({error.strerror})"
+            raise BundleError(f"{what}: install the bundle again") from error
+        try:
+            manifest = parse_manifest(data)
+        except BundleError as error:
+            raise BundleError(f"{folder}: {error}") from error
+        return Installed(product, folder, manifest, hashlib.sha256(data).hexdigest())
+
+    def _audit(self, act: str, bundle: Installed, more: Mapping[str, object]) -> None:
+        about = {"product": bundle.product, "version": bundle.manifest.version, "digest": bundle.digest}
+        audit.append_audit(self.root, act, {**about, **more})
+
+    # --- site state ---
+
+    def site_folder(self, product: str) -> Path:
+        """Where a product's site state lies; it survives a new bundle."""
+        return self.products_folder / product / "site"
+
+    def geometry_record(self, product: str, serial: str) -> CameraGeometry | None:
+        """Geometry of one product under one camera, with who, when and on what; None before calibration.
+
+        Raises: ConfigError if geometry.json is damaged.
+        """
+        file = read_state(self.site_folder(product) / "geometry.json", GeometryFile)
+        return None if file is None else file.cameras.get(serial)
+
+    def geometry(self, product: str, serial: str) -> Geometry | None:
+        """What the runtime needs of the geometry record. Raises: ConfigError if it is damaged."""
+        record = self.geometry_record(product, serial)
+        try:
+            return None if record is None else record.as_geometry()
+        except ValueError as error:
+            raise ConfigError(f"{self.site_folder(product) / 'geometry.json'}: {error}: calibrate again") from error
+
+    def save_geometry(
+        self,
+        product: str,
+        serial: str,
+        geometry: Geometry,
+        intrinsics: Intrinsics,
+        frames: int,
+        residual_m: float | None = None,
+        who: str | None = None,
+    ) -> CameraGeometry:
+        """Replace the geometry of one product under one camera; other cameras keep theirs.
+
+        Args:
+            intrinsics: of the whole stream, so that a changed camera can be noticed.
+            frames: how many the plane was fitted on. residual_m: root mean square of that fit.
+        Raises: ConfigError if the file is damaged or the serial is not printable ASCII, BundleError if the product
+            is not installed, BusyError if another command changes this root.
+        """
+        if not SERIAL.fullmatch(serial):
+            raise ConfigError(f"camera serial {serial!r} is not 1 to 64 printable ASCII characters")
+        with self.change("edge calibrate"):
+            self.installed(product)
+            path = self.site_folder(product) / "geometry.json"
+            file = read_state(path, GeometryFile) or GeometryFile()
+            before = file.cameras.get(serial)
+            i = intrinsics
+            record = CameraGeometry(
+                version=1 if before is None else before.version + 1,
+                plane=geometry.plane,
+                crop_x=geometry.crop_x,
+                crop_y=geometry.crop_y,
+                region=None if geometry.region is None else PackedRegion.pack(geometry.region),
+                intrinsics=(i.fx, i.fy, i.cx, i.cy),
+                stream_width=i.width,
+                stream_height=i.height,
+                frames=frames,
+                residual_m=residual_m,
+                who=who or audit.current_user(),
+                when=audit.now_utc(),
+            )
+            self._save(path, GeometryFile(cameras={**file.cameras, serial: record}))
+            detail = {"product": product, "serial": serial, **record.model_dump(mode="json")}
+            audit.append_audit(self.root, "calibrate geometry", detail, who)
+        return record
+
+    def model_state(self, bundle: Installed, precision: Precision, runtime: str) -> ModelState | None:
+        """What was calibrated for exactly this bundle, precision and runtime; None otherwise.
+
+        Raises: ConfigError if the file is damaged or speaks of another bundle.
+        """
+        path = self._model_path(bundle)
+        file = read_state(path, ModelStateFile)
+        if file is None:
+            return None
+        if file.digest != bundle.digest:
+            raise ConfigError(f"{path} belongs to another bundle: move it away and calibrate again")
+        return _find(file.states, bundle.digest, precision, runtime)
+
+    def save_model_state(
+        self,
+        bundle: Installed,
+        precision: Precision,
+        runtime: str,
+        parts: int,
+        threshold: float | None = None,
+        guarantee: str = "",
+        tensors: Mapping[str, NDArray[np.float32]] | None = None,
+        who: str | None = None,
+    ) -> ModelState:
+        """Replace the state of exactly this bundle, precision and runtime; others keep theirs.
+
+        Raises: ConfigError if the file is damaged, BusyError if another command changes this root.
+        """
+        with self.change("edge calibrate"):
+            path = self._model_path(bundle)
+            file = read_state(path, ModelStateFile) or ModelStateFile(digest=bundle.digest)
+            before = _find(file.states, bundle.digest, precision, runtime)
+            state = ModelState(
+                version=1 if before is None else before.version + 1,
+                digest=bundle.digest,
+                precision=precision,
+                runtime=runtime,
+                threshold=None if threshold is None else float(np.float32(threshold)),
+                guarantee=guarantee,
+                tensors={name: PackedTensor.pack(tensor) for name, tensor in (tensors or {}).items()},
+                parts=parts,
+                who=who or audit.current_user(),
+                when=audit.now_utc(),
+            )
+            others = tuple(one for one in file.states if one is not before)
+            self._save(path, ModelStateFile(digest=bundle.digest, states=(*others, state)))
+            detail = {"product": bundle.product, **state.model_dump(mode="json")}
+            audit.append_audit(self.root, "calibrate model", detail, who)
+        return state
+
+    def _model_path(self, bundle: Installed) -> Path:
+        return self.site_folder(bundle.product) / f"model-{bundle.digest[:12]}.json"
+
+    def _save(self, path: Path, file: GeometryFile | ModelStateFile) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sync_directory(path.parent.parent)
+        write_atomically(path, canonical_json(file.model_dump(by_alias=True, mode="json")))
+
+
+def _find(states: tuple[ModelState, ...], digest: str, precision: Precision, runtime: str) -> ModelState | None:
+    wanted = (digest, precision, runtime)
+    return next((one for one in states if (one.digest, one.precision, one.runtime) == wanted), None)
