@@ -1,0 +1,152 @@
+"""Which part of the graph runs in which precision: measured, block by block, on the frames of the certificate."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import Precision
+from edge.engine.parity import FLIP_BAND, LIMITS, Comparison, Responses, compare
+from trainer.quantise.convert import NodePrecision, converted
+from trainer.quantise.session import responses_of
+from trainer.quantise.view import MAC_OPERATORS, View, scope_of
+
+log = logging.getLogger(__name__)
+
+DETECTOR = "detector"      # the module that may leave float32; sensor bytes to height, masks and score never do
+MOST_BLOCKS = 20           # the detector is cut into at most about as many blocks
+QUICK_FRAMES = 8           # of the evidence, for a block's own error
+
+
+@dataclass(frozen=True)
+class Block:
+    """Nodes that change precision together: those of one module."""
+
+    name: str
+    nodes: tuple[str, ...]
+    macs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Frames with float32's answers, and the arithmetic that runs a candidate on them."""
+
+    view: View
+    feeds: Sequence[Mapping[str, NDArray[Any]]]
+    reference: Responses
+    threshold: float
+    scales: Mapping[str, float]
+
+    def responses(self, plan: Mapping[str, NodePrecision]) -> Responses:
+        """The plan's answers for every frame."""
+        return responses_of(converted(self.view, plan, self.scales, emulate=True), self.feeds)
+
+    def quick(self, plan: Mapping[str, NodePrecision]) -> Comparison:
+        """The plan on a few frames, evenly chosen."""
+        step = max(1, len(self.feeds) // QUICK_FRAMES)
+        rows = list(range(0, len(self.feeds), step))
+        model = converted(self.view, plan, self.scales, emulate=True)
+        candidate = responses_of(model, [self.feeds[row] for row in rows])
+        return compare(self.reference.take(rows), candidate, self.threshold, self.reference.spans)
+
+
+def low_precision_nodes(view: View) -> list[str]:
+    """Nodes that may become float16: the detector's with a float result."""
+    nodes = (node for node in view.nodes if scope_of(node).split(".")[0] == DETECTOR)
+    return [node.name for node in nodes if any(view.is_float(name) for name in node.output)]
+
+
+def int8_candidates(view: View, allowed: Collection[str]) -> list[str]:
+    """Nodes that may become INT8: products of an activation and a constant weight, of those in `allowed`."""
+    chosen = set(allowed)
+    return [
+        node.name
+        for node in view.nodes
+        if node.name in chosen and node.op_type in MAC_OPERATORS and node.input[1] in view.constants
+        and node.input[0] not in view.constants
+    ]  # fmt: skip
+
+
+def blocks_of(view: View, names: Collection[str], most: int = MOST_BLOCKS) -> list[Block]:
+    """Cut nodes into about `most` blocks by module: the block with the most multiply-accumulates is split first."""
+    chosen = set(names)
+    nodes = [node for node in view.nodes if node.name in chosen]
+    groups: dict[tuple[str, ...], list[Any]] = {(): nodes} if nodes else {}
+    final: set[tuple[str, ...]] = set()
+    while len(groups) < most and (open_ := [key for key in groups if key not in final]):
+        largest = max(open_, key=lambda key: sum(view.macs(node) for node in groups[key]))
+        parts = defaultdict(list)
+        for node in groups[largest]:
+            parts[tuple(scope_of(node).split(".")[: len(largest) + 1])].append(node)
+        if set(parts) == {largest}:
+            final.add(largest)
+            continue
+        del groups[largest]
+        if largest in parts:
+            final.add(largest)
+        groups.update(parts)
+    return [
+        Block(".".join(key) or "graph", tuple(node.name for node in members), sum(view.macs(node) for node in members))
+        for key, members in groups.items()
+    ]
+
+
+def costs_of(
+    bench: Bench, blocks: Sequence[Block], precision: Precision, plan_with: Callable[[Sequence[Block]], dict[str, Any]]
+) -> dict[str, float]:
+    """What each block costs when it alone runs in `precision`: squared, so that blocks add up.
+
+    1 is a mean map error at its limit, or a score error as wide as the band in which verdicts may flip.
+    """
+    costs = {}
+    for block in blocks:
+        measured = bench.quick(plan_with([block]))
+        map_share = measured.mean_map_error / LIMITS[precision].mean_map_error
+        worst = max(map_share, measured.largest_score_error / FLIP_BAND)
+        costs[block.name] = worst * worst if measured.finite else float("inf")
+        log.info("%s in %s alone: map error %.4f %%, score error %.3f %%", block.name, precision,
+                 100 * measured.mean_map_error, 100 * measured.largest_score_error)  # fmt: skip
+    return costs
+
+
+def assigned(
+    bench: Bench,
+    blocks: Sequence[Block],
+    precision: Precision,
+    plan_with: Callable[[Sequence[Block]], dict[str, NodePrecision]],
+    refusals: Callable[[Mapping[str, NodePrecision]], tuple[str, ...]],
+    hopeless: Callable[[Mapping[str, NodePrecision]], bool],
+) -> tuple[dict[str, NodePrecision], tuple[str, ...]]:
+    """Give as many blocks as possible the precision: all, then without those that cost most for what they compute.
+
+    Args:
+        plan_with: the plan in which the given blocks have the precision and all others the next higher one.
+        refusals: what of the certificate does not hold for a plan, on every frame.
+        hopeless: whether a plan leaves too little in the precision; then the search ends.
+    Returns: the plan, and what still does not hold (empty: found).
+    """
+    kept = list(blocks)
+    plan = plan_with(kept)
+    reasons = refusals(plan)
+    if not reasons:
+        return plan, ()
+    costs = costs_of(bench, kept, precision, plan_with)
+    kept.sort(key=lambda block: costs[block.name] / max(block.macs, 1))
+    while kept:
+        dropped = kept.pop()
+        shorter = plan_with(kept)
+        if hopeless(shorter):
+            break
+        log.info("%s stays higher: %s", dropped.name, reasons[0])
+        plan = shorter
+        if kept and bench.quick(plan).mean_map_error > LIMITS[precision].mean_map_error:
+            continue
+        reasons = refusals(plan)
+        if not reasons:
+            break
+    return plan, reasons
