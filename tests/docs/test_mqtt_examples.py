@@ -1,0 +1,64 @@
+"""The messages printed in docs/mqtt.md are the bytes that a station sends."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.line.message import Record, code_payload, record_fields, record_payload, state_payload, verdict_payload
+from edge.types import Code, Reason
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"```(?:json|text) (\S+)\n(.*?)\n```", PAGE, flags=re.DOTALL))
+
+
+def example(code: Code, reason: Reason, score: float | None, ms: int, seq: int) -> dict[str, object]:
+    record = Record(
+        part=f"P{seq}",
+        code=code,
+        reason=reason,
+        score=None if score is None else np.float32(score),
+        threshold=np.float32(9.5),
+        ms=ms,
+        area=0.321,
+        valid=0.987,
+        frames=7,
+        product="washer",
+        bundle="1.0.0-0123456789ab",
+        geometry="89ab01234567",
+        model_state=None,
+        captured_at="2026-11-22T17:00:00.000Z",
+        judged_at="2026-11-22T17:00:00.180Z",
+        clock_synced=True,
+        images=f"parts/2026-11-22/cell7-{seq}",
+        images_sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    )
+    return record_fields(record, "cell7", seq)
+
+
+NG = example(Code.NG, Reason.ANOMALY, 13.25, 212, 4711)
+SENT = {
+    "verdict": verdict_payload(NG),
+    "verdict-unknown": verdict_payload(example(Code.UNKNOWN, Reason.NO_DEPTH, None, 187, 4712)),
+    "verdict/code": code_payload(NG),
+    "record": record_payload(NG, replay=False),
+    "state": state_payload("offline", "connection lost", False, "cell7"),
+}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_the_example_is_byte_exact(name: str) -> None:
+    assert BLOCKS[name].encode() == SENT[name]
+
+
+def test_the_page_lists_every_reason_and_its_code() -> None:
+    listed = dict(re.findall(r"^\| `([a-z_]+)` \| ([123]) \|", PAGE, flags=re.MULTILINE))
+    expected = {reason.value: "3" for reason in Reason} | {"normal": "1", "anomaly": "2"}
+    assert listed == expected
+
+
+def test_every_example_is_shown() -> None:
+    assert set(BLOCKS) == set(SENT)
