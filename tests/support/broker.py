@@ -1,0 +1,122 @@
+"""A real mosquitto on a free port, and a subscriber that notes what arrives and when."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """mosquitto with persistence, so that sessions and retained messages survive stop() and start()."""
+
+    def __init__(self, folder: Path, extra: str = "") -> None:
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {folder}/\n"
+            f"autosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 0\nuser root\n{extra}"
+        )
+
+    def start(self) -> None:
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=quiet, stderr=quiet)
+        wait_until(self._answers, 10.0, "mosquitto does not listen")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@dataclass(frozen=True)
+class Received:
+    """topic: the last levels, below edge/<site>/<line>/<station>/. at_s: time.monotonic()."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    at_s: float
+    expiry_s: int | None
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.payload)
+        return found
+
+
+class Subscriber:
+    """Listens to edge/# in a session that the broker keeps while the subscriber is away."""
+
+    def __init__(self, port: int, client_id: str = "archive") -> None:
+        self.messages: list[Received] = []
+        self._ready = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5)
+        properties = paho.Properties(paho.PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe("edge/#", qos=1)
+        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_message = self._note
+        self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
+        self._client.loop_start()
+        assert self._ready.wait(10)
+
+    def of(self, topic: str) -> list[Received]:
+        return [message for message in list(self.messages) if message.topic == topic]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [message.json for message in self.of("record")]
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _note(self, _: object, __: object, message: paho.MQTTMessage) -> None:
+        expiry = getattr(message.properties, "MessageExpiryInterval", None)
+        topic = "/".join(message.topic.split("/")[4:])
+        self.messages.append(Received(topic, message.payload, message.retain, time.monotonic(), expiry))
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s, what
+        time.sleep(0.02)
+
+
+def assert_archive_is_complete(records: list[dict[str, Any]], numbers: list[int]) -> None:
+    """Every number arrived, in order; a repeat directly follows its first sending and differs in `replay` only."""
+    firsts: list[dict[str, Any]] = []
+    for record in records:
+        if firsts and record["seq"] == firsts[-1]["seq"]:
+            assert record["replay"] is True
+            assert {**record, "replay": firsts[-1]["replay"]} == firsts[-1]
+        else:
+            firsts.append(record)
+    assert [record["seq"] for record in firsts] == numbers
