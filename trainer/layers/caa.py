@@ -43,12 +43,12 @@ class InvertedBottleneck(nn.Module):
 
     def folded(self) -> nn.Conv2d:
         """Return the one 3x3 convolution that computes the same."""
-        single = nn.Conv2d(self.expand.in_channels, self.compress.out_channels, kernel_size=3, padding=1)
         kernel = torch.einsum("oeyx,ei->oiyx", self.compress.weight.double(), self.expand.weight.double()[:, :, 0, 0])
         bias = self.compress.bias
         assert bias is not None  # Conv2d has one unless told otherwise; mypy cannot know
-        single.load_state_dict({"weight": kernel.to(self.compress.weight), "bias": bias.detach()})
-        return single.to(self.compress.weight)
+        single = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel_size=3, padding=1).to(bias)
+        single.load_state_dict({"weight": kernel.to(bias), "bias": bias})
+        return single
 
 
 class CAA(nn.Module):
