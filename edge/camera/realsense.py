@@ -1,0 +1,351 @@
+"""A RealSense through pyrealsense2: sensors, librealsense's syncer and its align, bytes copied out.
+
+What ran: everything here runs in the tests on librealsense's software device (edge/camera/virtual.py), which stands for
+the camera; on a real camera it has never been executed. The units of the color sensor's exposure and which options a
+model has follow librealsense's documentation.
+
+librealsense is used sensor by sensor and not through its pipeline, because a software device cannot enter a pipeline,
+and a second path that only hardware takes would be a path that no test takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout  # Python 3.10 has two of the name
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import CameraContract
+from edge.errors import CameraError, CameraLost, CameraMismatch
+from edge.frames.camera_info import CameraInfo
+from edge.optional import optional_module
+from edge.types import Frame, Intrinsics
+
+log = logging.getLogger(__name__)
+
+REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
+DEFAULT_SIZE = (640, 480)
+QUEUE_SIZE = 2            # frame sets that may wait: more would only make them older
+CALL_TIMEOUT_S = 10.0     # opening and stopping a sensor take well under a second, or never return
+
+Result = TypeVar("Result")
+FindDevice = Callable[[Any, str], Any]
+
+
+@contextmanager
+def as_camera_error(serial: str) -> Iterator[None]:
+    """librealsense has one exception class for everything: a late frame and a pulled plug look alike."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise CameraLost(f"camera {serial or '(any)'}: {error}. Check the USB 3 cable, then open it again") from error
+
+
+def call_within(timeout_s: float, what: str, function: Callable[[], Result]) -> Result:
+    """`function()` in a thread of its own, because librealsense's start and stop may block for ever.
+
+    Raises: CameraLost after timeout_s (the thread is left behind: only the end of the process frees it); else whatever
+    the function raises.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001  carried to the caller's thread, whatever it is
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"camera {what}", daemon=True).start()
+    try:
+        return future.result(timeout_s)
+    except FutureTimeout as error:
+        if future.done():
+            raise          # the function's own
+        sentence = f"the camera driver does not return from {what} within {timeout_s:g} s: restart the service"
+        raise CameraLost(sentence) from error
+
+
+def find_connected(rs: Any, serial: str) -> Any:
+    """The camera with this serial number, or the only one for "".
+
+    Raises: CameraLost if it is not there; CameraError if "" is not enough to choose.
+    """
+    devices = {device.get_info(rs.camera_info.serial_number): device for device in rs.context().query_devices()}
+    if serial and serial in devices:
+        return devices[serial]
+    found = ", ".join(sorted(devices)) or "none"
+    if serial or not devices:
+        raise CameraLost(f"camera {serial or '(any)'} is not connected (found: {found}): check power and USB 3 cable")
+    if len(devices) > 1:
+        raise CameraError(f"several cameras are connected ({found}): name one as camera.serial in station.toml")
+    return next(iter(devices.values()))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option of one sensor. kind: "depth" or "color", the stream whose sensor has it."""
+
+    kind: str
+    option: str
+    value: float
+
+
+def settings_of(contract: CameraContract, color_has_own_sensor: bool) -> list[Setting]:
+    """What the contract asks of the camera, in the order in which it must be set; unknown (null) values are left alone.
+
+    A color sensor of its own counts exposure in steps of 100 µs, a depth module that also gives color (D405) in µs.
+    """
+    settings: list[Setting] = []
+    if contract.unit is not None:
+        settings.append(Setting("depth", "depth_units", contract.unit))
+    if contract.exposure_us is not None or contract.gain is not None:
+        settings.append(Setting("color", "enable_auto_exposure", 0))
+    if contract.exposure_us is not None:
+        step_us = 100.0 if color_has_own_sensor else 1.0
+        settings.append(Setting("color", "exposure", contract.exposure_us / step_us))
+    if contract.gain is not None:
+        settings.append(Setting("color", "gain", contract.gain))
+    if contract.white_balance is not None:
+        settings.append(Setting("color", "enable_auto_white_balance", 0))
+        settings.append(Setting("color", "white_balance", contract.white_balance))
+    if contract.laser is not None:
+        settings.append(Setting("depth", "emitter_enabled", 1.0 if contract.laser > 0 else 0.0))
+    if contract.laser:
+        settings.append(Setting("depth", "laser_power", contract.laser))
+    return settings
+
+
+def apply_setting(rs: Any, sensor: Any, setting: Setting) -> None:
+    """Set one option and read it back.
+
+    Raises: CameraMismatch if the sensor lacks it, refuses the value, or keeps another one.
+    """
+    option = getattr(rs.option, setting.option)
+    if not sensor.supports(option):
+        raise CameraMismatch(f"this camera has no {setting.kind} {setting.option}: the product needs {setting.value:g}")
+    limits = sensor.get_option_range(option)
+    if not sensor.is_option_read_only(option):
+        if not limits.min <= setting.value <= limits.max:
+            raise CameraMismatch(
+                f"{setting.kind} {setting.option} goes from {limits.min:g} to {limits.max:g} on this camera, "
+                f"the product needs {setting.value:g}"
+            )
+        sensor.set_option(option, setting.value)
+    kept = float(sensor.get_option(option))
+    if abs(kept - setting.value) > max(limits.step, 1e-6 * abs(setting.value)):
+        raise CameraMismatch(
+            f"{setting.kind} {setting.option} stays at {kept:g} on this camera, the product needs {setting.value:g}"
+        )
+
+
+def captured_mono_ns(
+    domain: str, timestamp_ms: float, exposure_lag_us: float, now_wall_ms: float, now_mono_ns: int
+) -> int:
+    """When the middle of the exposure was, on the host's monotonic clock.
+
+    Args:
+        domain: of the timestamp. "global_time" and "system_time" are milliseconds of the host's wall clock; a
+            "hardware_clock" cannot be compared with it, and the arrival counts.
+        exposure_lag_us: from mid-exposure to what the timestamp marks, 0 where the camera does not tell.
+        now_wall_ms, now_mono_ns: both of the host's clocks, read at the arrival.
+    Returns: never later than now. A wall clock that was set while the frame travelled shows as an age outside
+        0 to 10 s; the arrival counts then too.
+    """
+    if domain == "hardware_clock":
+        return now_mono_ns
+    age_ms = now_wall_ms - timestamp_ms + exposure_lag_us / 1e3
+    if not 0.0 <= age_ms <= 10_000.0:
+        return now_mono_ns
+    return now_mono_ns - round(age_ms * 1e6)
+
+
+class RealSenseCamera:
+    """One RealSense, set to a product's contract and read back.
+
+    serial "": the only one that is connected. contract None: its own settings, 640x480. find_device: gives
+    librealsense's device, a connected camera unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        serial: str = "",
+        contract: CameraContract | None = None,
+        fps: int = 30,
+        find_device: FindDevice = find_connected,
+    ) -> None:
+        self._wanted_serial, self._contract, self._fps, self._find_device = serial, contract, fps, find_device
+        self._info: CameraInfo | None = None
+        self._rs: Any = None
+        self._sensors: list[Any] = []
+        self._syncer: Any = None
+        self._align: Any = None
+        self._with_depth = False
+
+    @property
+    def serial(self) -> str:
+        """As the camera tells it."""
+        return self.info.serial or self._wanted_serial
+
+    @property
+    def info(self) -> CameraInfo:
+        """What the camera was set to, read back. Raises: CameraLost before `open`."""
+        if self._info is None:
+            raise CameraLost(f"camera {self._wanted_serial or '(any)'} is not open")
+        return self._info
+
+    def open(self) -> None:
+        """Find it, set it, start it. Raises: CameraLost, CameraMismatch, MissingDependency."""
+        self._rs = optional_module("pyrealsense2", REMEDY)
+        with as_camera_error(self._wanted_serial):
+            call_within(CALL_TIMEOUT_S, "opening", self._start)
+
+    def next_frame(self, timeout_s: float) -> Frame:
+        """The next pair of color and depth. Raises: CameraLost if none arrives within timeout_s."""
+        deadline_s = time.monotonic() + timeout_s
+        with as_camera_error(self._wanted_serial):
+            while True:
+                remaining_ms = round(1000 * (deadline_s - time.monotonic()))
+                if remaining_ms <= 0 or self._syncer is None:
+                    break
+                arrived, frames = self._syncer.try_wait_for_frames(remaining_ms)
+                if arrived and self._is_complete(frames):
+                    return self._frame(frames)
+        name = self._wanted_serial or "(any)"
+        raise CameraLost(f"camera {name}: no frame within {timeout_s:g} s: check the USB 3 cable")
+
+    def close(self) -> None:
+        """Stop the sensors; a driver that does not return is left behind and logged."""
+        sensors, self._sensors, self._syncer = self._sensors, [], None
+
+        def stop() -> None:
+            for sensor in sensors:
+                sensor.stop()
+                sensor.close()
+
+        try:
+            with as_camera_error(self._wanted_serial):
+                call_within(CALL_TIMEOUT_S, "stopping", stop)
+        except CameraLost as error:
+            log.warning("%s", error)
+
+    def _start(self) -> None:
+        rs = self._rs
+        device = self._find_device(rs, self._wanted_serial)
+        sensors = list(device.query_sensors())
+        color_sensor, color = self._profile(sensors, rs.stream.color, rs.format.rgb8)
+        depth_sensor, depth = self._profile(sensors, rs.stream.depth, rs.format.z16)
+        if color is None:
+            raise CameraMismatch(f"this camera offers no color stream of {self._wanted_stream()}")
+        if depth is None and self._contract is not None and self._contract.unit is not None:
+            raise CameraMismatch(f"this camera offers no depth stream of {self._wanted_stream()}")
+        self._with_depth = depth is not None
+        own_sensor = color_sensor is not depth_sensor
+        by_kind = {"color": color_sensor, "depth": depth_sensor or color_sensor}
+        for setting in settings_of(self._contract, own_sensor) if self._contract else []:
+            apply_setting(rs, by_kind[setting.kind], setting)
+        self._syncer, self._align = rs.syncer(QUEUE_SIZE), rs.align(rs.stream.color)
+        self._sensors = [depth_sensor, color_sensor] if depth is not None and own_sensor else [color_sensor]
+        profiles = [[depth], [color]] if len(self._sensors) == 2 else [[p for p in (depth, color) if p is not None]]
+        for sensor, wanted in zip(self._sensors, profiles, strict=True):
+            _prefer(rs, sensor)
+            sensor.open(wanted)
+            sensor.start(self._syncer)
+        self._info = self._read_back(device, by_kind, color)
+
+    def _wanted_stream(self) -> str:
+        width, height = self._size()
+        return f"{width}x{height} pixels at {self._rate()} frames/s, which the product needs"
+
+    def _size(self) -> tuple[int, int]:
+        return (self._contract.width, self._contract.height) if self._contract else DEFAULT_SIZE
+
+    def _rate(self) -> int:
+        return (self._contract.fps if self._contract else None) or self._fps
+
+    def _profile(self, sensors: list[Any], stream: Any, pixel_format: Any) -> tuple[Any, Any]:
+        """(sensor, profile) of the stream in the wanted size and rate; (None, None) where no sensor has it."""
+        for sensor in sensors:
+            for profile in sensor.get_stream_profiles():
+                if profile.stream_type() != stream or profile.format() != pixel_format or profile.fps() != self._rate():
+                    continue
+                video = profile.as_video_stream_profile()
+                if (video.width(), video.height()) == self._size():
+                    return sensor, profile
+        return None, None
+
+    def _read_back(self, device: Any, by_kind: dict[str, Any], color: Any) -> CameraInfo:
+        """What the camera is really set to."""
+        rs = self._rs
+
+        def told(name: Any) -> str | None:
+            return str(device.get_info(name)) if device.supports(name) else None
+
+        def option(kind: str, name: Any) -> float | None:
+            return float(by_kind[kind].get_option(name)) if by_kind[kind].supports(name) else None
+
+        i = color.as_video_stream_profile().get_intrinsics()
+        unit = option("depth", rs.option.depth_units) if self._with_depth else None
+        return CameraInfo(
+            model=told(rs.camera_info.name) or "unknown",
+            serial=told(rs.camera_info.serial_number) or self._wanted_serial,
+            width=i.width,
+            height=i.height,
+            fps=self._rate(),
+            unit=unit,
+            intrinsics=(i.fx, i.fy, i.ppx, i.ppy),
+            gain=option("color", rs.option.gain),
+            white_balance=option("color", rs.option.white_balance),
+            laser=option("depth", rs.option.laser_power),
+        )
+
+    def _is_complete(self, frames: Any) -> bool:
+        """The syncer may let a lone color or depth image through, at the start or after a lost frame."""
+        return bool(frames.get_color_frame()) and (not self._with_depth or bool(frames.get_depth_frame()))
+
+    def _frame(self, frames: Any) -> Frame:
+        """Align and copy: nothing of librealsense's is kept, or its buffers run out and frames are dropped."""
+        rs, now_wall_ms, now_mono_ns = self._rs, time.time() * 1e3, time.monotonic_ns()
+        aligned = self._align.process(frames) if self._with_depth else frames
+        color, depth = aligned.get_color_frame(), aligned.get_depth_frame() if self._with_depth else None
+        i = color.get_profile().as_video_stream_profile().get_intrinsics()
+        domain = str(color.get_frame_timestamp_domain()).rsplit(".", 1)[-1]
+        readout_us = _metadata(rs, color, "frame_timestamp")
+        middle_us = _metadata(rs, color, "sensor_timestamp")
+        lag_us = max(0.0, readout_us - middle_us) if readout_us is not None and middle_us is not None else 0.0
+        return Frame(
+            color=_copy(color, np.uint8),
+            depth=None if depth is None else _copy(depth, np.uint16),
+            unit=float(depth.get_units()) if depth is not None else 0.001,
+            intrinsics=Intrinsics(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy),
+            serial=self.serial,
+            frame_number=int(color.get_frame_number()),
+            captured_mono_ns=captured_mono_ns(domain, color.get_timestamp(), lag_us, now_wall_ms, now_mono_ns),
+            clock_domain=domain,
+            exposure_us=_metadata(rs, color, "actual_exposure"),
+            gain=_metadata(rs, color, "gain_level"),
+        )
+
+
+def _copy(frame: Any, dtype: type[np.generic]) -> NDArray[Any]:
+    return np.array(frame.get_data(), dtype=dtype, order="C", copy=True)
+
+
+def _metadata(rs: Any, frame: Any, name: str) -> float | None:
+    """A frame's metadata; None where kernel, firmware or this very frame does not have it: asking then would throw."""
+    key = getattr(rs.frame_metadata_value, name)
+    return float(frame.get_frame_metadata(key)) if frame.supports_frame_metadata(key) else None
+
+
+def _prefer(rs: Any, sensor: Any) -> None:
+    """Settings that every station wants and that no verdict depends on, where the sensor has them."""
+    for option, value in ((rs.option.global_time_enabled, 1.0), (rs.option.frames_queue_size, float(QUEUE_SIZE))):
+        if sensor.supports(option) and not sensor.is_option_read_only(option):
+            sensor.set_option(option, value)
