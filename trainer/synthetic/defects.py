@@ -86,7 +86,7 @@ def apply_color(drawn: Drawn, surface: Surface) -> Surface:
         shine = surface.shine * (1 - 0.75 * drawn.cover)
     else:
         albedo = surface.albedo * (1 + cover * (np.array(drawn.factor, np.float32) - 1))
-        shine = surface.shine
+        shine = surface.shine * (1 + drawn.cover * (float(np.mean(cast(tuple[float, ...], drawn.factor))) - 1))
     return Surface(surface.height, surface.inside, albedo.astype(np.float32), shine, surface.exponent, surface.tangent)
 
 
@@ -101,7 +101,7 @@ def _find_place(kind: str, depth_of_place: Image, area: float, amplitude: float,
     """A random place: on the rim for a warp, elsewhere far enough from it for most of the defect to lie on the part."""
     size = np.sqrt(area / np.pi)
     if kind == "warp":
-        allowed = (depth_of_place > 1) & (depth_of_place < 5)
+        allowed = (depth_of_place > 6) & (depth_of_place < 14)
     else:
         wanted = min(0.8 * size + 6, 0.8 * float(depth_of_place.max()))
         allowed = depth_of_place > wanted
@@ -157,9 +157,9 @@ def _stain(place: Place, product: Product, surface: Surface, rng: np.random.Gene
 def _print(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
     """A stroke of a marker or a letter stamped where none belongs."""
     ink = ((0.02, 0.03, 0.20), (0.25, 0.02, 0.03), (0.015, 0.015, 0.015), (0.50, 0.50, 0.48))[int(rng.integers(4))]
-    contrast = np.abs(np.log(np.array(ink) + 0.02) - np.log(surface.albedo[place.row, place.column] + 0.02)).max()
-    if contrast < 0.8:
-        ink = (0.50, 0.50, 0.48) if surface.albedo[place.row, place.column].mean() < 0.2 else (0.015, 0.015, 0.015)
+    ground = float(surface.albedo[place.row, place.column].mean())
+    if abs(np.log((float(np.mean(ink)) + 0.02) / (ground + 0.02))) < 0.9:      # no maker marks a part with its own color
+        ink = (0.50, 0.50, 0.48) if ground < 0.2 else (0.015, 0.015, 0.015)
     canvas = np.zeros(surface.height.shape, np.uint8)
     letter = "ABEHKMNRSX3458"[int(rng.integers(14))]
     size = float(np.sqrt(place.area)) / 17
@@ -182,7 +182,7 @@ def _crack(place: Place, product: Product, surface: Surface, rng: np.random.Gene
     """A jagged line that tapers, open and dark."""
     width = float(rng.uniform(5.0, 8.0))
     steps = max(int(place.area * 0.45 / width / 6), 6)
-    heading = float(rng.uniform(0, 2 * np.pi)) + np.cumsum(rng.normal(0, 0.28, steps))
+    heading = float(rng.uniform(0, 2 * np.pi)) + np.cumsum(rng.normal(0, 0.2, steps))
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * 6, axis=0)
     path += np.array([place.column, place.row]) - path.mean(axis=0)
     canvas = np.zeros(surface.height.shape, np.uint8)
@@ -197,7 +197,7 @@ def _crack(place: Place, product: Product, surface: Surface, rng: np.random.Gene
 def _hole(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
     distance = _ragged_distance(place, surface.height.shape, rng, 0.10)
     strength = smooth_step(distance, 1.08, 0.90)
-    return Drawn(strength, rise=-place.amplitude * strength, cover=0.7 * strength, paint=(0.02, 0.016, 0.013))
+    return Drawn(strength, rise=-place.amplitude * strength, cover=0.85 * strength, paint=(0.02, 0.016, 0.013))
 
 
 def _contamination(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
@@ -217,7 +217,7 @@ _DRAW: dict[str, Draw] = {
     "crack": _crack, "hole": _hole, "contamination": _contamination,
 }
 _SMALLEST = {
-    "dent": 0.004, "bump": 0.004, "warp": 0.005, "missing": 0.004,
+    "dent": 0.004, "bump": 0.004, "warp": 0.007, "missing": 0.004,
     "stain": 0.002, "print": 0.004, "discolouration": 0.004,
     "crack": 0.004, "hole": 0.0012, "contamination": 0.0012,
 }

@@ -119,7 +119,7 @@ class Station:
         scale = float(rng.uniform(0.975, 1.025))
         x, y = axis[None, :] - np.float32(shift_x), axis[:, None] - np.float32(shift_y)
         cos, sin = np.float32(np.cos(turn) / scale), np.float32(np.sin(turn) / scale)
-        return Grid(cos * x + sin * y, cos * y - sin * x, pitch)
+        return Grid(cos * x + sin * y, cos * y - sin * x, pitch, float(turn))
 
     def _color(self, surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
         """Linear color of the whole view and glare of the crop."""

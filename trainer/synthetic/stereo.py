@@ -16,7 +16,7 @@ SMOOTHING_PX = 0.8          # the matching window blurs disparity
 CORRELATION_PX = 0.9        # and correlates its noise over about two pixels
 EDGE_STEP_PX = 0.30         # disparity steps beyond this lose readings
 OCCLUSION_REACH_PX = 3
-SPECKLE_SHARE = 0.0004
+GLARE = 0.62                # specular light beyond this leaves nothing to match
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class StereoCamera:
         for shift in range(1, OCCLUSION_REACH_PX + 1):   # the far surface left of a near one is hidden from the right imager
             hidden = disparity[:, shift:] - disparity[:, :-shift] > EDGE_STEP_PX * shift
             unread[:, :-shift] |= hidden
-        unread |= glare > 0.85 + 0.25 * ragged
+        unread |= glare > GLARE + 0.08 * ragged
         unread |= ragged > 3.35
         return cast(NDArray[np.bool_], unread)
 

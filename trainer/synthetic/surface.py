@@ -60,11 +60,15 @@ class Light:
 
 @dataclass(frozen=True)
 class Grid:
-    """Part coordinates of every pixel of the supersampled view. x, y: (S, S) float32 mm; pitch: mm per pixel."""
+    """Part coordinates of every pixel of the supersampled view.
+
+    x, y: (S, S) float32 mm. pitch: mm per pixel. turn: radians from the part's axes to the view's.
+    """
 
     x: Image
     y: Image
     pitch: float
+    turn: float
 
 
 class Product(Protocol):
@@ -85,7 +89,7 @@ def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
     """Linear color (S/2, S/2, 3) and glare (S/2, S/2) of the view; pitch: mm per supersampled pixel.
 
     Lambert's cosine law with a cast shadow and a curvature term for ambient light; Blinn's half-vector highlight, or for
-    turned metal Kajiya and Kay's, which depends on the angle to the marks' direction (SIGGRAPH 1989, eq. 16).
+    turned metal Kajiya and Kay's sine of the angle to the marks' direction (Rendering Fur, SIGGRAPH 1989).
     """
     lx, ly, lz = light.direction()
     dx = cv2.Sobel(surface.height, cv2.CV_32F, 1, 0, ksize=3, scale=1 / (8 * pitch))
@@ -98,8 +102,8 @@ def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
         base = np.maximum((half[2] - dx * half[0] - dy * half[1]) * norm, 0)
     else:
         along = surface.tangent[..., 0] * np.float32(half[0]) + surface.tangent[..., 1] * np.float32(half[1])
-        tilt = np.maximum((half[2] - dx * half[0] - dy * half[1]) * norm, 0)
-        base = np.sqrt(np.maximum(1 - along * along, 0)) * np.sqrt(tilt)
+        tilt = np.clip((half[2] - dx * half[0] - dy * half[1]) * norm / half[2], 0, 1)
+        base = np.sqrt(np.maximum(1 - along * along, 0)) * tilt
     highlight = surface.shine * cv2.pow(base, surface.exponent) * lit
     diffuse = light.ambient * open_sky + light.strength * facing * lit
     color = surface.albedo * diffuse[..., None] + (light.strength * highlight)[..., None]

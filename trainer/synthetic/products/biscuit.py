@@ -12,6 +12,7 @@ from trainer.synthetic.shapes import TEMPLATE_PITCH, rounded_box, sample_templat
 from trainer.synthetic.surface import Grid, Surface
 
 HALF_WIDTH_MM, HALF_HEIGHT_MM, THICKNESS_MM = 118.0, 86.0, 12.0
+SCALLOP_MM = 32 / 3
 
 
 class Biscuit:
@@ -21,10 +22,10 @@ class Biscuit:
     table = (0.045, 0.075, 0.13)
     turns = 15.0
     stain = (0.06, 0.02, 0.015)
-    tint = (1.18, 1.22, 1.35)
+    tint = (0.60, 0.45, 0.36)
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self._template = _template()
+        self._template, self._browned = _templates()
         self._crumb = Tile(fractal_noise(rng, 1500, 1500, 5, 3, 0.7))
         self._clouds = Tile(fractal_noise(rng, 1500, 1500, 130, 3))
         pores = smooth_noise(rng, 1500, 1500, 4.5)
@@ -36,27 +37,27 @@ class Biscuit:
         crumb, clouds, pores = (tile.window(rng, *size) for tile in (self._crumb, self._clouds, self._pores))
         bend = 0.7
         x, y = grid.x + bend * clouds, grid.y + bend * clouds[::-1]
-        shape = sample_template(self._template, x, y)
+        shape, browned = sample_template(self._template, x, y), sample_template(self._browned, x, y)
         inside = smooth_step(shape, 1.0, 2.6)
         height = shape + (0.10 * crumb + 0.12 * clouds - 0.5 * pores) * inside
         brown = smooth_step(shape, THICKNESS_MM - 4.5, THICKNESS_MM + 2.6) + 0.10 * clouds + 0.05 * crumb
-        edge = smooth_step(shape, 9.5, 3.0)
-        baked = np.clip(0.30 + 0.55 * (brown - 0.45) + 0.45 * edge + float(rng.normal(0, 0.025)), 0, 1)[..., None]
-        pale, dark = np.array([0.68, 0.44, 0.20], np.float32), np.array([0.36, 0.155, 0.045], np.float32)
+        baked = np.clip(0.16 + 0.50 * (brown - 0.45) + 0.58 * browned + float(rng.normal(0, 0.025)), 0, 1)[..., None]
+        pale, dark = np.array([0.68, 0.45, 0.21], np.float32), np.array([0.33, 0.135, 0.038], np.float32)
         albedo = (pale * (1 - baked) + dark * baked) * (1 + 0.055 * crumb - 0.35 * pores)[..., None]
         shine = np.full(size, 0.035, np.float32)
         return Surface(cast(Image, height * inside), inside, albedo.astype(np.float32), shine, 12.0)
 
 
-def _template() -> Image:
-    """Height in mm over the template grid."""
+def _templates() -> tuple[Image, Image]:
+    """Height in mm and how brown the place is (0..1) over the template grid."""
     x, y = template_axes()
-    around = np.arctan2(y, x * HALF_HEIGHT_MM / HALF_WIDTH_MM)
-    box = rounded_box(x, y, HALF_WIDTH_MM, HALF_HEIGHT_MM, 16.0)
-    inside = -(box + 2.6 * np.cos(around * 52))          # scalloped
+    beside = np.abs(x) - HALF_WIDTH_MM > np.abs(y) - HALF_HEIGHT_MM
+    wave = np.cos(np.where(beside, HALF_HEIGHT_MM - np.abs(y), HALF_WIDTH_MM - np.abs(x)) * (2 * np.pi / SCALLOP_MM))
+    box = rounded_box(x, y, HALF_WIDTH_MM, HALF_HEIGHT_MM, 10.0)
+    inside = -(box - 2.0 * wave)          # scalloped; the corner ends in a tooth from both sides
     height = THICKNESS_MM * smooth_step(inside, -2.5, 7.0)
     rim = smooth_step(np.abs(-box - 12), 6.0, 2.0)
-    height += rim * (1.5 + 0.7 * np.cos(around * 104))
+    height += rim * (1.5 + 0.6 * wave)
     height += 2.0 * _letters(x.shape) * smooth_step(-box, 20, 24)
     for row in (-1, 1):
         for column in range(-3, 4):
@@ -65,7 +66,8 @@ def _template() -> Image:
             height += 0.5 * smooth_step(np.abs(distance - 5.6), 2.2, 0.4)
     for column in (-1, 1):
         height -= 7.0 * smooth_step(np.hypot(x - column * 94, y), 4.2, 1.8)
-    return cast(Image, np.maximum(height, 0).astype(np.float32))
+    browned = 0.75 * smooth_step(-box, 24, 5) + 0.25 * smooth_step(inside, 6, 0)
+    return cast(Image, np.maximum(height, 0).astype(np.float32)), browned
 
 
 def _letters(size: tuple[int, ...]) -> Image:

@@ -35,12 +35,12 @@ class Connector:
         height = sample_template(self._height, grid.x, grid.y)
         inside = sample_template(self._inside, grid.x, grid.y)
         metal = sample_template(self._metal, grid.x, grid.y)[..., None]
-        height = height + (0.035 * grain + 0.06 * clouds) * inside
+        height = height + (0.020 * grain + 0.06 * clouds) * inside
         plastic = np.array([0.050, 0.062, 0.085], np.float32) * float(rng.uniform(0.96, 1.04))
         brass = np.array([0.62, 0.44, 0.17], np.float32)
         albedo = (plastic * (1 - metal) + brass * metal) * (1 + 0.10 * grain + 0.05 * clouds)[..., None]
-        shine = (0.11 + 0.45 * metal[..., 0]) * (1 + 0.08 * grain)
-        return Surface(cast(Image, height * inside), inside, albedo.astype(np.float32), shine.astype(np.float32), 30.0)
+        shine = (0.17 + 0.45 * metal[..., 0]) * (1 + 0.08 * grain)
+        return Surface(cast(Image, height * inside), inside, albedo.astype(np.float32), shine.astype(np.float32), 36.0)
 
 
 def _templates() -> tuple[Image, Image, Image]:

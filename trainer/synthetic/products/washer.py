@@ -35,11 +35,13 @@ class Washer:
         grain = self._grain.window(rng, *radius.shape)
         clouds = self._clouds.window(rng, *radius.shape)
         inside = smooth_step(radius, OUTER_MM + 0.2, OUTER_MM - 0.2) * smooth_step(radius, bore - 0.2, bore + 0.2)
-        bright = 0.23 + 0.030 * marks + 0.010 * grain + 0.006 * clouds
+        bright = 0.135 + 0.017 * marks + 0.007 * grain + 0.004 * clouds
         albedo = bright[..., None] * np.array([1.0, 0.985, 0.95], np.float32)
-        shine = 0.50 * (1 + 0.22 * marks + 0.05 * grain)
-        tangent = np.stack([-grid.y, grid.x], -1) / np.maximum(radius, 1)[..., None]
-        return Surface(height, inside, albedo, shine.astype(np.float32), 28.0, tangent)
+        shine = 0.46 * (1 + 0.20 * marks + 0.06 * grain)
+        cos, sin = np.float32(np.cos(grid.turn)), np.float32(np.sin(grid.turn))
+        towards_x, towards_y = cos * grid.x - sin * grid.y, sin * grid.x + cos * grid.y     # as the view is turned
+        tangent = np.stack([-towards_y, towards_x], -1) / np.maximum(radius, 1)[..., None]
+        return Surface(height, inside, albedo, shine.astype(np.float32), 46.0, tangent)
 
     def _tables(self, bore: float, rng: np.random.Generator) -> tuple[Image, Image]:
         """Height in mm and strength of the turning marks (unit RMS) over the radius."""
