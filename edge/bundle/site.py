@@ -61,7 +61,7 @@ class PackedRegion(Strict):
 
 
 class CameraGeometry(Strict):
-    """Geometry of one product under one camera. plane: metres, in pixels of the crop at crop_x, crop_y of the stream."""
+    """Geometry of one product under one camera. plane: metres, in pixels of the crop at crop_x, crop_y."""
 
     version: int = Field(ge=1)
     plane: tuple[float, float, float, float] | None

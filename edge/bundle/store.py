@@ -88,6 +88,7 @@ class Store:
         self.active_file = self.data / "active"
         self.engines = self.data / "engines"
         self.products_folder = self.data / "products"
+        self.staging = self.data / ".staging"      # on the same file system as the slots: moving is one rename
 
     @contextmanager
     def change(self, who: str) -> Iterator[None]:

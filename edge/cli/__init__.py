@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from edge.cli import bundle, install, trust, verify
 from edge.errors import EdgeError
 
 # No rich markup: `edge --help` must answer at once.
@@ -18,6 +19,12 @@ app = typer.Typer(
 @app.callback()
 def _describe() -> None:
     """Judge parts at the line: install a signed bundle, calibrate, run, verify."""
+
+
+app.command()(install.install)
+app.command()(trust.trust)
+app.command()(verify.verify)
+app.add_typer(bundle.app, name="bundle")
 
 
 def run_command() -> None:

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from edge.errors import EdgeError
-from trainer.cli import synthesize
+from trainer.cli import keygen, synthesize
 
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
@@ -21,6 +21,7 @@ def _describe() -> None:
     """Train a detector on good parts, evaluate it, quantise it, prove it and pack a signed bundle."""
 
 
+app.command()(keygen.keygen)
 app.command()(synthesize.synthesize)
 
 

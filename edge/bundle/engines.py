@@ -1,0 +1,122 @@
+"""From an installed bundle to an engine that may judge: choose, build or reuse, prove, remember the proof.
+
+    var/lib/edge/engines/DIGEST12.json    which engine of this bundle was proven, where and how; or that it is pending
+    var/lib/edge/engines/KEY/             what a builder cached (TensorRT), under its own key
+
+A proof is believed only on the machine, in the runtime and version that it names: after a change of any of them the
+golden frames are run again before a part is judged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ConfigDict, Field
+
+from edge.bundle.manifest import Precision, Sha256, Strict
+from edge.bundle.signature import canonical_json
+from edge.bundle.site import read_state
+from edge.bundle.store import Installed, Store
+from edge.errors import ParityError
+from edge.files import write_atomically
+
+if TYPE_CHECKING:
+    from edge.engine.base import Engine
+    from edge.engine.parity import BoardSection
+
+log = logging.getLogger(__name__)
+
+
+class ProofFile(Strict):
+    """engines/DIGEST12.json."""
+
+    schema_: Literal[1] = Field(alias="schema", default=1)
+    digest: Sha256
+    state: Literal["pending", "proven"]
+    precision: Precision | None = None     # of the proven engine
+    runtime: str | None = None             # its name, with the runtime's version
+    board: str | None = None               # the machine it was proven on
+    proven_at: str | None = None
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+def open_engine(store: Store, bundle: Installed, threads: int = 2) -> Engine:
+    """The engine that may judge with this bundle on this machine; proves it first where that has not been done here.
+
+    Raises: ParityError if no engine decides as the trained model did, EngineError if none can be opened.
+    """
+    from edge.engine.parity import this_machine
+
+    proof = read_proof(store, bundle)
+    if proof is not None and proof.state == "proven" and proof.board == this_machine() and proof.precision is not None:
+        for engine in machine_engines(store, bundle, threads):
+            if (engine.name, engine.precision) == (proof.runtime, proof.precision):
+                return engine
+            engine.close()
+    engine, section = prove(store, bundle, threads)
+    write_proof(store, bundle, section)
+    return engine
+
+
+def prove(store: Store, bundle: Installed, threads: int = 2) -> tuple[Engine, BoardSection]:
+    """The first engine, in the order tried, that passes the golden frames, with its section for the certificate.
+
+    Raises: ParityError naming each engine that was tried and what it got wrong.
+    """
+    from edge.engine.parity import prove_on_golden, read_certificate
+
+    certificate = read_certificate(bundle.certificate)
+    refused = []
+    for engine in machine_engines(store, bundle, threads):
+        section = prove_on_golden(engine, bundle.golden, certificate, engine.precision)
+        if section.passed:
+            return engine, section
+        refused.append(f"{engine.name} {engine.precision}: {', '.join(section.reasons)}")
+        log.warning("engine left out: %s", refused[-1])
+        engine.close()
+    what = f"{bundle.product} {bundle.manifest.version}: no engine decides as the trained model did"
+    raise ParityError(f"{what} ({'; '.join(refused)}): the bundle stays unused, export it again or report this board")
+
+
+def machine_engines(store: Store, bundle: Installed, threads: int) -> Iterator[Engine]:
+    """Engines of this machine in the order tried: every precision on TensorRT, then float32 on the CPU."""
+    yield open_cpu(bundle, "fp32", threads)
+
+
+def open_cpu(bundle: Installed, precision: Precision, threads: int = 2) -> Engine:
+    """One precision of the bundle on the CPU: float32 is the fallback and the oracle. Raises: EngineError."""
+    from edge.engine.onnx_cpu import OnnxCpuEngine
+
+    return OnnxCpuEngine(bundle.model(precision), threads=threads)
+
+
+def read_proof(store: Store, bundle: Installed) -> ProofFile | None:
+    """What is known about this bundle's engine on this root. Raises: ConfigError if the file is damaged."""
+    proof = read_state(_proof_path(store, bundle), ProofFile)
+    return proof if proof is not None and proof.digest == bundle.digest else None
+
+
+def write_proof(store: Store, bundle: Installed, section: BoardSection) -> None:
+    """Remember that this machine's engine passed."""
+    _write(store, bundle, ProofFile(
+        digest=bundle.digest, state="proven", precision=section.precision, runtime=section.runtime,
+        board=section.board, proven_at=section.proven_at,
+    ))
+
+
+def write_pending(store: Store, bundle: Installed) -> None:
+    """Remember that the first `edge run` has to build and prove the engine before it judges."""
+    _write(store, bundle, ProofFile(digest=bundle.digest, state="pending"))
+
+
+def _write(store: Store, bundle: Installed, proof: ProofFile) -> None:
+    store.engines.mkdir(parents=True, exist_ok=True)
+    write_atomically(_proof_path(store, bundle), canonical_json(proof.model_dump(by_alias=True, mode="json")))
+
+
+def _proof_path(store: Store, bundle: Installed) -> Path:
+    return store.engines / f"{bundle.digest[:12]}.json"

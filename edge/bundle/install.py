@@ -1,0 +1,284 @@
+"""`edge install`: from a .bundle file to the active bundle, in steps that may be cut short anywhere.
+
+Everything up to the step "current" prepares beside what is active; "current" is one rename. Whatever a killed
+installation left behind is cleared by the next one.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from edge.bundle import audit
+from edge.bundle.archive import OpenBundle, open_bundle
+from edge.bundle.engines import prove, write_pending, write_proof
+from edge.bundle.settle import INTENT, finish_intent, settle
+from edge.bundle.store import Installed, Store, slot_name
+from edge.config import PLACE as CONFIG_PLACE
+from edge.config import CameraConfig, write_first_config
+from edge.errors import StorageError
+from edge.files import link_atomically, sha256_of, sync_directory, write_atomically
+
+if TYPE_CHECKING:
+    from edge.bundle.manifest import CameraContract
+    from edge.engine.parity import BoardSection
+
+Step = Literal[
+    "check",      # signature, manifest, every digest: nothing is written before this has passed
+    "lock",       # one change of the root at a time; what a killed one left is cleared
+    "stage",      # members into var/lib/edge/.staging, checked again on the way, synced
+    "prove",      # engine opened or built, golden frames compared with the reference
+    "slot",       # the staged folder becomes products/PRODUCT/slots/VERSION-DIGEST12
+    "station",    # station.toml and edge.service, where there are none
+    "intent",     # audit row: who is about to activate what
+    "previous",   # `previous` points at what `current` points at
+    "current",    # the switch
+    "active",     # the product becomes the active one, if none is
+    "done",       # audit row: it is active
+]
+STEPS: tuple[Step, ...] = get_args(Step)
+UNIT_PLACE = Path("etc/systemd/system/edge.service")
+SPARE_BYTES = 64 << 20      # beside the bundle: database, engine cache, file system
+MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}      # e_machine of an ELF file
+
+
+@dataclass(frozen=True)
+class InstallResult:
+    """What an installation did. section: the proof on this machine, None when it is pending or was a dry run of it."""
+
+    product: str
+    version: str
+    slot: str
+    replaced: str | None          # the slot that was current before, None for the first or the same
+    changed: bool                 # False: this bundle was current already
+    active: str | None            # the product that `edge run` judges
+    section: BoardSection | None
+    dry_run: bool = False
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What to tell the integrator."""
+        verb = "would install" if self.dry_run else "installed" if self.changed else "already installed"
+        first = f"{verb} {self.product} {self.version} as {self.slot}"
+        if self.replaced:
+            first += f", previous is {self.replaced}"
+        lines = [first, self._proof()]
+        if self.active is not None and self.active != self.product:
+            lines.append(f"active product stays {self.active}: `edge bundle select {self.product}` changes that")
+        elif self.active is not None:
+            lines.append(f"active product: {self.active}")
+        return [*lines, *self.notes]
+
+    def _proof(self) -> str:
+        if self.section is None:
+            return "engine pending: this root is of another architecture, its first `edge run` builds and proves it"
+        s = self.section
+        same = f"{s.frames - s.flips} of {s.frames} golden frames on the same side"
+        return f"engine proven: {s.runtime} {s.precision}, {same}, mean map error {s.mean_map_error:.4%}"
+
+
+def install_bundle(
+    path: Path, root: Path, dry_run: bool = False, reached: Callable[[Step], object] = lambda _: None
+) -> InstallResult:
+    """Verify a bundle, prove an engine for it, make it the current bundle of its product under `root`.
+
+    Args:
+        path: a .bundle file. root: the station's root, "/" on a device.
+        dry_run: do all the checks, the golden frames included, and write nothing under `root`.
+        reached: called before each step, with its name.
+    Raises: BundleError if the bundle is refused, ParityError if no engine decides as the trained model did, BusyError
+        if another command changes this root, StorageError if the disk does not take it. The active bundle stays then.
+    """
+    store = Store(root)
+    with _as_storage_error(root), open_bundle(path, store.trusted_keys()) as bundle:
+        reached("check")
+        bundle.check_members()
+        _check_space(root, bundle)
+        if dry_run:
+            return _rehearse(store, bundle)
+        reached("lock")
+        with store.change("edge install"):
+            settle(store)
+            try:
+                return _install(store, bundle, reached)
+            finally:
+                settle(store)
+
+
+def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]) -> InstallResult:
+    """The steps from "stage" on; the caller holds the change lock."""
+    product = bundle.manifest.product
+    reached("stage")
+    staged = _stage(store.staging, bundle)
+    reached("prove")
+    section = _prove(store, staged)
+    reached("slot")
+    placed = _place(store, staged)
+    reached("station")
+    notes = _lay_down_station(store.root, bundle.manifest.camera)
+    before = store.link(product, "current")
+    if before != placed.slot:
+        _switch(store, placed, before, reached)
+    reached("active")
+    if store.active_product() is None:
+        store.activate(product)
+    reached("done")
+    changed = finish_intent(store)
+    replaced = before if before != placed.slot else None
+    return InstallResult(
+        product, bundle.manifest.version, placed.slot, replaced, changed, store.active_product(), section, notes=notes
+    )
+
+
+def _switch(store: Store, placed: Installed, before: str | None, reached: Callable[[Step], object]) -> None:
+    """Make `placed` the current bundle of its product: audit row, `previous`, then the one rename that counts."""
+    folder = store.products_folder / placed.product
+    reached("intent")
+    about = {"product": placed.product, "version": placed.manifest.version, "digest": placed.digest}
+    audit.append_audit(store.root, INTENT, {**about, "slot": placed.slot, "before": before})
+    reached("previous")
+    if before is not None:
+        link_atomically(folder / "previous", f"slots/{before}")
+    reached("current")
+    link_atomically(folder / "current", f"slots/{placed.slot}")
+
+
+def _stage(folder: Path, bundle: OpenBundle) -> Installed:
+    folder.mkdir(parents=True)
+    bundle.extract(folder)
+    return Installed(bundle.manifest.product, folder, bundle.manifest, bundle.digest)
+
+
+def _prove(store: Store, staged: Installed) -> BoardSection | None:
+    """The proof on this machine, remembered; None, and remembered as pending, where the root is of another machine."""
+    if not _is_of_this_machine(store.root):
+        write_pending(store, staged)
+        return None
+    engine, section = prove(store, staged)
+    engine.close()
+    write_proof(store, staged, section)
+    return section
+
+
+def _place(store: Store, staged: Installed) -> Installed:
+    """Move the staged bundle into its slot; a slot that exists is mended file by file, since it may be in use."""
+    slots = store.products_folder / staged.product / "slots"
+    slots.mkdir(parents=True, exist_ok=True)
+    target = slots / slot_name(staged.manifest, staged.digest)
+    if target.exists():
+        _mend(target, staged.folder)
+    else:
+        staged.folder.rename(target)
+    for folder in (slots, slots.parent, store.products_folder, store.data):
+        sync_directory(folder)
+    return Installed(staged.product, target, staged.manifest, staged.digest)
+
+
+def _mend(target: Path, staged: Path) -> None:
+    wanted = {path.relative_to(staged) for path in staged.rglob("*") if path.is_file()}
+    for path in [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]:
+        if path.relative_to(target) not in wanted or path.is_symlink():
+            path.unlink()
+    for name in sorted(wanted):
+        if not (target / name).is_file() or sha256_of(target / name) != sha256_of(staged / name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).replace(target / name)
+            sync_directory((target / name).parent)
+
+
+def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
+    """A dry run: everything that can be proven without touching the root."""
+    manifest = bundle.manifest
+    before, active = store.link(manifest.product, "current"), store.active_product()
+    slot = slot_name(manifest, bundle.digest)
+    section = None
+    if _is_of_this_machine(store.root):
+        with tempfile.TemporaryDirectory(prefix="edge-dry-run-") as temporary:
+            other = Store(Path(temporary))
+            engine, section = prove(other, _stage(other.staging, bundle))
+            engine.close()
+    return InstallResult(
+        manifest.product,
+        manifest.version,
+        slot,
+        replaced=before if before != slot else None,
+        changed=before != slot,
+        active=active or manifest.product,
+        section=section,
+        dry_run=True,
+    )
+
+
+def _check_space(root: Path, bundle: OpenBundle) -> None:
+    needed = sum(entry.size for entry in bundle.manifest.files.values()) + SPARE_BYTES
+    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        what = f"{bundle.path.name} needs {needed / 1e6:.0f} MB under {root}, {free / 1e6:.0f} MB are free"
+        raise StorageError(f"{what}: make room and install again")
+
+
+@contextmanager
+def _as_storage_error(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot install under {root} ({error})"
+        raise StorageError(f"{what}: check free space and permissions; the bundle that was active still is") from error
+
+
+# --- the station's own files ------------------------------------------------------------------------------------------
+
+
+def _lay_down_station(root: Path, contract: CameraContract) -> tuple[str, ...]:
+    """station.toml and the systemd unit, where there are none; what the integrator should know about them."""
+    notes = []
+    camera = camera_of(contract)
+    if write_first_config(root, camera):
+        notes.append(f"wrote {root / CONFIG_PLACE}: name the station and its broker there")
+        if camera.kind == "virtual" and not (camera.path and camera.empty):
+            notes.append("the virtual camera's folders are not on this machine: set camera.path and camera.empty")
+    unit = root / UNIT_PLACE
+    if not unit.exists():
+        unit.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(unit, resources.files("edge").joinpath("systemd/edge.service").read_bytes())
+    return tuple(notes)
+
+
+def camera_of(contract: CameraContract) -> CameraConfig:
+    """The first [camera] for a product: what it was trained on, played from the trainer's folders if virtual."""
+    fps = min(max(contract.fps or 30, 1), 120)
+    if contract.model != "virtual":
+        return CameraConfig(kind="realsense", fps=fps)
+    return CameraConfig(kind="virtual", path=_absolute(contract.belt), empty=_absolute(contract.empty), fps=fps)
+
+
+def _absolute(folder: str | None) -> str:
+    """An existing folder as an absolute path, else blank."""
+    return str(Path(folder).resolve()) if folder and Path(folder).is_dir() else ""
+
+
+def architecture(root: Path) -> str | None:
+    """The processor that the system under `root` is for, from one of its programs; None where it holds no system."""
+    whole = root.resolve()
+    for name in ("usr/bin/env", "bin/sh", "usr/bin/bash", "usr/lib/systemd/systemd"):
+        program = (root / name).resolve()
+        if whole not in program.parents or not program.is_file():
+            continue
+        with program.open("rb") as file:
+            header = file.read(20)
+        if len(header) == 20 and header[:4] == b"\x7fELF":
+            return MACHINES.get(struct.unpack("<H" if header[5] == 1 else ">H", header[18:20])[0], "unknown")
+    return None
+
+
+def _is_of_this_machine(root: Path) -> bool:
+    return architecture(root) in (None, architecture(Path("/")), platform.machine())

@@ -1,0 +1,91 @@
+"""`edge bundle`: what is installed, and going back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from edge.bundle.store import Installed, Store
+
+app = typer.Typer(
+    help="What is installed: list, show, select a product, roll back.", no_args_is_help=True, rich_markup_mode=None
+)
+ROOT = typer.Option(Path("/"), help="Root of the station.")
+PRODUCT = typer.Argument(None, help="Default: the active product.")
+
+
+@app.command("list")
+def list_bundles(root: Path = ROOT) -> None:
+    """One line per installed bundle: `*` is the active one, `-` the previous of its product."""
+    from edge.bundle.store import Store
+
+    store = Store(root)
+    active = store.active_product()
+    if not store.products():
+        print(f"no bundle is installed under {root}")
+    for product in store.products():
+        current = store.link(product, "current")
+        for bundle in store.slots(product):
+            mark = "-" if bundle.slot != current else "*" if product == active else " "
+            m = bundle.manifest
+            print(f"{mark} {product:<20} {bundle.slot:<32} {m.system} {m.preset} {','.join(m.precisions)}")
+
+
+@app.command()
+def show(product: str | None = PRODUCT, root: Path = ROOT) -> None:
+    """Everything an auditor asks of the current bundle of a product."""
+    from edge.bundle.store import Store
+
+    store = Store(root)
+    for line in _describe(store, store.installed(_chosen(store, product))):
+        print(line)
+
+
+@app.command()
+def select(product: str = typer.Argument(..., help="An installed product."), root: Path = ROOT) -> None:
+    """Make a product the active one; a running `edge run` takes it between two parts."""
+    from edge.bundle.store import Store
+
+    chosen = Store(root).select(product)
+    print(f"active product: {chosen.product} {chosen.manifest.version}")
+
+
+@app.command()
+def rollback(product: str | None = PRODUCT, root: Path = ROOT) -> None:
+    """Put a product's previous bundle back; doing it twice undoes it."""
+    from edge.bundle.store import Store
+
+    store = Store(root)
+    back = store.rollback(_chosen(store, product))
+    print(f"{back.product} is back to {back.slot}, previous is {store.link(back.product, 'previous')}")
+
+
+def _chosen(store: Store, product: str | None) -> str:
+    return product if product is not None else store.active().product
+
+
+def _describe(store: Store, bundle: Installed) -> list[str]:
+    """The lines of `edge bundle show`."""
+    from edge.bundle.engines import read_proof
+
+    m, proof = bundle.manifest, read_proof(store, bundle)
+    unknown = [name for name, value in m.camera if value is None and name not in ("empty", "belt")]
+    state = "not proven on this root" if proof is None else proof.state
+    engine = f"{proof.runtime} {proof.precision} on {proof.board}" if proof and proof.state == "proven" else ""
+    return [
+        f"product      {m.product} {m.version}, system {m.system} {m.preset}",
+        f"digest       {bundle.digest}",
+        f"folder       {bundle.folder}",
+        f"active       {'yes' if store.active_product() == m.product else 'no'}",
+        f"previous     {store.link(m.product, 'previous') or 'none'}",
+        f"precisions   {', '.join(m.precisions)}",
+        f"engine       {state} {engine}".rstrip(),
+        f"threshold    {m.threshold.value:.9g}: {m.threshold.guarantee}",
+        f"camera       {m.camera.model} {m.camera.width}x{m.camera.height}, "
+        f"crop {m.camera.crop_width}x{m.camera.crop_height}, not known: {', '.join(unknown) or 'nothing'}",
+        f"trained on   {m.provenance.train_parts} parts of {m.provenance.data}, {m.provenance.created_at}",
+        f"code         {m.provenance.code}",
+    ]

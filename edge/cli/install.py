@@ -1,0 +1,23 @@
+"""`edge install`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def install(
+    bundle: Path = typer.Argument(..., help="The .bundle file that `trainer export` wrote."),
+    root: Path = typer.Option(Path("/"), help="Root of the station; a folder makes a station of its own."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Do every check, golden frames too; change nothing."),
+) -> None:
+    """Verify a bundle, prove its engine on this machine, make it the current one of its product.
+
+    Nothing changes under ROOT unless every check passes; the bundle that was active stays active until the last step.
+    A running `edge run` takes the new bundle between two parts.
+    """
+    from edge.bundle.install import install_bundle
+
+    for line in install_bundle(bundle, root, dry_run=dry_run).lines():
+        print(line)

@@ -1,0 +1,27 @@
+"""`edge verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def verify(
+    root: Path = typer.Option(Path("/"), help="Root of the station."),
+    product: str | None = typer.Option(None, help="Default: the active product."),
+) -> None:
+    """Repeat the parity certificate on this machine: every file's digest, then the golden frames through every engine.
+
+    Exit code 1 if the engine that judges does not decide as the trained model did. The result is kept in the product's
+    site folder.
+    """
+    from edge.bundle.store import Store
+    from edge.bundle.verify import verify_installed
+
+    store = Store(root)
+    report = verify_installed(store, store.installed(product) if product else store.active())
+    for line in report.lines():
+        print(line)
+    if not report.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,22 @@
+"""`trainer keygen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def keygen(
+    name: Path = typer.Argument(..., help="Where to write: NAME.key and NAME.pub, for example `line`."),
+) -> None:
+    """Make the pair of keys that a line's bundles are signed with.
+
+    NAME.key signs and stays on this workstation (mode 0600, back it up). NAME.pub goes to every station:
+    `edge trust NAME.pub`. An existing key is never overwritten.
+    """
+    from edge.bundle.signature import generate_key, read_public_key
+
+    key, public = generate_key(name)
+    print(f"wrote {key} (keep it secret) and {public}")
+    print(f"key {read_public_key(public).keyid}")
