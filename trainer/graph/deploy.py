@@ -39,7 +39,7 @@ class MapMask(nn.Module):
 
     def __init__(self, size_in: tuple[int, int], map_size: tuple[int, int]) -> None:
         super().__init__()
-        self.resize = None if size_in == map_size else AreaResize(size_in, map_size, 1)
+        self.resize = None if size_in == map_size else AreaResize(size_in, map_size)
 
     def forward(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         """(foreground, scored) of a prepared batch."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edge.errors import ConfigError
 
-HOLE_PASSES = 6       # 3x3 averages, so holes up to 12 cells across are closed: 45 px of a 480 px crop at 128 cells
+HOLE_PASSES = 4       # 3x3 averages, so holes up to 8 cells across are closed: 30 px of a 480 px crop at 128 cells
 HALF = 0.4999         # "at least half of the pixels", a hair below 0.5: a tie must not depend on the order of a sum
 ANY = 1e-4            # "any pixel": above the rounding of a zero share
 
@@ -53,42 +53,48 @@ class AreaResize(nn.Module):
     """Exact area average of (N, H, W, C) to (N, C, h, w).
 
     With g = gcd(in, out) the area matrix of an axis is block diagonal, g equal blocks of (out/g, in/g). Rows are
-    reduced first, then the columns of all channels in one product, whose result lies channel by channel inside a
-    block.
+    reduced first, while the channels still lie side by side: the transposition to (N, C, h, W) then moves the fewest
+    numbers.
     """
 
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, size_in: tuple[int, int], size_out: tuple[int, int], channels: int) -> None:
+    def __init__(self, size_in: tuple[int, int], size_out: tuple[int, int]) -> None:
         super().__init__()
-        self.size_in, self.size_out, self.channels = size_in, size_out, channels
+        self.size_in, self.size_out = size_in, size_out
         self.blocks = (math.gcd(size_in[0], size_out[0]), math.gcd(size_in[1], size_out[1]))
         rows, columns = (area_matrix(i // g, o // g) for i, o, g in zip(size_in, size_out, self.blocks, strict=True))
-        by_channel = torch.einsum("oi,cd->icdo", columns, torch.eye(channels))  # (iw/g, C, C, ow/g)
         self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", by_channel.reshape(columns.shape[1] * channels, -1), persistent=False)
+        self.register_buffer("columns", columns.T.contiguous(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Average (N, H, W, C) float32 over the cells of (h, w); the result is (N, C, h, w)."""
-        n, (h_in, w_in), (h, w), c = image.shape[0], self.size_in, self.size_out, self.channels
-        g_h, g_w = self.blocks
-        reduced = torch.matmul(self.rows, image.reshape(n * g_h, h_in // g_h, w_in * c))  # (N g_h, h/g_h, W C)
-        cells = torch.matmul(reduced.reshape(n * h * g_w, w_in // g_w * c), self.columns)  # (N h g_w, C w/g_w)
-        if c == 1:
-            return cells.reshape(n, 1, h, w)
-        return cells.reshape(n, h, g_w, c, w // g_w).permute(0, 3, 1, 2, 4).reshape(n, c, h, w)
+        n, channels, h, width = image.shape[0], image.shape[3], self.size_out[0], self.size_in[1]
+        reduced = self.reduce_rows(image.reshape(n, self.size_in[0], -1), self.rows).reshape(n, h, width, channels)
+        return self.reduce_columns(reduced.permute(0, 3, 1, 2) if channels > 1 else reduced.reshape(n, 1, h, width))
+
+    def reduce_rows(self, image: Tensor, rows: Tensor) -> Tensor:
+        """(N, H, M) to (N g, R, M): every block of H/g rows times rows (R, H/g)."""
+        return torch.matmul(rows, image.reshape(-1, self.size_in[0] // self.blocks[0], image.shape[2]))
+
+    def reduce_columns(self, image: Tensor) -> Tensor:
+        """(N, C, h, W) to (N, C, h, w)."""
+        cells = torch.matmul(image.reshape(-1, self.size_in[1] // self.blocks[1]), self.columns)
+        return cells.reshape(*image.shape[:3], self.size_out[1])
 
 
 class Preprocess(nn.Module):
     """Bytes of an aligned, cropped frame to what a detector sees.
 
-    height_px, width_px: size of the crop. working: (h, w) of the color image. depth_working: (hd, wd) of the height image,
-    None for a color-only graph, whose foreground is the region. Raises: ConfigError for a size below 1.
+    height_px, width_px: size of the crop. working: (h, w) of the color image. depth_working: (hd, wd) of the height
+    image, None for a color-only graph, whose foreground is the region. Raises: ConfigError for a size below 1.
     """
 
     u: Tensor
     v: Tensor
+    decode: Tensor
+    moments: Tensor
 
     def __init__(self, height_px: int, width_px: int, working: tuple[int, int],
                  depth_working: tuple[int, int] | None) -> None:
@@ -97,10 +103,24 @@ class Preprocess(nn.Module):
             raise ConfigError(f"a crop of {width_px}x{height_px} px cannot be resized to {working} and "
                               f"{depth_working}: every size must be at least 1")
         self.size, self.working, self.depth_working = (height_px, width_px), working, depth_working
-        self.color_resize = AreaResize(self.size, working, 3)
-        self.mask_resize = AreaResize(self.size, depth_working or working, 1)
-        self.register_buffer("u", torch.arange(width_px, dtype=torch.float32).reshape(1, 1, -1), persistent=False)
-        self.register_buffer("v", torch.arange(height_px, dtype=torch.float32).reshape(1, -1, 1), persistent=False)
+        self.color_resize = AreaResize(self.size, working)
+        self.cell_resize = AreaResize(self.size, depth_working or working)
+        self.register_plane_buffers(height_px, width_px)
+
+    def register_plane_buffers(self, height_px: int, width_px: int) -> None:
+        """Constants of average_height. u: (W,) pixel centres. v: (g, 1, 1) first row of each of the g blocks of rows.
+
+        moments: (2 h/g, H/g) area matrix of a block's rows, and the same times the row number inside the block.
+        decode: (2 k, k) bytes of k pixels to their counts; one product is faster than taking the bytes apart.
+        """
+        rows, blocks = self.cell_resize.rows, self.cell_resize.blocks[0]
+        inside = torch.arange(height_px // blocks, dtype=torch.float32)
+        pixels = math.gcd(width_px, 16)
+        decode = torch.einsum("ij,b->ibj", torch.eye(pixels), torch.tensor([1.0, 256.0])).reshape(2 * pixels, pixels)
+        self.register_buffer("u", torch.arange(width_px, dtype=torch.float32), persistent=False)
+        self.register_buffer("v", torch.arange(blocks).reshape(-1, 1, 1) * float(len(inside)), persistent=False)
+        self.register_buffer("moments", torch.cat([rows, rows * inside]), persistent=False)
+        self.register_buffer("decode", decode, persistent=False)
 
     def forward(self, color: Tensor, depth: Tensor | None, region: Tensor, unit: Tensor | None = None,
                 intrinsics: Tensor | None = None, plane: Tensor | None = None, lift: Tensor | None = None) -> Prepared:
@@ -112,16 +132,16 @@ class Preprocess(nn.Module):
             plane: (N, 4) alpha, beta, gamma, delta. lift: (N,) metres.
         """
         del intrinsics  # in the contract for systems that need points; height needs none, the plane contains them
-        small = self.color_resize(color.to(torch.float32))                                            # (N, 3, h, w)
-        inside = self.mask_resize(region.to(torch.float32).clamp(max=1.0))  # (N, 1, hd, wd) share
+        small = self.color_resize(color.to(torch.float32))                              # (N, 3, h, w)
+        inside = self.cell_resize(region.to(torch.float32).clamp(max=1.0))              # (N, 1, hd, wd), share
         in_region = (inside > HALF).to(torch.float32)
         if depth is None or unit is None or plane is None or lift is None:
-            share = inside.mean(dim=(1, 2, 3))                                                        # (N,)
+            share = inside.mean(dim=(1, 2, 3))                                          # (N,)
             return Prepared(small, None, in_region, None, share, torch.ones_like(share))
         average, read = self.average_height(depth, unit, plane)
         filled, known = fill_holes(average, read)
         foreground = (filled > lift.reshape(-1, 1, 1, 1)).to(torch.float32) * known * in_region
-        pixels = foreground.sum(dim=(1, 2, 3))                                                        # (N,) cells
+        pixels = foreground.sum(dim=(1, 2, 3))                                          # (N,) cells
         area = (foreground * inside).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)).clamp(min=1.0)
         valid = (foreground * read).sum(dim=(1, 2, 3)) / pixels.clamp(min=1.0)
         return Prepared(small, filled * foreground, foreground, (read > HALF).to(torch.float32), area, valid)
@@ -129,19 +149,22 @@ class Preprocess(nn.Module):
     def average_height(self, depth: Tensor, unit: Tensor, plane: Tensor) -> tuple[Tensor, Tensor]:
         """(height, read): masked area average of delta - z (alpha u + beta v + gamma), and the share of pixels read.
 
-        Height is linear in z, so z (alpha u + beta v + gamma) is averaged, and delta enters once per cell. A pixel
-        without a reading has count 0 and adds nothing to the sum of z nor to the share that divides it: masked, it
-        never gets height delta. Both (N, 1, hd, wd); height is 0 where nothing was read.
+        Height is linear in z, so the average of z (alpha u + beta v + gamma) is taken, and delta enters once per
+        cell. A pixel without a reading has count 0 and adds nothing to that sum nor to the share which divides it:
+        masked, it never gets height delta. v = first row of the block + row inside, so rows are reduced before the
+        plane is applied. Both (N, 1, hd, wd); height is 0 where nothing was read.
         """
-        bytes_ = depth.to(torch.float32)                                                              # (N, H, W, 2)
-        count = bytes_[..., 0] + 256.0 * bytes_[..., 1]                                               # (N, H, W)
-        alpha, beta, gamma = (plane[:, i].reshape(-1, 1, 1) for i in range(3))
-        depth_along = count * (alpha * self.u + (beta * self.v + gamma))  # counts along the normal
-        read = self.mask_resize(count.clamp(max=1.0))  # (N, 1, hd, wd) share
-        sum_along = self.mask_resize(depth_along) * unit.reshape(-1, 1, 1, 1)
-        delta = plane[:, 3].reshape(-1, 1, 1, 1)
+        n, (height_px, width_px), cells = depth.shape[0], self.size, self.cell_resize.size_out[0]
+        count = torch.matmul(depth.to(torch.float32).reshape(-1, len(self.decode)), self.decode)
+        count = count.reshape(n, height_px, width_px)
+        read = self.cell_resize(count.clamp(max=1.0).unsqueeze(3))                      # (N, 1, hd, wd), share
+        sums = self.cell_resize.reduce_rows(count, self.moments).reshape(n, len(self.v), -1, width_px)
+        plain, by_row = sums.chunk(2, dim=2)                                            # (N, g, hd/g, W) each
+        alpha, beta, gamma, delta = (plane[:, i].reshape(-1, 1, 1, 1) for i in range(4))
+        along = plain * (alpha * self.u + (beta * self.v + gamma)) + beta * by_row      # counts along the normal
+        along = self.cell_resize.reduce_columns(along.reshape(n, 1, cells, width_px))   # (N, 1, hd, wd)
         known = (read > ANY).to(torch.float32)
-        return known * (delta - sum_along / read.clamp(min=ANY)), read
+        return known * (delta - unit.reshape(-1, 1, 1, 1) * along / read.clamp(min=ANY)), read
 
 
 def fill_holes(height: Tensor, read: Tensor, passes: int = HOLE_PASSES) -> tuple[Tensor, Tensor]:
@@ -150,9 +173,10 @@ def fill_holes(height: Tensor, read: Tensor, passes: int = HOLE_PASSES) -> tuple
     height, read: (N, 1, hd, wd). Returns (filled height, 1 where known after filling); what stays unknown is 0.
     """
     known = (read > ANY).to(torch.float32)
-    state = torch.cat([height * known, known], dim=1)                                                 # (N, 2, hd, wd)
+    height = height * known
     for _ in range(passes):
-        pooled = nn.functional.avg_pool2d(state, 3, stride=1, padding=1)
-        spread = pooled / pooled[:, 1:].clamp(min=ANY)  # mean height of known neighbours, 1 if there are any
-        state = state + spread * (1.0 - state[:, 1:])
-    return state[:, :1], state[:, 1:]
+        near = nn.functional.avg_pool2d(known, 3, stride=1, padding=1)                  # share of known neighbours
+        mean = nn.functional.avg_pool2d(height, 3, stride=1, padding=1) / near.clamp(min=0.1)   # 0.1: below 1 of 9
+        height = height + mean * (1.0 - known)
+        known = (near * 16.0).clamp(max=1.0)                                            # 1 with any known neighbour
+    return height, known
