@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -30,7 +30,7 @@ from edge.engine.parity import (
 )
 from trainer.quantise.calibrate import activation_scales
 from trainer.quantise.convert import NodePrecision, Plan, converted, quantised_inputs
-from trainer.quantise.search import Bench, Block, assigned, blocks_of, int8_candidates, low_precision_nodes
+from trainer.quantise.search import Bench, Block, assigned, blocks_of, cost_of, int8_candidates, low_precision_nodes
 from trainer.quantise.session import runtime_name
 from trainer.quantise.view import View, count_macs, prepared, view_of
 
@@ -110,8 +110,12 @@ class _Maker:
         """INT8 wherever the limits hold, the rest as in `half`."""
         candidates = int8_candidates(self.view, half)
         everything: dict[str, NodePrecision] = {**half, **dict.fromkeys(candidates, "int8")}
-        scales = activation_scales(self.view, quantised_inputs(self.view, everything), self.calibration)
-        self.bench = Bench(self.view, self.evidence.feeds, self.evidence.reference, self.evidence.threshold, scales)
+        ways = activation_scales(self.view, quantised_inputs(self.view, everything), self.calibration)
+        benches = [replace(self.bench, scales=scales) for scales in ways.values()]
+        costs = [cost_of(bench.quick(everything), "int8") for bench in benches]
+        best = costs.index(min(costs))
+        log.info("INT8 scales by %s", list(ways)[best])
+        self.bench = benches[best]
 
         def plan_with(chosen: Sequence[Block]) -> dict[str, NodePrecision]:
             return {**half, **{name: "int8" for block in chosen for name in block.nodes}}

@@ -16,20 +16,24 @@ from trainer.quantise.view import View
 
 SAMPLES = 8192                                       # values kept per tensor and frame
 CLIPS = tuple(np.linspace(1.0, 0.3, 36).tolist())    # shares of the largest value that are tried as the clipping point
+HEADROOMS = (1.0, 1.5, 2.0)                          # of the largest value of a normal part: an anomaly's are larger
 
 Feeds = Mapping[str, NDArray[Any]]
 
 
-def activation_scales(view: View, tensors: Collection[str], frames: Sequence[Feeds]) -> dict[str, float]:
-    """Scale of every tensor: the clipping point with the least mean squared error over the frames' values, over 127.
+def activation_scales(view: View, tensors: Collection[str], frames: Sequence[Feeds]) -> dict[str, dict[str, float]]:
+    """Several ways to choose the scale of every tensor: name of the way -> tensor -> scale.
+
+    "least error" clips where the mean squared error over the frames' values is least; "largest x H" leaves headroom
+    over the largest value of a normal part, because an anomaly's values are what must not be lost. Which is best is
+    measured with defects in view.
 
     Args:
-        view: the float32 graph. tensors: names of activations in it.
-        frames: graph inputs of normal parts; an anomaly's larger values may clip, which the certificate measures.
+        view: the float32 graph. tensors: names of activations in it. frames: graph inputs of normal parts.
     """
     names = sorted(tensors)
     if not names:
-        return {}
+        return {"least error": {}}
     session = session_of(_with_outputs(view, names))
     generator = np.random.default_rng(0)
     largest = dict.fromkeys(names, 0.0)
@@ -39,7 +43,10 @@ def activation_scales(view: View, tensors: Collection[str], frames: Sequence[Fee
             flat = np.abs(values.ravel())
             largest[name] = max(largest[name], float(flat.max()))
             kept[name].append(flat if flat.size <= SAMPLES else flat[generator.integers(flat.size, size=SAMPLES)])
-    return {name: best_scale(np.concatenate(kept[name]), largest[name]) for name in names}
+    ways = {"least error": {name: best_scale(np.concatenate(kept[name]), largest[name]) for name in names}}
+    for headroom in HEADROOMS:
+        ways[f"largest x {headroom:g}"] = {name: max(largest[name], 1e-6) * headroom / LEVELS for name in names}
+    return ways
 
 
 def best_scale(values: NDArray[np.float32], largest: float) -> float:

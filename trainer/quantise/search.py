@@ -96,19 +96,25 @@ def blocks_of(view: View, names: Collection[str], most: int = MOST_BLOCKS) -> li
     ]
 
 
-def costs_of(
-    bench: Bench, blocks: Sequence[Block], precision: Precision, plan_with: Callable[[Sequence[Block]], dict[str, Any]]
-) -> dict[str, float]:
-    """What each block costs when it alone runs in `precision`: squared, so that blocks add up.
+def cost_of(measured: Comparison, precision: Precision) -> float:
+    """One figure for an error, squared, so that those of blocks add up.
 
     1 is a mean map error at its limit, or a score error as wide as the band in which verdicts may flip.
     """
+    if not measured.finite:
+        return float("inf")
+    map_share = measured.mean_map_error / LIMITS[precision].mean_map_error
+    return float(max(map_share, measured.largest_score_error / FLIP_BAND) ** 2)
+
+
+def costs_of(
+    bench: Bench, blocks: Sequence[Block], precision: Precision, plan_with: Callable[[Sequence[Block]], dict[str, Any]]
+) -> dict[str, float]:
+    """What each block costs when it alone runs in `precision`."""
     costs = {}
     for block in blocks:
         measured = bench.quick(plan_with([block]))
-        map_share = measured.mean_map_error / LIMITS[precision].mean_map_error
-        worst = max(map_share, measured.largest_score_error / FLIP_BAND)
-        costs[block.name] = worst * worst if measured.finite else float("inf")
+        costs[block.name] = cost_of(measured, precision)
         log.info("%s in %s alone: map error %.4f %%, score error %.3f %%", block.name, precision,
                  100 * measured.mean_map_error, 100 * measured.largest_score_error)  # fmt: skip
     return costs

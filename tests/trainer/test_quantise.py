@@ -1,0 +1,307 @@
+"""FP16 and INT8 of a graph that holds the contract: types, placement, multiply-accumulates, limits, planted faults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edge.engine.parity import AccuracyChange, Responses, compare, failures, image_auroc
+from edge.errors import EngineError
+from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
+from trainer.quantise import Evidence, Quantised, count_macs, quantise
+from trainer.quantise.calibrate import best_scale
+from trainer.quantise.convert import converted, quantised_weight, storable_scale
+from trainer.quantise.search import blocks_of, low_precision_nodes
+from trainer.quantise.session import responses_of
+from trainer.quantise.view import prepared, scope_of, view_of
+
+LABELS = np.arange(24) >= 16
+FRAMES: list[Feeds] = [make_feeds(seed, defect=0.0 if seed < 16 else 0.1 * (seed - 14)) for seed in range(24)]
+CALIBRATION: list[Feeds] = [make_feeds(seed) for seed in range(100, 112)]
+
+
+def evidence_of(deployed: Any) -> Evidence:
+    reference = Responses.of(deployed.run(feeds) for feeds in FRAMES)
+    threshold = float(np.float32(reference.scores[:16].max()))
+
+    def change(candidate: Responses) -> AccuracyChange:
+        first, second = (image_auroc(LABELS, answers.scores) for answers in (reference, candidate))
+        return AccuracyChange(i_auroc=100 * ((second or 0) - (first or 0)))
+
+    return Evidence(FRAMES, reference, 8, threshold, change)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    return load(export(make_deployed(), tmp_path_factory.mktemp("quiet") / "fp32.onnx"))
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    return evidence_of(make_deployed())
+
+
+@pytest.fixture(scope="module")
+def made(model: onnx.ModelProto, evidence: Evidence) -> dict[Any, Quantised]:
+    return quantise(model, ["fp32", "fp16", "int8"], CALIBRATION, evidence)
+
+
+def interface(model: onnx.ModelProto) -> list[tuple[str, int, list[int]]]:
+    values = [*model.graph.input, *model.graph.output]
+    return [
+        (value.name, value.type.tensor_type.elem_type, [dim.dim_value for dim in value.type.tensor_type.shape.dim])
+        for value in values
+    ]
+
+
+# What is shipped
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_precision_passes_and_keeps_the_interface(
+    precision: Any, made: dict[Any, Quantised], model: onnx.ModelProto
+) -> None:
+    assert made[precision].section.passed, made[precision].section.reasons
+    onnx.checker.check_model(made[precision].model, full_check=True)
+    assert interface(made[precision].model) == interface(model)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_shipped_file_computes_what_was_measured(
+    precision: Any, made: dict[Any, Quantised], evidence: Evidence
+) -> None:
+    measured = compare(evidence.reference, responses_of(made[precision].model, FRAMES), evidence.threshold)
+    assert measured.mean_map_error <= 1.5 * made[precision].section.mean_map_error + 1e-4
+
+
+def test_sensor_bytes_to_height_masks_and_score_stay_float32(made: dict[Any, Quantised]) -> None:
+    for precision in ("fp16", "int8"):
+        view = view_of(made[precision].model)
+        for node in view.nodes:
+            if scope_of(node).split(".")[0] in {"preprocess", "mask", "score"}:
+                assert all(view.types[name] != TensorProto.FLOAT16 for name in node.output), node.name
+    half = view_of(made["fp16"].model)
+    assert sum(half.types[node.output[0]] == TensorProto.FLOAT16 for node in half.nodes) > 20
+
+
+def test_int8_is_explicit_symmetric_and_per_channel(made: dict[Any, Quantised]) -> None:
+    view = view_of(made["int8"].model)
+    assert {entry.version for entry in view.model.opset_import if entry.domain == ""} == {19}
+    for node in view.nodes:
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            assert not numpy_helper.to_array(view.constants[node.input[2]]).any()
+            assert view.types[node.input[1]] == TensorProto.FLOAT16
+        if node.op_type != "Conv" or view.producer[node.input[0]].op_type != "DequantizeLinear":
+            continue
+        weight = view.producer[node.input[1]]
+        assert view.types[weight.input[0]] == TensorProto.INT8
+        assert view.shapes[weight.input[1]] == (view.shapes[weight.input[0]][0],)
+        assert all(reader.op_type != "QuantizeLinear" for reader in view.consumers[node.output[0]])
+
+
+def test_a_residual_addition_has_qdq_on_its_identity_only(made: dict[Any, Quantised]) -> None:
+    view = view_of(made["int8"].model)
+    additions = [node for node in view.nodes if node.op_type == "Add" and "trunk" in scope_of(node)]
+    assert len(additions) == 2
+    for node in additions:
+        makers = sorted(view.producer[name].op_type for name in node.input)
+        assert makers == ["Conv", "DequantizeLinear"]
+
+
+def test_no_path_of_the_exporting_machine_is_in_the_file(made: dict[Any, Quantised], model: onnx.ModelProto) -> None:
+    here = str(Path(__file__).resolve().parents[2]).encode()
+    assert here in model.SerializeToString()   # the exporter's stack traces
+    for precision in ("fp32", "fp16", "int8"):
+        assert here not in made[precision].model.SerializeToString()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_tensorrt_rtx_compiles_it_strongly_typed(precision: Any, made: dict[Any, Quantised]) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="pip install rgbd-inspection[rtx] to compile without a GPU")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    parsed = parser.parse(made[precision].model.SerializeToString())
+    assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    assert builder.build_serialized_network(network, builder.create_builder_config()) is not None
+
+
+# What is measured
+
+
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    return load(export(make_deployed(loud=True), tmp_path_factory.mktemp("loud") / "fp32.onnx"))
+
+
+def test_squares_beyond_float16_become_a_float32_island(loud: onnx.ModelProto) -> None:
+    loud_evidence = evidence_of(make_deployed(loud=True))
+    view = view_of(prepared(loud))
+    everything = dict.fromkeys(low_precision_nodes(view), "fp16")
+    forced = responses_of(converted(view, everything, {}, emulate=True), FRAMES)   # type: ignore[arg-type]
+    assert not np.isfinite(forced.maps).all()
+    result = quantise(loud, ["fp16"], CALIBRATION, loud_evidence)["fp16"]
+    assert result.section.passed, result.section.reasons
+    island = {node.name for node in view.nodes if scope_of(node) == "detector.distance" and node.op_type == "Mul"}
+    half = view_of(result.model)
+    squares = [node for node in half.nodes if node.name in island]
+    assert squares
+    assert all(half.types[name] == TensorProto.FLOAT for node in squares for name in node.input)
+    assert result.section.macs.fp16 > 0.5
+
+
+def test_onnxruntimes_own_float16_would_have_hidden_it(loud: onnx.ModelProto) -> None:
+    """Why measuring emulates the rounding: the CPU runs the shipped flavour in float32 and sees no overflow."""
+    view = view_of(prepared(loud))
+    everything = dict.fromkeys(low_precision_nodes(view), "fp16")
+    deployed = responses_of(converted(view, everything, {}), FRAMES[:2])   # type: ignore[arg-type]
+    assert np.isfinite(deployed.maps).all()
+
+
+def test_what_cannot_be_int8_is_refused_with_its_reason(model: onnx.ModelProto, evidence: Evidence) -> None:
+    """Scores so close that no 8 bits can rank them."""
+    narrow = Evidence(
+        FRAMES[:4], evidence.reference.take(slice(0, 4)), 4, evidence.threshold, lambda _: AccuracyChange(i_auroc=-0.6)
+    )
+    section = quantise(model, ["int8"], CALIBRATION, narrow)["int8"].section
+    assert not section.passed
+    assert any("I-AUROC changes by -0.60 points, limit 0.5" in reason for reason in section.reasons)
+
+
+def test_the_certificate_names_its_arithmetic(made: dict[Any, Quantised]) -> None:
+    assert all(entry.section.runtime.startswith("onnxruntime") for entry in made.values())
+
+
+# Multiply-accumulates
+
+
+def conv_graph() -> onnx.ModelProto:
+    weights = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in
+               {"dense": (8, 3, 3, 3), "deep": (8, 1, 3, 3), "matrix": (8, 5)}.items()]  # fmt: skip
+    weights.append(numpy_helper.from_array(np.array([-1, 8]), "rows"))
+    nodes = [
+        helper.make_node("Conv", ["x", "dense"], ["a"], name="dense", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "deep"], ["b"], name="deep", pads=[1, 1, 1, 1], group=8),
+        helper.make_node("Reshape", ["b", "rows"], ["c"], name="reshape"),
+        helper.make_node("MatMul", ["c", "matrix"], ["y"], name="product"),
+    ]
+    nodes[0].metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'detector', 'detector.trunk', 'conv2d']")
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 6, 4))]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, (24, 5))]
+    graph = helper.make_graph(nodes, "convolutions", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_multiply_accumulates_are_those_worked_out_by_hand() -> None:
+    view = view_of(prepared(conv_graph()))
+    assert [view.macs(node) for node in view.nodes] == [24 * 8 * 27, 24 * 8 * 9, 0, 24 * 8 * 5]
+
+
+def test_shares_follow_the_types_and_the_backbone_is_found_by_its_module() -> None:
+    view = view_of(prepared(conv_graph()))
+    model = converted(view, {"dense": "int8", "deep": "fp16"}, {"x": 0.1})
+    whole, backbone = count_macs(model)
+    total = 27 + 9 + 5
+    assert (whole.int8, whole.fp16, whole.fp32) == pytest.approx((27 / total, 9 / total, 5 / total))
+    assert backbone is not None
+    assert backbone.int8 == 1
+
+
+def test_blocks_hold_every_node_once_and_split_where_the_work_is(model: onnx.ModelProto) -> None:
+    view = view_of(prepared(model))
+    names = low_precision_nodes(view)
+    blocks = blocks_of(view, names, most=8)
+    assert sorted(name for block in blocks for name in block.nodes) == sorted(names)
+    assert sum(block.macs for block in blocks) == sum(view.macs(node) for node in view.nodes if node.name in set(names))
+    assert len(blocks) >= 5
+    assert any(block.name.startswith("detector.trunk.") for block in blocks)
+
+
+def test_a_dynamic_graph_is_refused() -> None:
+    model = conv_graph()
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "rows"
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "cells"
+    with pytest.raises(EngineError, match="export the graph with fixed sizes"):
+        view_of(prepared(model))
+
+
+# Arithmetic
+
+
+@given(arrays(np.float32, 20, elements=st.floats(0, 100, width=32)))
+def test_a_stored_scale_is_a_float16_not_below_the_wanted_one(scale: NDArray[np.float32]) -> None:
+    stored = storable_scale(scale)
+    assert (stored >= scale).all()
+    assert (stored == stored.astype(np.float16).astype(np.float32)).all()
+    assert (stored <= scale * 1.001 + 6e-8).all()
+
+
+@given(arrays(np.float32, (4, 3, 2, 2), elements=st.floats(-2, 2, width=32)), st.sampled_from([0, 1]))
+def test_a_quantised_weight_is_within_half_a_step_per_channel(weight: NDArray[np.float32], axis: int) -> None:
+    levels, scale = quantised_weight(weight, axis)
+    shape = [-1 if i == axis else 1 for i in range(4)]
+    steps = scale.reshape(shape)
+    assert np.abs(levels.astype(int)).max() <= 127
+    assert (np.abs(levels * steps - weight) <= 0.501 * steps).all()
+
+
+def test_the_scale_gives_up_a_rare_outlier_for_the_mass() -> None:
+    values = np.abs(np.random.default_rng(0).normal(size=100_000)).astype(np.float32)
+    assert best_scale(values, float(values.max())) < values.max() / 127
+    even = np.linspace(0, 1, 1000, dtype=np.float32)
+    assert best_scale(even, 1.0) == pytest.approx(1 / 127)
+
+
+# Planted faults
+
+
+def faulty(model: onnx.ModelProto, fault: str) -> onnx.ModelProto:
+    """A copy of an INT8 graph with one thing wrong."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    view = view_of(copy)
+    products = [node for node in view.nodes if node.op_type == "Conv"
+                and view.producer[node.input[0]].op_type == "DequantizeLinear"]  # fmt: skip
+    if fault == "constant output":
+        maker = next(node for node in copy.graph.node if "map" in node.output)
+        maker.output[list(maker.output).index("map")] = "map_lost"
+        copy.graph.initializer.append(numpy_helper.from_array(np.float32(0), "nothing"))
+        copy.graph.node.append(helper.make_node("Mul", ["map_lost", "nothing"], ["map"]))
+    elif fault == "swapped channels":
+        change(copy, view.producer[products[0].input[1]].input[0], lambda weight: weight[:, ::-1])
+    elif fault == "weight scale times 4":
+        change(copy, view.producer[products[-1].input[1]].input[1], lambda scale: scale * 4)
+    elif fault == "activation scale times 4":
+        dequantise = view.producer[products[1].input[0]]
+        value = numpy_helper.to_array(view.constants[dequantise.input[1]])
+        copy.graph.initializer.append(numpy_helper.from_array(np.asarray(value * 4, value.dtype), "wrong_scale"))
+        next(node for node in copy.graph.node if node.name == dequantise.name).input[1] = "wrong_scale"
+    return copy
+
+
+def change(model: onnx.ModelProto, name: str, how: Any) -> None:
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    values = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(how(values)).astype(values.dtype), name))
+
+
+@pytest.mark.parametrize(
+    "fault", ["constant output", "swapped channels", "weight scale times 4", "activation scale times 4"]
+)
+def test_a_planted_fault_fails_the_certificate(fault: str, made: dict[Any, Quantised], evidence: Evidence) -> None:
+    section = made["int8"].section
+    candidate = responses_of(faulty(made["int8"].model, fault), FRAMES)
+    measured = compare(evidence.reference, candidate, evidence.threshold)
+    reasons: Sequence[str] = failures(measured, "int8", evidence.change(candidate), section.macs, section.backbone_macs)
+    assert reasons, measured
