@@ -22,6 +22,7 @@ from edge.types import Frame, Intrinsics
 
 __all__ = [
     "PlaneFit",
+    "calibrate_plane",
     "fit_plane",
     "fit_plane_to_frames",
     "heights_m",
@@ -33,6 +34,9 @@ __all__ = [
 HYPOTHESES = 600          # three readings each: with a quarter of the readings on the table, one in 64 hits it
 SCORED_READINGS = 4_000   # enough to rank hypotheses
 FITTED_READINGS = 400_000
+MIN_INLIER_SHARE = 0.9    # of the readings of an empty table: the rest are flying pixels and reflections
+MAX_STANDING = 0.005      # share of an empty view that may stand over the plane
+MAX_RMS = 0.006           # of the distance; a D435 keeps 0.5 % at 1 m, readings spread over the tolerance give 0.9 %
 MAX_TILT_DEG = 75.0       # steeper than that is a wall, not a table under a camera
 
 
@@ -144,24 +148,45 @@ def standing_share(
     return float(np.count_nonzero((np.nan_to_num(heights, nan=0.0) > lift_m) & inside) / max(1, int(inside.sum())))
 
 
-def require_empty_table(
-    fit: PlaneFit, standing: float, min_inlier_share: float = 0.9, max_standing: float = 0.005
-) -> None:
-    """Refuse a plane fitted while something stood on the table.
+def calibrate_plane(
+    frames: Sequence[Frame], lift_m: float, min_area: float, region: NDArray[np.uint8] | None = None
+) -> PlaneFit:
+    """The plane of an empty table, or a refusal.
+
+    Args:
+        frames: views of the crop, nothing standing in it.
+        lift_m: height from which the product's graph sees a part. min_area: the share of the region it takes for one.
+        region: (h, w), 0 = ignore.
+    Raises: CalibrationError when there is no table in view, it is uneven, or something stands on it.
+    """
+    fit = fit_plane_to_frames(frames, region)
+    depths = [frame.depth for frame in frames if frame.depth is not None]
+    standing = standing_share(depths, frames[0].unit, fit.plane, lift_m, region)
+    require_empty_table(fit, standing, max_standing=min(MAX_STANDING, min_area / 2) if min_area > 0 else MAX_STANDING)
+    return fit
+
+
+def require_empty_table(fit: PlaneFit, standing: float, max_standing: float = MAX_STANDING) -> None:
+    """Refuse a plane fitted while something stood on the table, or to a table that is not flat.
 
     Args:
         fit: the plane. standing: `standing_share` at the product's lift.
     Raises: CalibrationError, naming what is wrong and what to do.
     """
-    if fit.inlier_share < min_inlier_share:
+    if fit.inlier_share < MIN_INLIER_SHARE:
         raise CalibrationError(
-            f"{fit.inlier_share:.1%} of the depth readings lie on the table plane, {min_inlier_share:.0%} are needed: "
+            f"{fit.inlier_share:.1%} of the depth readings lie on the table plane, {MIN_INLIER_SHARE:.0%} are needed: "
             "something stands on the table, or it is not flat. Clear it, or mask its edge with the region, and repeat"
         )
     if standing > max_standing:
         raise CalibrationError(
             f"{standing:.1%} of the view stands above the table plane, at most {max_standing:.1%} may: "
             "clear the table and repeat"
+        )
+    if fit.rms_m > MAX_RMS * fit.distance_m:
+        raise CalibrationError(
+            f"the depth readings scatter {1000 * fit.rms_m:.1f} mm about the table plane, at this distance at most "
+            f"{1000 * MAX_RMS * fit.distance_m:.1f} mm may: check exposure and laser, and that the table is flat"
         )
 
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from edge.cli import bundle, install, trust, verify
+from edge.cli import bundle, calibrate, install, trust, verify
 from edge.errors import EdgeError
 
 # No rich markup: `edge --help` must answer at once.
@@ -25,6 +25,7 @@ app.command()(install.install)
 app.command()(trust.trust)
 app.command()(verify.verify)
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(calibrate.app, name="calibrate")
 
 
 def run_command() -> None:

@@ -68,9 +68,19 @@ def _sample(
     return Sample(number, "", defect, ImageFiles(color, depth, camera, index), "clean" if defect == "good" else "unknown", color)
 
 
+def _product_camera(root: Path) -> CameraInfo | None:
+    """The camera of the product whose camera.json names this folder as its empty table or belt: they share a serial."""
+    folder = root.resolve()
+    for product in folder.parents[:2]:
+        info = find_camera_info(product)
+        if info is not None and folder in [(product / name).resolve() for name in (info.empty, info.belt) if name]:
+            return info
+    return None
+
+
 def _camera(root: Path, color: Path, has_depth: bool) -> CameraInfo:
     serial = f"files:{root.name}"
-    written = find_camera_info(root)
+    written = find_camera_info(root) or _product_camera(root)
     path = root / "intrinsics.json"
     if not path.is_file():
         if has_depth and (written is None or written.intrinsics is None or written.unit is None):

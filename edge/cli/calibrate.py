@@ -1,0 +1,120 @@
+"""`edge calibrate`: what this station has to find out about its own place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from calibration.plane import PlaneFit
+    from edge.bundle.manifest import CameraContract
+    from edge.bundle.store import Store
+    from edge.camera.base import Camera
+    from edge.types import Frame
+
+app = typer.Typer(help="Fit this station to its place.", no_args_is_help=True, rich_markup_mode=None)
+
+FRAME_TIMEOUT_S = 5.0
+
+
+@app.callback()
+def _describe() -> None:
+    """Fit this station to its place."""
+
+
+@app.command()
+def plane(
+    root: Path = typer.Option(Path("/"), help="Root of the station."),
+    frames: int = typer.Option(30, min=1, max=300, help="Frames of the empty table, fitted jointly."),
+    source: Path | None = typer.Option(None, help="Images or a recording of the empty table, instead of the camera."),
+    product: str | None = typer.Option(None, help="Default: the active product."),
+    crop_x: int | None = typer.Option(None, min=0, help="Left edge of the crop in pixels; default: as it is now."),
+    crop_y: int | None = typer.Option(None, min=0, help="Top edge of the crop in pixels; default: as it is now."),
+) -> None:
+    """Empty table to the plane that heights are measured from, for this product and this camera.
+
+    Refused, and nothing changed, when something stands on the table, it is not flat, or the camera is not the one that
+    the product was trained for. A running `edge run` takes the new plane between two parts.
+    """
+    from calibration.plane import calibrate_plane
+    from edge.bundle.store import Store
+    from edge.errors import CalibrationError
+    from edge.types import Geometry
+
+    store = Store(root)
+    installed = store.installed(product) if product else store.active()
+    contract = installed.manifest.camera
+    lift = next((spec.default for spec in installed.manifest.inputs if spec.name == "lift"), None)
+    if lift is None:
+        raise CalibrationError(f"{installed.product} {installed.manifest.version} judges color only: it needs no plane")
+    views = list(_views(_camera(root, source, contract), contract, frames))
+    whole = views[0]
+    known = store.geometry(installed.product, whole.serial)
+    x = _first(crop_x, known.crop_x if known else None, contract.crop_x)
+    y = _first(crop_y, known.crop_y if known else None, contract.crop_y)
+    region = known.region if known else None
+    windows = [view.cropped(x, y, contract.crop_width, contract.crop_height) for view in views]
+    if windows[0].color.shape[:2] != (contract.crop_height, contract.crop_width):
+        raise CalibrationError(f"the crop at {x}, {y} leaves the image: choose --crop-x and --crop-y within it")
+    fit = calibrate_plane(windows, lift, contract.min_area, region)
+    store.save_geometry(
+        installed.product, whole.serial, Geometry(fit.plane, x, y, region), whole.intrinsics, len(views), fit.rms_m
+    )
+    _report(store, installed.product, whole.serial, fit)
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def _camera(root: Path, source: Path | None, contract: CameraContract) -> Camera:
+    """What station.toml names, or the files instead of it, under its serial."""
+    from edge.camera.base import make_camera
+    from edge.camera.replay import RecordingCamera
+    from edge.camera.virtual import VirtualCamera
+    from edge.config import read_config
+
+    config = read_config(root).camera
+    if source is None:
+        return make_camera(config, root, contract, empty=True)
+    serial = config.serial or None
+    return RecordingCamera(source, serial=serial) if source.is_file() else VirtualCamera(source, serial=serial)
+
+
+def _views(camera: Camera, contract: CameraContract, count: int) -> Iterator[Frame]:
+    """`count` fresh frames of the whole stream, each as the contract says. Raises: CameraError, CalibrationError."""
+    import time
+
+    from edge.camera.base import EndOfFrames, opened
+    from edge.camera.contract import find_staleness, require_match
+    from edge.errors import CalibrationError, CameraLost
+
+    previous = None
+    with opened(camera):
+        for index in range(count):
+            try:
+                frame = camera.next_frame(FRAME_TIMEOUT_S)
+            except EndOfFrames as error:
+                raise CalibrationError(f"{error}: {count} are needed, ask for --frames {index} or show more") from error
+            require_match(frame, contract)
+            stale = find_staleness(previous, frame, time.monotonic_ns(), 1000 * FRAME_TIMEOUT_S)
+            if stale is not None:
+                raise CameraLost(f"camera {frame.serial}: {stale}: check the USB 3 cable, then repeat")
+            previous = frame
+            yield frame
+
+
+def _report(store: Store, product: str, serial: str, fit: PlaneFit) -> None:
+    record = store.geometry_record(product, serial)
+    print(f"product      {product}")
+    print(f"camera       {serial}")
+    print(f"tilt         {fit.tilt_deg:.2f} degrees")
+    print(f"distance     {1000 * fit.distance_m:.1f} mm")
+    print(f"residual     {1000 * fit.rms_m:.2f} mm RMS")
+    print(f"on the plane {fit.inlier_share:.1%} of the readings of {fit.frames} frames")
+    print(f"no reading   {1 - fit.reading_share:.1%} of the pixels")
+    if record is not None:
+        print(f"saved        version {record.version}, by {record.who}, {record.when}")
