@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from edge.cli import bundle, calibrate, install, trust, verify
+from edge.cli import bundle, calibrate, install, run, trust, verify
 from edge.errors import EdgeError
 
 # No rich markup: `edge --help` must answer at once.
@@ -22,6 +22,7 @@ def _describe() -> None:
 
 
 app.command()(install.install)
+app.command()(run.run)
 app.command()(trust.trust)
 app.command()(verify.verify)
 app.add_typer(bundle.app, name="bundle")

@@ -112,3 +112,29 @@ class PresenceGate(Generic[T]):
 
     def _reset(self) -> None:
         self.phase, self._frames, self._dropouts = Phase.EMPTY, [], 0
+
+
+@dataclass
+class EachFrame(Generic[T]):
+    """The gate of still images: every frame is a part. For data sets, and for graphs that cannot see presence."""
+
+    @property
+    def is_between_parts(self) -> bool:
+        """Always: no part spans two frames."""
+        return True
+
+    def feed(self, area: float, frame: T) -> list[T] | None:  # noqa: ARG002  # PresenceGate's signature
+        """Every frame completes a part."""
+        return [frame]
+
+    def feed_blind(self, frame: T) -> list[T] | None:
+        """Also one that could not be measured: its verdict is UNKNOWN."""
+        return [frame]
+
+    def lose(self, frame: T) -> list[T] | None:  # noqa: ARG002  # PresenceGate's signature
+        """No part is open."""
+        return None
+
+    def close(self) -> list[T] | None:
+        """No part is open."""
+        return None

@@ -253,7 +253,7 @@ class MqttLine:
         self._outbox, self._state, self._offline = outbox, state, offline
         self._topics = Topics(prefix)
         name = prefix.replace("/", "-")
-        will = Message(self._topics("state"), offline("lost"), retain=True)
+        will = Message(self._topics("state"), offline("connection lost"), retain=True)
         self._verdicts = Link(broker, f"{name}-verdict", None, user_timeout_ms=2000)
         self._records = Link(broker, f"{name}-record", will, user_timeout_ms=int(ACK_S * 1000))
         self._wake = threading.Event()

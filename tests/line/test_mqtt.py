@@ -108,7 +108,7 @@ def test_the_state_is_retained_and_the_last_will_says_lost(broker: Broker, outbo
     for opened in sockets:
         opened.shutdown(socket.SHUT_RDWR)                      # no DISCONNECT: as a process that was killed
     wait_until(lambda: late.of("state")[-1].json["state"] == "offline", 5, "no last will")
-    assert late.of("state")[-1].json["reason"] == "lost"
+    assert late.of("state")[-1].json["reason"] == "connection lost"
     assert late.of("state")[-1].json["ready"] is False
     line.stop()
     late.stop()

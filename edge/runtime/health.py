@@ -1,0 +1,79 @@
+"""Whether the station can judge, and what it has counted: the content of the `state` message."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from edge.types import Code, Judgement, Reason
+
+FAULT, DEGRADED, ONLINE = "fault", "degraded", "online"
+
+# fault: every part is UNKNOWN until somebody does something. degraded: the station tries to come back by itself.
+LEVELS: dict[Reason, str] = {
+    Reason.STORAGE: FAULT,
+    Reason.CAMERA_MISMATCH: FAULT,
+    Reason.UNCALIBRATED: FAULT,
+    Reason.ENGINE: FAULT,
+    Reason.NOT_FINITE: FAULT,
+    Reason.CAMERA_LOST: DEGRADED,
+    Reason.STALE: DEGRADED,
+}
+OF_FRAMES = tuple(reason for reason in LEVELS if reason is not Reason.STORAGE)   # the next good frame clears them
+
+
+class Health:
+    """What is wrong now, worst first. Thread-safe; `changed` is called, outside the lock, when the answer changes."""
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self.changed = changed
+        self._lock = threading.Lock()
+        self._wrong: set[Reason] = set()
+        self._verdicts: Counter[str] = Counter()
+        self._seen_frame = False
+
+    def note_frame(self, judgement: Judgement) -> None:
+        """A frame came through: what it suffers from is wrong, what it does not is mended."""
+        wrong = {judgement.reason} & set(OF_FRAMES)
+        self._replace(OF_FRAMES, wrong, seen=True)
+
+    def note_lost(self, reason: Reason) -> None:
+        """The camera was lost or is another one."""
+        self._replace(OF_FRAMES, {reason}, seen=False)
+
+    def note_storage(self, works: bool) -> None:
+        """The last commit worked, or did not."""
+        self._replace((Reason.STORAGE,), set() if works else {Reason.STORAGE})
+
+    def count(self, code: Code) -> None:
+        """One more part."""
+        with self._lock:
+            self._verdicts[code.name.lower()] += 1
+
+    @property
+    def parts(self) -> int:
+        """Parts decided since the start."""
+        return self._verdicts.total()
+
+    def state(self) -> tuple[str, str, bool]:
+        """(state, reason, ready): ready only if nothing is wrong and frames arrive."""
+        with self._lock:
+            for reason, level in LEVELS.items():
+                if reason in self._wrong:
+                    return level, reason.value, False
+            return ONLINE, "", self._seen_frame
+
+    def verdicts(self) -> dict[str, int]:
+        """Parts since the start, by code."""
+        with self._lock:
+            return {name: self._verdicts[name] for name in ("ok", "ng", "unknown")}
+
+    def _replace(self, cleared: tuple[Reason, ...], wrong: set[Reason], seen: bool | None = None) -> None:
+        with self._lock:
+            before = (set(self._wrong), self._seen_frame)
+            self._wrong = (self._wrong - set(cleared)) | wrong
+            self._seen_frame = self._seen_frame if seen is None else seen
+            after = (set(self._wrong), self._seen_frame)
+        if before != after:
+            self.changed()

@@ -1,0 +1,194 @@
+"""From judged frames to decided parts: gate, aggregation, commit, verdict. Runs in the decision thread alone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from edge.config import DecisionConfig
+from edge.decide.aggregate import COMBINE, STATION_FAULTS, aggregate
+from edge.decide.gate import EachFrame, PresenceGate
+from edge.decide.verdict import unjudged
+from edge.errors import StorageError
+from edge.line.message import Record, record_fields, record_id, utc_ms
+from edge.line.outbox import Fields, Outbox
+from edge.runtime.clock import is_clock_synced
+from edge.runtime.health import Health
+from edge.runtime.keeper import Images, sha256_of_images
+from edge.runtime.station import ActiveStation
+from edge.types import Code, Frame, Judgement, Reason
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedFrame:
+    """One frame with its judgement, and the station that made it. frame None: the camera never gave one."""
+
+    frame: Frame | None
+    judgement: Judgement
+    station: ActiveStation
+
+    @property
+    def captured_mono_ns(self) -> int:
+        """When it was captured; now, for no frame."""
+        return time.monotonic_ns() if self.frame is None else self.frame.captured_mono_ns
+
+
+class Line(Protocol):
+    """Where decided parts go: MQTT, or nowhere where no broker is configured."""
+
+    def publish_verdict(self, fields: Fields, deadline_mono_ns: int) -> bool:
+        """Now or never."""
+        ...
+
+    def records_waiting(self) -> None:
+        """The outbox has a new record."""
+        ...
+
+
+class ImageKeeper(Protocol):
+    """Where the images of a part go."""
+
+    def put(self, images: Images) -> None:
+        """Never waits."""
+        ...
+
+
+class PartMaker:
+    """Turns judged frames into verdicts, records and kept images; exactly one of each per part."""
+
+    def __init__(
+        self,
+        name: str,
+        config: DecisionConfig,
+        keep_ok_every: int,
+        outbox: Outbox,
+        line: Line,
+        keeper: ImageKeeper,
+        health: Health,
+        each_frame: bool,
+    ) -> None:
+        """name: of the station, the first half of every id. each_frame: every image is a part."""
+        self._name, self._config, self._keep_ok_every = name, config, keep_ok_every
+        self._outbox, self._line, self._keeper, self._health = outbox, line, keeper, health
+        self._each_frame = each_frame
+        self._station: ActiveStation | None = None
+        self._gate: PresenceGate[JudgedFrame] | EachFrame[JudgedFrame] = EachFrame()
+
+    @property
+    def is_between_parts(self) -> bool:
+        """Whether another bundle may take effect now."""
+        return self._gate.is_between_parts
+
+    def feed(self, judged: JudgedFrame) -> None:
+        """Take the next frame; decides a part if it is complete."""
+        if judged.station is not self._station:
+            self._use(judged.station)
+        blind = judged.judgement.reason in STATION_FAULTS
+        gate = self._gate
+        part = gate.feed_blind(judged) if blind else gate.feed(judged.judgement.area, judged)
+        if part is not None:
+            self._decide(part, completed_mono_ns=judged.captured_mono_ns)
+
+    def lose(self, last: JudgedFrame, reason: Reason) -> None:
+        """The camera was lost: an open part is UNKNOWN, whatever its frames were."""
+        part = self._gate.lose(replace(last, judgement=unjudged(reason, last.station.rule.threshold)))
+        if part is not None:
+            self._decide(part, completed_mono_ns=time.monotonic_ns())
+
+    def refuse(self, station: ActiveStation, reason: Reason) -> None:
+        """The camera gives no frame that could be judged: one UNKNOWN part says so."""
+        if station is not self._station:
+            self._use(station)
+        refused = JudgedFrame(None, unjudged(reason, station.rule.threshold), station)
+        self._decide([refused], completed_mono_ns=time.monotonic_ns())
+
+    def finish(self) -> None:
+        """The source has ended: an open part is complete."""
+        part = self._gate.close()
+        if part is not None:
+            self._decide(part, completed_mono_ns=time.monotonic_ns())
+
+    def _use(self, station: ActiveStation) -> None:
+        self._station = station
+        if not self._each_frame:
+            self._gate = PresenceGate(
+                station.rule.min_area, open_frames=self._config.min_frames, max_frames=self._config.max_frames
+            )
+
+    def _decide(self, part: Sequence[JudgedFrame], completed_mono_ns: int) -> None:
+        judgement, index = aggregate([one.judgement for one in part], COMBINE[self._config.aggregate])
+        shown = part[index]
+        deadline_mono_ns = completed_mono_ns + self._config.deadline_ms * 1_000_000
+        now_mono_ns = time.monotonic_ns()
+        if now_mono_ns > deadline_mono_ns:
+            judgement = unjudged(Reason.LATE, judgement.threshold)
+        record = _record(judgement, shown, len(part), completed_mono_ns, now_mono_ns)
+        fields = self._commit(record, shown)
+        if fields is None:
+            return
+        sent = self._line.publish_verdict(fields, deadline_mono_ns)
+        self._line.records_waiting()
+        self._health.count(Code(fields["code"]))
+        if fields["images"] is not None and shown.frame is not None:
+            self._keeper.put(Images(fields["images"], shown.frame, shown.judgement.map, fields))
+        shown_fields = [fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "ms")]
+        log.info("part=%s code=%s reason=%s score=%s thr=%s frames=%d ms=%d sent=%s", *shown_fields, sent)
+
+    def _commit(self, record: Record, shown: JudgedFrame) -> Fields | None:
+        """The committed fields; those of UNKNOWN `storage` if the disk did not take them; None if not even a number."""
+        try:
+            fields = self._outbox.commit(lambda seq: self._fields(record, shown, seq))
+            self._health.note_storage(works=True)
+            return fields
+        except StorageError as error:
+            log.error("UNKNOWN storage: %s", error)
+            self._health.note_storage(works=False)
+        failed = replace(record, code=Code.UNKNOWN, reason=Reason.STORAGE, score=None)
+        try:
+            return self._outbox.commit_failed(lambda seq: self._named(failed, seq))
+        except StorageError as error:
+            log.error("no verdict can be given a number, the PLC's timer rejects the part: %s", error)
+            return None
+
+    def _fields(self, record: Record, shown: JudgedFrame, seq: int) -> Fields:
+        """With the number known: which images are kept."""
+        kept_ok = self._keep_ok_every > 0 and seq % self._keep_ok_every == 0
+        if shown.frame is not None and (record.code is not Code.OK or kept_ok):
+            folder = f"parts/{record.judged_at[:10]}/{record_id(self._name, seq)}"
+            digest = sha256_of_images(shown.frame, shown.judgement.map)
+            record = replace(record, images=folder, images_sha256=digest)
+        return self._named(record, seq)
+
+    def _named(self, record: Record, seq: int) -> Fields:
+        """In free run nobody names a part: it is called after its number."""
+        return record_fields(replace(record, part=f"P{seq}"), self._name, seq)
+
+
+def _record(judgement: Judgement, shown: JudgedFrame, frames: int, completed_mono_ns: int, now_mono_ns: int) -> Record:
+    """Everything but what depends on the number."""
+    station = shown.station
+    now_s = time.time()
+    age_s = max(0.0, (now_mono_ns - shown.captured_mono_ns) / 1e9)
+    return Record(
+        part="",
+        code=judgement.code,
+        reason=judgement.reason,
+        score=judgement.score,
+        threshold=judgement.threshold,
+        ms=round((now_mono_ns - completed_mono_ns) / 1e6),
+        area=judgement.area,
+        valid=judgement.valid,
+        frames=frames,
+        product=station.installed.product,
+        bundle=station.bundle,
+        geometry=None if shown.frame is None else station.geometry_digest(shown.frame.serial),
+        model_state=station.model_digest,
+        captured_at=utc_ms(now_s - age_s),
+        judged_at=utc_ms(now_s),
+        clock_synced=is_clock_synced(),
+    )

@@ -1,0 +1,74 @@
+"""What `edge run` puts together: the station's configuration, its camera or what plays instead, and the service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.bundle.engines import open_engine
+from edge.bundle.store import Installed, Store
+from edge.camera.base import Camera, make_camera
+from edge.config import CameraConfig, EdgeConfig, read_config
+from edge.engine.base import Engine
+from edge.errors import ConfigError
+from edge.runtime.service import RunPlan, Service
+from edge.runtime.station import ActiveStation
+
+STILLS = ("mvtec", "mvtec3d")       # layouts whose images are each another part
+
+
+def run_station(root: Path, source: Path | None = None, max_parts: int | None = None, once: bool = False) -> int:
+    """Run the station under `root`; returns how many parts were decided.
+
+    Args:
+        source: a folder or .db3 to play instead of the configured camera.
+        max_parts: end after so many parts. once: play files once, and end after them.
+    Raises: what Service.run raises; ConfigError if parts cannot be told apart in what the camera gives.
+    """
+    config = read_config(root)
+    camera = config.camera if source is None else camera_for_source(config.camera, source)
+    config = config.model_copy(update={"camera": camera})
+    store = Store(root)
+    plan = plan_for(config, store.active(), root, max_parts)
+
+    def new_camera(station: ActiveStation) -> Camera:
+        return make_camera(config.camera, root, station.manifest.camera, loop=not once)
+
+    def load_engine(installed: Installed) -> Engine:
+        return open_engine(store, installed, config.runtime.threads)
+
+    return Service(store, config, load_engine, new_camera, plan).run()
+
+
+def camera_for_source(camera: CameraConfig, source: Path) -> CameraConfig:
+    """The [camera] section that plays `source`: through librealsense if the station's camera is virtual.
+
+    Raises: ConfigError if there is nothing at that path.
+    """
+    if not source.exists():
+        raise ConfigError(f"--source {source} does not exist")
+    kind = "recording" if source.is_file() else "virtual" if camera.kind == "virtual" else "folder"
+    return camera.model_copy(update={"kind": kind, "path": str(source.absolute())})
+
+
+def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int | None) -> RunPlan:
+    """How parts are told apart.
+
+    A camera's frames by presence; stills (MVTec layouts), and files for a graph without presence, image by image.
+    Raises: ConfigError for a live camera and a graph without presence: it needs triggers.
+    """
+    camera, presence = config.camera, active.manifest.presence
+    if camera.kind == "realsense":
+        if not presence:
+            raise ConfigError(
+                f"product {active.product} was trained on color alone and cannot see when a part comes: it needs "
+                "triggers, which this version does not take. Play a folder with --source, or train it with depth"
+            )
+        return RunPlan(max_parts)
+    each_frame = not presence or (camera.kind != "recording" and _holds_stills(root / camera.path))
+    return RunPlan(max_parts, each_frame, lossless=camera.kind != "virtual" or each_frame)
+
+
+def _holds_stills(path: Path) -> bool:
+    from edge.frames.dataset import open_dataset
+
+    return path.is_dir() and open_dataset(path).layout in STILLS

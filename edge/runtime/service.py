@@ -1,0 +1,380 @@
+"""`edge run`: camera, engine, decision and line, each in its own thread, and the main loop that watches over them.
+
+    capture thread   camera -> mailbox (the newest frame only; reconnects when the camera is lost)
+    engine thread    mailbox -> judged frame (contract, staleness, graph, rule)
+    decision thread  judged frames -> parts -> commit -> verdict
+    line threads     MQTT: edge/line/mqtt.py
+    images thread    edge/runtime/keeper.py, low priority
+    main loop        signals, watchdog, housekeeping, and a new bundle or site state taken up between parts
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from edge.bundle.lock import RUN, locked
+from edge.bundle.store import Installed, Store
+from edge.camera.base import Camera, EndOfFrames
+from edge.camera.contract import find_mismatch, find_staleness
+from edge.config import EdgeConfig
+from edge.decide.verdict import unjudged
+from edge.engine.base import Engine
+from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError, StorageError
+from edge.line.message import state_payload
+from edge.line.mqtt import MqttLine, backoff_s
+from edge.line.outbox import Fields, Outbox
+from edge.runtime.health import Health
+from edge.runtime.keeper import Keeper
+from edge.runtime.mailbox import Ended, Lost, Mailbox
+from edge.runtime.parts import JudgedFrame, PartMaker
+from edge.runtime.pipeline import inspect
+from edge.runtime.station import ActiveStation, EngineLoader, fingerprint_of, resolve_station
+from edge.runtime.watchdog import Notifier
+from edge.types import Frame, Judgement, Reason
+
+log = logging.getLogger(__name__)
+
+FIRST_FRAME_S = 10.0            # a camera may need seconds after it was opened
+FRAME_S = 1.0                   # afterwards, without a frame for so long it is lost
+PASS_S = 0.1                    # one pass of the main loop
+CLEAN_S = 30.0
+DRAIN_S = 30.0                  # at the end of a finite source the broker has so long to take the records
+RECORD_BYTES = 1000.0           # of a record on disk, about: turns gigabytes into a number of records
+RECORD_SHARE = 0.1              # of the disk bound is for records, the rest for images
+
+CameraMaker = Callable[[ActiveStation], Camera]
+Decided = JudgedFrame | Lost | Ended
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What one call of `edge run` is to do.
+
+    max_parts: end after so many parts; None: until stopped or the source has ended.
+    each_frame: every image is a part (data sets of stills, graphs without presence).
+    lossless: no frame is dropped for a newer one (files).
+    """
+
+    max_parts: int | None = None
+    each_frame: bool = False
+    lossless: bool = False
+
+
+class NoLine:
+    """A station without a broker: verdicts are stored only."""
+
+    def publish_verdict(self, fields: Fields, deadline_mono_ns: int) -> bool:  # noqa: ARG002  # MqttLine's signature
+        """Nobody listens."""
+        return False
+
+    def records_waiting(self) -> None:
+        """They stay in the outbox."""
+
+
+class Service:
+    """One station at work. `run` returns when it was stopped, the source has ended, or max_parts were decided."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: EdgeConfig,
+        load_engine: EngineLoader,
+        make_camera: CameraMaker,
+        plan: RunPlan,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self._store, self._config, self._plan = store, config, plan
+        self._load_engine, self._make_camera = load_engine, make_camera
+        self._notifier = notifier or Notifier()
+        self._stopping, self._done = threading.Event(), threading.Event()
+        self._mailbox = Mailbox(plan.lossless)
+        self._judged: queue.Queue[Decided] = queue.Queue(8)
+        self.health = Health(self._state_changed)
+        self._line: MqttLine | None = None
+        self._started_s = time.monotonic()
+        self._progress = 0                  # frames judged and reconnections tried: what the watchdog wants to see grow
+        self._next_station: ActiveStation | None = None
+        self._failure: EdgeError | None = None
+        self._workers = [
+            threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
+            for name, work in (("capture", self._capture), ("engine", self._judge), ("decision", self._decide))
+        ]
+
+    def stop(self) -> None:
+        """End soon. Callable from a signal handler and from any thread."""
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Judge parts. Returns how many were decided.
+
+        Raises: BusyError if another process runs this root; BundleError, EngineError or ConfigError if there is nothing
+            to judge with; StorageError if the outbox cannot be opened; DataError if a file to play cannot be read.
+        """
+        with locked(self._store.data, RUN, "edge run"), self._signals():
+            self._station = resolve_station(self._store, self._load_engine)
+            self._outbox = Outbox(self._store.data / "line.sqlite")
+            self._keeper = Keeper(self._store.data, self._config.retention)
+            self._open_line()
+            self._parts = PartMaker(
+                self._config.station.station, self._config.decision, self._config.retention.keep_ok_every, self._outbox,
+                self._line or NoLine(), self._keeper, self.health, self._plan.each_frame,
+            )
+            self._keeper.start()
+            for worker in self._workers:
+                worker.start()
+            self._notifier.ready()
+            try:
+                self._watch()
+            finally:
+                self._shut_down()
+        if self._failure is not None:
+            raise self._failure
+        return self.health.parts
+
+    # --- main loop ---
+
+    def _watch(self) -> None:
+        seen, clean_s = -1, time.monotonic()
+        while not self._stopping.is_set() and not self._done.wait(PASS_S):
+            if self._progress != seen:
+                seen = self._progress
+                self._notifier.alive()
+            if time.monotonic() >= clean_s:
+                clean_s = time.monotonic() + CLEAN_S
+                self._clean()
+            self._take_up_changes()
+        if not self._stopping.is_set() and self._failure is None and self._line is not None:
+            self._line.drain(DRAIN_S)
+
+    def _take_up_changes(self) -> None:
+        """Resolve a new bundle or site state beside the running one; the engine thread swaps it in between parts."""
+        now = fingerprint_of(self._store)
+        latest = self._next_station or self._station
+        if now == latest.fingerprint:
+            return
+        try:
+            self._next_station = resolve_station(self._store, lambda new: self._engine_for(new, latest))
+        except EdgeError as error:
+            log.error("the change is not taken up, the station goes on as it was: %s", error)
+            latest.fingerprint = now
+
+    def _engine_for(self, installed: Installed, latest: ActiveStation) -> Engine:
+        """New site state alone keeps the engine."""
+        same = installed.product == latest.installed.product and installed.digest == latest.installed.digest
+        return latest.engine if same else self._load_engine(installed)
+
+    def _clean(self) -> None:
+        retention = self._config.retention
+        max_records = max(1000, int(retention.gb * 1e9 * RECORD_SHARE / RECORD_BYTES))
+        try:
+            self._outbox.retain(retention.days * 86_400.0, max_records)
+            self._outbox.checkpoint()
+        except StorageError as error:
+            log.error("housekeeping: %s", error)
+
+    def _shut_down(self) -> None:
+        """Within 2 s: threads that hang in a driver or a socket are daemons and end with the process."""
+        self._notifier.stopping()
+        self._stopping.set()
+        self._mailbox.close()
+        for worker in self._workers:
+            worker.join(0.4)
+        self._keeper.stop(0.3)
+        if self._line is not None:
+            self._line.stop()
+        if not any(worker.is_alive() for worker in self._workers):
+            self._outbox.close()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end the run; only in the main thread, where Python allows it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_signal(number: int, _: FrameType | None) -> None:
+            log.info("%s: stopping", signal.Signals(number).name)
+            self.stop()
+
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """A worker that ends ends the run. An operator's error is kept for the caller; a bug shows its traceback."""
+        failure: EdgeError | None = EdgeError("a thread of `edge run` broke: the traceback above says where. Report it")
+        try:
+            work()
+            failure = None
+        except EdgeError as error:
+            failure = error
+        finally:
+            self._failure = self._failure or failure
+            if not self._stopping.is_set():
+                self._done.set()
+
+    # --- capture ---
+
+    def _capture(self) -> None:
+        attempt = 0
+        while not self._stopping.is_set():
+            camera = self._make_camera(self._station)
+            try:
+                camera.open()
+                attempt = self._deliver(camera, attempt)
+            except EndOfFrames:
+                self._mailbox.put(Ended())
+                self._stopping.wait()
+                return
+            except CameraError as error:
+                attempt += 1
+                log.error("camera: %s", error)
+                self._mailbox.put(Lost(error))
+            finally:
+                camera.close()
+            self._progress += 1
+            self._stopping.wait(backoff_s(attempt, 1.0))
+
+    def _deliver(self, camera: Camera, attempt: int) -> int:
+        """Frames into the mailbox until the camera is lost, or another product wants it set up anew (returns 0)."""
+        contract = self._station.manifest.camera
+        timeout_s = FIRST_FRAME_S
+        while not self._stopping.is_set() and self._station.manifest.camera == contract:
+            self._mailbox.put(camera.next_frame(timeout_s))
+            timeout_s, attempt = FRAME_S, 0
+        return attempt
+
+    # --- engine ---
+
+    def _judge(self) -> None:
+        previous: Frame | None = None
+        while not self._stopping.is_set():
+            item = self._mailbox.take(PASS_S)
+            self._swap_station()
+            if item is None:
+                continue
+            if isinstance(item, Frame):
+                self._send(JudgedFrame(item, self._judge_frame(item, previous), self._station))
+                previous = item
+            else:
+                previous = None
+                self._send(item)
+            self._progress += 1
+
+    def _send(self, item: Decided) -> None:
+        """To the decision thread; waits for it, so that a slow disk shows as dropped frames and not as stale ones."""
+        while not self._stopping.is_set():
+            try:
+                self._judged.put(item, timeout=PASS_S)
+                return
+            except queue.Full:
+                continue
+
+    def _judge_frame(self, frame: Frame, previous: Frame | None) -> Judgement:
+        station = self._station
+        wrong = find_staleness(previous, frame, time.monotonic_ns(), self._config.camera.max_age_ms)
+        reason = Reason.STALE
+        if wrong is None:
+            wrong, reason = find_mismatch(frame, station.manifest.camera), Reason.CAMERA_MISMATCH
+        if wrong is not None:
+            log.warning("%s: %s", reason.value, wrong)
+            return unjudged(reason, station.rule.threshold)
+        try:
+            site = station.site(frame.serial)
+        except ConfigError as error:
+            log.error("uncalibrated: %s", error)
+            return unjudged(Reason.UNCALIBRATED, station.rule.threshold)
+        return inspect(frame, site, station.engine, station.rule)
+
+    def _swap_station(self) -> None:
+        """Between parts: nothing is on its way to the decision thread, and no part is open there."""
+        waiting = self._next_station
+        if waiting is None or self._judged.unfinished_tasks or not self._parts.is_between_parts:
+            return
+        before, self._station, self._next_station = self._station, waiting, None
+        if before.engine is not waiting.engine:
+            before.engine.close()
+        log.info("product=%s bundle=%s takes effect", waiting.installed.product, waiting.bundle)
+        self._state_changed()
+
+    # --- decision ---
+
+    def _decide(self) -> None:
+        last: JudgedFrame | None = None
+        refused = False
+        while not self._stopping.is_set():
+            try:
+                item = self._judged.get(timeout=PASS_S)
+            except queue.Empty:
+                continue
+            if isinstance(item, Ended):
+                self._parts.finish()
+                return
+            if isinstance(item, Lost):
+                refused = self._lose(item, last, refused)
+            else:
+                self.health.note_frame(item.judgement)
+                self._parts.feed(item)
+                last, refused = item, False
+            self._judged.task_done()
+            if self._plan.max_parts is not None and self.health.parts >= self._plan.max_parts:
+                return
+
+    def _lose(self, lost: Lost, last: JudgedFrame | None, refused: bool) -> bool:
+        """Returns whether a camera that does not fit has been told to the line: once, until a frame comes through."""
+        mismatch = isinstance(lost.error, CameraMismatch)
+        reason = Reason.CAMERA_MISMATCH if mismatch else Reason.CAMERA_LOST
+        self.health.note_lost(reason)
+        if mismatch and not refused:
+            self._parts.refuse(self._station, reason)
+        elif last is not None:
+            self._parts.lose(last, reason)
+        return refused or mismatch
+
+    # --- line ---
+
+    def _open_line(self) -> None:
+        if not self._config.broker.enabled:
+            return
+        names = self._config.station
+        prefix = f"edge/{names.site}/{names.line}/{names.station}"
+        self._line = MqttLine(self._config.broker, prefix, self._outbox, self._state, self._offline)
+        self._line.start()
+
+    def _state(self) -> bytes:
+        state, reason, ready = self.health.state()
+        counts = self._outbox.counts()
+        line = self._line
+        details = {
+            "product": self._station.installed.product,
+            "bundle": self._station.bundle,
+            "engine": self._station.engine.name,
+            "precision": self._station.engine.precision,
+            **self.health.verdicts(),
+            "seq": counts["seq"],
+            "records_waiting": counts["waiting"],
+            "records_dropped": counts["dropped"],
+            "verdicts_unsent": 0 if line is None else line.counters.verdicts_unsent,
+            "frames_dropped": self._mailbox.dropped,
+            "images_dropped": self._keeper.dropped,
+            "uptime_s": int(time.monotonic() - self._started_s),
+        }
+        return state_payload(state, reason, ready, self._config.station.station, details)
+
+    def _offline(self, reason: str) -> bytes:
+        return state_payload("offline", reason, False, self._config.station.station)
+
+    def _state_changed(self) -> None:
+        if self._line is not None:
+            self._line.state_changed()

@@ -1,0 +1,120 @@
+"""What judges now: the active bundle with its engine, rule and site state, resolved once and whole."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edge.bundle.manifest import Manifest
+from edge.bundle.site import ModelState
+from edge.bundle.store import Installed, Store
+from edge.decide.verdict import DecisionRule
+from edge.engine.base import Engine
+from edge.errors import ConfigError
+from edge.runtime.pipeline import SiteState, site_state
+
+log = logging.getLogger(__name__)
+
+Fingerprint = tuple[object, ...]
+EngineLoader = Callable[[Installed], Engine]
+
+
+@dataclass(eq=False)
+class ActiveStation:
+    """One resolved bundle. Site geometry is looked up by camera serial, and kept until the next resolve."""
+
+    store: Store
+    installed: Installed
+    engine: Engine
+    rule: DecisionRule
+    model_state: ModelState | None
+    fingerprint: Fingerprint
+    _sites: dict[str, tuple[SiteState, str | None]] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the active bundle."""
+        return self.installed.manifest
+
+    @property
+    def bundle(self) -> str:
+        """VERSION-DIGEST12, as records name it."""
+        return self.installed.slot
+
+    @property
+    def model_digest(self) -> str | None:
+        """The first 12 digits of the SHA-256 of the calibrated model state; None where there is none."""
+        return None if self.model_state is None else _digest(self.model_state.model_dump_json())
+
+    def site(self, serial: str) -> SiteState:
+        """The site's graph inputs for this camera. Raises: ConfigError if its files are damaged."""
+        return self._site(serial)[0]
+
+    def geometry_digest(self, serial: str) -> str | None:
+        """The first 12 digits of the SHA-256 of the geometry that is applied; None where there is none."""
+        return self._site(serial)[1]
+
+    def _site(self, serial: str) -> tuple[SiteState, str | None]:
+        if serial not in self._sites:
+            record = self.store.geometry_record(self.installed.product, serial)
+            geometry = self.store.geometry(self.installed.product, serial)
+            tensors = _tensors_of(self.model_state)
+            site = site_state(self.manifest, geometry, tensors)
+            if not site.is_calibrated:
+                product = self.installed.product
+                log.error("product %s has no plane for camera %s: run `edge calibrate plane`", product, serial)
+            self._sites[serial] = site, None if record is None else _digest(record.model_dump_json())
+        return self._sites[serial]
+
+
+def resolve_station(store: Store, load_engine: EngineLoader) -> ActiveStation:
+    """Resolve what is active now.
+
+    Raises: BundleError if nothing is, or it is damaged; EngineError if it cannot be loaded; ConfigError.
+    """
+    before = fingerprint_of(store)
+    installed = store.active()
+    engine = load_engine(installed)
+    precision = next((name for name in installed.manifest.precisions if name == engine.precision), None)
+    state = None if precision is None else store.model_state(installed, precision, engine.name)
+    contract, default = installed.manifest.camera, installed.manifest.threshold.value
+    threshold = default if state is None or state.threshold is None else state.threshold
+    rule = DecisionRule(np.float32(threshold), contract.min_area, contract.max_area, contract.min_valid)
+    log.info(
+        "product=%s bundle=%s engine=%s precision=%s threshold=%s",
+        installed.product, installed.slot, engine.name, engine.precision, rule.threshold,
+    )
+    return ActiveStation(store, installed, engine, rule, state, before)
+
+
+def fingerprint_of(store: Store) -> Fingerprint:
+    """Changes whenever another bundle or other site state would be resolved. Cheap: links and file times only."""
+    product, slot = store.token()
+    if product is None:
+        return ()
+    files = sorted(store.site_folder(product).glob("*.json"))
+    return product, slot, *(_stamp(path) for path in files)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:          # replaced between listing and looking
+        return path.name, 0, 0
+    return path.name, stat.st_mtime_ns, stat.st_ino
+
+
+def _tensors_of(state: ModelState | None) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    try:
+        return {} if state is None else dict(state.arrays())
+    except ValueError as error:
+        raise ConfigError(f"the calibrated model state is damaged ({error}): calibrate again") from error
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
