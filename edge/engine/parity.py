@@ -186,7 +186,7 @@ class Runner(Protocol):
     def name(self) -> str:
         """Which runtime this is, with its version where known."""
 
-    def run(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Graph inputs by name -> graph outputs by name, at least "map" and "score"."""
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -27,7 +28,9 @@ from edge.engine.parity import (
     Responses,
     compare,
     failures,
+    image_auroc,
 )
+from trainer.metrics import pixel_curve
 from trainer.quantise.calibrate import activation_scales
 from trainer.quantise.convert import NodePrecision, Plan, converted, quantised_inputs
 from trainer.quantise.search import Bench, Block, assigned, blocks_of, cost_of, int8_candidates, low_precision_nodes
@@ -38,23 +41,40 @@ __all__ = ["Evidence", "Quantised", "count_macs", "quantise"]
 
 log = logging.getLogger(__name__)
 
+PRO_LIMIT = 0.3      # false positive rate up to which overlap is integrated, as everywhere in the reports
+
 Feeds = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The frames of the certificate.
+    """The n frames of the certificate.
 
     feeds: graph inputs of every frame, the golden ones first. reference: float32's answers, from torch.
-    golden: how many are golden. threshold: score > threshold is NG.
-    change: accuracy of a candidate's answers minus float32's, in points.
+    golden: how many are golden. threshold: score > threshold is NG. labels: (n,) bool, True for a defect.
+    truths: n masks (H, W) bool, None where nobody knows the pixels.
     """
 
     feeds: Sequence[Feeds]
     reference: Responses
     golden: int
     threshold: float
-    change: Callable[[Responses], AccuracyChange]
+    labels: NDArray[np.bool_]
+    truths: Sequence[NDArray[np.bool_] | None]
+
+    def image_change(self, candidate: Responses) -> AccuracyChange:
+        """Change of I-AUROC alone; null without frames of both kinds."""
+        first, second = (image_auroc(self.labels, answers.scores) for answers in (self.reference, candidate))
+        return AccuracyChange(i_auroc=None if first is None or second is None else 100 * (second - first))
+
+    def change(self, candidate: Responses) -> AccuracyChange:
+        """Change of every measure, of pixels where at least one frame with a defect has a mask."""
+        images = self.image_change(candidate)
+        if not any(truth is not None and truth.any() for truth in self.truths):
+            return images
+        first, second = (pixel_curve(list(answers.maps), self.truths) for answers in (self.reference, candidate))
+        p_auroc, overlap = second.auroc() - first.auroc(), second.aupro(PRO_LIMIT) - first.aupro(PRO_LIMIT)
+        return AccuracyChange(i_auroc=images.i_auroc, p_auroc=100 * p_auroc, aupro=100 * overlap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,13 +149,14 @@ class _Maker:
         return whole.int8 < INT8_MACS or (backbone is not None and backbone.int8 < INT8_BACKBONE_MACS)
 
     def _refusals(self, precision: Precision) -> Callable[[Plan], tuple[str, ...]]:
-        return lambda plan: self._section(plan, precision).reasons
+        return lambda plan: self._section(plan, precision, with_pixels=False).reasons
 
     def certified(self, plan: Plan, precision: Precision) -> Quantised:
         """The file of a plan and its section."""
-        return Quantised(converted(self.view, plan, self.bench.scales), self._section(plan, precision))
+        section = self._section(plan, precision, with_pixels=True)
+        return Quantised(converted(self.view, plan, self.bench.scales), section)
 
-    def _section(self, plan: Plan, precision: Precision) -> PrecisionSection:
+    def _section(self, plan: Plan, precision: Precision, *, with_pixels: bool) -> PrecisionSection:
         evidence = self.evidence
         candidate = self.bench.responses(plan)
         measured = compare(evidence.reference, candidate, evidence.threshold)
@@ -143,7 +164,8 @@ class _Maker:
         on_golden = compare(
             evidence.reference.take(golden), candidate.take(golden), evidence.threshold, evidence.reference.spans
         )
-        change = evidence.change(candidate) if measured.finite else AccuracyChange()
+        measure = evidence.change if with_pixels else evidence.image_change
+        change = measure(candidate) if measured.finite else AccuracyChange()
         macs, backbone = count_macs(converted(self.view, plan, self.bench.scales))
         reasons = failures(measured, precision, change, macs, backbone)
         return PrecisionSection(
