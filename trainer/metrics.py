@@ -91,7 +91,7 @@ class Figures:
 def figures(
     name: str, labels: Bools, scores: Floats, maps: Sequence[Floats], truths: Sequence[Bools | None]
 ) -> Figures:
-    """Compute every figure of one set of images, the normal ones included; for the arguments see the single functions."""
+    """Compute every figure of one set of images, the normal ones included; arguments as in the single functions."""
     curve = pixel_curve(maps, truths)
     return Figures(
         name=name,
