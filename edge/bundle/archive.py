@@ -32,6 +32,7 @@ MANIFEST_LIMIT = 4 << 20            # bytes
 MEMBER_LIMIT = 2 << 30              # bytes of one member, as in manifest.FileEntry
 TOTAL_LIMIT = 4 << 30               # bytes of a whole bundle
 COUNT_LIMIT = 4096                  # members
+GOLDEN_FRAMES = 8                   # at least
 PAX_LIMIT = 4 << 10                 # bytes of one extended header
 HARMLESS_PAX = {"mtime", "atime", "ctime"}
 AGAIN = "copy it again from the workstation"
@@ -134,17 +135,22 @@ def open_bundle(path: Path, trusted: Sequence[PublicKey]) -> Iterator[OpenBundle
     `extract` next.
     Raises: BundleError with one sentence that says what is wrong and what to do.
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        what = f"cannot open the bundle {path} ({error.strerror})"
-        raise BundleError(f"{what}: give the path of a .bundle file") from error
-    with file:
+    with _open_file(path) as file:
         try:
             yield _check(path, file, trusted)
         except BundleError as error:
             text = str(error)
             raise BundleError(text if str(path) in text else f"{path}: {text}") from error
+
+
+def _open_file(path: Path) -> BinaryIO:
+    try:
+        if path.exists() and not path.is_file():   # opening a pipe would wait for ever
+            raise BundleError(f"cannot open the bundle {path} (not a file): give the path of a .bundle file")
+        return path.open("rb")
+    except OSError as error:
+        what = f"cannot open the bundle {path} ({error.strerror})"
+        raise BundleError(f"{what}: give the path of a .bundle file") from error
 
 
 def _check(path: Path, file: BinaryIO, trusted: Sequence[PublicKey]) -> OpenBundle:
@@ -186,6 +192,13 @@ def parse_manifest(data: bytes) -> Manifest:
         raise BundleError(f"{what}: export the bundle again with this software's version") from error
     for name in manifest.files:
         check_name(name)
+    if "fp32" not in manifest.precisions:
+        raise BundleError("manifest.json: precisions: fp32 is missing, the fallback of every station: export it again")
+    required = {"parity.json", "report.html", *(f"model/{precision}.onnx" for precision in manifest.precisions)}
+    for name in sorted(required - set(manifest.files)):
+        raise BundleError(f"manifest.json: files: {name} is missing, which every bundle has: export it again")
+    if sum(name.startswith("golden/") for name in manifest.files) < GOLDEN_FRAMES:
+        raise BundleError(f"manifest.json: files: fewer than {GOLDEN_FRAMES} golden frames: export it again")
     return manifest
 
 

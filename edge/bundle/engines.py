@@ -20,12 +20,14 @@ from edge.bundle.manifest import Precision, Sha256, Strict
 from edge.bundle.signature import canonical_json
 from edge.bundle.site import read_state
 from edge.bundle.store import Installed, Store
-from edge.errors import ParityError
+from edge.errors import BundleError, ParityError
 from edge.files import write_atomically
 
 if TYPE_CHECKING:
     from edge.engine.base import Engine
-    from edge.engine.parity import BoardSection
+    from edge.engine.parity import BoardSection, Certificate
+
+GOLDEN_ABOVE = 4     # of the golden frames, at least so many are above the threshold
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ def prove(store: Store, bundle: Installed, threads: int = 2) -> tuple[Engine, Bo
     from edge.engine.parity import prove_on_golden, read_certificate
 
     certificate = read_certificate(bundle.certificate)
+    _check_certificate(bundle, certificate)
     refused = []
     for engine in machine_engines(store, bundle, threads):
         section = prove_on_golden(engine, bundle.golden, certificate, engine.precision)
@@ -82,9 +85,26 @@ def prove(store: Store, bundle: Installed, threads: int = 2) -> tuple[Engine, Bo
     raise ParityError(f"{what} ({'; '.join(refused)}): the bundle stays unused, export it again or report this board")
 
 
+def _check_certificate(bundle: Installed, certificate: Certificate) -> None:
+    """Manifest, certificate and golden frames speak of the same decision, and the frames test both sides of it."""
+    from edge.engine.parity import read_golden
+
+    threshold = bundle.manifest.threshold.value
+    if certificate.threshold != threshold:
+        what = f"the certificate's threshold is {certificate.threshold}, the manifest's {threshold}"
+        raise BundleError(f"{bundle.product} {bundle.manifest.version}: {what}: export the bundle again")
+    above = sum(float(frame.score[0]) > threshold for frame in read_golden(bundle.golden))
+    if above < GOLDEN_ABOVE:
+        what = f"{above} golden frames are above the threshold, at least {GOLDEN_ABOVE} are needed"
+        raise BundleError(f"{bundle.product} {bundle.manifest.version}: {what}: export the bundle again")
+
+
 def machine_engines(store: Store, bundle: Installed, threads: int) -> Iterator[Engine]:
     """Engines of this machine in the order tried: every precision on TensorRT, then float32 on the CPU."""
-    yield open_cpu(bundle, "fp32", threads)
+    from edge.engine.base import engines_in_order, machine_openers
+
+    models = {precision: bundle.model(precision) for precision in bundle.manifest.precisions}
+    yield from engines_in_order(models, machine_openers(store.engines, threads))
 
 
 def open_cpu(bundle: Installed, precision: Precision, threads: int = 2) -> Engine:

@@ -18,6 +18,7 @@ RUN = "run.lock"         # held by `edge run`; a change does not need it, it tak
 def locked(folder: Path, name: str, who: str) -> Iterator[None]:
     """Hold the lock `name` in `folder` (made if missing) for `who`, for example "edge install".
 
+    The file stays empty and is never written: a refused command leaves no trace.
     Raises: BusyError naming the process that holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,10 +28,22 @@ def locked(folder: Path, name: str, who: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
-            raise BusyError(f"{path} is held by {holder}: wait until it has finished, or stop it first") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{who} (process {os.getpid()})\n".encode(), 0)
+            what = f"{who}: {path} is held by {_holder(descriptor)}"
+            raise BusyError(f"{what}: wait until it has finished, or stop it first") from error
         yield
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """The process that holds the lock, from the kernel's own list; "another process" where that does not tell."""
+    inode = str(os.fstat(descriptor).st_ino)
+    try:
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].split(":")[-1] == inode:
+                words = Path(f"/proc/{fields[4]}/cmdline").read_bytes().split(b"\0")
+                return f"process {fields[4]} ({b' '.join(words).decode('utf-8', 'replace').strip()})"
+    except OSError:   # the process has just ended, or /proc is hidden
+        pass
+    return "another process"
