@@ -93,7 +93,7 @@ def draw_height(relief: Relief, highest_m: float | None = None) -> Image:
 def draw_heatmap(color: Image, anomaly: NDArray[np.float32], threshold: float) -> Image:
     """The anomaly map over the image; the same color means the same doubt in every picture.
 
-    Half the threshold shows nothing, twice the threshold is fully red. anomaly: (h, w) raw units, stretched to the image.
+    Half the threshold shows nothing, twice the threshold is fully red. anomaly: (h, w) raw units, of any size.
     """
     import cv2
 
