@@ -41,7 +41,7 @@ class Dataset:
 
 
 def open_dataset(path: Path) -> Dataset:
-    """The set at `path`: a product folder, one of its sub-folders (test, test/dent), a folder of frames, or a recording.
+    """The set at `path`: a product folder, one of its sub-folders (test, test/dent), a folder of frames, a recording.
 
     Raises: DataError naming what is missing, unpaired, empty or unreadable.
     """
@@ -50,7 +50,8 @@ def open_dataset(path: Path) -> Dataset:
         raise DataError(f"{path} does not exist")
     if path.is_file():
         if path.suffix not in RECORDING_SUFFIXES:
-            raise DataError(f"{path} is a file, expected a folder of images or a recording ({', '.join(RECORDING_SUFFIXES)})")
+            known = ", ".join(RECORDING_SUFFIXES)
+            raise DataError(f"{path} is a file, expected a folder of images or a recording ({known})")
         return Dataset(path, path.stem, "recording", *_as_fields(recording.read_recording(path)))
     folder_path = path.resolve()
     for root in (folder_path, *folder_path.parents[:DEEPEST_SUBFOLDER]):
@@ -62,7 +63,8 @@ def open_dataset(path: Path) -> Dataset:
         names = ", ".join(product.name for product in products)
         raise DataError(f"{path} holds several products ({names}): name one of them, such as {products[0]}")
     raise DataError(
-        f"{path} holds no known layout: expected train/good and test (MVTec AD, MVTec 3D-AD), NNNN_color.png frames, or a .db3 file"
+        f"{path} holds no known layout: expected train/good and test (MVTec AD, MVTec 3D-AD), "
+        "NNNN_color.png frames, or a .db3 file"
     )
 
 

@@ -48,7 +48,8 @@ def read_folder(root: Path) -> tuple[list[Sample], CameraInfo, bool]:
     camera = _camera(root, next(iter(colors.values())), bool(depths))
     truth = read_truth(root)
     samples = [
-        _sample(number, path, depths.get(number), camera, index, truth) for index, (number, path) in enumerate(colors.items())
+        _sample(path, ImageFiles(path, depths.get(number), camera, index), truth)
+        for index, (number, path) in enumerate(colors.items())
     ]
     return samples, camera, bool(depths)
 
@@ -59,13 +60,11 @@ def read_truth(root: Path) -> list[BeltPart] | None:
     return read_model(path, BeltTruth).root if path.is_file() else None
 
 
-def _sample(
-    number: str, color: Path, depth: Path | None, camera: CameraInfo, index: int, truth: list[BeltPart] | None
-) -> Sample:
-    defect = ""
-    if truth is not None:
-        defect = next((part.defect for part in truth if part.frames[0] <= index <= part.frames[1]), "")
-    return Sample(number, "", defect, ImageFiles(color, depth, camera, index), "clean" if defect == "good" else "unknown", color)
+def _sample(color: Path, source: ImageFiles, truth: list[BeltPart] | None) -> Sample:
+    shown = (part.defect for part in truth or [] if part.frames[0] <= source.number <= part.frames[1])
+    defect = next(shown, "")
+    name = color.name.removesuffix("_color.png")
+    return Sample(name, "", defect, source, "clean" if defect == "good" else "unknown", color)
 
 
 def _product_camera(root: Path) -> CameraInfo | None:

@@ -46,7 +46,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
     mask = _decoded(path, cv2.IMREAD_UNCHANGED)
     flat = mask if mask.ndim == 2 else mask[..., :3].max(axis=-1)
-    return np.asarray(flat > 0)
+    return np.asarray(flat, np.bool_)
 
 
 def read_xyz(path: Path) -> NDArray[np.float32]:
@@ -65,7 +65,7 @@ def read_xyz(path: Path) -> NDArray[np.float32]:
 
 
 def counts_from_xyz(xyz: NDArray[np.float32], unit: float) -> NDArray[np.uint16]:
-    """z of an organised point cloud (H, W, 3) metres as (H, W) uint16 counts of `unit`; beyond the range is no reading."""
+    """z of an organised point cloud (H, W, 3) metres as (H, W) uint16 counts of `unit`; 0 beyond their range."""
     z = np.nan_to_num(xyz[..., 2], nan=0.0, posinf=0.0, neginf=0.0)
     counts = np.round(z / unit)
     return np.where((counts > 0) & (counts <= 65535), counts, 0).astype(np.uint16)

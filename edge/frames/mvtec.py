@@ -1,7 +1,7 @@
 """MVTec AD and MVTec 3D-AD: the folder says the split and the defect.
 
 MVTec AD      train/good/NNN.png, test/TYPE/NNN.png (or jpg), ground_truth/TYPE/NNN_mask.png
-MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NNN.*; a color-only product has no xyz at all
+MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NNN.*; a color-only product has no xyz
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 from edge.errors import DataError
 from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo, find_camera_info
 from edge.frames.images import intrinsics_from_xyz, read_color, read_xyz
-from edge.frames.sample import ImageFiles, Sample, Split
+from edge.frames.sample import ImageFiles, Sample, Split, Truth
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -33,15 +33,16 @@ def type_folders(root: Path, split: str) -> list[Path]:
     folder = root / split
     if not folder.is_dir():
         return []
-    types = sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: (p.name != "good", p.name))
+    types = [kind for kind in folder.iterdir() if kind.is_dir() and not kind.name.startswith(".")]
     if not types:
         raise DataError(f"{folder} is empty: expected {folder / 'good'} with images")
-    return types
+    return sorted(types, key=lambda kind: (kind.name != "good", kind.name))
 
 
 def is_mvtec3d(root: Path) -> bool:
     """Whether a folder of any split holds rgb/."""
-    return any((kind / "rgb").is_dir() for split in SPLITS if (root / split).is_dir() for kind in (root / split).iterdir())
+    splits = [root / split for split in SPLITS if (root / split).is_dir()]
+    return any((kind / "rgb").is_dir() for split in splits for kind in split.iterdir())
 
 
 def is_mvtec(root: Path) -> bool:
@@ -59,7 +60,7 @@ def read_mvtec(root: Path) -> tuple[list[Sample], CameraInfo]:
         truths = _mvtec_masks(root, kind, paths) if split == "test" else {}
         for path in paths:
             source = ImageFiles(path, None, camera, len(samples))
-            truth = "clean" if kind.name == "good" else truths.get(path.stem, "unknown")
+            truth = _truth(kind, truths.get(path.stem))
             samples.append(Sample(f"{split}/{kind.name}/{path.stem}", split, kind.name, source, truth, path))
     return samples, camera
 
@@ -81,9 +82,15 @@ def read_mvtec3d(root: Path) -> tuple[list[Sample], CameraInfo, bool]:
         truths = _paired(kind / "gt", paths) if has_truth else {}
         for path in paths:
             source = ImageFiles(path, clouds[kind][path.stem] if has_depth else None, camera, len(samples))
-            truth = "clean" if kind.name == "good" else truths.get(path.stem, "unknown")
+            truth = _truth(kind, truths.get(path.stem))
             samples.append(Sample(f"{split}/{kind.name}/{path.stem}", split, kind.name, source, truth, path))
     return samples, camera, has_depth
+
+
+def _truth(kind: Path, mask: Path | None) -> Truth:
+    if kind.name == "good":
+        return "clean"
+    return mask or "unknown"
 
 
 def _require_images(folder: Path) -> list[Path]:
@@ -99,7 +106,8 @@ def _paired(folder: Path, colors: list[Path]) -> dict[str, Path]:
     stems = {path.stem for path in colors}
     for path in colors:
         if path.stem not in files:
-            raise DataError(f"{path} has no partner in {folder}: expected {folder / path.stem}{'.tiff' if folder.name == 'xyz' else '.png'}")
+            suffix = ".tiff" if folder.name == "xyz" else ".png"
+            raise DataError(f"{path} has no partner: expected {folder / path.stem}{suffix}")
     for stem, path in files.items():
         if stem not in stems:
             raise DataError(f"{path} has no color image: expected {colors[0].parent / stem}{colors[0].suffix}")

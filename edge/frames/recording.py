@@ -125,7 +125,12 @@ def read_recording(path: Path) -> tuple[list[Sample], CameraInfo, bool]:
         raise DataError(f"{path} holds no color frames")
     i = first.intrinsics
     camera = CameraInfo(
-        model="recording", serial=first.serial, width=i.width, height=i.height, unit=first.unit, intrinsics=(i.fx, i.fy, i.cx, i.cy)
+        model="recording",
+        serial=first.serial,
+        width=i.width,
+        height=i.height,
+        unit=first.unit,
+        intrinsics=(i.fx, i.fy, i.cx, i.cy),
     )
     player = Player(path)
     samples = [Sample(f"{n:04d}", "", "", RecordedFrame(player, n, camera), "unknown", path) for n in range(count)]

@@ -14,9 +14,10 @@ from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo
 from edge.frames.images import counts_from_xyz, intrinsics_from_xyz, read_color, read_depth, read_mask, read_xyz
 from edge.types import Frame, Intrinsics
 
-FRAME_INTERVAL_NS = 33_333_333      # files carry no clock: frame i of a set is taken as captured i / 30 s after its start
+FRAME_INTERVAL_NS = 33_333_333      # files carry no clock: frame i counts as captured i / 30 s after the first
 
 Split = Literal["train", "validation", "test", ""]
+Truth = Path | Literal["clean", "unknown"]      # a mask's file; no defect; a defect that nobody drew
 
 
 class FrameSource(Protocol):
@@ -50,11 +51,17 @@ class ImageFiles:
                 f"{color.shape[1]}x{color.shape[0]}: depth has to be aligned to color"
             )
         self._check_size(color.shape[:2])
-        unit = self.camera.unit or DEFAULT_UNIT_M
-        serial = self.camera.serial or "files"
         info = self.camera
         return Frame(
-            color, depth, unit, pinhole, serial, self.number, self.number * FRAME_INTERVAL_NS, "file", info.exposure_us, info.gain
+            color=color,
+            depth=depth,
+            unit=info.unit or DEFAULT_UNIT_M,
+            intrinsics=pinhole,
+            serial=info.serial or "files",
+            frame_number=self.number,
+            captured_mono_ns=self.number * FRAME_INTERVAL_NS,
+            exposure_us=info.exposure_us,
+            gain=info.gain,
         )
 
     def size(self) -> tuple[int, int]:
@@ -72,7 +79,9 @@ class ImageFiles:
         if self.camera.intrinsics is None:
             fitted = intrinsics_from_xyz(xyz)
             if fitted is None:
-                raise DataError(f"{self.depth} has too few readings to tell the focal length: add a camera.json to the product")
+                raise DataError(
+                    f"{self.depth} has too few readings to tell the focal length: add a camera.json to the product"
+                )
             pinhole = Intrinsics(xyz.shape[1], xyz.shape[0], *fitted)
         return counts_from_xyz(xyz, self.camera.unit or DEFAULT_UNIT_M), pinhole
 
@@ -86,16 +95,17 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image. name: unique path inside the set, without suffix ("test/dent/003"). defect: "good", a type, "" if not known.
+    """One image.
 
-    truth: the mask's file; "clean" where there is no defect; "unknown" where nobody drew one.
+    name: unique path inside the set, without suffix ("test/dent/003"). defect: "good", a type, "" if not known.
+    truth: where the mask comes from. path: the color image, for messages.
     """
 
     name: str
     split: Split
     defect: str
     source: FrameSource = field(repr=False)
-    truth: Path | Literal["clean", "unknown"] = "unknown"
+    truth: Truth = "unknown"
     path: Path = field(default=Path(), repr=False)
 
     @property
@@ -117,9 +127,9 @@ class Sample:
         height, width = self.source.size()
         if self.truth == "clean":
             return np.zeros((height, width), np.bool_)
-        mask = read_mask(Path(self.truth))
+        mask = read_mask(self.truth)
         if mask.shape != (height, width):
             raise DataError(
-                f"{self.truth} is {mask.shape[1]}x{mask.shape[0]} pixels, the image it belongs to, {self.path}, is {width}x{height}"
+                f"{self.truth} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.path} is {width}x{height}"
             )
         return mask

@@ -40,7 +40,7 @@ class Reference:
 
 
 def fit_reference(frames: Sequence[Frame]) -> Reference:
-    """The reference of some normal frames. Camera and table stand still, so a depth difference is a height difference."""
+    """The reference of some normal frames. Camera and table stand still: a depth difference is one of height."""
     color = np.median(np.stack([frame.color for frame in frames]), axis=0).astype(np.float32)
     color_scale = float(np.mean([_color_distance(frame, color).mean() for frame in frames]))
     if frames[0].depth is None:
@@ -52,7 +52,10 @@ def fit_reference(frames: Sequence[Frame]) -> Reference:
 
 
 def baseline_scores(dataset: Dataset) -> tuple[list[Sample], NDArray[np.float64]]:
-    """Scores of every test sample, within the camera's crop where it has one. Raises: DataError without training images."""
+    """Every test sample and its score, within the camera's crop where it has one.
+
+    Raises: DataError without training images or defects to find.
+    """
     reference = fit_reference([_window(dataset, sample) for sample in dataset.require_split("train")])
     tested = dataset.require_split("test")
     if not any(sample.is_defective for sample in tested):

@@ -8,7 +8,8 @@ both    in height and in color
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, cast
 
 import cv2
@@ -29,6 +30,14 @@ LEAST_SHARE, LARGEST_SHARE = 0.0005, 0.02       # of the part's area
 LEAST_SIGMA, LARGEST_SIGMA = 2.0, 6.0           # of the depth noise there
 MASK_LEVEL = 0.3                                # the mask is where a defect has this share of its full strength
 TRIES = 40
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a defect is drawn on."""
+
+    product: Product
+    surface: Surface
 
 
 @dataclass(frozen=True)
@@ -65,11 +74,10 @@ def draw_defect(
     """
     part_area = float(surface.inside.sum())
     sigmas = float(rng.uniform(2.6, 5.9)) if GROUPS[kind] != "color" else 0.0
-    depth_of_place = cv2.distanceTransform((surface.inside > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
     for _ in range(TRIES):
         share = float(np.exp(rng.uniform(np.log(_SMALLEST[kind]), np.log(0.017))))
-        place = _find_place(kind, depth_of_place, share * part_area, sigmas * sigma_mm, rng)
-        drawn = _DRAW[kind](place, product, surface, rng)
+        place = _find_place(kind, surface, share * part_area, sigmas * sigma_mm, rng)
+        drawn = _DRAW[kind](place, Part(product, surface), rng)
         mask = (drawn.strength > MASK_LEVEL) & (surface.inside > 0.5)
         if LEAST_SHARE * 1.2 <= mask.sum() / part_area <= LARGEST_SHARE * 0.95:
             return drawn, mask, sigmas
@@ -87,7 +95,7 @@ def apply_color(drawn: Drawn, surface: Surface) -> Surface:
     else:
         albedo = surface.albedo * (1 + cover * (np.array(drawn.factor, np.float32) - 1))
         shine = surface.shine * (1 + drawn.cover * (float(np.mean(cast(tuple[float, ...], drawn.factor))) - 1))
-    return Surface(surface.height, surface.inside, albedo.astype(np.float32), shine, surface.exponent, surface.tangent)
+    return replace(surface, albedo=albedo.astype(np.float32), shine=shine.astype(np.float32))
 
 
 def raised(drawn: Drawn, surface: Surface) -> Image:
@@ -97,21 +105,29 @@ def raised(drawn: Drawn, surface: Surface) -> Image:
     return cast(Image, np.maximum(surface.height + drawn.rise * surface.inside, 0))
 
 
-def _find_place(kind: str, depth_of_place: Image, area: float, amplitude: float, rng: np.random.Generator) -> Place:
-    """A random place: on the rim for a warp, elsewhere far enough from it for most of the defect to lie on the part."""
-    size = np.sqrt(area / np.pi)
+def _find_place(kind: str, surface: Surface, area: float, amplitude: float, rng: np.random.Generator) -> Place:
+    """A random place: near the rim for a warp, elsewhere far enough from it for most of the defect to lie on the part.
+
+    A depth defect is put on the upper part of the relief: no camera reads the floor of a cavity.
+    """
+    inside = surface.inside > 0.5
+    from_rim = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
     if kind == "warp":
-        allowed = (depth_of_place > 6) & (depth_of_place < 14)
+        allowed = (from_rim > 6) & (from_rim < 14)
     else:
-        wanted = min(0.8 * size + 6, 0.8 * float(depth_of_place.max()))
-        allowed = depth_of_place > wanted
+        allowed = from_rim > min(0.8 * np.sqrt(area / np.pi) + 6, 0.8 * float(from_rim.max()))
+    if GROUPS[kind] == "depth" and kind != "warp":
+        allowed &= surface.height > 0.75 * np.median(surface.height[inside])
     rows, columns = np.nonzero(allowed)
     pick = int(rng.integers(rows.size))
     return Place(int(rows[pick]), int(columns[pick]), area, amplitude)
 
 
-def _ragged_distance(place: Place, size: tuple[int, ...], rng: np.random.Generator, ragged: float, longest: float = 1.7) -> Image:
-    """Distance from the place over the radius of a disc of its area, squeezed at random and disturbed: 1 at its border."""
+def _ragged_distance(
+    place: Place, part: Part, rng: np.random.Generator, ragged: float, longest: float = 1.7
+) -> Image:
+    """Distance from the place over the radius of a disc of its area, squeezed and bent at random: 1 at its border."""
+    size = part.surface.height.shape
     rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
     dy, dx = rows - place.row, columns - place.column
     turn, squeeze = float(rng.uniform(0, np.pi)), float(np.sqrt(rng.uniform(1, longest)))
@@ -123,44 +139,44 @@ def _ragged_distance(place: Place, size: tuple[int, ...], rng: np.random.Generat
     return cast(Image, (distance * (1 + ragged * wobble)).astype(np.float32))
 
 
-def _dent(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
-    strength = np.exp(-(_ragged_distance(place, surface.height.shape, rng, 0.06) ** 4) * 1.2)
+def _dent(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+    strength = np.exp(-(_ragged_distance(place, part, rng, 0.06) ** 4) * 1.2)
     return Drawn(strength, rise=-place.amplitude * strength)
 
 
-def _bump(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
-    dent = _dent(place, product, surface, rng)
+def _bump(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+    dent = _dent(place, part, rng)
     return Drawn(dent.strength, rise=place.amplitude * dent.strength)
 
 
-def _warp(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+def _warp(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     """A piece of the rim bent up or down, most at the rim."""
-    distance = _ragged_distance(place, surface.height.shape, rng, 0.03) / 1.5
+    distance = _ragged_distance(place, part, rng, 0.03) / 1.5
     strength = np.clip(1.15 - distance, 0, 1) ** 0.8
     return Drawn(strength.astype(np.float32), rise=place.amplitude * float(rng.choice([-1, 1])) * strength)
 
 
-def _missing(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+def _missing(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     """Material missing over a patch with a sharp border and an even depth."""
-    strength = smooth_step(_ragged_distance(place, surface.height.shape, rng, 0.12, 2.5), 1.06, 0.94)
+    strength = smooth_step(_ragged_distance(place, part, rng, 0.12, 2.5), 1.06, 0.94)
     return Drawn(strength, rise=-place.amplitude * strength)
 
 
-def _stain(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+def _stain(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     """A dried drop: translucent, darker at its border."""
-    distance = _ragged_distance(place, surface.height.shape, rng, 0.16)
+    distance = _ragged_distance(place, part, rng, 0.16)
     strength = smooth_step(distance, 1.08, 0.92)
     border = smooth_step(np.abs(distance - 0.93), 0.16, 0.02)
-    return Drawn(strength, cover=(strength * (0.42 + 0.25 * border)).astype(np.float32), paint=product.stain)
+    return Drawn(strength, cover=(strength * (0.42 + 0.25 * border)).astype(np.float32), paint=part.product.stain)
 
 
-def _print(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+def _print(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     """A stroke of a marker or a letter stamped where none belongs."""
     ink = ((0.02, 0.03, 0.20), (0.25, 0.02, 0.03), (0.015, 0.015, 0.015), (0.50, 0.50, 0.48))[int(rng.integers(4))]
-    ground = float(surface.albedo[place.row, place.column].mean())
-    if abs(np.log((float(np.mean(ink)) + 0.02) / (ground + 0.02))) < 0.9:      # no maker marks a part with its own color
+    ground = float(part.surface.albedo[place.row, place.column].mean())
+    if abs(np.log((float(np.mean(ink)) + 0.02) / (ground + 0.02))) < 0.9:      # nobody prints with the part's own color
         ink = (0.50, 0.50, 0.48) if ground < 0.2 else (0.015, 0.015, 0.015)
-    canvas = np.zeros(surface.height.shape, np.uint8)
+    canvas = np.zeros(part.surface.height.shape, np.uint8)
     letter = "ABEHKMNRSX3458"[int(rng.integers(14))]
     size = float(np.sqrt(place.area)) / 17
     width = max(3, round(size * 3.2))
@@ -169,40 +185,40 @@ def _print(place: Place, product: Product, surface: Surface, rng: np.random.Gene
     turn = cv2.getRotationMatrix2D((place.column, place.row), float(rng.uniform(-60, 60)), 1.0)
     canvas = cv2.warpAffine(canvas, turn, canvas.shape[::-1])
     strength = canvas.astype(np.float32) / 255
-    return Drawn(strength, cover=0.8 * strength, paint=cast(tuple[float, float, float], ink))
+    return Drawn(strength, cover=0.8 * strength, paint=ink)
 
 
-def _discolouration(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
-    distance = _ragged_distance(place, surface.height.shape, rng, 0.12)
+def _discolouration(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+    distance = _ragged_distance(place, part, rng, 0.12)
     strength = smooth_step(distance, 1.35, 0.75)
-    return Drawn(strength, cover=strength, factor=product.tint)
+    return Drawn(strength, cover=strength, factor=part.product.tint)
 
 
-def _crack(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+def _crack(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     """A jagged line that tapers, open and dark."""
     width = float(rng.uniform(5.0, 8.0))
     steps = max(int(place.area * 0.45 / width / 6), 6)
     heading = float(rng.uniform(0, 2 * np.pi)) + np.cumsum(rng.normal(0, 0.2, steps))
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * 6, axis=0)
     path += np.array([place.column, place.row]) - path.mean(axis=0)
-    canvas = np.zeros(surface.height.shape, np.uint8)
-    for index, (start, end) in enumerate(zip(path[:-1], path[1:], strict=True)):
+    canvas = np.zeros(part.surface.height.shape, np.uint8)
+    points = [(round(16 * x), round(16 * y)) for x, y in path.tolist()]      # OpenCV takes 1/16 pixels with shift 4
+    for index, (start, end) in enumerate(pairwise(points)):
         taper = 0.55 + 0.45 * np.sin(np.pi * (index + 0.5) / len(path))
-        thickness = max(2, round(width * taper))
-        cv2.line(canvas, *[tuple(np.round(p * 16).astype(int).tolist()) for p in (start, end)], 255, thickness, cv2.LINE_AA, 4)
+        cv2.line(canvas, start, end, 255, max(2, round(width * taper)), cv2.LINE_AA, 4)
     strength = cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), 0.8)
     return Drawn(strength, rise=-place.amplitude * strength, cover=0.75 * strength, paint=(0.015, 0.012, 0.01))
 
 
-def _hole(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
-    distance = _ragged_distance(place, surface.height.shape, rng, 0.10)
+def _hole(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+    distance = _ragged_distance(place, part, rng, 0.10)
     strength = smooth_step(distance, 1.08, 0.90)
     return Drawn(strength, rise=-place.amplitude * strength, cover=0.85 * strength, paint=(0.02, 0.016, 0.013))
 
 
-def _contamination(place: Place, product: Product, surface: Surface, rng: np.random.Generator) -> Drawn:
+def _contamination(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     """A crumb of something else that lies on the part."""
-    distance = _ragged_distance(place, surface.height.shape, rng, 0.13)
+    distance = _ragged_distance(place, part, rng, 0.13)
     strength = smooth_step(distance, 1.08, 0.92)
     dome = np.sqrt(np.clip(1.1 - distance**2, 0, 1)) * strength
     colors = ((0.30, 0.05, 0.04), (0.05, 0.20, 0.07), (0.55, 0.52, 0.45), (0.42, 0.33, 0.06))
@@ -210,7 +226,7 @@ def _contamination(place: Place, product: Product, surface: Surface, rng: np.ran
     return Drawn(strength, rise=(place.amplitude * dome).astype(np.float32), cover=0.9 * strength, paint=paint)
 
 
-Draw = Callable[[Place, Product, Surface, np.random.Generator], Drawn]
+Draw = Callable[[Place, Part, np.random.Generator], Drawn]
 _DRAW: dict[str, Draw] = {
     "dent": _dent, "bump": _bump, "warp": _warp, "missing": _missing,
     "stain": _stain, "print": _print, "discolouration": _discolouration,

@@ -12,7 +12,7 @@ Image = NDArray[np.float32]
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Image:
-    """(height, width) float32, mean 0, standard deviation 1: a random grid of pitch `cell` pixels, cubic between its points."""
+    """(height, width) float32, mean 0, standard deviation 1: random points `cell` pixels apart, cubic between them."""
     rows, columns = int(np.ceil(height / cell)) + 3, int(np.ceil(width / cell)) + 3
     grid = rng.standard_normal((rows, columns), np.float32)
     big = cv2.resize(grid, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
@@ -21,13 +21,15 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float)
     return cast(Image, (field - field.mean()) / max(float(field.std()), 1e-6))
 
 
-def fractal_noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 4, decay: float = 0.55) -> Image:
-    """Octaves of smooth noise, each half the pitch and `decay` the amplitude of the one before; standard deviation 1."""
+def fractal_noise(
+    rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 4, decay: float = 0.55
+) -> Image:
+    """Octaves of smooth noise, each of half the pitch and `decay` the amplitude of the last; standard deviation 1."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         pitch = max(cell / 2**octave, 1.0)
         total += decay**octave * smooth_noise(rng, height, width, pitch)
-    return total / np.float32(total.std())
+    return cast(Image, total / np.float32(total.std()))
 
 
 class Tile:

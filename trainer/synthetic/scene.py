@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.synthetic.defects import GROUPS, Drawn, Group, apply_color, draw_defect, raised
-from trainer.synthetic.noise import Image, fractal_noise, smooth_noise
+from trainer.synthetic.noise import Image, Tile, fractal_noise, smooth_noise
 from trainer.synthetic.products import PRODUCTS
-from trainer.synthetic.stereo import StereoCamera
+from trainer.synthetic.stereo import StereoCamera, StereoImager
 from trainer.synthetic.surface import Grid, Light, Surface, shade
 
 WIDTH, HEIGHT = 640, 480
@@ -21,6 +21,10 @@ CROP = (80, 0, 480, 480)        # x, y, width, height: where parts lie
 SUPERSAMPLING = 2
 DISTANCE_M = 0.30
 MM_PER_M = 1000.0
+COLOR_NOISE = 1.2               # RMS in grey levels, equal in the three channels as after demosaicing
+WHITE = 1.25                    # linear light to full scale
+
+_NOTHING = np.zeros((HEIGHT, WIDTH), np.float32)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Station:
         self.product = PRODUCTS[product](rng)
         self._slope = self._tilted_plane(rng)
         self._table = _table_albedo(self.product.table, rng)
+        self._imager = StereoImager(self.camera, rng)
+        self._color_noise = Tile(rng.standard_normal((1600, 1600), np.float32))
 
     def random(self, purpose: str, index: int) -> np.random.Generator:
         """The generator of one image: independent of how many others are drawn."""
@@ -72,7 +78,7 @@ class Station:
         light = Light.drawn(rng)
         color = self._lit_table(light)
         z_m = (DISTANCE_M / self._slope).astype(np.float32)
-        return Scene(color, np.zeros((HEIGHT, WIDTH), np.float32), z_m, np.zeros((HEIGHT, WIDTH), np.bool_), None)
+        return Scene(color, _NOTHING, z_m, np.zeros((HEIGHT, WIDTH), np.bool_), None)
 
     def part(self, rng: np.random.Generator, defect: str = "good") -> Scene:
         """One part on the table, with a defect of that type unless "good"."""
@@ -83,31 +89,31 @@ class Station:
         shaded, drawn, mask, sigmas = surface, None, np.zeros(surface.height.shape, np.bool_), 0.0
         if defect != "good":
             top_m = DISTANCE_M - float(np.median(surface.height[surface.inside > 0.5])) / MM_PER_M
-            sigma_mm = float(self.camera.sigma_m(top_m)) * MM_PER_M
+            sigma_mm = self.camera.sigma_m(top_m) * MM_PER_M
             drawn, mask, sigmas = draw_defect(defect, self.product, surface, sigma_mm, rng)
             shaded = _colored(drawn, surface, GROUPS[defect])
         color, glare = self._color(shaded, light, grid.pitch)
         depth_height = raised(drawn, surface) if drawn is not None else surface.height
-        small_mask = _pasted(_halved(mask.astype(np.float32)), np.zeros((HEIGHT, WIDTH), np.float32)) >= 0.5
+        small_mask = _pasted(_halved(mask.astype(np.float32)), _NOTHING) >= 0.5
         share = float(small_mask.sum()) / part_px
         truth = Truth(defect, GROUPS.get(defect), share, sigmas, part_px / (CROP[2] * CROP[3]))
-        return Scene(color, _pasted(glare, np.zeros((HEIGHT, WIDTH), np.float32)), self._distance(depth_height), small_mask, truth)
+        return Scene(color, _pasted(glare, _NOTHING), self._distance(depth_height), small_mask, truth)
 
     def capture(self, scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """What the camera delivers: color (480, 640, 3) uint8 RGB and depth (480, 640) uint16 counts."""
-        encoded = np.power(np.clip(scene.color * 1.25, 0, 1), np.float32(1 / 2.2)) * 255
-        noise = rng.standard_normal((HEIGHT, WIDTH), np.float32)
-        color = np.round(encoded + 1.2 * noise[..., None])
-        depth = self.camera.read(scene.z_m, scene.glare, rng)
-        return np.clip(color, 0, 255).astype(np.uint8), depth
+        encoded = np.power(np.clip(scene.color * WHITE, 0, 1), np.float32(1 / 2.2)) * 255
+        noise = np.float32(COLOR_NOISE) * self._color_noise.window(rng, HEIGHT, WIDTH)
+        color = np.clip(np.round(encoded + noise[..., None]), 0, 255).astype(np.uint8)
+        return color, self._imager.read(scene.z_m, scene.glare, rng)
 
     def _tilted_plane(self, rng: np.random.Generator) -> Image:
-        """alpha u + beta v + gamma of the table: its distance is DISTANCE_M over this, a height h subtracts from that."""
+        """alpha u + beta v + gamma of the table: a pixel of height h is (DISTANCE_M - h) over this away."""
         fx, fy, cx, cy = self.intrinsics
         nx, ny = np.tan(np.deg2rad(rng.uniform(0.6, 2.0, 2) * rng.choice([-1, 1], 2)))
         normal = np.array([nx, ny, 1.0]) / np.sqrt(nx * nx + ny * ny + 1)
         v, u = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
-        return (normal[0] * (u - cx) / fx + normal[1] * (v - cy) / fy + normal[2]).astype(np.float32)
+        slope = normal[0] * (u - cx) / fx + normal[1] * (v - cy) / fy + normal[2]
+        return cast(Image, slope.astype(np.float32))
 
     def _posed_grid(self, rng: np.random.Generator) -> Grid:
         """Part coordinates of the supersampled crop: shifted, turned and scaled at random."""
@@ -124,11 +130,11 @@ class Station:
     def _color(self, surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
         """Linear color of the whole view and glare of the crop."""
         x, y, width, height = CROP
-        table = cv2.resize(self._table[y : y + height, x : x + width], surface.height.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        window = self._table[y : y + height, x : x + width]
+        table = cv2.resize(window, surface.height.shape[::-1], interpolation=cv2.INTER_LINEAR)
         inside = surface.inside[..., None]
         albedo = surface.albedo * inside + table * (1 - inside)
-        shine = surface.shine * surface.inside
-        composed = Surface(surface.height, surface.inside, albedo, shine, surface.exponent, surface.tangent)
+        composed = replace(surface, albedo=albedo, shine=surface.shine * surface.inside)
         color, glare = shade(composed, light, pitch)
         return _pasted(color, self._lit_table(light)), glare
 
@@ -138,7 +144,7 @@ class Station:
 
     def _distance(self, height_mm: Image) -> Image:
         """True distance in metres of every pixel of the view."""
-        height_m = _pasted(_halved(height_mm), np.zeros((HEIGHT, WIDTH), np.float32)) / np.float32(MM_PER_M)
+        height_m = _pasted(_halved(height_mm), _NOTHING) / np.float32(MM_PER_M)
         return cast(Image, ((DISTANCE_M - height_m) / self._slope).astype(np.float32))
 
 
@@ -147,15 +153,12 @@ def _colored(drawn: Drawn, surface: Surface, group: Group) -> Surface:
     if group == "depth":
         return surface
     colored = apply_color(drawn, surface)
-    if group == "both":
-        colored = Surface(
-            raised(drawn, surface), colored.inside, colored.albedo, colored.shine, colored.exponent, colored.tangent
-        )
-    return colored
+    return replace(colored, height=raised(drawn, surface)) if group == "both" else colored
 
 
 def _halved(image: Image) -> Image:
-    return cast(Image, cv2.resize(image, None, fx=1 / SUPERSAMPLING, fy=1 / SUPERSAMPLING, interpolation=cv2.INTER_AREA))
+    scale = 1 / SUPERSAMPLING
+    return cast(Image, cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
 
 
 def _pasted(window: Image, view: Image) -> Image:
@@ -173,6 +176,6 @@ def _table_albedo(tint: tuple[float, float, float], rng: np.random.Generator) ->
     for _ in range(14):
         start = rng.uniform(0, 1, 2) * (WIDTH, HEIGHT)
         end = start + rng.normal(0, 130, 2)
-        cv2.line(scratches, *[tuple(np.round(p).astype(int).tolist()) for p in (start, end)], 255, 1, cv2.LINE_AA)
+        cv2.line(scratches, (round(start[0]), round(start[1])), (round(end[0]), round(end[1])), 255, 1, cv2.LINE_AA)
     factor = 1 + 0.06 * speckle + 0.035 * clouds + 0.10 * scratches.astype(np.float32) / 255
     return cast(Image, (factor[..., None] * np.array(tint, np.float32)).astype(np.float32))

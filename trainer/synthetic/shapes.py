@@ -36,6 +36,15 @@ def template_axes() -> tuple[Image, Image]:
     return x, y
 
 
+def template_window(x_mm: float, y_mm: float, reach_mm: float) -> tuple[slice, slice]:
+    """Rows and columns of a template within `reach_mm` of a point, so that a detail costs no pass over all of it."""
+    side = round(TEMPLATE_MM / TEMPLATE_PITCH)
+    ends = (y_mm - reach_mm, y_mm + reach_mm, x_mm - reach_mm, x_mm + reach_mm)
+    edges = [end / TEMPLATE_PITCH + (side - 1) / 2 for end in ends]
+    top, bottom, left, right = (int(np.clip(round(edge), 0, side)) for edge in edges)
+    return slice(top, bottom), slice(left, right)
+
+
 def sample_template(template: Image, x: Image, y: Image, outside: float = 0.0) -> Image:
     """The template at part coordinates x, y (mm), linear between its pixels."""
     centre = np.float32((template.shape[0] - 1) / 2)

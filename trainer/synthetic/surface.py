@@ -19,7 +19,7 @@ class Surface:
     """A part as seen from above on an (S, S) grid. Everything float32; the arrays may be changed by a defect.
 
     height: mm over the table, 0 outside. inside: 0..1 coverage. albedo: (S, S, 3) linear reflectance 0..1.
-    shine: strength of the highlight. exponent: its sharpness. tangent: unit vectors (S, S, 2) of turning marks, or None.
+    shine: strength of the highlight. exponent: its sharpness. tangent: (S, S, 2) along turning marks, or None.
     """
 
     height: Image
@@ -72,13 +72,15 @@ class Grid:
 
 
 class Product(Protocol):
-    """A kind of part. Its constructor may take seconds and depends on the seed alone; draw is called once a part."""
+    """A kind of part. Its constructor may take seconds and draws from the generator; `draw` is called once a part."""
 
     name: str
     table: tuple[float, float, float]       # linear RGB of the surface it lies on
     turns: float                            # degrees it may be turned to either side
     stain: tuple[float, float, float]       # albedo of what soils it
     tint: tuple[float, float, float]        # factor of a discolouration
+
+    def __init__(self, rng: np.random.Generator) -> None: ...
 
     def draw(self, grid: Grid, rng: np.random.Generator) -> Surface:
         """One good part."""
@@ -88,8 +90,8 @@ class Product(Protocol):
 def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
     """Linear color (S/2, S/2, 3) and glare (S/2, S/2) of the view; pitch: mm per supersampled pixel.
 
-    Lambert's cosine law with a cast shadow and a curvature term for ambient light; Blinn's half-vector highlight, or for
-    turned metal Kajiya and Kay's sine of the angle to the marks' direction (Rendering Fur, SIGGRAPH 1989).
+    Lambert's cosine law with a cast shadow and a curvature term for ambient light; Blinn's half-vector highlight, or
+    for turned metal Kajiya and Kay's sine of the angle to the marks' direction (Rendering Fur, SIGGRAPH 1989).
     """
     lx, ly, lz = light.direction()
     dx = cv2.Sobel(surface.height, cv2.CV_32F, 1, 0, ksize=3, scale=1 / (8 * pitch))
@@ -107,7 +109,7 @@ def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
     highlight = surface.shine * cv2.pow(base, surface.exponent) * lit
     diffuse = light.ambient * open_sky + light.strength * facing * lit
     color = surface.albedo * diffuse[..., None] + (light.strength * highlight)[..., None]
-    return _halved(color) * np.float32(light.color), _halved(highlight)
+    return _halved(color) * np.array(light.color, np.float32), _halved(highlight)
 
 
 def _halved(image: Image) -> Image:
@@ -115,7 +117,7 @@ def _halved(image: Image) -> Image:
 
 
 def _shadow_and_openness(height: Image, light: Light, pitch: float) -> tuple[Image, Image]:
-    """Share of the lamp's light and of the even light that arrives, both (S, S) in 0..1; computed at half resolution."""
+    """Share of the lamp's light and of the even light that arrives, both (S, S) in 0..1, from half resolution."""
     small = _halved(height)
     lx, ly, _ = light.direction()
     length = np.hypot(lx, ly)
@@ -124,7 +126,7 @@ def _shadow_and_openness(height: Image, light: Light, pitch: float) -> tuple[Ima
     for step in range(1, SHADOW_STEPS + 1):
         shift = step * SHADOW_STEP_PX / length
         move = np.array([[1, 0, -shift * lx], [0, 1, -shift * ly]], np.float32)
-        towards = cv2.warpAffine(small, move, small.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        towards = cv2.warpAffine(small, move, small.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
         np.maximum(blocked, towards - small - np.float32(step * rise_mm), out=blocked)
     lit = 1 - 0.85 * np.clip(blocked / 1.2, 0, 1)
     lit = cv2.GaussianBlur(lit.astype(np.float32), (0, 0), 1.3)

@@ -98,7 +98,8 @@ def _write_xyz(path: Path, depth: NDArray[np.uint16], station: Station) -> None:
     x = (np.arange(WIDTH) - cx) / fx * z
     y = ((np.arange(HEIGHT) - cy) / fy)[:, None] * z
     xyz = np.stack([np.round(x / XY_STEP_M) * XY_STEP_M, np.round(y / XY_STEP_M) * XY_STEP_M, z], -1).astype(np.float32)
-    tifffile.imwrite(path, xyz, photometric="rgb", compression="zlib", compressionargs={"level": 1}, metadata=None, software=False)
+    level = {"level": PNG_LEVEL}
+    tifffile.imwrite(path, xyz, photometric="rgb", compression="zlib", compressionargs=level, metadata=None)
 
 
 def _write_frame(station: Station, folder: Path, number: int, scene: Scene, rng: np.random.Generator) -> None:
@@ -139,7 +140,8 @@ def _write_belt(station: Station, folder: Path, parts: int) -> None:
         if defect is None:
             break
         scene, _ = _part(station, "belt", index, defect)
-        truth.append({"part": index, "defect": defect, "group": GROUPS.get(defect), "frames": [number, number + FRAMES_PER_PART - 1]})
+        shown = [number, number + FRAMES_PER_PART - 1]
+        truth.append({"part": index, "defect": defect, "group": GROUPS.get(defect), "frames": shown})
         for _ in range(FRAMES_PER_PART):
             _write_frame(station, folder, number, scene, noise)
             number += 1

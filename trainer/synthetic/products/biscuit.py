@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 
 from trainer.synthetic.noise import Image, Tile, fractal_noise, smooth_noise
-from trainer.synthetic.shapes import TEMPLATE_PITCH, rounded_box, sample_template, smooth_step, template_axes
+from trainer.synthetic.shapes import (
+    TEMPLATE_PITCH,
+    rounded_box,
+    sample_template,
+    smooth_step,
+    template_axes,
+    template_window,
+)
 from trainer.synthetic.surface import Grid, Surface
 
 HALF_WIDTH_MM, HALF_HEIGHT_MM, THICKNESS_MM = 118.0, 86.0, 12.0
@@ -59,13 +66,12 @@ def _templates() -> tuple[Image, Image]:
     rim = smooth_step(np.abs(-box - 12), 6.0, 2.0)
     height += rim * (1.5 + 0.6 * wave)
     height += 2.0 * _letters(x.shape) * smooth_step(-box, 20, 24)
-    for row in (-1, 1):
-        for column in range(-3, 4):
-            distance = np.hypot(x - column * 27, y - row * 46)
-            height -= 7.0 * smooth_step(distance, 4.2, 1.8)
-            height += 0.5 * smooth_step(np.abs(distance - 5.6), 2.2, 0.4)
-    for column in (-1, 1):
-        height -= 7.0 * smooth_step(np.hypot(x - column * 94, y), 4.2, 1.8)
+    docked = [(column * 27.0, row * 46.0) for row in (-1, 1) for column in range(-3, 4)]
+    for hole_x, hole_y in [*docked, (-94.0, 0.0), (94.0, 0.0)]:
+        window = template_window(hole_x, hole_y, 10)
+        distance = np.hypot(x[window] - hole_x, y[window] - hole_y)
+        height[window] -= 7.0 * smooth_step(distance, 4.2, 1.8)
+        height[window] += 0.5 * smooth_step(np.abs(distance - 5.6), 2.2, 0.4)
     browned = 0.75 * smooth_step(-box, 24, 5) + 0.25 * smooth_step(inside, 6, 0)
     return cast(Image, np.maximum(height, 0).astype(np.float32)), browned
 

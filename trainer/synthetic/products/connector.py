@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from trainer.synthetic.noise import Image, Tile, fractal_noise
-from trainer.synthetic.shapes import rounded_box, sample_template, smooth_step, template_axes
+from trainer.synthetic.shapes import rounded_box, sample_template, smooth_step, template_axes, template_window
 from trainer.synthetic.surface import Grid, Surface
 
 HALF_WIDTH_MM, HALF_HEIGHT_MM, BODY_MM = 124.0, 62.0, 14.0
@@ -35,12 +35,12 @@ class Connector:
         height = sample_template(self._height, grid.x, grid.y)
         inside = sample_template(self._inside, grid.x, grid.y)
         metal = sample_template(self._metal, grid.x, grid.y)[..., None]
-        height = height + (0.020 * grain + 0.06 * clouds) * inside
         plastic = np.array([0.050, 0.062, 0.085], np.float32) * float(rng.uniform(0.96, 1.04))
         brass = np.array([0.62, 0.44, 0.17], np.float32)
         albedo = (plastic * (1 - metal) + brass * metal) * (1 + 0.10 * grain + 0.05 * clouds)[..., None]
         shine = (0.17 + 0.45 * metal[..., 0]) * (1 + 0.08 * grain)
-        return Surface(cast(Image, height * inside), inside, albedo.astype(np.float32), shine.astype(np.float32), 36.0)
+        relief = cast(Image, (height + 0.020 * grain + 0.06 * clouds) * inside)
+        return Surface(relief, inside, albedo.astype(np.float32), shine.astype(np.float32), 36.0)
 
 
 def _templates() -> tuple[Image, Image, Image]:
@@ -48,27 +48,29 @@ def _templates() -> tuple[Image, Image, Image]:
     x, y = template_axes()
     body = rounded_box(x, y, HALF_WIDTH_MM, HALF_HEIGHT_MM, 7.0)
     latch = rounded_box(x, y + 70, 30.0, 17.0, 5.0)
-    ears = np.minimum(rounded_box(x - 122, y - 30, 14.0, 16.0, 5.0), rounded_box(x + 122, y - 30, 14.0, 16.0, 5.0))
-    outline = np.minimum(np.minimum(body, latch), ears)
-    inside = smooth_step(outline, 0.25, -0.25)
-    height = 8.0 * inside
-    height = np.maximum(height, BODY_MM * smooth_step(body, 0.3, -2.0))
+    ears = rounded_box(np.abs(x) - 122, y - 30, 14.0, 16.0, 5.0)
+    inside = smooth_step(np.minimum(np.minimum(body, latch), ears), 0.25, -0.25)
+    height = np.maximum(8.0 * inside, BODY_MM * smooth_step(body, 0.3, -2.0))
     height = np.maximum(height, (BODY_MM + 3.0) * smooth_step(rounded_box(x, y + 66, 22.0, 15.0, 3.0), 0.3, -1.5))
     height -= 5.0 * smooth_step(rounded_box(x, y + 70, 11.0, 5.0, 2.0), 0.6, -0.6)
+    height -= 6.0 * smooth_step(np.hypot(np.abs(x) - 127, y - 30), 5.2, 4.2)
     metal = np.zeros_like(height)
     for row in (-19.0, 13.0):
         for pin in range(PINS):
-            centre = (pin - (PINS - 1) / 2) * PITCH_MM
-            cavity = rounded_box(x - centre, y - row, 8.8, 11.5, 1.8)
-            height += 1.2 * smooth_step(np.abs(cavity - 2.0), 1.6, 0.8)
-            height = np.where(cavity < 0.5, np.minimum(height, BODY_MM - 8.5 * smooth_step(cavity, 0.4, -0.9)), height)
-            post = rounded_box(x - centre, y - row, 2.6, 3.6, 0.8)
-            height = np.maximum(height, np.where(post < 0.5, 10.5 * smooth_step(post, 0.4, -0.6), 0))
-            metal = np.maximum(metal, smooth_step(post, 0.4, -0.3))
+            _cut_cavity(height, metal, x, y, (pin - (PINS - 1) / 2) * PITCH_MM, row)
     for rib in range(-9, 10):
-        ridge = rounded_box(x - rib * 12, y - 46, 2.4, 10.5, 2.0)
-        height += 2.2 * smooth_step(ridge, 0.5, -1.2)
-    for side in (-1, 1):
-        hole = np.hypot(x - side * 127, y - 30)
-        height -= 6.0 * smooth_step(hole, 5.2, 4.2)
-    return height.astype(np.float32), inside, metal.astype(np.float32)
+        window = template_window(rib * 12, 46, 14)
+        ridge = rounded_box(x[window] - rib * 12, y[window] - 46, 2.4, 10.5, 2.0)
+        height[window] += 2.2 * smooth_step(ridge, 0.5, -1.2)
+    return height.astype(np.float32), inside, metal
+
+
+def _cut_cavity(height: Image, metal: Image, x: Image, y: Image, centre_x: float, centre_y: float) -> None:
+    """One cavity with its raised collar and its pin, in place."""
+    window = template_window(centre_x, centre_y, 16)
+    dx, dy = x[window] - np.float32(centre_x), y[window] - np.float32(centre_y)
+    cavity, post = rounded_box(dx, dy, 8.8, 11.5, 1.8), rounded_box(dx, dy, 2.6, 3.6, 0.8)
+    level = height[window] + 1.2 * smooth_step(np.abs(cavity - 2.0), 1.6, 0.8)
+    level = np.where(cavity < 0.5, np.minimum(level, BODY_MM - 8.5 * smooth_step(cavity, 0.4, -0.9)), level)
+    height[window] = np.maximum(level, np.where(post < 0.5, 10.5 * smooth_step(post, 0.4, -0.6), 0))
+    metal[window] = np.maximum(metal[window], smooth_step(post, 0.4, -0.3))

@@ -41,13 +41,14 @@ class Washer:
         cos, sin = np.float32(np.cos(grid.turn)), np.float32(np.sin(grid.turn))
         towards_x, towards_y = cos * grid.x - sin * grid.y, sin * grid.x + cos * grid.y     # as the view is turned
         tangent = np.stack([-towards_y, towards_x], -1) / np.maximum(radius, 1)[..., None]
-        return Surface(height, inside, albedo, shine.astype(np.float32), 46.0, tangent)
+        return Surface(height, inside, albedo, shine.astype(np.float32), 46.0, tangent.astype(np.float32))
 
     def _tables(self, bore: float, rng: np.random.Generator) -> tuple[Image, Image]:
         """Height in mm and strength of the turning marks (unit RMS) over the radius."""
         r = np.arange(0, 260 * STEPS_PER_MM, dtype=np.float32) / STEPS_PER_MM
         chamfer = 5.0
-        height = THICKNESS_MM - 4.0 * smooth_step(r, OUTER_MM - chamfer, OUTER_MM) - 3.0 * smooth_step(r, bore + chamfer, bore)
+        height = THICKNESS_MM - 4.0 * smooth_step(r, OUTER_MM - chamfer, OUTER_MM)
+        height -= 3.0 * smooth_step(r, bore + chamfer, bore)
         groove = 84.0 + float(rng.uniform(-0.6, 0.6))
         height -= 2.4 * smooth_step(np.abs(r - groove), 4.2, 2.6)
         height[(r > OUTER_MM) | (r < bore)] = 0
