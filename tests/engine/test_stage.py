@@ -103,7 +103,7 @@ def test_host_build_gives_librealsenses_counts(name: str, library: Path) -> None
     np.testing.assert_array_equal(counts, expected)
 
 
-@pytest.mark.parametrize(("baseline_m", "near_u", "far_u", "target_u"), [(0.1, 100, 131, 161), (-0.1, 161, 131, 100)])
+@pytest.mark.parametrize(("baseline_m", "near_u", "far_u", "target_u"), [(0.1, 100, 131, 161), (-0.1, 162, 131, 100)])
 def test_nearest_reading_wins(baseline_m: float, near_u: int, far_u: int, target_u: int, library: Path) -> None:
     """Two readings on one color pixel, 0.1 m aside: 61 pixels at 0.5 m, 31 at 1 m. Near first, then far first."""
     rig = Rig(COLOR, COLOR, UNIT, (0, 0, 320, 240), translation=(baseline_m, 0.0, 0.0))
