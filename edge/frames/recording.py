@@ -21,8 +21,9 @@ REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
 
 
 def play(path: Path) -> Iterator[Frame]:
-    """Every frame set of a recording in order, depth aligned to color, at reading speed.
+    """Every color frame of a recording in order, with the depth nearest to it in time, aligned to color.
 
+    librealsense's syncer may give a color frame twice, with the depth before and the one after it: the nearer counts.
     Raises: DataError if librealsense cannot play the file or it holds no color; MissingDependency without pyrealsense2.
     """
     rs = optional_module("pyrealsense2", REMEDY)
@@ -31,37 +32,61 @@ def play(path: Path) -> Iterator[Frame]:
     config, pipeline = rs.config(), rs.pipeline()
     try:
         rs.config.enable_device_from_file(config, str(path), repeat_playback=False)
-        profile = pipeline.start(config)
+        device = config.resolve(rs.pipeline_wrapper(pipeline)).get_device()
+        device.as_playback().set_real_time(False)     # before the start: or the first frames are lost
+        pipeline.start(config)
     except RuntimeError as error:      # librealsense has one exception class for everything
         raise DataError(f"{path} cannot be played by librealsense: {error}") from error
     try:
-        profile.get_device().as_playback().set_real_time(False)
         align = rs.align(rs.stream.color)
+        best: tuple[float, Frame] | None = None
         while True:
-            arrived, frames = pipeline.try_wait_for_frames(WAIT_MS)
-            if not arrived:
-                return
-            frame = _frame_from_set(rs, align, frames, path.stem)
-            if frame is not None:
-                yield frame
+            frames = _next_set(pipeline, path)
+            if frames is None:
+                break
+            if not frames.get_color_frame():
+                continue
+            number, gap_ms = int(frames.get_color_frame().get_frame_number()), _gap_ms(frames)
+            if best is not None and best[1].frame_number == number and best[0] <= gap_ms:
+                continue
+            if best is not None and best[1].frame_number != number:
+                yield best[1]
+            best = gap_ms, _frame_from_set(rs, align, frames, path.stem)
+        if best is not None:
+            yield best[1]
     finally:
         pipeline.stop()
 
 
-def _frame_from_set(rs: Any, align: Any, frames: Any, name: str) -> Frame | None:
-    """A Frame that owns its bytes; None for a set that lacks the color image (librealsense starts with such sets)."""
-    if not frames.get_color_frame():
-        return None
+def _next_set(pipeline: Any, path: Path) -> Any:
+    """The next frame set, None at the end of the recording."""
+    try:
+        arrived, frames = pipeline.try_wait_for_frames(WAIT_MS)
+    except RuntimeError as error:
+        raise DataError(f"{path} cannot be played further by librealsense: {error}") from error
+    return frames if arrived else None
+
+
+def _gap_ms(frames: Any) -> float:
+    """Time between the color and the depth of a set; infinite where depth is missing."""
+    depth = frames.get_depth_frame()
+    if not depth:
+        return float("inf")
+    return abs(float(frames.get_color_frame().get_timestamp()) - float(depth.get_timestamp()))
+
+
+def _frame_from_set(rs: Any, align: Any, frames: Any, name: str) -> Frame:
+    """A Frame that owns its bytes, of a set with a color image."""
     has_depth = bool(frames.get_depth_frame())
     aligned = align.process(frames) if has_depth else frames
     color, depth = aligned.get_color_frame(), aligned.get_depth_frame()
-    pixels = np.array(color.get_data())
-    kind = color.get_profile().format()
-    if kind == rs.format.bgr8:
-        pixels = pixels[..., ::-1]
+    form = color.get_profile().format()
+    if form not in (rs.format.rgb8, rs.format.bgr8):
+        raise DataError(f"recording {name} has {form} color frames: record rgb8 or bgr8")
+    pixels = np.array(color.get_data())[..., :: 1 if form == rs.format.rgb8 else -1]
     i = color.get_profile().as_video_stream_profile().get_intrinsics()
     return Frame(
-        color=np.ascontiguousarray(pixels[..., :3], np.uint8),
+        color=np.ascontiguousarray(pixels, np.uint8),
         depth=np.array(depth.get_data(), np.uint16) if has_depth else None,
         unit=float(depth.get_units()) if has_depth else 0.001,
         intrinsics=Intrinsics(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy),
