@@ -1,0 +1,94 @@
+"""What a report is made from. Nothing here is computed from pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.metrics import Figures
+
+State = Literal["ran on the target", "ran on a stand-in", "compiled only", "never executed"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the table that says what was really executed.
+
+    Attributes:
+        what: the claim, for instance "float32 scores of this page".
+        state: one of the four states a claim can have.
+        note: where, on what, with what limits.
+    """
+
+    what: str
+    state: State
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class KnownDefect:
+    """What is known about a drawn defect because it was drawn.
+
+    Attributes:
+        name: the image's name, as in `Report.names`.
+        group: "depth", "color" or "both".
+        kind: the defect's type.
+        area_share: share of the part it covers, 0..1.
+        height_sigma: height in standard deviations of the depth noise there; None for one without height.
+    """
+
+    name: str
+    group: str
+    kind: str
+    area_share: float
+    height_sigma: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the page shows.
+
+    Attributes:
+        product, system, preset: names, as typed at training.
+        names: (n) unique image names.
+        defects: (n) defect type of each image, "good" for a normal one.
+        labels: (n,) bool, True = defective.
+        scores: (n,) raw image scores.
+        maps: n raw anomaly maps (h, w) float32.
+        truths: n masks (H, W) bool; all False for a normal image, None where the defect was never outlined.
+        threshold: a score above it is NG.
+        image: returns image i, uint8 RGB (H, W, 3), of its truth's size; asked only for the few that are shown.
+        rows: figures per defect type, the row of all images last.
+        groups: figures per group of defects (depth, color, both), where known.
+        curves: training loss per epoch, by the name of what was trained.
+        drawn: what is known of drawn defects.
+        parameters: what the run was made with, as text.
+        claims: what was executed where.
+    """
+
+    product: str
+    system: str
+    preset: str
+    names: Sequence[str]
+    defects: Sequence[str]
+    labels: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    maps: Sequence[NDArray[np.float32]]
+    truths: Sequence[NDArray[np.bool_] | None]
+    threshold: float
+    image: Callable[[int], NDArray[np.uint8]]
+    rows: Sequence[Figures]
+    groups: Sequence[Figures] = ()
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    drawn: Sequence[KnownDefect] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    claims: Sequence[Claim] = ()
+
+    @property
+    def rejected(self) -> NDArray[np.bool_]:
+        """(n,) bool: which images the threshold calls NG."""
+        return np.asarray(self.scores > self.threshold)
