@@ -2,48 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import Precision
+from edge.engine.base import Feeds, Inputs, check_feeds
 from edge.errors import EngineError
 from edge.optional import optional_module
 
-DTYPES: dict[str, np.dtype[Any]] = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
+TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 
 
 class OnnxCpuEngine:
-    """One ONNX file in onnxruntime. The precision is the file's name: model/fp32.onnx."""
+    """One ONNX file on the CPU.
 
-    def __init__(self, path: Path, threads: int = 2) -> None:
-        """Load the graph. Raises: EngineError if onnxruntime cannot, MissingDependency without onnxruntime."""
-        ort = optional_module("onnxruntime", "pip install onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        self.name = f"onnxruntime {ort.__version__}"
-        self.precision: Precision = path.stem  # type: ignore[assignment]  # a bundle has no other file names
-        self._failures = (RuntimeError, ValueError, ort.capi.onnxruntime_pybind11_state.Fail)
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except self._failures as error:
-            raise EngineError(f"onnxruntime cannot load {path}: {error}") from error
-        self.inputs: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
-            one.name: (tuple(one.shape), DTYPES[one.type]) for one in self._session.get_inputs()
-        }
-        self._outputs = [one.name for one in self._session.get_outputs()]
+    path: the graph. threads: of one operator; the rest of the machine belongs to camera and line. precision: of the
+    file, by default what its name says. Raises: EngineError if the file cannot be read, is not a graph, or has inputs
+    of other types.
+    """
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Every output by name. Raises: EngineError if an input is missing or does not fit, or the runtime fails."""
+    def __init__(self, path: Path, threads: int = 2, precision: Precision | None = None) -> None:
+        self.path = path
+        self.precision: Precision = precision or _precision_of(path)
+        self._session = _open_session(path, threads)
+        self.name = f"onnxruntime {optional_module('onnxruntime', 'pip install onnxruntime').__version__}"
+        declared = self._session.get_inputs()
+        self.inputs: Inputs = {value.name: (tuple(value.shape), _type_of(path, value)) for value in declared}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        """Graph inputs by name to graph outputs by name. Raises: EngineError if an input does not fit, or it fails."""
+        if self._session is None:
+            raise EngineError(f"{self.path.name} was closed: open the engine again")
+        check_feeds(self.inputs, feeds)
         try:
-            values = self._session.run(self._outputs, dict(feeds))
-        except self._failures as error:
-            raise EngineError(f"{self.name} failed: {error}") from error
-        return dict(zip(self._outputs, values, strict=True))
+            answers = self._session.run(self._outputs, {name: np.ascontiguousarray(feeds[name]) for name in
+            self.inputs})
+        except _failures() as error:
+            raise EngineError(f"onnxruntime failed in {self.path.name}: {error}") from error
+        return dict(zip(self._outputs, answers, strict=True))
 
     def close(self) -> None:
-        """Let go of the session."""
-        del self._session
+        """Drop the session and its memory."""
+        self._session = None
+
+
+def _precision_of(path: Path) -> Precision:
+    return cast(Precision, path.stem) if path.stem in ("fp16", "int8") else "fp32"
+
+
+def _type_of(path: Path, value: Any) -> np.dtype[Any]:
+    if value.type not in TYPES:
+        raise EngineError(f"{path}: input {value.name!r} is {value.type}, not uint8 or float32: export it again")
+    return TYPES[value.type]
+
+
+def _open_session(path: Path, threads: int) -> Any:
+    onnxruntime = optional_module("onnxruntime", "pip install onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3     # `intrinsics` may be unused, and that is no news
+    # Q/DQ stays float arithmetic: the fused integer kernels saturate 16-bit sums on processors without VNNI.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if not path.is_file():
+        raise EngineError(f"{path} does not exist: install the bundle again")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _failures() as error:
+        raise EngineError(f"{path} cannot be loaded by onnxruntime: {str(error).splitlines()[0]}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Every exception class of onnxruntime's binding, which share no base but Exception, and what it lets through."""
+    state = optional_module("onnxruntime.capi.onnxruntime_pybind11_state", "pip install onnxruntime")
+    own = (getattr(state, name) for name in dir(state))
+    return (*(kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception)), OSError, RuntimeError)

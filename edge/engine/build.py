@@ -1,0 +1,187 @@
+"""One builder for `tensorrt` (10.3 to 11, on the device) and `tensorrt_rtx` (on any x86 machine, GPU or not).
+
+Written against what the two share; what only some versions have is asked for with hasattr. Networks are strongly typed:
+precision is in the graph (float16 tensors, Q/DQ), no builder flag decides it. A plan is executable code for one
+TensorRT version and one GPU model, so plans are made on the device and cached under an EngineKey, never shipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from edge.bundle.manifest import Precision
+from edge.errors import EngineError
+from edge.files import sha256_of, write_atomically
+from edge.optional import optional_module
+
+log = logging.getLogger(__name__)
+trt_log = logging.getLogger("tensorrt")
+
+Library = Literal["tensorrt", "tensorrt_rtx"]
+REMEDIES = {
+    "tensorrt": "JetPack brings it: apt install nvidia-jetpack; the virtual environment needs --system-site-packages",
+    "tensorrt_rtx": "pip install tensorrt-rtx (x86-64)",
+}
+EXPECTED = ("Unused Input:", "[RemoveDeadLayers]")    # `intrinsics` is in the contract even where a system needs none
+WORKSPACE_BYTES = 512 << 20     # of an Orin Nano's 8 GB; tactics that want more are skipped, with a warning
+LEVELS = {"INTERNAL_ERROR": logging.CRITICAL, "ERROR": logging.ERROR, "WARNING": logging.WARNING,
+          "INFO": logging.DEBUG, "VERBOSE": logging.DEBUG}    # a build says hundreds of INFO lines
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """What a plan depends on. digest: hex SHA-256 of the ONNX file. sm: compute capability such as "87"."""
+
+    digest: str
+    precision: Precision
+    tensorrt: str
+    sm: str
+    board: str
+
+    @property
+    def stem(self) -> str:
+        """Name of the plan's file in the cache, without suffix."""
+        machine = hashlib.sha256(self.board.encode()).hexdigest()[:8]
+        return f"{self.digest[:16]}-{self.precision}-trt{self.tensorrt}-sm{self.sm}-{machine}"
+
+    @property
+    def timing_stem(self) -> str:
+        """Name of the timing cache: valid for every graph on the same board, GPU and TensorRT."""
+        return "timing-" + self.stem.split("-", 2)[2]
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A plan and what making it told. timing_cache: bytes for the next build, None where the library keeps none."""
+
+    plan: bytes
+    timing_cache: bytes | None
+    layers: int
+    seconds: float
+
+
+def load_library(name: Library) -> ModuleType:
+    """The TensorRT library of that name. Raises: MissingDependency with the remedy."""
+    return optional_module(name, REMEDIES[name])
+
+
+def bridge_logger(trt: ModuleType) -> Any:
+    """A TensorRT logger that speaks through logging, and keeps its errors in `errors` for the exception to quote."""
+
+    class Bridge(trt.ILogger):  # type: ignore[misc, name-defined]  # the base is a class of a module known at run time
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)      # not super(): pybind11 aborts if its own __init__ was not called
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            level = logging.DEBUG if message.startswith(EXPECTED) else LEVELS.get(severity.name, logging.WARNING)
+            trt_log.log(level, "%s", message)
+            if level >= logging.ERROR:
+                self.errors.append(message)
+
+    return Bridge()
+
+
+def build_plan(trt: ModuleType, onnx_path: Path, workspace_bytes: int = WORKSPACE_BYTES,
+               timing_cache: bytes | None = None) -> Built:
+    """Parse and compile one ONNX file: minutes on a device, seconds with tensorrt_rtx, which finishes on the first run.
+
+    Raises: EngineError with the operator's name and the parser's own message, or what the builder last complained of.
+    """
+    start = time.perf_counter()
+    logger = bridge_logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(network_flags(trt))
+    parse_onnx(trt, network, logger, onnx_path)
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
+    cache = attach_timing_cache(config, timing_cache)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        why = logger.errors[-1].strip() if logger.errors else "no reason given; see the log"
+        raise EngineError(f"{onnx_path}: {trt.__name__} {trt.__version__} parsed but cannot compile the graph: {why}")
+    return Built(bytes(plan), timing_bytes(config, cache), network.num_layers, time.perf_counter() - start)
+
+
+def network_flags(trt: ModuleType) -> int:
+    """Strongly typed; explicit batch needs no flag since TensorRT 10 and has none in 11."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def parse_onnx(trt: ModuleType, network: Any, logger: Any, onnx_path: Path) -> None:
+    """Fill `network`. Raises: EngineError naming file, operator and node that the parser refuses."""
+    try:
+        data = onnx_path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{onnx_path}: cannot be read ({error.strerror})") from error
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse(data):
+        return
+    problems = [describe_error(parser.get_error(i)) for i in range(parser.num_errors)] or ["not an ONNX graph"]
+    raise EngineError(f"{onnx_path}: {trt.__name__} {trt.__version__} refuses the graph: {problems[0]}")
+
+
+def describe_error(error: Any) -> str:
+    """A parser error in one line; operator and node where this version of the parser tells them."""
+    operator = error.node_operator() if hasattr(error, "node_operator") else ""
+    node = error.node_name() if hasattr(error, "node_name") else f"number {error.node()}"
+    where = f"operator {operator} (node {node}): " if operator else ""
+    return where + " ".join(error.desc().split())
+
+
+def attach_timing_cache(config: Any, blob: bytes | None) -> Any:
+    """Give the builder what earlier builds measured. Returns the cache, None where this library has none.
+
+    A blob of another version or GPU is dropped with a warning: it only costs time.
+    """
+    if not hasattr(config, "create_timing_cache"):
+        return None
+    cache = config.create_timing_cache(blob or b"")
+    if cache is None or not config.set_timing_cache(cache, False):
+        log.warning("the timing cache does not fit this TensorRT or GPU and is started anew")
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
+
+
+def timing_bytes(config: Any, cache: Any) -> bytes | None:
+    """The timing cache after a build; None if it kept nothing."""
+    if cache is None:
+        return None
+    kept = config.get_timing_cache() if hasattr(config, "get_timing_cache") else cache
+    return bytes((kept or cache).serialize())
+
+
+def find_cached_plan(folder: Path, key: EngineKey) -> Path | None:
+    """The plan of exactly this key, None if it was not built yet."""
+    path = folder / f"{key.stem}.plan"
+    return path if path.is_file() else None
+
+
+def cached_plan(trt: ModuleType, onnx_path: Path, folder: Path, key: EngineKey,
+                workspace_bytes: int = WORKSPACE_BYTES) -> Path:
+    """The plan of `onnx_path` for this key, built now unless the cache has it. Written whole or not at all.
+
+    Raises: EngineError as build_plan, or if the file is not the one that the key names.
+    """
+    found = find_cached_plan(folder, key)
+    if found is not None:
+        return found
+    if sha256_of(onnx_path) != key.digest:
+        raise EngineError(f"{onnx_path} changed since it was verified: install the bundle again")
+    folder.mkdir(parents=True, exist_ok=True)
+    timing_path = folder / f"{key.timing_stem}.cache"
+    built = build_plan(trt, onnx_path, workspace_bytes, timing_path.read_bytes() if timing_path.is_file() else None)
+    if built.timing_cache is not None:
+        write_atomically(timing_path, built.timing_cache)
+    path = folder / f"{key.stem}.plan"
+    write_atomically(path, built.plan)
+    log.info("built %s: %d layers, %d bytes, %.1f s", path.name, built.layers, len(built.plan), built.seconds)
+    return path

@@ -1,0 +1,80 @@
+"""Buffers that CPU and GPU share, through pycuda; and the CUDA context they live in.
+
+On a Jetson both read the same memory: a pinned, mapped host array is its own device buffer and nothing is copied
+(CUDA for Tegra: Orin and later cache it on both sides). On a discrete GPU a pinned host array and a device buffer are
+copied into each other in the stream. Never executed so far: written against pycuda 2024.1's documentation, no GPU was
+at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from edge.errors import EngineError
+from edge.optional import optional_module
+
+REMEDY = "On a Jetson: export PATH=/usr/local/cuda/bin:$PATH and pip install pycuda"
+
+
+class Device:
+    """The GPU's context and one stream. It belongs to no thread: `current` lends it to the calling one."""
+
+    def __init__(self, ordinal: int = 0) -> None:
+        self._cuda = optional_module("pycuda.driver", REMEDY)
+        try:
+            self._cuda.init()
+            device = self._cuda.Device(ordinal)
+            flags = self._cuda.ctx_flags.MAP_HOST | self._cuda.ctx_flags.SCHED_BLOCKING_SYNC   # waiting burns no core
+            self._context = device.make_context(flags)
+        except self._cuda.Error as error:
+            raise EngineError(f"no NVIDIA GPU can be used ({error}): check the driver with `edge doctor`") from error
+        self.is_integrated = bool(device.get_attribute(self._cuda.device_attribute.INTEGRATED))
+        self.compute_capability = "".join(str(part) for part in device.compute_capability())
+        self.name = str(device.name())
+        self.stream = self._cuda.Stream()
+        self._context.pop()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this context the calling thread's; a CUDA failure inside becomes an EngineError."""
+        self._context.push()
+        try:
+            yield
+        except self._cuda.Error as error:
+            raise EngineError(f"the GPU failed: {error}. If it stays, restart the service, then the board") from error
+        finally:
+            self._context.pop()
+
+    def buffer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Buffer:
+        """A zeroed buffer; call it inside `current`."""
+        return Buffer(self._cuda, shape, dtype, self.is_integrated)
+
+    def close(self) -> None:
+        """Destroy the context and with it whatever is left in it."""
+        self._context.detach()
+
+
+class Buffer:
+    """One tensor in both memories. host: the pinned array the CPU reads and writes. address: what the GPU uses."""
+
+    def __init__(self, cuda: Any, shape: tuple[int, ...], dtype: np.dtype[Any], mapped: bool) -> None:
+        self._cuda = cuda
+        flags = cuda.host_alloc_flags.DEVICEMAP if mapped else 0
+        self.host = cuda.pagelocked_zeros(shape, dtype, mem_flags=flags)
+        self._device: Any = None if mapped else cuda.mem_alloc(self.host.nbytes)
+        pointer: Any = self.host.base.get_device_pointer() if mapped else self._device
+        self.address = int(pointer)
+
+    def upload(self, stream: Any) -> None:
+        """Host to device, in the stream; nothing to do where memory is shared."""
+        if self._device is not None:
+            self._cuda.memcpy_htod_async(self._device, self.host, stream)
+
+    def download(self, stream: Any) -> None:
+        """Device to host, in the stream; nothing to do where memory is shared."""
+        if self._device is not None:
+            self._cuda.memcpy_dtoh_async(self.host, self._device, stream)
