@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 FIRST_FRAME_S = 10.0            # a camera may need seconds after it was opened
 FRAME_S = 1.0                   # afterwards, without a frame for so long it is lost
 PASS_S = 0.1                    # one pass of the main loop
+SWAP_S = 0.2                    # a bundle that waits may hold up one frame for so long
 CLEAN_S = 30.0
 DRAIN_S = 30.0                  # at the end of a finite source the broker has so long to take the records
 RECORD_BYTES = 1000.0           # of a record on disk, about: turns gigabytes into a number of records
@@ -300,13 +301,22 @@ class Service:
     def _swap_station(self) -> None:
         """Between parts: nothing is on its way to the decision thread, and no part is open there."""
         waiting = self._next_station
-        if waiting is None or self._judged.unfinished_tasks or not self._parts.is_between_parts:
+        if waiting is None or not self._is_decided(SWAP_S) or not self._parts.is_between_parts:
             return
         before, self._station, self._next_station = self._station, waiting, None
         if before.engine is not waiting.engine:
             before.engine.close()
         log.info("product=%s bundle=%s takes effect", waiting.installed.product, waiting.bundle)
         self._state_changed()
+
+    def _is_decided(self, timeout_s: float) -> bool:
+        """Wait until the decision thread has done with every frame; False if it took longer."""
+        end_s = time.monotonic() + timeout_s
+        while self._judged.unfinished_tasks:
+            if time.monotonic() > end_s:
+                return False
+            time.sleep(0.001)
+        return True
 
     # --- decision ---
 

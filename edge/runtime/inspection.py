@@ -1,0 +1,166 @@
+"""`edge inspect`: each image is a part. Nothing is published, committed or kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.engines import open_engine
+from edge.bundle.store import Store
+from edge.camera.base import make_camera, opened
+from edge.camera.contract import find_mismatch
+from edge.config import read_config
+from edge.decide.verdict import unjudged
+from edge.frames.dataset import open_dataset
+from edge.overlay import draw_inspection, write_png
+from edge.runtime.pipeline import SiteState, inspect
+from edge.runtime.station import ActiveStation, resolve_station
+from edge.types import Code, Frame, Judgement, Reason
+
+CAMERA_FRAME_S = 10.0
+SETTLE_FRAMES = 5               # a camera's first frames are taken while its exposure settles
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image before it is judged. defect: "good", a type, "" if nobody said. mask: (H, W) the true defect."""
+
+    name: str
+    defect: str
+    frame: Frame
+    mask: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one image: no pixels, so that any number of images can be looked at."""
+
+    name: str
+    defect: str
+    serial: str
+    code: Code
+    reason: Reason
+    score: np.float32 | None
+    note: str
+
+    @property
+    def is_right(self) -> bool | None:
+        """Whether the verdict agrees with the truth; None without truth, or for UNKNOWN."""
+        if not self.defect or self.code is Code.UNKNOWN:
+            return None
+        return (self.code is Code.NG) == (self.defect != "good")
+
+
+@dataclass(frozen=True, eq=False)
+class Inspected:
+    """One image and its verdict. note: what the camera's frame lacks, in one sentence."""
+
+    view: View
+    judgement: Judgement
+    site: SiteState
+    note: str = ""
+
+    @property
+    def row(self) -> Row:
+        """Its line in the table."""
+        view, judgement = self.view, self.judgement
+        told = judgement.code, judgement.reason, judgement.score
+        return Row(view.name, view.defect, view.frame.serial, *told, self.note)
+
+
+def inspect_views(root: Path, path: Path | None) -> Iterator[Inspected]:
+    """Judge every image at `path`, or what the station's camera sees now, with the active bundle.
+
+    Args:
+        path: a folder of any known layout or a .db3 recording; None for the camera.
+    Raises: BundleError, EngineError, ConfigError, DataError, CameraError.
+    """
+    store = Store(root)
+    config = read_config(root)
+    station = resolve_station(store, lambda installed: open_engine(store, installed, config.runtime.threads))
+    try:
+        for view in _camera_view(root, station) if path is None else _dataset_views(path):
+            yield judge_view(view, station)
+    finally:
+        station.engine.close()
+
+
+def judge_view(view: View, station: ActiveStation) -> Inspected:
+    """As `edge run` judges a frame, but for its age."""
+    site = station.site(view.frame.serial)
+    mismatch = find_mismatch(view.frame, station.manifest.camera)
+    if mismatch is not None:
+        return Inspected(view, unjudged(Reason.CAMERA_MISMATCH, station.rule.threshold), site, mismatch)
+    return Inspected(view, inspect(view.frame, site, station.engine, station.rule), site)
+
+
+def write_overlay(folder: Path, one: Inspected) -> Path:
+    """Verdict, heatmap, part and height of one image as PNG below `folder`; returns its path. Raises: OSError."""
+    path = folder / f"{one.view.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    x, y, width, height = one.site.crop
+    window = one.view.frame.cropped(x, y, width, height)
+    plane, lift = one.site.tensors.get("plane"), one.site.tensors.get("lift")
+    mask = one.view.mask
+    picture = draw_inspection(
+        window,
+        one.judgement,
+        title=f"{one.view.name} ({one.view.defect})" if one.view.defect else one.view.name,
+        plane=None if plane is None else plane.tolist(),
+        lift_m=None if lift is None else float(lift[0]),
+        truth=None if mask is None else mask[y : y + height, x : x + width],
+        region=one.site.tensors["region"][0, :, :, 0],
+    )
+    write_png(path, picture)
+    return path
+
+
+TABLE_HEAD = f"{'image':<32} {'truth':<18} {'verdict':<8} {'reason':<16} {'score':>10}"
+
+
+def table_line(row: Row) -> str:
+    """Image, truth, verdict, reason, score."""
+    score = "-" if row.score is None else f"{float(row.score):.4f}"
+    mark = "  <-- wrong" if row.is_right is False else ""
+    return f"{row.name:<32} {row.defect or '?':<18} {row.code.name:<8} {row.reason.value:<16} {score:>10}{mark}"
+
+
+def closing_line(rows: Sequence[Row]) -> str:
+    """What the table comes to, against the truth where there is one."""
+    codes = Counter(row.code for row in rows)
+    line = f"{len(rows)} images: {codes[Code.OK]} OK, {codes[Code.NG]} NG, {codes[Code.UNKNOWN]} UNKNOWN"
+    good = [row for row in rows if row.defect == "good"]
+    bad = [row for row in rows if row.defect not in ("good", "")]
+    if not good and not bad:
+        return line
+    missed = sum(row.code is Code.OK for row in bad)
+    rejected = sum(row.code is not Code.OK for row in good)
+    return f"{line}; missed {missed} of {len(bad)} defective, rejected {rejected} of {len(good)} good"
+
+
+def hint_for(rows: Sequence[Row], root: Path) -> str | None:
+    """What to do about images that were not judged for a reason that the station can mend; None if there is none."""
+    serial = next((row.serial for row in rows if row.reason is Reason.UNCALIBRATED), None)
+    if serial is None:
+        return next((row.note for row in rows if row.note), None)
+    return f"no background plane for camera {serial}: run `edge calibrate plane --root {root}` on its empty table"
+
+
+def _dataset_views(path: Path) -> Iterator[View]:
+    dataset = open_dataset(path)
+    parts = [sample for sample in dataset.samples if sample.split in ("test", "")] or list(dataset.samples)
+    for sample in parts:
+        yield View(sample.name, sample.defect, sample.load(), sample.load_mask() if sample.is_defective else None)
+
+
+def _camera_view(root: Path, station: ActiveStation) -> Iterator[View]:
+    config = read_config(root).camera
+    with opened(make_camera(config, root, station.manifest.camera, loop=True)) as camera:
+        for _ in range(SETTLE_FRAMES):
+            frame = camera.next_frame(CAMERA_FRAME_S)
+        yield View(f"camera-{frame.frame_number}", "", frame)

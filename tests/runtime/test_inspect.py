@@ -1,0 +1,79 @@
+"""`edge inspect`: a table, pictures, a closing line against the truth; and nothing on the line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+from typer.testing import CliRunner
+
+from edge.cli import app
+from edge.types import Code, Reason
+from tests.support.fakes import committed
+from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, SERIAL, StationRoot, make_station, write_belt
+
+SHOTS = [GOOD, BAD, EMPTY, BAD]
+
+
+def with_truth(folder: Path) -> Path:
+    """The first view is good, the second and the last show one dent each, the third shows nothing."""
+    write_belt(folder, SHOTS)
+    parts = [
+        {"part": 0, "defect": "good", "group": None, "frames": [0, 0]},
+        {"part": 1, "defect": "dent", "group": "depth", "frames": [1, 1]},
+        {"part": 2, "defect": "dent", "group": "depth", "frames": [3, 3]},
+    ]
+    (folder / "truth.json").write_text(json.dumps(parts))
+    return folder
+
+
+def inspect(*words: object) -> str:
+    result = CliRunner().invoke(app, ["inspect", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_each_image_is_a_part_and_has_a_picture(station: StationRoot, tmp_path: Path) -> None:
+    output = inspect(with_truth(tmp_path / "views"), "--root", station.root, "--out", tmp_path / "overlays")
+    rows = [line.split() for line in output.splitlines()[1:5]]
+    told = [" ".join(row[-3:-1]) for row in rows]
+    assert told == ["OK normal", "NG anomaly", "UNKNOWN no_part", "NG anomaly"]
+    assert "4 images: 1 OK, 2 NG, 1 UNKNOWN; missed 0 of 2 defective, rejected 0 of 1 good" in output
+    pictures = sorted((tmp_path / "overlays").rglob("*.png"))
+    assert len(pictures) == 4
+    picture = cv2.imread(str(pictures[0]))
+    assert picture is not None
+    assert picture.shape[0] > HEIGHT
+    assert committed(station.root) == []
+
+
+def test_without_a_plane_everything_is_uncalibrated_with_the_remedy(tmp_path: Path) -> None:
+    fresh = make_station(tmp_path / "fresh", calibrated=False)
+    output = inspect(with_truth(tmp_path / "views"), "--root", fresh.root, "--out", tmp_path / "overlays")
+    assert "4 images: 0 OK, 0 NG, 4 UNKNOWN" in output
+    assert f"no background plane for camera {SERIAL}" in output
+    assert "edge calibrate plane" in output
+
+
+def test_without_a_path_it_looks_through_the_camera(station: StationRoot, tmp_path: Path) -> None:
+    station.configure("folder", write_belt(tmp_path / "belt", [GOOD] * 8))
+    output = inspect("--root", station.root, "--out", tmp_path / "overlays")
+    assert "1 images: 1 OK" in output
+
+
+def test_another_size_is_camera_mismatch(tmp_path: Path) -> None:
+    other = make_station(tmp_path / "other", width=640, height=480, intrinsics=None)
+    output = inspect(with_truth(tmp_path / "views"), "--root", other.root, "--out", tmp_path / "overlays")
+    assert "hint: the camera delivers 128x96 pixels, the product was trained on 640x480" in output
+    assert output.count(Reason.CAMERA_MISMATCH.value) == 4
+    assert Code.OK.name not in [line.split()[-3] for line in output.splitlines()[1:5]]
+
+
+def test_a_path_that_holds_nothing_is_one_sentence(station: StationRoot, tmp_path: Path) -> None:
+    from edge.errors import DataError
+
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match="no known layout"):
+        inspect(tmp_path / "nothing", "--root", station.root)
