@@ -17,15 +17,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from edge.bundle import audit
 from edge.bundle.archive import OpenBundle, open_bundle
 from edge.bundle.engines import prove, write_pending, write_proof
-from edge.bundle.settle import INTENT, finish_intent, settle
+from edge.bundle.settle import settle
 from edge.bundle.store import Installed, Store, slot_name
+from edge.bundle.switch import finish, switch
 from edge.config import PLACE as CONFIG_PLACE
 from edge.config import CameraConfig, write_first_config
 from edge.errors import StorageError
-from edge.files import link_atomically, sha256_of, sync_directory, write_atomically
+from edge.files import sha256_of, sync_directory, write_atomically
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import CameraContract
@@ -126,29 +126,17 @@ def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]
     notes = _lay_down_station(store.root, bundle.manifest.camera)
     before = store.link(product, "current")
     if before != placed.slot:
-        _switch(store, placed, before, reached)
+        about = {"version": placed.manifest.version, "digest": placed.digest}
+        switch(store.root, store.products_folder / product, placed.slot, "install", about, reached)
     reached("active")
     if store.active_product() is None:
         store.activate(product)
     reached("done")
-    changed = finish_intent(store)
+    changed = finish(store.root, store.products_folder)
     replaced = before if before != placed.slot else None
     return InstallResult(
         product, bundle.manifest.version, placed.slot, replaced, changed, store.active_product(), section, notes=notes
     )
-
-
-def _switch(store: Store, placed: Installed, before: str | None, reached: Callable[[Step], object]) -> None:
-    """Make `placed` the current bundle of its product: audit row, `previous`, then the one rename that counts."""
-    folder = store.products_folder / placed.product
-    reached("intent")
-    about = {"product": placed.product, "version": placed.manifest.version, "digest": placed.digest}
-    audit.append_audit(store.root, INTENT, {**about, "slot": placed.slot, "before": before})
-    reached("previous")
-    if before is not None:
-        link_atomically(folder / "previous", f"slots/{before}")
-    reached("current")
-    link_atomically(folder / "current", f"slots/{placed.slot}")
 
 
 def _stage(folder: Path, bundle: OpenBundle) -> Installed:

@@ -6,11 +6,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.bundle import audit
 from edge.bundle.store import Store
+from edge.bundle.switch import finish
 from edge.files import sync_directory
-
-INTENT, INSTALLED, ABANDONED = "install", "installed", "install abandoned"
 
 
 def settle(store: Store) -> None:
@@ -18,7 +16,7 @@ def settle(store: Store) -> None:
 
     Changes nothing where the last command ended well. The caller holds the change lock.
     """
-    finish_intent(store)
+    finish(store.root, store.products_folder)
     _discard(store.staging)
     for path in list(_half_written(store)):
         path.unlink()
@@ -31,20 +29,6 @@ def settle(store: Store) -> None:
             _discard(store.staging)
         _remove_if_empty(slots)
         _remove_if_empty(slots.parent)
-
-
-def finish_intent(store: Store) -> bool:
-    """Follow an audit row that says "about to install" with what became of it.
-
-    Returns: whether a row was open and its bundle is the current one.
-    """
-    rows = [row for row in audit.read_audit(store.root) if row.act in (INTENT, INSTALLED, ABANDONED)]
-    if not rows or rows[-1].act != INTENT:
-        return False
-    about = {key: value for key, value in rows[-1].detail.items() if key != "before"}
-    installed = store.link(str(about.get("product")), "current") == about.get("slot")
-    audit.append_audit(store.root, INSTALLED if installed else ABANDONED, about, rows[-1].who)
-    return installed
 
 
 def _half_written(store: Store) -> Iterator[Path]:

@@ -35,8 +35,9 @@ from edge.bundle.site import (
     PackedTensor,
     read_state,
 )
+from edge.bundle.switch import finish, slot_of, switch
 from edge.errors import BundleError, ConfigError
-from edge.files import link_atomically, sync_directory, write_atomically
+from edge.files import sync_directory, write_atomically
 from edge.types import Geometry, Intrinsics
 
 Which = Literal["current", "previous"]
@@ -156,8 +157,7 @@ class Store:
 
     def link(self, product: str, which: Which) -> str | None:
         """The slot that `current` or `previous` points at, or None."""
-        path = self.products_folder / product / which
-        return path.readlink().name if path.is_symlink() else None
+        return slot_of(self.products_folder / product / which)
 
     def token(self) -> tuple[str | None, str | None]:
         """What is active, as (product, slot): cheap enough to compare between parts and notice a change."""
@@ -178,7 +178,8 @@ class Store:
             before = self.active_product()
             if before != product:
                 self.activate(product)
-                self._audit("select", chosen, {"before": before})
+                about = {"product": product, "version": chosen.manifest.version, "digest": chosen.digest}
+                audit.append_audit(self.root, "select", {**about, "before": before})
         return chosen
 
     def activate(self, product: str) -> None:
@@ -191,16 +192,16 @@ class Store:
         Raises: BundleError if there is no other bundle to go back to, or it is damaged.
         """
         with self.change("edge bundle rollback"):
-            folder = self.products_folder / product
+            finish(self.root, self.products_folder)
             now = self.installed(product)
             if self.link(product, "previous") in (None, now.slot):
                 raise BundleError(f"{product} has no earlier bundle than {now.slot}: install one with `edge install`")
             back = self.installed(product, "previous")
             self.verify(back)
-            self._audit("rollback", back, {"from": now.slot})
-            link_atomically(folder / "previous", f"slots/{now.slot}")
-            link_atomically(folder / "current", f"slots/{back.slot}")   # the switch itself comes last
-        return back
+            about = {"version": back.manifest.version, "digest": back.digest}
+            switch(self.root, self.products_folder / product, back.slot, "rollback", about)
+            finish(self.root, self.products_folder)
+        return self.installed(product)
 
     def _read(self, folder: Path, product: str) -> Installed:
         try:
@@ -214,10 +215,6 @@ class Store:
         except BundleError as error:
             raise BundleError(f"{folder}: {error}") from error
         return Installed(product, folder, manifest, hashlib.sha256(data).hexdigest())
-
-    def _audit(self, act: str, bundle: Installed, more: Mapping[str, object]) -> None:
-        about = {"product": bundle.product, "version": bundle.manifest.version, "digest": bundle.digest}
-        audit.append_audit(self.root, act, {**about, **more})
 
     # --- site state ---
 

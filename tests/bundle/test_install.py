@@ -1,0 +1,410 @@
+"""Installing, going back, and being killed at it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.bundle import install as install_module
+from edge.bundle.audit import read_audit
+from edge.bundle.engines import open_engine, read_proof
+from edge.bundle.install import STEPS, architecture, install_bundle
+from edge.bundle.lock import CHANGE, RUN, locked
+from edge.bundle.store import Store
+from edge.config import read_config
+from edge.errors import BundleError, BusyError, ParityError, StorageError
+from tests.support.root import run_edge, snapshot, trusting_root
+from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
+    return make_key(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Callable[[str, str], Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+
+    def make(product: str, version: str) -> Path:
+        path = folder / f"{product}-{version}.bundle"
+        return path if path.exists() else make_tiny_bundle(folder, key, product=product, version=version)
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path: Path, key: KeyPair) -> Store:
+    return trusting_root(tmp_path / "station", key)
+
+
+def test_first_install_lays_down_the_whole_root(store: Store, bundles, capsys, monkeypatch) -> None:
+    answer = run_edge(capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root)
+    assert answer.code == 0, answer.err
+    assert "installed washer 1.0.0" in answer.out
+    assert "8 of 8 golden frames on the same side" in answer.out
+    assert "active product: washer" in answer.out
+    installed = store.active()
+    store.verify(installed)
+    assert installed.slot == f"1.0.0-{installed.digest[:12]}"
+    base = store.data / "products" / "washer"
+    assert (base / "current").readlink() == Path("slots") / installed.slot
+    assert not (base / "previous").exists()
+    assert (store.data / "active").read_text() == "washer\n"
+    assert (store.root / "etc/edge/station.toml").is_file()
+    assert (store.root / "etc/systemd/system/edge.service").is_file()
+    assert [row.act for row in read_audit(store.root)] == ["trust", "install", "installed"]
+    assert read_audit(store.root)[-1].detail["digest"] == installed.digest
+    assert not list(store.root.rglob(".*"))
+
+
+def test_a_second_version_keeps_the_first_as_previous(store: Store, bundles) -> None:
+    first = install_bundle(bundles("washer", "1.0.0"), store.root)
+    second = install_bundle(bundles("washer", "2.0.0"), store.root)
+    assert second.replaced == first.slot
+    assert store.link("washer", "previous") == first.slot
+    assert store.active().manifest.version == "2.0.0"
+    install_bundle(bundles("washer", "3.0.0"), store.root)
+    assert [bundle.manifest.version for bundle in store.slots("washer")] == ["2.0.0", "3.0.0"]   # 1.0.0 made room
+    assert store.link("washer", "previous").startswith("2.0.0")
+
+
+def test_installing_the_same_bundle_again_changes_nothing(store: Store, bundles) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    install_bundle(bundles("washer", "2.0.0"), store.root)
+    before, links, audit = list(snapshot(store.root)), store.token(), read_audit(store.root)
+    again = install_bundle(bundles("washer", "2.0.0"), store.root)
+    assert not again.changed
+    assert "already installed" in again.lines()[0]
+    assert (list(snapshot(store.root)), store.token(), read_audit(store.root)) == (before, links, audit)
+    assert store.link("washer", "previous").startswith("1.0.0")
+
+
+def test_installing_an_earlier_version_is_a_switch_like_any_other(store: Store, bundles) -> None:
+    for version in ("1.0.0", "2.0.0", "1.0.0"):
+        install_bundle(bundles("washer", version), store.root)
+    assert store.active().manifest.version == "1.0.0"
+    assert store.link("washer", "previous").startswith("2.0.0")
+
+
+def test_reinstalling_mends_a_damaged_slot(store: Store, bundles) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    installed = store.active()
+    (installed.folder / "model" / "fp32.onnx").write_bytes(b"rot")
+    (installed.folder / "golden" / "0001.npz").unlink()
+    (installed.folder / "stray").write_text("x")
+    with pytest.raises(BundleError):
+        store.verify(installed)
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    store.verify(store.active())
+
+
+def test_products_side_by_side(store: Store, bundles, capsys, monkeypatch) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    washer = snapshot(store.products_folder / "washer")
+    result = install_bundle(bundles("screw", "7.0.0"), store.root)
+    assert snapshot(store.products_folder / "washer") == washer
+    assert result.active == "washer"
+    assert any("edge bundle select screw" in line for line in result.lines())
+    answer = run_edge(capsys, monkeypatch, "bundle", "select", "screw", "--root", store.root)
+    assert answer.code == 0
+    assert store.active().product == "screw"
+    install_bundle(bundles("washer", "2.0.0"), store.root)
+    assert store.active().product == "screw"
+    listed = run_edge(capsys, monkeypatch, "bundle", "list", "--root", store.root).out
+    assert [line[:10].split() for line in listed.splitlines()] == [["*", "screw"], ["-", "washer"], ["washer"]]
+    shown = run_edge(capsys, monkeypatch, "bundle", "show", "--root", store.root).out
+    assert "screw 7.0.0" in shown
+    assert "proven onnxruntime" in shown
+
+
+def test_select_of_a_product_that_is_not_installed(store: Store, bundles, capsys, monkeypatch) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    before = snapshot(store.root)
+    answer = run_edge(capsys, monkeypatch, "bundle", "select", "gear", "--root", store.root)
+    assert answer.code == 1
+    assert "gear" in answer.err
+    assert "washer" in answer.err
+    assert snapshot(store.root) == before
+
+
+def test_rollback_and_back_again(store: Store, bundles, capsys, monkeypatch) -> None:
+    first = install_bundle(bundles("washer", "1.0.0"), store.root)
+    answer = run_edge(capsys, monkeypatch, "bundle", "rollback", "--root", store.root)
+    assert answer.code == 1
+    assert "no earlier bundle" in answer.err
+    second = install_bundle(bundles("washer", "2.0.0"), store.root)
+    answer = run_edge(capsys, monkeypatch, "bundle", "rollback", "--root", store.root)
+    assert answer.code == 0
+    assert f"washer is back to {first.slot}, previous is {second.slot}" in answer.out
+    assert store.active().slot == first.slot
+    store.verify(store.active())
+    assert [row.act for row in read_audit(store.root)][-2:] == ["rollback", "rolled back"]
+    store.rollback("washer")
+    assert store.active().slot == second.slot
+
+
+def test_rollback_refuses_a_damaged_bundle(store: Store, bundles) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    install_bundle(bundles("washer", "2.0.0"), store.root)
+    (store.installed("washer", "previous").folder / "report.html").write_text("rot")
+    with pytest.raises(BundleError, match=r"report\.html"):
+        store.rollback("washer")
+    assert store.active().manifest.version == "2.0.0"
+
+
+def test_dry_run_proves_everything_and_writes_nothing(store: Store, bundles, capsys, monkeypatch) -> None:
+    before = snapshot(store.root)
+    answer = run_edge(capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root, "--dry-run")
+    assert answer.code == 0
+    assert "would install washer 1.0.0" in answer.out
+    assert "8 of 8 golden frames" in answer.out
+    assert snapshot(store.root) == before
+
+
+def test_a_running_edge_run_does_not_stop_an_installation(store: Store, bundles) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    with locked(store.data, RUN, "edge run"):
+        token = store.token()
+        install_bundle(bundles("washer", "2.0.0"), store.root)
+        assert store.token() != token
+
+
+def _hold(folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
+    with locked(folder, CHANGE, "another"):
+        ready.set()
+        done.wait(60)
+
+
+def test_two_changes_never_interleave(store: Store, bundles) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(store.data, ready, done))
+    holder.start()
+    try:
+        assert ready.wait(60)
+        before = snapshot(store.root)
+        with pytest.raises(BusyError, match=f"process {holder.pid}"):
+            install_bundle(bundles("washer", "1.0.0"), store.root)
+        assert snapshot(store.root) == before
+    finally:
+        done.set()
+        holder.join(60)
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+
+
+def test_five_installations_at_once_leave_one_of_the_bundles_active(store: Store, bundles) -> None:
+    paths = [bundles("washer", f"{index}.0.0") for index in range(1, 6)]
+    command = [sys.executable, "-m", "edge", "install"]
+    running = [subprocess.Popen([*command, path, "--root", store.root], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                text=True, cwd=REPOSITORY) for path in paths]
+    ends = [(process.communicate(timeout=120), process.returncode) for process in running]
+    assert any(code == 0 for _, code in ends)
+    assert all(code == 0 or "change.lock is held by" in said[1] for said, code in ends)
+    store.verify(store.active())
+    assert not (store.data / ".staging").exists()
+
+
+def test_disk_without_room_is_told_before_anything_is_written(store: Store, bundles, monkeypatch) -> None:
+    usage = shutil.disk_usage(store.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    before = snapshot(store.root)
+    with pytest.raises(StorageError, match="make room"):
+        install_bundle(bundles("washer", "1.0.0"), store.root)
+    assert snapshot(store.root) == before
+
+
+def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    before, calls = list(snapshot(store.root)), []
+
+    def fail_later(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 5:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail_later)
+    with pytest.raises(StorageError, match="No space left"):
+        install_bundle(bundles("washer", "2.0.0"), store.root)
+    monkeypatch.undo()
+    assert list(snapshot(store.root)) == before
+    assert store.active().manifest.version == "1.0.0"
+
+
+# --- the engine -------------------------------------------------------------------------------------------------------
+
+
+def test_the_proof_is_remembered_and_opens_the_same_engine(store: Store, bundles, monkeypatch) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    proof = read_proof(store, store.active())
+    assert (proof.state, proof.precision) == ("proven", "fp32")
+    monkeypatch.setattr("edge.bundle.engines.prove", None)      # would fail if it proved again
+    engine = open_engine(store, store.active())
+    assert (engine.name, engine.precision) == (proof.runtime, "fp32")
+    engine.close()
+
+
+def test_a_new_runtime_version_is_proven_again(store: Store, bundles) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    path = store.engines / f"{store.active().digest[:12]}.json"
+    path.write_text(path.read_text().replace("onnxruntime ", "onnxruntime 0.0."))
+    open_engine(store, store.active()).close()
+    assert "onnxruntime 0.0." not in path.read_text()
+
+
+def _system_of(root: Path, machine: int) -> None:
+    program = root / "usr" / "bin" / "env"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44))
+
+
+def test_root_of_another_architecture_leaves_the_engine_pending(store: Store, bundles) -> None:
+    _system_of(store.root, 183 if architecture(Path("/")) != "aarch64" else 62)
+    result = install_bundle(bundles("washer", "1.0.0"), store.root)
+    assert "engine pending" in result.lines()[1]
+    assert read_proof(store, store.active()).state == "pending"
+    open_engine(store, store.active()).close()                  # what the first `edge run` does
+    assert read_proof(store, store.active()).state == "proven"
+
+
+def test_root_with_this_machines_system_is_proven_at_once(store: Store, bundles) -> None:
+    shutil.copytree("/usr/bin", store.root / "usr/bin", symlinks=True, ignore=lambda _, names: set(names) - {"env"})
+    assert architecture(store.root) == architecture(Path("/"))
+    assert install_bundle(bundles("washer", "1.0.0"), store.root).section is not None
+
+
+def test_a_pending_engine_that_fails_its_proof_never_judges(store: Store, bundles, monkeypatch) -> None:
+    _system_of(store.root, 183 if architecture(Path("/")) != "aarch64" else 62)
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    monkeypatch.setattr("edge.engine.parity.board_failures", lambda *_: ("planted",))
+    with pytest.raises(ParityError, match="planted"):
+        open_engine(store, store.active())
+    assert read_proof(store, store.active()).state == "pending"
+
+
+# --- the station's own files ------------------------------------------------------------------------------------------
+
+
+def test_virtual_camera_plays_the_folders_of_the_trainer(store: Store, key: KeyPair, tmp_path: Path) -> None:
+    for name in ("empty", "belt"):
+        (tmp_path / "station-files" / name).mkdir(parents=True)
+    folders = {name: str(tmp_path / "station-files" / name) for name in ("empty", "belt")}
+    install_bundle(make_tiny_bundle(tmp_path, key, camera=folders), store.root)
+    camera = read_config(store.root).camera
+    assert (camera.kind, camera.path, camera.empty) == ("virtual", folders["belt"], folders["empty"])
+
+
+def test_virtual_camera_whose_folders_are_elsewhere_is_left_blank(store: Store, key: KeyPair, tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path, key, camera={"belt": "/nowhere/belt", "empty": "/nowhere/empty"})
+    result = install_bundle(bundle, store.root)
+    camera = read_config(store.root).camera
+    assert (camera.kind, camera.path, camera.empty) == ("virtual", "", "")
+    assert any("camera.path" in note for note in result.notes)
+
+
+def test_real_camera(store: Store, key: KeyPair, tmp_path: Path) -> None:
+    install_bundle(make_tiny_bundle(tmp_path, key, camera={"model": "D405", "fps": 15}), store.root)
+    assert (read_config(store.root).camera.kind, read_config(store.root).camera.fps) == ("realsense", 15)
+
+
+def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    for path in (store.root / "etc/edge/station.toml", store.root / "etc/systemd/system/edge.service"):
+        path.write_text(path.read_text() + "# mine\n")
+    install_bundle(bundles("washer", "2.0.0"), store.root)
+    assert (store.root / "etc/edge/station.toml").read_text().endswith("# mine\n")
+    assert (store.root / "etc/systemd/system/edge.service").read_text().endswith("# mine\n")
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+def test_killed_before_every_named_step(tmp_path: Path, key: KeyPair, bundles) -> None:
+    """A real process, SIGKILL at each step of a first and of a second installation."""
+    script = ("import os, signal, sys\nfrom pathlib import Path\nfrom edge.bundle.install import install_bundle\n"
+              "def reached(step):\n    step == sys.argv[3] and os.kill(os.getpid(), signal.SIGKILL)\n"
+              "install_bundle(Path(sys.argv[1]), Path(sys.argv[2]), reached=reached)\n")
+    store = trusting_root(tmp_path / "station", key)
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    for step in STEPS:
+        before = store.active().manifest.version
+        fresh = trusting_root(tmp_path / f"fresh-{step}", key)
+        for root in (store.root, fresh.root):
+            command = [sys.executable, "-c", script, bundles("washer", "2.0.0"), root, step]
+            killed = subprocess.run(command, cwd=REPOSITORY)
+            assert killed.returncode == -signal.SIGKILL, step
+        switched = STEPS.index(step) > STEPS.index("current")
+        assert store.active().manifest.version == ("2.0.0" if switched else before)
+        assert fresh.active_product() == ("washer" if step == "done" else None)
+        for one in (store, fresh):
+            install_bundle(bundles("washer", "2.0.0"), one.root)
+            one.verify(one.active())
+            assert not list(one.root.rglob(".*"))
+            install_bundle(bundles("washer", "1.0.0"), one.root)
+    assert [row.act for row in read_audit(store.root)].count("install") == sum(
+        row.act in ("installed", "install abandoned") for row in read_audit(store.root))
+
+
+def _killed_everywhere(tmp_path: Path, pristine: Path, *arguments: object) -> list[dict[str, object]]:
+    command = [sys.executable, REPOSITORY / "tests/support/killer.py", tmp_path, pristine, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    end = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
+    assert end.returncode == 0, end.stderr
+    results = [json.loads(line) for line in end.stdout.splitlines()]
+    assert results[-1]["ended"] == "done"
+    assert all(result["ended"] == "killed" for result in results[:-1])
+    return results
+
+
+def test_killed_at_every_file_operation_of_an_installation(tmp_path: Path, key: KeyPair, bundles) -> None:
+    """Before every rename, write, sync: the old bundle or the new is active and whole; the next install ends well."""
+    store = trusting_root(tmp_path / "pristine", key)
+    install_bundle(bundles("screw", "1.0.0"), store.root)
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    store.select("washer")
+    results = _killed_everywhere(tmp_path, store.root, "install", bundles("washer", "2.0.0"))
+    assert len(results) > 60
+    versions = [result["active"] for result in results]
+    switch = versions.index("2.0.0")
+    assert versions == ["1.0.0"] * switch + ["2.0.0"] * (len(versions) - switch)
+    for result in results:
+        assert result["again"] == "done"
+        assert result["after"] == {"active": "2.0.0", "products": ["screw", "washer"]}
+        assert result["previous"].startswith("1.0.0")
+        assert result["names"] == results[-1]["names"]
+        assert not [name for name in result["names"] if "/." in name]
+        acts = [act for act in result["acts"] if act.startswith("install")]
+        assert acts[4:] in (["install", "installed"], ["install", "install abandoned", "install", "installed"])
+
+
+def test_killed_at_every_file_operation_of_a_rollback(tmp_path: Path, key: KeyPair, bundles) -> None:
+    store = trusting_root(tmp_path / "pristine", key)
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    install_bundle(bundles("washer", "2.0.0"), store.root)
+    results = _killed_everywhere(tmp_path, store.root, "rollback")
+    assert len(results) >= 5
+    assert {result["active"] for result in results} == {"1.0.0", "2.0.0"}
+    for result in results:
+        assert result["again"] == "done"
+        assert result["after"] == {"active": "1.0.0", "products": ["washer"]}
+        assert result["previous"].startswith("2.0.0")
+        assert result["acts"][-1] == "rolled back"
+        assert [name for name in result["names"] if "/." in name] in ([], ["var/lib/edge/products/washer/.current.new"])
+
+
+def test_the_steps_are_those_that_are_documented(store: Store, bundles) -> None:
+    seen: list[str] = []
+    install_bundle(bundles("washer", "1.0.0"), store.root, reached=seen.append)
+    assert tuple(seen) == STEPS
+    assert install_module.STEPS[0] == "check"
