@@ -38,7 +38,7 @@ class KnownDefect:
         group: "depth", "color" or "both".
         kind: the defect's type.
         area_share: share of the part it covers, 0..1.
-        height_sigma: height in standard deviations of the depth noise there; None for one without height.
+        height_sigma: height in standard deviations of the depth noise there; None or 0 for one without height.
     """
 
     name: str
@@ -63,6 +63,8 @@ class Report:
         threshold: a score above it is NG.
         image: returns image i, uint8 RGB (H, W, 3), of its truth's size; asked only for the few that are shown.
         rows: figures per defect type, the row of all images last.
+        height: returns the height of image i over the background, float32 metres, of any size with the image's aspect,
+            0 or less outside the part; None without depth.
         groups: figures per group of defects (depth, color, both), where known.
         curves: training loss per epoch, by the name of what was trained.
         drawn: what is known of drawn defects.
@@ -82,6 +84,7 @@ class Report:
     threshold: float
     image: Callable[[int], NDArray[np.uint8]]
     rows: Sequence[Figures]
+    height: Callable[[int], NDArray[np.float32]] | None = None
     groups: Sequence[Figures] = ()
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     drawn: Sequence[KnownDefect] = ()

@@ -25,7 +25,7 @@ GROUP_COLORS = {"depth": "#1d3b53", "color": "#d9662b", "both": "#7a9a3a"}
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as the page shows it; `photo`, `heat` and `close` are data addresses."""
+    """One image as the page shows it, its four pictures as data addresses; `relief` is empty without depth."""
 
     name: str
     defect: str
@@ -35,6 +35,7 @@ class Picture:
     photo: str
     heat: str
     close: str
+    relief: str
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _distributions(drawn: Sequence[KnownDefect]) -> list[str]:
         groups = [one.group for one in drawn]
         areas = [100 * one.area_share for one in drawn]
         charted.append(charts.scatter_distribution(areas, groups, "share of the part, %", GROUP_COLORS))
-    heights = [(abs(one.height_sigma), one.group) for one in drawn if one.height_sigma is not None]
+    heights = [(abs(one.height_sigma), one.group) for one in drawn if one.height_sigma]
     if heights:
         values, groups = [height for height, _ in heights], [group for _, group in heights]
         charted.append(charts.scatter_distribution(values, groups, "height, sigma of the depth noise", GROUP_COLORS))
@@ -157,7 +158,7 @@ def _sections(report: Report) -> list[tuple[str, str, list[Picture]]]:
 
 def _picture(report: Report, index: int, scale: HeatScale) -> Picture:
     """Draw image `index` twice: with the truth's outline, and with the map."""
-    image, truth = report.image(index), report.truths[index]
+    image, truth, anomaly_map = report.image(index), report.truths[index], report.maps[index]
     defective, rejected = bool(report.labels[index]), bool(report.rejected[index])
     marks: Mapping[tuple[bool, bool], str] = {
         (True, True): "found",
@@ -172,6 +173,7 @@ def _picture(report: Report, index: int, scale: HeatScale) -> Picture:
         verdict="NG" if rejected else "OK",
         mark=marks[defective, rejected],
         photo=pictures.photograph(image, truth),
-        heat=pictures.heat(image, report.maps[index], truth, scale),
-        close=pictures.close_up(image, report.maps[index], truth),
+        heat=pictures.heat(image, anomaly_map, truth, scale),
+        close=pictures.close_up(image, anomaly_map, truth),
+        relief=pictures.relief(report.height(index), anomaly_map, truth) if report.height else "",
     )

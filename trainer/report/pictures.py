@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -88,18 +89,39 @@ def close_up(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.b
         anomaly_map: raw map (h, w).
         truth: (H, W) bool or None.
     """
-    height, width = image.shape[:2]
+    return _jpeg(_shrunk(_window(image, anomaly_map, truth)))
+
+
+def relief(height: NDArray[np.float32], anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None) -> str:
+    """Return the same window as `close_up` of the height, dark is low, as a data address.
+
+    Args:
+        height: (H', W') metres over the background, 0 or less = background.
+        anomaly_map: raw map (h, w).
+        truth: (H, W) bool or None.
+    """
+    window = _window(height, anomaly_map, truth)
+    part = window[window > 0]
+    low, high = (float(v) for v in np.quantile(part, [0.03, 0.97])) if part.size else (0.0, 1.0)
+    share = np.clip((window - low) / max(high - low, 1e-6), 0, 1)
+    grey = np.where(window > 0, 40 + 215 * share, 0).astype(np.uint8)
+    return _jpeg(_shrunk(np.repeat(grey[..., None], 3, axis=2)))
+
+
+def _window(picture: NDArray[Any], anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Cut a quarter of width and height out of (H, W, ...), around the largest defect or else the map's peak."""
     if truth is not None and truth.any():
         _, _, boxes, centres = cv2.connectedComponentsWithStats(truth.astype(np.uint8), connectivity=8)
         largest = 1 + int(np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
-        x, y = centres[largest]
+        across, down = (centres[largest] + 0.5) / (truth.shape[1], truth.shape[0])
     else:
         row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
-        x, y = (column + 0.5) * width / anomaly_map.shape[1], (row + 0.5) * height / anomaly_map.shape[0]
+        across, down = (column + 0.5) / anomaly_map.shape[1], (row + 0.5) / anomaly_map.shape[0]
+    height, width = picture.shape[:2]
     wide, high = max(1, width // ZOOM), max(1, height // ZOOM)
-    left = int(min(max(x - wide / 2, 0), width - wide))
-    top = int(min(max(y - high / 2, 0), height - high))
-    return _jpeg(_shrunk(image[top : top + high, left : left + wide]))
+    left = int(min(max(across * width - wide / 2, 0), width - wide))
+    top = int(min(max(down * height - high / 2, 0), height - high))
+    return picture[top : top + high, left : left + wide]
 
 
 def colors_of(share: NDArray[np.float32]) -> NDArray[np.float32]:
