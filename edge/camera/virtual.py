@@ -65,23 +65,27 @@ class SoftwareDevice:
             self._depth_profile.register_extrinsics_to(self._color_profile, way)
         self.device.create_matcher(rs.matchers.dlr_c if depth is not None else rs.matchers.default)
 
-    def push(self, frame: Frame, number: int) -> None:
-        """Deliver one view as the camera would: depth, then color, of the same number and time.
+    def prime(self, color: NDArray[np.uint8]) -> None:
+        """Show the syncer a lone color image, number 0 at time 0, once, before the first pair.
 
-        The first must have number 0. The syncer knows a stream once it has seen it, and thinks it lost when it is 7
-        frame times late, so that it takes streams for a pair only if their clock starts at 0 and runs in step with fps;
-        it always lets the two images of number 0 through one by one.
+        The syncer waits for a stream only once it has seen it, and thinks it lost when it is 7 frame times late: only
+        with both streams' clocks running from 0, in step with fps, is every pair a pair.
         """
-        rs, timestamp_ms = self._rs, number * 1000.0 / self._fps
-        for sensor, value, key in (
-            (self._color_sensor, frame.exposure_us, rs.frame_metadata_value.actual_exposure),
-            (self._color_sensor, frame.gain, rs.frame_metadata_value.gain_level),
+        if self._depth_sensor is not None:
+            self._color_sensor.on_video_frame(self._video(self._color_profile, color, 0))
+
+    def push(self, frame: Frame, number: int) -> None:
+        """Deliver one view as the camera would: depth, then color, of the same time and number (from 1)."""
+        rs = self._rs
+        for value, key in (
+            (frame.exposure_us, rs.frame_metadata_value.actual_exposure),
+            (frame.gain, rs.frame_metadata_value.gain_level),
         ):
             if value is not None:
-                sensor.set_metadata(key, int(value))
+                self._color_sensor.set_metadata(key, int(value))
         if self._depth_sensor is not None and frame.depth is not None:
-            self._depth_sensor.on_video_frame(self._video(self._depth_profile, frame.depth, number, timestamp_ms))
-        self._color_sensor.on_video_frame(self._video(self._color_profile, frame.color, number, timestamp_ms))
+            self._depth_sensor.on_video_frame(self._video(self._depth_profile, frame.depth, number))
+        self._color_sensor.on_video_frame(self._video(self._color_profile, frame.color, number))
 
     def _stream(self, kind: Any, uid: int, pixel_format: Any, bytes_per_pixel: int, i: Intrinsics, fps: int) -> Any:
         rs = self._rs
@@ -92,8 +96,8 @@ class SoftwareDevice:
         stream.width, stream.height, stream.fps, stream.intrinsics = i.width, i.height, fps, model
         return stream
 
-    def _video(self, profile: Any, pixels: NDArray[Any], number: int, timestamp_ms: float) -> Any:
-        rs = self._rs
+    def _video(self, profile: Any, pixels: NDArray[Any], number: int) -> Any:
+        rs, timestamp_ms = self._rs, number * 1000.0 / self._fps
         video = rs.software_video_frame()
         bytes_per_pixel = pixels.itemsize * (pixels.shape[2] if pixels.ndim == 3 else 1)
         video.pixels = np.ascontiguousarray(pixels)
@@ -150,7 +154,8 @@ class VirtualCamera:
         camera.open()
         self._dataset, self._source, self._camera = dataset, source, camera
         self._next, self._pushed = 0, 0
-        self._push(first)
+        with as_camera_error(self.serial):
+            source.prime(first.color)
 
     def next_frame(self, timeout_s: float) -> Frame:
         """The next image, synchronised and aligned. Raises: EndOfFrames, CameraLost, DataError."""
@@ -175,7 +180,7 @@ class VirtualCamera:
     def _push(self, frame: Frame) -> None:
         source = self._opened()[1]
         with as_camera_error(self.serial):
-            source.push(frame, self._pushed)
+            source.push(frame, self._pushed + 1)
         self._pushed += 1
 
     def _opened(self) -> tuple[Dataset, SoftwareDevice, RealSenseCamera]:
@@ -229,7 +234,8 @@ def record(source: Path, target: Path) -> int:
         for sensor in sensors:
             sensor.open(sensor.get_stream_profiles()[0])
             sensor.start(written)
-        for number, sample in enumerate([dataset.samples[0], *dataset.samples]):   # number 0 is for the player's syncer
+        device.prime(dataset.samples[0].load().color)
+        for number, sample in enumerate(dataset.samples, start=1):
             device.push(sample.load(), number)
             for _ in sensors:
                 arrived, _frame = written.try_wait_for_frame(round(1000 * RECORD_TIMEOUT_S))

@@ -83,8 +83,8 @@ def aligned_by_librealsense(rig: Rig, depth: NDArray[np.uint16]) -> NDArray[np.u
         sensor.open(sensor.get_stream_profiles()[0])
         sensor.start(syncer)
     color = np.zeros((rig.color.height, rig.color.width, 3), np.uint8)
-    for number in range(2):
-        device.push(Frame(color, depth, rig.unit_m, rig.color, "test", number, number), number)
+    device.prime(color)
+    device.push(Frame(color, depth, rig.unit_m, rig.color, "test", 1, 1), 1)
     for _ in range(4):
         arrived, frames = syncer.try_wait_for_frames(2000)
         if arrived and frames.get_depth_frame() and frames.get_color_frame():
