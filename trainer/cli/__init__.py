@@ -8,7 +8,7 @@ import sys
 import typer
 
 from edge.errors import EdgeError
-from trainer.cli import keygen, synthesize
+from trainer.cli import export, keygen, synthesize, train
 
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
@@ -21,8 +21,10 @@ def _describe() -> None:
     """Train a detector on good parts, evaluate it, quantise it, prove it and pack a signed bundle."""
 
 
+app.command()(export.export)
 app.command()(keygen.keygen)
 app.command()(synthesize.synthesize)
+app.command()(train.train)
 
 
 def run_command() -> None:

@@ -1,0 +1,106 @@
+"""A run folder and its data set around the small detector of standin.py, and the system that loads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from torch import nn
+
+from calibration.threshold import threshold_from_normals
+from edge.frames.dataset import open_dataset
+from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, StandIn, make_deployed, make_feeds
+from trainer.run import RunInfo, ThresholdInfo, TrainedRun, write_run
+from trainer.systems import base
+
+MODULE = "tests.support.standin_run"
+LEFT, TOP, STREAM_WIDTH, STREAM_HEIGHT = 16, 12, 160, 120      # the crop is a window of the stream
+FOCAL, UNIT = 120.0, 1e-4
+SPLITS = {"train/good": 8, "validation/good": 12, "test/good": 2, "test/spot": 4}
+
+
+class StandInSystem:
+    name = "standin"
+    presets = ("compact",)
+    top_k_candidates = (0.05,)
+
+    def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> base.WorkingSizes:
+        return base.WorkingSizes(WORKING, DEPTH_WORKING)
+
+    def build(self, request: base.BuildRequest) -> nn.Module:
+        return StandIn(loud=False).requires_grad_(False).eval()
+
+    def fit(self, detector: nn.Module, images: Any, request: Any) -> dict[str, list[float]]:
+        return {}
+
+
+def create_system() -> StandInSystem:
+    return StandInSystem()
+
+
+def write_product(root: Path) -> Path:
+    """MVTec 3D-AD's layout, 160x120, the part inside the crop; masks for the spots."""
+    for number, (folder, count) in enumerate(SPLITS.items()):
+        for index in range(count):
+            seed = 100 * number + index
+            good, shown = (make_feeds(seed, defect) for defect in (0.0, 0.8 if "spot" in folder else 0.0))
+            counts = shown["depth"].view("<u2")[0, :, :, 0]
+            _write(root / folder / "rgb" / f"{index:03d}.png", _placed(shown["color"][0], 90)[..., ::-1])
+            if folder.startswith("test"):
+                mask = (good["color"] != shown["color"])[0].any(axis=2)
+                _write(root / folder / "gt" / f"{index:03d}.png", _placed(mask * np.uint8(255), 0))
+            path = root / folder / "xyz" / f"{index:03d}.tiff"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, _cloud(_placed(counts, 4000)), photometric="rgb")
+    camera = {
+        "model": "virtual", "serial": "virtual-standin", "width": STREAM_WIDTH, "height": STREAM_HEIGHT, "fps": 30,
+        "unit": UNIT, "intrinsics": [FOCAL, FOCAL, 63.5 + LEFT, 47.5 + TOP], "fixed": True,
+    }  # fmt: skip
+    (root / "camera.json").write_text(json.dumps(camera))
+    return root
+
+
+def _placed(window: NDArray[Any], outside: int) -> NDArray[Any]:
+    stream = np.full((STREAM_HEIGHT, STREAM_WIDTH, *window.shape[2:]), outside, window.dtype)
+    stream[TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH] = window
+    return stream
+
+
+def _cloud(counts: NDArray[Any]) -> NDArray[np.float32]:
+    z = counts * UNIT
+    x = (np.arange(STREAM_WIDTH) - 63.5 - LEFT) / FOCAL * z
+    y = ((np.arange(STREAM_HEIGHT) - 47.5 - TOP) / FOCAL)[:, None] * z
+    return np.stack([x, y, z], -1).astype(np.float32)
+
+
+def _write(path: Path, image: NDArray[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.ascontiguousarray(image))
+
+
+def write_standin_run(folder: Path, product: Path) -> Path:
+    """A finished, evaluated run. base.SYSTEM_MODULES must hold "standin" to load it."""
+    dataset = open_dataset(product)
+    deployed = make_deployed()
+    fields: dict[str, Any] = {
+        "system": "standin", "preset": "compact", "product": "standin", "data": str(product), "data_sha256": "0" * 64,
+        "with_depth": True, "seed": 0, "epochs": 1, "camera": dataset.camera, "crop": (LEFT, TOP, WIDTH, HEIGHT),
+        "working": WORKING, "depth_working": DEPTH_WORKING, "fixed": True, "plane": (0.0, 0.0, 1.0, 0.4), "lift": 0.008,
+        "top_k": 0.05, "top_k_why": "a test", "min_area": 0.1, "max_area": 0.9, "min_valid": 0.5, "normal_scores": [],
+        "threshold": ThresholdInfo(value=0, parts=1, false_reject_rate=1, confidence=0.95, guarantee="none"),
+        "train": [sample.name for sample in dataset.split("train")],
+        "validation": [sample.name for sample in dataset.split("validation")],
+        "train_seconds": 0.0, "packages": {}, "created_at": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    run = TrainedRun(folder, RunInfo(**fields), deployed)
+    scores = [float(deployed.run(run.feeds(sample))["score"][0]) for sample in dataset.split("validation")]
+    guarantee = threshold_from_normals(scores)
+    threshold = ThresholdInfo(**{name: getattr(guarantee, name) for name in ThresholdInfo.model_fields})
+    write_run(folder, RunInfo(**{**fields, "normal_scores": scores, "threshold": threshold}), deployed, {})
+    (folder / "report.html").write_text("<!doctype html><title>standin</title>")
+    return folder
