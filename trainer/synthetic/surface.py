@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -99,11 +100,12 @@ def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
     norm = 1 / np.sqrt(dx * dx + dy * dy + 1)
     facing = np.maximum((lz - dx * lx - dy * ly) * norm, 0)
     lit, open_sky = _shadow_and_openness(surface.height, light, pitch)
-    half = np.array([lx, ly, lz + 1]) / np.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
+    length = math.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
+    half = lx / length, ly / length, (lz + 1) / length      # plain floats: numpy's own would make everything float64
     if surface.tangent is None:
         base = np.maximum((half[2] - dx * half[0] - dy * half[1]) * norm, 0)
     else:
-        along = surface.tangent[..., 0] * np.float32(half[0]) + surface.tangent[..., 1] * np.float32(half[1])
+        along = surface.tangent[..., 0] * half[0] + surface.tangent[..., 1] * half[1]
         tilt = np.clip((half[2] - dx * half[0] - dy * half[1]) * norm / half[2], 0, 1)
         base = np.sqrt(np.maximum(1 - along * along, 0)) * tilt
     highlight = surface.shine * cv2.pow(base, surface.exponent) * lit
@@ -120,14 +122,14 @@ def _shadow_and_openness(height: Image, light: Light, pitch: float) -> tuple[Ima
     """Share of the lamp's light and of the even light that arrives, both (S, S) in 0..1, from half resolution."""
     small = _halved(height)
     lx, ly, _ = light.direction()
-    length = np.hypot(lx, ly)
-    rise_mm = 2 * pitch * SHADOW_STEP_PX * np.tan(light.elevation)
+    length = math.hypot(lx, ly)
+    rise_mm = 2 * pitch * SHADOW_STEP_PX * math.tan(light.elevation)
     blocked = np.zeros_like(small)
     for step in range(1, SHADOW_STEPS + 1):
         shift = step * SHADOW_STEP_PX / length
         move = np.array([[1, 0, -shift * lx], [0, 1, -shift * ly]], np.float32)
         towards = cv2.warpAffine(small, move, small.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-        np.maximum(blocked, towards - small - np.float32(step * rise_mm), out=blocked)
+        np.maximum(blocked, towards - small - step * rise_mm, out=blocked)
     lit = 1 - 0.85 * np.clip(blocked / 1.2, 0, 1)
     lit = cv2.GaussianBlur(lit.astype(np.float32), (0, 0), 1.3)
     near = np.maximum(cv2.GaussianBlur(small, (0, 0), 3) - small, 0)

@@ -16,7 +16,6 @@ from edge.files import write_json
 from trainer.synthetic.defects import GROUPS
 from trainer.synthetic.scene import CROP, HEIGHT, WIDTH, Scene, Station
 
-EMPTY_FRAMES = 30
 FRAMES_PER_PART, FRAMES_BETWEEN = 8, 5
 DEFECTIVE_SHARE = 0.4
 PNG_LEVEL = 1
@@ -25,13 +24,14 @@ XY_STEP_M = 2.0**-17        # x and y are rounded to 8 micrometres: files a thir
 
 @dataclass(frozen=True)
 class Amounts:
-    """How many images: per split, per defect type, and parts on the belt (0: no belt)."""
+    """How many images: per split, per defect type, parts on the belt (0: no belt), frames of the empty table."""
 
     train: int = 60
     validation: int = 20
     test: int = 20
     per_defect: int = 5
     belt: int = 24
+    empty: int = 30
 
 
 def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> Iterator[str]:
@@ -49,7 +49,7 @@ def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> It
         yield f"{split}: {count} good"
     write_json(folder / "defects.json", _write_defects(station, folder, amounts.per_defect))
     yield f"test: {amounts.per_defect} of each of {len(GROUPS)} defects"
-    _write_empty(station, folder / "station" / "empty")
+    _write_empty(station, folder / "station" / "empty", amounts.empty)
     if amounts.belt:
         _write_belt(station, folder / "station" / "belt", amounts.belt)
         yield f"belt: {amounts.belt} parts"
@@ -116,11 +116,11 @@ def _write_intrinsics(station: Station, folder: Path) -> None:
     )
 
 
-def _write_empty(station: Station, folder: Path) -> None:
+def _write_empty(station: Station, folder: Path, frames: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     scene = station.empty(station.random("empty", 0))
     rng = station.random("empty noise", 0)
-    for number in range(EMPTY_FRAMES):
+    for number in range(frames):
         _write_frame(station, folder, number, scene, rng)
     _write_intrinsics(station, folder)
 
