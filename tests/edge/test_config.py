@@ -1,0 +1,73 @@
+"""station.toml: every typo stops the station and is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.config import PLACE, CameraConfig, EdgeConfig, parse_config, read_config, render_config, write_first_config
+from edge.errors import ConfigError
+
+
+def test_the_file_that_is_laid_down_says_what_the_defaults_say(tmp_path: Path) -> None:
+    camera = CameraConfig(kind="virtual", path="/data/be \"lt\"\\x", empty="/data/\u00e4", fps=15)
+    assert write_first_config(tmp_path, camera)
+    assert read_config(tmp_path) == EdgeConfig(camera=camera)
+    assert parse_config(render_config(EdgeConfig())) == EdgeConfig()
+
+
+def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
+    write_first_config(tmp_path, CameraConfig())
+    (tmp_path / PLACE).write_text("[broker]\nport = 8883\n")
+    assert not write_first_config(tmp_path, CameraConfig(kind="folder"))
+    assert read_config(tmp_path).broker.port == 8883
+    assert read_config(tmp_path).camera == CameraConfig()
+
+
+def test_no_file_is_all_defaults(tmp_path: Path) -> None:
+    assert read_config(tmp_path) == EdgeConfig()
+    assert EdgeConfig().decision.min_frames == 3
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("[camera]\nkid = 'x'", "camera.kid"),
+    ("[cam]\nkind = 'x'", "cam:"),
+    ("[camera]\nkind = 'kinect'", "camera.kind"),
+    ("[broker]\nport = '1883'", "broker.port"),
+    ("[broker]\nport = 0", "broker.port"),
+    ("[broker]\nport = true", "broker.port"),
+    ("[broker]\nhost = ''", "broker.host"),
+    ("[broker]\npassword = 'secret'", "broker.password"),
+    ("[broker]\npassword_file = '/x'", "username"),
+    ("[station]\nsite = 'a/b'", "station.site"),
+    ("[station]\nline = '#'", "station.line"),
+    ("[station]\nstation = ''", "station.station"),
+    ("[station]\nstation = 'x\\n'", "station.station"),
+    ("[retention]\ngb = nan", "retention.gb"),
+    ("[retention]\ngb = -1", "retention.gb"),
+    ("[decision]\nmin_frames = 5\nmax_frames = 4", "min_frames"),
+    ("[decision]\naggregate = 'mode'", "decision.aggregate"),
+    ("[runtime]\nthreads = 0", "runtime.threads"),
+    ("[runtime", "not TOML"),
+    ("a = 1\na = 2", "not TOML"),
+])
+def test_wrong_value_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / PLACE).parent.mkdir(parents=True)
+    (tmp_path / PLACE).write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        read_config(tmp_path)
+    assert words in str(refused.value)
+    assert str(tmp_path / PLACE) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_whole_numbers_are_fine_where_a_fraction_is_meant() -> None:
+    assert parse_config("[retention]\ngb = 5").retention.gb == 5.0
+
+
+def test_file_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / PLACE).parent.mkdir(parents=True)
+    (tmp_path / PLACE).write_bytes(b"[station]\nsite = '\xff'\n")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read_config(tmp_path)
