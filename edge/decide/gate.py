@@ -86,6 +86,11 @@ class PresenceGate(Generic[T]):
         """End the open part now: the source has ended. Returns its frames, or None if none is open."""
         return self._left()
 
+    def follow(self, before: PresenceGate[T]) -> None:
+        """Take over from a gate with other limits: a part that was decided and is still in view stays decided."""
+        if before.phase is Phase.LEAVING:
+            self.phase = Phase.LEAVING
+
     def _seen(self, frame: T) -> list[T] | None:
         self._frames.append(frame)
         if self.phase is not Phase.OPEN:

@@ -115,10 +115,13 @@ class PartMaker:
 
     def _use(self, station: ActiveStation) -> None:
         self._station = station
-        if not self._each_frame:
-            self._gate = PresenceGate(
-                station.rule.min_area, open_frames=self._config.min_frames, max_frames=self._config.max_frames
-            )
+        if self._each_frame:
+            return
+        limits = {"open_frames": self._config.min_frames, "max_frames": self._config.max_frames}
+        gate: PresenceGate[JudgedFrame] = PresenceGate(station.rule.min_area, **limits)
+        if isinstance(self._gate, PresenceGate):
+            gate.follow(self._gate)
+        self._gate = gate
 
     def _decide(self, part: Sequence[JudgedFrame], completed_mono_ns: int) -> None:
         judgement, index = aggregate([one.judgement for one in part], COMBINE[self._config.aggregate])

@@ -104,3 +104,14 @@ def test_a_blind_frame_completes_an_open_part_at_once() -> None:
         gate.feed(PART, "seen")
     assert gate.feed_blind("nan") == ["seen"] * 4 + ["nan"]
     assert gate.feed(PART, "seen") is None
+
+
+def test_a_part_decided_under_one_bundle_is_not_decided_again_under_the_next() -> None:
+    before: PresenceGate[int] = PresenceGate(0.1, max_frames=5)
+    assert any(before.feed(PART, number) for number in range(5))
+    after: PresenceGate[int] = PresenceGate(0.2)
+    after.follow(before)
+    assert [after.feed(PART, number) for number in range(40)] == [None] * 40
+    assert after.feed(EMPTY, 0) is None
+    assert after.feed(EMPTY, 0) is None
+    assert after.phase is Phase.EMPTY
