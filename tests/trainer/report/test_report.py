@@ -204,7 +204,7 @@ def _decoded(address: str) -> NDArray[np.int64]:
 
 def test_heat_colors_only_what_exceeds_the_normal() -> None:
     image = np.full((90, 120, 3), (60, 120, 60), np.uint8)
-    anomaly_map = np.zeros((9, 12), np.float32)
+    anomaly_map = np.ones((9, 12), np.float32)
     anomaly_map[2, 3] = 5
     shown = _decoded(pictures.heat(image, anomaly_map, None, pictures.HeatScale(1, 4)))
     spread = shown.max(axis=2) - shown.min(axis=2)
