@@ -11,6 +11,7 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -71,8 +72,12 @@ def load_library(name: Library) -> ModuleType:
     return optional_module(name, REMEDIES[name])
 
 
+@lru_cache(maxsize=2)
 def bridge_logger(trt: ModuleType) -> Any:
-    """A TensorRT logger that speaks through logging, and keeps its errors in `errors` for the exception to quote."""
+    """A TensorRT logger that speaks through logging, and keeps its errors in `errors` for the exception to quote.
+
+    One for the whole process: TensorRT holds on to the first logger it is given and ignores every later one.
+    """
 
     class Bridge(trt.ILogger):  # type: ignore[misc, name-defined]  # the base is a class of a module known at run time
         def __init__(self) -> None:
@@ -96,12 +101,13 @@ def build_plan(trt: ModuleType, onnx_path: Path, workspace_bytes: int = WORKSPAC
     """
     start = time.perf_counter()
     logger = bridge_logger(trt)
+    logger.errors.clear()
     builder = trt.Builder(logger)
     network = builder.create_network(network_flags(trt))
     parse_onnx(trt, network, logger, onnx_path)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
-    cache = attach_timing_cache(config, timing_cache)
+    cache = None if trt.__name__ == "tensorrt_rtx" else attach_timing_cache(config, timing_cache)   # no-ops there
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         why = logger.errors[-1].strip() if logger.errors else "no reason given; see the log"
@@ -122,7 +128,7 @@ def parse_onnx(trt: ModuleType, network: Any, logger: Any, onnx_path: Path) -> N
     except OSError as error:
         raise EngineError(f"{onnx_path}: cannot be read ({error.strerror})") from error
     parser = trt.OnnxParser(network, logger)
-    if parser.parse(data):
+    if parser.parse(data) and network.num_outputs:      # an empty file parses, into nothing
         return
     problems = [describe_error(parser.get_error(i)) for i in range(parser.num_errors)] or ["not an ONNX graph"]
     raise EngineError(f"{onnx_path}: {trt.__name__} {trt.__version__} refuses the graph: {problems[0]}")
@@ -137,7 +143,7 @@ def describe_error(error: Any) -> str:
 
 
 def attach_timing_cache(config: Any, blob: bytes | None) -> Any:
-    """Give the builder what earlier builds measured. Returns the cache, None where this library has none.
+    """Give the builder what earlier builds measured. Returns the cache, None where this version has none.
 
     A blob of another version or GPU is dropped with a warning: it only costs time.
     """

@@ -79,6 +79,7 @@ class TensorRtEngine:
         self.precision: Precision = precision
         self._device = device
         logger = bridge_logger(trt)
+        logger.errors.clear()
         with device.current():
             self._runtime = trt.Runtime(logger)      # outlives the engine: TensorRT keeps a pointer to it
             self._engine = self._runtime.deserialize_cuda_engine(plan)

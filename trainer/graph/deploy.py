@@ -71,8 +71,8 @@ class TopKMean(nn.Module):
         super().__init__()
         if not 0 < share <= 1:
             raise ConfigError(f"top-k share {share} is not in (0, 1]")
-        self.share = share
-        self.k = math.ceil(share * map_size[0] * map_size[1] - 1e-3)
+        self.share = share * (1 - 1e-6)     # 0.01 x 300 is 3 cells, whatever float32 makes of 0.01
+        self.k = math.ceil(self.share * map_size[0] * map_size[1])
         if self.k > MAX_TOPK:
             raise ConfigError(f"top-k of {share:.1%} on a {map_size[1]}x{map_size[0]} map needs K = {self.k}, and "
                               f"TensorRT takes {MAX_TOPK}: choose a smaller share or map")
@@ -82,7 +82,7 @@ class TopKMean(nn.Module):
         """Score (N,) of masked (N, 1, h, w), 0 wherever it is not scored, and foreground (N, 1, h, w)."""
         top = masked.flatten(1).topk(self.k, dim=1).values                                            # (N, K), falling
         cells = foreground.sum(dim=(1, 2, 3)).reshape(-1, 1)                                          # (N, 1)
-        taken = (cells * self.share - 1e-3).ceil()  # 1e-3: 0.01 x 300 is 3 cells, whatever float32 makes of 0.01
+        taken = (cells * self.share).ceil()
         weight = (self.ranks < taken).to(torch.float32)                                               # (N, K)
         return (top * weight).sum(dim=1) / taken.clamp(min=1.0).reshape(-1)
 

@@ -38,8 +38,12 @@ def filled_by_loops(height: Array, known: NDArray[np.bool_]) -> tuple[Array, NDA
         after, reached = height.copy(), known.copy()
         for r in range(rows):
             for c in range(columns):
-                near = [(i, j) for i in range(r - 1, r + 2) for j in range(c - 1, c + 2)
-                        if 0 <= i < rows and 0 <= j < columns and known[i, j]]
+                near = [
+                    (i, j)
+                    for i in range(r - 1, r + 2)
+                    for j in range(c - 1, c + 2)
+                    if 0 <= i < rows and 0 <= j < columns and known[i, j]
+                ]
                 if not known[r, c] and near:
                     after[r, c], reached[r, c] = np.mean([height[p] for p in near]), True
         height, known = after, reached
@@ -76,7 +80,9 @@ class Reference:
         scene, (alpha, beta, gamma, delta) = self.scene, np.float32(self.scene.plane).astype(np.float64)
         v, u = np.mgrid[: scene.counts.shape[0], : scene.counts.shape[1]].astype(np.float64)
         read = (scene.counts > 0).astype(np.float64)
-        height = np.where(read > 0, delta - np.float64(np.float32(UNIT)) * scene.counts * (alpha * u + beta * v + gamma), 0)
+        height = np.where(
+            read > 0, delta - np.float64(np.float32(UNIT)) * scene.counts * (alpha * u + beta * v + gamma), 0
+        )
         self.share = area_average(read, self.size)
         known = self.share > 1e-4
         mean = np.where(known, area_average(height * read, self.size) / np.where(known, self.share, 1), 0)
@@ -121,12 +127,12 @@ def test_equals_the_reference_for_whole_fractional_and_odd_factors(
     assert prepared.read is not None
     assert 0.1 < expected.area < 0.9
     assert (prepared.foreground[0, 0].numpy() > 0).tolist() == expected.foreground.tolist()
-    assert np.abs(prepared.height[0, 0].numpy() - expected.height).max() < 2e-7     # metres; depth noise is 3e-4
+    assert np.abs(prepared.height[0, 0].numpy() - expected.height).max() < 2e-7  # metres; depth noise is 3e-4
     assert (prepared.read[0, 0].numpy() > 0).tolist() == expected.read.tolist()
     assert prepared.area.item() == pytest.approx(expected.area, abs=1e-5)
     assert prepared.valid.item() == pytest.approx(expected.valid, abs=1e-5)
     color = area_average(scene.color.astype(np.float64), (64, 64)).transpose(2, 0, 1)
-    assert np.abs(prepared.color[0].numpy() - color).max() < 1e-3                   # of 255
+    assert np.abs(prepared.color[0].numpy() - color).max() < 1e-3  # of 255
 
 
 def test_whole_factors_equal_opencv() -> None:
@@ -136,21 +142,30 @@ def test_whole_factors_equal_opencv() -> None:
 
 
 def test_a_pixel_without_a_reading_never_has_height_delta() -> None:
-    counts = np.full((8, 8), 3900, np.uint16)       # 10 mm above the table at 0.4 m
-    counts[::2, ::2] = 0                            # as height delta, they would be 400 mm high
+    counts = np.full((8, 8), 3900, np.uint16)  # 10 mm above the table at 0.4 m
+    counts[::2, ::2] = 0  # as height delta, they would be 400 mm high
     scene = Scene(np.zeros((8, 8, 3), np.uint8), counts, np.ones((8, 8), np.uint8), (0, 0, 1, 0.4), 0.005)
     prepared = prepare(scene, (4, 4), (4, 4))
     assert prepared.height is not None
     assert prepared.height.numpy() == pytest.approx(0.010, abs=1e-6)
     assert prepared.valid.item() == pytest.approx(0.75)
-    table = prepare(Scene(scene.color, np.where(counts == 0, 0, 4000).astype(np.uint16), scene.region, scene.plane, 0.005),
-                    (4, 4), (4, 4))
+    table = prepare(
+        Scene(scene.color, np.where(counts == 0, 0, 4000).astype(np.uint16), scene.region, scene.plane, 0.005),
+        (4, 4),
+        (4, 4),
+    )
     assert table.area.item() == 0
 
 
 def test_counts_are_little_endian_up_to_the_last_one() -> None:
     for count in (1, 255, 256, 0x1234, 65535):
-        scene = Scene(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), count, np.uint16), np.ones((8, 8), np.uint8), (0, 0, -1, 0), 1e-6)
+        scene = Scene(
+            np.zeros((8, 8, 3), np.uint8),
+            np.full((8, 8), count, np.uint16),
+            np.ones((8, 8), np.uint8),
+            (0, 0, -1, 0),
+            1e-6,
+        )
         height = prepare(scene, (4, 4), (4, 4)).height
         assert height is not None
         assert height.numpy() == pytest.approx(count * UNIT, rel=1e-6)
@@ -158,7 +173,7 @@ def test_counts_are_little_endian_up_to_the_last_one() -> None:
 
 def test_holes_close_from_the_rim_up_to_their_number_of_passes() -> None:
     height, read = torch.full((1, 1, 31, 31), 0.5), torch.ones(1, 1, 31, 31)
-    middle = slice(15 - HOLE_PASSES, 16 + HOLE_PASSES)      # one cell more than the passes reach
+    middle = slice(15 - HOLE_PASSES, 16 + HOLE_PASSES)  # one cell more than the passes reach
     read[..., middle, middle] = 0
     filled, known = fill_holes(height * read, read)
     assert known.sum() == 31 * 31 - 1
@@ -170,7 +185,7 @@ def test_region_cuts_foreground_and_divides_area() -> None:
     scene = make_scene(0, 96, 128, holes=0)
     scene.counts[:] = 3900
     scene.plane, scene.region[:] = (0, 0, 1, 0.4), 0
-    scene.region[:, :64] = 1                                # any value but 0 counts
+    scene.region[:, :64] = 1  # any value but 0 counts
     prepared = prepare(scene, (64, 64), (32, 32))
     assert prepared.area.item() == pytest.approx(1.0)
     assert prepared.foreground[..., :16].min() == 1
@@ -197,8 +212,13 @@ def test_no_foreground_is_area_and_valid_zero_and_never_nan(what: str) -> None:
 def test_any_bytes_give_finite_tensors(seed: int) -> None:
     random = np.random.default_rng(seed)
     plane = tuple(float(x) for x in random.normal(0, 1, 4) * 10.0 ** random.integers(-6, 3, 4))
-    scene = Scene(random.integers(0, 256, (24, 32, 3), dtype=np.uint8), random.integers(0, 65536, (24, 32), dtype=np.uint16),
-                  random.integers(0, 2, (24, 32), dtype=np.uint8), (plane[0], plane[1], plane[2], plane[3]), 0.001)
+    scene = Scene(
+        random.integers(0, 256, (24, 32, 3), dtype=np.uint8),
+        random.integers(0, 65536, (24, 32), dtype=np.uint16),
+        random.integers(0, 2, (24, 32), dtype=np.uint8),
+        (plane[0], plane[1], plane[2], plane[3]),
+        0.001,
+    )
     prepared = prepare(scene, (8, 8), (8, 8))
     assert all(torch.isfinite(tensor).all() for tensor in prepared if tensor is not None)
     assert 0 <= prepared.area.item() <= 1.00001
@@ -225,7 +245,9 @@ def test_color_only_takes_the_region_as_foreground() -> None:
     assert prepared.foreground[0, 0, 0, 0] == 0
 
 
-@pytest.mark.parametrize(("crop", "size"), [((480, 480), (256, 256)), ((480, 640), (192, 256)), ((100, 3000), (32, 256))])
+@pytest.mark.parametrize(
+    ("crop", "size"), [((480, 480), (256, 256)), ((480, 640), (192, 256)), ((100, 3000), (32, 256))]
+)
 def test_working_size_keeps_the_aspect_in_multiples(crop: tuple[int, int], size: tuple[int, int]) -> None:
     assert working_size(*crop) == size
 

@@ -1,0 +1,83 @@
+"""onnxruntime behind the Engine interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edge.engine.onnx_cpu import OnnxCpuEngine
+from edge.errors import EngineError
+
+
+def save_graph(path: Path, kind: int = TensorProto.UINT8) -> Path:
+    """sum = the sum of color + lift; `intrinsics` is declared and unused, as the contract allows."""
+    nodes = [
+        helper.make_node("Cast", ["color"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["c"], ["s"], keepdims=0),
+        helper.make_node("Add", ["s", "lift"], ["sum"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("color", kind, (2, 3)),
+        helper.make_tensor_value_info("lift", TensorProto.FLOAT, (1,)),
+        helper.make_tensor_value_info("intrinsics", TensorProto.FLOAT, (4,)),
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("sum", TensorProto.FLOAT, (1,))])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    return path
+
+
+FEEDS = {"color": np.full((2, 3), 200, np.uint8), "lift": np.float32([0.5]), "intrinsics": np.zeros(4, np.float32)}
+
+
+def test_runs_a_graph_and_declares_every_input_even_an_unused_one(tmp_path: Path) -> None:
+    engine = OnnxCpuEngine(save_graph(tmp_path / "fp16.onnx"))
+    assert engine.run(FEEDS)["sum"] == 1200.5
+    assert engine.name.startswith("onnxruntime 1.")
+    assert engine.precision == "fp16"
+    assert engine.inputs == {"color": ((2, 3), np.uint8), "lift": ((1,), np.float32), "intrinsics": ((4,), np.float32)}
+
+
+def test_views_that_are_not_contiguous_are_taken(tmp_path: Path) -> None:
+    wide = np.arange(12, dtype=np.uint8).reshape(2, 6)
+    assert OnnxCpuEngine(save_graph(tmp_path / "fp32.onnx")).run({**FEEDS, "color": wide[:, ::2]})["sum"] == 30.5
+
+
+def test_an_input_that_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
+    engine = OnnxCpuEngine(save_graph(tmp_path / "fp32.onnx"))
+    with pytest.raises(EngineError, match=r"'color' is uint8 \(3, 3\), the engine takes uint8 \(2, 3\)"):
+        engine.run({**FEEDS, "color": np.zeros((3, 3), np.uint8)})
+    with pytest.raises(EngineError, match="'lift' is missing"):
+        engine.run({"color": FEEDS["color"]})
+
+
+def test_a_closed_engine_says_so(tmp_path: Path) -> None:
+    engine = OnnxCpuEngine(save_graph(tmp_path / "fp32.onnx"))
+    engine.close()
+    with pytest.raises(EngineError, match="was closed"):
+        engine.run(FEEDS)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", None])
+def test_a_file_that_is_no_graph_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "fp32.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EngineError, match=r"fp32\.onnx") as caught:
+        OnnxCpuEngine(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_graph_is_refused(tmp_path: Path) -> None:
+    path = save_graph(tmp_path / "fp32.onnx")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        OnnxCpuEngine(path)
+
+
+def test_types_outside_the_contract_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"'color' is tensor\(int32\)"):
+        OnnxCpuEngine(save_graph(tmp_path / "fp32.onnx", TensorProto.INT32))
