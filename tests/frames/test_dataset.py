@@ -176,6 +176,7 @@ DAMAGES: list[tuple[Damage, str, Damage]] = [
     (write_mvtec, "train/good/000.png", empty),
     (write_mvtec, "test/scratch/001.png", cut),
     (write_mvtec, "test/scratch/001.png", resized),
+    (write_mvtec, "test/good/001.png", resized),
     (write_mvtec, "ground_truth/scratch/000_mask.png", gone),
     (write_mvtec, "ground_truth/scratch/000_mask.png", resized),
     (write_mvtec, "ground_truth/scratch/000_mask.png", empty),

@@ -30,4 +30,5 @@ def synthesize(
     for name in names:
         for done in write_product(name, out / name, amounts, seed):
             typer.echo(f"{name}  {done}")
-    typer.echo(f"wrote {len(names)} products into {out}")
+    noun = "product" if len(names) == 1 else "products"
+    typer.echo(f"wrote {len(names)} {noun} into {out}")

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from trainer.synthetic import defects
 from trainer.synthetic.defects import GROUPS, LARGEST_SHARE, LARGEST_SIGMA, LEAST_SHARE, LEAST_SIGMA
 from trainer.synthetic.products import PRODUCTS
 from trainer.synthetic.scene import CROP, HEIGHT, WIDTH, Scene, Station
@@ -49,6 +50,13 @@ def test_defects_keep_within_the_limits_of_area_and_height(product: str, defect:
         assert truth.height_sigma == 0
     else:
         assert LEAST_SIGMA <= truth.height_sigma <= LARGEST_SIGMA
+
+
+def test_a_defect_too_large_for_the_limit_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defects, "LARGEST_SHARE", 0.006)
+    made = station("washer")
+    truths = [made.part(made.random("limit", index), "dent").truth for index in range(3)]
+    assert max(truth.area_share for truth in truths if truth is not None) <= 0.006
 
 
 @pytest.mark.parametrize("defect", sorted(GROUPS))
