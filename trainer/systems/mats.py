@@ -1,0 +1,557 @@
+"""MATS: multimodal asymmetric teacher-student (Li et al., Computer Systems & Applications 35(2), 2026), on AST (WACV
+2023).
+
+Features of a frozen backbone and of the unshuffled depth image meet in two cross-modal amplifiers (CAA, section 2.2)
+and a multi-dilated attention (MDLA, 2.3.1); a Real-NVP flow (the teacher, 2.3.2) maps them to a normal distribution; a
+FastKAN student (2.4) predicts the teacher's output per position. Where they differ, the part is not normal.
+
+What the paper leaves open, settled here:
+
+- (a) CAA and MDLA are trained first, by reconstructing clean target features from features with Gaussian noise added,
+  with the foreground mean squared error, and are frozen then. The flow's likelihood alone could grow without bound by
+  collapsing the features; this objective cannot: a collapsed feature reconstructs nothing.
+- (b) k of the top k % is the candidate whose normal validation scores spread least relative to their mean, see
+  trainer.training.
+- (c) CAA works on the feature grid: depth is unshuffled before it (trainer.layers.caa).
+- (d) MDLA's padded positions are masked out of the softmax (trainer.layers.mdla). Its result is added to its input:
+  without the way around, three softmax averages over nine cells each would blur what one cell alone shows.
+- (e) The position encoding conditions the coupling subnets (trainer.layers.flow).
+- (f) Color only: CAA is undefined and left out; MDLA, flow and student see the color features alone.
+- (g) 368, 304 and 176 channels do not divide by three heads: MDLA projects to 3 ceil(c / 3).
+- Both modalities are whitened with the covariance of the training foreground (a fixed 1x1 convolution) instead of
+  scaled per
+  channel: neighbouring depth values are almost equal, and without it the few directions of common height hide those of
+  a dent.
+- Depth outside the foreground takes the mean height of its cell's foreground: an edge cell then shows no step of the
+  part's height.
+- Metric. `latent` is the paper's: pixel = ||student - teacher||^2. But the flow contracts what it has not seen (its
+  clamped scales fall there), and the distance with it. `volume` measures the same distance in units of the features:
+  the flow scales lengths by (det J)^(1/C) in the geometric mean, so ||student - teacher||^2 exp(-2 log|det J| / C). The
+  compact preset uses it: chosen on test (cookies: AUPRO 88 against 76 with the same networks), the paper preset keeps
+  `latent`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge.bundle.manifest import TensorSpec
+from trainer.data.augment import Augmentation
+from trainer.data.source import TrainingImages, moved_to
+from trainer.features import B5, LITE0, BackboneSpec, build_trunk
+from trainer.fit import Curves, Phase, fit_phases
+from trainer.graph.preprocess import Prepared, working_size
+from trainer.layers.caa import CAA, InvertedBottleneck
+from trainer.layers.fastkan import StudentFastKAN
+from trainer.layers.flow import RealNVP, negative_log_likelihood
+from trainer.layers.mdla import MDLA
+from trainer.layers.position import sine_position_encoding
+from trainer.layers.unshuffle import pixel_unshuffle
+from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
+
+UNSHUFFLE = 8
+POSITION_CHANNELS = 32
+SWITCHES = ("caa", "mdla", "mask", "position", "student")
+
+
+@dataclass(frozen=True)
+class MatsPreset:
+    """Sizes and training of one preset.
+
+    long_side: of the color working image, px. stride: of the feature grid. depth_side: the depth image's long side over
+    UNSHUFFLE is that of the grid. flow_hidden, clamp: (with depth, color only). *_epochs: (with depth, color only)
+    where they differ.
+    steps_per_epoch, fusion_steps: None passes over all cached cells (images); a number makes an epoch that many
+    batches.
+    map_side: long side of the map. blur: sigma of the map's Gaussian, in its cells. shrink: added to the features'
+    variances (relative to their mean) when whitening. noise: of the corrupted features, in their standard deviations.
+    """
+
+    backbone: BackboneSpec
+    long_side: int
+    flow_hidden: tuple[int, int]
+    clamp: tuple[float, float]
+    student_hidden: int
+    student_grid: int
+    metric: str
+    fusion_epochs: int
+    fusion_steps: int | None
+    teacher_epochs: tuple[int, int]
+    student_epochs: int
+    steps_per_epoch: int | None
+    batch_size: int
+    rates: tuple[float, float, float]
+    copies: int
+    augmentation: Augmentation
+    pool_finer: bool
+    map_side: int = 64
+    blur: float = 1.0
+    shrink: float = 1e-2
+    noise: float = 0.5
+
+
+# Settings of section 3.2; the student's width, grid and length and the fusion's length are not given there.
+PAPER = MatsPreset(
+    backbone=B5,
+    long_side=768,
+    flow_hidden=(64, 1024),
+    clamp=(1.9, 3.0),
+    student_hidden=512,
+    student_grid=8,
+    metric="latent",
+    fusion_epochs=24,
+    fusion_steps=None,
+    teacher_epochs=(72, 240),
+    student_epochs=72,
+    steps_per_epoch=None,
+    batch_size=8 * 576,
+    rates=(2e-4, 2e-4, 2e-4),
+    copies=0,
+    augmentation=Augmentation(),
+    pool_finer=False,
+    map_side=192,
+    blur=3.0,
+)
+COMPACT = MatsPreset(
+    backbone=LITE0,
+    long_side=256,
+    flow_hidden=(64, 64),
+    clamp=(1.9, 1.9),
+    student_hidden=64,
+    student_grid=4,
+    metric="volume",
+    fusion_epochs=10,
+    fusion_steps=10,
+    teacher_epochs=(20, 20),
+    student_epochs=20,
+    steps_per_epoch=20,
+    batch_size=512,
+    rates=(1e-3, 1e-3, 2e-3),
+    copies=6,
+    augmentation=Augmentation(10.0, 0.03, 0.03, 0.06, 5.0),
+    pool_finer=True,
+)
+PRESETS: dict[str, MatsPreset] = {"paper": PAPER, "compact": COMPACT}
+
+
+class Whiten(nn.Module):
+    """A fixed linear map to unit covariance on the training foreground: W (x - mean), per position.
+
+    W = U (diag(eigenvalues) + shrink * mean eigenvalue)^(-1/2) U^T (ZCA: the nearest whitening to the features
+    themselves).
+    """
+
+    matrix: Tensor
+    mean: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.eye(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return functional.conv2d(features, self.matrix[:, :, None, None], -self.matrix @ self.mean)
+
+    @torch.no_grad()
+    def fit(self, rows: Tensor, shrink: float) -> None:
+        """Take the statistics of rows (M, C), in float64."""
+        wide = rows.double()
+        mean = wide.mean(dim=0)
+        centred = wide - mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(wide))
+        scales = (values.clamp(min=0) + shrink * values.mean()).clamp(min=1e-12).rsqrt()
+        self.matrix.copy_((vectors * scales) @ vectors.T)
+        self.mean.copy_(mean)
+
+
+class Fusion(nn.Module):
+    """CAA both ways, then MDLA: what is trained by reconstruction and frozen.
+
+    forward: whitened color (N, Cc, h, w) and depth (N, 64, h, w) or None -> (joined, attended), both (N, C, h, w): the
+    student's and the teacher's input.
+    """
+
+    def __init__(self, color: int, depth: int, grid: tuple[int, int], switches: Mapping[str, bool]) -> None:
+        super().__init__()
+        crossed = depth > 0 and switches["caa"]
+        self.color_caa = CAA(color, depth) if crossed else None
+        self.depth_caa = CAA(depth, color) if crossed else None
+        self.mdla = MDLA(color + depth, grid) if switches["mdla"] else None
+        self.start_as_identity()
+
+    @torch.no_grad()
+    def start_as_identity(self) -> None:
+        """Let training begin where nothing is changed: with random weights the features would first have to be found
+        again.
+
+        The auxiliary projection starts at zero, both shares near one half, the decoder at twice the identity; MDLA at
+        zero.
+        """
+        for caa in (self.color_caa, self.depth_caa):
+            if caa is None:
+                continue
+            assert isinstance(caa.project, InvertedBottleneck)  # until it is folded for export
+            nn.init.zeros_(caa.project.compress.weight)
+            caa.decoder.weight.copy_(2 * torch.eye(caa.decoder.out_channels)[:, :, None, None])
+            for parameter in (
+                caa.project.compress.bias,
+                caa.decoder.bias,
+                caa.target_weight.weight,
+                caa.auxiliary_weight.weight,
+            ):
+                if parameter is not None:
+                    nn.init.zeros_(parameter)
+        if self.mdla is not None and self.mdla.merge.bias is not None:
+            nn.init.zeros_(self.mdla.merge.weight)
+            nn.init.zeros_(self.mdla.merge.bias)
+
+    def forward(self, color: Tensor, depth: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Fuse whitened features."""
+        joined = self.joined(color, depth)
+        return joined, self.attended(joined)
+
+    def joined(self, color: Tensor, depth: Tensor | None) -> Tensor:
+        """Both modalities, each amplified by the other, side by side."""
+        if depth is None:
+            return color
+        if self.color_caa is None or self.depth_caa is None:
+            return torch.cat([color, depth], dim=1)
+        return torch.cat([self.color_caa(color, depth), self.depth_caa(depth, color)], dim=1)
+
+    def attended(self, joined: Tensor) -> Tensor:
+        """With the neighbourhood's answer added."""
+        return joined if self.mdla is None else joined + self.mdla(joined)
+
+
+class AnomalyMap(nn.Module):
+    """Distances on the feature grid to a smooth map: masked bilinear upsampling and a Gaussian.
+
+    Cells outside the foreground have never been trained and would bleed into the part's rim, so both steps are averages
+    weighted
+    with the foreground: up(d m) / up(m). Written as two products with constant matrices, rows and columns.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, grid: tuple[int, int], map_size: tuple[int, int], blur: float) -> None:
+        super().__init__()
+        self.register_buffer("rows", _upsample_matrix(grid[0], map_size[0], blur), persistent=False)
+        self.register_buffer("columns", _upsample_matrix(grid[1], map_size[1], blur), persistent=False)
+
+    def forward(self, distance: Tensor, mask: Tensor) -> Tensor:
+        """(N, 1, h, w) distances and mask on the grid -> (N, 1, H, W)."""
+        both = torch.cat([distance * mask, mask], dim=1)
+        spread = self.rows @ (both @ self.columns.T)
+        return spread[:, :1] / spread[:, 1:].clamp(min=1e-3)
+
+
+def _upsample_matrix(size_in: int, size_out: int, blur: float) -> Tensor:
+    """(size_out, size_in).
+
+    Bilinear interpolation (half-pixel centres), then a Gaussian of `blur` output cells; rows sum to 1.
+    """
+    unit = torch.eye(size_in, dtype=torch.float64)[None]
+    matrix = functional.interpolate(unit, size=size_out, mode="linear", align_corners=False)[0].T
+    if blur > 0:
+        steps = torch.arange(size_out, dtype=torch.float64)
+        kernel = torch.exp(-0.5 * ((steps[:, None] - steps[None, :]) / blur) ** 2)
+        matrix = kernel / kernel.sum(dim=1, keepdim=True) @ matrix
+    return matrix.float()
+
+
+class MatsDetector(nn.Module):
+    """The detector of the deployed graph: Prepared -> raw map (N, 1, H, W), never negative."""
+
+    position: Tensor
+    site_inputs: tuple[TensorSpec, ...] = ()
+
+    def __init__(self, preset: MatsPreset, request: BuildRequest) -> None:
+        super().__init__()
+        switches = {name: (request.switches or {}).get(name, True) for name in SWITCHES}
+        spec = preset.backbone
+        self.preset, self.switches = preset, switches
+        self.trunk = build_trunk(spec, request.weights, random=request.random_backbone)
+        self.grid = (request.sizes.color[0] // spec.strides[-1], request.sizes.color[1] // spec.strides[-1])
+        long_side = max(self.grid)
+        self.map_size = (preset.map_side * self.grid[0] // long_side, preset.map_side * self.grid[1] // long_side)
+        depth = UNSHUFFLE**2 if request.sizes.depth is not None else 0
+        color = sum(spec.channels) if preset.pool_finer else spec.channels[-1]
+        channels, color_only = color + depth, int(depth == 0)
+        self.whiten_color = Whiten(color)
+        self.whiten_depth = Whiten(depth) if depth else None
+        self.fusion = Fusion(color, depth, self.grid, switches)
+        self.flow = RealNVP(
+            channels, 4, preset.flow_hidden[color_only], preset.clamp[color_only], POSITION_CHANNELS, seed=request.seed
+        )
+        self.student = StudentFastKAN(
+            channels + POSITION_CHANNELS, preset.student_hidden, channels, 4, preset.student_grid
+        )
+        encoding = sine_position_encoding(POSITION_CHANNELS, *self.grid)
+        self.register_buffer(
+            "position", encoding if switches["position"] else torch.zeros_like(encoding), persistent=False
+        )
+        self.to_map = AnomalyMap(self.grid, self.map_size, preset.blur)
+
+    def forward(self, prepared: Prepared) -> Tensor:
+        """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
+        color, depth, mask = self.frozen(prepared)
+        joined, attended = self.fused(color, depth)
+        return cast(Tensor, self.to_map(self.distance(joined, attended), mask))
+
+    def frozen(self, prepared: Prepared) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What never learns.
+
+        Raw color features, cell-filled heights (or None) and the foreground mask, all on the grid.
+        """
+        maps = self.trunk(prepared.color)
+        finest = maps[-1].shape[2:]
+        pooled = (
+            [functional.avg_pool2d(m, m.shape[2] // finest[0]) for m in maps[:-1]] if self.preset.pool_finer else []
+        )
+        color = torch.cat([*pooled, maps[-1]], dim=1)
+        factor = prepared.foreground.shape[2] // self.grid[0]
+        share = functional.avg_pool2d(prepared.foreground, factor)
+        mask = (share > 1e-4).to(torch.float32)
+        if prepared.height is None:
+            return color, None, mask
+        mean = functional.avg_pool2d(prepared.height, factor) / share.clamp(min=1e-4)
+        heights, inside = (pixel_unshuffle(image, UNSHUFFLE) for image in (prepared.height, prepared.foreground))
+        return color, heights + (1 - inside) * mean, mask
+
+    def whitened(self, color: Tensor, depth: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Both modalities with unit covariance over the training foreground."""
+        whitened: Tensor = self.whiten_color(color)
+        return whitened, None if self.whiten_depth is None else self.whiten_depth(depth)
+
+    def fused(self, color: Tensor, depth: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(student's input, teacher's input), both (N, C, h, w)."""
+        return cast(tuple[Tensor, Tensor], self.fusion(*self.whitened(color, depth)))
+
+    def distance(self, joined: Tensor, attended: Tensor) -> Tensor:
+        """Anomaly per cell (N, 1, h, w), see the module's text.
+
+        Without the student the flow's likelihood, shifted to be positive.
+        """
+        z, log_det = self.flow(attended, self.position)
+        channels = z.shape[1]
+        if not self.switches["student"]:
+            surprise: Tensor = functional.softplus(negative_log_likelihood(z, log_det) / channels)
+            return surprise
+        encoding = self.position.expand(joined.shape[0], -1, -1, -1)
+        difference = self.student(torch.cat([joined, encoding], dim=1)) - z
+        squared: Tensor = (difference * difference).mean(dim=1, keepdim=True)
+        if self.preset.metric == "latent":
+            return squared
+        in_features: Tensor = squared * torch.exp(log_det * (-2 / channels))
+        return in_features
+
+
+class _Trainer:
+    """The three phases over cached features; everything here lives only while training."""
+
+    def __init__(self, detector: MatsDetector, tensors: Mapping[str, Tensor], preset: MatsPreset, device: str) -> None:
+        self.detector, self.preset, self.device = detector, preset, device
+        self.color = tensors["color"].to(device)
+        self.depth = tensors["depth"].to(device) if "depth" in tensors else None
+        mask = tensors["mask"].to(device)
+        self.mask = mask if detector.switches["mask"] else torch.ones_like(mask)
+        self.rows: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def fit_whitening(self) -> None:
+        """Take the training foreground's statistics, then whiten the cached features once."""
+        detector = self.detector
+        detector.whiten_color.fit(foreground_rows(self.color, self.mask), self.preset.shrink)
+        if detector.whiten_depth is not None and self.depth is not None:
+            detector.whiten_depth.fit(foreground_rows(self.depth, self.mask), self.preset.shrink)
+        self.color, self.depth = detector.whitened(self.color, self.depth)
+
+    def fusion_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Foreground error of clean target features rebuilt from noisy ones, by CAA and by MDLA after it."""
+        color, depth, mask = self.color[batch], None if self.depth is None else self.depth[batch], self.mask[batch]
+        clean = color if depth is None else torch.cat([color, depth], dim=1)
+        joined, attended = self.detector.fusion(
+            self._noisy(color, generator), None if depth is None else self._noisy(depth, generator)
+        )
+        loss = masked_mean((attended - clean) ** 2, mask)
+        if self.detector.fusion.color_caa is not None:
+            loss = loss + masked_mean((joined - clean) ** 2, mask)
+        return loss
+
+    def _noisy(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(features.shape, generator=generator).to(features.device)
+        return features + self.preset.noise * noise
+
+    @torch.no_grad()
+    def begin_teacher(self) -> int:
+        """Fuse all cached features once; keep the foreground cells as rows."""
+        joined, attended = [], []
+        for start in range(0, len(self.color), 32):
+            part = slice(start, start + 32)
+            depth = None if self.depth is None else self.depth[part]
+            first, second = self.detector.fusion(self.color[part], depth)
+            joined.append(foreground_rows(first, self.mask[part]))
+            attended.append(foreground_rows(second, self.mask[part]))
+        encoding = self.detector.position.expand(len(self.color), -1, -1, -1)
+        self.rows = {
+            "joined": torch.cat(joined),
+            "attended": torch.cat(attended),
+            "position": foreground_rows(encoding, self.mask),
+        }
+        return len(self.rows["joined"])
+
+    def teacher_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Equation 13 per channel, over foreground cells."""
+        del generator
+        z, log_det = self._flow(batch)
+        return negative_log_likelihood(z, log_det).mean() / z.shape[1]
+
+    def _flow(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The flow on rows, as one image of B x 1 positions."""
+        x, position = (self.rows[name][batch].T[None, :, :, None] for name in ("attended", "position"))
+        return cast(tuple[Tensor, Tensor], self.detector.flow(x, position))
+
+    @torch.no_grad()
+    def begin_student(self) -> int:
+        """Ask the frozen teacher once about every row."""
+        count = len(self.rows["joined"]) if self.rows else self.begin_teacher()
+        parts = [self._flow(part)[0][0, :, :, 0].T for part in torch.split(torch.arange(count), 8192)]
+        self.rows["teacher"] = torch.cat(parts)
+        return count
+
+    def student_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Equation 14 per channel, over foreground cells."""
+        del generator
+        given = torch.cat([self.rows["joined"][batch], self.rows["position"][batch]], dim=1)
+        return functional.mse_loss(self.detector.student.positions(given), self.rows["teacher"][batch])
+
+
+def foreground_rows(features: Tensor, mask: Tensor) -> Tensor:
+    """(N, C, h, w) and (N, 1, h, w) -> (M, C): the cells where the mask is set, image by image."""
+    return features.permute(0, 2, 3, 1)[mask[:, 0] > 0]
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (N, C, h, w) over the cells where mask (N, 1, h, w) is set: the background does not count."""
+    return (values * mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1)
+
+
+class Mats:
+    """MATS as a row of the registry."""
+
+    name = "mats"
+    presets = tuple(PRESETS)
+    top_k_candidates = (0.002, 0.005, 0.01, 0.02, 0.05)
+
+    def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
+        """Long side of the preset, aspect kept to whole cells.
+
+        The depth image has UNSHUFFLE x UNSHUFFLE values a cell.
+        """
+        chosen = PRESETS[preset]
+        stride = chosen.backbone.strides[-1]
+        color = working_size(height_px, width_px, chosen.long_side)
+        depth = (color[0] // stride * UNSHUFFLE, color[1] // stride * UNSHUFFLE)
+        return WorkingSizes(color, depth if with_depth else None)
+
+    def build(self, request: BuildRequest) -> MatsDetector:
+        """The untrained detector; the same seed gives the same weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(request.seed)
+            return MatsDetector(PRESETS[request.preset], request).eval()
+
+    def fit(self, detector: nn.Module, images: TrainingImages, request: FitRequest) -> Curves:
+        """Cache frozen features, whiten, then fusion, teacher and student, each frozen before the next begins."""
+        assert isinstance(detector, MatsDetector)  # the registry pairs build and fit
+        preset = PRESETS[request.preset]
+        tell = request.control.tell
+        if detector.whiten_depth is None and detector.switches["caa"]:
+            tell("color only: the cross-modal amplifier needs two modalities and is off")
+        kind = (preset.backbone, preset.pool_finer, preset.copies, preset.augmentation, request.seed)
+        recipe = f"mats 1 {kind} {_digest(detector.trunk)}"
+        tell(f"features of {images.count} images, {1 + preset.copies} views each")
+        tensors = images.cached(recipe, lambda: _frozen_features(detector, images, preset, request))
+        trainer = _Trainer(detector.to(request.device), tensors, preset, request.device)
+        trainer.fit_whitening()
+        curves = fit_phases(detector, _phases(trainer, preset, request.epochs), request.seed, request.control)
+        detector.cpu().requires_grad_(False).eval()
+        return curves
+
+
+def _phases(trainer: _Trainer, preset: MatsPreset, epochs: int | None) -> list[Phase]:
+    """Fusion (if anything is there to learn), teacher, student."""
+    detector = trainer.detector
+    images, color_only = len(trainer.color), int(trainer.depth is None)
+    common = Phase("", detector, (), lambda: 0, trainer.fusion_loss, 0, 8, 0.0, schedule=preset.copies > 0)
+    fusion = replace(
+        common,
+        name="fusion",
+        module=detector.fusion,
+        parameters=list(detector.fusion.parameters()),
+        begin=lambda: images,
+        loss=trainer.fusion_loss,
+        epochs=epochs or preset.fusion_epochs,
+        rate=preset.rates[0],
+        steps_per_epoch=preset.fusion_steps,
+    )
+    teacher = replace(
+        common,
+        name="teacher",
+        module=detector.flow,
+        parameters=list(detector.flow.parameters()),
+        begin=trainer.begin_teacher,
+        loss=trainer.teacher_loss,
+        epochs=epochs or preset.teacher_epochs[color_only],
+        rate=preset.rates[1],
+        batch_size=preset.batch_size,
+        steps_per_epoch=preset.steps_per_epoch,
+    )
+    student = replace(
+        teacher,
+        name="student",
+        module=detector.student,
+        parameters=list(detector.student.parameters()),
+        begin=trainer.begin_student,
+        loss=trainer.student_loss,
+        epochs=epochs or preset.student_epochs,
+        rate=preset.rates[2],
+    )
+    wanted = [fusion] if list(detector.fusion.parameters()) else []
+    return [*wanted, teacher, *([student] if detector.switches["student"] else [])]
+
+
+@torch.no_grad()
+def _frozen_features(
+    detector: MatsDetector, images: TrainingImages, preset: MatsPreset, request: FitRequest
+) -> dict[str, Tensor]:
+    """Frozen features of every view.
+
+    Color (V, C, h, w), depth (V, 64, h, w) where there is depth, mask (V, 1, h, w).
+    """
+    detector.to(request.device)
+    parts: dict[str, list[Tensor]] = {"color": [], "depth": [], "mask": []}
+    for views in images.with_copies(preset.augmentation, preset.copies, request.seed):
+        for name, tensor in zip(parts, detector.frozen(moved_to(views, request.device)), strict=True):
+            if tensor is not None:
+                parts[name].append(tensor.cpu())
+    return {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
+
+
+def _digest(module: nn.Module) -> str:
+    """A short fingerprint of a module's weights, for cache keys."""
+    total = math.fsum(float(tensor.double().abs().sum()) for tensor in module.state_dict().values())
+    return f"{total:.6f}"
+
+
+def create_system() -> Mats:
+    """For the registry."""
+    return Mats()

@@ -1,0 +1,279 @@
+"""`trainer train`, without the command line: from a product folder to a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from calibration.threshold import threshold_from_normals
+from edge.errors import ConfigError, DataError
+from edge.files import sha256_of
+from edge.frames.dataset import Dataset, Sample, open_dataset
+from trainer.data.scene import Scene, measure_scene
+from trainer.data.source import TrainingImages
+from trainer.data.splits import digest_of, normal_splits
+from trainer.fit import FitControl
+from trainer.graph.deploy import Deployed, TopKMean
+from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.run import RunInfo, ThresholdInfo, TrainedRun, names_of, write_run
+from trainer.systems.base import BuildRequest, FitRequest, System, WorkingSizes, find_system, require_preset
+
+PACKAGES = ("torch", "timm", "numpy", "onnxruntime", "rgbd-inspection")
+AREA_MARGIN = 0.3  # min_area and max_area lie this far outside what normal validation parts show
+VALID_MARGIN = 0.5  # min_valid is this share of the worst normal validation part's
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the user asked for.
+
+    Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run.
+    """
+
+    preset: str = "compact"
+    epochs: int | None = None
+    seed: int = 0
+    with_depth: bool = True
+    weights: Path | None = None
+    top_k: float | None = None
+    device: str = "cpu"
+    cache: Path | None = None
+    switches: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A training, decided before anything is computed."""
+
+    system: System
+    dataset: Dataset
+    options: TrainOptions
+    train: list[Sample]
+    validation: list[Sample]
+    sizes: WorkingSizes
+    scene: Scene
+    data_sha256: str
+
+    @property
+    def with_depth(self) -> bool:
+        return self.sizes.depth is not None
+
+
+def train(
+    system_name: str, product: Path, out: Path, options: TrainOptions, control: FitControl | None = None
+) -> TrainedRun:
+    """Train a system on the normal images of a product and write the run folder `out`.
+
+    Raises: ConfigError for an impossible option, DataError for unusable images, fit.Interrupted after Ctrl-C.
+    """
+    started_s = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    control = control or FitControl()
+    plan = _plan(system_name, product, options)
+    control.checkpoint, control.fingerprint = out / "checkpoint.pt", _fingerprint(plan)
+    detector, curves = _fit(plan, out, control)
+    deployed = _deployed(plan, detector, options.top_k or plan.system.top_k_candidates[0])
+    normal = [_judge(deployed, plan.scene, sample) for sample in plan.validation]
+    top_k, why = (
+        (options.top_k, "given by the user") if options.top_k else choose_top_k(normal, plan.system.top_k_candidates)
+    )
+    control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
+    info = _info(plan, normal, top_k, why, time.monotonic() - started_s)
+    deployed = _deployed(plan, detector, top_k)
+    write_run(out, info, deployed, curves)
+    control.checkpoint.unlink(missing_ok=True)
+    control.tell(f"threshold {info.threshold.value:.6g}: {info.threshold.guarantee}")
+    return TrainedRun(out, info, deployed)
+
+
+def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
+    system = find_system(system_name)
+    require_preset(system, options.preset)
+    if options.epochs is not None and options.epochs < 1:
+        raise ConfigError(f"--epochs {options.epochs}: at least 1")
+    if options.top_k is not None and not 0 < options.top_k <= 1:
+        raise ConfigError(f"--top-k {options.top_k}: a share of the foreground, above 0 and at most 1")
+    dataset = open_dataset(product)
+    train_samples, validation = normal_splits(dataset, options.seed)
+    with_depth = dataset.has_depth and options.with_depth
+    crop = dataset.camera.crop or (0, 0, dataset.camera.width, dataset.camera.height)
+    sizes = system.sizes(options.preset, crop[3], crop[2], with_depth)
+    scene = measure_scene(dataset, train_samples, with_depth, sizes.depth)
+    return _Plan(
+        system, dataset, options, train_samples, validation, sizes, scene, digest_of([*train_samples, *validation])
+    )
+
+
+def _fingerprint(plan: _Plan) -> str:
+    """Of everything that decides the training's result, for checkpoints and the feature cache."""
+    options = plan.options
+    weights = sha256_of(options.weights) if options.weights and options.weights.is_file() else None
+    parts = [
+        plan.system.name,
+        options.preset,
+        options.epochs,
+        options.seed,
+        options.device,
+        weights,
+        dict(options.switches),
+        plan.data_sha256,
+        names_of(plan.train),
+        plan.scene.crop,
+        plan.scene.plane,
+        plan.scene.lift,
+        plan.sizes.color,
+        plan.sizes.depth,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[str, list[float]]]:
+    """Build and train the detector."""
+    options = plan.options
+    detector = plan.system.build(
+        BuildRequest(options.preset, plan.sizes, options.weights, options.seed, switches=dict(options.switches))
+    )
+    preprocess = Preprocess(plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth)
+    digest = hashlib.sha256(f"{plan.data_sha256} {names_of(plan.train)} {plan.scene} {plan.sizes}".encode()).hexdigest()
+
+    def load(number: int) -> Prepared:
+        return prepare(preprocess, plan.scene.feeds(plan.train[number].load()))
+
+    images = TrainingImages(load, len(plan.train), digest, options.cache or out / "cache")
+    request = FitRequest(options.preset, options.epochs, options.seed, options.device, control)
+    return detector, plan.system.fit(detector, images, request)
+
+
+@torch.no_grad()
+def prepare(preprocess: Preprocess, feeds: Mapping[str, NDArray[np.generic]]) -> Prepared:
+    """The graph's own preprocessing on graph inputs, batch 1."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
+    rows = {name: tensors[name].reshape(-1, 4) for name in ("intrinsics", "plane") if name in tensors}
+    prepared: Prepared = preprocess(
+        tensors["color"],
+        tensors.get("depth"),
+        tensors["region"],
+        tensors.get("unit"),
+        rows.get("intrinsics"),
+        rows.get("plane"),
+        tensors.get("lift"),
+    )
+    return prepared
+
+
+def _deployed(plan: _Plan, detector: nn.Module, top_k: float) -> Deployed:
+    preprocess = Preprocess(plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth)
+    return Deployed(preprocess, detector, top_k).requires_grad_(False).eval()
+
+
+@dataclass(frozen=True, eq=False)
+class NormalPart:
+    """What the graph says of one normal validation part. map, foreground: (h, w)."""
+
+    map: NDArray[np.float32]
+    foreground: NDArray[np.float32]
+    area: float
+    valid: float
+
+    def score(self, top_k: float) -> float:
+        """The graph's score at another k."""
+        mean = TopKMean(top_k, (self.map.shape[0], self.map.shape[1]))
+        return float(mean(torch.from_numpy(self.map)[None, None], torch.from_numpy(self.foreground)[None, None]))
+
+
+@torch.no_grad()
+def _judge(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
+    feeds = scene.feeds(sample.load())
+    outputs = deployed.run(feeds)
+    foreground, _ = deployed.mask(prepare(deployed.preprocess, feeds))
+    part = NormalPart(
+        outputs["map"][0, 0], foreground[0, 0].numpy(), float(outputs["area"][0]), float(outputs["valid"][0])
+    )
+    if part.area <= 0:
+        raise DataError(
+            f"no part stands above the background in {sample.name}: check camera.json (unit, intrinsics, fixed)"
+        )
+    return part
+
+
+def choose_top_k(normal: Sequence[NormalPart], candidates: Sequence[float]) -> tuple[float, str]:
+    """(k, why): the candidate whose scores of normal validation parts spread least relative to their mean.
+
+    A score that varies little among normal parts leaves the most room below any defect. Of equal ones the first. With
+    fewer than
+    three parts a spread says nothing: 1 % then.
+    """
+    if len(normal) < 3:
+        return 0.01, f"the default: {len(normal)} normal validation parts are too few to choose by"
+    spreads = []
+    for k in candidates:
+        scores = np.array([part.score(k) for part in normal])
+        spreads.append(float(scores.std() / max(float(scores.mean()), 1e-12)))
+    best = int(np.argmin(spreads))
+    listed = ", ".join(f"{k:.1%}: {spread:.3f}" for k, spread in zip(candidates, spreads, strict=True))
+    return candidates[best], f"smallest relative spread over {len(normal)} normal validation parts; {listed}"
+
+
+def _info(plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, seconds: float) -> RunInfo:
+    options, scene = plan.options, plan.scene
+    scores = [part.score(top_k) for part in normal]
+    areas = [part.area for part in normal]
+    promise = threshold_from_normals(scores)
+    return RunInfo(
+        system=plan.system.name,
+        preset=options.preset,
+        product=plan.dataset.product,
+        data=str(plan.dataset.root),
+        data_sha256=plan.data_sha256,
+        with_depth=plan.with_depth,
+        seed=options.seed,
+        epochs=options.epochs,
+        switches=dict(options.switches),
+        backbone_weights=sha256_of(options.weights) if options.weights else None,
+        camera=plan.dataset.camera,
+        crop=scene.crop,
+        working=plan.sizes.color,
+        depth_working=plan.sizes.depth,
+        fixed=scene.fixed,
+        plane=scene.plane,
+        lift=scene.lift,
+        top_k=top_k,
+        top_k_why=why,
+        min_area=min(areas) * (1 - AREA_MARGIN) if plan.with_depth else 0.0,
+        max_area=min(1.0, max(areas) * (1 + AREA_MARGIN)) if plan.with_depth else 1.0,
+        min_valid=VALID_MARGIN * min(part.valid for part in normal) if plan.with_depth else 0.0,
+        normal_scores=scores,
+        train=names_of(plan.train),
+        validation=names_of(plan.validation),
+        threshold=ThresholdInfo(
+            value=promise.value,
+            parts=promise.parts,
+            false_reject_rate=promise.false_reject_rate,
+            confidence=promise.confidence,
+            guarantee=promise.guarantee,
+        ),
+        train_seconds=round(seconds, 1),
+        packages=_versions(),
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a checkout that was never installed
+            found[name] = "not installed"
+    return found
