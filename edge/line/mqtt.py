@@ -305,15 +305,6 @@ class MqttLine:
         """Wait for both clients; False if it took longer."""
         return self._verdicts.wait_connected(timeout_s) and self._records.wait_connected(timeout_s)
 
-    def drain(self, timeout_s: float) -> bool:
-        """Wait until the broker has acknowledged every record; False if it took longer."""
-        end_s = time.monotonic() + timeout_s
-        while self._outbox.counts()["waiting"]:
-            if time.monotonic() > end_s:
-                return False
-            time.sleep(0.02)
-        return True
-
     def stop(self) -> None:
         """Publish that the station is offline, say goodbye; unsent records stay for the next run."""
         self._stopping.set()

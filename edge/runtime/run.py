@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edge.bundle.engines import open_engine
@@ -28,7 +29,7 @@ def run_station(root: Path, source: Path | None = None, max_parts: int | None = 
     camera = config.camera if source is None else camera_for_source(config.camera, source)
     config = config.model_copy(update={"camera": camera})
     store = Store(root)
-    plan = plan_for(config, store.active(), root, max_parts)
+    plan = replace(plan_for(config, store.active(), root, max_parts), waits_for_line=once or max_parts is not None)
 
     def new_camera(station: ActiveStation) -> Camera:
         return make_camera(config.camera, root, station.manifest.camera, loop=not once)

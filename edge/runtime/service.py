@@ -47,6 +47,8 @@ FRAME_S = 1.0                   # afterwards, without a frame for so long it is 
 PASS_S = 0.1                    # one pass of the main loop
 SWAP_S = 0.2                    # a bundle that waits may hold up one frame for so long
 CLEAN_S = 30.0
+LINE_S = 5.0                    # for the broker, where it is waited for
+IMAGES_S = 10.0                 # at the end of a finite source the disk has so long to take the images
 DRAIN_S = 30.0                  # at the end of a finite source the broker has so long to take the records
 RECORD_BYTES = 1000.0           # of a record on disk, about: turns gigabytes into a number of records
 RECORD_SHARE = 0.1              # of the disk bound is for records, the rest for images
@@ -62,11 +64,13 @@ class RunPlan:
     max_parts: end after so many parts; None: until stopped or the source has ended.
     each_frame: every image is a part (data sets of stills, graphs without presence).
     lossless: no frame is dropped for a newer one (files).
+    waits_for_line: do not play before the broker is there, so that the first verdict of a finite play is not lost.
     """
 
     max_parts: int | None = None
     each_frame: bool = False
     lossless: bool = False
+    waits_for_line: bool = False
 
 
 class NoLine:
@@ -129,6 +133,8 @@ class Service:
                 self._line or NoLine(), self._keeper, self.health, self._plan.each_frame,
             )
             self._keeper.start()
+            if self._line is not None and self._plan.waits_for_line:
+                self._line.wait_connected(LINE_S)
             for worker in self._workers:
                 worker.start()
             self._notifier.ready()
@@ -152,8 +158,16 @@ class Service:
                 clean_s = time.monotonic() + CLEAN_S
                 self._clean()
             self._take_up_changes()
-        if not self._stopping.is_set() and self._failure is None and self._line is not None:
-            self._line.drain(DRAIN_S)
+        if self._failure is None:
+            self._drain()
+
+    def _drain(self) -> None:
+        """The source has ended: let the broker take the records, unless it is away or the station is asked to stop."""
+        if self._line is None:
+            return
+        end_s = time.monotonic() + (DRAIN_S if self._line.is_connected else LINE_S)
+        while self._outbox.counts()["waiting"] and time.monotonic() < end_s and not self._stopping.wait(0.02):
+            pass
 
     def _take_up_changes(self) -> None:
         """Resolve a new bundle or site state beside the running one; the engine thread swaps it in between parts."""
@@ -182,13 +196,14 @@ class Service:
             log.error("housekeeping: %s", error)
 
     def _shut_down(self) -> None:
-        """Within 2 s: threads that hang in a driver or a socket are daemons and end with the process."""
+        """Within 2 s of a signal: threads that hang in a driver or a socket are daemons and end with the process."""
+        images_s = 0.3 if self._stopping.is_set() else IMAGES_S
         self._notifier.stopping()
         self._stopping.set()
         self._mailbox.close()
         for worker in self._workers:
             worker.join(0.4)
-        self._keeper.stop(0.3)
+        self._keeper.stop(images_s)
         if self._line is not None:
             self._line.stop()
         if not any(worker.is_alive() for worker in self._workers):
@@ -357,9 +372,11 @@ class Service:
     def _open_line(self) -> None:
         if not self._config.broker.enabled:
             return
-        names = self._config.station
+        names, broker = self._config.station, self._config.broker
+        files = {key: getattr(broker, key) for key in ("ca_file", "password_file")}
+        paths = {key: str(self._store.root / value) if value else "" for key, value in files.items()}
         prefix = f"edge/{names.site}/{names.line}/{names.station}"
-        self._line = MqttLine(self._config.broker, prefix, self._outbox, self._state, self._offline)
+        self._line = MqttLine(broker.model_copy(update=paths), prefix, self._outbox, self._state, self._offline)
         self._line.start()
 
     def _state(self) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -53,12 +55,16 @@ def tell(line: MqttLine, outbox: Outbox, deadline_s: float = 2.0) -> bool:
     return sent
 
 
+def drain(outbox: Outbox, timeout_s: float) -> None:
+    wait_until(lambda: outbox.counts()["waiting"] == 0, timeout_s, "the broker did not take every record")
+
+
 def test_a_part_is_a_verdict_now_and_a_record_once(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
     line = new_line(broker.port, outbox)
     line.start()
     assert line.wait_connected(5)
     assert tell(line, outbox)
-    assert line.drain(5)
+    drain(outbox, 5)
     wait_until(lambda: archive.of("verdict/code"), 2, "no verdict/code")
     (verdict,), (code,), (record,) = archive.of("verdict"), archive.of("verdict/code"), archive.of("record")
     assert verdict.json == {key: record.json[key] for key in verdict.json}
@@ -75,7 +81,7 @@ def test_a_verdict_without_a_broker_is_never_sent_and_its_record_always(broker: 
     broker.start()
     archive = Subscriber(broker.port)
     assert line.wait_connected(15)
-    assert line.drain(5)
+    drain(outbox, 5)
     time.sleep(0.3)
     assert archive.of("verdict") == []
     assert archive.of("verdict/code") == []
@@ -90,7 +96,7 @@ def test_a_verdict_past_its_deadline_is_not_sent(broker: Broker, archive: Subscr
     line.start()
     assert line.wait_connected(5)
     assert not tell(line, outbox, deadline_s=-0.001)
-    assert line.drain(5)
+    drain(outbox, 5)
     assert archive.of("verdict") == []
     line.stop()
 
@@ -112,6 +118,22 @@ def test_the_state_is_retained_and_the_last_will_says_lost(broker: Broker, outbo
     assert late.of("state")[-1].json["ready"] is False
     line.stop()
     late.stop()
+
+
+def test_the_state_is_repeated_and_told_at_every_change(
+    broker: Broker, archive: Subscriber, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.line.mqtt.STATE_S", 2.0)
+    line = new_line(broker.port, outbox)
+    line.start()
+    wait_until(lambda: archive.of("state"), 5, "no state")
+    started_s = time.monotonic()
+    line.state_changed()
+    wait_until(lambda: len(archive.of("state")) == 2, 1, "a change was not told")
+    assert time.monotonic() - started_s < 0.9
+    wait_until(lambda: len(archive.of("state")) >= 3, 5, "the state was not repeated")
+    assert all(message.json["state"] == "online" for message in archive.of("state"))
+    line.stop()
 
 
 def test_a_clean_stop_says_stopped_and_returns_at_once(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
@@ -151,7 +173,7 @@ def test_a_broker_that_stops_for_20_s_in_mid_run_loses_no_record(broker: Broker,
     time.sleep(2.0)
     finished.set()
     producer.join()
-    assert line.drain(10)
+    drain(outbox, 10)
     wait_until(lambda: archive.records()[-1]["seq"] == len(sent), 10, "the archive did not get the last record")
     assert_archive_is_complete(archive.records(), list(range(1, len(sent) + 1)))
     assert sum(record["replay"] for record in archive.records()) <= 2
@@ -201,3 +223,32 @@ def test_delays_are_random_under_a_capped_power() -> None:
     assert backoff_s(0, 1.0) == 0.25
     assert backoff_s(3, 0.5) == 1.0
     assert max(backoff_s(attempt, 1.0) for attempt in range(10_000)) == BACKOFF_LIMIT_S
+
+
+def test_tls_and_a_password_from_a_file(tmp_path: Path, outbox: Outbox) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: it makes the broker's certificate")
+    certificate, key = tmp_path / "broker.pem", tmp_path / "broker.key"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)],
+        check=True, capture_output=True,
+    )
+    (tmp_path / "password").write_text("correct horse\n")
+    (tmp_path / "passwords").write_text("edge:correct horse\n")
+    subprocess.run(["mosquitto_passwd", "-U", str(tmp_path / "passwords")], check=True, capture_output=True)
+    (tmp_path / "passwords").chmod(0o644)
+    extra = f"certfile {certificate}\nkeyfile {key}\npassword_file {tmp_path}/passwords\n"
+    secure = Broker(tmp_path / "secure", extra)
+    text = secure._config.read_text()
+    secure._config.write_text(text.replace("allow_anonymous true", "allow_anonymous false"))
+    secure.start()
+    password = str(tmp_path / "password")
+    line = new_line(secure.port, outbox, tls=True, ca_file=str(certificate), username="edge", password_file=password)
+    line.start()
+    assert line.wait_connected(5)
+    assert tell(line, outbox)
+    drain(outbox, 5)
+    line.stop()
+    secure.stop()

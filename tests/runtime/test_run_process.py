@@ -69,6 +69,9 @@ def test_ten_parts_past_the_virtual_camera_are_ten_verdicts(
     assert_archive_is_complete(archive.records(), list(range(1, 11)))
     states = [message.json for message in archive.of("state")]
     assert (states[-1]["state"], states[-1]["reason"]) == ("offline", "stopped")
+    counters = {"ok", "ng", "unknown", "seq", "records_waiting", "records_dropped", "verdicts_unsent", "frames_dropped"}
+    assert counters <= set(states[-2])
+    assert states[-2]["product"] == "washer"
 
 
 def test_an_empty_belt_for_60_s_makes_no_verdict(station: StationRoot, tmp_path: Path) -> None:
