@@ -74,6 +74,14 @@ def test_score_is_the_mean_of_the_top_share_of_the_foreground(cells: int, share:
     assert score.item() == pytest.approx(top_k_by_sorting(map_, foreground, share), rel=1e-5)
 
 
+def test_a_whole_number_of_cells_stays_whole_in_float32() -> None:
+    """0.008 x 375 is 3; in float32 it is a little more."""
+    map_ = torch.zeros(1, 1, 32, 32)
+    map_.view(-1)[:4] = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    foreground = (torch.arange(1024) < 375).float().reshape(1, 1, 32, 32)
+    assert TopKMean(0.008, (32, 32))(map_, foreground) == 3
+
+
 @pytest.mark.parametrize(("share", "size"), [(0.0, (8, 8)), (1.1, (8, 8)), (0.5, (128, 128))])
 def test_a_share_that_tensorrt_cannot_take_is_refused(share: float, size: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="top-k"):
