@@ -108,6 +108,7 @@ class Service:
         self._progress = 0                  # frames judged and reconnections tried: what the watchdog wants to see grow
         self._next_station: ActiveStation | None = None
         self._failure: EdgeError | None = None
+        self._refusal: Reason | None = None     # why the last frame was not given to the engine
         self._workers = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
             for name, work in (("capture", self._capture), ("engine", self._judge), ("decision", self._decide))
@@ -304,14 +305,20 @@ class Service:
         if wrong is None:
             wrong, reason = find_mismatch(frame, station.manifest.camera), Reason.CAMERA_MISMATCH
         if wrong is not None:
-            log.warning("%s: %s", reason.value, wrong)
-            return unjudged(reason, station.rule.threshold)
+            return self._refused(reason, wrong)
         try:
             site = station.site(frame.serial)
         except ConfigError as error:
-            log.error("uncalibrated: %s", error)
-            return unjudged(Reason.UNCALIBRATED, station.rule.threshold)
+            return self._refused(Reason.UNCALIBRATED, str(error))
+        self._refusal = None
         return inspect(frame, site, station.engine, station.rule)
+
+    def _refused(self, reason: Reason, sentence: str) -> Judgement:
+        """UNKNOWN without asking the engine; said in the log when it begins, not 30 times a second."""
+        if reason is not self._refusal:
+            log.warning("%s: %s", reason.value, sentence)
+        self._refusal = reason
+        return unjudged(reason, self._station.rule.threshold)
 
     def _swap_station(self) -> None:
         """Between parts: nothing is on its way to the decision thread, and no part is open there."""

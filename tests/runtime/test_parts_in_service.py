@@ -221,3 +221,16 @@ def test_the_worst_trouble_is_named_first_and_a_change_is_told_once() -> None:
 
 def test_the_clock_can_be_asked() -> None:
     assert is_clock_synced() in (True, False)
+
+
+def test_a_part_that_stays_over_a_bundle_change_is_not_told_twice(station: StationRoot, tmp_path: Path) -> None:
+    second = make_tiny_bundle(tmp_path, station.key, version="2.0.0", height=HEIGHT, width=WIDTH)
+    shown = [frame_of(shot, number + 1) for number, shot in enumerate(belt([60, 6], gap=4))]
+
+    def install() -> None:
+        install_bundle(second, station.root)
+        time.sleep(1.0)
+
+    serve(station, [*shown[:40], install, *shown[40:]]).run()        # decided after max_frames, 30, and still there
+    told = [(record["frames"], record["bundle"][:5]) for record in committed(station.root)]
+    assert told == [(30, "1.0.0"), (6, "2.0.0")]
