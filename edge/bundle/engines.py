@@ -49,10 +49,12 @@ class ProofFile(Strict):
 def open_engine(store: Store, bundle: Installed, threads: int = 2) -> Engine:
     """The engine that may judge with this bundle on this machine; proves it first where that has not been done here.
 
-    Raises: ParityError if no engine decides as the trained model did, EngineError if none can be opened.
+    Raises: BundleError if a file of the bundle is not as it was signed, ParityError if no engine decides as the trained
+        model did, EngineError if none can be opened.
     """
     from edge.engine.parity import this_machine
 
+    store.verify(bundle)
     proof = read_proof(store, bundle)
     if proof is not None and proof.state == "proven" and proof.board == this_machine() and proof.precision is not None:
         for engine in machine_engines(store, bundle, threads):

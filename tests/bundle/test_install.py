@@ -255,6 +255,16 @@ def test_the_proof_is_remembered_and_opens_the_same_engine(store: Store, bundles
     engine.close()
 
 
+def test_a_bundle_that_rotted_since_the_installation_never_judges(store: Store, bundles) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    model = store.active().model("fp32")
+    data = bytearray(model.read_bytes())
+    data[-20] ^= 1
+    model.write_bytes(data)
+    with pytest.raises(BundleError, match=r"fp32\.onnx is damaged"):
+        open_engine(store, store.active())
+
+
 def test_a_new_runtime_version_is_proven_again(store: Store, bundles) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     path = store.engines / f"{store.active().digest[:12]}.json"
