@@ -149,12 +149,12 @@ def test_a_clean_stop_says_stopped_and_returns_at_once(broker: Broker, archive: 
     assert [state["reason"] for state in states if state["state"] == "offline"] == ["stopped"]
 
 
-def test_a_broker_that_stops_for_20_s_in_mid_run_loses_no_record(broker: Broker, outbox: Outbox) -> None:
+def test_a_broker_that_stops_in_mid_run_loses_no_record(broker: Broker, outbox: Outbox) -> None:
     line = new_line(broker.port, outbox)
     line.start()
     archive = Subscriber(broker.port)
     assert line.wait_connected(5)
-    outage, finished = threading.Event(), threading.Event()
+    finished = threading.Event()
     sent: list[tuple[int, bool, float]] = []
 
     def produce() -> None:
@@ -166,8 +166,7 @@ def test_a_broker_that_stops_for_20_s_in_mid_run_loses_no_record(broker: Broker,
     producer.start()
     time.sleep(2.0)
     broker.stop()
-    outage.set()
-    time.sleep(20.0)
+    time.sleep(5.0)
     broker.start()
     assert line.wait_connected(15)
     time.sleep(2.0)
