@@ -25,6 +25,7 @@ from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import EngineError
 from trainer.graph.deploy import Deployed
 from trainer.graph.operators import check_operators
+from trainer.layers.fold import folded_copy
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +79,11 @@ def export_onnx(deployed: Deployed, path: Path, opset: int = OPSET) -> Path:
     examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in deployed.inputs)
     for name in ("onnx_ir", "onnxscript", "torch.onnx"):      # each logs its every rewriting step as INFO
         logging.getLogger(name).setLevel(logging.WARNING)
-    was_training = deployed.training
-    deployed.eval()
+    folded = folded_copy(deployed).eval()
     with torch.no_grad():
         program = torch.onnx.export(
-            deployed, examples, dynamo=True, opset_version=opset, verbose=False,
+            folded, examples, dynamo=True, opset_version=opset, verbose=False,
             input_names=[spec.name for spec in deployed.inputs], output_names=list(deployed.outputs))
-    deployed.train(was_training)
     if program is None:
         raise EngineError("torch.onnx.export gave no program")
     model = without_traces(program.model_proto)
