@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from edge.frames.sample import Sample
 from edge.optional import optional_module
 from edge.types import Frame, Intrinsics
 
+START_ATTEMPTS = 5
+PAIR_GAP_MS = 150.0     # a pair of a 15 frames/s camera is at most 67 ms apart
 WAIT_MS = 1000      # a recording read off the disk answers in milliseconds: after this it has ended
 REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
 
@@ -23,8 +28,48 @@ REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
 def play(path: Path) -> Iterator[Frame]:
     """Every color frame of a recording in order, with the depth nearest to it in time, aligned to color.
 
-    librealsense's syncer may give a color frame twice, with the depth before and the one after it: the nearer counts.
+    librealsense begins to play when the first stream is started: what the other streams miss until then is lost, and
+    under load that may be all of a short file. Such a start shows (the file's own index says what comes first, and the
+    first depth is frames away), is given up, and made anew.
     Raises: DataError if librealsense cannot play the file or it holds no color; MissingDependency without pyrealsense2.
+    """
+    earliest = _first_color_numbers(path)
+    for attempt in range(1, START_ATTEMPTS + 1):
+        frames = _play_once(path)
+        first = next(frames, None)
+        if attempt == START_ATTEMPTS or _is_good_start(first, earliest):
+            if first is not None:
+                yield first[1]
+            yield from (frame for _, frame in frames)
+            return
+        frames.close()
+
+
+def _is_good_start(first: tuple[float, Frame] | None, earliest: list[int]) -> bool:
+    if first is None:
+        return False
+    gap_ms, frame = first
+    return not PAIR_GAP_MS < gap_ms < float("inf") and (not earliest or frame.frame_number in earliest)
+
+
+def _first_color_numbers(path: Path) -> list[int]:
+    """The numbers of the first two color frames, one of which may lack its depth; empty if the file does not tell."""
+    query = (
+        "select m.data from topics t join messages m on m.topic_id = t.id "
+        "where t.name like '%/Color_0/image/metadata' order by m.id limit 2"
+    )
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            texts = [bytes(row[0]) for row in database.execute(query)]
+    except sqlite3.Error:          # an old .bag, or damaged: librealsense will say so
+        return []
+    return [int(found[1]) for found in map(re.compile(rb"Frame number=(\d+)").search, texts) if found]
+
+
+def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
+    """(milliseconds between color and depth, infinite without depth; frame) in order.
+
+    librealsense's syncer may give a color frame twice, with the depth before and the one after it: the nearer counts.
     """
     rs = optional_module("pyrealsense2", REMEDY)
     if not path.is_file():
@@ -50,10 +95,10 @@ def play(path: Path) -> Iterator[Frame]:
             if best is not None and best[1].frame_number == number and best[0] <= gap_ms:
                 continue
             if best is not None and best[1].frame_number != number:
-                yield best[1]
+                yield best
             best = gap_ms, _frame_from_set(rs, align, frames, path.stem)
         if best is not None:
-            yield best[1]
+            yield best
     finally:
         pipeline.stop()
 
