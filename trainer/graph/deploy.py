@@ -61,8 +61,9 @@ class TopKMean(nn.Module):
     """Mean of the top k share of the foreground of a masked map, with a constant K (TensorRT).
 
     K = ceil(k x cells); a rank weighs 1 while it is below ceil(k x foreground cells), else 0; divided by the number
-    of such ranks. A foreground cell that is not scored holds 0 and still counts: losing a reading can only lower the
-    score. An empty foreground scores 0. Raises: ConfigError if k is not in (0, 1] or K is larger than TensorRT takes.
+    of such ranks. A foreground cell that is not scored holds 0 and still counts, so a lost reading can only lower the
+    score. (A hole too large to be filled is no foreground at all: that shows in area, which min_area judges.) An empty
+    foreground scores 0. Raises: ConfigError if k is not in (0, 1] or K is larger than TensorRT takes.
     """
 
     ranks: Tensor
