@@ -1,0 +1,132 @@
+"""Pictures: the drawn part, height and heat are where they belong, and say what the judgement says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.overlay import (
+    AMBER,
+    BANNER_PX,
+    GREEN,
+    MAGENTA,
+    RED,
+    WHITE,
+    draw_heatmap,
+    draw_height,
+    draw_inspection,
+    draw_mask,
+    outline,
+    relief_of,
+    with_banner,
+    write_png,
+)
+from edge.types import Code, Frame, Intrinsics, Judgement, Reason
+
+UNIT, PLANE = 0.0001, (0.0, 0.0, 1.0, 0.5)
+
+
+@pytest.fixture
+def depth() -> np.ndarray:
+    """A level table at 0.5 m with a block 20 mm high in rows 24..47, columns 32..63, and a hole of 8x8 in it."""
+    counts = np.full((72, 96), 5000, np.uint16)
+    counts[24:48, 32:64] = 4800
+    counts[32:40, 40:48] = 0
+    return counts
+
+
+def test_block_is_foreground_with_its_height_and_its_hole_closed(depth: np.ndarray) -> None:
+    relief = relief_of(depth, UNIT, PLANE, 0.005)
+    assert relief.foreground[24:48, 32:64].all()
+    assert relief.foreground.sum() == 24 * 32
+    np.testing.assert_allclose(relief.height[24:48, 32:64], 0.02, atol=1e-6)
+    np.testing.assert_array_equal(relief.read, depth > 0)
+    assert relief.valid == pytest.approx(1 - 64 / 768)
+
+
+def test_unread_table_is_no_foreground_and_far_holes_stay_open() -> None:
+    depth = np.zeros((72, 96), np.uint16)
+    depth[:, :4] = 5000
+    relief = relief_of(depth, UNIT, PLANE, 0.005)
+    assert not relief.foreground.any()
+    assert np.isnan(relief.height[:, 40:]).all()
+    assert relief.valid == 0.0
+
+
+def test_region_is_left_out(depth: np.ndarray) -> None:
+    region = np.full(depth.shape, 255, np.uint8)
+    region[:, 48:] = 0
+    assert relief_of(depth, UNIT, PLANE, 0.005, region).foreground.sum() == 24 * 16
+
+
+def test_sizes_that_are_no_multiple_of_a_cell_are_kept(depth: np.ndarray) -> None:
+    assert relief_of(depth[:71, :93], UNIT, PLANE, 0.005).foreground.shape == (71, 93)
+
+
+def test_mask_keeps_the_part_darkens_the_table_and_marks_holes(depth: np.ndarray) -> None:
+    color = np.full((72, 96, 3), 90, np.uint8)
+    picture = draw_mask(color, relief_of(depth, UNIT, PLANE, 0.005))
+    assert tuple(picture[28, 36]) == (90, 90, 90)
+    assert tuple(picture[5, 5]) == (30, 30, 30)
+    assert tuple(picture[36, 44]) == MAGENTA
+    assert tuple(picture[24, 40]) == GREEN
+    assert (color == 90).all()                       # the caller's image is not drawn into
+
+
+def test_higher_is_brighter_and_unread_is_magenta(depth: np.ndarray) -> None:
+    picture = draw_height(relief_of(depth, UNIT, PLANE, 0.005)).astype(int)
+    assert picture[28, 36].sum() > picture[5, 5].sum()
+    assert tuple(picture[36, 44]) == MAGENTA
+
+
+def test_heat_appears_only_where_the_map_doubts() -> None:
+    color = np.full((64, 64, 3), 80, np.uint8)
+    anomaly = np.zeros((16, 16), np.float32)
+    anomaly[8:, 8:] = 2.0
+    picture = draw_heatmap(color, anomaly, threshold=1.0).astype(int)
+    assert (picture[:24, :24] == 80).all()
+    assert picture[56, 56, 0] > picture[56, 56, 2] + 40      # red
+    np.testing.assert_array_equal(draw_heatmap(color, anomaly * 0.2, 1.0), color)
+
+
+def test_not_finite_map_does_not_break_the_picture() -> None:
+    picture = draw_heatmap(np.zeros((8, 8, 3), np.uint8), np.full((2, 2), np.nan, np.float32), 1.0)
+    assert picture.shape == (8, 8, 3)
+
+
+def test_true_defect_is_outlined() -> None:
+    mask = np.zeros((64, 64), bool)
+    mask[20:40, 20:40] = True
+    picture = outline(np.zeros((64, 64, 3), np.uint8), mask)
+    assert tuple(picture[20, 30]) == WHITE
+    assert tuple(picture[30, 30]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("code", "reason", "line"), [
+    (Code.OK, Reason.NORMAL, GREEN), (Code.NG, Reason.ANOMALY, RED), (Code.UNKNOWN, Reason.NO_DEPTH, AMBER),
+])
+def test_inspection_shows_the_verdict_in_its_color(code: Code, reason: Reason, line: tuple[int, ...], depth) -> None:
+    frame = Frame(np.full((72, 96, 3), 90, np.uint8), depth, UNIT, Intrinsics(96, 72, 90, 90, 47.5, 35.5), "x", 1, 1)
+    score = None if code is Code.UNKNOWN else np.float32(1.5)
+    judged = Judgement(code, reason, score, np.float32(1.0), 0.1, 0.9, np.ones((9, 12), np.float32))
+    picture = draw_inspection(frame, judged, "003", PLANE, 0.005)
+    assert picture.shape == (72 + BANNER_PX, 3 * 96, 3)
+    banner = picture[:BANNER_PX].reshape(-1, 3).astype(int)
+    brightest = banner[banner.sum(axis=1).argmax()]
+    assert np.argmax(brightest) == np.argmax(line)
+
+
+def test_color_only_view_is_one_panel() -> None:
+    frame = Frame(np.zeros((72, 96, 3), np.uint8), None, UNIT, Intrinsics(96, 72, 90, 90, 47.5, 35.5), "x", 1, 1)
+    picture = draw_inspection(frame, Judgement(Code.UNKNOWN, Reason.ENGINE, None, None))
+    assert picture.shape == (72 + BANNER_PX, 96, 3)
+
+
+def test_picture_survives_the_disk_in_rgb(tmp_path: Path) -> None:
+    picture = with_banner(np.full((10, 40, 3), (200, 10, 30), np.uint8), "x")
+    write_png(tmp_path / "a.png", picture)
+    back = cv2.cvtColor(cv2.imread(str(tmp_path / "a.png")), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(back, picture)
