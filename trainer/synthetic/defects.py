@@ -73,7 +73,7 @@ def draw_defect(
     Raises: RuntimeError if it cannot: the part has no place for it.
     """
     part_area = float(surface.inside.sum())
-    sigmas = float(rng.uniform(2.6, 5.9)) if GROUPS[kind] != "color" else 0.0
+    sigmas = float(rng.uniform(3.0, 5.9)) if GROUPS[kind] != "color" else 0.0
     for _ in range(TRIES):
         share = float(np.exp(rng.uniform(np.log(_SMALLEST[kind]), np.log(0.017))))
         place = _find_place(kind, surface, share * part_area, sigmas * sigma_mm, rng)
@@ -233,7 +233,7 @@ _DRAW: dict[str, Draw] = {
     "crack": _crack, "hole": _hole, "contamination": _contamination,
 }
 _SMALLEST = {
-    "dent": 0.004, "bump": 0.004, "warp": 0.007, "missing": 0.004,
+    "dent": 0.006, "bump": 0.006, "warp": 0.008, "missing": 0.006,
     "stain": 0.002, "print": 0.004, "discolouration": 0.004,
     "crack": 0.004, "hole": 0.0012, "contamination": 0.0012,
 }

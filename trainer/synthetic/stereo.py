@@ -15,7 +15,7 @@ SUBDISPARITY = 32           # D400 resolves disparity to 1/32 pixel
 SMOOTHING_PX = 0.8          # the matching window blurs disparity
 MATCH_CORRELATION_PX = 0.9  # and correlates its noise over about two pixels
 HOLE_CORRELATION_PX = 1.5
-EDGE_STEP_PX = 0.30         # disparity steps beyond this lose readings
+EDGE_STEP_PX = 0.35         # disparity steps beyond this lose readings
 OCCLUSION_REACH_PX = 3
 SPECKLE_SIGMA = 3.35        # rare spots without a reading anywhere: about 0.04 % of the view
 GLARE = 0.62                # specular light beyond this leaves nothing to match
@@ -27,7 +27,7 @@ class StereoCamera:
 
     focal_px: float = 435.0
     baseline_m: float = 0.018
-    subpixel: float = 0.05
+    subpixel: float = 0.08
     unit: float = 0.0001
 
     def sigma_m(self, z_m: float) -> float:

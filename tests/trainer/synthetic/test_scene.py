@@ -53,10 +53,10 @@ def test_defects_keep_within_the_limits_of_area_and_height(product: str, defect:
 
 
 def test_a_defect_too_large_for_the_limit_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defects, "LARGEST_SHARE", 0.006)
+    monkeypatch.setattr(defects, "LARGEST_SHARE", 0.009)
     made = station("washer")
     truths = [made.part(made.random("limit", index), "dent").truth for index in range(3)]
-    assert max(truth.area_share for truth in truths if truth is not None) <= 0.006
+    assert max(truth.area_share for truth in truths if truth is not None) <= 0.009
 
 
 @pytest.mark.parametrize("defect", sorted(GROUPS))

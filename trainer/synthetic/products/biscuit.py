@@ -18,7 +18,7 @@ from trainer.synthetic.shapes import (
 )
 from trainer.synthetic.surface import Grid, Surface
 
-HALF_WIDTH_MM, HALF_HEIGHT_MM, THICKNESS_MM = 118.0, 86.0, 12.0
+HALF_WIDTH_MM, HALF_HEIGHT_MM, THICKNESS_MM = 118.0, 86.0, 9.0
 SCALLOP_MM = 32 / 3
 
 
@@ -27,7 +27,7 @@ class Biscuit:
 
     name = "biscuit"
     table = (0.045, 0.075, 0.13)
-    turns = 15.0
+    turns = 10.0
     stain = (0.06, 0.02, 0.015)
     tint = (0.60, 0.45, 0.36)
 
@@ -47,7 +47,7 @@ class Biscuit:
         shape, browned = sample_template(self._template, x, y), sample_template(self._browned, x, y)
         inside = smooth_step(shape, 1.0, 2.6)
         height = shape + (0.10 * crumb + 0.12 * clouds - 0.5 * pores) * inside
-        brown = smooth_step(shape, THICKNESS_MM - 4.5, THICKNESS_MM + 2.6) + 0.10 * clouds + 0.05 * crumb
+        brown = smooth_step(shape, THICKNESS_MM - 4.0, THICKNESS_MM + 2.6) + 0.10 * clouds + 0.05 * crumb
         baked = np.clip(0.16 + 0.50 * (brown - 0.45) + 0.58 * browned + float(rng.normal(0, 0.025)), 0, 1)[..., None]
         pale, dark = np.array([0.68, 0.45, 0.21], np.float32), np.array([0.33, 0.135, 0.038], np.float32)
         albedo = (pale * (1 - baked) + dark * baked) * (1 + 0.055 * crumb - 0.35 * pores)[..., None]
@@ -70,7 +70,7 @@ def _templates() -> tuple[Image, Image]:
     for hole_x, hole_y in [*docked, (-94.0, 0.0), (94.0, 0.0)]:
         window = template_window(hole_x, hole_y, 10)
         distance = np.hypot(x[window] - hole_x, y[window] - hole_y)
-        height[window] -= 7.0 * smooth_step(distance, 4.2, 1.8)
+        height[window] -= 4.5 * smooth_step(distance, 4.2, 1.8)
         height[window] += 0.5 * smooth_step(np.abs(distance - 5.6), 2.2, 0.4)
     browned = 0.75 * smooth_step(-box, 24, 5) + 0.25 * smooth_step(inside, 6, 0)
     return cast(Image, np.maximum(height, 0).astype(np.float32)), browned

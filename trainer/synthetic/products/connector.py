@@ -10,7 +10,7 @@ from trainer.synthetic.noise import Image, Tile, fractal_noise
 from trainer.synthetic.shapes import rounded_box, sample_template, smooth_step, template_axes, template_window
 from trainer.synthetic.surface import Grid, Surface
 
-HALF_WIDTH_MM, HALF_HEIGHT_MM, BODY_MM = 124.0, 62.0, 14.0
+HALF_WIDTH_MM, HALF_HEIGHT_MM, BODY_MM = 124.0, 62.0, 10.0
 PITCH_MM, PINS = 25.5, 8
 
 
@@ -19,7 +19,7 @@ class Connector:
 
     name = "connector"
     table = (0.16, 0.155, 0.145)
-    turns = 15.0
+    turns = 10.0
     stain = (0.42, 0.40, 0.34)
     tint = (2.2, 1.9, 1.25)
 
@@ -50,10 +50,10 @@ def _templates() -> tuple[Image, Image, Image]:
     latch = rounded_box(x, y + 70, 30.0, 17.0, 5.0)
     ears = rounded_box(np.abs(x) - 122, y - 30, 14.0, 16.0, 5.0)
     inside = smooth_step(np.minimum(np.minimum(body, latch), ears), 0.25, -0.25)
-    height = np.maximum(8.0 * inside, BODY_MM * smooth_step(body, 0.3, -2.0))
-    height = np.maximum(height, (BODY_MM + 3.0) * smooth_step(rounded_box(x, y + 66, 22.0, 15.0, 3.0), 0.3, -1.5))
-    height -= 5.0 * smooth_step(rounded_box(x, y + 70, 11.0, 5.0, 2.0), 0.6, -0.6)
-    height -= 6.0 * smooth_step(np.hypot(np.abs(x) - 127, y - 30), 5.2, 4.2)
+    height = np.maximum(5.5 * inside, BODY_MM * smooth_step(body, 0.3, -2.0))
+    height = np.maximum(height, (BODY_MM + 2.0) * smooth_step(rounded_box(x, y + 66, 22.0, 15.0, 3.0), 0.3, -1.5))
+    height -= 3.5 * smooth_step(rounded_box(x, y + 70, 11.0, 5.0, 2.0), 0.6, -0.6)
+    height -= 4.0 * smooth_step(np.hypot(np.abs(x) - 127, y - 30), 5.2, 4.2)
     metal = np.zeros_like(height)
     for row in (-19.0, 13.0):
         for pin in range(PINS):
@@ -61,7 +61,7 @@ def _templates() -> tuple[Image, Image, Image]:
     for rib in range(-9, 10):
         window = template_window(rib * 12, 46, 14)
         ridge = rounded_box(x[window] - rib * 12, y[window] - 46, 2.4, 10.5, 2.0)
-        height[window] += 2.2 * smooth_step(ridge, 0.5, -1.2)
+        height[window] += 1.6 * smooth_step(ridge, 0.5, -1.2)
     return height.astype(np.float32), inside, metal
 
 
@@ -71,6 +71,6 @@ def _cut_cavity(height: Image, metal: Image, x: Image, y: Image, centre_x: float
     dx, dy = x[window] - np.float32(centre_x), y[window] - np.float32(centre_y)
     cavity, post = rounded_box(dx, dy, 8.8, 11.5, 1.8), rounded_box(dx, dy, 2.6, 3.6, 0.8)
     level = height[window] + 1.2 * smooth_step(np.abs(cavity - 2.0), 1.6, 0.8)
-    level = np.where(cavity < 0.5, np.minimum(level, BODY_MM - 8.5 * smooth_step(cavity, 0.4, -0.9)), level)
-    height[window] = np.maximum(level, np.where(post < 0.5, 10.5 * smooth_step(post, 0.4, -0.6), 0))
+    level = np.where(cavity < 0.5, np.minimum(level, BODY_MM - 5.0 * smooth_step(cavity, 0.4, -0.9)), level)
+    height[window] = np.maximum(level, np.where(post < 0.5, 8.0 * smooth_step(post, 0.4, -0.6), 0))
     metal[window] = np.maximum(metal[window], smooth_step(post, 0.4, -0.3))

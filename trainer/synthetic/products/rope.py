@@ -13,6 +13,7 @@ from trainer.synthetic.surface import Grid, Surface
 
 RADIUS_MM, ARC_MM, LAY_MM = 27.0, 56.0, 96.0
 WHIPPING_MM = 26.0
+FLATTENED = 0.34             # it lies pressed by its own weight
 
 
 class Rope:
@@ -20,7 +21,7 @@ class Rope:
 
     name = "rope"
     table = (0.12, 0.14, 0.10)
-    turns = 15.0
+    turns = 10.0
     stain = (0.045, 0.04, 0.04)
     tint = (0.62, 0.86, 0.50)
 
@@ -30,13 +31,13 @@ class Rope:
         self._clouds = Tile(fractal_noise(rng, 1500, 1500, 220, 1))
 
     def draw(self, grid: Grid, rng: np.random.Generator) -> Surface:
-        """One good part: the twist starts anywhere, the S bends a little."""
+        """One good part: the twist starts a little earlier or later, the S bends a little."""
         size = grid.x.shape
         fuzz, clouds = self._fuzz.window(rng, *size), self._clouds.window(rng, *size)
-        x, y = grid.x + 1.5 * clouds, grid.y + 1.5 * clouds[::-1]
+        x, y = grid.x + 0.9 * clouds, grid.y + 0.9 * clouds[::-1]
         along, across = sample_template(self._along, x, y), sample_template(self._across, x, y)
         near = sample_template(self._away, x, y, 1e3) < 1.2 * RADIUS_MM
-        twist = np.float32(2 * np.pi / LAY_MM) * along + np.float32(rng.uniform(0, 2 * np.pi))
+        twist = np.float32(2 * np.pi / LAY_MM) * along + np.float32(rng.normal(0, 0.13))
         height, strand, offset = _strands(twist, across)
         ends = np.minimum(along, self._length - along)
         whipped = smooth_step(ends, WHIPPING_MM + 0.5, WHIPPING_MM - 0.5)
@@ -48,7 +49,7 @@ class Rope:
         yarn = np.sin(0.62 * offset * np.float32(2 * np.pi / 2.3) + along * np.float32(2 * np.pi / 7.0) + 0.5 * fuzz)
         albedo = _albedo(strand, yarn, fuzz, whipped, thread)
         height = height + (0.16 * yarn * (1 - whipped) + 0.10 * fuzz) * inside
-        height = 0.62 * height * smooth_step(ends, -0.5, 5.0)
+        height = FLATTENED * height * smooth_step(ends, -0.5, 5.0)
         shine = np.full(size, 0.03, np.float32)
         return Surface(cast(Image, (height * inside).astype(np.float32)), inside, albedo, shine, 10.0)
 
