@@ -13,7 +13,6 @@ import contextlib
 import json
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -70,8 +69,8 @@ def wait_for_port(port: int, patience_s: float = 10.0) -> None:
 
 
 @contextlib.contextmanager
-def subscriber(port: int, verdicts: Path, records: list[dict[str, object]]) -> Iterator[None]:
-    """Write every `verdict` message to `verdicts`, one a line; collect every `record`."""
+def subscriber(port: int, verdicts: Path, states: list[dict[str, object]]) -> Iterator[None]:
+    """Write every `verdict` message to `verdicts`, one a line; collect every `state`."""
     import paho.mqtt.client as mqtt
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -81,8 +80,8 @@ def subscriber(port: int, verdicts: Path, records: list[dict[str, object]]) -> I
         def on_message(_client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
             if message.topic.endswith("/verdict"):
                 file.write(message.payload.decode("ascii") + "\n")
-            elif message.topic.endswith("/record"):
-                records.append(json.loads(message.payload))
+            elif message.topic.endswith("/state"):
+                states.append(json.loads(message.payload))
 
         client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         client.on_message = on_message
@@ -120,7 +119,7 @@ def part_rows(folder: Path, verdicts: Path) -> list[tuple[str, str, str]]:
     ]
 
 
-def summarise(folder: Path, records: list[dict[str, object]]) -> None:
+def summarise(folder: Path, states: list[dict[str, object]]) -> None:
     """Print and store verdicts against truth, accuracy per precision, latency per stage."""
     rows = part_rows(folder, folder / "verdicts.jsonl")
     good = [row for row in rows if row[1] == "good"]
@@ -134,12 +133,12 @@ def summarise(folder: Path, records: list[dict[str, object]]) -> None:
         "defective_rejected": sum(row[2] != "OK" for row in bad),
         "defective": len(bad),
         "missed": [row[1] for row in bad if row[2] == "OK"],
-        "float32": evaluation["mean"],
+        "i_auroc_float32": 100 * evaluation["rows"][-1]["image_auroc"],
         "precisions": {
             section["precision"]: {"i_auroc_change": section["change"]["i_auroc"], "passed": section["passed"]}
             for section in certificate["sections"]
         },
-        "latency_ms_p50": stage_medians(records),
+        "latency_ms_p50": stage_medians(states),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(f"\n{len(rows)} parts passed the virtual RealSense, {len(rows)} verdicts arrived over MQTT")
@@ -150,16 +149,14 @@ def summarise(folder: Path, records: list[dict[str, object]]) -> None:
     )
     print(
         "  I-AUROC         float32 "
-        + f"{summary['float32']['i_auroc']:.1f}"
+        + f"{summary['i_auroc_float32']:.1f}"
         + "".join(f", {name} {change_text(entry)}" for name, entry in summary["precisions"].items())
     )
     print(
         "  latency, p50    "
         + ", ".join(f"{stage} {value:.1f} ms" for stage, value in summary["latency_ms_p50"].items())
     )
-    print(
-        "FP16 and INT8 figures are onnxruntime's arithmetic of the same graphs on this CPU; no GPU and no camera were used."
-    )
+    print("FP16 and INT8 figures are onnxruntime's arithmetic of the same graphs: no GPU and no camera were used.")
 
 
 def change_text(entry: dict[str, object]) -> str:
@@ -169,10 +166,12 @@ def change_text(entry: dict[str, object]) -> str:
     return points if entry["passed"] else f"left out ({points})"
 
 
-def stage_medians(records: list[dict[str, object]]) -> dict[str, float]:
-    """Median milliseconds of every `*_ms` stage that the records carry."""
-    stages = [key for key in records[0] if key.endswith("_ms") and isinstance(records[0][key], (int, float))]
-    return {key[:-3]: statistics.median(float(record[key]) for record in records) for key in stages}
+def stage_medians(states: list[dict[str, object]]) -> dict[str, float]:
+    """Median milliseconds of every stage, from the last `state` message that carries them."""
+    told = [state for state in states if "engine_ms" in state]
+    if not told:
+        sys.exit("demo: no state message with the latency of the stages was received")
+    return {key[:-3]: float(value) for key, value in told[-1].items() if key.endswith("_ms")}
 
 
 def main() -> None:
@@ -209,14 +208,14 @@ def main() -> None:
     command("edge", "install", bundle, "--root", root)
     command("edge", "calibrate", "plane", "--root", root)
     command("edge", "inspect", parts / PRODUCT / "test", "--root", root, "--out", folder / "overlays")
-    port, records = free_port(), []
+    port, states = free_port(), []
     name_broker(root, port)
-    with broker(folder, port), subscriber(port, folder / "verdicts.jsonl", records):
+    with broker(folder, port), subscriber(port, folder / "verdicts.jsonl", states):
         command("edge", "run", "--root", root, "--once")
     command("edge", "verify", "--root", root)
     current = root / "var/lib/edge/products" / PRODUCT / "current"
     shutil.copy(current / "parity.json", folder / "parity.json")
-    summarise(folder, records)
+    summarise(folder, states)
     print(f"everything is in {folder}/ ({time.monotonic() - start:.0f} s)")
 
 

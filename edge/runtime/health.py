@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from edge.runtime.latency import StageTimes
 from edge.types import Code, Judgement, Reason
 
 FAULT, DEGRADED, ONLINE = "fault", "degraded", "online"
@@ -28,6 +29,7 @@ class Health:
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         self.changed = changed
+        self.times = StageTimes()
         self._lock = threading.Lock()
         self._wrong: set[Reason] = set()
         self._verdicts: Counter[str] = Counter()

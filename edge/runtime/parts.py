@@ -134,7 +134,8 @@ class PartMaker:
         fields = self._commit(record, shown)
         if fields is None:
             return
-        sent = self._line.publish_verdict(fields, deadline_mono_ns)
+        with self._health.times.measured("publish"):
+            sent = self._line.publish_verdict(fields, deadline_mono_ns)
         self._line.records_waiting()
         self._health.count(Code(fields["code"]))
         if fields["images"] is not None and shown.frame is not None:
@@ -145,7 +146,8 @@ class PartMaker:
     def _commit(self, record: Record, shown: JudgedFrame) -> Fields | None:
         """The committed fields; those of UNKNOWN `storage` if the disk did not take them; None if not even a number."""
         try:
-            fields = self._outbox.commit(lambda seq: self._fields(record, shown, seq))
+            with self._health.times.measured("commit"):
+                fields = self._outbox.commit(lambda seq: self._fields(record, shown, seq))
             self._health.note_storage(works=True)
             return fields
         except StorageError as error:

@@ -159,6 +159,7 @@ class Service:
                 clean_s = time.monotonic() + CLEAN_S
                 self._clean()
             self._take_up_changes()
+        log.info("parts=%d p50_ms=%s", self.health.parts, self.health.times.medians())
         if self._failure is None:
             self._drain()
 
@@ -166,6 +167,7 @@ class Service:
         """The source has ended: let the broker take the records, unless it is away or the station is asked to stop."""
         if self._line is None:
             return
+        self._state_changed()      # the last counters
         end_s = time.monotonic() + (DRAIN_S if self._line.is_connected else LINE_S)
         while self._outbox.counts()["waiting"] and time.monotonic() < end_s and not self._stopping.wait(0.02):
             pass
@@ -311,7 +313,9 @@ class Service:
         except ConfigError as error:
             return self._refused(Reason.UNCALIBRATED, str(error))
         self._refusal = None
-        return inspect(frame, site, station.engine, station.rule)
+        self.health.times.note("wait", (time.monotonic_ns() - frame.captured_mono_ns) / 1e6)
+        with self.health.times.measured("engine"):
+            return inspect(frame, site, station.engine, station.rule)
 
     def _refused(self, reason: Reason, sentence: str) -> Judgement:
         """UNKNOWN without asking the engine; said in the log when it begins, not 30 times a second."""
@@ -396,6 +400,7 @@ class Service:
             "engine": self._station.engine.name,
             "precision": self._station.engine.precision,
             **self.health.verdicts(),
+            **{f"{stage}_ms": median for stage, median in self.health.times.medians().items()},
             "seq": counts["seq"],
             "records_waiting": counts["waiting"],
             "records_dropped": counts["dropped"],
