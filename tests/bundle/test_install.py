@@ -265,6 +265,13 @@ def test_a_bundle_that_rotted_since_the_installation_never_judges(store: Store, 
         open_engine(store, store.active())
 
 
+def test_a_disk_moved_to_another_board_is_proven_there(store: Store, bundles, monkeypatch) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    monkeypatch.setattr("edge.engine.parity.this_machine", lambda: "another board")
+    open_engine(store, store.active()).close()
+    assert read_proof(store, store.active()).board == "another board"
+
+
 def test_a_new_runtime_version_is_proven_again(store: Store, bundles) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     path = store.engines / f"{store.active().digest[:12]}.json"
