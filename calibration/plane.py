@@ -34,6 +34,7 @@ __all__ = [
 HYPOTHESES = 600          # three readings each: with a quarter of the readings on the table, one in 64 hits it
 SCORED_READINGS = 4_000   # enough to rank hypotheses
 FITTED_READINGS = 400_000
+CELL_PX = 4
 MIN_INLIER_SHARE = 0.9    # of the readings of an empty table: the rest are flying pixels and reflections
 MAX_STANDING = 0.005      # share of an empty view that may stand over the plane
 MAX_RMS = 0.006           # of the distance; a D435 keeps 0.5 % at 1 m, readings spread over the tolerance give 0.9 %
@@ -134,9 +135,10 @@ def standing_share(
     lift_m: float,
     region: NDArray[np.uint8] | None = None,
 ) -> float:
-    """Share of the looked-at pixels that stand higher than lift_m over the plane: what the station would call a part.
+    """Share of the looked-at view that stands higher than lift_m over the plane: what the station would call a part.
 
-    Takes each pixel's median over the frames that read it, so that a passing speckle does not count.
+    As the graph does, heights are averaged over cells before they are compared, and first each pixel's median is taken
+    over the frames that read it: neither noise nor a passing speckle stands on the table.
     """
     stack = np.stack(depths)
     counts = np.where(stack > 0, stack, np.nan).astype(np.float32)
@@ -145,7 +147,18 @@ def standing_share(
     median[read] = np.nanmedian(counts[:, read], axis=0)
     heights = heights_m(np.rint(median).astype(np.uint16), unit, plane)
     inside = np.ones(read.shape, bool) if region is None else region > 0
-    return float(np.count_nonzero((np.nan_to_num(heights, nan=0.0) > lift_m) & inside) / max(1, int(inside.sum())))
+    counted = _cell_sums(inside & read)
+    standing = _cell_sums(np.where(inside & read, heights, 0.0)) > lift_m * np.maximum(counted, 1)
+    looked_at = _cell_sums(inside)
+    return float((looked_at * standing).sum() / max(1.0, float(looked_at.sum())))
+
+
+def _cell_sums(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    """(H, W) to (H / CELL_PX, W / CELL_PX), a rim that fills no cell left out."""
+    height, width = (size // CELL_PX for size in values.shape)
+    cells = values[: height * CELL_PX, : width * CELL_PX].astype(np.float64).reshape(height, CELL_PX, width, CELL_PX)
+    sums: NDArray[np.float64] = cells.sum(axis=(1, 3))
+    return sums
 
 
 def calibrate_plane(
