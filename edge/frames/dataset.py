@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edge.errors import DataError
 from edge.frames import folder, mvtec, recording
 from edge.frames.camera_info import CameraInfo
-from edge.frames.mvtec import Layout
 from edge.frames.sample import Sample
 
 __all__ = ["CameraInfo", "Dataset", "Sample", "find_products", "open_dataset"]
 
+Layout = Literal["mvtec", "mvtec3d", "folder", "recording"]
 RECORDING_SUFFIXES = (".db3", ".bag")
 DEEPEST_SUBFOLDER = 3       # PRODUCT/test/dent/rgb
 

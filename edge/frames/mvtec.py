@@ -7,7 +7,6 @@ MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NN
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from edge.errors import DataError
 from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo, find_camera_info
@@ -144,5 +143,3 @@ def _camera(root: Path, colors: list[Path], cloud: Path | None) -> CameraInfo:
     fitted = intrinsics_from_xyz(read_xyz(cloud))
     return info.model_copy(update={"unit": DEFAULT_UNIT_M, "intrinsics": fitted})
 
-
-Layout = Literal["mvtec", "mvtec3d", "folder", "recording"]

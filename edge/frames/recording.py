@@ -77,9 +77,10 @@ def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
     config, pipeline = rs.config(), rs.pipeline()
     try:
         rs.config.enable_device_from_file(config, str(path), repeat_playback=False)
-        device = config.resolve(rs.pipeline_wrapper(pipeline)).get_device()
-        device.as_playback().set_real_time(False)     # before the start: or the first frames are lost
-        pipeline.start(config)
+        playback = config.resolve(rs.pipeline_wrapper(pipeline)).get_device().as_playback()
+        playback.set_real_time(False)
+        playback.pause()              # until every stream listens: or the first frames are lost on a busy machine
+        pipeline.start(config).get_device().as_playback().resume()
     except RuntimeError as error:      # librealsense has one exception class for everything
         raise DataError(f"{path} cannot be played by librealsense: {error}") from error
     try:

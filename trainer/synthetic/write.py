@@ -53,7 +53,8 @@ def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> It
     if amounts.belt:
         _write_belt(station, folder / "station" / "belt", amounts.belt)
         yield f"belt: {amounts.belt} parts"
-    write_json(folder / "camera.json", _camera_json(station, with_belt=amounts.belt > 0))
+    folders = {"empty": "station/empty", "belt": "station/belt" if amounts.belt else None}
+    write_json(folder / "camera.json", _camera_json(station) | folders)
 
 
 def _part(station: Station, purpose: str, index: int, defect: str) -> tuple[Scene, np.random.Generator]:
@@ -108,7 +109,9 @@ def _write_frame(station: Station, folder: Path, number: int, scene: Scene, rng:
     _write_png(folder / f"{number:04d}_depth.png", depth)
 
 
-def _write_intrinsics(station: Station, folder: Path) -> None:
+def _write_camera(station: Station, folder: Path) -> None:
+    """intrinsics.json and camera.json of a folder of frames: the same camera as the product's."""
+    write_json(folder / "camera.json", _camera_json(station))
     fx, fy, cx, cy = station.intrinsics
     write_json(
         folder / "intrinsics.json",
@@ -122,7 +125,7 @@ def _write_empty(station: Station, folder: Path, frames: int) -> None:
     rng = station.random("empty noise", 0)
     for number in range(frames):
         _write_frame(station, folder, number, scene, rng)
-    _write_intrinsics(station, folder)
+    _write_camera(station, folder)
 
 
 def _write_belt(station: Station, folder: Path, parts: int) -> None:
@@ -146,7 +149,7 @@ def _write_belt(station: Station, folder: Path, parts: int) -> None:
             _write_frame(station, folder, number, scene, noise)
             number += 1
     write_json(folder / "truth.json", truth)
-    _write_intrinsics(station, folder)
+    _write_camera(station, folder)
 
 
 def _belt_kinds(station: Station, parts: int) -> list[str]:
@@ -158,10 +161,10 @@ def _belt_kinds(station: Station, parts: int) -> list[str]:
     return [kinds[i] for i in order]
 
 
-def _camera_json(station: Station, *, with_belt: bool) -> dict[str, object]:
+def _camera_json(station: Station) -> dict[str, object]:
     return {
         "model": "virtual", "serial": f"virtual-{station.name}", "width": WIDTH, "height": HEIGHT, "fps": 30.0,
         "unit": station.camera.unit, "intrinsics": list(station.intrinsics), "fixed": True,
         "exposure_us": 8000.0, "gain": 16.0, "white_balance": 4600.0, "laser": None, "filters": [],
-        "crop": list(CROP), "empty": "station/empty", "belt": "station/belt" if with_belt else None,
+        "crop": list(CROP),
     }

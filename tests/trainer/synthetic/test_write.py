@@ -82,6 +82,7 @@ def test_one_plane_from_the_empty_table_serves_every_image(biscuit: Path) -> Non
     dataset = open_dataset(biscuit)
     empty = open_dataset(biscuit / str(dataset.camera.empty))
     assert (len(empty.samples), dataset.camera.fixed) == (4, True)
+    assert empty.samples[0].load().serial == dataset.samples[0].load().serial == "virtual-biscuit"
     plane = fit_plane_to_frames([sample.load() for sample in empty.samples]).plane
     for sample in dataset.samples[::5]:
         frame = sample.load()
