@@ -100,9 +100,12 @@ def judge_view(view: View, station: ActiveStation) -> Inspected:
 
 
 def write_overlay(folder: Path, one: Inspected) -> Path:
-    """Verdict, heatmap, part and height of one image as PNG below `folder`; returns its path. Raises: OSError."""
-    path = folder / f"{one.view.name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Verdict, heatmap, part and height of one image as PNG in `folder`; returns its path. Raises: OSError.
+
+    A name such as test/dent/003 becomes test_dent_003.png: one folder to page through.
+    """
+    path = folder / f"{one.view.name.replace('/', '_')}.png"
+    folder.mkdir(parents=True, exist_ok=True)
     x, y, width, height = one.site.crop
     window = one.view.frame.cropped(x, y, width, height)
     plane, lift = one.site.tensors.get("plane"), one.site.tensors.get("lift")

@@ -41,7 +41,7 @@ def test_each_image_is_a_part_and_has_a_picture(station: StationRoot, tmp_path: 
     told = [" ".join(row[-3:-1]) for row in rows]
     assert told == ["OK normal", "NG anomaly", "UNKNOWN no_part", "NG anomaly"]
     assert "4 images: 1 OK, 2 NG, 1 UNKNOWN; missed 0 of 2 defective, rejected 0 of 1 good" in output
-    pictures = sorted((tmp_path / "overlays").rglob("*.png"))
+    pictures = sorted((tmp_path / "overlays").glob("*.png"))
     assert len(pictures) == 4
     picture = cv2.imread(str(pictures[0]))
     assert picture is not None
