@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.synthetic.blend import mixed
 from trainer.synthetic.defects import GROUPS, Drawn, Group, apply_color, draw_defect, raised
 from trainer.synthetic.noise import Image, Tile, fractal_noise, smooth_noise
 from trainer.synthetic.products import PRODUCTS
@@ -132,8 +133,7 @@ class Station:
         x, y, width, height = CROP
         window = self._table[y : y + height, x : x + width]
         table = cv2.resize(window, surface.height.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        inside = surface.inside[..., None]
-        albedo = surface.albedo * inside + table * (1 - inside)
+        albedo = mixed(table, surface.albedo, surface.inside)
         composed = replace(surface, albedo=albedo, shine=surface.shine * surface.inside)
         color, glare = shade(composed, light, pitch)
         return _pasted(color, self._lit_table(light)), glare

@@ -9,6 +9,7 @@ from typing import Protocol, cast
 import cv2
 import numpy as np
 
+from trainer.synthetic.blend import times
 from trainer.synthetic.noise import Image
 
 SHADOW_STEPS = 9
@@ -110,8 +111,9 @@ def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
         base = np.sqrt(np.maximum(1 - along * along, 0)) * tilt
     highlight = surface.shine * cv2.pow(base, surface.exponent) * lit
     diffuse = light.ambient * open_sky + light.strength * facing * lit
-    color = surface.albedo * diffuse[..., None] + (light.strength * highlight)[..., None]
-    return _halved(color) * np.array(light.color, np.float32), _halved(highlight)
+    glare = _halved(highlight)
+    color = _halved(times(surface.albedo, diffuse)) + (light.strength * glare)[..., None]
+    return color * np.array(light.color, np.float32), glare
 
 
 def _halved(image: Image) -> Image:

@@ -7,6 +7,7 @@ from typing import cast
 import cv2
 import numpy as np
 
+from trainer.synthetic.blend import between, times
 from trainer.synthetic.noise import Image, Tile, fractal_noise, smooth_noise
 from trainer.synthetic.shapes import (
     TEMPLATE_PITCH,
@@ -20,6 +21,7 @@ from trainer.synthetic.surface import Grid, Surface
 
 HALF_WIDTH_MM, HALF_HEIGHT_MM, THICKNESS_MM = 118.0, 86.0, 9.0
 SCALLOP_MM = 32 / 3
+PALE, DARK = (0.68, 0.45, 0.21), (0.33, 0.135, 0.038)
 
 
 class Biscuit:
@@ -48,11 +50,10 @@ class Biscuit:
         inside = smooth_step(shape, 1.0, 2.6)
         height = shape + (0.10 * crumb + 0.12 * clouds - 0.5 * pores) * inside
         brown = smooth_step(shape, THICKNESS_MM - 4.0, THICKNESS_MM + 2.6) + 0.10 * clouds + 0.05 * crumb
-        baked = np.clip(0.16 + 0.50 * (brown - 0.45) + 0.58 * browned + float(rng.normal(0, 0.025)), 0, 1)[..., None]
-        pale, dark = np.array([0.68, 0.45, 0.21], np.float32), np.array([0.33, 0.135, 0.038], np.float32)
-        albedo = (pale * (1 - baked) + dark * baked) * (1 + 0.055 * crumb - 0.35 * pores)[..., None]
+        baked = np.clip(0.16 + 0.50 * (brown - 0.45) + 0.58 * browned + float(rng.normal(0, 0.025)), 0, 1)
+        albedo = times(between(PALE, DARK, baked), 1 + 0.055 * crumb - 0.35 * pores)
         shine = np.full(size, 0.035, np.float32)
-        return Surface(cast(Image, height * inside), inside, albedo.astype(np.float32), shine, 12.0)
+        return Surface(cast(Image, height * inside), inside, albedo, shine, 12.0)
 
 
 def _templates() -> tuple[Image, Image]:

@@ -6,12 +6,14 @@ from typing import cast
 
 import numpy as np
 
+from trainer.synthetic.blend import between, times
 from trainer.synthetic.noise import Image, Tile, fractal_noise
 from trainer.synthetic.shapes import rounded_box, sample_template, smooth_step, template_axes, template_window
 from trainer.synthetic.surface import Grid, Surface
 
 HALF_WIDTH_MM, HALF_HEIGHT_MM, BODY_MM = 124.0, 62.0, 10.0
 PITCH_MM, PINS = 25.5, 8
+PLASTIC, BRASS = (0.050, 0.062, 0.085), (0.62, 0.44, 0.17)
 
 
 class Connector:
@@ -34,13 +36,12 @@ class Connector:
         grain, clouds = self._grain.window(rng, *size), self._clouds.window(rng, *size)
         height = sample_template(self._height, grid.x, grid.y)
         inside = sample_template(self._inside, grid.x, grid.y)
-        metal = sample_template(self._metal, grid.x, grid.y)[..., None]
-        plastic = np.array([0.050, 0.062, 0.085], np.float32) * float(rng.uniform(0.96, 1.04))
-        brass = np.array([0.62, 0.44, 0.17], np.float32)
-        albedo = (plastic * (1 - metal) + brass * metal) * (1 + 0.10 * grain + 0.05 * clouds)[..., None]
-        shine = (0.17 + 0.45 * metal[..., 0]) * (1 + 0.08 * grain)
+        metal = sample_template(self._metal, grid.x, grid.y)
+        pigment = np.float32(rng.uniform(0.96, 1.04))
+        albedo = times(between(PLASTIC, BRASS, metal), pigment * (1 + 0.10 * grain + 0.05 * clouds))
+        shine = (0.17 + 0.45 * metal) * (1 + 0.08 * grain)
         relief = cast(Image, (height + 0.020 * grain + 0.06 * clouds) * inside)
-        return Surface(relief, inside, albedo.astype(np.float32), shine.astype(np.float32), 36.0)
+        return Surface(relief, inside, albedo, shine.astype(np.float32), 36.0)
 
 
 def _templates() -> tuple[Image, Image, Image]:

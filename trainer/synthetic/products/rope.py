@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.synthetic.blend import mixed, times, tinted
 from trainer.synthetic.noise import Image, Tile, fractal_noise
 from trainer.synthetic.shapes import TEMPLATE_PITCH, sample_template, smooth_step, template_axes
 from trainer.synthetic.surface import Grid, Surface
@@ -75,9 +76,9 @@ def _strands(twist: Image, across: Image) -> tuple[Image, NDArray[np.int8], Imag
 def _albedo(strand: NDArray[np.int8], yarn: Image, fuzz: Image, whipped: Image, thread: Image) -> Image:
     """(S, S, 3): two strands of hemp, one blue, the ends red."""
     palette = np.array([[0.50, 0.36, 0.19], [0.50, 0.36, 0.19], [0.07, 0.16, 0.36]], np.float32)
-    fibre = palette[strand] * (1 + 0.22 * yarn + 0.10 * fuzz)[..., None]
-    binding = np.array([0.42, 0.045, 0.04], np.float32) * (1 + 0.25 * thread + 0.05 * fuzz)[..., None]
-    return cast(Image, (fibre * (1 - whipped[..., None]) + binding * whipped[..., None]).astype(np.float32))
+    fibre = times(palette[strand], 1 + 0.22 * yarn + 0.10 * fuzz)
+    binding = tinted(1 + 0.25 * thread + 0.05 * fuzz, (0.42, 0.045, 0.04))
+    return mixed(fibre, binding, whipped)
 
 
 def _curve() -> NDArray[np.float32]:

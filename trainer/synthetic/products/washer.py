@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainer.synthetic.blend import tinted
 from trainer.synthetic.noise import Image, Tile, fractal_noise
 from trainer.synthetic.shapes import smooth_step
 from trainer.synthetic.surface import Grid, Surface
@@ -36,11 +37,12 @@ class Washer:
         clouds = self._clouds.window(rng, *radius.shape)
         inside = smooth_step(radius, OUTER_MM + 0.2, OUTER_MM - 0.2) * smooth_step(radius, bore - 0.2, bore + 0.2)
         bright = 0.135 + 0.017 * marks + 0.007 * grain + 0.004 * clouds
-        albedo = bright[..., None] * np.array([1.0, 0.985, 0.95], np.float32)
+        albedo = tinted(bright, (1.0, 0.985, 0.95))
         shine = 0.46 * (1 + 0.20 * marks + 0.06 * grain)
         cos, sin = np.float32(np.cos(grid.turn)), np.float32(np.sin(grid.turn))
         towards_x, towards_y = cos * grid.x - sin * grid.y, sin * grid.x + cos * grid.y     # as the view is turned
-        tangent = np.stack([-towards_y, towards_x], -1) / np.maximum(radius, 1)[..., None]
+        scale = 1 / np.maximum(radius, 1)
+        tangent = np.stack([-towards_y * scale, towards_x * scale], -1)
         return Surface(height, inside, albedo, shine.astype(np.float32), 46.0, tangent.astype(np.float32))
 
     def _tables(self, bore: float, rng: np.random.Generator) -> tuple[Image, Image]:
