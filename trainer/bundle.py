@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from edge.bundle.archive import list_files, pack, seal
 from edge.bundle.manifest import CameraContract, Manifest, Name, Precision, Provenance, TensorSpec, Threshold
 from edge.bundle.signature import sign_manifest
+from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.engine.parity import Certificate
 from edge.errors import ConfigError, DataError, EngineError
 from edge.frames.dataset import Dataset, Sample, open_dataset
@@ -82,11 +83,16 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
     if not (request.run / REPORT).is_file():
         raise DataError(f"{request.run} has no {REPORT}: run `trainer evaluate {request.run} {run.info.data}` first")
     dataset = open_dataset(request.data or Path(run.info.data))
-    tell("choosing golden frames and drawing defects")
-    proof = _proof(run, dataset)
     with TemporaryDirectory(prefix="bundle-") as temporary:
         folder = Path(temporary)
-        made = _write_models(run, dataset, proof, folder / "model", request.precisions, tell)
+        (folder / "model").mkdir()
+        exact = folder / "model" / "fp32.onnx"
+        normal, real = _frames(run, dataset)
+        tell("exporting float32")
+        export_checked(run.deployed, exact, [frame.feeds for frame in spread(normal, 4)], compiled=False)
+        tell("choosing golden frames and drawing defects")
+        proof = gather(run.deployed, OnnxCpuEngine(exact).run, normal, real, run.info.threshold.value)
+        made = _write_quantised(run, dataset, proof, exact, request.precisions, tell)
         shipped = tuple(name for name in ORDER if name in made and made[name].section.passed)
         compiler = _compile_all(folder / "model", shipped, tell)
         certificate = _certificate(proof, made)
@@ -109,7 +115,8 @@ def _check_names(request: ExportRequest) -> None:
 # --- frames -----------------------------------------------------------------------------------------------------------
 
 
-def _proof(run: TrainedRun, dataset: Dataset) -> Proof:
+def _frames(run: TrainedRun, dataset: Dataset) -> tuple[list[Shown], list[Shown]]:
+    """Normal validation parts, and test parts with defects of every kind."""
     by_name = {sample.name: sample for sample in dataset.samples}
     missing = [name for name in (*run.info.validation, *run.info.train) if name not in by_name]
     if missing:
@@ -117,7 +124,7 @@ def _proof(run: TrainedRun, dataset: Dataset) -> Proof:
     normal = [_shown(run, by_name[name]) for name in run.info.validation]
     defects = [sample for sample in dataset.split("test") if sample.is_defective]
     real = [_shown(run, sample) for sample in in_turn(defects, lambda sample: sample.defect, MOST_REAL)]
-    return gather(run.deployed, normal, real, run.info.threshold.value)
+    return normal, real
 
 
 def _shown(run: TrainedRun, sample: Sample) -> Shown:
@@ -144,14 +151,11 @@ def _calibration(run: TrainedRun, dataset: Dataset) -> Frames:
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def _write_models(
-    run: TrainedRun, dataset: Dataset, proof: Proof, folder: Path, precisions: Sequence[Precision], tell: Tell
+def _write_quantised(
+    run: TrainedRun, dataset: Dataset, proof: Proof, exact: Path, precisions: Sequence[Precision], tell: Tell
 ) -> dict[Precision, Quantised]:
-    """model/fp32.onnx and one file for each precision that passed. Raises: EngineError if float32 itself fails."""
-    folder.mkdir()
-    tell("exporting float32")
-    export_checked(run.deployed, folder / "fp32.onnx", [frame.feeds for frame in proof.golden], compiled=False)
-    model = onnx.load(str(folder / "fp32.onnx"))
+    """Beside the float32 file, one for each precision that passed. Raises: EngineError if float32 itself fails."""
+    model = onnx.load(str(exact))
     wanted: list[Precision] = ["fp32", *(name for name in ("fp16", "int8") if name in precisions)]
     calibration = _calibration(run, dataset) if "int8" in wanted else []
     tell(f"making and measuring {', '.join(wanted)} on {len(proof.frames)} frames")
@@ -161,7 +165,7 @@ def _write_models(
     for name, result in made.items():
         if name != "fp32" and result.section.passed:
             check_operators(result.model)
-            (folder / f"{name}.onnx").write_bytes(result.model.SerializeToString())
+            (exact.parent / f"{name}.onnx").write_bytes(result.model.SerializeToString())
     return made
 
 
@@ -170,6 +174,7 @@ def _compile_all(folder: Path, shipped: Sequence[Precision], tell: Tell) -> str 
     if importlib.util.find_spec("tensorrt_rtx") is None:
         tell("tensorrt_rtx is not installed: no file was compiled (pip install tensorrt-rtx)")
         return None
+    logging.getLogger("tensorrt").setLevel(logging.ERROR)   # it warns of every scale; its errors are raised anyway
     for name in shipped:
         built = check_compiles(folder / f"{name}.onnx")
         tell(f"{name}: compiled by tensorrt_rtx, {built.layers} layers in {built.seconds:.1f} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ MOST_NORMAL = 40           # validation parts in the certificate
 DRAWN_PER_PART = 2
 
 Feeds = Mapping[str, NDArray[Any]]
+Answer = Callable[[Feeds], Mapping[str, NDArray[Any]]]
 Mask = NDArray[np.bool_]
 Item = TypeVar("Item")
 
@@ -45,7 +46,7 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """The certificate's frames, with float32 torch's answers. golden: a part of the frames, shipped in the bundle."""
+    """The certificate's frames with float32's answers. golden: a part of them, answered by torch, in the bundle."""
 
     golden: tuple[Shown, ...]
     others: tuple[Shown, ...]
@@ -72,27 +73,29 @@ class Proof:
             np.savez_compressed(folder / f"{index:04d}.npz", **arrays)
 
 
-def gather(deployed: Deployed, normal: Sequence[Shown], real: Sequence[Shown], threshold: float) -> Proof:
+def gather(
+    deployed: Deployed, answer: Answer, normal: Sequence[Shown], real: Sequence[Shown], threshold: float
+) -> Proof:
     """Choose golden frames and complete the certificate's.
 
     Args:
-        deployed: the float32 model. normal: validation parts. real: test parts with defects, if there are any, as many
-            as are to be looked at.
+        deployed: the float32 model, which answers the golden frames. answer: the same model in float32 on the quickest
+            runtime, which answers all others.
+        normal: validation parts. real: test parts with defects, as many as are to be looked at; there may be none.
         threshold: score > threshold is NG.
     Raises: DataError if fewer than four frames can be brought above the threshold: the model rejects nothing.
     """
-    normal = [_answered(deployed, frame) for frame in spread(list(normal), MOST_NORMAL)]
+    normal = _answers(answer, spread(normal, MOST_NORMAL))
+    parts = {frame.name: part_of(deployed, frame.feeds) for frame in normal}
     limit = np.float32(threshold)
-    rejected = [frame for frame in _answers(deployed, real) if frame.score[0] > limit]
-    drawn = [
-        _answered(deployed, _drawn(deployed, frame, strength, seed))
-        for seed, (frame, strength) in enumerate(_strengths(normal))
-    ]
+    rejected = [frame for frame in _answers(answer, real) if frame.score[0] > limit]
+    weak = enumerate(_strengths(normal))
+    drawn = _answers(answer, (_drawn(frame, parts[frame.name], strength, seed) for seed, (frame, strength) in weak))
     if len(rejected) < LEAST_DEFECTS:
         rejected += sorted((frame for frame in drawn if frame.score[0] > limit), key=_score)
     if len(rejected) < LEAST_DEFECTS:
-        strong = (_drawn(deployed, frame, 1.0, seed) for seed, frame in enumerate(normal * 2, start=10_000))
-        rejected += [frame for frame in _answers(deployed, strong) if frame.score[0] > limit]
+        strong = (_drawn(frame, parts[frame.name], 1.0, seed) for seed, frame in enumerate(normal * 2, start=10_000))
+        rejected += [frame for frame in _answers(answer, strong) if frame.score[0] > limit]
     if len(rejected) < LEAST_DEFECTS:
         raise DataError(
             f"only {len(rejected)} frames with a defect score above the threshold {threshold:g}, a bundle needs "
@@ -103,7 +106,7 @@ def gather(deployed: Deployed, normal: Sequence[Shown], real: Sequence[Shown], t
     shipped += [frame for frame in normal if frame not in shipped][: max(0, 8 - len(shipped) - len(defects))]
     golden = (*shipped, *defects)
     others = tuple(frame for frame in (*normal, *drawn) if frame not in golden)
-    return Proof(golden, others, threshold)
+    return Proof(tuple(_answers(deployed.run, golden)), others, threshold)
 
 
 def _strengths(normal: Sequence[Shown]) -> list[tuple[Shown, float]]:
@@ -112,8 +115,8 @@ def _strengths(normal: Sequence[Shown]) -> list[tuple[Shown, float]]:
     return [(frame, index / max(1, len(pairs) - 1)) for index, frame in enumerate(pairs)]
 
 
-def _drawn(deployed: Deployed, frame: Shown, strength: float, seed: int) -> Shown:
-    defect = draw_defect(frame.feeds, part_of(deployed, frame.feeds), strength, seed)
+def _drawn(frame: Shown, part: Mask, strength: float, seed: int) -> Shown:
+    defect = draw_defect(frame.feeds, part, strength, seed)
     return Shown(f"{frame.name} + {defect.kind}", defect.feeds, True, defect.mask, drawn=True)
 
 
@@ -126,13 +129,9 @@ def part_of(deployed: Deployed, feeds: Feeds) -> Mask:
     return np.asarray(cv2.resize(foreground, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
 
 
-def _answered(deployed: Deployed, frame: Shown) -> Shown:
-    answer = deployed.run(frame.feeds)
-    return Shown(frame.name, frame.feeds, frame.is_defect, frame.truth, frame.drawn, answer["map"], answer["score"])
-
-
-def _answers(deployed: Deployed, frames: Iterable[Shown]) -> list[Shown]:
-    return [_answered(deployed, frame) for frame in frames]
+def _answers(answer: Answer, frames: Iterable[Shown]) -> list[Shown]:
+    outputs = ((frame, answer(frame.feeds)) for frame in frames)
+    return [replace(frame, map=raw["map"], score=raw["score"]) for frame, raw in outputs]
 
 
 def _score(frame: Shown) -> float:
@@ -156,10 +155,10 @@ def in_turn(items: Iterable[Item], kind: Callable[[Item], str], count: int) -> l
 
 
 def _reduced(truth: Mask | None, map_size: tuple[int, ...]) -> Mask | None:
-    """A mask at no more than eight pixels a map cell: a pixel is defective if any pixel it stands for is."""
+    """A mask at about four pixels a map cell: a pixel is defective if any pixel it stands for is."""
     if truth is None:
         return None
-    step = max(1, min(truth.shape[0] // (8 * map_size[0]), truth.shape[1] // (8 * map_size[1])))
+    step = max(1, min(truth.shape[0] // (4 * map_size[0]), truth.shape[1] // (4 * map_size[1])))
     height, width = truth.shape[0] // step * step, truth.shape[1] // step * step
     blocks = truth[:height, :width].reshape(height // step, step, width // step, step)
     return np.asarray(blocks.any(axis=(1, 3)))

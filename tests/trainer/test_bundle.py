@@ -215,7 +215,7 @@ def test_data_that_moved_away_is_named(run_folder: Path, key: Path, tmp_path: Pa
 def test_a_model_that_rejects_nothing_gets_no_bundle() -> None:
     normal = [Shown(f"validation/good/{seed}", make_feeds(seed), False, None) for seed in range(4)]
     with pytest.raises(DataError, match="rejects next to nothing"):
-        gather(make_deployed(), normal, [], threshold=1e9)
+        gather(make_deployed(), make_deployed().run, normal, [], threshold=1e9)
 
 
 # Drawn defects

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,20 @@ class Evidence:
         images = self.image_change(candidate)
         if not any(truth is not None and truth.any() for truth in self.truths):
             return images
-        first, second = (pixel_curve(list(answers.maps), self.truths) for answers in (self.reference, candidate))
-        p_auroc, overlap = second.auroc() - first.auroc(), second.aupro(PRO_LIMIT) - first.aupro(PRO_LIMIT)
-        return AccuracyChange(i_auroc=images.i_auroc, p_auroc=100 * p_auroc, aupro=100 * overlap)
+        p_auroc, overlap = self._pixel_figures(candidate)
+        first_auroc, first_overlap = self.float32_pixels
+        return AccuracyChange(
+            i_auroc=images.i_auroc, p_auroc=100 * (p_auroc - first_auroc), aupro=100 * (overlap - first_overlap)
+        )
+
+    @cached_property
+    def float32_pixels(self) -> tuple[float, float]:
+        """P-AUROC and AUPRO of float32, 0..1."""
+        return self._pixel_figures(self.reference)
+
+    def _pixel_figures(self, answers: Responses) -> tuple[float, float]:
+        curve = pixel_curve(list(answers.maps), self.truths)
+        return curve.auroc(), curve.aupro(PRO_LIMIT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +143,7 @@ class _Maker:
         candidates = int8_candidates(self.view, half)
         everything: dict[str, NodePrecision] = {**half, **dict.fromkeys(candidates, "int8")}
         ways = activation_scales(self.view, quantised_inputs(self.view, everything), self.calibration)
-        benches = [replace(self.bench, scales=scales) for scales in ways.values()]
+        benches = [replace(self.bench, scales=scales, known={}) for scales in ways.values()]
         costs = [cost_of(bench.quick(everything), "int8") for bench in benches]
         best = costs.index(min(costs))
         log.info("INT8 scales by %s", list(ways)[best])

@@ -35,6 +35,7 @@ EXACT = frozenset({
     "Flatten", "Relu", "Clip", "MaxPool", "Where", "Pad", "Tile", "DepthToSpace", "SpaceToDepth", "Max", "Min",
     "ReduceMax", "TopK",
 })  # fmt: skip
+# New tensors are called OLD~WHAT: the exporter uses no tilde, and does use names such as exp_16.
 FLOAT32_INPUTS = {"Resize": (1, 2)}     # inputs that the operator wants as float32 whatever its data is
 
 
@@ -155,12 +156,12 @@ class _Writer:
         """Note that `name` is float16 from here on; round it when emulating; hand a graph output over as float32."""
         self.half.add(name)
         if not self.emulate and is_output:
-            copy.output[index] = f"{name}_half"
+            copy.output[index] = f"{name}~half"
             self.made[name, "fp16"] = copy.output[index]
             self._node("Cast", [copy.output[index]], name, to=TensorProto.FLOAT)
             self.half.discard(name)
         elif self.emulate and copy.op_type not in EXACT:
-            copy.output[index] = f"{name}_full"
+            copy.output[index] = f"{name}~full"
             self._round(copy.output[index], name)
 
     def _read(self, node: onnx.NodeProto, index: int, precision: NodePrecision) -> str:
@@ -196,8 +197,8 @@ class _Writer:
         self._node("Cast", [name], new, to=TensorProto.FLOAT16)
 
     def _round(self, name: str, new: str) -> None:
-        self._node("Cast", [name], f"{new}_16", to=TensorProto.FLOAT16)
-        self._node("Cast", [f"{new}_16"], new, to=TensorProto.FLOAT)
+        self._node("Cast", [name], f"{new}~16", to=TensorProto.FLOAT16)
+        self._node("Cast", [f"{new}~16"], new, to=TensorProto.FLOAT)
 
     def _half_constant(self, name: str) -> str:
         def make(new: str) -> None:
@@ -213,10 +214,10 @@ class _Writer:
 
         def make(new: str) -> None:
             levels, scale = quantised_weight(values, axis)
-            self._constant(f"{new}_levels", levels)
-            self._constant(f"{new}_zeros", np.zeros(scale.shape, np.int8))
-            self._constant(f"{new}_scale", self._scale(scale))
-            self._node("DequantizeLinear", [f"{new}_levels", f"{new}_scale", f"{new}_zeros"], new, axis=axis)
+            self._constant(f"{new}~levels", levels)
+            self._constant(f"{new}~zeros", np.zeros(scale.shape, np.int8))
+            self._constant(f"{new}~scale", self._scale(scale))
+            self._node("DequantizeLinear", [f"{new}~levels", f"{new}~scale", f"{new}~zeros"], new, axis=axis)
 
         return self._once(name, f"int8_{axis}", make)
 
@@ -224,10 +225,10 @@ class _Writer:
         source = self._as_half(name)
 
         def make(new: str) -> None:
-            self._constant(f"{new}_zero", np.int8(0))
-            self._constant(f"{new}_scale", self._scale(storable_scale(np.array(self.scales[name], np.float32))))
-            self._node("QuantizeLinear", [source, f"{new}_scale", f"{new}_zero"], f"{new}_q")
-            self._node("DequantizeLinear", [f"{new}_q", f"{new}_scale", f"{new}_zero"], new)
+            self._constant(f"{new}~zero", np.int8(0))
+            self._constant(f"{new}~scale", self._scale(storable_scale(np.array(self.scales[name], np.float32))))
+            self._node("QuantizeLinear", [source, f"{new}~scale", f"{new}~zero"], f"{new}~q")
+            self._node("DequantizeLinear", [f"{new}~q", f"{new}~scale", f"{new}~zero"], new)
 
         return self._once(name, "int8", make)
 
@@ -246,6 +247,6 @@ class _Writer:
     def _once(self, name: str, what: str, make: Callable[[str], None]) -> str:
         key = name, what
         if key not in self.made:
-            self.made[key] = f"{name}_{what}"
+            self.made[key] = f"{name}~{what}"
             make(self.made[key])
         return self.made[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 DETECTOR = "detector"      # the module that may leave float32; sensor bytes to height, masks and score never do
 MOST_BLOCKS = 20           # the detector is cut into at most about as many blocks
 QUICK_FRAMES = 8           # of the evidence, for a block's own error
+BEARABLE = 1.0             # sum of costs (1 is a limit) at which it is worth trying the whole certificate
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,14 @@ class Bench:
     reference: Responses
     threshold: float
     scales: Mapping[str, float]
+    known: dict[frozenset[tuple[str, NodePrecision]], Responses] = field(default_factory=dict, repr=False)
 
     def responses(self, plan: Mapping[str, NodePrecision]) -> Responses:
-        """The plan's answers for every frame."""
-        return responses_of(converted(self.view, plan, self.scales, emulate=True), self.feeds)
+        """The plan's answers for every frame; computed once."""
+        key = frozenset(plan.items())
+        if key not in self.known:
+            self.known[key] = responses_of(converted(self.view, plan, self.scales, emulate=True), self.feeds)
+        return self.known[key]
 
     def quick(self, plan: Mapping[str, NodePrecision]) -> Comparison:
         """The plan on a few frames, evenly chosen."""
@@ -115,7 +120,7 @@ def costs_of(
     for block in blocks:
         measured = bench.quick(plan_with([block]))
         costs[block.name] = cost_of(measured, precision)
-        log.info("%s in %s alone: map error %.4f %%, score error %.3f %%", block.name, precision,
+        log.debug("%s in %s alone: map error %.4f %%, score error %.3f %%", block.name, precision,
                  100 * measured.mean_map_error, 100 * measured.largest_score_error)  # fmt: skip
     return costs
 
@@ -128,31 +133,34 @@ def assigned(
     refusals: Callable[[Mapping[str, NodePrecision]], tuple[str, ...]],
     hopeless: Callable[[Mapping[str, NodePrecision]], bool],
 ) -> tuple[dict[str, NodePrecision], tuple[str, ...]]:
-    """Give as many blocks as possible the precision: all, then without those that cost most for what they compute.
+    """Give as many blocks as possible the precision: all, else without those that cost most for what they compute.
+
+    How many have to go is guessed from the sum of the costs, then raised by 1, 2, 4, ... while the limits do not hold.
 
     Args:
         plan_with: the plan in which the given blocks have the precision and all others the next higher one.
         refusals: what of the certificate does not hold for a plan, on every frame.
-        hopeless: whether a plan leaves too little in the precision; then the search ends.
+        hopeless: whether a plan leaves too little in the precision to be called by its name.
     Returns: the plan, and what still does not hold (empty: found).
     """
-    kept = list(blocks)
-    plan = plan_with(kept)
+    plan = plan_with(blocks)
     reasons = refusals(plan)
     if not reasons:
         return plan, ()
-    costs = costs_of(bench, kept, precision, plan_with)
-    kept.sort(key=lambda block: costs[block.name] / max(block.macs, 1))
-    while kept:
-        dropped = kept.pop()
-        shorter = plan_with(kept)
-        if hopeless(shorter):
+    log.info("%s everywhere: %s", precision, reasons[0])
+    costs = costs_of(bench, blocks, precision, plan_with)
+    order = sorted(blocks, key=lambda block: costs[block.name] / max(block.macs, 1))     # the dearest last
+    plans = [plan_with(order[: len(order) - dropped]) for dropped in range(len(order) + 1)]
+    most = max((dropped for dropped in range(len(plans)) if not hopeless(plans[dropped])), default=0)
+    left = [sum(costs[block.name] for block in order[: len(order) - dropped]) for dropped in range(len(plans))]
+    dropped, step = max(1, next(index for index, cost in enumerate(left) if cost <= BEARABLE)), 1
+    while True:
+        dropped = min(dropped, most)
+        reasons = refusals(plans[dropped])
+        if not reasons or dropped == most:
             break
-        log.info("%s stays higher: %s", dropped.name, reasons[0])
-        plan = shorter
-        if kept and bench.quick(plan).mean_map_error > LIMITS[precision].mean_map_error:
-            continue
-        reasons = refusals(plan)
-        if not reasons:
-            break
-    return plan, reasons
+        log.info("without %d blocks: %s", dropped, reasons[0])
+        dropped, step = dropped + step, 2 * step
+    for block in order[len(order) - dropped :]:
+        log.info("%s stays higher than %s", block.name, precision)
+    return plans[dropped], reasons

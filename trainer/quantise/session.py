@@ -23,6 +23,7 @@ def session_of(model: onnx.ModelProto) -> Any:
     options.log_severity_level = 3
     # Without VNNI its fused integer kernels saturate 16-bit sums, which no GPU does; unfused, Q/DQ is exact.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # a shared machine waits for nobody
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except onnxruntime.capi.onnxruntime_pybind11_state.Fail as error:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
 
 from edge.engine.parity import MacShares
 from edge.errors import EngineError
@@ -19,6 +20,7 @@ from edge.errors import EngineError
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"    # torch.onnx writes ['', 'detector', 'detector.trunk', 'conv2d_3']
 SCOPE_KEY = "scope"                          # what is left of it in our files: the module path
 BACKBONE_NAMES = frozenset({"trunk", "backbone"})   # a module of this name, anywhere in the path, is the backbone
+REARRANGING = frozenset({"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 MAC_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -48,16 +50,20 @@ class View:
 
 
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy to work on: Constant nodes are initialisers, every node has a name, its module path is all its metadata.
+    """A copy to work on: what is constant is an initialiser, every node has a name and its module path, nothing else.
 
-    The exporter's other metadata (stack traces with the paths of the machine that exported) is dropped.
+    A weight that the exporter left reshaped or transposed at run time would not be seen as one, so such nodes are
+    folded. The exporter's other metadata (stack traces with the paths of the machine that exported) is dropped.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
     nodes = []
     for index, node in enumerate(copy.graph.node):
-        if node.op_type == "Constant":
-            copy.graph.initializer.append(_constant_of(node))
+        folded = [_constant_of(node)] if node.op_type == "Constant" else _folded(node, constants, copy)
+        if folded:
+            constants.update({tensor.name: tensor for tensor in folded})
+            copy.graph.initializer.extend(folded)
             continue
         scope = scope_of(node)
         del node.metadata_props[:]
@@ -70,6 +76,20 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.graph.node.extend(nodes)
     del copy.graph.value_info[:]
     return copy
+
+
+def _folded(
+    node: onnx.NodeProto, constants: dict[str, TensorProto], model: onnx.ModelProto
+) -> list[TensorProto]:
+    """The results of a node that only rearranges constants; empty for every other node."""
+    if node.op_type not in REARRANGING or not all(name in constants for name in node.input if name):
+        return []
+    inputs = {name: constants[name] for name in node.input if name}
+    results = [onnx.helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output]
+    graph = onnx.helper.make_graph([node], "constant", [], results, list(inputs.values()))
+    alone = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    values = ReferenceEvaluator(alone).run(None, {})
+    return [numpy_helper.from_array(np.asarray(v), name) for v, name in zip(values, node.output, strict=True)]
 
 
 def _constant_of(node: onnx.NodeProto) -> TensorProto:
