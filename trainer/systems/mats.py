@@ -51,12 +51,15 @@ from trainer.graph.preprocess import Prepared, working_size
 from trainer.layers.caa import CAA, InvertedBottleneck
 from trainer.layers.fastkan import StudentFastKAN
 from trainer.layers.flow import RealNVP, negative_log_likelihood
+from trainer.layers.height import HeightEncoder, drawn_relief
 from trainer.layers.mdla import MDLA
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.unshuffle import pixel_unshuffle
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
 
 UNSHUFFLE = 8
+RELIEF_WEIGHT = 9.0  # of a cell with drawn relief in the encoder's loss: such cells are few
+VIEWS_AT_ONCE = 16
 POSITION_CHANNELS = 32
 SWITCHES = ("caa", "mdla", "mask", "position", "student")
 
@@ -91,6 +94,10 @@ class MatsPreset:
     copies: int
     augmentation: Augmentation
     pool_finer: bool
+    encode_height: bool
+    whiten_color: bool = False
+    encoder_epochs: int = 0
+    encoder_rate: float = 3e-3
     map_side: int = 64
     blur: float = 1.0
     shrink: float = 1e-2
@@ -116,6 +123,7 @@ PAPER = MatsPreset(
     copies=0,
     augmentation=Augmentation(),
     pool_finer=False,
+    encode_height=False,
     map_side=192,
     blur=3.0,
 )
@@ -137,6 +145,8 @@ COMPACT = MatsPreset(
     copies=6,
     augmentation=Augmentation(10.0, 0.03, 0.03, 0.06, 5.0),
     pool_finer=True,
+    encode_height=True,
+    encoder_epochs=40,
 )
 PRESETS: dict[str, MatsPreset] = {"paper": PAPER, "compact": COMPACT}
 
@@ -161,12 +171,13 @@ class Whiten(nn.Module):
         return functional.conv2d(features, self.matrix[:, :, None, None], -self.matrix @ self.mean)
 
     @torch.no_grad()
-    def fit(self, rows: Tensor, shrink: float) -> None:
-        """Take the statistics of rows (M, C), in float64."""
+    def fit(self, rows: Tensor, shrink: float, *, full: bool) -> None:
+        """Take the statistics of rows (M, C), in float64; not full: of each channel alone."""
         wide = rows.double()
         mean = wide.mean(dim=0)
         centred = wide - mean
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(wide))
+        covariance = centred.T @ centred / len(wide)
+        values, vectors = torch.linalg.eigh(covariance if full else covariance.diagonal().diag())
         scales = (values.clamp(min=0) + shrink * values.mean()).clamp(min=1e-12).rsqrt()
         self.matrix.copy_((vectors * scales) @ vectors.T)
         self.mean.copy_(mean)
@@ -286,6 +297,7 @@ class MatsDetector(nn.Module):
         depth = UNSHUFFLE**2 if request.sizes.depth is not None else 0
         color = sum(spec.channels) if preset.pool_finer else spec.channels[-1]
         channels, color_only = color + depth, int(depth == 0)
+        self.encoder = HeightEncoder() if depth and preset.encode_height else None
         self.whiten_color = Whiten(color)
         self.whiten_depth = Whiten(depth) if depth else None
         self.fusion = Fusion(color, depth, self.grid, switches)
@@ -303,29 +315,35 @@ class MatsDetector(nn.Module):
 
     def forward(self, prepared: Prepared) -> Tensor:
         """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
-        color, depth, mask = self.frozen(prepared)
-        joined, attended = self.fused(color, depth)
-        return cast(Tensor, self.to_map(self.distance(joined, attended), mask))
+        depth = None
+        if prepared.height is not None:
+            depth = self.depth_features(prepared.height, prepared.foreground, self.small_color(prepared))
+        joined, attended = self.fused(self.color_features(prepared), depth)
+        return cast(Tensor, self.to_map(self.distance(joined, attended), self.grid_mask(prepared)))
 
-    def frozen(self, prepared: Prepared) -> tuple[Tensor, Tensor | None, Tensor]:
-        """What never learns.
-
-        Raw color features, cell-filled heights (or None) and the foreground mask, all on the grid.
-        """
+    def color_features(self, prepared: Prepared) -> Tensor:
+        """Frozen backbone features on the grid, raw, (N, C, h, w)."""
         maps = self.trunk(prepared.color)
-        finest = maps[-1].shape[2:]
-        pooled = (
-            [functional.avg_pool2d(m, m.shape[2] // finest[0]) for m in maps[:-1]] if self.preset.pool_finer else []
-        )
-        color = torch.cat([*pooled, maps[-1]], dim=1)
-        factor = prepared.foreground.shape[2] // self.grid[0]
-        share = functional.avg_pool2d(prepared.foreground, factor)
-        mask = (share > 1e-4).to(torch.float32)
-        if prepared.height is None:
-            return color, None, mask
-        mean = functional.avg_pool2d(prepared.height, factor) / share.clamp(min=1e-4)
-        heights, inside = (pixel_unshuffle(image, UNSHUFFLE) for image in (prepared.height, prepared.foreground))
-        return color, heights + (1 - inside) * mean, mask
+        finest = maps[-1].shape[2]
+        finer = maps[:-1] if self.preset.pool_finer else ()
+        return torch.cat([*(functional.avg_pool2d(m, m.shape[2] // finest) for m in finer), maps[-1]], dim=1)
+
+    def grid_mask(self, prepared: Prepared) -> Tensor:
+        """Cells with any foreground, (N, 1, h, w), 0 or 1."""
+        share = functional.avg_pool2d(prepared.foreground, prepared.foreground.shape[2] // self.grid[0])
+        return (share > 1e-4).to(torch.float32)
+
+    def small_color(self, prepared: Prepared) -> Tensor:
+        """The color image at the depth image's size."""
+        return functional.avg_pool2d(prepared.color, prepared.color.shape[2] // prepared.foreground.shape[2])
+
+    def depth_features(self, height: Tensor, foreground: Tensor, color: Tensor) -> Tensor:
+        """The amplified (compact) or plain depth image, unshuffled to (N, 64, h, w)."""
+        if self.encoder is not None:
+            return pixel_unshuffle(self.encoder(height, foreground, color), UNSHUFFLE)
+        share = functional.avg_pool2d(foreground, UNSHUFFLE)
+        mean = functional.avg_pool2d(height, UNSHUFFLE) / share.clamp(min=1e-4)
+        return pixel_unshuffle(height, UNSHUFFLE) + (1 - pixel_unshuffle(foreground, UNSHUFFLE)) * mean
 
     def whitened(self, color: Tensor, depth: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Both modalities with unit covariance over the training foreground."""
@@ -356,24 +374,59 @@ class MatsDetector(nn.Module):
 
 
 class _Trainer:
-    """The three phases over cached features; everything here lives only while training."""
+    """The phases over cached features; everything here lives only while training."""
 
     def __init__(self, detector: MatsDetector, tensors: Mapping[str, Tensor], preset: MatsPreset, device: str) -> None:
         self.detector, self.preset, self.device = detector, preset, device
-        self.color = tensors["color"].to(device)
-        self.depth = tensors["depth"].to(device) if "depth" in tensors else None
-        mask = tensors["mask"].to(device)
+        self.tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        mask = self.tensors["mask"]
         self.mask = mask if detector.switches["mask"] else torch.ones_like(mask)
+        self.color, self.depth = self.tensors["color"], cast(Tensor | None, None)
         self.rows: dict[str, Tensor] = {}
 
+    def depth_images(self, views: Tensor | slice) -> tuple[Tensor, Tensor, Tensor]:
+        """(height, foreground, color) of these views at the depth image's size, as the encoder takes them."""
+        height, foreground, color = (self.tensors[name][views] for name in ("height", "foreground", "small"))
+        return height, foreground.to(torch.float32), color.to(torch.float32)
+
+    def begin_encoder(self) -> int:
+        """Measure the depth noise that drawn relief is scaled by."""
+        encoder = self.detector.encoder
+        assert encoder is not None  # there is no such phase without one
+        encoder.measure(self.tensors["height"], self.tensors["foreground"].to(torch.float32))
+        return len(self.mask)
+
+    def encoder_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error of the drawn relief in sigma, over the foreground.
+
+        Cells with relief weigh RELIEF_WEIGHT times.
+        """
+        encoder = self.detector.encoder
+        assert encoder is not None
+        height, foreground, color = self.depth_images(batch)
+        relief = drawn_relief(foreground, generator)
+        weight = foreground * (1 + (RELIEF_WEIGHT - 1) * (relief.abs() > 1))
+        error = encoder(height + relief * encoder.sigma, foreground, color) - relief
+        loss: Tensor = (error * error * weight).sum() / weight.sum().clamp(min=1)
+        return loss
+
     @torch.no_grad()
-    def fit_whitening(self) -> None:
-        """Take the training foreground's statistics, then whiten the cached features once."""
-        detector = self.detector
-        detector.whiten_color.fit(foreground_rows(self.color, self.mask), self.preset.shrink)
-        if detector.whiten_depth is not None and self.depth is not None:
-            detector.whiten_depth.fit(foreground_rows(self.depth, self.mask), self.preset.shrink)
-        self.color, self.depth = detector.whitened(self.color, self.depth)
+    def begin_fusion(self) -> int:
+        """Encode depth and whiten both modalities, once, with the statistics of the training foreground."""
+        if self.depth is not None or self.color is not self.tensors["color"]:
+            return len(self.mask)
+        detector, depth = self.detector, None
+        detector.whiten_color.fit(
+            foreground_rows(self.color, self.mask), self.preset.shrink, full=self.preset.whiten_color
+        )
+        if detector.whiten_depth is not None:
+            starts = range(0, len(self.mask), VIEWS_AT_ONCE)
+            depth = torch.cat(
+                [detector.depth_features(*self.depth_images(slice(s, s + VIEWS_AT_ONCE))) for s in starts]
+            )
+            detector.whiten_depth.fit(foreground_rows(depth, self.mask), self.preset.shrink, full=True)
+        self.color, self.depth = detector.whitened(self.color, depth)
+        return len(self.mask)
 
     def fusion_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Foreground error of clean target features rebuilt from noisy ones, by CAA and by MDLA after it."""
@@ -394,9 +447,10 @@ class _Trainer:
     @torch.no_grad()
     def begin_teacher(self) -> int:
         """Fuse all cached features once; keep the foreground cells as rows."""
+        self.begin_fusion()
         joined, attended = [], []
-        for start in range(0, len(self.color), 32):
-            part = slice(start, start + 32)
+        for start in range(0, len(self.color), VIEWS_AT_ONCE):
+            part = slice(start, start + VIEWS_AT_ONCE)
             depth = None if self.depth is None else self.depth[part]
             first, second = self.detector.fusion(self.color[part], depth)
             joined.append(foreground_rows(first, self.mask[part]))
@@ -450,7 +504,7 @@ class Mats:
 
     name = "mats"
     presets = tuple(PRESETS)
-    top_k_candidates = (0.002, 0.005, 0.01, 0.02, 0.05)
+    top_k_candidates = (0.002, 0.005, 0.01, 0.02)
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Long side of the preset, aspect kept to whole cells.
@@ -477,11 +531,10 @@ class Mats:
         if detector.whiten_depth is None and detector.switches["caa"]:
             tell("color only: the cross-modal amplifier needs two modalities and is off")
         kind = (preset.backbone, preset.pool_finer, preset.copies, preset.augmentation, request.seed)
-        recipe = f"mats 1 {kind} {_digest(detector.trunk)}"
+        recipe = f"mats 2 {kind} {_digest(detector.trunk)}"
         tell(f"features of {images.count} images, {1 + preset.copies} views each")
         tensors = images.cached(recipe, lambda: _frozen_features(detector, images, preset, request))
         trainer = _Trainer(detector.to(request.device), tensors, preset, request.device)
-        trainer.fit_whitening()
         curves = fit_phases(detector, _phases(trainer, preset, request.epochs), request.seed, request.control)
         detector.cpu().requires_grad_(False).eval()
         return curves
@@ -490,14 +543,14 @@ class Mats:
 def _phases(trainer: _Trainer, preset: MatsPreset, epochs: int | None) -> list[Phase]:
     """Fusion (if anything is there to learn), teacher, student."""
     detector = trainer.detector
-    images, color_only = len(trainer.color), int(trainer.depth is None)
+    color_only = int(detector.whiten_depth is None)
     common = Phase("", detector, (), lambda: 0, trainer.fusion_loss, 0, 8, 0.0, schedule=preset.copies > 0)
     fusion = replace(
         common,
         name="fusion",
         module=detector.fusion,
         parameters=list(detector.fusion.parameters()),
-        begin=lambda: images,
+        begin=trainer.begin_fusion,
         loss=trainer.fusion_loss,
         epochs=epochs or preset.fusion_epochs,
         rate=preset.rates[0],
@@ -525,25 +578,47 @@ def _phases(trainer: _Trainer, preset: MatsPreset, epochs: int | None) -> list[P
         epochs=epochs or preset.student_epochs,
         rate=preset.rates[2],
     )
+    first = (
+        []
+        if detector.encoder is None
+        else [
+            replace(
+                common,
+                name="depth",
+                module=detector.encoder,
+                parameters=list(detector.encoder.parameters()),
+                begin=trainer.begin_encoder,
+                loss=trainer.encoder_loss,
+                epochs=epochs or preset.encoder_epochs,
+                rate=preset.encoder_rate,
+                steps_per_epoch=preset.fusion_steps,
+            )
+        ]
+    )
     wanted = [fusion] if list(detector.fusion.parameters()) else []
-    return [*wanted, teacher, *([student] if detector.switches["student"] else [])]
+    return [*first, *wanted, teacher, *([student] if detector.switches["student"] else [])]
 
 
 @torch.no_grad()
 def _frozen_features(
     detector: MatsDetector, images: TrainingImages, preset: MatsPreset, request: FitRequest
 ) -> dict[str, Tensor]:
-    """Frozen features of every view.
+    """What never learns, of every view: color features and mask on the grid.
 
-    Color (V, C, h, w), depth (V, 64, h, w) where there is depth, mask (V, 1, h, w).
+    With depth also the depth image's height (metres), foreground and color (both uint8).
     """
     detector.to(request.device)
-    parts: dict[str, list[Tensor]] = {"color": [], "depth": [], "mask": []}
+    parts: dict[str, list[Tensor]] = {}
     for views in images.with_copies(preset.augmentation, preset.copies, request.seed):
-        for name, tensor in zip(parts, detector.frozen(moved_to(views, request.device)), strict=True):
-            if tensor is not None:
-                parts[name].append(tensor.cpu())
-    return {name: torch.cat(tensors) for name, tensors in parts.items() if tensors}
+        on_device = moved_to(views, request.device)
+        computed = {"color": detector.color_features(on_device), "mask": detector.grid_mask(on_device)}
+        if on_device.height is not None:
+            computed["height"] = on_device.height
+            computed["foreground"] = on_device.foreground.to(torch.uint8)
+            computed["small"] = detector.small_color(on_device).round().to(torch.uint8)
+        for name, tensor in computed.items():
+            parts.setdefault(name, []).append(tensor.cpu())
+    return {name: torch.cat(tensors) for name, tensors in parts.items()}
 
 
 def _digest(module: nn.Module) -> str:

@@ -1,0 +1,121 @@
+"""The depth modality's encoder: an amplified depth image, in which what does not belong to the part stands out.
+
+MATS speaks of the depth's "encoded features" and of an anomaly-amplified depth image that is unshuffled (section 2.2),
+and names no encoder. Raw heights do not serve: unshuffled cells change with every pixel by which a part's groove or
+letter shifts, and a dent of a few sigma drowns in that. This small U-shaped network sees height, foreground and color
+around each position and is trained to tell drawn dents and bumps (`drawn_relief`) from the part's own relief and the
+sensor's noise: its target is the relief that was added, zero where nothing was, so that what it gives for a normal part
+is what it cannot explain, and no scale of it can grow or vanish without being wrong. Trained on normal images only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.layers.unshuffle import pixel_unshuffle
+
+INPUT_SIGMAS = 8.0  # heights enter divided by so many sigma of the sensor's noise
+COLOR_MEAN, COLOR_SCALE = 128.0, 64.0
+
+
+class HeightEncoder(nn.Module):
+    """Height, foreground and color to the amplified depth image, in sigma of the depth noise.
+
+    Half resolution, then a quarter with dilated 3x3 convolutions (a view of some 70 cells of the depth image), and
+    back.
+
+    Args:
+        fine: channels at half resolution. coarse: at a quarter. dilations: of the residual convolutions there.
+    """
+
+    mean: Tensor
+    sigma: Tensor
+
+    def __init__(self, fine: int = 24, coarse: int = 48, dilations: tuple[int, ...] = (1, 2, 4, 1)) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("sigma", torch.ones(()))
+        self.enter = nn.Conv2d(5 * 4, fine, 3, padding=1)
+        self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(coarse, coarse, 3, padding=d, dilation=d), nn.BatchNorm2d(coarse), nn.ReLU())
+            for d in dilations
+        )
+        self.up = nn.Conv2d(coarse, 4 * fine, 1)
+        self.refine = nn.Conv2d(fine, 16, 3, padding=1)
+        self.leave = nn.Conv2d(16, 4, 1)
+        nn.init.zeros_(self.leave.weight)
+        if self.leave.bias is not None:
+            nn.init.zeros_(self.leave.bias)
+
+    def forward(self, height: Tensor, foreground: Tensor, color: Tensor) -> Tensor:
+        """Amplify.
+
+        Args:
+            height: (N, 1, h, w) metres over the background. foreground: (N, 1, h, w), 0 or 1.
+            color: (N, 3, h, w), 0..255, at the depth image's size. h and w multiples of 4.
+        Returns: (N, 1, h, w), 0 outside the foreground.
+        """
+        relative = (height - self.mean) * (foreground / (INPUT_SIGMAS * self.sigma))
+        image = torch.cat([relative, foreground, (color - COLOR_MEAN) / COLOR_SCALE], dim=1)
+        fine = torch.relu(self.enter(pixel_unshuffle(image, 2)))
+        coarse = torch.relu(self.down(fine))
+        for block in self.blocks:
+            coarse = coarse + block(coarse)
+        fine = torch.relu(functional.pixel_shuffle(self.up(coarse), 2) + fine)
+        raised: Tensor = functional.pixel_shuffle(self.leave(torch.relu(self.refine(fine))), 2)
+        return raised * foreground
+
+    @torch.no_grad()
+    def measure(self, height: Tensor, foreground: Tensor) -> None:
+        """Take mean height and noise from normal images (N, 1, h, w).
+
+        The noise is the median absolute second difference along rows, which a smooth relief hardly has, over sqrt(6).
+        """
+        self.mean.copy_((height * foreground).sum() / foreground.sum().clamp(min=1))
+        left, middle, right = height[..., :-2], height[..., 1:-1], height[..., 2:]
+        inside = foreground[..., :-2] * foreground[..., 1:-1] * foreground[..., 2:] > 0
+        bends = (left - 2 * middle + right)[inside].abs()
+        if len(bends):
+            self.sigma.copy_((1.4826 * bends.median() / math.sqrt(6)).clamp(min=1e-6))
+
+
+def drawn_relief(foreground: Tensor, generator: torch.Generator, sigmas: tuple[float, float] = (2.5, 16.0)) -> Tensor:
+    """Dents and bumps on the foreground: two per image, one image in four without any.
+
+    Blobs of random size, aspect, turn, outline and steepness, between a plateau and a Gaussian; heights of either sign,
+    uniform within `sigmas` of the depth noise. foreground: (N, 1, h, w), each with at least one cell set. Returns: (N,
+    1, h, w) in sigma.
+    """
+    relief = torch.zeros_like(foreground)
+    for _ in range(2):
+        relief = relief + _blobs(foreground, generator, sigmas)
+    without = (torch.rand(len(foreground), generator=generator) < 0.25).to(foreground.device)
+    return relief * foreground * (~without)[:, None, None, None]
+
+
+def _blobs(foreground: Tensor, generator: torch.Generator, sigmas: tuple[float, float]) -> Tensor:
+    """One blob per image."""
+    count, _, height, width = foreground.shape
+
+    def between(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, 1, 1, generator=generator)
+
+    side = max(height, width) / 128
+    centre = torch.multinomial(foreground.flatten(1).cpu() + 1e-9, 1, generator=generator)
+    row, column = torch.div(centre, width, rounding_mode="floor")[:, :, None], (centre % width)[:, :, None]
+    turn, stretch, radius = between(0, math.pi), between(0.6, 1.6), between(2.5, 8.0) * side
+    dy, dx = torch.arange(height)[None, :, None] - row, torch.arange(width)[None, None, :] - column
+    along = (dx * turn.cos() + dy * turn.sin()) / (radius * stretch)
+    across = (dy * turn.cos() - dx * turn.sin()) / (radius / stretch)
+    squared = along * along + across * across
+    coarse = torch.randn(count, 1, 16, 16, generator=generator)
+    outline = functional.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+    plateau = torch.sigmoid(between(4, 16) * (1 - squared.clamp(min=1e-12).sqrt() + 0.25 * outline))
+    shape = torch.where(between(0, 1) < 0.5, plateau, torch.exp(-squared))
+    sign = torch.where(between(0, 1) < 0.5, -1.0, 1.0)
+    return (sign * between(*sigmas) * shape)[:, None].to(foreground.device)
