@@ -79,8 +79,7 @@ def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
         rs.config.enable_device_from_file(config, str(path), repeat_playback=False)
         playback = config.resolve(rs.pipeline_wrapper(pipeline)).get_device().as_playback()
         playback.set_real_time(False)
-        playback.pause()              # until every stream listens: or the first frames are lost on a busy machine
-        pipeline.start(config).get_device().as_playback().resume()
+        pipeline.start(config)        # not paused: every twentieth start then waits 10 s for a lock of librealsense's
     except RuntimeError as error:      # librealsense has one exception class for everything
         raise DataError(f"{path} cannot be played by librealsense: {error}") from error
     try:
