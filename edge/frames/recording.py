@@ -79,7 +79,7 @@ def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
         rs.config.enable_device_from_file(config, str(path), repeat_playback=False)
         playback = config.resolve(rs.pipeline_wrapper(pipeline)).get_device().as_playback()
         playback.set_real_time(False)
-        pipeline.start(config)        # not paused: every twentieth start then waits 10 s for a lock of librealsense's
+        pipeline.start(config)        # not paused first: one start in twenty then took 10 s (2.59.1)
     except RuntimeError as error:      # librealsense has one exception class for everything
         raise DataError(f"{path} cannot be played by librealsense: {error}") from error
     try:
