@@ -68,8 +68,6 @@ def _open_session(path: Path, threads: int) -> Any:
     options.log_severity_level = 3     # `intrinsics` may be unused, and that is no news
     # Q/DQ stays float arithmetic: the fused integer kernels saturate 16-bit sums on processors without VNNI.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    # Masked softmax and Gaussian tails pass through denormal numbers, which x86 computes many times slower.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     if not path.is_file():
         raise EngineError(f"{path} does not exist: install the bundle again")
     try:

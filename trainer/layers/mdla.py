@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 MASKED = -3e4
-"""Added to the score of a pair outside the window: finite in float16, and such a pair weighs exactly 0. On Intel the
-exponential passes through denormal numbers there: six times slower unless the engine flushes them to zero."""
+"""Added to the score of a pair outside the window: finite in float16, and such a pair weighs exactly 0."""
 
 
 def window_mask(height: int, width: int, dilation: int) -> Tensor:
