@@ -97,7 +97,7 @@ def fit_phases(root: nn.Module, phases: Sequence[Phase], seed: int, control: Fit
     clock = _Clock(total, sum(phase.epochs for phase in phases[: state.phase]) + state.epoch, control.tell)
     with _interruptible(control):
         while state.phase < len(phases):
-            _run_phase(phases, state, generator, control, clock)
+            _run_phase(root, phases, state, generator, control, clock)
             state.phase, state.epoch, state.optimiser = state.phase + 1, 0, None
             _save(phases, state, None, generator, control)
     root.eval()
@@ -105,10 +105,16 @@ def fit_phases(root: nn.Module, phases: Sequence[Phase], seed: int, control: Fit
 
 
 def _run_phase(
-    phases: Sequence[Phase], state: _State, generator: torch.Generator, control: FitControl, clock: _Clock
+    root: nn.Module,
+    phases: Sequence[Phase],
+    state: _State,
+    generator: torch.Generator,
+    control: FitControl,
+    clock: _Clock,
 ) -> None:
     """Train one phase from state.epoch to its end."""
     phase = phases[state.phase]
+    root.eval()  # frozen parts behave as they will on the device, in a resumed run as in a whole one
     items = phase.begin()
     optimiser = torch.optim.Adam(phase.parameters, lr=phase.rate, betas=(0.9, 0.999), weight_decay=phase.weight_decay)
     if state.optimiser is not None:

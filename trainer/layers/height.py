@@ -2,10 +2,13 @@
 
 MATS speaks of the depth's "encoded features" and of an anomaly-amplified depth image that is unshuffled (section 2.2),
 and names no encoder. Raw heights do not serve: unshuffled cells change with every pixel by which a part's groove or
-letter shifts, and a dent of a few sigma drowns in that. This small U-shaped network sees height, foreground and color
-around each position and is trained to tell drawn dents and bumps (`drawn_relief`) from the part's own relief and the
-sensor's noise: its target is the relief that was added, zero where nothing was, so that what it gives for a normal part
-is what it cannot explain, and no scale of it can grow or vanish without being wrong. Trained on normal images only.
+letter shifts, and a dent of a few sigma drowns in that. This small U-shaped
+network sees height, foreground and color around each position and is trained to tell drawn dents and bumps
+(`drawn_relief`) and drawn stains (`drawn_tint`) from the part's own relief and print and from the sensor's noise. Its
+targets are the relief and the tint that were added, zero where nothing was: what it gives for a normal part is what it
+cannot explain, and no scale of it can grow or vanish without being wrong. Both modalities serve both answers, which is
+the amplifier's idea: a groove that the color shows is no dent, a shadow that the height explains is no stain. Trained
+on normal images and drawn changes of them, never on defects.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from trainer.layers.unshuffle import pixel_unshuffle
 
 INPUT_SIGMAS = 8.0  # heights enter divided by so many sigma of the sensor's noise
 COLOR_MEAN, COLOR_SCALE = 128.0, 64.0
+TINT_LEVELS = 12.0  # grey levels of 255 that one unit of tint changes a color by
+RELIEF_BLOBS, TINT_BLOBS = 5, 3  # drawn per image
 
 
 class HeightEncoder(nn.Module):
@@ -47,18 +52,18 @@ class HeightEncoder(nn.Module):
         )
         self.up = nn.Conv2d(coarse, 4 * fine, 1)
         self.refine = nn.Conv2d(fine, 16, 3, padding=1)
-        self.leave = nn.Conv2d(16, 4, 1)
+        self.leave = nn.Conv2d(16, 4 + 1, 1)
         nn.init.zeros_(self.leave.weight)
         if self.leave.bias is not None:
             nn.init.zeros_(self.leave.bias)
 
-    def forward(self, height: Tensor, foreground: Tensor, color: Tensor) -> Tensor:
+    def forward(self, height: Tensor, foreground: Tensor, color: Tensor) -> tuple[Tensor, Tensor]:
         """Amplify.
 
         Args:
             height: (N, 1, h, w) metres over the background. foreground: (N, 1, h, w), 0 or 1.
             color: (N, 3, h, w), 0..255, at the depth image's size. h and w multiples of 4.
-        Returns: (N, 1, h, w), 0 outside the foreground.
+        Returns: relief (N, 1, h, w) in sigma of the depth noise, 0 outside the foreground, and tint (N, 1, h/2, w/2).
         """
         relative = (height - self.mean) * (foreground / (INPUT_SIGMAS * self.sigma))
         image = torch.cat([relative, foreground, (color - COLOR_MEAN) / COLOR_SCALE], dim=1)
@@ -67,8 +72,8 @@ class HeightEncoder(nn.Module):
         for block in self.blocks:
             coarse = coarse + block(coarse)
         fine = torch.relu(functional.pixel_shuffle(self.up(coarse), 2) + fine)
-        raised: Tensor = functional.pixel_shuffle(self.leave(torch.relu(self.refine(fine))), 2)
-        return raised * foreground
+        answer = self.leave(torch.relu(self.refine(fine)))
+        return functional.pixel_shuffle(answer[:, :4], 2) * foreground, answer[:, 4:] * half(foreground)
 
     @torch.no_grad()
     def measure(self, height: Tensor, foreground: Tensor) -> None:
@@ -84,22 +89,51 @@ class HeightEncoder(nn.Module):
             self.sigma.copy_((1.4826 * bends.median() / math.sqrt(6)).clamp(min=1e-6))
 
 
+def half(image: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, C, h/2, w/2), averaged."""
+    return functional.avg_pool2d(image, 2)
+
+
 def drawn_relief(foreground: Tensor, generator: torch.Generator, sigmas: tuple[float, float] = (2.5, 16.0)) -> Tensor:
-    """Dents and bumps on the foreground: two per image, one image in four without any.
+    """Dents and bumps on the foreground: five per image, one image in four without any.
 
     Blobs of random size, aspect, turn, outline and steepness, between a plateau and a Gaussian; heights of either sign,
-    uniform within `sigmas` of the depth noise. foreground: (N, 1, h, w), each with at least one cell set. Returns: (N,
-    1, h, w) in sigma.
+    uniform within `sigmas` of the depth noise. Returns: (N, 1, h, w) in sigma.
     """
     relief = torch.zeros_like(foreground)
-    for _ in range(2):
-        relief = relief + _blobs(foreground, generator, sigmas)
-    without = (torch.rand(len(foreground), generator=generator) < 0.25).to(foreground.device)
-    return relief * foreground * (~without)[:, None, None, None]
+    for _ in range(RELIEF_BLOBS):
+        sign = torch.where(torch.rand(len(foreground), 1, 1, 1, generator=generator) < 0.5, -1.0, 1.0)
+        relief = relief + sign.to(relief.device) * _blobs(foreground, generator, sigmas, (2.5, 8.0))
+    return relief * foreground * _three_in_four(foreground, generator)
 
 
-def _blobs(foreground: Tensor, generator: torch.Generator, sigmas: tuple[float, float]) -> Tensor:
-    """One blob per image."""
+def drawn_tint(
+    color: Tensor, foreground: Tensor, generator: torch.Generator, units: tuple[float, float] = (1.0, 6.0)
+) -> tuple[Tensor, Tensor]:
+    """Stains and marks on the color image (N, 3, h, w): three per image, each of one random hue, none in one of four.
+
+    Returns: the color with them, and their strength (N, 1, h, w) >= 0 in TINT_LEVELS.
+    """
+    with_any = _three_in_four(foreground, generator)
+    strength = torch.zeros_like(foreground)
+    for _ in range(TINT_BLOBS):
+        blob = _blobs(foreground, generator, units, (1.2, 6.0)) * foreground * with_any
+        hue = 2 * torch.rand(len(color), 3, 1, 1, generator=generator) - 1
+        hue = (hue / hue.abs().amax(dim=1, keepdim=True)).to(color.device)
+        color, strength = color + TINT_LEVELS * blob * hue, strength + blob
+    return color.clamp(0, 255), strength
+
+
+def _three_in_four(foreground: Tensor, generator: torch.Generator) -> Tensor:
+    """(N, 1, 1, 1), 1 with chance three in four, else 0."""
+    chosen = torch.rand(len(foreground), 1, 1, 1, generator=generator) < 0.75
+    return chosen.to(foreground)
+
+
+def _blobs(
+    foreground: Tensor, generator: torch.Generator, strengths: tuple[float, float], radii: tuple[float, float]
+) -> Tensor:
+    """One blob per image, centred on the foreground: (N, 1, h, w) >= 0, `radii` in cells of a 128-cell image."""
     count, _, height, width = foreground.shape
 
     def between(low: float, high: float) -> Tensor:
@@ -108,7 +142,7 @@ def _blobs(foreground: Tensor, generator: torch.Generator, sigmas: tuple[float, 
     side = max(height, width) / 128
     centre = torch.multinomial(foreground.flatten(1).cpu() + 1e-9, 1, generator=generator)
     row, column = torch.div(centre, width, rounding_mode="floor")[:, :, None], (centre % width)[:, :, None]
-    turn, stretch, radius = between(0, math.pi), between(0.6, 1.6), between(2.5, 8.0) * side
+    turn, stretch, radius = between(0, math.pi), between(0.6, 1.6), between(*radii) * side
     dy, dx = torch.arange(height)[None, :, None] - row, torch.arange(width)[None, None, :] - column
     along = (dx * turn.cos() + dy * turn.sin()) / (radius * stretch)
     across = (dy * turn.cos() - dx * turn.sin()) / (radius / stretch)
@@ -117,5 +151,4 @@ def _blobs(foreground: Tensor, generator: torch.Generator, sigmas: tuple[float, 
     outline = functional.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[:, 0]
     plateau = torch.sigmoid(between(4, 16) * (1 - squared.clamp(min=1e-12).sqrt() + 0.25 * outline))
     shape = torch.where(between(0, 1) < 0.5, plateau, torch.exp(-squared))
-    sign = torch.where(between(0, 1) < 0.5, -1.0, 1.0)
-    return (sign * between(*sigmas) * shape)[:, None].to(foreground.device)
+    return (between(*strengths) * shape)[:, None].to(foreground.device)

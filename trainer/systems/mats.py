@@ -51,14 +51,14 @@ from trainer.graph.preprocess import Prepared, working_size
 from trainer.layers.caa import CAA, InvertedBottleneck
 from trainer.layers.fastkan import StudentFastKAN
 from trainer.layers.flow import RealNVP, negative_log_likelihood
-from trainer.layers.height import HeightEncoder, drawn_relief
+from trainer.layers.height import HeightEncoder, drawn_relief, drawn_tint, half
 from trainer.layers.mdla import MDLA
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.unshuffle import pixel_unshuffle
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
 
 UNSHUFFLE = 8
-RELIEF_WEIGHT = 9.0  # of a cell with drawn relief in the encoder's loss: such cells are few
+DRAWN_WEIGHT = 9.0
 VIEWS_AT_ONCE = 16
 POSITION_CHANNELS = 32
 SWITCHES = ("caa", "mdla", "mask", "position", "student")
@@ -83,7 +83,7 @@ class MatsPreset:
     clamp: tuple[float, float]
     student_hidden: int
     student_grid: int
-    metric: str
+    metric: tuple[str, str]
     fusion_epochs: int
     fusion_steps: int | None
     teacher_epochs: tuple[int, int]
@@ -101,7 +101,7 @@ class MatsPreset:
     map_side: int = 64
     blur: float = 1.0
     shrink: float = 1e-2
-    noise: float = 0.5
+    noise: float = 0.2
 
 
 # Settings of section 3.2; the student's width, grid and length and the fusion's length are not given there.
@@ -112,7 +112,7 @@ PAPER = MatsPreset(
     clamp=(1.9, 3.0),
     student_hidden=512,
     student_grid=8,
-    metric="latent",
+    metric=("latent", "latent"),
     fusion_epochs=24,
     fusion_steps=None,
     teacher_epochs=(72, 240),
@@ -134,7 +134,7 @@ COMPACT = MatsPreset(
     clamp=(1.9, 1.9),
     student_hidden=64,
     student_grid=4,
-    metric="volume",
+    metric=("latent", "volume"),
     fusion_epochs=10,
     fusion_steps=10,
     teacher_epochs=(20, 20),
@@ -146,7 +146,7 @@ COMPACT = MatsPreset(
     augmentation=Augmentation(10.0, 0.03, 0.03, 0.06, 5.0),
     pool_finer=True,
     encode_height=True,
-    encoder_epochs=40,
+    encoder_epochs=60,
 )
 PRESETS: dict[str, MatsPreset] = {"paper": PAPER, "compact": COMPACT}
 
@@ -296,8 +296,9 @@ class MatsDetector(nn.Module):
         self.map_size = (preset.map_side * self.grid[0] // long_side, preset.map_side * self.grid[1] // long_side)
         depth = UNSHUFFLE**2 if request.sizes.depth is not None else 0
         color = sum(spec.channels) if preset.pool_finer else spec.channels[-1]
-        channels, color_only = color + depth, int(depth == 0)
         self.encoder = HeightEncoder() if depth and preset.encode_height else None
+        color += (UNSHUFFLE // 2) ** 2 if self.encoder is not None else 0
+        channels, color_only = color + depth, int(depth == 0)
         self.whiten_color = Whiten(color)
         self.whiten_depth = Whiten(depth) if depth else None
         self.fusion = Fusion(color, depth, self.grid, switches)
@@ -315,10 +316,10 @@ class MatsDetector(nn.Module):
 
     def forward(self, prepared: Prepared) -> Tensor:
         """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
-        depth = None
+        color, depth = self.color_features(prepared), None
         if prepared.height is not None:
-            depth = self.depth_features(prepared.height, prepared.foreground, self.small_color(prepared))
-        joined, attended = self.fused(self.color_features(prepared), depth)
+            color, depth = self.encoded(color, prepared.height, prepared.foreground, self.small_color(prepared))
+        joined, attended = self.fused(color, depth)
         return cast(Tensor, self.to_map(self.distance(joined, attended), self.grid_mask(prepared)))
 
     def color_features(self, prepared: Prepared) -> Tensor:
@@ -337,13 +338,19 @@ class MatsDetector(nn.Module):
         """The color image at the depth image's size."""
         return functional.avg_pool2d(prepared.color, prepared.color.shape[2] // prepared.foreground.shape[2])
 
-    def depth_features(self, height: Tensor, foreground: Tensor, color: Tensor) -> Tensor:
-        """The amplified (compact) or plain depth image, unshuffled to (N, 64, h, w)."""
+    def encoded(self, color: Tensor, height: Tensor, foreground: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
+        """(color features, depth features) on the grid.
+
+        With the encoder (compact) the amplified depth image, unshuffled to 64 channels, and its tint as 16 more
+        channels of color; else the plain depth image and color as it is.
+        """
         if self.encoder is not None:
-            return pixel_unshuffle(self.encoder(height, foreground, color), UNSHUFFLE)
+            relief, tint = self.encoder(height, foreground, small)
+            more = pixel_unshuffle(tint, UNSHUFFLE // 2)
+            return torch.cat([color, more], dim=1), pixel_unshuffle(relief, UNSHUFFLE)
         share = functional.avg_pool2d(foreground, UNSHUFFLE)
         mean = functional.avg_pool2d(height, UNSHUFFLE) / share.clamp(min=1e-4)
-        return pixel_unshuffle(height, UNSHUFFLE) + (1 - pixel_unshuffle(foreground, UNSHUFFLE)) * mean
+        return color, pixel_unshuffle(height, UNSHUFFLE) + (1 - pixel_unshuffle(foreground, UNSHUFFLE)) * mean
 
     def whitened(self, color: Tensor, depth: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Both modalities with unit covariance over the training foreground."""
@@ -367,7 +374,7 @@ class MatsDetector(nn.Module):
         encoding = self.position.expand(joined.shape[0], -1, -1, -1)
         difference = self.student(torch.cat([joined, encoding], dim=1)) - z
         squared: Tensor = (difference * difference).mean(dim=1, keepdim=True)
-        if self.preset.metric == "latent":
+        if self.preset.metric[self.whiten_depth is None] == "latent":
             return squared
         in_features: Tensor = squared * torch.exp(log_det * (-2 / channels))
         return in_features
@@ -397,35 +404,36 @@ class _Trainer:
         return len(self.mask)
 
     def encoder_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Squared error of the drawn relief in sigma, over the foreground.
+        """Error of drawn relief and tint over the foreground; drawn cells weigh DRAWN_WEIGHT times, for they are few.
 
-        Cells with relief weigh RELIEF_WEIGHT times.
+        Huber's: the square of small errors, so that faint relief counts beside deep one.
         """
         encoder = self.detector.encoder
         assert encoder is not None
         height, foreground, color = self.depth_images(batch)
         relief = drawn_relief(foreground, generator)
-        weight = foreground * (1 + (RELIEF_WEIGHT - 1) * (relief.abs() > 1))
-        error = encoder(height + relief * encoder.sigma, foreground, color) - relief
-        loss: Tensor = (error * error * weight).sum() / weight.sum().clamp(min=1)
-        return loss
+        stained, strength = drawn_tint(color, foreground, generator)
+        got_relief, got_tint = encoder(height + relief * encoder.sigma, foreground, stained)
+        on_relief = weighted_error(got_relief, relief, foreground)
+        return on_relief + weighted_error(got_tint, half(strength), half(foreground))
 
     @torch.no_grad()
     def begin_fusion(self) -> int:
         """Encode depth and whiten both modalities, once, with the statistics of the training foreground."""
         if self.depth is not None or self.color is not self.tensors["color"]:
             return len(self.mask)
-        detector, depth = self.detector, None
-        detector.whiten_color.fit(
-            foreground_rows(self.color, self.mask), self.preset.shrink, full=self.preset.whiten_color
-        )
+        detector, color, depth = self.detector, self.color, None
         if detector.whiten_depth is not None:
-            starts = range(0, len(self.mask), VIEWS_AT_ONCE)
-            depth = torch.cat(
-                [detector.depth_features(*self.depth_images(slice(s, s + VIEWS_AT_ONCE))) for s in starts]
-            )
+            parts = [
+                detector.encoded(
+                    color[start : start + VIEWS_AT_ONCE], *self.depth_images(slice(start, start + VIEWS_AT_ONCE))
+                )
+                for start in range(0, len(color), VIEWS_AT_ONCE)
+            ]
+            color, depth = (torch.cat(list(column)) for column in zip(*parts, strict=True))
             detector.whiten_depth.fit(foreground_rows(depth, self.mask), self.preset.shrink, full=True)
-        self.color, self.depth = detector.whitened(self.color, depth)
+        detector.whiten_color.fit(foreground_rows(color, self.mask), self.preset.shrink, full=self.preset.whiten_color)
+        self.color, self.depth = detector.whitened(color, depth)
         return len(self.mask)
 
     def fusion_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -492,6 +500,13 @@ class _Trainer:
 def foreground_rows(features: Tensor, mask: Tensor) -> Tensor:
     """(N, C, h, w) and (N, 1, h, w) -> (M, C): the cells where the mask is set, image by image."""
     return features.permute(0, 2, 3, 1)[mask[:, 0] > 0]
+
+
+def weighted_error(got: Tensor, drawn: Tensor, foreground: Tensor) -> Tensor:
+    """Huber's error over the foreground, all (N, 1, h, w)."""
+    weight = foreground * (1 + (DRAWN_WEIGHT - 1) * (drawn.abs() > 1))
+    error = functional.huber_loss(got, drawn, reduction="none", delta=2.0)
+    return (error * weight).sum() / weight.sum().clamp(min=1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,153 @@
+"""From a product folder to a run folder and its evaluation, on a tiny product."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import trainer.systems.mats as mats
+from edge.errors import ConfigError, DataError
+from edge.frames.dataset import open_dataset
+from tests.support.tiny_product import write_tiny_product
+from trainer.cli import app
+from trainer.data.splits import normal_splits
+from trainer.evaluate import evaluate_run, last_line
+from trainer.fit import FitControl, Interrupted
+from trainer.run import load_run
+from trainer.training import NormalPart, TrainOptions, choose_top_k, train
+
+SMALL = replace(
+    mats.COMPACT, long_side=64, encoder_epochs=3, fusion_epochs=1, teacher_epochs=(3, 3), student_epochs=3, fusion_steps=10,
+    steps_per_epoch=10, batch_size=64, copies=1,
+)  # fmt: skip
+QUIET = TrainOptions(preset="compact")
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_product(tmp_path_factory.mktemp("parts") / "disc")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(mats.PRESETS, "compact", SMALL)
+    torch.set_num_threads(1)
+    yield
+
+
+def control() -> FitControl:
+    return FitControl(tell=lambda line: None)
+
+
+def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    runner = CliRunner()
+    trained = runner.invoke(app, ["train", "mats", str(product), "--out", str(out)], catch_exceptions=False)
+    assert trained.exit_code == 0, trained.output
+    assert {"run.json", "model.pt", "curves.json"} <= {path.name for path in out.iterdir()}
+    assert not (out / "checkpoint.pt").exists()
+    judged = runner.invoke(app, ["evaluate", str(out), str(product)], catch_exceptions=False)
+    assert judged.exit_code == 0, judged.output
+    run = load_run(out)
+    evaluation = evaluate_run(run, open_dataset(product))
+    assert judged.output.strip().splitlines()[-1] == last_line(evaluation.overall)
+    assert any(line.startswith("stain") for line in judged.output.splitlines())
+    summary = json.loads((out / "evaluate.json").read_text())
+    assert [row["name"] for row in summary["rows"]] == ["dent", "stain", "all"]
+    assert [image["score"] for image in summary["images"]] == evaluation.scores.tolist()
+    assert (out / "report.html").stat().st_size > 10_000
+    stored = np.load(out / "evaluation.npz", allow_pickle=False)
+    assert np.array_equal(stored["maps"], evaluation.maps)
+    check_scene_and_limits(run.info)
+    assert evaluation.overall.image_auroc > 0.9  # a big stain and a deep dent on a disc: anything sees them
+
+
+def check_scene_and_limits(info: object) -> None:
+    from trainer.run import RunInfo
+
+    assert isinstance(info, RunInfo)
+    assert info.plane is not None
+    assert info.plane[3] == pytest.approx(0.4, abs=1e-3)
+    assert info.lift is not None
+    assert 2e-4 < info.lift < 5e-3
+    assert info.threshold.value == max(info.normal_scores)
+    assert info.threshold.parts == len(info.validation) == 4
+    assert (1 - info.threshold.false_reject_rate) ** 4 == pytest.approx(1 - info.threshold.confidence)
+    assert 0 < info.min_area < 0.277 < info.max_area < 1  # pi 38^2 / 128^2 = 0.277
+    assert 0 < info.min_valid < 1
+    assert not {"train/good/000"} & set(info.validation)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_run(product: Path, tmp_path: Path) -> None:
+    whole = train("mats", product, tmp_path / "whole", QUIET, control())
+    for stop_after in (2, 5):
+        stop = control()
+        stop.stop_after = stop_after
+        with pytest.raises(Interrupted):
+            train("mats", product, tmp_path / "parts", QUIET, stop)
+        with pytest.raises(DataError, match=r"not a finished run|run\.json"):
+            load_run(tmp_path / "parts")
+    resumed = train("mats", product, tmp_path / "parts", QUIET, control())
+    first, second = whole.deployed.detector.state_dict(), resumed.deployed.detector.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert whole.info.normal_scores == resumed.info.normal_scores
+
+
+def test_color_only_products_and_runs_take_no_depth(product: Path, tmp_path: Path) -> None:
+    run = train("mats", product, tmp_path / "flat", replace(QUIET, with_depth=False, epochs=1), control())
+    assert run.info.lift is None
+    assert set(run.feeds(open_dataset(product).samples[0])) == {"color", "region"}
+    flat = write_tiny_product(tmp_path / "disc2d", with_depth=False, validation=False)
+    info = train("mats", flat, tmp_path / "flat2", replace(QUIET, epochs=1), control()).info
+    assert (len(info.train), len(info.validation)) == (5, 1)
+
+
+def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
+    dataset = open_dataset(write_tiny_product(tmp_path / "disc", with_depth=False, validation=False))
+    first, again, other = (normal_splits(dataset, seed) for seed in (1, 1, 4))
+    assert first == again
+    assert first[1] != other[1]
+    assert not set(first[0]) & set(first[1])
+    assert len(first[0]) + len(first[1]) == 6
+
+
+def test_top_k_is_the_one_with_the_steadiest_normal_scores() -> None:
+    rng = np.random.default_rng(0)
+    parts = []
+    for _ in range(8):
+        values = 1 + 0.01 * rng.random((20, 20)).astype(np.float32)
+        values[0, 0] = 2 + 3 * rng.random()  # one wild cell a part: the smallest share follows it
+        parts.append(NormalPart(values, np.ones((20, 20), np.float32), 0.3, 1.0))
+    chosen, why = choose_top_k(parts, (0.0025, 0.05, 0.2))
+    assert chosen == 0.2
+    assert "8 normal validation parts" in why
+    assert choose_top_k(parts[:2], (0.0025, 0.05))[0] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (TrainOptions(preset="huge"), "no preset 'huge': choose one of paper, compact"),
+        (TrainOptions(epochs=0), "--epochs 0"),
+        (TrainOptions(top_k=1.5), "--top-k 1.5"),
+    ],
+)
+def test_impossible_options_are_named(product: Path, tmp_path: Path, options: TrainOptions, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        train("mats", product, tmp_path / "run", options, control())
+
+
+def test_a_checkpoint_of_other_options_is_refused(product: Path, tmp_path: Path) -> None:
+    stop = control()
+    stop.stop_after = 1
+    with pytest.raises(Interrupted):
+        train("mats", product, tmp_path / "run", QUIET, stop)
+    with pytest.raises(DataError, match="other data or options"):
+        train("mats", product, tmp_path / "run", replace(QUIET, seed=1), control())
