@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.engine.parity import Responses
+from edge.engine.parity import FLIP_BAND, Responses
 from edge.errors import DataError
 from trainer.drawn import draw_defect
 from trainer.graph.deploy import Deployed
@@ -23,7 +23,8 @@ GOLDEN_NORMAL = 4          # golden frames of normal parts
 GOLDEN_DEFECTS = 6         # golden frames above the threshold, at least LEAST_DEFECTS
 LEAST_DEFECTS = 4
 MOST_NORMAL = 40           # validation parts in the certificate
-DRAWN_PER_PART = 2
+DRAWN = 48                 # about as many defects are drawn: of fewer, one swapped pair would exceed an I-AUROC limit
+SEEN = 0.005               # share of the score range by which a drawn defect has to change its part's score
 
 Feeds = Mapping[str, NDArray[Any]]
 Answer = Callable[[Feeds], Mapping[str, NDArray[Any]]]
@@ -91,6 +92,7 @@ def gather(
     rejected = [frame for frame in _answers(answer, real) if frame.score[0] > limit]
     weak = enumerate(_strengths(normal))
     drawn = _answers(answer, (_drawn(frame, parts[frame.name], strength, seed) for seed, (frame, strength) in weak))
+    drawn = _seen(drawn, [frame for frame, _ in _strengths(normal)])
     if len(rejected) < LEAST_DEFECTS:
         rejected += sorted((frame for frame in drawn if frame.score[0] > limit), key=_score)
     if len(rejected) < LEAST_DEFECTS:
@@ -101,17 +103,33 @@ def gather(
             f"only {len(rejected)} frames with a defect score above the threshold {threshold:g}, a bundle needs "
             f"{LEAST_DEFECTS}: this model rejects next to nothing, train it longer or on more parts"
         )
-    defects = spread(rejected, GOLDEN_DEFECTS)
-    shipped = spread(sorted(normal, key=_score), GOLDEN_NORMAL)
+    band = FLIP_BAND * np.ptp([_score(frame) for frame in (*normal, *rejected, *drawn)])
+    defects = spread(_clear_of(rejected, threshold, band, LEAST_DEFECTS), GOLDEN_DEFECTS)
+    shipped = spread(_clear_of(sorted(normal, key=_score), threshold, band, GOLDEN_NORMAL), GOLDEN_NORMAL)
     shipped += [frame for frame in normal if frame not in shipped][: max(0, 8 - len(shipped) - len(defects))]
     golden = (*shipped, *defects)
     others = tuple(frame for frame in (*normal, *drawn) if frame not in golden)
     return Proof(tuple(_answers(deployed.run, golden)), others, threshold)
 
 
+def _seen(drawn: Sequence[Shown], before: Sequence[Shown]) -> list[Shown]:
+    """Drawn defects that float32 itself answers. The others tie with the part they were drawn on, to the last bit: any
+    rounding would order them anew, and say nothing about the precision.
+    """
+    least = SEEN * np.ptp([_score(frame) for frame in (*drawn, *before)])
+    pairs = zip(drawn, before, strict=True)
+    return [frame for frame, source in pairs if abs(_score(frame) - _score(source)) > least]
+
+
+def _clear_of(frames: Sequence[Shown], threshold: float, band: float, needed: int) -> list[Shown]:
+    """Frames outside the band in which a verdict may flip, if they are enough: the highest normal part lies in it."""
+    clear = [frame for frame in frames if abs(_score(frame) - threshold) > band]
+    return clear if len(clear) >= needed else list(frames)
+
+
 def _strengths(normal: Sequence[Shown]) -> list[tuple[Shown, float]]:
     """Every part several times, with defects from barely there to plain."""
-    pairs = [frame for frame in normal for _ in range(DRAWN_PER_PART)]
+    pairs = [frame for frame in normal for _ in range(max(1, round(DRAWN / len(normal))))]
     return [(frame, index / max(1, len(pairs) - 1)) for index, frame in enumerate(pairs)]
 
 

@@ -21,7 +21,7 @@ from trainer.systems import base
 MODULE = "tests.support.standin_run"
 LEFT, TOP, STREAM_WIDTH, STREAM_HEIGHT = 16, 12, 160, 120      # the crop is a window of the stream
 FOCAL, UNIT = 120.0, 1e-4
-SPLITS = {"train/good": 8, "validation/good": 12, "test/good": 2, "test/spot": 4}
+SPLITS = {"train/good": 8, "validation/good": 24, "test/good": 2, "test/spot": 4}
 
 
 class StandInSystem:

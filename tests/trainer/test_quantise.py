@@ -268,7 +268,10 @@ def test_a_stored_scale_is_a_float16_not_below_the_wanted_one(scale: NDArray[np.
     assert (stored <= scale * 1.001 + 6e-8).all()
 
 
-@given(arrays(np.float32, (4, 3, 2, 2), elements=st.floats(-2, 2, width=32, allow_subnormal=False)), st.sampled_from([0, 1]))
+WEIGHTS = arrays(np.float32, (4, 3, 2, 2), elements=st.floats(-2, 2, width=32, allow_subnormal=False))
+
+
+@given(WEIGHTS, st.sampled_from([0, 1]))
 def test_a_quantised_weight_is_within_half_a_step_per_channel(weight: NDArray[np.float32], axis: int) -> None:
     levels, scale = quantised_weight(weight, axis)
     shape = [-1 if i == axis else 1 for i in range(4)]
