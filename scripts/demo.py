@@ -22,7 +22,7 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 PRODUCT = "washer"
-SIZES = ["--train", "60", "--validation", "20", "--test", "20", "--belt", "24"]
+SIZES = ["--train", "40", "--validation", "20", "--test", "10", "--per-defect", "2", "--belt", "24"]
 
 
 def command(*words: str | Path) -> None:

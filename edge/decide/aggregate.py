@@ -86,5 +86,5 @@ def _with_score(frame: Judgement, score: np.float32) -> Judgement:
 
 
 def _first(frames: Sequence[Judgement], reason: Reason) -> tuple[Judgement, int]:
-    index = next(i for i, frame in enumerate(frames) if frame.reason is reason)
+    index = next(i for i, frame in enumerate(frames) if frame.reason is reason and frame.code is Code.UNKNOWN)
     return frames[index], index
