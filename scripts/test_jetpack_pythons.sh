@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # edge and calibration with the Pythons of JetPack 6 (3.10) and 7 (3.12), where they are present.
-# These environments hold what a station has: no torch, nothing of the trainer.
+# These environments hold what a station has: no torch, nothing of the trainer. The endurance tests run once, in .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,5 +26,7 @@ for version in 3.10 3.12; do
         echo "$wanted" > "$stamp"
     fi
     echo "edge and calibration on Python $version"
-    "$folder/bin/python" -m pytest -q -n 4 --dist loadgroup -p no:cacheprovider --durations=3 --ignore=tests/trainer --ignore=tests/benchmarks
+    "$folder/bin/python" -m pytest -q -n 3 --dist loadgroup -p no:cacheprovider --durations=3 \
+        -m "not endurance and not gpu and not jetson" \
+        --ignore=tests/trainer --ignore=tests/benchmarks --ignore=tests/docs/test_morning.py
 done

@@ -347,6 +347,7 @@ def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.endurance
 def test_killed_before_every_named_step_of_a_first_installation(tmp_path: Path, key: KeyPair, bundles) -> None:
     """A real process, SIGKILL at each step: nothing is active until the last, and the next installation ends well."""
     script = ("import os, signal, sys\nfrom pathlib import Path\nfrom edge.bundle.install import install_bundle\n"
@@ -375,6 +376,7 @@ def _killed_everywhere(tmp_path: Path, pristine: Path, *arguments: object) -> li
     return results
 
 
+@pytest.mark.endurance
 def test_killed_at_every_file_operation_of_an_installation(tmp_path: Path, key: KeyPair, bundles) -> None:
     """Before every rename, write, sync: the old bundle or the new is active and whole; the next install ends well."""
     store = trusting_root(tmp_path / "pristine", key)
@@ -396,6 +398,7 @@ def test_killed_at_every_file_operation_of_an_installation(tmp_path: Path, key: 
         assert acts[4:] in (["install", "installed"], ["install", "install abandoned", "install", "installed"])
 
 
+@pytest.mark.endurance
 def test_killed_at_every_file_operation_of_a_rollback(tmp_path: Path, key: KeyPair, bundles) -> None:
     store = trusting_root(tmp_path / "pristine", key)
     install_bundle(bundles("washer", "1.0.0"), store.root)

@@ -74,6 +74,7 @@ def test_ten_parts_past_the_virtual_camera_are_ten_verdicts(
     assert states[-2]["product"] == "washer"
 
 
+@pytest.mark.endurance
 def test_an_empty_belt_for_60_s_makes_no_verdict(station: StationRoot, tmp_path: Path) -> None:
     """1,800 frames are 60 s at 30 per second; they are played four times as fast."""
     pytest.importorskip("pyrealsense2", reason="the virtual RealSense needs pyrealsense2")
@@ -130,6 +131,7 @@ def test_a_second_run_on_the_same_root_is_refused_in_one_sentence(station: Stati
     assert "Traceback" not in second.stderr
 
 
+@pytest.mark.endurance
 def test_a_broker_that_stops_for_20_s_in_mid_run_costs_no_record(
     station: StationRoot, broker: Broker, archive: Subscriber, tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_broker_that_stops_for_20_s_in_mid_run_costs_no_record(
     assert len(outage) > 20                                     # parts that passed meanwhile: never told late
 
 
+@pytest.mark.endurance
 def test_killed_twenty_times_it_loses_no_record_and_repeats_no_number(
     station: StationRoot, broker: Broker, archive: Subscriber, tmp_path: Path
 ) -> None:
