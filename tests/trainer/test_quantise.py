@@ -22,7 +22,7 @@ from trainer.quantise import Evidence, Quantised, count_macs, quantise
 from trainer.quantise.calibrate import best_scale
 from trainer.quantise.convert import converted, quantised_weight, storable_scale
 from trainer.quantise.search import blocks_of, int8_candidates, low_precision_nodes
-from trainer.quantise.session import responses_of
+from trainer.quantise.session import responses_of, session_of
 from trainer.quantise.view import prepared, scope_of, view_of
 
 LABELS = np.arange(24) >= 16
@@ -247,6 +247,18 @@ def test_a_weight_that_is_reshaped_at_run_time_is_still_a_weight() -> None:
     view = view_of(prepared(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)))
     assert int8_candidates(view, ["conv"]) == ["conv"]
     assert view.shapes["kernel"] == (4, 3, 1, 1)
+
+
+@pytest.mark.parametrize("emulate", [False, True])
+def test_a_constant_output_stays(emulate: bool) -> None:
+    """valid of a color-only graph is 1 whatever the image: the exporter makes it an initialiser."""
+    model = conv_graph()
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "valid"))
+    model.graph.output.append(helper.make_tensor_value_info("valid", TensorProto.FLOAT, (1,)))
+    made = converted(view_of(prepared(model)), {"dense": "int8", "deep": "fp16"}, {"x": 0.1}, emulate=emulate)
+    onnx.checker.check_model(made, full_check=True)
+    outputs = session_of(made).run(["valid", "y"], {"x": np.ones((1, 3, 6, 4), np.float32)})
+    assert outputs[0] == 1
 
 
 def test_a_dynamic_graph_is_refused() -> None:

@@ -126,7 +126,9 @@ class _Writer:
         del model.graph.node[:]
         del model.graph.initializer[:]
         model.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
+        for name in outputs & self.view.constants.keys():    # valid of a color-only graph is the constant 1
+            self._kept(name)
+        used = {name for node in self.nodes for name in node.input} | outputs
         model.graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in used)
         if "int8" in self.plan.values():
             for opset in model.opset_import:
