@@ -1,7 +1,7 @@
 """The user's morning, as README prints it, runs on this machine: every line as it stands, at small sizes.
 
-Sizes are appended to the lines (SMALLER), nothing in a line is changed. `edge run` has no broker here: verdicts are stored,
-and it goes on until it is stopped.
+Sizes are appended to the lines (SMALLER), nothing in a line is changed. `edge run` has no broker here: verdicts are
+stored, and it goes on until it is stopped.
 """
 
 from __future__ import annotations
