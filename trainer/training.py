@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -208,11 +209,11 @@ def _judge(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
 
 
 def choose_top_k(normal: Sequence[NormalPart], candidates: Sequence[float]) -> tuple[float, str]:
-    """(k, why): the candidate whose scores of normal validation parts spread least relative to their mean.
+    """(k, why): the largest candidate whose normal validation scores spread about as little as those of the best.
 
-    A score that varies little among normal parts leaves the most room below any defect. Of equal ones the first. With
-    fewer than
-    three parts a spread says nothing: 1 % then.
+    Spread is the deviation relative to the mean: a score that varies little among normal parts leaves the most room
+    below any defect. A spread measured on n parts is uncertain by 1 / sqrt(2 (n - 1)) of itself; within that of the
+    smallest, the largest share wins, for its mean leans least on a single cell. With fewer than three parts: 1 %.
     """
     if len(normal) < 3:
         return 0.01, f"the default: {len(normal)} normal validation parts are too few to choose by"
@@ -220,9 +221,14 @@ def choose_top_k(normal: Sequence[NormalPart], candidates: Sequence[float]) -> t
     for k in candidates:
         scores = np.array([part.score(k) for part in normal])
         spreads.append(float(scores.std() / max(float(scores.mean()), 1e-12)))
-    best = int(np.argmin(spreads))
+    allowed = min(spreads) * (1 + 1 / math.sqrt(2 * (len(normal) - 1)))
+    best = max(
+        (number for number, spread in enumerate(spreads) if spread <= allowed), key=lambda number: candidates[number]
+    )
     listed = ", ".join(f"{k:.1%}: {spread:.3f}" for k, spread in zip(candidates, spreads, strict=True))
-    return candidates[best], f"smallest relative spread over {len(normal)} normal validation parts; {listed}"
+    return candidates[
+        best
+    ], f"the largest share with a steady score over {len(normal)} normal validation parts; spreads {listed}"
 
 
 def _info(plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, seconds: float) -> RunInfo:

@@ -1,4 +1,4 @@
-"""A tiny RGB-D product in MVTec 3D-AD's layout: a textured disc on a plane, stains and dents as defects. Seconds to train on."""
+"""A tiny RGB-D product in MVTec 3D-AD's layout: a textured disc on a plane, stains and dents as defects."""
 
 from __future__ import annotations
 

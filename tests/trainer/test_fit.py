@@ -54,7 +54,7 @@ class Toy:
 
 
 def silent(**named: object) -> FitControl:
-    return FitControl(tell=lambda line: None, **named)  # type: ignore[arg-type]  # test shorthand
+    return FitControl(tell=lambda _: None, **named)  # type: ignore[arg-type]  # test shorthand
 
 
 def same(first: list[Tensor], second: list[Tensor]) -> bool:

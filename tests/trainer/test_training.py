@@ -24,9 +24,17 @@ from trainer.run import load_run
 from trainer.training import NormalPart, TrainOptions, choose_top_k, train
 
 SMALL = replace(
-    mats.COMPACT, long_side=64, encoder_epochs=3, fusion_epochs=1, teacher_epochs=(3, 3), student_epochs=3, fusion_steps=10,
-    steps_per_epoch=10, batch_size=64, copies=1,
-)  # fmt: skip
+    mats.COMPACT,
+    long_side=64,
+    encoder_epochs=3,
+    fusion_epochs=1,
+    teacher_epochs=(3, 3),
+    student_epochs=3,
+    fusion_steps=10,
+    steps_per_epoch=10,
+    batch_size=64,
+    copies=1,
+)
 QUIET = TrainOptions(preset="compact")
 
 
@@ -39,11 +47,11 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(mats.PRESETS, "compact", SMALL)
     torch.set_num_threads(1)
-    yield
+    return
 
 
 def control() -> FitControl:
-    return FitControl(tell=lambda line: None)
+    return FitControl(tell=lambda _: None)
 
 
 def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path) -> None:

@@ -19,9 +19,19 @@ from trainer.graph.preprocess import Prepared
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes, find_system
 
 SMALL = replace(
-    mats.COMPACT, long_side=64, encoder_epochs=2, fusion_epochs=3, teacher_epochs=(3, 3), student_epochs=3, fusion_steps=4,
-    steps_per_epoch=4, batch_size=16, copies=1, map_side=16, augmentation=Augmentation(5.0, 0.02, 0.02, 0.05, 3.0),
-)  # fmt: skip
+    mats.COMPACT,
+    long_side=64,
+    encoder_epochs=2,
+    fusion_epochs=3,
+    teacher_epochs=(3, 3),
+    student_epochs=3,
+    fusion_steps=4,
+    steps_per_epoch=4,
+    batch_size=16,
+    copies=1,
+    map_side=16,
+    augmentation=Augmentation(5.0, 0.02, 0.02, 0.05, 3.0),
+)
 SIZES = WorkingSizes((64, 64), (32, 32))
 
 
@@ -29,7 +39,7 @@ SIZES = WorkingSizes((64, 64), (32, 32))
 def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(mats.PRESETS, "small", SMALL)
     torch.set_num_threads(1)
-    yield
+    return
 
 
 def image(number: int, with_depth: bool = True) -> Prepared:
@@ -50,7 +60,7 @@ def build(with_depth: bool = True, **switches: bool) -> mats.MatsDetector:
 
 def fitted(with_depth: bool = True, seed: int = 0, cache: Path | None = None, **switches: bool) -> mats.MatsDetector:
     detector = build(with_depth, **switches)
-    fit(detector, with_depth, seed, FitControl(tell=lambda line: None), cache)
+    fit(detector, with_depth, seed, FitControl(tell=lambda _: None), cache)
     return detector
 
 
@@ -74,11 +84,11 @@ def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: 
     assert_same(whole, state(fitted(cache=tmp_path / "cache")))
     stopped = build()
     for stop_after in (1, 3, 2):  # in the encoder, in the fusion, in teacher or student
-        control = FitControl(tmp_path / "c.pt", tell=lambda line: None, stop_after=stop_after)
+        control = FitControl(tmp_path / "c.pt", tell=lambda _: None, stop_after=stop_after)
         with pytest.raises(Interrupted):
             fit(stopped, True, 0, control, tmp_path / "cache")
         stopped = build()
-    fit(stopped, True, 0, FitControl(tmp_path / "c.pt", tell=lambda line: None), tmp_path / "cache")
+    fit(stopped, True, 0, FitControl(tmp_path / "c.pt", tell=lambda _: None), tmp_path / "cache")
     assert_same(whole, state(stopped))
     assert len(list((tmp_path / "cache").glob("*.pt"))) == 1
 

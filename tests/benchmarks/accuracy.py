@@ -1,0 +1,139 @@
+"""Image and pixel figures of the compact preset over products and seeds, written to docs/results.md.
+
+    python tests/benchmarks/accuracy.py --parts parts --data ../shared/data --seeds 0,1,2 --work runs/accuracy
+
+Synthetic products are trained with depth and, with --flat, once more without it, so that what depth contributes is a
+figure and not a belief; cookies and screw are color-only. Runs found in --work are not trained again, so that a long
+measurement can be taken in pieces. Every score comes from the deployed graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from edge.frames.dataset import find_products, open_dataset
+from trainer.evaluate import evaluate_run, write_evaluation
+from trainer.fit import FitControl
+from trainer.run import load_run
+from trainer.training import TrainOptions, train
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
+COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", "depth", "color", "both")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run, in percent; the last three are the image AUROC of a group of drawn defects. seconds: of training."""
+
+    product: str
+    with_depth: bool
+    seed: int
+    figures: tuple[float | None, ...]
+    seconds: float
+
+
+def main() -> None:
+    """Train what is missing, evaluate, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", type=Path, help="synthetic products, made by `trainer synthesize`")
+    parser.add_argument("--data", type=Path, help="folder with cookies and screw")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--flat", action="store_true", help="also train the synthetic products without depth")
+    parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
+    parser.add_argument("--only-stored", action="store_true", help="train nothing, report the runs found in --work")
+    arguments = parser.parse_args()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    products = find_products(arguments.parts) if arguments.parts else []
+    jobs = [(product, True, seed) for seed in seeds for product in products]
+    jobs += [(product, False, seed) for seed in seeds for product in products if arguments.flat]
+    real = [arguments.data / name for name in ("cookies", "screw")] if arguments.data else []
+    jobs += [(product, False, seed) for seed in seeds for product in real]
+    measured = [
+        measure(*job, arguments.work) for job in jobs if not arguments.only_stored or stored(*job, arguments.work)
+    ]
+    RESULTS.write_text("\n".join(report(measured)) + "\n", encoding="utf-8")
+    print("\n".join(report(measured)))
+
+
+def folder_of(product: Path, with_depth: bool, seed: int, work: Path) -> Path:
+    """Where the run of one job lies."""
+    return work / f"{product.name}{'' if with_depth else '-flat'}-{seed}"
+
+
+def stored(product: Path, with_depth: bool, seed: int, work: Path) -> bool:
+    """Whether the job has been evaluated before."""
+    return (folder_of(product, with_depth, seed, work) / "evaluate.json").is_file()
+
+
+def measure(product: Path, with_depth: bool, seed: int, work: Path) -> Measured:
+    """Train and evaluate one job unless it is there, and read its figures."""
+    folder = folder_of(product, with_depth, seed, work)
+    if not stored(product, with_depth, seed, work):
+        options = TrainOptions(seed=seed, with_depth=with_depth, cache=work / "cache")
+        train("mats", product, folder, options, FitControl(tell=lambda _: None))
+        run, dataset = load_run(folder), open_dataset(product)
+        write_evaluation(run, dataset, evaluate_run(run, dataset))
+        print(f"{folder.name} done", flush=True)
+    summary = json.loads((folder / "evaluate.json").read_text())
+    overall = summary["rows"][-1]
+    groups = {row["name"]: row["image_auroc"] for row in summary["groups"]}
+    values = [overall[key] for key in ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05")]
+    values += [groups.get(name) for name in ("depth", "color", "both")]
+    seconds = json.loads((folder / "run.json").read_text())["train_seconds"]
+    return Measured(product.name, with_depth, seed, tuple(None if v is None else 100 * v for v in values), seconds)
+
+
+def report(measured: Sequence[Measured]) -> Iterable[str]:
+    """The page: one table with every run, one with the means."""
+    lines = [
+        "# Accuracy",
+        "",
+        "MATS, compact preset, scores and maps of the deployed graph in float32 torch on the CPU (a stand-in for",
+        "the device). Percent. depth, color, both: image AUROC of the drawn defects that change only height, only",
+        "color, or both. Written by `python tests/benchmarks/accuracy.py` on "
+        f"{platform.machine()}, {datetime.now(timezone.utc):%Y-%m-%d}.",
+        "",
+        "## Means",
+        "",
+        f"| product | seeds | {' | '.join(COLUMNS)} |",
+        f"|---|---|{'---|' * len(COLUMNS)}",
+    ]
+    kinds = list(dict.fromkeys((run.product, run.with_depth) for run in measured))
+    for product, with_depth in kinds:
+        runs = [run for run in measured if (run.product, run.with_depth) == (product, with_depth)]
+        lines.append(f"| {titled(runs[0])} | {len(runs)} | {row_of([run.figures for run in runs])} |")
+    deep = [run for run in measured if run.with_depth]
+    flat = [run for run in measured if not run.with_depth and run.product in {run.product for run in deep}]
+    for name, runs in (("**synthetic, with depth**", deep), ("**synthetic, color only**", flat)):
+        if runs:
+            lines.append(f"| {name} | {len(runs)} runs | {row_of([run.figures for run in runs])} |")
+    lines += ["", "## Every run", "", f"| product | seed | {' | '.join(COLUMNS)} | training s |"]
+    lines.append(f"|---|---|{'---|' * (len(COLUMNS) + 1)}")
+    lines += [f"| {titled(run)} | {run.seed} | {row_of([run.figures])} | {run.seconds:.0f} |" for run in measured]
+    return lines
+
+
+def titled(run: Measured) -> str:
+    """The product, and whether depth was used."""
+    return run.product if run.with_depth else f"{run.product}, color only"
+
+
+def row_of(figures: Sequence[Sequence[float | None]]) -> str:
+    """Mean of each column, a dash where there is none."""
+    cells = []
+    for column in zip(*figures, strict=True):
+        known = [value for value in column if value is not None]
+        cells.append(f"{np.mean(known):.1f}" if known else "-")
+    return " | ".join(cells)
+
+
+if __name__ == "__main__":
+    main()
