@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import resource
 import subprocess
 import sys
@@ -35,6 +36,8 @@ def python(script: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("package", LAYERS)
 def test_every_module_imports_without(package: str) -> None:
+    if package == "trainer" and importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed here: a station's environment has no trainer")
     done = python(IMPORT_ALL.format(absent=ABSENT[package], package=package))
     assert done.returncode == 0, done.stderr
 

@@ -57,7 +57,7 @@ def read_xyz(path: Path) -> NDArray[np.float32]:
         xyz = np.asarray(tifffile.imread(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, IndexError, RuntimeError) as error:   # what tifffile raises on damaged files
+    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, RuntimeError) as error:   # of damaged files
         raise DataError(f"{path} is not a tiff that can be decoded: {error}") from error
     if xyz.ndim != 3 or xyz.shape[2] != 3 or xyz.dtype.kind != "f":
         raise DataError(f"{path} is {xyz.dtype} {xyz.shape}, an organised point cloud is (H, W, 3) floats in metres")
