@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -17,3 +20,22 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}: set RGBD_DATA to the folder that holds cookies, screw and rgbd")
     return folder
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A mosquitto that runs for one test. Skips, saying so, where it is not installed."""
+    if not Path(MOSQUITTO).exists():
+        pytest.skip("mosquitto is not installed: apt-get install mosquitto")
+    running = Broker(tmp_path / "broker")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def archive(broker: Broker) -> Iterator[Subscriber]:
+    """Hears everything that is published while the test runs."""
+    subscriber = Subscriber(broker.port)
+    yield subscriber
+    subscriber.stop()

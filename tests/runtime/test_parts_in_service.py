@@ -14,10 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.engines import open_engine
 from edge.bundle.install import install_bundle
 from edge.camera.base import EndOfFrames
-from edge.config import EdgeConfig, RetentionConfig
+from edge.config import RetentionConfig
 from edge.errors import CameraLost
 from edge.runtime.clock import is_clock_synced
 from edge.runtime.health import Health
@@ -28,18 +27,9 @@ from edge.runtime.watchdog import Notifier
 from edge.types import Reason
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, ScriptedEngine, committed, frame_of
+from tests.support.service import NO_BROKER, new_service
 from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
-
-NO_BROKER = EdgeConfig.model_validate({"broker": {"enabled": False}, "station": {"station": "s1"}})
-
-
-def serve(station: StationRoot, script: list[object], notifier: Notifier | None = None) -> Service:
-    camera = ScriptedCamera(script)  # type: ignore[arg-type]  # frames, exceptions and calls
-    return Service(
-        station.store, NO_BROKER, lambda installed: open_engine(station.store, installed), lambda _: camera,
-        RunPlan(lossless=True), notifier,
-    )
 
 
 def test_a_new_bundle_takes_effect_between_two_parts(station: StationRoot, tmp_path: Path) -> None:
@@ -51,7 +41,7 @@ def test_a_new_bundle_takes_effect_between_two_parts(station: StationRoot, tmp_p
         install_bundle(second, station.root)
         time.sleep(1.0)                        # the main loop has resolved it long before the part is over
 
-    serve(station, [*shown[:in_first_part], install, *shown[in_first_part:]]).run()
+    new_service(station, [*shown[:in_first_part], install, *shown[in_first_part:]]).run()
     assert [record["bundle"][:5] for record in committed(station.root)] == ["1.0.0", "2.0.0"]
     assert [record["frames"] for record in committed(station.root)] == [8, 8]
 
@@ -63,7 +53,7 @@ def test_a_calibration_takes_effect_between_two_parts(station: StationRoot) -> N
         station.calibrate()
         time.sleep(0.5)
 
-    serve(station, [*shown[:11], calibrate, *shown[11:]]).run()
+    new_service(station, [*shown[:11], calibrate, *shown[11:]]).run()
     before, after = committed(station.root)
     assert before["geometry"] != after["geometry"]
     assert before["bundle"] == after["bundle"]
@@ -101,7 +91,7 @@ def test_a_broken_thread_ends_the_run_and_is_an_error(
     hook, threading.excepthook = threading.excepthook, threading.__excepthook__
     try:
         with pytest.raises(EdgeError, match="a thread of `edge run` broke"):
-            serve(station, [frame_of(EMPTY, 1), bug]).run()
+            new_service(station, [frame_of(EMPTY, 1), bug]).run()
     finally:
         threading.excepthook = hook
     assert "ZeroDivisionError: a bug" in capsys.readouterr().err
@@ -109,7 +99,7 @@ def test_a_broken_thread_ends_the_run_and_is_an_error(
 
 def test_images_of_a_bad_part_are_kept_and_match_their_record(station: StationRoot) -> None:
     shown = [frame_of(shot, number + 1) for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])]
-    serve(station, list(shown)).run()
+    new_service(station, shown).run()
     record, = committed(station.root)
     folder = station.root / "var/lib/edge" / record["images"]
     assert json.loads((folder / "record.json").read_text()) == record
@@ -173,7 +163,7 @@ def test_systemd_hears_ready_alive_and_stopping(station: StationRoot) -> None:
         systemd.bind(f"\0{name[1:]}")
         systemd.settimeout(5)
         shown = [frame_of(EMPTY, number) for number in range(1, 101)]
-        serve(station, list(shown), Notifier(name)).run()
+        new_service(station, shown, notifier=Notifier(name)).run()
         heard = [systemd.recv(100).decode()]
         while heard[-1] != "STOPPING=1":
             heard.append(systemd.recv(100).decode())
@@ -231,6 +221,6 @@ def test_a_part_that_stays_over_a_bundle_change_is_not_told_twice(station: Stati
         install_bundle(second, station.root)
         time.sleep(1.0)
 
-    serve(station, [*shown[:40], install, *shown[40:]]).run()        # decided after max_frames, 30, and still there
+    new_service(station, [*shown[:40], install, *shown[40:]]).run()   # decided after max_frames, 30, and still there
     told = [(record["frames"], record["bundle"][:5]) for record in committed(station.root)]
     assert told == [(30, "1.0.0"), (6, "2.0.0")]

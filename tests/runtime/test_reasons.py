@@ -12,33 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.bundle.engines import open_engine
-from edge.bundle.store import Installed
-from edge.config import EdgeConfig
 from edge.engine.base import Engine
 from edge.errors import CameraLost, CameraMismatch, StorageError
 from edge.line.outbox import Outbox
-from edge.runtime.service import NoLine, RunPlan, Service
+from edge.runtime.service import NoLine, RunPlan
 from tests.support.fakes import FAILED, ScriptedCamera, ScriptedEngine, Step, committed, frame_of, other_lens
+from tests.support.service import NO_BROKER, new_service
 from tests.support.station import BAD, EMPTY, GOOD, Shot, StationRoot, make_station
-
-NO_BROKER = EdgeConfig.model_validate({"broker": {"enabled": False}, "station": {"station": "s1"}})
 
 
 def frames(*shots: Shot, **changes: Any) -> list[Step]:
     return [frame_of(shot, number + 1, **changes) for number, shot in enumerate(shots)]
-
-
-def new_service(
-    station: StationRoot, script: Sequence[Step], engine: Engine | None = None, plan: RunPlan | None = None,
-    config: EdgeConfig = NO_BROKER,
-) -> Service:
-    camera = ScriptedCamera(script)
-
-    def load(installed: Installed) -> Engine:
-        return open_engine(station.store, installed) if engine is None else engine
-
-    return Service(station.store, config, load, lambda _: camera, plan or RunPlan(lossless=True))
 
 
 def run(station: StationRoot, script: Sequence[Step], engine: Engine | None = None) -> list[tuple[int, str]]:

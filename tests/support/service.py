@@ -1,0 +1,33 @@
+"""A service over a scripted camera, without a broker, in the test's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge.bundle.engines import open_engine
+from edge.bundle.store import Installed
+from edge.config import EdgeConfig
+from edge.engine.base import Engine
+from edge.runtime.service import RunPlan, Service
+from edge.runtime.watchdog import Notifier
+from tests.support.fakes import ScriptedCamera, Step
+from tests.support.station import StationRoot
+
+NO_BROKER = EdgeConfig.model_validate({"broker": {"enabled": False}, "station": {"station": "s1"}})
+
+
+def new_service(
+    station: StationRoot,
+    script: Sequence[Step],
+    engine: Engine | None = None,
+    plan: RunPlan | None = None,
+    config: EdgeConfig = NO_BROKER,
+    notifier: Notifier | None = None,
+) -> Service:
+    """engine: judges in place of the installed bundle's. plan: by default every frame of the script is judged."""
+    camera = ScriptedCamera(script)
+
+    def load(installed: Installed) -> Engine:
+        return open_engine(station.store, installed) if engine is None else engine
+
+    return Service(station.store, config, load, lambda _: camera, plan or RunPlan(lossless=True), notifier)
