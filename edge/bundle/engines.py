@@ -1,10 +1,10 @@
 """From an installed bundle to an engine that may judge: choose, build or reuse, prove, remember the proof.
 
     var/lib/edge/engines/DIGEST12.json    which engine of this bundle was proven, where and how; or that it is pending
-    var/lib/edge/engines/KEY/             what a builder cached (TensorRT), under its own key
+    var/lib/edge/engines/KEY.plan         what a builder compiled (TensorRT), named by graph, precision and machine
 
 A proof is believed only on the machine, in the runtime and version that it names: after a change of any of them the
-golden frames are run again before a part is judged.
+golden frames are run again before a part is judged. An installation removes what belongs to no bundle in a slot.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from edge.bundle.manifest import Precision, Sha256, Strict
 from edge.bundle.signature import canonical_json
 from edge.bundle.site import read_state
 from edge.bundle.store import Installed, Store
-from edge.errors import BundleError, ParityError
-from edge.files import write_atomically
+from edge.errors import BundleError, EngineError, ParityError
+from edge.files import sync_directory, write_atomically
 
 if TYPE_CHECKING:
     from edge.engine.base import Engine
@@ -50,8 +50,16 @@ def open_engine(store: Store, bundle: Installed, threads: int = 2) -> Engine:
     """The engine that may judge with this bundle on this machine; proves it first where that has not been done here.
 
     Raises: BundleError if a file of the bundle is not as it was signed, ParityError if no engine decides as the trained
-        model did, EngineError if none can be opened.
+        model did, EngineError if none can be opened, or stored.
     """
+    try:
+        return _open_proven(store, bundle, threads)
+    except OSError as error:     # a full disk; or two installations meanwhile, and the bundle has left its slot
+        what = f"{bundle.product} {bundle.manifest.version}: its engine cannot be opened ({error})"
+        raise EngineError(f"{what}: check that it is still installed, and the free space under {store.data}") from error
+
+
+def _open_proven(store: Store, bundle: Installed, threads: int) -> Engine:
     from edge.engine.parity import this_machine
 
     store.verify(bundle)
@@ -133,6 +141,31 @@ def write_proof(store: Store, bundle: Installed, section: BoardSection) -> None:
 def write_pending(store: Store, bundle: Installed) -> None:
     """Remember that the first `edge run` has to build and prove the engine before it judges."""
     _write(store, bundle, ProofFile(digest=bundle.digest, state="pending"))
+
+
+def prune(store: Store) -> None:
+    """Remove plans and proofs that belong to no bundle in a slot, of any product. The caller holds the change lock.
+
+    A slot is what makes an engine needed, active or not, proven or pending: call this when the slots are settled. An
+    `edge run` that still judges with a bundle which has left its slot has that engine in memory. Cut short, it has
+    removed some of them and the next call removes the rest. While a slot cannot be read nothing is removed, since
+    what it needs is not known.
+    """
+    from edge.engine.build import remove_plans
+
+    try:
+        kept = [one for slots in store.products_folder.glob("[!.]*/slots") for one in store.slots(slots.parent.name)]
+    except BundleError as error:
+        log.warning("unused engines are not removed: %s", error)
+        return
+    removed = remove_plans(store.engines, {entry.sha256 for one in kept for entry in one.manifest.files.values()})
+    proofs = {_proof_path(store, one) for one in kept}
+    for path in [path for path in store.engines.glob("[!.]*.json") if path not in proofs]:
+        path.unlink()
+        removed.append(path.name)
+    if removed:
+        sync_directory(store.engines)
+        log.info("engines of no installed bundle removed: %s", ", ".join(removed))
 
 
 def _write(store: Store, bundle: Installed, proof: ProofFile) -> None:

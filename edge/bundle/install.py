@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from edge.bundle.archive import OpenBundle, open_bundle
-from edge.bundle.engines import prove, write_pending, write_proof
+from edge.bundle.engines import prove, prune, write_pending, write_proof
 from edge.bundle.settle import settle
 from edge.bundle.store import Installed, Store, slot_name
 from edge.bundle.switch import finish, switch
@@ -106,11 +106,12 @@ def install_bundle(
             return _rehearse(store, bundle)
         reached("lock")
         with store.change("edge install"):
-            settle(store)
+            settle(store)       # engines stay: what a killed installation of this bundle has built is used again
             try:
                 return _install(store, bundle, reached)
             finally:
                 settle(store)
+                prune(store)
 
 
 def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]) -> InstallResult:

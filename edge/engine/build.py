@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,7 @@ REMEDIES = {
     "tensorrt_rtx": "pip install tensorrt-rtx (x86-64)",
 }
 EXPECTED = ("Unused Input:", "[RemoveDeadLayers]")    # `intrinsics` is in the contract even where a system needs none
+PLAN_NAME = re.compile(r"\.?([0-9a-f]{16})-.+\.plan(\..+)?")    # dot and second suffix: one whose writing was cut short
 WORKSPACE_BYTES = 512 << 20     # of an Orin Nano's 8 GB; tactics that want more are skipped, with a warning
 LEVELS = {"INTERNAL_ERROR": logging.CRITICAL, "ERROR": logging.ERROR, "WARNING": logging.WARNING,
           "INFO": logging.DEBUG, "VERBOSE": logging.DEBUG}    # a build says hundreds of INFO lines
@@ -169,6 +171,22 @@ def find_cached_plan(folder: Path, key: EngineKey) -> Path | None:
     """The plan of exactly this key, None if it was not built yet."""
     path = folder / f"{key.stem}.plan"
     return path if path.is_file() else None
+
+
+def remove_plans(folder: Path, digests: set[str]) -> list[str]:
+    """Remove every plan whose graph is none of `digests` (hex SHA-256 of ONNX files); returns the removed names.
+
+    File by file: cut short, it has removed some, and the next call removes the rest. Timing caches serve every graph
+    of the board and stay.
+    """
+    wanted = {digest[:16] for digest in digests}
+    removed = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        named = PLAN_NAME.fullmatch(path.name)
+        if named is not None and named[1] not in wanted:
+            path.unlink(missing_ok=True)     # one that was being written has its final name by now
+            removed.append(path.name)
+    return removed
 
 
 def cached_plan(trt: ModuleType, onnx_path: Path, folder: Path, key: EngineKey,

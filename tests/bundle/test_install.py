@@ -23,14 +23,9 @@ from edge.bundle.store import Store
 from edge.config import read_config
 from edge.errors import BundleError, BusyError, ParityError, StorageError
 from tests.support.root import run_edge, snapshot, trusting_root
-from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
+from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
-    return make_key(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="module")
@@ -383,8 +378,13 @@ def test_killed_at_every_file_operation_of_an_installation(tmp_path: Path, key: 
     install_bundle(bundles("screw", "1.0.0"), store.root)
     install_bundle(bundles("washer", "1.0.0"), store.root)
     store.select("washer")
+    unused, timing = "0123456789abcdef-fp16-trt10.3.0-sm87-0a1b2c3d.plan", "timing-trt10.3.0-sm87-0a1b2c3d.cache"
+    for name in (unused, timing):
+        (store.engines / name).write_bytes(b"of an engine that no slot needs, and of every engine")
     results = _killed_everywhere(tmp_path, store.root, "install", bundles("washer", "2.0.0"))
     assert len(results) > 60
+    assert f"var/lib/edge/engines/{timing}" in results[-1]["names"]
+    assert f"var/lib/edge/engines/{unused}" not in results[-1]["names"]
     versions = [result["active"] for result in results]
     switch = versions.index("2.0.0")
     assert versions == ["1.0.0"] * switch + ["2.0.0"] * (len(versions) - switch)

@@ -31,11 +31,6 @@ Members = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
-    return make_key(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> bytes:
     """A newer version of what is installed, so that an installation would change the root."""
     return make_tiny_bundle(tmp_path_factory.mktemp("good"), key, version="2.0.0").read_bytes()

@@ -15,15 +15,10 @@ from edge.bundle.store import Store
 from edge.errors import BundleError, ConfigError, StorageError
 from edge.types import Geometry, Intrinsics
 from tests.support.root import run_edge, snapshot, trusting_root
-from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
+from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 INTRINSICS = Intrinsics(640, 480, 600.0, 601.0, 319.5, 239.5)
 PLANE = (0.001, -0.002, 0.99, 0.5)
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
-    return make_key(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="module")
