@@ -11,18 +11,17 @@ and a second path that only hardware takes would be a path that no test takes.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout  # Python 3.10 has two of the name
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.background import Result, in_background
 from edge.bundle.manifest import CameraContract
 from edge.errors import CameraError, CameraLost, CameraMismatch
 from edge.frames.camera_info import CameraInfo
@@ -36,7 +35,6 @@ DEFAULT_SIZE = (640, 480)
 QUEUE_SIZE = 2            # frame sets that may wait: more would only make them older
 CALL_TIMEOUT_S = 10.0     # opening and stopping a sensor take well under a second, or never return
 
-Result = TypeVar("Result")
 FindDevice = Callable[[Any, str], Any]
 
 
@@ -55,15 +53,7 @@ def call_within(timeout_s: float, what: str, function: Callable[[], Result]) -> 
     Raises: CameraLost after timeout_s (the thread is left behind: only the end of the process frees it); else whatever
     the function raises.
     """
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:  # noqa: BLE001  carried to the caller's thread, whatever it is
-            future.set_exception(error)
-
-    threading.Thread(target=run, name=f"camera {what}", daemon=True).start()
+    future = in_background(f"camera {what}", function)
     try:
         return future.result(timeout_s)
     except FutureTimeout as error:

@@ -5,7 +5,8 @@
     decision thread  judged frames -> parts -> commit -> verdict
     line threads     MQTT: edge/line/mqtt.py
     images thread    edge/runtime/keeper.py, low priority
-    main loop        signals, watchdog, housekeeping, and a new bundle or site state taken up between parts
+    opening thread   a new bundle or site state, resolved beside the running one: edge/runtime/changes.py
+    main loop        signals, watchdog, housekeeping; it never waits for an engine
 """
 
 from __future__ import annotations
@@ -16,27 +17,29 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from edge.background import in_background
 from edge.bundle.lock import RUN, locked
-from edge.bundle.store import Installed, Store
+from edge.bundle.store import Store
 from edge.camera.base import Camera, EndOfFrames
 from edge.camera.contract import find_mismatch, find_staleness
 from edge.config import EdgeConfig
 from edge.decide.verdict import unjudged
-from edge.engine.base import Engine
 from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError, StorageError
 from edge.line.message import state_payload
 from edge.line.mqtt import MqttLine, backoff_s
 from edge.line.outbox import Fields, Outbox
+from edge.runtime.changes import OPEN_LIMIT_S, Changes
 from edge.runtime.health import Health
 from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Ended, Lost, Mailbox
 from edge.runtime.parts import JudgedFrame, PartMaker
 from edge.runtime.pipeline import inspect
-from edge.runtime.station import ActiveStation, EngineLoader, fingerprint_of, resolve_station
+from edge.runtime.station import ActiveStation, EngineLoader, resolve_station
 from edge.runtime.watchdog import Notifier
 from edge.types import Frame, Judgement, Reason
 
@@ -45,6 +48,8 @@ log = logging.getLogger(__name__)
 FIRST_FRAME_S = 10.0            # a camera may need seconds after it was opened
 FRAME_S = 1.0                   # afterwards, without a frame for so long it is lost
 PASS_S = 0.1                    # one pass of the main loop
+START_PASS_S = 1.0              # one pass while the first engine is opened
+START_EXTEND_S = 30.0           # past the unit's TimeoutStartSec, a start that hangs is noticed after so long
 SWAP_S = 0.2                    # a bundle that waits may hold up one frame for so long
 CLEAN_S = 30.0
 LINE_S = 5.0                    # for the broker, where it is waited for
@@ -106,7 +111,6 @@ class Service:
         self._line: MqttLine | None = None
         self._started_s = time.monotonic()
         self._progress = 0                  # frames judged and reconnections tried: what the watchdog wants to see grow
-        self._next_station: ActiveStation | None = None
         self._failure: EdgeError | None = None
         self._refusal: Reason | None = None     # why the last frame was not given to the engine
         self._workers = [
@@ -119,13 +123,18 @@ class Service:
         self._stopping.set()
 
     def run(self) -> int:
-        """Judge parts. Returns how many were decided.
+        """Judge parts. Returns how many were decided: none if it was stopped before it had an engine.
 
         Raises: BusyError if another process runs this root; BundleError, EngineError or ConfigError if there is nothing
             to judge with; StorageError if the outbox cannot be opened; DataError if a file to play cannot be read.
         """
         with locked(self._store.data, RUN, "edge run"), self._signals():
-            self._station = resolve_station(self._store, self._load_engine)
+            first = self._first_station()
+            if first is None:
+                self._notifier.stopping()
+                return 0
+            self._station = first
+            self._changes = Changes(self._store, self._load_engine, first)
             self._outbox = Outbox(self._store.data / "line.sqlite")
             self._keeper = Keeper(self._store.data, self._config.retention)
             self._open_line()
@@ -149,6 +158,21 @@ class Service:
 
     # --- main loop ---
 
+    def _first_station(self) -> ActiveStation | None:
+        """What is active, its engine opened or built, which may take minutes; None if the run is stopped meanwhile.
+
+        The time for it is asked for here and not by the thread that opens: a main loop that hangs is started anew, and
+        so is an engine that hangs, after OPEN_LIMIT_S.
+        """
+        limit_s = time.monotonic() + OPEN_LIMIT_S
+        opening = in_background("opening", lambda: resolve_station(self._store, self._load_engine))
+        while not futures.wait([opening], START_PASS_S).done:
+            if self._stopping.is_set():
+                return None
+            if time.monotonic() < limit_s:
+                self._notifier.extend(START_EXTEND_S)
+        return opening.result()
+
     def _watch(self) -> None:
         seen, clean_s = -1, time.monotonic()
         while not self._stopping.is_set() and not self._done.wait(PASS_S):
@@ -158,7 +182,7 @@ class Service:
             if time.monotonic() >= clean_s:
                 clean_s = time.monotonic() + CLEAN_S
                 self._clean()
-            self._take_up_changes()
+            self._changes.follow()
         log.info("parts=%d p50_ms=%s", self.health.parts, self.health.times.medians())
         if self._failure is None:
             self._drain()
@@ -171,23 +195,6 @@ class Service:
         end_s = time.monotonic() + (DRAIN_S if self._line.is_connected else LINE_S)
         while self._outbox.counts()["waiting"] and time.monotonic() < end_s and not self._stopping.wait(0.02):
             pass
-
-    def _take_up_changes(self) -> None:
-        """Resolve a new bundle or site state beside the running one; the engine thread swaps it in between parts."""
-        now = fingerprint_of(self._store)
-        latest = self._next_station or self._station
-        if now == latest.fingerprint:
-            return
-        try:
-            self._next_station = resolve_station(self._store, lambda new: self._engine_for(new, latest))
-        except EdgeError as error:
-            log.error("the change is not taken up, the station goes on as it was: %s", error)
-            latest.fingerprint = now
-
-    def _engine_for(self, installed: Installed, latest: ActiveStation) -> Engine:
-        """New site state alone keeps the engine."""
-        same = installed.product == latest.installed.product and installed.digest == latest.installed.digest
-        return latest.engine if same else self._load_engine(installed)
 
     def _clean(self) -> None:
         retention = self._config.retention
@@ -326,13 +333,12 @@ class Service:
 
     def _swap_station(self) -> None:
         """Between parts: nothing is on its way to the decision thread, and no part is open there."""
-        waiting = self._next_station
-        if waiting is None or not self._is_decided(SWAP_S) or not self._parts.is_between_parts:
+        if not (self._changes.are_waiting and self._is_decided(SWAP_S) and self._parts.is_between_parts):
             return
-        before, self._station, self._next_station = self._station, waiting, None
-        if before.engine is not waiting.engine:
+        before, self._station = self._station, self._changes.take()
+        if before.engine is not self._station.engine:
             before.engine.close()
-        log.info("product=%s bundle=%s takes effect", waiting.installed.product, waiting.bundle)
+        log.info("product=%s bundle=%s takes effect", self._station.installed.product, self._station.bundle)
         self._state_changed()
 
     def _is_decided(self, timeout_s: float) -> bool:

@@ -25,6 +25,10 @@ class Notifier:
         """Only after a pass of the main loop that saw a new frame, a trigger or a lost camera."""
         self._send("WATCHDOG=1")
 
+    def extend(self, seconds: float) -> None:
+        """Starting takes longer: systemd gives up only if nothing else is heard for so long."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def stopping(self) -> None:
         """The station was asked to end."""
         self._send("STOPPING=1")

@@ -1,0 +1,277 @@
+"""An engine that takes long to open, because it has to be built: at the start, and when a bundle is changed."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.bundle.engines import open_engine
+from edge.bundle.install import install_bundle
+from edge.bundle.store import Installed
+from edge.engine.base import Engine
+from edge.errors import EngineError
+from edge.runtime import changes
+from edge.runtime.service import Service
+from edge.runtime.watchdog import Notifier
+from tests.support.broker import wait_until
+from tests.support.fakes import ScriptedEngine, Step, committed, frame_of
+from tests.support.service import new_service
+from tests.support.station import EMPTY, HEIGHT, WIDTH, StationRoot, belt
+from tests.support.tiny_bundle import make_tiny_bundle
+
+ALIVE, READY, STOPPING = "WATCHDOG=1", "READY=1", "STOPPING=1"
+
+
+class Listener(Notifier):
+    """Notes what systemd would be told, and when."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.heard: list[tuple[float, str]] = []
+
+    def _send(self, message: str) -> None:
+        self.heard.append((time.monotonic(), message))
+
+    def times_of(self, message: str, since_s: float, until_s: float) -> list[float]:
+        return [at_s for at_s, said in list(self.heard) if said.startswith(message) and since_s <= at_s <= until_s]
+
+
+class SlowBuilder:
+    """Opens the installed engine; from the version given on, only after `release` is set."""
+
+    def __init__(self, station: StationRoot, slow_version: str) -> None:
+        self._station, self._slow_version = station, slow_version
+        self.began, self.release = threading.Event(), threading.Event()
+        self.failure: Exception | None = None
+
+    def __call__(self, installed: Installed) -> Engine:
+        if installed.manifest.version == self._slow_version:
+            self.began.set()
+            assert self.release.wait(60)
+            if self.failure is not None:
+                raise self.failure
+        return open_engine(self._station.store, installed)
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def second(station: StationRoot, tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path, station.key, version="2.0.0", height=HEIGHT, width=WIDTH)
+
+
+def service_with(station: StationRoot, script: list[Step], builder: SlowBuilder, listener: Listener) -> Service:
+    service = new_service(station, script, notifier=listener)
+    service._load_engine = builder
+    return service
+
+
+def in_thread(service: Service) -> tuple[threading.Thread, list[int]]:
+    parts: list[int] = []
+    thread = threading.Thread(target=lambda: parts.append(service.run()))
+    thread.start()
+    return thread, parts
+
+
+def empty_view(count: int, first: int = 1) -> list[Step]:
+    return [frame_of(EMPTY, number) for number in range(first, first + count)]
+
+
+# --- at the start -----------------------------------------------------------------------------------------------------
+
+
+def test_systemd_waits_while_the_first_engine_is_built(station: StationRoot, listener: Listener) -> None:
+    builder = SlowBuilder(station, "1.0.0")
+    thread, _ = in_thread(service_with(station, empty_view(5), builder, listener))
+    wait_until(lambda: len(listener.heard) >= 2, 10, "no more time was asked for")
+    assert {message for _, message in listener.heard} == {"EXTEND_TIMEOUT_USEC=30000000"}
+    builder.release.set()
+    thread.join(20)
+    told = [message for _, message in listener.heard if not message.startswith("EXTEND")]
+    assert (told[0], told[-1]) == (READY, STOPPING)
+    after = listener.heard[[message for _, message in listener.heard].index(READY) :]
+    assert not any(message.startswith("EXTEND") for _, message in after)
+
+
+def test_a_first_engine_that_hangs_is_not_waited_for_for_ever(
+    station: StationRoot, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.runtime.service.OPEN_LIMIT_S", 1.5)
+    builder = SlowBuilder(station, "1.0.0")
+    service = service_with(station, [], builder, listener)
+    thread, parts = in_thread(service)
+    time.sleep(4.0)
+    assert len(listener.heard) == 1              # after 1 s; not after 2 and 3 s: systemd's patience ends
+    service.stop()
+    thread.join(2)
+    assert parts == [0]                          # a signal still ends it, while the builder hangs
+    assert [message for _, message in listener.heard][1:] == [STOPPING]
+    builder.release.set()
+
+
+def test_a_first_engine_that_cannot_be_built_ends_the_run(station: StationRoot, listener: Listener) -> None:
+    builder = SlowBuilder(station, "1.0.0")
+    builder.failure = EngineError("planted")
+    builder.release.set()
+    with pytest.raises(EngineError, match="planted"):
+        service_with(station, [], builder, listener).run()
+    assert listener.heard == []
+
+
+# --- at a change ------------------------------------------------------------------------------------------------------
+
+
+def building(
+    builder: SlowBuilder, bundle: Path, station: StationRoot, seconds: float | None = None
+) -> Callable[[], None]:
+    """A step of a script: install a bundle whose engine takes so long, None: it hangs. Frames go on meanwhile."""
+
+    def install() -> None:
+        install_bundle(bundle, station.root)
+        assert builder.began.wait(10)
+        if seconds is not None:
+            threading.Timer(seconds, builder.release.set).start()
+
+    return install
+
+
+def test_the_watchdog_is_fed_and_parts_are_judged_while_the_next_engine_is_built(
+    station: StationRoot, second: Path, listener: Listener
+) -> None:
+    builder = SlowBuilder(station, "2.0.0")
+    shots = belt([8] * 60, gap=4)                # 720 frames, 4 ms apart and more: 3 s and more
+    shown: list[Step] = [frame_of(shot, number + 1) for number, shot in enumerate(shots)]
+    install = building(builder, second, station, 2.0)
+    service_with(station, [*shown[:24], install, *shown[24:]], builder, listener).run()
+    bundles = [record["bundle"][:5] for record in committed(station.root)]
+    assert len(bundles) == 60
+    assert bundles == sorted(bundles)
+    assert bundles.count("1.0.0") > 10           # 2 were judged before, the others while the engine was built
+    assert bundles[-1] == "2.0.0"
+    ready_s, stopping_s = (listener.times_of(message, 0, float("inf"))[0] for message in (READY, STOPPING))
+    fed = listener.times_of(ALIVE, ready_s, stopping_s)
+    assert max(later - sooner for sooner, later in itertools.pairwise(fed)) < 1.5
+
+
+def test_a_main_loop_that_hangs_starves_the_watchdog_even_while_an_engine_is_built(
+    station: StationRoot, second: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = SlowBuilder(station, "2.0.0")
+    hangs, freed, hung_s = threading.Event(), threading.Event(), []
+    follow = changes.Changes.follow
+
+    def follow_or_hang(self: changes.Changes) -> None:
+        if hangs.is_set():
+            hung_s.append(time.monotonic())
+            freed.wait(20)
+            hangs.clear()
+            hung_s.append(time.monotonic())
+        follow(self)
+
+    install = building(builder, second, station)
+
+    def install_and_hang() -> None:
+        install()
+        hangs.set()
+        wait_until(lambda: hung_s, 5, "the main loop does not turn")
+
+    monkeypatch.setattr(changes.Changes, "follow", follow_or_hang)
+    script = [*empty_view(20), install_and_hang, *empty_view(300, 21), freed.set, *empty_view(40, 321)]
+    service_with(station, script, builder, listener).run()
+    builder.release.set()
+    assert hung_s[1] - hung_s[0] > 1.0           # 300 frames were judged meanwhile
+    assert listener.times_of(ALIVE, hung_s[0], hung_s[1]) == []
+    assert listener.times_of(ALIVE, hung_s[1], float("inf"))
+
+
+def test_a_station_that_judges_nothing_starves_the_watchdog_even_while_an_engine_is_built(
+    station: StationRoot, second: Path, listener: Listener
+) -> None:
+    builder = SlowBuilder(station, "2.0.0")
+    quiet_s: list[float] = []
+
+    def hang() -> None:
+        time.sleep(0.3)                          # what was judged before is told
+        quiet_s.append(time.monotonic())
+        time.sleep(1.2)
+        quiet_s.append(time.monotonic())
+
+    script = [*empty_view(20), building(builder, second, station), hang, *empty_view(20, 21)]
+    service_with(station, script, builder, listener).run()
+    builder.release.set()
+    assert listener.times_of(ALIVE, quiet_s[0], quiet_s[1]) == []
+
+
+def test_a_next_engine_that_hangs_is_said_once_and_the_station_goes_on(
+    station: StationRoot, second: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(changes, "OPEN_LIMIT_S", 0.3)
+    builder = SlowBuilder(station, "2.0.0")
+    shown: list[Step] = [frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 16, gap=4))]
+    with caplog.at_level(logging.ERROR, "edge.runtime.changes"):
+        script = [*shown[:24], building(builder, second, station), *shown[24:]]
+        service_with(station, script, builder, listener).run()
+    builder.release.set()
+    assert [record["bundle"][:5] for record in committed(station.root)] == ["1.0.0"] * 16
+    assert caplog.text.count("an engine is not open after") == 1
+
+
+def test_a_next_engine_that_cannot_be_built_leaves_the_station_as_it_was(
+    station: StationRoot, second: Path, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    builder = SlowBuilder(station, "2.0.0")
+    builder.failure = EngineError("planted")
+    shown: list[Step] = [frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 12, gap=4))]
+    with caplog.at_level(logging.ERROR, "edge.runtime.changes"):
+        script = [*shown[:24], building(builder, second, station, 0.1), *shown[24:]]
+        service_with(station, script, builder, listener).run()
+    assert [record["bundle"][:5] for record in committed(station.root)] == ["1.0.0"] * 12
+    assert caplog.text.count("the change is not taken up, the station goes on as it was: planted") == 1
+
+
+# --- engines that are not needed any more -----------------------------------------------------------------------------
+
+
+class Closable(ScriptedEngine):
+    def __init__(self, label: str) -> None:
+        super().__init__([{}], name=label)
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(
+    station: StationRoot, tmp_path: Path, second: Path
+) -> None:
+    opened: list[Closable] = []
+
+    def load(installed: Installed) -> Engine:
+        opened.append(Closable(installed.manifest.version))
+        return opened[-1]
+
+    def follow_until(count: int) -> None:
+        wait_until(lambda: following.follow() or len(opened) == count, 10, "the change was not noticed")
+        wait_until(lambda: following.follow() or following._opening is None, 10, "the change was not resolved")
+
+    running = changes.resolve_station(station.store, load)
+    following = changes.Changes(station.store, load, running)
+    install_bundle(second, station.root)
+    follow_until(2)
+    station.calibrate()                          # new site state of the bundle that waits: its engine is kept
+    follow_until(2)
+    install_bundle(make_tiny_bundle(tmp_path, station.key, version="3.0.0", height=HEIGHT, width=WIDTH), station.root)
+    follow_until(3)
+    assert [engine.closed for engine in opened] == [False, True, False]
+    assert following.take().installed.manifest.version == "3.0.0"
+    assert not following.are_waiting
