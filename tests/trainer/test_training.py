@@ -21,7 +21,7 @@ from trainer.data.splits import normal_splits
 from trainer.evaluate import evaluate_run, last_line
 from trainer.fit import FitControl, Interrupted
 from trainer.run import load_run
-from trainer.training import NormalPart, TrainOptions, choose_top_k, train
+from trainer.training import TrainOptions, train
 
 SMALL = replace(
     mats.COMPACT,
@@ -124,19 +124,6 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
     assert first[1] != other[1]
     assert not set(first[0]) & set(first[1])
     assert len(first[0]) + len(first[1]) == 6
-
-
-def test_top_k_is_the_one_with_the_steadiest_normal_scores() -> None:
-    rng = np.random.default_rng(0)
-    parts = []
-    for _ in range(8):
-        values = 1 + 0.01 * rng.random((20, 20)).astype(np.float32)
-        values[0, 0] = 2 + 3 * rng.random()  # one wild cell a part: the smallest share follows it
-        parts.append(NormalPart(values, np.ones((20, 20), np.float32), 0.3, 1.0))
-    chosen, why = choose_top_k(parts, (0.0025, 0.05, 0.2))
-    assert chosen == 0.2
-    assert "8 normal validation parts" in why
-    assert choose_top_k(parts[:2], (0.0025, 0.05))[0] == 0.01
 
 
 @pytest.mark.parametrize(
