@@ -8,7 +8,7 @@ Settled here, because the paper leaves it open:
   the last linear layer returns to c.
 
 The grid has 256 cells (576 at the paper's size): one masked matrix product over all pairs of cells takes fewer, larger
-operations than 9 shifted copies of k and v per dilation, and gives the same sum, since a masked pair weighs exactly 0.
+operations than 9 shifted copies of k and v per dilation, and gives the same sum to float32's precision.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-MASKED = -3e4
-"""Added to the score of a pair outside the window: finite in float16, and such a pair weighs exactly 0."""
+FURTHEST = 28.0
+"""Scores are clipped to this on either side: a softmax over nine cells has long decided there."""
+MASKED = -55.0
+"""The score of a pair outside the window: all of them together weigh less than float32 resolves beside one that is as
+low as may be, and yet no exponential is a denormal number, which a CPU computes ten times as slowly."""
 
 
 def window_mask(height: int, width: int, dilation: int) -> Tensor:
@@ -45,7 +48,8 @@ class MDLA(nn.Module):
         heads: heads in each group.
     """
 
-    mask: Tensor
+    allowed: Tensor
+    masked: Tensor
 
     def __init__(
         self, channels: int, size: tuple[int, int], dilations: Sequence[int] = (1, 2, 3), heads: int = 1
@@ -55,8 +59,10 @@ class MDLA(nn.Module):
         inner = self.heads * math.ceil(channels / self.heads)
         self.project = nn.Conv2d(channels, 3 * inner, kernel_size=1)  # W_Q, W_K and W_V, one above the other
         self.merge = nn.Conv2d(inner, channels, kernel_size=1)
-        allowed = torch.stack([window_mask(*size, dilation) for dilation in dilations for _ in range(heads)])
-        self.register_buffer("mask", torch.where(allowed, 0.0, MASKED)[None], persistent=False)  # (1, heads, H W, H W)
+        windows = [window_mask(*size, dilation) for dilation in dilations for _ in range(heads)]
+        allowed = torch.stack(windows)[None].to(torch.float32)  # (1, heads, H W, H W)
+        self.register_buffer("allowed", allowed, persistent=False)
+        self.register_buffer("masked", MASKED * (1 - allowed), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, c, H, W)."""
@@ -64,7 +70,7 @@ class MDLA(nn.Module):
         projected = self.project(features).reshape(count, 3 * self.heads, -1, height * width)  # equation 4
         query, key, value = projected.chunk(3, dim=1)  # each (N, heads, d, H W)
         scores = (query * (1 / math.sqrt(query.shape[2]))).transpose(2, 3) @ key  # (N, heads, H W, H W), equation 6
-        weights = torch.softmax(scores + self.mask, dim=3)
+        weights = torch.softmax(scores.clamp(-FURTHEST, FURTHEST) * self.allowed + self.masked, dim=3)
         attended = value @ weights.transpose(2, 3)  # (N, heads, d, H W), equation 7
         merged: Tensor = self.merge(attended.reshape(count, -1, height, width))  # equation 8
         return merged

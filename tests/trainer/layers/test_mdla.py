@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainer.layers.mdla import MDLA, window_mask
+from trainer.layers.mdla import FURTHEST, MASKED, MDLA, window_mask
 
 Array = NDArray[np.float64]
 
@@ -47,11 +47,33 @@ def _reference(module: MDLA, features: Array, dilations: tuple[int, ...], heads:
 def test_equals_the_equations_by_loops(channels: int, dilations: tuple[int, ...], heads: int) -> None:
     torch.manual_seed(0)
     module = MDLA(channels, (5, 8), dilations, heads).double()
-    features = torch.randn(2, channels, 5, 8).double() * 4
+    features = torch.randn(2, channels, 5, 8).double() * 2
     got = module(features).detach().numpy()
     for index in range(2):
         wanted = _reference(module, features[index].numpy(), dilations, heads)
         np.testing.assert_allclose(got[index], wanted, rtol=1e-11, atol=1e-12)
+
+
+def test_whatever_the_scores_no_cell_outside_the_window_counts_and_no_weight_is_denormal() -> None:
+    """The worst case: a cell that answers least to its own window and most to all others."""
+    module = MDLA(6, (6, 6))
+    torch.nn.init.zeros_(module.merge.bias)
+    module.merge.weight.data.copy_(torch.eye(6)[:, :, None, None])
+    torch.nn.init.zeros_(module.project.bias)
+    query, key, value = (torch.zeros(6, 6) for _ in range(3))
+    query[::2, 0], key[::2, 1], value[:, 2] = 30.0, 30.0, 1.0
+    module.project.weight.data.copy_(torch.cat([query, key, value])[:, :, None, None])
+    features = torch.zeros(1, 6, 6, 6)
+    features[:, 0] = 1.0
+    features[:, 1] = 1.0                     # every other cell answers as loudly as it can
+    features[:, 2] = 1e3
+    centre = module.allowed[0, 0, 14].reshape(6, 6) > 0    # row 2, column 2: the window of dilation 1
+    features[:, 1, centre] = -1.0
+    features[:, 2, centre] = 0.0
+    with torch.no_grad():
+        assert float(module(features)[0, 0, 2, 2].abs()) < 1e-7 * 1e3
+    lowest = MASKED - FURTHEST
+    assert np.exp(np.float32(lowest)) >= np.finfo(np.float32).tiny, "the least exponential must be a normal number"
 
 
 def test_each_dilation_reaches_its_window_and_no_further() -> None:
