@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import Precision
@@ -33,6 +34,14 @@ class Block:
     macs: int
 
 
+@dataclass(frozen=True)
+class QuickLook:
+    """A plan on a few frames. lost_rank: what the rank correlation over all frames would lose, see `lost_rank`."""
+
+    measured: Comparison
+    lost_rank: float
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """Frames with float32's answers, and the arithmetic that runs a candidate on them."""
@@ -51,13 +60,14 @@ class Bench:
             self.known[key] = responses_of(converted(self.view, plan, self.scales, emulate=True), self.feeds)
         return self.known[key]
 
-    def quick(self, plan: Mapping[str, NodePrecision]) -> Comparison:
+    def quick(self, plan: Mapping[str, NodePrecision]) -> QuickLook:
         """The plan on a few frames, evenly chosen."""
         step = max(1, len(self.feeds) // QUICK_FRAMES)
         rows = list(range(0, len(self.feeds), step))
         model = converted(self.view, plan, self.scales, emulate=True)
         candidate = responses_of(model, [self.feeds[row] for row in rows])
-        return compare(self.reference.take(rows), candidate, self.threshold, self.reference.spans)
+        measured = compare(self.reference.take(rows), candidate, self.threshold, self.reference.spans)
+        return QuickLook(measured, lost_rank(self.reference.scores, self.reference.scores[rows], candidate.scores))
 
 
 def low_precision_nodes(view: View) -> list[str]:
@@ -101,15 +111,34 @@ def blocks_of(view: View, names: Collection[str], most: int = MOST_BLOCKS) -> li
     ]
 
 
-def cost_of(measured: Comparison, precision: Precision) -> float:
-    """One figure for an error, squared, so that those of blocks add up.
+def lost_rank(population: NDArray[Any], reference: NDArray[Any], candidate: NDArray[Any]) -> float:
+    """Expected loss of Spearman's correlation among a population of scores, from the few that were computed.
 
-    1 is a mean map error at its limit, or a score error as wide as the band in which verdicts may flip.
+    The correlation is 1 - 6 mean(d^2) for ranks in 0..1. A rank among a few scores is too coarse to tell blocks apart;
+    so both scores of a frame are ranked among the whole population, between two of which ranks are interpolated.
+    A strong defect's score is hundreds of times a normal one's: an error that is nothing beside it can reorder
+    every normal part, and only this figure shows it.
+
+    Args:
+        population: (n,) float32's scores of all frames. reference, candidate: (m,) float32's and the plan's of a few.
     """
+    ordered = np.sort(np.asarray(population, np.float64))
+    places = (np.arange(len(ordered)) + 0.5) / len(ordered)
+    moved = np.interp(candidate, ordered, places) - np.interp(reference, ordered, places)
+    return float(6 * np.mean(moved * moved))
+
+
+def cost_of(look: QuickLook, precision: Precision) -> float:
+    """One figure for an error, of second order, so that those of blocks add up.
+
+    1 is a mean map error at its limit, a score error as wide as the band in which verdicts may flip, or a loss of rank
+    correlation at its limit.
+    """
+    measured, limits = look.measured, LIMITS[precision]
     if not measured.finite:
         return float("inf")
-    map_share = measured.mean_map_error / LIMITS[precision].mean_map_error
-    return float(max(map_share, measured.largest_score_error / FLIP_BAND) ** 2)
+    first_order = max(measured.mean_map_error / limits.mean_map_error, measured.largest_score_error / FLIP_BAND)
+    return max(first_order**2, look.lost_rank / (1 - limits.rank_correlation))
 
 
 def costs_of(
@@ -118,10 +147,11 @@ def costs_of(
     """What each block costs when it alone runs in `precision`."""
     costs = {}
     for block in blocks:
-        measured = bench.quick(plan_with([block]))
-        costs[block.name] = cost_of(measured, precision)
-        log.debug("%s in %s alone: map error %.4f %%, score error %.3f %%", block.name, precision,
-                 100 * measured.mean_map_error, 100 * measured.largest_score_error)  # fmt: skip
+        look = bench.quick(plan_with([block]))
+        costs[block.name] = cost_of(look, precision)
+        log.debug("%s in %s alone: map error %.4f %%, score error %.3f %%, rank correlation %.4f lower", block.name,
+                  precision, 100 * look.measured.mean_map_error, 100 * look.measured.largest_score_error,
+                  look.lost_rank)  # fmt: skip
     return costs
 
 
