@@ -33,10 +33,6 @@ class Notifier:
         """The station was asked to end."""
         self._send("STOPPING=1")
 
-    def status(self, sentence: str) -> None:
-        """One line for `systemctl status`."""
-        self._send(f"STATUS={sentence}")
-
     def _send(self, message: str) -> None:
         if not self._address:
             return
