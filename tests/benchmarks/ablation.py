@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,12 +61,17 @@ def main() -> None:
     parser.add_argument("--parts", type=Path, required=True, help="products, or one product folder")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
+    parser.add_argument("--workers", type=int, default=2, help="trainings at once, which share the processor's cores")
     arguments = parser.parse_args()
     products = find_products(arguments.parts)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    table = {
-        name: [measure(product, seed, name, arguments.work) for seed in seeds for product in products] for name in ROWS
-    }
+    threads = max(1, (os.cpu_count() or 1) // arguments.workers)
+    with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        running = {
+            name: [pool.submit(measure, product, seed, name, arguments.work) for seed in seeds for product in products]
+            for name in ROWS
+        }
+        table = {name: [future.result() for future in futures] for name, futures in running.items()}
     page = "\n".join(report(table, [product.name for product in products], seeds)) + "\n"
     PAGE.write_text(page, encoding="utf-8")
     print(page)

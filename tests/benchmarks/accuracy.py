@@ -1,6 +1,6 @@
-"""Image and pixel figures of the compact preset over products and seeds, written to docs/results.md.
+"""Image and pixel figures of the compact preset over products and seeds, written to docs/accuracy.md.
 
-    python tests/benchmarks/accuracy.py --parts parts --data ../shared/data --seeds 0,1,2 --work runs/accuracy
+    python tests/benchmarks/accuracy.py --parts parts --data DATA --seeds 0,1,2 --flat --work runs/accuracy
 
 Synthetic products are trained with depth and, with --flat, once more without it, so that what depth contributes is a
 figure and not a belief; cookies and screw are color-only. Runs found in --work are not trained again, so that a long
@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from edge.frames.dataset import find_products, open_dataset
 from trainer.evaluate import evaluate_run, write_evaluation
@@ -25,7 +28,7 @@ from trainer.fit import FitControl
 from trainer.run import load_run
 from trainer.training import TrainOptions, train
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", "depth", "color", "both")
 
 
@@ -48,6 +51,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--flat", action="store_true", help="also train the synthetic products without depth")
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
+    parser.add_argument("--workers", type=int, default=2, help="trainings at once, which share the processor's cores")
     parser.add_argument("--only-stored", action="store_true", help="train nothing, report the runs found in --work")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
@@ -56,10 +60,11 @@ def main() -> None:
     jobs += [(product, False, seed) for seed in seeds for product in products if arguments.flat]
     real = [arguments.data / name for name in ("cookies", "screw")] if arguments.data else []
     jobs += [(product, False, seed) for seed in seeds for product in real]
-    measured = [
-        measure(*job, arguments.work) for job in jobs if not arguments.only_stored or stored(*job, arguments.work)
-    ]
-    RESULTS.write_text("\n".join(report(measured)) + "\n", encoding="utf-8")
+    jobs = [job for job in jobs if not arguments.only_stored or stored(*job, arguments.work)]
+    threads = max(1, (os.cpu_count() or 1) // arguments.workers)
+    with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        measured = [future.result() for future in [pool.submit(measure, *job, arguments.work) for job in jobs]]
+    PAGE.write_text("\n".join(report(measured)) + "\n", encoding="utf-8")
     print("\n".join(report(measured)))
 
 

@@ -19,12 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.layers.unshuffle import pixel_unshuffle
-
 INPUT_SIGMAS = 8.0  # heights enter divided by so many sigma of the sensor's noise
 COLOR_MEAN, COLOR_SCALE = 128.0, 64.0
 TINT_LEVELS = 12.0  # grey levels of 255 that one unit of tint changes a color by
 RELIEF_BLOBS, TINT_BLOBS = 5, 3  # drawn per image
+RELIEF_LONGEST, TINT_LONGEST = 1.6, 3.0  # length over radius, and radius over width, of the longest that is drawn
 
 
 class HeightEncoder(nn.Module):
@@ -34,17 +33,23 @@ class HeightEncoder(nn.Module):
     back.
 
     Args:
+        finer: side of the color image over that of the depth image.
         fine: channels at half resolution. coarse: at a quarter. dilations: of the residual convolutions there.
     """
 
     mean: Tensor
     sigma: Tensor
 
-    def __init__(self, fine: int = 24, coarse: int = 48, dilations: tuple[int, ...] = (1, 2, 4, 1)) -> None:
+    def __init__(
+        self, finer: int = 2, fine: int = 24, coarse: int = 48, dilations: tuple[int, ...] = (1, 2, 4, 1)
+    ) -> None:
         super().__init__()
+        self.finer = finer
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("sigma", torch.ones(()))
-        self.enter = nn.Conv2d(5 * 4, fine, 3, padding=1)
+        # 3x3 cells of unshuffled pixels each, without the transposed copy that unshuffling costs a CPU.
+        self.enter = nn.Conv2d(2, fine, kernel_size=3 * 2, stride=2, padding=2)
+        self.enter_color = nn.Conv2d(3, fine, kernel_size=6 * finer, stride=2 * finer, padding=2 * finer, bias=False)
         self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(coarse, coarse, 3, padding=d, dilation=d), nn.BatchNorm2d(coarse), nn.ReLU())
@@ -62,12 +67,12 @@ class HeightEncoder(nn.Module):
 
         Args:
             height: (N, 1, h, w) metres over the background. foreground: (N, 1, h, w), 0 or 1.
-            color: (N, 3, h, w), 0..255, at the depth image's size. h and w multiples of 4.
+            color: (N, 3, finer h, finer w), 0..255. h and w multiples of 4.
         Returns: relief (N, 1, h, w) in sigma of the depth noise, 0 outside the foreground, and tint (N, 1, h/2, w/2).
         """
         relative = (height - self.mean) * (foreground / (INPUT_SIGMAS * self.sigma))
-        image = torch.cat([relative, foreground, (color - COLOR_MEAN) / COLOR_SCALE], dim=1)
-        fine = torch.relu(self.enter(pixel_unshuffle(image, 2)))
+        depth, shades = torch.cat([relative, foreground], dim=1), (color - COLOR_MEAN) / COLOR_SCALE
+        fine = torch.relu(self.enter(depth) + self.enter_color(shades))
         coarse = torch.relu(self.down(fine))
         for block in self.blocks:
             coarse = coarse + block(coarse)
@@ -94,6 +99,11 @@ def half(image: Tensor) -> Tensor:
     return functional.avg_pool2d(image, 2)
 
 
+def enlarged(image: Tensor, factor: int) -> Tensor:
+    """(N, C, h, w) -> (N, C, factor h, factor w), every value repeated."""
+    return functional.interpolate(image, scale_factor=factor, mode="nearest")
+
+
 def drawn_relief(foreground: Tensor, generator: torch.Generator, sigmas: tuple[float, float] = (2.5, 16.0)) -> Tensor:
     """Dents and bumps on the foreground: five per image, one image in four without any.
 
@@ -103,12 +113,12 @@ def drawn_relief(foreground: Tensor, generator: torch.Generator, sigmas: tuple[f
     relief = torch.zeros_like(foreground)
     for _ in range(RELIEF_BLOBS):
         sign = torch.where(torch.rand(len(foreground), 1, 1, 1, generator=generator) < 0.5, -1.0, 1.0)
-        relief = relief + sign.to(relief.device) * _blobs(foreground, generator, sigmas, (2.5, 8.0))
+        relief = relief + sign.to(relief.device) * _blobs(foreground, generator, sigmas, (2.5, 8.0), RELIEF_LONGEST)
     return relief * foreground * _three_in_four(foreground, generator)
 
 
 def drawn_tint(
-    color: Tensor, foreground: Tensor, generator: torch.Generator, units: tuple[float, float] = (1.0, 6.0)
+    color: Tensor, foreground: Tensor, generator: torch.Generator, units: tuple[float, float] = (0.7, 6.0)
 ) -> tuple[Tensor, Tensor]:
     """Stains and marks on the color image (N, 3, h, w): three per image, each of one random hue, none in one of four.
 
@@ -117,7 +127,7 @@ def drawn_tint(
     with_any = _three_in_four(foreground, generator)
     strength = torch.zeros_like(foreground)
     for _ in range(TINT_BLOBS):
-        blob = _blobs(foreground, generator, units, (1.2, 6.0)) * foreground * with_any
+        blob = _blobs(foreground, generator, units, (1.2, 6.0), TINT_LONGEST) * foreground * with_any
         hue = 2 * torch.rand(len(color), 3, 1, 1, generator=generator) - 1
         hue = (hue / hue.abs().amax(dim=1, keepdim=True)).to(color.device)
         color, strength = color + TINT_LEVELS * blob * hue, strength + blob
@@ -131,9 +141,16 @@ def _three_in_four(foreground: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _blobs(
-    foreground: Tensor, generator: torch.Generator, strengths: tuple[float, float], radii: tuple[float, float]
+    foreground: Tensor,
+    generator: torch.Generator,
+    strengths: tuple[float, float],
+    radii: tuple[float, float],
+    longest: float,
 ) -> Tensor:
-    """One blob per image, centred on the foreground: (N, 1, h, w) >= 0, `radii` in cells of a 128-cell image."""
+    """One blob per image, centred on the foreground: (N, 1, h, w) >= 0, `radii` in cells of a 128-cell image.
+
+    It is `longest` times longer at most, and as many times thinner, than a round one of its radius.
+    """
     count, _, height, width = foreground.shape
 
     def between(low: float, high: float) -> Tensor:
@@ -142,7 +159,7 @@ def _blobs(
     side = max(height, width) / 128
     centre = torch.multinomial(foreground.flatten(1).cpu() + 1e-9, 1, generator=generator)
     row, column = torch.div(centre, width, rounding_mode="floor")[:, :, None], (centre % width)[:, :, None]
-    turn, stretch, radius = between(0, math.pi), between(0.6, 1.6), between(*radii) * side
+    turn, stretch, radius = between(0, math.pi), longest ** between(-1.0, 1.0), between(*radii) * side
     dy, dx = torch.arange(height)[None, :, None] - row, torch.arange(width)[None, None, :] - column
     along = (dx * turn.cos() + dy * turn.sin()) / (radius * stretch)
     across = (dy * turn.cos() - dx * turn.sin()) / (radius / stretch)

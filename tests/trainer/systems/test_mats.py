@@ -24,7 +24,7 @@ SMALL = replace(
     encoder_epochs=2,
     fusion_epochs=3,
     teacher_epochs=(3, 3),
-    student_epochs=3,
+    student_epochs=(3, 3),
     fusion_steps=4,
     steps_per_epoch=4,
     batch_size=16,
@@ -114,7 +114,7 @@ def test_fusion_keeps_the_variance_of_the_features(with_depth: bool) -> None:
     prepared = stacked([image(number, with_depth) for number in range(5)])
     color, depth = detector.color_features(prepared), None
     if prepared.height is not None:
-        color, depth = detector.encoded(color, prepared.height, prepared.foreground, detector.small_color(prepared))
+        color, depth = detector.encoded(color, prepared.height, prepared.foreground, prepared.color)
     given = torch.cat([part for part in detector.whitened(color, depth) if part is not None], dim=1)
     _, attended = detector.fused(color, depth)
     mask = detector.grid_mask(prepared)
@@ -192,6 +192,21 @@ def test_whitening_gives_unit_covariance() -> None:
     whiten.fit(rows, 0.0, full=True)
     white = whiten(rows.T[None, :, :, None])[0, :, :, 0]
     assert torch.allclose(white @ white.T / 500, torch.eye(6), atol=1e-3)
+
+
+def test_a_faint_channel_weighs_as_much_as_a_loud_one() -> None:
+    rows = torch.randn(2000, 3) * torch.tensor([1e-3, 1.0, 50.0]) + 3
+    whiten = mats.Whiten(3)
+    whiten.fit(rows, 0.01, full=False)
+    white = whiten(rows.T[None, :, :, None])[0, :, :, 0]
+    assert torch.allclose(white.std(dim=1), torch.ones(3), atol=1e-3)
+
+
+def test_what_is_far_out_saturates() -> None:
+    """A flow extrapolates without bound: one cell would fill the map's range, and INT8's."""
+    whiten = mats.Whiten(2)
+    white = whiten(torch.tensor([1e6, -1e6])[None, :, None, None])
+    assert white.flatten().tolist() == [mats.BOUND, -mats.BOUND]
 
 
 def test_the_map_averages_foreground_cells_only() -> None:
