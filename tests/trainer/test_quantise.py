@@ -20,7 +20,7 @@ from edge.errors import EngineError
 from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
 from trainer.quantise import Evidence, Quantised, count_macs, quantise
 from trainer.quantise.calibrate import best_scale
-from trainer.quantise.convert import converted, quantised_weight, storable_scale
+from trainer.quantise.convert import converted, quantised_inputs, quantised_weight, storable_scale
 from trainer.quantise.search import QuickLook, blocks_of, cost_of, int8_candidates, lost_rank, low_precision_nodes
 from trainer.quantise.session import responses_of, session_of
 from trainer.quantise.view import prepared, scope_of, view_of
@@ -116,6 +116,31 @@ def test_a_residual_addition_has_qdq_on_its_identity_only(made: dict[Any, Quanti
     for node in additions:
         makers = sorted(view.producer[name].op_type for name in node.input)
         assert makers == ["Conv", "DequantizeLinear"]
+
+
+@pytest.mark.parametrize("chosen", [{"left"}, {"right"}, {"left", "right"}])
+def test_the_scales_of_everything_serve_every_smaller_plan(chosen: set[str]) -> None:
+    """A sum of two products: whichever of them stays float16 is the identity then, and needs a scale."""
+    weights = {name: np.full((4, 3, 1, 1), 0.5, np.float32) for name in ("wl", "wr")}
+    nodes = [
+        helper.make_node("Conv", ["x", "wl"], ["l"], name="left"),
+        helper.make_node("Conv", ["x", "wr"], ["r"], name="right"),
+        helper.make_node("Add", ["l", "r"], ["y"], name="sum"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4, 8, 8))],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    view = view_of(prepared(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)))
+    scales = dict.fromkeys(quantised_inputs(view, {"left": "int8", "right": "int8"}), 0.05)
+    plan: dict[str, Any] = {"left": "fp16", "right": "fp16", "sum": "fp16", **dict.fromkeys(chosen, "int8")}
+    model = converted(view, plan, scales, emulate=True)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32)
+    (y,) = session_of(model).run(None, {"x": x})
+    np.testing.assert_allclose(y, np.repeat(x.sum(axis=1, keepdims=True), 4, axis=1), atol=0.15)
 
 
 def test_no_path_of_the_exporting_machine_is_in_the_file(made: dict[Any, Quantised], model: onnx.ModelProto) -> None:

@@ -13,7 +13,7 @@ Two flavours of one plan:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -66,16 +66,23 @@ def quantised_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np
 
 def residual_identities(view: View, plan: Plan) -> dict[str, str]:
     """Additions of two activations of which one is an INT8 product's result: node name -> the other, the identity."""
-    found = {}
+    return {node.name: others[0] for node, others in _fused_additions(view, plan)}
+
+
+def _fused_additions(view: View, plan: Plan) -> Iterator[tuple[onnx.NodeProto, list[str]]]:
+    """Additions of two activations, at least one an INT8 product's result, and what may be the other one, likelier
+    first: either, where both are.
+    """
     for node in view.nodes:
         if node.op_type != "Add" or any(name in view.constants for name in node.input):
             continue
         if len({view.shapes[name] for name in node.input}) != 1 or node.input[0] == node.input[1]:
             continue
-        fused = [_is_int8_product(view, plan, name) for name in node.input]
-        if any(fused):
-            found[node.name] = node.input[0 if fused[1] else 1]
-    return found
+        first, second = node.input
+        others = [first] if _is_int8_product(view, plan, second) else []
+        others += [second] if _is_int8_product(view, plan, first) else []
+        if others:
+            yield node, others
 
 
 def _is_int8_product(view: View, plan: Plan, tensor: str) -> bool:
@@ -84,8 +91,8 @@ def _is_int8_product(view: View, plan: Plan, tensor: str) -> bool:
 
 
 def quantised_inputs(view: View, plan: Plan) -> set[str]:
-    """Every activation that gets a Q/DQ pair, so needs a calibrated scale."""
-    wanted = set(residual_identities(view, plan).values())
+    """Every activation that gets a Q/DQ pair in this plan or one with fewer INT8 nodes, so needs a calibrated scale."""
+    wanted = {name for _, others in _fused_additions(view, plan) for name in others}
     for node in view.nodes:
         if plan.get(node.name) == "int8":
             wanted.update(name for name in node.input[:2] if name not in view.constants)
