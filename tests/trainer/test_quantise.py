@@ -21,7 +21,16 @@ from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
 from trainer.quantise import Evidence, Quantised, count_macs, quantise
 from trainer.quantise.calibrate import best_scale
 from trainer.quantise.convert import converted, quantised_inputs, quantised_weight, storable_scale
-from trainer.quantise.search import QuickLook, blocks_of, cost_of, int8_candidates, lost_rank, low_precision_nodes
+from trainer.quantise.search import (
+    Block,
+    QuickLook,
+    assigned,
+    blocks_of,
+    cost_of,
+    int8_candidates,
+    lost_rank,
+    low_precision_nodes,
+)
 from trainer.quantise.session import responses_of, session_of
 from trainer.quantise.view import prepared, scope_of, view_of
 
@@ -118,9 +127,13 @@ def test_a_residual_addition_has_qdq_on_its_identity_only(made: dict[Any, Quanti
         assert makers == ["Conv", "DequantizeLinear"]
 
 
+@pytest.mark.parametrize("total", ["fp16", "fp32"])
 @pytest.mark.parametrize("chosen", [{"left"}, {"right"}, {"left", "right"}])
-def test_the_scales_of_everything_serve_every_smaller_plan(chosen: set[str]) -> None:
-    """A sum of two products: whichever of them stays float16 is the identity then, and needs a scale."""
+def test_the_scales_of_everything_serve_every_smaller_plan(chosen: set[str], total: Any) -> None:
+    """A sum of two products: whichever of them stays float16 is the identity then, and needs a scale.
+
+    In float32 the sum reads both as float32: TensorRT adds no halves to floats.
+    """
     weights = {name: np.full((4, 3, 1, 1), 0.5, np.float32) for name in ("wl", "wr")}
     nodes = [
         helper.make_node("Conv", ["x", "wl"], ["l"], name="left"),
@@ -135,8 +148,9 @@ def test_the_scales_of_everything_serve_every_smaller_plan(chosen: set[str]) -> 
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     view = view_of(prepared(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)))
-    scales = dict.fromkeys(quantised_inputs(view, {"left": "int8", "right": "int8"}), 0.05)
-    plan: dict[str, Any] = {"left": "fp16", "right": "fp16", "sum": "fp16", **dict.fromkeys(chosen, "int8")}
+    scales = dict.fromkeys(quantised_inputs(view, {"left": "int8", "right": "int8", "sum": total}), 0.05)
+    plan: dict[str, Any] = {"left": "fp16", "right": "fp16", "sum": total, **dict.fromkeys(chosen, "int8")}
+    onnx.checker.check_model(converted(view, plan, scales), full_check=True)
     model = converted(view, plan, scales, emulate=True)
     x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32)
     (y,) = session_of(model).run(None, {"x": x})
@@ -284,6 +298,31 @@ def test_an_error_that_reorders_normal_parts_costs_though_it_is_nothing_beside_a
     assert measured.largest_score_error < 1e-3
     assert cost_of(QuickLook(measured, lost_rank(reference, reference, reference)), "int8") < 0.01
     assert cost_of(QuickLook(measured, lost_rank(reference, reference, candidate)), "int8") > 1
+
+
+@pytest.mark.parametrize(("needed", "higher"), [("none", {"dear"}), ("dear", {"middle"})])
+def test_a_block_that_the_precision_needs_stays_and_the_next_dearest_goes(needed: str, higher: set[str]) -> None:
+    blocks = [Block(name, (name,), 1) for name in ("cheap", "middle", "dear")]
+    errors = {"cheap": 0.0, "middle": 0.5, "dear": 2.0}
+
+    class Costs:
+        def quick(self, plan: Any) -> QuickLook:
+            (name,) = plan
+            maps = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2)
+            answer = Responses(maps, np.array([0, 1], np.float32))
+            off = Responses(maps + np.float32(0.01 * errors[name]), answer.scores)
+            return QuickLook(compare(answer, off, 0.5), 0.0)
+
+    plan, reasons = assigned(
+        Costs(),  # type: ignore[arg-type]  # only `quick` is asked
+        blocks,
+        "int8",
+        lambda chosen: dict.fromkeys((block.name for block in chosen), "int8"),
+        lambda plan: () if sum(errors[name] for name in plan) <= 2.0 else ("too far",),
+        lambda plan: needed != "none" and needed not in plan,
+    )
+    assert reasons == ()
+    assert {block.name for block in blocks} - set(plan) == higher
 
 
 def test_a_weight_that_is_reshaped_at_run_time_is_still_a_weight() -> None:

@@ -76,6 +76,8 @@ def _fused_additions(view: View, plan: Plan) -> Iterator[tuple[onnx.NodeProto, l
     for node in view.nodes:
         if node.op_type != "Add" or any(name in view.constants for name in node.input):
             continue
+        if plan.get(node.name, "fp32") == "fp32":     # a float32 island reads no INT8
+            continue
         if len({view.shapes[name] for name in node.input}) != 1 or node.input[0] == node.input[1]:
             continue
         first, second = node.input

@@ -165,6 +165,8 @@ def assigned(
 ) -> tuple[dict[str, NodePrecision], tuple[str, ...]]:
     """Give as many blocks as possible the precision: all, else without those that cost most for what they compute.
 
+    A block without which the rest would be hopeless keeps it.
+
     How many have to go is guessed from the sum of the costs, then raised by 1, 2, 4, ... while the limits do not hold.
 
     Args:
@@ -179,11 +181,20 @@ def assigned(
         return plan, ()
     log.info("%s everywhere: %s", precision, reasons[0])
     costs = costs_of(bench, blocks, precision, plan_with)
-    order = sorted(blocks, key=lambda block: costs[block.name] / max(block.macs, 1))     # the dearest last
-    plans = [plan_with(order[: len(order) - dropped]) for dropped in range(len(order) + 1)]
-    most = max((dropped for dropped in range(len(plans)) if not hopeless(plans[dropped])), default=0)
-    left = [sum(costs[block.name] for block in order[: len(order) - dropped]) for dropped in range(len(plans))]
-    dropped, step = max(1, next(index for index, cost in enumerate(left) if cost <= BEARABLE)), 1
+    order = sorted(blocks, key=lambda block: costs[block.name] / max(block.macs, 1), reverse=True)  # the dearest first
+    kept, plans, higher = list(order), [plan], list[Block]()
+    left = [sum(costs.values())]
+    for block in order:
+        fewer = [other for other in kept if other is not block]
+        candidate = plan_with(fewer)
+        if hopeless(candidate):  # too much of the work is this block's: it has to stay, a cheaper one may go
+            continue
+        kept = fewer
+        plans.append(candidate)
+        higher.append(block)
+        left.append(sum(costs[other.name] for other in kept))
+    most = len(higher)
+    dropped, step = max(1, next((index for index, cost in enumerate(left) if cost <= BEARABLE), 1)), 1
     while True:
         dropped = min(dropped, most)
         reasons = refusals(plans[dropped])
@@ -191,6 +202,6 @@ def assigned(
             break
         log.info("without %d blocks: %s", dropped, reasons[0])
         dropped, step = dropped + step, 2 * step
-    for block in order[len(order) - dropped :]:
+    for block in higher[:dropped]:
         log.info("%s stays higher than %s", block.name, precision)
     return plans[dropped], reasons

@@ -33,7 +33,8 @@ Where the presets differ from the paper:
   geometric mean, so ||student - teacher||^2 exp(-2 log|det J| / C). `balanced` is the geometric mean of both. Compact
   uses `balanced` with depth and `volume` for color only. Chosen on test, seed 0: rope's image AUROC was 96.7 / 97.7 /
   96.6 by latent / balanced / volume, cookies' AUPRO 78 by latent and 89 by volume with the same networks.
-- Bound. Whitened features are clipped at BOUND deviations. A dent of 20 sigma is no less a dent than one of
+- Bound. Whitened features, and the difference of student and teacher in every channel of the latent space, whose
+  deviation is one as well, are clipped at BOUND deviations. A dent of 20 sigma is no less a dent than one of
   200; without the bound the flow extrapolates to distances hundreds of times the normal one, which fill INT8's range.
 - Also chosen on test, on washer, rope and cookies, seed 0: the lengths of compact's phases, the width of its flow and
   student, the range of drawn reliefs, TINT_WEIGHT and the largest candidate of k.
@@ -66,7 +67,7 @@ from trainer.layers.unshuffle import pixel_unshuffle
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
 
 UNSHUFFLE = 8
-BOUND = 8.0  # of whitened features, in deviations: what is further out is no more and no less abnormal
+BOUND = 8.0  # of features and latents, in deviations: what is further out is no more and no less abnormal
 DRAWN_WEIGHT = 9.0
 TINT_WEIGHT = 8.0  # of tint's error beside relief's, which is about ten times as large and else all the encoder learns
 VIEWS_AT_ONCE = 16
@@ -387,7 +388,7 @@ class MatsDetector(nn.Module):
             surprise: Tensor = functional.softplus(negative_log_likelihood(z, log_det) / channels)
             return surprise
         encoding = self.position.expand(joined.shape[0], -1, -1, -1)
-        difference = self.student(torch.cat([joined, encoding], dim=1)) - z
+        difference = (self.student(torch.cat([joined, encoding], dim=1)) - z).clamp(-BOUND, BOUND)
         squared: Tensor = (difference * difference).mean(dim=1, keepdim=True)
         power = METRICS[self.preset.metric[self.whiten_depth is None]]
         return squared if power == 0 else squared * torch.exp(log_det * (-power / channels))
