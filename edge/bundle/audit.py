@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edge.database import open_database
 from edge.errors import StorageError
 
 PLACE = Path("var/lib/edge/line.sqlite")
@@ -60,7 +61,7 @@ def append_audit(root: Path, act: str, detail: Mapping[str, Any], who: str | Non
     """
     at, who = now_utc(), who or current_user()
     text = json.dumps(dict(detail), ensure_ascii=False, allow_nan=False)
-    with _database(root) as connection, connection:
+    with _database(root) as connection:
         connection.execute(SCHEMA)
         insert = "INSERT INTO audit (at, who, act, detail) VALUES (?, ?, ?, ?)"
         cursor = connection.execute(insert, (at, who, act, text))
@@ -82,9 +83,7 @@ def _database(root: Path) -> Iterator[sqlite3.Connection]:
     path = root / PLACE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+        with closing(open_database(path, BUSY_S)) as connection:
             yield connection
     except (sqlite3.Error, OSError) as error:
         what = f"cannot use the audit table in {path} ({error})"

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.database import open_database
 from edge.errors import StorageError
 from edge.files import sync_directory
 
@@ -187,10 +188,8 @@ class Outbox:
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection. Opened for any thread, because close() runs in one of them for all."""
         if not hasattr(self._local, "connection"):
-            connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            connection = open_database(self.path, BUSY_S)
             self._connections.append(connection)
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 4000")   # a fallback: housekeeping calls checkpoint()
             self._local.connection = connection
         found: sqlite3.Connection = self._local.connection
