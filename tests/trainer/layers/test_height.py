@@ -14,10 +14,10 @@ from trainer.layers.height import (
     HeightEncoder,
     drawn_relief,
     drawn_tint,
+    encoder_error,
     enlarged,
     half,
 )
-from trainer.systems.mats import encoder_error
 
 SIGMA_M = 2e-4
 

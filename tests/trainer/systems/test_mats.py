@@ -209,14 +209,6 @@ def test_what_is_far_out_saturates() -> None:
     assert white.flatten().tolist() == [mats.BOUND, -mats.BOUND]
 
 
-def test_the_map_averages_foreground_cells_only() -> None:
-    to_map = mats.AnomalyMap((4, 4), (16, 16), 1.0)
-    mask = torch.zeros(1, 1, 4, 4)
-    mask[..., :2] = 1
-    distance = torch.where(mask > 0, 3.0, 1e6)
-    assert torch.allclose(to_map(distance, mask)[..., :8], torch.tensor(3.0), atol=1e-4)
-
-
 def test_the_paper_preset_has_the_papers_sizes() -> None:
     system = find_system("mats")
     sizes = system.sizes("paper", 800, 800, True)
