@@ -7,6 +7,7 @@ the classifier.
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -158,3 +159,9 @@ def _parts(model: nn.Module) -> tuple[list[str], list[str]]:
     if hasattr(model, "conv_stem"):
         return ["conv_stem", "bn1"], [f"blocks.{number}" for number in range(len(model.blocks))]  # type: ignore[arg-type]  # a Sequential
     return ["conv1", "bn1", "act1", "maxpool"], ["layer1", "layer2", "layer3", "layer4"]
+
+
+def weights_digest(module: nn.Module) -> str:
+    """A short fingerprint of a module's weights, for cache keys."""
+    total = math.fsum(float(tensor.double().abs().sum()) for tensor in module.state_dict().values())
+    return f"{total:.6f}"

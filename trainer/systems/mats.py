@@ -54,7 +54,7 @@ from torch.nn import functional
 from edge.bundle.manifest import TensorSpec
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages, moved_to
-from trainer.features import B5, LITE0, BackboneSpec, build_trunk
+from trainer.features import B5, LITE0, BackboneSpec, build_trunk, weights_digest
 from trainer.fit import Curves, Phase, fit_phases
 from trainer.graph.preprocess import Prepared, working_size
 from trainer.layers.anomaly_map import AnomalyMap
@@ -506,7 +506,7 @@ class Mats:
         if detector.whiten_depth is None and detector.switches["caa"]:
             tell("color only: the cross-modal amplifier needs two modalities and is off")
         kind = (preset.backbone, preset.pool_finer, preset.copies, preset.augmentation, request.seed)
-        recipe = f"mats 3 {kind} {_digest(detector.trunk)}"
+        recipe = f"mats 3 {kind} {weights_digest(detector.trunk)}"
         tell(f"features of {images.count} images, {1 + preset.copies} views each")
         tensors = images.cached(recipe, lambda: _frozen_features(detector, images, preset, request))
         trainer = _Trainer(detector.to(request.device), tensors, preset, request.device)
@@ -595,12 +595,6 @@ def _frozen_features(
         for name, tensor in computed.items():
             parts.setdefault(name, []).append(tensor.cpu())
     return {name: torch.cat(tensors) for name, tensors in parts.items()}
-
-
-def _digest(module: nn.Module) -> str:
-    """A short fingerprint of a module's weights, for cache keys."""
-    total = math.fsum(float(tensor.double().abs().sum()) for tensor in module.state_dict().values())
-    return f"{total:.6f}"
 
 
 def create_system() -> Mats:

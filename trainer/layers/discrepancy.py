@@ -1,0 +1,53 @@
+"""How far a student's features are from its teacher's, position by position, and the distillation losses made of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+TINY = 1e-6  # added to squared norms: where a feature is all zeros its cosine is 0
+
+
+def unit(features: Tensor) -> Tensor:
+    """(N, C, h, w), every position's feature divided by its length."""
+    return features * torch.rsqrt(features.square().sum(dim=1, keepdim=True) + TINY)
+
+
+def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """1 - cos at every position: 0 to 2 (AAND, equation 13).
+
+    Half the squared difference of the unit features, which is the same (and NTSNet's equation 10 at one position), and
+    does not cancel where the two agree.
+
+    Args:
+        teacher, student: (N, C, h, w).
+    Returns: (N, 1, h, w).
+    """
+    return 0.5 * (unit(teacher) - unit(student)).square().sum(dim=1, keepdim=True)
+
+
+def flat_distance(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
+    """Mean over images of 1 - cos of the flattened maps (AAND, equation 10, as reverse distillation has it).
+
+    Args:
+        teacher, student: (N, C, h, w). mask: (N, 1, h, w), 0 where a position does not count.
+    """
+    first, second = (teacher * mask).flatten(1), (student * mask).flatten(1)
+    return (1 - torch.cosine_similarity(first, second, dim=1)).mean()
+
+
+def hard_distance(distance: Tensor, mask: Tensor, hardest: int) -> Tensor:
+    """Mean of 1 - cos over each image's `hardest` positions (AAND, equation 11).
+
+    Args:
+        distance: (N, 1, h, w). mask: (N, 1, h, w); an image with fewer positions than that counts those it has.
+    """
+    taken = min(hardest, distance[0].numel())
+    top = torch.where(mask > 0, distance, torch.full_like(distance, -1.0)).flatten(1).topk(taken, dim=1).values
+    real = (top >= 0).to(distance)
+    return ((top * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)).mean()
+
+
+def masked_mean(distance: Tensor, mask: Tensor) -> Tensor:
+    """Mean over images of the mean over each image's positions in the mask (NTSNet, equation 10)."""
+    return ((distance * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp(min=1)).mean()
