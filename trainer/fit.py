@@ -96,6 +96,9 @@ def fit_phases(root: nn.Module, phases: Sequence[Phase], seed: int, control: Fit
     total = sum(phase.epochs for phase in phases)
     clock = _Clock(total, sum(phase.epochs for phase in phases[: state.phase]) + state.epoch, control.tell)
     with _interruptible(control):
+        if phases and state.phase == len(phases):   # stopped after its last epoch: what begin measures is not stored
+            root.eval()
+            phases[-1].begin()
         while state.phase < len(phases):
             _run_phase(root, phases, state, generator, control, clock)
             state.phase, state.epoch, state.optimiser = state.phase + 1, 0, None

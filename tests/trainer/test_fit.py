@@ -123,3 +123,14 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert one_cycle(0.0) == pytest.approx(0.04)
     assert one_cycle(0.1) == pytest.approx(1.0)
     assert one_cycle(1.0) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_stopped_after_the_last_epoch_it_measures_again_what_no_checkpoint_holds(tmp_path: Path) -> None:
+    """A power cut between the last checkpoint and the run folder: scales that `begin` fits must not stay unfitted."""
+    control = {"checkpoint": tmp_path / "checkpoint.pt", "fingerprint": "one"}
+    first = Toy()
+    fit_phases(first.root, first.phases(), 0, silent(**control))
+    again = Toy(seed=1)
+    fit_phases(again.root, again.phases(), 0, silent(**control))
+    assert again.begun == ["second"]
+    assert same(first.weights(), again.weights())

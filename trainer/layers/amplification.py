@@ -73,8 +73,8 @@ def amplification_loss(amplified: Tensor, features: Tensor, normal: Tensor, marg
     """Equations 7 and 8: mean over pairs of max(cos(F_A_i, F_T_j), cos(F_T_i, F_T_j) - margin).
 
     Args:
-        amplified: F_A (A, C) of abnormal positions. features: F_T (A, C) of the same. normal: F_T (B, C) of normal ones.
-        margin: alpha; by how much a similarity has to fall until it is low enough.
+        amplified: F_A (A, C) of abnormal positions. features: F_T (A, C) of the same.
+        normal: F_T (B, C) of normal positions. margin: alpha; by how much a similarity has to fall to be low enough.
     """
     normal = functional.normalize(normal, dim=1)
     after = functional.normalize(amplified, dim=1) @ normal.T

@@ -7,6 +7,7 @@ the levels back. What never occurred in training does not pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,7 @@ class Decoder(nn.Module):
 def _halvings(channels: Sequence[int]) -> list[nn.Module]:
     """3x3 convolutions with stride 2 through these channel counts."""
     layers: list[nn.Module] = []
-    for first, second in zip(channels, channels[1:], strict=False):
+    for first, second in pairwise(channels):
         layers += _convolution(first, second, 3, stride=2)
     return layers
 
