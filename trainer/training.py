@@ -28,6 +28,7 @@ from trainer.fit import FitControl
 from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.run import RunInfo, ThresholdInfo, TrainedRun, names_of, write_run
+from trainer.synthetic.textures import Textures
 from trainer.systems.base import BuildRequest, FitRequest, System, WorkingSizes, find_system, require_preset
 
 PACKAGES = ("torch", "timm", "numpy", "onnxruntime", "rgbd-inspection")
@@ -39,7 +40,8 @@ VALID_MARGIN = 0.5  # min_valid is this share of the worst normal validation par
 class TrainOptions:
     """What the user asked for.
 
-    Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run.
+    Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run. textures: folder of
+    images for drawn anomalies, in systems that draw some; None: procedural ones.
     """
 
     preset: str = "compact"
@@ -51,6 +53,7 @@ class TrainOptions:
     device: str = "cpu"
     cache: Path | None = None
     switches: Mapping[str, bool] = field(default_factory=dict)
+    textures: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def _fingerprint(plan: _Plan) -> str:
         options.device,
         weights,
         dict(options.switches),
+        Textures(options.textures).digest,
         plan.data_sha256,
         names_of(plan.train),
         plan.scene.crop,
@@ -152,7 +156,7 @@ def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[s
         return prepare(preprocess, plan.scene.feeds(plan.train[number].load()))
 
     images = TrainingImages(load, len(plan.train), digest, options.cache or out / "cache")
-    request = FitRequest(options.preset, options.epochs, options.seed, options.device, control)
+    request = FitRequest(options.preset, options.epochs, options.seed, options.device, control, options.textures)
     return detector, plan.system.fit(detector, images, request)
 
 

@@ -8,7 +8,7 @@ import typer
 
 
 def train(
-    system: str = typer.Argument(..., help="Detector: mats."),
+    system: str = typer.Argument(..., help="Detector: mats, ntsnet or aand."),
     product: Path = typer.Argument(..., help="Product folder: MVTec AD, MVTec 3D-AD or frames."),
     out: Path = typer.Option(..., "--out", help="Run folder. An interrupted training in it goes on."),
     preset: str = typer.Option("compact", help="compact: for a small device. paper: the publication's settings."),
@@ -22,12 +22,17 @@ def train(
         None, "--top-k", help="Share of the foreground in the score, 0.01 = 1 %; default: chosen on normal parts."
     ),
     device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."),
+    textures: Path | None = typer.Option(
+        None, help="Folder of images that aand's drawn anomalies are made of; default: procedural ones."
+    ),
     cache: Path | None = typer.Option(None, help="Folder for frozen features; default: inside the run folder."),
 ) -> None:
     """Train a detector on normal images. Ctrl-C keeps what is done; the same command goes on from there."""
     from trainer.training import TrainOptions
     from trainer.training import train as train_run
 
-    options = TrainOptions(preset, epochs, seed, depth, weights, top_k, device, cache)
+    options = TrainOptions(
+        preset, epochs, seed, depth, weights, top_k, device, cache, textures=textures
+    )
     run = train_run(system, product, out, options)
     typer.echo(f"wrote {run.folder} ({run.info.train_seconds:.0f} s)")

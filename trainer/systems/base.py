@@ -19,9 +19,10 @@ from edge.errors import ConfigError
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, FitControl
 
-SYSTEM_MODULES: dict[str, str] = {
-    "mats": "trainer.systems.mats"
-}  # imported when asked for: `trainer --help` stays quick
+SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` stays quick
+    "mats": "trainer.systems.mats",
+    "aand": "trainer.systems.aand",
+}
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,18 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """How long and where to fit. epochs: None takes the preset's; a number replaces the epochs of every phase."""
+    """How long and where to fit.
+
+    epochs: None takes the preset's; a number replaces the epochs of every phase. textures: a folder of images that
+    drawn anomalies are made of, None takes procedural ones; systems that draw none ignore it.
+    """
 
     preset: str
     epochs: int | None
     seed: int
     device: str
     control: FitControl
+    textures: Path | None = None
 
 
 class System(Protocol):

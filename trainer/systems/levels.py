@@ -76,6 +76,13 @@ class LevelFeatures(nn.Module):
             return None
         return cast(tuple[Tensor, Tensor], self.encoder(prepared.height, prepared.foreground, prepared.color))
 
+    @torch.no_grad()
+    def depth_maps_of(self, views: Views, device: str) -> tuple[Tensor, Tensor]:
+        """The amplified depth images of all views and their tints, on the CPU."""
+        parts = [self.depth_maps(views.prepared(part, device)) for part in views.parts()]
+        relief, tint = zip(*(part for part in parts if part is not None), strict=True)
+        return torch.cat(relief).cpu(), torch.cat(tint).cpu()
+
     def joined(self, colors: Sequence[Tensor], depth: tuple[Tensor, Tensor] | None) -> list[Tensor]:
         """Scaled levels of raw color levels and, where depth joins, the amplified depth image."""
         levels = []
@@ -154,7 +161,7 @@ class LevelMaps(nn.Module):
         maps = [to_map(one, mask) for to_map, one, mask in zip(self.to_map, distances, masks, strict=True)]
         if self.fusion == "sum":
             return torch.stack(maps).sum(dim=0)
-        product = maps[0]
+        product: Tensor = maps[0]
         for other in maps[1:]:
             product = product * other
         return product

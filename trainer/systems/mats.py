@@ -42,7 +42,6 @@ Where the presets differ from the paper:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
