@@ -20,7 +20,8 @@ from trainer.data.source import TrainingImages
 from trainer.fit import Curves, FitControl
 
 SYSTEM_MODULES: dict[str, str] = {
-    "mats": "trainer.systems.mats"
+    "mats": "trainer.systems.mats",
+    "ntsnet": "trainer.systems.ntsnet",
 }  # imported when asked for: `trainer --help` stays quick
 
 
