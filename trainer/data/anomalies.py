@@ -113,7 +113,7 @@ def _raised(
     """Height with a dent or a bump where the mask is, soft at its rim."""
     rows, columns = height.shape[2:]
     small = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
-    soft = cv2.GaussianBlur(small, (0, 0), generator.uniform(0.5, 2.0))
+    soft = cv2.GaussianBlur(small, (0, 0), generator.uniform(0.3, 1.0))
     soft = soft / max(float(soft.max()), 1e-6)
     metres = generator.choice([-1.0, 1.0]) * generator.uniform(*HEIGHT_SIGMAS) * depth_sigma
     return height + float(metres) * torch.from_numpy(soft)[None, None] * foreground

@@ -21,6 +21,7 @@ from trainer.fit import Curves, FitControl
 
 SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` stays quick
     "mats": "trainer.systems.mats",
+    "ntsnet": "trainer.systems.ntsnet",
     "aand": "trainer.systems.aand",
 }
 
