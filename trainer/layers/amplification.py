@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.layers.discrepancy import unit
+from trainer.layers.discrepancy import channel_sum, unit
 
 FOCUS = 2.0  # gamma of the focal loss, as published with it
 PAIRS = 256  # positions of each kind that the amplification loss compares, drawn anew at every step
@@ -32,6 +32,7 @@ class ResidualGate(nn.Module):
     def __init__(self, channels: int, position: Tensor, items: int, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
+        self.shift = 0.5 / temperature  # keeps exponentials and their sums within float16 for temperatures from 0.1
         self.project = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1))
         self.normal = nn.Parameter(torch.randn(items, channels))
         self.abnormal = nn.Parameter(torch.randn(items, channels))
@@ -42,8 +43,10 @@ class ResidualGate(nn.Module):
         query = unit(self.project(features + self.position))  # equation 2
         items = functional.normalize(torch.cat([self.normal, self.abnormal]), dim=1)
         similarity = functional.conv2d(query, items[:, :, None, None] / self.temperature)
-        weights = torch.softmax(similarity, dim=1)  # equation 3
-        return weights[:, len(self.normal) :].sum(dim=1, keepdim=True)  # equation 4
+        # Equations 3 and 4 without a softmax's maximum, which a CPU is slow to find over channels: cosines are bounded.
+        weights = (similarity - self.shift).exp()
+        normal, abnormal = (channel_sum(part) for part in weights.chunk(2, dim=1))
+        return abnormal / (normal + abnormal)
 
 
 class ResidualGenerator(nn.Module):

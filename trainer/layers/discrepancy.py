@@ -8,9 +8,16 @@ from torch import Tensor
 TINY = 1e-6  # added to squared norms: where a feature is all zeros its cosine is 0
 
 
+def channel_sum(features: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, 1, h, w), written as a product: a CPU is several times as slow at sums over channels."""
+    count, channels, height, width = features.shape
+    ones = torch.ones(1, channels, dtype=features.dtype, device=features.device)
+    return (ones @ features.flatten(2)).reshape(count, 1, height, width)
+
+
 def unit(features: Tensor) -> Tensor:
     """(N, C, h, w), every position's feature divided by its length."""
-    return features * torch.rsqrt(features.square().sum(dim=1, keepdim=True) + TINY)
+    return features * torch.rsqrt(channel_sum(features.square()) + TINY)
 
 
 def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -23,7 +30,7 @@ def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
         teacher, student: (N, C, h, w).
     Returns: (N, 1, h, w).
     """
-    return 0.5 * (unit(teacher) - unit(student)).square().sum(dim=1, keepdim=True)
+    return 0.5 * channel_sum((unit(teacher) - unit(student)).square())
 
 
 def flat_distance(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
