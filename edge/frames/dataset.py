@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from edge.errors import DataError
-from edge.frames import folder, mvtec, recording
+from edge.frames import btad, folder, mvtec, recording, visa
 from edge.frames.camera_info import CameraInfo
 from edge.frames.sample import Sample
 
 __all__ = ["CameraInfo", "Dataset", "Sample", "find_products", "open_dataset"]
 
-Layout = Literal["mvtec", "mvtec3d", "folder", "recording"]
+Layout = Literal["mvtec", "mvtec3d", "visa", "btad", "folder", "recording"]
 RECORDING_SUFFIXES = (".db3", ".bag")
-DEEPEST_SUBFOLDER = 3       # PRODUCT/test/dent/rgb
+DEEPEST_SUBFOLDER = 3       # PRODUCT/test/dent/rgb, CATEGORY/Data/Images/Normal
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def open_dataset(path: Path) -> Dataset:
         names = ", ".join(product.name for product in products)
         raise DataError(f"{path} holds several products ({names}): name one of them, such as {products[0]}")
     raise DataError(
-        f"{path} holds no known layout: expected train/good and test (MVTec AD, MVTec 3D-AD), "
-        "NNNN_color.png frames, or a .db3 file"
+        f"{path} holds no known layout: expected train/good and test (MVTec AD, MVTec 3D-AD), train/ok (BTAD), "
+        "Data/Images (VisA), NNNN_color.png frames, or a .db3 file"
     )
 
 
@@ -79,12 +79,18 @@ def find_products(path: Path) -> list[Path]:
 
 
 def _is_product(path: Path) -> bool:
-    return path.is_dir() and (mvtec.is_mvtec3d(path) or mvtec.is_mvtec(path))
+    return path.is_dir() and any(known(path) for known in (visa.is_visa, mvtec.is_mvtec3d, mvtec.is_mvtec))
 
 
 def _open_root(root: Path) -> Dataset | None:
     if folder.is_folder(root):
         return Dataset(root, root.name, "folder", *_as_fields(folder.read_folder(root)))
+    if visa.is_visa(root):
+        samples, camera = visa.read_visa(root)
+        return Dataset(root, root.resolve().name, "visa", tuple(samples), False, camera)
+    if btad.is_btad(root):
+        samples, camera = btad.read_btad(root)
+        return Dataset(root, root.name, "btad", tuple(samples), False, camera)
     if mvtec.is_mvtec3d(root):
         return Dataset(root, root.name, "mvtec3d", *_as_fields(mvtec.read_mvtec3d(root)))
     if mvtec.is_mvtec(root):

@@ -52,8 +52,8 @@ def is_mvtec(root: Path) -> bool:
 
 def read_mvtec(root: Path) -> tuple[list[Sample], CameraInfo]:
     """Every image of an MVTec AD product. Raises: DataError on an empty folder or a mask without its image."""
-    found = [(split, kind, _require_images(kind)) for split in SPLITS for kind in type_folders(root, split)]
-    camera = _camera(root, [path for _, _, paths in found for path in paths], None)
+    found = [(split, kind, require_images(kind)) for split in SPLITS for kind in type_folders(root, split)]
+    camera = camera_of(root, [path for _, _, paths in found for path in paths], None)
     samples: list[Sample] = []
     for split, kind, paths in found:
         truths = _mvtec_masks(root, kind, paths) if split == "test" else {}
@@ -69,16 +69,16 @@ def read_mvtec3d(root: Path) -> tuple[list[Sample], CameraInfo, bool]:
 
     Raises: DataError on an empty folder, or a color image without its point cloud or mask, or the other way round.
     """
-    found = [(split, kind, _require_images(kind / "rgb")) for split in SPLITS for kind in type_folders(root, split)]
+    found = [(split, kind, require_images(kind / "rgb")) for split in SPLITS for kind in type_folders(root, split)]
     has_depth = any((kind / "xyz").is_dir() for _, kind, _ in found)
-    clouds = {kind: _paired(kind / "xyz", paths) for _, kind, paths in found} if has_depth else {}
+    clouds = {kind: paired(kind / "xyz", paths) for _, kind, paths in found} if has_depth else {}
     colors = [path for _, _, paths in found for path in paths]
     first_cloud = next((cloud for pairs in clouds.values() for cloud in pairs.values()), None)
-    camera = _camera(root, colors, first_cloud)
+    camera = camera_of(root, colors, first_cloud)
     samples: list[Sample] = []
     for split, kind, paths in found:
         has_truth = split == "test" and kind.name != "good" and (kind / "gt").is_dir()
-        truths = _paired(kind / "gt", paths) if has_truth else {}
+        truths = paired(kind / "gt", paths) if has_truth else {}
         for path in paths:
             source = ImageFiles(path, clouds[kind][path.stem] if has_depth else None, camera, len(samples))
             truth = _truth(kind, truths.get(path.stem))
@@ -92,14 +92,15 @@ def _truth(kind: Path, mask: Path | None) -> Truth:
     return mask or "unknown"
 
 
-def _require_images(folder: Path) -> list[Path]:
+def require_images(folder: Path) -> list[Path]:
+    """As `images_in`. Raises: DataError if there are none."""
     paths = images_in(folder)
     if not paths:
         raise DataError(f"{folder} holds no images (png, jpg, bmp or tiff)")
     return paths
 
 
-def _paired(folder: Path, colors: list[Path]) -> dict[str, Path]:
+def paired(folder: Path, colors: list[Path]) -> dict[str, Path]:
     """stem -> file of `folder`; exactly one for every color image."""
     files = {path.stem: path for path in images_in(folder)}
     stems = {path.stem for path in colors}
@@ -128,7 +129,7 @@ def _mvtec_masks(root: Path, kind: Path, images: list[Path]) -> dict[str, Path]:
     return masks
 
 
-def _camera(root: Path, colors: list[Path], cloud: Path | None) -> CameraInfo:
+def camera_of(root: Path, colors: list[Path], cloud: Path | None) -> CameraInfo:
     """camera.json, else what the first image and point cloud tell."""
     if not colors:
         raise DataError(f"{root} holds no images: expected {root / 'train' / 'good'}")

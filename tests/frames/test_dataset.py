@@ -21,10 +21,12 @@ from tests.support.layouts import (
     color_image,
     counts_image,
     spot_mask,
+    write_btad,
     write_frames,
     write_mvtec,
     write_mvtec3d,
     write_rgb,
+    write_visa,
 )
 
 
@@ -138,6 +140,49 @@ def test_products_are_found_in_a_folder_or_are_the_folder(tmp_path: Path) -> Non
         open_dataset(tmp_path)
 
 
+def test_visa_is_read_by_its_split_table(tmp_path: Path) -> None:
+    dataset = open_dataset(write_visa(tmp_path / "candle"))
+    assert (dataset.layout, dataset.product, dataset.has_depth) == ("visa", "candle", False)
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [2, 0, 3]
+    assert [sample.defect for sample in dataset.split("test")] == ["good", "anomaly", "anomaly"]
+    for name in ("test/anomaly/000", "test/anomaly/001"):
+        mask = dataset.samples[by_name(dataset)[name]].load_mask()
+        assert mask is not None
+        np.testing.assert_array_equal(mask, spot_mask() > 0)    # whatever its class is
+    assert find_products(tmp_path) == [tmp_path / "candle"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wrong"),
+    [
+        ("test,normal", "test,good", "'good'"),
+        ("train,normal", "training,normal", "'training'"),
+        ("object,split", "category,split", "object,split,label,image,mask"),
+        ("candle,", "cookie,", "lists no image of candle"),
+    ],
+)
+def test_a_split_table_with_other_words_is_refused(tmp_path: Path, before: str, after: str, wrong: str) -> None:
+    root = write_visa(tmp_path / "candle")
+    table = tmp_path / "split_csv" / "1cls.csv"
+    table.write_text(table.read_text().replace(before, after))
+    with pytest.raises(DataError, match=wrong) as caught:
+        open_dataset(root)
+    assert str(table) in str(caught.value)
+
+
+def test_btad_has_ok_and_ko(tmp_path: Path) -> None:
+    dataset = open_dataset(write_btad(tmp_path / "01"))
+    assert (dataset.layout, dataset.product, dataset.has_depth) == ("btad", "01", False)
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [2, 0, 3]
+    assert [(sample.defect, sample.is_defective) for sample in dataset.split("test")] == [
+        ("good", False), ("ko", True), ("ko", True),
+    ]  # fmt: skip
+    mask = dataset.samples[by_name(dataset)["test/ko/0001"]].load_mask()
+    assert mask is not None
+    np.testing.assert_array_equal(mask, spot_mask() > 0)
+    assert find_products(tmp_path) == [tmp_path / "01"]
+
+
 def everything(path: Path) -> None:
     """Open and read all that a trainer or evaluator would."""
     for sample in open_dataset(path).samples:
@@ -189,6 +234,20 @@ DAMAGES: list[tuple[Damage, str, Damage]] = [
     (write_mvtec3d, "test/dent/gt/000.png", resized),
     (write_mvtec3d, "train/good/rgb/001.png", gone),
     (write_mvtec3d, "validation/good/rgb/000.png", resized),
+    (write_visa, "Data/Images/Normal/0001.JPG", gone),
+    (write_visa, "Data/Images/Normal/0001.JPG", cut),
+    (write_visa, "Data/Images/Anomaly/000.JPG", resized),
+    (write_visa, "Data/Masks/Anomaly/001.png", gone),
+    (write_visa, "Data/Masks/Anomaly/001.png", resized),
+    (write_visa, "Data/Masks/Anomaly/001.png", empty),
+    (write_visa, "../split_csv/1cls.csv", gone),
+    (write_visa, "../split_csv/1cls.csv", empty),
+    (write_visa, "../split_csv/1cls.csv", text),
+    (write_btad, "train/ok/0001.bmp", empty),
+    (write_btad, "test/ko/0000.bmp", gone),
+    (write_btad, "test/ok/0002.bmp", resized),
+    (write_btad, "ground_truth/ko/0001.png", gone),
+    (write_btad, "ground_truth/ko/0001.png", resized),
     (write_frames, "0001_depth.png", gone),
     (write_frames, "0001_color.png", gone),
     (write_frames, "0001_depth.png", resized),
@@ -206,7 +265,7 @@ def test_damage_is_named_in_one_sentence(tmp_path: Path, write: Damage, damaged:
     with pytest.raises(DataError) as caught:
         everything(tmp_path / "set")
     message = str(caught.value)
-    assert str(path.parent) in message
+    assert str(path.parent.resolve()) in message
     assert path.stem.removesuffix("_color").removesuffix("_depth") in message
     assert "\n" not in message
 

@@ -86,3 +86,34 @@ def write_frames(root: Path, count: int = 3, *, with_depth: bool = True) -> Path
     text = json.dumps({"width": WIDTH, "height": HEIGHT, "depth_unit_m": 0.0001, **pinhole})
     (root / "intrinsics.json").write_text(text)
     return root
+
+
+def write_visa(root: Path) -> Path:
+    """VisA as published: `root` is a category, its split table lies beside it and lists another category, too.
+
+    2 normal images train, 1 normal and 2 anomalous ones test; masks hold class numbers instead of 255.
+    """
+    rows = ["object,split,label,image,mask"]
+    for number in range(3):
+        image = f"Data/Images/Normal/{number:04d}.JPG"
+        write_rgb(root / image, color_image(number))
+        rows.append(f"{root.name},{'train' if number < 2 else 'test'},normal,{root.name}/{image},")
+    for number in range(2):
+        image, mask = f"Data/Images/Anomaly/{number:03d}.JPG", f"Data/Masks/Anomaly/{number:03d}.png"
+        write_rgb(root / image, color_image(20 + number))
+        write_rgb(root / mask, spot_mask() // 255 * (number + 1))
+        rows.append(f"{root.name},test,anomaly,{root.name}/{image},{root.name}/{mask}")
+    rows.append("other,train,normal,other/Data/Images/Normal/0000.JPG,")
+    table = root.parent / "split_csv" / "1cls.csv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text("\n".join(rows) + "\n")
+    return root
+
+
+def write_btad(root: Path) -> Path:
+    """BTAD as published in category 01: .bmp images, .png masks; 2 train, 1 good and 2 defective test images."""
+    for seed, name in enumerate(("train/ok/0000", "train/ok/0001", "test/ok/0002", "test/ko/0000", "test/ko/0001")):
+        write_rgb(root / f"{name}.bmp", color_image(seed))
+        if "ko" in name:
+            write_rgb(root / f"ground_truth/ko/{Path(name).name}.png", spot_mask())
+    return root

@@ -1,0 +1,72 @@
+"""VisA (Zou et al., ECCV 2022): a folder per category, and one table that says what trains and what tests.
+
+ROOT/split_csv/1cls.csv           object,split,label,image,mask; paths below ROOT, no mask for a normal image
+ROOT/CATEGORY/Data/Images/{Normal,Anomaly}/NNNN.JPG
+ROOT/CATEGORY/Data/Masks/Anomaly/NNNN.png    0 is normal, any other value a defect
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from edge.errors import DataError
+from edge.frames.camera_info import CameraInfo
+from edge.frames.mvtec import camera_of
+from edge.frames.sample import ImageFiles, Sample, Split, Truth
+
+TABLE = Path("split_csv") / "1cls.csv"
+COLUMNS = ("object", "split", "label", "image", "mask")
+SPLITS: dict[str, Split] = {"train": "train", "test": "test"}
+DEFECTS = {"normal": "good", "anomaly": "anomaly"}
+
+
+def is_visa(root: Path) -> bool:
+    """Whether this is the folder of one category."""
+    return (root / "Data" / "Images").is_dir()
+
+
+def read_visa(root: Path) -> tuple[list[Sample], CameraInfo]:
+    """Every image that the table lists for this category.
+
+    Raises: DataError if the table is missing, has other columns or words, or lists files that are not there.
+    """
+    table = root.resolve().parent / TABLE
+    rows = [(number, row) for number, row in _rows(table) if row["object"] == root.resolve().name]
+    if not rows:
+        raise DataError(f"{table} lists no image of {root.name}: name a folder that it lists in its column `object`")
+    files = [_existing(table, number, row["image"]) for number, row in rows]
+    camera = camera_of(root, files, None)
+    samples: list[Sample] = []
+    for (number, row), path in zip(rows, files, strict=True):
+        if row["split"] not in SPLITS or row["label"] not in DEFECTS:
+            raise DataError(
+                f"{table}, line {number}: split {row['split']!r}, label {row['label']!r}; expected train or test, "
+                "normal or anomaly"
+            )
+        defect, split = DEFECTS[row["label"]], SPLITS[row["split"]]
+        truth: Truth = "clean" if defect == "good" else "unknown"
+        if defect != "good" and row["mask"]:
+            truth = _existing(table, number, row["mask"])
+        name = f"{split}/{defect}/{path.stem}"
+        samples.append(Sample(name, split, defect, ImageFiles(path, None, camera, len(samples)), truth, path))
+    return samples, camera
+
+
+def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line number, row) of the whole table."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise DataError(f"{table} has the columns {reader.fieldnames}, expected {','.join(COLUMNS)}")
+            return [(reader.line_num, {name: row[name] or "" for name in COLUMNS}) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read ({error}): VisA keeps its split beside the categories") from error
+
+
+def _existing(table: Path, number: int, place: str) -> Path:
+    path = table.parent.parent / place
+    if not place or not path.is_file():
+        raise DataError(f"{table}, line {number}: there is no file {path}")
+    return path
