@@ -15,22 +15,26 @@ def channel_sum(features: Tensor) -> Tensor:
     return (ones @ features.flatten(2)).reshape(count, 1, height, width)
 
 
-def unit(features: Tensor) -> Tensor:
-    """(N, C, h, w), every position's feature divided by its length."""
-    return features * torch.rsqrt(channel_sum(features.square()) + TINY)
-
-
-def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """1 - cos at every position: 0 to 2 (AAND, equation 13).
-
-    Half the squared difference of the unit features, which is the same (and NTSNet's equation 10 at one position), and
-    does not cancel where the two agree.
+def unit(features: Tensor, floor: float = 0.0) -> Tensor:
+    """(N, C, h, w), every position's feature divided by its length; with a floor, weak features stay short.
 
     Args:
-        teacher, student: (N, C, h, w).
+        floor: share of a mean square of 1 that is added to each feature's own, f / sqrt(|f|^2 + C floor). The direction
+            of a weak feature is noise, of an empty table for example, and two networks never agree on it.
+    """
+    return features * torch.rsqrt(channel_sum(features.square()) + (features.shape[1] * floor + TINY))
+
+
+def feature_distance(teacher: Tensor, student: Tensor, floor: float = 0.0) -> Tensor:
+    """Half the squared difference of the unit features at every position (NTSNet, equation 10 at one position).
+
+    Without a floor this is 1 - cos, 0 to 2 (AAND, equation 13), written so that it does not cancel where the two agree.
+
+    Args:
+        teacher, student: (N, C, h, w). floor: see `unit`.
     Returns: (N, 1, h, w).
     """
-    return 0.5 * channel_sum((unit(teacher) - unit(student)).square())
+    return 0.5 * channel_sum((unit(teacher, floor) - unit(student, floor)).square())
 
 
 def flat_distance(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ from trainer.layers.amplification import (
     drawn_rows,
     focal_loss,
 )
-from trainer.layers.discrepancy import cosine_distance, flat_distance, hard_distance
+from trainer.layers.discrepancy import feature_distance, flat_distance, hard_distance
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.reverse import Bottleneck, Decoder
 from trainer.synthetic.textures import Textures
@@ -62,7 +62,7 @@ from trainer.systems.levels import (
     to_views,
 )
 
-SWITCHES = ("gate", "generator", "hard", "student", "depth")
+SWITCHES = ("gate", "generator", "hard", "student", "depth", "floor")
 MEMORY_ITEMS = 50  # L, section IV-B
 MARGIN = 0.3  # alpha
 HARDEST = 10  # K_h
@@ -92,6 +92,7 @@ class AandPreset:
     distil_epochs: int
     encoder_epochs: int
     steps_per_epoch: int | None
+    floor: float = 0.0
     standardised: bool = False
     batch_size: int = 16
     rate: float = 5e-3
@@ -139,6 +140,7 @@ class AandDetector(nn.Module):
         super().__init__()
         switches = {name: (request.switches or {}).get(name, True) for name in SWITCHES}
         self.preset, self.switches = preset, switches
+        self.floor = preset.floor if switches["floor"] else 0.0
         self.features = LevelFeatures(preset.backbone, request, switches["depth"])
         grids, channels = self.features.grids, self.features.channels
         self.gates = nn.ModuleList(
@@ -162,7 +164,8 @@ class AandDetector(nn.Module):
         if not self.switches["student"]:
             return [gate(level) for gate, level in zip(self.gates, levels, strict=True)]
         teacher = self.advanced(levels)
-        return [cosine_distance(own, given) for own, given in zip(teacher, self.given(teacher), strict=True)]
+        floor = self.floor
+        return [feature_distance(own, given, floor) for own, given in zip(teacher, self.given(teacher), strict=True)]
 
     def advanced(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """The advanced teacher's levels, F_A (equation 1).
@@ -267,7 +270,7 @@ class _Trainer:
         for own, given, mask in zip(teacher, detector.given(teacher), masks, strict=True):
             total = total + flat_distance(own, given, mask)
             if detector.switches["hard"]:
-                total = total + hard_distance(cosine_distance(own, given), mask, HARDEST)
+                total = total + hard_distance(feature_distance(own, given, detector.floor), mask, HARDEST)
         return total
 
 

@@ -46,7 +46,7 @@ from trainer.features import LITE0_LEVELS, RESNET18, BackboneSpec, Trunk
 from trainer.fit import Curves, Phase, fit_phases
 from trainer.graph.preprocess import Prepared
 from trainer.layers.cot import CoT
-from trainer.layers.discrepancy import cosine_distance, masked_mean
+from trainer.layers.discrepancy import feature_distance, masked_mean
 from trainer.layers.eman import Pair, following, norms, same_named
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
 from trainer.systems.levels import LevelFeatures, LevelMaps, Views, copies_for, level_sizes, normal_views
@@ -86,6 +86,7 @@ class NtsnetPreset:
     steps_per_epoch: int | None
     batch_size: int
     rate: float
+    floor: float = 0.0
     weight_decay: float = 1e-4
     map_side: int = 64
     blur: float = 1.0
@@ -216,6 +217,7 @@ class NtsnetDetector(nn.Module):
 
     def __init__(self, preset: NtsnetPreset, request: BuildRequest) -> None:
         super().__init__()
+        self.preset = preset
         usual = {"cot": True, "symmetric": False, "eman": preset.eman, "product": preset.product}
         self.switches = {name: (request.switches or {}).get(name, value) for name, value in usual.items()}
         self.features = LevelFeatures(preset.backbone, request, depth=False)
@@ -232,7 +234,8 @@ class NtsnetDetector(nn.Module):
 
     def distances(self, teacher: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
         """Anomaly per position of every level, (N, 1, h, w): equation 10 at one position."""
-        return [cosine_distance(own, student) for own, student in zip(teacher, given, strict=True)]
+        floor = self.preset.floor
+        return [feature_distance(own, student, floor) for own, student in zip(teacher, given, strict=True)]
 
     def given(self, color: Tensor) -> list[Tensor]:
         """The student's levels, F_S, of color (N, 3, h, w) in 0..255."""

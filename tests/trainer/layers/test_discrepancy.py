@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.layers.discrepancy import cosine_distance, flat_distance, hard_distance, masked_mean
+from trainer.layers.discrepancy import feature_distance, flat_distance, hard_distance, masked_mean
 
 
 def _cosine(first: np.ndarray, second: np.ndarray) -> float:
@@ -22,7 +22,7 @@ def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_the_distance_is_one_minus_the_cosine(pair: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     teacher, student, _ = pair
-    got = cosine_distance(torch.from_numpy(teacher), torch.from_numpy(student))
+    got = feature_distance(torch.from_numpy(teacher), torch.from_numpy(student))
     assert got.shape == (2, 1, 3, 4)
     for n, v, u in np.ndindex(2, 3, 4):
         assert float(got[n, 0, v, u]) == pytest.approx(1 - _cosine(teacher[n, :, v, u], student[n, :, v, u]), abs=1e-6)
@@ -30,12 +30,28 @@ def test_the_distance_is_one_minus_the_cosine(pair: tuple[np.ndarray, np.ndarray
 
 def test_equal_features_are_at_distance_zero_and_opposite_ones_at_two() -> None:
     features = torch.randn(1, 4, 2, 2)
-    assert float(cosine_distance(features, 3 * features).abs().max()) < 1e-6
-    assert torch.allclose(cosine_distance(features, -features), torch.tensor(2.0), atol=1e-4)
+    assert float(feature_distance(features, 3 * features).abs().max()) < 1e-6
+    assert torch.allclose(feature_distance(features, -features), torch.tensor(2.0), atol=1e-4)
+
+
+def test_a_floor_shortens_weak_features_and_leaves_strong_ones(
+    pair: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    teacher, student, _ = pair
+    got = feature_distance(torch.from_numpy(teacher), torch.from_numpy(student), 0.7)
+    for n, v, u in np.ndindex(2, 3, 4):
+        first, second = (
+            one[n, :, v, u] / np.sqrt((one[n, :, v, u] ** 2).sum() + 5 * 0.7) for one in (teacher, student)
+        )
+        assert float(got[n, 0, v, u]) == pytest.approx(0.5 * ((first - second) ** 2).sum(), abs=1e-6)
+    ones = torch.ones(1, 5, 1, 1)
+    strong, weak = (float(feature_distance(ones * by, -ones * by, 1.0)) for by in (30, 0.03))
+    assert strong > 1.99
+    assert weak < 0.01
 
 
 def test_a_position_without_any_feature_is_no_nan() -> None:
-    got = cosine_distance(torch.zeros(1, 4, 2, 2), torch.randn(1, 4, 2, 2))
+    got = feature_distance(torch.zeros(1, 4, 2, 2), torch.randn(1, 4, 2, 2))
     assert torch.isfinite(got).all()
 
 
