@@ -8,7 +8,7 @@ import sys
 import typer
 
 from edge.errors import EdgeError
-from trainer.cli import evaluate, export, keygen, synthesize, train
+from trainer.cli import benchmark, evaluate, export, keygen, synthesize, train
 
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command()(keygen.keygen)
 app.command()(synthesize.synthesize)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(benchmark.benchmark)
 
 
 def run_command() -> None:

@@ -172,6 +172,63 @@ def scatter_distribution(values: Sequence[float], groups: Sequence[str], label: 
     return _svg(450, 235, parts, f"Distribution of {label}")
 
 
+def dots(rows: Mapping[str, Sequence[tuple[str, float]]], label: str) -> str:
+    """Draw one dot per value in one row per name, colored by series, with a legend.
+
+    Args:
+        rows: (series, value) pairs by row name, not empty.
+        label: of the values' axis.
+    """
+    values = [value for row in rows.values() for _, value in row]
+    series = list(dict.fromkeys(name for row in rows.values() for name, _ in row))
+    colors = {name: SERIES[index % len(SERIES)] for index, name in enumerate(series)}
+    margin = 0.05 * (max(values) - min(values)) or 1.0
+    x = Axis(min(values) - margin, max(values) + margin, 230, 1040)
+    height = 26 * len(rows) + 40
+    parts = [*_x_axis(x, height, label), *_legend(colors, 230)]
+    for index, (name, row) in enumerate(rows.items()):
+        middle = 46 + 26 * index
+        parts.append(f'<line x1="230" x2="1040" y1="{middle}" y2="{middle}" class="grid"/>')
+        parts.append(f'<text x="222" y="{middle + 4}" class="label" text-anchor="end">{escape(name)}</text>')
+        parts += [
+            f'<circle cx="{x(value):.1f}" cy="{middle + (series.index(kind) - (len(series) - 1) / 2) * 5:.1f}" r="4"'
+            f' fill="{colors[kind]}" fill-opacity="0.75"/>'
+            for kind, value in row
+        ]
+    return _svg(1060, height + 45, parts, f"{label} of every run")
+
+
+def cloud(series: Mapping[str, Sequence[tuple[float, float]]], along: str, up: str) -> str:
+    """Draw (x, y) points of several series, with a legend.
+
+    Args:
+        series: points by name, at least one point in all.
+        along, up: labels of the axes.
+    """
+    points = [point for row in series.values() for point in row]
+    low_y, high_y = min(value for _, value in points), max(value for _, value in points)
+    x = Axis(0, max(value for value, _ in points) * 1.08, 60, 620)
+    margin = 0.08 * (high_y - low_y) or 1.0
+    y = Axis(low_y - margin, high_y + margin, 260, 34)
+    colors = {name: SERIES[index % len(SERIES)] for index, name in enumerate(series)}
+    parts = [*_x_axis(x, 260, along), *_y_axis(y, 60, up), *_legend(colors, 60)]
+    for name, row in series.items():
+        parts += [
+            f'<circle cx="{x(first):.1f}" cy="{y(second):.1f}" r="4" fill="{colors[name]}" fill-opacity="0.75"/>'
+            for first, second in row
+        ]
+    return _svg(640, 305, parts, f"{up} against {along}")
+
+
+def _legend(colors: Mapping[str, str], left: float) -> list[str]:
+    parts = []
+    for index, (name, color) in enumerate(colors.items()):
+        at = left + 100 * index
+        parts.append(f'<circle cx="{at}" cy="14" r="5" fill="{color}"/>')
+        parts.append(f'<text x="{at + 10}" y="18" class="label">{escape(name)}</text>')
+    return parts
+
+
 def number(value: float) -> str:
     """Write a number as short as it can be read: 0.002, 1.5, 120, 2e-05."""
     return f"{value:.3g}"

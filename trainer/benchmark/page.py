@@ -1,0 +1,67 @@
+"""benchmark.md, benchmark.json and benchmark.html of the results there are so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+import jinja2
+
+from edge.files import write_atomically, write_json
+from trainer.benchmark.plan import Job
+from trainer.benchmark.run import Result
+from trainer.benchmark.tables import markdown, tables
+from trainer.report import charts
+
+
+def write_pages(out: Path, results: Mapping[Job, Result], planned: int, command: str) -> None:
+    """Write all three, each atomically.
+
+    Args:
+        planned: how many runs there will be. command: that made them, for whoever repeats it.
+    """
+    made = tables(results)
+    when = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    state = f"{len(results)} of {planned} runs"
+    lines = ["# Benchmark", "", f"`{command}`, {state}, {when}.", "", *markdown(made)]
+    write_atomically(out / "benchmark.md", ("\n".join(lines).rstrip() + "\n").encode())
+    rows = [{**_job(job), **asdict(result)} for job, result in results.items()]
+    write_json(out / "benchmark.json", {"command": command, "planned": planned, "at": when, "runs": rows})
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page = environment.get_template("benchmark.html").render(
+        tables=made, command=command, state=state, when=when, plots=_plots(results)
+    )
+    write_atomically(out / "benchmark.html", page.encode())
+
+
+def _job(job: Job) -> dict[str, object]:
+    names = ("data", "category", "layout", "with_depth", "system", "preset", "seed", "epochs")
+    return {name: getattr(job, name) for name in names}
+
+
+def _plots(results: Mapping[Job, Result]) -> list[tuple[str, str]]:
+    """(title, drawing): per data set the image AUROC and AUPRO of every run; accuracy against speed over all."""
+    plots = []
+    for name, title in (("image_auroc", "I-AUROC, %"), ("aupro", "AUPRO, %")):
+        points: dict[str, list[tuple[str, float]]] = {}
+        for job, result in results.items():
+            value = getattr(result, name)
+            if value is not None:
+                where = f"{job.data}/{job.category}" + ("" if job.with_depth else " color")
+                points.setdefault(where, []).append((job.system, value))
+        if points:
+            plots.append((title, charts.dots(points, title)))
+    speed = {
+        system: [
+            (result.frames_per_s, result.image_auroc)
+            for job, result in results.items()
+            if job.system == system and result.frames_per_s is not None and result.image_auroc is not None
+        ]
+        for system in dict.fromkeys(job.system for job in results)
+    }
+    if any(speed.values()):
+        plots.append(("Accuracy against speed", charts.cloud(speed, "frames/s", "I-AUROC, %")))
+    return plots

@@ -1,0 +1,120 @@
+"""What a benchmark measures: which runs there are, where each one lies, and what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge.errors import ConfigError
+from edge.files import sha256_of
+from edge.frames.dataset import find_products, open_dataset
+from trainer.systems.base import find_system, require_preset
+
+DepthChoice = Literal["with", "without", "both"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    data: folder by name of the data set, each a product or a folder of products. depth: of products that have it.
+    epochs: None takes the preset's. weights, textures: as `trainer train` takes them.
+    """
+
+    data: dict[str, Path]
+    systems: Sequence[str]
+    preset: str
+    seeds: Sequence[int]
+    depth: DepthChoice
+    epochs: int | None = None
+    weights: Path | None = None
+    textures: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training with its evaluation.
+
+    data: name of the data set. product: folder. layout: of its files. with_depth: whether depth is used. identity: of
+    everything the result depends on; another one never reuses the result.
+    """
+
+    data: str
+    product: Path
+    layout: str
+    with_depth: bool
+    system: str
+    preset: str
+    seed: int
+    epochs: int | None
+    weights: Path | None
+    textures: Path | None
+    identity: str
+
+    @property
+    def category(self) -> str:
+        """The product's name, and whether depth was left out where there is some."""
+        return self.product.name
+
+    def folder(self, out: Path) -> Path:
+        """Where its run lies."""
+        kind = "depth" if self.with_depth else "color"
+        name = f"{self.system}-{self.preset}-{kind}-{self.seed}-{self.identity[:10]}"
+        return out / "runs" / self.data / self.product.name / name
+
+    def describe(self) -> str:
+        """For a line of progress."""
+        return f"{self.data}/{self.category} {self.system}{'' if self.with_depth else ' color'} seed {self.seed}"
+
+
+def plan(request: Request) -> list[Job]:
+    """Every run, seed by seed, so that an interrupted benchmark has whole rows first.
+
+    Raises: ConfigError for an unknown system or preset or a folder without products; DataError for a data set that
+    cannot be opened at all.
+    """
+    for name in request.systems:
+        require_preset(find_system(name), request.preset)
+    if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
+        raise ConfigError("--seeds: name each seed once, for example 0,1,2")
+    common = json.dumps([
+        request.preset,
+        request.epochs,
+        None if request.weights is None else sha256_of(request.weights),
+        None if request.textures is None else str(request.textures.resolve()),
+    ])
+    products = [entry for name, folder in request.data.items() for entry in _products(name, folder)]
+    return [
+        Job(
+            data, product, layout, with_depth, system, request.preset, seed, request.epochs, request.weights,
+            request.textures,
+            hashlib.sha256(f"{common} {digest} {system} {seed} {with_depth}".encode()).hexdigest(),
+        )
+        for seed in request.seeds
+        for data, product, layout, has_depth, digest in products
+        for with_depth in _ways(has_depth, request.depth)
+        for system in request.systems
+    ]  # fmt: skip
+
+
+def _products(name: str, folder: Path) -> Iterator[tuple[str, Path, str, bool, str]]:
+    """(data set, product folder, layout, has depth, digest of its files) of every product below `folder`."""
+    found = find_products(folder)
+    if not found:
+        raise ConfigError(f"--data {name}={folder}: there is no product in it; name a folder of products, or one of it")
+    for product in found:
+        dataset = open_dataset(product)
+        files = sorted(path for path in product.rglob("*") if path.is_file())
+        listed = [f"{path.relative_to(product)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+        digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
+        yield name, product, dataset.layout, dataset.has_depth, digest
+
+
+def _ways(has_depth: bool, choice: DepthChoice) -> list[bool]:
+    if not has_depth or choice == "without":
+        return [False]
+    return [True, False] if choice == "both" else [True]

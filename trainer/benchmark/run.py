@@ -1,0 +1,171 @@
+"""Train and evaluate every job that has no result yet; a result is one small file, written last and at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import torch
+
+from edge.errors import EdgeError
+from edge.files import write_json
+from edge.frames.dataset import open_dataset
+from trainer.benchmark.plan import Job
+from trainer.evaluate import evaluate_run, write_evaluation
+from trainer.fit import FitControl
+from trainer.run import TrainedRun, load_run
+from trainer.training import TrainOptions, train
+
+RESULT_FILE = "result.json"
+WARM_UP, TIMED = 3, 20
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one job gave, in percent.
+
+    groups: image AUROC by group of drawn defects, where the product has such. seconds: of training. parameters: of the
+    whole detector, backbone included. frames_per_s: of the deployed graph in float32 torch on this machine; None until
+    timed. error: why there are no figures.
+    """
+
+    identity: str
+    image_auroc: float | None = None
+    pixel_auroc: float | None = None
+    aupro: float | None = None
+    groups: dict[str, float] | None = None
+    seconds: float | None = None
+    parameters: int | None = None
+    frames_per_s: float | None = None
+    machine: str = ""
+    error: str = ""
+
+
+def read_result(job: Job, out: Path) -> Result | None:
+    """The stored result of a job; None where there is none, or one of another identity or form."""
+    try:
+        stored = Result(**json.loads((job.folder(out) / RESULT_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return stored if stored.identity == job.identity else None
+
+
+def run_all(jobs: Sequence[Job], out: Path, workers: int, tell: Tell, finished: Callable[[], None]) -> None:
+    """Run what has no result, or failed before.
+
+    Args:
+        workers: trainings at once, which share the processor's cores. finished: called after every job.
+    Raises: KeyboardInterrupt after Ctrl-C, once every training at hand has written its checkpoint.
+    """
+    left = [job for job in jobs if (stored := read_result(job, out)) is None or stored.error]
+    tell(f"{len(jobs) - len(left)} of {len(jobs)} runs are done, {len(left)} are left")
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    if workers == 1:
+        torch.set_num_threads(threads)
+        for job in left:
+            tell(_line(job, run_job(job, out)))
+            finished()
+        return
+    context = get_context("spawn")  # a forked torch may hang in its own threads
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(threads,)) as pool:
+        running: dict[Future[Result], Job] = {pool.submit(run_job, job, out): job for job in left}
+        try:
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    tell(_line(running.pop(future), future.result()))
+                    finished()
+        except BaseException:
+            for process in active_children():
+                if process.pid is not None:
+                    os.kill(process.pid, signal.SIGINT)  # ends after its epoch, with a checkpoint
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _start_worker(threads: int) -> None:
+    """A session of its own: a terminal's Ctrl-C reaches the parent alone, which passes it on once."""
+    os.setsid()
+    torch.set_num_threads(threads)
+
+
+def run_job(job: Job, out: Path) -> Result:
+    """Train, evaluate, store. A job that cannot be done leaves its one sentence as the result."""
+    folder = job.folder(out)
+    try:
+        options = TrainOptions(
+            preset=job.preset,
+            epochs=job.epochs,
+            seed=job.seed,
+            with_depth=job.with_depth,
+            weights=job.weights,
+            cache=out / "cache",
+            textures=job.textures,
+        )
+        run = train(job.system, job.product, folder, options, FitControl(tell=lambda _: None))
+        dataset = open_dataset(job.product)
+        evaluation = evaluate_run(run, dataset)
+        write_evaluation(run, dataset, evaluation)
+    except EdgeError as error:
+        result = Result(job.identity, error=str(error))
+    else:
+        overall = evaluation.overall
+        result = Result(
+            job.identity,
+            image_auroc=100 * overall.image_auroc,
+            pixel_auroc=100 * overall.pixel_auroc,
+            aupro=100 * overall.aupro_30,
+            groups={group.name: 100 * group.image_auroc for group in evaluation.groups},
+            seconds=run.info.train_seconds,
+            parameters=sum(parameter.numel() for parameter in run.deployed.detector.parameters()),
+            machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RESULT_FILE, _plain(result))
+    return result
+
+
+def time_results(jobs: Sequence[Job], out: Path) -> None:
+    """Measure frames per second of runs that have none yet, one at a time, with nothing else of ours running."""
+    for job in jobs:
+        result = read_result(job, out)
+        if result is None or result.error or result.frames_per_s is not None:
+            continue
+        speed = frames_per_second(load_run(job.folder(out)), job.product)
+        write_json(job.folder(out) / RESULT_FILE, {**_plain(result), "frames_per_s": speed})
+
+
+def frames_per_second(run: TrainedRun, product: Path) -> float:
+    """Of the deployed graph in float32 torch: bytes in, map and score out, one image at a time."""
+    samples = open_dataset(product).samples[:4]
+    feeds = [run.feeds(sample) for sample in samples]
+    for number in range(WARM_UP):
+        run.deployed.run(feeds[number % len(feeds)])
+    started_s = time.perf_counter()
+    for number in range(TIMED):
+        run.deployed.run(feeds[number % len(feeds)])
+    return TIMED / (time.perf_counter() - started_s)
+
+
+def _line(job: Job, result: Result) -> str:
+    if result.error:
+        return f"{job.describe()}: failed: {result.error}"
+    figures = (result.image_auroc, result.pixel_auroc, result.aupro)
+    cells = " / ".join("-" if value is None else f"{value:.1f}" for value in figures)
+    return f"{job.describe()}: I-AUROC / P-AUROC / AUPRO {cells}, {result.seconds:.0f} s"
+
+
+def _plain(result: Result) -> dict[str, object]:
+    """For JSON, which knows no NaN: a set without masks has no pixel figures."""
+    values = asdict(result).items()
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values}

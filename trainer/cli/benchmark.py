@@ -1,0 +1,66 @@
+"""`trainer benchmark`: every system on every category, in the papers' tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def benchmark(
+    out: Path = typer.Option(..., "--out", help="Folder of runs and tables. An interrupted benchmark in it goes on."),
+    data: list[str] = typer.Option(
+        ...,
+        help="NAME=FOLDER, a product or a folder of products (MVTec AD, MVTec 3D-AD, VisA, BTAD); may be repeated.",
+    ),
+    systems: str = typer.Option("mats,ntsnet,aand", help="Detectors, separated by commas."),
+    preset: str = typer.Option("compact", help="compact or paper."),
+    seeds: str = typer.Option("0,1,2", help="Seeds, separated by commas."),
+    depth: str = typer.Option("with", help="Where products have depth: with, without or both."),
+    epochs: int | None = typer.Option(None, min=1, help="Epochs of every phase instead of the preset's."),
+    weights: Path | None = typer.Option(None, help="Backbone weights, as in `trainer train`."),
+    textures: Path | None = typer.Option(None, help="Folder of textures, as in `trainer train`."),
+    workers: int = typer.Option(1, min=1, help="Trainings at once, which share the processor's cores."),
+) -> None:
+    """Train and evaluate every category, and write benchmark.md, .json and .html after each run.
+
+    Ctrl-C, a kill or a failed category costs nothing else: the same command does what is left.
+    """
+    import shlex
+    import sys
+
+    from edge.errors import ConfigError, DataError
+    from trainer.benchmark.page import write_pages
+    from trainer.benchmark.plan import Request, plan
+    from trainer.benchmark.run import read_result, run_all, time_results
+
+    if depth not in ("with", "without", "both"):
+        raise ConfigError(f"--depth {depth!r}: with, without or both")
+    folders = {}
+    for entry in data:
+        name, equals, folder = entry.partition("=")
+        if not equals or not name or "/" in name or name in folders:
+            raise ConfigError(f"--data {entry!r}: expected NAME=FOLDER, each name once and without a slash")
+        folders[name] = Path(folder)
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds {seeds!r}: whole numbers, separated by commas") from error
+    names = [name.strip() for name in systems.split(",") if name.strip()]
+    request = Request(folders, names, preset, numbers, depth, epochs, weights, textures)  # type: ignore[arg-type]  # looked at above
+    jobs = plan(request)
+    out.mkdir(parents=True, exist_ok=True)
+    command = "trainer " + shlex.join(sys.argv[1:])
+
+    def pages() -> None:
+        found = {job: result for job in jobs if (result := read_result(job, out)) is not None}
+        write_pages(out, found, len(jobs), command)
+
+    run_all(jobs, out, workers, typer.echo, pages)
+    time_results(jobs, out)
+    pages()
+    failed = [job for job in jobs if (result := read_result(job, out)) is None or result.error]
+    typer.echo(f"wrote {out / 'benchmark.md'}, .json and .html")
+    if failed:
+        first = failed[0].describe()
+        raise DataError(f"{len(failed)} of {len(jobs)} runs failed, the first is {first}: the tables say why")
