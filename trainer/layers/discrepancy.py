@@ -37,6 +37,15 @@ def feature_distance(teacher: Tensor, student: Tensor, floor: float = 0.0) -> Te
     return 0.5 * channel_sum((unit(teacher, floor) - unit(student, floor)).square())
 
 
+def matched(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
+    """The student's map (N, C, h, w), scaled to the teacher's mean square within the mask (N, 1, h, w), image by image.
+
+    A loss over flattened maps' cosine leaves that scale free, and a distance with a floor depends on it.
+    """
+    first, second = (channel_sum((one * mask).square()).mean(dim=(2, 3), keepdim=True) for one in (teacher, student))
+    return student * ((first + TINY) / (second + TINY)).sqrt()
+
+
 def flat_distance(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
     """Mean over images of 1 - cos of the flattened maps (AAND, equation 10, as reverse distillation has it).
 

@@ -44,7 +44,7 @@ from trainer.layers.amplification import (
     drawn_rows,
     focal_loss,
 )
-from trainer.layers.discrepancy import feature_distance, flat_distance, hard_distance
+from trainer.layers.discrepancy import feature_distance, flat_distance, hard_distance, matched
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.reverse import Bottleneck, Decoder
 from trainer.synthetic.textures import Textures
@@ -156,16 +156,22 @@ class AandDetector(nn.Module):
 
     def forward(self, prepared: Prepared) -> Tensor:
         """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
-        distances = self.distances(self.features(prepared))
-        return cast(Tensor, self.to_map(distances, self.features.masks(prepared.foreground)))
+        masks = self.features.masks(prepared.foreground)
+        return cast(Tensor, self.to_map(self.distances(self.features(prepared), masks), masks))
 
-    def distances(self, levels: Sequence[Tensor]) -> list[Tensor]:
+    def distances(self, levels: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
         """Anomaly per position of every level, (N, 1, h, w): equation 13, or the gate alone without the student."""
         if not self.switches["student"]:
             return [gate(level) for gate, level in zip(self.gates, levels, strict=True)]
         teacher = self.advanced(levels)
-        floor = self.floor
-        return [feature_distance(own, given, floor) for own, given in zip(teacher, self.given(teacher), strict=True)]
+        return self.compared(teacher, self.given(teacher), masks)
+
+    def compared(self, teacher: Sequence[Tensor], given: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
+        """Distance of both networks' levels, position by position."""
+        if not self.floor:
+            return [feature_distance(own, other) for own, other in zip(teacher, given, strict=True)]
+        levels = zip(teacher, given, masks, strict=True)
+        return [feature_distance(own, matched(own, other, mask), self.floor) for own, other, mask in levels]
 
     def advanced(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """The advanced teacher's levels, F_A (equation 1).
@@ -266,12 +272,12 @@ class _Trainer:
         with torch.no_grad():
             teacher = detector.advanced(self.levels("normal", self.normal, batch))
         masks = detector.features.masks(self.normal.foreground[batch].to(self.device, torch.float32))
-        total = torch.zeros((), device=self.device)
-        for own, given, mask in zip(teacher, detector.given(teacher), masks, strict=True):
-            total = total + flat_distance(own, given, mask)
-            if detector.switches["hard"]:
-                total = total + hard_distance(feature_distance(own, given, detector.floor), mask, HARDEST)
-        return total
+        given = detector.given(teacher)
+        losses = [flat_distance(own, other, mask) for own, other, mask in zip(teacher, given, masks, strict=True)]
+        if detector.switches["hard"]:
+            distances = detector.compared(teacher, given, masks)
+            losses += [hard_distance(one, mask, HARDEST) for one, mask in zip(distances, masks, strict=True)]
+        return torch.stack(losses).sum()
 
 
 class Aand:

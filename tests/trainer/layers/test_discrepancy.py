@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.layers.discrepancy import feature_distance, flat_distance, hard_distance, masked_mean
+from trainer.layers.discrepancy import feature_distance, flat_distance, hard_distance, masked_mean, matched
 
 
 def _cosine(first: np.ndarray, second: np.ndarray) -> float:
@@ -83,3 +83,18 @@ def test_every_image_weighs_the_same_however_large_its_part_is() -> None:
     distance = torch.tensor([[1.0, 1.0, 1.0, 1.0], [3.0, 9.0, 9.0, 9.0]]).view(2, 1, 2, 2)
     mask = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]).view(2, 1, 2, 2)
     assert float(masked_mean(distance, mask)) == pytest.approx(2.0)
+
+
+def test_a_student_of_another_scale_is_matched_inside_the_mask(
+    pair: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    teacher, student, mask = pair
+    got = matched(*(torch.from_numpy(one) for one in (teacher, 7 * student, mask))).numpy()
+    for n in range(2):
+        factor = np.linalg.norm((teacher * mask)[n]) / np.linalg.norm((student * mask)[n])
+        np.testing.assert_allclose(got[n], factor * student[n], rtol=1e-5)
+
+
+def test_an_empty_mask_gives_no_nan() -> None:
+    ones = torch.ones(1, 3, 2, 2)
+    assert torch.isfinite(matched(ones, ones, torch.zeros(1, 1, 2, 2))).all()
