@@ -157,6 +157,19 @@ def test_the_teacher_comes_from_the_cache_unless_eman_moves_it() -> None:
     assert not any(torch.allclose(*levels) for levels in zip(before[1], running.teacher(batch), strict=True))
 
 
+def test_the_heads_start_with_the_teachers_mean_and_deviation() -> None:
+    trainer = trainer_of(built(), spoilt=7.0)
+    everything = torch.arange(len(trainer.views))
+    masks = trainer.detector.features.masks(trainer.views.foreground.float())
+    student = trainer.detector.student
+    assert isinstance(student, ntsnet.LeanStudent)
+    for head, level, mask in zip(student.heads, trainer.teacher(everything), masks, strict=True):
+        assert isinstance(head, nn.Sequential)
+        rows = ntsnet.rows_of(level, mask)
+        torch.testing.assert_close(head[1].bias, rows.mean(dim=0))
+        torch.testing.assert_close(head[1].weight, rows.std(dim=0, correction=0))
+
+
 def test_the_background_teaches_nothing() -> None:
     losses = []
     for spoilt in (0.0, 7.0):
