@@ -69,14 +69,11 @@ def local_sum(values: Tensor, weights: Tensor) -> Tensor:
     """
     count, heads, _, height, width = weights.shape
     padded = functional.pad(values, (1, 1, 1, 1)).reshape(count, heads, -1, height + 2, width + 2)
-
-    def term(number: int) -> Tensor:
+    terms = []
+    for number, weight in enumerate(weights.split(1, dim=2)):  # type: ignore[no-untyped-call]  # torch's own
         row, column = divmod(number, WINDOW)
-        return weights[:, :, number, None] * padded[..., row : row + height, column : column + width]
-
-    total = term(0)
-    for number in range(1, NEIGHBOURS):
-        total = total + term(number)
+        terms.append(weight * padded[..., row : row + height, column : column + width])
+    total: Tensor = sum(terms[1:], terms[0])
     return total.flatten(1, 2)
 
 

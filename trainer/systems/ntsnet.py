@@ -7,9 +7,15 @@ normalised features.
 
 What the paper leaves open, settled here:
 
-- Learning rate. "Adam, initial rate 0.4" is the rate of MKD's and STFPM's plain gradient descent. Adam divides by the
-  gradient's own size, so that every weight would move by 0.4 in each step; measured, see RATE. Rate 1e-3 (`paper`) or
-  3e-3 (`compact`), warmed up and lowered in one cosine (trainer.fit); weight decay 1e-4 is the paper's.
+- Learning rate. "Adam, initial rate 0.4" reads like the rate of STFPM's plain gradient descent. It does train,
+  presumably because BatchNorm follows almost every weight and takes its length away. Measured with `compact` (128 px,
+  drawn stripes, 240 steps of 8, seed 0): the last epoch's loss is 0.31 with 0.4 or 0.1, 0.42 with 0.03, 0.48 with 0.01,
+  0.62 with 0.003. What small rates lack is how far a head's gain and bias get in so few steps: if these start at the
+  teacher's own deviation and mean (LeanStudent.start_at), 0.01 reaches 0.35 and 0.003 0.46, and the 0.01 then tells
+  turned patches from normal ones best of all (0.999 image AUROC; 0.4 without that start 0.996). So `compact` starts its
+  heads there and takes 0.01. `paper` keeps 0.4: its student, 80 steps at 64 px beside a teacher of random weights,
+  comes to 0.17 with it and to 0.81 with 1e-3 (with a pretrained teacher: not measured). Rates warm up and fall in
+  one cosine (trainer.fit); weight decay 1e-4 is the paper's.
 - The matrix product of equation 1, k, heads and borders: see trainer.layers.cot. The 3x3 convolution's groups (`paper`)
   are 8: teacher and student then have 17.7 MB, the paper 17.3; CoTNet's own 4 would give 19.0, none at all 27.2.
 - Strides. A CoT block that replaces a convolution of stride 2 averages 2x2 cells first.
@@ -18,15 +24,15 @@ What the paper leaves open, settled here:
   of the student's level moves the teacher's last one of that level. The teacher is asked after the student, with the
   statistics that this step has moved. A moving teacher's features cannot be cached: it runs in every step.
 - Fusion. Equation 12 adds the levels' maps, the text above it multiplies them; the switch `product` multiplies.
-  Distances are upsampled and smoothed in one step (trainer.layers.anomaly_map), whose order is no difference.
+  Distances are upsampled, then smoothed, as the text has it (trainer.layers.anomaly_map).
 - Score: the mean of the top k %; the smallest candidate is the paper's maximum.
 
 Where it goes beyond the paper: with depth, only the foreground counts, in the loss and in the map. `compact` replaces
 the teacher by EfficientNet-Lite0 and the student by a lean one with a head to the teacher's width at each level.
 
 Switches: `cot` (off: plain 3x3 convolutions in the same student), `symmetric` (on: a student of the teacher's very
-shape, without CoT; the baseline of the paper's table 3), `eman`, `product`. The last three are off unless the preset
-says otherwise.
+shape, without CoT; the baseline of the paper's table 3), `eman`, `product`. The last three are off unless asked for;
+`paper` has `eman` on.
 """
 
 from __future__ import annotations
@@ -49,7 +55,7 @@ from trainer.layers.cot import CoT
 from trainer.layers.discrepancy import feature_distance, masked_mean
 from trainer.layers.eman import Pair, following, norms, same_named
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
-from trainer.systems.levels import LevelFeatures, LevelMaps, Views, copies_for, level_sizes, normal_views
+from trainer.systems.levels import LevelFeatures, LevelMaps, Views, copies_for, level_sizes, normal_views, rows_of
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ PAPER = NtsnetPreset(
     epochs=200,
     steps_per_epoch=None,
     batch_size=32,
-    rate=1e-3,
+    rate=0.4,
 )
 COMPACT = NtsnetPreset(
     backbone=LITE0_LEVELS,
@@ -118,7 +124,7 @@ COMPACT = NtsnetPreset(
     epochs=50,
     steps_per_epoch=30,
     batch_size=8,
-    rate=3e-3,
+    rate=1e-2,
 )
 PRESETS: dict[str, NtsnetPreset] = {"paper": PAPER, "compact": COMPACT}
 
@@ -195,11 +201,18 @@ class LeanStudent(nn.Module):
             levels.append(head(x))
         return levels
 
+    @torch.no_grad()
+    def start_at(self, level: int, rows: Tensor) -> None:
+        """Let the head of a level begin with the teacher's mean and deviation in every channel, rows (M, C)."""
+        ((_, norm),) = norms(self.heads[level])
+        norm.weight.copy_(rows.std(dim=0, correction=0))
+        norm.bias.copy_(rows.mean(dim=0))
+
     def pairs(self, teacher: Trunk) -> list[Pair]:
         """The heads' BatchNorms, each with the teacher's last one of that level's width."""
         pairs = []
         for head, tap in zip(self.heads, teacher.spec.taps, strict=True):
-            (_, own), *_ = norms(head)
+            ((_, own),) = norms(head)
             last = [norm for _, norm in norms(teacher.stages[tap]) if norm.num_features == own.num_features][-1]
             pairs.append((own, last))
         return pairs
@@ -263,7 +276,10 @@ class _Trainer:
         features = detector.features
         masks = features.masks(views.foreground.float())
         for level, (color, mask) in enumerate(zip(views.levels, masks, strict=True)):
-            features.measure(level, color, None, mask.to(color.device), standardised=False)
+            features.measure(level, color, None, mask, standardised=False)
+            if isinstance(detector.student, LeanStudent):
+                scale = features.get_buffer(f"gain_{level}").to(color.device)
+                detector.student.start_at(level, rows_of(color, mask).float() * scale)
 
     def begin(self) -> int:
         """Every view is seen."""
