@@ -176,8 +176,8 @@ def rows_of(features: Tensor, mask: Tensor) -> Tensor:
 class Views:
     """Prepared images and their frozen raw color levels, of n views.
 
-    image: (n, 3, h, w) uint8. height, foreground: (n, 1, hd, wd), float32 or None, uint8. levels: float16, finest
-    first.
+    image: (n, 3, h, w) float16, 0..255. height, foreground: (n, 1, hd, wd), float32 or None, uint8. levels: float16,
+    finest first.
     """
 
     image: Tensor
@@ -215,7 +215,7 @@ def normal_views(
     features: LevelFeatures, images: TrainingImages, augmentation: Augmentation, copies: int, seed: int, device: str
 ) -> Views:
     """Every image once as it is and `copies` times augmented; from the cache where they were computed before."""
-    recipe = f"levels 1 {features.trunk.spec} {augmentation} {copies} {seed} {weights_digest(features.trunk)}"
+    recipe = f"levels 2 {features.trunk.spec} {augmentation} {copies} {seed} {weights_digest(features.trunk)}"
     batches = (moved_to(batch, device) for batch in images.with_copies(augmentation, copies, seed))
     return to_views(images.cached(recipe, lambda: computed_views(features, batches)))
 
@@ -225,7 +225,7 @@ def computed_views(features: LevelFeatures, batches: Iterator[Prepared]) -> dict
     """Tensors of `Views` by name, of prepared batches on the features' device."""
     columns: dict[str, list[Tensor]] = {}
     for batch in batches:
-        computed = {"image": batch.color.round().to(torch.uint8), "foreground": batch.foreground.to(torch.uint8)}
+        computed = {"image": batch.color.half(), "foreground": batch.foreground.to(torch.uint8)}
         if batch.height is not None:
             computed["height"] = batch.height
         maps = features.trunk(batch.color)
