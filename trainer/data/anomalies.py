@@ -1,119 +1,159 @@
-"""Anomalies drawn on normal images to train with, on the prepared image: AAND section III-B, after DRAEM (ICCV 2021).
+"""Drawn anomalies on prepared images of normal parts, with the mask of where they are.
 
-Where: Perlin noise within the foreground. What: a foreign texture, or the image's own pixels moved, darkened, lightened
-or smeared, for a scratch or a stain is made of what the part is made of. With depth, an anomaly changes color, height
-or both.
+The recipe is DRAEM's (Zavrtanik et al., ICCV 2021, section 3.3), which AAND trains its first stage with (section III-B,
+Anomaly synthesis): a Perlin mask on the part, a texture blended in with random opacity. Two additions serve the line.
+Scratches and stains are made of the part's own colors: a third of the anomalies paste a piece of the image itself,
+moved as CutPaste does (Li et al., CVPR 2021), or smoothed or changed in light. Where a piece is missing, the background
+shows. Where there is depth, dents and bumps.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from trainer.graph.preprocess import Prepared
-from trainer.synthetic.perlin import anomaly_mask
+from trainer.synthetic.noise import Image
+from trainer.synthetic.perlin import Mask, anomaly_mask
 from trainer.synthetic.textures import Textures
 
-OWN_PIXELS = 0.4  # share of the anomalies that are made of the image's own pixels
-MISSING = 0.2  # share of the anomalies that show the background, as if a piece had broken off
-OPACITY = (0.2, 1.0)  # of the texture; DRAEM
-HEIGHT_SIGMAS = (2.0, 12.0)
-OBJECT_SHARE = (0.05, 0.95)  # of the image: outside of it, a threshold has found no object
+OPACITY = (0.2, 1.0)
+OWN_CHANCE = 1 / 3  # of an anomaly made of the image itself
+MISSING_CHANCE = 0.15  # of one that shows the background, where there is a background
+LEAST_CHANGE = 10.0  # grey levels, mean over mask and channels: below it the mask would call a normal look abnormal
+TRIES = 4
+RELIEF_SIGMAS = (2.0, 10.0)
+EDGE_CELLS = (1.0, 6.0)  # width of a dent's rim
+PART_SHARES = (0.05, 0.95)  # of the image that thresholding may call the part
+SPECK = 0.1  # of the largest piece of the part: smaller ones are dust, glare or the edge of something else
 
 
 def corrupted(
     image: Prepared, textures: Textures, depth_sigma: float | None, seed: int, number: int
 ) -> tuple[Prepared, Tensor]:
-    """Anomaly `number` on a normal image (batch 1); the same for the same seed and number.
+    """Anomaly `number` on an image (batch 1): the same for the same seed and number, in whatever order they are drawn.
+
+    With depth, an anomaly is seen in color, in depth or in both, with equal chance. Where it is seen in depth, its mask
+    consists of whole cells of the depth image. Height stays at or above the background. A sample without any part in
+    its region comes back as it is, with an empty mask.
 
     Args:
-        depth_sigma: noise of the height image in metres; None leaves height as it is.
-    Returns: the image with the anomaly, and its mask (1, 1, h, w) float32, 0 or 1, at the color image's size.
+        depth_sigma: noise of the height in metres; None leaves height as it is.
+    Returns: the image with the anomaly; area, valid, read and foreground are the normal image's. And the mask,
+        (1, 1, h, w) float32, 1 on the anomaly, at the color working size.
     """
-    generator = np.random.default_rng([seed, number])
-    color = image.color[0].permute(1, 2, 0).numpy().astype(np.float32)
-    part = _foreground(image, color)
-    mask = anomaly_mask(part, generator)
-    kind = "color"
-    if image.height is not None and depth_sigma is not None:
-        kind = ("color", "depth", "both")[int(generator.integers(3))]
-    drawn, height = image.color, image.height
-    if kind != "depth":
-        painted = _painted(color, part, mask, textures, generator)
-        drawn = torch.from_numpy(np.ascontiguousarray(painted.transpose(2, 0, 1)))[None]
-    if kind != "color":
-        assert height is not None  # only color is drawn without
-        assert depth_sigma is not None
-        height = _raised(height, mask, image.foreground, depth_sigma, generator)
-    mark = torch.from_numpy(mask.astype(np.float32))[None, None]
-    return image._replace(color=drawn, height=height), mark
-
-
-def _foreground(image: Prepared, color: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(h, w): the part. Without depth by Otsu's threshold (section IV-B), the class that keeps off the image's rim."""
-    height, width = color.shape[:2]
-    known = image.foreground[0, 0].numpy()
-    inside = np.asarray(cv2.resize(known, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
-    if image.height is not None:
-        return inside
-    grey = cv2.GaussianBlur(color.mean(axis=2).clip(0, 255).astype(np.uint8), (5, 5), 0)
-    _, bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    rim = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
-    part = np.asarray((bright > 0) != (rim.mean() > 0.5))
-    share = float(part.mean())
-    return part & inside if OBJECT_SHARE[0] < share < OBJECT_SHARE[1] else inside
-
-
-def _painted(
-    color: NDArray[np.float32],
-    part: NDArray[np.bool_],
-    mask: NDArray[np.bool_],
-    textures: Textures,
-    generator: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Color with the anomaly blended in."""
-    opacity = generator.uniform(*OPACITY)
-    if generator.random() < MISSING and not part.all():
-        other, opacity = _background(color, part, generator), 1.0
-    elif generator.random() < OWN_PIXELS:
-        other = _own(color, generator)
+    rng = np.random.default_rng((seed % (1 << 63), number % (1 << 63)))
+    color = np.ascontiguousarray(image.color[0].permute(1, 2, 0).cpu().numpy())
+    in_color, in_depth = ((True, False), (False, True), (True, True))[int(rng.integers(3))]
+    if image.height is None or depth_sigma is None:
+        in_color, in_depth = True, False
+    cells = image.foreground[0, 0].cpu().numpy() > 0
+    height = image.height
+    if in_depth and height is not None and depth_sigma is not None:
+        part = _enlarged(cells, color.shape[:2])
+        mask = anomaly_mask(cells, rng)
+        relief = _relief(mask, rng) * np.float32(depth_sigma)
+        height = (height + torch.from_numpy(relief)[None, None].to(height)).clamp(min=0) * image.foreground
+        mask = _enlarged(mask, color.shape[:2])
     else:
-        other = textures.draw(color.shape[0], color.shape[1], generator)
-    share = (opacity * mask)[..., None]
-    return np.asarray(np.clip(color * (1 - share) + other * share, 0, 255), np.float32)
+        part = _enlarged(cells, color.shape[:2])
+        if image.height is None:
+            part &= part_by_threshold(color)
+        mask = anomaly_mask(part, rng)
+    pasted = _pasted(color, mask, part, textures, rng) if in_color and mask.any() else color
+    changed = torch.from_numpy(pasted).permute(2, 0, 1)[None].contiguous().to(image.color)
+    drawn = torch.from_numpy(mask.astype(np.float32))[None, None].to(image.color)
+    return Prepared(changed, height, image.foreground, image.read, image.area, image.valid), drawn
 
 
-def _background(
-    color: NDArray[np.float32], part: NDArray[np.bool_], generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """What is seen where a piece of the part is missing: the background's pixels, in any order."""
-    pixels = color[~part]
-    return pixels[generator.integers(len(pixels), size=part.shape)]
+def part_by_threshold(color: Image) -> Mask:
+    """The part on a color-only image (h, w, 3), (h, w) bool: grayscale thresholding (AAND, section IV-B), by Otsu.
+
+    The part is the class with fewer pixels on the image's border, without specks: pieces below a tenth of its largest.
+    Where the class is under 5 % or over 95 % of the image there is no plain background, and everything is the part.
+    """
+    gray = cv2.medianBlur(cv2.cvtColor(color.astype(np.uint8), cv2.COLOR_RGB2GRAY), 5)
+    _, classes = cv2.threshold(gray, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    bright = classes > 0
+    border = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
+    part = bright if border.mean() < 0.5 else ~bright
+    if not PART_SHARES[0] <= part.mean() <= PART_SHARES[1]:
+        return np.ones_like(part)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return np.isin(labels, 1 + np.flatnonzero(areas >= SPECK * areas.max()))
 
 
-def _own(color: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
-    """The image itself, changed in one of four ways."""
-    way = int(generator.integers(4))
-    if way == 0:    # moved elsewhere
-        shift = [int(generator.integers(size // 8, size - size // 8)) for size in color.shape[:2]]
-        return np.roll(color, shift, axis=(0, 1))
-    if way == 1:    # smeared
-        return np.asarray(cv2.GaussianBlur(color, (0, 0), generator.uniform(3, 12)))
-    if way == 2:    # lit or tinted otherwise
-        return np.asarray(color * generator.uniform(0.4, 1.6) + generator.uniform(-30, 30, 3), np.float32)
-    return np.asarray(255 - color)
+def _enlarged(cells: Mask, size: tuple[int, int]) -> Mask:
+    """(hd, wd) -> (h, w): every pixel that a marked cell covers."""
+    whole = functional.adaptive_max_pool2d(torch.from_numpy(cells.astype(np.float32))[None, None], size)
+    return np.asarray(whole[0, 0].numpy() > 0)
 
 
-def _raised(
-    height: Tensor, mask: NDArray[np.bool_], foreground: Tensor, depth_sigma: float, generator: np.random.Generator
-) -> Tensor:
-    """Height with a dent or a bump where the mask is, soft at its rim."""
-    rows, columns = height.shape[2:]
-    small = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
-    soft = cv2.GaussianBlur(small, (0, 0), generator.uniform(0.3, 1.0))
-    soft = soft / max(float(soft.max()), 1e-6)
-    metres = generator.choice([-1.0, 1.0]) * generator.uniform(*HEIGHT_SIGMAS) * depth_sigma
-    return height + float(metres) * torch.from_numpy(soft)[None, None] * foreground
+def _pasted(color: Image, mask: Mask, part: Mask, textures: Textures, rng: np.random.Generator) -> Image:
+    """The color image (h, w, 3) with something visibly else inside the mask."""
+    before: Image = color[mask]
+    missing, own = rng.uniform() < MISSING_CHANCE and not part.all(), rng.uniform() < OWN_CHANCE
+    for _ in range(TRIES):
+        if missing:
+            texture, opacity = _background(color, part, rng), np.float32(1.0)
+        else:
+            texture = _own_texture(color, mask, rng) if own else textures.draw(color.shape[0], color.shape[1], rng)
+            opacity = np.float32(rng.uniform(*OPACITY))
+        after = np.clip(opacity * texture[mask] + (1 - opacity) * before, 0, 255)
+        if np.abs(after - before).mean() >= LEAST_CHANGE:
+            break
+    else:
+        after = np.where(before.mean() > 127, before * np.float32(0.6), before * np.float32(0.6) + 102)
+    pasted: Image = color.copy()
+    pasted[mask] = after
+    return pasted
+
+
+def _background(color: Image, part: Mask, rng: np.random.Generator) -> Image:
+    """What is seen behind the part: pixels from around it, in any order."""
+    pixels: Image = color[~part]
+    return pixels[rng.integers(len(pixels), size=part.shape)]
+
+
+def _own_texture(color: Image, mask: Mask, rng: np.random.Generator) -> Image:
+    """The image itself (h, w, 3), changed in one of five ways."""
+    way = int(rng.integers(5))
+    if way == 0:
+        return _moved(color, mask, rng)
+    if way == 1:
+        sigma = float(rng.uniform(0.01, 0.03)) * max(mask.shape)
+        return cast(Image, cv2.GaussianBlur(color, (0, 0), sigma))
+    if way == 2:
+        return cast(Image, color * np.float32(rng.uniform(0.1, 0.6)))
+    if way == 3:
+        return cast(Image, 255 - (255 - color) * np.float32(rng.uniform(0.1, 0.6)))
+    gain, offset = rng.uniform(0.5, 1.5, 3).astype(np.float32), rng.uniform(-50, 50, 3).astype(np.float32)
+    return cast(Image, color * gain + offset)
+
+
+def _moved(color: Image, mask: Mask, rng: np.random.Generator) -> Image:
+    """The image turned and shifted so that another place of it, any, comes to lie on the mask's centre."""
+    height, width = mask.shape
+    rows, columns = np.nonzero(mask)
+    source = float(rng.uniform(0.1, 0.9) * width), float(rng.uniform(0.1, 0.9) * height)
+    move = cv2.getRotationMatrix2D(source, float(rng.uniform(-180, 180)), 1.0)
+    move[:, 2] += (columns.mean() - source[0], rows.mean() - source[1])
+    return cast(Image, cv2.warpAffine(color, move, (width, height), borderMode=cv2.BORDER_REFLECT_101))
+
+
+def _relief(mask: Mask, rng: np.random.Generator) -> Image:
+    """One bump or dent (hd, wd) in sigma, 0 outside the mask: every connected piece rises to it over a smooth rim."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    inwards = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    deepest = np.ones(count, np.float32)
+    np.maximum.at(deepest, labels.ravel(), inwards.ravel())
+    rim = np.minimum(deepest, np.float32(rng.uniform(*EDGE_CELLS)))[labels]
+    share = np.minimum(inwards / rim, 1)
+    smooth = share * share * (3 - 2 * share)
+    return cast(Image, np.float32(rng.choice((-1.0, 1.0)) * rng.uniform(*RELIEF_SIGMAS)) * smooth)

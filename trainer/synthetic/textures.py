@@ -1,14 +1,16 @@
-"""What drawn anomalies are made of: images of the user's folder, or procedural textures where there is none.
+"""What drawn anomalies are made of: pieces of a user's images, or textures drawn here.
 
-The papers take the Describable Textures Dataset, which is not ours to ship. The procedural ones are as varied as a few
-lines allow: what matters is that they differ from the part (DRAEM, section 3.3).
+DRAEM (ICCV 2021, section 3.3) and AAND (section III-B) paste images of the Describable Textures Dataset. Its license
+does not allow to ship them: any folder of images serves instead, and without one nine kinds of drawn textures.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -16,134 +18,193 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.frames.images import read_color
+from edge.frames.mvtec import IMAGE_SUFFIXES
+from trainer.synthetic.noise import Image, fractal_noise, smooth_noise
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
-Image = NDArray[np.float32]  # (h, w, 3), 0..255
+SHORT_SIDE = 512  # px; larger images are reduced once, when they are read
+KEPT_IMAGES = 128  # reduced images in memory, about 1 MB each
 
 
 class Textures:
-    """A source of textures: the same generator state gives the same texture.
+    """A source of textures, deterministic from the generator it draws with.
 
-    Args:
-        folder: of images, searched with its sub-folders; None takes procedural ones.
-    Raises: DataError if the folder holds no image.
+    folder: images of any size, also in sub-folders; None = the shipped kinds. Raises: DataError if the folder holds no
+    image that can be read.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.files: list[Path] = []
-        self.digest = "procedural 1"
-        if folder is not None:
-            self.files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-            if not self.files:
-                raise DataError(f"{folder} holds no images: name a folder of textures ({', '.join(SUFFIXES)})")
-            names = "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for path in self.files)
-            self.digest = hashlib.sha256(names.encode()).hexdigest()
+    def __init__(self, folder: Path | None = None) -> None:
+        self._paths: list[Path] = []
+        if folder is None:
+            return
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder: name one that holds images to paste as anomalies")
+        self._paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not any(_reduced(path) is not None for path in self._paths):
+            raise DataError(
+                f"{folder} holds no image that can be read ({len(self._paths)} files with an image's name): "
+                f"put {', '.join(IMAGE_SUFFIXES)} files there, or leave the folder out for the shipped textures"
+            )
 
-    def draw(self, height: int, width: int, generator: np.random.Generator) -> Image:
-        """One texture of that size, randomly turned, mirrored, lit and tinted. Raises: DataError for a bad image."""
-        if self.files:
-            image = self._from_file(height, width, generator)
+    @property
+    def digest(self) -> str:
+        """Of everything a drawing depends on: names, sizes and times of the user's files."""
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths]
+        return hashlib.sha256(repr(stats).encode()).hexdigest() if stats else f"shipped {len(KINDS)}"
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> Image:
+        """One texture, mirrored, turned and changed in light and color at random: (height, width, 3) RGB 0..255."""
+        if self._paths:
+            texture = _window(self._read(rng), height, width, rng)
         else:
-            image = PROCEDURAL[int(generator.integers(len(PROCEDURAL)))](height, width, generator)
-        if generator.random() < 0.5:
-            image = image[:, ::-1]
-        if generator.random() < 0.5:
-            image = image[::-1]
-        gain, shift = generator.uniform(0.6, 1.4, 3), generator.uniform(-40, 40)
-        return np.asarray(np.clip(image * gain + shift, 0, 255), np.float32)
+            texture = shipped_texture(KINDS[int(rng.integers(len(KINDS)))], height, width, rng)
+        return _varied(texture, rng)
 
-    def _from_file(self, height: int, width: int, generator: np.random.Generator) -> Image:
-        whole = read_color(self.files[int(generator.integers(len(self.files)))])
-        scale = max(height / whole.shape[0], width / whole.shape[1]) * generator.uniform(1.0, 2.0)
-        size = max(width, round(whole.shape[1] * scale)), max(height, round(whole.shape[0] * scale))
-        resized = cv2.resize(whole, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        top = int(generator.integers(resized.shape[0] - height + 1))
-        left = int(generator.integers(resized.shape[1] - width + 1))
-        return np.asarray(resized[top : top + height, left : left + width], np.float32)
+    def _read(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """A random image, or the first readable one after it."""
+        start = int(rng.integers(len(self._paths)))
+        for path in self._paths[start:] + self._paths[:start]:
+            image = _reduced(path)
+            if image is not None:
+                return image
+        raise DataError(f"{self._paths[0].parent}: none of the texture images can be read any more")
 
 
-def _two_colors(share: NDArray[np.floating], generator: np.random.Generator) -> Image:
-    """(h, w) shares 0..1 between two random colors."""
-    first, second = generator.uniform(0, 255, (2, 3))
-    return np.asarray(first + (second - first) * np.clip(share, 0, 1)[..., None], np.float32)
+@lru_cache(maxsize=KEPT_IMAGES)
+def _reduced(path: Path) -> NDArray[np.uint8] | None:
+    """(H, W, 3) uint8 RGB with a short side of at most SHORT_SIDE; None where the file cannot be read."""
+    try:
+        image = read_color(path)
+    except DataError:
+        return None
+    factor = SHORT_SIDE / min(image.shape[:2])
+    if factor >= 1:
+        return image
+    return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _along(height: int, width: int, generator: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates along and across a random direction, px."""
-    v, u = np.mgrid[:height, :width].astype(np.float64)
-    turn = generator.uniform(0, np.pi)
-    return u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
+def _window(image: NDArray[np.uint8], height: int, width: int, rng: np.random.Generator) -> Image:
+    """A random window of the wanted aspect, half to all of what fits, resized to (height, width, 3) float32."""
+    fits = min(image.shape[0] / height, image.shape[1] / width) * rng.uniform(0.5, 1.0)
+    rows, columns = max(1, int(height * fits)), max(1, int(width * fits))
+    top = int(rng.integers(image.shape[0] - rows + 1))
+    left = int(rng.integers(image.shape[1] - columns + 1))
+    way = cv2.INTER_AREA if fits > 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(image[top : top + rows, left : left + columns], (width, height), interpolation=way)
+    return np.asarray(resized, np.float32)
 
 
-def _stripes(height: int, width: int, generator: np.random.Generator) -> Image:
-    along, _ = _along(height, width, generator)
-    wave = np.sin(along * 2 * np.pi / generator.uniform(3, 40))
-    return _two_colors(0.5 + generator.uniform(0.5, 4) * wave, generator)
+def _varied(texture: Image, rng: np.random.Generator) -> Image:
+    """The texture mirrored and turned about its centre, with other brightness, contrast and color balance."""
+    height, width = texture.shape[:2]
+    flips = rng.integers(0, 2, 2)
+    texture = np.ascontiguousarray(texture[:: 1 - 2 * int(flips[0]), :: 1 - 2 * int(flips[1])])
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), float(rng.uniform(-45, 45)), 1.0)
+    texture = cv2.warpAffine(texture, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    gain = np.float32(rng.uniform(0.7, 1.3)) * rng.uniform(0.9, 1.1, 3).astype(np.float32)
+    offset = np.float32(rng.uniform(-25, 25))
+    return cast(Image, np.clip((texture - 128) * gain + 128 + offset, 0, 255).astype(np.float32))
 
 
-def _checks(height: int, width: int, generator: np.random.Generator) -> Image:
-    along, across = _along(height, width, generator)
-    side = generator.uniform(3, 25)
-    return _two_colors((np.floor(along / side) + np.floor(across / side)) % 2, generator)
+def shipped_texture(kind: str, height: int, width: int, rng: np.random.Generator) -> Image:
+    """A drawn texture of one of KINDS, (height, width, 3) float32 0..255: its pattern between two random colors."""
+    pattern = _PATTERNS[kind](height, width, rng)
+    dark, light = rng.uniform(0, 255, (2, 3)).astype(np.float32)
+    while np.abs(light - dark).max() < 60:
+        light = rng.uniform(0, 255, 3).astype(np.float32)
+    grain = np.float32(rng.uniform(0, 10)) * rng.standard_normal((height, width, 1), np.float32)
+    return cast(Image, np.clip(dark + pattern[..., None] * (light - dark) + grain, 0, 255))
 
 
-def _bricks(height: int, width: int, generator: np.random.Generator) -> Image:
-    along, across = _along(height, width, generator)
-    tall, long = generator.uniform(5, 20), generator.uniform(10, 50)
-    row = np.floor(across / tall)
-    joint = ((across / tall) % 1 < 0.15) | (((along / long) + 0.5 * (row % 2)) % 1 < 0.08)
-    return _two_colors(joint.astype(np.float64), generator)
+def _turned_axes(height: int, width: int, rng: np.random.Generator) -> tuple[Image, Image]:
+    """Coordinates of the pixels along two perpendicular axes of a random direction."""
+    turn = np.float32(rng.uniform(0, np.pi))
+    y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None]
+    return cast(Image, x * np.cos(turn) + y * np.sin(turn)), cast(Image, y * np.cos(turn) - x * np.sin(turn))
 
 
-def _spots(height: int, width: int, generator: np.random.Generator) -> Image:
-    noise = generator.normal(size=(height, width))
-    smooth = cv2.GaussianBlur(noise, (0, 0), generator.uniform(1.5, 6))
-    return _two_colors((smooth / smooth.std() > generator.uniform(0.3, 1.5)).astype(np.float64), generator)
+def _stepped(wave: Image, steepness: float) -> Image:
+    """-1..1 to 0..1, the steeper the closer to a square wave."""
+    return cast(Image, np.clip(0.5 + np.float32(0.5 * steepness) * wave, 0, 1))
 
 
-def _clouds(height: int, width: int, generator: np.random.Generator) -> Image:
-    """Fractal noise, each color by itself."""
-    image = np.zeros((height, width, 3))
-    for octave in range(6):
-        side = 2 ** (octave + 1)
-        coarse = generator.normal(size=(side, side, 3))
-        image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * 0.6**octave
-    return np.asarray(np.clip(128 + 60 * image, 0, 255), np.float32)
+def _stripes(height: int, width: int, rng: np.random.Generator) -> Image:
+    along, across = _turned_axes(height, width, rng)
+    bent = along + np.float32(rng.uniform(0, 6)) * np.sin(across / np.float32(rng.uniform(10, 40)))
+    return _stepped(np.sin(bent * np.float32(2 * np.pi / rng.uniform(5, 28))), rng.uniform(0.8, 5))
 
 
-def _grain(height: int, width: int, generator: np.random.Generator) -> Image:
-    """Noise of single pixels around one color."""
-    color = generator.uniform(0, 255, 3)
-    grey = generator.normal(size=(height, width, 1)) * generator.uniform(5, 60)
-    return np.asarray(np.clip(color + grey, 0, 255), np.float32)
+def _checks(height: int, width: int, rng: np.random.Generator) -> Image:
+    along, across = _turned_axes(height, width, rng)
+    rows, columns = (np.float32(2 * np.pi / rng.uniform(8, 40)) for _ in range(2))
+    return _stepped(np.sin(along * rows) * np.sin(across * columns), rng.uniform(2, 12))
 
 
-def _fibres(height: int, width: int, generator: np.random.Generator) -> Image:
-    image = np.zeros((height, width), np.uint8)
-    for _ in range(int(generator.integers(20, 120))):
-        start = generator.uniform(0, (width, height))
-        step = generator.normal(size=2) * generator.uniform(10, 60)
-        end = start + step
-        ends = [tuple(int(value) for value in point) for point in (start, end)]
-        cv2.line(image, ends[0], ends[1], int(generator.integers(60, 256)), int(generator.integers(1, 3)), cv2.LINE_AA)
-    return _two_colors(image / 255.0, generator)
+def _spots(height: int, width: int, rng: np.random.Generator) -> Image:
+    pattern = np.zeros((height, width), np.float32)
+    radius = rng.uniform(2, 9)
+    count = min(400, int(0.25 * height * width / (radius * radius * np.pi)) + 1)
+    rows, columns = rng.integers(0, height, count), rng.integers(0, width, count)
+    for row, column, shade in zip(rows, columns, rng.uniform(0.4, 1, count), strict=True):
+        cv2.circle(pattern, (int(column), int(row)), max(1, round(radius)), float(shade), -1, cv2.LINE_AA)
+    return cast(Image, cv2.GaussianBlur(pattern, (0, 0), 0.8))
 
 
-def _plain(height: int, width: int, generator: np.random.Generator) -> Image:
-    """One color, slowly shaded."""
-    along, _ = _along(height, width, generator)
-    shade = along / (np.abs(along).max() + 1) * generator.uniform(0, 60)
-    return np.asarray(np.clip(generator.uniform(0, 255, 3) + shade[..., None], 0, 255), np.float32)
+def _clouds(height: int, width: int, rng: np.random.Generator) -> Image:
+    return _stepped(fractal_noise(rng, height, width, rng.uniform(12, 60)), rng.uniform(0.5, 1.5))
 
 
-PROCEDURAL: tuple[Callable[[int, int, np.random.Generator], Image], ...] = (
-    _stripes,
-    _checks,
-    _bricks,
-    _spots,
-    _clouds,
-    _grain,
-    _fibres,
-    _plain,
-)
+def _marble(height: int, width: int, rng: np.random.Generator) -> Image:
+    along, _ = _turned_axes(height, width, rng)
+    swirl = fractal_noise(rng, height, width, rng.uniform(30, 70), octaves=3)
+    veins = 1 - np.abs(np.sin(along * np.float32(np.pi / rng.uniform(15, 50)) + swirl))
+    return cast(Image, veins * veins)
+
+
+def _fibres(height: int, width: int, rng: np.random.Generator) -> Image:
+    pattern = np.zeros((height, width), np.float32)
+    main, spread, long_side = rng.uniform(0, np.pi), rng.uniform(0.05, 1.6), max(height, width)
+    count = int(rng.integers(30, 120))
+    starts = rng.uniform(-0.1, 1.1, (count, 2)) * (width, height)
+    turns = main + spread * rng.standard_normal(count)
+    ends = starts + (rng.uniform(0.1, 0.6, count) * long_side)[:, None] * np.stack([np.cos(turns), np.sin(turns)], 1)
+    for start, end, shade in zip(starts.astype(int), ends.astype(int), rng.uniform(0.4, 1, count), strict=True):
+        cv2.line(pattern, start.tolist(), end.tolist(), float(shade), int(rng.integers(1, 3)), cv2.LINE_AA)
+    return pattern
+
+
+def _weave(height: int, width: int, rng: np.random.Generator) -> Image:
+    along, across = _turned_axes(height, width, rng)
+    pitch = rng.uniform(6, 20)
+    i, j = along / np.float32(pitch), across / np.float32(pitch)
+    over = (np.floor(i) + np.floor(j)) % 2
+    thread = np.where(over > 0, np.sin(np.float32(np.pi) * (i % 1)), np.sin(np.float32(np.pi) * (j % 1)))
+    return cast(Image, (thread * (0.6 + 0.4 * over)).astype(np.float32))
+
+
+def _bricks(height: int, width: int, rng: np.random.Generator) -> Image:
+    along, across = _turned_axes(height, width, rng)
+    tall, joint = rng.uniform(8, 24), rng.uniform(0.08, 0.2)
+    row = np.floor(across / np.float32(tall))
+    j = along / np.float32(tall * rng.uniform(1.5, 3)) + 0.5 * (row % 2)
+    inside = ((across / np.float32(tall)) % 1 > joint) & (j % 1 > joint / 2)
+    shade = 0.5 + 0.5 * np.sin(12.9898 * row + 78.233 * np.floor(j))  # differs from brick to brick
+    return cast(Image, (inside * (0.5 + 0.5 * shade)).astype(np.float32))
+
+
+def _flecks(height: int, width: int, rng: np.random.Generator) -> Image:
+    levels = smooth_noise(rng, height, width, rng.uniform(4, 18))
+    return cast(Image, np.digitize(levels, (-0.8, 0.3, 1.0)).astype(np.float32) / 3)
+
+
+_PATTERNS: dict[str, Callable[[int, int, np.random.Generator], Image]] = {
+    "stripes": _stripes,
+    "checks": _checks,
+    "spots": _spots,
+    "clouds": _clouds,
+    "marble": _marble,
+    "fibres": _fibres,
+    "weave": _weave,
+    "bricks": _bricks,
+    "flecks": _flecks,
+}
+KINDS = tuple(_PATTERNS)

@@ -336,7 +336,7 @@ def _drawn_views(
         return {**tensors, "marks": torch.cat(marks)}
 
     recipe = (
-        f"anomalies 2 {features.trunk.spec} {copies} {request.seed} {textures.digest} {sigma} "
+        f"anomalies 3 {features.trunk.spec} {copies} {request.seed} {textures.digest} {sigma} "
         f"{weights_digest(features.trunk)}"
     )
     tensors = images.cached(recipe, compute)

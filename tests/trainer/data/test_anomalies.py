@@ -1,101 +1,184 @@
-"""Anomalies drawn to train with: where they lie, what they change, and that they repeat."""
+"""An anomaly is on the part, where its mask says, in what it is said to be seen in, and the same again."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from trainer.data.anomalies import corrupted
+from trainer.data.anomalies import corrupted, part_by_threshold
 from trainer.graph.preprocess import Prepared
 from trainer.synthetic.textures import Textures
 
-SIGMA_M = 1e-4
-TEXTURES = Textures(None)
+SIGMA = 3e-4
+NUMBERS = range(60)
 
 
-def _image(depth: bool, bright: bool = True) -> Prepared:
-    """A square part, bright on dark ground or the other way round."""
+def disc(height: int, width: int, share: float = 0.35) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    return ((y - height / 2).hypot(x - width / 2) < share * min(height, width)).float()[None, None]
+
+
+def part(size: tuple[int, int] = (64, 96), depth: tuple[int, int] | None = (32, 48)) -> Prepared:
+    """A disc of 10 mm with some grain on a plain ground."""
     generator = torch.Generator().manual_seed(0)
-    part = torch.zeros(1, 1, 64, 64)
-    part[..., 16:48, 16:48] = 1
-    ground, inside = (30.0, 200.0) if bright else (200.0, 30.0)
-    color = ground + (inside - ground) * part + 3 * torch.randn(1, 3, 64, 64, generator=generator)
+    color = 60 + 110 * disc(*size) + 6 * torch.randn(1, 3, *size, generator=generator)
     one = torch.ones(1)
-    if not depth:
-        return Prepared(color, None, torch.ones(1, 1, 64, 64), None, one, one)
-    small = torch.nn.functional.avg_pool2d(part, 2)
-    return Prepared(color, 2e-3 * small, small, small, one, one)
+    if depth is None:
+        return Prepared(color.clamp(0, 255), None, torch.ones(1, 1, *size), None, one, one)
+    inside = disc(*depth)
+    return Prepared(color.clamp(0, 255), 0.01 * inside, inside, torch.ones(1, 1, *depth), 0.3 * one, one)
 
 
-@pytest.mark.parametrize("depth", [False, True])
-def test_the_same_number_gives_the_same_anomaly_in_any_order(depth: bool) -> None:
-    image = _image(depth)
-    first = [corrupted(image, TEXTURES, SIGMA_M, 7, number) for number in (0, 1, 2)]
-    second = [corrupted(image, TEXTURES, SIGMA_M, 7, number) for number in (2, 1, 0)][::-1]
-    for (one, mark), (two, other) in zip(first, second, strict=True):
-        assert torch.equal(one.color, two.color)
-        assert torch.equal(mark, other)
-        assert depth is False or torch.equal(one.height, two.height)
-    assert not torch.equal(first[0][1], first[1][1])
-
-
-@pytest.mark.parametrize("bright", [True, False], ids=["bright part", "dark part"])
-def test_color_changes_where_the_mask_says_and_only_on_the_part(bright: bool) -> None:
-    image = _image(False, bright)
-    changed = 0
-    for number in range(40):
-        view, mark = corrupted(image, TEXTURES, None, 0, number)
-        assert mark.shape == (1, 1, 64, 64)
-        assert float(mark.sum()) > 0
-        assert not mark[..., :12, :].any()     # Otsu's rim may be a pixel or two off
-        assert not mark[..., :, 52:].any()
-        difference = (view.color - image.color).abs().amax(dim=1, keepdim=True)
-        assert float((difference * (1 - mark)).max()) == 0
-        changed += float((difference * mark).max()) > 10
-        assert float(view.color.min()) >= 0
-        assert float(view.color.max()) <= 255
-    assert changed > 30
-
-
-def test_with_depth_an_anomaly_changes_color_or_height_or_both() -> None:
-    image = _image(True)
+def changes(image: Prepared, result: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where color (h, w) and height (hd, wd) differ."""
     assert image.height is not None
-    kinds: dict[tuple[bool, bool], int] = {}
-    for number in range(60):
-        view, mark = corrupted(image, TEXTURES, SIGMA_M, 0, number)
-        assert view.height is not None
-        rise = (view.height - image.height).abs()
-        outside = torch.nn.functional.max_pool2d(mark, 17, stride=1, padding=8) == 0     # soft at its rim
-        assert float((rise * outside[..., ::2, ::2]).max()) < 0.1 * SIGMA_M
-        assert float((rise * (1 - image.foreground)).max()) == 0
-        assert float(rise.max()) <= 12.01 * SIGMA_M
-        kind = not torch.equal(view.color, image.color), bool(rise.max() > 1.9 * SIGMA_M)
-        kinds[kind] = kinds.get(kind, 0) + 1
-    assert min(kinds.get(kind, 0) for kind in ((True, False), (False, True), (True, True))) > 8
-    assert kinds.get((False, False), 0) == 0
+    assert result.height is not None
+    return (image.color != result.color).any(dim=1)[0], (image.height != result.height)[0, 0]
 
 
-def test_without_the_depths_noise_only_color_changes() -> None:
-    image = _image(True)
-    for number in range(10):
-        view, _ = corrupted(image, TEXTURES, None, 0, number)
-        assert view.height is image.height
+@pytest.mark.parametrize("depth", [None, (32, 48), (64, 96)])
+def test_the_same_number_gives_the_same_anomaly_in_any_order(depth: tuple[int, int] | None) -> None:
+    image, textures = part(depth=depth), Textures()
+    first = {number: corrupted(image, textures, SIGMA, 5, number) for number in range(8)}
+    for number in reversed(range(8)):
+        again, mask = corrupted(image, Textures(), SIGMA, 5, number)
+        assert torch.equal(mask, first[number][1])
+        assert torch.equal(again.color, first[number][0].color)
+        assert depth is None or torch.equal(again.height, first[number][0].height)
+    masks = {tuple(mask.flatten().tolist()) for _, mask in first.values()}
+    assert len(masks) == 8
+    assert not torch.equal(corrupted(image, textures, SIGMA, 6, 0)[1], first[0][1])
 
 
-def test_a_piece_can_be_missing() -> None:
-    """What lies behind shows: some anomalies on a bright part are as dark as the ground, and opaque."""
-    image = _image(False)
-    dark = 0
-    for number in range(60):
-        view, mark = corrupted(image, TEXTURES, None, 0, number)
-        inside = view.color.mean(dim=1)[mark[:, 0] > 0]
-        dark += bool(abs(float(inside.mean()) - 30) < 5 and float(inside.std()) < 8)
-    assert dark >= 5
+@pytest.mark.parametrize("depth", [None, (32, 48), (64, 96), (24, 40)])
+def test_only_the_mask_changes_and_it_lies_on_the_part(depth: tuple[int, int] | None) -> None:
+    image, before = part(depth=depth), part(depth=depth)
+    for number in NUMBERS:
+        result, mask = corrupted(image, Textures(), SIGMA, 0, number)
+        assert mask.shape == (1, 1, 64, 96)
+        assert mask.dtype == torch.float32
+        assert set(mask.unique().tolist()) == {0.0, 1.0}
+        assert result.color.dtype == torch.float32
+        assert result.color.min() >= 0
+        assert result.color.max() <= 255
+        outside = mask[0, 0] == 0
+        assert torch.equal(result.color[0][:, outside], image.color[0][:, outside])
+        for kept in ("area", "valid", "read", "foreground"):
+            assert getattr(result, kept) is getattr(image, kept)
+        if depth is None:
+            near = functional.max_pool2d(disc(64, 96), 5, 1, 2)   # thresholding smooths the outline
+        else:
+            near = functional.adaptive_max_pool2d(image.foreground, (64, 96))
+            inside = functional.adaptive_max_pool2d(mask, depth)[0, 0] > 0
+            assert not (changes(image, result)[1] & ~inside).any()
+        assert (mask <= near).all()
+    assert torch.equal(image.color, before.color)
+    assert image.height is None or torch.equal(image.height, before.height)
 
 
-def test_an_image_of_one_grey_has_no_part_and_is_drawn_on_anywhere() -> None:
-    flat = _image(False)._replace(color=torch.full((1, 3, 64, 64), 120.0))
-    rows = [np.nonzero(corrupted(flat, TEXTURES, None, 0, number)[1][0, 0].numpy())[0] for number in range(20)]
-    assert min(int(row.min()) for row in rows) < 8
-    assert max(int(row.max()) for row in rows) > 56
+def test_an_anomaly_is_seen_in_color_or_depth_or_both_equally_often() -> None:
+    image, count, seen = part(), 300, {}
+    for number in range(count):
+        result, mask = corrupted(image, Textures(), SIGMA, 1, number)
+        in_color, in_depth = changes(image, result)
+        kind = (bool(in_color.any()), bool(in_depth.any()))
+        seen[kind] = seen.get(kind, 0) + 1
+        if kind[0]:
+            mean = (image.color - result.color).abs().mean(dim=1)[0][mask[0, 0] > 0].mean()
+            assert mean > 9.9
+        if kind[1]:
+            assert torch.equal(functional.interpolate(in_depth[None, None].float(), (64, 96)), mask)
+    assert set(seen) == {(True, False), (False, True), (True, True)}
+    assert all(0.25 < n / count < 0.42 for n in seen.values())
+
+
+def test_dents_and_bumps_are_of_two_to_ten_sigma_with_a_smooth_rim() -> None:
+    image, peaks = part((256, 256), (128, 128)), []
+    assert image.height is not None
+    for number in range(150):
+        result, _ = corrupted(image, Textures(), SIGMA, 2, number)
+        assert result.height is not None
+        change = (result.height - image.height)[0, 0] / SIGMA
+        if change.abs().max() > 0:
+            peaks.append(float(change.flatten()[change.abs().argmax()]))
+            assert (change * np.sign(peaks[-1]) >= 0).all()
+    assert 2 <= min(map(abs, peaks)) < 3
+    assert 9 < max(map(abs, peaks)) < 10.01
+    assert 0.3 < np.mean(np.array(peaks) > 0) < 0.7
+
+
+def test_height_stays_above_the_background_and_without_sigma_as_it_is() -> None:
+    image = part()
+    for number in NUMBERS:
+        thrown, _ = corrupted(image, Textures(), 0.1, 0, number)
+        assert thrown.height is not None
+        assert thrown.height.min() >= 0
+        flat, mask = corrupted(image, Textures(), None, 0, number)
+        assert flat.height is image.height
+        assert mask.any()
+        assert (flat.color != image.color).any()
+
+
+@pytest.mark.parametrize("level", [0.0, 128.0, 255.0])
+def test_the_paste_shows_on_any_plain_image(level: float) -> None:
+    plain = part(depth=None)._replace(color=torch.full((1, 3, 64, 96), level))
+    for number in NUMBERS:
+        result, mask = corrupted(plain, Textures(), None, 3, number)
+        inside = mask[0, 0] > 0
+        assert (result.color - level).abs()[0][:, inside].mean() > 9.9
+
+
+def test_a_folders_textures_are_pasted(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "green.png"), np.full((90, 90, 3), (0, 255, 0), np.uint8))
+    image, textures = part(depth=None), Textures(tmp_path)
+    green = 0
+    for number in range(100):
+        result, mask = corrupted(image, textures, None, 0, number)
+        gain = (result.color - image.color)[0][:, mask[0, 0] > 0].mean(dim=1)
+        green += bool(gain[1] > gain[0] + 20 and gain[1] > gain[2] + 20)
+    assert 55 < green < 85  # two in three are foreign
+
+
+@pytest.mark.parametrize(("ground", "on_it"), [(30, 200), (220, 90)], ids=["bright on dark", "dark on bright"])
+def test_the_part_is_found_by_thresholding(ground: int, on_it: int) -> None:
+    rng = np.random.default_rng(0)
+    color = np.full((80, 100, 3), ground, np.float32)
+    color[20:60, 25:75] = on_it
+    color[2:6, 90:94] = on_it                                    # a speck, not the part
+    color = np.clip(color + rng.normal(0, 5, color.shape), 0, 255).astype(np.float32)
+    truth = np.zeros((80, 100), np.bool_)
+    truth[20:60, 25:75] = True
+    found = part_by_threshold(color)
+    assert (found != truth).mean() < 0.005
+    assert not found[:10].any()
+
+
+def test_a_class_that_is_next_to_nothing_or_nearly_all_makes_everything_the_part() -> None:
+    for side in (8, 99):
+        color = np.full((100, 100, 3), 20, np.float32)
+        color[:side, :side] = 220
+        assert part_by_threshold(color).all()
+
+
+def test_without_foreground_the_image_comes_back_with_an_empty_mask() -> None:
+    image = part()
+    bare = image._replace(foreground=torch.zeros_like(image.foreground))
+    for number in range(6):
+        result, mask = corrupted(bare, Textures(), SIGMA, 0, number)
+        assert not mask.any()
+        assert torch.equal(result.color, bare.color)
+
+
+def test_a_piece_can_be_missing_so_that_the_background_shows() -> None:
+    """The ground is 60 with a grain of 6, the disc 170."""
+    image, seen = part(depth=None), 0
+    for number in NUMBERS:
+        result, mask = corrupted(image, Textures(), None, 0, number)
+        inside = result.color.mean(dim=1)[mask[:, 0] > 0]
+        seen += bool(abs(float(inside.mean()) - 60) < 4 and float(inside.std()) < 8)
+    assert 3 <= seen <= 20
