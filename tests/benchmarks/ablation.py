@@ -1,10 +1,11 @@
-"""What each part of MATS contributes: CAA, MDLA, mask, position encoding and student off, one at a time.
+"""What each part of a system contributes, in the form of its paper's table.
 
-    python tests/benchmarks/ablation.py --parts parts --seeds 0,1,2 --work runs/ablation
+    python tests/benchmarks/ablation.py --system mats --parts parts --seeds 0,1,2 --work runs/ablation
 
-Writes docs/ablation.md. The frozen features are computed once per product and seed and shared by all rows. A part that
-does not help is reported as such. Without the student, the score is the flow's likelihood; without the mask, the
-losses, the map and the score take in the background as well.
+Writes docs/ablation-SYSTEM.md. The frozen features are computed once per product and seed and shared by all rows. A
+part that does not help is reported as such. MATS without the student scores by the flow's likelihood; without the mask
+the losses, the map and the score take in the background as well. AAND's rows are those of its table 5, with the floor
+of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside.
 """
 
 from __future__ import annotations
@@ -30,14 +31,35 @@ from trainer.graph.preprocess import Prepared
 from trainer.run import TrainedRun
 from trainer.training import TrainOptions, train
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablation.md"
-ROWS: dict[str, dict[str, bool]] = {
-    "complete": {},
-    "without CAA": {"caa": False},
-    "without MDLA": {"mdla": False},
-    "without mask": {"mask": False},
-    "without position encoding": {"position": False},
-    "without student (likelihood)": {"student": False},
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COMPLETE = "complete"
+ROWS: dict[str, dict[str, dict[str, bool]]] = {
+    "mats": {
+        COMPLETE: {},
+        "without CAA": {"caa": False},
+        "without MDLA": {"mdla": False},
+        "without mask": {"mask": False},
+        "without position encoding": {"position": False},
+        "without student (likelihood)": {"student": False},
+    },
+    "aand": {
+        COMPLETE: {},
+        "plain reverse distillation": {"gate": False, "generator": False, "hard": False, "floor": False},
+        "base: with the floor": {"gate": False, "generator": False, "hard": False},
+        "(a) gate alone as score": {"student": False},
+        "(b) blind residuals": {"gate": False, "hard": False},
+        "(c) gate and generator": {"hard": False},
+        "(d) hard loss": {"gate": False, "generator": False},
+        "all, without the floor": {"floor": False},
+    },
+    "ntsnet": {
+        COMPLETE: {},
+        "symmetric": {"symmetric": True},
+        "symmetric + EMAN": {"symmetric": True, "eman": True},
+        "CoT + EMAN": {"eman": True},
+        "plain convolutions": {"cot": False},
+        "maps multiplied": {"product": True},
+    },
 }
 FIGURES = ("image_auroc", "pixel_auroc", "aupro_30")
 
@@ -58,6 +80,7 @@ class Everywhere(nn.Module):
 def main() -> None:
     """Run what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--system", choices=sorted(ROWS), default="mats")
     parser.add_argument("--parts", type=Path, required=True, help="products, or one product folder")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
@@ -68,22 +91,26 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // arguments.workers)
     with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         running = {
-            name: [pool.submit(measure, product, seed, name, arguments.work) for seed in seeds for product in products]
-            for name in ROWS
+            name: [
+                pool.submit(measure, arguments.system, product, seed, name, arguments.work)
+                for seed in seeds
+                for product in products
+            ]
+            for name in ROWS[arguments.system]
         }
         table = {name: [future.result() for future in futures] for name, futures in running.items()}
-    page = "\n".join(report(table, [product.name for product in products], seeds)) + "\n"
-    PAGE.write_text(page, encoding="utf-8")
+    page = "\n".join(report(arguments.system, table, [product.name for product in products], seeds)) + "\n"
+    (DOCS / f"ablation-{arguments.system}.md").write_text(page, encoding="utf-8")
     print(page)
 
 
-def measure(product: Path, seed: int, name: str, work: Path) -> tuple[float, ...]:
+def measure(system: str, product: Path, seed: int, name: str, work: Path) -> tuple[float, ...]:
     """Figures of one run in percent, trained unless its result is stored."""
-    folder = work / f"{product.name}-{seed}-{name.replace(' ', '_')}"
+    folder = work / system / f"{product.name}-{seed}-{name.replace(' ', '_')}"
     result = folder / "ablation.json"
     if not result.is_file():
-        options = TrainOptions(seed=seed, cache=work / "cache", switches=ROWS[name])
-        run = train("mats", product, folder, options, FitControl(tell=lambda _: None))
+        options = TrainOptions(seed=seed, cache=work / "cache", switches=ROWS[system][name])
+        run = train(system, product, folder, options, FitControl(tell=lambda _: None))
         if name == "without mask":
             run = scored_everywhere(run)
         overall = evaluate_run(run, open_dataset(product)).overall
@@ -101,16 +128,18 @@ def scored_everywhere(run: TrainedRun) -> TrainedRun:
     return replace(run, deployed=deployed)
 
 
-def report(table: dict[str, list[tuple[float, ...]]], products: Sequence[str], seeds: Sequence[int]) -> Iterable[str]:
+def report(
+    system: str, table: dict[str, list[tuple[float, ...]]], products: Sequence[str], seeds: Sequence[int]
+) -> Iterable[str]:
     """The page."""
-    complete = np.array(table["complete"])
+    complete, when = np.array(table[COMPLETE]), f"{datetime.now(timezone.utc):%Y-%m-%d}"
     lines = [
-        "# What each part of MATS contributes",
+        f"# What each part of {system} contributes",
         "",
         f"Compact preset, products {', '.join(products)}, seeds {', '.join(map(str, seeds))}; mean over "
         f"{len(complete)} runs a row, percent; in brackets the difference to the complete system and the standard "
         "deviation of that difference over the runs. A difference smaller than its deviation is none.",
-        f"Written by `python tests/benchmarks/ablation.py`, {datetime.now(timezone.utc):%Y-%m-%d}, CPU.",
+        f"Written by `python tests/benchmarks/ablation.py --system {system}`, {when}, CPU.",
         "",
         "| | I-AUROC | P-AUROC | AUPRO 0.3 |",
         "|---|---|---|---|",
@@ -119,7 +148,7 @@ def report(table: dict[str, list[tuple[float, ...]]], products: Sequence[str], s
         values = np.array(rows)
         gains, spreads = (values - complete).mean(axis=0), (values - complete).std(axis=0)
         cells = [f"{value:.1f}" for value in values.mean(axis=0)]
-        if name != "complete":
+        if name != COMPLETE:
             pairs = zip(cells, gains, spreads, strict=True)
             cells = [f"{cell} ({gain:+.1f}, s {spread:.1f})" for cell, gain, spread in pairs]
         lines.append(f"| {name} | {' | '.join(cells)} |")
