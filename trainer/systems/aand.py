@@ -117,16 +117,17 @@ PAPER = AandPreset(
 COMPACT = AandPreset(
     backbone=LITE0_LEVELS,
     long_side=256,
-    widths=(64, 96, 128),
-    out=192,
+    widths=(48, 64, 128),
+    out=448,
     blocks=1,
     temperature=0.1,
-    views=400,
+    views=256,
     augmentation=Augmentation(10.0, 0.03, 0.03, 0.06, 5.0),
     amplify_epochs=20,
-    distil_epochs=40,
+    distil_epochs=60,
     encoder_epochs=60,
-    steps_per_epoch=20,
+    steps_per_epoch=16,
+    floor=3.0,
 )
 PRESETS: dict[str, AandPreset] = {"paper": PAPER, "compact": COMPACT}
 
@@ -301,7 +302,7 @@ class Aand:
         """Cache the frozen levels of normal views and of drawn anomalies, then the two stages."""
         assert isinstance(detector, AandDetector)  # the registry pairs build and fit
         preset, features = PRESETS[request.preset], detector.features.to(request.device)
-        copies = copies_for(images.count, preset.views) if preset.views else 0
+        copies = copies_for(images.count, preset.views)
         request.control.tell(f"features of {images.count} images, {1 + copies} normal views and as many anomalies each")
         normal = normal_views(features, images, preset.augmentation, copies, request.seed, request.device)
         drawn, marks = _drawn_views(features, images, 1 + copies, normal, request)

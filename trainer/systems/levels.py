@@ -206,8 +206,8 @@ class Views:
 
 
 def copies_for(images: int, views: int) -> int:
-    """Augmented copies of each image, so that there are about `views` in all: at least one, at most MOST_COPIES."""
-    return min(MOST_COPIES, max(1, round(views / images) - 1))
+    """Augmented copies of each image, so that there are about `views` in all: none to MOST_COPIES."""
+    return min(MOST_COPIES, max(0, round(views / images) - 1))
 
 
 @torch.no_grad()

@@ -119,12 +119,13 @@ COMPACT = NtsnetPreset(
     groups=1,
     eman=False,
     product=False,
-    views=400,
+    views=256,
     augmentation=Augmentation(10.0, 0.03, 0.03, 0.06, 5.0),
     epochs=50,
     steps_per_epoch=30,
     batch_size=8,
     rate=1e-2,
+    floor=3.0,
 )
 PRESETS: dict[str, NtsnetPreset] = {"paper": PAPER, "compact": COMPACT}
 
@@ -324,7 +325,7 @@ class Ntsnet:
         """Cache the frozen levels of normal views, then teach the student."""
         assert isinstance(detector, NtsnetDetector)  # the registry pairs build and fit
         preset, features = PRESETS[request.preset], detector.features.to(request.device)
-        copies = copies_for(images.count, preset.views) if preset.views else 0
+        copies = copies_for(images.count, preset.views)
         request.control.tell(f"features of {images.count} images, {1 + copies} views each")
         views = normal_views(features, images, preset.augmentation, copies, request.seed, request.device)
         trainer = _Trainer(detector.to(request.device), views, request.device)
