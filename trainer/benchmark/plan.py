@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +83,7 @@ def plan(request: Request) -> list[Job]:
     if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
         raise ConfigError("--seeds: name each seed once, for example 0,1,2")
     common = json.dumps([
+        metadata.version("rgbd-inspection"),
         request.preset,
         request.epochs,
         None if request.weights is None else sha256_of(request.weights),
