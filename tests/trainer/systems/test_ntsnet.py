@@ -138,7 +138,8 @@ def test_the_loss_is_equations_10_and_11() -> None:
         first, second = own.double().numpy(), other.double().numpy()
         for number in range(3):
             rows = [array[number].transpose(1, 2, 0)[mask[number]] for array in (first, second)]
-            unit = [array / np.linalg.norm(array, axis=1, keepdims=True) for array in rows]
+            floor = ntsnet.COMPACT.floor * own.shape[1]
+            unit = [array / np.sqrt((array**2).sum(axis=1, keepdims=True) + floor) for array in rows]
             total += 0.5 * ((unit[0] - unit[1]) ** 2).sum() / mask[number].sum() / 3
     assert got == pytest.approx(total, rel=1e-4)
 
