@@ -12,6 +12,10 @@ from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Tests that run at once share the cores: OpenMP's threads wait for each other by spinning. Read when torch is loaded.
+_AT_ONCE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _AT_ONCE)))
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

