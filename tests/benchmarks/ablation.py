@@ -51,6 +51,7 @@ ROWS: dict[str, dict[str, dict[str, bool]]] = {
         "(c) gate and generator": {"hard": False},
         "(d) hard loss": {"gate": False, "generator": False},
         "all, without the floor": {"floor": False},
+        "all, teacher features standardised": {"standardised": True},
     },
     "ntsnet": {
         COMPLETE: {},

@@ -21,6 +21,9 @@ scales the student's map to the teacher's before (trainer.layers.discrepancy). W
 background, their direction is noise that the student cannot give back, and 1 - cos is as large there as on a defect.
 Floor, decoder's widths and epochs were chosen on the test images of screw, seed 0.
 
+Switches, on unless turned off: `gate`, `generator`, `hard`, `student` (off: the gate alone judges), `depth`, `floor`.
+Off unless turned on: `standardised` (every channel of the teacher has mean 0 and deviation 1).
+
 With depth, the amplified depth image, unshuffled, joins every level's features
 (trainer.systems.levels), and drawn anomalies change height, too. The switch `depth` leaves it out: color is judged
 alone, within the foreground that depth shows.
@@ -68,7 +71,7 @@ from trainer.systems.levels import (
     to_views,
 )
 
-SWITCHES = ("gate", "generator", "hard", "student", "depth", "floor")
+SWITCHES = ("gate", "generator", "hard", "student", "depth", "floor", "standardised")
 MEMORY_ITEMS = 50  # L, section IV-B
 MARGIN = 0.3  # alpha
 HARDEST = 10  # K_h
@@ -80,7 +83,7 @@ class AandPreset:
     """Sizes and training of one preset.
 
     long_side: of the color working image, px. widths: of the decoder at each level, finest first; out: of the
-    embedding; blocks: residual ones per level. temperature: of the gate. standardised: teacher features per channel.
+    embedding; blocks: residual ones per level. temperature: of the gate.
     views: about how many augmented normal views there are, and drawn anomalies. epochs: of both stages and the depth's
     encoder; steps_per_epoch: None passes over all views.
     blur: sigma of the map's Gaussian, in its cells.
@@ -99,7 +102,6 @@ class AandPreset:
     encoder_epochs: int
     steps_per_epoch: int | None
     floor: float = 0.0
-    standardised: bool = False
     batch_size: int = 16
     rate: float = 5e-3
     map_side: int = 64
@@ -145,7 +147,8 @@ class AandDetector(nn.Module):
 
     def __init__(self, preset: AandPreset, request: BuildRequest) -> None:
         super().__init__()
-        switches = {name: (request.switches or {}).get(name, True) for name in SWITCHES}
+        usual = {**dict.fromkeys(SWITCHES, True), "standardised": False}
+        switches = {name: (request.switches or {}).get(name, value) for name, value in usual.items()}
         self.preset, self.switches = preset, switches
         self.floor = preset.floor if switches["floor"] else 0.0
         self.features = LevelFeatures(preset.backbone, request, switches["depth"])
@@ -221,6 +224,7 @@ class _Trainer:
         self.normal, self.drawn, self.marks = normal, drawn, marks
         self.depth: dict[str, tuple[Tensor, Tensor]] = {}
         self.measured = False
+        self.teacher: list[Tensor] = []
 
     @torch.no_grad()
     def measure(self) -> None:
@@ -233,9 +237,8 @@ class _Trainer:
                 self.depth[name] = features.depth_maps_of(views, self.device)
         masks = features.masks(self.normal.foreground.float())
         for level, (color, mask) in enumerate(zip(self.normal.levels, masks, strict=True)):
-            features.measure(
-                level, color, self.depth.get("normal"), mask, standardised=self.preset.standardised
-            )
+            standardised = self.detector.switches["standardised"]
+            features.measure(level, color, self.depth.get("normal"), mask, standardised=standardised)
         self.measured = True
 
     def levels(self, name: str, views: Views, batch: Tensor) -> list[Tensor]:
@@ -267,17 +270,22 @@ class _Trainer:
                 total = total + amplification_loss(odd + residual, odd, normal, MARGIN)
         return total
 
+    @torch.no_grad()
     def begin_distil(self) -> int:
-        """Stage 2 sees every normal view."""
+        """Stage 2 sees every normal view; the advanced teacher's levels of all are computed once, float16."""
         self.measure()
+        parts = [
+            self.detector.advanced(self.levels("normal", self.normal, batch))
+            for batch in torch.split(torch.arange(len(self.normal)), self.preset.batch_size)
+        ]
+        self.teacher = [torch.cat([level.half().cpu() for level in column]) for column in zip(*parts, strict=True)]
         return len(self.normal)
 
     def distil_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Equation 12, summed over the levels."""
         del generator
         detector = self.detector
-        with torch.no_grad():
-            teacher = detector.advanced(self.levels("normal", self.normal, batch))
+        teacher = [level[batch].to(self.device, torch.float32) for level in self.teacher]
         masks = detector.features.masks(self.normal.foreground[batch].to(self.device, torch.float32))
         given = detector.given(teacher)
         losses = [flat_distance(own, other, mask) for own, other, mask in zip(teacher, given, masks, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -132,10 +133,34 @@ def test_stage_two_leaves_the_advanced_teacher_alone() -> None:
     detector = built()
     trainer = trainer_of(detector)
     detector.zero_grad()
+    assert trainer.begin_distil() == len(trainer.normal)
     trainer.distil_loss(torch.arange(4), torch.Generator()).backward()
     assert all(parameter.grad is None for parameter in detector.stage_one().parameters())
     assert all(parameter.grad is None for parameter in detector.features.trunk.parameters())
     assert all(parameter.grad is not None for parameter in detector.stage_two().parameters())
+
+
+def test_stage_two_is_taught_by_the_advanced_teacher_of_each_view() -> None:
+    detector = built()
+    trainer = trainer_of(detector)
+    trainer.begin_distil()
+    batch = torch.tensor([3, 0])
+    with torch.no_grad():
+        wanted = detector.advanced(trainer.levels("normal", trainer.normal, batch))
+        plain = trainer.levels("normal", trainer.normal, batch)
+    for taught, want, raw in zip(trainer.teacher, wanted, plain, strict=True):
+        assert torch.allclose(taught[batch].float(), want, rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(taught[batch].float(), raw, rtol=1e-3, atol=1e-3)
+
+
+def test_standardised_levels_have_no_mean_and_unit_deviation() -> None:
+    trainer = trainer_of(built(depth=False, standardised=True))
+    levels = trainer.levels("normal", trainer.normal, torch.arange(len(trainer.normal)))
+    masks = trainer.detector.features.masks(trainer.normal.foreground.float())
+    for level, mask in zip(levels, masks, strict=True):
+        rows = aand.rows_of(level, mask).double().numpy()
+        assert np.abs(rows.mean(axis=0)).max() < 1e-4
+        assert rows.std(axis=0) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_background_teaches_nothing() -> None:
