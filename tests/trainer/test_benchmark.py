@@ -84,6 +84,17 @@ def test_every_seed_is_printed() -> None:
     assert [cells[2:4] for cells in runs.rows] == [[str(s), f"{90 + s}.0 / - / -"] for s in (0, 1, 2)]
 
 
+def test_a_mean_of_fewer_seeds_says_so_and_one_category_has_no_mean() -> None:
+    made = tables({
+        job("one", seed=0): result(90.0, 80.0, 70.0),
+        job("one", seed=1): result(94.0, 82.0, 74.0),
+        job("one", "aand", seed=0): result(60.0, 50.0, 40.0),
+    })[0]
+    assert [cells[0] for cells in made.rows] == ["one"]
+    assert made.rows[0][1] == "92.0 / 81.0 / 72.0"
+    assert made.rows[0][5] == "60.0 / 50.0 / 40.0 (1 of 2 seeds)"
+
+
 def test_a_failed_run_is_no_zero_and_says_why() -> None:
     made = tables({
         job("one"): result(90.0, 80.0, 70.0),

@@ -41,23 +41,27 @@ def tables(results: Results) -> list[Table]:
 
 
 def means(title: str, results: Results) -> Table:
-    """Rows: categories and their mean. Figures are means over the seeds that have a result."""
-    systems = _systems(results)
+    """Rows: categories and, of several, their mean. Figures are means over the seeds that have a result."""
+    systems, categories = _systems(results), _categories(results)
+    wanted = len({job.seed for job in results})
     rows = []
-    for category in _categories(results):
+    for category in categories:
         row = [category]
         for system in systems:
-            row += _cells([r for job, r in results.items() if (job.category, job.system) == (category, system)])
+            found = [r for job, r in results.items() if (job.category, job.system) == (category, system)]
+            row += _cells(found, wanted)
         rows.append(row)
-    mean = ["**mean**"]
-    for system in systems:
-        mean += _mean_cells(results, system)
+    if len(categories) > 1:
+        mean = ["**mean**"]
+        for system in systems:
+            mean += _mean_cells(results, system)
+        rows.append(mean)
     columns = ["category", *(f"{system}{what}" for system in systems for what in ("", ", s", ", M", ", frames/s"))]
     seeds = ", ".join(str(seed) for seed in sorted({job.seed for job in results}))
     return Table(
         title,
         columns,
-        [*rows, mean],
+        rows,
         f"I-AUROC / P-AUROC / AUPRO in percent, mean of seeds {seeds}; s: seconds of training; M: million parameters, "
         "backbone included; frames/s: the deployed graph in float32 torch on this machine.",
     )
@@ -127,14 +131,16 @@ def _categories(results: Results) -> list[str]:
     return sorted({job.category for job in results})
 
 
-def _cells(found: Sequence[Result]) -> Row:
-    """Figures, seconds, parameters and speed of some runs of one system on one category."""
+def _cells(found: Sequence[Result], wanted: int) -> Row:
+    """Figures, seconds, parameters and speed of the runs of one system on one category, of `wanted` seeds."""
     good = [result for result in found if not result.error]
     if not good:
         return ["failed" if found else "not run", "-", "-", "-"]
     figures = _triple([_mean([getattr(result, name) for result in good]) for name in FIGURES])
     if len(good) < len(found):
         figures += f" ({len(found) - len(good)} failed)"
+    elif len(found) < wanted:
+        figures += f" ({len(found)} of {wanted} seeds)"
     millions = [None if result.parameters is None else result.parameters / 1e6 for result in good]
     return [
         figures,
@@ -154,7 +160,7 @@ def _mean_cells(results: Results, system: str) -> Row:
         for category in _categories(own)
     ]
     whole = _triple([_mean([row[number] for row in means_of]) for number in range(len(FIGURES))])
-    return [f"**{whole}**", *_cells(list(own.values()))[1:]]
+    return [f"**{whole}**", *_cells(list(own.values()), len(own))[1:]]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
