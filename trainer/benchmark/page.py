@@ -50,7 +50,8 @@ def _plots(results: Mapping[Job, Result]) -> list[tuple[str, str]]:
         for job, result in results.items():
             value = getattr(result, name)
             if value is not None:
-                where = f"{job.data}/{job.category}" + ("" if job.with_depth else " color")
+                product = job.category if job.data == job.category else f"{job.data}/{job.category}"
+                where = product + ("" if job.with_depth else " color")
                 points.setdefault(where, []).append((job.system, value))
         if points:
             plots.append((title, charts.dots(points, title)))
