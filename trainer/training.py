@@ -29,7 +29,15 @@ from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.run import RunInfo, ThresholdInfo, TrainedRun, names_of, write_run
 from trainer.synthetic.textures import Textures
-from trainer.systems.base import BuildRequest, FitRequest, System, WorkingSizes, find_system, require_preset
+from trainer.systems.base import (
+    BuildRequest,
+    FitRequest,
+    System,
+    WorkingSizes,
+    find_system,
+    require_device,
+    require_preset,
+)
 
 PACKAGES = ("torch", "timm", "numpy", "onnxruntime", "rgbd-inspection")
 AREA_MARGIN = 0.3  # min_area and max_area lie this far outside what normal validation parts show
@@ -104,6 +112,7 @@ def train(
 def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
     system = find_system(system_name)
     require_preset(system, options.preset)
+    require_device(options.device)
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     if options.top_k is not None and not 0 < options.top_k <= 1:

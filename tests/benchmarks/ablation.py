@@ -86,31 +86,33 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once, which share the processor's cores")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     arguments = parser.parse_args()
     products = find_products(arguments.parts)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     threads = max(1, (os.cpu_count() or 1) // arguments.workers)
     with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        running = {
-            name: [
-                pool.submit(measure, arguments.system, product, seed, name, arguments.work)
-                for seed in seeds
-                for product in products
-            ]
+        running = {  # seed by seed, so that an interrupted ablation has whole columns first
+            (name, seed, product): pool.submit(
+                measure, arguments.system, product, seed, name, arguments.work, arguments.device
+            )
+            for seed in seeds
+            for product in products
             for name in ROWS[arguments.system]
         }
-        table = {name: [future.result() for future in futures] for name, futures in running.items()}
+        found = {key: future.result() for key, future in running.items()}
+    table = {name: [value for key, value in found.items() if key[0] == name] for name in ROWS[arguments.system]}
     page = "\n".join(report(arguments.system, table, [product.name for product in products], seeds)) + "\n"
     (DOCS / f"ablation-{arguments.system}.md").write_text(page, encoding="utf-8")
     print(page)
 
 
-def measure(system: str, product: Path, seed: int, name: str, work: Path) -> tuple[float, ...]:
+def measure(system: str, product: Path, seed: int, name: str, work: Path, device: str) -> tuple[float, ...]:
     """Figures of one run in percent, trained unless its result is stored."""
     folder = work / system / f"{product.name}-{seed}-{name.replace(' ', '_')}"
     result = folder / "ablation.json"
     if not result.is_file():
-        options = TrainOptions(seed=seed, cache=work / "cache", switches=ROWS[system][name])
+        options = TrainOptions(seed=seed, cache=work / "cache", switches=ROWS[system][name], device=device)
         run = train(system, product, folder, options, FitControl(tell=lambda _: None))
         if name == "without mask":
             run = scored_everywhere(run)

@@ -52,7 +52,7 @@ def write_category(root: Path, seed: int = 0) -> Path:
 def job(category: str = "one", system: str = "mats", seed: int = 0, **named: object) -> Job:
     fields: dict[str, object] = {
         "data": "set", "product": Path(category), "layout": "mvtec", "with_depth": False, "system": system,
-        "preset": "compact", "seed": seed, "epochs": 1, "weights": None, "textures": None,
+        "preset": "compact", "seed": seed, "epochs": 1, "weights": None, "textures": None, "device": "cpu",
         "identity": f"{category} {system} {seed}",
     }  # fmt: skip
     return Job(**{**fields, **named})  # type: ignore[arg-type]  # test shorthand

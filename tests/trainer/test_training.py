@@ -132,6 +132,8 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
         (TrainOptions(preset="huge"), "no preset 'huge': choose one of paper, compact"),
         (TrainOptions(epochs=0), "--epochs 0"),
         (TrainOptions(top_k=1.5), "--top-k 1.5"),
+        (TrainOptions(device="tpu"), "--device 'tpu': cpu, cuda, or cuda:N"),
+        (TrainOptions(device="cuda:99"), r"--device cuda:99 cannot be used \(.+\): use --device cpu"),
     ],
 )
 def test_impossible_options_are_named(product: Path, tmp_path: Path, options: TrainOptions, says: str) -> None:

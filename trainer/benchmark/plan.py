@@ -13,7 +13,7 @@ from typing import Literal
 from edge.errors import ConfigError
 from edge.files import sha256_of
 from edge.frames.dataset import find_products, open_dataset
-from trainer.systems.base import find_system, require_preset
+from trainer.systems.base import find_system, require_device, require_preset
 
 DepthChoice = Literal["with", "without", "both"]
 
@@ -23,7 +23,7 @@ class Request:
     """What the user asked for.
 
     data: folder by name of the data set, each a product or a folder of products. depth: of products that have it.
-    epochs: None takes the preset's. weights, textures: as `trainer train` takes them.
+    epochs: None takes the preset's. weights, textures, device: as `trainer train` takes them.
     """
 
     data: dict[str, Path]
@@ -34,6 +34,7 @@ class Request:
     epochs: int | None = None
     weights: Path | None = None
     textures: Path | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Job:
     epochs: int | None
     weights: Path | None
     textures: Path | None
+    device: str
     identity: str
 
     @property
@@ -78,6 +80,7 @@ def plan(request: Request) -> list[Job]:
     Raises: ConfigError for an unknown system or preset or a folder without products; DataError for a data set that
     cannot be opened at all.
     """
+    require_device(request.device)
     for name in request.systems:
         require_preset(find_system(name), request.preset)
     if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
@@ -88,12 +91,13 @@ def plan(request: Request) -> list[Job]:
         request.epochs,
         None if request.weights is None else sha256_of(request.weights),
         None if request.textures is None else str(request.textures.resolve()),
+        request.device,
     ])
     products = [entry for name, folder in request.data.items() for entry in _products(name, folder)]
     return [
         Job(
             data, product, layout, with_depth, system, request.preset, seed, request.epochs, request.weights,
-            request.textures,
+            request.textures, request.device,
             hashlib.sha256(f"{common} {digest} {system} {seed} {with_depth}".encode()).hexdigest(),
         )
         for seed in request.seeds

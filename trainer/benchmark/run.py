@@ -111,6 +111,7 @@ def run_job(job: Job, out: Path) -> Result:
             weights=job.weights,
             cache=out / "cache",
             textures=job.textures,
+            device=job.device,
         )
         run = train(job.system, job.product, folder, options, FitControl(tell=lambda _: None))
         dataset = open_dataset(job.product)
@@ -128,22 +129,23 @@ def run_job(job: Job, out: Path) -> Result:
             groups={group.name: 100 * group.image_auroc for group in evaluation.groups},
             seconds=run.info.train_seconds,
             parameters=sum(parameter.numel() for parameter in run.deployed.detector.parameters()),
-            machine=_machine(),
+            machine=_machine(job.device),
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULT_FILE, _plain(result))
     return result
 
 
-def _machine() -> str:
-    """Processor and threads of this process."""
+def _machine(device: str) -> str:
+    """Processor and threads of this process, and the graphics card that trained, if one did."""
     try:
         described = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("model name")[2].splitlines()
     except OSError:  # not Linux
         described = []
     name = described[0].partition(":")[2].strip() if described else ""
     threads = torch.get_num_threads()
-    return f"{name or platform.machine()}, {threads} thread{'s' * (threads > 1)}"
+    card = f"{torch.cuda.get_device_name(device)}, " if device.startswith("cuda") else ""
+    return f"{card}{name or platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def time_results(jobs: Sequence[Job], out: Path) -> None:

@@ -20,6 +20,7 @@ def benchmark(
     epochs: int | None = typer.Option(None, min=1, help="Epochs of every phase instead of the preset's."),
     weights: Path | None = typer.Option(None, help="Backbone weights, as in `trainer train`."),
     textures: Path | None = typer.Option(None, help="Folder of textures, as in `trainer train`."),
+    device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Evaluated and timed on the CPU."),
     workers: int = typer.Option(1, min=1, help="Trainings at once, which share the processor's cores."),
 ) -> None:
     """Train and evaluate every category, and write benchmark.md, .json and .html after each run.
@@ -47,7 +48,7 @@ def benchmark(
     except ValueError as error:
         raise ConfigError(f"--seeds {seeds!r}: whole numbers, separated by commas") from error
     names = [name.strip() for name in systems.split(",") if name.strip()]
-    request = Request(folders, names, preset, numbers, depth, epochs, weights, textures)  # type: ignore[arg-type]  # looked at above
+    request = Request(folders, names, preset, numbers, depth, epochs, weights, textures, device)  # type: ignore[arg-type]  # looked at above
     jobs = plan(request)
     out.mkdir(parents=True, exist_ok=True)
     command = "trainer " + shlex.join(sys.argv[1:])

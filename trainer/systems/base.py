@@ -8,11 +8,13 @@ one `register`.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import nn
 
 from edge.errors import ConfigError
@@ -94,6 +96,17 @@ def find_system(name: str) -> System:
         raise ConfigError(f"there is no system {name!r}: choose one of {', '.join(sorted(SYSTEM_MODULES))}")
     factory: Callable[[], System] = importlib.import_module(SYSTEM_MODULES[name]).create_system
     return factory()
+
+
+def require_device(name: str) -> None:
+    """Raises: ConfigError unless torch can train on `name`: cpu, cuda, or cuda:N for one of several cards."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"--device {name!r}: cpu, cuda, or cuda:N for one of several cards")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # no driver, no such card; a torch built without CUDA
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise ConfigError(f"--device {name} cannot be used ({reason}): use --device cpu, or see nvidia-smi") from error
 
 
 def require_preset(system: System, preset: str) -> None:
