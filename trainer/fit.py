@@ -42,7 +42,8 @@ class Phase:
     epoch.
     loss: (indices (B,) int64, generator) -> scalar. begin: called before the first epoch and when resuming inside the
     phase; it must depend on the modules trained before this phase only. rate: peak learning rate; warms up and falls to
-    zero in one cosine.
+    zero in one cosine. held_out: a figure of images that are not trained on, asked for after every epoch with the
+    module in evaluation mode and kept as a curve beside the loss; it must draw nothing at random.
     """
 
     name: str
@@ -56,6 +57,12 @@ class Phase:
     weight_decay: float = 1e-5
     schedule: bool = True
     steps_per_epoch: int | None = None
+    held_out: Callable[[], float] | None = None
+
+    @property
+    def held_out_name(self) -> str:
+        """Of the curve of `held_out`."""
+        return f"{self.name}, held out"
 
 
 @dataclass
@@ -127,9 +134,11 @@ def _run_phase(
     saved_s = time.monotonic()
     while state.epoch < phase.epochs:
         curve.append(_epoch(phase, optimiser, items, state.epoch, generator))
+        if phase.held_out is not None:
+            state.curves.setdefault(phase.held_out_name, []).append(_held_out(phase, phase.held_out))
         state.epoch += 1
         control.epochs_done += 1
-        clock.tick(phase, state.epoch, curve[-1])
+        clock.tick(phase, state.epoch, curve[-1], state.curves.get(phase.held_out_name, []))
         stop = control.stop_wanted or control.epochs_done == control.stop_after
         if stop or time.monotonic() - saved_s > CHECKPOINT_EVERY_S:
             _save(phases, state, optimiser, generator, control)
@@ -137,6 +146,15 @@ def _run_phase(
         if stop:
             raise Interrupted("training stopped; run the same command again to go on from here")
     phase.module.eval()
+
+
+@torch.no_grad()
+def _held_out(phase: Phase, figure: Callable[[], float]) -> float:
+    """The figure of the module as it will be used."""
+    phase.module.eval()
+    value = figure()
+    phase.module.train()
+    return value
 
 
 def _epoch(phase: Phase, optimiser: torch.optim.Optimizer, items: int, epoch: int, generator: torch.Generator) -> float:
@@ -251,7 +269,7 @@ class _Clock:
         self.told_s = 0.0
         self.quiet_s = 1.0 if sys.stderr.isatty() else 10.0
 
-    def tick(self, phase: Phase, epoch: int, loss: float) -> None:
+    def tick(self, phase: Phase, epoch: int, loss: float, held_out: Sequence[float] = ()) -> None:
         """An epoch is over."""
         self.done += 1
         now_s = time.monotonic()
@@ -260,6 +278,8 @@ class _Clock:
         self.told_s = now_s
         left_s = (now_s - self.started_s) / (self.done - self.done_before) * (self.total - self.done)
         minutes, seconds = divmod(round(left_s), 60)
+        besides = f"  held out {held_out[-1]:8.4f}" if held_out else ""
         self.tell(
-            f"{phase.name:<8} epoch {epoch:>4}/{phase.epochs}  loss {loss:8.4f}  about {minutes}:{seconds:02d} left"
+            f"{phase.name:<8} epoch {epoch:>4}/{phase.epochs}  loss {loss:8.4f}{besides}"
+            f"  about {minutes}:{seconds:02d} left"
         )

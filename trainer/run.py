@@ -51,8 +51,8 @@ class RunInfo(BaseModel, extra="forbid", frozen=True):
     crop, null where each image is fitted by itself. lift: metres. top_k: share of the foreground averaged into the
     score, top_k_why in words.
     min_area, max_area, min_valid: of a part, from normal validation parts. normal_scores: theirs, raw.
-    train, validation: sample names. switches: parts of the system turned off. backbone_weights: sha256 of the user's
-    file.
+    train, validation: sample names. switches: parts of the system turned off. backbone_weights, pretrained: sha256 of
+    the user's files.
     """
 
     schema_: int = 1
@@ -66,6 +66,7 @@ class RunInfo(BaseModel, extra="forbid", frozen=True):
     epochs: int | None
     switches: dict[str, bool] = {}
     backbone_weights: str | None = None
+    pretrained: str | None = None
     camera: CameraInfo
     crop: tuple[int, int, int, int]
     working: tuple[int, int]

@@ -49,7 +49,8 @@ class TrainOptions:
     """What the user asked for.
 
     Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run. textures: folder of
-    images for drawn anomalies, in systems that draw some; None: procedural ones.
+    images for drawn anomalies, in systems that draw some; None: procedural ones. pretrained: a file of
+    `trainer pretrain`; None leaves it to the system.
     """
 
     preset: str = "compact"
@@ -62,6 +63,7 @@ class TrainOptions:
     cache: Path | None = None
     switches: Mapping[str, bool] = field(default_factory=dict)
     textures: Path | None = None
+    pretrained: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,7 @@ def train(
     detector, curves = _fit(plan, out, control)
     deployed = _deployed(plan, detector, options.top_k or plan.system.top_k_candidates[0])
     normal = [_judge(deployed, plan.scene, sample) for sample in plan.validation]
-    top_k, why = (
-        (options.top_k, "given by the user") if options.top_k else choose_top_k(normal, plan.system.top_k_candidates)
-    )
+    top_k, why = _top_k(plan, deployed, normal)
     control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
     info = _info(plan, normal, top_k, why, time.monotonic() - started_s)
     deployed = _deployed(plan, detector, top_k)
@@ -131,14 +131,15 @@ def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
 def _fingerprint(plan: _Plan) -> str:
     """Of everything that decides the training's result, for checkpoints and the feature cache."""
     options = plan.options
-    weights = sha256_of(options.weights) if options.weights and options.weights.is_file() else None
+    files = [options.weights, options.pretrained]
+    digests = [sha256_of(file) if file and file.is_file() else None for file in files]
     parts = [
         plan.system.name,
         options.preset,
         options.epochs,
         options.seed,
         options.device,
-        weights,
+        digests,
         dict(options.switches),
         Textures(options.textures).digest,
         plan.data_sha256,
@@ -155,9 +156,10 @@ def _fingerprint(plan: _Plan) -> str:
 def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[str, list[float]]]:
     """Build and train the detector."""
     options = plan.options
-    detector = plan.system.build(
-        BuildRequest(options.preset, plan.sizes, options.weights, options.seed, switches=dict(options.switches))
-    )
+    detector = plan.system.build(BuildRequest(
+        options.preset, plan.sizes, options.weights, options.seed, switches=dict(options.switches),
+        pretrained=options.pretrained,
+    ))  # fmt: skip
     preprocess = Preprocess(plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth)
     digest = hashlib.sha256(f"{plan.data_sha256} {names_of(plan.train)} {plan.scene} {plan.sizes}".encode()).hexdigest()
 
@@ -193,8 +195,12 @@ def _deployed(plan: _Plan, detector: nn.Module, top_k: float) -> Deployed:
 
 @dataclass(frozen=True, eq=False)
 class NormalPart:
-    """What the graph says of one normal validation part. map, foreground: (h, w)."""
+    """What the graph says of one normal validation part.
 
+    own: the score, of a system that gives one. map, foreground: (h, w).
+    """
+
+    own: float | None
     map: NDArray[np.float32]
     foreground: NDArray[np.float32]
     area: float
@@ -202,6 +208,8 @@ class NormalPart:
 
     def score(self, top_k: float) -> float:
         """The graph's score at another k."""
+        if self.own is not None:
+            return self.own
         mean = TopKMean(top_k, (self.map.shape[0], self.map.shape[1]))
         return float(mean(torch.from_numpy(self.map)[None, None], torch.from_numpy(self.foreground)[None, None]))
 
@@ -212,13 +220,22 @@ def _judge(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
     outputs = deployed.run(feeds)
     foreground, _ = deployed.mask(prepare(deployed.preprocess, feeds))
     part = NormalPart(
-        outputs["map"][0, 0], foreground[0, 0].numpy(), float(outputs["area"][0]), float(outputs["valid"][0])
-    )
+        float(outputs["score"][0]) if deployed.has_score else None, outputs["map"][0, 0], foreground[0, 0].numpy(),
+        float(outputs["area"][0]), float(outputs["valid"][0]),
+    )  # fmt: skip
     if part.area <= 0:
         raise DataError(
             f"no part stands above the background in {sample.name}: check camera.json (unit, intrinsics, fixed)"
         )
     return part
+
+
+def _top_k(plan: _Plan, deployed: Deployed, normal: Sequence[NormalPart]) -> tuple[float, str]:
+    """(k, why)."""
+    given, candidates = plan.options.top_k, plan.system.top_k_candidates
+    if deployed.has_score:
+        return given or candidates[0], "without effect: this preset has a score of its own"
+    return (given, "given by the user") if given else choose_top_k(normal, candidates)
 
 
 def choose_top_k(normal: Sequence[NormalPart], candidates: Sequence[float]) -> tuple[float, str]:
@@ -260,6 +277,7 @@ def _info(plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, sec
         epochs=options.epochs,
         switches=dict(options.switches),
         backbone_weights=sha256_of(options.weights) if options.weights else None,
+        pretrained=sha256_of(options.pretrained) if options.pretrained else None,
         camera=plan.dataset.camera,
         crop=scene.crop,
         working=plan.sizes.color,

@@ -134,3 +134,22 @@ def test_stopped_after_the_last_epoch_it_measures_again_what_no_checkpoint_holds
     fit_phases(again.root, again.phases(), 0, silent(**control))
     assert again.begun == ["second"]
     assert same(first.weights(), again.weights())
+
+
+def test_a_held_out_figure_is_asked_for_after_every_epoch_and_changes_nothing(tmp_path: Path) -> None:
+    def trained(held_out: bool, stop_after: int | None = None) -> tuple[Toy, dict[str, list[float]]]:
+        toy = Toy()
+        phases = toy.phases()
+        if held_out:
+            phases[1].held_out = lambda: float(toy.root["second"](toy.data).square().mean())
+        control = silent(checkpoint=tmp_path / str(held_out), stop_after=stop_after)
+        return toy, fit_phases(toy.root, phases, 0, control)
+
+    plain, _ = trained(held_out=False)
+    with pytest.raises(Interrupted):
+        trained(held_out=True, stop_after=6)
+    asked, curves = trained(held_out=True)
+    assert same(plain.weights(), asked.weights())
+    assert [len(curve) for curve in curves.values()] == [4, 4, 4]
+    final = float(asked.root["second"](asked.data).square().mean().detach())
+    assert curves["second, held out"][-1] == pytest.approx(final, rel=1e-6)

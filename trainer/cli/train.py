@@ -18,6 +18,9 @@ def train(
     weights: Path | None = typer.Option(
         None, help="Backbone weights: a state dict of timm's model (the paper preset needs one)."
     ),
+    pretrained: Path | None = typer.Option(
+        None, help="Weights of `trainer pretrain`: pointmae for m3dm, pdn for vmpfd; default: trained on these images."
+    ),
     top_k: float | None = typer.Option(
         None, "--top-k", help="Share of the foreground in the score, 0.01 = 1 %; default: chosen on normal parts."
     ),
@@ -32,7 +35,7 @@ def train(
     from trainer.training import train as train_run
 
     options = TrainOptions(
-        preset, epochs, seed, depth, weights, top_k, device, cache, textures=textures
+        preset, epochs, seed, depth, weights, top_k, device, cache, textures=textures, pretrained=pretrained
     )
     run = train_run(system, product, out, options)
     typer.echo(f"wrote {run.folder} ({run.info.train_seconds:.0f} s)")

@@ -68,7 +68,7 @@ def corrupted(
     pasted = _pasted(color, mask, part, textures, rng) if in_color and mask.any() else color
     changed = torch.from_numpy(pasted).permute(2, 0, 1)[None].contiguous().to(image.color)
     drawn = torch.from_numpy(mask.astype(np.float32))[None, None].to(image.color)
-    return Prepared(changed, height, image.foreground, image.read, image.area, image.valid), drawn
+    return image._replace(color=changed, height=height), drawn
 
 
 def part_by_threshold(color: Image) -> Mask:

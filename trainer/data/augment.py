@@ -45,7 +45,7 @@ def augmented(image: Prepared, limits: Augmentation, seed: int, number: int) -> 
     masks = moved(image.foreground, turn, scale, shift, "nearest", "zeros")
     height = None if image.height is None else moved(image.height, turn, scale, shift, "nearest", "zeros")
     read = None if image.read is None else moved(image.read, turn, scale, shift, "nearest", "zeros")
-    return Prepared(color.clamp(0, 255), height, masks, read, image.area, image.valid)
+    return image._replace(color=color.clamp(0, 255), height=height, foreground=masks, read=read)
 
 
 def moved(image: Tensor, turn_rad: float, scale: float, shift: tuple[float, float], mode: str, padding: str) -> Tensor:

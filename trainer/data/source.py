@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -55,26 +56,11 @@ class TrainingImages:
 
 def moved_to(images: Prepared, device: str) -> Prepared:
     """The same batch on another device."""
-    return Prepared(
-        images.color.to(device),
-        None if images.height is None else images.height.to(device),
-        images.foreground.to(device),
-        None if images.read is None else images.read.to(device),
-        images.area.to(device),
-        images.valid.to(device),
-    )
+    moved = [None if tensor is None else tensor.to(device) for tensor in images]
+    return Prepared(*cast(list[Tensor], moved))  # None only where a field may be
 
 
 def stacked(images: list[Prepared]) -> Prepared:
     """One batch of several."""
-    columns = zip(*images, strict=True)
-    joined = [
-        None if column[0] is None else torch.cat([tensor for tensor in column if tensor is not None])
-        for column in columns
-    ]
-    color, height, foreground, read, area, valid = joined
-    assert color is not None  # only height and read may be absent; mypy cannot know
-    assert foreground is not None
-    assert area is not None
-    assert valid is not None
-    return Prepared(color, height, foreground, read, area, valid)
+    joined = [None if column[0] is None else torch.cat(column) for column in zip(*images, strict=True)]
+    return Prepared(*cast(list[Tensor], joined))  # None only where a field may be

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,16 +18,31 @@ from trainer.graph.preprocess import ANY, AreaResize, Prepared, Preprocess
 MAX_TOPK = 3840       # TensorRT's TopK layer takes no larger K
 
 
-class Detector(Protocol):
-    """One of the five systems: an nn.Module from Prepared (and its site tensors) to a raw map.
+class Answer(NamedTuple):
+    """What a detector says of N images.
 
-    map_size: (h, w) of the map. site_inputs: its site tensors, with defaults. Called as detector(prepared, **site):
-    returns the map (N, 1, h, w), raw, unmasked and never negative; with site inputs (map, features), features before
-    those act.
+    map: (N, 1, h, w), raw, unmasked, never negative. features: (N, C, h', w') that the site tensors act on, before
+    them; in systems that have such. score: (N,) of systems that do not leave it to the map's top k.
+    """
+
+    map: Tensor
+    features: Tensor | None = None
+    score: Tensor | None = None
+
+
+class Detector(Protocol):
+    """One of the five systems: an nn.Module from Prepared (and its site tensors) to an Answer, or to the map alone.
+
+    map_size: (h, w) of the map. site_inputs: its site tensors, with defaults, which may follow from the training.
+    Called as detector(prepared, **site). One that answers with a score says so by an attribute `has_score`, True.
     """
 
     map_size: tuple[int, int]
-    site_inputs: tuple[TensorSpec, ...]
+
+    @property
+    def site_inputs(self) -> tuple[TensorSpec, ...]:
+        """Its site tensors."""
+        ...
 
 
 class MapMask(nn.Module):
@@ -100,7 +115,16 @@ class Deployed(nn.Module):
         named = cast(Detector, detector)
         self.mask = MapMask(preprocess.depth_working or preprocess.working, named.map_size)
         self.score = TopKMean(top_k, named.map_size)
-        self.site_inputs = tuple(named.site_inputs)
+
+    @property
+    def site_inputs(self) -> tuple[TensorSpec, ...]:
+        """The detector's site tensors."""
+        return tuple(cast(Detector, self.detector).site_inputs)
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the detector itself gives the score, so that top k has no say in it."""
+        return bool(getattr(self.detector, "has_score", False))
 
     @property
     def has_depth(self) -> bool:
@@ -130,12 +154,15 @@ class Deployed(nn.Module):
         named = {spec.name: tensor for spec, tensor in zip(self.inputs, tensors, strict=True)}
         site = {spec.name: named[spec.name] for spec in self.site_inputs}
         prepared = self.prepare(named)
-        answer = self.detector(prepared, **site)
-        raw, features = answer if self.site_inputs else (answer, None)
+        given = self.detector(prepared, **site)
+        answer = given if isinstance(given, Answer) else Answer(given)
         foreground, scored = self.mask(prepared)
-        masked = torch.where(scored > 0, raw, torch.zeros_like(raw))                                  # (N, 1, h, w)
-        outputs = (masked, self.score(masked, foreground), prepared.area, prepared.valid)
-        return outputs if features is None else (*outputs, features)
+        masked = torch.where(scored > 0, answer.map, torch.zeros_like(answer.map))                    # (N, 1, h, w)
+        score = self.score(masked, foreground)
+        if answer.score is not None:
+            score = torch.where(foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score))
+        outputs = (masked, score, prepared.area, prepared.valid)
+        return outputs if answer.features is None else (*outputs, answer.features)
 
     def prepare(self, named: Mapping[str, Tensor]) -> Prepared:
         """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch of one."""

@@ -32,6 +32,8 @@ class Prepared(NamedTuple):
     read: Tensor | None  # (N, 1, hd, wd) float32, 1 where at least half of the cell's pixels had a reading
     area: Tensor  # (N,) foreground share of the region
     valid: Tensor  # (N,) share of foreground pixels that had a reading; 0 without foreground, 1 without depth
+    intrinsics: Tensor | None = None  # (N, 4) fx, fy, cx, cy of the crop; None without depth
+    plane: Tensor | None = None  # (N, 4) alpha, beta, gamma, delta of the background; None without depth
 
 
 def working_size(height_px: int, width_px: int, long_side: int = 256, multiple: int = 32) -> tuple[int, int]:
@@ -131,11 +133,10 @@ class Preprocess(nn.Module):
             region: (N, H, W, 1) uint8, 0 = ignore. unit: (N,) metres per count. intrinsics: (N, 4).
             plane: (N, 4) alpha, beta, gamma, delta. lift: (N,) metres.
         """
-        del intrinsics  # in the contract for systems that need points; height needs none, the plane contains them
         small = self.color_resize(color.to(torch.float32))                              # (N, 3, h, w)
         inside = self.cell_resize(region.to(torch.float32).clamp(max=1.0))              # (N, 1, hd, wd), share
         in_region = (inside > HALF).to(torch.float32)
-        if depth is None or unit is None or plane is None or lift is None:
+        if depth is None or unit is None or intrinsics is None or plane is None or lift is None:
             share = inside.mean(dim=(1, 2, 3))                                          # (N,)
             return Prepared(small, None, in_region, None, share, torch.ones_like(share))
         average, read = self.average_height(depth, unit, plane)
@@ -144,7 +145,8 @@ class Preprocess(nn.Module):
         pixels = foreground.sum(dim=(1, 2, 3))                                          # (N,) cells
         area = (foreground * inside).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)).clamp(min=1.0)
         valid = (foreground * read).sum(dim=(1, 2, 3)) / pixels.clamp(min=1.0)
-        return Prepared(small, filled * foreground, foreground, (read > HALF).to(torch.float32), area, valid)
+        known_cells = (read > HALF).to(torch.float32)
+        return Prepared(small, filled * foreground, foreground, known_cells, area, valid, intrinsics, plane)
 
     def average_height(self, depth: Tensor, unit: Tensor, plane: Tensor) -> tuple[Tensor, Tensor]:
         """(height, read): masked area average of delta - z (alpha u + beta v + gamma), and the share of pixels read.

@@ -41,7 +41,7 @@ class BuildRequest:
     """Everything that decides the shape of a detector.
 
     preset: one of the system's. sizes: as the system's own `sizes` gave them. weights: the user's backbone file or
-    None.
+    None. pretrained: a file of `trainer pretrain`, None: what it holds is trained on the product's own images.
     random_backbone: leave the backbone at random values, because a state dict follows or only the shape matters.
     switches: the system's own parts turned off or on by name, for ablations.
     """
@@ -52,6 +52,7 @@ class BuildRequest:
     seed: int = 0
     random_backbone: bool = False
     switches: Mapping[str, bool] | None = None
+    pretrained: Path | None = None
 
 
 @dataclass(frozen=True)

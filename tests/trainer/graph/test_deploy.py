@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edge.bundle.manifest import TensorSpec
 from edge.errors import ConfigError
 from tests.support.standin import Feeds, make_feeds
-from trainer.graph.deploy import Deployed, MapMask, TopKMean
+from trainer.graph.deploy import Answer, Deployed, MapMask, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
 
 HEIGHT, WIDTH = 96, 128
@@ -34,9 +34,19 @@ class Shifted(Redness):
 
     site_inputs = (TensorSpec(name="shift", dtype="float32", shape=(1,), default=0.0),)
 
-    def forward(self, prepared: Prepared, shift: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # has a site tensor
+    def forward(self, prepared: Prepared, shift: Tensor) -> Answer:  # type: ignore[override]  # has a site tensor
         features = super().forward(prepared)
-        return features + shift, features
+        return Answer(features + shift, features)
+
+
+class Scoring(Redness):
+    """The same with a score of its own."""
+
+    has_score = True
+
+    def forward(self, prepared: Prepared) -> Answer:  # type: ignore[override]  # more than a map
+        redness = super().forward(prepared)
+        return Answer(redness, score=7 + redness.mean(dim=(1, 2, 3)))
 
 
 class Infinite(Redness):
@@ -158,6 +168,14 @@ def test_site_tensors_are_inputs_with_neutral_defaults_and_their_features_an_out
     assert neutral["score"] == deployed_with(Redness()).run(feeds)["score"]
     assert shifted["score"] == pytest.approx(neutral["score"] + 0.5, abs=1e-6)
     assert np.array_equal(shifted["features"], neutral["features"])
+
+
+def test_a_detector_may_score_by_itself_but_not_an_empty_view() -> None:
+    deployed, feeds = deployed_with(Scoring()), make_feeds(0)
+    expected = 7 + deployed_with(Redness()).run(feeds)["map"].max()  # the mean lies below the largest
+    assert 7 < deployed.run(feeds)["score"] < expected
+    empty = deployed.run({**feeds, "region": np.zeros_like(feeds["region"])})
+    assert (empty["score"], empty["area"]) == (0, 0)
 
 
 def test_inputs_are_those_of_the_contract() -> None:
