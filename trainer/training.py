@@ -50,7 +50,7 @@ class TrainOptions:
 
     Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run. textures: folder of
     images for drawn anomalies, in systems that draw some; None: procedural ones. pretrained: a file of
-    `trainer pretrain`; None leaves it to the system.
+    `trainer pretrain`; None leaves it to the system. backbone: timm's name of another one than the preset's.
     """
 
     preset: str = "compact"
@@ -64,6 +64,7 @@ class TrainOptions:
     switches: Mapping[str, bool] = field(default_factory=dict)
     textures: Path | None = None
     pretrained: Path | None = None
+    backbone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
     system = find_system(system_name)
     require_preset(system, options.preset)
     require_device(options.device)
+    if options.backbone and not system.takes_backbone:
+        raise ConfigError(f"--backbone {options.backbone}: {system.name} is built for its preset's own backbone")
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     if options.top_k is not None and not 0 < options.top_k <= 1:
@@ -140,6 +143,7 @@ def _fingerprint(plan: _Plan) -> str:
         options.seed,
         options.device,
         digests,
+        options.backbone,
         dict(options.switches),
         Textures(options.textures).digest,
         plan.data_sha256,
@@ -158,7 +162,7 @@ def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[s
     options = plan.options
     detector = plan.system.build(BuildRequest(
         options.preset, plan.sizes, options.weights, options.seed, switches=dict(options.switches),
-        pretrained=options.pretrained,
+        pretrained=options.pretrained, backbone=options.backbone,
     ))  # fmt: skip
     preprocess = Preprocess(plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth)
     digest = hashlib.sha256(f"{plan.data_sha256} {names_of(plan.train)} {plan.scene} {plan.sizes}".encode()).hexdigest()
@@ -278,6 +282,7 @@ def _info(plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, sec
         switches=dict(options.switches),
         backbone_weights=sha256_of(options.weights) if options.weights else None,
         pretrained=sha256_of(options.pretrained) if options.pretrained else None,
+        backbone=options.backbone,
         camera=plan.dataset.camera,
         crop=scene.crop,
         working=plan.sizes.color,
