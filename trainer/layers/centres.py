@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+BETWEEN = 0.25  # (g + 1/2) n + 1/4 is never a multiple of G: no rounding can turn a rank into the next
 NOWHERE = -1.0  # below any squared distance: what is no foreground is never the farthest
 
 
@@ -55,7 +56,8 @@ class CurvePoints(nn.Module):
         self.row = _row_length(cells)
         rows = cells // self.row
         self.register_buffer("order", hilbert_order(grid), persistent=False)
-        self.register_buffer("steps", (torch.arange(count, dtype=torch.float32) + 0.5) / count, persistent=False)
+        self.count = count
+        self.register_buffer("steps", torch.arange(count, dtype=torch.float32) + 0.5, persistent=False)
         # Sums of prefixes by two products, because TensorRT runs CumSum as a loop.
         self.register_buffer("within", torch.ones(self.row, self.row).triu(), persistent=False)
         self.register_buffer("before", torch.ones(rows, rows).tril(-1), persistent=False)
@@ -66,7 +68,8 @@ class CurvePoints(nn.Module):
         inside = along @ self.within
         ranks = (inside + self.before @ inside[:, :, -1:]).flatten(1)  # (N, P), foreground cells up to this one
         total = ranks[:, -1:]
-        passed = ranks[:, None, :] <= (self.steps * total)[:, :, None]  # (N, G, P)
+        wanted = (self.steps * total + BETWEEN) / self.count  # (N, G)
+        passed = ranks[:, None, :] <= wanted[:, :, None]  # (N, G, P)
         place = passed.to(torch.float32).sum(dim=2).clamp(max=ranks.shape[1] - 1)
         return self.order.index_select(0, place.to(torch.int64).flatten()).reshape(place.shape)
 
