@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from edge.errors import DataError
 from edge.files import write_atomically, write_json
 from edge.frames.dataset import Dataset, Sample
+from trainer.data.normal import prepare
 from trainer.data.scene import crop_frame
 from trainer.metrics import Figures, figures
 from trainer.report import Claim, KnownDefect, Report, write_report
 from trainer.run import TrainedRun, read_curves
 from trainer.synthetic.defects import Group
-from trainer.training import prepare
 
 Runner = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
 """Graph inputs by name -> outputs by name: torch's deployed graph, or an engine of some precision."""

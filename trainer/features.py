@@ -12,13 +12,24 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
 
 from edge.errors import ConfigError, DataError
+
+# Published checkpoints keep a metric beside the weights, often a number of numpy, pickled under numpy 1's names.
+_SCALAR = np.float64().__reduce__()[0]
+NUMPY_NUMBER: list[Any] = [
+    np.dtype,
+    type(np.dtype(np.float32)),
+    type(np.dtype(np.float64)),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+]
 
 
 @dataclass(frozen=True)
@@ -212,25 +223,29 @@ def build_trunk(spec: BackboneSpec, weights: Path | None, *, random: bool = Fals
     return Trunk(spec, _packaged_lite0())
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .safetensors, .pth or .pt file. Raises: DataError if it cannot be read as one."""
+def read_weights(path: Path, option: str = "--weights") -> dict[str, Tensor]:
+    """A state dict from a .safetensors, .pth or .pt file, alone or beside the numbers that a training keeps with it.
+
+    option: that named the file. Raises: DataError if it cannot be read as one.
+    """
     if not path.is_file():
-        raise DataError(f"there is no weights file at {path}: name an existing one with --weights")
+        raise DataError(f"there is no weights file at {path}: name an existing one with {option}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_NUMBER):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise DataError(
             f"{path} is not a readable state dict ({str(error).splitlines()[0]}): save one with torch.save"
         ) from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "base_model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise DataError(f"{path} holds no state dict of tensors: save model.state_dict() of timm's model")
+        raise DataError(f"{path} holds no state dict of tensors: save one with torch.save(model.state_dict())")
     return loaded
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from torch import nn
 from calibration.threshold import threshold_from_normals
 from edge.errors import ConfigError, DataError
 from edge.files import sha256_of
-from edge.frames.dataset import Dataset, Sample, open_dataset
-from trainer.data.scene import Scene, measure_scene
+from edge.frames.dataset import Dataset, Sample
+from trainer.data.normal import normal_parts, prepare
+from trainer.data.scene import Scene
 from trainer.data.source import TrainingImages
-from trainer.data.splits import digest_of, normal_splits
 from trainer.fit import FitControl
 from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
@@ -120,14 +121,9 @@ def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     if options.top_k is not None and not 0 < options.top_k <= 1:
         raise ConfigError(f"--top-k {options.top_k}: a share of the foreground, above 0 and at most 1")
-    dataset = open_dataset(product)
-    train_samples, validation = normal_splits(dataset, options.seed)
-    with_depth = dataset.has_depth and options.with_depth
-    crop = dataset.camera.crop or (0, 0, dataset.camera.width, dataset.camera.height)
-    sizes = system.sizes(options.preset, crop[3], crop[2], with_depth)
-    scene = measure_scene(dataset, train_samples, with_depth, sizes.depth)
+    parts = normal_parts(product, options.seed, options.with_depth, partial(system.sizes, options.preset))
     return _Plan(
-        system, dataset, options, train_samples, validation, sizes, scene, digest_of([*train_samples, *validation])
+        system, parts.dataset, options, parts.train, parts.validation, parts.sizes, parts.scene, parts.sha256()
     )
 
 
@@ -173,23 +169,6 @@ def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[s
     images = TrainingImages(load, len(plan.train), digest, options.cache or out / "cache")
     request = FitRequest(options.preset, options.epochs, options.seed, options.device, control, options.textures)
     return detector, plan.system.fit(detector, images, request)
-
-
-@torch.no_grad()
-def prepare(preprocess: Preprocess, feeds: Mapping[str, NDArray[np.generic]]) -> Prepared:
-    """The graph's own preprocessing on graph inputs, batch 1."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
-    rows = {name: tensors[name].reshape(-1, 4) for name in ("intrinsics", "plane") if name in tensors}
-    prepared: Prepared = preprocess(
-        tensors["color"],
-        tensors.get("depth"),
-        tensors["region"],
-        tensors.get("unit"),
-        rows.get("intrinsics"),
-        rows.get("plane"),
-        tensors.get("lift"),
-    )
-    return prepared
 
 
 def _deployed(plan: _Plan, detector: nn.Module, top_k: float) -> Deployed:

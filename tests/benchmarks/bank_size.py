@@ -26,12 +26,13 @@ from torch import Tensor
 
 from edge.files import write_json
 from edge.frames.dataset import open_dataset
+from trainer.data.normal import prepare
 from trainer.evaluate import evaluate_run
 from trainer.fit import FitControl
 from trainer.layers.memory_bank import MemoryBank
 from trainer.run import TrainedRun
 from trainer.systems import m3dm
-from trainer.training import TrainOptions, prepare, train
+from trainer.training import TrainOptions, train
 
 matplotlib.use("Agg")
 
