@@ -112,7 +112,7 @@ class TrainedRun:
 
 def build_deployed(info: RunInfo, weights: Path | None = None, *, random_backbone: bool = True) -> Deployed:
     """The whole graph with an untrained detector, shaped as `info` says."""
-    sizes = WorkingSizes(info.working, info.depth_working)
+    sizes = WorkingSizes(info.working, info.depth_working, (info.crop[3], info.crop[2]))
     request = BuildRequest(
         info.preset, sizes, weights, info.seed, random_backbone, info.switches, backbone=info.backbone
     )

@@ -26,14 +26,26 @@ class DistilledBank(nn.Module):
     """Rows (M, C) and squared radii (M,) that learn; channels relative to the large bank's centre.
 
     Args:
-        large: the bank to imitate. rows: its first rows to start from.
+        channels, rows: C and M; `start` gives the rows their values.
     """
 
-    def __init__(self, large: MemoryBank, rows: int) -> None:
+    centre: Tensor
+    started: Tensor
+
+    def __init__(self, channels: int, rows: int) -> None:
         super().__init__()
-        self.centre = large.centre
-        self.rows = nn.Parameter(large.rows[:rows] - large.centre)
+        self.rows = nn.Parameter(torch.zeros(rows, channels))
         self.radius = nn.Parameter(torch.zeros(rows))
+        self.register_buffer("centre", torch.zeros(channels))
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    @torch.no_grad()
+    def start(self, large: MemoryBank) -> None:
+        """Begin with the first rows of the bank to imitate; one that has begun, in a resumed training, goes on."""
+        if not self.started:
+            self.centre.copy_(large.centre)
+            self.rows.copy_(large.rows[: len(self.rows)] - large.centre)
+            self.started.fill_(True)
 
     def forward(self, features: Tensor) -> Tensor:
         """Distances (P,) of features (P, C): through the nearest row, which alone gets a gradient."""

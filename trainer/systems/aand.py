@@ -61,6 +61,7 @@ from trainer.systems.levels import (
     LevelMaps,
     Views,
     copies_for,
+    depth_sigma,
     drawn_views,
     encoder_phase,
     level_sizes,
@@ -317,19 +318,12 @@ class Aand:
         copies = copies_for(images.count, preset.views)
         request.control.tell(f"features of {images.count} images, {1 + copies} normal views and as many anomalies each")
         normal = normal_views(features.trunk, images, preset.augmentation, copies, request.seed, request.device)
-        drawn, marks = drawn_views(features.trunk, images, 1 + copies, _depth_sigma(features, normal), request)
+        sigma = None if features.encoder is None else depth_sigma(features.encoder, normal)
+        drawn, marks = drawn_views(features.trunk, images, 1 + copies, sigma, request)
         trainer = _Trainer(detector.to(request.device), normal, drawn, marks, request)
         curves = fit_phases(detector, _phases(trainer, normal, request), request.seed, request.control)
         detector.cpu().requires_grad_(False).eval()
         return curves
-
-
-def _depth_sigma(features: LevelFeatures, normal: Views) -> float | None:
-    """Noise of the height in metres, where depth joins."""
-    if features.encoder is None or normal.height is None:
-        return None
-    features.encoder.measure(normal.height, normal.foreground.float())
-    return float(features.encoder.sigma)
 
 
 def _phases(trainer: _Trainer, normal: Views, request: FitRequest) -> list[Phase]:
@@ -346,8 +340,8 @@ def _phases(trainer: _Trainer, normal: Views, request: FitRequest) -> list[Phase
         loss=trainer.distil_loss, epochs=request.epochs or preset.distil_epochs,
     )  # fmt: skip
     phases = []
-    if detector.features.encoder is not None:
-        phases.append(encoder_phase(detector.features, normal, request.epochs or preset.encoder_epochs, request.device))
+    if (encoder := detector.features.encoder) is not None:
+        phases.append(encoder_phase(encoder, normal, request.epochs or preset.encoder_epochs, request.device))
     if detector.switches["generator"] or not detector.switches["student"]:
         phases.append(amplify)
     if detector.switches["student"]:

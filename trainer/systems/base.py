@@ -31,10 +31,11 @@ SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` 
 
 @dataclass(frozen=True)
 class WorkingSizes:
-    """What the graph reduces the crop to, (h, w) in pixels. depth: None in a color-only graph."""
+    """What the graph reduces the crop to, (h, w) in pixels. depth: None in a color-only graph. crop: its own size."""
 
     color: tuple[int, int]
     depth: tuple[int, int] | None
+    crop: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -296,10 +296,16 @@ def to_views(tensors: dict[str, Tensor]) -> Views:
     return Views(tensors.get("image"), tensors.get("height"), tensors["foreground"], levels, *geometry)
 
 
-def encoder_phase(features: LevelFeatures, views: Views, epochs: int, device: str) -> Phase:
+def depth_sigma(encoder: HeightEncoder, normal: Views) -> float | None:
+    """Noise of the height of normal views in metres, which the encoder takes as well; None without depth."""
+    if normal.height is None:
+        return None
+    encoder.measure(normal.height, normal.foreground.float())
+    return float(encoder.sigma)
+
+
+def encoder_phase(encoder: HeightEncoder, views: Views, epochs: int, device: str) -> Phase:
     """The training of the depth's encoder on drawn dents and stains, as in MATS (trainer.systems.mats)."""
-    encoder = features.encoder
-    assert encoder is not None  # there is no such phase without one
 
     def begin() -> int:
         everything = views.prepared(slice(None), "cpu")

@@ -113,7 +113,8 @@ def distilled(rows: int, steps: int) -> tuple[MemoryBank, MemoryBank, Tensor]:
     large = bank_of(curve[torch.randperm(200, generator=torch.Generator().manual_seed(0))])
     features = curve.repeat(10, 1) + 0.3 * (drawn(2000, 3, seed=1) - 4)
     wanted = nearest_distance(large, features)
-    small = DistilledBank(large, rows)
+    small = DistilledBank(3, rows)
+    small.start(large)
     optimiser = torch.optim.Adam(small.parameters(), lr=1e-2)
     for _ in range(steps):
         optimiser.zero_grad()
@@ -135,7 +136,9 @@ def test_a_distilled_bank_gives_the_large_ones_distances() -> None:
 
 def test_distillation_teaches_rows_and_radii_alike_and_starts_from_the_large_banks_first() -> None:
     large = bank_of(drawn(30, 4))
-    small = DistilledBank(large, 6)
+    small = DistilledBank(4, 6)
+    small.start(large)
+    small.start(bank_of(drawn(30, 4, seed=9)))
     assert (small.rows + small.centre).detach().numpy() == pytest.approx(large.rows[:6].numpy(), abs=1e-5)
     features = drawn(50, 4, seed=2)
     small.loss(features, nearest_distance(large, features), 0.1).backward()
