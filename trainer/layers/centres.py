@@ -67,11 +67,13 @@ class CurvePoints(nn.Module):
         along = foreground.index_select(1, self.order).reshape(len(foreground), -1, self.row)
         inside = along @ self.within
         ranks = (inside + self.before @ inside[:, :, -1:]).flatten(1)  # (N, P), foreground cells up to this one
-        total = ranks[:, -1:]
-        wanted = (self.steps * total + BETWEEN) / self.count  # (N, G)
-        passed = ranks[:, None, :] <= wanted[:, :, None]  # (N, G, P)
+        passed = ranks[:, None, :] <= self.wanted(ranks[:, -1:])[:, :, None]  # (N, G, P)
         place = passed.to(torch.float32).sum(dim=2).clamp(max=ranks.shape[1] - 1)
         return self.order.index_select(0, place.to(torch.int64).flatten()).reshape(place.shape)
+
+    def wanted(self, total: Tensor) -> Tensor:
+        """Ranks of the centres, (N, G), of (N, 1) foreground cells."""
+        return (self.steps * total + BETWEEN) / self.count
 
 
 def _row_length(cells: int) -> int:

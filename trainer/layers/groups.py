@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 SIDE = 64.0  # of the grid's longer side in the unit of distances: the largest square is finite in float16
 FAR = 20_000.0  # added to the squared distance of what is no point: beyond all that are
+MOST_SORTED = 1 << 24  # distances that one TopK is given: TensorRT works in three times their memory
 # Distances are measured from a hair beside the cell's middle, so that no two of a cell's neighbours are equally far and
 # every runtime finds the same ones. Not multiples of each other: (a, b) and (c, d) differ in 11 a + 17 b.
 ASIDE = (0.011, 0.017)
@@ -48,7 +49,9 @@ def nearest_points(distances: Tensor, valid: Tensor, count: int) -> Tensor:
     distances: (N, G, P) squared, below FAR. valid: (N, P), 0 or 1. Returns: (N, G, count) int64; where there are fewer
     valid points than `count`, others follow.
     """
-    return (distances + FAR * (1 - valid)[:, None, :]).topk(count, dim=2, largest=False).indices
+    pushed = distances + FAR * (1 - valid)[:, None, :]
+    at_once = max(1, MOST_SORTED // pushed.shape[2])
+    return torch.cat([part.topk(count, dim=2, largest=False).indices for part in torch.split(pushed, at_once, dim=1)], dim=1)
 
 
 def relative_groups(points: Tensor, valid: Tensor, centres: Tensor, members: Tensor) -> Tensor:

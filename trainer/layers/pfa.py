@@ -9,8 +9,11 @@ linear: they become one matrix (cells of the color grid x groups), and no featur
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from trainer.layers.groups import MOST_SORTED
 
 NEAREST = 3
 SOFTEN = 1e-3  # added to squared distances: a point that is a centre takes that centre's features
@@ -49,7 +52,9 @@ class PointFeatureAlignment(nn.Module):
 
 def interpolation(distances: Tensor) -> Tensor:
     """(N, G, P) squared distances -> (N, G, P) weights that sum to one over the groups, 0 but for the NEAREST."""
-    furthest = distances.topk(NEAREST, dim=1, largest=False).values[:, NEAREST - 1 :]  # (N, 1, P)
+    at_once = max(1, MOST_SORTED // distances.shape[1])
+    nearest = [part.topk(NEAREST, dim=1, largest=False).values for part in torch.split(distances, at_once, dim=2)]
+    furthest = torch.cat(nearest, dim=2)[:, NEAREST - 1 :]  # (N, 1, P)
     near = (distances <= furthest * TIE).to(distances.dtype) / (distances + SOFTEN)
     weights: Tensor = near / near.sum(dim=1, keepdim=True)
     return weights

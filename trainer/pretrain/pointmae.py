@@ -38,7 +38,7 @@ class PretrainPlan:
 
 # The publication: 300 epochs, a rate of 1e-3 for batches of 128 clouds of 64 groups; M3DM's clouds have 1024 groups.
 PAPER_PLAN = PretrainPlan(epochs=300, batch_size=8, rate=2.5e-4, decoder_depth=4)
-COMPACT_PLAN = PretrainPlan(epochs=80, batch_size=16, rate=1e-3, decoder_depth=2)
+COMPACT_PLAN = PretrainPlan(epochs=60, batch_size=16, rate=1e-3, decoder_depth=2)
 
 
 class MaskedAutoencoder(nn.Module):

@@ -64,6 +64,13 @@ def test_centres_have_equal_ranks_along_the_curve(grid: tuple[int, int], cells: 
         assert chosen.tolist() == [inside[int((g + 0.5) * cells / 48)] for g in range(48)]
 
 
+@pytest.mark.parametrize("count", [48, 100, 128])
+def test_no_rounding_turns_a_rank_into_the_next(count: int) -> None:
+    """Another runtime may divide by multiplying with an inverse."""
+    wanted = CurvePoints((32, 32), count).wanted(torch.arange(1.0, 1025.0)[:, None])
+    assert float((wanted - wanted.round()).abs().min()) > 0.2 / count
+
+
 def test_the_curve_covers_a_part_nearly_as_well_as_farthest_points() -> None:
     """The largest gap may be twice theirs; the mean one is hardly larger. On the cells of a grid, so many to a side."""
     v, u = np.mgrid[:32, :32]
