@@ -51,7 +51,8 @@ def nearest_points(distances: Tensor, valid: Tensor, count: int) -> Tensor:
     """
     pushed = distances + FAR * (1 - valid)[:, None, :]
     at_once = max(1, MOST_SORTED // pushed.shape[2])
-    return torch.cat([part.topk(count, dim=2, largest=False).indices for part in torch.split(pushed, at_once, dim=1)], dim=1)
+    parts = [part.topk(count, dim=2, largest=False).indices for part in torch.split(pushed, at_once, dim=1)]
+    return torch.cat(parts, dim=1)
 
 
 def relative_groups(points: Tensor, valid: Tensor, centres: Tensor, members: Tensor) -> Tensor:
