@@ -102,7 +102,8 @@ def main() -> None:
         }
         found = {key: future.result() for key, future in running.items()}
     table = {name: [value for key, value in found.items() if key[0] == name] for name in ROWS[arguments.system]}
-    page = "\n".join(report(arguments.system, table, [product.name for product in products], seeds, arguments.device)) + "\n"
+    names = [product.name for product in products]
+    page = "\n".join(report(arguments.system, table, names, seeds, arguments.device)) + "\n"
     (DOCS / f"ablation-{arguments.system}.md").write_text(page, encoding="utf-8")
     print(page)
 
