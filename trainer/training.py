@@ -117,6 +117,8 @@ def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
     require_device(options.device)
     if options.backbone and not system.takes_backbone:
         raise ConfigError(f"--backbone {options.backbone}: {system.name} is built for its preset's own backbone")
+    if options.pretrained and system.pretrains is None:
+        raise ConfigError(f"--pretrained {options.pretrained}: {system.name} has no part that `trainer pretrain` makes")
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     if options.top_k is not None and not 0 < options.top_k <= 1:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import trainer.benchmark.run as running
 from edge.errors import ConfigError, DataError
-from tests.support.layouts import write_rgb
+from tests.support.layouts import write_mvtec3d, write_rgb
 from trainer.benchmark.plan import Job, Request, plan
 from trainer.benchmark.published import MVTEC_3D, known_set, published_rows
 from trainer.benchmark.run import RESULT_FILE, Result, read_result, run_all
@@ -53,7 +53,7 @@ def job(category: str = "one", system: str = "mats", seed: int = 0, **named: obj
     fields: dict[str, object] = {
         "data": "set", "product": Path(category), "layout": "mvtec", "with_depth": False, "system": system,
         "preset": "compact", "seed": seed, "epochs": 1, "weights": None, "textures": None, "device": "cpu",
-        "identity": f"{category} {system} {seed}",
+        "pretrained": None, "identity": f"{category} {system} {seed}",
     }  # fmt: skip
     return Job(**{**fields, **named})  # type: ignore[arg-type]  # test shorthand
 
@@ -191,6 +191,25 @@ def test_a_result_of_other_options_or_data_is_never_reused(tmp_path: Path) -> No
     assert read_result(planned(), tmp_path / "out") is None
 
 
+def test_a_pretrained_encoder_goes_to_the_runs_that_can_use_it(tmp_path: Path) -> None:
+    write_mvtec3d(tmp_path / "data" / "bagel")
+    first, second = tmp_path / "first.pth", tmp_path / "second.pth"
+    first.write_bytes(b"one")
+    second.write_bytes(b"two")
+
+    def planned(**pretrained: Path) -> dict[tuple[str, bool], Job]:
+        request = Request({"set": tmp_path / "data"}, ["mats", "m3dm"], "compact", [0], "both", pretrained=pretrained)
+        return {(one.system, one.with_depth): one for one in plan(request)}
+
+    without, one, other = planned(), planned(m3dm=first), planned(m3dm=second)
+    assert {key: value.pretrained for key, value in one.items()} == {
+        ("mats", True): None, ("mats", False): None, ("m3dm", True): first, ("m3dm", False): None,
+    }  # fmt: skip
+    changed = {key for key in one if len({plans[key].identity for plans in (without, one, other)}) > 1}
+    assert changed == {("m3dm", True)}
+    assert len({plans["m3dm", True].identity for plans in (without, one, other)}) == 3
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(tmp_path: Path, workers: int) -> None:
     names = ["one", "two", "three"][: workers + 1]
@@ -245,6 +264,9 @@ def test_failed_runs_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["--data", "a={data}", "--seeds", "one"], "whole numbers"),
         (["--data", "a={data}", "--seeds", "1,1"], "each seed once"),
         (["--data", "a={data}", "--depth", "maybe"], "with, without or both"),
+        (["--data", "a={data}", "--pretrained", "file.pth"], "SYSTEM=FILE"),
+        (["--data", "a={data}", "--pretrained", "mats=file.pth"], "mats is not among the systems, or has nothing"),
+        (["--data", "a={data}", "--pretrained", "m3dm=nothing.pth"], "nothing.pth"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(tmp_path: Path, arguments: list[str], named: str) -> None:

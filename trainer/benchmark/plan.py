@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ class Request:
 
     data: folder by name of the data set, each a product or a folder of products. depth: of products that have it.
     epochs: None takes the preset's. weights, textures, device: as `trainer train` takes them.
+    pretrained: files by system, for its runs that use what the file's encoder sees.
     """
 
     data: dict[str, Path]
@@ -35,6 +36,7 @@ class Request:
     weights: Path | None = None
     textures: Path | None = None
     device: str = "cpu"
+    pretrained: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Job:
     weights: Path | None
     textures: Path | None
     device: str
+    pretrained: Path | None
     identity: str
 
     @property
@@ -81,8 +84,14 @@ def plan(request: Request) -> list[Job]:
     cannot be opened at all.
     """
     require_device(request.device)
-    for name in request.systems:
-        require_preset(find_system(name), request.preset)
+    systems = {name: find_system(name) for name in request.systems}
+    for system in systems.values():
+        require_preset(system, request.preset)
+    for name, file in request.pretrained.items():
+        if name not in systems or systems[name].pretrains is None:
+            raise ConfigError(f"--pretrained {name}={file}: {name} is not among the systems, or has nothing pretrained")
+        if not file.is_file():
+            raise ConfigError(f"--pretrained {name}={file}: there is no such file")
     if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
         raise ConfigError("--seeds: name each seed once, for example 0,1,2")
     common = json.dumps([
@@ -94,17 +103,27 @@ def plan(request: Request) -> list[Job]:
         request.device,
     ])
     products = [entry for name, folder in request.data.items() for entry in _products(name, folder)]
+    encoders = {name: sha256_of(file) for name, file in request.pretrained.items()}
+
+    def job(seed: int, product: tuple[str, Path, str, bool, str], with_depth: bool, name: str) -> Job:
+        data, folder, layout, _, digest = product
+        sees = with_depth or systems[name].pretrains == "color"
+        parts = f"{common} {digest} {name} {seed} {with_depth}"
+        if sees and name in encoders:
+            parts += f" {encoders[name]}"
+        return Job(
+            data, folder, layout, with_depth, name, request.preset, seed, request.epochs, request.weights,
+            request.textures, request.device, request.pretrained.get(name) if sees else None,
+            hashlib.sha256(parts.encode()).hexdigest(),
+        )  # fmt: skip
+
     return [
-        Job(
-            data, product, layout, with_depth, system, request.preset, seed, request.epochs, request.weights,
-            request.textures, request.device,
-            hashlib.sha256(f"{common} {digest} {system} {seed} {with_depth}".encode()).hexdigest(),
-        )
+        job(seed, product, with_depth, name)
         for seed in request.seeds
-        for data, product, layout, has_depth, digest in products
-        for with_depth in _ways(has_depth, request.depth)
-        for system in request.systems
-    ]  # fmt: skip
+        for product in products
+        for with_depth in _ways(product[3], request.depth)
+        for name in request.systems
+    ]
 
 
 def _products(name: str, folder: Path) -> Iterator[tuple[str, Path, str, bool, str]]:

@@ -69,7 +69,7 @@ def run_all(jobs: Sequence[Job], out: Path, workers: int, tell: Tell, finished: 
     """
     left = [job for job in jobs if (stored := read_result(job, out)) is None or stored.error]
     tell(f"{len(jobs) - len(left)} of {len(jobs)} runs are done, {len(left)} are left")
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
     if workers == 1:
         torch.set_num_threads(threads)
         for job in left:
@@ -112,6 +112,7 @@ def run_job(job: Job, out: Path) -> Result:
             cache=out / "cache",
             textures=job.textures,
             device=job.device,
+            pretrained=job.pretrained,
         )
         run = train(job.system, job.product, folder, options, FitControl(tell=lambda _: None))
         dataset = open_dataset(job.product)

@@ -13,13 +13,16 @@ def benchmark(
         ...,
         help="NAME=FOLDER, a product or a folder of products (MVTec AD, MVTec 3D-AD, VisA, BTAD); may be repeated.",
     ),
-    systems: str = typer.Option("mats,ntsnet,aand", help="Detectors, separated by commas."),
+    systems: str = typer.Option("mats,ntsnet,aand,m3dm", help="Detectors, separated by commas."),
     preset: str = typer.Option("compact", help="compact or paper."),
     seeds: str = typer.Option("0,1,2", help="Seeds, separated by commas."),
     depth: str = typer.Option("with", help="Where products have depth: with, without or both."),
     epochs: int | None = typer.Option(None, min=1, help="Epochs of every phase instead of the preset's."),
     weights: Path | None = typer.Option(None, help="Backbone weights, as in `trainer train`."),
     textures: Path | None = typer.Option(None, help="Folder of textures, as in `trainer train`."),
+    pretrained: list[str] = typer.Option(
+        [], help="SYSTEM=FILE, an encoder of `trainer pretrain` for that system's runs; may be repeated."
+    ),
     device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Evaluated and timed on the CPU."),
     workers: int = typer.Option(1, min=1, help="Trainings at once, which share the processor's cores."),
 ) -> None:
@@ -37,18 +40,14 @@ def benchmark(
 
     if depth not in ("with", "without", "both"):
         raise ConfigError(f"--depth {depth!r}: with, without or both")
-    folders = {}
-    for entry in data:
-        name, equals, folder = entry.partition("=")
-        if not equals or not name or "/" in name or name in folders:
-            raise ConfigError(f"--data {entry!r}: expected NAME=FOLDER, each name once and without a slash")
-        folders[name] = Path(folder)
+    folders = _named("--data", "NAME=FOLDER", data)
+    encoders = _named("--pretrained", "SYSTEM=FILE", pretrained)
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError as error:
         raise ConfigError(f"--seeds {seeds!r}: whole numbers, separated by commas") from error
     names = [name.strip() for name in systems.split(",") if name.strip()]
-    request = Request(folders, names, preset, numbers, depth, epochs, weights, textures, device)  # type: ignore[arg-type]  # looked at above
+    request = Request(folders, names, preset, numbers, depth, epochs, weights, textures, device, encoders)  # type: ignore[arg-type]  # looked at above
     jobs = plan(request)
     out.mkdir(parents=True, exist_ok=True)
     command = "trainer " + shlex.join(sys.argv[1:])
@@ -65,3 +64,16 @@ def benchmark(
     if failed:
         first = failed[0].describe()
         raise DataError(f"{len(failed)} of {len(jobs)} runs failed, the first is {first}: the tables say why")
+
+
+def _named(option: str, what: str, entries: list[str]) -> dict[str, Path]:
+    """Paths by name, of entries of the form `what`, each name once. Raises: ConfigError."""
+    from edge.errors import ConfigError
+
+    named: dict[str, Path] = {}
+    for entry in entries:
+        name, equals, path = entry.partition("=")
+        if not equals or not name or "/" in name or name in named:
+            raise ConfigError(f"{option} {entry!r}: expected {what}, each name once and without a slash")
+        named[name] = Path(path)
+    return named

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from edge.errors import ConfigError
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, FitControl
 
+Modality = Literal["color", "depth"]
 SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` stays quick
     "mats": "trainer.systems.mats",
     "ntsnet": "trainer.systems.ntsnet",
@@ -76,12 +77,17 @@ class FitRequest:
 
 
 class System(Protocol):
-    """One detector of the literature, wired for this product. takes_backbone: whether any timm backbone will do."""
+    """One detector of the literature, wired for this product.
+
+    takes_backbone: whether any timm backbone will do. pretrains: the modality that an encoder of `trainer pretrain`
+    sees for it, None where there is none.
+    """
 
     name: str
     presets: Sequence[str]
     top_k_candidates: Sequence[float]
     takes_backbone: bool
+    pretrains: Modality | None
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Working sizes of a crop of height_px x width_px."""

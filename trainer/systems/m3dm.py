@@ -72,7 +72,7 @@ from trainer.layers.uff import FeatureFusion
 from trainer.layers.unshuffle import pixel_unshuffle
 from trainer.pretrain.checkpoint import load_pointmae
 from trainer.pretrain.pointmae import COMPACT_PLAN, PAPER_PLAN, PretrainPlan, pretrain_phase
-from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
+from trainer.systems.base import BuildRequest, FitRequest, Modality, WorkingSizes
 from trainer.systems.levels import (
     Views,
     copies_for,
@@ -266,7 +266,8 @@ class M3dmDetector(nn.Module):
         self.channels = self.color.channels + (0 if self.points is None else self.points.channels)
         judging = {name: size for name, size in channels.items() if self.switches[name]}
         if not judging:
-            raise ConfigError(f"m3dm: no bank is left of {', '.join(channels)}: switch at least one of them on")
+            names = ["rgb"] if self.points is None else ["rgb", "points", "fused"]
+            raise ConfigError(f"m3dm: no bank is left of {', '.join(names)}: switch at least one of them on")
         self.banks = nn.ModuleDict({name: MemoryBank(size) for name, size in judging.items()})
         self.register_buffer("map_weights", torch.ones(len(self.banks)))
         self.register_buffer("score_weights", torch.ones(len(self.banks)))
@@ -509,6 +510,7 @@ class M3dm:
     presets = tuple(PRESETS)
     top_k_candidates = (0.0005, 0.002, 0.005, 0.01, 0.02)
     takes_backbone = True
+    pretrains: Modality | None = "depth"
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """The preset's squares."""

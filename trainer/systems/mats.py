@@ -480,6 +480,7 @@ class Mats:
     presets = tuple(PRESETS)
     top_k_candidates = (0.002, 0.005, 0.01, 0.02, 0.05)
     takes_backbone = False
+    pretrains = None
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Long side of the preset, aspect kept to whole cells.
