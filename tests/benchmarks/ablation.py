@@ -5,7 +5,8 @@
 Writes docs/ablation-SYSTEM.md. The frozen features are computed once per product and seed and shared by all rows. A
 part that does not help is reported as such. MATS without the student scores by the flow's likelihood; without the mask
 the losses, the map and the score take in the background as well. AAND's rows are those of its table 5, with the floor
-of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside.
+of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside. M3DM's bank
+rows are the complete run judging by those banks alone, with the weights that its one-class machine gave them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from edge.frames.dataset import find_products, open_dataset
 from trainer.evaluate import evaluate_run
 from trainer.fit import FitControl
 from trainer.graph.preprocess import Prepared
-from trainer.run import TrainedRun
+from trainer.run import TrainedRun, load_run
 from trainer.training import TrainOptions, train
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -61,6 +62,17 @@ ROWS: dict[str, dict[str, dict[str, bool]]] = {
         "plain convolutions": {"cot": False},
         "maps multiplied": {"product": True},
     },
+    "m3dm": {
+        COMPLETE: {},
+        "Point-MAE alone as points": {"relief": False},
+        "farthest point sampling": {"farthest": True},
+    },
+}
+BANKS = {  # rows of m3dm: the banks that judge
+    "RGB": ("rgb",),
+    "points": ("points",),
+    "fusion": ("fused",),
+    "RGB + points": ("rgb", "points"),
 }
 FIGURES = ("image_auroc", "pixel_auroc", "aupro_30")
 
@@ -87,6 +99,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once, which share the processor's cores")
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
+    parser.add_argument("--pretrained", type=Path, help="an encoder of `trainer pretrain`, for systems that take one")
     arguments = parser.parse_args()
     products = find_products(arguments.parts)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
@@ -94,33 +107,60 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         running = {  # seed by seed, so that an interrupted ablation has whole columns first
             (name, seed, product): pool.submit(
-                measure, arguments.system, product, seed, name, arguments.work, arguments.device
+                measure, arguments.system, product, name, arguments.work,
+                TrainOptions(seed=seed, device=arguments.device, pretrained=arguments.pretrained),
             )
             for seed in seeds
             for product in products
             for name in ROWS[arguments.system]
         }
         found = {key: future.result() for key, future in running.items()}
-    table = {name: [value for key, value in found.items() if key[0] == name] for name in ROWS[arguments.system]}
+    for name in BANKS if arguments.system == "m3dm" else ():
+        for seed in seeds:
+            found |= {(name, seed, one): measure_banks(one, seed, name, arguments.work) for one in products}
+    table = {name: [found[name, seed, one] for seed in seeds for one in products] for name, _, _ in found}
     names = [product.name for product in products]
     page = "\n".join(report(arguments.system, table, names, seeds, arguments.device)) + "\n"
     (DOCS / f"ablation-{arguments.system}.md").write_text(page, encoding="utf-8")
     print(page)
 
 
-def measure(system: str, product: Path, seed: int, name: str, work: Path, device: str) -> tuple[float, ...]:
+def folder_of(system: str, product: Path, seed: int, name: str, work: Path) -> Path:
+    """Where a row's run lies."""
+    return work / system / f"{product.name}-{seed}-{name.replace(' ', '_')}"
+
+
+def measure(system: str, product: Path, name: str, work: Path, options: TrainOptions) -> tuple[float, ...]:
     """Figures of one run in percent, trained unless its result is stored."""
-    folder = work / system / f"{product.name}-{seed}-{name.replace(' ', '_')}"
+    folder = folder_of(system, product, options.seed, name, work)
     result = folder / "ablation.json"
     if not result.is_file():
-        options = TrainOptions(seed=seed, cache=work / "cache", switches=ROWS[system][name], device=device)
+        options = replace(options, cache=work / "cache", switches=ROWS[system][name])
         run = train(system, product, folder, options, FitControl(tell=lambda _: None))
         if name == "without mask":
             run = scored_everywhere(run)
-        overall = evaluate_run(run, open_dataset(product)).overall
-        write_json(result, [100 * getattr(overall, figure) for figure in FIGURES])
-        print(f"{folder.name}: {result.read_text().split()}", flush=True)
+        write_figures(run, product, result)
     return tuple(json.loads(result.read_text()))
+
+
+def measure_banks(product: Path, seed: int, name: str, work: Path) -> tuple[float, ...]:
+    """Figures of m3dm's complete run, judging by the banks of row `name` alone."""
+    folder = folder_of("m3dm", product, seed, COMPLETE, work)
+    result = folder / f"ablation-{name.replace(' ', '_')}.json"
+    if not result.is_file():
+        run = load_run(folder)
+        detector = run.deployed.detector
+        kept = torch.tensor([float(bank in BANKS[name]) for bank, _ in detector.named_banks()])
+        detector.map_weights.mul_(kept)
+        write_figures(run, product, result)
+    return tuple(json.loads(result.read_text()))
+
+
+def write_figures(run: TrainedRun, product: Path, result: Path) -> None:
+    """Evaluate and store."""
+    overall = evaluate_run(run, open_dataset(product)).overall
+    write_json(result, [100 * getattr(overall, figure) for figure in FIGURES])
+    print(f"{result.parent.name} {result.name}: {result.read_text().split()}", flush=True)
 
 
 def scored_everywhere(run: TrainedRun) -> TrainedRun:

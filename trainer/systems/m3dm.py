@@ -255,7 +255,7 @@ class M3dmDetector(nn.Module):
         self.has_score = preset.own_score
         channels = {"rgb": self.color.channels}
         self.points = self.fusion = None
-        if request.sizes.depth is not None:
+        if request.sizes.depth is not None and (self.switches["points"] or self.switches["fused"]):
             centres: Centres = "farthest" if self.switches["farthest"] else preset.points.centres
             points = replace(preset.points, centres=centres)
             self.points = Points(points, preset.relief and self.switches["relief"], request.sizes, self.color.grid)
@@ -266,7 +266,7 @@ class M3dmDetector(nn.Module):
         self.channels = self.color.channels + (0 if self.points is None else self.points.channels)
         judging = {name: size for name, size in channels.items() if self.switches[name]}
         if not judging:
-            names = ["rgb"] if self.points is None else ["rgb", "points", "fused"]
+            names = ["rgb"] if request.sizes.depth is None else ["rgb", "points", "fused"]
             raise ConfigError(f"m3dm: no bank is left of {', '.join(names)}: switch at least one of them on")
         self.banks = nn.ModuleDict({name: MemoryBank(size) for name, size in judging.items()})
         self.register_buffer("map_weights", torch.ones(len(self.banks)))
