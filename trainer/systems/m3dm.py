@@ -120,7 +120,7 @@ class M3dmPreset:
     distil_epochs: int
     encoder_epochs: int = 60
     steps_per_epoch: int = 50
-    fusion_batch: int = 8
+    fusion_batch: int = 4
     fusion_rate: float = 3e-3
     distil_batch: int = 4096
     distil_rate: float = 2e-3
