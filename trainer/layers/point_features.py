@@ -67,8 +67,8 @@ class PointSpec:
         return len(self.taps) * self.width
 
 
-# M3DM's: 1024 groups of 128 of the 224 x 224 points, and the published Point-MAE.
-PAPER_POINTS = PointSpec(224, 28, 1, 1, 1024, 128, (128, 256, 512), 384, 12, 6, (4, 8, 12), False, "farthest")
+# M3DM's: 1024 groups of 128 of the 224 x 224 points, and the published Point-MAE; centres that the device can find.
+PAPER_POINTS = PointSpec(224, 28, 1, 1, 1024, 128, (128, 256, 512), 384, 12, 6, (4, 8, 12), False, "curve")
 COMPACT_POINTS = PointSpec(128, 16, 4, 3, 128, 16, (32, 64, 128), 96, 4, 3, (2, 4), True, "curve")
 
 

@@ -125,7 +125,7 @@ def test_color_only_images_and_sizes_that_do_not_divide_are_refused() -> None:
         PointFeatures(SMALL, (192, 192), (SIDE, SIDE), (7, 8))
 
 
-def test_presets_are_the_papers_and_the_issues() -> None:
+def test_presets_are_the_papers_and_what_a_small_device_holds() -> None:
     paper, compact = PAPER_POINTS, COMPACT_POINTS
     assert (paper.groups, paper.group_size, paper.width, paper.depth, paper.channels) == (1024, 128, 384, 12, 1152)
     assert compact.groups <= 128
