@@ -40,18 +40,20 @@ class FeatureFusion(nn.Module):
     """The two MLPs, per position.
 
     Args:
-        color, points: channels of either modality, kept by its MLP.
+        color, points: channels of either modality. fused: channels that either MLP gives; None keeps its own.
     """
 
-    def __init__(self, color: int, points: int) -> None:
+    def __init__(self, color: int, points: int, fused: int | None = None) -> None:
         super().__init__()
-        self.color = _mlp(color)
-        self.points = _mlp(points)
-        self.color_head = nn.Conv2d(color, HEAD, 1)
-        self.point_head = nn.Conv2d(points, HEAD, 1)
+        given = (fused or color, fused or points)
+        self.channels = sum(given)
+        self.color = _mlp(color, given[0])
+        self.points = _mlp(points, given[1])
+        self.color_head = nn.Conv2d(given[0], HEAD, 1)
+        self.point_head = nn.Conv2d(given[1], HEAD, 1)
 
     def forward(self, color: Tensor, points: Tensor) -> Tensor:
-        """(N, Cc, h, w), (N, Cp, h, w) -> fused (N, Cc + Cp, h, w)."""
+        """(N, Cc, h, w), (N, Cp, h, w) -> fused (N, channels, h, w)."""
         return torch.cat([self.color(color), self.points(points)], dim=1)
 
     def loss(self, color: Tensor, points: Tensor, mask: Tensor) -> Tensor:
@@ -71,8 +73,8 @@ def info_nce(query: Tensor, key: Tensor) -> Tensor:
     return functional.cross_entropy(query @ key.T / TEMPERATURE, torch.arange(len(query), device=query.device))
 
 
-def _mlp(channels: int) -> nn.Sequential:
+def _mlp(channels: int, given: int) -> nn.Sequential:
     hidden = WIDER * channels
     return nn.Sequential(
-        PositionNorm(channels), nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, channels, 1)
+        PositionNorm(channels), nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, given, 1)
     )

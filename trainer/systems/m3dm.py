@@ -102,6 +102,7 @@ class M3dmPreset:
     share of the normal features that the large banks keep. projected: dimensions in which they are selected. views:
     about how many normal ones, augmented ones included, and as many drawn anomalies.
     points, pretraining: of Point-MAE. relief: whether the amplified depth image joins.
+    fused: channels that either MLP of UFF gives, None as many as it takes.
     own_score: PatchCore's reweighting instead of the map's top k. blur: sigma of the map's Gaussian, in its cells.
     """
 
@@ -109,6 +110,7 @@ class M3dmPreset:
     points: PointSpec
     pretraining: PretrainPlan
     relief: bool
+    fused: int | None
     side: int
     pool: int
     coreset: float
@@ -133,6 +135,7 @@ PAPER = M3dmPreset(
     points=PAPER_POINTS,
     pretraining=PAPER_PLAN,
     relief=False,
+    fused=None,
     side=224,
     pool=1,
     coreset=0.1,
@@ -150,6 +153,7 @@ COMPACT = M3dmPreset(
     points=COMPACT_POINTS,
     pretraining=COMPACT_PLAN,
     relief=True,
+    fused=96,
     side=256,
     pool=3,
     coreset=0.01,
@@ -261,8 +265,8 @@ class M3dmDetector(nn.Module):
             self.points = Points(points, preset.relief and self.switches["relief"], request.sizes, self.color.grid)
             channels["points"] = self.points.channels
             if self.switches["fused"]:
-                self.fusion = FeatureFusion(*channels.values())
-                channels["fused"] = sum(channels.values())
+                self.fusion = FeatureFusion(*channels.values(), preset.fused)
+                channels["fused"] = self.fusion.channels
         self.channels = self.color.channels + (0 if self.points is None else self.points.channels)
         judging = {name: size for name, size in channels.items() if self.switches[name]}
         if not judging:

@@ -68,4 +68,5 @@ def test_the_fused_feature_is_both_mlps_side_by_side() -> None:
     fused = module(color, points)
     assert fused.shape == (2, 8, 4, 4)
     assert torch.equal(fused[:, :5], module.color(color))
+    assert FeatureFusion(5, 3, 4)(color, points).shape == (2, FeatureFusion(5, 3, 4).channels, 4, 4) == (2, 8, 4, 4)
     assert torch.equal(fused[:, 5:], module.points(points))

@@ -33,6 +33,7 @@ SMALL = replace(
     points=PointSpec(32, 16, 4, 0, 12, 6, (8, 16, 16), 24, 2, 3, (1, 2), True, "curve"),
     pretraining=PretrainPlan(2, 8, 1e-3, 1),
     coreset=0.2,
+    fused=None,
     views=12,
     augmentation=Augmentation(5.0, 0.02, 0.02, 0.05, 3.0),
     fusion_epochs=3,
