@@ -265,7 +265,7 @@ class M3dmDetector(nn.Module):
             self.points = Points(points, preset.relief and self.switches["relief"], request.sizes, self.color.grid)
             channels["points"] = self.points.channels
             if self.switches["fused"]:
-                self.fusion = FeatureFusion(*channels.values(), preset.fused)
+                self.fusion = FeatureFusion(channels["rgb"], channels["points"], preset.fused)
                 channels["fused"] = self.fusion.channels
         self.channels = self.color.channels + (0 if self.points is None else self.points.channels)
         judging = {name: size for name, size in channels.items() if self.switches[name]}
