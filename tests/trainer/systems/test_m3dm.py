@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from trainer.pretrain.checkpoint import write_pointmae
 from trainer.pretrain.pointmae import PretrainPlan
 from trainer.systems import m3dm
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes, find_system
+from trainer.systems.levels import Views
 
 SMALL = replace(
     m3dm.COMPACT,
@@ -224,6 +226,15 @@ def test_the_map_is_the_weighted_sum_of_the_banks_distances(trained: m3dm.M3dmDe
     wanted = sum(float(w) * (4.0 + number) ** 0.5 for number, w in enumerate(trained.map_weights))
     assert float(trained.fused(squared)[0, 0, 0, 0]) == pytest.approx(wanted, rel=1e-5)
     assert (trained.map_weights > 0).all()
+
+
+def test_banks_are_fused_and_distilled_on_views_that_they_were_not_made_of() -> None:
+    """A view that is in the bank is at distance 0: weights from such views would say nothing about new parts."""
+    control = FitControl(tell=lambda _: None)
+    views = cast(Views, range(15))  # three images, each followed by four augmented copies; only their number is asked
+    trainer = m3dm._Trainer(built(COLOR_ONLY), views, views, 4, FitRequest("small", 1, 0, "cpu", control))
+    assert trainer.banked().tolist() == [0, 1, 5, 6, 10, 11]
+    assert trainer.unseen().tolist() == [2, 3, 4, 7, 8, 9, 12, 13, 14]
 
 
 @pytest.mark.parametrize("sizes", [WITH_DEPTH, COLOR_ONLY], ids=["with depth", "color only"])
