@@ -8,7 +8,7 @@ import sys
 import typer
 
 from edge.errors import EdgeError
-from trainer.cli import benchmark, evaluate, export, keygen, synthesize, train
+from trainer.cli import benchmark, evaluate, export, keygen, pretrain, synthesize, train
 
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command()(synthesize.synthesize)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(benchmark.benchmark)
+app.add_typer(pretrain.app, name="pretrain")
 
 
 def run_command() -> None:

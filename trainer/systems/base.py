@@ -25,6 +25,7 @@ SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` 
     "mats": "trainer.systems.mats",
     "ntsnet": "trainer.systems.ntsnet",
     "aand": "trainer.systems.aand",
+    "vmpfd": "trainer.systems.vmpfd",
 }
 
 

@@ -1,0 +1,1 @@
+"""Parts of detectors that are trained once, on whatever images there are, and reused for every product."""
