@@ -211,9 +211,7 @@ class VmpfdDetector(nn.Module):
         self.grid = height // stride, width // stride
         self.to_local = AnomalyMap(self.grid, self.map_size, preset.blur)
         self.to_global = AnomalyMap(self.map_size, self.map_size, preset.blur)
-        for branch in self.branches:
-            for name in QUANTILES:
-                self.register_buffer(f"{branch}_{name}", torch.tensor(float(name == "end")))
+        self.quantiles = {f"{branch}_{name}": float(name == "end") for branch in self.branches for name in QUANTILES}
         self.teacher: Teacher | None = None
         if request.pretrained is not None:
             self.descriptors.load_state_dict(read_pdn(request.pretrained, preset.descriptors))
@@ -227,10 +225,16 @@ class VmpfdDetector(nn.Module):
     @property
     def site_inputs(self) -> tuple[TensorSpec, ...]:
         return tuple(
-            TensorSpec(name=f"{branch}_{name}", dtype="float32", shape=(1,), default=float(self.get_buffer(f"{branch}_{name}")))
-            for branch in self.branches
-            for name in QUANTILES
+            TensorSpec(name=name, dtype="float32", shape=(1,), default=value) for name, value in self.quantiles.items()
         )
+
+    def get_extra_state(self) -> Tensor:
+        """The quantiles: plain numbers here, because tracing a graph reads no tensor's value."""
+        return torch.tensor(list(self.quantiles.values()))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """As they were stored."""
+        self.quantiles = dict(zip(self.quantiles, state.tolist(), strict=True))
 
     def forward(self, prepared: Prepared, **site: Tensor) -> Answer:
         maps = self.raw_maps(prepared)
@@ -351,7 +355,7 @@ class _Trainer:
         for branch, cells in values.items():
             joined = torch.cat(cells).sort().values
             for name, quantile in QUANTILES.items():
-                detector.get_buffer(f"{branch}_{name}").copy_(joined[round(quantile * (len(joined) - 1))])
+                detector.quantiles[f"{branch}_{name}"] = float(joined[round(quantile * (len(joined) - 1))])
 
 
 def masked(values: Tensor, mask: Tensor) -> Tensor:
