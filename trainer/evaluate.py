@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 from edge.errors import DataError
 from edge.files import write_atomically, write_json
 from edge.frames.dataset import Dataset, Sample
+from trainer.data.normal import prepare
 from trainer.data.scene import crop_frame
 from trainer.metrics import Figures, figures
 from trainer.report import Claim, KnownDefect, Report, write_report
 from trainer.run import TrainedRun, read_curves
-from trainer.training import prepare
+from trainer.synthetic.defects import Group
 
 Runner = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
 """Graph inputs by name -> outputs by name: torch's deployed graph, or an engine of some precision."""
 
-GROUPS = ("depth", "color", "both")
+GROUPS: tuple[str, ...] = get_args(Group)
 
 
 @dataclass(frozen=True, eq=False)

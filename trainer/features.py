@@ -12,22 +12,34 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
 
 from edge.errors import ConfigError, DataError
 
+# Published checkpoints keep a metric beside the weights, often a number of numpy, pickled under numpy 1's names.
+_SCALAR = np.float64().__reduce__()[0]
+NUMPY_NUMBER: list[Any] = [
+    np.dtype,
+    type(np.dtype(np.float32)),
+    type(np.dtype(np.float64)),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+]
+
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One EfficientNet or ResNet of timm, cut after a stage.
+    """One EfficientNet or ResNet of timm, cut after a stage, or any other of its models, cut after a feature.
 
     timm_name: timm's model name. taps: indices of the stages whose outputs are wanted, rising: N of an EfficientNet's
-    `blocks.N`, N - 1 of a ResNet's `layerN`. channels, strides: of every tap. mean, scale: input normalisation
-    (x - mean) / scale per color channel on 0..255 values.
+    `blocks.N`, N - 1 of a ResNet's `layerN`; of any other model, timm's own indices (`forward_intermediates`).
+    channels, strides: of every tap. mean, scale: input normalisation (x - mean) / scale per color channel on 0..255
+    values. general: any other model.
     """
 
     timm_name: str
@@ -37,6 +49,7 @@ class BackboneSpec:
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
     packaged: bool
+    general: bool = False
 
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -48,6 +61,34 @@ RESNET18 = BackboneSpec("resnet18", (0, 1, 2), (64, 128, 256), (4, 8, 16), *IMAG
 WIDE_RESNET50 = BackboneSpec("wide_resnet50_2", (0, 1, 2), (256, 512, 1024), (4, 8, 16), *IMAGENET, packaged=False)
 # AST and MATS take block 35 of B5: the last of stage 5, 304 channels at 1/32 (24x24 at 768 px).
 B5 = BackboneSpec("tf_efficientnet_b5", (5,), (304,), (32,), *IMAGENET, packaged=False)
+# DINO's vision transformer, last block, as M3DM takes it; it normalises as ImageNet's CNNs, unlike timm's default here.
+DINO_B8 = BackboneSpec("vit_base_patch8_224", (11,), (768,), (8,), *IMAGENET, packaged=False, general=True)
+
+
+def named_backbone(timm_name: str) -> BackboneSpec:
+    """Of any timm model with intermediate features: a ViT's last block, a CNN's features at 1/8 and 1/16.
+
+    Raises: ConfigError for a name timm does not know, or a model without such features.
+    """
+    try:
+        model = timm.create_model(timm_name, pretrained=False, num_classes=0)
+        info = model.feature_info
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"--backbone {timm_name}: timm has no such model with intermediate features "
+            f"({str(error).splitlines()[0]}): see timm.list_models()"
+        ) from error
+    strides = [int(entry["reduction"]) for entry in info]
+    same = len(set(strides)) == 1  # a ViT's blocks
+    taps = (len(strides) - 1,) if same else tuple(i for i, stride in enumerate(strides) if stride in (8, 16))
+    if not taps:
+        raise ConfigError(f"--backbone {timm_name} has no features at 1/8 or 1/16 of the image: name another model")
+    config = model.pretrained_cfg
+    mean, scale = (tuple(255.0 * value for value in config[name]) for name in ("mean", "std"))
+    channels = tuple(int(info[tap]["num_chs"]) for tap in taps)
+    return BackboneSpec(
+        timm_name, taps, channels, tuple(strides[tap] for tap in taps), mean, scale, packaged=False, general=True
+    )
 
 
 class Trunk(nn.Module):
@@ -86,6 +127,86 @@ class Trunk(nn.Module):
         return tuple(features)
 
 
+class GeneralTrunk(nn.Module):
+    """Any timm model up to its last tap, frozen, always in evaluation mode; forward as `Trunk`.
+
+    size: (h, w) of the image, which a vision transformer is built for. Raises: ConfigError if it does not take it.
+    """
+
+    def __init__(self, spec: BackboneSpec, size: tuple[int, int], weights: Mapping[str, Tensor] | None) -> None:
+        super().__init__()
+        if any(side % stride for side in size for stride in spec.strides):
+            raise ConfigError(
+                f"{spec.timm_name} sees the image in cells of {max(spec.strides)} px, into which {size[1]}x{size[0]} "
+                "px cannot be cut: name another backbone"
+            )
+        options = {"img_size": size} if _is_transformer(spec) else {}
+        self.spec = spec
+        self.model = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **options)
+        self.model.prune_intermediate_layers(list(spec.taps), prune_norm=not _is_transformer(spec), prune_head=True)
+        if weights is not None:
+            _load_general(self.model, weights, spec)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
+        self.register_buffer("inverse_scale", 1 / torch.tensor(spec.scale).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> GeneralTrunk:
+        """Stay in evaluation mode, as `Trunk`."""
+        del mode
+        return super().train(False)
+
+    def forward(self, color: Tensor) -> tuple[Tensor, ...]:
+        """color (N, 3, h, w) float32 0..255 -> the taps' feature maps, in order; a transformer's are normalised."""
+        x = (color - cast(Tensor, self.mean)) * cast(Tensor, self.inverse_scale)
+        taps = list(self.spec.taps)
+        norm = {"norm": True} if _is_transformer(self.spec) else {}
+        return tuple(self.model.forward_intermediates(x, indices=taps, intermediates_only=True, **norm))
+
+
+AnyTrunk = Trunk | GeneralTrunk
+
+
+def _is_transformer(spec: BackboneSpec) -> bool:
+    return len(spec.taps) == 1 and spec.general
+
+
+def _load_general(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec) -> None:
+    """Copy `weights` into the pruned model; a position embedding of another image size is resampled."""
+    own = model.state_dict()
+    given = {name: tensor for name, tensor in weights.items() if name in own}
+    if "pos_embed" in given and given["pos_embed"].shape[1] != own["pos_embed"].shape[1]:
+        grid = cast(nn.Module, model.patch_embed).grid_size
+        given["pos_embed"] = timm.layers.resample_abs_pos_embed(
+            given["pos_embed"], cast(list[int], grid), num_prefix_tokens=model.num_prefix_tokens
+        )
+    missing = [name for name in own if name not in given or given[name].shape != own[name].shape]
+    if missing:
+        raise DataError(
+            f"the weights file does not fit {spec.timm_name}: {len(missing)} of {len(own)} tensors are missing or of "
+            f"another shape, the first is {missing[0]}. Use a checkpoint of timm's {spec.timm_name}"
+        )
+    model.load_state_dict(given)
+
+
+def build_any_trunk(
+    spec: BackboneSpec, weights: Path | None, size: tuple[int, int], *, random: bool = False
+) -> AnyTrunk:
+    """`build_trunk`, of any timm model. size: (h, w) of the image."""
+    if not spec.general:
+        return build_trunk(spec, weights, random=random)
+    if weights is None and not random:
+        raise ConfigError(_no_weights(spec))
+    return GeneralTrunk(spec, size, None if random or weights is None else read_weights(weights))
+
+
+def _no_weights(spec: BackboneSpec) -> str:
+    return (
+        f"{spec.timm_name} has no packaged ImageNet weights: name a timm state dict with --weights FILE, "
+        "or use --preset compact"
+    )
+
+
 def build_trunk(spec: BackboneSpec, weights: Path | None, *, random: bool = False) -> Trunk:
     """The frozen trunk with ImageNet weights.
 
@@ -98,32 +219,33 @@ def build_trunk(spec: BackboneSpec, weights: Path | None, *, random: bool = Fals
     if weights is not None:
         return Trunk(spec, read_weights(weights))
     if not spec.packaged:
-        raise ConfigError(
-            f"{spec.timm_name} has no packaged ImageNet weights: name a timm state dict with --weights FILE, "
-            "or use --preset compact"
-        )
+        raise ConfigError(_no_weights(spec))
     return Trunk(spec, _packaged_lite0())
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .safetensors, .pth or .pt file. Raises: DataError if it cannot be read as one."""
+def read_weights(path: Path, option: str = "--weights") -> dict[str, Tensor]:
+    """A state dict from a .safetensors, .pth or .pt file, alone or beside the numbers that a training keeps with it.
+
+    option: that named the file. Raises: DataError if it cannot be read as one.
+    """
     if not path.is_file():
-        raise DataError(f"there is no weights file at {path}: name an existing one with --weights")
+        raise DataError(f"there is no weights file at {path}: name an existing one with {option}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_NUMBER):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise DataError(
             f"{path} is not a readable state dict ({str(error).splitlines()[0]}): save one with torch.save"
         ) from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "base_model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise DataError(f"{path} holds no state dict of tensors: save model.state_dict() of timm's model")
+        raise DataError(f"{path} holds no state dict of tensors: save one with torch.save(model.state_dict())")
     return loaded
 
 

@@ -52,7 +52,7 @@ class RunInfo(BaseModel, extra="forbid", frozen=True):
     score, top_k_why in words.
     min_area, max_area, min_valid: of a part, from normal validation parts. normal_scores: theirs, raw.
     train, validation: sample names. switches: parts of the system turned off. backbone_weights, pretrained: sha256 of
-    the user's files.
+    the user's files. backbone: timm's name, if another than the preset's.
     """
 
     schema_: int = 1
@@ -67,6 +67,7 @@ class RunInfo(BaseModel, extra="forbid", frozen=True):
     switches: dict[str, bool] = {}
     backbone_weights: str | None = None
     pretrained: str | None = None
+    backbone: str | None = None
     camera: CameraInfo
     crop: tuple[int, int, int, int]
     working: tuple[int, int]
@@ -111,8 +112,10 @@ class TrainedRun:
 
 def build_deployed(info: RunInfo, weights: Path | None = None, *, random_backbone: bool = True) -> Deployed:
     """The whole graph with an untrained detector, shaped as `info` says."""
-    sizes = WorkingSizes(info.working, info.depth_working)
-    request = BuildRequest(info.preset, sizes, weights, info.seed, random_backbone, info.switches)
+    sizes = WorkingSizes(info.working, info.depth_working, (info.crop[3], info.crop[2]))
+    request = BuildRequest(
+        info.preset, sizes, weights, info.seed, random_backbone, info.switches, backbone=info.backbone
+    )
     detector = find_system(info.system).build(request)
     preprocess = Preprocess(info.crop[3], info.crop[2], info.working, info.depth_working)
     return Deployed(preprocess, detector, info.top_k).eval()

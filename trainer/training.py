@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from torch import nn
 from calibration.threshold import threshold_from_normals
 from edge.errors import ConfigError, DataError
 from edge.files import sha256_of
-from edge.frames.dataset import Dataset, Sample, open_dataset
-from trainer.data.scene import Scene, measure_scene
+from edge.frames.dataset import Dataset, Sample
+from trainer.data.normal import normal_parts, prepare
+from trainer.data.scene import Scene
 from trainer.data.source import TrainingImages
-from trainer.data.splits import digest_of, normal_splits
 from trainer.fit import FitControl
 from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
@@ -50,7 +51,7 @@ class TrainOptions:
 
     Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run. textures: folder of
     images for drawn anomalies, in systems that draw some; None: procedural ones. pretrained: a file of
-    `trainer pretrain`; None leaves it to the system.
+    `trainer pretrain`; None leaves it to the system. backbone: timm's name of another one than the preset's.
     """
 
     preset: str = "compact"
@@ -64,6 +65,7 @@ class TrainOptions:
     switches: Mapping[str, bool] = field(default_factory=dict)
     textures: Path | None = None
     pretrained: Path | None = None
+    backbone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,15 @@ def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
     system = find_system(system_name)
     require_preset(system, options.preset)
     require_device(options.device)
+    if options.backbone and not system.takes_backbone:
+        raise ConfigError(f"--backbone {options.backbone}: {system.name} is built for its preset's own backbone")
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     if options.top_k is not None and not 0 < options.top_k <= 1:
         raise ConfigError(f"--top-k {options.top_k}: a share of the foreground, above 0 and at most 1")
-    dataset = open_dataset(product)
-    train_samples, validation = normal_splits(dataset, options.seed)
-    with_depth = dataset.has_depth and options.with_depth
-    crop = dataset.camera.crop or (0, 0, dataset.camera.width, dataset.camera.height)
-    sizes = system.sizes(options.preset, crop[3], crop[2], with_depth)
-    scene = measure_scene(dataset, train_samples, with_depth, sizes.depth)
+    parts = normal_parts(product, options.seed, options.with_depth, partial(system.sizes, options.preset))
     return _Plan(
-        system, dataset, options, train_samples, validation, sizes, scene, digest_of([*train_samples, *validation])
+        system, parts.dataset, options, parts.train, parts.validation, parts.sizes, parts.scene, parts.sha256()
     )
 
 
@@ -140,6 +139,7 @@ def _fingerprint(plan: _Plan) -> str:
         options.seed,
         options.device,
         digests,
+        options.backbone,
         dict(options.switches),
         Textures(options.textures).digest,
         plan.data_sha256,
@@ -158,7 +158,7 @@ def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[s
     options = plan.options
     detector = plan.system.build(BuildRequest(
         options.preset, plan.sizes, options.weights, options.seed, switches=dict(options.switches),
-        pretrained=options.pretrained,
+        pretrained=options.pretrained, backbone=options.backbone,
     ))  # fmt: skip
     preprocess = Preprocess(plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth)
     digest = hashlib.sha256(f"{plan.data_sha256} {names_of(plan.train)} {plan.scene} {plan.sizes}".encode()).hexdigest()
@@ -169,23 +169,6 @@ def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[s
     images = TrainingImages(load, len(plan.train), digest, options.cache or out / "cache")
     request = FitRequest(options.preset, options.epochs, options.seed, options.device, control, options.textures)
     return detector, plan.system.fit(detector, images, request)
-
-
-@torch.no_grad()
-def prepare(preprocess: Preprocess, feeds: Mapping[str, NDArray[np.generic]]) -> Prepared:
-    """The graph's own preprocessing on graph inputs, batch 1."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
-    rows = {name: tensors[name].reshape(-1, 4) for name in ("intrinsics", "plane") if name in tensors}
-    prepared: Prepared = preprocess(
-        tensors["color"],
-        tensors.get("depth"),
-        tensors["region"],
-        tensors.get("unit"),
-        rows.get("intrinsics"),
-        rows.get("plane"),
-        tensors.get("lift"),
-    )
-    return prepared
 
 
 def _deployed(plan: _Plan, detector: nn.Module, top_k: float) -> Deployed:
@@ -278,6 +261,7 @@ def _info(plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, sec
         switches=dict(options.switches),
         backbone_weights=sha256_of(options.weights) if options.weights else None,
         pretrained=sha256_of(options.pretrained) if options.pretrained else None,
+        backbone=options.backbone,
         camera=plan.dataset.camera,
         crop=scene.crop,
         working=plan.sizes.color,

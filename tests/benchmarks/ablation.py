@@ -102,7 +102,8 @@ def main() -> None:
         }
         found = {key: future.result() for key, future in running.items()}
     table = {name: [value for key, value in found.items() if key[0] == name] for name in ROWS[arguments.system]}
-    page = "\n".join(report(arguments.system, table, [product.name for product in products], seeds)) + "\n"
+    names = [product.name for product in products]
+    page = "\n".join(report(arguments.system, table, names, seeds, arguments.device)) + "\n"
     (DOCS / f"ablation-{arguments.system}.md").write_text(page, encoding="utf-8")
     print(page)
 
@@ -132,7 +133,11 @@ def scored_everywhere(run: TrainedRun) -> TrainedRun:
 
 
 def report(
-    system: str, table: dict[str, list[tuple[float, ...]]], products: Sequence[str], seeds: Sequence[int]
+    system: str,
+    table: dict[str, list[tuple[float, ...]]],
+    products: Sequence[str],
+    seeds: Sequence[int],
+    device: str,
 ) -> Iterable[str]:
     """The page."""
     complete, when = np.array(table[COMPLETE]), f"{datetime.now(timezone.utc):%Y-%m-%d}"
@@ -142,7 +147,7 @@ def report(
         f"Compact preset, products {', '.join(products)}, seeds {', '.join(map(str, seeds))}; mean over "
         f"{len(complete)} runs a row, percent; in brackets the difference to the complete system and the standard "
         "deviation of that difference over the runs. A difference smaller than its deviation is none.",
-        f"Written by `python tests/benchmarks/ablation.py --system {system}`, {when}, CPU.",
+        f"Written by `python tests/benchmarks/ablation.py --system {system}`, {when}, trained on {device}.",
         "",
         "| | I-AUROC | P-AUROC | AUPRO 0.3 |",
         "|---|---|---|---|",

@@ -23,18 +23,18 @@ import numpy as np
 import torch
 
 from edge.frames.dataset import find_products, open_dataset
-from trainer.evaluate import evaluate_run, write_evaluation
+from trainer.evaluate import GROUPS, evaluate_run, write_evaluation
 from trainer.fit import FitControl
 from trainer.run import load_run
 from trainer.training import TrainOptions, train
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
-COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", "depth", "color", "both")
+COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run, in percent; the last three are the image AUROC of a group of drawn defects. seconds: of training."""
+    """One run, in percent; the last four are the image AUROC of a group of drawn defects. seconds: of training."""
 
     product: str
     with_depth: bool
@@ -91,7 +91,7 @@ def measure(product: Path, with_depth: bool, seed: int, work: Path) -> Measured:
     overall = summary["rows"][-1]
     groups = {row["name"]: row["image_auroc"] for row in summary["groups"]}
     values = [overall[key] for key in ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05")]
-    values += [groups.get(name) for name in ("depth", "color", "both")]
+    values += [groups.get(name) for name in GROUPS]
     seconds = json.loads((folder / "run.json").read_text())["train_seconds"]
     return Measured(product.name, with_depth, seed, tuple(None if v is None else 100 * v for v in values), seconds)
 
@@ -103,7 +103,8 @@ def report(measured: Sequence[Measured]) -> Iterable[str]:
         "",
         "MATS, compact preset, scores and maps of the deployed graph in float32 torch on the CPU (a stand-in for",
         "the device). Percent. depth, color, both: image AUROC of the drawn defects that change only height, only",
-        "color, or both. Written by `python tests/benchmarks/accuracy.py` on "
+        "color, or both; logical: of flawless elements in the wrong places. Written by "
+        "`python tests/benchmarks/accuracy.py` on "
         f"{platform.machine()}, {datetime.now(timezone.utc):%Y-%m-%d}.",
         "",
         "## Means",

@@ -110,9 +110,9 @@ def test_a_failed_run_is_no_zero_and_says_why() -> None:
 def test_groups_of_drawn_defects_have_a_table() -> None:
     made = tables({
         job("one", with_depth=True, layout="mvtec3d"): result(1.0, 1.0, 1.0, groups={"depth": 90.0}),
-        job("two", with_depth=True, layout="mvtec3d"): result(1.0, 1.0, 1.0, groups={"depth": 80.0, "color": 50.0}),
+        job("two", with_depth=True, layout="mvtec3d"): result(1.0, 1.0, 1.0, groups={"depth": 80.0, "logical": 50.0}),
     })
-    assert made[1].rows == [["color", "50.0"], ["depth", "85.0"]]
+    assert made[1].rows == [["depth", "85.0"], ["logical", "50.0"]]
 
 
 def test_color_only_runs_of_a_set_with_depth_are_a_table_of_their_own() -> None:

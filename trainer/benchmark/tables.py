@@ -86,7 +86,10 @@ def by_group(title: str, results: Results) -> Table:
         for system in systems:
             row.append(_number((r.groups or {}).get(name) for job, r in results.items() if job.system == system))
         rows.append(row)
-    note = "I-AUROC of the defects that change only height, only color, or both."
+    note = (
+        "I-AUROC of the defects that change only height, only color, or both; logical: of flawless elements in the "
+        "wrong places."
+    )
     return Table(f"{title}: by group of defects", ["defects", *systems], rows, note)
 
 

@@ -27,7 +27,7 @@ app.command()(synthesize.synthesize)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(benchmark.benchmark)
-app.add_typer(pretrain.app, name="pretrain")
+app.add_typer(pretrain.app)
 
 
 def run_command() -> None:

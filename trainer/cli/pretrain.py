@@ -1,4 +1,4 @@
-"""`trainer pretrain`: weights that are trained once and reused for every product, by `trainer train --pretrained`."""
+"""`trainer pretrain`: encoders that learn without labels, one sub-command each."""
 
 from __future__ import annotations
 
@@ -6,12 +6,30 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    name="pretrain", no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 @app.callback()
 def _describe() -> None:
-    """Train a part of a detector once, on any images, for `trainer train --pretrained FILE`."""
+    """Pretrain an encoder on normal images, once, for `trainer train --pretrained`."""
+
+
+@app.command()
+def pointmae(
+    products: list[Path] = typer.Argument(..., help="Product folders with depth, or folders of such products."),
+    out: Path = typer.Option(..., "--out", help="Weights file to write. An interrupted pretraining of it goes on."),
+    preset: str = typer.Option("compact", help="compact: for a small device. paper: Point-MAE as published."),
+    epochs: int | None = typer.Option(None, help="Epochs instead of the preset's."),
+    seed: int = typer.Option(0, min=0, help="Same seed, same result."),
+    device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."),
+) -> None:
+    """Point-MAE's encoder for m3dm, by hiding groups of points of normal parts and rebuilding them."""
+    from trainer.pretrain.from_products import PretrainOptions, pretrain_pointmae
+
+    done = pretrain_pointmae(products, out, PretrainOptions(preset, epochs, seed, device))
+    typer.echo(f"wrote {out}: {done.parts} parts; loss on held-out parts {done.first:.4f}, at the end {done.last:.4f}")
 
 
 @app.command()

@@ -9,11 +9,11 @@ import typer
 
 def synthesize(
     out: Path = typer.Argument(..., help="Folder for the products, one sub-folder each."),
-    products: str = typer.Option("washer,biscuit,connector,rope", help="Which products, separated by commas."),
+    products: str = typer.Option("washer,biscuit,connector,rope,fusebox", help="Which products, separated by commas."),
     train: int = typer.Option(60, min=1, help="Good parts to train on."),
     validation: int = typer.Option(20, min=1, help="Good parts that set the threshold."),
     test: int = typer.Option(20, min=1, help="Good parts to test with."),
-    per_defect: int = typer.Option(5, min=1, help="Test parts of each of the ten defects."),
+    per_defect: int = typer.Option(5, min=1, help="Test parts of each defect."),
     belt: int = typer.Option(24, min=0, help="Parts on the recorded belt, 0 for none."),
     seed: int = typer.Option(0, min=0, help="Same seed, same bytes."),
 ) -> None:

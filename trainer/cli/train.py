@@ -8,7 +8,7 @@ import typer
 
 
 def train(
-    system: str = typer.Argument(..., help="Detector: mats, ntsnet, aand or vmpfd."),
+    system: str = typer.Argument(..., help="Detector: mats, ntsnet, aand, m3dm or vmpfd."),
     product: Path = typer.Argument(..., help="Product folder: MVTec AD, MVTec 3D-AD or frames."),
     out: Path = typer.Option(..., "--out", help="Run folder. An interrupted training in it goes on."),
     preset: str = typer.Option("compact", help="compact: for a small device. paper: the publication's settings."),
@@ -17,6 +17,9 @@ def train(
     depth: bool = typer.Option(True, "--depth/--no-depth", help="Use depth where the product has it."),
     weights: Path | None = typer.Option(
         None, help="Backbone weights: a state dict of timm's model (the paper preset needs one)."
+    ),
+    backbone: str | None = typer.Option(
+        None, help="timm's name of any CNN or vision transformer, with its --weights (m3dm only)."
     ),
     pretrained: Path | None = typer.Option(
         None, help="Weights of `trainer pretrain`: pointmae for m3dm, pdn for vmpfd; default: trained on these images."
@@ -35,7 +38,8 @@ def train(
     from trainer.training import train as train_run
 
     options = TrainOptions(
-        preset, epochs, seed, depth, weights, top_k, device, cache, textures=textures, pretrained=pretrained
+        preset, epochs, seed, depth, weights, top_k, device, cache, textures=textures, pretrained=pretrained,
+        backbone=backbone,
     )
     run = train_run(system, product, out, options)
     typer.echo(f"wrote {run.folder} ({run.info.train_seconds:.0f} s)")

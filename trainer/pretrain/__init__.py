@@ -1,1 +1,1 @@
-"""Parts of detectors that are trained once, on whatever images there are, and reused for every product."""
+"""What is trained once without labels and used as it is: encoders for detectors that take theirs from a file."""

@@ -35,7 +35,7 @@ class KnownDefect:
 
     Attributes:
         name: the image's name, as in `Report.names`.
-        group: "depth", "color" or "both".
+        group: "depth", "color", "both" or "logical".
         kind: the defect's type.
         area_share: share of the part it covers, 0..1.
         height_sigma: height in standard deviations of the depth noise there; None or 0 for one without height.
@@ -65,7 +65,7 @@ class Report:
         rows: figures per defect type, the row of all images last.
         height: returns the height of image i over the background, float32 metres, of any size with the image's aspect,
             0 or less outside the part; None without depth.
-        groups: figures per group of defects (depth, color, both), where known.
+        groups: figures per group of defects (depth, color, both, logical), where known.
         curves: training loss per epoch, by the name of what was trained.
         drawn: what is known of drawn defects.
         parameters: what the run was made with, as text.

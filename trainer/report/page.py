@@ -20,7 +20,7 @@ from trainer.report.pictures import HeatScale
 NORMALS_SHOWN = 6
 MISSED_SHOWN = 6
 SHOWN_OF_A_TYPE = 4
-GROUP_COLORS = {"depth": "#1d3b53", "color": "#d9662b", "both": "#7a9a3a"}
+GROUP_COLORS = {"depth": "#1d3b53", "color": "#d9662b", "both": "#7a9a3a", "logical": "#8a5a9e"}
 
 
 @dataclass(frozen=True)

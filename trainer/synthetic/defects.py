@@ -1,8 +1,10 @@
-"""Ten defects in three groups: what each does to height and color, and where.
+"""Ten local defects in three groups, for any product: what each does to height and color, and where.
 
-depth   seen by the depth camera alone: the color image is rendered without it
-color   seen by the color camera alone
-both    in height and in color
+depth     seen by the depth camera alone: the color image is rendered without it
+color     seen by the color camera alone
+both      in height and in color
+logical   in both as well, but flawless wherever one looks: products with counted elements only, and drawn as a part
+          with others of these elements (trainer.synthetic.logical)
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ from numpy.typing import NDArray
 
 from trainer.synthetic.noise import Image, smooth_noise
 from trainer.synthetic.shapes import smooth_step
-from trainer.synthetic.surface import Product, Surface
+from trainer.synthetic.surface import Counted, Product, Surface
 
-Group = Literal["depth", "color", "both"]
+Group = Literal["depth", "color", "both", "logical"]
 GROUPS: dict[str, Group] = {
     "dent": "depth", "bump": "depth", "warp": "depth", "missing": "depth",
     "stain": "color", "print": "color", "discolouration": "color",
     "crack": "both", "hole": "both", "contamination": "both",
+    "absent": "logical", "extra": "logical", "swapped": "logical",
 }
 LEAST_SHARE, LARGEST_SHARE = 0.0005, 0.02       # of the part's area
 LEAST_SIGMA, LARGEST_SIGMA = 2.0, 6.0           # of the depth noise there
@@ -64,10 +67,17 @@ class Drawn:
     factor: tuple[float, float, float] | None = None
 
 
+def defects_of(product: Product) -> list[str]:
+    """What can be drawn on the product: logical defects, first, where its elements are counted; all others anywhere."""
+    logical = [kind for kind, group in GROUPS.items() if group == "logical"]
+    local = [kind for kind in GROUPS if kind not in logical]
+    return [*logical, *local] if isinstance(product, Counted) else local
+
+
 def draw_defect(
     kind: str, product: Product, surface: Surface, sigma_mm: float, rng: np.random.Generator
 ) -> tuple[Drawn, NDArray[np.bool_], float]:
-    """A defect of `kind` on a part: what to draw, its mask (S, S), and its height in sigma (0 for color only).
+    """A local defect of `kind` on a part: what to draw, its mask (S, S), and its height in sigma (0 for color only).
 
     Tries places and sizes until the mask lies within the limits of area.
     Raises: RuntimeError if it cannot: the part has no place for it.

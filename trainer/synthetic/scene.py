@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from trainer.synthetic.blend import mixed
 from trainer.synthetic.defects import GROUPS, Drawn, Group, apply_color, draw_defect, raised
+from trainer.synthetic.logical import equipped, rearranged
 from trainer.synthetic.noise import Image, Tile, fractal_noise, smooth_noise
 from trainer.synthetic.products import PRODUCTS
 from trainer.synthetic.stereo import StereoCamera, StereoImager
-from trainer.synthetic.surface import Grid, Light, Surface, shade
+from trainer.synthetic.surface import Counted, Grid, Light, Surface, shade
 
 WIDTH, HEIGHT = 640, 480
 CROP = (80, 0, 480, 480)        # x, y, width, height: where parts lie
@@ -24,6 +26,7 @@ DISTANCE_M = 0.30
 MM_PER_M = 1000.0
 COLOR_NOISE = 1.2               # RMS in grey levels, equal in the three channels as after demosaicing
 WHITE = 1.25                    # linear light to full scale
+CHANGED_MM = 0.5                # more of a difference in height is where elements differ
 
 _NOTHING = np.zeros((HEIGHT, WIDTH), np.float32)
 
@@ -37,6 +40,20 @@ class Truth:
     area_share: float
     height_sigma: float
     part_share: float
+
+
+@dataclass(frozen=True)
+class Marred:
+    """A part with what is wrong with it, on an (S, S) grid.
+
+    shaded: as the color camera sees it. height: mm, as the depth camera sees it. mask: (S, S) bool. sigmas: the
+    defect's height over the depth noise.
+    """
+
+    shaded: Surface
+    height: Image
+    mask: NDArray[np.bool_]
+    sigmas: float
 
 
 @dataclass(frozen=True)
@@ -85,20 +102,45 @@ class Station:
         """One part on the table, with a defect of that type unless "good"."""
         light = Light.drawn(rng)
         grid = self._posed_grid(rng)
+        before = deepcopy(rng)
         surface = self.product.draw(grid, rng)
         part_px = float(surface.inside.sum()) / SUPERSAMPLING**2
-        shaded, drawn, mask, sigmas = surface, None, np.zeros(surface.height.shape, np.bool_), 0.0
-        if defect != "good":
-            top_m = DISTANCE_M - float(np.median(surface.height[surface.inside > 0.5])) / MM_PER_M
-            sigma_mm = self.camera.sigma_m(top_m) * MM_PER_M
-            drawn, mask, sigmas = draw_defect(defect, self.product, surface, sigma_mm, rng)
-            shaded = _colored(drawn, surface, GROUPS[defect])
-        color, glare = self._color(shaded, light, grid.pitch)
-        depth_height = raised(drawn, surface) if drawn is not None else surface.height
-        small_mask = _pasted(_halved(mask.astype(np.float32)), _NOTHING) >= 0.5
+        if defect == "good":
+            marred = Marred(surface, surface.height, np.zeros(surface.height.shape, np.bool_), 0.0)
+        elif GROUPS[defect] == "logical":
+            marred = self._rearranged(defect, surface, grid, before, rng)
+        else:
+            marred = self._damaged(defect, surface, rng)
+        color, glare = self._color(marred.shaded, light, grid.pitch)
+        small_mask = _pasted(_halved(marred.mask.astype(np.float32)), _NOTHING) >= 0.5
         share = float(small_mask.sum()) / part_px
-        truth = Truth(defect, GROUPS.get(defect), share, sigmas, part_px / (CROP[2] * CROP[3]))
-        return Scene(color, _pasted(glare, _NOTHING), self._distance(depth_height), small_mask, truth)
+        truth = Truth(defect, GROUPS.get(defect), share, marred.sigmas, part_px / (CROP[2] * CROP[3]))
+        return Scene(color, _pasted(glare, _NOTHING), self._distance(marred.height), small_mask, truth)
+
+    def _damaged(self, defect: str, surface: Surface, rng: np.random.Generator) -> Marred:
+        """The part with a local defect."""
+        drawn, mask, sigmas = draw_defect(defect, self.product, surface, self._sigma_mm(surface), rng)
+        return Marred(_colored(drawn, surface, GROUPS[defect]), raised(drawn, surface), mask, sigmas)
+
+    def _rearranged(
+        self, defect: str, good: Surface, grid: Grid, before: np.random.Generator, rng: np.random.Generator
+    ) -> Marred:
+        """The same part with a logical defect; before: the generator as it was when the good part was drawn.
+
+        Raises: TypeError if nothing on this product is counted.
+        """
+        if not isinstance(self.product, Counted):
+            raise TypeError(f"{defect}: nothing on a {self.name} is counted")
+        layout = rearranged(defect, self.product.layout, equipped(self.product.layout, before), rng)
+        surface = self.product.filled(grid, before, layout)
+        change = np.abs(surface.height - good.height)
+        mask = change > CHANGED_MM
+        return Marred(surface, surface.height, mask, float(np.median(change[mask])) / self._sigma_mm(good))
+
+    def _sigma_mm(self, surface: Surface) -> float:
+        """Depth noise at the height of the part."""
+        top_m = DISTANCE_M - float(np.median(surface.height[surface.inside > 0.5])) / MM_PER_M
+        return self.camera.sigma_m(top_m) * MM_PER_M
 
     def capture(self, scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """What the camera delivers: color (480, 640, 3) uint8 RGB and depth (480, 640) uint16 counts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import cv2
 import numpy as np
@@ -12,6 +12,10 @@ import numpy as np
 from trainer.synthetic.blend import times
 from trainer.synthetic.noise import Image
 
+Layout = tuple[str, ...]
+"""Rows of places, as many in each, a letter a place: the kind of element it holds, EMPTY, or OPTION."""
+
+EMPTY, OPTION = ".", "?"        # OPTION: a good part may hold anything or nothing there
 SHADOW_STEPS = 9
 SHADOW_STEP_PX = 2.0        # at half resolution
 
@@ -86,6 +90,20 @@ class Product(Protocol):
 
     def draw(self, grid: Grid, rng: np.random.Generator) -> Surface:
         """One good part."""
+        ...
+
+
+@runtime_checkable
+class Counted(Product, Protocol):
+    """A product whose elements are counted and in order: what each place holds makes a part good or not.
+
+    `draw` first decides the options (trainer.synthetic.logical.equipped), then fills the places.
+    """
+
+    layout: Layout
+
+    def filled(self, grid: Grid, rng: np.random.Generator, layout: Layout) -> Surface:
+        """A part with this layout, without options. The same generator gives the same part but for what it holds."""
         ...
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.files import write_json
-from trainer.synthetic.defects import GROUPS
+from trainer.synthetic.defects import GROUPS, defects_of
 from trainer.synthetic.scene import CROP, HEIGHT, WIDTH, Scene, Station
 
 FRAMES_PER_PART, FRAMES_BETWEEN = 8, 5
@@ -48,7 +48,7 @@ def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> It
             _write_sample(station, folder / split / "good", index, scene, rng, with_mask=split == "test")
         yield f"{split}: {count} good"
     write_json(folder / "defects.json", _write_defects(station, folder, amounts.per_defect))
-    yield f"test: {amounts.per_defect} of each of {len(GROUPS)} defects"
+    yield f"test: {amounts.per_defect} of each of {len(defects_of(station.product))} defects"
     _write_empty(station, folder / "station" / "empty", amounts.empty)
     if amounts.belt:
         _write_belt(station, folder / "station" / "belt", amounts.belt)
@@ -65,7 +65,7 @@ def _part(station: Station, purpose: str, index: int, defect: str) -> tuple[Scen
 def _write_defects(station: Station, folder: Path, per_defect: int) -> list[dict[str, object]]:
     """The defective test images; one record each, for the report."""
     records: list[dict[str, object]] = []
-    for defect in GROUPS:
+    for defect in defects_of(station.product):
         for index in range(per_defect):
             scene, rng = _part(station, f"test/{defect}", index, defect)
             _write_sample(station, folder / "test" / defect, index, scene, rng, with_mask=True)
@@ -155,7 +155,7 @@ def _write_belt(station: Station, folder: Path, parts: int) -> None:
 def _belt_kinds(station: Station, parts: int) -> list[str]:
     """A shuffled order of good parts and defects of every type."""
     defective = round(parts * DEFECTIVE_SHARE)
-    types = list(GROUPS)
+    types = defects_of(station.product)
     kinds = [types[i % len(types)] for i in range(defective)] + ["good"] * (parts - defective)
     order = station.random("belt order", 0).permutation(parts)
     return [kinds[i] for i in order]

@@ -31,7 +31,7 @@ alone, within the foreground that depth shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -40,10 +40,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.bundle.manifest import TensorSpec
-from trainer.data.anomalies import corrupted
 from trainer.data.augment import Augmentation
-from trainer.data.source import TrainingImages, moved_to
-from trainer.features import LITE0_LEVELS, WIDE_RESNET50, BackboneSpec, weights_digest
+from trainer.data.source import TrainingImages
+from trainer.features import LITE0_LEVELS, WIDE_RESNET50, BackboneSpec
 from trainer.fit import Curves, Phase, fit_phases
 from trainer.graph.preprocess import Prepared
 from trainer.layers.amplification import (
@@ -56,19 +55,18 @@ from trainer.layers.amplification import (
 from trainer.layers.discrepancy import feature_distance, flat_distance, hard_distance, matched
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.reverse import Bottleneck, Decoder
-from trainer.synthetic.textures import Textures
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
 from trainer.systems.levels import (
     LevelFeatures,
     LevelMaps,
     Views,
-    computed_views,
     copies_for,
+    depth_sigma,
+    drawn_views,
     encoder_phase,
     level_sizes,
     normal_views,
     rows_of,
-    to_views,
 )
 
 SWITCHES = ("gate", "generator", "hard", "student", "depth", "floor", "standardised")
@@ -301,6 +299,7 @@ class Aand:
     name = "aand"
     presets = tuple(PRESETS)
     top_k_candidates = (0.0002, 0.001, 0.002, 0.005, 0.01)
+    takes_backbone = False
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Long side of the preset, aspect kept to whole cells."""
@@ -318,44 +317,13 @@ class Aand:
         preset, features = PRESETS[request.preset], detector.features.to(request.device)
         copies = copies_for(images.count, preset.views)
         request.control.tell(f"features of {images.count} images, {1 + copies} normal views and as many anomalies each")
-        normal = normal_views(features, images, preset.augmentation, copies, request.seed, request.device)
-        drawn, marks = _drawn_views(features, images, 1 + copies, normal, request)
+        normal = normal_views(features.trunk, images, preset.augmentation, copies, request.seed, request.device)
+        sigma = None if features.encoder is None else depth_sigma(features.encoder, normal)
+        drawn, marks = drawn_views(features.trunk, images, 1 + copies, sigma, request)
         trainer = _Trainer(detector.to(request.device), normal, drawn, marks, request)
         curves = fit_phases(detector, _phases(trainer, normal, request), request.seed, request.control)
         detector.cpu().requires_grad_(False).eval()
         return curves
-
-
-def _drawn_views(
-    features: LevelFeatures, images: TrainingImages, copies: int, normal: Views, request: FitRequest
-) -> tuple[Views, Tensor]:
-    """`copies` drawn anomalies on every image, and their masks (n, 1, h, w)."""
-    textures = Textures(request.textures)
-    encoder = features.encoder
-    sigma = None
-    if encoder is not None and normal.height is not None:
-        encoder.measure(normal.height, normal.foreground.float())
-        sigma = float(encoder.sigma)
-    marks: list[Tensor] = []
-
-    def batches() -> Iterator[Prepared]:
-        for number in range(images.count):
-            image = images.load(number)
-            for copy in range(copies):
-                view, mark = corrupted(image, textures, sigma, request.seed, number * copies + copy)
-                marks.append(mark)
-                yield moved_to(view, request.device)
-
-    def compute() -> dict[str, Tensor]:
-        tensors = computed_views(features, batches())
-        return {**tensors, "marks": torch.cat(marks)}
-
-    recipe = (
-        f"anomalies 3 {features.trunk.spec} {copies} {request.seed} {textures.digest} {sigma} "
-        f"{weights_digest(features.trunk)}"
-    )
-    tensors = images.cached(recipe, compute)
-    return to_views(tensors), tensors["marks"]
 
 
 def _phases(trainer: _Trainer, normal: Views, request: FitRequest) -> list[Phase]:
@@ -372,8 +340,8 @@ def _phases(trainer: _Trainer, normal: Views, request: FitRequest) -> list[Phase
         loss=trainer.distil_loss, epochs=request.epochs or preset.distil_epochs,
     )  # fmt: skip
     phases = []
-    if detector.features.encoder is not None:
-        phases.append(encoder_phase(detector.features, normal, request.epochs or preset.encoder_epochs, request.device))
+    if (encoder := detector.features.encoder) is not None:
+        phases.append(encoder_phase(encoder, normal, request.epochs or preset.encoder_epochs, request.device))
     if detector.switches["generator"] or not detector.switches["student"]:
         phases.append(amplify)
     if detector.switches["student"]:

@@ -25,16 +25,18 @@ SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` 
     "mats": "trainer.systems.mats",
     "ntsnet": "trainer.systems.ntsnet",
     "aand": "trainer.systems.aand",
+    "m3dm": "trainer.systems.m3dm",
     "vmpfd": "trainer.systems.vmpfd",
 }
 
 
 @dataclass(frozen=True)
 class WorkingSizes:
-    """What the graph reduces the crop to, (h, w) in pixels. depth: None in a color-only graph."""
+    """What the graph reduces the crop to, (h, w) in pixels. depth: None in a color-only graph. crop: its own size."""
 
     color: tuple[int, int]
     depth: tuple[int, int] | None
+    crop: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class BuildRequest:
 
     preset: one of the system's. sizes: as the system's own `sizes` gave them. weights: the user's backbone file or
     None. pretrained: a file of `trainer pretrain`, None: what it holds is trained on the product's own images.
+    backbone: timm's name of another one than the preset's, for systems that take any.
     random_backbone: leave the backbone at random values, because a state dict follows or only the shape matters.
     switches: the system's own parts turned off or on by name, for ablations.
     """
@@ -54,6 +57,7 @@ class BuildRequest:
     random_backbone: bool = False
     switches: Mapping[str, bool] | None = None
     pretrained: Path | None = None
+    backbone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,12 @@ class FitRequest:
 
 
 class System(Protocol):
-    """One detector of the literature, wired for this product."""
+    """One detector of the literature, wired for this product. takes_backbone: whether any timm backbone will do."""
 
     name: str
     presets: Sequence[str]
     top_k_candidates: Sequence[float]
+    takes_backbone: bool
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Working sizes of a crop of height_px x width_px."""

@@ -1,6 +1,7 @@
 """What both distillation systems compare: levels of a frozen backbone, with the depth's beside them.
 
-Also what they have in common while training: the frozen features of every view, computed once and cached.
+Also what systems with a frozen backbone have in common while training: its features of every view, normal ones and
+those with drawn anomalies, computed once and cached.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.data.anomalies import corrupted
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages, moved_to
-from trainer.features import BackboneSpec, build_trunk, weights_digest
+from trainer.features import AnyTrunk, BackboneSpec, build_trunk, weights_digest
 from trainer.fit import Phase
 from trainer.graph.preprocess import Prepared, working_size
 from trainer.layers.anomaly_map import AnomalyMap
 from trainer.layers.height import HeightEncoder, encoder_error
 from trainer.layers.unshuffle import pixel_unshuffle
-from trainer.systems.base import BuildRequest, WorkingSizes
+from trainer.synthetic.textures import Textures
+from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
 
 VIEWS_AT_ONCE = 16
 MOST_COPIES = 7
@@ -176,24 +179,31 @@ def rows_of(features: Tensor, mask: Tensor) -> Tensor:
 class Views:
     """Prepared images and their frozen raw color levels, of n views.
 
-    image: (n, 3, h, w) float16, 0..255. height, foreground: (n, 1, hd, wd), float32 or None, uint8. levels: float16,
-    finest first.
+    image: (n, 3, h, w) float16, 0..255, None if not kept. height, foreground: (n, 1, hd, wd), float32 or None, uint8.
+    levels: float16, finest first. intrinsics, plane: (n, 4), None without depth.
     """
 
-    image: Tensor
+    image: Tensor | None
     height: Tensor | None
     foreground: Tensor
     levels: list[Tensor]
+    intrinsics: Tensor | None = None
+    plane: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.image)
+        return len(self.foreground)
 
     def prepared(self, views: Tensor | slice, device: str) -> Prepared:
         """These views, as a detector takes them."""
-        height = None if self.height is None else self.height[views].to(device)
+        assert self.image is not None  # whoever asks for whole views has kept their images
         color = self.image[views].to(device, torch.float32)
         ones = torch.ones(len(color), device=device)
-        return Prepared(color, height, self.foreground[views].to(device, torch.float32), None, ones, ones)
+        height, intrinsics, plane = (
+            None if tensor is None else tensor[views].to(device)
+            for tensor in (self.height, self.intrinsics, self.plane)
+        )
+        foreground = self.foreground[views].to(device, torch.float32)
+        return Prepared(color, height, foreground, None, ones, ones, intrinsics, plane)
 
     def colors(self, views: Tensor | slice, device: str) -> list[Tensor]:
         """Raw color levels of these views, float32."""
@@ -212,23 +222,67 @@ def copies_for(images: int, views: int) -> int:
 
 @torch.no_grad()
 def normal_views(
-    features: LevelFeatures, images: TrainingImages, augmentation: Augmentation, copies: int, seed: int, device: str
+    trunk: AnyTrunk,
+    images: TrainingImages,
+    augmentation: Augmentation,
+    copies: int,
+    seed: int,
+    device: str,
+    *,
+    keep_image: bool = True,
 ) -> Views:
     """Every image once as it is and `copies` times augmented; from the cache where they were computed before."""
-    recipe = f"levels 2 {features.trunk.spec} {augmentation} {copies} {seed} {weights_digest(features.trunk)}"
+    recipe = f"levels 3 {trunk.spec} {augmentation} {copies} {seed} {keep_image} {weights_digest(trunk)}"
     batches = (moved_to(batch, device) for batch in images.with_copies(augmentation, copies, seed))
-    return to_views(images.cached(recipe, lambda: computed_views(features, batches)))
+    return to_views(images.cached(recipe, lambda: computed_views(trunk, batches, keep_image)))
 
 
 @torch.no_grad()
-def computed_views(features: LevelFeatures, batches: Iterator[Prepared]) -> dict[str, Tensor]:
-    """Tensors of `Views` by name, of prepared batches on the features' device."""
+def drawn_views(
+    trunk: AnyTrunk,
+    images: TrainingImages,
+    copies: int,
+    depth_sigma: float | None,
+    request: FitRequest,
+    *,
+    keep_image: bool = True,
+) -> tuple[Views, Tensor]:
+    """`copies` drawn anomalies on every image, and their masks (n, 1, h, w) at the color working size.
+
+    depth_sigma: noise of the height in metres, by which anomalies in depth are scaled; None: none in depth.
+    """
+    textures = Textures(request.textures)
+    marks: list[Tensor] = []
+
+    def batches() -> Iterator[Prepared]:
+        for number in range(images.count):
+            image = images.load(number)
+            for copy in range(copies):
+                view, mark = corrupted(image, textures, depth_sigma, request.seed, number * copies + copy)
+                marks.append(mark)
+                yield moved_to(view, request.device)
+
+    def compute() -> dict[str, Tensor]:
+        tensors = computed_views(trunk, batches(), keep_image)
+        return {**tensors, "marks": torch.cat(marks)}
+
+    drawing = f"{copies} {request.seed} {textures.digest} {depth_sigma}"
+    recipe = f"anomalies 4 {trunk.spec} {drawing} {keep_image} {weights_digest(trunk)}"
+    tensors = images.cached(recipe, compute)
+    return to_views(tensors), tensors["marks"]
+
+
+@torch.no_grad()
+def computed_views(trunk: AnyTrunk, batches: Iterator[Prepared], keep_image: bool) -> dict[str, Tensor]:
+    """Tensors of `Views` by name, of prepared batches on the trunk's device."""
     columns: dict[str, list[Tensor]] = {}
     for batch in batches:
-        computed = {"image": batch.color.half(), "foreground": batch.foreground.to(torch.uint8)}
-        if batch.height is not None:
-            computed["height"] = batch.height
-        maps = features.trunk(batch.color)
+        computed = {"foreground": batch.foreground.to(torch.uint8)}
+        if keep_image:
+            computed["image"] = batch.color.half()
+        geometry = {"height": batch.height, "intrinsics": batch.intrinsics, "plane": batch.plane}
+        computed.update({name: tensor for name, tensor in geometry.items() if tensor is not None})
+        maps = trunk(batch.color)
         computed.update({f"level_{number}": level.half() for number, level in enumerate(maps)})
         for name, tensor in computed.items():
             columns.setdefault(name, []).append(tensor.cpu())
@@ -238,13 +292,20 @@ def computed_views(features: LevelFeatures, batches: Iterator[Prepared]) -> dict
 def to_views(tensors: dict[str, Tensor]) -> Views:
     """Views from their tensors by name."""
     levels = [tensors[name] for name in sorted(tensors) if name.startswith("level_")]
-    return Views(tensors["image"], tensors.get("height"), tensors["foreground"], levels)
+    geometry = (tensors.get(name) for name in ("intrinsics", "plane"))
+    return Views(tensors.get("image"), tensors.get("height"), tensors["foreground"], levels, *geometry)
 
 
-def encoder_phase(features: LevelFeatures, views: Views, epochs: int, device: str) -> Phase:
+def depth_sigma(encoder: HeightEncoder, normal: Views) -> float | None:
+    """Noise of the height of normal views in metres, which the encoder takes as well; None without depth."""
+    if normal.height is None:
+        return None
+    encoder.measure(normal.height, normal.foreground.float())
+    return float(encoder.sigma)
+
+
+def encoder_phase(encoder: HeightEncoder, views: Views, epochs: int, device: str) -> Phase:
     """The training of the depth's encoder on drawn dents and stains, as in MATS (trainer.systems.mats)."""
-    encoder = features.encoder
-    assert encoder is not None  # there is no such phase without one
 
     def begin() -> int:
         everything = views.prepared(slice(None), "cpu")

@@ -479,6 +479,7 @@ class Mats:
     name = "mats"
     presets = tuple(PRESETS)
     top_k_candidates = (0.002, 0.005, 0.01, 0.02, 0.05)
+    takes_backbone = False
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Long side of the preset, aspect kept to whole cells.

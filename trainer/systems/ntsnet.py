@@ -293,7 +293,7 @@ class _Trainer:
         """Equation 11."""
         del generator
         detector = self.detector
-        given = detector.given(self.views.image[batch].to(self.device, torch.float32))
+        given = detector.given(self.images(batch))
         masks = detector.features.masks(self.views.foreground[batch].to(self.device, torch.float32))
         distances = detector.distances(self.teacher(batch), given)
         return torch.stack([masked_mean(one, mask) for one, mask in zip(distances, masks, strict=True)]).sum()
@@ -304,7 +304,11 @@ class _Trainer:
         features = self.detector.features
         if not self.detector.switches["eman"]:
             return features.joined(self.views.colors(batch, self.device), None)
-        return features.joined(features.trunk(self.views.image[batch].to(self.device, torch.float32)), None)
+        return features.joined(features.trunk(self.images(batch)), None)
+
+    def images(self, batch: Tensor) -> Tensor:
+        """Color images of these views."""
+        return self.views.prepared(batch, self.device).color
 
 
 class Ntsnet:
@@ -313,6 +317,7 @@ class Ntsnet:
     name = "ntsnet"
     presets = tuple(PRESETS)
     top_k_candidates = (0.002, 0.005, 0.01, 0.02, 0.05)
+    takes_backbone = False
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Long side of the preset, aspect kept to whole cells."""
@@ -330,7 +335,7 @@ class Ntsnet:
         preset, features = PRESETS[request.preset], detector.features.to(request.device)
         copies = copies_for(images.count, preset.views)
         request.control.tell(f"features of {images.count} images, {1 + copies} views each")
-        views = normal_views(features, images, preset.augmentation, copies, request.seed, request.device)
+        views = normal_views(features.trunk, images, preset.augmentation, copies, request.seed, request.device)
         trainer = _Trainer(detector.to(request.device), views, request.device)
         phase = Phase(
             "student", detector.learning(), list(detector.student.parameters()), trainer.begin, trainer.loss,

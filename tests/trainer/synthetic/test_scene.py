@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product as pairs
 
 import numpy as np
 import pytest
 
 from trainer.synthetic import defects
-from trainer.synthetic.defects import GROUPS, LARGEST_SHARE, LARGEST_SIGMA, LEAST_SHARE, LEAST_SIGMA
+from trainer.synthetic.defects import GROUPS, LARGEST_SHARE, LARGEST_SIGMA, LEAST_SHARE, LEAST_SIGMA, defects_of
 from trainer.synthetic.products import PRODUCTS
 from trainer.synthetic.scene import CROP, HEIGHT, WIDTH, Scene, Station
 
 ALL_PRODUCTS = sorted(PRODUCTS)
+LOCAL = [kind for kind, group in GROUPS.items() if group != "logical"]
+LOGICAL = ["absent", "extra", "swapped"]
+COUNTED = ["fusebox"]
 
 
 @cache
@@ -40,14 +44,18 @@ def test_a_part_lies_in_the_crop_and_fills_a_quarter_to_half_of_it(product: str)
     assert not raised[border].any()
 
 
-@pytest.mark.parametrize("product", ALL_PRODUCTS)
-@pytest.mark.parametrize("defect", sorted(GROUPS))
-def test_defects_keep_within_the_limits_of_area_and_height(product: str, defect: str) -> None:
+@pytest.mark.parametrize(
+    ("defect", "product"),
+    [*pairs(LOCAL, ALL_PRODUCTS), *pairs(LOGICAL, COUNTED)],
+)
+def test_defects_keep_within_the_limits_of_area_and_height(defect: str, product: str) -> None:
     truth = scene(product, defect).truth
     assert truth is not None
     assert LEAST_SHARE <= truth.area_share <= LARGEST_SHARE
     if GROUPS[defect] == "color":
         assert truth.height_sigma == 0
+    elif GROUPS[defect] == "logical":       # as high as the element is: it does not hide
+        assert truth.height_sigma > LEAST_SIGMA
     else:
         assert LEAST_SIGMA <= truth.height_sigma <= LARGEST_SIGMA
 
@@ -59,7 +67,7 @@ def test_a_defect_too_large_for_the_limit_is_drawn_again(monkeypatch: pytest.Mon
     assert max(truth.area_share for truth in truths if truth is not None) <= 0.009
 
 
-@pytest.mark.parametrize("defect", sorted(GROUPS))
+@pytest.mark.parametrize("defect", LOCAL)
 def test_a_group_changes_what_its_name_says(defect: str) -> None:
     """The same part with and without the defect: same generator, same pose, texture and light."""
     good, bad = scene("biscuit", "good"), scene("biscuit", defect)
@@ -89,17 +97,27 @@ def test_parts_differ_in_pose_texture_and_light() -> None:
     assert abs(first.color[5, 5].mean() - second.color[5, 5].mean()) > 1e-4
 
 
-def test_a_scene_depends_on_seed_product_purpose_and_index_alone() -> None:
-    made = Station("rope", seed=3)
+@pytest.mark.parametrize(("product", "drawn"), [("rope", "crack"), ("fusebox", "swapped")])
+def test_a_scene_depends_on_seed_product_purpose_and_index_alone(product: str, drawn: str) -> None:
+    made = Station(product, seed=3)
     made.part(made.random("test", 7), "stain")
-    again = Station("rope", seed=3)
-    for index, defect in ((0, "crack"), (1, "good")):
+    again = Station(product, seed=3)
+    for index, defect in ((0, drawn), (1, "good")):
         one, other = (s.part(s.random("test", index), defect) for s in (made, again))
         np.testing.assert_array_equal(one.color, other.color)
         np.testing.assert_array_equal(one.z_m, other.z_m)
         np.testing.assert_array_equal(one.mask, other.mask)
     rng = np.random.default_rng(0)
-    assert np.abs(Station("rope", seed=4).empty(rng).z_m - made.empty(rng).z_m).max() > 0
+    assert np.abs(Station(product, seed=4).empty(rng).z_m - made.empty(rng).z_m).max() > 0
+
+
+@pytest.mark.parametrize("product", ALL_PRODUCTS)
+def test_logical_defects_are_drawn_where_elements_are_counted_and_nowhere_else(product: str) -> None:
+    made = station(product)
+    assert defects_of(made.product) == (LOGICAL + LOCAL if product in COUNTED else LOCAL)
+    if product not in COUNTED:
+        with pytest.raises(TypeError, match=f"nothing on a {product} is counted"):
+            made.part(made.random("test", 0), "swapped")
 
 
 def test_the_table_is_a_plane_slightly_tilted() -> None:

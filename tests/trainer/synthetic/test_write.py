@@ -21,6 +21,7 @@ from trainer.synthetic.write import Amounts, write_product
 
 AMOUNTS = Amounts(train=8, validation=1, test=5, per_defect=1, belt=3, empty=4)
 SEED = 5
+LOCAL = [kind for kind, group in GROUPS.items() if group != "logical"]
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,9 @@ def test_the_layout_holds_what_was_asked_for(biscuit: Path) -> None:
     dataset = open_dataset(biscuit)
     assert (dataset.layout, dataset.product, dataset.has_depth) == ("mvtec3d", "biscuit", True)
     assert find_products(biscuit.parent) == [biscuit]
-    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [8, 1, 5 + len(GROUPS)]
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [8, 1, 5 + len(LOCAL)]
     defective = [sample for sample in dataset.split("test") if sample.is_defective]
-    assert sorted(sample.defect for sample in defective) == sorted(GROUPS)
+    assert sorted(sample.defect for sample in defective) == sorted(LOCAL)
     for sample in defective:
         mask = sample.load_mask()
         assert mask is not None
@@ -113,6 +114,21 @@ def test_same_seed_gives_the_same_bytes_however_many_are_drawn(biscuit: Path, tm
     images = [path for path in few if path.endswith((".png", ".tiff"))]
     assert len(images) > 40
     assert [path for path in images if few[path] != many[path]] == []
+
+
+def test_a_product_with_counted_elements_has_logical_defects_in_the_test_set_and_on_the_belt(tmp_path: Path) -> None:
+    folder = tmp_path / "fusebox"
+    amounts = Amounts(train=1, validation=1, test=1, per_defect=1, belt=2, empty=1)
+    told = list(write_product("fusebox", folder, amounts, SEED))
+    assert f"test: 1 of each of {len(GROUPS)} defects" in told
+    records = {record["defect"]: record for record in json.loads((folder / "defects.json").read_text())}
+    assert {defect: record["group"] for defect, record in records.items()} == GROUPS
+    for sample in open_dataset(folder).split("test"):
+        mask = sample.load_mask()
+        assert mask is not None
+        assert mask.any() == sample.is_defective
+    belt = json.loads((folder / "station" / "belt" / "truth.json").read_text())
+    assert [part["group"] for part in belt if part["defect"] != "good"] == ["logical"]
 
 
 def test_a_folder_with_a_product_is_not_overwritten(biscuit: Path) -> None:

@@ -86,8 +86,10 @@ def fitted(sizes: WorkingSizes = WITH_DEPTH, epochs: int | None = None, **switch
 
 def trainer_of(detector: aand.AandDetector) -> aand._Trainer:
     asked = request()
-    normal = aand.normal_views(detector.features, images(), SMALL.augmentation, 1, 0, "cpu")
-    drawn, marks = aand._drawn_views(detector.features, images(), 2, normal, asked)
+    normal = aand.normal_views(detector.features.trunk, images(), SMALL.augmentation, 1, 0, "cpu")
+    encoder = detector.features.encoder
+    sigma = None if encoder is None else aand.depth_sigma(encoder, normal)
+    drawn, marks = aand.drawn_views(detector.features.trunk, images(), 2, sigma, asked)
     made = aand._Trainer(detector, normal, drawn, marks, asked)
     made.measure()
     return made

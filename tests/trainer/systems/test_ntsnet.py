@@ -78,7 +78,7 @@ def fit(
 
 def trainer_of(detector: ntsnet.NtsnetDetector, spoilt: float = 0.0) -> ntsnet._Trainer:
     """spoilt: added to the cached teacher's levels wherever there is no foreground."""
-    views = ntsnet.normal_views(detector.features, images(), SMALL.augmentation, 1, 0, "cpu")
+    views = ntsnet.normal_views(detector.features.trunk, images(), SMALL.augmentation, 1, 0, "cpu")
     for level, mask in zip(views.levels, detector.features.masks(views.foreground.float()), strict=True):
         level.add_(spoilt * (1 - mask).half())
     return ntsnet._Trainer(detector, views, "cpu")

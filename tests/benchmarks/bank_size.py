@@ -1,0 +1,199 @@
+"""What the size of M3DM's memory bank costs: the full coreset, its first greedy rows, k-means and distilled banks.
+
+    python tests/benchmarks/bank_size.py --data DATA/screw DATA/cookies --seeds 0,1,2 --work runs/bank-size
+
+Color only, one bank. Writes docs/bank-size.md and docs/bank-size.png. Greedy: the first rows of the full coreset, which
+are the greedy choice of that size. k-means: scikit-learn's mini-batch k-means on the features that the coreset was
+selected from. Seconds of distilling are those of a training that distils less those of one that does not, features
+cached for both. Time is that of the bank's product alone on one image, as a ratio to the full bank's, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor
+
+from edge.files import write_json
+from edge.frames.dataset import open_dataset
+from trainer.data.normal import prepare
+from trainer.evaluate import evaluate_run
+from trainer.fit import FitControl
+from trainer.layers.memory_bank import MemoryBank
+from trainer.run import TrainedRun
+from trainer.systems import m3dm
+from trainer.training import TrainOptions, train
+
+matplotlib.use("Agg")
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SHARES = (4, 16, 64)
+TIMED = 30
+
+
+def main() -> None:
+    """Measure what is missing, write the page and the plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="product folders; depth is not used")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--work", type=Path, required=True, help="runs, cached features and results")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    found = [row for product in arguments.data for seed in seeds for row in measured(product, seed, arguments.work)]
+    page = "\n".join(report(found, seeds)) + "\n"
+    (DOCS / "bank-size.md").write_text(page, encoding="utf-8")
+    draw(found, DOCS / "bank-size.png")
+    print(page)
+
+
+Row = dict[str, object]
+
+
+def measured(product: Path, seed: int, work: Path) -> list[Row]:
+    """Every bank of one product and seed, from the stored result where there is one."""
+    stored = work / f"{product.name}-{seed}.json"
+    if not stored.is_file():
+        write_json(stored, list(_measure(product, seed, work)))
+    return list(json.loads(stored.read_text()))
+
+
+def _measure(product: Path, seed: int, work: Path) -> Iterator[Row]:
+    _train(product, seed, work, "warm", None)  # features into the cache
+    full = _train(product, seed, work, "full", None)
+    bank = bank_of(full)
+    rows, centre, seconds = bank.rows.clone(), bank.centre.clone(), full.info.train_seconds
+    base = time_of(bank)
+    yield _row(product, seed, "full", 1, full, 0.0, 1.0)
+    features = features_of(full, product)
+    for share in SHARES:
+        count = max(1, len(rows) // share)
+        bank.fill(rows[:count], None, centre)
+        yield _row(product, seed, "greedy", share, full, 0.0, time_of(bank) / base)
+        clusters = MiniBatchKMeans(count, batch_size=4096, n_init=1, random_state=seed).fit(features.numpy())
+        bank.fill(torch.from_numpy(clusters.cluster_centers_).float(), None, centre)
+        yield _row(product, seed, "k-means", share, full, 0.0, time_of(bank) / base)
+        small = _train(product, seed, work, f"distilled-{share}", share)
+        ratio = time_of(bank_of(small)) / base
+        yield _row(product, seed, "distilled", share, small, small.info.train_seconds - seconds, ratio)
+
+
+def _train(product: Path, seed: int, work: Path, name: str, share: int | None) -> TrainedRun:
+    m3dm.LEAST_ROWS, m3dm.BANK_SHARE = 1, 1 / (share or 1)
+    options = TrainOptions(
+        seed=seed, with_depth=False, cache=work / "cache", switches={"distilled": share is not None}
+    )
+    folder = work / "runs" / f"{product.name}-{seed}-{name}"
+    run = train("m3dm", product, folder, options, FitControl(tell=lambda _: None))
+    print(f"{folder.name}: {run.info.train_seconds:.0f} s", flush=True)
+    return run
+
+
+def bank_of(run: TrainedRun) -> MemoryBank:
+    """The color bank of a run."""
+    bank = run.deployed.detector.banks["rgb"]
+    assert isinstance(bank, MemoryBank)  # m3dm's
+    return bank
+
+
+@torch.no_grad()
+def features_of(run: TrainedRun, product: Path, most: int = 100_000) -> Tensor:
+    """Color features (M, C) of the training images, `most` of them drawn."""
+    by_name = {sample.name: sample for sample in open_dataset(product).samples}
+    detector, preprocess = run.deployed.detector, run.deployed.preprocess
+    parts = [
+        detector.features(prepare(preprocess, run.feeds(by_name[name]))).flatten(2)[0].T for name in run.info.train
+    ]
+    rows = torch.cat(parts)
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(run.info.seed))[:most]]
+
+
+@torch.no_grad()
+def time_of(bank: MemoryBank) -> float:
+    """Median seconds of the bank on one image's features."""
+    features = torch.randn(1, bank.weight.shape[1], 32, 32, generator=torch.Generator().manual_seed(0))
+    samples = []
+    for _ in range(TIMED):
+        started_s = time.perf_counter()
+        bank(features)
+        samples.append(time.perf_counter() - started_s)
+    return float(np.median(samples[TIMED // 3 :]))
+
+
+def _row(
+    product: Path, seed: int, kind: str, share: int, run: TrainedRun, seconds: float, ratio: float
+) -> Row:
+    overall, bank = evaluate_run(run, open_dataset(product)).overall, bank_of(run)
+    row: Row = {
+        "product": product.name, "seed": seed, "kind": kind, "share": share, "rows": len(bank),
+        "kilobytes": bank.weight.numel() * 4 / 1000, "image_auroc": 100 * overall.image_auroc,
+        "pixel_auroc": 100 * overall.pixel_auroc, "aupro": 100 * overall.aupro_30, "seconds": seconds, "time": ratio,
+    }  # fmt: skip
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def mean_of(rows: Sequence[Row], name: str) -> float:
+    """Of the seeds."""
+    return float(np.mean([float(str(row[name])) for row in rows]))
+
+
+def report(found: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
+    """The page."""
+    yield from (
+        "# Bank size",
+        "",
+        f"M3DM, color only, compact preset; means of seeds {', '.join(map(str, seeds))}. kB: of the rows in float32.",
+        "distilling s: seconds beside those of the full bank. time: of the bank's product, the full bank's is 1.",
+        f"Written by `python tests/benchmarks/bank_size.py`, {datetime.now(timezone.utc):%Y-%m-%d}, CPU.",
+        "",
+        "![I-AUROC and AUPRO against rows](bank-size.png)",
+        "",
+        "| product | bank | rows | kB | I-AUROC | every seed | P-AUROC | AUPRO 0.3 | distilling s | time |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    )
+    for product, kind, share in dict.fromkeys((row["product"], row["kind"], row["share"]) for row in found):
+        rows = [row for row in found if (row["product"], row["kind"], row["share"]) == (product, kind, share)]
+        name = str(kind) if share == 1 else f"{kind} 1/{share}"
+        every = " / ".join(f"{float(str(row['image_auroc'])):.1f}" for row in rows)
+        spent = f"{mean_of(rows, 'seconds'):.0f}" if kind == "distilled" else "-"
+        yield (
+            f"| {product} | {name} | {mean_of(rows, 'rows'):.0f} | {mean_of(rows, 'kilobytes'):.0f} | "
+            f"{mean_of(rows, 'image_auroc'):.1f} | {every} | {mean_of(rows, 'pixel_auroc'):.1f} | "
+            f"{mean_of(rows, 'aupro'):.1f} | {spent} | {mean_of(rows, 'time'):.2f} |"
+        )
+
+
+def draw(found: Sequence[Row], path: Path) -> None:
+    """I-AUROC and AUPRO against the number of rows, a line a kind, a column a product."""
+    products = list(dict.fromkeys(str(row["product"]) for row in found))
+    figure, axes = plt.subplots(2, len(products), figsize=(4.2 * len(products), 6), squeeze=False, sharex="col")
+    for column, product in enumerate(products):
+        for line, (name, title) in enumerate((("image_auroc", "I-AUROC, %"), ("aupro", "AUPRO 0.3, %"))):
+            ax = axes[line][column]
+            for kind in ("greedy", "k-means", "distilled"):
+                rows = [row for row in found if row["product"] == product and row["kind"] in (kind, "full")]
+                counts = sorted({int(str(row["rows"])) for row in rows})
+                means = [mean_of([row for row in rows if row["rows"] == count], name) for count in counts]
+                ax.plot(counts, means, marker="o", label=kind)
+            ax.set(xscale="log", ylabel=title, xlabel="rows" if line else "", title="" if line else product)
+            ax.grid(alpha=0.3)
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

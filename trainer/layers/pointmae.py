@@ -1,0 +1,174 @@
+"""Point-MAE's encoder (Pang et al., ECCV 2022): a mini-PointNet makes a token of each group, a transformer mixes them.
+
+Module names follow the published code's, so that a state dict of its layout fits: `encoder` (the tokeniser),
+`pos_embed`, `blocks.blocks.N`, `norm`. Features of several depths, each through the final norm and side by side, are
+M3DM's (Wang et al., CVPR 2023, which takes blocks 4, 8 and 12 of 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class Tokeniser(nn.Module):
+    """Mini-PointNet: every point alone, their maximum, every point beside that maximum, and the maximum again.
+
+    Convolutions of width one, as published, computed as products over the rows of all points. The published second
+    convolution sees the maximum repeated for every point; its part in the product is computed once a group.
+
+    widths: (128, 256, 512) in the publication. width: of a token.
+    """
+
+    def __init__(self, widths: tuple[int, int, int], width: int) -> None:
+        super().__init__()
+        first, second, third = widths
+        self.first_conv = nn.Sequential(
+            nn.Conv1d(3, first, 1), nn.BatchNorm1d(first), nn.ReLU(), nn.Conv1d(first, second, 1)
+        )
+        self.second_conv = nn.Sequential(
+            nn.Conv1d(2 * second, third, 1), nn.BatchNorm1d(third), nn.ReLU(), nn.Conv1d(third, width, 1)
+        )
+
+    def forward(self, groups: Tensor) -> Tensor:
+        """(N, G, K, 3) relative to their centres -> (N, G, width)."""
+        count, many, size, _ = groups.shape
+        enter, enter_norm, _, widen = self.first_conv
+        mix, mix_norm, _, leave = self.second_conv
+        assert isinstance(mix, nn.Conv1d)  # nn.Sequential forgets it
+        rows = _at_points(widen, torch.relu(enter_norm(_at_points(enter, groups.reshape(-1, 3)))))  # (N G K, second)
+        whole = rows.reshape(count * many, size, -1).amax(dim=1)  # (N G, second)
+        of_whole, of_point = mix.weight[:, :, 0].chunk(2, dim=1)
+        shared = functional.linear(whole, of_whole, mix.bias)[:, None, :]
+        mixed = functional.linear(rows, of_point).reshape(count * many, size, -1) + shared
+        rows = _at_points(leave, torch.relu(mix_norm(mixed.flatten(0, 1))))
+        return rows.reshape(count, many, size, -1).amax(dim=2)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Put both BatchNorms, as they stand, into the layers before them: for export, in eval mode."""
+        for layers in (self.first_conv, self.second_conv):
+            convolution, norm = layers[0], layers[1]
+            if isinstance(norm, nn.BatchNorm1d):
+                assert isinstance(convolution, nn.Conv1d)  # nn.Sequential forgets it
+                layers[0] = fuse_conv_bn_eval(convolution, norm)
+                layers[1] = nn.Identity()
+
+
+def _at_points(convolution: nn.Module, rows: Tensor) -> Tensor:
+    """A convolution of width one on (M, C) rows."""
+    assert isinstance(convolution, nn.Conv1d)  # nn.Sequential forgets it
+    return functional.linear(rows, convolution.weight[:, :, 0], convolution.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; queries, keys and values without a bias, as published."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, G, width) -> (N, G, width)."""
+        count, many, width = tokens.shape
+        query, key, value = self.qkv(tokens).reshape(count, many, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)  # (N, heads, G, G)
+        mixed = (torch.softmax(scores, dim=3) @ value).transpose(1, 2).reshape(count, many, width)
+        answer: Tensor = self.proj(mixed)
+        return answer
+
+
+class Mlp(nn.Module):
+    """Two linear layers, the inner four times as wide."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, G, width) -> (N, G, width)."""
+        answer: Tensor = self.fc2(functional.gelu(self.fc1(tokens)))
+        return answer
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, G, width) -> (N, G, width)."""
+        tokens = tokens + self.attn(self.norm1(tokens))
+        answer: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return answer
+
+
+class Blocks(nn.Module):
+    """The transformer: the position is added before every block, as published, not once."""
+
+    def __init__(self, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+
+    def forward(self, tokens: Tensor, position: Tensor) -> list[Tensor]:
+        """Tokens and position (N, G, width) -> the output of every block."""
+        outputs = []
+        for block in self.blocks:
+            tokens = block(tokens + position)
+            outputs.append(tokens)
+        return outputs
+
+
+class PointTransformer(nn.Module):
+    """Point-MAE's encoder.
+
+    tokeniser: widths of the mini-PointNet. taps: numbers of the blocks (from 1) whose outputs are features; 0 is the
+    token itself, before any attention.
+    """
+
+    def __init__(
+        self, tokeniser: tuple[int, int, int], width: int, depth: int, heads: int, taps: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.taps = tuple(taps)
+        self.encoder = Tokeniser(tokeniser, width)
+        self.pos_embed = position_embedding(width)
+        self.blocks = Blocks(width, depth, heads)
+        self.norm = nn.LayerNorm(width)
+        self.apply(_publish_start)
+
+    def forward(self, groups: Tensor, centres: Tensor) -> Tensor:
+        """Groups (N, G, K, 3) relative to centres (N, G, 3) -> features of all taps, (N, G, taps x width)."""
+        tokens = self.encoder(groups)
+        outputs = [tokens, *self.blocks(tokens, self.pos_embed(centres))]
+        return torch.cat([self.norm(outputs[tap]) for tap in self.taps], dim=2)
+
+    def encode(self, groups: Tensor, centres: Tensor) -> Tensor:
+        """The last block's output alone, (N, G, width), of the groups that a masked autoencoder leaves visible."""
+        output: Tensor = self.norm(self.blocks(self.encoder(groups), self.pos_embed(centres))[-1])
+        return output
+
+
+def position_embedding(width: int) -> nn.Sequential:
+    """Of a centre: (N, G, 3) -> (N, G, width)."""
+    return nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+
+
+def _publish_start(module: nn.Module) -> None:
+    """Initial values as published: deviation 0.02, no bias."""
+    if isinstance(module, (nn.Linear, nn.Conv1d)):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

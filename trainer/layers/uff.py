@@ -1,0 +1,78 @@
+"""UFF, unsupervised feature fusion (M3DM, section 3.3): color and point features of one place are made alike.
+
+One MLP a modality maps its features; heads map both to unit vectors h, and patch-wise InfoNCE (equation 1) asks for
+each position's color vector to be nearest to the point vector of the same position, among all positions (k, l) of the
+image:
+
+    L = - log exp(h_rgb(i,j) . h_pt(i,j) / t) / sum over (k,l) of exp(h_rgb(i,j) . h_pt(k,l) / t)
+
+As printed, the sum runs over matched pairs; the meaning is the one above. The fused feature is the concatenation of
+both MLPs' outputs, of the trained MLPs: the seed's correction of the public code, which concatenates the features
+themselves. Equation 1 names no temperature; 0.07 is contrastive learning's usual one (MoCo, CVPR 2020).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+TEMPERATURE = 0.07
+WIDER = 2  # hidden width of an MLP over its input's
+HEAD = 64  # dimensions in which positions are compared
+
+
+class PositionNorm(nn.Module):
+    """LayerNorm over the channels of every position, (N, C, h, w), written with products that every runtime knows."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, h, w)."""
+        return cast(Tensor, self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+
+
+class FeatureFusion(nn.Module):
+    """The two MLPs, per position.
+
+    Args:
+        color, points: channels of either modality, kept by its MLP.
+    """
+
+    def __init__(self, color: int, points: int) -> None:
+        super().__init__()
+        self.color = _mlp(color)
+        self.points = _mlp(points)
+        self.color_head = nn.Conv2d(color, HEAD, 1)
+        self.point_head = nn.Conv2d(points, HEAD, 1)
+
+    def forward(self, color: Tensor, points: Tensor) -> Tensor:
+        """(N, Cc, h, w), (N, Cp, h, w) -> fused (N, Cc + Cp, h, w)."""
+        return torch.cat([self.color(color), self.points(points)], dim=1)
+
+    def loss(self, color: Tensor, points: Tensor, mask: Tensor) -> Tensor:
+        """Equation 1, mean over the positions in the mask (N, 1, h, w) and over the images."""
+        query = functional.normalize(self.color_head(self.color(color)), dim=1)
+        key = functional.normalize(self.point_head(self.points(points)), dim=1)
+        losses = [
+            info_nce(one.flatten(1).T[inside], other.flatten(1).T[inside])
+            for one, other, inside in zip(query, key, mask.flatten(1) > 0, strict=True)
+            if int(inside.sum()) > 1
+        ]
+        return torch.stack(losses).mean() if losses else 0.0 * (query.sum() + key.sum())
+
+
+def info_nce(query: Tensor, key: Tensor) -> Tensor:
+    """Mean over P positions of equation 1, of unit vectors (P, D) and (P, D) in the same order."""
+    return functional.cross_entropy(query @ key.T / TEMPERATURE, torch.arange(len(query), device=query.device))
+
+
+def _mlp(channels: int) -> nn.Sequential:
+    hidden = WIDER * channels
+    return nn.Sequential(
+        PositionNorm(channels), nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, channels, 1)
+    )
