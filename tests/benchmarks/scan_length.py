@@ -38,7 +38,9 @@ def session_of(decay: Tensor, drive: Tensor) -> Callable[[], object]:
 
     buffer = io.BytesIO()
     names = ["decay", "drive"]
-    program = torch.onnx.export(Prefix(), (decay, drive), dynamo=True, opset_version=18, input_names=names, verbose=False)
+    program = torch.onnx.export(
+        Prefix(), (decay, drive), dynamo=True, opset_version=18, input_names=names, verbose=False
+    )
     assert program is not None  # without a file name there is one
     program.save(buffer)
     options = onnxruntime.SessionOptions()
@@ -76,8 +78,10 @@ def main() -> None:
     for name in timed[LENGTHS[0]]:
         first = min(seconds[name, LENGTHS[0]])
         print(f"{name:24}" + "".join(f"{min(seconds[name, length]) / first:8.2f}" for length in LENGTHS))
-    pairs = [[min(seconds[name, length]) for name in ("token by token, torch", "parallel, torch")] for length in LENGTHS]
-    print(f"{'token by token / parallel':24}" + "".join(f"{one / other:8.2f}" for one, other in pairs))
+    ratios = [
+        min(seconds["token by token, torch", length]) / min(seconds["parallel, torch", length]) for length in LENGTHS
+    ]
+    print(f"{'by token / parallel':24}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What VMPFD-AD puts around its encoder to give the image back (section 2.1.2), and the encoder it replaces (table 5)."""
+"""What VMPFD-AD gives the image back with (section 2.1.2), and the encoder that its own replaces (table 5)."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Code(nn.Module):
 class Decoder(nn.Module):
     """Six transposed convolutions with BatchNorm and ReLU between them and tanh last, from tokens back to the image.
 
-    The first `doublings` have 4x4 kernels and stride 2, the others 3x3 and stride 1.
+    The last `doublings` have 4x4 kernels and stride 2; those before, 3x3 and stride 1, work where there are few tokens.
 
     Args:
-        channels: of the tokens and of what each layer but the last gives, six in all.
+        channels: of the tokens and of what each layer but the last gives, six in all. doublings: at most six.
     """
 
     def __init__(self, channels: Sequence[int], doublings: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for number, (before, after) in enumerate(pairwise((*channels, 3))):
-            size, stride = (4, 2) if number < doublings else (3, 1)
+            size, stride = (4, 2) if number >= LAYERS - doublings else (3, 1)
             last = number == LAYERS - 1
             layers.append(nn.ConvTranspose2d(before, after, size, stride=stride, padding=1, bias=last))
             layers += [nn.Tanh()] if last else [nn.BatchNorm2d(after), nn.ReLU()]

@@ -48,7 +48,7 @@ def _neighbours(tokens: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
 
 
 def selective_scan(x: Tensor, step: Tensor, decay: Tensor, enter: Tensor, leave: Tensor, skip: Tensor) -> Tensor:
-    """State space models whose step, entry and exit depend on the token (Mamba, equation 2, discretised as its code is).
+    """State space models whose step, entry and exit depend on the token (Mamba, equation 2, as its code discretises).
 
     With a_t = exp(step_t decay) and b_t = step_t x_t enter_t, every channel has S states h_t, and
     y_t = sum over the states of leave_t h_t + skip x_t. G models of the same size run side by side.

@@ -21,13 +21,13 @@ def ssim_map(first: Tensor, second: Tensor) -> Tensor:
         first, second: (N, C, H, W) in -1..1, H and W at least 6.
     Returns: (N, C, H, W).
     """
-    channels = first.shape[1]
     stacked = torch.cat([first, second, first * first, second * second, first * second], dim=1)
-    mean1, mean2, square1, square2, product = _windowed(stacked).split(channels, dim=1)
+    mean1, mean2, square1, square2, product = _windowed(stacked).chunk(5, dim=1)
     c1, c2 = (K1 * SPAN) ** 2, (K2 * SPAN) ** 2
     both = mean1 * mean2
     squares = mean1 * mean1 + mean2 * mean2
-    return ((2 * both + c1) * (2 * (product - both) + c2)) / ((squares + c1) * (square1 + square2 - squares + c2))
+    alike = (2 * both + c1) * (2 * (product - both) + c2)
+    return alike / ((squares + c1) * (square1 + square2 - squares + c2))
 
 
 def _windowed(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Vision Mamba (ViM, Zhu et al., ICML 2024): the bidirectional state space block of VMPFD-AD, section 2.1.1, figure 1(c).
+"""Vision Mamba (ViM, Zhu et al., ICML 2024): VMPFD-AD's bidirectional state space block, section 2.1.1, figure 1(c).
 
 The image is cut into patches, each patch is embedded as a token, and tokens are read from the first to the last and
 from the last to the first: a block normalises them, projects them to x and to a gate z, runs a causal convolution and a
@@ -51,7 +51,7 @@ class Direction(nn.Module):
         length = x.shape[1]
         padded = functional.pad(x, (0, 0, CONVOLVED - 1, 0))
         mixed = self.offset + sum(self.taps[tap] * padded[:, tap : tap + length] for tap in range(CONVOLVED))
-        chosen = functional.silu(cast(Tensor, mixed))
+        chosen = functional.silu(mixed)
         step, enter, leave = self.select(chosen).split([self.rank, self.states, self.states], dim=2)
         return chosen, functional.softplus(self.to_step(step)), enter, leave
 
@@ -80,7 +80,8 @@ class VimBlock(nn.Module):
         read = zip(self.forwards(x), self.backwards(x.index_select(1, reverse)), strict=True)
         chosen, step, enter, leave = (torch.stack(pair) for pair in read)  # (2, N, L, ...): both directions at once
         ways = (self.forwards, self.backwards)
-        decay, skip = (torch.stack(pair) for pair in zip(*((-way.log_decay.exp(), way.skip) for way in ways), strict=True))
+        decay = torch.stack([-way.log_decay.exp() for way in ways])
+        skip = torch.stack([way.skip for way in ways])
         forwards, backwards = selective_scan(chosen, step, decay, enter, leave, skip).unbind(0)
         both = forwards + backwards.index_select(1, reverse)
         return tokens + cast(Tensor, self.leave(both * gate))

@@ -26,11 +26,12 @@ import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -50,6 +51,7 @@ SIDE = 256  # px, of the windows that the command trains on
 LARGEST = 1.3  # of a window's side, the image's short side is drawn up to it
 MEASURED = 64  # images whose features give the teacher's scales
 TEXTURES = 48
+KEPT = 1024  # images, a few hundred MB
 COARSE = 6  # cells of the noise that patches are cut by, along the image's short side
 COVER = (0.8, 1.8)  # deviations above which the noise is a patch
 OPACITY = (0.2, 1.0)
@@ -74,11 +76,12 @@ class PdnRecipe:
     rate: float
 
 
+WIDE_TAPS = replace(WIDE_RESNET50, taps=(1, 2), channels=(512, 1024), strides=(8, 16))
 RECIPES: dict[str, PdnRecipe] = {
     # EfficientAD: 60,000 steps of batch 16, rate 1e-4, weight decay 1e-5.
-    "paper": PdnRecipe("paper", replace(WIDE_RESNET50, taps=(1, 2), channels=(512, 1024), strides=(8, 16)), 2, 600, 100, 16, 1e-4),
+    "paper": PdnRecipe("paper", WIDE_TAPS, 2, 600, 100, 16, 1e-4),
     "compact": PdnRecipe("compact", LITE0, 1, 40, 50, 8, 3e-3),
-}  # fmt: skip
+}
 
 
 class Teacher(nn.Module):
@@ -238,10 +241,11 @@ def pretrain_pdn(folders: Sequence[Path], out: Path, options: PdnOptions, contro
 
 
 class _Files:
-    """Image files as windows of SIDE x SIDE."""
+    """Image files as windows of SIDE x SIDE. The first KEPT of them are held in memory, little larger than a window."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
+        self.kept: dict[Path, NDArray[np.uint8]] = {}
 
     def numbers(self, recipe: PdnRecipe) -> int:
         """Of an epoch: every image as often as it takes to fill one, at least once."""
@@ -253,15 +257,30 @@ class _Files:
         return torch.stack([self._window(self.paths[int(number) % len(self.paths)], generator) for number in batch])
 
     def _window(self, path: Path, generator: torch.Generator) -> Tensor:
-        image = read_color(path)
+        image = self._reduced(path)
         draws = torch.rand(3, generator=generator).tolist()
-        factor = SIDE * (1 + (LARGEST - 1) * draws[0]) / min(image.shape[:2])
-        size = [max(SIDE, round(factor * side)) for side in image.shape[:2]]
-        way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        resized = cv2.resize(image, (size[1], size[0]), interpolation=way)
-        top, left = (int(share * (side - SIDE + 1)) for share, side in zip(draws[1:], size, strict=True))
+        resized = _resized(image, round(SIDE * (1 + (LARGEST - 1) * draws[0])))
+        top, left = (
+            int(share * (side - SIDE + 1)) for share, side in zip(draws[1:], resized.shape[:2], strict=True)
+        )
         window = np.ascontiguousarray(resized[top : top + SIDE, left : left + SIDE])
         return torch.from_numpy(window).permute(2, 0, 1).to(torch.float32)
+
+    def _reduced(self, path: Path) -> NDArray[np.uint8]:
+        if path in self.kept:
+            return self.kept[path]
+        image = _resized(read_color(path), round(SIDE * LARGEST))
+        if len(self.kept) < KEPT:
+            self.kept[path] = image
+        return image
+
+
+def _resized(image: NDArray[np.uint8], short: int) -> NDArray[np.uint8]:
+    """The image with its short side `short` px long, averaged over areas where that is smaller."""
+    factor = short / min(image.shape[:2])
+    height, width = (max(short, round(factor * side)) for side in image.shape[:2])
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    return cast(NDArray[np.uint8], resized)
 
 
 def normal_images(folders: Sequence[Path]) -> list[Path]:
