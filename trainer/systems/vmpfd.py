@@ -13,8 +13,8 @@ What the paper leaves open, or the device needs, settled here:
 - Condition (equations 11 to 13 name one feature as both condition and value). y is the descriptors, x the token of the
   patch they lie on: the encoder's token beside the adapter's, which sees the descriptors' mean over the patch and its
   neighbours. A patch has 16 descriptors (`paper`: 64), and none of them is in x by itself.
-- y. Descriptors are turned to the principal axes of normal ones and scaled (`PrincipalAxes`); `compact` keeps the axes
-  in which normal descriptors vary least, where a defect shows, and which a full covariance can be estimated for.
+- y. Descriptors are turned to the principal axes of normal ones and scaled (`PrincipalAxes`), so that defects in
+  directions in which normal ones hardly vary count; `paper` keeps the least variable quarter of 384.
 - Code. In `compact` all tokens pass through one short vector on their way to the decoder (trainer.layers.autoencoder).
   Without it the tokens pass the image through patch by patch, a fuse in the wrong place as well as any other: 44 image
   AUROC on the fuse box's logical defects instead of 88.
@@ -132,12 +132,12 @@ PAPER = VmpfdPreset(
     code=None,
     decoder=(256, 128, 64, 32, 16),
     image_side=256,
-    shrink=1.0,
+    shrink=0.1,
     dims=96,
     components=4,
     hidden=128,
     adapter=192,
-    floor=1e-3,
+    floor=4e-4,
     views=0,
     augmentation=Augmentation(),
     epochs=200,
@@ -155,17 +155,17 @@ COMPACT = VmpfdPreset(
     code=64,
     decoder=(64, 64, 64, 48, 32),
     image_side=64,
-    shrink=1.0,
-    dims=32,
+    shrink=0.1,
+    dims=96,
     components=2,
     hidden=64,
     adapter=32,
-    floor=1e-3,
+    floor=4e-4,
     views=256,
     augmentation=Augmentation(10.0, 0.03, 0.03, 0.06, 5.0),
-    epochs=40,
-    steps_per_epoch=16,
-    batch_size=16,
+    epochs=50,
+    steps_per_epoch=20,
+    batch_size=8,
 )
 PRESETS: dict[str, VmpfdPreset] = {"paper": PAPER, "compact": COMPACT}
 

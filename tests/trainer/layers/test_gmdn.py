@@ -28,27 +28,30 @@ def network(
     torch.manual_seed(0)
     net = MixtureDensityNetwork(6, dims, components, 8, floor).double()
     with torch.no_grad():
-        for part in (net.weights, net.means, net.factors):
+        net.shapes.normal_()
+        for part in (net.weights, net.means, net.scales):
             last = part[-1]
             assert isinstance(last, torch.nn.Linear)
             last.weight.mul_(loud)
     return net, torch.randn(2, 5, 6, dtype=torch.float64)
 
 
-def covariances(mixture: Mixture) -> Tensor:
-    """(N, T, K, D, D), of the factors of their inverses."""
-    factor = mixture.factor
-    return torch.linalg.inv(factor.transpose(-1, -2) @ factor)
+def factors(mixture: Mixture) -> Tensor:
+    """P, (N, T, K, D, D)."""
+    return mixture.scale.unsqueeze(-1) * mixture.shape
 
 
 @pytest.mark.parametrize(("dims", "components"), [(1, 1), (3, 4), (8, 2)])
 def test_the_density_is_that_of_torchs_mixture(dims: int, components: int) -> None:
-    net, condition = network(dims, components, loud=5.0)
+    net, condition = network(dims, components, loud=30.0)
     y = torch.randn(2, 5, 7, dims, dtype=torch.float64)
     with torch.no_grad():
         mixture = net(condition)
         given = log_likelihood(y, mixture)
-        normals = distributions.MultivariateNormal(mixture.mean, covariances(mixture))
+        factor = factors(mixture)
+        normals = distributions.MultivariateNormal(
+            mixture.mean, torch.linalg.inv(factor.transpose(-1, -2) @ factor)
+        )
         whole = distributions.MixtureSameFamily(distributions.Categorical(logits=mixture.log_weights), normals)
         wanted = torch.stack([whole.log_prob(y[:, :, place]) for place in range(7)], dim=2)
     torch.testing.assert_close(given, wanted, rtol=1e-9, atol=1e-9)
@@ -64,20 +67,22 @@ def test_it_integrates_to_one() -> None:
 
 
 def test_weights_means_and_scales_are_equations_two_and_three() -> None:
-    net, condition = network()
+    net, condition = network(floor=1e-9, loud=30.0)  # so low that it does not show
     with torch.no_grad():
-        mixture, raw = net(condition), net.factors(condition).reshape(2, 5, 4, 3, 3)
+        mixture, raw = net(condition), net.scales(condition).reshape(2, 5, 4, 3)
         torch.testing.assert_close(mixture.log_weights.exp(), net.weights(condition).softmax(dim=2))
         torch.testing.assert_close(mixture.mean.flatten(2), net.means(condition))
-    small = raw.flatten(-2).norm(dim=-1) < 3  # far from the floor, where nothing is scaled down
-    assert bool(small.any())
-    diagonal = torch.diagonal(mixture.factor, dim1=-2, dim2=-1)
-    wanted = torch.log1p(torch.diagonal(raw, dim1=-2, dim2=-1).exp())
-    torch.testing.assert_close(diagonal[small], wanted[small], rtol=0, atol=2e-3)
-    assert float(mixture.factor.triu(1).abs().max()) == 0
+    torch.testing.assert_close(mixture.scale, torch.log1p(raw.exp()), rtol=0, atol=2e-3)
+    assert float(mixture.scale.std(dim=1).min()) > 0.01, "scales follow x"
+
+
+def test_covariances_are_full() -> None:
+    net, condition = network()
+    factor = factors(net(condition)).detach()
+    assert float(factor.triu(1).abs().max()) == 0
+    precision = factor.transpose(-1, -2) @ factor
     rows, columns = torch.tril_indices(3, 3, -1)
-    below = mixture.factor[..., rows, columns]
-    assert float(below.abs().min()) > 0, "full covariances, not deviations"
+    assert float(precision[..., rows, columns].abs().min()) > 0
 
 
 @pytest.mark.parametrize("loud", [1.0, 1e2, 1e4])
@@ -85,16 +90,17 @@ def test_no_eigenvalue_is_below_the_floor_and_no_density_above_the_bound(loud: f
     net, condition = network(loud=loud)
     with torch.no_grad():
         mixture = net(condition)
-        largest = torch.linalg.matrix_norm(mixture.factor, ord=2)  # its inverse square is the least eigenvalue
+        largest = torch.linalg.matrix_norm(factors(mixture), ord=2)  # its inverse square is the least eigenvalue
         assert float((largest**-2.0).min()) > FLOOR * (1 - 1e-9)
         best = torch.cat([log_likelihood(mixture.mean[:, :, [k]], mixture) for k in range(4)], dim=2)
     assert float(best.max()) <= greatest_density(3, FLOOR) + 1e-9
 
 
-def test_the_bound_is_reached() -> None:
-    factor = bounded(1e6 * torch.eye(3, dtype=torch.float64).expand(1, 1, 1, 3, 3), FLOOR)
-    one = Mixture(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1, 3), factor)
-    reached = float(log_likelihood(torch.zeros(1, 1, 1, 3, dtype=torch.float64), one))
+def test_the_bound_is_no_higher_than_it_must_be() -> None:
+    scale = bounded(torch.full((1, 1, 1, 3), 1e6, dtype=torch.float64), 3, FLOOR)
+    zero = torch.zeros(1, 1, 1, 3, dtype=torch.float64)
+    one = Mixture(zero[..., 0], zero, scale, torch.eye(3, dtype=torch.float64)[None])
+    reached = float(log_likelihood(zero, one))
     assert reached == pytest.approx(greatest_density(3, FLOOR), abs=1e-9)
 
 
@@ -115,25 +121,25 @@ def test_a_single_value_seen_again_and_again_is_no_singularity() -> None:
 
 
 def test_it_learns_how_a_distribution_depends_on_its_condition() -> None:
-    """y is correlated along x = 1 and against x = -1: the likelihood comes to that of the truth."""
+    """y lies along one diagonal where x is 1 and along the other where it is -1, narrow here, wide there."""
     torch.manual_seed(0)
     net = MixtureDensityNetwork(1, 2, 2, 16, 1e-3)
     sign = torch.tensor([1.0, -1.0]).repeat(8)
     first = torch.randn(16, 1, 400)
     second = sign[:, None, None] * 0.9 * first + math.sqrt(1 - 0.81) * torch.randn(16, 1, 400)
-    y, condition = torch.stack([first, second], dim=3), sign[:, None, None]
+    y, condition = torch.stack([first, second], dim=3) * (1.5 + 0.5 * sign).reshape(16, 1, 1, 1), sign[:, None, None]
     optimiser = torch.optim.Adam(net.parameters(), 0.02)
     for _ in range(150):
         optimiser.zero_grad()
         loss = -log_likelihood(y, net(condition)).mean()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         optimiser.step()
-    entropy = math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - 0.81)
+    entropy = math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - 0.81) + math.log(2)  # twice as wide in half of them
     assert float(loss.detach()) == pytest.approx(entropy, abs=0.05)
 
 
 def test_log_sum_exp_of_far_values_is_finite_and_right() -> None:
-    values = torch.tensor([[-6e4, -6e4 + 1], [0.0, -6e4], [5e4, 5e4]]).reshape(3, 1, 2, 1)
-    given = log_sum_exp(values)[:, 0, 0].double().numpy()
-    wanted = np.logaddexp(*values[:, 0, :, 0].double().numpy().T)
+    values = torch.tensor([[-6e4, -6e4 + 1], [0.0, -6e4], [5e4, 5e4]])
+    given = log_sum_exp(values).double().numpy()
+    wanted = np.logaddexp(*values.double().numpy().T)
     assert np.abs(given - wanted).max() < 1e-2  # float32 steps at 6e4 are 4e-3

@@ -245,6 +245,7 @@ def test_every_descriptor_has_the_mixture_of_the_patch_it_lies_on(descriptors: P
     local = built(descriptors, **sources).local
     assert local is not None
     local = local.double()
+    local.mixture.shapes.data.normal_()
     torch.manual_seed(0)
     y, tokens = torch.randn(2, 6, 8, 8, dtype=torch.float64), torch.randn(2, 16, 2, 2, dtype=torch.float64)
     with torch.no_grad():
@@ -256,7 +257,7 @@ def test_every_descriptor_has_the_mixture_of_the_patch_it_lies_on(descriptors: P
         for number, row, column in np.ndindex(2, 8, 8):
             x = torch.cat([part[number, :, row // 4, column // 4] for part in parts])[None, None]
             mixture = local.mixture(x)
-            factor = mixture.factor[0, 0]
+            factor = mixture.scale[0, 0].unsqueeze(2) * mixture.shape
             normals = distributions.MultivariateNormal(
                 mixture.mean[0, 0], precision_matrix=factor.transpose(1, 2) @ factor
             )
