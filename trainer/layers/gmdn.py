@@ -77,7 +77,7 @@ class MixtureDensityNetwork(nn.Module):
         return Mixture(weights, self.means(condition).reshape(size), scale.reshape(size), self.shape())
 
     def shape(self) -> Tensor:
-        """L of every component, (K, D, D): what is learnt below the diagonal, 1 on it, every row brought to length 1."""
+        """L of every component, (K, D, D): learnt below the diagonal, 1 on it, then every row brought to length 1."""
         rows = self.shapes * self.below + self.unit
         return rows * torch.rsqrt((rows * rows).sum(dim=2, keepdim=True))
 
