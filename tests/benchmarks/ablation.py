@@ -5,7 +5,10 @@
 Writes docs/ablation-SYSTEM.md. The frozen features are computed once per product and seed and shared by all rows. A
 part that does not help is reported as such. MATS without the student scores by the flow's likelihood; without the mask
 the losses, the map and the score take in the background as well. AAND's rows are those of its table 5, with the floor
-of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside.
+of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside. VMPFD-AD's are
+those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with patches of 16 pixels
+beside; give its descriptors with --pretrained, or every run distils its own. Products with drawn logical defects have a
+column for those.
 """
 
 from __future__ import annotations
@@ -61,8 +64,18 @@ ROWS: dict[str, dict[str, dict[str, bool]]] = {
         "plain convolutions": {"cot": False},
         "maps multiplied": {"product": True},
     },
+    "vmpfd": {
+        COMPLETE: {},
+        "CNN as encoder": {"cnn_encoder": True},
+        "local branch alone": {"global": False},
+        "global branch alone": {"local": False},
+        "PDN features alone": {"vim_features": False},
+        "ViM features alone": {"pdn_features": False},
+        "patches of 16 pixels": {"patch16": True},
+    },
 }
 FIGURES = ("image_auroc", "pixel_auroc", "aupro_30")
+COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "I-AUROC, logical")
 
 
 class Everywhere(nn.Module):
@@ -86,6 +99,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once, which share the processor's cores")
+    parser.add_argument("--pretrained", type=Path, help="a file of `trainer pretrain` that every run starts from")
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     arguments = parser.parse_args()
     products = find_products(arguments.parts)
@@ -94,7 +108,7 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         running = {  # seed by seed, so that an interrupted ablation has whole columns first
             (name, seed, product): pool.submit(
-                measure, arguments.system, product, seed, name, arguments.work, arguments.device
+                measure, arguments.system, product, seed, name, arguments.work, arguments.device, arguments.pretrained
             )
             for seed in seeds
             for product in products
@@ -108,19 +122,25 @@ def main() -> None:
     print(page)
 
 
-def measure(system: str, product: Path, seed: int, name: str, work: Path, device: str) -> tuple[float, ...]:
-    """Figures of one run in percent, trained unless its result is stored."""
+def measure(
+    system: str, product: Path, seed: int, name: str, work: Path, device: str, pretrained: Path | None
+) -> tuple[float, ...]:
+    """Figures of one run in percent, in the order of COLUMNS, trained unless its result is stored; NaN: has none."""
     folder = work / system / f"{product.name}-{seed}-{name.replace(' ', '_')}"
     result = folder / "ablation.json"
     if not result.is_file():
-        options = TrainOptions(seed=seed, cache=work / "cache", switches=ROWS[system][name], device=device)
+        options = TrainOptions(
+            seed=seed, cache=work / "cache", switches=ROWS[system][name], device=device, pretrained=pretrained
+        )
         run = train(system, product, folder, options, FitControl(tell=lambda _: None))
         if name == "without mask":
             run = scored_everywhere(run)
-        overall = evaluate_run(run, open_dataset(product)).overall
-        write_json(result, [100 * getattr(overall, figure) for figure in FIGURES])
+        evaluation = evaluate_run(run, open_dataset(product))
+        logical = [100 * group.image_auroc for group in evaluation.groups if group.name == "logical"]
+        write_json(result, [*(100 * getattr(evaluation.overall, figure) for figure in FIGURES), *logical])
         print(f"{folder.name}: {result.read_text().split()}", flush=True)
-    return tuple(json.loads(result.read_text()))
+    values = json.loads(result.read_text())
+    return (*values, *[np.nan] * (len(COLUMNS) - len(values)))
 
 
 def scored_everywhere(run: TrainedRun) -> TrainedRun:
@@ -149,13 +169,13 @@ def report(
         "deviation of that difference over the runs. A difference smaller than its deviation is none.",
         f"Written by `python tests/benchmarks/ablation.py --system {system}`, {when}, trained on {device}.",
         "",
-        "| | I-AUROC | P-AUROC | AUPRO 0.3 |",
-        "|---|---|---|---|",
     ]
+    shown = np.isfinite(complete).any(axis=0)
+    lines += [f"| | {' | '.join(np.array(COLUMNS)[shown])} |", f"|---{'|---' * int(shown.sum())}|"]
     for name, rows in table.items():
-        values = np.array(rows)
-        gains, spreads = (values - complete).mean(axis=0), (values - complete).std(axis=0)
-        cells = [f"{value:.1f}" for value in values.mean(axis=0)]
+        values, against = np.array(rows)[:, shown], complete[:, shown]
+        gains, spreads = np.nanmean(values - against, axis=0), np.nanstd(values - against, axis=0)
+        cells = [f"{value:.1f}" for value in np.nanmean(values, axis=0)]
         if name != COMPLETE:
             pairs = zip(cells, gains, spreads, strict=True)
             cells = [f"{cell} ({gain:+.1f}, s {spread:.1f})" for cell, gain, spread in pairs]
