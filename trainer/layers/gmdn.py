@@ -16,6 +16,8 @@ Settled here, because the paper leaves it open:
   S = 1 / sqrt(D floor) and never pass it. P's largest singular value is then below S |L_k| <= S sqrt(D), so that no
   covariance has an eigenvalue below the floor, and log p(y | x) < -D/2 log(2 pi D floor) whatever is learnt
   (`greatest_density`).
+- Far away. Elements of P (y - mu) are clipped where the square of all D would leave float16. With D = 96 that is at 22
+  deviations: such a y is abnormal, and by how much no longer counts.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from torch.nn import functional
 LEAST_SCALE = 1e-3  # of s: its logarithm stays finite, in float16 too
 UNIT = 0.5413  # softplus of it is 1: scales begin there
 CALM = 0.1  # of the last layers' initial weights: at first all conditions have much the same mixture
+FARTHEST = 5e4  # |P (y - mu)|^2: float16 ends at 65504
 SPREAD = 0.5  # deviation of the components' initial means
 
 
@@ -100,6 +103,8 @@ def log_likelihood(y: Tensor, mixture: Mixture) -> Tensor:
     means = mixture.mean.permute(2, 0, 1, 3).reshape(components, count * places, dims)
     centres = (means @ shape.transpose(1, 2)).reshape(components, count, places, dims).permute(1, 2, 0, 3)  # L mu
     white = (turned - centres.unsqueeze(2)) * mixture.scale.unsqueeze(2)  # P (y - mu), (N, T, S, K, D)
+    far = math.sqrt(FARTHEST / dims)
+    white = white.clamp(-far, far)
     volume = mixture.scale.log().sum(dim=3) + diagonal_of(shape).log().sum(dim=1)  # log |P|, (N, T, K)
     constant = mixture.log_weights + volume - 0.5 * dims * math.log(2 * math.pi)
     return log_sum_exp(constant.unsqueeze(2) - 0.5 * (white * white).sum(dim=4))

@@ -43,7 +43,7 @@ def factors(mixture: Mixture) -> Tensor:
 
 @pytest.mark.parametrize(("dims", "components"), [(1, 1), (3, 4), (8, 2)])
 def test_the_density_is_that_of_torchs_mixture(dims: int, components: int) -> None:
-    net, condition = network(dims, components, loud=30.0)
+    net, condition = network(dims, components, loud=5.0)
     y = torch.randn(2, 5, 7, dims, dtype=torch.float64)
     with torch.no_grad():
         mixture = net(condition)
@@ -136,6 +136,18 @@ def test_it_learns_how_a_distribution_depends_on_its_condition() -> None:
         optimiser.step()
     entropy = math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - 0.81) + math.log(2)  # twice as wide in half of them
     assert float(loss.detach()) == pytest.approx(entropy, abs=0.05)
+
+
+def test_whatever_is_far_away_stays_finite_in_float16() -> None:
+    net, condition = network(dims=96, components=2, floor=4e-4, loud=30.0)
+    y = torch.cat([torch.full((2, 5, 3, 96), 8.0), torch.full((2, 5, 3, 96), -8.0)], dim=2).double()
+    with torch.no_grad():
+        far, near = log_likelihood(y, net(condition)), log_likelihood(0 * y, net(condition))
+        half = net.half()
+        low = log_likelihood(y.half(), half(condition.half()))
+    assert bool(torch.isfinite(low).all())
+    assert float(far.max()) < float(near.min()) - 1e3
+    assert float((low.double() - far).abs().max()) < 0.01 * float(far.abs().max())
 
 
 def test_log_sum_exp_of_far_values_is_finite_and_right() -> None:

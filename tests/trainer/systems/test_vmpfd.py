@@ -278,7 +278,7 @@ def test_fusion_is_equations_seventeen_and_twenty_and_follows_the_site(descripto
     other = {"local_start": 0.1, "local_end": 0.7, "global_start": 2.0, "global_end": 2.0}  # no span, no division by 0
     for site in (own, other):
         total = sum(
-            (one - site[f"{name}_start"]) / max(site[f"{name}_end"] - site[f"{name}_start"], 1e-3)
+            (one - site[f"{name}_start"]) / max(site[f"{name}_end"] - site[f"{name}_start"], vmpfd.LEAST_SPAN)
             for name, one in maps.items()
         )
         given = answer(detector, part, **{name: torch.tensor([value]) for name, value in site.items()})
