@@ -471,7 +471,7 @@ class Vmpfd:
 
     name = "vmpfd"
     presets = tuple(PRESETS)
-    top_k_candidates = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+    top_k_candidates = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.03)
     takes_backbone = False
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
