@@ -7,6 +7,9 @@ part that does not help is reported as such. MATS without the student scores by 
 the losses, the map and the score take in the background as well. AAND's rows are those of its table 5, with the floor
 of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside. M3DM's bank
 rows are the complete run judging by those banks alone, with the weights that its one-class machine gave them.
+VMPFD-AD's are those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with patches of
+16 pixels beside. Both take a part that every run starts from with --pretrained, or each run trains its own. Products
+with drawn logical defects have a column for those.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from edge.frames.dataset import find_products, open_dataset
 from trainer.evaluate import evaluate_run
 from trainer.fit import FitControl
 from trainer.graph.preprocess import Prepared
-from trainer.run import TrainedRun, load_run
+from trainer.run import RUN_FILE, TrainedRun, load_run
 from trainer.training import TrainOptions, train
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -67,6 +70,15 @@ ROWS: dict[str, dict[str, dict[str, bool]]] = {
         "Point-MAE alone as points": {"relief": False},
         "farthest point sampling": {"farthest": True},
     },
+    "vmpfd": {
+        COMPLETE: {},
+        "CNN as encoder": {"cnn_encoder": True},
+        "local branch alone": {"global": False},
+        "global branch alone": {"local": False},
+        "PDN features alone": {"vim_features": False},
+        "ViM features alone": {"pdn_features": False},
+        "patches of 16 pixels": {"patch16": True},
+    },
 }
 BANKS = {  # rows of m3dm: the banks that judge
     "RGB": ("rgb",),
@@ -75,6 +87,7 @@ BANKS = {  # rows of m3dm: the banks that judge
     "RGB + points": ("rgb", "points"),
 }
 FIGURES = ("image_auroc", "pixel_auroc", "aupro_30")
+COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "I-AUROC, logical")
 
 
 class Everywhere(nn.Module):
@@ -94,14 +107,16 @@ def main() -> None:
     """Run what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", choices=sorted(ROWS), default="mats")
-    parser.add_argument("--parts", type=Path, required=True, help="products, or one product folder")
+    parser.add_argument("--parts", type=Path, nargs="+", required=True, help="folders of products, or product folders")
+    parser.add_argument("--rows", help="some of the rows, separated by commas, beside the complete system")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once, which share the processor's cores")
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
-    parser.add_argument("--pretrained", type=Path, help="an encoder of `trainer pretrain`, for systems that take one")
+    parser.add_argument("--pretrained", type=Path, help="a file of `trainer pretrain` that every run starts from")
     arguments = parser.parse_args()
-    products = find_products(arguments.parts)
+    products = [product for folder in arguments.parts for product in find_products(folder)]
+    rows = [name for name in (*ROWS[arguments.system], *banks_of(arguments.system)) if asked(name, arguments.rows)]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     threads = max(1, (os.cpu_count() or 1) // arguments.workers)
     with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
@@ -112,17 +127,28 @@ def main() -> None:
             )
             for seed in seeds
             for product in products
-            for name in ROWS[arguments.system]
+            for name in rows
+            if name not in BANKS
         }
         found = {key: future.result() for key, future in running.items()}
-    for name in BANKS if arguments.system == "m3dm" else ():
+    for name in (row for row in rows if row in BANKS):
         for seed in seeds:
             found |= {(name, seed, one): measure_banks(one, seed, name, arguments.work) for one in products}
-    table = {name: [found[name, seed, one] for seed in seeds for one in products] for name, _, _ in found}
+    table = {name: [found[name, seed, one] for seed in seeds for one in products] for name in rows}
     names = [product.name for product in products]
     page = "\n".join(report(arguments.system, table, names, seeds, arguments.device)) + "\n"
     (DOCS / f"ablation-{arguments.system}.md").write_text(page, encoding="utf-8")
     print(page)
+
+
+def banks_of(system: str) -> Iterable[str]:
+    """Rows that are m3dm's complete run, judging by some of its banks."""
+    return BANKS if system == "m3dm" else ()
+
+
+def asked(name: str, rows: str | None) -> bool:
+    """Whether `--rows` lets a row in."""
+    return rows is None or name == COMPLETE or name in rows.split(",")
 
 
 def folder_of(system: str, product: Path, seed: int, name: str, work: Path) -> Path:
@@ -136,11 +162,12 @@ def measure(system: str, product: Path, name: str, work: Path, options: TrainOpt
     result = folder / "ablation.json"
     if not result.is_file():
         options = replace(options, cache=work / "cache", switches=ROWS[system][name])
-        run = train(system, product, folder, options, FitControl(tell=lambda _: None))
+        finished = (folder / RUN_FILE).is_file()
+        run = load_run(folder) if finished else train(system, product, folder, options, FitControl(tell=lambda _: None))
         if name == "without mask":
             run = scored_everywhere(run)
         write_figures(run, product, result)
-    return tuple(json.loads(result.read_text()))
+    return figures_in(result)
 
 
 def measure_banks(product: Path, seed: int, name: str, work: Path) -> tuple[float, ...]:
@@ -153,14 +180,21 @@ def measure_banks(product: Path, seed: int, name: str, work: Path) -> tuple[floa
         kept = torch.tensor([float(bank in BANKS[name]) for bank, _ in detector.named_banks()])
         detector.map_weights.mul_(kept)
         write_figures(run, product, result)
-    return tuple(json.loads(result.read_text()))
+    return figures_in(result)
 
 
 def write_figures(run: TrainedRun, product: Path, result: Path) -> None:
     """Evaluate and store."""
-    overall = evaluate_run(run, open_dataset(product)).overall
-    write_json(result, [100 * getattr(overall, figure) for figure in FIGURES])
+    evaluation = evaluate_run(run, open_dataset(product))
+    logical = [100 * group.image_auroc for group in evaluation.groups if group.name == "logical"]
+    write_json(result, [*(100 * getattr(evaluation.overall, figure) for figure in FIGURES), *logical])
     print(f"{result.parent.name} {result.name}: {result.read_text().split()}", flush=True)
+
+
+def figures_in(result: Path) -> tuple[float, ...]:
+    """As they were stored, in the order of COLUMNS; NaN: the product has none."""
+    values = json.loads(result.read_text())
+    return (*values, *[np.nan] * (len(COLUMNS) - len(values)))
 
 
 def scored_everywhere(run: TrainedRun) -> TrainedRun:
@@ -189,13 +223,13 @@ def report(
         "deviation of that difference over the runs. A difference smaller than its deviation is none.",
         f"Written by `python tests/benchmarks/ablation.py --system {system}`, {when}, trained on {device}.",
         "",
-        "| | I-AUROC | P-AUROC | AUPRO 0.3 |",
-        "|---|---|---|---|",
     ]
+    shown = np.isfinite(complete).any(axis=0)
+    lines += [f"| | {' | '.join(np.array(COLUMNS)[shown])} |", f"|---{'|---' * int(shown.sum())}|"]
     for name, rows in table.items():
-        values = np.array(rows)
-        gains, spreads = (values - complete).mean(axis=0), (values - complete).std(axis=0)
-        cells = [f"{value:.1f}" for value in values.mean(axis=0)]
+        values, against = np.array(rows)[:, shown], complete[:, shown]
+        gains, spreads = np.nanmean(values - against, axis=0), np.nanstd(values - against, axis=0)
+        cells = [f"{value:.1f}" for value in np.nanmean(values, axis=0)]
         if name != COMPLETE:
             pairs = zip(cells, gains, spreads, strict=True)
             cells = [f"{cell} ({gain:+.1f}, s {spread:.1f})" for cell, gain, spread in pairs]

@@ -13,7 +13,7 @@ def benchmark(
         ...,
         help="NAME=FOLDER, a product or a folder of products (MVTec AD, MVTec 3D-AD, VisA, BTAD); may be repeated.",
     ),
-    systems: str = typer.Option("mats,ntsnet,aand,m3dm", help="Detectors, separated by commas."),
+    systems: str = typer.Option("mats,ntsnet,aand,m3dm,vmpfd", help="Detectors, separated by commas."),
     preset: str = typer.Option("compact", help="compact or paper."),
     seeds: str = typer.Option("0,1,2", help="Seeds, separated by commas."),
     depth: str = typer.Option("with", help="Where products have depth: with, without or both."),

@@ -30,3 +30,23 @@ def pointmae(
 
     done = pretrain_pointmae(products, out, PretrainOptions(preset, epochs, seed, device))
     typer.echo(f"wrote {out}: {done.parts} parts; loss on held-out parts {done.first:.4f}, at the end {done.last:.4f}")
+
+
+@app.command()
+def pdn(
+    folders: list[Path] = typer.Argument(..., help="Folders of images; of product folders the normal training images."),
+    out: Path = typer.Option(..., "--out", help="Weights file to write. An interrupted training of it goes on."),
+    preset: str = typer.Option("compact", help="compact: for a small device. paper: EfficientAD's PDN-S."),
+    epochs: int | None = typer.Option(None, help="Epochs instead of the preset's."),
+    weights: Path | None = typer.Option(
+        None, help="Weights of the backbone that teaches: a state dict of timm's model (the paper preset needs one)."
+    ),
+    seed: int = typer.Option(0, min=0, help="Same seed, same result."),
+    device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."),
+) -> None:
+    """Distil vmpfd's patch descriptors from a frozen backbone. Ctrl-C keeps what is done; the same command goes on."""
+    from trainer.fit import FitControl
+    from trainer.pretrain.pdn import PdnOptions, pretrain_pdn
+
+    count = pretrain_pdn(folders, out, PdnOptions(preset, epochs, weights, seed, device), FitControl())
+    typer.echo(f"wrote {out}: patch descriptors, distilled on {count} images")

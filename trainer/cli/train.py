@@ -8,7 +8,7 @@ import typer
 
 
 def train(
-    system: str = typer.Argument(..., help="Detector: mats, ntsnet, aand or m3dm."),
+    system: str = typer.Argument(..., help="Detector: mats, ntsnet, aand, m3dm or vmpfd."),
     product: Path = typer.Argument(..., help="Product folder: MVTec AD, MVTec 3D-AD or frames."),
     out: Path = typer.Option(..., "--out", help="Run folder. An interrupted training in it goes on."),
     preset: str = typer.Option("compact", help="compact: for a small device. paper: the publication's settings."),

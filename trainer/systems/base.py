@@ -27,6 +27,7 @@ SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` 
     "ntsnet": "trainer.systems.ntsnet",
     "aand": "trainer.systems.aand",
     "m3dm": "trainer.systems.m3dm",
+    "vmpfd": "trainer.systems.vmpfd",
 }
 
 

@@ -1,0 +1,75 @@
+"""What VMPFD-AD gives the image back with (section 2.1.2), and the encoder that its own replaces (table 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+from torch import Tensor, nn
+
+LAYERS = 6
+
+
+class Code(nn.Module):
+    """All tokens of an image to one short vector, and tokens from it again.
+
+    A token may pass its patch on to the decoder by itself, whatever lies elsewhere: then a part that is whole but in
+    the wrong place is given back as well as any other. What has to fit into one vector for the whole image is what
+    differs from one normal image to the next; what never differs takes no room in it, and comes back as it always was.
+
+    Args:
+        width: of a token. grid: (h, w) of them. size: of the vector.
+    """
+
+    def __init__(self, width: int, grid: tuple[int, int], size: int) -> None:
+        super().__init__()
+        tokens = width * grid[0] * grid[1]
+        self.enter, self.leave = nn.Linear(tokens, size), nn.Linear(size, tokens)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, E, h, w) -> (N, E, h, w)."""
+        return cast(Tensor, self.leave(self.enter(tokens.flatten(1)))).reshape(tokens.shape)
+
+
+class Decoder(nn.Module):
+    """Six transposed convolutions with BatchNorm and ReLU between them and tanh last, from tokens back to the image.
+
+    The last `doublings` have 4x4 kernels and stride 2; those before, 3x3 and stride 1, work where there are few tokens.
+
+    Args:
+        channels: of the tokens and of what each layer but the last gives, six in all. doublings: at most six.
+    """
+
+    def __init__(self, channels: Sequence[int], doublings: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for number, (before, after) in enumerate(pairwise((*channels, 3))):
+            size, stride = (4, 2) if number >= LAYERS - doublings else (3, 1)
+            last = number == LAYERS - 1
+            layers.append(nn.ConvTranspose2d(before, after, size, stride=stride, padding=1, bias=last))
+            layers += [nn.Tanh()] if last else [nn.BatchNorm2d(after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, 3, 2^doublings h, 2^doublings w) in -1..1."""
+        return cast(Tensor, self.layers(tokens))
+
+
+class CnnEncoder(nn.Module):
+    """A plain convolutional encoder to the same tokens: every layer halves the image.
+
+    Args:
+        channels: of what each layer gives, the tokens' last.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in pairwise((3, *channels)):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) in -1..1 -> (N, C, H / 2^n, W / 2^n)."""
+        return cast(Tensor, self.layers(image))
