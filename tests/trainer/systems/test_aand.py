@@ -12,6 +12,7 @@ from torch import Tensor
 
 import trainer.systems.aand as aand
 from edge.errors import ConfigError
+from tests.support.detectors import sensor_bytes
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.export import export_checked
@@ -247,24 +248,8 @@ def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: 
 
 @pytest.mark.parametrize("sizes", [WITH_DEPTH, COLOR_ONLY], ids=["with depth", "color only"])
 def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> None:
-    import numpy as np
-
     deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), fitted(sizes), 0.01).requires_grad_(False).eval()
-    generator = np.random.default_rng(0)
-    counts = np.full((1, 64, 64), 3000)
-    counts[:, 12:52, 12:52] = 2980
-    feeds = {
-        "color": generator.integers(0, 256, (1, 64, 64, 3)).astype(np.uint8),
-        "region": np.ones((1, 64, 64, 1), np.uint8),
-    }
-    if sizes.depth is not None:
-        feeds |= {
-            "depth": counts.astype("<u2").view(np.uint8).reshape(1, 64, 64, 2),
-            "unit": np.array([1e-4], np.float32),
-            "intrinsics": np.array([60, 60, 31.5, 31.5], np.float32),
-            "plane": np.array([0, 0, 1, 0.3], np.float32),
-            "lift": np.array([0.0005], np.float32),
-        }
+    feeds = sensor_bytes(sizes.depth is not None)
     report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds])
     assert report.agreement.map < 1e-4
     assert report.layers

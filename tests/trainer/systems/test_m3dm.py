@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import ConfigError, DataError
+from tests.support.detectors import moved, sensor_bytes, state
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.export import export_checked
@@ -52,13 +53,9 @@ BANKS = ["rgb", "points", "fused"]
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(m3dm.PRESETS, "small", SMALL)
     monkeypatch.setattr(m3dm, "LEAST_ROWS", 16)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def image(number: int, depth: bool = True) -> Prepared:
@@ -98,15 +95,6 @@ def answer(detector: m3dm.M3dmDetector, part: Prepared, **site: Tensor) -> Answe
     neutral = {spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs}
     with torch.no_grad():
         return detector(part, **{**neutral, **site})
-
-
-def state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
-
-
-def moved(before: dict[str, Tensor], module: nn.Module) -> set[str]:
-    after = module.state_dict()
-    return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
 
 
 def dented(part: Prepared) -> Prepared:
@@ -326,31 +314,12 @@ def test_the_paper_preset_is_dino_and_the_published_point_mae() -> None:
         system.build(BuildRequest("paper", sizes))
 
 
-def feeds_of(sizes: WorkingSizes) -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(0)
-    feeds = {
-        "color": generator.integers(0, 256, (1, 64, 64, 3)).astype(np.uint8),
-        "region": np.ones((1, 64, 64, 1), np.uint8),
-    }
-    if sizes.depth is not None:
-        counts = np.full((1, 64, 64), 3000)
-        counts[:, 12:52, 12:52] = 2970 + generator.integers(0, 5, (40, 40))
-        feeds |= {
-            "depth": counts.astype("<u2").view(np.uint8).reshape(1, 64, 64, 2),
-            "unit": np.array([1e-4], np.float32),
-            "intrinsics": np.array([60, 60, 31.5, 31.5], np.float32),
-            "plane": np.array([0, 0, 1, 0.3], np.float32),
-            "lift": np.array([0.0005], np.float32),
-        }
-    return feeds
-
-
 @pytest.mark.parametrize("sizes", [WITH_DEPTH, COLOR_ONLY], ids=["with depth", "color only"])
 def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> None:
     detector = built(sizes)
     fit(detector, epochs=1)
     deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01).requires_grad_(False).eval()
-    feeds = feeds_of(sizes)
+    feeds = sensor_bytes(sizes.depth is not None, noise=3)
     site = {
         "shift": np.linspace(-0.5, 0.5, detector.channels, dtype=np.float32),
         "spare": np.random.default_rng(1).normal(size=(m3dm.SPARE, detector.channels)).astype(np.float32),
@@ -384,5 +353,5 @@ def test_patchcores_score_replaces_the_maps(monkeypatch: pytest.MonkeyPatch, tmp
     fit(color, epochs=1)
     deployed = Deployed(Preprocess(64, 64, CROP, None), color, 0.01).requires_grad_(False).eval()
     neutral = {spec.name: np.full(spec.shape, spec.default, np.float32) for spec in color.site_inputs}
-    report = export_checked(deployed, tmp_path / "fp32.onnx", [{**feeds_of(COLOR_ONLY), **neutral}])
+    report = export_checked(deployed, tmp_path / "fp32.onnx", [{**sensor_bytes(depth=False), **neutral}])
     assert report.agreement.score < 1e-4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 import trainer.systems.mats as mats
 from edge.errors import ConfigError, DataError
+from tests.support.detectors import state
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages, stacked
 from trainer.fit import FitControl, Interrupted
@@ -36,10 +36,8 @@ SIZES = WorkingSizes((64, 64), (32, 32))
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mats.PRESETS, "small", SMALL)
-    torch.set_num_threads(1)
-    return
 
 
 def image(number: int, with_depth: bool = True) -> Prepared:
@@ -69,10 +67,6 @@ def fit(
 ) -> dict[str, list[float]]:
     images = TrainingImages(lambda number: image(number, with_depth), 5, "digest", cache)
     return mats.Mats().fit(detector, images, FitRequest("small", None, seed, "cpu", control))
-
-
-def state(detector: mats.MatsDetector) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in detector.state_dict().items()}
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:

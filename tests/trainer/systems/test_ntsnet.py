@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import trainer.systems.ntsnet as ntsnet
 from edge.errors import ConfigError, DataError
+from tests.support.detectors import moved, sensor_bytes, state
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.export import export_checked
@@ -38,12 +38,8 @@ WITH_DEPTH, COLOR_ONLY = WorkingSizes((64, 64), (32, 32)), WorkingSizes((64, 64)
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ntsnet.PRESETS, "small", SMALL)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def image(number: int, depth: bool = True) -> Prepared:
@@ -82,14 +78,6 @@ def trainer_of(detector: ntsnet.NtsnetDetector, spoilt: float = 0.0) -> ntsnet._
     for level, mask in zip(views.levels, detector.features.masks(views.foreground.float()), strict=True):
         level.add_(spoilt * (1 - mask).half())
     return ntsnet._Trainer(detector, views, "cpu")
-
-
-def state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
-
-
-def moved(before: dict[str, Tensor], module: nn.Module) -> set[str]:
-    return {name for name, tensor in module.state_dict().items() if not torch.equal(before[name], tensor)}
 
 
 def test_the_student_learns_and_the_teacher_stays() -> None:
@@ -308,21 +296,7 @@ def test_it_exports_and_agrees_and_compact_compiles(preset: str, sizes: WorkingS
     if preset == "small":
         fit(detector, sizes.depth is not None, epochs=1)
     deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01).requires_grad_(False).eval()
-    generator = np.random.default_rng(0)
-    feeds = {
-        "color": generator.integers(0, 256, (1, 64, 64, 3)).astype(np.uint8),
-        "region": np.ones((1, 64, 64, 1), np.uint8),
-    }
-    if sizes.depth is not None:
-        counts = np.full((1, 64, 64), 3000)
-        counts[:, 12:52, 12:52] = 2980
-        feeds |= {
-            "depth": counts.astype("<u2").view(np.uint8).reshape(1, 64, 64, 2),
-            "unit": np.array([1e-4], np.float32),
-            "intrinsics": np.array([60, 60, 31.5, 31.5], np.float32),
-            "plane": np.array([0, 0, 1, 0.3], np.float32),
-            "lift": np.array([0.0005], np.float32),
-        }
+    feeds = sensor_bytes(sizes.depth is not None)
     compiled = preset == "small"  # the paper's student takes the compiler a minute
     report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds], compiled)
     assert report.agreement.map < 1e-4
