@@ -139,22 +139,32 @@ class _Maker:
         return plan
 
     def int8_plan(self, half: dict[str, NodePrecision]) -> dict[str, NodePrecision]:
-        """INT8 wherever the limits hold, the rest as in `half`."""
+        """INT8 wherever the limits hold, the rest as in `half`.
+
+        Scales are chosen with everything in INT8. Where that leaves no plan, the blocks that had to go had the say in
+        it: they are chosen anew for those that stay, and the search starts again.
+        """
         candidates = int8_candidates(self.view, half)
         everything: dict[str, NodePrecision] = {**half, **dict.fromkeys(candidates, "int8")}
         ways = activation_scales(self.view, quantised_inputs(self.view, everything), self.calibration)
         benches = [replace(self.bench, scales=scales, known={}) for scales in ways.values()]
-        costs = [cost_of(bench.quick(everything), "int8") for bench in benches]
-        best = costs.index(min(costs))
-        log.info("INT8 scales by %s", list(ways)[best])
-        self.bench = benches[best]
+        blocks = blocks_of(self.view, candidates)
 
         def plan_with(chosen: Sequence[Block]) -> dict[str, NodePrecision]:
             return {**half, **{name: "int8" for block in chosen for name in block.nodes}}
 
-        blocks = blocks_of(self.view, candidates)
-        plan, _ = assigned(self.bench, blocks, "int8", plan_with, self._refusals("int8"), self._too_few)
-        return plan
+        plan, tried = everything, set[int]()
+        while True:
+            costs = [cost_of(bench.quick(plan), "int8") for bench in benches]
+            best = costs.index(min(costs))
+            if best in tried:
+                return plan
+            log.info("INT8 scales by %s", list(ways)[best])
+            tried.add(best)
+            self.bench = benches[best]
+            plan, reasons = assigned(self.bench, blocks, "int8", plan_with, self._refusals("int8"), self._too_few)
+            if not reasons:
+                return plan
 
     def _too_few(self, plan: Plan) -> bool:
         whole, backbone = count_macs(converted(self.view, plan, self.bench.scales))
