@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+import trainer.quantise as quantising
 from edge.engine.parity import Responses, compare, failures, rank_correlation
 from edge.errors import EngineError
 from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
@@ -22,6 +23,7 @@ from trainer.quantise import Evidence, Quantised, count_macs, quantise
 from trainer.quantise.calibrate import best_scale
 from trainer.quantise.convert import converted, quantised_inputs, quantised_weight, storable_scale
 from trainer.quantise.search import (
+    Bench,
     Block,
     QuickLook,
     assigned,
@@ -323,6 +325,36 @@ def test_a_block_that_the_precision_needs_stays_and_the_next_dearest_goes(needed
     )
     assert reasons == ()
     assert {block.name for block in blocks} - set(plan) == higher
+
+
+def test_scales_are_chosen_anew_for_the_blocks_that_stay(
+    monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto, evidence: Evidence
+) -> None:
+    """What had to leave INT8 wanted coarse scales; what stays fails with those and is best served by fine ones."""
+    ways = {"coarse": {"x": 2.0}, "fine": {"x": 1.0}, "odd": {"x": 3.0}}
+    monkeypatch.setattr(quantising, "activation_scales", lambda *_: ways)
+    monkeypatch.setattr(Bench, "quick", lambda bench, plan: (bench.scales["x"], len(plan)))
+    everything = len(int8_candidates(view_of(prepared(model)), low_precision_nodes(view_of(prepared(model)))))
+    best = {everything: 2.0, 3: 1.0}
+    monkeypatch.setattr(quantising, "cost_of", lambda look, _: abs(look[0] - best[look[1]]))
+    searched = []
+
+    def search(bench: Bench, *_: object) -> tuple[dict[str, str], tuple[str, ...]]:
+        searched.append(bench.scales["x"])
+        return dict.fromkeys("abc", "int8"), ("too far",) if bench.scales["x"] == 2.0 or never else ()
+
+    monkeypatch.setattr(quantising, "assigned", search)
+    never = False
+    maker = quantising._Maker(view_of(prepared(model)), CALIBRATION, evidence)
+    half = dict.fromkeys(low_precision_nodes(maker.view), "fp32")
+    monkeypatch.setattr(quantising, "int8_candidates", lambda view, _: int8_candidates(view, half))
+    assert maker.int8_plan({}) == dict.fromkeys("abc", "int8")
+    assert searched == [2.0, 1.0]
+    assert maker.bench.scales == ways["fine"]
+    never = True  # no scales help: the search ends, it does not go round
+    searched.clear()
+    maker.int8_plan({})
+    assert searched == [2.0, 1.0]
 
 
 def test_a_weight_that_is_reshaped_at_run_time_is_still_a_weight() -> None:
