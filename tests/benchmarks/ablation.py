@@ -6,9 +6,9 @@ Writes docs/ablation-SYSTEM.md. The frozen features are computed once per produc
 part that does not help is reported as such. MATS without the student scores by the flow's likelihood; without the mask
 the losses, the map and the score take in the background as well. AAND's rows are those of its table 5, with the floor
 of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside. VMPFD-AD's are
-those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with patches of 16 pixels
-beside; give its descriptors with --pretrained, or every run distils its own. Products with drawn logical defects have a
-column for those.
+those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with the plain error and
+patches of 16 pixels beside; give its descriptors with --pretrained, or every run distils its own. Products with drawn
+logical defects have a column for those.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ ROWS: dict[str, dict[str, dict[str, bool]]] = {
         "global branch alone": {"local": False},
         "PDN features alone": {"vim_features": False},
         "ViM features alone": {"pdn_features": False},
+        "global error as it is": {"plain_error": True},
         "patches of 16 pixels": {"patch16": True},
     },
 }

@@ -166,7 +166,7 @@ def test_given_descriptors_stay_as_they_are_and_all_else_learns(descriptors: Pat
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     curves = fit(detector)
     assert set(curves) == {"training", "training, held out"}
-    assert moved(before, detector) == {"encoder", "code", "decoder", "local", "_extra_state"}
+    assert moved(before, detector) == {"encoder", "code", "decoder", "gain", "local", "_extra_state"}
 
 
 def test_the_loss_reaches_everything_that_learns_and_nothing_else(descriptors: Path) -> None:
@@ -307,6 +307,32 @@ def test_quantiles_are_of_the_held_out_foreground(descriptors: Path, monkeypatch
         for name, share in (("start", 0.9), ("end", 0.995)):
             wanted = np.quantile(cells.astype(np.float64), share, method="nearest")
             assert detector.quantiles[f"{branch}_{name}"] == pytest.approx(wanted, rel=2e-2)  # views are float16
+
+
+def test_errors_are_relative_to_what_is_usual_in_their_cell(
+    descriptors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, image_side=32))  # two pixels a cell
+    detector, plain = built(descriptors), built(descriptors, plain_error=True)
+    trainers = trainer_of(detector), trainer_of(plain)
+    for trainer in trainers:
+        trainer.settle()
+    assert torch.equal(plain.gain, torch.full((1, 1, 16, 16), vmpfd.ERROR_SCALE))
+    views = trainers[0].train
+    with torch.no_grad():
+        image = trainers[0].seen(views)
+        given, wanted = detector.given_back(detector.encoder(image)), detector.wanted(image)
+    squared = ((given - wanted).double().numpy() ** 2).mean(axis=1).reshape(len(views), 16, 2, 16, 2).mean(axis=(2, 4))
+    inside = trainers[0].foreground[views, 0].numpy().reshape(len(views), 16, 2, 16, 2).max(axis=(2, 4)) > 0
+    overall = squared[inside].mean()
+    assert 0 < inside.mean() < 1
+    for row, column in np.ndindex(16, 16):
+        here = squared[:, row, column][inside[:, row, column]]
+        usual = here.mean() if len(here) else 0.0
+        assert float(detector.gain[0, 0, row, column]) == pytest.approx(1 / (usual + overall), rel=1e-4)
+    with torch.no_grad():
+        error = detector.error(image, given)[:, 0].double().numpy()
+    assert error == pytest.approx(np.minimum(squared * detector.gain[0, 0].double().numpy(), 400), rel=1e-3)
 
 
 @pytest.mark.parametrize(("count", "held"), [(1, 1), (2, 1), (3, 1), (8, 2), (60, 6)])
