@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, distributions, nn
 
 from edge.engine.onnx_cpu import OnnxCpuEngine
+from edge.engine.parity import Responses
 from edge.errors import ConfigError, DataError
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
-from trainer.export import export_checked
+from trainer.export import check_compiles, export_checked, export_onnx
 from trainer.features import weights_digest
 from trainer.fit import Curves, FitControl, Interrupted
 from trainer.graph.deploy import Answer, Deployed
@@ -23,6 +25,7 @@ from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.layers.pdn import PatchDescriptors
 from trainer.layers.vim import VimEncoder
 from trainer.pretrain.pdn import RECIPES, write_pdn
+from trainer.quantise import Evidence, Feeds, quantise
 from trainer.systems import vmpfd
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes, find_system
 
@@ -511,6 +514,37 @@ def test_it_exports_agrees_and_compiles(
         outputs = OnnxCpuEngine(tmp_path / "fp32.onnx").run(empty)
         assert (outputs["score"], outputs["area"]) == (0, 0)
         assert all(np.isfinite(values).all() for values in outputs.values())
+
+
+def frame_of(part: Prepared) -> Feeds:
+    color = part.color.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
+    return {"color": color, "region": np.ones((1, 64, 64, 1), np.uint8)}
+
+
+def test_float16_and_int8_keep_the_certificates_limits_and_compile(descriptors: Path, tmp_path: Path) -> None:
+    detector = built(descriptors, COLOR_ONLY)
+    fit(detector, epochs=25, depth=False)
+    deployed = Deployed(Preprocess(64, 64, (64, 64), None), detector, 0.03).requires_grad_(False).eval()
+    good = [image(100 + number, depth=False) for number in range(4)]
+    bad = [  # a little of either defect, and more and more of it: normal parts alone have no ranks but noise's
+        part._replace(color=part.color.lerp(change(part).color, 0.2 * step))
+        for step in range(1, 6)
+        for number, change in enumerate((stained, swapped))
+        for part in [image(200 + 2 * step + number, depth=False)]
+    ]
+    own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
+    frames = [{**frame_of(part), **own} for part in (*good, *bad)]
+    reference = Responses.of(deployed.run(feeds) for feeds in frames)
+    truths = [(part.color - image(0).color).abs().amax(dim=1)[0].numpy() > 40 for part in (*good, *bad)]
+    labels = np.arange(14) >= 4
+    evidence = Evidence(frames, reference, 6, float(reference.scores[:4].max()), labels, truths)
+    model = onnx.load(str(export_onnx(deployed, tmp_path / "fp32.onnx")))
+    calibration = [{**frame_of(image(300 + number, depth=False)), **own} for number in range(8)]
+    for name, result in quantise(model, ["fp16", "int8"], calibration, evidence).items():
+        assert result.section.passed, f"{name}: {result.section.reasons}"
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(result.model.SerializeToString())
+        assert check_compiles(path).layers
 
 
 def test_the_paper_preset_has_the_papers_sizes(descriptors: Path) -> None:
