@@ -7,9 +7,9 @@ part that does not help is reported as such. MATS without the student scores by 
 the losses, the map and the score take in the background as well. AAND's rows are those of its table 5, with the floor
 of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside. M3DM's bank
 rows are the complete run judging by those banks alone, with the weights that its one-class machine gave them.
-VMPFD-AD's are those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with patches of
-16 pixels beside. Both take a part that every run starts from with --pretrained, or each run trains its own. Products
-with drawn logical defects have a column for those.
+VMPFD-AD's are those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with the plain
+error and patches of 16 pixels beside. Both take a part that every run starts from with --pretrained, or each run trains
+its own. Products with drawn logical defects have a column for those.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ ROWS: dict[str, dict[str, dict[str, bool]]] = {
         "global branch alone": {"local": False},
         "PDN features alone": {"vim_features": False},
         "ViM features alone": {"pdn_features": False},
+        "global error as it is": {"plain_error": True},
         "patches of 16 pixels": {"patch16": True},
     },
 }

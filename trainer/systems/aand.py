@@ -55,7 +55,7 @@ from trainer.layers.amplification import (
 from trainer.layers.discrepancy import feature_distance, flat_distance, hard_distance, matched
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.reverse import Bottleneck, Decoder
-from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
+from trainer.systems.base import BuildRequest, FitRequest, System, WorkingSizes
 from trainer.systems.levels import (
     LevelFeatures,
     LevelMaps,
@@ -350,6 +350,6 @@ def _phases(trainer: _Trainer, normal: Views, request: FitRequest) -> list[Phase
     return phases
 
 
-def create_system() -> Aand:
+def create_system() -> System:
     """For the registry."""
     return Aand()

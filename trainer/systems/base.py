@@ -78,17 +78,32 @@ class FitRequest:
 
 
 class System(Protocol):
-    """One detector of the literature, wired for this product.
+    """One detector of the literature, wired for this product."""
 
-    takes_backbone: whether any timm backbone will do. pretrains: the modality that an encoder of `trainer pretrain`
-    sees for it, None where there is none.
-    """
+    @property
+    def name(self) -> str:
+        """As in SYSTEM_MODULES."""
+        ...
 
-    name: str
-    presets: Sequence[str]
-    top_k_candidates: Sequence[float]
-    takes_backbone: bool
-    pretrains: Modality | None
+    @property
+    def presets(self) -> Sequence[str]:
+        """Names of its settings."""
+        ...
+
+    @property
+    def top_k_candidates(self) -> Sequence[float]:
+        """Shares of the foreground that its score may average, ascending."""
+        ...
+
+    @property
+    def takes_backbone(self) -> bool:
+        """Whether any timm backbone will do."""
+        ...
+
+    @property
+    def pretrains(self) -> Modality | None:
+        """The modality that an encoder of `trainer pretrain` sees for it, None where there is none."""
+        ...
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Working sizes of a crop of height_px x width_px."""

@@ -72,7 +72,7 @@ from trainer.layers.uff import FeatureFusion
 from trainer.layers.unshuffle import pixel_unshuffle
 from trainer.pretrain.checkpoint import load_pointmae
 from trainer.pretrain.pointmae import COMPACT_PLAN, PAPER_PLAN, PretrainPlan, pretrain_phase
-from trainer.systems.base import BuildRequest, FitRequest, Modality, WorkingSizes
+from trainer.systems.base import BuildRequest, FitRequest, Modality, System, WorkingSizes
 from trainer.systems.levels import (
     Views,
     copies_for,
@@ -514,7 +514,7 @@ class M3dm:
     presets = tuple(PRESETS)
     top_k_candidates = (0.0005, 0.002, 0.005, 0.01, 0.02)
     takes_backbone = True
-    pretrains: Modality | None = "depth"
+    pretrains: Modality = "depth"
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """The preset's squares."""
@@ -593,6 +593,6 @@ def _distil_phase(trainer: _Trainer, name: str, bank: MemoryBank, rows: int, req
     )  # fmt: skip
 
 
-def create_system() -> M3dm:
+def create_system() -> System:
     """For the registry."""
     return M3dm()

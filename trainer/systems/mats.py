@@ -64,7 +64,7 @@ from trainer.layers.height import HeightEncoder, encoder_error
 from trainer.layers.mdla import MDLA
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.unshuffle import pixel_unshuffle
-from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
+from trainer.systems.base import BuildRequest, FitRequest, System, WorkingSizes
 
 UNSHUFFLE = 8
 BOUND = 8.0  # of features and latents, in deviations: what is further out is no more and no less abnormal
@@ -598,6 +598,6 @@ def _frozen_features(
     return {name: torch.cat(tensors) for name, tensors in parts.items()}
 
 
-def create_system() -> Mats:
+def create_system() -> System:
     """For the registry."""
     return Mats()

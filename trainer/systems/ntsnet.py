@@ -57,7 +57,7 @@ from trainer.graph.preprocess import Prepared
 from trainer.layers.cot import CoT
 from trainer.layers.discrepancy import feature_distance, masked_mean
 from trainer.layers.eman import Pair, following, norms, same_named
-from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes
+from trainer.systems.base import BuildRequest, FitRequest, System, WorkingSizes
 from trainer.systems.levels import LevelFeatures, LevelMaps, Views, copies_for, level_sizes, normal_views, rows_of
 
 
@@ -350,6 +350,6 @@ class Ntsnet:
         return curves
 
 
-def create_system() -> Ntsnet:
+def create_system() -> System:
     """For the registry."""
     return Ntsnet()

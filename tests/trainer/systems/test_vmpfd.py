@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, distributions, nn
 
 from edge.engine.onnx_cpu import OnnxCpuEngine
+from edge.engine.parity import Responses
 from edge.errors import ConfigError, DataError
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
-from trainer.export import export_checked
+from trainer.export import check_compiles, export_checked, export_onnx
 from trainer.features import weights_digest
 from trainer.fit import Curves, FitControl, Interrupted
 from trainer.graph.deploy import Answer, Deployed
@@ -23,6 +25,7 @@ from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.layers.pdn import PatchDescriptors
 from trainer.layers.vim import VimEncoder
 from trainer.pretrain.pdn import RECIPES, write_pdn
+from trainer.quantise import Evidence, Feeds, quantise
 from trainer.systems import vmpfd
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes, find_system
 
@@ -166,7 +169,7 @@ def test_given_descriptors_stay_as_they_are_and_all_else_learns(descriptors: Pat
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     curves = fit(detector)
     assert set(curves) == {"training", "training, held out"}
-    assert moved(before, detector) == {"encoder", "code", "decoder", "local", "_extra_state"}
+    assert moved(before, detector) == {"encoder", "code", "decoder", "gain", "local", "_extra_state"}
 
 
 def test_the_loss_reaches_everything_that_learns_and_nothing_else(descriptors: Path) -> None:
@@ -307,6 +310,32 @@ def test_quantiles_are_of_the_held_out_foreground(descriptors: Path, monkeypatch
         for name, share in (("start", 0.9), ("end", 0.995)):
             wanted = np.quantile(cells.astype(np.float64), share, method="nearest")
             assert detector.quantiles[f"{branch}_{name}"] == pytest.approx(wanted, rel=2e-2)  # views are float16
+
+
+def test_errors_are_relative_to_what_is_usual_in_their_cell(
+    descriptors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, image_side=32))  # two pixels a cell
+    detector, plain = built(descriptors), built(descriptors, plain_error=True)
+    trainers = trainer_of(detector), trainer_of(plain)
+    for trainer in trainers:
+        trainer.settle()
+    assert torch.equal(plain.gain, torch.full((1, 1, 16, 16), vmpfd.ERROR_SCALE))
+    views = trainers[0].train
+    with torch.no_grad():
+        image = trainers[0].seen(views)
+        given, wanted = detector.given_back(detector.encoder(image)), detector.wanted(image)
+    squared = ((given - wanted).double().numpy() ** 2).mean(axis=1).reshape(len(views), 16, 2, 16, 2).mean(axis=(2, 4))
+    inside = trainers[0].foreground[views, 0].numpy().reshape(len(views), 16, 2, 16, 2).max(axis=(2, 4)) > 0
+    overall = squared[inside].mean()
+    assert 0 < inside.mean() < 1
+    for row, column in np.ndindex(16, 16):
+        here = squared[:, row, column][inside[:, row, column]]
+        usual = here.mean() if len(here) else 0.0
+        assert float(detector.gain[0, 0, row, column]) == pytest.approx(1 / (usual + overall), rel=1e-4)
+    with torch.no_grad():
+        error = detector.error(image, given)[:, 0].double().numpy()
+    assert error == pytest.approx(np.minimum(squared * detector.gain[0, 0].double().numpy(), 400), rel=1e-3)
 
 
 @pytest.mark.parametrize(("count", "held"), [(1, 1), (2, 1), (3, 1), (8, 2), (60, 6)])
@@ -485,6 +514,37 @@ def test_it_exports_agrees_and_compiles(
         outputs = OnnxCpuEngine(tmp_path / "fp32.onnx").run(empty)
         assert (outputs["score"], outputs["area"]) == (0, 0)
         assert all(np.isfinite(values).all() for values in outputs.values())
+
+
+def frame_of(part: Prepared) -> Feeds:
+    color = part.color.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
+    return {"color": color, "region": np.ones((1, 64, 64, 1), np.uint8)}
+
+
+def test_float16_and_int8_keep_the_certificates_limits_and_compile(descriptors: Path, tmp_path: Path) -> None:
+    detector = built(descriptors, COLOR_ONLY)
+    fit(detector, epochs=25, depth=False)
+    deployed = Deployed(Preprocess(64, 64, (64, 64), None), detector, 0.03).requires_grad_(False).eval()
+    good = [image(100 + number, depth=False) for number in range(4)]
+    bad = [  # a little of either defect, and more and more of it: normal parts alone have no ranks but noise's
+        part._replace(color=part.color.lerp(change(part).color, 0.2 * step))
+        for step in range(1, 6)
+        for number, change in enumerate((stained, swapped))
+        for part in [image(200 + 2 * step + number, depth=False)]
+    ]
+    own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
+    frames = [{**frame_of(part), **own} for part in (*good, *bad)]
+    reference = Responses.of(deployed.run(feeds) for feeds in frames)
+    truths = [(part.color - image(0).color).abs().amax(dim=1)[0].numpy() > 40 for part in (*good, *bad)]
+    labels = np.arange(14) >= 4
+    evidence = Evidence(frames, reference, 6, float(reference.scores[:4].max()), labels, truths)
+    model = onnx.load(str(export_onnx(deployed, tmp_path / "fp32.onnx")))
+    calibration = [{**frame_of(image(300 + number, depth=False)), **own} for number in range(8)]
+    for name, result in quantise(model, ["fp16", "int8"], calibration, evidence).items():
+        assert result.section.passed, f"{name}: {result.section.reasons}"
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(result.model.SerializeToString())
+        assert check_compiles(path).layers
 
 
 def test_the_paper_preset_has_the_papers_sizes(descriptors: Path) -> None:
