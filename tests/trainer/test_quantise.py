@@ -302,29 +302,48 @@ def test_an_error_that_reorders_normal_parts_costs_though_it_is_nothing_beside_a
     assert cost_of(QuickLook(measured, lost_rank(reference, reference, candidate)), "int8") > 1
 
 
+class Costs:
+    """A bench on which every block alone has a map error of its own, in limits."""
+
+    def __init__(self, errors: dict[str, float]) -> None:
+        self.errors = errors
+
+    def quick(self, plan: Any) -> QuickLook:
+        (name,) = plan
+        maps = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2)
+        answer = Responses(maps, np.array([0, 1], np.float32))
+        off = Responses(maps + np.float32(0.01 * self.errors[name]), answer.scores)
+        return QuickLook(compare(answer, off, 0.5), 0.0)
+
+
+def kept_higher(blocks: Sequence[Block], errors: dict[str, float], limit: float, hopeless: Any) -> set[str]:
+    plan, reasons = assigned(
+        Costs(errors),  # type: ignore[arg-type]  # only `quick` is asked
+        blocks,
+        "int8",
+        lambda chosen: dict.fromkeys((block.name for block in chosen), "int8"),
+        lambda plan: () if sum(errors[name] for name in plan) <= limit else ("too far",),
+        hopeless,
+    )
+    assert reasons == ()
+    return {block.name for block in blocks} - set(plan)
+
+
 @pytest.mark.parametrize(("needed", "higher"), [("none", {"dear"}), ("dear", {"middle"})])
 def test_a_block_that_the_precision_needs_stays_and_the_next_dearest_goes(needed: str, higher: set[str]) -> None:
     blocks = [Block(name, (name,), 1) for name in ("cheap", "middle", "dear")]
     errors = {"cheap": 0.0, "middle": 0.5, "dear": 2.0}
+    assert kept_higher(blocks, errors, 2.0, lambda plan: needed != "none" and needed not in plan) == higher
 
-    class Costs:
-        def quick(self, plan: Any) -> QuickLook:
-            (name,) = plan
-            maps = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2)
-            answer = Responses(maps, np.array([0, 1], np.float32))
-            off = Responses(maps + np.float32(0.01 * errors[name]), answer.scores)
-            return QuickLook(compare(answer, off, 0.5), 0.0)
 
-    plan, reasons = assigned(
-        Costs(),  # type: ignore[arg-type]  # only `quick` is asked
-        blocks,
-        "int8",
-        lambda chosen: dict.fromkeys((block.name for block in chosen), "int8"),
-        lambda plan: () if sum(errors[name] for name in plan) <= 2.0 else ("too far",),
-        lambda plan: needed != "none" and needed not in plan,
-    )
-    assert reasons == ()
-    assert {block.name for block in blocks} - set(plan) == higher
+def test_small_blocks_do_not_use_up_what_pays_for_a_large_one() -> None:
+    """All three small ones cost more for what they compute; without them the large one could not go any more."""
+    blocks = [Block("large", ("large",), 10), *(Block(name, (name,), 1) for name in "abc")]
+    errors = {"large": 2.0, "a": 0.8, "b": 0.8, "c": 0.8}
+    macs = {block.name: block.macs for block in blocks}
+    higher = kept_higher(blocks, errors, 1.9, lambda plan: sum(macs[name] for name in plan) < 2)
+    assert len(higher) == 2
+    assert "large" in higher
 
 
 def test_scales_are_chosen_anew_for_the_blocks_that_stay(

@@ -165,7 +165,8 @@ def assigned(
 ) -> tuple[dict[str, NodePrecision], tuple[str, ...]]:
     """Give as many blocks as possible the precision: all, else without those that cost most for what they compute.
 
-    A block without which the rest would be hopeless keeps it.
+    A block without which the rest would be hopeless keeps it. Where that leaves no plan, those go first that cost most
+    whatever they compute: many small blocks may otherwise use up what could have paid for a large one.
 
     How many have to go is guessed from the sum of the costs, then raised by 1, 2, 4, ... while the limits do not hold.
 
@@ -181,8 +182,26 @@ def assigned(
         return plan, ()
     log.info("%s everywhere: %s", precision, reasons[0])
     costs = costs_of(bench, blocks, precision, plan_with)
-    order = sorted(blocks, key=lambda block: costs[block.name] / max(block.macs, 1), reverse=True)  # the dearest first
-    kept, plans, higher = list(order), [plan], list[Block]()
+    dearest = {block.name: costs[block.name] / max(block.macs, 1) for block in blocks}
+    for price in (dearest, costs):
+        order = sorted(blocks, key=lambda block: price[block.name], reverse=True)
+        plan, higher, reasons = _without_the_first(order, costs, plan_with, refusals, hopeless)
+        if not reasons:
+            break
+    for block in higher:
+        log.info("%s stays higher than %s", block.name, precision)
+    return plan, reasons
+
+
+def _without_the_first(
+    order: Sequence[Block],
+    costs: Mapping[str, float],
+    plan_with: Callable[[Sequence[Block]], dict[str, NodePrecision]],
+    refusals: Callable[[Mapping[str, NodePrecision]], tuple[str, ...]],
+    hopeless: Callable[[Mapping[str, NodePrecision]], bool],
+) -> tuple[dict[str, NodePrecision], list[Block], tuple[str, ...]]:
+    """The plan without as few of the first blocks as the limits ask for, those blocks, and what does not hold."""
+    kept, plans, higher = list(order), [plan_with(order)], list[Block]()
     left = [sum(costs.values())]
     for block in order:
         fewer = [other for other in kept if other is not block]
@@ -202,6 +221,4 @@ def assigned(
             break
         log.info("without %d blocks: %s", dropped, reasons[0])
         dropped, step = dropped + step, 2 * step
-    for block in higher[:dropped]:
-        log.info("%s stays higher than %s", block.name, precision)
-    return plans[dropped], reasons
+    return plans[dropped], higher[:dropped], reasons
