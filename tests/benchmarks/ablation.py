@@ -119,7 +119,7 @@ def main() -> None:
     products = [product for folder in arguments.parts for product in find_products(folder)]
     rows = [name for name in (*ROWS[arguments.system], *banks_of(arguments.system)) if asked(name, arguments.rows)]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    threads = max(1, (os.cpu_count() or 1) // arguments.workers)
+    threads = max(1, len(os.sched_getaffinity(0)) // arguments.workers)
     with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         running = {  # seed by seed, so that an interrupted ablation has whole columns first
             (name, seed, product): pool.submit(
