@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor, distributions, nn
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.engine.parity import Responses
 from edge.errors import ConfigError, DataError
+from tests.support.detectors import sensor_bytes
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.export import check_compiles, export_checked, export_onnx
@@ -55,13 +55,9 @@ IMAGES = 8
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vmpfd.PRESETS, "small", SMALL)
     monkeypatch.setitem(RECIPES, "compact", replace(RECIPES["compact"], steps_per_epoch=2, batch_size=4))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def image(number: int, depth: bool = True) -> Prepared:
@@ -473,25 +469,6 @@ def test_a_state_dict_brings_everything_that_was_measured(descriptors: Path, tmp
     assert torch.equal(answer(again, part).map, answer(detector, part).map)
 
 
-def feeds_of(sizes: WorkingSizes) -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(0)
-    feeds = {
-        "color": generator.integers(0, 256, (1, 64, 64, 3)).astype(np.uint8),
-        "region": np.ones((1, 64, 64, 1), np.uint8),
-    }
-    if sizes.depth is not None:
-        counts = np.full((1, 64, 64), 3000)
-        counts[:, 12:52, 12:52] = 2980
-        feeds |= {
-            "depth": counts.astype("<u2").view(np.uint8).reshape(1, 64, 64, 2),
-            "unit": np.array([1e-4], np.float32),
-            "intrinsics": np.array([60, 60, 31.5, 31.5], np.float32),
-            "plane": np.array([0, 0, 1, 0.3], np.float32),
-            "lift": np.array([0.0005], np.float32),
-        }
-    return feeds
-
-
 @pytest.mark.parametrize(
     ("sizes", "switches"),
     [(WITH_DEPTH, {}), (COLOR_ONLY, {"patch16": True})],
@@ -503,7 +480,7 @@ def test_it_exports_agrees_and_compiles(
     detector = built(descriptors, sizes, **switches)
     fit(detector, epochs=1, depth=sizes.depth is not None)
     deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01).requires_grad_(False).eval()
-    feeds = feeds_of(sizes)
+    feeds = sensor_bytes(sizes.depth is not None)
     own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
     other = {name: np.array([value], np.float32) for name, value in zip(own, (0.5, 0.9, 3.0, 3.0), strict=True)}
     report = export_checked(deployed, tmp_path / "fp32.onnx", [{**feeds, **own}, {**feeds, **other}])
