@@ -94,9 +94,9 @@ def train(
     Raises: ConfigError for an impossible option, DataError for unusable images, fit.Interrupted after Ctrl-C.
     """
     started_s = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     control = control or FitControl()
     plan = _plan(system_name, product, options)
+    out.mkdir(parents=True, exist_ok=True)
     control.checkpoint, control.fingerprint = out / "checkpoint.pt", _fingerprint(plan)
     detector, curves = _fit(plan, out, control)
     deployed = _deployed(plan, detector, options.top_k or plan.system.top_k_candidates[0])

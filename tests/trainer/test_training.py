@@ -134,11 +134,14 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
         (TrainOptions(top_k=1.5), "--top-k 1.5"),
         (TrainOptions(device="tpu"), "--device 'tpu': cpu, cuda, or cuda:N"),
         (TrainOptions(device="cuda:99"), r"--device cuda:99 cannot be used \(.+\): use --device cpu"),
+        (TrainOptions(pretrained=Path("points.pth")), "points.pth: mats has no part that `trainer pretrain` makes"),
+        (TrainOptions(backbone="resnet18"), "--backbone resnet18: mats is built for its preset's own backbone"),
     ],
 )
 def test_impossible_options_are_named(product: Path, tmp_path: Path, options: TrainOptions, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         train("mats", product, tmp_path / "run", options, control())
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_of_other_options_is_refused(product: Path, tmp_path: Path) -> None:
