@@ -39,7 +39,7 @@ def session_of(decay: Tensor, drive: Tensor) -> Callable[[], object]:
     buffer = io.BytesIO()
     names = ["decay", "drive"]
     program = torch.onnx.export(
-        Prefix(), (decay, drive), dynamo=True, opset_version=18, input_names=names, verbose=False
+        Prefix().eval(), (decay, drive), dynamo=True, opset_version=18, input_names=names, verbose=False
     )
     assert program is not None  # without a file name there is one
     program.save(buffer)
