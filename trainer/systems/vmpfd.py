@@ -484,7 +484,6 @@ class _Trainer:
                 if len(joined):
                     detector.quantiles[f"{branch}_{name}"] = float(joined[round(quantile * (len(joined) - 1))])
 
-
     def usual_error(self) -> Tensor:
         """Mean squared error of the training views in every cell of the map, (1, 1, H, W), plus that of all cells.
 
