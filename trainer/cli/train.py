@@ -9,7 +9,7 @@ import typer
 
 def train(
     system: str = typer.Argument(..., help="Detector: mats, ntsnet, aand, m3dm or vmpfd."),
-    product: Path = typer.Argument(..., help="Product folder: MVTec AD, MVTec 3D-AD or frames."),
+    product: Path = typer.Argument(..., help="Product folder: MVTec AD, MVTec 3D-AD, VisA, BTAD or frames."),
     out: Path = typer.Option(..., "--out", help="Run folder. An interrupted training in it goes on."),
     preset: str = typer.Option("compact", help="compact: for a small device. paper: the publication's settings."),
     epochs: int | None = typer.Option(None, help="Epochs of every phase instead of the preset's."),
@@ -29,7 +29,7 @@ def train(
     ),
     device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."),
     textures: Path | None = typer.Option(
-        None, help="Folder of images that aand's drawn anomalies are made of; default: procedural ones."
+        None, help="Folder of images that drawn anomalies are made of (aand, m3dm); default: procedural ones."
     ),
     cache: Path | None = typer.Option(None, help="Folder for frozen features; default: inside the run folder."),
 ) -> None:
