@@ -6,7 +6,9 @@ selective scan over x in either direction, gates both results with z, adds them,
 
 Settled here, because the paper leaves it open: the norm is LayerNorm (ViM takes RMSNorm); S, the number of states of a
 channel, and the inner width are the preset's; the position of a token is learnt; initial steps, decays and projections
-are those of Mamba's code (steps log-uniform in 0.001..0.1, decays -1..-S).
+are those of Mamba's code (steps log-uniform in 0.001..0.1, decays -1..-S). After the last block comes BatchNorm, where
+ViM has a norm of the single token: that one gives every token the same size, also one that no normal part has, and
+what is read from the tokens cannot tell.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class VimBlock(nn.Module):
 
 
 class VimEncoder(nn.Module):
-    """Patches to tokens, learnt positions, then blocks.
+    """Patches to tokens, learnt positions, blocks, then BatchNorm.
 
     Args:
         grid: (h, w) patches. patch: side of one, px. width, inner, states: see VimBlock. blocks: how many.
@@ -101,7 +103,7 @@ class VimEncoder(nn.Module):
         self.embed = nn.Conv2d(3, width, patch, stride=patch)
         self.position = nn.Parameter(0.02 * torch.randn(1, grid[0] * grid[1], width))
         self.blocks = nn.ModuleList(VimBlock(width, grid[0] * grid[1], inner, states) for _ in range(blocks))
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.BatchNorm2d(width)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) in -1..1 -> (N, E, h, w): the tokens on the grid of patches."""
@@ -109,4 +111,4 @@ class VimEncoder(nn.Module):
         tokens = embedded.flatten(2).transpose(1, 2) + self.position
         for block in self.blocks:
             tokens = block(tokens)
-        return cast(Tensor, self.norm(tokens)).transpose(1, 2).reshape(embedded.shape)
+        return cast(Tensor, self.norm(tokens.transpose(1, 2).reshape(embedded.shape)))

@@ -215,9 +215,9 @@ class Views:
             yield slice(start, start + VIEWS_AT_ONCE)
 
 
-def copies_for(images: int, views: int) -> int:
-    """Augmented copies of each image, so that there are about `views` in all: none to MOST_COPIES."""
-    return min(MOST_COPIES, max(0, round(views / images) - 1))
+def copies_for(images: int, views: int, most: int = MOST_COPIES) -> int:
+    """Augmented copies of each image, so that there are about `views` in all: none to `most`."""
+    return min(most, max(0, round(views / images) - 1))
 
 
 @torch.no_grad()

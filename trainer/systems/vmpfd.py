@@ -27,6 +27,11 @@ What the paper leaves open, or the device needs, settled here:
   quantile, the sum there is negative, and a map may not be. Its order stays.
 - Score: the mean of the top k %; the smallest candidate is the paper's maximum (equation 21).
 - Losses count where the part is. The optimiser is Adam, its rate in one cycle.
+- Equation 8 is one loss for all; in `compact` the encoder learns from the reconstruction alone. The likelihood's
+  gradient makes tokens that tell descriptors apart, not ones that the image can be given back from.
+- Normal views. The vector through which all tokens pass must hold what differs between normal parts and nothing else;
+  from few images that is learnt from many views, 17 of each where there are 60. With 5 of each the global branch found
+  92 instead of 99 of the fuse box's logical defects (image AUROC, plain largest share, seed 0).
 
 With depth the part's foreground comes from it; depth itself is not judged.
 
@@ -85,6 +90,7 @@ MSE_WEIGHT = 5.0  # lambda 1 of equation 8
 HELD_OUT = 0.1  # share of the images that the branches do not learn from
 LEAST_HELD = 2  # images
 AT_ONCE = 16  # views
+MOST_COPIES = 31  # of an image, augmented
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class VmpfdPreset:
     pass, None: they pass as they are. decoder: channels between its six layers. image_side: long side of the image
     that it gives back, px, a multiple of map_side. relative: whether its error is.
     shrink: see PrincipalAxes. dims, components, hidden, floor: of the mixtures. adapter: channels of the adapter.
+    joint: whether the likelihood teaches the encoder too, where there is a reconstruction.
     views: about how many normal ones, augmented ones included. blur: sigma of the maps' Gaussian, in map cells.
     """
 
@@ -116,6 +123,7 @@ class VmpfdPreset:
     hidden: int
     adapter: int
     floor: float
+    joint: bool
     views: int
     augmentation: Augmentation
     epochs: int
@@ -146,6 +154,7 @@ PAPER = VmpfdPreset(
     hidden=128,
     adapter=192,
     floor=4e-4,
+    joint=True,
     views=0,
     augmentation=Augmentation(),
     epochs=200,
@@ -170,7 +179,8 @@ COMPACT = VmpfdPreset(
     hidden=64,
     adapter=32,
     floor=4e-4,
-    views=256,
+    joint=False,
+    views=1024,
     augmentation=Augmentation(10.0, 0.03, 0.03, 0.06, 5.0),
     epochs=50,
     steps_per_epoch=20,
@@ -442,7 +452,8 @@ class _Trainer:
         tokens = detector.encoder(image)
         total = torch.zeros((), device=self.device)
         if detector.local is not None:
-            total = total - self.log_likelihood(views, tokens)
+            joint = detector.preset.joint or detector.decoder is None
+            total = total - self.log_likelihood(views, tokens if joint else tokens.detach())
         if detector.decoder is None:
             return total
         wanted, given = detector.wanted(image), detector.given_back(tokens)
@@ -506,7 +517,7 @@ class Vmpfd:
 
     name = "vmpfd"
     presets = tuple(PRESETS)
-    top_k_candidates = (0.0002, 0.001, 0.002, 0.005, 0.01, 0.03)
+    top_k_candidates = (0.0002, 0.001, 0.002)
     takes_backbone = False
     pretrains: Modality = "color"
 
@@ -524,7 +535,7 @@ class Vmpfd:
         """Distil the descriptors unless they were given, train both branches together, take the quantiles."""
         assert isinstance(detector, VmpfdDetector)  # the registry pairs build and fit
         preset = PRESETS[request.preset]
-        copies = copies_for(images.count, preset.views)
+        copies = copies_for(images.count, preset.views, MOST_COPIES)
         request.control.tell(f"{images.count} images, {1 + copies} views each")
         recipe = f"vmpfd 1 {preset.augmentation} {copies} {request.seed}"
         views = images.cached(recipe, lambda: _views(images, preset, copies, request.seed))

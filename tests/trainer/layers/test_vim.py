@@ -90,9 +90,27 @@ def test_initial_steps_are_mambas() -> None:
     assert (-way.log_decay.exp()).detach()[:, 0].tolist() == pytest.approx([-1.0, -2.0, -3.0, -4.0])
 
 
+def test_an_unusual_token_stays_as_unusual_as_it_is() -> None:
+    """A norm of the single token would give all the same size."""
+    torch.manual_seed(0)
+    encoder = VimEncoder((2, 2), 8, 12, 24, 4, 1)
+    images = torch.randn(16, 3, 16, 16)
+    encoder.train()
+    with torch.no_grad():
+        tokens = encoder(images)
+        assert tokens.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.0] * 12, abs=1e-5)
+        assert tokens.var(dim=(0, 2, 3), unbiased=False).tolist() == pytest.approx([1.0] * 12, rel=1e-3)
+        for _ in range(200):
+            encoder(images)
+        encoder.eval()
+        usual, unusual = encoder(images), encoder(torch.cat([images[:1] + 20, images[1:]]))
+    assert torch.equal(usual[1:], unusual[1:]), "of itself alone"
+    assert float(unusual[0].square().mean()) > 10 * float(usual[0].square().mean())
+
+
 def test_the_encoder_keeps_tokens_on_their_patches_and_knows_their_places() -> None:
     torch.manual_seed(0)
-    encoder = VimEncoder((3, 4), 8, 12, 24, 4, 2)
+    encoder = VimEncoder((3, 4), 8, 12, 24, 4, 2).eval()
     image = torch.randn(2, 3, 24, 32)
     with torch.no_grad():
         given = encoder(image)

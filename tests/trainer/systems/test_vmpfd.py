@@ -203,6 +203,25 @@ def test_likelihood_trains_no_decoder_and_reconstruction_no_mixture(
             assert all(parameter.grad is not None for parameter in part.parameters())
 
 
+@pytest.mark.parametrize(
+    ("joint", "switches", "taught"),
+    [(False, {}, False), (True, {}, True), (False, {"global": False}, True)],
+    ids=["compact", "joint", "without a reconstruction"],
+)
+def test_whether_the_likelihood_teaches_the_encoder(
+    joint: bool, switches: dict[str, bool], taught: bool, descriptors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, joint=joint))
+    detector = built(descriptors, **switches)
+    trainer = trainer_of(detector)
+    if detector.decoder is not None:
+        monkeypatch.setattr(detector.decoder, "forward", lambda tokens: torch.zeros(len(tokens), 3, 16, 16))
+    trainer.loss(torch.arange(4), torch.Generator()).backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+    assert detector.local is not None
+    assert all(parameter.grad is not None for parameter in detector.local.parameters())
+    assert {parameter.grad is not None for parameter in detector.encoder.parameters()} == {taught}
+
+
 def test_the_loss_is_equation_eight_over_the_foreground(descriptors: Path) -> None:
     detector = built(descriptors)
     trainer = trainer_of(detector)
