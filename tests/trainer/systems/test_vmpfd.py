@@ -364,6 +364,13 @@ def test_held_out_images_are_never_learnt_from(count: int, held: int) -> None:
     assert len(train) == 4 * len(own)
 
 
+def test_few_images_are_seen_in_many_views(descriptors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, views=1024))
+    told: list[str] = []
+    fit(built(descriptors), epochs=1, control=FitControl(tell=told.append))
+    assert told[0] == "8 images, 32 views each"
+
+
 def test_the_likelihood_of_held_out_images_is_kept_every_epoch_and_rises(descriptors: Path) -> None:
     curves = fit(built(descriptors), epochs=30)
     held = curves["training, held out"]
