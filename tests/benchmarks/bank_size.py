@@ -188,9 +188,11 @@ def draw(found: Sequence[Row], path: Path) -> None:
         for line, (name, title) in enumerate((("image_auroc", "I-AUROC, %"), ("aupro", "AUPRO 0.3, %"))):
             ax = axes[line][column]
             for kind in ("greedy", "k-means", "distilled"):
-                rows = [row for row in found if row["product"] == product and row["kind"] in (kind, "full")]
-                counts = sorted({int(str(row["rows"])) for row in rows})
-                means = [mean_of([row for row in rows if row["rows"] == count], name) for count in counts]
+                banks = [  # of the same share: the seeds' parts have a few positions more or less
+                    [row for row in found if (row["product"], row["share"]) == (product, share) and row["kind"] == own]
+                    for share, own in (*((share, kind) for share in reversed(SHARES)), (1, "full"))
+                ]
+                counts, means = zip(*((mean_of(rows, "rows"), mean_of(rows, name)) for rows in banks), strict=True)
                 ax.plot(counts, means, marker="o", label=kind)
             ax.set(xscale="log", ylabel=title, xlabel="rows" if line else "", title="" if line else product)
             ax.grid(alpha=0.3)
