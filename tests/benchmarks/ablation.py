@@ -230,10 +230,12 @@ def report(
     for name, rows in table.items():
         values, against = np.array(rows)[:, shown], complete[:, shown]
         gains, spreads = np.nanmean(values - against, axis=0), np.nanstd(values - against, axis=0)
+        several = np.isfinite(values - against).sum(axis=0) > 1  # one difference has no deviation
         cells = [f"{value:.1f}" for value in np.nanmean(values, axis=0)]
         if name != COMPLETE:
-            pairs = zip(cells, gains, spreads, strict=True)
-            cells = [f"{cell} ({gain:+.1f}, s {spread:.1f})" for cell, gain, spread in pairs]
+            deviations = [f", s {spread:.1f}" if known else "" for spread, known in zip(spreads, several, strict=True)]
+            triples = zip(cells, gains, deviations, strict=True)
+            cells = [f"{cell} ({gain:+.1f}{deviation})" for cell, gain, deviation in triples]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
