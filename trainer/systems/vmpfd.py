@@ -25,7 +25,8 @@ What the paper leaves open, or the device needs, settled here:
 - Quantiles (equations 15 to 20) are of the foreground of a tenth of the training images, which the two branches do not
   learn from. They are site tensors. The fused map is the softplus of the sum: normal cells lie below the first
   quantile, the sum there is negative, and a map may not be. Its order stays.
-- Score: the mean of the top k %; the smallest candidate is the paper's maximum (equation 21).
+- Score: the mean of the top k %; the smallest candidate is the paper's maximum (equation 21), the largest 0.2 %: small
+  defects are few cells, and a larger share dilutes them.
 - Losses count where the part is. The optimiser is Adam, its rate in one cycle.
 - Equation 8 is one loss for all; in `compact` the encoder learns from the reconstruction alone. The likelihood's
   gradient makes tokens that tell descriptors apart, not ones that the image can be given back from.

@@ -216,7 +216,7 @@ def test_whether_the_likelihood_teaches_the_encoder(
     trainer = trainer_of(detector)
     if detector.decoder is not None:
         monkeypatch.setattr(detector.decoder, "forward", lambda tokens: torch.zeros(len(tokens), 3, 16, 16))
-    trainer.loss(torch.arange(4), torch.Generator()).backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+    torch.autograd.backward(trainer.loss(torch.arange(4), torch.Generator()))
     assert detector.local is not None
     assert all(parameter.grad is not None for parameter in detector.local.parameters())
     assert {parameter.grad is not None for parameter in detector.encoder.parameters()} == {taught}
