@@ -212,7 +212,7 @@ def test_a_pretrained_encoder_goes_to_the_runs_that_can_use_it(tmp_path: Path) -
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(tmp_path: Path, workers: int) -> None:
-    names = ["one", "two", "three"][: workers + 1]
+    names = ["one", "two", "three", "four"][: 2 * workers]  # more than are trained at once, with some to spare
     for name in names:
         write_category(tmp_path / "data" / name)
     command = [
