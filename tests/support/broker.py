@@ -100,6 +100,8 @@ class Subscriber:
     def _note(self, _: object, __: object, message: paho.MQTTMessage) -> None:
         expiry = getattr(message.properties, "MessageExpiryInterval", None)
         topic = "/".join(message.topic.split("/")[4:])
+        if message.dup and any(message.payload == earlier.payload for earlier in self.of(topic)):
+            return      # the broker's own repeat of what it did not see acknowledged before it stopped, not the station's
         self.messages.append(Received(topic, message.payload, message.retain, time.monotonic(), expiry))
 
 
