@@ -101,7 +101,7 @@ class Subscriber:
         expiry = getattr(message.properties, "MessageExpiryInterval", None)
         topic = "/".join(message.topic.split("/")[4:])
         if message.dup and any(message.payload == earlier.payload for earlier in self.of(topic)):
-            return      # the broker's own repeat of what it did not see acknowledged before it stopped, not the station's
+            return      # not the station's repeat: the broker's, of what it did not see acknowledged before it stopped
         self.messages.append(Received(topic, message.payload, message.retain, time.monotonic(), expiry))
 
 
