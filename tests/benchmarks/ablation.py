@@ -69,10 +69,13 @@ ROWS: dict[str, dict[str, dict[str, bool]]] = {
         COMPLETE: {},
         "Point-MAE alone as points": {"relief": False},
         "farthest point sampling": {"farthest": True},
+        "full banks": {"distilled": False},
     },
     "vmpfd": {
         COMPLETE: {},
         "CNN as encoder": {"cnn_encoder": True},
+        "as published": {"as_published": True},
+        "as published with a CNN": {"as_published": True, "cnn_encoder": True},
         "local branch alone": {"global": False},
         "global branch alone": {"local": False},
         "PDN features alone": {"vim_features": False},

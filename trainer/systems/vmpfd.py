@@ -40,14 +40,15 @@ two raw maps they act on.
 
 Switches, on unless turned off: `global`, `local` (a branch that is off is neither trained nor asked), `vim_features`,
 `pdn_features` (what the mixture's x is made of). Off unless turned on: `cnn_encoder` (a plain convolutional encoder in
-ViM's place), `plain_error` (no relative error), `patch16` (patches of 16 pixels, four times as many tokens: the paper
-names its 64 tokens as its limit).
+ViM's place), `plain_error` (no relative error), `as_published` (nor a code, and the likelihood teaches the encoder: all
+that `compact` changes of the paper's reconstruction), `patch16` (patches of 16 pixels, four times as many tokens: the
+paper names its 64 tokens as its limit).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -78,6 +79,7 @@ SWITCHES = {
     "pdn_features": True,
     "cnn_encoder": False,
     "plain_error": False,
+    "as_published": False,
     "patch16": False,
 }
 BRANCHES = ("local", "global")
@@ -275,9 +277,11 @@ class VmpfdDetector(nn.Module):
 
     def __init__(self, preset: VmpfdPreset, request: BuildRequest) -> None:
         super().__init__()
-        self.preset = preset
         self.switches = {name: (request.switches or {}).get(name, usual) for name, usual in SWITCHES.items()}
         _require_something(self.switches)
+        if self.switches["as_published"]:
+            preset = replace(preset, code=None, relative=False, joint=True)
+        self.preset = preset
         patch = 16 if self.switches["patch16"] else preset.patch
         height, width = request.sizes.color
         self.tokens = height // patch, width // patch

@@ -205,8 +205,8 @@ def test_likelihood_trains_no_decoder_and_reconstruction_no_mixture(
 
 @pytest.mark.parametrize(
     ("joint", "switches", "taught"),
-    [(False, {}, False), (True, {}, True), (False, {"global": False}, True)],
-    ids=["compact", "joint", "without a reconstruction"],
+    [(False, {}, False), (True, {}, True), (False, {"global": False}, True), (False, {"as_published": True}, True)],
+    ids=["compact", "joint", "without a reconstruction", "as published"],
 )
 def test_whether_the_likelihood_teaches_the_encoder(
     joint: bool, switches: dict[str, bool], taught: bool, descriptors: Path, monkeypatch: pytest.MonkeyPatch
@@ -332,10 +332,12 @@ def test_errors_are_relative_to_what_is_usual_in_their_cell(
 ) -> None:
     monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, image_side=32))  # two pixels a cell
     detector, plain = built(descriptors), built(descriptors, plain_error=True)
-    trainers = trainer_of(detector), trainer_of(plain)
+    published = built(descriptors, as_published=True)
+    trainers = trainer_of(detector), trainer_of(plain), trainer_of(published)
     for trainer in trainers:
         trainer.settle()
-    assert torch.equal(plain.gain, torch.full((1, 1, 16, 16), vmpfd.ERROR_SCALE))
+    for other in (plain, published):
+        assert torch.equal(other.gain, torch.full((1, 1, 16, 16), vmpfd.ERROR_SCALE))
     views = trainers[0].train
     with torch.no_grad():
         image = trainers[0].seen(views)
@@ -451,6 +453,15 @@ def test_switches_choose_encoder_and_patches(descriptors: Path) -> None:
         assert {name: one.shape for name, one in raw(detector, image(1)).items()} == dict.fromkeys(
             ("local", "global"), (1, 1, 16, 16)
         )
+
+
+def test_published_the_tokens_reach_the_decoder_as_they_are(descriptors: Path) -> None:
+    detector, tokens = built(descriptors, as_published=True), torch.randn(1, 16, 2, 2)
+    assert detector.code is None
+    assert built(descriptors).code is not None
+    assert detector.decoder is not None
+    with torch.no_grad():
+        assert torch.equal(detector.given_back(tokens), detector.decoder(tokens))
 
 
 def test_nothing_left_is_refused() -> None:
