@@ -20,7 +20,10 @@ def sync_directory(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace `path` by `data`: after a power cut it holds the old bytes or the new ones, never a part."""
+    """Replace `path` by `data`: after a power cut it holds the old bytes or the new ones, never a part.
+
+    Raises: OSError, with the path as its filename, if the disk does not take it.
+    """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             file.write(data)
@@ -28,8 +31,10 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
             os.fchmod(file.fileno(), mode)  # temporary files start as 0600: root installs, user edge reads
             os.fsync(file.fileno())
             Path(file.name).replace(path)
-        except BaseException:
+        except BaseException as error:
             Path(file.name).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                error.filename = str(path)
             raise
     sync_directory(path.parent)
 

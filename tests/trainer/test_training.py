@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ import trainer.systems.mats as mats
 from edge.errors import ConfigError, DataError
 from edge.frames.dataset import open_dataset
 from tests.support.tiny_product import write_tiny_product
-from trainer.cli import app
+from trainer.cli import app, run_command
 from trainer.data.splits import normal_splits
 from trainer.evaluate import evaluate_run, last_line
 from trainer.fit import FitControl, Interrupted
@@ -151,3 +153,29 @@ def test_a_checkpoint_of_other_options_is_refused(product: Path, tmp_path: Path)
         train("mats", product, tmp_path / "run", QUIET, stop)
     with pytest.raises(DataError, match="other data or options"):
         train("mats", product, tmp_path / "run", replace(QUIET, seed=1), control())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_full_disk_is_one_sentence_and_with_space_again_the_same_command_ends(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        monkeypatch.setattr(sys, "argv", ["trainer", "train", "mats", str(product), "--out", str(disk / "run")])
+        with pytest.raises(SystemExit) as ended:
+            run_command()
+        assert ended.value.code == 1
+        said = capsys.readouterr().err.splitlines()
+        assert [line for line in said if line.startswith("trainer: ")] == said[-1:]
+        assert f"no space left on the disk for {disk / 'run'}" in said[-1]
+        assert [path for path in disk.rglob("*") if path.is_file()] == [], "nothing is half written"
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        with pytest.raises(SystemExit) as ended:
+            run_command()
+        assert ended.value.code == 0
+        assert load_run(disk / "run").info.system == "mats"
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
