@@ -172,7 +172,7 @@ def test_a_broker_that_stops_in_mid_run_loses_no_record(broker: Broker, outbox: 
     time.sleep(2.0)
     finished.set()
     producer.join()
-    drain(outbox, 30)
+    drain(outbox, 10)
     wait_until(lambda: archive.records()[-1]["seq"] == len(sent), 10, "the archive did not get the last record")
     assert_archive_is_complete(archive.records(), list(range(1, len(sent) + 1)))
     assert sum(record["replay"] for record in archive.records()) <= 2

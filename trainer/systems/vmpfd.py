@@ -40,8 +40,8 @@ two raw maps they act on.
 
 Switches, on unless turned off: `global`, `local` (a branch that is off is neither trained nor asked), `vim_features`,
 `pdn_features` (what the mixture's x is made of). Off unless turned on: `cnn_encoder` (a plain convolutional encoder in
-ViM's place), `plain_error` (no relative error), `as_published` (nor a code, and the likelihood teaches the encoder: all
-that `compact` changes of the paper's reconstruction), `patch16` (patches of 16 pixels, four times as many tokens: the
+ViM's place), `plain_error` (no relative error), `as_published` (nor a code, and the likelihood teaches the encoder: the
+paper's reconstruction at `compact`'s sizes and views), `patch16` (patches of 16 pixels, four times as many tokens: the
 paper names its 64 tokens as its limit).
 """
 
