@@ -158,7 +158,9 @@ class Link:
         client.connect(self._broker.host, self._broker.port, KEEPALIVE_S, clean_start=True)
         client.loop_start()
         try:
-            if self.wait_connected(CONNECT_S):
+            with self._changed:
+                self._changed.wait_for(lambda: self._client is not None or down.is_set(), CONNECT_S)
+            if self._client is not None:
                 while not down.wait(0.1) and not self._stopping.is_set():
                     pass
             down.wait(0.2 if self._stopping.is_set() else 0.0)    # until the goodbye is written
@@ -182,15 +184,14 @@ class Link:
         def on_connect(connected: paho.Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
             if reason.is_failure:
                 log.error("%s: the broker refuses this client: %s", self._client_id, reason)
-                down.set()
+                self._lose(down)
                 return
             log.info("%s: connected to %s:%d", self._client_id, self._broker.host, self._broker.port)
             self._set_client(connected)
 
         def on_disconnect(_: paho.Client, __: Any, ___: Any, reason: Any, ____: Any) -> None:
             log.info("%s: disconnected (%s)", self._client_id, reason)
-            self._set_client(None)
-            down.set()
+            self._lose(down)
 
         def on_publish(_: paho.Client, __: Any, mid: int, reason: Any, ___: Any) -> None:
             with self._changed:
@@ -207,6 +208,11 @@ class Link:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):         # Linux
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._user_timeout_ms)
+
+    def _lose(self, down: threading.Event) -> None:
+        """This connection is over, or was refused: whoever waits for it to stand waits no longer."""
+        down.set()
+        self._set_client(None)
 
     def _set_client(self, client: paho.Client | None) -> None:
         with self._changed:

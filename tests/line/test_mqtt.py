@@ -198,8 +198,9 @@ def test_an_open_socket_is_no_connection_before_the_broker_says_so(outbox: Outbo
 
 
 def test_a_refused_password_is_said_and_tried_again(
-    tmp_path: Path, outbox: Outbox, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, outbox: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("edge.line.mqtt.CONNECT_S", 60.0)      # a refusal is an answer: nothing is waited for after it
     closed = Broker(tmp_path / "closed", extra=f"password_file {tmp_path}/passwords\n")
     (tmp_path / "passwords").write_text("")
     text = closed._config.read_text().replace("allow_anonymous true", "allow_anonymous false")
@@ -207,7 +208,9 @@ def test_a_refused_password_is_said_and_tried_again(
     closed.start()
     line = new_line(closed.port, outbox)
     line.start()
-    wait_until(lambda: "refuses this client" in caplog.text, 5, "no word about the refusal")
+    refused = "s1-record: the broker refuses this client"
+    wait_until(lambda: refused in caplog.text, 5, "no word about the refusal")
+    wait_until(lambda: caplog.text.count(refused) > 1, 20, "a station that was refused once did not try again")
     assert not line.is_connected
     line.stop()
     closed.stop()
