@@ -73,22 +73,23 @@ def test_a_part_is_a_verdict_now_and_a_record_once(broker: Broker, archive: Subs
     line.stop()
 
 
-def test_a_verdict_without_a_broker_is_never_sent_and_its_record_always(broker: Broker, outbox: Outbox) -> None:
-    broker.stop()
+def test_a_verdict_without_a_broker_is_never_sent_and_its_record_always(
+    broker: Broker, archive: Subscriber, outbox: Outbox
+) -> None:
+    broker.stop()                                              # it keeps the archive's subscription, as a plant's does
     line = new_line(broker.port, outbox)
     line.start()
     assert not tell(line, outbox)
     broker.start()
-    archive = Subscriber(broker.port)
     assert line.wait_connected(15)
     drain(outbox, 5)
+    wait_until(archive.records, 10, "the archive did not get the record")
     time.sleep(0.3)
     assert archive.of("verdict") == []
     assert archive.of("verdict/code") == []
     assert [record["seq"] for record in archive.records()] == [1]
     assert line.counters.verdicts_unsent == 1
     line.stop()
-    archive.stop()
 
 
 def test_a_verdict_past_its_deadline_is_not_sent(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
