@@ -1,8 +1,8 @@
 """Every detector finds what is broken on real images: a fault in its training, its map or its score shows here.
 
 Cookies, color only, compact; fewer epochs than the preset's where those take minutes. The measured results with all
-epochs and three seeds are in docs/results.md. One fault does not show: a student of MATS that learns nothing, because
-on these images the teacher's likelihood alone is enough.
+epochs and three seeds are in docs/results.md. One fault was planted that does not show: a student of MATS that learns
+the teacher's answers to other rows.
 """
 
 from __future__ import annotations
