@@ -24,6 +24,8 @@ else:
 PLACE = Path("etc/edge/station.toml")
 SIZE_LIMIT = 256 << 10   # bytes
 
+PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
+
 # One level of an MQTT topic.
 TopicPart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 
@@ -99,6 +101,7 @@ class RuntimeConfig(Section):
     """What the engine may use of this machine."""
 
     threads: int = Field(default=2, ge=1, le=64)
+    precision: PrecisionChoice = "auto"
 
 
 class EdgeConfig(Section):
@@ -173,6 +176,7 @@ COMMENTS = {
     "decision.min_frames": "frames with a part in view that open it",
     "decision.aggregate": "median | max | mean of the frames' scores",
     "runtime": "What the engine may use of this machine.",
+    "runtime.precision": "auto (the fastest that is proven here) | fp32 | fp16 | int8",
 }
 
 

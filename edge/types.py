@@ -105,12 +105,15 @@ class Outputs:
 
     map: (h, w) float32 at working resolution. area: foreground share of the region.
     valid: share of foreground pixels that had a reading before filling.
+    place: (6,) float32: centroid u, v (pixels of the crop), variance u, v and covariance (square pixels) of the
+        foreground, and the share of the view's outermost pixels that are foreground; all 0 without foreground.
     """
 
     map: NDArray[np.float32]
     score: np.float32
     area: float
     valid: float
+    place: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

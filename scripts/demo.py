@@ -19,10 +19,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 BIN = Path(sys.executable).parent
 PRODUCT = "washer"
-SIZES = ["--train", "40", "--validation", "20", "--test", "10", "--per-defect", "2", "--belt", "24"]
+SIZES = ["--train", "40", "--validation", "20", "--test", "20", "--per-defect", "2", "--belt", "24"]
 
 
 def command(*words: str | Path) -> None:
@@ -134,10 +135,7 @@ def summarise(folder: Path, states: list[dict[str, object]]) -> None:
         "defective": len(bad),
         "missed": [row[1] for row in bad if row[2] == "OK"],
         "i_auroc_float32": 100 * evaluation["rows"][-1]["image_auroc"],
-        "precisions": {
-            section["precision"]: {"i_auroc_change": section["change"]["i_auroc"], "passed": section["passed"]}
-            for section in certificate["sections"]
-        },
+        "precisions": {section["precision"]: counts_of(section) for section in certificate["sections"]},
         "latency_ms_p50": stage_medians(states),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -147,11 +145,9 @@ def summarise(folder: Path, states: list[dict[str, object]]) -> None:
         f"  defective parts {summary['defective_rejected']} of {summary['defective']} rejected"
         + (f", missed: {', '.join(summary['missed'])}" if summary["missed"] else "")
     )
-    print(
-        "  I-AUROC         float32 "
-        + f"{summary['i_auroc_float32']:.1f}"
-        + "".join(f", {name} {change_text(entry)}" for name, entry in summary["precisions"].items())
-    )
+    print(f"  I-AUROC         float32 {summary['i_auroc_float32']:.1f}")
+    for name, entry in summary["precisions"].items():
+        print(f"  {name:<15} {counts_text(entry)}")
     print(
         "  latency, p50    "
         + ", ".join(f"{stage} {value:.1f} ms" for stage, value in summary["latency_ms_p50"].items())
@@ -159,11 +155,23 @@ def summarise(folder: Path, states: list[dict[str, object]]) -> None:
     print("FP16 and INT8 figures are onnxruntime's arithmetic of the same graphs: no GPU and no camera were used.")
 
 
-def change_text(entry: dict[str, object]) -> str:
-    """`+0.0` points, or that the precision was left out."""
-    change = entry["i_auroc_change"]
-    points = "no defects to compare" if change is None else f"{change:+.1f} points"
-    return points if entry["passed"] else f"left out ({points})"
+def counts_of(section: dict[str, Any]) -> dict[str, Any]:
+    """What a precision decides with its own threshold, on parts that nothing was chosen on."""
+    verdicts = section["verdicts"]
+    return {
+        "good_rejected": verdicts["good"], "defects_missed": verdicts["real"], "unlike_float32": verdicts["unlike"],
+        "noise_s": section["noise"]["rms"], "passed": section["passed"],
+    }  # fmt: skip
+
+
+def counts_text(entry: dict[str, Any]) -> str:
+    """`rejects 1 of 20 good parts, misses 0 of 20 defects`, or that the precision was left out."""
+    good, missed = entry["good_rejected"], entry["defects_missed"]
+    counts = (
+        f"rejects {good['count']} of {good['of']} good parts, misses {missed['count']} of {missed['of']} defects, "
+        f"noise {entry['noise_s']:.2f} s"
+    )
+    return counts if entry["passed"] else f"left out of the bundle ({counts})"
 
 
 def stage_medians(states: list[dict[str, object]]) -> dict[str, float]:
@@ -213,6 +221,7 @@ def main() -> None:
     with broker(folder, port), subscriber(port, folder / "verdicts.jsonl", states):
         command("edge", "run", "--root", root, "--once")
     command("edge", "verify", "--root", root)
+    command("edge", "status", "--root", root)
     current = root / "var/lib/edge/products" / PRODUCT / "current"
     shutil.copy(current / "parity.json", folder / "parity.json")
     summarise(folder, states)

@@ -20,16 +20,29 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from edge.bundle.archive import list_files, pack, seal
-from edge.bundle.manifest import CameraContract, Manifest, Name, Precision, Provenance, TensorSpec, Threshold
+from edge.bundle.manifest import CameraContract, Manifest, NormalParts, Provenance, ScoreSpread
 from edge.bundle.signature import sign_manifest
 from edge.engine.onnx_cpu import OnnxCpuEngine
-from edge.engine.parity import Certificate
 from edge.errors import ConfigError, DataError, EngineError
-from edge.frames.dataset import Dataset, Sample, open_dataset
+from edge.frames.dataset import Dataset, open_dataset
+from edge.proof.certificate import NAMED_NOISE, Certificate, PrecisionSection
+from edge.proof.compare import Count, spread_of
+from edge.proof.golden import NormalIndex
+from edge.proof.threshold import Threshold, threshold_from_normals
+from edge.schema import Name, Precision, TensorSpec
+from trainer.data.choose import spread
 from trainer.export import check_compiles, export_checked
-from trainer.graph.deploy import Deployed
 from trainer.graph.operators import check_operators
-from trainer.proof import Proof, Shown, gather, in_turn, spread
+from trainer.operating import Outlier, operating_points
+from trainer.proof import Proof, Shown, answered, by_falling_score, gather
+from trainer.proof_frames import (
+    LEAST_TO_QUANTIZE,
+    carry,
+    check_names,
+    feeds_of,
+    open_outliers,
+    proof_frames,
+)
 from trainer.quantise import Quantised, quantise
 from trainer.run import RunInfo, TrainedRun, load_run
 
@@ -38,10 +51,9 @@ log = logging.getLogger(__name__)
 ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")     # the order in which a station tries them
 REPORT = "report.html"
 MOST_CALIBRATION = 24      # normal training parts that set INT8's scales
-MOST_REAL = 24             # defects of the test split that are looked at for golden frames
 NOTE = (
     "Provisional: onnxruntime's arithmetic of these same files on a CPU, float16 results rounded after every node. "
-    "`edge verify` on the station adds what its own engine gives on the golden frames."
+    "`edge install` on the station measures its own engine's threshold, and compares it with this."
 )
 
 Tell = Callable[[str], None]
@@ -50,7 +62,12 @@ Frames = list[dict[str, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export. precisions: besides fp32, always there. data: where the images are now, None: as trained."""
+    """What to export.
+
+    precisions: besides fp32, always there. data: where the images are now, None: as trained. false_rejects: the rate
+    that the thresholds keep, None: the run's. left_out, kept: names of normal validation parts whose scores stand
+    apart, and that the user declared not normal, or normal.
+    """
 
     run: Path
     product: str
@@ -59,6 +76,9 @@ class ExportRequest:
     key: Path
     out: Path
     data: Path | None = None
+    false_rejects: float | None = None
+    left_out: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,40 +87,115 @@ class Exported:
 
     path: Path
     certificate: Certificate
+    manifest: Manifest
     shipped: tuple[Precision, ...]
     compiler: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Normals:
+    """The n normal validation parts by falling score of the float32 file, and each precision's scores in that order."""
+
+    frames: list[Shown]
+    scores: dict[Precision, NDArray[np.float32]]
 
 
 def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
     """Make a bundle of a trained run.
 
-    Raises: ConfigError for a name, version or key that cannot be, DataError for a run or data that are not complete,
-        EngineError for a graph that breaks the contract, needs an operator TensorRT does not know, or does not compile.
+    Raises: ConfigError for a name, version or key that cannot be, DataError for a run or data that are not complete, or
+        for an outlier among the normal parts that nobody has decided on, EngineError for a graph that breaks the
+        contract, needs an operator TensorRT does not know, or does not compile.
     """
     _check_names(request)
     sign_manifest(b"", request.key)        # a wrong key is found now, not after the work
     run = load_run(request.run)
     if not (request.run / REPORT).is_file():
         raise DataError(f"{request.run} has no {REPORT}: run `trainer evaluate {request.run} {run.info.data}` first")
+    check_names("--keep", request.kept, run.info.validation)
     dataset = open_dataset(request.data or Path(run.info.data))
+    frames = proof_frames(run, dataset, request.left_out)
     with TemporaryDirectory(prefix="bundle-") as temporary:
         folder = Path(temporary)
         (folder / "model").mkdir()
         exact = folder / "model" / "fp32.onnx"
-        normal, real = _frames(run, dataset)
         tell("exporting float32")
-        export_checked(run.deployed, exact, [frame.feeds for frame in spread(normal, 4)], compiled=False)
+        export_checked(run.deployed, exact, [frame.source() for frame in spread(frames.normal, 4)], compiled=False)
+        if frames.set_aside:
+            tell(f"{len(frames.good)} normal validation parts are set aside to count false rejects on: there is no "
+                 "test/good")
+        tell(f"judging {len(frames.normal)} normal validation parts")
+        engine = OnnxCpuEngine(exact)
+        normal = by_falling_score(answered(engine.run, frames.normal))
+        _stop_at_outliers(open_outliers(normal, request.kept), request)
+        threshold = _threshold(run, request, normal)
+        tell(f"threshold {threshold.value:.6g}: {threshold.guarantee}")
         tell("choosing golden frames and drawing defects")
-        proof = gather(run.deployed, OnnxCpuEngine(exact).run, normal, real, run.info.threshold.value)
-        made = _write_quantised(run, dataset, proof, exact, request.precisions, tell)
+        proof = gather(run.deployed, engine.run, normal, frames.good, frames.real, threshold)
+        engine.close()
+        made = _write_quantised(run, dataset, proof, exact, _wanted(request.precisions, normal, tell), tell)
         shipped = tuple(name for name in ORDER if name in made and made[name].section.passed)
         compiler = _compile_all(folder / "model", shipped, tell)
         certificate = _certificate(proof, made)
         (folder / "parity.json").write_text(certificate.to_json())
         proof.write_golden(folder / "golden")
+        normals = _normals(proof, normal, made, shipped)
+        index = _carry(run, folder, normals, threshold.rank, tell)
         shutil.copyfile(request.run / REPORT, folder / REPORT)
-        seal(folder, _manifest(run, request, shipped, folder), request.key)
-        return Exported(pack(folder, request.out), certificate, shipped, compiler)
+        manifest = _manifest(run, request, folder, normals, made, index)
+        seal(folder, manifest, request.key)
+        return Exported(pack(folder, request.out), certificate, manifest, shipped, compiler)
+
+
+def _stop_at_outliers(outliers: Sequence[Outlier], request: ExportRequest) -> None:
+    """Raises: DataError naming the first that nobody has decided on, and both ways on."""
+    if not outliers:
+        return
+    first = outliers[0]
+    more = f" ({len(outliers) - 1} more like it)" if len(outliers) > 1 else ""
+    raise DataError(
+        f"the normal part {first.name} scores {first.score:.4g}, the next {first.next_score:.4g}, the median "
+        f"{first.median:.4g}{more}: look at {request.run / 'outliers'}. Is it a defect or a damaged file, add "
+        f"--leave-out {first.name}; is it a rare kind of normal part, add --keep {first.name}"
+    )
+
+
+def _threshold(run: TrainedRun, request: ExportRequest, normal: Sequence[Shown]) -> Threshold:
+    """float32's, of onnxruntime's scores."""
+    rate = run.info.false_rejects if request.false_rejects is None else request.false_rejects
+    return threshold_from_normals([frame.value for frame in normal], rate, len(request.left_out))
+
+
+def _wanted(precisions: Sequence[Precision], normal: Sequence[Shown], tell: Tell) -> list[Precision]:
+    """float32, and what was asked for, unless the parts are too few to tell whether it may be shipped."""
+    asked = [name for name in ("fp16", "int8") if name in precisions]
+    if asked and len(normal) < LEAST_TO_QUANTIZE:
+        tell(
+            f"only fp32: {len(normal)} normal validation parts cannot tell how {' and '.join(asked)} decide, "
+            f"{LEAST_TO_QUANTIZE} are needed"
+        )
+        return ["fp32"]
+    return ["fp32", *asked]  # type: ignore[list-item]  # of two literals
+
+
+def _normals(
+    proof: Proof, normal: Sequence[Shown], made: Mapping[Precision, Quantised], shipped: Sequence[Precision]
+) -> _Normals:
+    """Every shipped precision's scores of all n parts, in the order of the float32 file's."""
+    row_of = {frame.name: row for row, frame in enumerate(proof.frames)}
+    rows = np.array([row_of[frame.name] for frame in normal])
+    order = np.argsort(-made["fp32"].responses.scores[rows], kind="stable")
+    scores = {name: made[name].responses.scores[rows][order] for name in shipped}
+    return _Normals([normal[place] for place in order], scores)
+
+
+def _carry(run: TrainedRun, folder: Path, normals: _Normals, rank: int, tell: Tell) -> NormalIndex:
+    inputs = [_with_default(spec, run.info) for spec in run.deployed.inputs]
+    index = carry(folder / "normal", normals.frames, normals.scores, rank, inputs)
+    size = sum(path.stat().st_size for path in (folder / "normal").iterdir())
+    tell(f"carrying {len(index.frames)} of {index.parts} normal frames, {size / 1e6:.1f} MB: the station measures its "
+         "threshold on them")
+    return index
 
 
 def _check_names(request: ExportRequest) -> None:
@@ -112,42 +207,6 @@ def _check_names(request: ExportRequest) -> None:
             raise ConfigError(f"{option} {value!r}: use {allowed}") from error
 
 
-# --- frames -----------------------------------------------------------------------------------------------------------
-
-
-def _frames(run: TrainedRun, dataset: Dataset) -> tuple[list[Shown], list[Shown]]:
-    """Normal validation parts, and test parts with defects of every kind."""
-    by_name = {sample.name: sample for sample in dataset.samples}
-    missing = [name for name in (*run.info.validation, *run.info.train) if name not in by_name]
-    if missing:
-        raise DataError(f"{dataset.root} lacks {missing[0]}, which the run was made with: name the data with --data")
-    normal = [_shown(run, by_name[name]) for name in run.info.validation]
-    defects = [sample for sample in dataset.split("test") if sample.is_defective]
-    real = [_shown(run, sample) for sample in in_turn(defects, lambda sample: sample.defect, MOST_REAL)]
-    return normal, real
-
-
-def _shown(run: TrainedRun, sample: Sample) -> Shown:
-    x, y, width, height = run.info.crop
-    mask = sample.load_mask()
-    truth = None if mask is None else mask[y : y + height, x : x + width]
-    return Shown(sample.name, complete_feeds(run.deployed, run.feeds(sample)), sample.is_defective, truth)
-
-
-def complete_feeds(deployed: Deployed, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Every graph input: those given, and the neutral defaults of the site tensors."""
-    full: dict[str, NDArray[Any]] = {
-        spec.name: np.full(spec.shape, spec.default, spec.dtype) for spec in deployed.inputs if spec.default is not None
-    }
-    return {**full, **feeds}
-
-
-def _calibration(run: TrainedRun, dataset: Dataset) -> Frames:
-    by_name = {sample.name: sample for sample in dataset.samples}
-    names = spread(run.info.train, MOST_CALIBRATION)
-    return [complete_feeds(run.deployed, run.feeds(by_name[name])) for name in names]
-
-
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
@@ -156,10 +215,9 @@ def _write_quantised(
 ) -> dict[Precision, Quantised]:
     """Beside the float32 file, one for each precision that passed. Raises: EngineError if float32 itself fails."""
     model = onnx.load(str(exact))
-    wanted: list[Precision] = ["fp32", *(name for name in ("fp16", "int8") if name in precisions)]
-    calibration = _calibration(run, dataset) if "int8" in wanted else []
-    tell(f"making and measuring {', '.join(wanted)} on {len(proof.frames)} frames")
-    made = quantise(model, wanted, calibration, proof.evidence())
+    calibration = _calibration(run, dataset) if "int8" in precisions else []
+    tell(f"making and measuring {', '.join(precisions)} on {len(proof.frames)} frames")
+    made = quantise(model, precisions, calibration, proof.evidence())
     if not made["fp32"].section.passed:
         raise EngineError(f"float32 in onnxruntime is not what torch computes: {made['fp32'].section.reasons[0]}")
     for name, result in made.items():
@@ -167,6 +225,11 @@ def _write_quantised(
             check_operators(result.model)
             (exact.parent / f"{name}.onnx").write_bytes(result.model.SerializeToString())
     return made
+
+
+def _calibration(run: TrainedRun, dataset: Dataset) -> Frames:
+    by_name = {sample.name: sample for sample in dataset.samples}
+    return [feeds_of(run, by_name[name]) for name in spread(run.info.train, MOST_CALIBRATION)]
 
 
 def _compile_all(folder: Path, shipped: Sequence[Precision], tell: Tell) -> str | None:
@@ -183,19 +246,18 @@ def _compile_all(folder: Path, shipped: Sequence[Precision], tell: Tell) -> str 
 
 def _certificate(proof: Proof, made: Mapping[Precision, Quantised]) -> Certificate:
     frames = proof.frames
-    maps, scores = (np.concatenate([values.ravel() for values in column]) for column in
-                    ([frame.map for frame in frames], [frame.score for frame in frames]))  # fmt: skip
-    defects = [frame for frame in frames if frame.is_defect]
+    maps = np.concatenate([frame.map.ravel() for frame in frames if frame.kind != "near"])
+    kinds = [frame.kind for frame in frames]
     return Certificate(
         note=NOTE,
-        threshold=proof.threshold,
-        score_low=float(scores.min()),
-        score_high=float(scores.max()),
+        spread=proof.rule.spread,
         map_low=float(maps.min()),
         map_high=float(maps.max()),
-        normal_frames=len(frames) - len(defects),
-        defect_frames=len(defects),
-        drawn_frames=sum(frame.drawn for frame in frames),
+        normal_frames=kinds.count("normal"),
+        good_frames=kinds.count("good"),
+        real_frames=kinds.count("real"),
+        drawn_frames=kinds.count("drawn"),
+        near_frames=kinds.count("near"),
         golden_frames=len(proof.golden),
         sections=tuple(made[name].section for name in ORDER if name in made),
     )
@@ -204,8 +266,17 @@ def _certificate(proof: Proof, made: Mapping[Precision, Quantised]) -> Certifica
 # --- manifest ---------------------------------------------------------------------------------------------------------
 
 
-def _manifest(run: TrainedRun, request: ExportRequest, shipped: Sequence[Precision], folder: Path) -> Manifest:
+def _manifest(
+    run: TrainedRun,
+    request: ExportRequest,
+    folder: Path,
+    normals: _Normals,
+    made: Mapping[Precision, Quantised],
+    index: NormalIndex,
+) -> Manifest:
     info = run.info
+    thresholds = {name: made[name].section.threshold for name in normals.scores}
+    exact = thresholds["fp32"]
     return Manifest(
         product=request.product,
         version=request.version,
@@ -215,13 +286,27 @@ def _manifest(run: TrainedRun, request: ExportRequest, shipped: Sequence[Precisi
         camera=_camera(info, Path(request.data or info.data)),
         inputs=tuple(_with_default(spec, info) for spec in run.deployed.inputs),
         outputs=_outputs(folder / "model" / "fp32.onnx"),
-        precisions=tuple(shipped),
-        normal_scores=tuple(info.normal_scores),
-        threshold=Threshold(**info.threshold.model_dump()),
+        precisions=tuple(normals.scores),
+        normal=NormalParts(parts=index.parts, highest=index.highest, left_out=request.left_out, kept=request.kept),
+        normal_scores={name: tuple(float(score) for score in scores) for name, scores in normals.scores.items()},
+        normal_spread={name: _spread(scores) for name, scores in normals.scores.items()},
+        thresholds=thresholds,
+        operating_points=tuple(operating_points(
+            [float(score) for score in normals.scores["fp32"]], exact.rank, exact.false_rejects, info.defect_scores,
+            exact.left_out,
+        )),
         plane=info.plane,
         provenance=_provenance(info),
         files=TypeAdapter(dict).validate_python(list_files(folder)),
-    )
+    )  # fmt: skip
+
+
+def _spread(scores: NDArray[np.float32]) -> ScoreSpread:
+    values = scores.astype(np.float64)
+    return ScoreSpread(
+        median=float(np.median(values)), mean=float(values.mean()), deviation=float(values.std(ddof=1)),
+        spread=spread_of(values),
+    )  # fmt: skip
 
 
 def _with_default(spec: TensorSpec, info: RunInfo) -> TensorSpec:
@@ -291,24 +376,43 @@ def _code_version() -> str:
 def parity_table(certificate: Certificate) -> list[str]:
     """The certificate as text: a row per precision, what is left out and why, and whose figures they are."""
     head: tuple[str, ...] = (
-        "precision", "map error", "largest", "rank corr", "flips", "dI-AUROC", "dP-AUROC", "dAUPRO",
-        "MACs int8/fp16/fp32", "backbone int8", "verdict",
+        "precision", "good rejected", "defects missed", "unlike fp32", "near", "noise", "map error", "rank corr",
+        "dI-AUROC", "dAUPRO", "MACs int8/fp16/fp32", "verdict",
     )  # fmt: skip
-    rows = [head]
-    for s in certificate.sections:
-        shares = " / ".join(f"{share:.0%}" for share in (s.macs.int8, s.macs.fp16, s.macs.fp32))
-        backbone = "-" if s.backbone_macs is None else f"{s.backbone_macs.int8:.0%}"
-        changes = [_points(value) for value in (s.change.i_auroc, s.change.p_auroc, s.change.aupro)]
-        rows.append((
-            s.precision, f"{s.mean_map_error:.3%}", f"{s.largest_map_error:.2%}", f"{s.rank_correlation:.4f}",
-            str(s.flips), *changes, shares, backbone, "in the bundle" if s.passed else "left out",
-        ))  # fmt: skip
+    rows = [head, *(_row(section) for section in certificate.sections)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"{s.precision} is left out: {'; '.join(s.reasons)}" for s in certificate.sections if not s.passed]
-    counted = f"{certificate.normal_frames} normal frames, {certificate.defect_frames} with a defect"
-    lines.append(f"on {counted} ({certificate.drawn_frames} drawn), {certificate.golden_frames} of them golden")
+    lines += [
+        f"{s.precision}: the noise of its normal scores is {s.noise.rms:.2f} s (s: half the spread of normal scores)"
+        for s in certificate.sections
+        if s.passed and s.noise.rms > NAMED_NOISE
+    ]
+    c = certificate
+    lines.append(
+        f"each with its own threshold, of {c.normal_frames} normal validation parts; counted on {c.good_frames} good "
+        f"parts that nothing was chosen on, {c.real_frames} real defects, {c.drawn_frames} synthetic ones and "
+        f"{c.near_frames} near the threshold; {c.golden_frames} frames are golden"
+    )
     return [*lines, certificate.note]
+
+
+def _row(section: PrecisionSection) -> tuple[str, ...]:
+    s, v = section, section.verdicts
+    good = f"not measured; expected {v.expected:.1%}" if v.good is None else str(v.good)
+    shares = " / ".join(f"{share:.0%}" for share in (s.macs.int8, s.macs.fp16, s.macs.fp32))
+    changes = [_points(value) for value in (s.change.i_auroc, s.change.aupro)]
+    return (
+        s.precision, good, _missed(v.real, v.drawn), str(v.unlike), str(v.near), f"{s.noise.rms:.2f} s",
+        f"{s.mean_map_error:.3%}", f"{s.rank_correlation:.4f}", *changes, shares,
+        "in the bundle" if s.passed else "left out",
+    )  # fmt: skip
+
+
+def _missed(real: Count, drawn: Count) -> str:
+    """Real and synthetic defects apart: the synthetic ones begin at barely there."""
+    synthetic = f"{drawn} synthetic"
+    return f"{real} real, {synthetic}" if real.of else synthetic
 
 
 def _points(value: float | None) -> str:

@@ -11,7 +11,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from trainer.graph.deploy import Deployed
 
 COLOR_KINDS = ("stain", "scratch")
 DEPTH_KINDS = ("dent", "bump")
@@ -50,6 +53,15 @@ def draw_defect(feeds: Feeds, part: NDArray[np.bool_], strength: float, seed: in
         sign = 1.0 if kind == "dent" else -1.0     # a dent lies further from the camera
         _shift_depth(drawn["depth"], shape, part, sign * _between(LEAST_SIGMA, LARGEST_SIGMA, strength))
     return DrawnDefect(kind, drawn, shape > MASK_LEVEL)
+
+
+@torch.no_grad()
+def part_of(deployed: Deployed, feeds: Feeds) -> NDArray[np.bool_]:
+    """(H, W) bool: where the graph itself sees the part."""
+    named = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in feeds.items()}
+    foreground = deployed.prepare(named).foreground[0, 0].numpy()
+    height, width = deployed.preprocess.size
+    return np.asarray(cv2.resize(foreground, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
 
 
 def _between(low: float, high: float, share: float) -> float:

@@ -16,14 +16,18 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import OperatingPoint
 from edge.errors import DataError
 from edge.files import write_atomically, write_json
 from edge.frames.dataset import Dataset, Sample
+from edge.frames.images import read_color
+from edge.proof.threshold import percent_of
 from trainer.data.normal import prepare
 from trainer.data.scene import crop_frame
 from trainer.metrics import Figures, figures
-from trainer.report import Claim, KnownDefect, Report, write_report
-from trainer.run import TrainedRun, read_curves
+from trainer.operating import REAL, DefectScores, Outlier, suggestion
+from trainer.report import Choice, Claim, KnownDefect, Report, write_report
+from trainer.run import RunInfo, TrainedRun, read_curves
 from trainer.synthetic.defects import Group
 
 Runner = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
@@ -91,6 +95,13 @@ def evaluate_run(run: TrainedRun, dataset: Dataset, runner: Runner | None = None
         _rows(defects, labels, scores, maps, truths),
         _groups([groups.get(name, "") for name in names], labels, scores, maps, truths),
     )
+
+
+def operating_points_of(info: RunInfo, evaluation: Evaluation) -> tuple[list[OperatingPoint], str | None]:
+    """The run's operating points with the defective parts of this test set, and what these would suggest."""
+    found = tuple(float(score) for score in evaluation.scores[evaluation.labels])
+    points = info.operating_points(DefectScores(kind="real", groups={REAL: found}))
+    return points, suggestion(points, info.threshold.rank, evaluation.scores[~evaluation.labels])
 
 
 def _truth(run: TrainedRun, sample: Sample) -> NDArray[np.bool_] | None:
@@ -171,6 +182,9 @@ def write_evaluation(run: TrainedRun, dataset: Dataset, evaluation: Evaluation) 
         "threshold": evaluation.threshold,
         "good_rejected": int(rejected[~evaluation.labels].sum()),
         "defective_accepted": int((~rejected[evaluation.labels]).sum()),
+        "operating_points": [
+            point.model_dump(mode="json") for point in operating_points_of(run.info, evaluation)[0]
+        ],
         "rows": [_plain(row) for row in evaluation.rows],
         "groups": [_plain(row) for row in evaluation.groups],
         "images": [
@@ -211,10 +225,13 @@ def _report(run: TrainedRun, dataset: Dataset, evaluation: Evaluation) -> Report
         values: NDArray[np.float32] = prepared.height[0, 0].numpy()
         return values
 
+    points, suggested = operating_points_of(info, evaluation)
+    rank, parts = info.threshold.rank, info.threshold.parts
     parameters = {
         "data": info.data,
         "seed": str(info.seed),
         "trained on": f"{len(info.train)} normal parts",
+        "false rejects": f"{percent_of(info.false_rejects)} asked for: rank {rank} of {parts} normal scores",
         "threshold": f"{info.threshold.value:.6g}: {info.threshold.guarantee}",
         "top k": f"{info.top_k:.1%} ({info.top_k_why})",
         "depth": f"plane fitted, lift {1000 * info.lift:.2f} mm" if info.lift is not None else "not used: color only",
@@ -246,4 +263,11 @@ def _report(run: TrainedRun, dataset: Dataset, evaluation: Evaluation) -> Report
                 "torch on a workstation CPU, not the device's engine",
             )
         ],
+        choice=Choice(info.threshold.guarantee, points, rank, suggested, _outlier_pictures(run)),
     )
+
+
+def _outlier_pictures(run: TrainedRun) -> list[tuple[Outlier, NDArray[np.uint8] | None]]:
+    """Of the run's outliers, as the training drew them."""
+    files = [(outlier, run.folder / outlier.picture) for outlier in run.info.outliers()]
+    return [(outlier, read_color(file) if file.is_file() else None) for outlier, file in files]

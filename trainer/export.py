@@ -37,12 +37,17 @@ ELEMENT_TYPES = {TensorProto.UINT8: "uint8", TensorProto.FLOAT: "float32"}
 
 @dataclass(frozen=True)
 class Agreement:
-    """Largest differences between onnxruntime and torch; map and score as shares of torch's range over the frames."""
+    """Largest differences between onnxruntime and torch.
+
+    map, score: as shares of torch's range over the frames. place: as shares of the crop's longer side, variances and
+    covariance of its square.
+    """
 
     map: float
     score: float
     area: float
     valid: float
+    place: float
     frames: int
 
 
@@ -119,7 +124,8 @@ def check_contract(model: onnx.ModelProto, deployed: Deployed) -> None:
     if tuple(outputs) != deployed.outputs:
         raise EngineError(f"graph outputs are {', '.join(outputs)}, the contract says {', '.join(deployed.outputs)}")
     flat = dict.fromkeys(("score", "area", "valid"), ("float32", (1,)))
-    expected = {**outputs, **flat, "map": ("float32", (1, 1, *outputs["map"][1][2:]))}
+    map_ = ("float32", (1, 1, *outputs["map"][1][2:]))
+    expected = {**outputs, **flat, "map": map_, "place": ("float32", (1, 6))}
     if outputs != expected:
         odd = next(name for name in outputs if outputs[name] != expected[name])
         raise EngineError(f"graph output {odd!r} is {outputs[odd]}, the contract says {expected[odd]}")
@@ -135,19 +141,20 @@ def check_agreement(deployed: Deployed, path: Path, frames: Sequence[Feeds], lim
     """Run every frame through torch and onnxruntime. Raises: EngineError if an output differs by more than `limit`.
 
     Map and score are compared as shares of what torch's maps span over the frames: the score is a mean of map values,
-    and the scores of a few normal parts span next to nothing. area and valid are shares already.
+    and the scores of a few normal parts span next to nothing. area and valid are shares already. place is compared as
+    shares of the crop's longer side L, and of L^2 where it holds square pixels: 1e-4 is 0.06 px of a 640 px crop.
     """
     engine = OnnxCpuEngine(path)
     pairs = [(deployed.run(feeds), engine.run(feeds)) for feeds in frames]
     engine.close()
-    largest = {name: max(float(np.abs(ours[name] - theirs[name]).max()) for ours, theirs in pairs)
-               for name in ("map", "score", "area", "valid")}
     span = max(_span([ours["map"] for ours, _ in pairs]), np.finfo(np.float32).tiny)
-    agreement = Agreement(
-        largest["map"] / span, largest["score"] / span, largest["area"], largest["valid"], len(pairs)
-    )
-    for name in ("map", "score", "area", "valid"):
-        difference = getattr(agreement, name)
+    side = max(deployed.preprocess.size)
+    place = np.array([side, side, side**2, side**2, side**2, 1])
+    scales = {"map": span, "score": span, "area": 1, "valid": 1, "place": place}
+    largest = {name: float(np.max([np.abs(ours[name] - theirs[name], dtype=np.float64) / scale
+                                   for ours, theirs in pairs])) for name, scale in scales.items()}
+    agreement = Agreement(**largest, frames=len(pairs))
+    for name, difference in largest.items():
         if not difference <= limit:      # "not <=": a NaN disagrees
             raise EngineError(f"{path.name}: onnxruntime and torch differ in {name} by {difference:.2e} of its range, "
                               f"{len(pairs)} frames, more than {limit:.0e}: the export changed what is computed")

@@ -3,6 +3,7 @@
 run.json       RunInfo: everything but the weights
 model.pt       the detector's state dict, backbone included
 curves.json    mean loss of every epoch, by phase
+outliers/      a picture of each normal validation part whose score stands apart
 evaluate.json, evaluation.npz, report.html    by `trainer evaluate`
 checkpoint.pt  while training, removed at its end; cache/ the frozen features
 """
@@ -14,48 +15,46 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import Field, ValidationError
 
+from edge.bundle.manifest import OperatingPoint
 from edge.errors import DataError
 from edge.files import write_atomically, write_json
 from edge.frames.camera_info import CameraInfo
 from edge.frames.dataset import Sample
+from edge.proof.threshold import Threshold
+from edge.schema import Strict
 from edge.types import Frame
 from trainer.data.scene import Scene
 from trainer.fit import Curves
 from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Preprocess
+from trainer.operating import DefectScores, Outlier, find_named_outliers, operating_points
 from trainer.systems.base import BuildRequest, WorkingSizes, find_system
 
+SCHEMA: Literal[2] = 2
 RUN_FILE, MODEL_FILE, CURVES_FILE = "run.json", "model.pt", "curves.json"
 
 
-class ThresholdInfo(BaseModel, extra="forbid", frozen=True):
-    """The default threshold: the largest normal validation score, and what so many parts promise (Wilks)."""
-
-    value: float
-    parts: int
-    false_reject_rate: float
-    confidence: float
-    guarantee: str
-
-
-class RunInfo(BaseModel, extra="forbid", frozen=True):
+class RunInfo(Strict):
     """run.json.
 
     crop: x, y, width, height in the stream. working: (h, w) of color, depth_working of the height image. plane: of the
     crop, null where each image is fitted by itself. lift: metres. top_k: share of the foreground averaged into the
     score, top_k_why in words.
-    min_area, max_area, min_valid: of a part, from normal validation parts. normal_scores: theirs, raw.
+    min_area, max_area, min_valid: of a part, from normal validation parts. normal_scores: theirs, raw, in the order of
+    `validation`. threshold: float32's, of all of them. false_rejects: the rate that somebody asked for. defect_scores:
+    for the table of operating points only.
     train, validation: sample names. switches: parts of the system turned off. backbone_weights, pretrained: sha256 of
     the user's files. backbone: timm's name, if another than the preset's.
     """
 
-    schema_: int = 1
+    schema_: Literal[2] = SCHEMA
     system: str
     preset: str
     product: str
@@ -64,7 +63,7 @@ class RunInfo(BaseModel, extra="forbid", frozen=True):
     with_depth: bool
     seed: int
     epochs: int | None
-    switches: dict[str, bool] = {}
+    switches: dict[str, bool] = Field(default_factory=dict)
     backbone_weights: str | None = None
     pretrained: str | None = None
     backbone: str | None = None
@@ -81,7 +80,9 @@ class RunInfo(BaseModel, extra="forbid", frozen=True):
     max_area: float
     min_valid: float
     normal_scores: list[float]
-    threshold: ThresholdInfo
+    false_rejects: float
+    threshold: Threshold
+    defect_scores: DefectScores
     train: list[str]
     validation: list[str]
     train_seconds: float
@@ -91,6 +92,16 @@ class RunInfo(BaseModel, extra="forbid", frozen=True):
     def scene(self) -> Scene:
         """Crop, plane and lift, ready to make graph inputs."""
         return Scene(self.crop, self.with_depth, self.fixed, self.plane, self.lift)
+
+    def outliers(self) -> list[Outlier]:
+        """Normal validation parts whose score stands apart, the highest first."""
+        return find_named_outliers(self.validation, self.normal_scores)
+
+    def operating_points(self, defects: DefectScores | None = None) -> list[OperatingPoint]:
+        """The table that the threshold is chosen from. defects: None takes those measured at the training's end."""
+        return operating_points(
+            self.normal_scores, self.threshold.rank, self.false_rejects, defects or self.defect_scores
+        )
 
 
 @dataclass(frozen=True)
@@ -138,17 +149,23 @@ def load_run(path: Path) -> TrainedRun:
 
 
 def read_info(path: Path) -> RunInfo:
-    """run.json of a run folder. Raises: DataError naming the file and the key that is wrong."""
+    """run.json of a run folder. Raises: DataError naming the file and the schema or key that is wrong."""
     file = path / RUN_FILE
     if not file.is_file():
         raise DataError(f"{path} is not a finished run: there is no {RUN_FILE}. Make one with `trainer train`")
     try:
         return RunInfo.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(
-            f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}; train again with this version"
-        ) from error
+        raise DataError(f"{file}{_complaint(error)}: train again with this version") from error
+
+
+def _complaint(error: ValidationError) -> str:
+    """Another schema before all else: then other keys differ too."""
+    first = error.errors()[0]
+    for one in error.errors():
+        if one["loc"] == ("schema_",):
+            return f" has schema {one['input']}, this version reads schema {SCHEMA}"
+    return f": {'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> None:

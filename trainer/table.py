@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 
-from trainer.evaluate import Evaluation
+from trainer.evaluate import Evaluation, operating_points_of
 from trainer.metrics import Figures
+from trainer.operating import choice_lines
+from trainer.run import TrainedRun
 
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO", "AUPRO.05", "AP")
 
@@ -28,6 +30,13 @@ def table_lines(evaluation: Evaluation) -> list[str]:
         f"{int(rejected[bad].sum())} of {int(bad.sum())} defective parts found"
     )
     return lines
+
+
+def threshold_lines(run: TrainedRun, evaluation: Evaluation) -> list[str]:
+    """What the threshold was chosen from, with the defective parts of this test set."""
+    info = run.info
+    points, suggested = operating_points_of(info, evaluation)
+    return choice_lines(info.outliers(), points, info.threshold, suggested, run.folder)
 
 
 def _line(row: Figures, name: str | None = None) -> str:

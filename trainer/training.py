@@ -18,17 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from calibration.threshold import threshold_from_normals
 from edge.errors import ConfigError, DataError
 from edge.files import sha256_of
 from edge.frames.dataset import Dataset, Sample
+from edge.overlay import write_png
+from edge.proof.threshold import DEFAULT_FALSE_REJECTS, rank_for, threshold_from_normals
 from trainer.data.normal import normal_parts, prepare
-from trainer.data.scene import Scene
+from trainer.data.scene import Scene, crop_frame
 from trainer.data.source import TrainingImages
 from trainer.fit import FitControl
 from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
-from trainer.run import RunInfo, ThresholdInfo, TrainedRun, names_of, write_run
+from trainer.operating import DefectScores, choice_lines, find_named_outliers, measure_defects, suggestion
+from trainer.report import pictures
+from trainer.run import RunInfo, TrainedRun, names_of, write_run
 from trainer.synthetic.textures import Textures
 from trainer.systems.base import (
     BuildRequest,
@@ -52,6 +55,7 @@ class TrainOptions:
     Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run. textures: folder of
     images for drawn anomalies, in systems that draw some; None: procedural ones. pretrained: a file of
     `trainer pretrain`; None leaves it to the system. backbone: timm's name of another one than the preset's.
+    false_rejects: rate of normal parts that the threshold may reject, 0..1; it changes nothing that is trained.
     """
 
     preset: str = "compact"
@@ -66,6 +70,7 @@ class TrainOptions:
     textures: Path | None = None
     pretrained: Path | None = None
     backbone: str | None = None
+    false_rejects: float = DEFAULT_FALSE_REJECTS
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,16 @@ def train(
     normal = [_judge(deployed, plan.scene, sample) for sample in plan.validation]
     top_k, why = _top_k(plan, deployed, normal)
     control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
-    info = _info(plan, normal, top_k, why, time.monotonic() - started_s)
+    seconds = time.monotonic() - started_s
     deployed = _deployed(plan, detector, top_k)
+    info = _info(plan, normal, top_k, why, _defect_scores(plan, deployed, normal, top_k, control), seconds)
+    _draw_outliers(out, plan, normal, info)
     write_run(out, info, deployed, curves)
     control.checkpoint.unlink(missing_ok=True)
-    control.tell(f"threshold {info.threshold.value:.6g}: {info.threshold.guarantee}")
+    points = info.operating_points()
+    suggested = suggestion(points, info.threshold.rank)
+    for line in choice_lines(info.outliers(), points, info.threshold, suggested, out):
+        control.tell(line)
     return TrainedRun(out, info, deployed)
 
 
@@ -123,6 +133,7 @@ def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     if options.top_k is not None and not 0 < options.top_k <= 1:
         raise ConfigError(f"--top-k {options.top_k}: a share of the foreground, above 0 and at most 1")
+    rank_for(1, options.false_rejects)      # refuses a rate that cannot be, before an image is read
     parts = normal_parts(product, options.seed, options.with_depth, partial(system.sizes, options.preset))
     return _Plan(
         system, parts.dataset, options, parts.train, parts.validation, parts.sizes, parts.scene, parts.sha256()
@@ -246,11 +257,37 @@ def choose_top_k(normal: Sequence[NormalPart], candidates: Sequence[float]) -> t
     ], f"the largest share with a steady score over {len(normal)} normal validation parts; spreads {listed}"
 
 
-def _info(plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, seconds: float) -> RunInfo:
+def _defect_scores(
+    plan: _Plan, deployed: Deployed, normal: Sequence[NormalPart], top_k: float, control: FitControl
+) -> DefectScores:
+    """Of real defects or synthetic ones, which are not drawn on an outlier: it would be found without them."""
+    outliers = find_named_outliers(names_of(plan.validation), [part.score(top_k) for part in normal])
+    apart = {outlier.name for outlier in outliers}
+    usual = [sample for sample in plan.validation if sample.name not in apart]
+    return measure_defects(deployed, plan.scene, plan.dataset, usual, control.tell)
+
+
+def _draw_outliers(out: Path, plan: _Plan, normal: Sequence[NormalPart], info: RunInfo) -> None:
+    """A picture of each outlier in the run folder, on one scale."""
+    outliers = {outlier.name: outlier for outlier in info.outliers()}
+    if not outliers:
+        return
+    apart = np.array([sample.name in outliers for sample in plan.validation])
+    scale = pictures.heat_scale([part.map for part in normal], apart)
+    for sample, part in zip(plan.validation, normal, strict=True):
+        if sample.name in outliers:
+            path = out / outliers[sample.name].picture
+            path.parent.mkdir(exist_ok=True)
+            image = crop_frame(sample.load(), plan.scene.crop).color
+            write_png(path, pictures.beside_heat(image, part.map, scale))
+
+
+def _info(
+    plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, defects: DefectScores, seconds: float
+) -> RunInfo:
     options, scene = plan.options, plan.scene
     scores = [part.score(top_k) for part in normal]
     areas = [part.area for part in normal]
-    promise = threshold_from_normals(scores)
     return RunInfo(
         system=plan.system.name,
         preset=options.preset,
@@ -277,15 +314,11 @@ def _info(plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, sec
         max_area=min(1.0, max(areas) * (1 + AREA_MARGIN)) if plan.with_depth else 1.0,
         min_valid=VALID_MARGIN * min(part.valid for part in normal) if plan.with_depth else 0.0,
         normal_scores=scores,
+        false_rejects=options.false_rejects,
+        threshold=threshold_from_normals(scores, options.false_rejects),
+        defect_scores=defects,
         train=names_of(plan.train),
         validation=names_of(plan.validation),
-        threshold=ThresholdInfo(
-            value=promise.value,
-            parts=promise.parts,
-            false_reject_rate=promise.false_reject_rate,
-            confidence=promise.confidence,
-            guarantee=promise.guarantee,
-        ),
         train_seconds=round(seconds, 1),
         packages=_versions(),
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),

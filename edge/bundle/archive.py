@@ -183,6 +183,9 @@ def parse_manifest(data: bytes) -> Manifest:
     if isinstance(schema, int) and schema > SCHEMA:
         what = f"the bundle has schema {schema}, this software reads up to {SCHEMA}"
         raise BundleError(f"{what}: update the station's software first")
+    if isinstance(schema, int) and schema < SCHEMA:
+        what = f"the bundle has schema {schema}, in which every engine took float32's threshold"
+        raise BundleError(f"{what}: export it again with this version: `trainer train`, `evaluate`, `export`")
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -194,7 +197,8 @@ def parse_manifest(data: bytes) -> Manifest:
         check_name(name)
     if "fp32" not in manifest.precisions:
         raise BundleError("manifest.json: precisions: fp32 is missing, the fallback of every station: export it again")
-    required = {"parity.json", "report.html", *(f"model/{precision}.onnx" for precision in manifest.precisions)}
+    models = (f"model/{precision}.onnx" for precision in manifest.precisions)
+    required = {"parity.json", "report.html", "normal/index.json", *models}
     for name in sorted(required - set(manifest.files)):
         raise BundleError(f"manifest.json: files: {name} is missing, which every bundle has: export it again")
     if sum(name.startswith("golden/") for name in manifest.files) < GOLDEN_FRAMES:

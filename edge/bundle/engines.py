@@ -1,141 +1,434 @@
-"""From an installed bundle to an engine that may judge: choose, build or reuse, prove, remember the proof.
+"""From an installed bundle to the engine that may judge: open, prove, time, choose, remember.
 
-    var/lib/edge/engines/DIGEST12.json    which engine of this bundle was proven, where and how; or that it is pending
-    var/lib/edge/engines/KEY.plan         what a builder compiled (TensorRT), named by graph, precision and machine
+    var/lib/edge/engines/DIGEST12.json              every engine of this machine: proven or why not, which one judges
+    var/lib/edge/engines/DIGEST12-certificate.json  the bundle's certificate, completed by this machine's sections
+    var/lib/edge/engines/KEY.plan                   what a builder compiled (TensorRT), by graph, precision and machine
 
-A proof is believed only on the machine, in the runtime and version that it names: after a change of any of them the
-golden frames are run again before a part is judged. An installation removes what belongs to no bundle in a slot.
+Every precision of a bundle is proven on TensorRT where it is installed, else on onnxruntime; float32 on the CPU is the
+fallback where none of TensorRT's is proven. A proof is believed only on the machine, in the runtime and version that it
+names: after a change of any of them everything is proven again before a part is judged. An installation removes what
+belongs to no bundle in a slot.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
+import numpy as np
 from pydantic import ConfigDict, Field
 
-from edge.bundle.manifest import Precision, Sha256, Strict
+from edge.bundle import audit
+from edge.bundle.manifest import Manifest
 from edge.bundle.signature import canonical_json
-from edge.bundle.site import read_state
+from edge.bundle.site import ModelState, read_state
 from edge.bundle.store import Installed, Store
-from edge.errors import BundleError, EngineError, ParityError
+from edge.config import PLACE, PrecisionChoice
+from edge.engine.base import ONNXRUNTIME, TENSORRT, machine_openers, runtime_name
+from edge.engine.machine import this_machine
+from edge.errors import BundleError, ConfigError, EngineError, MissingDependency, ParityError
 from edge.files import sync_directory, write_atomically
+from edge.proof.certificate import BoardSection, Certificate, read_certificate
+from edge.proof.threshold import Threshold
+from edge.schema import Precision, Sha256, Strict
 
 if TYPE_CHECKING:
-    from edge.engine.base import Engine
-    from edge.engine.parity import BoardSection, Certificate
+    from edge.engine.base import Engine, Opener
+    from edge.proof.golden import GoldenFrame, NormalFrames
+    from edge.proof.prove import Calibrated, Expected
 
-GOLDEN_ABOVE = 4     # of the golden frames, at least so many are above the threshold
+GOLDEN_ABOVE = 4        # of the golden frames, at least so many are above float32's threshold
+FASTER = 0.10           # a less exact precision judges only if it takes at least this share less time than the best
+FROM_EXACT: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 log = logging.getLogger(__name__)
 
 
-class ProofFile(Strict):
-    """engines/DIGEST12.json."""
+class EngineEntry(Strict):
+    """One engine of this machine. section: what it gave on the bundle's frames; None where it gave nothing.
 
-    schema_: Literal[1] = Field(alias="schema", default=1)
+    runtime: its name and version; without the version where it could not be opened. reason: why it gave nothing.
+    """
+
+    precision: Precision
+    runtime: str
+    section: BoardSection | None = None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """Runtime, version and precision, as tables and records call it."""
+        return f"{self.runtime} {self.precision}"
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it may judge."""
+        return self.section is not None and self.section.passed
+
+    @property
+    def why_not(self) -> str:
+        """Why it may not judge; empty where it may."""
+        return self.reason if self.section is None else "; ".join(self.section.reasons)
+
+
+class ProofFile(Strict):
+    """engines/DIGEST12.json. chosen: which of the engines judges where station.toml wants none; why: in a sentence."""
+
+    schema_: Literal[2] = Field(alias="schema", default=2)
     digest: Sha256
     state: Literal["pending", "proven"]
-    precision: Precision | None = None     # of the proven engine
-    runtime: str | None = None             # its name, with the runtime's version
-    board: str | None = None               # the machine it was proven on
-    proven_at: str | None = None
+    board: str | None = None               # the machine that this was found out on
+    engines: tuple[EngineEntry, ...] = ()
+    chosen: int | None = None
+    why: str = ""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
+    def find(self, precision: Precision) -> EngineEntry | None:
+        """The engine of a precision: the proven one where there are two, on a GPU and on the CPU."""
+        entries = [entry for entry in self.engines if entry.precision == precision]
+        return next((entry for entry in entries if entry.is_proven), entries[0] if entries else None)
 
-def open_engine(store: Store, bundle: Installed, threads: int = 2) -> Engine:
-    """The engine that may judge with this bundle on this machine; proves it first where that has not been done here.
+    def judge(self, manifest: Manifest, wanted: PrecisionChoice = "auto") -> EngineEntry:
+        """The engine that judges. wanted: `precision` in station.toml.
 
+        Raises: ConfigError if it wants what is not in the bundle, ParityError if it wants what is not proven.
+        """
+        if wanted == "auto" and self.chosen is not None:
+            return self.engines[self.chosen]
+        entry = None if wanted == "auto" else self.find(wanted)
+        have = ", ".join(one.precision for one in self.engines if one.is_proven)
+        remedy = f"set it to {have or 'another'} or auto"
+        if entry is None:
+            what = f"{PLACE}: runtime.precision is {wanted}, {manifest.product} {manifest.version} has no such file"
+            raise ConfigError(f"{what}: {remedy}")
+        if not entry.is_proven:
+            what = f"{PLACE}: runtime.precision is {wanted}, {entry.name} is not proven on this machine"
+            raise ParityError(f"{what} ({entry.why_not}): {remedy}")
+        return entry
+
+
+@dataclass(frozen=True, eq=False)
+class ProvenEngine:
+    """An open engine with the threshold measured on its own scores."""
+
+    engine: Engine
+    threshold: Threshold
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a bundle brings along to prove an engine with."""
+
+    bundle: Installed
+    certificate: Certificate
+    golden: Sequence[GoldenFrame]
+    normal: NormalFrames
+
+
+# --- the engine that judges -------------------------------------------------------------------------------------------
+
+
+def open_engine(
+    store: Store, bundle: Installed, threads: int = 2, wanted: PrecisionChoice = "auto"
+) -> ProvenEngine:
+    """The engine that judges with this bundle on this machine; proves it first where that has not been done here.
+
+    wanted: `precision` in station.toml.
     Raises: BundleError if a file of the bundle is not as it was signed, ParityError if no engine decides as the trained
-        model did, EngineError if none can be opened, or stored.
+        model did, or the wanted one does not, ConfigError if the bundle has no wanted one, EngineError if it cannot be
+        opened, or the proof cannot be stored.
     """
     try:
-        return _open_proven(store, bundle, threads)
+        return _open_checked(store, bundle, threads, lambda proof: proof.judge(bundle.manifest, wanted))
     except OSError as error:     # a full disk; or two installations meanwhile, and the bundle has left its slot
         what = f"{bundle.product} {bundle.manifest.version}: its engine cannot be opened ({error})"
         raise EngineError(f"{what}: check that it is still installed, and the free space under {store.data}") from error
 
 
-def _open_proven(store: Store, bundle: Installed, threads: int) -> Engine:
-    from edge.engine.parity import this_machine
+def open_precision(store: Store, bundle: Installed, precision: Precision, threads: int = 2) -> ProvenEngine:
+    """This machine's engine of one precision with its own threshold, to look at it: it need not be proven.
 
-    store.verify(bundle)
-    proof = read_proof(store, bundle)
-    if proof is not None and proof.state == "proven" and proof.board == this_machine() and proof.precision is not None:
-        for engine in machine_engines(store, bundle, threads):
-            if (engine.name, engine.precision) == (proof.runtime, proof.precision):
-                return engine
-            engine.close()
-    engine, section = prove(store, bundle, threads)
-    write_proof(store, bundle, section)
-    return engine
-
-
-def prove(store: Store, bundle: Installed, threads: int = 2) -> tuple[Engine, BoardSection]:
-    """The first engine, in the order tried, that passes the golden frames, with its section for the certificate.
-
-    Raises: ParityError naming each engine that was tried and what it got wrong.
+    Raises: as open_engine; ConfigError if the bundle lacks the precision, EngineError if it gave no scores here.
     """
-    from edge.engine.parity import prove_on_golden, read_certificate
+    manifest = bundle.manifest
+    if precision not in manifest.precisions:
+        have = ", ".join(manifest.precisions)
+        raise ConfigError(f"{manifest.product} {manifest.version} has no {precision}, only {have}: use one of those")
 
-    certificate = read_certificate(bundle.certificate)
-    _check_certificate(bundle, certificate)
-    refused = []
-    for engine in machine_engines(store, bundle, threads):
-        section = prove_on_golden(engine, bundle.golden, certificate, engine.precision)
-        if section.passed:
-            return engine, section
-        refused.append(f"{engine.name} {engine.precision}: {', '.join(section.reasons)}")
-        log.warning("engine left out: %s", refused[-1])
+    def choose(proof: ProofFile) -> EngineEntry:
+        entry = proof.find(precision)
+        if entry is None or entry.section is None:
+            why = entry.why_not if entry else "it was not tried"
+            what = f"{manifest.product} {manifest.version}: no threshold was measured for {precision} ({why})"
+            raise EngineError(f"{what}: use another precision")
+        if not entry.is_proven:
+            log.warning("%s is not proven on this machine, a station would not judge with it: %s",
+                        entry.name, entry.why_not)
+        return entry
+
+    return _open_checked(store, bundle, threads, choose)
+
+
+def prove_once(
+    store: Store, bundle: Installed, threads: int = 2, wanted: PrecisionChoice = "auto"
+) -> ProofFile:
+    """The proof kept for this bundle if it still holds on this machine, else a new one, kept and audited.
+
+    Raises: ParityError if no engine decides as the trained model did, or the wanted one does not; ConfigError if the
+        bundle has no wanted one. Nothing is kept then.
+    """
+    known = _known_proof(store, bundle)
+    if known is None:
+        proof = prove(store, bundle, threads)
+        proof.judge(bundle.manifest, wanted)
+        keep_proof(store, bundle, proof)
+        return proof
+    known.judge(bundle.manifest, wanted)
+    return known
+
+
+def _open_checked(
+    store: Store, bundle: Installed, threads: int, choose: Callable[[ProofFile], EngineEntry]
+) -> ProvenEngine:
+    store.verify(bundle)
+    known = _known_proof(store, bundle)
+    if known is not None:
+        entry = choose(known)
+        try:
+            return _open_entry(store, bundle, entry, threads)
+        except (EngineError, MissingDependency) as error:
+            log.warning("%s cannot be opened any more, engines are proven again: %s", entry.name, error)
+    proof = prove(store, bundle, threads)
+    entry = choose(proof)
+    keep_proof(store, bundle, proof)
+    return _open_entry(store, bundle, entry, threads)
+
+
+def _known_proof(store: Store, bundle: Installed) -> ProofFile | None:
+    """The proof kept for this bundle, if it is of this machine with its runtimes and their versions."""
+    proof = read_proof(store, bundle)
+    if proof is None or proof.state == "pending" or proof.board != this_machine():
+        return None
+    runtimes = {entry.runtime.split()[0] for entry in proof.engines}
+    if next(iter(machine_openers(store.engines))) not in runtimes:
+        return None
+    opened = {entry.runtime for entry in proof.engines if entry.section is not None}
+    return proof if all(name == runtime_name(name.split()[0]) for name in opened) else None
+
+
+def _open_entry(store: Store, bundle: Installed, entry: EngineEntry, threads: int) -> ProvenEngine:
+    assert entry.section is not None   # what judges, or is looked at, has answered
+    openers = machine_openers(store.engines, threads)
+    engine = openers[entry.runtime.split()[0]](bundle.model(entry.precision), entry.precision)
+    return ProvenEngine(engine, entry.section.threshold)
+
+
+# --- proving and choosing ---------------------------------------------------------------------------------------------
+
+
+def prove(store: Store, bundle: Installed, threads: int = 2, site: Store | None = None) -> ProofFile:
+    """Prove and time every engine of this machine, and choose the one that judges. Nothing is written but plans.
+
+    site: where the station's calibrations lie, if not in `store`.
+    Raises: BundleError if the bundle contradicts itself, ParityError naming each engine and what it got wrong if none
+        is proven.
+    """
+    entries = measure_engines(store, read_evidence(bundle), threads)
+    chosen, why = choose_engine(entries, (site or store).model_states(bundle))
+    if chosen is None:
+        refused = "; ".join(f"{entry.name}: {entry.why_not}" for entry in entries)
+        what = f"{bundle.product} {bundle.manifest.version}: no engine decides as the trained model did ({refused})"
+        raise ParityError(f"{what}: the bundle stays unused, export it again or report this board")
+    return ProofFile(
+        digest=bundle.digest, state="proven", board=this_machine(), engines=tuple(entries),
+        chosen=entries.index(chosen), why=why,
+    )
+
+
+def read_evidence(bundle: Installed) -> Evidence:
+    """The frames and the certificate of a bundle. Raises: BundleError if one is damaged, or they contradict each other.
+    """
+    from edge.proof.golden import read_golden, read_normal
+
+    golden, normal = read_golden(bundle.golden), read_normal(bundle.normal, bundle.manifest.inputs)
+    evidence = Evidence(bundle, read_certificate(bundle.certificate), golden, normal)
+    _check_evidence(evidence)
+    return evidence
+
+
+def measure_engines(
+    store: Store,
+    evidence: Evidence,
+    threads: int = 2,
+    calibrations: Callable[[Engine], Calibrated | None] = lambda _: None,
+) -> list[EngineEntry]:
+    """Every engine of this machine on the bundle's frames, one open at a time, the most exact first.
+
+    calibrations: what this station has calibrated for an engine. One that cannot be opened or fails is an entry too.
+    """
+    openers = machine_openers(store.engines, threads)
+    preferred = next(iter(openers))
+    precisions = [precision for precision in FROM_EXACT if precision in evidence.bundle.manifest.precisions]
+    entries = [_measure(evidence, openers, preferred, precision, calibrations) for precision in precisions]
+    if preferred == TENSORRT and not any(entry.is_proven for entry in entries):
+        entries.append(_measure(evidence, openers, ONNXRUNTIME, "fp32", calibrations))
+    return entries
+
+
+def _measure(
+    evidence: Evidence,
+    openers: Mapping[str, Opener],
+    runtime: str,
+    precision: Precision,
+    calibrations: Callable[[Engine], Calibrated | None],
+) -> EngineEntry:
+    from edge.proof.prove import prove_engine
+
+    bundle = evidence.bundle
+    try:
+        engine = openers[runtime](bundle.model(precision), precision)
+    except (EngineError, MissingDependency) as error:
+        return _unmeasured(precision, runtime, error)
+    try:
+        section = prove_engine(
+            engine,
+            precision,
+            evidence.golden,
+            evidence.normal,
+            evidence.certificate,
+            expected_of(bundle.manifest, precision),
+            model_sha256=bundle.manifest.files[f"model/{precision}.onnx"].sha256,
+            board=this_machine(),
+            calibrated=calibrations(engine),
+        )
+    except (EngineError, MissingDependency) as error:
+        return _unmeasured(precision, engine.name, error)
+    finally:
         engine.close()
-    what = f"{bundle.product} {bundle.manifest.version}: no engine decides as the trained model did"
-    raise ParityError(f"{what} ({'; '.join(refused)}): the bundle stays unused, export it again or report this board")
+    entry = EngineEntry(precision=precision, runtime=engine.name, section=section)
+    if not entry.is_proven:
+        log.warning("engine left out: %s: %s", entry.name, entry.why_not)
+    return entry
 
 
-def _check_certificate(bundle: Installed, certificate: Certificate) -> None:
-    """Manifest, certificate and golden frames speak of the same decision, and the frames test both sides of it."""
-    from edge.engine.parity import read_golden
-
-    threshold = bundle.manifest.threshold.value
-    if certificate.threshold != threshold:
-        what = f"the certificate's threshold is {certificate.threshold}, the manifest's {threshold}"
-        raise BundleError(f"{bundle.product} {bundle.manifest.version}: {what}: export the bundle again")
-    above = sum(float(frame.score[0]) > threshold for frame in read_golden(bundle.golden))
-    if above < GOLDEN_ABOVE:
-        what = f"{above} golden frames are above the threshold, at least {GOLDEN_ABOVE} are needed"
-        raise BundleError(f"{bundle.product} {bundle.manifest.version}: {what}: export the bundle again")
-
-
-def machine_engines(store: Store, bundle: Installed, threads: int) -> Iterator[Engine]:
-    """Engines of this machine in the order tried: every precision on TensorRT, then float32 on the CPU."""
-    from edge.engine.base import engines_in_order, machine_openers
-
-    models = {precision: bundle.model(precision) for precision in bundle.manifest.precisions}
-    yield from engines_in_order(models, machine_openers(store.engines, threads))
+def _unmeasured(precision: Precision, runtime: str, error: Exception) -> EngineEntry:
+    log.warning("engine left out: %s %s: %s", runtime, precision, error)
+    return EngineEntry(precision=precision, runtime=runtime, reason=str(error))
 
 
 def open_cpu(bundle: Installed, precision: Precision, threads: int = 2) -> Engine:
-    """One precision of the bundle on the CPU: float32 is the fallback and the oracle. Raises: EngineError."""
+    """One precision of the bundle on the CPU: float32 is the oracle under site tensors. Raises: EngineError."""
     from edge.engine.onnx_cpu import OnnxCpuEngine
 
-    return OnnxCpuEngine(bundle.model(precision), threads=threads)
+    return OnnxCpuEngine(bundle.model(precision), threads, precision)
+
+
+def expected_of(manifest: Manifest, precision: Precision) -> Expected:
+    """What the manifest says of one precision."""
+    from edge.proof.prove import Expected
+
+    scores = np.array(manifest.normal_scores[precision], np.float64)
+    return Expected(scores, manifest.thresholds[precision], manifest.thresholds["fp32"])
+
+
+def choose_engine(
+    entries: Sequence[EngineEntry], calibrations: Sequence[ModelState] = ()
+) -> tuple[EngineEntry | None, str]:
+    """Which proven engine judges, and why; None where none is proven.
+
+    From float32 on, a less exact precision takes over if it is at least FASTER faster than the best so far. Where the
+    station is calibrated (the latest last), the calibrated precision stays as long as it is proven.
+    """
+    ranked = sorted(entries, key=lambda entry: FROM_EXACT.index(entry.precision))
+    proven = [(entry, entry.section.time_ms) for entry in ranked if entry.section and entry.section.passed]
+    for state in reversed(calibrations):
+        for entry, _ in proven:
+            if entry.precision == state.precision:
+                return entry, "this station is calibrated for it"
+    if not proven:
+        return None, ""
+    best, best_ms = proven[0]
+    for entry, time_ms in proven[1:]:
+        if time_ms <= (1 - FASTER) * best_ms:
+            best, best_ms = entry, time_ms
+    if len(proven) == 1:
+        return best, "the only one that is proven"
+    if best is proven[0][0]:
+        return best, f"no less exact one is {FASTER:.0%} faster"
+    return best, f"at least {FASTER:.0%} faster than the more exact ones"
+
+
+def _check_evidence(evidence: Evidence) -> None:
+    """Manifest, certificate, golden and normal frames speak of the same decision, and test both sides of it."""
+    m, index = evidence.bundle.manifest, evidence.normal.index
+    for precision, threshold in m.thresholds.items():
+        section = evidence.certificate.section(precision)
+        stated = section.threshold
+        if not section.passed:
+            _contradiction(m, f"its own certificate says that {precision} failed")
+        if stated != threshold:
+            _contradiction(m, f"the certificate's threshold of {precision} is {stated.value}, "
+                              f"the manifest's {threshold.value}")
+    if (index.parts, index.highest) != (m.normal.parts, m.normal.highest):
+        _contradiction(m, f"its normal frames are the {index.highest} highest of {index.parts}, "
+                          f"the manifest says {m.normal.highest} of {m.normal.parts}")
+    if m.thresholds["fp32"].rank > index.largest_rank:
+        _contradiction(m, f"its thresholds take rank {m.thresholds['fp32'].rank}, its normal frames allow at most "
+                          f"{index.largest_rank}")
+    above = sum(float(frame.score[0]) > m.thresholds["fp32"].value for frame in evidence.golden)
+    if above < GOLDEN_ABOVE:
+        _contradiction(m, f"{above} golden frames are above the threshold, at least {GOLDEN_ABOVE} are needed")
+
+
+def _contradiction(manifest: Manifest, what: str) -> NoReturn:
+    raise BundleError(f"{manifest.product} {manifest.version}: {what}: export the bundle again")
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------------
 
 
 def read_proof(store: Store, bundle: Installed) -> ProofFile | None:
-    """What is known about this bundle's engine on this root. Raises: ConfigError if the file is damaged."""
+    """What is known about this bundle's engines on this root. Raises: ConfigError if the file is damaged."""
     proof = read_state(_proof_path(store, bundle), ProofFile)
     return proof if proof is not None and proof.digest == bundle.digest else None
 
 
-def write_proof(store: Store, bundle: Installed, section: BoardSection) -> None:
-    """Remember that this machine's engine passed."""
-    _write(store, bundle, ProofFile(
-        digest=bundle.digest, state="proven", precision=section.precision, runtime=section.runtime,
-        board=section.board, proven_at=section.proven_at,
-    ))
+def keep_proof(store: Store, bundle: Installed, proof: ProofFile) -> None:
+    """Remember a new proof: certificate, a row in the audit table per measured threshold, then the proof itself."""
+    keep_certificate(store, bundle, [entry.section for entry in proof.engines if entry.section is not None])
+    for number, entry in enumerate(proof.engines):
+        if entry.section is not None and entry.is_proven:
+            audit.append_audit(store.root, "threshold", _about(bundle, entry, entry.section, number == proof.chosen))
+    _write(store, bundle, proof)
+
+
+def _about(bundle: Installed, entry: EngineEntry, section: BoardSection, chosen: bool) -> dict[str, object]:
+    """The audit row of a measured threshold."""
+    threshold = section.threshold
+    return {
+        "product": bundle.product, "digest": bundle.digest, "precision": entry.precision, "runtime": entry.runtime,
+        "board": section.board, "value": threshold.value, "rank": threshold.rank, "parts": threshold.parts,
+        "expected": threshold.expected, "bound": threshold.bound,
+        "manifest": bundle.manifest.thresholds[entry.precision].value, "chosen": chosen,
+    }
+
+
+def keep_certificate(store: Store, bundle: Installed, sections: Sequence[BoardSection]) -> Path:
+    """Write the bundle's certificate with this machine's sections beside its proof; returns where."""
+    path = certificate_path(store, bundle)
+    certificate = read_certificate(bundle.certificate).with_boards(tuple(sections))
+    store.engines.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, certificate.to_json().encode())
+    return path
+
+
+def certificate_path(store: Store, bundle: Installed) -> Path:
+    """Where the certificate lies that this machine has completed."""
+    return store.engines / f"{bundle.digest[:12]}-certificate.json"
 
 
 def write_pending(store: Store, bundle: Installed) -> None:
@@ -159,8 +452,8 @@ def prune(store: Store) -> None:
         log.warning("unused engines are not removed: %s", error)
         return
     removed = remove_plans(store.engines, {entry.sha256 for one in kept for entry in one.manifest.files.values()})
-    proofs = {_proof_path(store, one) for one in kept}
-    for path in [path for path in store.engines.glob("[!.]*.json") if path not in proofs]:
+    known = {path for one in kept for path in (_proof_path(store, one), certificate_path(store, one))}
+    for path in [path for path in store.engines.glob("[!.]*.json") if path not in known]:
         path.unlink()
         removed.append(path.name)
     if removed:

@@ -18,24 +18,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from edge.bundle.archive import OpenBundle, open_bundle
-from edge.bundle.engines import prove, prune, write_pending, write_proof
+from edge.bundle.engine_table import engine_table, state_of
+from edge.bundle.engines import EngineEntry, ProofFile, prove, prove_once, prune, write_pending
 from edge.bundle.settle import settle
 from edge.bundle.store import Installed, Store, slot_name
 from edge.bundle.switch import finish, switch
 from edge.config import PLACE as CONFIG_PLACE
-from edge.config import CameraConfig, write_first_config
+from edge.config import CameraConfig, read_config, write_first_config
 from edge.errors import StorageError
 from edge.files import sha256_of, sync_directory, write_atomically
+from edge.proof.certificate import read_certificate
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import CameraContract
-    from edge.engine.parity import BoardSection
 
 Step = Literal[
     "check",      # signature, manifest, every digest: nothing is written before this has passed
     "lock",       # one change of the root at a time; what a killed one left is cleared
     "stage",      # members into var/lib/edge/.staging, checked again on the way, synced
-    "prove",      # engine opened or built, golden frames compared with the reference
+    "prove",      # engines opened or built, golden and normal frames through each, thresholds measured, one chosen
     "slot",       # the staged folder becomes products/PRODUCT/slots/VERSION-DIGEST12
     "station",    # station.toml and edge.service, where there are none
     "intent",     # audit row: who is about to activate what
@@ -45,14 +46,35 @@ Step = Literal[
     "done",       # audit row: it is active
 ]
 STEPS: tuple[Step, ...] = get_args(Step)
+PENDING = "engine pending: this root is of another architecture, its first `edge run` builds and proves it"
 UNIT_PLACE = Path("etc/systemd/system/edge.service")
 SPARE_BYTES = 64 << 20      # beside the bundle: database, engine cache, file system
 MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}      # e_machine of an ELF file
 
 
 @dataclass(frozen=True)
+class Proven:
+    """The proof on this machine, which engine judges, and the table of all of them."""
+
+    proof: ProofFile
+    judge: EngineEntry
+    table: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The table, which engine judges, and what its threshold promises."""
+        assert self.judge.section is not None
+        threshold = self.judge.section.threshold
+        why = self.proof.why if self.judge is self.proof.engines[self.proof.chosen or 0] else "station.toml names it"
+        return [
+            *self.table,
+            f"engine proven: {self.judge.name} judges ({why})",
+            f"threshold {threshold.value:.6g}: {threshold.guarantee}",
+        ]
+
+
+@dataclass(frozen=True)
 class InstallResult:
-    """What an installation did. section: the proof on this machine, None when it is pending or was a dry run of it."""
+    """What an installation did. proven: on this machine; None where the root is of another and the engine pending."""
 
     product: str
     version: str
@@ -60,7 +82,7 @@ class InstallResult:
     replaced: str | None          # the slot that was current before, None for the first or the same
     changed: bool                 # False: this bundle was current already
     active: str | None            # the product that `edge run` judges
-    section: BoardSection | None
+    proven: Proven | None
     dry_run: bool = False
     notes: tuple[str, ...] = ()
 
@@ -70,19 +92,12 @@ class InstallResult:
         first = f"{verb} {self.product} {self.version} as {self.slot}"
         if self.replaced:
             first += f", previous is {self.replaced}"
-        lines = [first, self._proof()]
+        lines = [first, *([PENDING] if self.proven is None else self.proven.lines())]
         if self.active is not None and self.active != self.product:
             lines.append(f"active product stays {self.active}: `edge bundle select {self.product}` changes that")
         elif self.active is not None:
             lines.append(f"active product: {self.active}")
         return [*lines, *self.notes]
-
-    def _proof(self) -> str:
-        if self.section is None:
-            return "engine pending: this root is of another architecture, its first `edge run` builds and proves it"
-        s = self.section
-        same = f"{s.frames - s.flips} of {s.frames} golden frames on the same side"
-        return f"engine proven: {s.runtime} {s.precision}, {same}, mean map error {s.mean_map_error:.4%}"
 
 
 def install_bundle(
@@ -120,7 +135,7 @@ def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]
     reached("stage")
     staged = _stage(store.staging, bundle)
     reached("prove")
-    section = _prove(store, staged)
+    proven = _prove(store, staged)
     reached("slot")
     placed = _place(store, staged)
     reached("station")
@@ -136,7 +151,7 @@ def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]
     changed = finish(store.root, store.products_folder)
     replaced = before if before != placed.slot else None
     return InstallResult(
-        product, bundle.manifest.version, placed.slot, replaced, changed, store.active_product(), section, notes=notes
+        product, bundle.manifest.version, placed.slot, replaced, changed, store.active_product(), proven, notes=notes
     )
 
 
@@ -146,15 +161,21 @@ def _stage(folder: Path, bundle: OpenBundle) -> Installed:
     return Installed(bundle.manifest.product, folder, bundle.manifest, bundle.digest)
 
 
-def _prove(store: Store, staged: Installed) -> BoardSection | None:
-    """The proof on this machine, remembered; None, and remembered as pending, where the root is of another machine."""
+def _prove(store: Store, staged: Installed) -> Proven | None:
+    """The proof on this machine, kept and audited; None, and remembered as pending, where the root is of another."""
     if not _is_of_this_machine(store.root):
         write_pending(store, staged)
         return None
-    engine, section = prove(store, staged)
-    engine.close()
-    write_proof(store, staged, section)
-    return section
+    runtime = read_config(store.root).runtime
+    return _proven(store, staged, prove_once(store, staged, runtime.threads, runtime.precision))
+
+
+def _proven(store: Store, staged: Installed, proof: ProofFile) -> Proven:
+    """store: whose station.toml may name the precision."""
+    judge = proof.judge(staged.manifest, read_config(store.root).runtime.precision)
+    states = [state_of(entry, judge) for entry in proof.engines]
+    table = engine_table(staged.manifest, read_certificate(staged.certificate), proof.engines, states)
+    return Proven(proof, judge, tuple(table))
 
 
 def _place(store: Store, staged: Installed) -> Installed:
@@ -188,12 +209,13 @@ def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
     manifest = bundle.manifest
     before, active = store.link(manifest.product, "current"), store.active_product()
     slot = slot_name(manifest, bundle.digest)
-    section = None
+    proven = None
     if _is_of_this_machine(store.root):
         with tempfile.TemporaryDirectory(prefix="edge-dry-run-") as temporary:
             other = Store(Path(temporary))
-            engine, section = prove(other, _stage(other.staging, bundle))
-            engine.close()
+            staged = _stage(other.staging, bundle)
+            proof = prove(other, staged, read_config(store.root).runtime.threads, site=store)
+            proven = _proven(store, staged, proof)
     return InstallResult(
         manifest.product,
         manifest.version,
@@ -201,7 +223,7 @@ def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
         replaced=before if before != slot else None,
         changed=before != slot,
         active=active or manifest.product,
-        section=section,
+        proven=proven,
         dry_run=True,
     )
 

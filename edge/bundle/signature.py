@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from edge.bundle.manifest import Sha256, Strict
 from edge.errors import BundleError, ConfigError
 from edge.files import write_atomically
+from edge.schema import Sha256, Strict
 
 SIGNATURE_LIMIT = 16 << 10   # bytes of signature.json and of a .pub file
 

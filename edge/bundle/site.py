@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.bundle.manifest import Name, Precision, Sha256, Strict
 from edge.errors import ConfigError
+from edge.schema import Name, Precision, Sha256, Strict
 from edge.types import Geometry
 
 FILE_LIMIT = 64 << 20       # bytes
@@ -121,6 +121,7 @@ class ModelState(Strict):
     precision: Precision
     runtime: str = Field(min_length=1, max_length=64)
     threshold: float | None = None                    # a float32, exactly
+    rank: int | None = Field(default=None, ge=1)      # of the threshold among the parts' scores, where it is one
     guarantee: str = ""                               # what the threshold promises, in one sentence
     tensors: dict[Name, PackedTensor] = Field(default_factory=dict)   # site tensors by graph input
     parts: int = Field(ge=0)                          # good parts it was calibrated on

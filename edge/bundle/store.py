@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from edge.bundle import audit
 from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, parse_manifest, verify_folder
 from edge.bundle.lock import CHANGE, locked
-from edge.bundle.manifest import Manifest, Precision
+from edge.bundle.manifest import Manifest
 from edge.bundle.signature import PublicKey, canonical_json, read_public_key
 from edge.bundle.site import (
     CameraGeometry,
@@ -38,6 +38,7 @@ from edge.bundle.site import (
 from edge.bundle.switch import finish, slot_of, switch
 from edge.errors import BundleError, ConfigError
 from edge.files import sync_directory, write_atomically
+from edge.schema import Precision
 from edge.types import Geometry, Intrinsics
 
 Which = Literal["current", "previous"]
@@ -62,6 +63,11 @@ class Installed:
     def golden(self) -> Path:
         """The folder of golden frames."""
         return self.folder / "golden"
+
+    @property
+    def normal(self) -> Path:
+        """The folder of normal frames, which a threshold is measured on."""
+        return self.folder / "normal"
 
     @property
     def certificate(self) -> Path:
@@ -288,13 +294,20 @@ class Store:
 
         Raises: ConfigError if the file is damaged or speaks of another bundle.
         """
+        return _find(self.model_states(bundle), bundle.digest, precision, runtime)
+
+    def model_states(self, bundle: Installed) -> tuple[ModelState, ...]:
+        """All that was calibrated for exactly this bundle, the latest last.
+
+        Raises: ConfigError if the file is damaged or speaks of another bundle.
+        """
         path = self._model_path(bundle)
         file = read_state(path, ModelStateFile)
         if file is None:
-            return None
+            return ()
         if file.digest != bundle.digest:
             raise ConfigError(f"{path} belongs to another bundle: move it away and calibrate again")
-        return _find(file.states, bundle.digest, precision, runtime)
+        return file.states
 
     def save_model_state(
         self,
@@ -306,9 +319,11 @@ class Store:
         guarantee: str = "",
         tensors: Mapping[str, NDArray[np.float32]] | None = None,
         who: str | None = None,
+        rank: int | None = None,
     ) -> ModelState:
         """Replace the state of exactly this bundle, precision and runtime; others keep theirs.
 
+        rank: of the threshold among the parts' scores, 1 for the largest; None where it is none of them.
         Raises: ConfigError if the file is damaged, BusyError if another command changes this root.
         """
         with self.change("edge calibrate"):
@@ -321,6 +336,7 @@ class Store:
                 precision=precision,
                 runtime=runtime,
                 threshold=None if threshold is None else float(np.float32(threshold)),
+                rank=rank,
                 guarantee=guarantee,
                 tensors={name: PackedTensor.pack(tensor) for name, tensor in (tensors or {}).items()},
                 parts=parts,

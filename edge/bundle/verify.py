@@ -1,130 +1,185 @@
-"""`edge verify`: the parity certificate again, on this machine."""
+"""`edge verify`: every engine of this machine measured again, and compared with what is kept. Nothing changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.bundle.engines import machine_engines, open_cpu
+from edge.bundle.engine_table import engine_table
+from edge.bundle.engines import (
+    EngineEntry,
+    ProofFile,
+    certificate_path,
+    choose_engine,
+    keep_certificate,
+    measure_engines,
+    open_cpu,
+    read_evidence,
+    read_proof,
+)
 from edge.bundle.store import Installed, Store
+from edge.config import PrecisionChoice
+from edge.errors import EdgeError
 from edge.files import write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge.engine.base import Engine
-    from edge.engine.parity import BoardSection, Certificate
+    from edge.proof.prove import Calibrated
+
+SAME_THRESHOLD = 0.01    # s, of this precision's normal scores: a threshold measured again may differ by so much
 
 
 @dataclass(frozen=True)
 class Verified:
-    """One engine's golden frames. limit: of the mean map error, share of float32's range."""
+    """One engine, measured again. drift: how its threshold differs from the one kept; empty where it does not."""
 
-    section: BoardSection
-    limit: float
+    entry: EngineEntry
     judges: bool              # `edge run` uses it
-    calibrated: bool          # compared under this station's own site tensors and threshold
+    drift: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Proven, with the threshold that is kept."""
+        return self.entry.is_proven and not self.drift
+
+    @property
+    def state(self) -> str:
+        """What the table says of it."""
+        if not self.passed:
+            return f"failed: {'; '.join(reason for reason in (self.entry.why_not, self.drift) if reason)}"
+        state = "judges" if self.judges else "proven"
+        calibrated = self.entry.section is not None and self.entry.section.calibrated
+        return f"{state} (under this station's calibration)" if calibrated else state
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `edge verify` found. kept: the file that holds it."""
+    """What `edge verify` found. kept: the file that holds it. certificate: the one that this machine has completed.
+
+    note: why no engine may judge, where station.toml wants one that is not there.
+    """
 
     bundle: Installed
     results: tuple[Verified, ...]
+    table: tuple[str, ...]
     kept: Path
+    certificate: Path
+    note: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether the engine that judges decides as the trained model did."""
-        return any(result.judges for result in self.results)
+        """Whether the engine that judges decides as the trained model did, with the threshold that is kept."""
+        return any(result.judges and result.passed for result in self.results)
 
     def lines(self) -> list[str]:
         """A table, one line per engine, and the verdict."""
-        head = f"{'engine':<24} {'precision':<9} {'frames':>6} {'same side':>9} {'mean map error':>14} {'limit':>8}"
         m = self.bundle.manifest
-        verdict = "passed" if self.passed else "FAILED: no engine of this machine may judge with this bundle"
+        verdict = "passed" if self.passed else f"FAILED: {self.note or 'the engine that judges may not judge'}"
         return [
             f"{m.product} {m.version} ({self.bundle.slot}): signature and {len(m.files)} digests are right",
-            f"{head}  result",
-            *(_row(result) for result in self.results),
+            *self.table,
+            f"certificate with this machine's sections: {self.certificate}",
             f"verify {verdict}; kept in {self.kept}",
         ]
 
 
-def _row(result: Verified) -> str:
-    s = result.section
-    state = "judges" if result.judges else "passed" if s.passed else f"failed: {'; '.join(s.reasons)}"
-    if result.calibrated:
-        state += " (under this station's calibration)"
-    figures = f"{s.frames:>6} {s.frames - s.flips:>9} {s.mean_map_error:>13.4%}  {result.limit:>7.3%}"
-    return f"{s.runtime:<24} {s.precision:<9} {figures}  {state}"
+def verify_installed(
+    store: Store, bundle: Installed, threads: int = 2, wanted: PrecisionChoice = "auto"
+) -> VerifyReport:
+    """Check every digest of an installed bundle, then run its frames through every engine this machine has.
 
-
-def verify_installed(store: Store, bundle: Installed, threads: int = 2) -> VerifyReport:
-    """Check every digest of an installed bundle, then run the golden frames through every engine this machine has.
-
-    The first that passes, in the order tried, is the one that judges. Precisions that only a GPU would use are run on
-    the CPU too: the figures say what the same file does there, and decide nothing.
-    Raises: BundleError if a file is damaged or the signature is not trusted, EngineError if no engine can be opened.
+    wanted: `precision` in station.toml.
+    Raises: BundleError if a file is damaged, the bundle contradicts itself or the signature is not trusted.
     """
-    from edge.engine.parity import read_certificate
-
     store.verify(bundle)
-    certificate = read_certificate(bundle.certificate)
-    results: list[Verified] = []
-    for engine, may_judge in _all_engines(store, bundle, threads):
-        free = may_judge and not any(result.judges for result in results)
-        results.append(_verify_one(store, bundle, certificate, engine, free, threads))
-        engine.close()
-    kept = store.site_folder(bundle.product) / f"verify-{bundle.digest[:12]}.json"
-    report = VerifyReport(bundle, tuple(results), kept)
+    evidence = read_evidence(bundle)
+    with _calibrations(store, bundle, threads) as calibrated:
+        entries = measure_engines(store, evidence, threads, calibrated)
+    known = read_proof(store, bundle)
+    judge, note = _judge(store, bundle, known, entries, wanted)
+    results = tuple(Verified(entry, entry is judge, _drift(store, bundle, known, entry)) for entry in entries)
+    report = VerifyReport(
+        bundle,
+        results,
+        tuple(engine_table(bundle.manifest, evidence.certificate, entries, [result.state for result in results])),
+        store.site_folder(bundle.product) / f"verify-{bundle.digest[:12]}.json",
+        certificate_path(store, bundle),
+        note,
+    )
     _keep(store, report)
     return report
 
 
-def _all_engines(store: Store, bundle: Installed, threads: int) -> Iterator[tuple[Engine, bool]]:
-    """(engine, whether it may judge): those of this machine in the order tried, then the other files on the CPU."""
-    on_cpu = set()
-    for engine in machine_engines(store, bundle, threads):
-        if engine.name.startswith("onnxruntime"):
-            on_cpu.add(engine.precision)
-        yield engine, True
-    for precision in bundle.manifest.precisions:
-        if precision not in on_cpu:
-            yield open_cpu(bundle, precision, threads), False
+def _judge(
+    store: Store, bundle: Installed, known: ProofFile | None, entries: list[EngineEntry], wanted: PrecisionChoice
+) -> tuple[EngineEntry | None, str]:
+    """(the engine that judges by what is kept, as it was measured now; why there is none)."""
+    if known is None or known.state == "pending":
+        chosen, _ = choose_engine(entries, store.model_states(bundle))
+        known = ProofFile(
+            digest=bundle.digest, state="proven", engines=tuple(entries),
+            chosen=None if chosen is None else entries.index(chosen),
+        )
+    try:
+        judge = known.judge(bundle.manifest, wanted)
+    except EdgeError as error:
+        return None, str(error)
+    same = [entry for entry in entries if entry.precision == judge.precision]
+    kind = judge.runtime.split()[0]
+    return next((entry for entry in same if entry.runtime.split()[0] == kind), None), ""
 
 
-def _verify_one(
-    store: Store, bundle: Installed, certificate: Certificate, engine: Engine, may_judge: bool, threads: int
-) -> Verified:
-    from edge.engine.parity import BOARD_FACTOR, BOARD_FLOOR, prove_on_golden
+def _drift(store: Store, bundle: Installed, known: ProofFile | None, entry: EngineEntry) -> str:
+    """How the threshold differs from the one kept for this very engine; under site tensors it may."""
+    before = next((one.section for one in known.engines if one.name == entry.name), None) if known else None
+    state = store.model_state(bundle, entry.precision, entry.runtime)
+    if before is None or entry.section is None or (state is not None and state.tensors):
+        return ""
+    kept, now = before.threshold.value, entry.section.threshold.value
+    allowed = SAME_THRESHOLD * bundle.manifest.normal_spread[entry.precision].spread
+    if abs(now - kept) <= allowed:
+        return ""
+    return f"threshold {now:.6g}, kept is {kept:.6g}: may differ by {allowed:.2g} ({SAME_THRESHOLD} s)"
 
-    state = store.model_state(bundle, engine.precision, engine.name)
-    tensors = state.arrays() if state is not None else {}
-    oracle = open_cpu(bundle, "fp32", threads) if tensors else None
-    section = prove_on_golden(
-        engine,
-        bundle.golden,
-        certificate,
-        engine.precision,
-        threshold=None if state is None else state.threshold,
-        site=tensors,
-        oracle=oracle,
-    )
-    if oracle is not None:
-        oracle.close()
-    limit = max(BOARD_FACTOR * certificate.section(engine.precision).golden_map_error, BOARD_FLOOR)
-    return Verified(section, limit, may_judge and section.passed, state is not None)
+
+@contextmanager
+def _calibrations(
+    store: Store, bundle: Installed, threads: int
+) -> Iterator[Callable[[Engine], Calibrated | None]]:
+    """What this station has calibrated for an engine, with float32 on the CPU as its oracle, closed at the end."""
+    oracles: list[Engine] = []
+
+    def find(engine: Engine) -> Calibrated | None:
+        from edge.proof.prove import Calibrated
+
+        state = store.model_state(bundle, engine.precision, engine.name)
+        if state is None:
+            return None
+        if not oracles:
+            oracles.append(open_cpu(bundle, "fp32", threads))
+        return Calibrated(state.threshold, state.arrays(), oracles[0])
+
+    try:
+        yield find
+    finally:
+        for oracle in oracles:
+            oracle.close()
 
 
 def _keep(store: Store, report: VerifyReport) -> None:
-    """The whole result as JSON in the product's site folder, replacing the last one of this bundle."""
+    """The whole result as JSON in the product's site folder, and the completed certificate, replacing the last ones."""
     results = [
-        {"judges": r.judges, "calibrated": r.calibrated, "limit": r.limit, **r.section.model_dump(mode="json")}
+        {"judges": r.judges, "passed": r.passed, "drift": r.drift, **r.entry.model_dump(mode="json")}
         for r in report.results
     ]
     with store.change("edge verify"):
         report.kept.parent.mkdir(parents=True, exist_ok=True)
-        about = {"schema": 1, "product": report.bundle.product, "digest": report.bundle.digest, "passed": report.passed}
+        about = {"schema": 2, "product": report.bundle.product, "digest": report.bundle.digest, "passed": report.passed}
         write_json(report.kept, {**about, "results": results})
+        sections = [result.entry.section for result in report.results if result.entry.section is not None]
+        keep_certificate(store, report.bundle, sections)

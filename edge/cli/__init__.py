@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from edge.cli import bundle, calibrate, inspect, install, run, trust, verify
+from edge.cli import bundle, calibrate, inspect, install, run, status, trust, verify
 from edge.errors import EdgeError
 
 # No rich markup: `edge --help` must answer at once.
@@ -24,6 +24,7 @@ def _describe() -> None:
 app.command()(install.install)
 app.command()(run.run)
 app.command()(inspect.inspect)
+app.command()(status.status)
 app.command()(trust.trust)
 app.command()(verify.verify)
 app.add_typer(bundle.app, name="bundle")

@@ -69,12 +69,10 @@ def _chosen(store: Store, product: str | None) -> str:
 
 def _describe(store: Store, bundle: Installed) -> list[str]:
     """The lines of `edge bundle show`."""
-    from edge.bundle.engines import read_proof
+    from edge.bundle.status import engine_lines
 
-    m, proof = bundle.manifest, read_proof(store, bundle)
+    m = bundle.manifest
     unknown = [name for name, value in m.camera if value is None and name not in ("empty", "belt")]
-    state = "not proven on this root" if proof is None else proof.state
-    engine = f"{proof.runtime} {proof.precision} on {proof.board}" if proof and proof.state == "proven" else ""
     return [
         f"product      {m.product} {m.version}, system {m.system} {m.preset}",
         f"digest       {bundle.digest}",
@@ -82,8 +80,7 @@ def _describe(store: Store, bundle: Installed) -> list[str]:
         f"active       {'yes' if store.active_product() == m.product else 'no'}",
         f"previous     {store.link(m.product, 'previous') or 'none'}",
         f"precisions   {', '.join(m.precisions)}",
-        f"engine       {state} {engine}".rstrip(),
-        f"threshold    {m.threshold.value:.9g}: {m.threshold.guarantee}",
+        *engine_lines(store, bundle),
         f"camera       {m.camera.model} {m.camera.width}x{m.camera.height}, "
         f"crop {m.camera.crop_width}x{m.camera.crop_height}, not known: {', '.join(unknown) or 'nothing'}",
         f"trained on   {m.provenance.train_parts} parts of {m.provenance.data}, {m.provenance.created_at}",

@@ -66,6 +66,46 @@ def plane(
     _report(store, installed.product, whole.serial, fit)
 
 
+@app.command()
+def threshold(
+    false_rejects: str = typer.Option(..., help="Rate of false rejects to accept, such as 2% or 0.02."),
+    root: Path = typer.Option(Path("/"), help="Root of the station."),
+    product: str | None = typer.Option(None, help="Default: the active product."),
+) -> None:
+    """Another operating point of the bundle: the engine that judges gets the threshold for this rate of false rejects.
+
+    Its own scores of the normal parts in the bundle set it. A running `edge run` takes it between two parts.
+    """
+    from calibration.threshold import calibrate_threshold
+    from edge.bundle.engines import open_engine
+    from edge.bundle.store import Store
+    from edge.config import read_config
+    from edge.proof.golden import read_normal
+    from edge.proof.threshold import parse_rate
+
+    rate = parse_rate(false_rejects)
+    store, runtime = Store(root), read_config(root).runtime
+    installed = store.installed(product) if product else store.active()
+    manifest = installed.manifest
+    proven = open_engine(store, installed, runtime.threads, runtime.precision)
+    engine = proven.engine
+    try:
+        before = store.model_state(installed, engine.precision, engine.name)
+        tensors = before.arrays() if before is not None else {}
+        normal = read_normal(installed.normal, manifest.inputs)
+        own = calibrate_threshold(engine, normal, rate, len(manifest.normal.left_out), tensors)
+    finally:
+        engine.close()
+    state = store.save_model_state(
+        installed, engine.precision, engine.name, own.parts, own.value, own.guarantee, tensors, rank=own.rank
+    )
+    print(f"product      {installed.product} {manifest.version}")
+    print(f"engine       {engine.name} {engine.precision}")
+    print(f"threshold    {own.value:.6g}; the bundle's rate gave {proven.threshold.value:.6g}")
+    print(f"guarantee    {own.guarantee}")
+    print(f"saved        version {state.version}, by {state.who}, {state.when}")
+
+
 def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 

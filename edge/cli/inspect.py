@@ -3,30 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 if TYPE_CHECKING:
     from edge.runtime.inspection import Row
+    from edge.schema import Precision
 
 
 def inspect(
     path: Path | None = typer.Argument(None, help="Images of any known layout, or a .db3; without it, the camera."),
     root: Path = typer.Option(Path("/"), help="Root of the station."),
     out: Path = typer.Option(Path("overlays"), help="Folder for one picture per image."),
+    precision: str | None = typer.Option(None, help="Judge with this file of the bundle: fp32, fp16 or int8."),
 ) -> None:
-    """Judge each image as one part: a table and overlays. Nothing is published or recorded."""
-    from edge.runtime.inspection import TABLE_HEAD, closing_line, hint_for, inspect_views, table_line, write_overlay
+    """Judge each image as one part: a table and overlays. Nothing is published or recorded.
+
+    --precision takes this machine's engine for that file with the threshold measured on its own scores, so that the
+    bundle's counts can be repeated; without it the engine judges that `edge run` would take.
+    """
+    from edge.runtime.inspection import (
+        TABLE_HEAD,
+        closing_line,
+        hint_for,
+        inspect_views,
+        judge_line,
+        opened_station,
+        table_line,
+        write_overlay,
+    )
 
     rows: list[Row] = []
-    for one in inspect_views(root, path):
-        if not rows:
-            print(TABLE_HEAD)
-        print(table_line(one.row), flush=True)
-        write_overlay(out, one)
-        rows.append(one.row)
+    with opened_station(root, parse_precision(precision)) as station:
+        for one in inspect_views(station, path):
+            if not rows:
+                print(judge_line(station))
+                print(TABLE_HEAD)
+            print(table_line(one.row), flush=True)
+            write_overlay(out, one)
+            rows.append(one.row)
     hint = hint_for(rows, root)
     if hint is not None:
         print(f"hint: {hint}")
     print(closing_line(rows) + f"; pictures in {out}")
+
+
+def parse_precision(text: str | None) -> Precision | None:
+    """A precision as a user writes it. Raises: ConfigError for any other word."""
+    from typing import get_args
+
+    from edge.errors import ConfigError
+    from edge.schema import Precision
+
+    for known in get_args(Precision):
+        if text == known:
+            return cast("Precision", known)
+    if text is None:
+        return None
+    raise ConfigError(f"--precision {text}: write {', '.join(get_args(Precision))}")

@@ -12,7 +12,10 @@ def install(
     root: Path = typer.Option(Path("/"), help="Root of the station; a folder makes a station of its own."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Do every check, golden frames too; change nothing."),
 ) -> None:
-    """Verify a bundle, prove its engine on this machine, make it the current one of its product.
+    """Verify a bundle, prove and time its engines on this machine, make it the current one of its product.
+
+    The fastest engine that is proven judges, with the threshold measured on its own scores of the bundle's normal
+    parts.
 
     Nothing changes under ROOT unless every check passes; the bundle that was active stays active until the last step.
     A running `edge run` takes the new bundle between two parts.

@@ -11,16 +11,18 @@ def verify(
     root: Path = typer.Option(Path("/"), help="Root of the station."),
     product: str | None = typer.Option(None, help="Default: the active product."),
 ) -> None:
-    """Repeat the parity certificate on this machine: every file's digest, then the golden frames through every engine.
+    """Repeat the proof on this machine: every file's digest, then the bundle's frames through every engine.
 
-    Exit code 1 if the engine that judges does not decide as the trained model did. The result is kept in the product's
-    site folder.
+    Exit code 1 if the engine that judges does not decide as the trained model did, or its threshold is not the one that
+    is kept. Nothing changes; the result is kept in the product's site folder.
     """
     from edge.bundle.store import Store
     from edge.bundle.verify import verify_installed
+    from edge.config import read_config
 
-    store = Store(root)
-    report = verify_installed(store, store.installed(product) if product else store.active())
+    store, runtime = Store(root), read_config(root).runtime
+    installed = store.installed(product) if product else store.active()
+    report = verify_installed(store, installed, runtime.threads, runtime.precision)
     for line in report.lines():
         print(line)
     if not report.passed:

@@ -60,4 +60,4 @@ def unjudged(reason: Reason, threshold: np.float32 | None = None) -> Judgement:
 
 def _is_finite(outputs: Outputs) -> bool:
     scalars = (float(outputs.score), float(outputs.area), float(outputs.valid))
-    return bool(np.isfinite(scalars).all() and np.isfinite(outputs.map).all())
+    return bool(np.isfinite(scalars).all() and np.isfinite(outputs.map).all() and np.isfinite(outputs.place).all())

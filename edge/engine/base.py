@@ -1,9 +1,8 @@
-"""What every runtime offers, and in which order runtimes and precisions are tried."""
+"""What every runtime offers, and which runtimes this machine has."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,16 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Precision
-from edge.errors import EngineError, MissingDependency
+from edge.errors import EngineError
+from edge.optional import optional_module
+from edge.schema import Precision
 from edge.types import Outputs
-
-log = logging.getLogger(__name__)
 
 Feeds = Mapping[str, NDArray[Any]]
 Inputs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]     # name -> (shape, type)
 
-TENSORRT_ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+TENSORRT, ONNXRUNTIME = "tensorrt", "onnxruntime"       # what the name of an engine begins with
 
 
 class Engine(Protocol):
@@ -64,12 +62,13 @@ def check_feeds(inputs: Inputs, feeds: Feeds) -> None:
 
 def outputs_of(raw: Feeds) -> Outputs:
     """An engine's answer as the decision sees it. Raises: EngineError if an output of the contract is missing."""
-    missing = sorted({"map", "score", "area", "valid"} - set(raw))
+    missing = sorted({"map", "score", "area", "valid", "place"} - set(raw))
     if missing:
         raise EngineError(f"the engine gave no {', '.join(missing)}: its graph is not of this schema, export it again")
     map_ = np.asarray(raw["map"], np.float32)
+    place = np.asarray(raw["place"], np.float32).reshape(6)
     return Outputs(map_.reshape(map_.shape[-2:]), np.float32(raw["score"].item()),
-                   float(raw["area"].item()), float(raw["valid"].item()))
+                   float(raw["area"].item()), float(raw["valid"].item()), place)
 
 
 def tensorrt_is_installed() -> bool:
@@ -77,31 +76,19 @@ def tensorrt_is_installed() -> bool:
     return all(find_spec(name) is not None for name in ("tensorrt", "pycuda"))
 
 
+def runtime_name(runtime: str) -> str:
+    """TENSORRT or ONNXRUNTIME with the installed version, as engines name themselves: "onnxruntime 1.32.0".
+
+    Raises: MissingDependency if it is not installed.
+    """
+    return f"{runtime} {optional_module(runtime, 'Install it, then repeat').__version__}"
+
+
 Opener = Callable[[Path, Precision], Engine]
 
 
-def engines_in_order(models: Mapping[Precision, Path], openers: Mapping[str, Opener]) -> Iterator[Engine]:
-    """Engines in the order tried: int8, fp16, fp32 on TensorRT where it is installed, then fp32 on the CPU.
-
-    Args:
-        models: the bundle's ONNX files. openers: "tensorrt" (optional) and "cpu".
-    One that cannot be opened is logged and left out. The caller closes those that it does not keep.
-    Raises: EngineError if the CPU's cannot be opened either, or there is no fp32 file.
-    """
-    open_tensorrt = openers.get("tensorrt")
-    for precision in TENSORRT_ORDER if open_tensorrt else ():
-        if open_tensorrt and precision in models:
-            try:
-                yield open_tensorrt(models[precision], precision)
-            except (EngineError, MissingDependency) as error:
-                log.warning("%s on TensorRT is left out: %s", precision, error)
-    if "fp32" not in models:
-        raise EngineError("there is no float32 graph to fall back to: the bundle is incomplete, export it again")
-    yield openers["cpu"](models["fp32"], "fp32")
-
-
 def machine_openers(cache: Path, threads: int = 2) -> dict[str, Opener]:
-    """The openers of this machine. cache: where TensorRT keeps the plans it built."""
+    """The openers of this machine by runtime, the preferred first. cache: where TensorRT keeps the plans it built."""
 
     def open_cpu(model: Path, precision: Precision) -> Engine:
         from edge.engine.onnx_cpu import OnnxCpuEngine
@@ -113,9 +100,5 @@ def machine_openers(cache: Path, threads: int = 2) -> dict[str, Opener]:
 
         return TensorRtEngine.from_onnx(model, precision, cache)
 
-    return {"tensorrt": open_tensorrt, "cpu": open_cpu} if tensorrt_is_installed() else {"cpu": open_cpu}
-
-
-def open_engine(models: Mapping[Precision, Path], cache: Path, threads: int = 2) -> Engine:
-    """The first engine of this machine that opens, unproven. Raises: EngineError if none does."""
-    return next(engines_in_order(models, machine_openers(cache, threads)))
+    cpu: dict[str, Opener] = {ONNXRUNTIME: open_cpu}
+    return {TENSORRT: open_tensorrt, **cpu} if tensorrt_is_installed() else cpu

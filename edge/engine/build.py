@@ -17,10 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from edge.bundle.manifest import Precision
 from edge.errors import EngineError
 from edge.files import sha256_of, write_atomically
 from edge.optional import optional_module
+from edge.schema import Precision
 
 log = logging.getLogger(__name__)
 trt_log = logging.getLogger("tensorrt")

@@ -8,10 +8,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Precision
 from edge.engine.base import Feeds, Inputs, check_feeds
 from edge.errors import EngineError
 from edge.optional import optional_module
+from edge.schema import Precision
 
 TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 

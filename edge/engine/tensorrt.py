@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Precision
 from edge.engine.base import Feeds, Inputs, check_feeds
 from edge.engine.build import EngineKey, bridge_logger, cached_plan, load_library
 from edge.engine.device_memory import Buffer, Device
-from edge.engine.parity import this_machine
+from edge.engine.machine import this_machine
 from edge.errors import EngineError
 from edge.files import sha256_of
+from edge.schema import Precision
 
 TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "UINT8": np.dtype(np.uint8)}     # of the contract
 

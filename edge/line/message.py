@@ -31,6 +31,9 @@ class Record:
     score, threshold: float32, raw units; None when nothing was judged, or no threshold is known.
     ms: from the capture of the frame that completed the part to the verdict, milliseconds.
     geometry, model_state: digests of the site state that was applied; None where there is none.
+    engine: runtime, version and precision of what judged.
+    threshold_from: "bundle" or "site", whose normal parts set the threshold; threshold_parts: how many these were;
+    guarantee: what the threshold promises about false rejects, in a sentence.
     captured_at, judged_at: UTC, ISO 8601 with milliseconds.
     images: folder of the kept images below var/lib/edge; None where they are not kept.
     images_sha256: hex SHA-256 of their raw bytes, known before the files are written (edge/runtime/keeper.py).
@@ -49,6 +52,10 @@ class Record:
     bundle: str
     geometry: str | None
     model_state: str | None
+    engine: str
+    threshold_from: str
+    threshold_parts: int
+    guarantee: str
     captured_at: str
     judged_at: str
     clock_synced: bool
@@ -96,6 +103,10 @@ def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
         "bundle": record.bundle,
         "geometry": record.geometry,
         "model_state": record.model_state,
+        "engine": record.engine,
+        "thr_from": record.threshold_from,
+        "thr_parts": record.threshold_parts,
+        "guarantee": record.guarantee,
         "captured_at": record.captured_at,
         "judged_at": record.judged_at,
         "clock_synced": record.clock_synced,

@@ -12,8 +12,8 @@ import time
 from concurrent.futures import Future
 
 from edge.background import in_background
+from edge.bundle.engines import ProvenEngine
 from edge.bundle.store import Installed, Store
-from edge.engine.base import Engine
 from edge.errors import EdgeError
 from edge.runtime.station import ActiveStation, EngineLoader, Fingerprint, fingerprint_of, resolve_station
 
@@ -59,10 +59,10 @@ class Changes:
             "opening", lambda: resolve_station(self._store, lambda new: self._engine_for(new, latest))
         )
 
-    def _engine_for(self, installed: Installed, latest: ActiveStation) -> Engine:
+    def _engine_for(self, installed: Installed, latest: ActiveStation) -> ProvenEngine:
         """New site state alone keeps the engine."""
         same = installed.product == latest.installed.product and installed.digest == latest.installed.digest
-        return latest.engine if same else self._load_engine(installed)
+        return latest.proven if same else self._load_engine(installed)
 
     def _see_to(self, opening: Future[ActiveStation]) -> None:
         if not opening.done():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.engines import open_engine
-from edge.bundle.store import Store
+from edge.bundle.engines import ProvenEngine, open_engine, open_precision
+from edge.bundle.store import Installed, Store
 from edge.camera.base import make_camera, opened
 from edge.camera.contract import find_mismatch
 from edge.config import read_config
@@ -20,6 +21,7 @@ from edge.frames.dataset import open_dataset
 from edge.overlay import draw_inspection, write_png
 from edge.runtime.pipeline import SiteState, inspect
 from edge.runtime.station import ActiveStation, resolve_station
+from edge.schema import Precision
 from edge.types import Code, Frame, Judgement, Reason
 
 CAMERA_FRAME_S = 10.0
@@ -73,21 +75,45 @@ class Inspected:
         return Row(view.name, view.defect, view.frame.serial, *told, self.note)
 
 
-def inspect_views(root: Path, path: Path | None) -> Iterator[Inspected]:
-    """Judge every image at `path`, or what the station's camera sees now, with the active bundle.
+@contextmanager
+def opened_station(root: Path, precision: Precision | None = None) -> Iterator[ActiveStation]:
+    """The active bundle with the engine that judges, closed at the end.
+
+    precision: judge with this file of the bundle on this machine's engine for it, and that engine's own threshold.
+    Raises: BundleError, ParityError, EngineError, ConfigError.
+    """
+    store = Store(root)
+    runtime = read_config(root).runtime
+
+    def load_engine(installed: Installed) -> ProvenEngine:
+        if precision is not None:
+            return open_precision(store, installed, precision, runtime.threads)
+        return open_engine(store, installed, runtime.threads, runtime.precision)
+
+    station = resolve_station(store, load_engine)
+    try:
+        yield station
+    finally:
+        station.engine.close()
+
+
+def inspect_views(station: ActiveStation, path: Path | None) -> Iterator[Inspected]:
+    """Judge every image at `path`, or what the station's camera sees now.
 
     Args:
         path: a folder of any known layout or a .db3 recording; None for the camera.
-    Raises: BundleError, EngineError, ConfigError, DataError, CameraError.
+    Raises: EngineError, ConfigError, DataError, CameraError.
     """
-    store = Store(root)
-    config = read_config(root)
-    station = resolve_station(store, lambda installed: open_engine(store, installed, config.runtime.threads))
-    try:
-        for view in _camera_view(root, station) if path is None else _dataset_views(path):
-            yield judge_view(view, station)
-    finally:
-        station.engine.close()
+    for view in _camera_view(station) if path is None else _dataset_views(path):
+        yield judge_view(view, station)
+
+
+def judge_line(station: ActiveStation) -> str:
+    """Which engine judges, by which threshold."""
+    m, guarantee = station.manifest, station.guarantee
+    origin = "this station's own" if guarantee.source == "site" else "measured on its own scores"
+    head = f"{m.product} {m.version}: {station.engine_name} judges, threshold {guarantee.value:.6g}, {origin}"
+    return f"{head}: {guarantee.sentence}" if guarantee.sentence else head
 
 
 def judge_view(view: View, station: ActiveStation) -> Inspected:
@@ -161,9 +187,9 @@ def _dataset_views(path: Path) -> Iterator[View]:
         yield View(sample.name, sample.defect, sample.load(), sample.load_mask() if sample.is_defective else None)
 
 
-def _camera_view(root: Path, station: ActiveStation) -> Iterator[View]:
-    config = read_config(root).camera
-    with opened(make_camera(config, root, station.manifest.camera, loop=True)) as camera:
+def _camera_view(station: ActiveStation) -> Iterator[View]:
+    root = station.store.root
+    with opened(make_camera(read_config(root).camera, root, station.manifest.camera, loop=True)) as camera:
         for _ in range(SETTLE_FRAMES):
             frame = camera.next_frame(CAMERA_FRAME_S)
         yield View(f"camera-{frame.frame_number}", "", frame)

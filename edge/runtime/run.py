@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edge.bundle.engines import open_engine
+from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.store import Installed, Store
 from edge.camera.base import Camera, make_camera
 from edge.config import CameraConfig, EdgeConfig, read_config
-from edge.engine.base import Engine
 from edge.errors import ConfigError
 from edge.runtime.service import RunPlan, Service
 from edge.runtime.station import ActiveStation
@@ -34,8 +33,8 @@ def run_station(root: Path, source: Path | None = None, max_parts: int | None = 
     def new_camera(station: ActiveStation) -> Camera:
         return make_camera(config.camera, root, station.manifest.camera, loop=not once)
 
-    def load_engine(installed: Installed) -> Engine:
-        return open_engine(store, installed, config.runtime.threads)
+    def load_engine(installed: Installed) -> ProvenEngine:
+        return open_engine(store, installed, config.runtime.threads, config.runtime.precision)
 
     return Service(store, config, load_engine, new_camera, plan).run()
 

@@ -7,9 +7,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from edge.bundle.engines import ProvenEngine
 from edge.bundle.manifest import Manifest
 from edge.bundle.site import ModelState
 from edge.bundle.store import Installed, Store
@@ -21,7 +23,19 @@ from edge.runtime.pipeline import SiteState, site_state
 log = logging.getLogger(__name__)
 
 Fingerprint = tuple[object, ...]
-EngineLoader = Callable[[Installed], Engine]
+EngineLoader = Callable[[Installed], ProvenEngine]
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What the threshold that judges promises. parts: n normal parts, counted as parts; rank: of the threshold among
+    their scores, None where it is none of them; source: the bundle's normal parts, or this site's calibration."""
+
+    value: np.float32
+    source: Literal["bundle", "site"]
+    parts: int
+    rank: int | None
+    sentence: str
 
 
 @dataclass(eq=False)
@@ -30,11 +44,22 @@ class ActiveStation:
 
     store: Store
     installed: Installed
-    engine: Engine
+    proven: ProvenEngine
     rule: DecisionRule
+    guarantee: Guarantee
     model_state: ModelState | None
     fingerprint: Fingerprint
     _sites: dict[str, tuple[SiteState, str | None]] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> Engine:
+        """What judges."""
+        return self.proven.engine
+
+    @property
+    def engine_name(self) -> str:
+        """Runtime, version and precision, as records name it."""
+        return f"{self.engine.name} {self.engine.precision}"
 
     @property
     def manifest(self) -> Manifest:
@@ -79,17 +104,24 @@ def resolve_station(store: Store, load_engine: EngineLoader) -> ActiveStation:
     """
     before = fingerprint_of(store)
     installed = store.active()
-    engine = load_engine(installed)
-    precision = next((name for name in installed.manifest.precisions if name == engine.precision), None)
-    state = None if precision is None else store.model_state(installed, precision, engine.name)
-    contract, default = installed.manifest.camera, installed.manifest.threshold.value
-    threshold = default if state is None or state.threshold is None else state.threshold
-    rule = DecisionRule(np.float32(threshold), contract.min_area, contract.max_area, contract.min_valid)
+    proven = load_engine(installed)
+    engine = proven.engine
+    state = store.model_state(installed, engine.precision, engine.name)
+    contract, guarantee = installed.manifest.camera, guarantee_of(proven, state)
+    rule = DecisionRule(guarantee.value, contract.min_area, contract.max_area, contract.min_valid)
     log.info(
-        "product=%s bundle=%s engine=%s precision=%s threshold=%s",
-        installed.product, installed.slot, engine.name, engine.precision, rule.threshold,
+        "product=%s bundle=%s engine=%s precision=%s threshold=%s from=%s",
+        installed.product, installed.slot, engine.name, engine.precision, rule.threshold, guarantee.source,
     )
-    return ActiveStation(store, installed, engine, rule, state, before)
+    return ActiveStation(store, installed, proven, rule, guarantee, state, before)
+
+
+def guarantee_of(proven: ProvenEngine, state: ModelState | None) -> Guarantee:
+    """The site's own threshold for exactly this bundle and engine, else the one measured on the engine's scores."""
+    if state is not None and state.threshold is not None:
+        return Guarantee(np.float32(state.threshold), "site", state.parts, state.rank, state.guarantee)
+    own = proven.threshold
+    return Guarantee(np.float32(own.value), "bundle", own.parts, own.rank, own.guarantee)
 
 
 def fingerprint_of(store: Store) -> Fingerprint:

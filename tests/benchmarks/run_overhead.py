@@ -33,6 +33,7 @@ from edge.runtime.service import RunPlan, Service
 from edge.types import Frame, Geometry, Intrinsics
 from tests.benchmarks.graph_speed import example_input
 from tests.support.broker import Broker
+from tests.support.service import taken_as_proven
 from tests.support.station import StationRoot
 from tests.support.tiny_bundle import FOCAL, PLANE, UNIT, draw_part, make_key, make_tiny_bundle, tiny_graph
 
@@ -73,7 +74,8 @@ class TimedEngine:
         area = 0.3 if number % (SEEN + GAP) < SEEN else 0.0
         score = 60.0 if number // (SEEN + GAP) % 5 == 4 else 2.0
         scalars = {"area": area, "valid": 1.0, "score": score}
-        return {"map": outputs["map"], **{name: np.array([value], np.float32) for name, value in scalars.items()}}
+        replaced = {name: np.array([value], np.float32) for name, value in scalars.items()}
+        return {"map": outputs["map"], "place": outputs["place"], **replaced}
 
     def close(self) -> None:
         self._engine.close()
@@ -123,7 +125,8 @@ def measure(model: Path, folder: Path, parts: int) -> tuple[list[float], list[fl
 
     config = station.configure("folder", None, broker.port)
     MqttLine.publish_verdict = timed_publish  # type: ignore[method-assign]  # the clock goes where the call is
-    service = Service(station.store, config, lambda _: engine, lambda _: Belt(parts * (SEEN + GAP)), RunPlan())
+    belt = Belt(parts * (SEEN + GAP))
+    service = Service(station.store, config, lambda one: taken_as_proven(engine, one), lambda _: belt, RunPlan())
     try:
         service.run()
     finally:

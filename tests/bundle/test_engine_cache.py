@@ -35,7 +35,8 @@ def install(tmp_path: Path, store: Store, key: KeyPair) -> Installer:
         plans = [store.engines / name for name in names_of_plans(installed.manifest.files["model/fp32.onnx"].sha256)]
         for plan in plans:
             plan.write_bytes(b"plan")
-        return [*plans, store.engines / f"{installed.digest[:12]}.json"]
+        kept = [store.engines / f"{installed.digest[:12]}{end}.json" for end in ("", "-certificate")]
+        return [*plans, *kept]
 
     return one
 
@@ -64,21 +65,23 @@ def test_the_engines_of_a_bundle_go_with_its_slot_and_no_others(store: Store, in
     assert [are_there(kept) for kept in (second, third, screw)] == [True, True, True]
     assert timing.exists()
     store.rollback("washer")
-    open_engine(store, store.active()).close()
+    open_engine(store, store.active()).engine.close()
 
 
 def test_a_graph_that_two_bundles_share_keeps_its_plans(store: Store, install: Installer) -> None:
-    *plans, proof = install("washer", "1.0.0", 96)
+    *plans, proof, certificate = install("washer", "1.0.0", 96)
     install("washer", "2.0.0", 88)
     install("washer", "3.0.0", 96)  # 1.0.0 leaves, its graph is in 3.0.0 too
     assert not proof.exists()
+    assert not certificate.exists()
     assert are_there(plans)
 
 
 def test_a_pending_engine_stays_pending(store: Store, install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(install_module, "_is_of_this_machine", lambda _: False)
-        waiting = install("washer", "1.0.0", 96)
+        *waiting, certificate = install("washer", "1.0.0", 96)
+    assert not certificate.exists()                    # nothing was measured here
     install("screw", "1.0.0", 88)
     assert are_there(waiting)
     assert read_proof(store, store.installed("washer")).state == "pending"
@@ -90,13 +93,13 @@ def test_a_refused_bundle_leaves_no_engine(
     used = install("washer", "1.0.0", 96)
     built = []
 
-    def prove(_: Store, staged: object) -> None:
+    def prove(_: Store, *more: object) -> None:
         built.extend(store.engines / name for name in names_of_plans("ab" * 32))
         for path in built:
             path.write_bytes(b"plan")
         raise ParityError("planted")
 
-    monkeypatch.setattr(install_module, "prove", prove)
+    monkeypatch.setattr(install_module, "prove_once", prove)
     with pytest.raises(ParityError):
         install_bundle(make_tiny_bundle(tmp_path, key, version="2.0.0", height=88), store.root)
     assert not are_there(built)
@@ -157,6 +160,6 @@ def test_a_bundle_that_leaves_while_it_is_opened_is_one_sentence(
     def vanish(*_: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("edge.bundle.engines.machine_engines", vanish)
+    monkeypatch.setattr("edge.bundle.engines.machine_openers", vanish)
     with pytest.raises(EngineError, match=r"washer 1\.0\.0: its engine cannot be opened"):
         open_engine(store, store.active())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -48,7 +49,8 @@ def test_first_install_lays_down_the_whole_root(store: Store, bundles, capsys, m
     answer = run_edge(capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root)
     assert answer.code == 0, answer.err
     assert "installed washer 1.0.0" in answer.out
-    assert "8 of 8 golden frames on the same side" in answer.out
+    assert re.search(r"^onnxruntime \S+ +fp32 .* judges$", answer.out, re.MULTILINE)
+    assert re.search(r"^threshold \S+: 11\.1% of normal parts are rejected on average", answer.out, re.MULTILINE)
     assert "active product: washer" in answer.out
     installed = store.active()
     store.verify(installed)
@@ -59,7 +61,7 @@ def test_first_install_lays_down_the_whole_root(store: Store, bundles, capsys, m
     assert (store.data / "active").read_text() == "washer\n"
     assert (store.root / "etc/edge/station.toml").is_file()
     assert (store.root / "etc/systemd/system/edge.service").is_file()
-    assert [row.act for row in read_audit(store.root)] == ["trust", "install", "installed"]
+    assert [row.act for row in read_audit(store.root)] == ["trust", "threshold", "install", "installed"]
     assert read_audit(store.root)[-1].detail["digest"] == installed.digest
     assert not list(store.root.rglob(".*"))
 
@@ -121,7 +123,7 @@ def test_products_side_by_side(store: Store, bundles, capsys, monkeypatch) -> No
     assert [line[:10].split() for line in listed.splitlines()] == [["*", "screw"], ["-", "washer"], ["washer"]]
     shown = run_edge(capsys, monkeypatch, "bundle", "show", "--root", store.root).out
     assert "screw 7.0.0" in shown
-    assert "proven onnxruntime" in shown
+    assert re.search(r"^engine       onnxruntime \S+ fp32 on .* ms: the only one that is proven$", shown, re.MULTILINE)
 
 
 def test_select_of_a_product_that_is_not_installed(store: Store, bundles, capsys, monkeypatch) -> None:
@@ -164,7 +166,7 @@ def test_dry_run_proves_everything_and_writes_nothing(store: Store, bundles, cap
     answer = run_edge(capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root, "--dry-run")
     assert answer.code == 0
     assert "would install washer 1.0.0" in answer.out
-    assert "8 of 8 golden frames" in answer.out
+    assert "fp32 judges" in answer.out
     assert snapshot(store.root) == before
 
 
@@ -243,11 +245,13 @@ def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) ->
 def test_the_proof_is_remembered_and_opens_the_same_engine(store: Store, bundles, monkeypatch) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     proof = read_proof(store, store.active())
-    assert (proof.state, proof.precision) == ("proven", "fp32")
+    judge = proof.judge(store.active().manifest)
+    assert (proof.state, judge.precision) == ("proven", "fp32")
     monkeypatch.setattr("edge.bundle.engines.prove", None)      # would fail if it proved again
-    engine = open_engine(store, store.active())
-    assert (engine.name, engine.precision) == (proof.runtime, "fp32")
-    engine.close()
+    proven = open_engine(store, store.active())
+    assert (proven.engine.name, proven.engine.precision) == (judge.runtime, "fp32")
+    assert proven.threshold == judge.section.threshold
+    proven.engine.close()
 
 
 def test_a_bundle_that_rotted_since_the_installation_never_judges(store: Store, bundles) -> None:
@@ -262,8 +266,8 @@ def test_a_bundle_that_rotted_since_the_installation_never_judges(store: Store, 
 
 def test_a_disk_moved_to_another_board_is_proven_there(store: Store, bundles, monkeypatch) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
-    monkeypatch.setattr("edge.engine.parity.this_machine", lambda: "another board")
-    open_engine(store, store.active()).close()
+    monkeypatch.setattr("edge.bundle.engines.this_machine", lambda: "another board")
+    open_engine(store, store.active()).engine.close()
     assert read_proof(store, store.active()).board == "another board"
 
 
@@ -271,7 +275,7 @@ def test_a_new_runtime_version_is_proven_again(store: Store, bundles) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     path = store.engines / f"{store.active().digest[:12]}.json"
     path.write_text(path.read_text().replace("onnxruntime ", "onnxruntime 0.0."))
-    open_engine(store, store.active()).close()
+    open_engine(store, store.active()).engine.close()
     assert "onnxruntime 0.0." not in path.read_text()
 
 
@@ -286,20 +290,20 @@ def test_root_of_another_architecture_leaves_the_engine_pending(store: Store, bu
     result = install_bundle(bundles("washer", "1.0.0"), store.root)
     assert "engine pending" in result.lines()[1]
     assert read_proof(store, store.active()).state == "pending"
-    open_engine(store, store.active()).close()                  # what the first `edge run` does
+    open_engine(store, store.active()).engine.close()           # what the first `edge run` does
     assert read_proof(store, store.active()).state == "proven"
 
 
 def test_root_with_this_machines_system_is_proven_at_once(store: Store, bundles) -> None:
     shutil.copytree("/usr/bin", store.root / "usr/bin", symlinks=True, ignore=lambda _, names: set(names) - {"env"})
     assert architecture(store.root) == architecture(Path("/"))
-    assert install_bundle(bundles("washer", "1.0.0"), store.root).section is not None
+    assert install_bundle(bundles("washer", "1.0.0"), store.root).proven is not None
 
 
 def test_a_pending_engine_that_fails_its_proof_never_judges(store: Store, bundles, monkeypatch) -> None:
     _system_of(store.root, 183 if architecture(Path("/")) != "aarch64" else 62)
     install_bundle(bundles("washer", "1.0.0"), store.root)
-    monkeypatch.setattr("edge.engine.parity.board_failures", lambda *_: ("planted",))
+    monkeypatch.setattr("edge.proof.prove.board_failures", lambda *_, **__: ("planted",))
     with pytest.raises(ParityError, match="planted"):
         open_engine(store, store.active())
     assert read_proof(store, store.active()).state == "pending"

@@ -24,8 +24,10 @@ from tests.support.tiny_bundle import RED_OF_A_GOOD_PART, KeyPair, make_key, mak
 
 MEMBERS = [
     "manifest.json", "signature.json", *(f"golden/{index:04d}.npz" for index in range(8)),
-    "model/fp32.onnx", "parity.json", "report.html",
+    "model/fp32.onnx", "normal/index.json", "normal/0000_color.png", "normal/0003_depth.png", "parity.json",
+    "report.html",
 ]
+PICTURES = [f"normal/{index:04d}_{kind}.png" for index in range(8) for kind in ("color", "depth")]
 
 Members = dict[str, bytes]
 
@@ -105,7 +107,7 @@ def test_the_undamaged_bundle_is_accepted_in_every_harmless_spelling(
     good: bytes, key: KeyPair, tmp_path: Path
 ) -> None:
     members = members_of(good)
-    assert sorted(members) == sorted(MEMBERS)
+    assert sorted(members) == sorted({*MEMBERS, *PICTURES})
     shuffled = dict(sorted(members.items(), reverse=True))
     info = tarfile.TarInfo("report.html")
     info.size, info.mtime = len(members["report.html"]), 1.5     # the fraction makes an extended header
@@ -320,17 +322,29 @@ def test_absurdly_large_manifest_or_signature(refused, good: bytes, name: str, s
     refused(tar_of({**members_of(good), name: b" " * size}), f"{name} has")
 
 
+def _with_precisions(manifest: dict[str, object], *precisions: str) -> None:
+    manifest["precisions"] = precisions
+    for key in ("normal_scores", "normal_spread", "thresholds"):
+        manifest[key] = dict.fromkeys(precisions, manifest[key]["fp32"])
+
+
 @pytest.mark.parametrize(("change", "words"), [
     (lambda m: m.update(surprise=1), "surprise"),
     (lambda m: m["camera"].update(surprise=1), "camera.surprise"),
     (lambda m: m["files"]["report.html"].update(surprise=1), "files.report.html.surprise"),
-    (lambda m: m.update(schema=2), "schema 2"),
+    (lambda m: m.update(schema=3), "schema 3"),
+    (lambda m: m.update(schema=1), "export it again with this version"),
     (lambda m: m.update(schema=99), "update the station's software"),
     (lambda m: m.update(schema="1"), "schema"),
     (lambda m: m.update(schema=0), "schema"),
-    (lambda m: m.pop("threshold"), "threshold"),
-    (lambda m: m["threshold"].update(value=float("nan")), ""),
-    (lambda m: m["threshold"].update(value=float("inf")), ""),
+    (lambda m: m.pop("thresholds"), "thresholds"),
+    (lambda m: m["thresholds"]["fp32"].update(value=float("nan")), ""),
+    (lambda m: m["thresholds"]["fp32"].update(value=float("inf")), ""),
+    (lambda m: m["thresholds"]["fp32"].update(value=30.0), "not its normal score of rank 1"),
+    (lambda m: m["thresholds"]["fp32"].update(rank=2), "not its normal score of rank 2"),
+    (lambda m: m["normal"].update(parts=9), "8 normal scores"),
+    (lambda m: m["normal_scores"]["fp32"].reverse(), "not ordered"),
+    (lambda m: m["files"].pop("normal/index.json"), "normal/index.json"),
     (lambda m: m.update(product="../washer"), "product"),
     (lambda m: m.update(product="a/b"), "product"),
     (lambda m: m.update(product="was her"), "product"),
@@ -343,8 +357,10 @@ def test_absurdly_large_manifest_or_signature(refused, good: bytes, name: str, s
     (lambda m: m["files"].update({"../evil": m["files"].pop("report.html")}), "escapes"),
     (lambda m: m["files"].update({"/etc/evil": m["files"].pop("report.html")}), "absolute"),
     (lambda m: m["files"].update({"manifest.json": m["files"]["report.html"]}), "manifest.json"),
-    (lambda m: m.update(precisions=["int8", "fp32"]), "model/int8.onnx"),
-    (lambda m: m.update(precisions=[]), "precision"),
+    (lambda m: m.update(precisions=["int8", "fp32"]), "normal_scores has ['fp32'], the bundle ['fp32', 'int8']"),
+    (lambda m: _with_precisions(m, "int8", "fp32"), "model/int8.onnx"),
+    (lambda m: _with_precisions(m, "int8"), "fp32 is missing"),
+    (_with_precisions, "manifest.json"),
 ])
 def test_manifest_that_a_trusted_key_signed_and_yet_is_wrong(
     refused, good: bytes, key: KeyPair, change: Callable[[dict[str, object]], object], words: str
@@ -435,7 +451,25 @@ def _golden_frames_all_good(folder: Path) -> None:
 
 def _certificate_of_another_threshold(folder: Path) -> None:
     certificate = json.loads((folder / "parity.json").read_bytes())
-    (folder / "parity.json").write_text(json.dumps({**certificate, "threshold": 30.0}))
+    certificate["sections"][0]["threshold"]["value"] = 30.0
+    (folder / "parity.json").write_text(json.dumps(certificate))
+
+
+def _index_with(folder: Path, **changes: object) -> None:
+    path = folder / "normal/index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def _normal_frames_of_another_count(folder: Path) -> None:
+    _index_with(folder, parts=9)
+
+
+def _normal_frame_without_its_picture(folder: Path) -> None:
+    (folder / "normal/0002_color.png").unlink()
+
+
+def _normal_frame_that_is_no_picture(folder: Path) -> None:
+    (folder / "normal/0002_color.png").write_bytes(b"this is not a picture")
 
 
 def _certificate_with_an_unknown_key(folder: Path) -> None:
@@ -449,7 +483,10 @@ def _certificate_with_an_unknown_key(folder: Path) -> None:
     (_damaged_golden_frame, "not a golden frame"),
     (_pickled_golden_frame, "not a golden frame"),
     (_golden_frames_all_good, "above the threshold"),
-    (_certificate_of_another_threshold, "certificate's threshold"),
+    (_certificate_of_another_threshold, "certificate's threshold of fp32 is 30.0"),
+    (_normal_frames_of_another_count, "the 8 highest of 9, the manifest says 8 of 8"),
+    (_normal_frame_without_its_picture, "good/003 has no color"),
+    (_normal_frame_that_is_no_picture, "normal/0002_color.png: no picture"),
     (_certificate_with_an_unknown_key, "surprise"),
 ])
 def test_signed_and_whole_but_not_proven_here(

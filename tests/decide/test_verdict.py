@@ -14,10 +14,12 @@ from edge.types import Code, Outputs, Reason
 RULE = DecisionRule(np.float32(0.5), min_area=0.1, max_area=0.6, min_valid=0.7)
 
 
-def outputs(score: float = 0.2, area: float = 0.3, valid: float = 0.9, cell: float = 0.0) -> Outputs:
+def outputs(
+    score: float = 0.2, area: float = 0.3, valid: float = 0.9, cell: float = 0.0, spread: float = 40.0
+) -> Outputs:
     heat = np.zeros((4, 4), np.float32)
     heat[1, 2] = cell
-    return Outputs(heat, np.float32(score), area, valid)
+    return Outputs(heat, np.float32(score), area, valid, np.float32([31.5, 31.5, spread, 40, 0, 0]))
 
 
 @pytest.mark.parametrize(("given_outputs", "code", "reason"), [
@@ -34,6 +36,8 @@ def outputs(score: float = 0.2, area: float = 0.3, valid: float = 0.9, cell: flo
     (outputs(valid=np.inf), Code.UNKNOWN, Reason.NOT_FINITE),
     (outputs(cell=np.nan), Code.UNKNOWN, Reason.NOT_FINITE),
     (outputs(cell=np.inf), Code.UNKNOWN, Reason.NOT_FINITE),
+    (outputs(spread=np.nan), Code.UNKNOWN, Reason.NOT_FINITE),
+    (outputs(spread=np.inf), Code.UNKNOWN, Reason.NOT_FINITE),
 ])
 def test_one_frame_gets_its_code_and_reason(given_outputs: Outputs, code: Code, reason: Reason) -> None:
     judgement = RULE.judge(given_outputs)
@@ -41,14 +45,17 @@ def test_one_frame_gets_its_code_and_reason(given_outputs: Outputs, code: Code, 
     assert (judgement.score is None) == (code is Code.UNKNOWN)
 
 
-@given(*[st.floats(width=32, allow_nan=True, allow_infinity=True)] * 4)
-def test_ok_only_when_all_is_finite_and_within_limits(score: float, area: float, valid: float, cell: float) -> None:
-    judgement = RULE.judge(outputs(score, area, valid, cell))
+@given(*[st.floats(width=32, allow_nan=True, allow_infinity=True)] * 5)
+def test_ok_only_when_all_is_finite_and_within_limits(
+    score: float, area: float, valid: float, cell: float, spread: float
+) -> None:
+    judgement = RULE.judge(outputs(score, area, valid, cell, spread))
     if judgement.code is Code.OK:
         assert score <= 0.5
         assert 0.1 <= area <= 0.6
         assert valid >= 0.7
         assert np.isfinite(cell)
+        assert np.isfinite(spread)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

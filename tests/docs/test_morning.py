@@ -19,7 +19,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALLER = {
-    "trainer synthesize": "--products washer --train 12 --validation 6 --test 6 --belt 5",
+    "trainer synthesize": "--products washer --train 12 --validation 10 --test 6 --belt 5",
     "trainer train": "--epochs 3",
 }
 

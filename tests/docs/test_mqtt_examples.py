@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge.line.message import Record, code_payload, record_fields, record_payload, state_payload, verdict_payload
+from edge.proof.threshold import guarantee_sentence
 from edge.types import Code, Reason
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
@@ -30,6 +31,10 @@ def example(code: Code, reason: Reason, score: float | None, ms: int, seq: int) 
         bundle="1.0.0-0123456789ab",
         geometry="89ab01234567",
         model_state=None,
+        engine="onnxruntime 1.32.0 fp32",
+        threshold_from="bundle",
+        threshold_parts=60,
+        guarantee=guarantee_sentence(60, 3, 0.05),
         captured_at="2026-11-22T17:00:00.000Z",
         judged_at="2026-11-22T17:00:00.180Z",
         clock_synced=True,

@@ -49,6 +49,7 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
     ("[decision]\nmin_frames = 5\nmax_frames = 4", "min_frames"),
     ("[decision]\naggregate = 'mode'", "decision.aggregate"),
     ("[runtime]\nthreads = 0", "runtime.threads"),
+    ("[runtime]\nprecision = 'int4'", "runtime.precision"),
     ("[runtime", "not TOML"),
     ("a = 1\na = 2", "not TOML"),
 ])

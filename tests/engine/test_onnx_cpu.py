@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import EngineError
+from tests.support.tiny_bundle import draw_part, feeds_of, reference, tiny_graph
 
 
 def save_graph(path: Path, kind: int = TensorProto.UINT8) -> Path:
@@ -81,3 +82,28 @@ def test_a_truncated_graph_is_refused(tmp_path: Path) -> None:
 def test_types_outside_the_contract_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"'color' is tensor\(int32\)"):
         OnnxCpuEngine(save_graph(tmp_path / "fp32.onnx", TensorProto.INT32))
+
+
+@pytest.mark.parametrize("presence", [True, False], ids=["with depth", "color only"])
+def test_the_tiny_graph_gives_every_output_of_its_reference_whatever_is_expected(
+    presence: bool, tmp_path: Path
+) -> None:
+    onnx.save(tiny_graph(96, 128, presence), str(tmp_path / "fp32.onnx"))
+    engine = OnnxCpuEngine(tmp_path / "fp32.onnx")
+    for seed, (shift, part) in enumerate([(0, True), (45, True), (0, False)]):     # inside, cut by the border, empty
+        color, depth = (np.roll(image, (shift // 3, shift), (0, 1)) for image in draw_part(seed=seed, part=part))
+        depth[:, :shift] = 5000
+        feeds = feeds_of(color, depth if presence else None)
+        if not presence:
+            feeds["region"][:, :, : shift + 1] = 0
+        raw, wanted = engine.run(feeds), reference(feeds)
+        assert list(raw) == ["map", "score", "area", "valid", "place"]
+        for name, value in raw.items():
+            assert value.shape == wanted[name].shape
+            assert np.allclose(value, wanted[name], rtol=1e-4, atol=1e-3), name
+        if presence:
+            assert (raw["place"][0, 5] > 0) == (shift > 0)
+            assert part or not raw["place"].any()
+            assert engine.inputs["expected"] == ((1, 96, 128, 1), np.uint8)
+            for name, value in engine.run({**feeds, "expected": feeds["expected"] + 255}).items():
+                assert np.array_equal(value, raw[name])

@@ -26,6 +26,7 @@ from edge.types import Code, Reason
 RECORD = Record(
     part="A17", code=Code.NG, reason=Reason.ANOMALY, score=np.float32(0.7), threshold=np.float32(0.5), ms=34, area=0.31,
     valid=0.97, frames=8, product="washer", bundle="washer-1.0.0-0123456789ab", geometry="ab" * 6, model_state=None,
+    engine="onnxruntime 1.32.0 fp32", threshold_from="bundle", threshold_parts=60, guarantee="few are rejected",
     captured_at="2026-11-22T17:00:00.000Z", judged_at="2026-11-22T17:00:00.034Z", clock_synced=True,
 )
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False).map(np.float32)
@@ -85,7 +86,7 @@ def test_a_record_is_flat_and_its_repeat_differs_in_replay_only() -> None:
     assert not any(isinstance(value, (dict, list)) for value in first.values())
     names = (
         "schema id seq part code reason score thr ms margin area valid frames product bundle geometry model_state "
-        "captured_at judged_at clock_synced images images_sha256 replay"
+        "engine thr_from thr_parts guarantee captured_at judged_at clock_synced images images_sha256 replay"
     )
     assert " ".join(first) == names
     assert first["margin"] == pytest.approx(-0.2, abs=1e-6)

@@ -25,6 +25,7 @@ PREFIX = "edge/site/line/s1"
 RECORD = Record(
     part="A17", code=Code.OK, reason=Reason.NORMAL, score=np.float32(0.2), threshold=np.float32(0.5), ms=34, area=0.31,
     valid=0.97, frames=8, product="washer", bundle="washer-1.0.0", geometry=None, model_state=None,
+    engine="onnxruntime 1.32.0 fp32", threshold_from="bundle", threshold_parts=60, guarantee="few are rejected",
     captured_at="2026-11-22T17:00:00.000Z", judged_at="2026-11-22T17:00:00.034Z", clock_synced=True,
 )
 

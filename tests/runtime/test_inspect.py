@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
 import pytest
 from typer.testing import CliRunner
 
+from edge.bundle.install import install_bundle
 from edge.cli import app
+from edge.errors import ConfigError, DataError
 from edge.types import Code, Reason
 from tests.support.fakes import committed
-from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, SERIAL, StationRoot, make_station, write_belt
+from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, SERIAL, WIDTH, StationRoot, make_station, write_belt
+from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
 SHOTS = [GOOD, BAD, EMPTY, BAD]
 
@@ -37,7 +41,7 @@ def inspect(*words: object) -> str:
 
 def test_each_image_is_a_part_and_has_a_picture(station: StationRoot, tmp_path: Path) -> None:
     output = inspect(with_truth(tmp_path / "views"), "--root", station.root, "--out", tmp_path / "overlays")
-    rows = [line.split() for line in output.splitlines()[1:5]]
+    rows = [line.split() for line in output.splitlines()[2:6]]
     told = [" ".join(row[-3:-1]) for row in rows]
     assert told == ["OK normal", "NG anomaly", "UNKNOWN no_part", "NG anomaly"]
     assert "4 images: 1 OK, 2 NG, 1 UNKNOWN; missed 0 of 2 defective, rejected 0 of 1 good" in output
@@ -68,12 +72,43 @@ def test_another_size_is_camera_mismatch(tmp_path: Path) -> None:
     output = inspect(with_truth(tmp_path / "views"), "--root", other.root, "--out", tmp_path / "overlays")
     assert "hint: the camera delivers 128x96 pixels, the product was trained on 640x480" in output
     assert output.count(Reason.CAMERA_MISMATCH.value) == 4
-    assert Code.OK.name not in [line.split()[-3] for line in output.splitlines()[1:5]]
+    assert Code.OK.name not in [line.split()[-3] for line in output.splitlines()[2:6]]
+
+
+def test_the_engine_and_its_threshold_are_said_before_the_table(station: StationRoot, tmp_path: Path) -> None:
+    output = inspect(with_truth(tmp_path / "views"), "--root", station.root, "--out", tmp_path / "overlays")
+    first = output.splitlines()[0]
+    assert re.fullmatch(r"washer 1\.0\.0: onnxruntime \S+ fp32 judges, threshold 20\.\d+, measured on its own scores: "
+                        r"11\.1% of normal parts are rejected on average.*", first)
+    assert output.splitlines()[1].startswith("image")
+
+
+def test_each_precision_judges_by_its_own_threshold(tmp_path: Path) -> None:
+    """int8 scores twice as high: under float32's threshold it would reject what float32 lets pass."""
+    key = make_key(tmp_path)
+    bundle = make_tiny_bundle(tmp_path, key, height=HEIGHT, width=WIDTH, precisions={"int8": (1.0, 25.0)})
+    station = StationRoot(tmp_path / "root", key.private)
+    station.store.trust(key.public)
+    install_bundle(bundle, station.root)
+    station.calibrate()
+    views = with_truth(tmp_path / "views")
+    for precision, threshold in (("fp32", "20."), ("int8", "45.")):
+        output = inspect(views, "--root", station.root, "--out", tmp_path / precision, "--precision", precision)
+        assert f"{precision} judges, threshold {threshold}" in output
+        assert "4 images: 1 OK, 2 NG, 1 UNKNOWN; missed 0 of 2 defective, rejected 0 of 1 good" in output
+
+
+@pytest.mark.parametrize(("word", "sentence"), [
+    ("int4", "--precision int4: write fp32, fp16, int8"),
+    ("int8", "washer 1.0.0 has no int8, only fp32: use one of those"),
+])
+def test_a_precision_that_is_not_there_is_one_sentence(station: StationRoot, word: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        inspect("--root", station.root, "--precision", word)
+    assert str(refused.value) == sentence
 
 
 def test_a_path_that_holds_nothing_is_one_sentence(station: StationRoot, tmp_path: Path) -> None:
-    from edge.errors import DataError
-
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="no known layout"):
         inspect(tmp_path / "nothing", "--root", station.root)

@@ -27,7 +27,7 @@ from edge.runtime.watchdog import Notifier
 from edge.types import Reason
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, ScriptedEngine, committed, frame_of
-from tests.support.service import NO_BROKER, new_service
+from tests.support.service import NO_BROKER, new_service, taken_as_proven
 from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -62,7 +62,9 @@ def test_a_calibration_takes_effect_between_two_parts(station: StationRoot) -> N
 def test_a_slow_engine_drops_frames_and_queues_none(station: StationRoot) -> None:
     engine = ScriptedEngine([{"area": 0.0}], delay_s=0.05)
     camera = ScriptedCamera([frame_of(EMPTY, number) for number in range(1, 101)], interval_s=0.005)
-    service = Service(station.store, NO_BROKER, lambda _: engine, lambda _: camera, RunPlan())
+    service = Service(
+        station.store, NO_BROKER, lambda installed: taken_as_proven(engine, installed), lambda _: camera, RunPlan()
+    )
     started_s = time.monotonic()
     service.run()
     assert service._mailbox.dropped > 50
@@ -184,7 +186,8 @@ def test_the_watchdog_starves_when_no_frame_is_judged(station: StationRoot) -> N
         systemd.bind(f"\0{name[1:]}")
         systemd.settimeout(5)
         service = Service(
-            station.store, NO_BROKER, lambda _: ScriptedEngine([{}]), lambda _: Hanging([]), RunPlan(), Notifier(name)
+            station.store, NO_BROKER, lambda installed: taken_as_proven(ScriptedEngine([{}]), installed),
+            lambda _: Hanging([]), RunPlan(), Notifier(name),
         )
         service.run()
         heard = [systemd.recv(100).decode()]

@@ -11,17 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.engines import open_engine
+from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.install import install_bundle
 from edge.bundle.store import Installed
-from edge.engine.base import Engine
 from edge.errors import EngineError
 from edge.runtime import changes
 from edge.runtime.service import Service
 from edge.runtime.watchdog import Notifier
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedEngine, Step, committed, frame_of
-from tests.support.service import new_service
+from tests.support.service import new_service, taken_as_proven
 from tests.support.station import EMPTY, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -50,7 +49,7 @@ class SlowBuilder:
         self.began, self.release = threading.Event(), threading.Event()
         self.failure: Exception | None = None
 
-    def __call__(self, installed: Installed) -> Engine:
+    def __call__(self, installed: Installed) -> ProvenEngine:
         if installed.manifest.version == self._slow_version:
             self.began.set()
             assert self.release.wait(60)
@@ -256,9 +255,9 @@ def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(
 ) -> None:
     opened: list[Closable] = []
 
-    def load(installed: Installed) -> Engine:
+    def load(installed: Installed) -> ProvenEngine:
         opened.append(Closable(installed.manifest.version))
-        return opened[-1]
+        return taken_as_proven(opened[-1], installed)
 
     def follow_until(count: int) -> None:
         wait_until(lambda: following.follow() or len(opened) == count, 10, "the change was not noticed")

@@ -38,4 +38,5 @@ def sensor_bytes(depth: bool, noise: int = 0) -> dict[str, NDArray[Any]]:
         "intrinsics": np.array([60, 60, 31.5, 31.5], np.float32),
         "plane": np.array([0, 0, 1, 0.3], np.float32),
         "lift": np.array([0.0005], np.float32),
+        "expected": np.zeros((1, 64, 64, 1), np.uint8),
     }

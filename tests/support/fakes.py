@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Precision
 from edge.camera.base import EndOfFrames
 from edge.errors import EngineError
 from edge.frames.camera_info import CameraInfo
+from edge.schema import Precision
 from edge.types import Frame, Intrinsics
 from tests.support.station import HEIGHT, INTRINSICS, SERIAL, WIDTH, Shot, draw_shot
 from tests.support.tiny_bundle import UNIT
 
 Step = Frame | Exception | Callable[[], object]
+WHOLE = (WIDTH / 2, HEIGHT / 2, 100.0, 100.0, 0.0, 0.0)   # place of a round part in the middle, away from the border
 
 
 def frame_of(shot: Shot, number: int, **changes: Any) -> Frame:
@@ -63,9 +64,9 @@ class ScriptedCamera:
 
 @dataclass
 class ScriptedEngine:
-    """Answers with these outputs; an EngineError in place of one is raised. The last one stays."""
+    """Answers with these outputs (place: six numbers); an EngineError instead of one is raised. The last one stays."""
 
-    answers: Sequence[Mapping[str, float] | Exception]
+    answers: Sequence[Mapping[str, float | Sequence[float]] | Exception]
     name: str = "scripted"
     precision: Precision = "fp32"
     delay_s: float = 0.0
@@ -81,9 +82,9 @@ class ScriptedEngine:
         self.runs += 1
         if isinstance(answer, Exception):
             raise answer
-        scalars = {"score": 1.0, "area": 0.3, "valid": 1.0, **answer}
-        cells = np.full((1, 1, 12, 16), scalars.pop("cell", 0.5), np.float32)
-        return {"map": cells, **{name: np.array([value], np.float32) for name, value in scalars.items()}}
+        values = {"score": 1.0, "area": 0.3, "valid": 1.0, "place": WHOLE, **answer}
+        cells = np.full((1, 1, 12, 16), values.pop("cell", 0.5), np.float32)
+        return {"map": cells, **{name: np.array([value], np.float32) for name, value in values.items()}}
 
     def close(self) -> None:
         pass

@@ -22,7 +22,7 @@ from edge.bundle.settle import settle
 from edge.bundle.store import Store
 from edge.errors import EdgeError
 
-for module in ("onnxruntime", "edge.engine.onnx_cpu", "edge.engine.parity", "securesystemslib.signer"):
+for module in ("onnxruntime", "edge.engine.onnx_cpu", "edge.proof.prove", "securesystemslib.signer"):
     importlib.import_module(module)   # before the forks, so that each of them starts at once
 
 CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.truncate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge.bundle.engines import open_engine
+from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.store import Installed
 from edge.config import EdgeConfig
 from edge.engine.base import Engine
@@ -14,6 +14,11 @@ from tests.support.fakes import ScriptedCamera, Step
 from tests.support.station import StationRoot
 
 NO_BROKER = EdgeConfig.model_validate({"broker": {"enabled": False}, "station": {"station": "s1"}})
+
+
+def taken_as_proven(engine: Engine, installed: Installed) -> ProvenEngine:
+    """An engine that never saw the bundle's frames, with the threshold that the bundle expects."""
+    return ProvenEngine(engine, installed.manifest.thresholds["fp32"])
 
 
 def new_service(
@@ -27,7 +32,7 @@ def new_service(
     """engine: judges in place of the installed bundle's. plan: by default every frame of the script is judged."""
     camera = ScriptedCamera(script)
 
-    def load(installed: Installed) -> Engine:
-        return open_engine(station.store, installed) if engine is None else engine
+    def load(installed: Installed) -> ProvenEngine:
+        return open_engine(station.store, installed) if engine is None else taken_as_proven(engine, installed)
 
     return Service(station.store, config, load, lambda _: camera, plan or RunPlan(lossless=True), notifier)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bundle.manifest import TensorSpec
+from edge.schema import TensorSpec
 from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Prepared, Preprocess
 
@@ -127,6 +127,7 @@ def make_feeds(seed: int, defect: float = 0.0) -> Feeds:
         "intrinsics": np.array([120, 120, 63.5, 47.5], np.float32),
         "plane": np.array([0, 0, 1, 0.4], np.float32),
         "lift": np.array([0.008], np.float32),
+        "expected": np.zeros((1, HEIGHT, WIDTH, 1), np.uint8),
     }
 
 

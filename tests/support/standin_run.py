@@ -12,10 +12,11 @@ import tifffile
 from numpy.typing import NDArray
 from torch import nn
 
-from calibration.threshold import threshold_from_normals
 from edge.frames.dataset import open_dataset
-from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, StandIn, make_deployed, make_feeds
-from trainer.run import RunInfo, ThresholdInfo, TrainedRun, write_run
+from edge.proof.threshold import DEFAULT_FALSE_REJECTS, threshold_from_normals
+from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, make_deployed, make_feeds
+from trainer.operating import DefectScores, measure_defects
+from trainer.run import RunInfo, TrainedRun, write_run
 from trainer.systems import base
 
 MODULE = "tests.support.standin_run"
@@ -33,7 +34,7 @@ class StandInSystem:
         return base.WorkingSizes(WORKING, DEPTH_WORKING)
 
     def build(self, request: base.BuildRequest) -> nn.Module:
-        return StandIn(loud=False).requires_grad_(False).eval()
+        return make_deployed().detector
 
     def fit(self, detector: nn.Module, images: Any, request: Any) -> dict[str, list[float]]:
         return {}
@@ -92,15 +93,19 @@ def write_standin_run(folder: Path, product: Path) -> Path:
         "with_depth": True, "seed": 0, "epochs": 1, "camera": dataset.camera, "crop": (LEFT, TOP, WIDTH, HEIGHT),
         "working": WORKING, "depth_working": DEPTH_WORKING, "fixed": True, "plane": (0.0, 0.0, 1.0, 0.4), "lift": 0.008,
         "top_k": 0.05, "top_k_why": "a test", "min_area": 0.1, "max_area": 0.9, "min_valid": 0.5, "normal_scores": [],
-        "threshold": ThresholdInfo(value=0, parts=1, false_reject_rate=1, confidence=0.95, guarantee="none"),
+        "false_rejects": DEFAULT_FALSE_REJECTS, "threshold": threshold_from_normals([0.0]),
+        "defect_scores": DefectScores(kind="synthetic", groups={}),
         "train": [sample.name for sample in dataset.split("train")],
         "validation": [sample.name for sample in dataset.split("validation")],
         "train_seconds": 0.0, "packages": {}, "created_at": "2026-01-01T00:00:00+00:00",
     }  # fmt: skip
     run = TrainedRun(folder, RunInfo(**fields), deployed)
-    scores = [float(deployed.run(run.feeds(sample))["score"][0]) for sample in dataset.split("validation")]
-    guarantee = threshold_from_normals(scores)
-    threshold = ThresholdInfo(**{name: getattr(guarantee, name) for name in ThresholdInfo.model_fields})
-    write_run(folder, RunInfo(**{**fields, "normal_scores": scores, "threshold": threshold}), deployed, {})
+    validation = dataset.split("validation")
+    scores = [float(deployed.run(run.feeds(sample))["score"][0]) for sample in validation]
+    measured = {
+        "normal_scores": scores, "threshold": threshold_from_normals(scores),
+        "defect_scores": measure_defects(deployed, run.info.scene(), dataset, validation, print),
+    }  # fmt: skip
+    write_run(folder, RunInfo(**{**fields, **measured}), deployed, {})
     (folder / "report.html").write_text("<!doctype html><title>standin</title>")
     return folder

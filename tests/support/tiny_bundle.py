@@ -3,12 +3,13 @@
 The graph keeps the whole contract of DESIGN (every input and output, masks, empty foreground) on a model anyone can
 work out by hand: the map is how far red lies from RED_OF_A_GOOD_PART, averaged over CELL x CELL pixels of the part; the
 score is the map's mean over the part. A pixel belongs to the part where it stands higher than `lift` over `plane`.
+Its normal parts score from 2 to 20, evenly spread, so the threshold is about 20. Another precision is the same graph
+with its score scaled and shifted.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +23,25 @@ from onnx import TensorProto, helper, numpy_helper
 from edge.bundle.archive import list_files, pack, seal
 from edge.bundle.manifest import Manifest
 from edge.bundle.signature import generate_key
+from edge.proof.certificate import Certificate
+from edge.proof.compare import Count, fit_noise, spread_of
+from edge.proof.golden import write_normal
+from edge.proof.threshold import Threshold, threshold_at
+from edge.schema import Precision, TensorSpec
 
 CELL = 8
 RED_OF_A_GOOD_PART = 100.0
-THRESHOLD = 20.0                  # raw units: mean deviation of red over the part
+NORMAL_DEFECTS = (0.0, 2.5, 5.5, 8.5, 11.5, 14.5, 17.5, 20.5)     # added to red of the normal parts
 UNIT = 0.0001                     # metres per count
 TABLE_M, PART_M = 0.5, 0.48       # distances from the camera: a part 20 mm high on a level table
 LIFT = 0.005
 PLANE = (0.0, 0.0, 1.0, TABLE_M)  # height = TABLE_M - z
 FOCAL = 300.0
 MIN_AREA, MAX_AREA, MIN_VALID = 0.02, 0.6, 0.5
+
+Line = tuple[float, float]        # a precision's score = scale x float32's + shift
+EXACT: Mapping[Precision, Line] = {"fp32": (1.0, 0.0)}
+ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -55,14 +65,20 @@ def make_tiny_bundle(
     height: int = 96,
     width: int = 128,
     camera: dict[str, object] | None = None,
+    precisions: Mapping[Precision, Line] = EXACT,
+    parts: int = len(NORMAL_DEFECTS),
 ) -> Path:
     """A signed bundle file PRODUCT-VERSION.bundle in `folder`.
 
     presence: with depth and all its inputs; without, a color-only graph whose area is the region's share.
     camera: replaces entries of the manifest's camera contract; by default stream and crop are both width x height.
+    precisions: the files besides fp32, each with its scale and shift; the certificate knows of them.
+    parts: normal parts, of which the bundle carries the highest len(NORMAL_DEFECTS).
     """
     private = key.private if isinstance(key, KeyPair) else key
-    with tiny_bundle_folder(private, product, version, presence, height, width, camera) as content:
+    with tiny_bundle_folder(
+        private, product, version, presence, height, width, camera, precisions, parts
+    ) as content:
         return pack(content, folder / f"{product}-{version}.bundle")
 
 
@@ -75,18 +91,27 @@ def tiny_bundle_folder(
     height: int = 96,
     width: int = 128,
     camera: dict[str, object] | None = None,
+    precisions: Mapping[Precision, Line] = EXACT,
+    parts: int = len(NORMAL_DEFECTS),
 ) -> Iterator[Path]:
     """The unpacked bundle in a temporary folder, for tests that damage it before packing."""
+    lines = {precision: {**EXACT, **precisions}[precision] for precision in ORDER if precision in {*EXACT, *precisions}}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "model").mkdir()
         (folder / "golden").mkdir()
-        model = tiny_graph(height, width, presence)
-        (folder / "model" / "fp32.onnx").write_bytes(model.SerializeToString())
-        scores = _write_golden(folder / "golden", model, height, width, presence)
-        (folder / "parity.json").write_text(json.dumps(tiny_certificate(folder / "golden"), indent=2))
+        for precision, line in lines.items():
+            model = tiny_graph(height, width, presence, line)
+            (folder / "model" / f"{precision}.onnx").write_bytes(model.SerializeToString())
+        _write_golden(folder / "golden", height, width, presence)
+        exact = _write_normal(folder / "normal", height, width, presence, parts)
+        scores = {precision: _on_line(exact, line) for precision, line in lines.items()}
+        thresholds = {precision: threshold_at(values, 1, 0.05) for precision, values in scores.items()}
+        certificate = tiny_certificate(folder / "golden", scores, thresholds)
+        (folder / "parity.json").write_text(certificate.to_json())
         (folder / "report.html").write_text(f"<!doctype html><title>{product} {version}</title>")
-        seal(folder, tiny_manifest(folder, product, version, presence, height, width, scores, camera or {}), key)
+        about = _normal_of_manifest(scores, thresholds)
+        seal(folder, tiny_manifest(folder, product, version, presence, height, width, about, camera or {}), key)
         yield folder
 
 
@@ -126,25 +151,39 @@ def feeds_of(color: NDArray[np.uint8], depth: NDArray[np.uint16] | None) -> dict
         "intrinsics": np.array([FOCAL, FOCAL, (width - 1) / 2, (height - 1) / 2], np.float32),
         "plane": np.array(PLANE, np.float32),
         "lift": np.array([LIFT], np.float32),
+        "expected": np.zeros((1, height, width, 1), np.uint8),
     }
 
 
-def _write_golden(folder: Path, model: onnx.ModelProto, height: int, width: int, presence: bool) -> list[float]:
-    """Four good and four bad frames, answered by numpy; returns the good scores."""
-    normal = []
+def _write_golden(folder: Path, height: int, width: int, presence: bool) -> None:
+    """Four good and four bad frames, answered by numpy."""
     for index in range(8):
         defect = 0.0 if index < 4 else 15.0 + 10.0 * index
         color, depth = draw_part(height, width, seed=index, defect=defect)
         feeds = feeds_of(color, depth if presence else None)
         answer = reference(feeds)
-        if index < 4:
-            normal.append(float(answer["score"][0]))
         np.savez(folder / f"{index:04d}.npz", map=answer["map"], score=answer["score"], **feeds)
-    return normal
+
+
+def _write_normal(folder: Path, height: int, width: int, presence: bool, parts: int) -> NDArray[np.float32]:
+    """The normal frames, the highest score first; returns the (n,) falling scores, those that are not carried last."""
+    frames = []
+    for index, defect in enumerate(reversed(NORMAL_DEFECTS)):
+        color, depth = draw_part(height, width, seed=100 + index, defect=defect)
+        frames.append(feeds_of(color, depth if presence else None))
+    scores = [float(reference(feeds)["score"][0]) for feeds in frames]
+    specs = [TensorSpec.model_validate(spec) for spec in input_specs(height, width, presence)]
+    carried = [(f"good/{rank:03d}", rank, lambda feeds=feeds: feeds) for rank, feeds in enumerate(frames, 1)]
+    write_normal(folder, carried, parts, len(frames), specs)
+    return np.array([*scores, *np.linspace(1.0, 0.5, parts - len(frames))], np.float32)
+
+
+def _on_line(scores: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
+    return np.float32(line[0]) * scores + np.float32(line[1])
 
 
 def reference(feeds: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
-    """The tiny graph in numpy, float64 inside: map (1, 1, h, w), score (1,), area (1,), valid (1,)."""
+    """The tiny graph in numpy, float64 inside: map (1, 1, h, w), score (1,), area (1,), valid (1,), place (1, 6)."""
     red = feeds["color"][0, :, :, 0].astype(np.float64)
     region = (feeds["region"][0, :, :, 0] > 0).astype(np.float64)
     part, read = region, np.ones_like(region)
@@ -164,7 +203,18 @@ def reference(feeds: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.flo
         "valid": (answered * judged).sum() / max((counted * judged).sum(), 1e-6),
     }
     scalars = {name: np.array([value], np.float32) for name, value in values.items()}
-    return {"map": anomaly[None, None].astype(np.float32), **scalars}
+    return {"map": anomaly[None, None].astype(np.float32), **scalars, "place": _place(part).astype(np.float32)[None]}
+
+
+def _place(part: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(6,) of the pixels of the part that have a reading: centroid, variances, covariance, share of the border."""
+    border = np.ones_like(part)
+    border[1:-1, 1:-1] = 0
+    v, u = np.nonzero(part)
+    if not len(u):
+        return np.zeros(6)
+    spread = np.cov(u, v, bias=True)
+    return np.array([u.mean(), v.mean(), spread[0, 0], spread[1, 1], spread[0, 1], part[border > 0].mean()])
 
 
 def _cells(image: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -211,8 +261,8 @@ class _Graph:
         return self.op("Div", self.total(part), self.op("Max", self.total(whole), self.constant(least)), name=name)
 
 
-def tiny_graph(height: int, width: int, presence: bool = True) -> onnx.ModelProto:
-    """The ONNX model, opset 18, that computes what `reference` computes."""
+def tiny_graph(height: int, width: int, presence: bool = True, line: Line = (1.0, 0.0)) -> onnx.ModelProto:
+    """The ONNX model, opset 18, that computes what `reference` computes, its score on the given line."""
     g = _Graph()
     red = g.plane_of("color", 0, height, width)
     region = g.positive(g.plane_of("region", 0, height, width))
@@ -223,9 +273,11 @@ def tiny_graph(height: int, width: int, presence: bool = True) -> onnx.ModelProt
     cells = g.cells(g.op("Mul", deviation, part))
     anomaly = g.op("Div", cells, g.op("Max", mask, g.constant(1e-6)), name="map")
     present = g.op("Mul", counted, judged)
-    g.share(anomaly, judged, 1.0, "score")
+    mean = g.share(anomaly, judged, 1.0, "mean")
+    g.op("Add", g.op("Mul", mean, g.constant(line[0])), g.constant(line[1]), name="score")
     g.share(present, counted, 1e-6, "area")
     g.share(g.op("Mul", g.cells(answered), judged), present, 1e-6, "valid")
+    _place_node(g, part, height, width)
     graph = helper.make_graph(
         g.nodes, "tiny",
         [_value(spec) for spec in input_specs(height, width, presence)],
@@ -251,6 +303,22 @@ def _foreground(g: _Graph, region: str, height: int, width: int) -> tuple[str, s
     return g.op("Mul", answered, raised), answered
 
 
+def _place_node(g: _Graph, part: str, height: int, width: int) -> None:
+    """The output `place` of the part's pixels (1, 1, H, W), about their centroid as the contract's graphs do it."""
+    weight = g.op("Div", part, g.op("Max", g.total(part), g.constant(1.0)))         # sum 1, or 0 throughout
+    u = g.constant(np.arange(width).reshape(1, 1, 1, width))
+    v = g.constant(np.arange(height).reshape(1, 1, height, 1))
+    center_u, center_v = (g.total(g.op("Mul", weight, at)) for at in (u, v))
+    from_u, from_v = g.op("Sub", u, center_u), g.op("Sub", v, center_v)
+    pairs = ((from_u, from_u), (from_v, from_v), (from_u, from_v))
+    spread = [g.total(g.op("Mul", g.op("Mul", weight, one), other)) for one, other in pairs]
+    ring = np.ones((1, 1, height, width))
+    ring[..., 1:-1, 1:-1] = 0
+    border = g.total(g.op("Mul", part, g.constant(ring / ring.sum())))
+    row = g.op("Concat", center_u, center_v, *spread, border, axis=0)
+    g.op("Reshape", row, g.constant([1, 6], np.int64), name="place")
+
+
 def _value(spec: dict[str, object]) -> onnx.ValueInfoProto:
     kind = TensorProto.UINT8 if spec["dtype"] == "uint8" else TensorProto.FLOAT
     return helper.make_tensor_value_info(spec["name"], kind, spec["shape"])
@@ -268,6 +336,7 @@ def input_specs(height: int, width: int, presence: bool = True) -> list[dict[str
             {"name": "intrinsics", "dtype": "float32", "shape": [4]},
             {"name": "plane", "dtype": "float32", "shape": [4]},
             {"name": "lift", "dtype": "float32", "shape": [1], "default": LIFT},
+            {"name": "expected", "dtype": "uint8", "shape": [1, height, width, 1], "default": 0},
         ]
     return specs
 
@@ -278,35 +347,71 @@ def output_specs(height: int, width: int) -> list[dict[str, object]]:
         {"name": "score", "dtype": "float32", "shape": [1]},
         {"name": "area", "dtype": "float32", "shape": [1]},
         {"name": "valid", "dtype": "float32", "shape": [1]},
+        {"name": "place", "dtype": "float32", "shape": [1, 6]},
     ]
 
 
 # --- manifest and certificate -----------------------------------------------------------------------------------------
 
 
-def tiny_certificate(golden: Path) -> dict[str, object]:
-    """A parity.json whose only section says that fp32 is exact on these golden frames."""
+def tiny_certificate(
+    golden: Path, scores: Mapping[Precision, NDArray[np.float32]], thresholds: Mapping[Precision, Threshold]
+) -> Certificate:
+    """A parity.json that says that every file is exact on its own line; float32 alone was given new good parts."""
     frames = [np.load(path) for path in sorted(golden.glob("*.npz"))]
-    maps, scores = np.stack([f["map"] for f in frames]), np.stack([f["score"] for f in frames])
-    section = {
-        "precision": "fp32", "runtime": "numpy", "frames": len(frames), "finite": True,
-        "mean_map_error": 0.0, "largest_map_error": 0.0, "largest_score_error": 0.0, "rank_correlation": 1.0,
-        "flips": 0, "largest_flip_distance": 0.0, "golden_map_error": 0.0, "change": {},
-        "macs": {"fp32": 1.0, "fp16": 0.0, "int8": 0.0}, "backbone_macs": None, "passed": True, "reasons": [],
+    maps = np.stack([frame["map"] for frame in frames])
+    exact, limit = scores["fp32"], thresholds["fp32"].value
+    nothing = Count(count=0, of=28).model_dump()
+    sections = [{
+        "precision": precision, "runtime": "numpy", "frames": len(frames), "finite": True,
+        "mean_map_error": 0.0, "largest_map_error": 0.0, "rank_correlation": 1.0, "golden_map_error": 0.0,
+        "threshold": thresholds[precision].model_dump(),
+        "verdicts": {
+            "good": {"count": 1, "of": 20} if precision == "fp32" else None,
+            "expected": thresholds[precision].expected,
+            "real": {"count": 0, "of": 0}, "drawn": {"count": 1, "of": 8}, "unlike": nothing,
+            "near": {"count": 0, "of": 4}, "furthest": 0.0,
+        },
+        "noise": fit_noise(exact, values, limit).model_dump(),
+        "repeat": fit_noise(values, values, thresholds[precision].value).model_dump(),
+        "change": {}, "macs": {"fp32": 0.0, "fp16": 0.0, "int8": 0.0, precision: 1.0}, "backbone_macs": None,
+        "passed": True, "reasons": [],
+    } for precision, values in scores.items()]
+    return Certificate.model_validate({
+        "schema": 2, "provisional": True, "note": "made by a test, in numpy", "spread": spread_of(exact),
+        "map_low": float(maps.min()), "map_high": float(maps.max()),
+        "normal_frames": len(exact), "good_frames": 20, "real_frames": 0, "drawn_frames": 8, "near_frames": 4,
+        "golden_frames": len(frames), "sections": sections,
+    })
+
+
+def _normal_of_manifest(
+    scores: Mapping[Precision, NDArray[np.float32]], thresholds: Mapping[Precision, Threshold]
+) -> dict[str, object]:
+    """The keys of the manifest that speak of the normal parts."""
+    exact = scores["fp32"]
+    points = [{"threshold": threshold_at(exact, rank, 0.05).model_dump(), "found": {"drawn": {"count": 7, "of": 8}}}
+              for rank in (1, 2)]
+    spreads = {
+        precision: {"median": float(np.median(values)), "mean": float(values.mean()), "deviation": float(values.std()),
+                    "spread": spread_of(values)}
+        for precision, values in scores.items()
     }
     return {
-        "schema": 1, "provisional": True, "note": "made by a test, in numpy", "threshold": THRESHOLD,
-        "score_low": float(scores.min()), "score_high": float(scores.max()),
-        "map_low": float(maps.min()), "map_high": float(maps.max()),
-        "normal_frames": 4, "defect_frames": 4, "drawn_frames": 4, "golden_frames": len(frames), "sections": [section],
+        "precisions": list(scores),
+        "normal": {"parts": len(exact), "highest": min(len(exact), len(NORMAL_DEFECTS))},
+        "normal_scores": {precision: [float(value) for value in values] for precision, values in scores.items()},
+        "normal_spread": spreads,
+        "thresholds": {precision: threshold.model_dump() for precision, threshold in thresholds.items()},
+        "operating_points": points,
     }
 
 
 def tiny_manifest(
-    folder: Path, product: str, version: str, presence: bool, height: int, width: int, scores: list[float],
+    folder: Path, product: str, version: str, presence: bool, height: int, width: int, normal: dict[str, object],
     camera: dict[str, object],
 ) -> Manifest:
-    """The manifest of everything that lies in `folder`."""
+    """The manifest of everything that lies in `folder`. normal: its keys that speak of normal parts."""
     contract = {
         "model": "virtual", "serial": f"virtual-{product}", "width": width, "height": height, "fps": 30,
         "intrinsics": (FOCAL, FOCAL, (width - 1) / 2, (height - 1) / 2), "unit": UNIT,
@@ -314,14 +419,11 @@ def tiny_manifest(
         "min_area": MIN_AREA, "max_area": MAX_AREA, "min_valid": MIN_VALID,
     }
     return Manifest.model_validate({
-        "schema": 1, "product": product, "version": version, "system": "tiny", "preset": "test", "presence": presence,
+        "schema": 2, "product": product, "version": version, "system": "tiny", "preset": "test", "presence": presence,
         "camera": {**contract, **camera},
-        "inputs": input_specs(height, width, presence), "outputs": output_specs(height, width), "precisions": ["fp32"],
-        "normal_scores": scores,
-        "threshold": {"value": THRESHOLD, "parts": len(scores), "false_reject_rate": 0.5, "confidence": 0.9375,
-                      "guarantee": "made by a test: 4 parts allow no useful one"},
+        "inputs": input_specs(height, width, presence), "outputs": output_specs(height, width), **normal,
         "plane": PLANE if presence else None,
         "provenance": {"created_at": "2026-01-01T00:00:00Z", "data": "drawn", "data_sha256": "0" * 64, "train_parts": 0,
-                       "validation_parts": len(scores), "seed": 0, "code": "tests", "packages": {}},
+                       "validation_parts": len(NORMAL_DEFECTS), "seed": 0, "code": "tests", "packages": {}},
         "files": list_files(folder),
     })

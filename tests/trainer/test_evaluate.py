@@ -18,7 +18,7 @@ from trainer.report.page import GROUP_COLORS
 from trainer.run import load_run
 from trainer.synthetic.defects import Group
 from trainer.systems import base
-from trainer.table import table_lines
+from trainer.table import table_lines, threshold_lines
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +65,21 @@ def test_the_printed_table_and_the_report_name_every_group(judged: tuple[Path, E
     for group in get_args(Group):
         assert f"({group})" in printed
         assert re.search(rf"\s{group}\s+1\s", section)      # a row: the group, one defective image
+
+
+def test_the_operating_points_are_printed_stored_and_shown(judged: tuple[Path, Evaluation]) -> None:
+    folder, evaluation = judged
+    run = load_run(folder)
+    lines = threshold_lines(run, evaluation)
+    assert lines[-1] == f"threshold {run.info.threshold.value:.6g}: {run.info.threshold.guarantee}"
+    assert [line[:2] for line in lines[1:4]] == ["  ", "> ", "  "]
+    assert lines[2].endswith("4 of 4")
+    stored = json.loads((folder / "evaluate.json").read_text())["operating_points"]
+    assert [point["threshold"]["rank"] for point in stored] == [1, 2, 3, 4]
+    assert stored[0]["found"] == {"real": {"count": 4, "of": 4}}
+    page = re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text())
+    assert re.search(r"highest \(chosen\)\s+0\.0\d+\s+4\.0%\s+11\.7%\s+4 of 4", page)
+    assert re.search(r"false rejects\s+5% asked for: rank 1 of 24 normal scores", page)
 
 
 def test_the_report_has_a_color_for_every_group() -> None:

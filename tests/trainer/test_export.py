@@ -13,7 +13,7 @@ from torch import nn
 
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import EngineError
-from tests.support.standin import StandIn, make_deployed, make_feeds
+from tests.support.standin import Feeds, StandIn, make_deployed, make_feeds
 from trainer.export import check_agreement, check_compiles, check_contract, export_checked, export_onnx
 from trainer.graph.deploy import Deployed
 from trainer.graph.operators import OPERATORS, check_operators
@@ -47,6 +47,7 @@ def node_model(
 def test_onnxruntime_agrees_with_torch_and_tensorrt_rtx_compiles(deployed: Deployed, tmp_path: Path) -> None:
     report = export_checked(deployed, tmp_path / "fp32.onnx", FRAMES)
     assert report.agreement.map < 1e-4
+    assert report.agreement.place < 1e-6
     assert report.agreement.frames == 4
     assert report.layers
     assert report.compiler
@@ -73,18 +74,29 @@ def test_the_file_holds_the_contract_and_nothing_of_this_machine(deployed: Deplo
         "intrinsics",
         "plane",
         "lift",
+        "expected",
     ]
+    assert [value.name for value in model.graph.output] == ["map", "score", "area", "valid", "place"]
     assert [entry.version for entry in model.opset_import if not entry.domain] == [18]
     assert b"stack_trace" not in exported.read_bytes()
     assert b".py" not in exported.read_bytes()
-    assert any("preprocess" in entry.value for node in model.graph.node for entry in node.metadata_props)
+    # under preprocess, whose nodes stay float32 in every precision
+    assert any("preprocess.place" in entry.value for node in model.graph.node for entry in node.metadata_props)
 
 
 def test_empty_views_agree_too(deployed: Deployed, exported: Path) -> None:
     empty = {**FRAMES[0], "depth": FRAMES[0]["depth"] * 0}
     raw = OnnxCpuEngine(exported).run(empty)
     assert raw["score"] == raw["area"] == raw["valid"] == 0
+    assert raw["place"].tolist() == [[0] * 6]
     check_agreement(deployed, exported, [*FRAMES, empty])
+
+
+def test_expected_material_is_an_input_that_changes_no_output_so_far(exported: Path) -> None:
+    engine = OnnxCpuEngine(exported)
+    everywhere = engine.run({**FRAMES[1], "expected": np.full((1, 96, 128, 1), 255, np.uint8)})
+    for name, value in engine.run(FRAMES[1]).items():
+        assert np.array_equal(value, everywhere[name]), name
 
 
 def test_a_changed_weight_is_a_disagreement(deployed: Deployed, exported: Path, tmp_path: Path) -> None:
@@ -96,10 +108,31 @@ def test_a_changed_weight_is_a_disagreement(deployed: Deployed, exported: Path, 
         check_agreement(deployed, tmp_path / "fp32.onnx", FRAMES)
 
 
+@pytest.mark.parametrize(("number", "wrong"), [(0, 0.05), (3, 3.0), (5, 0.001), (1, np.nan)])
+def test_a_different_place_is_a_disagreement(
+    number: int, wrong: float, deployed: Deployed, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a 128 px crop: a centroid off by 0.05 px, a variance by 3 square pixels, a border by a thousandth; no number.
+
+    Only in the last frame.
+    """
+    run, frames = OnnxCpuEngine.run, iter(FRAMES)
+
+    def changed(engine: OnnxCpuEngine, feeds: Feeds) -> Feeds:
+        raw = run(engine, feeds)
+        raw["place"][0, number] += wrong * (next(frames) is FRAMES[-1])
+        return raw
+
+    check_agreement(deployed, exported, FRAMES)
+    monkeypatch.setattr(OnnxCpuEngine, "run", changed)
+    with pytest.raises(EngineError, match="onnxruntime and torch differ in place by"):
+        check_agreement(deployed, exported, FRAMES)
+
+
 @pytest.mark.parametrize(("what", "message"), [
     ("input type", "graph input 'region' is .*float32"), ("input shape", "graph input 'color'"),
     ("input gone", "graph input 'intrinsics' is None"), ("output name", "graph outputs are map, points"),
-    ("output shape", "graph output 'score'"),
+    ("output shape", "graph output 'score'"), ("place shape", r"graph output 'place'.*\(1, 5\).*\(1, 6\)"),
 ])  # fmt: skip
 def test_a_graph_off_the_contract_is_refused(deployed: Deployed, exported: Path, what: str, message: str) -> None:
     model = onnx.load(str(exported))
@@ -112,6 +145,8 @@ def test_a_graph_off_the_contract_is_refused(deployed: Deployed, exported: Path,
         model.graph.input.remove(inputs["intrinsics"])
     elif what == "output name":
         model.graph.output[1].name = "points"
+    elif what == "place shape":
+        model.graph.output[4].type.tensor_type.shape.dim[1].dim_value = 5
     else:
         model.graph.output[1].type.tensor_type.shape.dim.add().dim_value = 1
     with pytest.raises(EngineError, match=message):

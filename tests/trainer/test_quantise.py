@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import trainer.quantise as quantising
-from edge.engine.parity import Responses, compare, failures, rank_correlation
 from edge.errors import EngineError
+from edge.proof.compare import Responses, compare_maps, rank_correlation
+from edge.proof.threshold import threshold_from_normals
 from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
-from trainer.quantise import Evidence, Quantised, count_macs, quantise
+from trainer.quantise import Evidence, Quantised, certify, count_macs, quantise
 from trainer.quantise.calibrate import best_scale
 from trainer.quantise.convert import converted, quantised_inputs, quantised_weight, storable_scale
+from trainer.quantise.evidence import rule_of
 from trainer.quantise.search import (
     Bench,
     Block,
@@ -36,9 +38,14 @@ from trainer.quantise.search import (
 from trainer.quantise.session import responses_of, session_of
 from trainer.quantise.view import prepared, scope_of, view_of
 
-LABELS = np.arange(24) >= 16
-FRAMES: list[Feeds] = [make_feeds(seed, defect=0.0 if seed < 16 else 0.1 * (seed - 14)) for seed in range(24)]
+NORMAL, GOOD, DEFECTS = 16, 8, 8
+KINDS = np.array(["normal"] * NORMAL + ["good"] * GOOD + ["drawn"] * DEFECTS)
+FRAMES: list[Feeds] = [make_feeds(seed, 0.0 if seed < NORMAL + GOOD else 0.1 * (seed - 22)) for seed in range(32)]
 CALIBRATION: list[Feeds] = [make_feeds(seed) for seed in range(100, 112)]
+
+
+def sources_of(frames: Sequence[Feeds]) -> list[Any]:
+    return [lambda feeds=feeds: feeds for feeds in frames]
 
 
 def mask_of(seed: int) -> NDArray[np.bool_]:
@@ -48,8 +55,10 @@ def mask_of(seed: int) -> NDArray[np.bool_]:
 
 def evidence_of(deployed: Any) -> Evidence:
     reference = Responses.of(deployed.run(feeds) for feeds in FRAMES)
-    threshold = float(np.float32(reference.scores[:16].max()))
-    return Evidence(FRAMES, reference, 8, threshold, LABELS, [mask_of(seed) for seed in range(24)])
+    normal = reference.scores[:NORMAL]
+    rule = rule_of(threshold_from_normals(normal), normal)
+    truths = [mask_of(seed) for seed in range(len(FRAMES))]
+    return Evidence(sources_of(FRAMES), reference, KINDS, truths, 8, KINDS != "good", rule)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +100,7 @@ def test_every_precision_passes_and_keeps_the_interface(
 def test_the_shipped_file_computes_what_was_measured(
     precision: Any, made: dict[Any, Quantised], evidence: Evidence
 ) -> None:
-    measured = compare(evidence.reference, responses_of(made[precision].model, FRAMES), evidence.threshold)
+    measured = compare_maps(evidence.reference, responses_of(made[precision].model, sources_of(FRAMES)))
     assert measured.mean_map_error <= 1.5 * made[precision].section.mean_map_error + 1e-4
 
 
@@ -190,7 +199,7 @@ def test_squares_beyond_float16_become_a_float32_island(loud: onnx.ModelProto) -
     loud_evidence = evidence_of(make_deployed(loud=True))
     view = view_of(prepared(loud))
     everything = dict.fromkeys(low_precision_nodes(view), "fp16")
-    forced = responses_of(converted(view, everything, {}, emulate=True), FRAMES)   # type: ignore[arg-type]
+    forced = responses_of(converted(view, everything, {}, emulate=True), sources_of(FRAMES))   # type: ignore[arg-type]
     assert not np.isfinite(forced.maps).all()
     result = quantise(loud, ["fp16"], CALIBRATION, loud_evidence)["fp16"]
     assert result.section.passed, result.section.reasons
@@ -206,7 +215,7 @@ def test_onnxruntimes_own_float16_would_have_hidden_it(loud: onnx.ModelProto) ->
     """Why measuring emulates the rounding: the CPU runs the shipped flavour in float32 and sees no overflow."""
     view = view_of(prepared(loud))
     everything = dict.fromkeys(low_precision_nodes(view), "fp16")
-    deployed = responses_of(converted(view, everything, {}), FRAMES[:2])   # type: ignore[arg-type]
+    deployed = responses_of(converted(view, everything, {}), sources_of(FRAMES[:2]))   # type: ignore[arg-type]
     assert np.isfinite(deployed.maps).all()
 
 
@@ -296,29 +305,50 @@ def test_an_error_that_reorders_normal_parts_costs_though_it_is_nothing_beside_a
     candidate = reference + np.where(reference < 2, 0.2 * (-1.0) ** np.arange(20), 0).astype(np.float32)
     maps = np.zeros((20, 2, 2), np.float32)
     maps[-1] = 300
-    measured = compare(Responses(maps, reference), Responses(maps, candidate), 1.4)
-    assert measured.largest_score_error < 1e-3
-    assert cost_of(QuickLook(measured, lost_rank(reference, reference, reference)), "int8") < 0.01
-    assert cost_of(QuickLook(measured, lost_rank(reference, reference, candidate)), "int8") > 1
+    measured = compare_maps(Responses(maps, reference), Responses(maps, candidate))
+    assert cost_of(QuickLook(measured, 0.0, lost_rank(reference, reference, reference)), "int8") < 0.01
+    assert cost_of(QuickLook(measured, 0.0, lost_rank(reference, reference, candidate)), "int8") > 1
+
+
+def test_noise_costs_and_a_shift_of_all_scores_does_not(evidence: Evidence, model: onnx.ModelProto) -> None:
+    """The threshold shifts with the scores, so only what a line does not explain may change a verdict."""
+    maps = np.zeros((1, 2, 2), np.float32)
+    measured = compare_maps(Responses(maps, np.zeros(1, np.float32)), Responses(maps, np.zeros(1, np.float32)))
+    assert cost_of(QuickLook(measured, 0.35, 0.0), "int8") == pytest.approx(1)
+    assert cost_of(QuickLook(measured, 0.07, 0.0), "int8") == pytest.approx(0.04)
+    bench = Bench.on(view_of(prepared(model)), evidence.for_search())
+    assert {str(kind) for kind in bench.evidence.kinds[bench.quick_rows]} == {"normal", "drawn"}
+    shifted = 2 * evidence.reference.scores + np.float32(3)
+    assert evidence.noise(Responses(evidence.reference.maps, shifted)).rms < 1e-4
 
 
 class Costs:
     """A bench on which every block alone has a map error of its own, in limits."""
 
-    def __init__(self, errors: dict[str, float]) -> None:
-        self.errors = errors
+    def __init__(self, errors: dict[str, float], noises: dict[str, float] | None = None) -> None:
+        self.errors, self.noises = errors, noises or {}
 
     def quick(self, plan: Any) -> QuickLook:
         (name,) = plan
         maps = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2)
         answer = Responses(maps, np.array([0, 1], np.float32))
         off = Responses(maps + np.float32(0.01 * self.errors[name]), answer.scores)
-        return QuickLook(compare(answer, off, 0.5), 0.0)
+        return QuickLook(compare_maps(answer, off), 0.0, 0.0)
+
+    def noise(self, plan: Any) -> float:
+        """Of blocks whose noises are independent, in s."""
+        return float(np.sqrt(sum(self.noises.get(name, 0.0) ** 2 for name in plan)))
 
 
-def kept_higher(blocks: Sequence[Block], errors: dict[str, float], limit: float, hopeless: Any) -> set[str]:
+def kept_higher(
+    blocks: Sequence[Block],
+    errors: dict[str, float],
+    limit: float,
+    hopeless: Any,
+    noises: dict[str, float] | None = None,
+) -> set[str]:
     plan, reasons = assigned(
-        Costs(errors),  # type: ignore[arg-type]  # only `quick` is asked
+        Costs(errors, noises),  # type: ignore[arg-type]  # only `quick` and `noise` are asked
         blocks,
         "int8",
         lambda chosen: dict.fromkeys((block.name for block in chosen), "int8"),
@@ -344,6 +374,23 @@ def test_small_blocks_do_not_use_up_what_pays_for_a_large_one() -> None:
     higher = kept_higher(blocks, errors, 1.9, lambda plan: sum(macs[name] for name in plan) < 2)
     assert len(higher) == 2
     assert "large" in higher
+
+
+@pytest.mark.parametrize(
+    ("noises", "needed", "higher"),
+    [
+        ({"dear": 0.3, "middle": 0.05}, "none", {"dear"}),       # without it a sixth of the noise is left
+        ({"dear": 0.3, "middle": 0.05}, "dear", set()),          # the precision needs it
+        ({"dear": 0.2, "middle": 0.2}, "none", set()),           # it would not be halved
+        ({"dear": 0.09}, "none", set()),                         # little enough as it is
+    ],
+)
+def test_a_plan_within_its_limits_gives_up_a_block_more_where_that_halves_the_noise(
+    noises: dict[str, float], needed: str, higher: set[str]
+) -> None:
+    blocks = [Block(name, (name,), 1) for name in ("cheap", "middle", "dear")]
+    errors = {"cheap": 0.0, "middle": 0.1, "dear": 0.2}
+    assert kept_higher(blocks, errors, 2.0, lambda plan: needed != "none" and needed not in plan, noises) == higher
 
 
 def test_scales_are_chosen_anew_for_the_blocks_that_stay(
@@ -460,10 +507,12 @@ def faulty(model: onnx.ModelProto, fault: str) -> onnx.ModelProto:
         change(copy, view.producer[products[0].input[1]].input[0], lambda weight: weight[:, ::-1])
     elif fault == "weight scale times 4":
         change(copy, view.producer[products[-1].input[1]].input[1], lambda scale: scale * 4)
-    elif fault == "activation scale times 4":
-        dequantise = view.producer[products[1].input[0]]
+    elif fault in ("activation scale times 4", "scale times 2 in the head"):
+        last = fault.endswith("head")
+        dequantise = view.producer[products[-1 if last else 1].input[0]]
         value = numpy_helper.to_array(view.constants[dequantise.input[1]])
-        copy.graph.initializer.append(numpy_helper.from_array(np.asarray(value * 4, value.dtype), "wrong_scale"))
+        wrong = np.asarray(value * (2 if last else 4), value.dtype)
+        copy.graph.initializer.append(numpy_helper.from_array(wrong, "wrong_scale"))
         next(node for node in copy.graph.node if node.name == dequantise.name).input[1] = "wrong_scale"
     return copy
 
@@ -474,12 +523,104 @@ def change(model: onnx.ModelProto, name: str, how: Any) -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(how(values)).astype(values.dtype), name))
 
 
+def judged(evidence: Evidence, candidate: Responses, section: Any, **more: Any) -> Any:
+    """The candidate in INT8's place, its own repeat."""
+    repeat = candidate.scores[evidence.rows("normal")]
+    return certify(evidence, candidate, repeat, "int8", section.macs, section.backbone_macs, **more)
+
+
 @pytest.mark.parametrize(
-    "fault", ["constant output", "swapped channels", "weight scale times 4", "activation scale times 4"]
-)
-def test_a_planted_fault_fails_the_certificate(fault: str, made: dict[Any, Quantised], evidence: Evidence) -> None:
+    "fault",
+    [
+        "constant output", "swapped channels", "weight scale times 4", "activation scale times 4",
+        "scale times 2 in the head",
+    ],
+)  # fmt: skip
+def test_a_planted_fault_in_the_graph_fails_the_certificate(
+    fault: str, made: dict[Any, Quantised], evidence: Evidence
+) -> None:
     section = made["int8"].section
-    candidate = responses_of(faulty(made["int8"].model, fault), FRAMES)
-    measured = compare(evidence.reference, candidate, evidence.threshold)
-    reasons: Sequence[str] = failures(measured, "int8", evidence.change(candidate), section.macs, section.backbone_macs)
-    assert reasons, measured
+    candidate = responses_of(faulty(made["int8"].model, fault), evidence.sources)
+    assert judged(evidence, candidate, section).reasons
+
+
+def test_a_swapped_depth_byte_order_fails_the_certificate(made: dict[Any, Quantised], evidence: Evidence) -> None:
+    swapped = [{**feeds, "depth": np.ascontiguousarray(feeds["depth"][..., ::-1])} for feeds in FRAMES]
+    section = made["int8"].section
+    candidate = responses_of(made["int8"].model, sources_of(swapped))
+    assert judged(evidence, candidate, section).reasons
+
+
+def scores_with(fault: str, evidence: Evidence) -> NDArray[np.float32]:
+    f, s = evidence.reference.scores.astype(np.float64), evidence.rule.spread
+    noise = np.random.default_rng(5).normal(size=len(f))
+    return {
+        "noise of 1 s": f + s * noise,
+        "constant": np.full(len(f), f[0]),
+        "times 0.1 plus noise": 0.1 * f + 0.1 * s * noise,
+        "normal to everything": np.minimum(f, evidence.rule.threshold),
+        "slope 3": 3 * f,
+    }[fault].astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("noise of 1 s", "noise of the normal scores"),
+        ("constant", "every normal part has the same score"),
+        ("times 0.1 plus noise", "times float32's, limit 0.5 to 2"),
+        ("normal to everything", "verdicts differ from float32's"),
+        ("slope 3", "3.00 times float32's"),
+    ],
+)
+def test_a_planted_fault_in_the_scores_fails_the_certificate(
+    fault: str, sentence: str, made: dict[Any, Quantised], evidence: Evidence
+) -> None:
+    section = made["int8"].section
+    candidate = Responses(evidence.reference.maps, scores_with(fault, evidence))
+    reasons = judged(evidence, candidate, section).reasons
+    assert any(sentence in reason for reason in reasons), reasons
+
+
+def test_scores_shifted_by_3_s_pass_with_their_own_threshold_and_fail_with_float32s(
+    made: dict[Any, Quantised], evidence: Evidence
+) -> None:
+    """What the certificate once let through: 97 of 100 good parts rejected, rank correlation and AUROC untouched."""
+    section = made["int8"].section
+    shifted = Responses(evidence.reference.maps, evidence.reference.scores + np.float32(3 * evidence.rule.spread))
+    assert judged(evidence, shifted, section).passed
+    foreign = evidence.threshold(evidence.reference)
+    refused = judged(evidence, shifted, section, threshold=foreign)
+    assert refused.verdicts.good is not None
+    assert refused.verdicts.good.count >= refused.verdicts.good.of / 2
+    assert any("verdicts differ" in reason for reason in refused.reasons)
+
+
+@pytest.mark.parametrize(("slope", "offset", "passes"), [(1.0, 0.0, True), (1.0, 0.15, False), (1.08, 0.0, False)])
+def test_a_precision_that_another_arithmetic_shifts_is_refused(
+    slope: float, offset: float, passes: bool, made: dict[Any, Quantised], evidence: Evidence
+) -> None:
+    """A station's engine rounds elsewhere: what two arithmetics of one file disagree on, the board would refuse."""
+    section, candidate = made["int8"].section, made["int8"].responses
+    own = candidate.scores[evidence.rows("normal")]
+    repeat = np.float32(slope) * own + np.float32(offset * section.noise.spread)
+    found = certify(evidence, candidate, repeat, "int8", section.macs, section.backbone_macs)
+    assert found.passed == passes
+    assert passes or any("in another arithmetic" in reason for reason in found.reasons)
+
+
+def test_the_search_never_looks_at_the_good_parts(evidence: Evidence) -> None:
+    seen = evidence.for_search()
+    assert not len(seen.rows("good"))
+    assert len(seen.sources) == len(seen.kinds) == len(seen.reference) == len(FRAMES) - GOOD
+    assert seen.verdicts(seen.reference, evidence.rule.threshold).good is None
+
+
+def test_leave_one_out_stands_in_where_no_good_part_was_set_aside(evidence: Evidence) -> None:
+    seen = evidence.for_search()
+    reversed_order = seen.reference.scores.copy()
+    reversed_order[:NORMAL] = np.float32(2 * seen.reference.scores[:NORMAL].mean()) - reversed_order[:NORMAL]
+    own = seen.threshold(Responses(seen.reference.maps, reversed_order)).value
+    verdicts = seen.verdicts(Responses(seen.reference.maps, reversed_order), own)
+    assert verdicts.unlike.of == NORMAL + DEFECTS
+    assert verdicts.unlike.count >= 2     # the highest part is another one: one rejected more, one fewer

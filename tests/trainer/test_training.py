@@ -63,12 +63,17 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
     assert trained.exit_code == 0, trained.output
     assert {"run.json", "model.pt", "curves.json"} <= {path.name for path in out.iterdir()}
     assert not (out / "checkpoint.pt").exists()
+    assert trained.output.splitlines()[-2].startswith("threshold "), "the guarantee ends the table"
+    assert "> highest" in trained.output
     judged = runner.invoke(app, ["evaluate", str(out), str(product)], catch_exceptions=False)
     assert judged.exit_code == 0, judged.output
     run = load_run(out)
     evaluation = evaluate_run(run, open_dataset(product))
     assert judged.output.strip().splitlines()[-1] == last_line(evaluation.overall)
     assert any(line.startswith("stain") for line in judged.output.splitlines())
+    table = trained.output[trained.output.index("operating points") :].splitlines(keepends=True)[:6]
+    assert "4th highest" in table[-1]
+    assert "".join(table) in judged.output, "the same four points over the same defects"
     summary = json.loads((out / "evaluate.json").read_text())
     assert [row["name"] for row in summary["rows"]] == ["dent", "stain", "all"]
     assert [image["score"] for image in summary["images"]] == evaluation.scores.tolist()
@@ -89,7 +94,10 @@ def check_scene_and_limits(info: object) -> None:
     assert 2e-4 < info.lift < 5e-3
     assert info.threshold.value == max(info.normal_scores)
     assert info.threshold.parts == len(info.validation) == 4
-    assert (1 - info.threshold.false_reject_rate) ** 4 == pytest.approx(1 - info.threshold.confidence)
+    assert (1 - info.threshold.bound) ** 4 == pytest.approx(1 - info.threshold.confidence)
+    assert info.threshold.expected == 1 / 5
+    assert info.defect_scores.kind == "real"
+    assert len(info.defect_scores.groups["real"]) == 4
     assert 0 < info.min_area < 0.277 < info.max_area < 1  # pi 38^2 / 128^2 = 0.277
     assert 0 < info.min_valid < 1
     assert not {"train/good/000"} & set(info.validation)
@@ -104,10 +112,11 @@ def test_an_interrupted_training_goes_on_to_the_same_run(product: Path, tmp_path
             train("mats", product, tmp_path / "parts", QUIET, stop)
         with pytest.raises(DataError, match=r"not a finished run|run\.json"):
             load_run(tmp_path / "parts")
-    resumed = train("mats", product, tmp_path / "parts", QUIET, control())
+    resumed = train("mats", product, tmp_path / "parts", replace(QUIET, false_rejects=0.4), control())
     first, second = whole.deployed.detector.state_dict(), resumed.deployed.detector.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert whole.info.normal_scores == resumed.info.normal_scores
+    assert resumed.info.threshold.value == sorted(whole.info.normal_scores)[-2]   # another rate is no other training
 
 
 def test_color_only_products_and_runs_take_no_depth(product: Path, tmp_path: Path) -> None:
@@ -134,6 +143,7 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
         (TrainOptions(preset="huge"), "no preset 'huge': choose one of paper, compact"),
         (TrainOptions(epochs=0), "--epochs 0"),
         (TrainOptions(top_k=1.5), "--top-k 1.5"),
+        (TrainOptions(false_rejects=0.8), "a rate of false rejects lies above 0 and at most 50%, not at 0.8"),
         (TrainOptions(device="tpu"), "--device 'tpu': cpu, cuda, or cuda:N"),
         (TrainOptions(device="cuda:99"), r"--device cuda:99 cannot be used \(.+\): use --device cpu"),
         (TrainOptions(pretrained=Path("points.pth")), "points.pth: mats has no part that `trainer pretrain` makes"),
@@ -144,6 +154,14 @@ def test_impossible_options_are_named(product: Path, tmp_path: Path, options: Tr
     with pytest.raises(ConfigError, match=says):
         train("mats", product, tmp_path / "run", options, control())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rate", ["5", "0", "-1%", "80%", "abc"])
+def test_a_rate_that_is_none_is_refused_before_any_image_is_read(tmp_path: Path, rate: str) -> None:
+    arguments = ["train", "mats", str(tmp_path / "nothing"), "--out", str(tmp_path / "run"), f"--false-rejects={rate}"]
+    answer = CliRunner().invoke(app, arguments)
+    assert isinstance(answer.exception, ConfigError)
+    assert str(answer.exception).startswith(f"--false-rejects {rate}: write a rate")
 
 
 def test_a_checkpoint_of_other_options_is_refused(product: Path, tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ def evaluate(
     from edge.frames.dataset import open_dataset
     from trainer.evaluate import evaluate_run, last_line, write_evaluation
     from trainer.run import load_run
-    from trainer.table import table_lines
+    from trainer.table import table_lines, threshold_lines
 
     trained, dataset = load_run(run), open_dataset(data)
     evaluation = evaluate_run(trained, dataset)
     write_evaluation(trained, dataset, evaluation)
-    for line in table_lines(evaluation):
+    for line in (*table_lines(evaluation), *threshold_lines(trained, evaluation)):
         typer.echo(line)
     typer.echo(f"wrote {run / 'report.html'}")
     typer.echo(last_line(evaluation.overall))

@@ -15,18 +15,39 @@ def export(
     precision: str = typer.Option("fp16,int8", help="Precisions to try besides fp32, separated by commas."),
     out: Path | None = typer.Option(None, help="Bundle file, by default PRODUCT-VERSION.bundle here."),
     data: Path | None = typer.Option(None, help="Product folder, if it has moved since the training."),
+    false_rejects: str | None = typer.Option(
+        None, "--false-rejects", help="Share of normal parts that may be rejected, such as 5%; default: as trained."
+    ),
+    leave_out: list[str] = typer.Option(
+        [], "--leave-out", help="A normal validation part that is none after all, such as validation/good/007; repeat."
+    ),
+    keep: list[str] = typer.Option(
+        [], "--keep", help="A normal validation part whose score stands apart and that is normal all the same; repeat."
+    ),
 ) -> None:
-    """Export, quantise, prove against float32, compile, sign, pack. A precision beyond its limits is left out."""
+    """Export, quantize, prove against float32, compile, sign, pack. A precision beyond its limits is left out.
+
+    Every precision takes its threshold from its own scores of the normal validation parts, whose frames go into the
+    bundle, so that the station can measure its own engine's. Stops at a normal part whose score stands apart, until
+    --leave-out or --keep says what it is.
+    """
     from edge.errors import ConfigError
+    from edge.proof.threshold import parse_rate
     from trainer.bundle import ExportRequest, export_bundle, parity_table
+    from trainer.operating import operating_lines
 
     wanted = tuple(name.strip() for name in precision.split(",") if name.strip())
     unknown = [name for name in wanted if name not in ("fp32", "fp16", "int8")]
     if unknown:
         raise ConfigError(f"--precision {unknown[0]!r}: there are fp32, fp16 and int8")
     target = out or Path(f"{product}-{version}.bundle")
-    request = ExportRequest(run, product, version, wanted, key, target, data)  # type: ignore[arg-type]  # checked above
+    request = ExportRequest(
+        run, product, version, wanted, key, target, data,  # type: ignore[arg-type]  # checked above
+        None if false_rejects is None else parse_rate(false_rejects), tuple(leave_out), tuple(keep),
+    )  # fmt: skip
     done = export_bundle(request, typer.echo)
+    for line in operating_lines(done.manifest.operating_points, done.manifest.thresholds["fp32"].rank):
+        typer.echo(line)
     for line in parity_table(done.certificate):
         typer.echo(line)
     how = f"every file compiled by {done.compiler}" if done.compiler else "nothing compiled"

@@ -31,15 +31,19 @@ def train(
     textures: Path | None = typer.Option(
         None, help="Folder of images that drawn anomalies are made of (aand, m3dm); default: procedural ones."
     ),
+    false_rejects: str = typer.Option(
+        "5%", help="Rate of normal parts that the threshold may reject, such as 5% or 0.05; few parts may reach less."
+    ),
     cache: Path | None = typer.Option(None, help="Folder for frozen features; default: inside the run folder."),
 ) -> None:
     """Train a detector on normal images. Ctrl-C keeps what is done; the same command goes on from there."""
+    from edge.proof.threshold import parse_rate
     from trainer.training import TrainOptions
     from trainer.training import train as train_run
 
     options = TrainOptions(
         preset, epochs, seed, depth, weights, top_k, device, cache, textures=textures, pretrained=pretrained,
-        backbone=backbone,
+        backbone=backbone, false_rejects=parse_rate(false_rejects),
     )
     run = train_run(system, product, out, options)
     typer.echo(f"wrote {run.folder} ({run.info.train_seconds:.0f} s)")

@@ -1,4 +1,4 @@
-"""The whole graph of the contract: bytes in, map, score, area and valid out."""
+"""The whole graph of the contract: bytes in, map, score, area, valid and place out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bundle.manifest import TensorSpec
 from edge.errors import ConfigError
+from edge.schema import TensorSpec
 from trainer.graph.preprocess import ANY, AreaResize, Prepared, Preprocess
 
 MAX_TOPK = 3840       # TensorRT's TopK layer takes no larger K
@@ -128,12 +128,15 @@ class Deployed(nn.Module):
 
     @property
     def has_depth(self) -> bool:
-        """Whether the graph takes depth, unit, intrinsics, plane and lift."""
+        """Whether the graph takes depth, unit, intrinsics, plane, lift and expected."""
         return self.preprocess.depth_working is not None
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The graph inputs in order: names, types and static shapes of the contract, then the system's site tensors."""
+        """The graph inputs in order: names, types and static shapes of the contract, then the system's site tensors.
+
+        No system reads `expected` (where material should be) so far: it is declared, and its values change nothing.
+        """
         h, w = self.preprocess.size
         color = TensorSpec(name="color", dtype="uint8", shape=(1, h, w, 3))
         region = TensorSpec(name="region", dtype="uint8", shape=(1, h, w, 1), default=1)
@@ -142,12 +145,13 @@ class Deployed(nn.Module):
         depth = TensorSpec(name="depth", dtype="uint8", shape=(1, h, w, 2))
         sizes = {"unit": 1, "intrinsics": 4, "plane": 4, "lift": 1}
         scene = (TensorSpec(name=name, dtype="float32", shape=(size,)) for name, size in sizes.items())
-        return (color, depth, region, *scene, *self.site_inputs)
+        expected = TensorSpec(name="expected", dtype="uint8", shape=(1, h, w, 1), default=0)
+        return (color, depth, region, *scene, expected, *self.site_inputs)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The graph outputs in order."""
-        return ("map", "score", "area", "valid", *(("features",) if self.site_inputs else ()))
+        return ("map", "score", "area", "valid", "place", *(("features",) if self.site_inputs else ()))
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Judge a batch of N: tensors in the order of `inputs`, plane and intrinsics (N, 4), unit and lift (N,)."""
@@ -161,7 +165,7 @@ class Deployed(nn.Module):
         score = self.score(masked, foreground)
         if answer.score is not None:
             score = torch.where(foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score))
-        outputs = (masked, score, prepared.area, prepared.valid)
+        outputs = (masked, score, prepared.area, prepared.valid, cast(Tensor, prepared.place))        # (N, 6)
         return outputs if answer.features is None else (*outputs, answer.features)
 
     def prepare(self, named: Mapping[str, Tensor]) -> Prepared:

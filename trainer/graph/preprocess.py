@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edge.errors import ConfigError
+from trainer.graph.place import Place
 
 HOLE_PASSES = 4       # 3x3 averages, so holes up to 8 cells across are closed: 30 px of a 480 px crop at 128 cells
 HALF = 0.4999         # "at least half of the pixels", a hair below 0.5: a tie must not depend on the order of a sum
@@ -34,6 +35,7 @@ class Prepared(NamedTuple):
     valid: Tensor  # (N,) share of foreground pixels that had a reading; 0 without foreground, 1 without depth
     intrinsics: Tensor | None = None  # (N, 4) fx, fy, cx, cy of the crop; None without depth
     plane: Tensor | None = None  # (N, 4) alpha, beta, gamma, delta of the background; None without depth
+    place: Tensor | None = None  # (N, 6) of the foreground, see Place; None in views made up for a training
 
 
 def working_size(height_px: int, width_px: int, long_side: int = 256, multiple: int = 32) -> tuple[int, int]:
@@ -107,6 +109,7 @@ class Preprocess(nn.Module):
         self.size, self.working, self.depth_working = (height_px, width_px), working, depth_working
         self.color_resize = AreaResize(self.size, working)
         self.cell_resize = AreaResize(self.size, depth_working or working)
+        self.place = Place(self.size, depth_working or working)
         self.register_plane_buffers(height_px, width_px)
 
     def register_plane_buffers(self, height_px: int, width_px: int) -> None:
@@ -138,15 +141,18 @@ class Preprocess(nn.Module):
         in_region = (inside > HALF).to(torch.float32)
         if depth is None or unit is None or intrinsics is None or plane is None or lift is None:
             share = inside.mean(dim=(1, 2, 3))                                          # (N,)
-            return Prepared(small, None, in_region, None, share, torch.ones_like(share))
+            place = self.place(in_region * inside)
+            return Prepared(small, None, in_region, None, share, torch.ones_like(share), place=place)
         average, read = self.average_height(depth, unit, plane)
         filled, known = fill_holes(average, read)
         foreground = (filled > lift.reshape(-1, 1, 1, 1)).to(torch.float32) * known * in_region
         pixels = foreground.sum(dim=(1, 2, 3))                                          # (N,) cells
-        area = (foreground * inside).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)).clamp(min=1.0)
+        covered = foreground * inside
+        area = covered.sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)).clamp(min=1.0)
         valid = (foreground * read).sum(dim=(1, 2, 3)) / pixels.clamp(min=1.0)
         known_cells = (read > HALF).to(torch.float32)
-        return Prepared(small, filled * foreground, foreground, known_cells, area, valid, intrinsics, plane)
+        place = self.place(covered)
+        return Prepared(small, filled * foreground, foreground, known_cells, area, valid, intrinsics, plane, place)
 
     def average_height(self, depth: Tensor, unit: Tensor, plane: Tensor) -> tuple[Tensor, Tensor]:
         """(height, read): masked area average of delta - z (alpha u + beta v + gamma), and the share of pixels read.

@@ -11,89 +11,57 @@ A graph needs no more than named inputs and outputs, static shapes, and the modu
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import partial
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Precision
-from edge.engine.parity import (
+from edge.proof.certificate import (
     INT8_BACKBONE_MACS,
     INT8_MACS,
     AccuracyChange,
+    MacShares,
     PrecisionSection,
-    Responses,
-    compare,
     failures,
-    image_auroc,
 )
-from trainer.metrics import pixel_curve
+from edge.proof.compare import Noise, Responses, compare_maps, fit_noise
+from edge.proof.threshold import Threshold
+from edge.schema import Precision
 from trainer.quantise.calibrate import activation_scales
 from trainer.quantise.convert import NodePrecision, Plan, converted, quantised_inputs
-from trainer.quantise.search import Bench, Block, assigned, blocks_of, cost_of, int8_candidates, low_precision_nodes
-from trainer.quantise.session import runtime_name
+from trainer.quantise.evidence import Evidence, Feeds
+from trainer.quantise.search import (
+    Bench,
+    Block,
+    assigned,
+    blocks_of,
+    cost_of,
+    int8_candidates,
+    low_precision_nodes,
+)
+from trainer.quantise.session import responses_of, runtime_name
 from trainer.quantise.view import View, count_macs, prepared, view_of
 
-__all__ = ["Evidence", "Quantised", "count_macs", "quantise"]
+__all__ = ["Evidence", "Quantised", "certify", "count_macs", "quantise"]
 
 log = logging.getLogger(__name__)
 
-PRO_LIMIT = 0.3      # false positive rate up to which overlap is integrated, as everywhere in the reports
-
-Feeds = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """The n frames of the certificate.
-
-    feeds: graph inputs of every frame, the golden ones first. reference: float32's answers, from torch.
-    golden: how many are golden. threshold: score > threshold is NG. labels: (n,) bool, True for a defect.
-    truths: n masks (H, W) bool, None where nobody knows the pixels.
-    """
-
-    feeds: Sequence[Feeds]
-    reference: Responses
-    golden: int
-    threshold: float
-    labels: NDArray[np.bool_]
-    truths: Sequence[NDArray[np.bool_] | None]
-
-    def image_change(self, candidate: Responses) -> AccuracyChange:
-        """Change of I-AUROC alone; null without frames of both kinds."""
-        first, second = (image_auroc(self.labels, answers.scores) for answers in (self.reference, candidate))
-        return AccuracyChange(i_auroc=None if first is None or second is None else 100 * (second - first))
-
-    def change(self, candidate: Responses) -> AccuracyChange:
-        """Change of every measure, of pixels where at least one frame with a defect has a mask."""
-        images = self.image_change(candidate)
-        if not any(truth is not None and truth.any() for truth in self.truths):
-            return images
-        p_auroc, overlap = self._pixel_figures(candidate)
-        first_auroc, first_overlap = self.float32_pixels
-        return AccuracyChange(
-            i_auroc=images.i_auroc, p_auroc=100 * (p_auroc - first_auroc), aupro=100 * (overlap - first_overlap)
-        )
-
-    @cached_property
-    def float32_pixels(self) -> tuple[float, float]:
-        """P-AUROC and AUPRO of float32, 0..1."""
-        return self._pixel_figures(self.reference)
-
-    def _pixel_figures(self, answers: Responses) -> tuple[float, float]:
-        curve = pixel_curve(list(answers.maps), self.truths)
-        return curve.auroc(), curve.aupro(PRO_LIMIT)
+SEARCH_ROOM = 0.8     # of every limit: the certificate counts frames besides that the search has not seen
+NOT_MEASURED = Noise(frames=1, slope=0, offset=0, rms=0, shift=0, spread=0)    # of scores that are not finite
 
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """One precision: the file's content, and the section of the certificate that says whether it may be shipped."""
+    """One precision: the file's content, its answers, and its section of the certificate: whether it may be shipped.
+
+    responses: of every frame of the evidence, from the arithmetic that measured them.
+    """
 
     model: onnx.ModelProto
+    responses: Responses
     section: PrecisionSection
 
 
@@ -126,7 +94,7 @@ class _Maker:
 
     def __init__(self, view: View, calibration: Sequence[Feeds], evidence: Evidence) -> None:
         self.view, self.calibration, self.evidence = view, calibration, evidence
-        self.bench = Bench(view, evidence.feeds, evidence.reference, evidence.threshold, {})
+        self.bench = Bench.on(view, evidence.for_search())
 
     def half_plan(self) -> dict[str, NodePrecision]:
         """Float16 wherever the detector bears it."""
@@ -170,34 +138,90 @@ class _Maker:
         whole, backbone = count_macs(converted(self.view, plan, self.bench.scales))
         return whole.int8 < INT8_MACS or (backbone is not None and backbone.int8 < INT8_BACKBONE_MACS)
 
-    def _refusals(self, precision: Precision) -> Callable[[Plan], tuple[str, ...]]:
-        return lambda plan: self._section(plan, precision, with_pixels=False).reasons
-
     def certified(self, plan: Plan, precision: Precision) -> Quantised:
-        """The file of a plan and its section."""
-        section = self._section(plan, precision, with_pixels=True)
-        return Quantised(converted(self.view, plan, self.bench.scales), section)
+        """The file of a plan, and its section, of every frame: those too that the choice of the plan has not seen."""
+        emulated = converted(self.view, plan, self.bench.scales, emulate=True)
+        responses = responses_of(emulated, self.evidence.sources)
+        shipped = converted(self.view, plan, self.bench.scales)
+        repeat = self._repeat(self.evidence, shipped)
+        section = certify(self.evidence, responses, repeat, precision, *count_macs(shipped))
+        return Quantised(shipped, responses, section)
 
-    def _section(self, plan: Plan, precision: Precision, *, with_pixels: bool) -> PrecisionSection:
-        evidence = self.evidence
-        candidate = self.bench.responses(plan)
-        measured = compare(evidence.reference, candidate, evidence.threshold)
-        golden = slice(0, evidence.golden)
-        on_golden = compare(
-            evidence.reference.take(golden), candidate.take(golden), evidence.threshold, evidence.reference.spans
-        )
-        measure = evidence.change if with_pixels else evidence.image_change
-        change = measure(candidate) if measured.finite else AccuracyChange()
-        macs, backbone = count_macs(converted(self.view, plan, self.bench.scales))
-        reasons = failures(measured, precision, change, macs, backbone)
-        return PrecisionSection(
-            **measured.model_dump(),
-            precision=precision,
-            runtime=runtime_name(),
-            golden_map_error=on_golden.mean_map_error,
-            change=change,
-            macs=macs,
-            backbone_macs=backbone,
-            passed=not reasons,
-            reasons=reasons,
-        )
+    def _refusals(self, precision: Precision) -> Callable[[Plan], tuple[str, ...]]:
+        evidence = self.bench.evidence
+
+        def reasons(plan: Plan) -> tuple[str, ...]:
+            answers, shipped = self.bench.responses(plan), converted(self.view, plan, self.bench.scales)
+            macs = count_macs(shipped)
+            judge = partial(certify, evidence, answers, precision=precision, with_pixels=False, room=SEARCH_ROOM)
+            failed = judge(answers.scores[evidence.rows("normal")], macs=macs[0], backbone_macs=macs[1]).reasons
+            if failed:      # which spares the second arithmetic
+                return failed
+            return judge(self._repeat(evidence, shipped), macs=macs[0], backbone_macs=macs[1]).reasons
+
+        return reasons
+
+    @staticmethod
+    def _repeat(evidence: Evidence, shipped: onnx.ModelProto) -> NDArray[np.float32]:
+        """Normal scores of the shipped file as onnxruntime runs it: in float32, rounded to float16 at the ends."""
+        return responses_of(shipped, [evidence.sources[row] for row in evidence.rows("normal")]).scores
+
+
+def certify(
+    evidence: Evidence,
+    candidate: Responses,
+    repeat: NDArray[np.float32],
+    precision: Precision,
+    macs: MacShares,
+    backbone_macs: MacShares | None,
+    *,
+    with_pixels: bool = True,
+    threshold: Threshold | None = None,
+    room: float = 1.0,
+) -> PrecisionSection:
+    """A precision's section of the certificate.
+
+    Args:
+        candidate: its answers for every frame of the evidence. repeat: scores of its normal frames in another
+            arithmetic, that of the shipped file as onnxruntime runs it.
+        macs, backbone_macs: what its file computes in which precision.
+        with_pixels: compare P-AUROC and AUPRO too, which takes long.
+        threshold: to judge by another one than that of its own normal scores. room: of the limits, see `failures`.
+    """
+    plain = evidence.plain().tolist()
+    reference = evidence.reference.take(plain)
+    measured = compare_maps(reference, candidate.take(plain))
+    golden = slice(0, evidence.golden)
+    on_golden = compare_maps(evidence.reference.take(golden), candidate.take(golden), reference.map_span)
+    if measured.finite and np.isfinite(candidate.scores).all():
+        own, noise = threshold or evidence.threshold(candidate), evidence.noise(candidate)
+        again = _repeat_noise(evidence, candidate, repeat)
+        change = evidence.change(candidate) if with_pixels else evidence.image_change(candidate)
+    else:
+        measured = measured.model_copy(update={"finite": False})
+        own, noise, again = evidence.threshold(evidence.reference), NOT_MEASURED, NOT_MEASURED
+        change = AccuracyChange()
+    verdicts = evidence.verdicts(candidate, own.value)
+    reasons = failures(measured, precision, noise, again, verdicts, change, macs, backbone_macs, room)
+    return PrecisionSection(
+        **measured.model_dump(),
+        precision=precision,
+        runtime=runtime_name(),
+        threshold=own,
+        verdicts=verdicts,
+        noise=noise,
+        repeat=again,
+        golden_map_error=on_golden.mean_map_error,
+        change=change,
+        macs=macs,
+        backbone_macs=backbone_macs,
+        passed=not reasons,
+        reasons=reasons,
+    )
+
+
+def _repeat_noise(evidence: Evidence, candidate: Responses, repeat: NDArray[np.float32]) -> Noise:
+    own = candidate.scores[evidence.rows("normal")]
+    if not np.isfinite(repeat).all():
+        return NOT_MEASURED
+    return fit_noise(own, repeat, evidence.threshold(candidate).value)

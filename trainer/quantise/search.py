@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Precision
-from edge.engine.parity import FLIP_BAND, LIMITS, Comparison, Responses, compare
-from trainer.quantise.convert import NodePrecision, converted
+from edge.proof.certificate import LIMITS
+from edge.proof.compare import TINY, MapComparison, Responses, compare_maps, fit_noise
+from edge.schema import Precision
+from trainer.quantise.convert import NodePrecision, Plan, converted
+from trainer.quantise.evidence import Evidence
 from trainer.quantise.session import responses_of
 from trainer.quantise.view import MAC_OPERATORS, View, scope_of
 
@@ -21,7 +23,11 @@ log = logging.getLogger(__name__)
 
 DETECTOR = "detector"      # the module that may leave float32; sensor bytes to height, masks and score never do
 MOST_BLOCKS = 20           # the detector is cut into at most about as many blocks
-QUICK_FRAMES = 8           # of the evidence, for a block's own error
+QUICK_NORMAL = 12          # normal parts of the evidence for a block's own error: noise is a residual of a line
+QUICK_NEAR = 4             # ... and defects near the threshold, where noise decides
+QUICK_OTHERS = 4           # ... and other defects
+ENOUGH_NOISE = 0.10        # s: below this nothing more is given up for less noise
+HALVED = 0.5               # a block goes if that leaves at most this share of the noise
 BEARABLE = 1.0             # sum of costs (1 is a limit) at which it is worth trying the whole certificate
 
 
@@ -36,9 +42,14 @@ class Block:
 
 @dataclass(frozen=True)
 class QuickLook:
-    """A plan on a few frames. lost_rank: what the rank correlation over all frames would lose, see `lost_rank`."""
+    """A plan on a few frames.
 
-    measured: Comparison
+    noise: of scores in units of s, see Bench.quick. lost_rank: what the rank correlation over all frames would lose,
+    see `lost_rank`.
+    """
+
+    measured: MapComparison
+    noise: float
     lost_rank: float
 
 
@@ -47,27 +58,68 @@ class Bench:
     """Frames with float32's answers, and the arithmetic that runs a candidate on them."""
 
     view: View
-    feeds: Sequence[Mapping[str, NDArray[Any]]]
-    reference: Responses
-    threshold: float
+    evidence: Evidence
+    quick_rows: list[int]
     scales: Mapping[str, float]
     known: dict[frozenset[tuple[str, NodePrecision]], Responses] = field(default_factory=dict, repr=False)
 
-    def responses(self, plan: Mapping[str, NodePrecision]) -> Responses:
+    @classmethod
+    def on(cls, view: View, evidence: Evidence) -> Bench:
+        """A bench without scales yet."""
+        return cls(view, evidence, quick_rows(evidence), {})
+
+    def responses(self, plan: Plan) -> Responses:
         """The plan's answers for every frame; computed once."""
         key = frozenset(plan.items())
         if key not in self.known:
-            self.known[key] = responses_of(converted(self.view, plan, self.scales, emulate=True), self.feeds)
+            self.known[key] = responses_of(converted(self.view, plan, self.scales, emulate=True), self.evidence.sources)
         return self.known[key]
 
-    def quick(self, plan: Mapping[str, NodePrecision]) -> QuickLook:
-        """The plan on a few frames, evenly chosen."""
-        step = max(1, len(self.feeds) // QUICK_FRAMES)
-        rows = list(range(0, len(self.feeds), step))
+    def noise(self, plan: Plan) -> float:
+        """Of the plan's normal scores, units of s; infinite if they are not finite."""
+        answers = self.responses(plan)
+        return self.evidence.noise(answers).rms if np.isfinite(answers.scores).all() else float("inf")
+
+    def quick(self, plan: Plan) -> QuickLook:
+        """The plan on a few frames.
+
+        Noise is what is left of the scores when the line that normal scores lie on is taken off, over normal parts and
+        defects near the threshold: a shift alone changes no verdict, since the threshold shifts with it.
+        """
+        evidence, rows = self.evidence, self.quick_rows
         model = converted(self.view, plan, self.scales, emulate=True)
-        candidate = responses_of(model, [self.feeds[row] for row in rows])
-        measured = compare(self.reference.take(rows), candidate, self.threshold, self.reference.spans)
-        return QuickLook(measured, lost_rank(self.reference.scores, self.reference.scores[rows], candidate.scores))
+        candidate = responses_of(model, [evidence.sources[row] for row in rows])
+        reference = evidence.reference.take(rows)
+        measured = compare_maps(reference, candidate, evidence.reference.map_span)
+        if not measured.finite:
+            return QuickLook(measured, float("inf"), 0.0)
+        kinds, rule = evidence.kinds[rows], evidence.rule
+        f, q = reference.scores.astype(np.float64), candidate.scores.astype(np.float64)
+        normal, decided = kinds == "normal", np.isin(kinds, ("normal", "near"))
+        line = fit_noise(f[normal], q[normal], rule.threshold, rule.spread)
+        residuals = (q - line.slope * f - line.offset)[decided] / max(abs(line.slope) * rule.spread, TINY)
+        noise = float(np.sqrt(np.mean(residuals * residuals)))
+        return QuickLook(measured, noise, lost_rank(evidence.reference.scores, reference.scores, candidate.scores))
+
+
+def quick_rows(evidence: Evidence) -> list[int]:
+    """Few frames that stand for all: normal parts and defects evenly by score."""
+    chosen = [
+        _evenly(evidence, kinds, count)
+        for kinds, count in (
+            (("normal",), QUICK_NORMAL), (("near",), QUICK_NEAR), (("real", "drawn"), QUICK_OTHERS),
+        )
+    ]  # fmt: skip
+    return sorted({row for rows in chosen for row in rows})
+
+
+def _evenly(evidence: Evidence, kinds: tuple[Any, ...], count: int) -> list[int]:
+    rows = evidence.rows(*kinds)
+    if len(rows) == 0:
+        return []
+    rows = rows[np.argsort(evidence.reference.scores[rows], kind="stable")]
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+    return [int(row) for row in rows[places]]
 
 
 def low_precision_nodes(view: View) -> list[str]:
@@ -131,13 +183,12 @@ def lost_rank(population: NDArray[Any], reference: NDArray[Any], candidate: NDAr
 def cost_of(look: QuickLook, precision: Precision) -> float:
     """One figure for an error, of second order, so that those of blocks add up.
 
-    1 is a mean map error at its limit, a score error as wide as the band in which verdicts may flip, or a loss of rank
-    correlation at its limit.
+    1 is a mean map error or a noise of the scores at its limit, or a loss of rank correlation at its limit.
     """
     measured, limits = look.measured, LIMITS[precision]
     if not measured.finite:
         return float("inf")
-    first_order = max(measured.mean_map_error / limits.mean_map_error, measured.largest_score_error / FLIP_BAND)
+    first_order = max(measured.mean_map_error / limits.mean_map_error, look.noise / limits.noise)
     return max(first_order**2, look.lost_rank / (1 - limits.rank_correlation))
 
 
@@ -149,9 +200,8 @@ def costs_of(
     for block in blocks:
         look = bench.quick(plan_with([block]))
         costs[block.name] = cost_of(look, precision)
-        log.debug("%s in %s alone: map error %.4f %%, score error %.3f %%, rank correlation %.4f lower", block.name,
-                  precision, 100 * look.measured.mean_map_error, 100 * look.measured.largest_score_error,
-                  look.lost_rank)  # fmt: skip
+        log.debug("%s in %s alone: map error %.4f %%, noise %.3f s, rank correlation %.4f lower", block.name,
+                  precision, 100 * look.measured.mean_map_error, look.noise, look.lost_rank)  # fmt: skip
     return costs
 
 
@@ -160,13 +210,14 @@ def assigned(
     blocks: Sequence[Block],
     precision: Precision,
     plan_with: Callable[[Sequence[Block]], dict[str, NodePrecision]],
-    refusals: Callable[[Mapping[str, NodePrecision]], tuple[str, ...]],
-    hopeless: Callable[[Mapping[str, NodePrecision]], bool],
+    refusals: Callable[[Plan], tuple[str, ...]],
+    hopeless: Callable[[Plan], bool],
 ) -> tuple[dict[str, NodePrecision], tuple[str, ...]]:
     """Give as many blocks as possible the precision: all, else without those that cost most for what they compute.
 
     A block without which the rest would be hopeless keeps it. Where that leaves no plan, those go first that cost most
-    whatever they compute: many small blocks may otherwise use up what could have paid for a large one.
+    whatever they compute: many small blocks may otherwise use up what could have paid for a large one. Where the limits
+    hold, a block more goes as long as that halves the noise of the scores.
 
     How many have to go is guessed from the sum of the costs, then raised by 1, 2, 4, ... while the limits do not hold.
 
@@ -176,29 +227,59 @@ def assigned(
         hopeless: whether a plan leaves too little in the precision to be called by its name.
     Returns: the plan, and what still does not hold (empty: found).
     """
-    plan = plan_with(blocks)
+    plan, kept = plan_with(blocks), list(blocks)
     reasons = refusals(plan)
-    if not reasons:
+    if not reasons and bench.noise(plan) <= ENOUGH_NOISE:
         return plan, ()
-    log.info("%s everywhere: %s", precision, reasons[0])
+    if reasons:
+        log.info("%s everywhere: %s", precision, reasons[0])
     costs = costs_of(bench, blocks, precision, plan_with)
     dearest = {block.name: costs[block.name] / max(block.macs, 1) for block in blocks}
-    for price in (dearest, costs):
+    for price in (dearest, costs) if reasons else ():
         order = sorted(blocks, key=lambda block: price[block.name], reverse=True)
         plan, higher, reasons = _without_the_first(order, costs, plan_with, refusals, hopeless)
+        kept = [block for block in blocks if block not in higher]
         if not reasons:
             break
-    for block in higher:
+    if not reasons:
+        plan, kept = _with_less_noise(bench, kept, costs, plan_with, refusals, hopeless)
+    for block in [block for block in blocks if block not in kept]:
         log.info("%s stays higher than %s", block.name, precision)
     return plan, reasons
+
+
+def _with_less_noise(
+    bench: Bench,
+    kept: list[Block],
+    costs: Mapping[str, float],
+    plan_with: Callable[[Sequence[Block]], dict[str, NodePrecision]],
+    refusals: Callable[[Plan], tuple[str, ...]],
+    hopeless: Callable[[Plan], bool],
+) -> tuple[dict[str, NodePrecision], list[Block]]:
+    """The plan without each block whose going halves the noise, the one that costs most first."""
+    plan = plan_with(kept)
+    noise = bench.noise(plan)
+    for block in sorted(kept, key=lambda block: costs[block.name], reverse=True):
+        if noise <= ENOUGH_NOISE:
+            break
+        fewer = [other for other in kept if other is not block]
+        candidate = plan_with(fewer)
+        if hopeless(candidate):
+            continue
+        less = bench.noise(candidate)
+        if less > HALVED * noise or refusals(candidate):
+            break
+        log.info("%s goes too: noise %.2f s instead of %.2f s", block.name, less, noise)
+        plan, kept, noise = candidate, fewer, less
+    return plan, kept
 
 
 def _without_the_first(
     order: Sequence[Block],
     costs: Mapping[str, float],
     plan_with: Callable[[Sequence[Block]], dict[str, NodePrecision]],
-    refusals: Callable[[Mapping[str, NodePrecision]], tuple[str, ...]],
-    hopeless: Callable[[Mapping[str, NodePrecision]], bool],
+    refusals: Callable[[Plan], tuple[str, ...]],
+    hopeless: Callable[[Plan], bool],
 ) -> tuple[dict[str, NodePrecision], list[Block], tuple[str, ...]]:
     """The plan without as few of the first blocks as the limits ask for, those blocks, and what does not hold."""
     kept, plans, higher = list(order), [plan_with(order)], list[Block]()

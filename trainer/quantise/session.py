@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
-from numpy.typing import NDArray
 
-from edge.engine.parity import Responses
 from edge.errors import EngineError
+from edge.proof.compare import Responses
+from trainer.quantise.evidence import Source
 
 THREADS = 2
 
@@ -30,11 +30,12 @@ def session_of(model: onnx.ModelProto) -> Any:
         raise EngineError(f"onnxruntime refuses the graph: {error}") from error
 
 
-def responses_of(model: onnx.ModelProto, frames: Sequence[Mapping[str, NDArray[Any]]]) -> Responses:
-    """Map and score of every frame."""
+def responses_of(model: onnx.ModelProto, sources: Sequence[Source]) -> Responses:
+    """Map and score of every frame, read one at a time."""
     session = session_of(model)
     taken = [value.name for value in session.get_inputs()]
     wanted = ["map", "score"]
+    frames = (source() for source in sources)
     answers = (session.run(wanted, {name: feeds[name] for name in taken}) for feeds in frames)
     return Responses.of(dict(zip(wanted, answer, strict=True)) for answer in answers)
 

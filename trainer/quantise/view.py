@@ -14,8 +14,8 @@ import onnx
 from onnx import TensorProto, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from edge.engine.parity import MacShares
 from edge.errors import EngineError
+from edge.proof.certificate import MacShares
 
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"    # torch.onnx writes ['', 'detector', 'detector.trunk', 'conv2d_3']
 SCOPE_KEY = "scope"                          # what is left of it in our files: the module path

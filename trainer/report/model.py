@@ -9,7 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import OperatingPoint
 from trainer.metrics import Figures
+from trainer.operating import Outlier
 
 State = Literal["ran on the target", "ran on a stand-in", "compiled only", "never executed"]
 
@@ -49,6 +51,26 @@ class KnownDefect:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What the threshold was chosen from.
+
+    Attributes:
+        guarantee: what it promises, in a sentence.
+        points: the operating points, by rising rank.
+        rank: of the chosen one.
+        suggestion: what real defects would choose, if another one; they never move the threshold.
+        outliers: normal validation parts whose score stands apart, the highest first, each with a picture, uint8 RGB
+            (H, W, 3), or None where its file is gone.
+    """
+
+    guarantee: str
+    points: Sequence[OperatingPoint]
+    rank: int
+    suggestion: str | None = None
+    outliers: Sequence[tuple[Outlier, NDArray[np.uint8] | None]] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the page shows.
 
@@ -70,6 +92,7 @@ class Report:
         drawn: what is known of drawn defects.
         parameters: what the run was made with, as text.
         claims: what was executed where.
+        choice: what the threshold was chosen from; None where nobody knows.
     """
 
     product: str
@@ -90,6 +113,7 @@ class Report:
     drawn: Sequence[KnownDefect] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
+    choice: Choice | None = None
 
     @property
     def rejected(self) -> NDArray[np.bool_]:

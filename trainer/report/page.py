@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from edge.files import write_atomically
 from trainer.metrics import roc_curve
+from trainer.operating import Outlier, operating_rows, outlier_question
 from trainer.report import charts, pictures
-from trainer.report.model import KnownDefect, Report
+from trainer.report.model import Choice, KnownDefect, Report
 from trainer.report.pictures import HeatScale
 
 NORMALS_SHOWN = 6
@@ -51,6 +52,22 @@ class Count:
         return 100 * self.rejected / max(1, self.total)
 
 
+@dataclass(frozen=True)
+class ChoiceShown:
+    """What the threshold was chosen from, as the page shows it.
+
+    outliers: each with its picture as a data address, "" without. question: what to decide about them. titles: of the
+    table's columns. rows: whether it is the chosen one, and the cells.
+    """
+
+    guarantee: str
+    outliers: list[tuple[Outlier, str]]
+    question: str
+    titles: list[str]
+    rows: list[tuple[bool, list[str]]]
+    suggestion: str | None
+
+
 def write_report(path: Path, report: Report) -> None:
     """Write the page, atomically: one file that needs no other and no network.
 
@@ -81,7 +98,21 @@ def render(report: Report) -> str:
         distributions=_distributions(report.drawn),
         group_colors=GROUP_COLORS,
         sections=_sections(report) if len(report.names) else [],
+        choice=_choice_shown(report.choice) if report.choice else None,
         outlined=sum(truth is None for truth in report.truths),
+    )
+
+
+def _choice_shown(choice: Choice) -> ChoiceShown:
+    titles, *rows = operating_rows(choice.points)
+    chosen = [point.threshold.rank == choice.rank for point in choice.points]
+    return ChoiceShown(
+        choice.guarantee,
+        [(outlier, "" if image is None else pictures.jpeg(image)) for outlier, image in choice.outliers],
+        outlier_question([outlier for outlier, _ in choice.outliers], choice.rank) if choice.outliers else "",
+        titles,
+        list(zip(chosen, rows, strict=True)),
+        choice.suggestion,
     )
 
 

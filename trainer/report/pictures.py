@@ -59,7 +59,7 @@ def photograph(image: Image, truth: NDArray[np.bool_] | None) -> str:
         image: uint8 RGB (H, W, 3).
         truth: (H, W) bool or None.
     """
-    return _jpeg(_outlined(_shrunk(image), truth))
+    return jpeg(_outlined(_shrunk(image), truth))
 
 
 def heat(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None, scale: HeatScale) -> str:
@@ -71,6 +71,22 @@ def heat(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_
         truth: (H, W) bool or None.
         scale: the page's scale.
     """
+    return jpeg(_outlined(_tinted(image, anomaly_map, scale), truth))
+
+
+def beside_heat(image: Image, anomaly_map: NDArray[np.float32], scale: HeatScale) -> Image:
+    """The image and, to its right, the image in grey with the map over it: uint8 RGB (h, 2 WIDTH_PX, 3).
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        anomaly_map: raw map (h, w).
+        scale: which map values are tinted.
+    """
+    return np.concatenate([_shrunk(image), _tinted(image, anomaly_map, scale)], axis=1)
+
+
+def _tinted(image: Image, anomaly_map: NDArray[np.float32], scale: HeatScale) -> Image:
+    """The image in grey, WIDTH_PX wide, with the map over it."""
     small = _shrunk(image)
     size = (small.shape[1], small.shape[0])
     values = cv2.resize(np.ascontiguousarray(anomaly_map, np.float32), size, interpolation=cv2.INTER_LINEAR)
@@ -78,7 +94,7 @@ def heat(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_
     grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
     weight = np.clip(share * 4, 0, 0.8)[..., None]  # tinted at once, so that a weak answer is seen
     mixed = grey * (1 - weight) + colors_of(share) * weight
-    return _jpeg(_outlined(mixed.round().astype(np.uint8), truth))
+    return np.asarray(mixed.round(), np.uint8)
 
 
 def close_up(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None) -> str:
@@ -89,7 +105,7 @@ def close_up(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.b
         anomaly_map: raw map (h, w).
         truth: (H, W) bool or None.
     """
-    return _jpeg(_shrunk(_window(image, anomaly_map, truth)))
+    return jpeg(_shrunk(_window(image, anomaly_map, truth)))
 
 
 def relief(height: NDArray[np.float32], anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None) -> str:
@@ -105,7 +121,7 @@ def relief(height: NDArray[np.float32], anomaly_map: NDArray[np.float32], truth:
     low, high = (float(v) for v in np.quantile(part, [0.03, 0.97])) if part.size else (0.0, 1.0)
     share = np.clip((window - low) / max(high - low, 1e-6), 0, 1)
     grey = np.where(window > 0, 40 + 215 * share, 0).astype(np.uint8)
-    return _jpeg(_shrunk(np.repeat(grey[..., None], 3, axis=2)))
+    return jpeg(_shrunk(np.repeat(grey[..., None], 3, axis=2)))
 
 
 def _window(picture: NDArray[Any], anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None) -> NDArray[Any]:
@@ -150,7 +166,7 @@ def _outlined(image: Image, truth: NDArray[np.bool_] | None) -> Image:
     return np.asarray(drawn, np.uint8)
 
 
-def _jpeg(image: Image) -> str:
+def jpeg(image: Image) -> str:
     """Encode uint8 RGB (H, W, 3) as a data address."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.bundle.manifest import TensorSpec
+from edge.schema import TensorSpec
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.features import LITE0_LEVELS, WIDE_RESNET50, BackboneSpec

@@ -45,8 +45,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.bundle.manifest import TensorSpec
 from edge.errors import ConfigError
+from edge.schema import TensorSpec
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.features import DINO_B8, LITE0, BackboneSpec, build_any_trunk, named_backbone

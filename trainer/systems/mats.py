@@ -50,7 +50,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.bundle.manifest import TensorSpec
+from edge.schema import TensorSpec
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages, moved_to
 from trainer.features import B5, LITE0, BackboneSpec, build_trunk, weights_digest

@@ -48,7 +48,7 @@ import torch
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
-from edge.bundle.manifest import TensorSpec
+from edge.schema import TensorSpec
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.features import LITE0_LEVELS, RESNET18, BackboneSpec, Trunk

@@ -55,8 +55,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.bundle.manifest import TensorSpec
 from edge.errors import ConfigError
+from edge.schema import TensorSpec
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, Phase, fit_phases

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bundle.manifest import TensorSpec
 from edge.errors import ConfigError
+from edge.schema import TensorSpec
 from tests.support.standin import Feeds, make_feeds
 from trainer.graph.deploy import Answer, Deployed, MapMask, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
@@ -106,6 +106,7 @@ def test_map_is_zero_outside_the_part_and_its_score_is_inside() -> None:
         "score": (1,),
         "area": (1,),
         "valid": (1,),
+        "place": (1, 6),
     }
     map_ = outputs["map"][0, 0]
     assert map_[0].max() == 0
@@ -113,6 +114,9 @@ def test_map_is_zero_outside_the_part_and_its_score_is_inside() -> None:
     assert outputs["score"] == pytest.approx(top_k_by_sorting(map_, map_ > 0, 0.02), rel=1e-5)
     assert outputs["area"] == pytest.approx(math.pi * 40**2 / (HEIGHT * WIDTH), abs=0.03)
     assert outputs["valid"] == pytest.approx(1)
+    assert outputs["place"][0, :2] == pytest.approx([64, 48], abs=0.5)          # where the disc of 40 px was drawn
+    assert outputs["place"][0, 2:4] == pytest.approx([400, 400], rel=0.05)      # r^2 / 4
+    assert outputs["place"][0, 5] == 0
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -152,7 +156,7 @@ def test_an_empty_view_scores_zero(what: str) -> None:
     }[what]
     outputs = deployed_with(Redness()).run({**feeds, **change})
     assert outputs["score"] == outputs["area"] == 0
-    assert np.abs(outputs["map"]).max() == 0
+    assert np.abs(outputs["map"]).max() == np.abs(outputs["place"]).max() == 0
 
 
 def test_a_detector_that_gives_no_number_is_seen_in_the_outputs() -> None:
@@ -164,7 +168,7 @@ def test_a_detector_that_gives_no_number_is_seen_in_the_outputs() -> None:
 def test_site_tensors_are_inputs_with_neutral_defaults_and_their_features_an_output() -> None:
     deployed, feeds = deployed_with(Shifted()), make_feeds(0)
     neutral, shifted = deployed.run(feeds), deployed.run({**feeds, "shift": np.float32([0.5])})
-    assert deployed.outputs == ("map", "score", "area", "valid", "features")
+    assert deployed.outputs == ("map", "score", "area", "valid", "place", "features")
     assert neutral["score"] == deployed_with(Redness()).run(feeds)["score"]
     assert shifted["score"] == pytest.approx(neutral["score"] + 0.5, abs=1e-6)
     assert np.array_equal(shifted["features"], neutral["features"])
@@ -188,7 +192,19 @@ def test_inputs_are_those_of_the_contract() -> None:
         ("intrinsics", "float32", (4,)),
         ("plane", "float32", (4,)),
         ("lift", "float32", (1,)),
+        ("expected", "uint8", (1, 96, 128, 1)),
     ]
+    assert [spec.name for spec in deployed_with(Shifted()).inputs][-2:] == ["expected", "shift"]
+    assert {spec.name: spec.default for spec in deployed_with(Redness()).inputs}["expected"] == 0
+
+
+def test_expected_material_changes_nothing_so_far() -> None:
+    deployed, feeds = deployed_with(Redness()), make_feeds(0, defect=0.5)
+    everywhere = deployed.run({**feeds, "expected": np.full_like(feeds["expected"], 255)})
+    left_out = deployed.run({name: value for name, value in feeds.items() if name != "expected"})
+    for name, value in deployed.run(feeds).items():
+        assert np.array_equal(value, everywhere[name])
+        assert np.array_equal(value, left_out[name])
 
 
 def test_color_only_has_two_inputs_and_is_always_valid() -> None:
@@ -197,6 +213,7 @@ def test_color_only_has_two_inputs_and_is_always_valid() -> None:
     outputs = deployed.run({name: feeds[name] for name in ("color", "region")})
     assert [spec.name for spec in deployed.inputs] == ["color", "region"]
     assert (outputs["area"].item(), outputs["valid"].item()) == (0.5, 1.0)
+    assert outputs["place"][0, :2] == pytest.approx([95.5, 47.5])   # of the region
     assert outputs["map"][..., :16].max() == 0 < outputs["map"][..., 16:].min()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge.engine.parity import image_auroc
+from edge.proof.compare import image_auroc
 from trainer.layers.height import (
     RELIEF_BLOBS,
     TINT_BLOBS,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge.bundle.manifest import TensorSpec
 from edge.errors import ConfigError
+from edge.schema import TensorSpec
 from tests.support.standin import make_feeds
 from trainer.export import export_checked
 from trainer.graph.deploy import Deployed

@@ -16,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer.metrics import figures
-from trainer.report import Claim, KnownDefect, Report, charts, pictures, write_report
+from trainer.operating import DefectScores, Outlier, operating_points, suggestion
+from trainer.report import Choice, Claim, KnownDefect, Report, charts, pictures, write_report
 from trainer.report.page import percent, render
 
 SIZE = (48, 64)
@@ -105,6 +106,38 @@ def test_every_verdict_is_named_as_what_it_is() -> None:
     page = render(_report())
     for score, verdict in (("2.5", "OK, missed"), ("4", "NG, false alarm"), ("9", "NG, found"), ("3", "OK, passed")):
         assert f"{score} {verdict}" in page
+
+
+def _choice(picture: NDArray[np.uint8] | None) -> Choice:
+    """Nine normal scores with an outlier of 4, three real defects; the highest is chosen."""
+    scores = [4.0, 1.3, 1.2, 1.15, 1.1, 1.05, 1.0, 0.95, 0.9]
+    points = operating_points(scores, 1, 0.05, DefectScores(kind="real", groups={"real": (1.25, 2.0, 3.0)}))
+    outlier = Outlier("validation/good/<7>", 4.0, 1.3, 1.1)
+    return Choice(points[0].threshold.guarantee, points, 1, suggestion(points, 1), [(outlier, picture)])
+
+
+def test_the_first_section_shows_the_outlier_and_the_operating_points() -> None:
+    picture = np.full((30, 40, 3), (200, 30, 60), np.uint8)
+    html = render(_report(choice=_choice(picture)))
+    first = html[html.index("<section>") : html.index("</section>")]
+    address = re.search(r'<div class="warning">\s*<img src="([^"]+)"', first)
+    assert address is not None
+    assert abs(_decoded(address[1]) - picture).max() < 20
+    page = " ".join(re.sub(r"<[^>]+>", " ", first).split())
+    assert "Outlier among the normal parts: validation/good/&lt;7&gt;. Score 4, next 1.3, median 1.1." in page
+    assert "It alone sets the threshold. `trainer export` stops until you say --leave-out NAME or --keep NAME." in page
+    assert "highest (chosen) 4 10.0% 28.3% 0 of 3" in page
+    assert "2nd highest 1.3 20.0% 42.9% 2 of 3" in page
+    assert "would suggest the 3rd highest: 3 of 3 found instead of 0" in page
+    assert "Threshold 3.5: 10.0% of normal parts are rejected on average" in page
+    assert len(re.findall(r'<tr class="chosen">', first)) == 1
+
+
+def test_an_outlier_without_its_picture_and_a_run_without_a_choice_still_give_a_page() -> None:
+    assert '<div class="warning">' in render(_report(choice=_choice(None)))
+    assert "Outlier" not in render(_report())
+    plain = dataclasses.replace(_choice(None), outliers=())
+    assert "Outlier" not in render(_report(choice=plain))
 
 
 def test_names_cannot_inject_markup() -> None:

@@ -33,6 +33,7 @@ def _feeds() -> dict[str, NDArray[np.generic]]:
         "intrinsics": np.array([700, 700, 399.5, 399.5], np.float32),
         "plane": np.array([0, 0, 1, 0.3], np.float32),
         "lift": np.array([0.003], np.float32),
+        "expected": np.zeros((1, SIDE, SIDE, 1), np.uint8),
     }
 
 

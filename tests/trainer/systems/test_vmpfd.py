@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, distributions, nn
 
 from edge.engine.onnx_cpu import OnnxCpuEngine
-from edge.engine.parity import Responses
 from edge.errors import ConfigError, DataError
+from edge.proof.compare import Responses
+from edge.proof.threshold import threshold_from_normals
 from tests.support.detectors import sensor_bytes
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
@@ -25,7 +26,8 @@ from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.layers.pdn import PatchDescriptors
 from trainer.layers.vim import VimEncoder
 from trainer.pretrain.pdn import RECIPES, write_pdn
-from trainer.quantise import Evidence, Feeds, quantise
+from trainer.quantise import Evidence, quantise
+from trainer.quantise.evidence import Feeds, rule_of
 from trainer.systems import vmpfd
 from trainer.systems.base import BuildRequest, FitRequest, WorkingSizes, find_system
 
@@ -539,7 +541,11 @@ def test_float16_and_int8_keep_the_certificates_limits_and_compile(descriptors: 
     detector = built(descriptors, COLOR_ONLY)
     fit(detector, epochs=25, depth=False)
     deployed = Deployed(Preprocess(64, 64, (64, 64), None), detector, 0.03).requires_grad_(False).eval()
-    good = [image(100 + number, depth=False) for number in range(4)]
+    good = [  # under a lamp that flickers: the spread of normal scores is what noise is measured by
+        part._replace(color=part.color * (1 + 0.01 * (number % 6)))
+        for number in range(12)
+        for part in [image(100 + number, depth=False)]
+    ]
     bad = [  # a little of either defect, and more and more of it: normal parts alone have no ranks but noise's
         part._replace(color=part.color.lerp(change(part).color, 0.2 * step))
         for step in range(1, 6)
@@ -550,8 +556,10 @@ def test_float16_and_int8_keep_the_certificates_limits_and_compile(descriptors: 
     frames = [{**frame_of(part), **own} for part in (*good, *bad)]
     reference = Responses.of(deployed.run(feeds) for feeds in frames)
     truths = [(part.color - image(0).color).abs().amax(dim=1)[0].numpy() > 40 for part in (*good, *bad)]
-    labels = np.arange(14) >= 4
-    evidence = Evidence(frames, reference, 6, float(reference.scores[:4].max()), labels, truths)
+    kinds = np.array(["normal"] * len(good) + ["drawn"] * len(bad))
+    rule = rule_of(threshold_from_normals(reference.scores[:12]), reference.scores[:12])
+    sources = [lambda feeds=feeds: feeds for feeds in frames]
+    evidence = Evidence(sources, reference, kinds, truths, 6, np.ones(len(frames), bool), rule)
     model = onnx.load(str(export_onnx(deployed, tmp_path / "fp32.onnx")))
     calibration = [{**frame_of(image(300 + number, depth=False)), **own} for number in range(8)]
     for name, result in quantise(model, ["fp16", "int8"], calibration, evidence).items():

@@ -1,0 +1,228 @@
+"""The frames of a bundle: golden ones with float32's answers, and normal ones that a threshold is measured on.
+
+    golden/NNNN.npz        every graph input by name, `map` (1, 1, h, w) and `score` (1,) of float32 torch
+    normal/index.json      NormalIndex: which frames, their ranks, and their small graph inputs
+    normal/NNNN_color.png  RGB, 8 bit; _depth.png 16 bit counts; _NAME.png 8 bit for region and expected, where they are
+                           not the default
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import BadZipFile
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ValidationError
+
+from edge.errors import BundleError
+from edge.schema import Strict, TensorSpec
+
+INDEX = "index.json"
+INDEX_LIMIT = 16 << 20       # bytes
+CARRY_ALL = 64               # so many normal parts are all carried
+CARRY_HIGHEST = 48           # of more, at least so many of the highest scores
+CARRY_RANKS = 3              # ... and at least this multiple of the rank that the threshold takes
+CARRY_SPREAD = 16            # and so many spread evenly over the ranks of the rest
+IMAGES = ("color", "depth", "region", "expected")     # graph inputs that are kept as PNG
+
+Feeds = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenFrame:
+    """One golden frame. feeds: every graph input by name. map (1, 1, h, w), score (1,): float32, from torch."""
+
+    name: str
+    feeds: Feeds
+    map: NDArray[np.float32]
+    score: NDArray[np.float32]
+
+
+class NormalEntry(Strict):
+    """One carried normal frame. rank: 1 for the highest float32 score of all n. inputs: graph inputs that are no image,
+    each as flat numbers, where they differ from the manifest's default."""
+
+    name: str = Field(max_length=200)
+    rank: int = Field(ge=1)
+    inputs: dict[str, tuple[float, ...]]
+
+
+class NormalIndex(Strict):
+    """normal/index.json. parts: n, of which these frames are a part. highest: all ranks up to this one are carried."""
+
+    schema_: Literal[1] = Field(alias="schema", default=1)
+    parts: int = Field(ge=1)
+    highest: int = Field(ge=1)
+    frames: tuple[NormalEntry, ...] = Field(min_length=1)
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    @property
+    def largest_rank(self) -> int:
+        """The largest rank that a threshold may take: all of them where every part is carried."""
+        return self.parts if self.highest == self.parts else max(1, self.highest // CARRY_RANKS)
+
+
+@dataclass(frozen=True)
+class NormalFrames:
+    """The carried normal frames of a bundle, read one at a time: the k-th is `index.frames[k]`."""
+
+    folder: Path
+    index: NormalIndex
+    inputs: tuple[TensorSpec, ...]
+
+    def __len__(self) -> int:
+        return len(self.index.frames)
+
+    @property
+    def ranks(self) -> list[int]:
+        """Of every frame among all n float32 scores, 1 for the highest."""
+        return [entry.rank for entry in self.index.frames]
+
+    def feeds(self) -> Iterator[Feeds]:
+        """Every graph input by name, frame by frame. Raises: BundleError if a frame is damaged."""
+        for number, entry in enumerate(self.index.frames):
+            yield _read_normal(self.folder, number, entry, self.inputs)
+
+
+def carried_ranks(parts: int, rank: int, more: int = 0) -> tuple[list[int], int]:
+    """(ranks to carry, highest): all up to CARRY_ALL parts, else the highest and some spread over the rest.
+
+    more: so many more of the highest than usual, where another precision's order needs them.
+    """
+    highest = max(CARRY_HIGHEST, CARRY_RANKS * rank) + more
+    if parts <= CARRY_ALL or highest + CARRY_SPREAD >= parts:
+        return list(range(1, parts + 1)), parts
+    rest = np.linspace(highest + 1, parts, CARRY_SPREAD).round().astype(int)
+    return [*range(1, highest + 1), *(int(value) for value in rest)], highest
+
+
+def write_normal(
+    folder: Path,
+    frames: Sequence[tuple[str, int, Callable[[], Mapping[str, NDArray[Any]]]]],
+    parts: int,
+    highest: int,
+    inputs: Sequence[TensorSpec],
+) -> NormalIndex:
+    """Write normal/: lossless pictures, the other inputs into its index; nothing that is the default.
+
+    Args:
+        frames: (name, rank, what reads its graph inputs) of every carried frame.
+        parts, highest: as in NormalIndex. inputs: of the graph, with the manifest's defaults.
+    Raises: OSError if the disk does not take it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for number, (name, rank, load) in enumerate(frames):
+        feeds = load()
+        given = {spec.name: feeds[spec.name] for spec in inputs if not _is_neutral(spec, feeds[spec.name])}
+        for kind in [kind for kind in IMAGES if kind in given]:
+            (folder / f"{number:04d}_{kind}.png").write_bytes(_png_of(kind, given.pop(kind)))
+        flat = {key: tuple(float(number) for number in values.ravel()) for key, values in given.items()}
+        entries.append(NormalEntry(name=name, rank=rank, inputs=flat))
+    index = NormalIndex(parts=parts, highest=highest, frames=tuple(entries))
+    text = json.dumps(index.model_dump(mode="json", by_alias=True), allow_nan=False)
+    (folder / INDEX).write_text(text + "\n")
+    return index
+
+
+def read_normal(folder: Path, inputs: Sequence[TensorSpec]) -> NormalFrames:
+    """The carried normal frames of a bundle's normal/ folder. inputs: of its manifest.
+
+    Raises: BundleError if the index is missing or damaged.
+    """
+    path = folder / INDEX
+    try:
+        with path.open("rb") as file:
+            index = NormalIndex.model_validate_json(file.read(INDEX_LIMIT))
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}). Export the bundle again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"]) or "the file"
+        raise BundleError(f"{path}: {where}: {first['msg']}. Export the bundle again") from error
+    ranks = [entry.rank for entry in index.frames]
+    if sorted(set(ranks)) != sorted(ranks) or max(ranks) > index.parts or index.highest > index.parts:
+        raise BundleError(f"{path}: ranks are doubled or beyond the {index.parts} parts. Export the bundle again")
+    if not set(range(1, index.highest + 1)) <= set(ranks):
+        raise BundleError(f"{path}: the {index.highest} highest are not all there. Export the bundle again")
+    return NormalFrames(folder, index, tuple(inputs))
+
+
+def read_golden(folder: Path) -> list[GoldenFrame]:
+    """Every golden frame in a bundle's golden/ folder, by name. Raises: BundleError if none, or one is damaged."""
+    frames = [_read_frame(path) for path in sorted(folder.glob("*.npz"))]
+    if not frames:
+        raise BundleError(f"{folder}: no golden frames (*.npz) to prove an engine with. Export the bundle again")
+    return frames
+
+
+def _read_frame(path: Path) -> GoldenFrame:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return GoldenFrame(path.stem, map=arrays.pop("map"), score=arrays.pop("score"), feeds=arrays)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise BundleError(f"{path}: not a golden frame ({error}). Export the bundle again") from error
+
+
+def _png_of(kind: str, values: NDArray[Any]) -> bytes:
+    """A graph input (1, H, W, C) uint8 as PNG: color as RGB, depth's two bytes as one 16 bit count, others gray."""
+    image = values[0]
+    if kind == "color":
+        image = image[:, :, ::-1]
+    elif kind == "depth":
+        image = np.ascontiguousarray(image).view("<u2")[:, :, 0]
+    else:
+        image = image[:, :, 0]
+    done, data = cv2.imencode(".png", np.ascontiguousarray(image))
+    assert done  # of plain arrays it can only run out of memory, which raises
+    return data.tobytes()
+
+
+def _is_neutral(spec: TensorSpec, values: NDArray[Any]) -> bool:
+    neutral = spec.neutral()
+    return neutral is not None and np.array_equal(neutral, values)
+
+
+def _read_normal(folder: Path, number: int, entry: NormalEntry, inputs: Sequence[TensorSpec]) -> Feeds:
+    feeds: Feeds = {}
+    for spec in inputs:
+        path, neutral = folder / f"{number:04d}_{spec.name}.png", spec.neutral()
+        if spec.name in IMAGES and path.is_file():
+            feeds[spec.name] = _image_of(path, spec)
+        elif spec.name in entry.inputs:
+            feeds[spec.name] = _numbers_of(folder, entry, spec)
+        elif neutral is not None:
+            feeds[spec.name] = neutral
+        else:
+            raise BundleError(f"{folder / INDEX}: {entry.name} has no {spec.name}. Export the bundle again")
+    return feeds
+
+
+def _numbers_of(folder: Path, entry: NormalEntry, spec: TensorSpec) -> NDArray[Any]:
+    values = np.array(entry.inputs[spec.name], spec.dtype)
+    if values.size != int(np.prod(spec.shape)):
+        what = f"{spec.name} of {entry.name} has {values.size} values, the graph takes {spec.shape}"
+        raise BundleError(f"{folder / INDEX}: {what}. Export the bundle again")
+    return values.reshape(spec.shape)
+
+
+def _image_of(path: Path, spec: TensorSpec) -> NDArray[Any]:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    wanted = {"color": (np.uint8, 3), "depth": (np.uint16, 2)}.get(spec.name, (np.uint8, 2))
+    if image is None or (image.dtype, image.ndim) != wanted or image.shape[:2] != spec.shape[1:3]:
+        found = "no picture" if image is None else f"{image.dtype} {image.shape}"
+        size = "x".join(str(side) for side in spec.shape[2:0:-1])
+        raise BundleError(f"{path}: {found}, where {spec.name} of {size} pixels is expected. Export the bundle again")
+    if spec.name == "color":
+        return np.ascontiguousarray(image[:, :, ::-1])[None]
+    if spec.name == "depth":
+        return np.ascontiguousarray(image, "<u2").view(np.uint8).reshape(spec.shape)
+    return np.ascontiguousarray(image)[None, :, :, None]

@@ -1,0 +1,164 @@
+"""What every precision decides on parts that nothing was chosen on: good ones rejected and defective ones missed.
+
+    python tests/benchmarks/precisions.py --runs runs --new new --work work --out docs/precisions.json
+    python tests/benchmarks/precisions.py --table docs/precisions.json
+
+runs: run folders of `trainer train` and `trainer evaluate`. new: the same products with more test parts, drawn by
+`trainer synthesize new --test 120 --per-defect 9` with the seed that the runs' products have; images that the runs'
+products hold too are left out. Each run is exported, installed into a station of its own, its plane calibrated on the
+product's empty table, and every new part judged by every precision of the bundle with the threshold that the station
+measured: what a user gets from `trainer export`, `edge install` and `edge inspect --precision`. An outlier among the
+normal parts is kept: synthetic products have none that is not normal. Carries on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.plane import fit_plane_to_frames
+from edge.bundle.install import install_bundle
+from edge.bundle.signature import generate_key
+from edge.bundle.store import Store
+from edge.files import write_json
+from edge.frames.dataset import open_dataset
+from edge.runtime.inspection import View, judge_view, opened_station
+from edge.types import Code, Geometry
+from trainer.bundle import ExportRequest, export_bundle
+from trainer.data.scene import crop_frame
+from trainer.operating import find_named_outliers
+from trainer.run import load_run
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def measure(run_folder: Path, new: Path, work: Path) -> dict[str, Any]:
+    """Export, install, calibrate and judge the new parts of one run; counts per precision."""
+    info = load_run(run_folder).info
+    root = work / run_folder.name
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    private, public = generate_key(root / "line")
+    kept = tuple(outlier.name for outlier in find_named_outliers(info.validation, info.normal_scores))
+    bundle = root / "one.bundle"
+    done = export_bundle(
+        ExportRequest(run_folder, info.product, "1.0.0", ("fp16", "int8"), private, bundle, kept=kept), print
+    )
+    store = Store(root / "station")
+    store.trust(public)
+    for line in install_bundle(bundle, store.root).lines():
+        print(line)
+    calibrate(store, Path(info.data), info.crop)
+    sections = {section.precision: section for section in done.certificate.sections}
+    result: dict[str, Any] = {"product": info.product, "system": info.system, "epochs": info.epochs, "precisions": {}}
+    for precision, section in sections.items():
+        entry: dict[str, Any] = {
+            "noise": round(section.noise.rms, 4), "int8_macs": round(section.macs.int8, 4), "passed": section.passed,
+            "reasons": list(section.reasons),
+        }  # fmt: skip
+        if section.passed:
+            entry |= judged(store.root, new / info.product, Path(info.data), precision)
+        result["precisions"][precision] = entry
+    shutil.rmtree(root)
+    return result
+
+
+def calibrate(store: Store, product: Path, crop: tuple[int, int, int, int]) -> None:
+    """The plane of the product's empty table, as `edge calibrate plane` fits it."""
+    samples = open_dataset(product / "station" / "empty").samples
+    frames = [sample.load() for sample in samples[:30]]
+    fit = fit_plane_to_frames([crop_frame(frame, crop) for frame in frames])
+    serial = frames[0].serial
+    geometry = Geometry(fit.plane, crop[0], crop[1])
+    store.save_geometry(store.active_product() or "", serial, geometry, frames[0].intrinsics, len(frames), fit.rms_m)
+
+
+def judged(root: Path, new: Path, known: Path, precision: Any) -> dict[str, Any]:
+    """Counts of `edge inspect --precision` over the test images of `new` that are not in `known`."""
+    seen = {sample.name for sample in open_dataset(known).samples}
+    samples = [sample for sample in open_dataset(new).split("test") if sample.name not in seen]
+    with opened_station(root, precision) as station:
+        rows = [judge_view(View(sample.name, sample.defect, sample.load()), station).row for sample in samples]
+        threshold = float(station.rule.threshold)
+    good = [row for row in rows if row.defect == "good"]
+    bad = [row for row in rows if row.defect != "good"]
+    return {
+        "threshold": threshold,
+        "good": len(good), "rejected": sum(row.code is not Code.OK for row in good),
+        "unknown": sum(row.code is Code.UNKNOWN for row in rows),
+        "defective": len(bad), "missed": sum(row.code is Code.OK for row in bad),
+    }  # fmt: skip
+
+
+def table(results: Iterable[dict[str, Any]]) -> list[str]:
+    """Markdown: a row per system and product, then the sum of each system over its products."""
+    by_system: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for result in results:
+        by_system[result["system"]].append(result)
+    lines = [
+        "| system | product | fp32 | FP16 | INT8 | noise FP16 / INT8, s | INT8 share |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for system, rows in by_system.items():
+        lines += [_row(system, row["product"], row["precisions"]) for row in rows]
+        lines.append(_row(f"**{system}**", f"**all {len(rows)}**", _summed(rows)))
+    return lines
+
+
+def _row(system: str, product: str, found: dict[str, Any]) -> str:
+    cells = [_cell(found[name]) if name in found else "not made" for name in PRECISIONS]
+    noises = " / ".join(f"{found[name]['noise']:.2f}" if name in found else "-" for name in ("fp16", "int8"))
+    share = f"{found['int8']['int8_macs']:.0%}" if "int8" in found else "-"
+    return f"| {system} | {product} | {' | '.join(cells)} | {noises} | {share} |"
+
+
+def _cell(entry: dict[str, Any]) -> str:
+    if not entry["passed"]:
+        return f"FAILS: {entry['reasons'][0]}"
+    return f"{entry['rejected']} of {entry['good']}, {entry['missed']} of {entry['defective']}"
+
+
+def _summed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the products in which every precision is in the bundle."""
+    whole = [row for row in rows if all(row["precisions"].get(name, {}).get("passed") for name in PRECISIONS)]
+    summed: dict[str, Any] = {}
+    for name in PRECISIONS if whole else ():
+        entries = [row["precisions"][name] for row in whole]
+        counts = {key: sum(entry[key] for entry in entries) for key in ("rejected", "good", "missed", "defective")}
+        means = {key: float(np.mean([entry[key] for entry in entries])) for key in ("noise", "int8_macs")}
+        summed[name] = {**counts, **means, "passed": True, "reasons": []}
+    return summed
+
+
+def main() -> None:
+    """Measure what is not in the output file yet, or print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path)
+    parser.add_argument("--new", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("work"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path)
+    options = parser.parse_args()
+    if options.table:
+        print("\n".join(table(json.loads(options.table.read_text()))))
+        return
+    results = json.loads(options.out.read_text()) if options.out.is_file() else []
+    known = {(result["product"], result["system"]) for result in results}
+    for folder in sorted(path.parent for path in options.runs.glob("*/run.json")):
+        info = load_run(folder).info
+        if (info.product, info.system) not in known:
+            results.append(measure(folder, options.new, options.work))
+            results.sort(key=lambda result: (result["system"], result["product"]))
+            write_json(options.out, results)
+    print("\n".join(table(results)))
+
+
+if __name__ == "__main__":
+    main()
