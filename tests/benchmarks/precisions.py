@@ -98,7 +98,7 @@ def judged(root: Path, new: Path, known: Path, precision: Any) -> dict[str, Any]
 
 
 def table(results: Iterable[dict[str, Any]]) -> list[str]:
-    """Markdown: a row per system and product, then the sum of each system over its products."""
+    """Markdown: a row per system and product, then each system's products in which every precision passed together."""
     by_system: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in results:
         by_system[result["system"]].append(result)
@@ -108,7 +108,8 @@ def table(results: Iterable[dict[str, Any]]) -> list[str]:
     ]
     for system, rows in by_system.items():
         lines += [_row(system, row["product"], row["precisions"]) for row in rows]
-        lines.append(_row(f"**{system}**", f"**all {len(rows)}**", _summed(rows)))
+        whole = [row for row in rows if all(row["precisions"].get(name, {}).get("passed") for name in PRECISIONS)]
+        lines.append(_row(f"**{system}**", f"**together: {len(whole)}**", _summed(whole)))
     return lines
 
 
@@ -125,9 +126,8 @@ def _cell(entry: dict[str, Any]) -> str:
     return f"{entry['rejected']} of {entry['good']}, {entry['missed']} of {entry['defective']}"
 
 
-def _summed(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of the products in which every precision is in the bundle."""
-    whole = [row for row in rows if all(row["precisions"].get(name, {}).get("passed") for name in PRECISIONS)]
+def _summed(whole: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts and mean noise of products in which every precision is in the bundle."""
     summed: dict[str, Any] = {}
     for name in PRECISIONS if whole else ():
         entries = [row["precisions"][name] for row in whole]
