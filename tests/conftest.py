@@ -12,9 +12,9 @@ from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Tests that run at once share the cores, and so do the processes that they start: OpenMP's threads wait for each other by
-# spinning, which starves everybody else. Read when torch is loaded. A worker's share overrides what it inherits from the
-# process that distributes the tests.
+# Tests that run at once share the cores, and so do the processes that they start: OpenMP's threads wait for each other
+# by spinning, which starves everybody else. Read when torch is loaded. A worker's share overrides what it inherits from
+# the process that distributes the tests.
 if (_AT_ONCE := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(_AT_ONCE)))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -44,6 +44,7 @@ from trainer.proof_frames import (
     proof_frames,
 )
 from trainer.quantise import Quantised, quantise
+from trainer.report import add_verdicts
 from trainer.run import RunInfo, TrainedRun, load_run
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,8 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
         proof.write_golden(folder / "golden")
         normals = _normals(proof, normal, made, shipped)
         index = _carry(run, folder, normals, threshold.rank, tell)
-        shutil.copyfile(request.run / REPORT, folder / REPORT)
+        page = (request.run / REPORT).read_text(encoding="utf-8")
+        (folder / REPORT).write_text(add_verdicts(page, *parity_rows(certificate)), encoding="utf-8")
         manifest = _manifest(run, request, folder, normals, made, index)
         seal(folder, manifest, request.key)
         return Exported(pack(folder, request.out), certificate, manifest, shipped, compiler)
@@ -291,6 +293,7 @@ def _manifest(
         normal_scores={name: tuple(float(score) for score in scores) for name, scores in normals.scores.items()},
         normal_spread={name: _spread(scores) for name, scores in normals.scores.items()},
         thresholds=thresholds,
+        verdicts={name: made[name].section.verdicts for name in normals.scores},
         operating_points=tuple(operating_points(
             [float(score) for score in normals.scores["fp32"]], exact.rank, exact.false_rejects, info.defect_scores,
             exact.left_out,
@@ -375,14 +378,19 @@ def _code_version() -> str:
 
 def parity_table(certificate: Certificate) -> list[str]:
     """The certificate as text: a row per precision, what is left out and why, and whose figures they are."""
+    rows, lines = parity_rows(certificate)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*table, *lines]
+
+
+def parity_rows(certificate: Certificate) -> tuple[list[tuple[str, ...]], list[str]]:
+    """(a row per precision, their titles first; sentences below the table)."""
     head: tuple[str, ...] = (
         "precision", "good rejected", "defects missed", "unlike fp32", "near", "noise", "map error", "rank corr",
         "dI-AUROC", "dAUPRO", "MACs int8/fp16/fp32", "verdict",
     )  # fmt: skip
-    rows = [head, *(_row(section) for section in certificate.sections)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [f"{s.precision} is left out: {'; '.join(s.reasons)}" for s in certificate.sections if not s.passed]
+    lines = [f"{s.precision} is left out: {'; '.join(s.reasons)}" for s in certificate.sections if not s.passed]
     lines += [
         f"{s.precision}: the noise of its normal scores is {s.noise.rms:.2f} s (s: half the spread of normal scores)"
         for s in certificate.sections
@@ -394,7 +402,7 @@ def parity_table(certificate: Certificate) -> list[str]:
         f"parts that nothing was chosen on, {c.real_frames} real defects, {c.drawn_frames} synthetic ones and "
         f"{c.near_frames} near the threshold; {c.golden_frames} frames are golden"
     )
-    return [*lines, certificate.note]
+    return [head, *(_row(section) for section in certificate.sections)], [*lines, certificate.note]
 
 
 def _row(section: PrecisionSection) -> tuple[str, ...]:

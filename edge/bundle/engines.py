@@ -370,6 +370,8 @@ def _check_evidence(evidence: Evidence) -> None:
         stated = section.threshold
         if not section.passed:
             _contradiction(m, f"its own certificate says that {precision} failed")
+        if section.verdicts != m.verdicts[precision]:
+            _contradiction(m, f"the certificate counts other verdicts of {precision} than the manifest")
         if stated != threshold:
             _contradiction(m, f"the certificate's threshold of {precision} is {stated.value}, "
                               f"the manifest's {threshold.value}")

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from edge.proof.certificate import Verdicts
 from edge.proof.compare import Count
 from edge.proof.threshold import Threshold
 from edge.schema import Name, Precision, Sha256, Strict, TensorSpec
@@ -117,6 +118,7 @@ class Manifest(Strict):
     normal_scores: dict[Precision, tuple[float, ...]]   # of all n, raw, each list by falling score in float32
     normal_spread: dict[Precision, ScoreSpread]
     thresholds: dict[Precision, Threshold]       # of these scores: what to expect of an engine of this precision
+    verdicts: dict[Precision, Verdicts]          # the certificate's counts, each file judged with its own threshold
     operating_points: tuple[OperatingPoint, ...]
     plane: tuple[float, float, float, float] | None = None   # of the training camera: for reports, never used to judge
     provenance: Provenance
@@ -127,7 +129,7 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _thresholds_are_of_the_scores(self) -> Manifest:
         for name, values in (("normal_scores", self.normal_scores), ("normal_spread", self.normal_spread),
-                             ("thresholds", self.thresholds)):
+                             ("thresholds", self.thresholds), ("verdicts", self.verdicts)):
             if set(values) != set(self.precisions):
                 raise ValueError(f"{name} has {sorted(values)}, the bundle {sorted(self.precisions)}")
         for precision, scores in self.normal_scores.items():

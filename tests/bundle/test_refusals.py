@@ -324,7 +324,7 @@ def test_absurdly_large_manifest_or_signature(refused, good: bytes, name: str, s
 
 def _with_precisions(manifest: dict[str, object], *precisions: str) -> None:
     manifest["precisions"] = precisions
-    for key in ("normal_scores", "normal_spread", "thresholds"):
+    for key in ("normal_scores", "normal_spread", "thresholds", "verdicts"):
         manifest[key] = dict.fromkeys(precisions, manifest[key]["fp32"])
 
 

@@ -16,6 +16,7 @@ from edge.frames.dataset import open_dataset
 from edge.proof.threshold import DEFAULT_FALSE_REJECTS, threshold_from_normals
 from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, make_deployed, make_feeds
 from trainer.operating import DefectScores, measure_defects
+from trainer.report.page import VERDICTS
 from trainer.run import RunInfo, TrainedRun, write_run
 from trainer.systems import base
 
@@ -107,5 +108,5 @@ def write_standin_run(folder: Path, product: Path) -> Path:
         "defect_scores": measure_defects(deployed, run.info.scene(), dataset, validation, print),
     }  # fmt: skip
     write_run(folder, RunInfo(**{**fields, **measured}), deployed, {})
-    (folder / "report.html").write_text("<!doctype html><title>standin</title>")
+    (folder / "report.html").write_text(f"<!doctype html><title>standin</title>{VERDICTS}")
     return folder

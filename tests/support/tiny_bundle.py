@@ -110,7 +110,8 @@ def tiny_bundle_folder(
         certificate = tiny_certificate(folder / "golden", scores, thresholds)
         (folder / "parity.json").write_text(certificate.to_json())
         (folder / "report.html").write_text(f"<!doctype html><title>{product} {version}</title>")
-        about = _normal_of_manifest(scores, thresholds)
+        verdicts = {section.precision: section.verdicts.model_dump() for section in certificate.sections}
+        about = {**_normal_of_manifest(scores, thresholds), "verdicts": verdicts}
         seal(folder, tiny_manifest(folder, product, version, presence, height, width, about, camera or {}), key)
         yield folder
 

@@ -222,6 +222,18 @@ def test_the_certificate_counts_verdicts_and_says_whose_figures_they_are(exporte
         assert word in table
 
 
+def test_manifest_and_report_count_the_same_verdicts(opened: tuple[Manifest, Path]) -> None:
+    manifest, folder = opened
+    certificate = read_certificate(folder / "parity.json")
+    page = (folder / "report.html").read_text()
+    assert "By precision" in page
+    for precision in manifest.precisions:
+        assert manifest.verdicts[precision] == certificate.section(precision).verdicts
+        assert f"<td>{precision}</td>" in page
+    assert str(manifest.verdicts["int8"].good) in page
+    assert "0 of 4 real" in page
+
+
 # The operating point
 
 

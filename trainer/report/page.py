@@ -21,6 +21,7 @@ from trainer.report.pictures import HeatScale
 NORMALS_SHOWN = 6
 MISSED_SHOWN = 6
 SHOWN_OF_A_TYPE = 4
+VERDICTS = "<!-- verdicts of the bundle's files -->"     # where the report of a bundle shows its certificate
 GROUP_COLORS = {"depth": "#1d3b53", "color": "#d9662b", "both": "#7a9a3a", "logical": "#8a5a9e"}
 
 
@@ -79,14 +80,29 @@ def write_report(path: Path, report: Report) -> None:
     write_atomically(path, render(report).encode())
 
 
-def render(report: Report) -> str:
-    """Return the page as HTML text."""
+def add_verdicts(page: str, rows: Sequence[Sequence[str]], lines: Sequence[str]) -> str:
+    """Return a report with the table of the bundle's files, where the page has its place for one.
+
+    Args:
+        page: what `render` returned. rows: of the table, its titles first. lines: what stands below it.
+    A page of another origin is returned as it is.
+    """
+    section = _environment().get_template("certified.html").render(rows=rows, lines=lines)
+    return page.replace(VERDICTS, section, 1)
+
+
+def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = percent
-    return environment.get_template("report.html").render(
+    return environment
+
+
+def render(report: Report) -> str:
+    """Return the page as HTML text."""
+    return _environment().get_template("report.html").render(
         report=report,
         threshold=charts.number(report.threshold),
         found=_count(report, report.labels),
