@@ -50,6 +50,7 @@ from trainer.run import RunInfo, TrainedRun, load_run
 log = logging.getLogger(__name__)
 
 ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")     # the order in which a station tries them
+QUANTIZED: tuple[Precision, ...] = ("fp16", "int8")
 REPORT = "report.html"
 MOST_CALIBRATION = 24      # normal training parts that set INT8's scales
 NOTE = (
@@ -170,14 +171,14 @@ def _threshold(run: TrainedRun, request: ExportRequest, normal: Sequence[Shown])
 
 def _wanted(precisions: Sequence[Precision], normal: Sequence[Shown], tell: Tell) -> list[Precision]:
     """float32, and what was asked for, unless the parts are too few to tell whether it may be shipped."""
-    asked = [name for name in ("fp16", "int8") if name in precisions]
+    asked = [name for name in QUANTIZED if name in precisions]
     if asked and len(normal) < LEAST_TO_QUANTIZE:
         tell(
             f"only fp32: {len(normal)} normal validation parts cannot tell how {' and '.join(asked)} decide, "
             f"{LEAST_TO_QUANTIZE} are needed"
         )
         return ["fp32"]
-    return ["fp32", *asked]  # type: ignore[list-item]  # of two literals
+    return ["fp32", *asked]
 
 
 def _normals(
