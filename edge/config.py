@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from edge.errors import ConfigError
-from edge.files import write_atomically
+from edge.files import read_text, write_atomically
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -121,14 +121,9 @@ def read_config(root: Path) -> EdgeConfig:
     Raises: ConfigError naming the file, the key and what is wrong with it.
     """
     path = root / PLACE
-    try:
-        with path.open("rb") as file:
-            text = file.read(SIZE_LIMIT).decode()
-    except FileNotFoundError:
+    if not path.exists():
         return EdgeConfig()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path} ({error}): check its permissions and encoding (UTF-8)") from error
-    return parse_config(text, str(path))
+    return parse_config(read_text(path, limit=SIZE_LIMIT), str(path))
 
 
 def parse_config(text: str, where: str = "station.toml") -> EdgeConfig:
@@ -136,12 +131,24 @@ def parse_config(text: str, where: str = "station.toml") -> EdgeConfig:
     try:
         return EdgeConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where} is not TOML: {error}") from error
+        raise ConfigError(f"{where} is not TOML: {error}: correct it there") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        remedy = "remove it or correct its name" if first["type"] == "extra_forbidden" else "correct it"
-        raise ConfigError(f"{where}: {key}: {first['msg']}: {remedy}") from error
+        raise ConfigError(f"{where}: {_complaint(error)}") from error
+
+
+def _complaint(error: ValidationError) -> str:
+    """The first thing that is wrong, with its key and what to do."""
+    first = error.errors(include_url=False)[0]
+    *section, last = (str(part) for part in first["loc"])
+    key = ".".join((*section, last))
+    if first["type"] == "extra_forbidden":
+        fields = EdgeConfig.model_fields
+        known = list(getattr(fields[section[0]].annotation, "model_fields", {}) if section else fields)
+        what = f"[{section[0]}] has the keys" if section else "there are the sections"
+        return f"{key}: there is no such key: remove it or correct its name ({what} {', '.join(known)})"
+    if first["type"] == "model_type":
+        return f"{key}: this is a section: write [{key}] and its keys below it"
+    return f"{key}: {first['msg']}: correct it".replace(": Value error, ", ": ")
 
 
 def write_first_config(root: Path, camera: CameraConfig) -> bool:

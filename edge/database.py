@@ -7,6 +7,20 @@ import time
 from pathlib import Path
 
 RETRY_S = 0.005
+REMEDIES = {        # by what SQLite or the operating system says
+    "readonly": "Mount its disk writable, or use the account that it belongs to",
+    "Read-only": "Mount its disk writable",
+    "Permission": "Use the account that it belongs to",
+    "unable to open": "Check that it is a file, its folder is there and this account may write both",
+    "not a database": "Move the file away and keep it, a new one is made",
+    "malformed": "Move the file away and keep it, a new one is made",
+    "locked": "Wait until the other process has finished, or stop it first",
+}
+
+
+def remedy_for(error: sqlite3.Error | OSError) -> str:
+    """What to do about a database that cannot be used, as a sentence without its full stop."""
+    return next((remedy for words, remedy in REMEDIES.items() if words in str(error)), "Free space or repair the disk")
 
 
 def open_database(path: Path, busy_s: float) -> sqlite3.Connection:

@@ -153,6 +153,36 @@ def draw_inspection(
     return with_banner(np.concatenate(panels, axis=1), _caption(judgement, title), CODE_COLORS[judgement.code])
 
 
+def draw_kept(
+    window: Image, anomaly: NDArray[np.float32] | None, threshold: float | None, title: str, code: Code
+) -> Image:
+    """One picture of one kept part: title on top in the verdict's color; below, the view, and the view with the heat.
+
+    Args:
+        window: (H, W, 3) what was judged. anomaly: (h, w) raw units, threshold: raw; where either is None, nothing was
+            judged, and the view stands alone.
+    Returns: (H + BANNER_PX, 2 W or W, 3) uint8 RGB.
+    """
+    panels = [window]
+    if anomaly is not None and threshold is not None:
+        panels.append(outline_above(draw_heatmap(window, anomaly, threshold), anomaly, threshold))
+    return with_banner(np.concatenate(panels, axis=1), title, CODE_COLORS[code])
+
+
+def outline_above(picture: Image, anomaly: NDArray[np.float32], threshold: float) -> Image:
+    """A copy with the borders of where a map is above the threshold, white on black, seen on any color.
+
+    anomaly: (h, w) raw units, of any size.
+    """
+    import cv2
+
+    size = (picture.shape[1], picture.shape[0])
+    stretched = cv2.resize(np.nan_to_num(anomaly.astype(np.float32)), size, interpolation=cv2.INTER_LINEAR)
+    borders, _ = cv2.findContours((stretched > threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    dark = cv2.drawContours(picture.copy(), borders, -1, (0, 0, 0), 3)
+    return np.asarray(cv2.drawContours(dark, borders, -1, WHITE, 1), np.uint8)
+
+
 def write_png(path: Path, picture: Image) -> None:
     """Write an RGB picture; a half-written file is never seen. Raises: OSError."""
     import cv2

@@ -194,7 +194,7 @@ def main() -> None:
     bundle = folder / f"{PRODUCT}-1.0.0.bundle"
     command("trainer", "synthesize", parts, "--products", PRODUCT, *SIZES)
     command("trainer", "train", "mats", parts / PRODUCT, "--preset", "compact", "--out", run)
-    command("trainer", "evaluate", run, parts / PRODUCT)
+    command("trainer", "evaluate", run)
     shutil.copy(run / "report.html", folder / "report.html")
     command("trainer", "keygen", folder / "line")
     command(

@@ -29,6 +29,18 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """Scripts that make small inputs on which the product failed: RGBD_CASES, else shared/cases beside the checkout.
+
+    Skips, saying so, where they are absent.
+    """
+    folder = Path(os.environ.get("RGBD_CASES", REPOSITORY.parent / "shared" / "cases"))
+    if not folder.is_dir():
+        pytest.skip(f"no cases at {folder}: set RGBD_CASES to the folder that holds 01_truncated_image.py and others")
+    return folder
+
+
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     """A mosquitto that runs for one test. Skips, saying so, where it is not installed."""

@@ -24,15 +24,20 @@ from edge.bundle.manifest import CameraContract, Manifest, NormalParts, Provenan
 from edge.bundle.signature import sign_manifest
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import ConfigError, DataError, EngineError
-from edge.frames.dataset import Dataset, open_dataset
+from edge.files import require_file_target
+from edge.frames.dataset import Dataset
 from edge.proof.certificate import NAMED_NOISE, Certificate, PrecisionSection
 from edge.proof.compare import Count, spread_of
 from edge.proof.golden import NormalIndex
 from edge.proof.threshold import Threshold, threshold_from_normals
 from edge.schema import Name, Precision, TensorSpec
 from trainer.data.choose import spread
+from trainer.data.defects import require_defects_folder
+from trainer.evaluate import evaluate_run
+from trainer.evaluation_files import own_evaluation, write_evaluation
 from trainer.export import check_compiles, export_checked
 from trainer.graph.operators import check_operators
+from trainer.judged import Judged, data_folder, open_own
 from trainer.operating import Outlier, operating_points
 from trainer.proof import Proof, Shown, answered, by_falling_score, gather
 from trainer.proof_frames import (
@@ -45,13 +50,13 @@ from trainer.proof_frames import (
 )
 from trainer.quantise import Quantised, quantise
 from trainer.report import add_verdicts
-from trainer.run import RunInfo, TrainedRun, load_run
+from trainer.run import RunInfo, TrainedRun, load_run, read_info
+from trainer.run_folder import REPORT
 
 log = logging.getLogger(__name__)
 
 ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")     # the order in which a station tries them
 QUANTIZED: tuple[Precision, ...] = ("fp16", "int8")
-REPORT = "report.html"
 MOST_CALIBRATION = 24      # normal training parts that set INT8's scales
 NOTE = (
     "Provisional: onnxruntime's arithmetic of these same files on a CPU, float16 results rounded after every node. "
@@ -68,7 +73,8 @@ class ExportRequest:
 
     precisions: besides fp32, always there. data: where the images are now, None: as trained. false_rejects: the rate
     that the thresholds keep, None: the run's. left_out, kept: names of normal validation parts whose scores stand
-    apart, and that the user declared not normal, or normal.
+    apart, and that the user declared not normal, or normal. defects: a folder of defective images that count too,
+    None: the one that the evaluation or the training named.
     """
 
     run: Path
@@ -81,6 +87,7 @@ class ExportRequest:
     false_rejects: float | None = None
     left_out: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    defects: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +116,13 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
         for an outlier among the normal parts that nobody has decided on, EngineError for a graph that breaks the
         contract, needs an operator TensorRT does not know, or does not compile.
     """
-    _check_names(request)
-    sign_manifest(b"", request.key)        # a wrong key is found now, not after the work
+    info = _checked_info(request)
     run = load_run(request.run)
-    if not (request.run / REPORT).is_file():
-        raise DataError(f"{request.run} has no {REPORT}: run `trainer evaluate {request.run} {run.info.data}` first")
-    check_names("--keep", request.kept, run.info.validation)
-    dataset = open_dataset(request.data or Path(run.info.data))
-    frames = proof_frames(run, dataset, request.left_out)
+    judged = _judged(info, request)
+    for line in (*judged.notes, *_plane_lines(info)):
+        tell(line)
+    frames = proof_frames(run, judged, request.left_out)
+    page = _report_page(run, judged, tell)
     with TemporaryDirectory(prefix="bundle-") as temporary:
         folder = Path(temporary)
         (folder / "model").mkdir()
@@ -125,7 +131,7 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
         export_checked(run.deployed, exact, [frame.source() for frame in spread(frames.normal, 4)], compiled=False)
         if frames.set_aside:
             tell(f"{len(frames.good)} normal validation parts are set aside to count false rejects on: there is no "
-                 "test/good")
+                 "other good part")
         tell(f"judging {len(frames.normal)} normal validation parts")
         engine = OnnxCpuEngine(exact)
         normal = by_falling_score(answered(engine.run, frames.normal))
@@ -135,7 +141,7 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
         tell("choosing golden frames and drawing defects")
         proof = gather(run.deployed, engine.run, normal, frames.good, frames.real, threshold)
         engine.close()
-        made = _write_quantised(run, dataset, proof, exact, _wanted(request.precisions, normal, tell), tell)
+        made = _write_quantised(run, judged.dataset, proof, exact, _wanted(request.precisions, normal, tell), tell)
         shipped = tuple(name for name in ORDER if name in made and made[name].section.passed)
         compiler = _compile_all(folder / "model", shipped, tell)
         certificate = _certificate(proof, made)
@@ -143,11 +149,52 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
         proof.write_golden(folder / "golden")
         normals = _normals(proof, normal, made, shipped)
         index = _carry(run, folder, normals, threshold.rank, tell)
-        page = (request.run / REPORT).read_text(encoding="utf-8")
         (folder / REPORT).write_text(add_verdicts(page, *parity_rows(certificate)), encoding="utf-8")
-        manifest = _manifest(run, request, folder, normals, made, index)
+        manifest = _manifest(run, request, judged.folder, folder, normals, made, index)
         seal(folder, manifest, request.key)
         return Exported(pack(folder, request.out), certificate, manifest, shipped, compiler)
+
+
+def _checked_info(request: ExportRequest) -> RunInfo:
+    """run.json. Raises: ConfigError or DataError for every mistake that shows before an image is read."""
+    _check_names(request)
+    sign_manifest(b"", request.key)
+    _check_out(request.out)
+    info = read_info(request.run)
+    check_names("--keep", request.kept, info.validation)
+    check_names("--leave-out", request.left_out, info.validation)
+    require_defects_folder(request.defects)
+    data_folder(info, request.data, "with --data")
+    return info
+
+
+def _judged(info: RunInfo, request: ExportRequest) -> Judged:
+    """The run's own images, with the defective ones that this command, the evaluation or the training named."""
+    if request.defects is not None:
+        return open_own(info, request.data, request.defects)
+    evaluated = own_evaluation(request.run, info)
+    named = Path(evaluated.defects) if evaluated is not None and evaluated.defects is not None else None
+    return open_own(info, request.data, named)
+
+
+def _report_page(run: TrainedRun, judged: Judged, tell: Tell) -> str:
+    """The run's report of these very images, made now if there is none."""
+    evaluated = own_evaluation(run.folder, run.info)
+    defects = None if judged.defects is None else str(judged.defects)
+    if evaluated is None or (evaluated.data, evaluated.defects) != (str(judged.folder), defects):
+        tell(f"{judged.sentence()}: the run has no report of them")
+        write_evaluation(run, judged, evaluate_run(run, judged))
+    return (run.folder / REPORT).read_text(encoding="utf-8")
+
+
+def _plane_lines(info: RunInfo) -> list[str]:
+    """A warning where training had what a station has not."""
+    if info.fixed or not info.with_depth:
+        return []
+    return [
+        "the background plane differs from image to image, and each was trained with its own: a station judges with "
+        "the one that `edge calibrate plane` measures, so its camera and table must not move"
+    ]
 
 
 def _stop_at_outliers(outliers: Sequence[Outlier], request: ExportRequest) -> None:
@@ -208,6 +255,12 @@ def _check_names(request: ExportRequest) -> None:
         except ValidationError as error:
             allowed = "letters, digits, dots, dashes and underscores, a letter or digit first, at most 64"
             raise ConfigError(f"{option} {value!r}: use {allowed}") from error
+
+
+def _check_out(out: Path) -> None:
+    require_file_target(out, "--out")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -272,6 +325,7 @@ def _certificate(proof: Proof, made: Mapping[Precision, Quantised]) -> Certifica
 def _manifest(
     run: TrainedRun,
     request: ExportRequest,
+    data: Path,
     folder: Path,
     normals: _Normals,
     made: Mapping[Precision, Quantised],
@@ -286,7 +340,7 @@ def _manifest(
         system=info.system,
         preset=info.preset,
         presence=info.with_depth,
-        camera=_camera(info, Path(request.data or info.data)),
+        camera=_camera(info, data),
         inputs=tuple(_with_default(spec, info) for spec in run.deployed.inputs),
         outputs=_outputs(folder / "model" / "fp32.onnx"),
         precisions=tuple(normals.scores),
@@ -348,6 +402,10 @@ def _camera(info: RunInfo, data: Path) -> CameraContract:
         min_valid=info.min_valid,
         empty=folder(camera.empty),
         belt=folder(camera.belt),
+        fixed=info.fixed,
+        letterbox=info.size is not None,
+        color_bits=info.color_bits,
+        brightness=info.brightness,
     )  # fmt: skip
 
 

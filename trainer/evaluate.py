@@ -1,15 +1,13 @@
-"""Judge a test set with a trained run, through the same deployed graph as the device's, one image at a time.
+"""Judge images with a trained run, through the same deployed graph as the device's, one image at a time.
 
-Writes evaluate.json (figures), evaluation.npz (scores and maps) and report.html into the run folder.
+Where no image is defective, synthetic defects on good parts stand in: shown and counted, never called an AUROC.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,36 +16,78 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import OperatingPoint
 from edge.errors import DataError
-from edge.files import write_atomically, write_json
-from edge.frames.dataset import Dataset, Sample
-from edge.frames.images import read_color
-from edge.proof.threshold import percent_of
-from trainer.data.normal import prepare
-from trainer.data.scene import crop_frame
+from edge.frames.dataset import Sample
+from trainer.data.choose import spread
+from trainer.drawn import draw_defect, part_of
+from trainer.judged import Judged
 from trainer.metrics import Figures, figures
-from trainer.operating import REAL, DefectScores, Outlier, suggestion
-from trainer.report import Choice, Claim, KnownDefect, Report, write_report
-from trainer.run import RunInfo, TrainedRun, read_curves
+from trainer.operating import DRAWN_PARTS, REAL, STRENGTHS, DefectScores, suggestion
+from trainer.report import KnownDefect
+from trainer.run import RunInfo, TrainedRun
 from trainer.synthetic.defects import Group
 
-Runner = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
+Feeds = Mapping[str, NDArray[Any]]
+Runner = Callable[[Feeds], Mapping[str, NDArray[np.float32]]]
 """Graph inputs by name -> outputs by name: torch's deployed graph, or an engine of some precision."""
 
 GROUPS: tuple[str, ...] = get_args(Group)
+SYNTHETIC = "synthetic "        # and the strength: the defect type of an image that a defect was drawn on
+NO_DEFECT = "no defective part was given: "
+SYNTHETIC_ONES = (
+    "{} synthetic defects, drawn on good parts from faint to strong, stand in; how many of them are found does not "
+    "tell how your own defects are found"
+)
+NONE_PASSES = "as every good part is rejected, no synthetic defect was drawn in their place"
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """One image to judge: a sample as it is, or with a synthetic defect on it.
+
+    strength: of the synthetic defect, a name of STRENGTHS; None without one. seed: of the drawing.
+    """
+
+    sample: Sample
+    strength: str | None = None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Unique."""
+        return self.sample.name if self.strength is None else f"{self.sample.name} + {self.strength}"
+
+    @property
+    def defect(self) -> str:
+        """Its type, or "good"."""
+        return SYNTHETIC + self.strength if self.strength is not None else self.sample.defect or "good"
+
+    def shown(self, run: TrainedRun) -> tuple[Feeds, NDArray[np.bool_] | None]:
+        """Graph inputs, and the mask (H, W) of the crop: all False for a good part, None where nobody drew one.
+
+        Raises: DataError if a file cannot be read or does not fit the run.
+        """
+        feeds = run.feeds(self.sample)
+        if self.strength is not None:
+            drawn = draw_defect(feeds, part_of(run.deployed, feeds), STRENGTHS[self.strength], self.seed)
+            return drawn.feeds, drawn.mask
+        x, y, width, height = run.info.crop
+        if self.defect == "good":
+            return feeds, np.zeros((height, width), np.bool_)
+        mask = self.sample.load_mask()
+        return feeds, None if mask is None else mask[y : y + height, x : x + width]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a run says of a test set.
+    """What a run says of n images.
 
-    names, defects: of the n images. labels: (n,) True = defective. scores: (n,) float32 raw. maps: (n, h, w) float32
-    raw.
-    truths: masks (H, W) of the crop, all False for a good part, None where nobody drew one. threshold: of the run.
-    rows: figures per defect type against all good parts, the row "all" last. groups: per group of drawn defects.
+    labels: (n,) True = defective, really or synthetically. scores: (n,) float32 raw. maps: (n, h, w) float32 raw.
+    truths: as JudgedImage.shown gives them. threshold: of the run. rows: figures per defect type, all NaN unless good
+    and really defective parts are there; "all" last where defects are real. groups: per group of a synthetic product's
+    defects. notes: sentences for whoever reads the result.
     """
 
-    names: list[str]
-    defects: list[str]
+    images: list[JudgedImage]
     labels: NDArray[np.bool_]
     scores: NDArray[np.float32]
     maps: NDArray[np.float32]
@@ -55,59 +95,136 @@ class Evaluation:
     threshold: float
     rows: list[Figures]
     groups: list[Figures]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the n images."""
+        return [image.name for image in self.images]
+
+    @property
+    def defects(self) -> list[str]:
+        """Types of the n images."""
+        return [image.defect for image in self.images]
+
+    @property
+    def rejected(self) -> NDArray[np.bool_]:
+        """(n,) which images the threshold calls NG, compared as the device does it: in float32."""
+        return np.asarray(self.scores > np.float32(self.threshold))
+
+    @property
+    def is_good_only(self) -> bool:
+        """Whether no part is defective: what defects there are, are synthetic."""
+        return not any(image.sample.is_defective for image in self.images)
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether good and really defective parts are there: only then figures of separation mean something."""
+        return not self.is_good_only and not self.labels.all()
 
     @property
     def overall(self) -> Figures:
-        """The row of all images."""
-        return self.rows[-1]
+        """The row of all images; NaN where nothing is compared."""
+        return self.rows[-1] if self.is_comparison else _uncompared("all", self.labels)
 
 
-def evaluate_run(run: TrainedRun, dataset: Dataset, runner: Runner | None = None) -> Evaluation:
-    """Judge every test image.
+def evaluate_run(run: TrainedRun, judged: Judged, runner: Runner | None = None) -> Evaluation:
+    """Judge every image, and where none is defective, synthetic defects on up to DRAWN_PARTS good parts.
 
-    Runner: None is float32 torch. Raises: DataError if there are no good or no defective test images.
+    runner: None is float32 torch. Raises: DataError if an image cannot be read or does not fit the run.
     """
-    samples = dataset.split("test") or [
-        sample for sample in dataset.samples if sample.name not in {*run.info.train, *run.info.validation}
-    ]
-    labels = np.array([sample.is_defective for sample in samples], bool)
-    if labels.all() or not labels.any():
-        raise DataError(
-            f"{dataset.root} has {int((~labels).sum())} good and {int(labels.sum())} defective test images: "
-            "both are needed"
-        )
     run_graph = runner or run.deployed.run
-    outputs = [run_graph(run.feeds(sample)) for sample in samples]
-    scores = np.array([float(out["score"].reshape(-1)[0]) for out in outputs], np.float32)
-    maps = np.stack([out["map"][0, 0] for out in outputs]).astype(np.float32)
-    truths = [_truth(run, sample) for sample in samples]
-    defects = [sample.defect or "good" for sample in samples]
-    names = [sample.name for sample in samples]
-    groups = {drawn.name: drawn.group for drawn in known_defects(dataset.root)}
-    return Evaluation(
-        names,
-        defects,
-        labels,
-        scores,
-        maps,
-        truths,
-        run.info.threshold.value,
-        _rows(defects, labels, scores, maps, truths),
-        _groups([groups.get(name, "") for name in names], labels, scores, maps, truths),
-    )
+    images = [JudgedImage(sample) for sample in judged.samples]
+    answers = [_answer(run, run_graph, image) for image in images]
+    notes = judged.notes
+    if not judged.defective:
+        drawn = _synthetic(images, answers, run.info.threshold.value)
+        notes = (*notes, NO_DEFECT + (SYNTHETIC_ONES.format(len(drawn)) if drawn else NONE_PASSES))
+        answers += [_answer(run, run_graph, image) for image in drawn]
+        images += drawn
+    return _evaluation(run, judged, images, answers, notes)
 
 
-def operating_points_of(info: RunInfo, evaluation: Evaluation) -> tuple[list[OperatingPoint], str | None]:
-    """The run's operating points with the defective parts of this test set, and what these would suggest."""
-    found = tuple(float(score) for score in evaluation.scores[evaluation.labels])
-    points = info.operating_points(DefectScores(kind="real", groups={REAL: found}))
-    return points, suggestion(points, info.threshold.rank, evaluation.scores[~evaluation.labels])
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    score: float
+    map: NDArray[np.float32]
+    truth: NDArray[np.bool_] | None
 
 
-def _truth(run: TrainedRun, sample: Sample) -> NDArray[np.bool_] | None:
-    mask = sample.load_mask()
-    x, y, width, height = run.info.crop
-    return None if mask is None else mask[y : y + height, x : x + width]
+def _answer(run: TrainedRun, run_graph: Runner, image: JudgedImage) -> _Answer:
+    feeds, truth = image.shown(run)
+    out = run_graph(feeds)
+    return _Answer(float(out["score"].reshape(-1)[0]), out["map"][0, 0], truth)
+
+
+def _synthetic(images: Sequence[JudgedImage], answers: Sequence[_Answer], threshold: float) -> list[JudgedImage]:
+    """A defect of every strength on parts that pass; on one that is rejected anyway it would count as found."""
+    passed = [
+        image for image, answer in zip(images, answers, strict=True)
+        if np.float32(answer.score) <= np.float32(threshold)
+    ]  # fmt: skip
+    chosen = spread(passed, DRAWN_PARTS)
+    return [
+        JudgedImage(image.sample, strength, seed) for strength in STRENGTHS for seed, image in enumerate(chosen)
+    ]
+
+
+def _evaluation(
+    run: TrainedRun,
+    judged: Judged,
+    images: list[JudgedImage],
+    answers: Sequence[_Answer],
+    notes: tuple[str, ...],
+) -> Evaluation:
+    defects = [image.defect for image in images]
+    labels = np.array([defect != "good" for defect in defects], bool)
+    scores = np.array([answer.score for answer in answers], np.float32)
+    maps = np.stack([answer.map for answer in answers]).astype(np.float32)
+    truths = [answer.truth for answer in answers]
+    rows, groups = _uncompared_rows(images, labels), []
+    if judged.good and judged.defective:
+        group_of = {drawn.name: drawn.group for drawn in known_defects(judged.dataset.root)}
+        rows = _rows(defects, labels, scores, maps, truths)
+        groups = _groups([group_of.get(image.name, "") for image in images], labels, scores, maps, truths)
+    return Evaluation(images, labels, scores, maps, truths, run.info.threshold.value, rows, groups, notes)
+
+
+def operating_points_of(
+    info: RunInfo, judged: Judged, evaluation: Evaluation
+) -> tuple[list[OperatingPoint], str | None]:
+    """The run's operating points with the defects of this evaluation, and what real ones would suggest."""
+    points = info.operating_points(_defect_scores(evaluation) if evaluation.labels.any() else None)
+    good = evaluation.scores[~evaluation.labels]
+    estimates = len(good) > 0 and not judged.stand_in
+    return points, suggestion(points, info.threshold.rank, good if estimates else None)
+
+
+def _defect_scores(evaluation: Evaluation) -> DefectScores:
+    found: dict[str, list[float]] = {}
+    for image, label, score in zip(evaluation.images, evaluation.labels, evaluation.scores, strict=True):
+        if label:
+            found.setdefault(image.strength or REAL, []).append(float(score))
+    groups = {name: tuple(scores) for name, scores in found.items()}
+    return DefectScores(kind="synthetic" if evaluation.is_good_only else "real", groups=groups)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _uncompared(name: str, chosen: NDArray[np.bool_]) -> Figures:
+    """A row that only counts. chosen: which of the images are of it."""
+    nan = float("nan")
+    return Figures(name, 0, int(chosen.sum()), nan, nan, nan, nan, nan)
+
+
+def _uncompared_rows(images: Sequence[JudgedImage], labels: NDArray[np.bool_]) -> list[Figures]:
+    """A row per defect type, and where parts are really defective "all"."""
+    kinds = np.array([image.defect for image in images])
+    types = list(dict.fromkeys(kinds[labels].tolist()))
+    rows = [_uncompared(kind, kinds == kind) for kind in types]
+    really = any(image.sample.is_defective for image in images)
+    return [*rows, _uncompared("all", labels)] if really else rows
 
 
 def _subset(
@@ -167,107 +284,15 @@ def known_defects(root: Path) -> list[KnownDefect]:
         raise DataError(f"{path} is not what `trainer synthesize` writes ({error}): make the product again") from error
 
 
-def last_line(overall: Figures) -> str:
-    """The line that ends `trainer evaluate`, in percent."""
-    image, pixel, region = (100 * value for value in (overall.image_auroc, overall.pixel_auroc, overall.aupro_30))
-    return f"mean I-AUROC {image:.1f} P-AUROC {pixel:.1f} AUPRO {region:.1f}"
-
-
-def write_evaluation(run: TrainedRun, dataset: Dataset, evaluation: Evaluation) -> None:
-    """Write evaluate.json, evaluation.npz and report.html into the run folder."""
-    rejected = evaluation.scores > np.float32(evaluation.threshold)
-    summary = {
-        "run": run.info.model_dump(mode="json", include={"system", "preset", "product", "seed", "with_depth", "top_k"}),
-        "data": str(dataset.root),
-        "threshold": evaluation.threshold,
-        "good_rejected": int(rejected[~evaluation.labels].sum()),
-        "defective_accepted": int((~rejected[evaluation.labels]).sum()),
-        "operating_points": [
-            point.model_dump(mode="json") for point in operating_points_of(run.info, evaluation)[0]
-        ],
-        "rows": [_plain(row) for row in evaluation.rows],
-        "groups": [_plain(row) for row in evaluation.groups],
-        "images": [
-            {"name": name, "defect": defect, "score": float(score)}
-            for name, defect, score in zip(evaluation.names, evaluation.defects, evaluation.scores, strict=True)
-        ],
-    }
-    write_json(run.folder / "evaluate.json", summary)
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        names=np.array(evaluation.names),
-        defects=np.array(evaluation.defects),
-        labels=evaluation.labels,
-        scores=evaluation.scores,
-        maps=evaluation.maps,
-        threshold=np.float32(evaluation.threshold),
-    )
-    write_atomically(run.folder / "evaluation.npz", buffer.getvalue())
-    write_report(run.folder / "report.html", _report(run, dataset, evaluation))
-
-
-def _plain(row: Figures) -> dict[str, Any]:
-    """For JSON, which knows no NaN."""
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(row).items()
-    }
-
-
-def _report(run: TrainedRun, dataset: Dataset, evaluation: Evaluation) -> Report:
-    by_name = {sample.name: sample for sample in dataset.samples}
-    samples = [by_name[name] for name in evaluation.names]
-    info = run.info
-
-    def height(number: int) -> NDArray[np.float32]:
-        prepared = prepare(run.deployed.preprocess, run.feeds(samples[number]))
-        assert prepared.height is not None  # only asked for with depth
-        values: NDArray[np.float32] = prepared.height[0, 0].numpy()
-        return values
-
-    points, suggested = operating_points_of(info, evaluation)
-    rank, parts = info.threshold.rank, info.threshold.parts
-    parameters = {
-        "data": info.data,
-        "seed": str(info.seed),
-        "trained on": f"{len(info.train)} normal parts",
-        "false rejects": f"{percent_of(info.false_rejects)} asked for: rank {rank} of {parts} normal scores",
-        "threshold": f"{info.threshold.value:.6g}: {info.threshold.guarantee}",
-        "top k": f"{info.top_k:.1%} ({info.top_k_why})",
-        "depth": f"plane fitted, lift {1000 * info.lift:.2f} mm" if info.lift is not None else "not used: color only",
-        "training time": f"{info.train_seconds:.0f} s",
-        "packages": ", ".join(f"{k} {v}" for k, v in info.packages.items()),
-    }
-    return Report(
-        product=info.product,
-        system=info.system,
-        preset=info.preset,
-        names=evaluation.names,
-        defects=evaluation.defects,
-        labels=evaluation.labels,
-        scores=evaluation.scores,
-        maps=list(evaluation.maps),
-        truths=evaluation.truths,
-        threshold=evaluation.threshold,
-        image=lambda number: crop_frame(samples[number].load(), info.crop).color,
-        rows=evaluation.rows,
-        height=height if info.with_depth else None,
-        groups=evaluation.groups,
-        curves=read_curves(run.folder),
-        drawn=known_defects(dataset.root),
-        parameters=parameters,
-        claims=[
-            Claim(
-                "float32 scores and maps of this page",
-                "ran on a stand-in",
-                "torch on a workstation CPU, not the device's engine",
-            )
-        ],
-        choice=Choice(info.threshold.guarantee, points, rank, suggested, _outlier_pictures(run)),
-    )
-
-
-def _outlier_pictures(run: TrainedRun) -> list[tuple[Outlier, NDArray[np.uint8] | None]]:
-    """Of the run's outliers, as the training drew them."""
-    files = [(outlier, run.folder / outlier.picture) for outlier in run.info.outliers()]
-    return [(outlier, read_color(file) if file.is_file() else None) for outlier, file in files]
+def last_line(evaluation: Evaluation, guarantee: str) -> str:
+    """The line that ends `trainer evaluate`, in percent. guarantee: of the run's threshold, in a sentence."""
+    at = f"threshold {evaluation.threshold:.6g}"
+    if evaluation.is_good_only:
+        good = evaluation.rejected[~evaluation.labels]
+        return f"good parts only: {int(good.sum())} of {len(good)} rejected; {at}: {guarantee}"
+    if not evaluation.is_comparison:
+        return f"defective parts only: {int(evaluation.rejected.sum())} of {len(evaluation.images)} found; {at}"
+    overall = evaluation.overall
+    values = (overall.image_auroc, overall.pixel_auroc, overall.aupro_30)
+    image, pixel, region = ("-" if np.isnan(value) else f"{100 * value:.1f}" for value in values)
+    return f"mean I-AUROC {image} P-AUROC {pixel} AUPRO {region}"

@@ -8,28 +8,17 @@ the classifier.
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
 
 from edge.errors import ConfigError, DataError
-
-# Published checkpoints keep a metric beside the weights, often a number of numpy, pickled under numpy 1's names.
-_SCALAR = np.float64().__reduce__()[0]
-NUMPY_NUMBER: list[Any] = [
-    np.dtype,
-    type(np.dtype(np.float32)),
-    type(np.dtype(np.float64)),
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-]
+from trainer.stored import find_misfit, load_stored
 
 
 @dataclass(frozen=True)
@@ -95,13 +84,16 @@ class Trunk(nn.Module):
     """Stem and stages of a timm EfficientNet or ResNet up to its last tap, frozen, always in evaluation mode.
 
     forward: color (N, 3, h, w) float32 0..255 -> one (N, C, h / stride, w / stride) feature map per tap.
+    source: what to call the weights in errors.
     """
 
-    def __init__(self, spec: BackboneSpec, weights: Mapping[str, Tensor] | None) -> None:
+    def __init__(
+        self, spec: BackboneSpec, weights: Mapping[str, Tensor] | None, source: str = "the weights file"
+    ) -> None:
         super().__init__()
         model = timm.create_model(spec.timm_name, pretrained=False)
         if weights is not None:
-            _load(model, weights, spec)
+            _load(model, weights, spec, source)
         self.spec = spec
         stem, stages = _parts(model)
         self.stem = nn.Sequential(*(getattr(model, name) for name in stem))
@@ -130,10 +122,17 @@ class Trunk(nn.Module):
 class GeneralTrunk(nn.Module):
     """Any timm model up to its last tap, frozen, always in evaluation mode; forward as `Trunk`.
 
-    size: (h, w) of the image, which a vision transformer is built for. Raises: ConfigError if it does not take it.
+    size: (h, w) of the image, which a vision transformer is built for. source: what to call the weights in errors.
+    Raises: ConfigError if the model does not take the size, DataError if the weights do not fit it.
     """
 
-    def __init__(self, spec: BackboneSpec, size: tuple[int, int], weights: Mapping[str, Tensor] | None) -> None:
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        size: tuple[int, int],
+        weights: Mapping[str, Tensor] | None,
+        source: str = "the weights file",
+    ) -> None:
         super().__init__()
         if any(side % stride for side in size for stride in spec.strides):
             raise ConfigError(
@@ -145,7 +144,7 @@ class GeneralTrunk(nn.Module):
         self.model = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **options)
         self.model.prune_intermediate_layers(list(spec.taps), prune_norm=not _is_transformer(spec), prune_head=True)
         if weights is not None:
-            _load_general(self.model, weights, spec)
+            _load_general(self.model, weights, spec, source)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
         self.register_buffer("inverse_scale", 1 / torch.tensor(spec.scale).view(1, 3, 1, 1))
         self.requires_grad_(False)
@@ -171,7 +170,7 @@ def _is_transformer(spec: BackboneSpec) -> bool:
     return len(spec.taps) == 1 and spec.general
 
 
-def _load_general(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec) -> None:
+def _load_general(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec, source: str) -> None:
     """Copy `weights` into the pruned model; a position embedding of another image size is resampled."""
     own = model.state_dict()
     given = {name: tensor for name, tensor in weights.items() if name in own}
@@ -180,13 +179,15 @@ def _load_general(model: nn.Module, weights: Mapping[str, Tensor], spec: Backbon
         given["pos_embed"] = timm.layers.resample_abs_pos_embed(
             given["pos_embed"], cast(list[int], grid), num_prefix_tokens=model.num_prefix_tokens
         )
-    missing = [name for name in own if name not in given or given[name].shape != own[name].shape]
-    if missing:
-        raise DataError(
-            f"the weights file does not fit {spec.timm_name}: {len(missing)} of {len(own)} tensors are missing or of "
-            f"another shape, the first is {missing[0]}. Use a checkpoint of timm's {spec.timm_name}"
-        )
+    _require_fit(own, given, spec, source)
     model.load_state_dict(given)
+
+
+def _require_fit(needed: Mapping[str, Tensor], given: Mapping[str, Tensor], spec: BackboneSpec, source: str) -> None:
+    misfit = find_misfit(needed, given)
+    if misfit is not None:
+        name = spec.timm_name
+        raise DataError(f"{source} does not fit {name}: {misfit}. Use a checkpoint of timm's {name}")
 
 
 def build_any_trunk(
@@ -197,7 +198,9 @@ def build_any_trunk(
         return build_trunk(spec, weights, random=random)
     if weights is None and not random:
         raise ConfigError(_no_weights(spec))
-    return GeneralTrunk(spec, size, None if random or weights is None else read_weights(weights))
+    if random or weights is None:
+        return GeneralTrunk(spec, size, None)
+    return GeneralTrunk(spec, size, read_backbone(weights, spec), str(weights))
 
 
 def _no_weights(spec: BackboneSpec) -> str:
@@ -217,35 +220,31 @@ def build_trunk(spec: BackboneSpec, weights: Path | None, *, random: bool = Fals
     if random:
         return Trunk(spec, None)
     if weights is not None:
-        return Trunk(spec, read_weights(weights))
+        return Trunk(spec, read_backbone(weights, spec), str(weights))
     if not spec.packaged:
         raise ConfigError(_no_weights(spec))
     return Trunk(spec, _packaged_lite0())
 
 
-def read_weights(path: Path, option: str = "--weights") -> dict[str, Tensor]:
+def read_backbone(path: Path, spec: BackboneSpec) -> dict[str, Tensor]:
+    """The user's state dict of a backbone. Raises: DataError if the file cannot be read as one."""
+    return read_weights(path, "--weights", f"a state dict of timm's {spec.timm_name}")
+
+
+def read_weights(path: Path, option: str, wanted: str) -> dict[str, Tensor]:
     """A state dict from a .safetensors, .pth or .pt file, alone or beside the numbers that a training keeps with it.
 
-    option: that named the file. Raises: DataError if it cannot be read as one.
+    option: that named the file. wanted: what it should be. Raises: DataError if it cannot be read as one.
     """
     if not path.is_file():
-        raise DataError(f"there is no weights file at {path}: name an existing one with {option}")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        with torch.serialization.safe_globals(NUMPY_NUMBER):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(
-            f"{path} is not a readable state dict ({str(error).splitlines()[0]}): save one with torch.save"
-        ) from error
+        raise DataError(f"there is no weights file at {path}: name {wanted} with {option}")
+    remedy = f"name another file with {option}"
+    loaded = load_stored(path, wanted, remedy)
     for key in ("state_dict", "model", "base_model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise DataError(f"{path} holds no state dict of tensors: save one with torch.save(model.state_dict())")
+        raise DataError(f"{path} holds no state dict of tensors, expected {wanted}: {remedy}")
     return loaded
 
 
@@ -261,18 +260,13 @@ def _packaged_lite0() -> dict[str, Tensor]:
     return dict(zip(names, stored.values(), strict=True))
 
 
-def _load(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec) -> None:
+def _load(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec, source: str) -> None:
     """Copy `weights` into the whole timm model; every tensor the trunk uses must be there with its shape."""
     own = model.state_dict()
     stem, stages = _parts(model)
     used = tuple(f"{part}." for part in (*stem, *stages[: max(spec.taps) + 1]))
-    needed = [name for name in own if name.startswith(used)]
-    missing = [name for name in needed if name not in weights or weights[name].shape != own[name].shape]
-    if missing:
-        raise DataError(
-            f"the weights file does not fit {spec.timm_name}: {len(missing)} of {len(needed)} tensors are missing or "
-            f"of another shape, the first is {missing[0]}. Use a checkpoint of timm's {spec.timm_name}"
-        )
+    needed = {name: tensor for name, tensor in own.items() if name.startswith(used)}
+    _require_fit(needed, weights, spec, source)
     model.load_state_dict({name: weights[name] if name in needed else own[name] for name in own})
 
 

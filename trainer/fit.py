@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from edge.errors import DataError
 from edge.files import write_atomically
+from trainer.stored import load_stored
 
 Curves = dict[str, list[float]]  # phase name -> mean loss of each epoch
 
@@ -220,7 +221,10 @@ def _resume(phases: Sequence[Phase], generator: torch.Generator, control: FitCon
     """The state of the checkpoint, loaded into the phases' modules; a fresh one where there is none."""
     if control.checkpoint is None or not control.checkpoint.is_file():
         return _State()
-    stored = torch.load(control.checkpoint, map_location="cpu", weights_only=True)
+    remedy = "remove the file, and the training begins anew"
+    stored = load_stored(control.checkpoint, "the checkpoint of an interrupted training", remedy)
+    if not isinstance(stored, dict) or "fingerprint" not in stored:
+        raise DataError(f"{control.checkpoint} is not the checkpoint of an interrupted training: {remedy}")
     if stored["fingerprint"] != control.fingerprint:
         raise DataError(
             f"{control.checkpoint} belongs to a training with other data or options: repeat its command to go on "

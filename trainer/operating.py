@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +24,13 @@ from edge.proof.threshold import (
     CONFIDENCE,
     MOST_FALSE_REJECTS,
     Threshold,
+    expected_rate,
     operating_ranks,
     ordinal,
+    parts_needed,
     percent_of,
     rank_for,
+    rate_bound,
     threshold_at,
 )
 from edge.schema import Strict
@@ -39,6 +43,8 @@ REAL = "real"
 STRENGTHS = {"faint": 0.1, "medium": 0.4, "strong": 1.0}    # of draw_defect: from barely there to plain
 DRAWN_PARTS = 16        # normal parts that a synthetic defect of every strength is drawn on
 MOST_REAL = 200         # real defects that are judged
+FEW_PARTS = 20          # up to so many validation parts a threshold promises little
+PROMISES = (0.05, 0.01)     # rates of false rejects that people ask for
 PICTURES = "outliers"   # folder in the run
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -129,7 +135,7 @@ def measure_defects(
     scores = []
     for sample in in_turn(defective, lambda sample: sample.defect, MOST_REAL):
         try:
-            feeds = scene.feeds(sample.load())
+            feeds = scene.feeds_of(sample)
         except DataError as error:
             tell(f"{sample.name} is not counted among the defects: {error}")
         else:
@@ -139,11 +145,34 @@ def measure_defects(
     places = np.linspace(0, len(normal) - 1, min(DRAWN_PARTS, len(normal))).round().astype(int)
     drawn: dict[str, list[float]] = {name: [] for name in STRENGTHS}
     for seed, place in enumerate(places):
-        feeds = scene.feeds(normal[place].load())
+        feeds = scene.feeds_of(normal[place])
         part = part_of(deployed, feeds)
         for name, strength in STRENGTHS.items():
             drawn[name].append(_score(deployed, draw_defect(feeds, part, strength, seed).feeds))
     return DefectScores(kind="synthetic", groups={name: tuple(values) for name, values in drawn.items()})
+
+
+def few_lines(threshold: Threshold) -> list[str]:
+    """What few validation parts can promise at best, and how many would promise more; empty for many."""
+    parts = threshold.parts
+    if parts > FEW_PARTS:
+        return []
+    are = "1 validation part is" if parts == 1 else f"{parts} validation parts are"
+    more = (
+        f"{percent_of(rate)} would take {_parts_on_average(rate)} parts on average, {parts_needed(rate)} with "
+        f"{CONFIDENCE:.0%} confidence"
+        for rate in PROMISES
+    )
+    return [
+        f"{are} few: at best they promise that {expected_rate(parts):.1%} of normal parts are rejected on average, "
+        f"with {CONFIDENCE:.0%} confidence at most {rate_bound(parts):.1%}",
+        "; ".join(more),
+    ]
+
+
+def _parts_on_average(rate: float) -> int:
+    """The fewest parts whose highest score is exceeded by `rate` of later ones on average."""
+    return next(parts for parts in count(1) if expected_rate(parts) <= rate)
 
 
 def operating_points(
@@ -170,7 +199,8 @@ def operating_points(
 def operating_rows(points: Sequence[OperatingPoint]) -> list[list[str]]:
     """The table as text, its titles first: rank, threshold, normal parts rejected on average and at most, defects."""
     titles = ["threshold at", "value", "normal rejected", f"at most ({CONFIDENCE:.0%})"]
-    rows = [[*titles, *(f"{name} defects" for name in points[0].found)]]
+    named = ("real defects" if name == REAL else f"synthetic {name}" for name in points[0].found)
+    rows = [[*titles, *named]]
     for point in points:
         at = point.threshold
         found = map(str, point.found.values())

@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ConfigError, DataError
-from edge.frames.dataset import Dataset, Sample
+from edge.errors import ConfigError
+from edge.frames.dataset import Sample
 from edge.proof.golden import NormalIndex, carried_ranks, write_normal
 from edge.schema import Precision, TensorSpec
 from trainer.data.choose import in_turn
 from trainer.graph.deploy import Deployed
+from trainer.judged import Judged
 from trainer.operating import Outlier, find_named_outliers
 from trainer.proof import Shown
 from trainer.quantise.evidence import Kind
 from trainer.run import TrainedRun
 
 LEAST_TO_QUANTIZE = 8      # normal validation parts: of fewer, nothing tells a precision's noise from its parts
-LEAST_TO_SET_ASIDE = 20    # validation parts of which a fifth is set aside, where there is no test/good
+LEAST_TO_SET_ASIDE = 20    # validation parts of which a fifth is set aside, where no other good part is there
 SET_ASIDE = 5              # every fifth
 MOST_GOOD, MOST_REAL = 400, 200   # images of the test split that are looked at
 MORE = 16                  # normal frames that are carried besides, where a precision orders them otherwise
@@ -33,7 +34,7 @@ MORE = 16                  # normal frames that are carried besides, where a pre
 class ProofFrames:
     """normal: validation parts that set the thresholds. good: normal parts that nothing is chosen on. real: defects.
 
-    set_aside: whether `good` are validation parts, because there is no test/good.
+    set_aside: whether `good` are validation parts, because no other good part is there.
     """
 
     normal: list[Shown]
@@ -42,25 +43,21 @@ class ProofFrames:
     set_aside: bool
 
 
-def proof_frames(run: TrainedRun, dataset: Dataset, left_out: Sequence[str]) -> ProofFrames:
-    """The frames of a run's data set, unanswered.
+def proof_frames(run: TrainedRun, judged: Judged, left_out: Sequence[str]) -> ProofFrames:
+    """The frames of a run's own data, unanswered: none that counts as good or defective has trained or validated it.
 
     left_out: names of validation parts that the user declared not to be normal.
-    Raises: DataError if the data is not the run's, ConfigError if a name is none of its validation parts.
+    Raises: ConfigError if a name is none of its validation parts, or no part is left.
     """
-    by_name = {sample.name: sample for sample in dataset.samples}
-    missing = [name for name in (*run.info.validation, *run.info.train) if name not in by_name]
-    if missing:
-        raise DataError(f"{dataset.root} lacks {missing[0]}, which the run was made with: name the data with --data")
     check_names("--leave-out", left_out, run.info.validation)
     validation = [name for name in run.info.validation if name not in set(left_out)]
     if not validation:
         raise ConfigError("--leave-out names every normal validation part: nothing is left to set a threshold with")
-    test = dataset.split("test")
-    good = [sample for sample in test if not sample.is_defective][:MOST_GOOD]
+    by_name = {sample.name: sample for sample in judged.dataset.samples}
+    good = [] if judged.stand_in else judged.good[:MOST_GOOD]
     aside = [] if good or len(validation) < LEAST_TO_SET_ASIDE else validation[SET_ASIDE - 1 :: SET_ASIDE]
     normal = [by_name[name] for name in validation if name not in set(aside)]
-    defects = in_turn([sample for sample in test if sample.is_defective], lambda sample: sample.defect, MOST_REAL)
+    defects = in_turn(judged.defective, lambda sample: sample.defect, MOST_REAL)
     return ProofFrames(
         [_shown(run, sample, "normal") for sample in normal],
         [_shown(run, sample, "good") for sample in good or (by_name[name] for name in aside)],
@@ -85,6 +82,8 @@ def open_outliers(normal: Sequence[Shown], kept: Sequence[str]) -> list[Outlier]
 
 def _shown(run: TrainedRun, sample: Sample, kind: Kind) -> Shown:
     x, y, width, height = run.info.crop
+    if kind != "real":
+        return Shown(sample.name, partial(feeds_of, run, sample), kind, np.zeros((height, width), np.bool_))
     mask = sample.load_mask()
     truth = None if mask is None else mask[y : y + height, x : x + width]
     return Shown(sample.name, partial(feeds_of, run, sample), kind, truth)

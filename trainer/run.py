@@ -4,7 +4,9 @@ run.json       RunInfo: everything but the weights
 model.pt       the detector's state dict, backbone included
 curves.json    mean loss of every epoch, by phase
 outliers/      a picture of each normal validation part whose score stands apart
-evaluate.json, evaluation.npz, report.html    by `trainer evaluate`
+suspects/      a picture of each normal image that does not look like the others
+evaluate.json, evaluation.npz, report.html    by `trainer evaluate`, or `trainer export`, of its own data
+evaluations/   the same of other data, a folder each
 checkpoint.pt  while training, removed at its end; cache/ the frozen features
 """
 
@@ -20,13 +22,15 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from edge.bundle.manifest import OperatingPoint
-from edge.errors import DataError
-from edge.files import write_atomically, write_json
+from edge.decide.clipping import NormalBrightness
+from edge.errors import ConfigError, DataError
+from edge.files import read_bytes, without_mark, write_atomically, write_json
 from edge.frames.camera_info import CameraInfo
 from edge.frames.dataset import Sample
+from edge.frames.reading import Reading
 from edge.proof.threshold import Threshold
 from edge.schema import Strict
 from edge.types import Frame
@@ -35,10 +39,13 @@ from trainer.fit import Curves
 from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Preprocess
 from trainer.operating import DefectScores, Outlier, find_named_outliers, operating_points
-from trainer.systems.base import BuildRequest, WorkingSizes, find_system
+from trainer.stored import load_stored
+from trainer.suspects import Suspect
+from trainer.systems.base import BuildRequest, WorkingSizes, find_system, require_preset
 
 SCHEMA: Literal[2] = 2
 RUN_FILE, MODEL_FILE, CURVES_FILE = "run.json", "model.pt", "curves.json"
+CURVES = TypeAdapter(Curves)
 
 
 class RunInfo(Strict):
@@ -50,8 +57,11 @@ class RunInfo(Strict):
     min_area, max_area, min_valid: of a part, from normal validation parts. normal_scores: theirs, raw, in the order of
     `validation`. threshold: float32's, of all of them. false_rejects: the rate that somebody asked for. defect_scores:
     for the table of operating points only.
-    train, validation: sample names. switches: parts of the system turned off. backbone_weights, pretrained: sha256 of
-    the user's files. backbone: timm's name, if another than the preset's.
+    train, validation: sample names. digests: of the pixels of each, train first.
+    size, color_bits: how the files are read (edge.frames.reading.Reading). defects: folder of defective images given
+    beside the data. switches: parts of the system turned off. backbone_weights, pretrained: sha256 of
+    the user's files. backbone: timm's name, if another than the preset's. suspects: normal images that do not look like
+    the others. brightness: of normal validation parts.
     """
 
     schema_: Literal[2] = SCHEMA
@@ -85,9 +95,19 @@ class RunInfo(Strict):
     defect_scores: DefectScores
     train: list[str]
     validation: list[str]
+    digests: list[str] = Field(default_factory=list)
+    size: tuple[int, int] | None = None
+    color_bits: int | None = None
+    defects: str | None = None
+    suspects: list[Suspect] = Field(default_factory=list)
+    brightness: NormalBrightness | None = None
     train_seconds: float
     packages: dict[str, str]
     created_at: str
+
+    def reading(self) -> Reading:
+        """How this run's images, and every image it is to judge, are read."""
+        return Reading(self.size, self.color_bits)
 
     def scene(self) -> Scene:
         """Crop, plane and lift, ready to make graph inputs."""
@@ -117,8 +137,9 @@ class TrainedRun:
 
         Crop, plane, lift and region applied. Raises: DataError if the image does not fit the run.
         """
-        frame = sample if isinstance(sample, Frame) else sample.load()
-        return self.info.scene().feeds(frame)
+        if isinstance(sample, Frame):
+            return self.info.scene().feeds(sample)
+        return self.info.scene().feeds_of(sample)
 
 
 def build_deployed(info: RunInfo, weights: Path | None = None, *, random_backbone: bool = True) -> Deployed:
@@ -135,16 +156,19 @@ def build_deployed(info: RunInfo, weights: Path | None = None, *, random_backbon
 def load_run(path: Path) -> TrainedRun:
     """Read a run folder. Raises: DataError naming the file that is missing or does not fit."""
     info = read_info(path)
+    try:
+        require_preset(find_system(info.system), info.preset)
+    except ConfigError as error:
+        raise DataError(f"{path / RUN_FILE}: {error}: train again with this version") from error
+    read_curves(path)
     deployed = build_deployed(info)
     model = path / MODEL_FILE
     if not model.is_file():
         raise DataError(f"{model} is missing: this training has not ended; repeat its command to go on")
     try:
-        deployed.detector.load_state_dict(torch.load(model, map_location="cpu", weights_only=True))
-    except (RuntimeError, EOFError) as error:
-        raise DataError(
-            f"{model} does not fit {path / RUN_FILE} ({str(error).splitlines()[0]}): train again"
-        ) from error
+        deployed.detector.load_state_dict(load_stored(model, "the weights of this run", "train again"))
+    except (RuntimeError, TypeError, AttributeError) as error:      # other tensors, shapes or things than these
+        raise DataError(f"{model} does not fit {path / RUN_FILE}: train again") from error
     return TrainedRun(path, info, deployed.requires_grad_(False).eval())
 
 
@@ -154,9 +178,9 @@ def read_info(path: Path) -> RunInfo:
     if not file.is_file():
         raise DataError(f"{path} is not a finished run: there is no {RUN_FILE}. Make one with `trainer train`")
     try:
-        return RunInfo.model_validate_json(file.read_bytes())
+        return RunInfo.model_validate_json(without_mark(read_bytes(file, DataError), file, DataError))
     except ValidationError as error:
-        raise DataError(f"{file}{_complaint(error)}: train again with this version") from error
+        raise DataError(f"{file} {_complaint(error)}: train again with this version") from error
 
 
 def _complaint(error: ValidationError) -> str:
@@ -164,8 +188,10 @@ def _complaint(error: ValidationError) -> str:
     first = error.errors()[0]
     for one in error.errors():
         if one["loc"] == ("schema_",):
-            return f" has schema {one['input']}, this version reads schema {SCHEMA}"
-    return f": {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            return f"has schema {one['input']}, this version reads schema {SCHEMA}"
+    if not first["loc"]:
+        return "is damaged or empty, it is not the JSON of a run"
+    return f"has a wrong {'.'.join(map(str, first['loc']))} ({first['msg']})"
 
 
 def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> None:
@@ -179,9 +205,14 @@ def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> 
 
 
 def read_curves(path: Path) -> Curves:
-    """curves.json of a run folder; empty where there is none."""
+    """curves.json of a run folder; empty where there is none. Raises: DataError if it is damaged."""
     file = path / CURVES_FILE
-    return dict(json.loads(file.read_text())) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        return CURVES.validate_json(read_bytes(file, DataError))
+    except ValidationError as error:
+        raise DataError(f"{file} is damaged: remove it, it only draws the report's curves of the training") from error
 
 
 def names_of(samples: Sequence[Sample]) -> list[str]:

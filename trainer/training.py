@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,20 +19,32 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edge.decide.clipping import measure_brightness, normal_brightness
 from edge.errors import ConfigError, DataError
-from edge.files import sha256_of
+from edge.files import require_folder_target, sha256_of
 from edge.frames.dataset import Dataset, Sample
 from edge.overlay import write_png
 from edge.proof.threshold import DEFAULT_FALSE_REJECTS, rank_for, threshold_from_normals
-from trainer.data.normal import normal_parts, prepare
-from trainer.data.scene import Scene, crop_frame
+from trainer.data.defects import by_class, defects_note, require_defects_folder, with_defects
+from trainer.data.normal import NormalParts, normal_parts, prepare
+from trainer.data.scene import Scene, crop_frame, plane_of
 from trainer.data.source import TrainingImages
 from trainer.fit import FitControl
 from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
-from trainer.operating import DefectScores, choice_lines, find_named_outliers, measure_defects, suggestion
+from trainer.operating import (
+    DefectScores,
+    choice_lines,
+    few_lines,
+    find_named_outliers,
+    measure_defects,
+    suggestion,
+)
 from trainer.report import pictures
+from trainer.report.suspects import draw_suspects
 from trainer.run import RunInfo, TrainedRun, names_of, write_run
+from trainer.run_folder import remove_run, require_free
+from trainer.suspects import Suspect, find_suspects, reminder_lines, suspect_lines
 from trainer.synthetic.textures import Textures
 from trainer.systems.base import (
     BuildRequest,
@@ -41,10 +54,12 @@ from trainer.systems.base import (
     find_system,
     require_device,
     require_preset,
+    require_weights,
 )
 
 PACKAGES = ("torch", "timm", "numpy", "onnxruntime", "rgbd-inspection")
 AREA_MARGIN = 0.3  # min_area and max_area lie this far outside what normal validation parts show
+LEAST_SIDE_PX, MOST_SIDE_PX = 32, 8192      # of a letterboxed image
 VALID_MARGIN = 0.5  # min_valid is this share of the worst normal validation part's
 
 
@@ -56,6 +71,8 @@ class TrainOptions:
     images for drawn anomalies, in systems that draw some; None: procedural ones. pretrained: a file of
     `trainer pretrain`; None leaves it to the system. backbone: timm's name of another one than the preset's.
     false_rejects: rate of normal parts that the threshold may reject, 0..1; it changes nothing that is trained.
+    size: (width, height) in pixels that every image is letterboxed to; None: as they are. defects: a folder of
+    defective images, never trained on. overwrite: replace a finished run in the folder.
     """
 
     preset: str = "compact"
@@ -71,24 +88,50 @@ class TrainOptions:
     pretrained: Path | None = None
     backbone: str | None = None
     false_rejects: float = DEFAULT_FALSE_REJECTS
+    size: tuple[int, int] | None = None
+    defects: Path | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A training, decided before anything is computed."""
+    """A training, decided before anything is computed. dataset: with the defective images given beside it."""
 
     system: System
     dataset: Dataset
     options: TrainOptions
-    train: list[Sample]
-    validation: list[Sample]
-    sizes: WorkingSizes
-    scene: Scene
+    parts: NormalParts
     data_sha256: str
+
+    @property
+    def train(self) -> list[Sample]:
+        return self.parts.train
+
+    @property
+    def validation(self) -> list[Sample]:
+        return self.parts.validation
+
+    @property
+    def sizes(self) -> WorkingSizes:
+        return self.parts.sizes
+
+    @property
+    def scene(self) -> Scene:
+        return self.parts.scene
 
     @property
     def with_depth(self) -> bool:
         return self.sizes.depth is not None
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) of `640x480`. Raises: ConfigError for anything else."""
+    match = re.fullmatch(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*", text)
+    if match is None or min(size := (int(match[1]), int(match[2]))) < LEAST_SIDE_PX or max(size) > MOST_SIDE_PX:
+        raise ConfigError(
+            f"--size {text}: write width and height in pixels, each {LEAST_SIDE_PX} to {MOST_SIDE_PX}, such as 640x480"
+        )
+    return size
 
 
 def train(
@@ -100,8 +143,13 @@ def train(
     """
     started_s = time.monotonic()
     control = control or FitControl()
+    require_free(out, options.overwrite)
     plan = _plan(system_name, product, options)
+    for line in _data_lines(plan):
+        control.tell(line)
     out.mkdir(parents=True, exist_ok=True)
+    remove_run(out)
+    suspects = _suspects(plan, out, control)
     control.checkpoint, control.fingerprint = out / "checkpoint.pt", _fingerprint(plan)
     detector, curves = _fit(plan, out, control)
     deployed = _deployed(plan, detector, options.top_k or plan.system.top_k_candidates[0])
@@ -110,34 +158,84 @@ def train(
     control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
     seconds = time.monotonic() - started_s
     deployed = _deployed(plan, detector, top_k)
-    info = _info(plan, normal, top_k, why, _defect_scores(plan, deployed, normal, top_k, control), seconds)
+    info = _info(plan, normal, top_k, why, _defect_scores(plan, deployed, normal, top_k, control), seconds, suspects)
     _draw_outliers(out, plan, normal, info)
     write_run(out, info, deployed, curves)
     control.checkpoint.unlink(missing_ok=True)
     points = info.operating_points()
     suggested = suggestion(points, info.threshold.rank)
-    for line in choice_lines(info.outliers(), points, info.threshold, suggested, out):
+    choice = choice_lines(info.outliers(), points, info.threshold, suggested, out)
+    for line in (*reminder_lines(suspects, out), *few_lines(info.threshold), *choice):
         control.tell(line)
     return TrainedRun(out, info, deployed)
 
 
+def _suspects(plan: _Plan, out: Path, control: FitControl) -> list[Suspect]:
+    """Normal images that do not look like the others: told and drawn before hours are spent on them."""
+    samples = [*plan.train, *plan.validation]
+    search = find_suspects(plan.scene, samples)
+    draw_suspects(out, search, plan.scene, samples)
+    for line in suspect_lines(search, out):
+        control.tell(line)
+    return search.suspects
+
+
 def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
-    system = find_system(system_name)
+    system = _checked_system(system_name, options)
+    parts = normal_parts(
+        product, options.seed, options.with_depth, partial(system.sizes, options.preset), options.size
+    )
+    dataset = parts.dataset
+    if options.defects is not None:
+        dataset = with_defects(dataset, options.defects, parts.reading, parts.sizes.depth is not None)
+    return _Plan(system, dataset, options, parts, parts.sha256())
+
+
+def _checked_system(name: str, options: TrainOptions) -> System:
+    """The system. Raises: ConfigError or DataError for every mistake that shows before an image is read."""
+    system = find_system(name)
     require_preset(system, options.preset)
     require_device(options.device)
     if options.backbone and not system.takes_backbone:
         raise ConfigError(f"--backbone {options.backbone}: {system.name} is built for its preset's own backbone")
     if options.pretrained and system.pretrains is None:
         raise ConfigError(f"--pretrained {options.pretrained}: {system.name} has no part that `trainer pretrain` makes")
+    if options.pretrained and system.pretrains == "depth" and not options.with_depth:
+        raise ConfigError(f"--pretrained {options.pretrained}: it is for depth, leave --no-depth or --pretrained out")
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     if options.top_k is not None and not 0 < options.top_k <= 1:
         raise ConfigError(f"--top-k {options.top_k}: a share of the foreground, above 0 and at most 1")
-    rank_for(1, options.false_rejects)      # refuses a rate that cannot be, before an image is read
-    parts = normal_parts(product, options.seed, options.with_depth, partial(system.sizes, options.preset))
-    return _Plan(
-        system, parts.dataset, options, parts.train, parts.validation, parts.sizes, parts.scene, parts.sha256()
-    )
+    rank_for(1, options.false_rejects)
+    if options.cache is not None:
+        require_folder_target(options.cache, "--cache")
+    require_defects_folder(options.defects)
+    Textures(options.textures)
+    require_weights(system, options.preset, options.weights, options.pretrained, options.backbone)
+    return system
+
+
+def _data_lines(plan: _Plan) -> list[str]:
+    """What the user should know of the data before it is trained on."""
+    amounts = f"{len(plan.train)} normal images train, {len(plan.validation)} validate"
+    lines = [*plan.parts.notes, f"{amounts}; {_depth(plan)}"]
+    if plan.options.size is not None:
+        lines.append("every image is letterboxed to {}x{} pixels".format(*plan.options.size))
+    if plan.options.defects is not None:
+        lines.append(defects_note(plan.dataset, plan.options.defects))
+    if any(sample.is_defective for sample in plan.dataset.samples):
+        lines.append(f"{by_class(plan.dataset.samples)}: not trained on")
+    return lines
+
+
+def _depth(plan: _Plan) -> str:
+    """With depth its unit and the plane's distance, so that a wrong unit is seen; without, why."""
+    if not plan.with_depth:
+        return "color only: " + ("--no-depth" if plan.dataset.has_depth else "the set has no depth")
+    frame = crop_frame(plan.train[0].load(), plan.scene.crop)
+    plane = plan.scene.plane or plane_of(frame)
+    where = "" if plan.scene.plane else " in the first image (each image has its own)"
+    return f"with depth: {1000 * frame.unit:.4g} mm per count, background plane {1000 * plane[3]:.0f} mm away{where}"
 
 
 def _fingerprint(plan: _Plan) -> str:
@@ -177,7 +275,7 @@ def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[s
     digest = hashlib.sha256(f"{plan.data_sha256} {names_of(plan.train)} {plan.scene} {plan.sizes}".encode()).hexdigest()
 
     def load(number: int) -> Prepared:
-        return prepare(preprocess, plan.scene.feeds(plan.train[number].load()))
+        return prepare(preprocess, plan.scene.feeds_of(plan.train[number]))
 
     images = TrainingImages(load, len(plan.train), digest, options.cache or out / "cache")
     request = FitRequest(options.preset, options.epochs, options.seed, options.device, control, options.textures)
@@ -212,7 +310,7 @@ class NormalPart:
 
 @torch.no_grad()
 def _judge(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
-    feeds = scene.feeds(sample.load())
+    feeds = scene.feeds_of(sample)
     outputs = deployed.run(feeds)
     foreground, _ = deployed.mask(prepare(deployed.preprocess, feeds))
     part = NormalPart(
@@ -283,7 +381,13 @@ def _draw_outliers(out: Path, plan: _Plan, normal: Sequence[NormalPart], info: R
 
 
 def _info(
-    plan: _Plan, normal: Sequence[NormalPart], top_k: float, why: str, defects: DefectScores, seconds: float
+    plan: _Plan,
+    normal: Sequence[NormalPart],
+    top_k: float,
+    why: str,
+    defects: DefectScores,
+    seconds: float,
+    suspects: list[Suspect],
 ) -> RunInfo:
     options, scene = plan.options, plan.scene
     scores = [part.score(top_k) for part in normal]
@@ -292,7 +396,7 @@ def _info(
         system=plan.system.name,
         preset=options.preset,
         product=plan.dataset.product,
-        data=str(plan.dataset.root),
+        data=str(plan.dataset.root.resolve()),
         data_sha256=plan.data_sha256,
         with_depth=plan.with_depth,
         seed=options.seed,
@@ -319,6 +423,14 @@ def _info(
         defect_scores=defects,
         train=names_of(plan.train),
         validation=names_of(plan.validation),
+        digests=list(plan.parts.digests),
+        size=plan.parts.reading.size,
+        color_bits=plan.parts.reading.color_bits,
+        defects=None if options.defects is None else str(options.defects.resolve()),
+        suspects=suspects,
+        brightness=normal_brightness(
+            measure_brightness(crop_frame(sample.load(), scene.crop).color) for sample in plan.validation
+        ),
         train_seconds=round(seconds, 1),
         packages=_versions(),
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from edge.bundle.manifest import SCHEMA, Manifest
-from edge.bundle.signature import SIGNATURE_LIMIT, PublicKey, canonical_json, sign_manifest, verify_signature
+from edge.bundle.signature import PRIVATE, SIGNATURE_LIMIT, PublicKey, canonical_json, sign_manifest, verify_signature
 from edge.errors import BundleError
 from edge.files import sha256_of, sync_directory
 
@@ -144,13 +144,15 @@ def open_bundle(path: Path, trusted: Sequence[PublicKey]) -> Iterator[OpenBundle
 
 
 def _open_file(path: Path) -> BinaryIO:
+    remedy = "give the .bundle file that `trainer export` wrote"
     try:
+        if path.is_dir():
+            raise BundleError(f"cannot open the bundle {path} (a folder): {remedy}")
         if path.exists() and not path.is_file():   # opening a pipe would wait for ever
-            raise BundleError(f"cannot open the bundle {path} (not a file): give the path of a .bundle file")
+            raise BundleError(f"cannot open the bundle {path} (not a file): {remedy}")
         return path.open("rb")
     except OSError as error:
-        what = f"cannot open the bundle {path} ({error.strerror})"
-        raise BundleError(f"{what}: give the path of a .bundle file") from error
+        raise BundleError(f"cannot open the bundle {path} ({error.strerror}): {remedy}") from error
 
 
 def _check(path: Path, file: BinaryIO, trusted: Sequence[PublicKey]) -> OpenBundle:
@@ -254,9 +256,10 @@ def scan(file: BinaryIO) -> dict[str, Member]:
     Raises: BundleError for anything but plain files with plain relative names, doubled names and absurd sizes.
     """
     length = os.fstat(file.fileno()).st_size
-    if length < RECORD or file.read(BLOCK)[257:262] != b"ustar":
-        what = "the file is not a bundle (no tar header at its start, or too short)"
-        raise BundleError(f"{what}: give the .bundle file that `trainer export` wrote")
+    start = file.read(BLOCK)
+    if length < RECORD or start[257:262] != b"ustar":
+        raise BundleError(f"the file is not a bundle ({_kind_of(start)}): give the .bundle file that `trainer export` "
+                          "wrote")
     if length > TOTAL_LIMIT:
         raise BundleError(f"the bundle has {length} bytes, at most {TOTAL_LIMIT} are allowed: export it again")
     members: dict[str, Member] = {}
@@ -277,6 +280,19 @@ def scan(file: BinaryIO) -> dict[str, Member]:
     _check_end(file, offset, length)
     _check_folders(folders, members)
     return members
+
+
+def _kind_of(start: bytes) -> str:
+    """What a file that is no bundle seems to be, from its first bytes."""
+    if not start:
+        return "it is empty"
+    if PRIVATE in start:
+        return "it is a private key, which should never leave the workstation"
+    if b'"keyid"' in start:
+        return "it is a public key, which `edge trust` takes"
+    if start.startswith(b"PK"):
+        return "it is a zip archive"
+    return "no tar header at its start, or too short"
 
 
 def _add(members: dict[str, Member], member: Member, kind: bytes) -> None:

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edge.database import open_database
+from edge.database import open_database, remedy_for
 from edge.errors import StorageError
 
 PLACE = Path("var/lib/edge/line.sqlite")
@@ -86,5 +86,4 @@ def _database(root: Path) -> Iterator[sqlite3.Connection]:
         with closing(open_database(path, BUSY_S)) as connection:
             yield connection
     except (sqlite3.Error, OSError) as error:
-        what = f"cannot use the audit table in {path} ({error})"
-        raise StorageError(f"{what}: check free space and permissions") from error
+        raise StorageError(f"cannot use the audit table in {path}: {error}. {remedy_for(error)}") from error

@@ -21,6 +21,7 @@ from edge.bundle.archive import OpenBundle, open_bundle
 from edge.bundle.engine_table import engine_table, state_of
 from edge.bundle.engines import EngineEntry, ProofFile, prove, prove_once, prune, write_pending
 from edge.bundle.settle import settle
+from edge.bundle.status import plane_lines
 from edge.bundle.store import Installed, Store, slot_name
 from edge.bundle.switch import finish, switch
 from edge.config import PLACE as CONFIG_PLACE
@@ -139,7 +140,7 @@ def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]
     reached("slot")
     placed = _place(store, staged)
     reached("station")
-    notes = _lay_down_station(store.root, bundle.manifest.camera)
+    notes = (*plane_lines(bundle.manifest), *_lay_down_station(store.root, bundle.manifest.camera))
     before = store.link(product, "current")
     if before != placed.slot:
         about = {"version": placed.manifest.version, "digest": placed.digest}
@@ -225,6 +226,7 @@ def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
         active=active or manifest.product,
         proven=proven,
         dry_run=True,
+        notes=tuple(plane_lines(manifest)),
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge.errors import BusyError
+from edge.errors import BusyError, StorageError
+from edge.files import sentence_of
 
 CHANGE = "change.lock"   # held by whoever changes what is installed, trusted or calibrated
 RUN = "run.lock"         # held by `edge run`; a change does not need it, it takes effect between parts
@@ -19,11 +20,14 @@ def locked(folder: Path, name: str, who: str) -> Iterator[None]:
     """Hold the lock `name` in `folder` (made if missing) for `who`, for example "edge install".
 
     The file stays empty and is never written: a refused command leaves no trace.
-    Raises: BusyError naming the process that holds it.
+    Raises: BusyError naming the process that holds it, StorageError if this account cannot write there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StorageError(sentence_of(error)) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

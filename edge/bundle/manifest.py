@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from edge.decide.clipping import NormalBrightness
 from edge.proof.certificate import Verdicts
 from edge.proof.compare import Count
 from edge.proof.threshold import Threshold
@@ -51,6 +52,10 @@ class CameraContract(Strict):
     min_valid: float = Field(ge=0, le=1)
     empty: str | None = None                     # folders that a virtual camera plays: the empty table, the belt
     belt: str | None = None
+    fixed: bool = True                           # one background plane fits all training images; False: one for each
+    letterbox: bool = False                      # images of differing sizes were reduced to width x height, with bars
+    color_bits: int | None = None                # of 16-bit color images: how many bits hold the values
+    brightness: NormalBrightness | None = None   # of the crops of normal validation parts
 
 
 class ScoreSpread(Strict):

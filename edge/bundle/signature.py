@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, ValidationError
 
 from edge.errors import BundleError, ConfigError
-from edge.files import write_atomically
+from edge.files import read_bytes, require_file_target, without_mark, write_atomically
 from edge.schema import Sha256, Strict
 
-SIGNATURE_LIMIT = 16 << 10   # bytes of signature.json and of a .pub file
+SIGNATURE_LIMIT = 16 << 10   # bytes of signature.json and of a key file
+PRIVATE = b"PRIVATE KEY-----"   # in the first line of a PEM file
 
 Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
 
@@ -60,14 +61,17 @@ def canonical_json(value: Any) -> bytes:
 def generate_key(stem: Path) -> tuple[Path, Path]:
     """Make a key pair STEM.key (mode 0600) and STEM.pub; returns both paths.
 
-    Raises: ConfigError if either file exists already: a key in use is never overwritten.
+    Raises: ConfigError if either file exists already, since a key in use is never overwritten, or cannot be written.
     """
+    if stem.name in ("", ".."):
+        raise ConfigError(f"{stem} names no file: write a name for the key, such as {stem / 'line'}")
     from securesystemslib.signer import CryptoSigner
 
     key, public = stem.with_name(f"{stem.name}.key"), stem.with_name(f"{stem.name}.pub")
     for path in (key, public):
         if path.exists():
             raise ConfigError(f"{path} exists already: choose another name, or move the old key away first")
+        require_file_target(path)
     stem.parent.mkdir(parents=True, exist_ok=True)
     signer = CryptoSigner.generate_ed25519()
     with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:   # 0600 from birth
@@ -92,28 +96,46 @@ def _load_signer(path: Path) -> Any:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.signer import CryptoSigner
 
+    data = _read_key(path)
+    if _find_public_key(data) is not None:
+        raise ConfigError(f"{path} is the public key, a bundle is signed with the private one: name its .key file, "
+                          f"{path.with_suffix('.key').name} if it still has its name")
     try:
-        signer = CryptoSigner(load_pem_private_key(path.read_bytes(), None))
-    except OSError as error:
-        what = f"cannot read the signing key {path} ({error.strerror})"
-        raise ConfigError(f"{what}: make one with `trainer keygen`") from error
+        signer = CryptoSigner(load_pem_private_key(data, None))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{path} is not a signing key ({error}): make one with `trainer keygen`") from error
+        what = "is protected by a password" if isinstance(error, TypeError) else "is not a private key, or is damaged"
+        raise ConfigError(f"{path} {what}: name a .key file that `trainer keygen` made") from error
     if signer.public_key.keytype != "ed25519":
         kind = signer.public_key.keytype
         raise ConfigError(f"{path} holds a {kind} key, bundles are signed with Ed25519: run `trainer keygen`")
     return signer
 
 
+def _read_key(path: Path) -> bytes:
+    try:
+        return without_mark(read_bytes(path, limit=SIGNATURE_LIMIT), path)
+    except ConfigError as error:
+        raise ConfigError(f"cannot read a key: {error}; `trainer keygen` makes keys") from error
+
+
+def _find_public_key(data: bytes) -> PublicKey | None:
+    """The key of a .pub file's bytes; None for anything else."""
+    try:
+        return PublicKey.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
 def read_public_key(path: Path) -> PublicKey:
     """The public key in a .pub file. Raises: ConfigError if it is missing or is anything else."""
-    try:
-        with path.open("rb") as file:
-            return PublicKey.model_validate_json(file.read(SIGNATURE_LIMIT))
-    except OSError as error:
-        raise ConfigError(f"cannot read the public key {path} ({error.strerror})") from error
-    except ValidationError as error:
-        raise ConfigError(f"{path} is not a public key made by `trainer keygen`: give the .pub file") from error
+    data = _read_key(path)
+    if PRIVATE in data:
+        raise ConfigError(f"{path} is a private key, which should never leave the workstation: name its public key, "
+                          f"{path.with_suffix('.pub').name}, and remove the private one from any other machine")
+    key = _find_public_key(data)
+    if key is None:
+        raise ConfigError(f"{path} is not a public key made by `trainer keygen`: give the .pub file")
+    return key
 
 
 def verify_signature(manifest: bytes, signature: bytes, trusted: Sequence[PublicKey]) -> PublicKey:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import ConfigError
+from edge.files import sentence_of
 from edge.schema import Name, Precision, Sha256, Strict
 from edge.types import Geometry
 
@@ -151,7 +152,7 @@ def read_state(path: Path, model: type[StateModel]) -> StateModel | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigError(f"cannot read {path} ({error.strerror}): check its permissions") from error
+        raise ConfigError(sentence_of(error, path)) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

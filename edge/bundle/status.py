@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.bundle.engines import EngineEntry, read_proof
-from edge.bundle.manifest import OperatingPoint
+from edge.bundle.manifest import Manifest, OperatingPoint
 from edge.bundle.site import ModelState
 from edge.bundle.store import Installed, Store
 from edge.config import read_config
@@ -20,9 +20,20 @@ def status_lines(store: Store) -> list[str]:
     return [
         f"product      {m.product} {m.version}, system {m.system} {m.preset}",
         f"bundle       {bundle.slot}",
+        *(f"plane        {line}" for line in plane_lines(m)),
         *engine_lines(store, bundle),
         *_other_engines(store, bundle),
         *_operating_points(store, bundle),
+    ]
+
+
+def plane_lines(manifest: Manifest) -> list[str]:
+    """A warning where training had a background plane for each image, which no station has; else nothing."""
+    if manifest.camera.fixed or not manifest.presence:
+        return []
+    return [
+        "the product was trained with a plane fitted to each image; this station judges with its one calibrated plane, "
+        "so heights may differ from those in training: look at good parts with `edge inspect`"
     ]
 
 

@@ -11,6 +11,7 @@ Readers need no lock: every change is one rename. Whoever changes something hold
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,12 +37,13 @@ from edge.bundle.site import (
     read_state,
 )
 from edge.bundle.switch import finish, slot_of, switch
-from edge.errors import BundleError, ConfigError
-from edge.files import sync_directory, write_atomically
+from edge.errors import BundleError, ConfigError, StorageError
+from edge.files import read_bytes, sentence_of, sync_directory, write_atomically
 from edge.schema import Precision
 from edge.types import Geometry, Intrinsics
 
 Which = Literal["current", "previous"]
+PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")     # as edge.schema.Name
 SERIAL = re.compile(r"[ -~]{1,64}")
 
 
@@ -103,11 +105,21 @@ class Store:
         with locked(self.data, CHANGE, who):
             yield
 
+    def is_writable(self) -> bool:
+        """Whether this account may change what is kept under this root: not on a disk that is mounted read-only."""
+        return os.access(self.data, os.W_OK | os.X_OK)
+
+    def require_writable(self) -> None:
+        """Raises: StorageError where nothing can be kept, for a command that would find out after minutes of work."""
+        if not self.is_writable():
+            raise StorageError(f"{self.data} cannot be written: use the account it belongs to, or sudo, and check that "
+                               "its disk is not mounted read-only")
+
     # --- keys ---
 
     def trusted_keys(self) -> list[PublicKey]:
         """The keys this station trusts; empty for a fresh root. Raises: ConfigError if a key file is damaged."""
-        return [read_public_key(path) for path in sorted(self.trust_folder.glob("*.pub"))]
+        return [read_public_key(path) for path in _entries(self.trust_folder) if path.suffix == ".pub"]
 
     def trust(self, public: Path) -> PublicKey:
         """Trust the key in a .pub file from now on. Trusting it again changes nothing.
@@ -129,14 +141,17 @@ class Store:
 
     def products(self) -> list[str]:
         """Products that have a current bundle, by name."""
-        return sorted(link.parent.name for link in self.products_folder.glob("[!.]*/current"))
+        return [folder.name for folder in _entries(self.products_folder) if (folder / "current").exists()]
 
     def active_product(self) -> str | None:
-        """The product that `edge run` judges, or None."""
-        try:
-            return self.active_file.read_text().strip() or None
-        except FileNotFoundError:
+        """The product that `edge run` judges, or None. Raises: BundleError if the file that names it is damaged."""
+        if not self.active_file.exists():
             return None
+        name = read_bytes(self.active_file, BundleError).decode(errors="replace").strip()
+        if not PRODUCT.fullmatch(name):
+            what = f"{self.active_file} does not name a product"
+            raise BundleError(f"{what}: remove it, then run `edge bundle select PRODUCT --root {self.root}`")
+        return name
 
     def active(self) -> Installed:
         """The bundle that `edge run` judges with. Its files are not read but for the manifest: see `verify`.
@@ -151,9 +166,12 @@ class Store:
     def installed(self, product: str, which: Which = "current") -> Installed:
         """The current or previous bundle of a product. Raises: BundleError if there is none, or it is damaged."""
         link = self.products_folder / product / which
-        if not link.is_dir():
+        is_name = PRODUCT.fullmatch(product) is not None
+        if not is_name or not link.is_dir():
             known = ", ".join(self.products()) or "none"
-            raise BundleError(f"{product} has no {which} bundle under {self.root} (installed products: {known})")
+            shown = product if is_name else repr(product)
+            what = f"{shown} has no {which} bundle under {self.root} (installed products: {known})"
+            raise BundleError(f"{what}: name one of those, or install a bundle with `edge install`")
         return self._read(link.resolve(), product)
 
     def slots(self, product: str) -> list[Installed]:
@@ -179,6 +197,7 @@ class Store:
 
         Raises: BundleError if it is not installed.
         """
+        self.installed(product)     # before anything is made under a root that may be mistyped
         with self.change("edge bundle select"):
             chosen = self.installed(product)
             before = self.active_product()
@@ -197,6 +216,7 @@ class Store:
 
         Raises: BundleError if there is no other bundle to go back to, or it is damaged.
         """
+        self.installed(product)
         with self.change("edge bundle rollback"):
             finish(self.root, self.products_folder)
             now = self.installed(product)
@@ -356,6 +376,19 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         sync_directory(path.parent.parent)
         write_atomically(path, canonical_json(file.model_dump(by_alias=True, mode="json")))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without hidden files; nothing where there is no folder.
+
+    Raises: ConfigError if it cannot be read: then what lies there is not known.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(sentence_of(error, folder)) from error
 
 
 def _find(states: tuple[ModelState, ...], digest: str, precision: Precision, runtime: str) -> ModelState | None:

@@ -20,6 +20,7 @@ from edge.bundle.engines import (
     read_evidence,
     read_proof,
 )
+from edge.bundle.status import plane_lines
 from edge.bundle.store import Installed, Store
 from edge.config import PrecisionChoice
 from edge.errors import EdgeError
@@ -61,6 +62,7 @@ class Verified:
 class VerifyReport:
     """What `edge verify` found. kept: the file that holds it. certificate: the one that this machine has completed.
 
+    writable: whether this account may keep them; where not, the result is printed only.
     note: why no engine may judge, where station.toml wants one that is not there.
     """
 
@@ -69,6 +71,7 @@ class VerifyReport:
     table: tuple[str, ...]
     kept: Path
     certificate: Path
+    writable: bool = True
     note: str = ""
 
     @property
@@ -80,11 +83,15 @@ class VerifyReport:
         """A table, one line per engine, and the verdict."""
         m = self.bundle.manifest
         verdict = "passed" if self.passed else f"FAILED: {self.note or 'the engine that judges may not judge'}"
+        kept = [
+            f"certificate with this machine's sections: {self.certificate}", f"verify {verdict}; kept in {self.kept}",
+        ]
+        printed = [f"verify {verdict}; not kept: {self.kept.parent} cannot be written by this account"]
         return [
             f"{m.product} {m.version} ({self.bundle.slot}): signature and {len(m.files)} digests are right",
             *self.table,
-            f"certificate with this machine's sections: {self.certificate}",
-            f"verify {verdict}; kept in {self.kept}",
+            *plane_lines(m),
+            *(kept if self.writable else printed),
         ]
 
 
@@ -109,9 +116,11 @@ def verify_installed(
         tuple(engine_table(bundle.manifest, evidence.certificate, entries, [result.state for result in results])),
         store.site_folder(bundle.product) / f"verify-{bundle.digest[:12]}.json",
         certificate_path(store, bundle),
+        store.is_writable(),
         note,
     )
-    _keep(store, report)
+    if report.writable:
+        _keep(store, report)
     return report
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from edge.bundle.manifest import CameraContract
+from edge.camera.contract import reading_of
 from edge.config import CameraConfig
 from edge.errors import CameraLost, ConfigError
 from edge.frames.camera_info import CameraInfo
+from edge.frames.reading import Reading
 from edge.types import Frame
 
 
@@ -111,9 +113,10 @@ def make_camera(
     path = _path_to_play(config, root, empty)
     if config.kind == "recording":
         return RecordingCamera(path, fps=config.fps, loop=loop, serial=config.serial or None)
-    serial = config.serial or _serial_of_belt(config, root)
+    reading = reading_of(contract)
+    serial = config.serial or _serial_of_belt(config, root, reading)
     if config.kind == "folder":
-        return FolderCamera(path, fps=config.fps, loop=loop, serial=serial)
+        return FolderCamera(path, fps=config.fps, loop=loop, serial=serial, reading=reading)
     return VirtualCamera(path, fps=config.fps, loop=loop, serial=serial)
 
 
@@ -125,9 +128,9 @@ def _path_to_play(config: CameraConfig, root: Path, empty: bool) -> Path:
     return root / value
 
 
-def _serial_of_belt(config: CameraConfig, root: Path) -> str | None:
+def _serial_of_belt(config: CameraConfig, root: Path, reading: Reading) -> str | None:
     """Belt and empty table are two views of one camera: the belt's serial serves both, where there is a belt."""
     from edge.frames.dataset import open_dataset
 
     path = root / config.path
-    return open_dataset(path).camera.serial if config.path and path.is_dir() else None
+    return open_dataset(path, reading).camera.serial if config.path and path.is_dir() else None

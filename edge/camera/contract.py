@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from edge.bundle.manifest import CameraContract
 from edge.errors import CameraMismatch
+from edge.frames.reading import AS_IS, Reading
 from edge.types import Frame
 
 FOCAL_TOLERANCE = 0.03    # a part looks 3 % larger: about what standing 2 cm nearer at 0.7 m does
 UNIT_TOLERANCE = 1e-3     # units are 0.001 or 0.0001 m: anything else than rounding is another setting
+
+
+def reading_of(contract: CameraContract | None) -> Reading:
+    """How image files are read for a product: as those that it was trained on."""
+    if contract is None:
+        return AS_IS
+    return Reading((contract.width, contract.height) if contract.letterbox else None, contract.color_bits)
 
 
 def find_mismatch(frame: Frame, contract: CameraContract) -> str | None:

@@ -12,6 +12,7 @@ from edge.camera.base import EndOfFrames, Pace
 from edge.errors import CameraLost
 from edge.frames.camera_info import CameraInfo
 from edge.frames.dataset import Dataset, open_dataset
+from edge.frames.reading import AS_IS, Reading
 from edge.types import Frame
 
 
@@ -24,11 +25,18 @@ class FolderCamera:
     """Plays every image of a data set that edge.frames knows, as if it were being captured now.
 
     Frames are numbered from 1 and dated when they are handed out, so that they pass for live; clock_domain is "file".
-    fps None: as fast as consumed. serial None: what the files say.
+    fps None: as fast as consumed. serial None: what the files say. reading: as the product's images are read.
     """
 
-    def __init__(self, path: Path, fps: float | None = None, loop: bool = False, serial: str | None = None) -> None:
-        self.path, self._loop, self._serial = path, loop, serial
+    def __init__(
+        self,
+        path: Path,
+        fps: float | None = None,
+        loop: bool = False,
+        serial: str | None = None,
+        reading: Reading = AS_IS,
+    ) -> None:
+        self.path, self._loop, self._serial, self._reading = path, loop, serial, reading
         self._pace = Pace(fps)
         self._dataset: Dataset | None = None
         self._next, self._delivered = 0, 0
@@ -45,7 +53,7 @@ class FolderCamera:
 
     def open(self) -> None:
         """Find the images. Raises: DataError."""
-        self._dataset, self._next = open_dataset(self.path), 0
+        self._dataset, self._next = open_dataset(self.path, self._reading), 0
 
     def next_frame(self, timeout_s: float) -> Frame:
         """The next image; waits no longer than its turn. Raises: EndOfFrames, DataError."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import CameraContract
 from edge.camera.base import EndOfFrames, Pace
+from edge.camera.contract import reading_of
 from edge.camera.realsense import REMEDY, RealSenseCamera, as_camera_error
 from edge.errors import CameraLost, DataError
 from edge.frames.camera_info import CameraInfo
@@ -146,7 +147,7 @@ class VirtualCamera:
     def open(self) -> None:
         """Find the images, build the device, start it. Raises: DataError, CameraError, MissingDependency."""
         rs = optional_module("pyrealsense2", REMEDY)
-        dataset = open_dataset(self.path)
+        dataset = open_dataset(self.path, reading_of(self._contract))
         first = dataset.samples[0].load()
         source = software_device_for(rs, dataset, self._wanted_serial, self._depth_view)
         contract = self._contract or _contract_of(dataset.camera, dataset.has_depth)
@@ -222,7 +223,7 @@ def record(source: Path, target: Path) -> int:
 
     Raises: DataError if the target is not named .db3; CameraLost if librealsense does not write a frame within 5 s.
     """
-    if target.suffix != ".db3":
+    if target.suffix.lower() != ".db3":
         raise DataError(f"{target}: a recording must be named .db3")
     rs = optional_module("pyrealsense2", REMEDY)
     dataset = open_dataset(source)

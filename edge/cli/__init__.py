@@ -9,6 +9,7 @@ import typer
 
 from edge.cli import bundle, calibrate, inspect, install, run, status, trust, verify
 from edge.errors import EdgeError
+from edge.files import sentence_of
 
 # No rich markup: `edge --help` must answer at once.
 app = typer.Typer(
@@ -32,10 +33,18 @@ app.add_typer(calibrate.app, name="calibrate")
 
 
 def run_command() -> None:
-    """Run the command line; an EdgeError becomes one sentence on stderr and exit code 1, a bug keeps its traceback."""
+    """Run the command line; what an operator can act on is one sentence on stderr and exit code 1.
+
+    That is an EdgeError, and whatever the operating system refuses about a file. A bug keeps its traceback.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         app()
     except EdgeError as error:
         print(f"edge: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"edge: {sentence_of(error)}", file=sys.stderr)
         sys.exit(1)

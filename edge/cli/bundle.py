@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from edge.cli.root import root_option
+
 if TYPE_CHECKING:
     from edge.bundle.store import Installed, Store
 
 app = typer.Typer(
     help="What is installed: list, show, select a product, roll back.", no_args_is_help=True, rich_markup_mode=None
 )
-ROOT = typer.Option(Path("/"), help="Root of the station.")
+ROOT = root_option()
 PRODUCT = typer.Argument(None, help="Default: the active product.")
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from edge.cli.root import root_option
+
 if TYPE_CHECKING:
     from calibration.plane import PlaneFit
     from edge.bundle.manifest import CameraContract
@@ -27,7 +29,7 @@ def _describe() -> None:
 
 @app.command()
 def plane(
-    root: Path = typer.Option(Path("/"), help="Root of the station."),
+    root: Path = root_option(),
     frames: int = typer.Option(30, min=1, max=300, help="Frames of the empty table, fitted jointly."),
     source: Path | None = typer.Option(None, help="Images or a recording of the empty table, instead of the camera."),
     product: str | None = typer.Option(None, help="Default: the active product."),
@@ -45,7 +47,8 @@ def plane(
     from edge.types import Geometry
 
     store = Store(root)
-    installed = store.installed(product) if product else store.active()
+    installed = store.installed(product) if product is not None else store.active()
+    store.require_writable()
     contract = installed.manifest.camera
     lift = next((spec.default for spec in installed.manifest.inputs if spec.name == "lift"), None)
     if lift is None:
@@ -69,7 +72,7 @@ def plane(
 @app.command()
 def threshold(
     false_rejects: str = typer.Option(..., help="Rate of false rejects to accept, such as 2% or 0.02."),
-    root: Path = typer.Option(Path("/"), help="Root of the station."),
+    root: Path = root_option(),
     product: str | None = typer.Option(None, help="Default: the active product."),
 ) -> None:
     """Another operating point of the bundle: the engine that judges gets the threshold for this rate of false rejects.
@@ -85,7 +88,8 @@ def threshold(
 
     rate = parse_rate(false_rejects)
     store, runtime = Store(root), read_config(root).runtime
-    installed = store.installed(product) if product else store.active()
+    installed = store.installed(product) if product is not None else store.active()
+    store.require_writable()
     manifest = installed.manifest
     proven = open_engine(store, installed, runtime.threads, runtime.precision)
     engine = proven.engine

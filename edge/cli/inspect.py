@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
+from edge.cli.root import root_option
+
 if TYPE_CHECKING:
     from edge.runtime.inspection import Row
     from edge.schema import Precision
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def inspect(
     path: Path | None = typer.Argument(None, help="Images of any known layout, or a .db3; without it, the camera."),
-    root: Path = typer.Option(Path("/"), help="Root of the station."),
+    root: Path = root_option(),
     out: Path = typer.Option(Path("overlays"), help="Folder for one picture per image."),
     precision: str | None = typer.Option(None, help="Judge with this file of the bundle: fp32, fp16 or int8."),
 ) -> None:
@@ -23,6 +25,7 @@ def inspect(
     --precision takes this machine's engine for that file with the threshold measured on its own scores, so that the
     bundle's counts can be repeated; without it the engine judges that `edge run` would take.
     """
+    from edge.files import require_folder_target
     from edge.runtime.inspection import (
         TABLE_HEAD,
         closing_line,
@@ -34,9 +37,11 @@ def inspect(
         write_overlay,
     )
 
+    wanted = parse_precision(precision)
+    require_folder_target(out, "--out")
     rows: list[Row] = []
-    with opened_station(root, parse_precision(precision)) as station:
-        for one in inspect_views(station, path):
+    with opened_station(root, wanted) as station:
+        for one in inspect_views(station, path, print):
             if not rows:
                 print(judge_line(station))
                 print(TABLE_HEAD)

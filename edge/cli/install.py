@@ -6,10 +6,12 @@ from pathlib import Path
 
 import typer
 
+from edge.cli.root import root_option
+
 
 def install(
     bundle: Path = typer.Argument(..., help="The .bundle file that `trainer export` wrote."),
-    root: Path = typer.Option(Path("/"), help="Root of the station; a folder makes a station of its own."),
+    root: Path = root_option("; a folder makes a station of its own"),
     dry_run: bool = typer.Option(False, "--dry-run", help="Do every check, golden frames too; change nothing."),
 ) -> None:
     """Verify a bundle, prove and time its engines on this machine, make it the current one of its product.

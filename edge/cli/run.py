@@ -6,9 +6,11 @@ from pathlib import Path
 
 import typer
 
+from edge.cli.root import root_option
+
 
 def run(
-    root: Path = typer.Option(Path("/"), help="the station's root"),
+    root: Path = root_option(),
     source: Path | None = typer.Option(None, help="play these images or this .db3 instead of the configured camera"),
     max_parts: int | None = typer.Option(None, min=1, help="end after so many parts"),
     once: bool = typer.Option(False, help="play a source once and end; without it files are played for ever"),

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import typer
 
+from edge.cli.root import root_option
+
 
 def trust(
     public_key: Path = typer.Argument(..., help="The .pub file that `trainer keygen` wrote."),
-    root: Path = typer.Option(Path("/"), help="Root of the station."),
+    root: Path = root_option(),
 ) -> None:
     """Accept bundles signed with this key from now on. Compare the key's number with the one the trainer printed."""
     from edge.bundle.store import Store

@@ -6,22 +6,24 @@ from pathlib import Path
 
 import typer
 
+from edge.cli.root import root_option
+
 
 def verify(
-    root: Path = typer.Option(Path("/"), help="Root of the station."),
+    root: Path = root_option(),
     product: str | None = typer.Option(None, help="Default: the active product."),
 ) -> None:
     """Repeat the proof on this machine: every file's digest, then the bundle's frames through every engine.
 
     Exit code 1 if the engine that judges does not decide as the trained model did, or its threshold is not the one that
-    is kept. Nothing changes; the result is kept in the product's site folder.
+    is kept. Nothing changes; the result is kept in the product's site folder, where this account may write it.
     """
     from edge.bundle.store import Store
     from edge.bundle.verify import verify_installed
     from edge.config import read_config
 
     store, runtime = Store(root), read_config(root).runtime
-    installed = store.installed(product) if product else store.active()
+    installed = store.installed(product) if product is not None else store.active()
     report = verify_installed(store, installed, runtime.threads, runtime.precision)
     for line in report.lines():
         print(line)

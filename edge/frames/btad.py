@@ -7,32 +7,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.frames.camera_info import CameraInfo
-from edge.frames.mvtec import camera_of, paired, require_images
+from edge.frames.listing import key_of, require_images
+from edge.frames.mvtec import Read, camera_of, paired
+from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample, Split, Truth
 
 FOLDERS: tuple[tuple[Split, str], ...] = (("train", "ok"), ("test", "ok"), ("test", "ko"))
 
 
 def is_btad(root: Path) -> bool:
-    """Whether there is a folder of good training images under BTAD's name for them."""
-    return (root / "train" / "ok").is_dir()
+    """Whether there are good training images and defective ones under BTAD's names for them."""
+    return (root / "train" / "ok").is_dir() and (root / "test" / "ko").is_dir()
 
 
-def read_btad(root: Path) -> tuple[list[Sample], CameraInfo]:
+def read_btad(root: Path, reading: Reading) -> Read:
     """Every image of a category: "ok" is good, the defect is "ko".
 
     Raises: DataError on a missing or empty folder, or an image without its mask, or the other way round.
     """
     found = [(split, kind, require_images(root / split / kind)) for split, kind in FOLDERS]
-    camera = camera_of(root, [path for _, _, paths in found for path in paths], None)
+    camera, notes = camera_of(root, [path for _, _, paths in found for path in paths], None, reading)
     samples: list[Sample] = []
     for split, kind, paths in found:
-        masks = paired(root / "ground_truth" / "ko", paths) if kind == "ko" else {}
+        folder = root / split / kind
+        masks = paired(root / "ground_truth" / "ko", folder, paths) if kind == "ko" else {}
         for path in paths:
-            truth: Truth = masks[path.stem] if masks else "clean"
-            source = ImageFiles(path, None, camera, len(samples))
-            samples.append(
-                Sample(f"{split}/{kind}/{path.stem}", split, "ko" if masks else "good", source, truth, path)
-            )
-    return samples, camera
+            key = key_of(folder, path)
+            truth: Truth = masks[key] if masks else "clean"
+            source = ImageFiles(path, None, camera, len(samples), reading)
+            samples.append(Sample(f"{split}/{kind}/{key}", split, "ko" if masks else "good", source, truth, path))
+    return samples, camera, False, notes

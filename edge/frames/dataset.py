@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edge.errors import DataError
-from edge.frames import btad, folder, mvtec, recording, visa
+from edge.frames import archive, btad, folder, mvtec, photos, recording, visa
 from edge.frames.camera_info import CameraInfo
+from edge.frames.listing import IMAGE_SUFFIXES, OTHER_DEPTH, OTHER_IMAGES, folders_in, images_in
+from edge.frames.mvtec import Read
+from edge.frames.reading import AS_IS, Reading
+from edge.frames.recording import RECORDING_SUFFIXES
 from edge.frames.sample import Sample
 
 __all__ = ["CameraInfo", "Dataset", "Sample", "find_products", "open_dataset"]
 
-Layout = Literal["mvtec", "mvtec3d", "visa", "btad", "folder", "recording"]
-RECORDING_SUFFIXES = (".db3", ".bag")
+Layout = Literal["mvtec", "mvtec3d", "visa", "btad", "folder", "recording", "photos", "rgb", "archive"]
 DEEPEST_SUBFOLDER = 3       # PRODUCT/test/dent/rgb, CATEGORY/Data/Images/Normal
+SPLIT_FOLDERS = ("train", "validation", "test", "Data")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of one product, in reading order. has_depth: every sample has depth, else none has."""
+    """The images of one product, in reading order. has_depth: every sample has depth, else none has.
+
+    notes: sentences about how the files were understood, for whoever has to know: `train` and `inspect` print them.
+    """
 
     root: Path
     product: str
@@ -28,6 +36,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     has_depth: bool
     camera: CameraInfo
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> list[Sample]:
         """The samples of "train", "validation" or "test"; empty where the set has no such split."""
@@ -41,72 +50,111 @@ class Dataset:
         return samples
 
 
-def open_dataset(path: Path) -> Dataset:
-    """The set at `path`: a product folder, one of its sub-folders (test, test/dent), a folder of frames, a recording.
+Reader = Callable[[Path, Reading], Read]
+PRODUCTS: tuple[tuple[Layout, Callable[[Path], bool], Reader], ...] = (
+    ("visa", visa.is_visa, visa.read_visa),
+    ("btad", btad.is_btad, btad.read_btad),
+    ("mvtec3d", mvtec.is_mvtec3d, mvtec.read_mvtec3d),
+    ("mvtec", mvtec.is_mvtec, mvtec.read_mvtec),
+)
 
-    Raises: DataError naming what is missing, unpaired, empty or unreadable.
+
+def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
+    """The set at `path`: a product, one of its sub-folders (test, test/dent), frames, photos, a recording, one image.
+
+    Raises: DataError naming what is missing, unpaired, empty, unreadable or of a kind that is not read.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist")
-    if path.is_file():
-        if path.suffix not in RECORDING_SUFFIXES:
-            known = ", ".join(RECORDING_SUFFIXES)
-            raise DataError(f"{path} is a file, expected a folder of images or a recording ({known})")
-        return Dataset(path, path.stem, "recording", *_as_fields(recording.read_recording(path)))
-    folder_path = path.resolve()
-    for root in (folder_path, *folder_path.parents[:DEEPEST_SUBFOLDER]):
-        dataset = _open_root(path if root == folder_path else root)
-        if dataset is not None:
-            return _restricted(dataset, folder_path) if root != folder_path else dataset
-    products = find_products(path)
-    if products:
-        names = ", ".join(product.name for product in products)
-        raise DataError(f"{path} holds several products ({names}): name one of them, such as {products[0]}")
-    raise DataError(
-        f"{path} holds no known layout: expected train/good and test (MVTec AD, MVTec 3D-AD), train/ok (BTAD), "
-        "Data/Images (VisA), NNNN_color.png frames, or a .db3 file"
-    )
+    return _open_file(path, reading) if path.is_file() else _open_folder(path, reading)
 
 
 def find_products(path: Path) -> list[Path]:
     """The product folder itself, or the product folders directly inside it, by name. Empty where there are none."""
     if _is_product(path):
         return [path]
-    if not path.is_dir():
-        return []
-    return sorted(child for child in path.iterdir() if child.is_dir() and _is_product(child))
+    return [child for child in folders_in(path) if _is_product(child)]
 
 
 def _is_product(path: Path) -> bool:
-    return path.is_dir() and any(known(path) for known in (visa.is_visa, mvtec.is_mvtec3d, mvtec.is_mvtec))
+    return path.is_dir() and any(known(path) for _, known, _ in PRODUCTS)
 
 
-def _open_root(root: Path) -> Dataset | None:
+def _open_folder(path: Path, reading: Reading) -> Dataset:
+    dataset = _open_known(path, path, reading) or _open_above(path, reading)
+    if dataset is not None:
+        return dataset
+    if photos.is_rgb_folder(path):
+        roots = (path, *path.resolve().parents[:2])
+        camera_root = next((root for root in roots if (root / "camera.json").is_file()), path)
+        return _dataset(path, "rgb", photos.read_rgb_folder(path, camera_root, reading))
+    products = find_products(path)
+    if products:
+        names = ", ".join(product.name for product in products)
+        raise DataError(f"{path} holds several products ({names}): name one of them, such as {products[0]}")
+    if photos.is_photos(path):
+        return _dataset(path, "photos", photos.read_photos(path, reading))
+    images_in(path)      # names what is there and cannot be read
+    raise DataError(
+        f"{path} holds no known layout: expected images directly in it or in {path / 'good'}, train/good and test "
+        "(MVTec AD, MVTec 3D-AD), train/ok (BTAD), Data/Images (VisA), rgb and xyz, NNNN_color.png frames, or a .db3"
+    )
+
+
+def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
+    """The set that begins at `root`, in a layout with names of its own; `shown` is how the user wrote it."""
+    if archive.is_archive(root):
+        return _dataset(shown, "archive", archive.read_archive(root, reading))
     if folder.is_folder(root):
-        return Dataset(root, root.name, "folder", *_as_fields(folder.read_folder(root)))
-    if visa.is_visa(root):
-        samples, camera = visa.read_visa(root)
-        return Dataset(root, root.resolve().name, "visa", tuple(samples), False, camera)
-    if btad.is_btad(root):
-        samples, camera = btad.read_btad(root)
-        return Dataset(root, root.name, "btad", tuple(samples), False, camera)
-    if mvtec.is_mvtec3d(root):
-        return Dataset(root, root.name, "mvtec3d", *_as_fields(mvtec.read_mvtec3d(root)))
-    if mvtec.is_mvtec(root):
-        samples, camera = mvtec.read_mvtec(root)
-        return Dataset(root, root.name, "mvtec", tuple(samples), False, camera)
+        return _dataset(shown, "folder", folder.read_folder(root, reading))
+    for layout, known, read in PRODUCTS:
+        if known(root):
+            return _dataset(shown, layout, read(root, reading))
     return None
 
 
-def _as_fields(read: tuple[list[Sample], CameraInfo, bool]) -> tuple[tuple[Sample, ...], bool, CameraInfo]:
-    samples, camera, has_depth = read
-    return tuple(samples), has_depth, camera
+def _open_above(path: Path, reading: Reading) -> Dataset | None:
+    """The images below `path` of a product that `path` is a part of; None where it is no part of any."""
+    inside = path.resolve()
+    for root in inside.parents[:DEEPEST_SUBFOLDER]:
+        if inside.relative_to(root).parts[0] not in SPLIT_FOLDERS or not _is_product(root):
+            continue
+        dataset = _open_known(root, root, reading)
+        restricted = None if dataset is None else _restricted(dataset, inside)
+        if restricted is not None and restricted.samples:
+            return restricted
+    return None
 
 
-def _restricted(dataset: Dataset, folder_path: Path) -> Dataset:
-    """The samples whose color image lies below `folder_path`."""
-    samples = tuple(sample for sample in dataset.samples if folder_path in sample.path.resolve().parents)
-    if not samples:
-        raise DataError(f"{folder_path} holds no images of the product {dataset.root}")
-    return Dataset(dataset.root, dataset.product, dataset.layout, samples, dataset.has_depth, dataset.camera)
+def _open_file(path: Path, reading: Reading) -> Dataset:
+    suffix = path.suffix.lower()
+    if suffix in RECORDING_SUFFIXES:
+        return _dataset(path, "recording", (*recording.read_recording(path), ()), path.stem)
+    if suffix not in IMAGE_SUFFIXES:
+        if suffix in OTHER_IMAGES | OTHER_DEPTH:
+            raise DataError(f"{path}: {suffix[1:].upper()} files are not read: save it as PNG or JPEG")
+        known = ", ".join((*IMAGE_SUFFIXES, *RECORDING_SUFFIXES))
+        raise DataError(f"{path} is a file, expected a folder of images, an image or a recording ({known})")
+    around = path.resolve().parent
+    dataset = _open_known(around, around, reading) or _open_above(around, reading)
+    if dataset is not None:
+        restricted = _restricted(dataset, path.resolve())
+        if restricted.samples:
+            return restricted
+    return _dataset(path, "photos", photos.read_photo(path, reading), path.stem)
+
+
+def _dataset(root: Path, layout: Layout, read: Read, product: str | None = None) -> Dataset:
+    samples, camera, has_depth, notes = read
+    return Dataset(root, product or root.resolve().name, layout, tuple(samples), has_depth, camera, notes)
+
+
+def _restricted(dataset: Dataset, inside: Path) -> Dataset:
+    """The samples whose color image is `inside`, or lies below it."""
+    samples = tuple(
+        sample for sample in dataset.samples if inside in (one := sample.path.resolve(), *one.parents)
+    )
+    return Dataset(
+        dataset.root, dataset.product, dataset.layout, samples, dataset.has_depth, dataset.camera, dataset.notes
+    )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, RootModel
 
 from edge.errors import DataError
-from edge.frames.camera_info import CameraInfo, IntrinsicsFile, find_camera_info, read_model
-from edge.frames.images import read_color
+from edge.frames.camera_info import INTRINSICS_FILES, CameraInfo, find_camera_info, find_lens, lens_notes, read_model
+from edge.frames.images import read_header
+from edge.frames.listing import IMAGE_SUFFIXES, files_in
+from edge.frames.mvtec import DEPTH_UNUSED, Read
+from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample
+
+FRAME_FILE = re.compile(r"(.+)_(color|depth)(\.\w+)", re.IGNORECASE)
 
 
 class BeltPart(BaseModel, extra="forbid", frozen=True):
@@ -27,16 +33,19 @@ class BeltTruth(RootModel[list[BeltPart]], frozen=True):
 
 def is_folder(root: Path) -> bool:
     """Whether there are intrinsics.json or NNNN_color.png files."""
-    return (root / "intrinsics.json").is_file() or next(root.glob("*_color.png"), None) is not None
+    if not root.is_dir():
+        return False
+    names = [path.name for path in files_in(root, deep=False)]
+    frames = [found for found in map(FRAME_FILE.fullmatch, names) if found]
+    return "intrinsics.json" in names or any(found[2].lower() == "color" for found in frames)
 
 
-def read_folder(root: Path) -> tuple[list[Sample], CameraInfo, bool]:
+def read_folder(root: Path, reading: Reading) -> Read:
     """Every frame by number, the camera, and whether there is depth.
 
-    Raises: DataError if there is no frame, a frame lacks its color or depth, or depth has no intrinsics.json.
+    Raises: DataError if there is no frame, a frame lacks its color or depth, or depth has no intrinsics file.
     """
-    colors = {path.name.removesuffix("_color.png"): path for path in sorted(root.glob("*_color.png"))}
-    depths = {path.name.removesuffix("_depth.png"): path for path in sorted(root.glob("*_depth.png"))}
+    colors, depths = _frames(root, "color"), _frames(root, "depth")
     if not colors and not depths:
         raise DataError(f"{root} holds no frames: expected files such as {root / '0000_color.png'}")
     for number, path in depths.items():
@@ -45,13 +54,16 @@ def read_folder(root: Path) -> tuple[list[Sample], CameraInfo, bool]:
     for number, path in colors.items():
         if depths and number not in depths:
             raise DataError(f"{path} has no depth image: expected {root / number}_depth.png")
-    camera = _camera(root, next(iter(colors.values())), bool(depths))
+    unused: tuple[str, ...] = ()
+    if depths and reading.size is not None:
+        depths, unused = {}, (DEPTH_UNUSED,)
+    camera, notes = _camera(root, next(iter(colors.values())), bool(depths), reading)
     truth = read_truth(root)
     samples = [
-        _sample(path, ImageFiles(path, depths.get(number), camera, index), truth)
+        _sample(number, path, ImageFiles(path, depths.get(number), camera, index, reading), truth)
         for index, (number, path) in enumerate(colors.items())
     ]
-    return samples, camera, bool(depths)
+    return samples, camera, bool(depths), (*notes, *unused)
 
 
 def read_truth(root: Path) -> list[BeltPart] | None:
@@ -60,35 +72,50 @@ def read_truth(root: Path) -> list[BeltPart] | None:
     return read_model(path, BeltTruth).root if path.is_file() else None
 
 
-def _sample(color: Path, source: ImageFiles, truth: list[BeltPart] | None) -> Sample:
+def _frames(root: Path, what: str) -> dict[str, Path]:
+    """number -> file, in order. Raises: DataError for a frame in a format that is not read, or twice."""
+    found: dict[str, Path] = {}
+    for path in files_in(root, deep=False):
+        match = FRAME_FILE.fullmatch(path.name)
+        if match is None or match[2].lower() != what or match[3].lower() == ".json":
+            continue
+        if match[3].lower() not in IMAGE_SUFFIXES:
+            raise DataError(f"{path}: {what} as {match[3][1:]} is not read: save it as PNG")
+        if found.setdefault(match[1], path) is not path:
+            raise DataError(f"{path} and {found[match[1]].name} are one frame: keep the one that is meant")
+    return found
+
+
+def _sample(number: str, color: Path, source: ImageFiles, truth: list[BeltPart] | None) -> Sample:
     shown = (part.defect for part in truth or [] if part.frames[0] <= source.number <= part.frames[1])
     defect = next(shown, "")
-    name = color.name.removesuffix("_color.png")
-    return Sample(name, "", defect, source, "clean" if defect == "good" else "unknown", color)
+    return Sample(number, "", defect, source, "clean" if defect == "good" else "unknown", color)
 
 
 def _product_camera(root: Path) -> CameraInfo | None:
     """The camera of the product whose camera.json names this folder as its empty table or belt: they share a serial."""
     folder = root.resolve()
     for product in folder.parents[:2]:
-        info = find_camera_info(product)
+        path = product / "camera.json"
+        info = read_model(path, CameraInfo) if path.is_file() else None
         if info is not None and folder in [(product / name).resolve() for name in (info.empty, info.belt) if name]:
             return info
     return None
 
 
-def _camera(root: Path, color: Path, has_depth: bool) -> CameraInfo:
-    serial = f"files:{root.name}"
-    written = find_camera_info(root) or _product_camera(root)
-    path = root / "intrinsics.json"
-    if not path.is_file():
-        if has_depth and (written is None or written.intrinsics is None or written.unit is None):
-            raise DataError(f"{path} is missing: depth needs width, height, depth_unit_m, fx, fy, cx and cy")
-        if written is None:
-            height, width = read_color(color).shape[:2]
-            return CameraInfo(serial=serial, width=width, height=height)
-        return written
-    i = read_model(path, IntrinsicsFile)
-    update = {"width": i.width, "height": i.height, "unit": i.depth_unit_m, "intrinsics": (i.fx, i.fy, i.cx, i.cy)}
-    base = written or CameraInfo(serial=serial, width=i.width, height=i.height)
-    return base.model_copy(update=update | {"serial": base.serial or serial})
+def _camera(root: Path, color: Path, has_depth: bool, reading: Reading) -> tuple[CameraInfo, tuple[str, ...]]:
+    info, lens = find_camera_info(root), find_lens(root)
+    product = None if (root / "camera.json").is_file() else _product_camera(root)
+    if product is not None:
+        info = product if lens is None else product.model_copy(update=lens[1].update())
+    if has_depth and (info is None or info.intrinsics is None or info.unit is None):
+        raise DataError(
+            f"{root / 'intrinsics.json'} is missing: depth needs width, height, depth_unit_m, fx, fy, cx and cy (read "
+            f"are {', '.join(INTRINSICS_FILES)})"
+        )
+    if info is None:
+        height, width = read_header(color).upright()
+        info = CameraInfo(width=width, height=height)
+    if not info.serial:
+        info = info.model_copy(update={"serial": f"files:{root.name}"})
+    return info.letterboxed(reading.size), lens_notes(root) if has_depth else ()

@@ -1,87 +1,275 @@
-"""Image files as arrays: every failure is a DataError that names the file."""
+"""Image files as arrays: every failure is a DataError that names the file, and nothing is guessed.
+
+Color is decoded by the library that is strictest about the format: simplejpeg refuses a JPEG that is damaged inside,
+which others fill with grey, Pillow a PNG whose checksum is wrong. OpenCV and tifffile give 16-bit values, which Pillow
+would cut to 8.
+"""
 
 from __future__ import annotations
 
+import struct
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import files
 from edge.errors import DataError
+from edge.frames.reading import AS_IS, Reading
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+ORIENTATION = 0x0112        # EXIF 2.32, section 4.6.4 A: how the stored pixels stand
+IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE = 0x0100, 0x0101, 0x0102     # TIFF 6.0, section 8
+BACK = {6: 8, 8: 6}         # every other orientation undoes itself
+FILL = (124, 116, 104)      # bars of a letterboxed image: ImageNet's mean, which backbones see as nothing
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error)
 
 
-def _decoded(path: Path, flags: int) -> NDArray[np.generic]:
-    import cv2
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
 
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    image: NDArray[np.generic] | None = cv2.imdecode(data, flags) if data.size else None
-    if image is None:
-        raise DataError(f"{path} is not an image that can be decoded: it is empty, cut off or of another format")
-    return image
+    height, width: of the stored pixels. turn: EXIF orientation, 1 to 8. bits: of a value. pages: images in the file.
+    """
+
+    format: str
+    mode: str
+    height: int
+    width: int
+    turn: int
+    bits: int
+    pages: int
+
+    def upright(self) -> tuple[int, int]:
+        """Height and width in pixels as a viewer shows the image."""
+        return (self.width, self.height) if self.turn > 4 else (self.height, self.width)
 
 
-def read_color(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB; grey images give three equal channels."""
-    import cv2
+def read_header(path: Path) -> Header:
+    """Format, size, orientation and depth of values, without the pixels. Raises: DataError."""
+    data = read_bytes(path)
+    with _opened(path, data) as image:
+        return _header(path, image, data)
 
-    return np.asarray(cv2.cvtColor(_decoded(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+
+def read_color(path: Path, reading: Reading = AS_IS) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB, upright by its EXIF orientation; grey images give three equal channels.
+
+    Raises: DataError for a damaged file, and for what cannot be seen as color: transparency, CMYK, several pages,
+        16-bit values of which nobody said how many bits count.
+    """
+    pixels, header = read_stored_color(path, reading)
+    return np.asarray(turned(pixels, header.turn), np.uint8)
+
+
+def read_stored_color(path: Path, reading: Reading = AS_IS) -> tuple[NDArray[np.uint8], Header]:
+    """As `read_color`, but as the pixels are stored, with the header that says how they stand."""
+    data = read_bytes(path)
+    with _opened(path, data) as image:
+        header = _header(path, image, data)
+        if header.pages > 1 and header.format not in ("JPEG", "MPO"):    # a phone's JPEG may hold a preview too
+            raise DataError(f"{path} holds {header.pages} images: save each in a file of its own")
+        if header.format in ("JPEG", "MPO"):
+            return _decoded_jpeg(path, data, header), header
+        if header.bits > 8:
+            return _eight_bits(path, _wide_values(path, data, header), reading.color_bits), header
+        pixels = _decoded_by_pillow(path, image)
+        turned_already = header.turn != 1 and int(image.getexif().get(ORIENTATION, 1) or 1) == 1     # Pillow's TIFF
+        return turned(pixels, BACK.get(header.turn, header.turn)) if turned_already else pixels, header
+
+
+def largest_value(path: Path) -> int:
+    """Of a 16-bit color image; 0 for one of 8 bits. Raises: DataError."""
+    data = read_bytes(path)
+    with _opened(path, data) as image:
+        header = _header(path, image, data)
+    return int(_wide_values(path, data, header).max()) if header.bits > 8 else 0
 
 
 def read_depth(path: Path) -> NDArray[np.uint16]:
-    """(H, W) uint16 counts, 0 = no reading."""
+    """(H, W) uint16 counts, 0 = no reading. Raises: DataError."""
+    data = read_bytes(path)
+    with _opened(path, data) as image:
+        header = _header(path, image, data)
+        if header.bits != 16 or header.mode.startswith(("RGB", "LA", "CMYK")):
+            raise DataError(
+                f"{path} has {header.bits}-bit {header.mode} values, depth is one channel of uint16 counts (0 = no "
+                "reading): record the z16 stream itself, not a picture of it"
+            )
+    counts = _wide_values(path, data, header)
+    if counts.ndim != 2:
+        raise DataError(f"{path} has {counts.shape[2]} channels, depth is one channel of uint16 counts")
+    return counts
+
+
+def turned(pixels: NDArray[Any], turn: int) -> Any:
+    """(H, W, ...) as a viewer shows it. turn: EXIF orientation, 1 leaves it (EXIF 2.32, section 4.6.4 A)."""
+    if turn in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if turn in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if turn in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def letterboxed(color: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3) reduced or enlarged to fit size = (width, height) with its proportions kept, bars of FILL around it."""
     import cv2
 
-    depth = _decoded(path, cv2.IMREAD_UNCHANGED)
-    if depth.dtype != np.uint16 or depth.ndim != 2:
-        raise DataError(f"{path} is {depth.dtype} {depth.shape}, a depth image is one channel of uint16 counts")
-    return np.asarray(depth, np.uint16)
+    left, top, width, height = letterbox_window(color.shape[:2], size)
+    shrinks = width < color.shape[1]
+    inside = cv2.resize(color, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    whole = np.empty((size[1], size[0], 3), np.uint8)
+    whole[:] = FILL
+    whole[top : top + height, left : left + width] = inside
+    return whole
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """(H, W) bool, True on the defect: any value other than 0."""
+def letterbox_window(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width, height in pixels that an image of `shape` (H, W) takes inside size = (width, height)."""
+    scale = min(size[0] / shape[1], size[1] / shape[0])
+    width, height = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+    return (size[0] - width) // 2, (size[1] - height) // 2, width, height
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes. Raises: DataError if it cannot be read or is empty."""
+    data = files.read_bytes(path, DataError)
+    if not data:
+        raise DataError(f"{path} is empty: copy it again")
+    return data
+
+
+def _opened(path: Path, data: bytes) -> PillowImage.Image:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")      # Pillow warns of damaged tags, and of images that fill the memory
+            return Image.open(BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is larger than 170 million pixels: reduce or crop it") from error
+    except (*DAMAGE, Warning) as error:
+        raise _damaged(path, "nothing that is read begins like this") from error
+
+
+def _header(path: Path, image: PillowImage.Image, data: bytes) -> Header:
+    try:
+        return _told_by(image, data)
+    except DAMAGE as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _told_by(image: PillowImage.Image, data: bytes) -> Header:
+    form = str(image.format)
+    bits = 16 if image.mode.startswith(("I", "F")) else 8
+    width, height = image.size
+    if form == "PNG":
+        bits = 16 if data[24] == 16 else 8      # IHDR (PNG 3, section 11.2.1): Pillow hides it in RGB images
+    elif form == "TIFF":
+        tags: Any = getattr(image, "tag_v2", {})
+        told = tags.get(BITS_PER_SAMPLE, (8,))
+        bits = max(told if isinstance(told, tuple) else (told,))
+        width, height = tags.get(IMAGE_WIDTH, width), tags.get(IMAGE_LENGTH, height)    # Pillow tells them turned
+    tagged = form != "PNG" or b"eXIf" in data       # Pillow decodes a PNG to find out that it has no EXIF
+    turn = int(image.getexif().get(ORIENTATION, 1) or 1) if tagged else 1
+    pages = int(getattr(image, "n_frames", 1))
+    return Header(form, image.mode, height, width, turn if 1 <= turn <= 8 else 1, bits, pages)
+
+
+def _decoded_jpeg(path: Path, data: bytes, header: Header) -> NDArray[np.uint8]:
+    import simplejpeg
+
+    if header.mode == "CMYK":
+        raise DataError(f"{path} is CMYK, made for print: save it as RGB")
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True), np.uint8)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _decoded_by_pillow(path: Path, image: PillowImage.Image) -> NDArray[np.uint8]:
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        raise DataError(f"{path} has {image.mode} values: save it as RGB or grey")
+    try:
+        image.load()
+        if image.has_transparency_data:
+            color = np.asarray(image.convert("RGBA"))
+            if (color[..., 3] < 255).any():
+                raise DataError(f"{path} has transparent pixels, which show nothing: save it without an alpha channel")
+            return np.ascontiguousarray(color[..., :3])
+        return np.array(image.convert("RGB"))
+    except DAMAGE as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _wide_values(path: Path, data: bytes, header: Header) -> NDArray[np.uint16]:
+    """(H, W) or (H, W, 3) uint16 of a 16-bit file, as stored. Raises: DataError for any other kind of values."""
+    if header.format == "TIFF":
+        values = read_tiff(path)
+    elif header.format == "PNG":
+        values = _decoded_by_opencv(path, data)
+    else:
+        raise DataError(f"{path} is a {header.format} with {header.mode} values: save it as PNG or TIFF")
+    if values.dtype != np.uint16 or values.ndim not in (2, 3):
+        raise DataError(f"{path} holds {values.dtype} {values.shape}: expected whole numbers of 8 or 16 bits")
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        if (values[..., -1] < 65535).any():
+            raise DataError(f"{path} has transparent pixels, which show nothing: save it without an alpha channel")
+        values = values[..., :-1]
+    return np.ascontiguousarray(values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values)
+
+
+def _decoded_by_opencv(path: Path, data: bytes) -> NDArray[Any]:
+    """16-bit PNG, channels in RGB order; Pillow has looked at its checksums, which OpenCV passes over."""
     import cv2
+    from PIL import Image
 
-    mask = _decoded(path, cv2.IMREAD_UNCHANGED)
-    flat = mask if mask.ndim == 2 else mask[..., :3].max(axis=-1)
-    return np.asarray(flat, np.bool_)
+    try:
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+    except DAMAGE as error:
+        raise _damaged(path, str(error)) from error
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise _damaged(path, "OpenCV cannot decode it")
+    if values.ndim == 3:
+        values = values[..., [2, 1, 0, *range(3, values.shape[2])]]
+    return np.asarray(values)
 
 
-def read_xyz(path: Path) -> NDArray[np.float32]:
-    """(H, W, 3) float32 metres in camera coordinates, z = 0 where there was no reading (MVTec 3D-AD)."""
+def _eight_bits(path: Path, values: NDArray[np.uint16], bits: int | None) -> NDArray[np.uint8]:
+    largest = int(values.max())
+    if bits is None:
+        raise DataError(
+            f"{path} is 16-bit color (largest value {largest}), and how many of the bits count (10, 12, 14 or 16) is "
+            'not known here: say "color_bits" in camera.json, or save 8-bit images'
+        )
+    if largest >= 1 << bits:
+        raise DataError(f"{path} has a value of {largest}, more than the {bits} bits that the product's images have")
+    scaled = np.rint(values.astype(np.float32) * np.float32(255 / ((1 << bits) - 1))).astype(np.uint8)
+    return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2)
+
+
+def read_tiff(path: Path) -> NDArray[Any]:
+    """The one array of a TIFF, whatever its type. Raises: DataError."""
     import tifffile
 
     try:
-        xyz = np.asarray(tifffile.imread(path))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, RuntimeError) as error:   # of damaged files
-        raise DataError(f"{path} is not a tiff that can be decoded: {error}") from error
-    if xyz.ndim != 3 or xyz.shape[2] != 3 or xyz.dtype.kind != "f":
-        raise DataError(f"{path} is {xyz.dtype} {xyz.shape}, an organised point cloud is (H, W, 3) floats in metres")
-    return np.ascontiguousarray(xyz, np.float32)
+        with tifffile.TiffFile(path) as file:
+            if len(file.series) != 1:
+                raise DataError(f"{path} holds {len(file.series)} images: save each in a file of its own")
+            return np.asarray(file.asarray())
+    except (tifffile.TiffFileError, KeyError, RuntimeError, ZeroDivisionError, *DAMAGE) as error:
+        raise _damaged(path, str(error)) from error
 
 
-def counts_from_xyz(xyz: NDArray[np.float32], unit: float) -> NDArray[np.uint16]:
-    """z of an organised point cloud (H, W, 3) metres as (H, W) uint16 counts of `unit`; 0 beyond their range."""
-    z = np.nan_to_num(xyz[..., 2], nan=0.0, posinf=0.0, neginf=0.0)
-    counts = np.round(z / unit)
-    return np.where((counts > 0) & (counts <= 65535), counts, 0).astype(np.uint16)
-
-
-def intrinsics_from_xyz(xyz: NDArray[np.float32]) -> tuple[float, float, float, float] | None:
-    """fx, fy, cx, cy by least squares over the points of one image; None where too few have a reading.
-
-    x / z = (u - cx) / fx is linear in u: a straight line fitted to every pixel with a reading, and the same in v.
-    """
-    rows, columns = np.nonzero(np.nan_to_num(xyz[..., 2]) > 0)
-    if rows.size < 100 or np.ptp(rows) < 2 or np.ptp(columns) < 2:
-        return None
-    points = xyz[rows, columns].astype(np.float64)
-    slope_u, offset_u = np.polyfit(columns, points[:, 0] / points[:, 2], 1)
-    slope_v, offset_v = np.polyfit(rows, points[:, 1] / points[:, 2], 1)
-    if not (slope_u > 1e-6 and slope_v > 1e-6):
-        return None
-    return float(1 / slope_u), float(1 / slope_v), float(-offset_u / slope_u), float(-offset_v / slope_v)
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is not an image that can be decoded: it is damaged, cut off or of another format ({why})")

@@ -2,145 +2,223 @@
 
 MVTec AD      train/good/NNN.png, test/TYPE/NNN.png (or jpg), ground_truth/TYPE/NNN_mask.png
 MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NNN.*; a color-only product has no xyz
+
+Read as people have them: good may be called Good, OK or normal; images may lie deeper than one folder, or directly in
+train (good) or test (not known what they are); depth may lie in depth/ as 16-bit counts.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo, find_camera_info
-from edge.frames.images import intrinsics_from_xyz, read_color, read_xyz
+from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo, find_camera_info, lens_notes
+from edge.frames.clouds import intrinsics_of, read_cloud
+from edge.frames.images import read_header, read_tiff
+from edge.frames.listing import folders_in, images_in, is_good, key_of, require_images
+from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample, Split, Truth
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+DEPTH_FOLDERS = ("xyz", "depth")
+UNUSABLE_DEPTH = frozenset({"z", "pcd", "ply", "pointcloud", "point_cloud", "points", "pc", "disparity", "range"})
+DEPTH_UNUSED = "depth is not used: images are letterboxed, which only color can be"
+
+Read = tuple[list[Sample], CameraInfo, bool, tuple[str, ...]]     # samples, camera, has depth, notes
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder by name; empty where the folder is absent."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+def kinds_in(root: Path, split: str) -> list[Path]:
+    """The folders of a split, one per defect type (good ones first), the split itself where images lie directly in it.
 
-
-def type_folders(root: Path, split: str) -> list[Path]:
-    """The folders of a split, one per defect type ("good" first); empty where the split is absent.
-
-    Raises: DataError if the split exists and holds no folder: nothing can be read from it.
+    Empty where the split is absent. Raises: DataError if the split exists and holds nothing.
     """
     folder = root / split
     if not folder.is_dir():
         return []
-    types = [kind for kind in folder.iterdir() if kind.is_dir() and not kind.name.startswith(".")]
-    if not types:
+    direct = [folder] if images_in(folder, deep=False) else []
+    kinds = [*direct, *folders_in(folder)]
+    if not kinds:
         raise DataError(f"{folder} is empty: expected {folder / 'good'} with images")
-    return sorted(types, key=lambda kind: (kind.name != "good", kind.name))
+    return sorted(kinds, key=lambda kind: (not is_good(kind.name), kind.name))
 
 
 def is_mvtec3d(root: Path) -> bool:
     """Whether a folder of any split holds rgb/."""
-    splits = [root / split for split in SPLITS if (root / split).is_dir()]
-    return any((kind / "rgb").is_dir() for split in splits for kind in split.iterdir())
+    return any((kind / "rgb").is_dir() for split in SPLITS for kind in folders_in(root / split))
 
 
 def is_mvtec(root: Path) -> bool:
     """Whether there is a split with a folder per type and images in it, and no rgb/ below."""
-    splits = [root / split for split in ("train", "test") if (root / split).is_dir()]
-    return bool(splits) and not is_mvtec3d(root)
+    return any((root / split).is_dir() for split in ("train", "test")) and not is_mvtec3d(root)
 
 
-def read_mvtec(root: Path) -> tuple[list[Sample], CameraInfo]:
+def read_mvtec(root: Path, reading: Reading) -> Read:
     """Every image of an MVTec AD product. Raises: DataError on an empty folder or a mask without its image."""
-    found = [(split, kind, require_images(kind)) for split in SPLITS for kind in type_folders(root, split)]
-    camera = camera_of(root, [path for _, _, paths in found for path in paths], None)
+    found = [(split, kind, _images_of(root / split, kind)) for split in SPLITS for kind in kinds_in(root, split)]
+    camera, notes = camera_of(root, [path for _, _, paths in found for path in paths], None, reading)
     samples: list[Sample] = []
     for split, kind, paths in found:
-        truths = _mvtec_masks(root, kind, paths) if split == "test" else {}
+        defect = _defect(root / split, kind)
+        truths = masks_of(root / "ground_truth" / kind.name, kind, paths) if defect not in ("good", "") else {}
         for path in paths:
-            source = ImageFiles(path, None, camera, len(samples))
-            truth = _truth(kind, truths.get(path.stem))
-            samples.append(Sample(f"{split}/{kind.name}/{path.stem}", split, kind.name, source, truth, path))
-    return samples, camera
+            key = key_of(kind, path)
+            source = ImageFiles(path, None, camera, len(samples), reading)
+            name = key_of(root, path)
+            samples.append(Sample(name, split, defect, source, _truth(defect, truths.get(key)), path))
+    return samples, camera, False, (*notes, *_spelling(samples, root))
 
 
-def read_mvtec3d(root: Path) -> tuple[list[Sample], CameraInfo, bool]:
+def read_mvtec3d(root: Path, reading: Reading) -> Read:
     """Every image of an MVTec 3D-AD product, and whether it has depth.
 
-    Raises: DataError on an empty folder, or a color image without its point cloud or mask, or the other way round.
+    Raises: DataError on an empty folder, or a color image without its depth or mask, or the other way round, and for
+        depth of a kind that is not read: a product is never taken for one without depth on the quiet.
     """
-    found = [(split, kind, require_images(kind / "rgb")) for split in SPLITS for kind in type_folders(root, split)]
-    has_depth = any((kind / "xyz").is_dir() for _, kind, _ in found)
-    clouds = {kind: paired(kind / "xyz", paths) for _, kind, paths in found} if has_depth else {}
-    colors = [path for _, _, paths in found for path in paths]
-    first_cloud = next((cloud for pairs in clouds.values() for cloud in pairs.values()), None)
-    camera = camera_of(root, colors, first_cloud)
+    groups = [(split, kind) for split in SPLITS for kind in kinds_in(root, split)]
+    return read_groups(root, [(split, kind, _defect(root / split, kind)) for split, kind in groups], reading)
+
+
+def read_groups(
+    root: Path, groups: list[tuple[Split, Path, str]], reading: Reading, camera_root: Path | None = None
+) -> Read:
+    """(split, folder that holds rgb, defect) each, as one product. camera_root: of camera.json, if not root."""
+    found = [(split, kind, defect, require_images(kind / "rgb")) for split, kind, defect in groups]
+    depth_name = _depth_folder([kind for _, kind, _, _ in found])
+    unused: tuple[str, ...] = ()
+    if depth_name is not None and reading.size is not None:
+        depth_name, unused = None, (DEPTH_UNUSED,)
+    depths = {kind: paired(kind / depth_name, kind / "rgb", paths) for _, kind, _, paths in found} if depth_name else {}
+    first_depth = next((path for pairs in depths.values() for path in pairs.values()), None)
+    colors = [path for *_, paths in found for path in paths]
+    camera, notes = camera_of(camera_root or root, colors, first_depth, reading)
     samples: list[Sample] = []
-    for split, kind, paths in found:
-        has_truth = split == "test" and kind.name != "good" and (kind / "gt").is_dir()
-        truths = paired(kind / "gt", paths) if has_truth else {}
+    for split, kind, defect, paths in found:
+        has_truth = defect not in ("good", "") and (kind / "gt").is_dir()
+        truths = paired(kind / "gt", kind / "rgb", paths) if has_truth else {}
         for path in paths:
-            source = ImageFiles(path, clouds[kind][path.stem] if has_depth else None, camera, len(samples))
-            truth = _truth(kind, truths.get(path.stem))
-            samples.append(Sample(f"{split}/{kind.name}/{path.stem}", split, kind.name, source, truth, path))
-    return samples, camera, has_depth
+            key = key_of(kind / "rgb", path)
+            source = ImageFiles(path, depths[kind][key] if depth_name else None, camera, len(samples), reading)
+            name = f"{kind.relative_to(root).as_posix()}/{key}".removeprefix("./")
+            samples.append(Sample(name, split, defect, source, _truth(defect, truths.get(key)), path))
+    return samples, camera, depth_name is not None, (*notes, *unused, *_spelling(samples, root))
 
 
-def _truth(kind: Path, mask: Path | None) -> Truth:
-    if kind.name == "good":
+def masks_of(folder: Path, kind: Path, images: list[Path]) -> dict[str, Path]:
+    """key -> mask. A type without a mask folder has no pixel truth; one with a folder must have all of them."""
+    if not folder.is_dir():
+        return {}
+    masks = {key_of(folder, path).removesuffix("_mask"): path for path in images_in(folder)}
+    keys = {key_of(kind, image): image for image in images}
+    for key, image in keys.items():
+        if key not in masks:
+            raise DataError(f"{image} has no mask: expected {folder / key}_mask.png")
+    for key, path in masks.items():
+        if key not in keys:
+            raise DataError(f"{path} has no image: expected {kind / key}{images[0].suffix}")
+    return masks
+
+
+def paired(folder: Path, colors_folder: Path, colors: list[Path]) -> dict[str, Path]:
+    """key -> file of `folder`; exactly one for every color image."""
+    files = {key_of(folder, path): path for path in images_in(folder)}
+    keys = {key_of(colors_folder, path): path for path in colors}
+    for key, path in keys.items():
+        if key not in files:
+            suffix = ".tiff" if folder.name == "xyz" else ".png"
+            raise DataError(f"{path} has no partner: expected {folder / key}{suffix}")
+    for key, path in files.items():
+        if key not in keys:
+            raise DataError(f"{path} has no color image: expected {colors_folder / key}{colors[0].suffix}")
+    return files
+
+
+def camera_of(
+    root: Path, colors: list[Path], depth: Path | None, reading: Reading
+) -> tuple[CameraInfo, tuple[str, ...]]:
+    """camera.json or an intrinsics file, else what the first image and point cloud tell; and notes on the files."""
+    if not colors:
+        raise DataError(f"{root} holds no images: expected {root / 'train' / 'good'}")
+    serial = f"files:{root.resolve().name}"
+    info, notes = find_camera_info(root), _size_notes(colors) if reading.size else ()
+    if info is None:
+        height, width = read_header(colors[0]).upright()
+        info = CameraInfo(serial=serial, width=width, height=height)
+        if depth is not None:
+            info, notes = _with_lens(info, depth)
+    elif not info.serial:
+        info = info.model_copy(update={"serial": serial})
+    if depth is not None:
+        notes = (*notes, *lens_notes(root))
+    return info.letterboxed(reading.size), notes
+
+
+def _with_lens(info: CameraInfo, depth: Path) -> tuple[CameraInfo, tuple[str, ...]]:
+    """What the first point cloud tells about the lens. Raises: DataError for counts, which tell nothing."""
+    if depth.suffix.lower() not in (".tif", ".tiff") or read_tiff(depth).dtype.kind != "f":
+        raise DataError(
+            f"{depth} holds counts, and nothing says what they mean: add a camera.json with unit and intrinsics"
+        )
+    cloud = read_cloud(depth)
+    update = {"unit": DEFAULT_UNIT_M, "intrinsics": intrinsics_of(cloud)}
+    return info.model_copy(update=update), tuple(f"{depth.name} {note}" for note in cloud.notes)
+
+
+def _size_notes(colors: list[Path]) -> tuple[str, ...]:
+    """Sentences about images of differing sizes, and about the few that stand the other way than most."""
+    sizes = {path: read_header(path).upright() for path in colors}
+    counts = Counter(sizes.values())
+    if len(counts) == 1:
+        return ()
+    common = ", ".join(f"{width}x{height} ({count})" for (height, width), count in counts.most_common(3))
+    notes = [f"images of {len(counts)} sizes are letterboxed to one: {common}" + (", ..." if len(counts) > 3 else "")]
+    standing = [path for path, (height, width) in sizes.items() if height > width]
+    lying = [path for path, (height, width) in sizes.items() if height < width]
+    few, many = sorted([(standing, "portrait"), (lying, "landscape")], key=lambda group: len(group[0]))
+    if few[0] and len(few[0]) <= len(many[0]) / 4:
+        notes.append(
+            f"{few[0][0]} is {few[1]}, most images are {many[1]}: it was taken with the camera turned"
+            + (f" ({len(few[0])} such images)" if len(few[0]) > 1 else "")
+        )
+    return tuple(notes)
+
+
+def _depth_folder(kinds: list[Path]) -> str | None:
+    """The name of the folders with depth, None where there are none. Raises: DataError for depth that is not read."""
+    names = [name for name in DEPTH_FOLDERS if any((kind / name).is_dir() for kind in kinds)]
+    if len(names) > 1:
+        raise DataError(f"{kinds[0].parent} has depth in xyz and in depth: keep the one that is meant")
+    if names:
+        return names[0]
+    for kind in kinds:
+        for folder in folders_in(kind):
+            if folder.name.lower() in UNUSABLE_DEPTH or folder.name.lower() in DEPTH_FOLDERS:
+                raise DataError(
+                    f"{folder} holds depth of a kind that is not read: name it xyz (point clouds as TIFF) or depth "
+                    "(16-bit counts), or move it elsewhere to train on color only"
+                )
+    return None
+
+
+def _images_of(split: Path, kind: Path) -> list[Path]:
+    return images_in(kind, deep=False) if kind == split else require_images(kind)
+
+
+def _defect(split: Path, kind: Path) -> str:
+    """"good", the type, or "" for images directly in test, of which nobody said what they show."""
+    if kind == split:
+        return "" if split.name == "test" else "good"
+    return "good" if is_good(kind.name) else kind.name
+
+
+def _truth(defect: str, mask: Path | None) -> Truth:
+    if defect == "good":
         return "clean"
     return mask or "unknown"
 
 
-def require_images(folder: Path) -> list[Path]:
-    """As `images_in`. Raises: DataError if there are none."""
-    paths = images_in(folder)
-    if not paths:
-        raise DataError(f"{folder} holds no images (png, jpg, bmp or tiff)")
-    return paths
-
-
-def paired(folder: Path, colors: list[Path]) -> dict[str, Path]:
-    """stem -> file of `folder`; exactly one for every color image."""
-    files = {path.stem: path for path in images_in(folder)}
-    stems = {path.stem for path in colors}
-    for path in colors:
-        if path.stem not in files:
-            suffix = ".tiff" if folder.name == "xyz" else ".png"
-            raise DataError(f"{path} has no partner: expected {folder / path.stem}{suffix}")
-    for stem, path in files.items():
-        if stem not in stems:
-            raise DataError(f"{path} has no color image: expected {colors[0].parent / stem}{colors[0].suffix}")
-    return files
-
-
-def _mvtec_masks(root: Path, kind: Path, images: list[Path]) -> dict[str, Path]:
-    """stem -> mask. A type without a mask folder has no pixel truth; one with a folder must have all of them."""
-    folder = root / "ground_truth" / kind.name
-    if kind.name == "good" or not folder.is_dir():
-        return {}
-    masks = {path.stem.removesuffix("_mask"): path for path in images_in(folder)}
-    for path in images:
-        if path.stem not in masks:
-            raise DataError(f"{path} has no mask: expected {folder / path.stem}_mask.png")
-    for stem, path in masks.items():
-        if stem not in {image.stem for image in images}:
-            raise DataError(f"{path} has no image: expected {kind / stem}{images[0].suffix}")
-    return masks
-
-
-def camera_of(root: Path, colors: list[Path], cloud: Path | None) -> CameraInfo:
-    """camera.json, else what the first image and point cloud tell."""
-    if not colors:
-        raise DataError(f"{root} holds no images: expected {root / 'train' / 'good'}")
-    serial = f"files:{root.name}"
-    written = find_camera_info(root)
-    if written is not None:
-        return written if written.serial else written.model_copy(update={"serial": serial})
-    height, width = read_color(colors[0]).shape[:2]
-    info = CameraInfo(serial=serial, width=width, height=height)
-    if cloud is None:
-        return info
-    fitted = intrinsics_from_xyz(read_xyz(cloud))
-    return info.model_copy(update={"unit": DEFAULT_UNIT_M, "intrinsics": fitted})
-
+def _spelling(samples: list[Sample], root: Path) -> tuple[str, ...]:
+    """A sentence about good parts in folders of another name than good."""
+    folders = [sample.path.relative_to(root).parts[:-1] for sample in samples if sample.defect == "good"]
+    others = sorted({part for parts in folders for part in parts if is_good(part)} - {"good"})
+    return (f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} taken for good parts",) if others else ()

@@ -6,9 +6,10 @@ import re
 import sqlite3
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from edge.frames.sample import Sample
 from edge.optional import optional_module
 from edge.types import Frame, Intrinsics
 
+RECORDING_SUFFIXES = (".db3", ".bag")
 START_ATTEMPTS = 5
 PAIR_GAP_MS = 150.0     # a pair of a 15 frames/s camera is at most 67 ms apart
 WAIT_MS = 1000      # a recording read off the disk answers in milliseconds: after this it has ended
@@ -66,6 +68,18 @@ def _first_color_numbers(path: Path) -> list[int]:
     return [int(found[1]) for found in map(re.compile(rb"Frame number=(\d+)").search, texts) if found]
 
 
+@contextmanager
+def _as_librealsense_names_it(path: Path) -> Iterator[Path]:
+    """The recording under a name with a small suffix, by which librealsense tells its formats apart."""
+    if path.suffix == path.suffix.lower():
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / path.with_suffix(path.suffix.lower()).name
+        link.symlink_to(path.resolve())
+        yield link
+
+
 def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
     """(milliseconds between color and depth, infinite without depth; frame) in order.
 
@@ -74,9 +88,15 @@ def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
     rs = optional_module("pyrealsense2", REMEDY)
     if not path.is_file():
         raise DataError(f"{path} does not exist")
+    with _as_librealsense_names_it(path) as named:
+        yield from _played(rs, path, named)
+
+
+def _played(rs: Any, path: Path, named: Path) -> Generator[tuple[float, Frame], None, None]:
+    """As `_play_once`. named: the file under a name that librealsense knows."""
     config, pipeline = rs.config(), rs.pipeline()
     try:
-        rs.config.enable_device_from_file(config, str(path), repeat_playback=False)
+        rs.config.enable_device_from_file(config, str(named), repeat_playback=False)
         playback = config.resolve(rs.pipeline_wrapper(pipeline)).get_device().as_playback()
         playback.set_real_time(False)
         pipeline.start(config)        # not paused first: one start in twenty then took 10 s (2.59.1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo
-from edge.frames.images import counts_from_xyz, intrinsics_from_xyz, read_color, read_depth, read_mask, read_xyz
+from edge.frames.clouds import counts_of, intrinsics_of, read_cloud
+from edge.frames.images import (
+    Header,
+    letterbox_window,
+    letterboxed,
+    read_depth,
+    read_header,
+    read_stored_color,
+    read_tiff,
+    turned,
+)
+from edge.frames.masks import read_mask
+from edge.frames.reading import AS_IS, Reading
 from edge.types import Frame, Intrinsics
 
 FRAME_INTERVAL_NS = 33_333_333      # files carry no clock: frame i counts as captured i / 30 s after the first
@@ -34,22 +46,26 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """A frame kept as a color image and, with depth, a z16 image or an organised point cloud (.tiff)."""
+    """A frame kept as a color image and, with depth, z16 counts (PNG, TIFF) or a point cloud (TIFF of floats)."""
 
     color: Path
     depth: Path | None
     camera: CameraInfo
     number: int
+    reading: Reading = AS_IS
 
     def load(self) -> Frame:
-        """Read both files. Raises: DataError if one is unreadable, or if their sizes differ."""
-        color = read_color(self.color)
+        """Read both files. Raises: DataError if one is unreadable, or if their sizes or orientations do not fit."""
+        pixels, header = read_stored_color(self.color, self._effective())
         depth, pinhole = self._read_depth()
+        color = turned(pixels, self._turn(header, None if depth is None else depth.shape))
         if depth is not None and depth.shape != color.shape[:2]:
             raise DataError(
                 f"{self.depth} is {depth.shape[1]}x{depth.shape[0]} pixels, its color image {self.color} is "
                 f"{color.shape[1]}x{color.shape[0]}: depth has to be aligned to color"
             )
+        if self.reading.size is not None:
+            color = letterboxed(color, self.reading.size)
         self._check_size(color.shape[:2])
         info = self.camera
         return Frame(
@@ -64,33 +80,91 @@ class ImageFiles:
             gain=info.gain,
         )
 
+    def load_mask(self, path: Path) -> NDArray[np.bool_]:
+        """(H, W) of the frame: the mask turned and letterboxed as the color image is.
+
+        Raises: DataError if the mask cannot be used, has another size, or if nobody can tell which way up it is.
+        """
+        mask, own_turn = read_mask(path)
+        header = read_header(self.color)
+        turn = header.turn if self.depth is None else 1
+        mask = turned(mask, own_turn)
+        if own_turn == 1 and turn != 1:
+            mask = turned(mask, self._mask_turn(path, mask.shape, header))
+        height, width = self.size() if self.reading.size is None else header.upright()
+        if mask.shape != (height, width):
+            raise DataError(
+                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.color} is {width}x{height}"
+            )
+        return mask if self.reading.size is None else _letterboxed_mask(mask, self.reading.size)
+
     def size(self) -> tuple[int, int]:
         """Height and width of the color image in pixels."""
-        height, width = read_color(self.color).shape[:2]
-        return height, width
+        return self.camera.height, self.camera.width
+
+    def _effective(self) -> Reading:
+        bits = self.reading.color_bits or self.camera.color_bits
+        return replace(self.reading, color_bits=bits)
+
+    def _turn(self, header: Header, depth: tuple[int, ...] | None) -> int:
+        """The orientation to apply to the stored color pixels, so that they lie on the depth's."""
+        if depth is None or header.turn == 1:
+            return header.turn
+        if header.turn > 4 and header.width != header.height:
+            return header.turn if depth == header.upright() else 1
+        raise DataError(
+            f"{self.color} says by its EXIF orientation ({header.turn}) that it has to be turned, its depth says "
+            "nothing: save the color image without the tag, the same way round as the depth"
+        )
+
+    def _mask_turn(self, mask: Path, shape: tuple[int, ...], header: Header) -> int:
+        """Whether a mask without a tag was drawn on the stored pixels, or on the image as it is shown."""
+        if header.turn > 4 and header.width != header.height:
+            return 1 if shape == header.upright() else header.turn
+        raise DataError(
+            f"{self.color} says by its EXIF orientation ({header.turn}) that it has to be turned, its mask {mask} says "
+            "nothing, so which way up it was drawn is not known: save the image upright without the tag"
+        )
 
     def _read_depth(self) -> tuple[NDArray[np.uint16] | None, Intrinsics]:
         pinhole = self.camera.pinhole()
         if self.depth is None:
             return None, pinhole
-        if self.depth.suffix not in (".tiff", ".tif"):
+        if self.depth.suffix.lower() not in (".tiff", ".tif") or read_tiff(self.depth).dtype == np.uint16:
             return read_depth(self.depth), pinhole
-        xyz = read_xyz(self.depth)
+        cloud = read_cloud(self.depth)
         if self.camera.intrinsics is None:
-            fitted = intrinsics_from_xyz(xyz)
+            fitted = intrinsics_of(cloud)
             if fitted is None:
                 raise DataError(
-                    f"{self.depth} has too few readings to tell the focal length: add a camera.json to the product"
+                    f"{self.depth} does not tell the focal length (x and y are missing, or too few readings): add a "
+                    "camera.json with unit and intrinsics to the product"
                 )
-            pinhole = Intrinsics(xyz.shape[1], xyz.shape[0], *fitted)
-        return counts_from_xyz(xyz, self.camera.unit or DEFAULT_UNIT_M), pinhole
+            pinhole = Intrinsics(cloud.z.shape[1], cloud.z.shape[0], *fitted)
+        return counts_of(cloud.z, self.camera.unit or DEFAULT_UNIT_M), pinhole
 
     def _check_size(self, size: tuple[int, ...]) -> None:
-        if size != (self.camera.height, self.camera.width):
+        expected = (self.camera.height, self.camera.width)
+        if size == expected:
+            return
+        told = f"{self.color} is {size[1]}x{size[0]} pixels, the others are {expected[1]}x{expected[0]}"
+        if size == expected[::-1]:
             raise DataError(
-                f"{self.color} is {size[1]}x{size[0]} pixels, the others and the camera's file say "
-                f"{self.camera.width}x{self.camera.height}"
+                f"{told}: it was taken with the camera turned; turn it, leave it out, or train with --size "
+                f"{expected[1]}x{expected[0]}"
             )
+        raise DataError(f"{told}: train with --size {expected[1]}x{expected[0]} to letterbox every image to one size")
+
+
+def _letterboxed_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A pixel of the reduced mask is marked where any of the defect falls into it: thin scratches do not vanish."""
+    import cv2
+
+    left, top, width, height = letterbox_window(mask.shape, size)
+    whole = np.zeros((size[1], size[0]), np.bool_)
+    inside = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    whole[top : top + height, left : left + width] = inside > 0
+    return whole
 
 
 @dataclass(frozen=True)
@@ -124,12 +198,7 @@ class Sample:
         """
         if self.truth == "unknown":
             return None
-        height, width = self.source.size()
         if self.truth == "clean":
-            return np.zeros((height, width), np.bool_)
-        mask = read_mask(self.truth)
-        if mask.shape != (height, width):
-            raise DataError(
-                f"{self.truth} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.path} is {width}x{height}"
-            )
-        return mask
+            return np.zeros(self.source.size(), np.bool_)
+        assert isinstance(self.source, ImageFiles)      # a recording has no masks
+        return self.source.load_mask(self.truth)

@@ -11,8 +11,9 @@ import csv
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.frames.camera_info import CameraInfo
-from edge.frames.mvtec import camera_of
+from edge.frames.listing import files_in
+from edge.frames.mvtec import Read, camera_of
+from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample, Split, Truth
 
 TABLE = Path("split_csv") / "1cls.csv"
@@ -26,7 +27,7 @@ def is_visa(root: Path) -> bool:
     return (root / "Data" / "Images").is_dir()
 
 
-def read_visa(root: Path) -> tuple[list[Sample], CameraInfo]:
+def read_visa(root: Path, reading: Reading) -> Read:
     """Every image that the table lists for this category.
 
     Raises: DataError if the table is missing, has other columns or words, or lists files that are not there.
@@ -36,7 +37,7 @@ def read_visa(root: Path) -> tuple[list[Sample], CameraInfo]:
     if not rows:
         raise DataError(f"{table} lists no image of {root.name}: name a folder that it lists in its column `object`")
     files = [_existing(table, number, row["image"]) for number, row in rows]
-    camera = camera_of(root, files, None)
+    camera, notes = camera_of(root, files, None, reading)
     samples: list[Sample] = []
     for (number, row), path in zip(rows, files, strict=True):
         if row["split"] not in SPLITS or row["label"] not in DEFECTS:
@@ -49,8 +50,8 @@ def read_visa(root: Path) -> tuple[list[Sample], CameraInfo]:
         if defect != "good" and row["mask"]:
             truth = _existing(table, number, row["mask"])
         name = f"{split}/{defect}/{path.stem}"
-        samples.append(Sample(name, split, defect, ImageFiles(path, None, camera, len(samples)), truth, path))
-    return samples, camera
+        samples.append(Sample(name, split, defect, ImageFiles(path, None, camera, len(samples), reading), truth, path))
+    return samples, camera, False, notes
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
@@ -66,7 +67,11 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _existing(table: Path, number: int, place: str) -> Path:
-    path = table.parent.parent / place
-    if not place or not path.is_file():
+    """The file that the table names, whatever the case of its suffix, and with either kind of slash."""
+    path = table.parent.parent / place.replace("\\", "/")
+    if place and path.is_file():
+        return path
+    others = [other for other in files_in(path.parent, deep=False) if other.name.lower() == path.name.lower()]
+    if not place or len(others) != 1:
         raise DataError(f"{table}, line {number}: there is no file {path}")
-    return path
+    return others[0]

@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 
 from edge.config import BrokerConfig
 from edge.errors import ConfigError, StorageError
+from edge.files import read_text
 from edge.line.message import code_payload, record_payload, verdict_payload
 from edge.line.outbox import Outbox, Waiting
 
@@ -36,6 +37,7 @@ ACK_S = 10.0                        # without a PUBACK for so long the connectio
 FLUSH_S = 0.05                      # a verdict waits so long for the bytes before it, then the link counts as stalled
 STATE_S = 10.0
 BACKOFF_S, BACKOFF_LIMIT_S = 0.25, 10.0
+PASSWORD_LIMIT = 64 << 10           # bytes, as much as MQTT carries
 STABLE_S = 5.0                      # a connection that lasted so long starts the next delays from the beginning
 
 
@@ -374,10 +376,14 @@ def _is_flushed(client: paho.Client) -> bool:
 
 
 def _read_password(broker: BrokerConfig) -> str | None:
-    """The first line of password_file. Raises: ConfigError if it cannot be read."""
+    """The first line of password_file, without its line end. Raises: ConfigError if it is empty or cannot be read."""
     if not broker.password_file:
         return None
+    path = Path(broker.password_file)
     try:
-        return Path(broker.password_file).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except OSError as error:
-        raise ConfigError(f"broker.password_file: cannot read {broker.password_file} ({error.strerror})") from error
+        password = read_text(path, limit=PASSWORD_LIMIT).partition("\n")[0].rstrip("\r")
+    except ConfigError as error:
+        raise ConfigError(f"broker.password_file: {error}") from error
+    if not password:
+        raise ConfigError(f"broker.password_file: the first line of {path} is empty: write the password there")
+    return password

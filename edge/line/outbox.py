@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.database import open_database
+from edge.database import open_database, remedy_for
 from edge.errors import StorageError
 from edge.files import sync_directory
 
@@ -212,7 +212,7 @@ class Outbox:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(f"cannot {act} {self.path}: {error}. Free space or repair the disk") from error
+            raise StorageError(f"cannot {act} {self.path}: {error}. {remedy_for(error)}") from error
 
 
 class _ReserveBlock:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.engines import ProvenEngine, open_engine, open_precision
+from edge.bundle.manifest import CameraContract
 from edge.bundle.store import Installed, Store
 from edge.camera.base import make_camera, opened
-from edge.camera.contract import find_mismatch
+from edge.camera.contract import find_mismatch, reading_of
 from edge.config import read_config
+from edge.decide.clipping import find_odd_brightness, measure_brightness
 from edge.decide.verdict import unjudged
 from edge.frames.dataset import open_dataset
 from edge.overlay import draw_inspection, write_png
@@ -23,6 +26,8 @@ from edge.runtime.pipeline import SiteState, inspect
 from edge.runtime.station import ActiveStation, resolve_station
 from edge.schema import Precision
 from edge.types import Code, Frame, Judgement, Reason
+
+log = logging.getLogger(__name__)
 
 CAMERA_FRAME_S = 10.0
 SETTLE_FRAMES = 5               # a camera's first frames are taken while its exposure settles
@@ -60,7 +65,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """One image and its verdict. note: what the camera's frame lacks, in one sentence."""
+    """One image and its verdict. note: what is wrong with the view, whatever the verdict, in one sentence."""
 
     view: View
     judgement: Judgement
@@ -97,14 +102,16 @@ def opened_station(root: Path, precision: Precision | None = None) -> Iterator[A
         station.engine.close()
 
 
-def inspect_views(station: ActiveStation, path: Path | None) -> Iterator[Inspected]:
+def inspect_views(
+    station: ActiveStation, path: Path | None, tell: Callable[[str], None] = log.info
+) -> Iterator[Inspected]:
     """Judge every image at `path`, or what the station's camera sees now.
 
     Args:
-        path: a folder of any known layout or a .db3 recording; None for the camera.
+        path: a folder of any known layout, an image or a recording; None for the camera. tell: takes notes on files.
     Raises: EngineError, ConfigError, DataError, CameraError.
     """
-    for view in _camera_view(station) if path is None else _dataset_views(path):
+    for view in _camera_view(station) if path is None else _dataset_views(path, station.manifest.camera, tell):
         yield judge_view(view, station)
 
 
@@ -122,7 +129,17 @@ def judge_view(view: View, station: ActiveStation) -> Inspected:
     mismatch = find_mismatch(view.frame, station.manifest.camera)
     if mismatch is not None:
         return Inspected(view, unjudged(Reason.CAMERA_MISMATCH, station.rule.threshold), site, mismatch)
-    return Inspected(view, inspect(view.frame, site, station.engine, station.rule), site)
+    judgement = inspect(view.frame, site, station.engine, station.rule)
+    return Inspected(view, judgement, site, _odd_brightness(view.frame, site, station.manifest.camera))
+
+
+def _odd_brightness(frame: Frame, site: SiteState, contract: CameraContract) -> str:
+    """What tells the crop's brightness from every normal part's; empty where nothing does, or theirs is not known."""
+    x, y, width, height = site.crop
+    window = frame.cropped(x, y, width, height).color
+    if contract.brightness is None or window.shape[:2] != (height, width):
+        return ""
+    return find_odd_brightness(measure_brightness(window), contract.brightness) or ""
 
 
 def write_overlay(folder: Path, one: Inspected) -> Path:
@@ -153,16 +170,18 @@ TABLE_HEAD = f"{'image':<32} {'truth':<18} {'verdict':<8} {'reason':<16} {'score
 
 
 def table_line(row: Row) -> str:
-    """Image, truth, verdict, reason, score."""
+    """Image, truth, verdict, reason, score; then whether it is wrong, and what is wrong with a view that was judged."""
     score = "-" if row.score is None else f"{float(row.score):.4f}"
     mark = "  <-- wrong" if row.is_right is False else ""
-    return f"{row.name:<32} {row.defect or '?':<18} {row.code.name:<8} {row.reason.value:<16} {score:>10}{mark}"
+    note = f"  {row.note}" if row.note and row.reason is not Reason.CAMERA_MISMATCH else ""
+    return f"{row.name:<32} {row.defect or '?':<18} {row.code.name:<8} {row.reason.value:<16} {score:>10}{mark}{note}"
 
 
 def closing_line(rows: Sequence[Row]) -> str:
     """What the table comes to, against the truth where there is one."""
     codes = Counter(row.code for row in rows)
-    line = f"{len(rows)} images: {codes[Code.OK]} OK, {codes[Code.NG]} NG, {codes[Code.UNKNOWN]} UNKNOWN"
+    images = "1 image" if len(rows) == 1 else f"{len(rows)} images"
+    line = f"{images}: {codes[Code.OK]} OK, {codes[Code.NG]} NG, {codes[Code.UNKNOWN]} UNKNOWN"
     good = [row for row in rows if row.defect == "good"]
     bad = [row for row in rows if row.defect not in ("good", "")]
     if not good and not bad:
@@ -173,15 +192,21 @@ def closing_line(rows: Sequence[Row]) -> str:
 
 
 def hint_for(rows: Sequence[Row], root: Path) -> str | None:
-    """What to do about images that were not judged for a reason that the station can mend; None if there is none."""
+    """What to do about images that were not judged, or are no views as in training; None if there is nothing to do."""
     serial = next((row.serial for row in rows if row.reason is Reason.UNCALIBRATED), None)
-    if serial is None:
-        return next((row.note for row in rows if row.note), None)
-    return f"no background plane for camera {serial}: run `edge calibrate plane --root {root}` on its empty table"
+    if serial is not None:
+        return f"no background plane for camera {serial}: run `edge calibrate plane --root {root}` on its empty table"
+    mismatch = next((row.note for row in rows if row.note and row.reason is Reason.CAMERA_MISMATCH), None)
+    if mismatch is not None:
+        return mismatch
+    odd = [row for row in rows if row.note]
+    return f"{len(odd)} of {len(rows)} images: {odd[0].name}: {odd[0].note}" if odd else None
 
 
-def _dataset_views(path: Path) -> Iterator[View]:
-    dataset = open_dataset(path)
+def _dataset_views(path: Path, contract: CameraContract, tell: Callable[[str], None]) -> Iterator[View]:
+    dataset = open_dataset(path, reading_of(contract))
+    for note in dataset.notes:
+        tell(f"note: {note}")
     parts = [sample for sample in dataset.samples if sample.split in ("test", "")] or list(dataset.samples)
     for sample in parts:
         yield View(sample.name, sample.defect, sample.load(), sample.load_mask() if sample.is_defective else None)

@@ -1,6 +1,16 @@
 """Images of NG and UNKNOWN parts, and of one in N OK parts: var/lib/edge/parts/DATE/ID/, by a low-priority thread.
 
-    color.png (RGB), depth.png (16 bit counts), map.npz (float32, raw units), map.png (the same to look at), record.json
+    color.png          RGB, the whole frame that the camera delivered, not the crop that was judged
+    depth.png          16 bit counts, aligned to color, of the same size; absent from a color-only camera
+    intrinsics.json    width, height, depth_unit_m (metres per count), fx, fy, cx, cy: of the whole frame
+    camera.json        serial, width, height, and exposure_us and gain where the camera tells them
+    map.npz            `map`, (h, w) float32, raw units, of the crop; absent where nothing was judged, as map.png is
+    map.png            the same to look at
+    record.json        the committed record
+    overlay.png        what was judged to look at: the crop, and beside it the heat with the outline of where the map is
+                       above the threshold; the last file to be written, and absent if it cannot be drawn
+
+Color, depth and the two camera files give back the very frame that the station judged (edge.frames.archive reads them).
 
 The record carries the SHA-256 of the raw bytes (color, then depth, then map, each row by row, little endian) and not
 of the files: it is committed, and may be sent, before this thread has encoded anything, and the raw bytes can be had
@@ -28,7 +38,8 @@ from numpy.typing import NDArray
 
 from edge.config import RetentionConfig
 from edge.optional import optional_module
-from edge.types import Frame
+from edge.overlay import draw_kept
+from edge.types import Code, Frame
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +47,22 @@ QUEUE_LIMIT = 16                # parts of about 1.5 MB each that may wait for t
 CLEAN_S = 60.0
 NICE = 10
 HEAT_FULL = 2.0                 # map.png is white at this many thresholds
+OVERLAY = "overlay.png"
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What is kept of one part. folder: relative to var/lib/edge. record: the committed fields."""
+    """What is kept of one part.
+
+    folder: relative to var/lib/edge. frame: the whole stream's. record: the committed fields. crop: x, y, width, height
+    of what was judged, which the map covers; None where nothing was.
+    """
 
     folder: str
     frame: Frame
     map: NDArray[np.float32] | None
     record: Mapping[str, Any]
+    crop: tuple[int, int, int, int] | None = None
 
 
 def sha256_of_images(frame: Frame, heat: NDArray[np.float32] | None) -> str:
@@ -128,28 +145,63 @@ class Keeper:
             if not self._has_room():
                 raise OSError(f"less than {self._retention.min_free_gb} GB free")
             write_images(folder, images)
+            self._draw(folder, images)
             self._kept.append((folder, _size_of(folder)))
         except OSError as error:
             self.dropped += 1
             shutil.rmtree(folder, ignore_errors=True)
             log.warning("part=%s images not kept: %s", images.record["part"], error)
 
+    def _draw(self, folder: Path, images: Images) -> None:
+        """A picture that cannot be drawn is no reason to lose the images, nor to end the thread."""
+        try:
+            write_overlay(folder / OVERLAY, images)
+        except Exception as error:  # noqa: BLE001  # OpenCV raises its own, numpy and the disk others
+            (folder / OVERLAY).unlink(missing_ok=True)
+            log.warning("part=%s %s not drawn: %s", images.record["part"], OVERLAY, error)
+
     def _has_room(self) -> bool:
         return shutil.disk_usage(self._data).free >= self._retention.min_free_gb * 1e9
 
 
 def write_images(folder: Path, images: Images) -> None:
-    """Write one part's files. Raises: OSError if the disk does not take them."""
+    """Write one part's files but the overlay. Raises: OSError if the disk does not take them."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_png(folder / "color.png", images.frame.color[:, :, ::-1])
     if images.frame.depth is not None:
         _write_png(folder / "depth.png", images.frame.depth)
+    for name, content in _camera_files(images.frame).items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
     if images.map is not None:
         np.savez_compressed(folder / "map.npz", map=images.map)
         full = HEAT_FULL * (images.record["thr"] or 1.0)
         heat = np.clip(np.nan_to_num(images.map) / full, 0, 1) * 255
         _write_png(folder / "map.png", heat.astype(np.uint8))
     (folder / "record.json").write_text(json.dumps(images.record, indent=2) + "\n", encoding="ascii")
+
+
+def write_overlay(path: Path, images: Images) -> None:
+    """Write the picture to look at. Raises: OSError, and whatever drawing raises."""
+    x, y, width, height = images.crop or (0, 0, images.frame.intrinsics.width, images.frame.intrinsics.height)
+    color = images.frame.cropped(x, y, width, height).color
+    record = images.record
+    code, score, threshold = Code(record["code"]), record["score"], record["thr"]
+    title = f"{record['id']}  {code.name} {record['reason']}"
+    if score is not None and threshold is not None:
+        title += f"  score {score:.4g} (limit {threshold:.4g})"
+    picture = draw_kept(color, images.map if images.crop else None, threshold, title, code)
+    _write_png(path, picture[:, :, ::-1])
+
+
+def _camera_files(frame: Frame) -> dict[str, dict[str, Any]]:
+    """The camera as edge.frames.camera_info reads it, by file name."""
+    i = frame.intrinsics
+    size = {"width": i.width, "height": i.height}
+    settings = {"exposure_us": frame.exposure_us, "gain": frame.gain}
+    told = {name: float(value) for name, value in settings.items() if value is not None}
+    lens = {"depth_unit_m": frame.unit, "fx": i.fx, "fy": i.fy, "cx": i.cx, "cy": i.cy}
+    lens = {name: float(value) for name, value in lens.items()}
+    return {"intrinsics.json": {**size, **lens}, "camera.json": {"serial": frame.serial, **size, **told}}
 
 
 def sorted_folders(parts: Path) -> list[tuple[Path, int]]:

@@ -139,7 +139,9 @@ class PartMaker:
         self._line.records_waiting()
         self._health.count(Code(fields["code"]))
         if fields["images"] is not None and shown.frame is not None:
-            self._keeper.put(Images(fields["images"], shown.frame, shown.judgement.map, fields))
+            heat = shown.judgement.map
+            crop = None if heat is None else shown.station.site(shown.frame.serial).crop
+            self._keeper.put(Images(fields["images"], shown.frame, heat, fields, crop))
         shown_fields = [fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "ms")]
         log.info("part=%s code=%s reason=%s score=%s thr=%s frames=%d ms=%d sent=%s", *shown_fields, sent)
 

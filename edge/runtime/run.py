@@ -8,12 +8,15 @@ from pathlib import Path
 from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.store import Installed, Store
 from edge.camera.base import Camera, make_camera
+from edge.camera.contract import reading_of
 from edge.config import CameraConfig, EdgeConfig, read_config
 from edge.errors import ConfigError
+from edge.frames.reading import Reading
+from edge.frames.recording import RECORDING_SUFFIXES
 from edge.runtime.service import RunPlan, Service
 from edge.runtime.station import ActiveStation
 
-STILLS = ("mvtec", "mvtec3d")       # layouts whose images are each another part
+STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")   # each image is another part
 
 
 def run_station(root: Path, source: Path | None = None, max_parts: int | None = None, once: bool = False) -> int:
@@ -46,14 +49,15 @@ def camera_for_source(camera: CameraConfig, source: Path) -> CameraConfig:
     """
     if not source.exists():
         raise ConfigError(f"--source {source} does not exist")
-    kind = "recording" if source.is_file() else "virtual" if camera.kind == "virtual" else "folder"
+    images = "virtual" if camera.kind == "virtual" else "folder"
+    kind = "recording" if source.suffix.lower() in RECORDING_SUFFIXES else images
     return camera.model_copy(update={"kind": kind, "path": str(source.absolute())})
 
 
 def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int | None) -> RunPlan:
     """How parts are told apart.
 
-    A camera's frames by presence; stills (MVTec layouts), and files for a graph without presence, image by image.
+    A camera's frames by presence; stills (photos, data sets), and files for a graph without presence, image by image.
     Raises: ConfigError for a live camera and a graph without presence: it needs triggers.
     """
     camera, presence = config.camera, active.manifest.presence
@@ -64,11 +68,12 @@ def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int |
                 "triggers, which this version does not take. Play a folder with --source, or train it with depth"
             )
         return RunPlan(max_parts)
-    each_frame = not presence or (camera.kind != "recording" and _holds_stills(root / camera.path))
+    reading = reading_of(active.manifest.camera)
+    each_frame = not presence or (camera.kind != "recording" and _holds_stills(root / camera.path, reading))
     return RunPlan(max_parts, each_frame, lossless=camera.kind != "virtual" or each_frame)
 
 
-def _holds_stills(path: Path) -> bool:
+def _holds_stills(path: Path, reading: Reading) -> bool:
     from edge.frames.dataset import open_dataset
 
-    return path.is_dir() and open_dataset(path).layout in STILLS
+    return path.exists() and open_dataset(path, reading).layout in STILLS

@@ -28,10 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from edge.files import write_json
-from edge.frames.dataset import find_products, open_dataset
+from edge.frames.dataset import find_products
 from trainer.evaluate import evaluate_run
 from trainer.fit import FitControl
 from trainer.graph.preprocess import Prepared
+from trainer.judged import open_judged
 from trainer.run import RUN_FILE, TrainedRun, load_run
 from trainer.training import TrainOptions, train
 
@@ -189,7 +190,7 @@ def measure_banks(product: Path, seed: int, name: str, work: Path) -> tuple[floa
 
 def write_figures(run: TrainedRun, product: Path, result: Path) -> None:
     """Evaluate and store."""
-    evaluation = evaluate_run(run, open_dataset(product))
+    evaluation = evaluate_run(run, open_judged(run.info, product))
     logical = [100 * group.image_auroc for group in evaluation.groups if group.name == "logical"]
     write_json(result, [*(100 * getattr(evaluation.overall, figure) for figure in FIGURES), *logical])
     print(f"{result.parent.name} {result.name}: {result.read_text().split()}", flush=True)

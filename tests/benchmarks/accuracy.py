@@ -22,9 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.frames.dataset import find_products, open_dataset
-from trainer.evaluate import GROUPS, evaluate_run, write_evaluation
+from edge.frames.dataset import find_products
+from trainer.evaluate import GROUPS, evaluate_run
+from trainer.evaluation_files import write_evaluation
 from trainer.fit import FitControl
+from trainer.judged import open_judged
 from trainer.run import load_run
 from trainer.training import TrainOptions, train
 
@@ -82,10 +84,11 @@ def measure(product: Path, with_depth: bool, seed: int, work: Path) -> Measured:
     """Train and evaluate one job unless it is there, and read its figures."""
     folder = folder_of(product, with_depth, seed, work)
     if not stored(product, with_depth, seed, work):
-        options = TrainOptions(seed=seed, with_depth=with_depth, cache=work / "cache")
+        options = TrainOptions(seed=seed, with_depth=with_depth, cache=work / "cache", overwrite=True)
         train("mats", product, folder, options, FitControl(tell=lambda _: None))
-        run, dataset = load_run(folder), open_dataset(product)
-        write_evaluation(run, dataset, evaluate_run(run, dataset))
+        run = load_run(folder)
+        judged = open_judged(run.info)
+        write_evaluation(run, judged, evaluate_run(run, judged))
         print(f"{folder.name} done", flush=True)
     summary = json.loads((folder / "evaluate.json").read_text())
     overall = summary["rows"][-1]

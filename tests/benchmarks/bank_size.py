@@ -30,6 +30,7 @@ from edge.frames.dataset import open_dataset
 from trainer.data.normal import prepare
 from trainer.evaluate import evaluate_run
 from trainer.fit import FitControl
+from trainer.judged import open_judged
 from trainer.layers.memory_bank import MemoryBank
 from trainer.run import TrainedRun
 from trainer.systems import m3dm
@@ -94,7 +95,8 @@ def _train(product: Path, seed: int, work: Path, name: str, share: int | None) -
     """The run, and the processor's seconds it took."""
     m3dm.LEAST_ROWS, m3dm.BANK_SHARE = 1, 1 / (share or 1)
     options = TrainOptions(
-        seed=seed, with_depth=False, cache=work / "cache", switches={"distilled": share is not None}
+        seed=seed, with_depth=False, cache=work / "cache", switches={"distilled": share is not None},
+        overwrite=True,
     )
     folder = work / "runs" / f"{product.name}-{seed}-{name}"
     started_s = time.process_time()
@@ -138,7 +140,7 @@ def time_of(bank: MemoryBank) -> float:
 def _row(
     product: Path, seed: int, kind: str, share: int, run: TrainedRun, seconds: float, ratio: float
 ) -> Row:
-    overall, bank = evaluate_run(run, open_dataset(product)).overall, bank_of(run)
+    overall, bank = evaluate_run(run, open_judged(run.info, product)).overall, bank_of(run)
     row: Row = {
         "product": product.name, "seed": seed, "kind": kind, "share": share, "rows": len(bank),
         "kilobytes": bank.weight.numel() * 4 / 1000, "image_auroc": 100 * overall.image_auroc,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -423,3 +424,21 @@ def test_the_steps_are_those_that_are_documented(store: Store, bundles) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root, reached=seen.append)
     assert tuple(seen) == STEPS
     assert install_module.STEPS[0] == "check"
+
+
+def test_a_product_with_a_plane_for_each_image_is_named_wherever_the_station_speaks_of_it(
+    store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    bundle = make_tiny_bundle(tmp_path, key, camera={"fixed": False})
+    sentence = "trained with a plane fitted to each image; this station judges with its one calibrated plane"
+    for command in (["install", bundle, "--dry-run"], ["install", bundle], ["status"], ["verify"]):
+        answer = run_edge(capsys, monkeypatch, *command, "--root", store.root)
+        assert answer.out.count(sentence) == 1, command
+
+
+@pytest.mark.parametrize("changes", [{"presence": True}, {"presence": False, "camera": {"fixed": False}}])
+def test_one_plane_for_all_images_or_no_depth_is_nothing_to_name(
+    store: Store, key: KeyPair, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    result = install_bundle(make_tiny_bundle(tmp_path, key, **changes), store.root)
+    assert "plane fitted to each image" not in "".join(result.lines())

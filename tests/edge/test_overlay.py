@@ -18,8 +18,10 @@ from edge.overlay import (
     draw_heatmap,
     draw_height,
     draw_inspection,
+    draw_kept,
     draw_mask,
     outline,
+    outline_above,
     relief_of,
     with_banner,
     write_png,
@@ -130,3 +132,23 @@ def test_picture_survives_the_disk_in_rgb(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", picture)
     back = cv2.cvtColor(cv2.imread(str(tmp_path / "a.png")), cv2.COLOR_BGR2RGB)
     np.testing.assert_array_equal(back, picture)
+
+
+def test_where_a_map_is_above_the_threshold_is_outlined_on_any_color() -> None:
+    anomaly = np.zeros((16, 16), np.float32)
+    anomaly[4:12, 4:12] = 3.0
+    for shade in (0, 255):
+        picture = outline_above(np.full((64, 64, 3), shade, np.uint8), anomaly, 2.0)
+        changed = (picture != shade).any(axis=2)
+        rows, _ = np.nonzero(changed)
+        assert (rows.min(), rows.max()) == pytest.approx((16, 47), abs=3)
+        assert not changed[28:36, 28:36].any()
+    np.testing.assert_array_equal(outline_above(picture, anomaly, 3.5), picture)
+
+
+def test_a_kept_part_is_the_view_and_the_view_with_heat_or_the_view_alone() -> None:
+    window, anomaly = np.full((48, 64, 3), 90, np.uint8), np.full((12, 16), np.nan, np.float32)
+    both = draw_kept(window, anomaly, 1.0, "s1-1 NG anomaly", Code.NG)
+    assert both.shape == (48 + BANNER_PX, 128, 3)
+    np.testing.assert_array_equal(both[BANNER_PX:, :64], window)
+    assert draw_kept(window, anomaly, None, "s1-1", Code.UNKNOWN).shape == (48 + BANNER_PX, 64, 3)

@@ -152,6 +152,15 @@ def test_visa_is_read_by_its_split_table(tmp_path: Path) -> None:
     assert find_products(tmp_path) == [tmp_path / "candle"]
 
 
+@pytest.mark.parametrize(("before", "after"), [("/", "\\"), (".JPG", ".jpg")])
+def test_a_split_table_of_another_system_is_read(tmp_path: Path, before: str, after: str) -> None:
+    root = write_visa(tmp_path / "candle")
+    table = tmp_path / "split_csv" / "1cls.csv"
+    table.write_text(table.read_text().replace(before, after))
+    everything(root)
+    assert len(open_dataset(root).samples) == 5
+
+
 @pytest.mark.parametrize(
     ("before", "after", "wrong"),
     [

@@ -91,6 +91,13 @@ def test_every_frame_comes_back_aligned_in_color_and_depth(recording: Path) -> N
         assert frame.intrinsics.fx == pytest.approx(FOCAL)
 
 
+def test_a_suffix_in_capitals_is_a_recording_too(recording: Path, tmp_path: Path) -> None:
+    shouted = tmp_path / "LINE.DB3"
+    shouted.write_bytes(recording.read_bytes())
+    dataset = open_dataset(shouted)
+    assert (dataset.layout, len(dataset.samples)) == ("recording", FRAMES)
+
+
 def test_a_recording_opens_as_a_data_set_and_can_be_read_backwards(recording: Path) -> None:
     dataset = open_dataset(recording)
     assert (dataset.layout, dataset.product, dataset.has_depth) == ("recording", "line", True)

@@ -64,7 +64,7 @@ def test_without_a_plane_everything_is_uncalibrated_with_the_remedy(tmp_path: Pa
 def test_without_a_path_it_looks_through_the_camera(station: StationRoot, tmp_path: Path) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", [GOOD] * 8))
     output = inspect("--root", station.root, "--out", tmp_path / "overlays")
-    assert "1 images: 1 OK" in output
+    assert "1 image: 1 OK" in output
 
 
 def test_another_size_is_camera_mismatch(tmp_path: Path) -> None:
@@ -112,3 +112,27 @@ def test_a_path_that_holds_nothing_is_one_sentence(station: StationRoot, tmp_pat
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="no known layout"):
         inspect(tmp_path / "nothing", "--root", station.root)
+
+
+def test_a_view_in_the_dark_is_named_beside_its_verdict(tmp_path: Path) -> None:
+    """The engine calls a dark part NG, and nobody would think of the lamp."""
+    normal = {"parts": 8, "black": 0.0, "white": 0.0, "mean": [80.0, 130.0], "upper": [90.0, 200.0]}
+    lit = make_station(tmp_path / "lit", brightness=normal)
+    views = with_truth(tmp_path / "views")
+    usual = inspect(views, "--root", lit.root, "--out", tmp_path / "overlays")
+    assert "lamp" not in usual
+    for path in sorted(views.glob("*_color.png"))[:2]:
+        cv2.imwrite(str(path), cv2.imread(str(path)) // 10)
+    dark = inspect(views, "--root", lit.root, "--out", tmp_path / "overlays").splitlines()
+    noted = [line for line in dark[2:6] if "look at lamp, lens and exposure" in line]
+    assert len(noted) == 2
+    assert [line.split()[0] for line in noted] == ["0000", "0001"]
+    assert [line.split()[2:4] for line in noted] == [["NG", "anomaly"]] * 2, "a note, not another verdict"
+    assert dark[6].startswith("hint: 2 of 4 images: 0000: ")
+
+
+def test_a_bundle_that_knows_no_brightness_names_none(station: StationRoot, tmp_path: Path) -> None:
+    views = with_truth(tmp_path / "views")
+    for path in views.glob("*_color.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path)) // 40)
+    assert "lamp" not in inspect(views, "--root", station.root, "--out", tmp_path / "overlays")

@@ -15,8 +15,8 @@ from torch import nn
 from edge.frames.dataset import open_dataset
 from edge.proof.threshold import DEFAULT_FALSE_REJECTS, threshold_from_normals
 from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, make_deployed, make_feeds
+from trainer.data.splits import digest_of, digest_of_pixels
 from trainer.operating import DefectScores, measure_defects
-from trainer.report.page import VERDICTS
 from trainer.run import RunInfo, TrainedRun, write_run
 from trainer.systems import base
 
@@ -86,11 +86,13 @@ def _write(path: Path, image: NDArray[Any]) -> None:
 
 
 def write_standin_run(folder: Path, product: Path) -> Path:
-    """A finished, evaluated run. base.SYSTEM_MODULES must hold "standin" to load it."""
+    """A finished run. base.SYSTEM_MODULES must hold "standin" to load it."""
     dataset = open_dataset(product)
     deployed = make_deployed()
+    normal = [*dataset.split("train"), *dataset.split("validation")]
     fields: dict[str, Any] = {
-        "system": "standin", "preset": "compact", "product": "standin", "data": str(product), "data_sha256": "0" * 64,
+        "system": "standin", "preset": "compact", "product": dataset.product, "data": str(product.resolve()),
+        "data_sha256": digest_of(normal), "digests": [digest_of_pixels(sample.load()) for sample in normal],
         "with_depth": True, "seed": 0, "epochs": 1, "camera": dataset.camera, "crop": (LEFT, TOP, WIDTH, HEIGHT),
         "working": WORKING, "depth_working": DEPTH_WORKING, "fixed": True, "plane": (0.0, 0.0, 1.0, 0.4), "lift": 0.008,
         "top_k": 0.05, "top_k_why": "a test", "min_area": 0.1, "max_area": 0.9, "min_valid": 0.5, "normal_scores": [],
@@ -108,5 +110,4 @@ def write_standin_run(folder: Path, product: Path) -> Path:
         "defect_scores": measure_defects(deployed, run.info.scene(), dataset, validation, print),
     }  # fmt: skip
     write_run(folder, RunInfo(**{**fields, **measured}), deployed, {})
-    (folder / "report.html").write_text(f"<!doctype html><title>standin</title>{VERDICTS}")
     return folder

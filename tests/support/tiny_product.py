@@ -30,6 +30,16 @@ def write_tiny_product(root: Path, with_depth: bool = True, validation: bool = T
     return root
 
 
+def write_photos(folder: Path, kind: str, count: int, seed: int) -> list[Path]:
+    """Photos of parts of one kind directly in `folder`, as somebody saves them: no layout, no camera.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"IMG_{seed + index:04d}.png" for index in range(count)]
+    for index, path in enumerate(paths):
+        color, _, _ = _part(np.random.default_rng(seed + index), kind)
+        cv2.imwrite(str(path), np.ascontiguousarray(color[..., ::-1]))
+    return paths
+
+
 def _part(rng: np.random.Generator, kind: str) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
     v, u = np.mgrid[:SIZE, :SIZE]
     x, y = rng.uniform(58, 70, 2)

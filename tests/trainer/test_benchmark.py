@@ -23,6 +23,9 @@ from trainer.benchmark.published import MVTEC_3D, known_set, published_rows
 from trainer.benchmark.run import RESULT_FILE, Result, read_result, run_all
 from trainer.benchmark.tables import Table, tables
 from trainer.cli import app
+from trainer.layers.point_features import COMPACT_POINTS
+from trainer.layers.pointmae import PointTransformer
+from trainer.pretrain.checkpoint import write_pointmae
 
 SIDE = 64
 
@@ -194,8 +197,9 @@ def test_a_result_of_other_options_or_data_is_never_reused(tmp_path: Path) -> No
 def test_a_pretrained_encoder_goes_to_the_runs_that_can_use_it(tmp_path: Path) -> None:
     write_mvtec3d(tmp_path / "data" / "bagel")
     first, second = tmp_path / "first.pth", tmp_path / "second.pth"
-    first.write_bytes(b"one")
-    second.write_bytes(b"two")
+    spec = COMPACT_POINTS
+    for path in (first, second):    # of other random values each
+        write_pointmae(path, PointTransformer(spec.tokeniser, spec.width, spec.depth, spec.heads, spec.taps))
 
     def planned(**pretrained: Path) -> dict[tuple[str, bool], Job]:
         request = Request({"set": tmp_path / "data"}, ["mats", "m3dm"], "compact", [0], "both", pretrained=pretrained)

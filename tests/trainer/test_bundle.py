@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from edge.bundle.archive import open_bundle
 from edge.bundle.manifest import Manifest
 from edge.bundle.signature import generate_key, read_public_key
 from edge.engine.onnx_cpu import OnnxCpuEngine
-from edge.errors import ConfigError, DataError, EngineError
+from edge.errors import ConfigError, DataError, EdgeError, EngineError
 from edge.frames.dataset import open_dataset
 from edge.proof import certificate as certificates
 from edge.proof.certificate import read_certificate
@@ -27,6 +28,7 @@ from tests.support.standin_run import LEFT, MODULE, TOP, write_product, write_st
 from trainer import bundle
 from trainer.bundle import Exported, ExportRequest, export_bundle, parity_table
 from trainer.drawn import draw_defect, part_of
+from trainer.judged import Judged
 from trainer.proof import Proof, Shown, answered, by_falling_score, gather
 from trainer.proof_frames import carry, feeds_of, proof_frames
 from trainer.run import load_run
@@ -302,12 +304,14 @@ def shown(seeds: Any) -> list[Shown]:
 def test_without_test_parts_a_fifth_of_the_validation_parts_is_set_aside(run_folder: Path) -> None:
     run = load_run(run_folder)
     dataset = open_dataset(Path(run.info.data))
-    alone = replace(dataset, samples=[sample for sample in dataset.samples if sample.split != "test"])
-    frames = proof_frames(run, alone, ())
+    alone = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.split != "test"))
+    validation = tuple(alone.split("validation"))
+    judged = Judged(dataset.root, alone, True, validation, stand_in=True)
+    frames = proof_frames(run, judged, ())
     assert frames.set_aside
     assert (len(frames.normal), len(frames.good)) == (20, 4)
     assert not {frame.name for frame in frames.normal} & {frame.name for frame in frames.good}
-    few = proof_frames(run, alone, tuple(run.info.validation[:5]))
+    few = proof_frames(run, judged, tuple(run.info.validation[:5]))
     assert (len(few.normal), len(few.good), few.set_aside) == (19, 0, False)
 
 
@@ -372,18 +376,101 @@ def test_an_operator_that_does_not_compile_fails_the_export_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_without_a_report_is_told_to_evaluate(run_folder: Path, key: Path, tmp_path: Path) -> None:
-    (run_folder / "report.html").rename(tmp_path / "kept.html")
-    try:
-        with pytest.raises(DataError, match="run `trainer evaluate"):
-            export_bundle(request_of(run_folder, key, tmp_path / "washer.bundle"))
-    finally:
-        (tmp_path / "kept.html").rename(run_folder / "report.html")
+@pytest.fixture
+def own(tmp_path: Path) -> tuple[Path, Path]:
+    """A product and its run, for one test that changes them."""
+    product = write_product(tmp_path / "product")
+    return product, write_standin_run(tmp_path / "run", product)
 
 
-def test_a_missing_key_is_found_before_the_work(run_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="trainer keygen"):
-        export_bundle(request_of(run_folder, tmp_path / "none.key", tmp_path / "washer.bundle"))
+@pytest.mark.usefixtures("exported_before")
+def test_a_report_is_made_once_and_again_where_other_defects_count(
+    own: tuple[Path, Path], key: Path, tmp_path: Path
+) -> None:
+    product, run = own
+    bad = tmp_path / "bad"
+    for kind in ("rgb", "xyz", "gt"):
+        shutil.copytree(product / f"test/spot/{kind}", bad / f"test/dent/{kind}")
+    shutil.copy(product / "camera.json", bad)
+    shutil.rmtree(product / "test")
+    told: list[str] = []
+    without = export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"), told.append)
+    assert sum("the run has no report of them" in line for line in told) == 1
+    assert without.certificate.real_frames == 0
+    told.clear()
+    export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"), told.append)
+    assert not any("the run has no report" in line for line in told)
+    with_them = export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32", defects=bad), told.append)
+    assert f"4 defective images (dent 4) of {bad} count" in told
+    assert with_them.certificate.real_frames == 4
+    assert with_them.certificate.sections[-1].verdicts.real.of == 4
+    assert json.loads((run / "evaluate.json").read_text())["defects"] == str(bad)
+    again = export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"))
+    assert again.certificate.real_frames == 4, "as the report counts them"
+
+
+def test_data_that_changed_since_the_training_gets_no_bundle(own: tuple[Path, Path], key: Path, tmp_path: Path) -> None:
+    product, run = own
+    shutil.copytree(product, tmp_path / "as it was")
+    shutil.copy(product / "validation/good/rgb/000.png", product / "validation/good/rgb/001.png")
+    with pytest.raises(DataError, match=r"has changed since the training \(validation/good/001 is another image\)"):
+        export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"))
+    shutil.copytree(product, tmp_path / "changed")
+    with pytest.raises(DataError, match=r"changed is not the data of this run .*--data"):
+        export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32", data=tmp_path / "changed"))
+    assert not (tmp_path / "w.bundle").exists()
+
+
+@pytest.mark.usefixtures("exported_before")
+def test_data_that_moved_is_found_with_data_from_any_folder(
+    own: tuple[Path, Path], key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, run = own
+    product.rename(tmp_path / "renamed")
+    with pytest.raises(DataError, match=r"product, which the run was trained on, is gone: name .* with --data"):
+        export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"))
+    monkeypatch.chdir(tmp_path)
+    export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32", data=Path("renamed")))
+    assert (tmp_path / "w.bundle").is_file()
+
+
+@pytest.mark.usefixtures("exported_before")
+def test_the_manifest_says_how_images_are_read_and_a_plane_for_each_is_told(
+    own: tuple[Path, Path], key: Path, tmp_path: Path
+) -> None:
+    _, run = own
+    stored = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**stored, "fixed": False, "color_bits": 12}))
+    told: list[str] = []
+    camera = export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"), told.append).manifest.camera
+    assert (camera.fixed, camera.letterbox, camera.color_bits) == (False, False, 12)
+    assert any("a station judges with the one that `edge calibrate plane` measures" in line for line in told)
+    assert "160x120 pixels; of 16-bit color 12 bits hold the values" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"key": "none.key"}, "none.key .*trainer keygen"),
+        ({"key": "."}, "trainer keygen"),
+        ({"out": "."}, "--out .* is a folder where a file is needed: name the file to write"),
+        ({"out": "missing/w.bundle"}, "--out .*missing/w.bundle: there is no folder .*missing"),
+        ({"data": "gone"}, "gone does not exist"),
+        ({"defects": "gone"}, "--defects .*gone does not exist"),
+        ({"left_out": ("nobody",)}, "--leave-out nobody: no normal validation part"),
+        ({"kept": ("nobody",)}, "--keep nobody: no normal validation part"),
+        ({"version": "1/2"}, "--version"),
+    ],
+)
+def test_mistakes_are_found_before_the_run_or_an_image_is_read(
+    changes: dict[str, Any], says: str, run_folder: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "load_run", lambda _: pytest.fail("read the run's model"))
+    monkeypatch.setattr(bundle, "open_own", lambda *_: pytest.fail("read images"))
+    paths = {name: tmp_path / value for name, value in changes.items() if name in ("key", "out", "data", "defects")}
+    request = replace(request_of(run_folder, key, tmp_path / "w.bundle", "fp32"), **{**changes, **paths})
+    with pytest.raises(EdgeError, match=says):
+        export_bundle(request)
 
 
 @pytest.mark.parametrize("product", ["", "../washer", "wash er", "-washer"])

@@ -139,7 +139,7 @@ def test_without_defective_images_synthetic_ones_are_drawn_in_three_strengths(tm
     assert found[-1] > found[0]
     title, columns = operating_lines(run.info.operating_points(made), 1)[:2]
     assert title.endswith("synthetic defects found")
-    assert columns.split()[-6:] == ["faint", "defects", "medium", "defects", "strong", "defects"]
+    assert columns.split()[-6:] == ["synthetic", "faint", "synthetic", "medium", "synthetic", "strong"]
     few = measure_defects(run.deployed, run.info.scene(), normal, validation[:2], pytest.fail)
     assert len(few.groups["faint"]) == 2
 
@@ -194,7 +194,7 @@ def test_training_names_an_outlier_and_draws_it_and_evaluation_shows_it(tmp_path
     page = (out / "report.html").read_text()
     first = page[page.index("<section>") : page.index("</section>")]
     assert "validation/good/017" in first
-    assert first.count("data:image/jpeg;base64,") == 1
+    assert first.count("data:image/jpeg;base64,") == 2      # as an outlier, and as an image unlike the others
 
 
 def test_the_rate_that_was_asked_for_sets_the_rank(tmp_path: Path) -> None:

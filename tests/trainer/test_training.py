@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import trainer.systems.mats as mats
-from edge.errors import ConfigError, DataError
+from edge.errors import ConfigError, DataError, EdgeError
 from edge.frames.dataset import open_dataset
-from tests.support.tiny_product import write_tiny_product
+from tests.support.tiny_product import write_photos, write_tiny_product
+from trainer.bundle import _camera
 from trainer.cli import app, run_command
 from trainer.data.splits import normal_splits
 from trainer.evaluate import evaluate_run, last_line
+from trainer.evaluation_files import write_evaluation
 from trainer.fit import FitControl, Interrupted
+from trainer.judged import open_judged
 from trainer.run import load_run
-from trainer.training import TrainOptions, train
+from trainer.training import TrainOptions, parse_size, train
 
 SMALL = replace(
     mats.COMPACT,
@@ -68,8 +73,9 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
     judged = runner.invoke(app, ["evaluate", str(out), str(product)], catch_exceptions=False)
     assert judged.exit_code == 0, judged.output
     run = load_run(out)
-    evaluation = evaluate_run(run, open_dataset(product))
-    assert judged.output.strip().splitlines()[-1] == last_line(evaluation.overall)
+    evaluation = evaluate_run(run, open_judged(run.info))
+    assert judged.output.strip().splitlines()[-1] == last_line(evaluation, run.info.threshold.guarantee)
+    assert re.fullmatch(r"mean I-AUROC \d+\.\d P-AUROC \d+\.\d AUPRO \d+\.\d", last_line(evaluation, ""))
     assert any(line.startswith("stain") for line in judged.output.splitlines())
     table = trained.output[trained.output.index("operating points") :].splitlines(keepends=True)[:6]
     assert "4th highest" in table[-1]
@@ -130,7 +136,8 @@ def test_color_only_products_and_runs_take_no_depth(product: Path, tmp_path: Pat
 
 def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
     dataset = open_dataset(write_tiny_product(tmp_path / "disc", with_depth=False, validation=False))
-    first, again, other = (normal_splits(dataset, seed) for seed in (1, 1, 4))
+    digests = {sample.name: sample.name for sample in dataset.samples}
+    first, again, other = (normal_splits(dataset, seed, digests) for seed in (1, 1, 4))
     assert first == again
     assert first[1] != other[1]
     assert not set(first[0]) & set(first[1])
@@ -147,13 +154,102 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
         (TrainOptions(device="tpu"), "--device 'tpu': cpu, cuda, or cuda:N"),
         (TrainOptions(device="cuda:99"), r"--device cuda:99 cannot be used \(.+\): use --device cpu"),
         (TrainOptions(pretrained=Path("points.pth")), "points.pth: mats has no part that `trainer pretrain` makes"),
+        (TrainOptions(weights=Path("none.pth")), "at none.pth: name .* with --weights"),
+        (TrainOptions(preset="paper"), "has no packaged ImageNet weights: name a timm state dict with --weights FILE"),
+        (TrainOptions(textures=Path("none")), "none is not a folder: name one that holds images"),
+        (TrainOptions(defects=Path("none")), "--defects none does not exist: name a folder"),
         (TrainOptions(backbone="resnet18"), "--backbone resnet18: mats is built for its preset's own backbone"),
     ],
 )
-def test_impossible_options_are_named(product: Path, tmp_path: Path, options: TrainOptions, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        train("mats", product, tmp_path / "run", options, control())
+def test_impossible_options_are_named_before_an_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: TrainOptions, says: str
+) -> None:
+    monkeypatch.setattr("trainer.training.normal_parts", lambda *_: pytest.fail("read images"))
+    with pytest.raises(EdgeError, match=says):
+        train("mats", tmp_path / "product", tmp_path / "run", options, control())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nosuch", "x", "--out", "run"], "there is no system 'nosuch'"),
+        (["mats", "x", "--out", "file"], "--out file is a file where a folder is needed: name another path"),
+        (["mats", "x", "--out", "file/run"], "--out file/run: file is a file where a folder is needed"),
+        (["m3dm", "x", "--out", "run", "--weights", "file"], "file .*name another file with --weights"),
+        (["m3dm", "x", "--out", "run", "--pretrained", "file"], "file .*with --pretrained"),
+        (["m3dm", "x", "--out", "run", "--pretrained", "file", "--no-depth"], "--pretrained file: it is for depth"),
+        (["mats", "x", "--out", "run", "--size", "640"], "--size 640: write width and height in pixels, .* as 640x480"),
+        (["mats", "x", "--out", "run", "--size", "0x480"], "--size 0x480: write width and height"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_found_before_an_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trainer.training.normal_parts", lambda *_: pytest.fail("read images"))
+    (tmp_path / "file").write_text("no weights")
+    answer = CliRunner().invoke(app, ["train", *words])
+    assert isinstance(answer.exception, EdgeError)
+    assert re.search(says, str(answer.exception))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("640x480", (640, 480)), (" 1280 X 720 ", (1280, 720)), ("32x32", (32, 32))]
+)
+def test_a_size_is_width_and_height(text: str, size: tuple[int, int]) -> None:
+    assert parse_size(text) == size
+
+
+def test_images_of_many_sizes_train_and_are_judged_with_a_size(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", "good", 8, 0)
+    for number, path in enumerate(photos):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (128 + 8 * number, 128)))
+    told: list[str] = []
+    write_photos(tmp_path / "bad/stain", "stain", 2, 100)
+    options = replace(QUIET, size=(96, 80), defects=tmp_path / "bad")
+    run = train("mats", tmp_path / "photos", tmp_path / "run", options, FitControl(tell=told.append))
+    assert "every image is letterboxed to 96x80 pixels" in told
+    assert f"2 defective images (stain 2) of {tmp_path / 'bad'} count" in told
+    assert (run.info.size, run.info.crop, run.info.defects) == ((96, 80), (0, 0, 96, 80), str(tmp_path / "bad"))
+    assert run.info.defect_scores.kind == "real"
+    assert not any("defects/" in name for name in (*run.info.train, *run.info.validation))
+    evaluation = evaluate_run(run, open_judged(run.info))
+    assert sorted(set(evaluation.defects)) == ["good", "stain"]
+    assert evaluation.is_comparison
+    report = write_evaluation(run, open_judged(run.info), evaluation)
+    assert "every image letterboxed to 96x80" in report.read_text()
+    assert _camera(run.info, tmp_path).letterbox
+
+
+def test_training_says_what_the_set_holds_and_where_the_background_is(product: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    train("mats", product, tmp_path / "run", replace(QUIET, epochs=1), FitControl(tell=told.append))
+    assert told[:2] == [
+        "6 normal images train, 4 validate; with depth: 0.1 mm per count, background plane 400 mm away",
+        "4 defective images (dent 2, stain 2): not trained on",
+    ]
+    told.clear()
+    options = replace(QUIET, epochs=1, with_depth=False)
+    train("mats", product, tmp_path / "flat", options, FitControl(tell=told.append))
+    assert told[0] == "6 normal images train, 4 validate; color only: --no-depth"
+
+
+def test_overwriting_goes_on_with_a_training_that_was_stopped(product: Path, tmp_path: Path) -> None:
+    again = replace(QUIET, seed=1, overwrite=True)
+    whole = train("mats", product, tmp_path / "whole", replace(QUIET, seed=1), control())
+    run = train("mats", product, tmp_path / "run", replace(QUIET, epochs=1), control()).folder
+    for name in ("report.html", "evaluate.json", "evaluations/other-123456/report.html"):
+        (run / name).parent.mkdir(exist_ok=True, parents=True)
+        (run / name).write_text("of the run that is replaced")
+    stop = control()
+    stop.stop_after = 3
+    with pytest.raises(Interrupted):
+        train("mats", product, run, again, stop)
+    assert {path.name for path in run.iterdir()} == {"cache", "checkpoint.pt"}
+    resumed = train("mats", product, run, again, control())
+    assert resumed.info.normal_scores == whole.info.normal_scores
 
 
 @pytest.mark.parametrize("rate", ["5", "0", "-1%", "80%", "abc"])

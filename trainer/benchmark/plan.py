@@ -13,7 +13,8 @@ from typing import Literal
 from edge.errors import ConfigError
 from edge.files import sha256_of
 from edge.frames.dataset import find_products, open_dataset
-from trainer.systems.base import find_system, require_device, require_preset
+from trainer.synthetic.textures import Textures
+from trainer.systems.base import find_system, require_device, require_preset, require_weights
 
 DepthChoice = Literal["with", "without", "both"]
 
@@ -80,8 +81,8 @@ class Job:
 def plan(request: Request) -> list[Job]:
     """Every run, seed by seed, so that an interrupted benchmark has whole rows first.
 
-    Raises: ConfigError for an unknown system or preset or a folder without products; DataError for a data set that
-    cannot be opened at all.
+    Raises: ConfigError for an unknown system or preset or a folder without products; DataError for weights that do not
+    fit, and for a data set that cannot be opened at all. What needs no data is found before any is read.
     """
     require_device(request.device)
     systems = {name: find_system(name) for name in request.systems}
@@ -91,9 +92,17 @@ def plan(request: Request) -> list[Job]:
         if name not in systems or systems[name].pretrains is None:
             raise ConfigError(f"--pretrained {name}={file}: {name} is not among the systems, or has nothing pretrained")
         if not file.is_file():
-            raise ConfigError(f"--pretrained {name}={file}: there is no such file")
-    if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
-        raise ConfigError("--seeds: name each seed once, for example 0,1,2")
+            raise ConfigError(f"--pretrained {name}={file}: there is no such file, check the path")
+    if len(set(request.seeds)) != len(request.seeds) or not request.seeds or min(request.seeds) < 0:
+        raise ConfigError("--seeds: name each seed once, from 0 on, for example 0,1,2")
+    if len(systems) != len(request.systems) or not systems:
+        raise ConfigError("--systems: name each detector once, for example mats,ntsnet")
+    for name, folder in request.data.items():
+        if not folder.is_dir():
+            raise ConfigError(f"--data {name}={folder}: there is no such folder, check the path")
+    Textures(request.textures)
+    for name, system in systems.items():
+        require_weights(system, request.preset, request.weights, request.pretrained.get(name))
     common = json.dumps([
         metadata.version("rgbd-inspection"),
         request.preset,

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import torch
 
-from edge.errors import EdgeError
+from edge.errors import DataError, EdgeError
 from edge.files import write_json
 from edge.frames.dataset import open_dataset
 from trainer.benchmark.plan import Job
-from trainer.evaluate import evaluate_run, write_evaluation
+from trainer.evaluate import Evaluation, evaluate_run
+from trainer.evaluation_files import write_evaluation
 from trainer.fit import FitControl
+from trainer.judged import open_judged
 from trainer.run import TrainedRun, load_run
 from trainer.training import TrainOptions, train
 
@@ -113,11 +115,10 @@ def run_job(job: Job, out: Path) -> Result:
             textures=job.textures,
             device=job.device,
             pretrained=job.pretrained,
+            overwrite=True,
         )
         run = train(job.system, job.product, folder, options, FitControl(tell=lambda _: None))
-        dataset = open_dataset(job.product)
-        evaluation = evaluate_run(run, dataset)
-        write_evaluation(run, dataset, evaluation)
+        evaluation = _evaluated(run)
     except EdgeError as error:
         result = Result(job.identity, error=str(error))
     else:
@@ -135,6 +136,16 @@ def run_job(job: Job, out: Path) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULT_FILE, _plain(result))
     return result
+
+
+def _evaluated(run: TrainedRun) -> Evaluation:
+    """Of the run's own test images, its files written. Raises: DataError if they cannot be compared."""
+    judged = open_judged(run.info)
+    if judged.stand_in or not judged.defective:
+        raise DataError(f"{judged.folder} has no good or no defective test images: a benchmark compares both")
+    evaluation = evaluate_run(run, judged)
+    write_evaluation(run, judged, evaluation)
+    return evaluation
 
 
 def _machine(device: str) -> str:

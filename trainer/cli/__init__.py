@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 
 import typer
 
 from edge.errors import EdgeError
+from edge.files import DISK_FULL, sentence_of
 from trainer.cli import benchmark, evaluate, export, keygen, pretrain, synthesize, train
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
@@ -34,9 +32,9 @@ app.add_typer(pretrain.app)
 
 
 def run_command() -> None:
-    """Run the command line; an EdgeError or a full disk is one sentence on stderr and exit code 1.
+    """Run the command line; what somebody can act on is one sentence on stderr and exit code 1.
 
-    A bug keeps its traceback.
+    That is an EdgeError, and whatever the operating system refuses about a file. A bug keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
@@ -45,12 +43,9 @@ def run_command() -> None:
         print(f"trainer: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        full = error.errno in DISK_FULL
+        if error.filename is None and not full:
             raise
-        where = f" for {error.filename}" if error.filename else ""
-        print(
-            f"trainer: no space left on the disk{where}: free some and give the same command again. A training or"
-            " benchmark goes on from its last checkpoint",
-            file=sys.stderr,
-        )
+        more = ". A training or benchmark goes on from its last checkpoint" if full else ""
+        print(f"trainer: {sentence_of(error)}{more}", file=sys.stderr)
         sys.exit(1)

@@ -34,12 +34,14 @@ def benchmark(
     import sys
 
     from edge.errors import ConfigError, DataError
+    from edge.files import require_folder_target
     from trainer.benchmark.page import write_pages
     from trainer.benchmark.plan import Request, plan
     from trainer.benchmark.run import read_result, run_all, time_results
 
     if depth not in ("with", "without", "both"):
         raise ConfigError(f"--depth {depth!r}: with, without or both")
+    require_folder_target(out, "--out")
     folders = _named("--data", "NAME=FOLDER", data)
     encoders = _named("--pretrained", "SYSTEM=FILE", pretrained)
     try:

@@ -1,4 +1,4 @@
-"""`trainer evaluate`: a table per defect type, evaluate.json, report.html."""
+"""`trainer evaluate`: what a run says of images: a table, evaluate.json, report.html."""
 
 from __future__ import annotations
 
@@ -9,18 +9,36 @@ import typer
 
 def evaluate(
     run: Path = typer.Argument(..., help="Run folder of `trainer train`."),
-    data: Path = typer.Argument(..., help="Product folder with test images."),
+    data: Path | None = typer.Argument(None, help="Folder of images to judge; default: the data of the run."),
+    defects: Path | None = typer.Option(
+        None, help="A folder of defective images that count too, or of one sub-folder for each defect type."
+    ),
 ) -> None:
-    """Judge the test images with the run's graph; the last line printed is the mean over them."""
-    from edge.frames.dataset import open_dataset
-    from trainer.evaluate import evaluate_run, last_line, write_evaluation
-    from trainer.run import load_run
+    """Judge images with the run's graph: how many good parts are rejected, how many defective ones are found.
+
+    Of the run's own data the test images are judged; of any other folder all images, and the report goes to
+    RUN/evaluations. Without defective images synthetic defects stand in, and there is no AUROC. With good and defective
+    images the last line printed is the mean over them.
+    """
+    from edge.files import require_folder_target
+    from trainer.data.defects import require_defects_folder
+    from trainer.evaluate import evaluate_run, last_line
+    from trainer.evaluation_files import write_evaluation
+    from trainer.judged import HOW_TO_NAME_DATA, data_folder, open_judged
+    from trainer.run import load_run, read_info
+    from trainer.run_folder import EVALUATIONS
     from trainer.table import table_lines, threshold_lines
 
-    trained, dataset = load_run(run), open_dataset(data)
-    evaluation = evaluate_run(trained, dataset)
-    write_evaluation(trained, dataset, evaluation)
-    for line in (*table_lines(evaluation), *threshold_lines(trained, evaluation)):
+    info = read_info(run)
+    require_folder_target(run / EVALUATIONS)
+    require_defects_folder(defects)
+    data_folder(info, data, HOW_TO_NAME_DATA)
+    trained = load_run(run)
+    judged = open_judged(trained.info, data, defects)
+    typer.echo(judged.sentence())
+    evaluation = evaluate_run(trained, judged)
+    report = write_evaluation(trained, judged, evaluation)
+    for line in (*evaluation.notes, *table_lines(evaluation), *threshold_lines(trained, judged, evaluation)):
         typer.echo(line)
-    typer.echo(f"wrote {run / 'report.html'}")
-    typer.echo(last_line(evaluation.overall))
+    typer.echo(f"wrote {report}")
+    typer.echo(last_line(evaluation, trained.info.threshold.guarantee))

@@ -8,13 +8,16 @@ import typer
 
 
 def export(
-    run: Path = typer.Argument(..., help="Run folder that `trainer train` wrote and `trainer evaluate` reported on."),
+    run: Path = typer.Argument(..., help="Run folder that `trainer train` wrote."),
     product: str = typer.Option(..., help="Name of the product on the station."),
     version: str = typer.Option(..., help="Version of this bundle, such as 1.0.0."),
     key: Path = typer.Option(..., help="Private key that signs it, from `trainer keygen`."),
     precision: str = typer.Option("fp16,int8", help="Precisions to try besides fp32, separated by commas."),
     out: Path | None = typer.Option(None, help="Bundle file, by default PRODUCT-VERSION.bundle here."),
     data: Path | None = typer.Option(None, help="Product folder, if it has moved since the training."),
+    defects: Path | None = typer.Option(
+        None, help="A folder of defective images that count too; default: as evaluated, or as trained."
+    ),
     false_rejects: str | None = typer.Option(
         None, "--false-rejects", help="Share of normal parts that may be rejected, such as 5%; default: as trained."
     ),
@@ -27,9 +30,9 @@ def export(
 ) -> None:
     """Export, quantize, prove against float32, compile, sign, pack. A precision beyond its limits is left out.
 
-    Every precision takes its threshold from its own scores of the normal validation parts, whose frames go into the
-    bundle, so that the station can measure its own engine's. Stops at a normal part whose score stands apart, until
-    --leave-out or --keep says what it is.
+    A run without a report is evaluated first. Every precision takes its threshold from its own scores of the normal
+    validation parts, whose frames go into the bundle, so that the station can measure its own engine's. Stops at a
+    normal part whose score stands apart, until --leave-out or --keep says what it is.
     """
     from edge.errors import ConfigError
     from edge.proof.threshold import parse_rate
@@ -44,6 +47,7 @@ def export(
     request = ExportRequest(
         run, product, version, wanted, key, target, data,  # type: ignore[arg-type]  # checked above
         None if false_rejects is None else parse_rate(false_rejects), tuple(leave_out), tuple(keep),
+        defects,
     )  # fmt: skip
     done = export_bundle(request, typer.echo)
     for line in operating_lines(done.manifest.operating_points, done.manifest.thresholds["fp32"].rank):

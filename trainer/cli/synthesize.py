@@ -19,13 +19,16 @@ def synthesize(
 ) -> None:
     """Draw RGB-D parts with defects and masks, in MVTec 3D-AD's layout, with an empty table and a belt."""
     from edge.errors import ConfigError
+    from edge.files import require_folder_target
     from trainer.synthetic.products import PRODUCTS
     from trainer.synthetic.write import Amounts, write_product
 
     names = [name.strip() for name in products.split(",") if name.strip()]
     unknown = [name for name in names if name not in PRODUCTS]
     if unknown or not names:
-        raise ConfigError(f"--products {products}: there are {', '.join(PRODUCTS)}")
+        raise ConfigError(f"--products {products}: choose from {', '.join(PRODUCTS)}")
+    for name in names:
+        require_folder_target(out / name)
     amounts = Amounts(train, validation, test, per_defect, belt)
     for name in names:
         for done in write_product(name, out / name, amounts, seed):

@@ -9,7 +9,9 @@ import typer
 
 def train(
     system: str = typer.Argument(..., help="Detector: mats, ntsnet, aand, m3dm or vmpfd."),
-    product: Path = typer.Argument(..., help="Product folder: MVTec AD, MVTec 3D-AD, VisA, BTAD or frames."),
+    product: Path = typer.Argument(
+        ..., help="Folder of photos of good parts, or a product: MVTec AD, MVTec 3D-AD, VisA, BTAD, frames."
+    ),
     out: Path = typer.Option(..., "--out", help="Run folder. An interrupted training in it goes on."),
     preset: str = typer.Option("compact", help="compact: for a small device. paper: the publication's settings."),
     epochs: int | None = typer.Option(None, help="Epochs of every phase instead of the preset's."),
@@ -34,16 +36,24 @@ def train(
     false_rejects: str = typer.Option(
         "5%", help="Rate of normal parts that the threshold may reject, such as 5% or 0.05; few parts may reach less."
     ),
+    size: str | None = typer.Option(
+        None, help="WIDTHxHEIGHT in pixels, such as 640x480, that images of differing sizes are letterboxed to."
+    ),
+    defects: Path | None = typer.Option(
+        None, help="A folder of defective images, or of one sub-folder for each defect type: never trained on."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the finished run in the run folder."),
     cache: Path | None = typer.Option(None, help="Folder for frozen features; default: inside the run folder."),
 ) -> None:
-    """Train a detector on normal images. Ctrl-C keeps what is done; the same command goes on from there."""
+    """Train a detector on images of good parts. Ctrl-C keeps what is done; the same command goes on from there."""
     from edge.proof.threshold import parse_rate
-    from trainer.training import TrainOptions
+    from trainer.training import TrainOptions, parse_size
     from trainer.training import train as train_run
 
     options = TrainOptions(
         preset, epochs, seed, depth, weights, top_k, device, cache, textures=textures, pretrained=pretrained,
         backbone=backbone, false_rejects=parse_rate(false_rejects),
+        size=None if size is None else parse_size(size), defects=defects, overwrite=overwrite,
     )
     run = train_run(system, product, out, options)
     typer.echo(f"wrote {run.folder} ({run.info.train_seconds:.0f} s)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +11,23 @@ import torch
 from numpy.typing import NDArray
 
 from edge.frames.dataset import Dataset, Sample, open_dataset
-from trainer.data.scene import Scene, measure_scene
-from trainer.data.splits import digest_of, normal_splits
+from edge.frames.images import largest_value
+from edge.frames.reading import AS_IS, Reading
+from edge.frames.sample import ImageFiles
+from trainer.data.scene import Scene, measure_scene, require_readings
+from trainer.data.splits import candidates, digest_of, digest_of_pixels, normal_splits, require_enough
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.systems.base import WorkingSizes
+
+COLOR_BITS = (10, 12, 14, 16)  # of industrial cameras, whose values are often kept in 16
 
 
 @dataclass(frozen=True)
 class NormalParts:
     """Normal training and validation parts of a product, with the geometry around them.
 
-    sizes: what the crop is reduced to; its depth is None where depth is not used.
+    sizes: what the crop is reduced to; its depth is None where depth is not used. reading: how the files were read.
+    digests: of the pixels of each part, training parts first. notes: sentences for the user about the data.
     """
 
     dataset: Dataset
@@ -29,6 +35,9 @@ class NormalParts:
     validation: list[Sample]
     sizes: WorkingSizes
     scene: Scene
+    reading: Reading = AS_IS
+    digests: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """Of names and pixels of all of them, which are read for it."""
@@ -40,20 +49,57 @@ class NormalParts:
 
 
 def normal_parts(
-    product: Path, seed: int, with_depth: bool, sizes_of: Callable[[int, int, bool], WorkingSizes]
+    product: Path,
+    seed: int,
+    with_depth: bool,
+    sizes_of: Callable[[int, int, bool], WorkingSizes],
+    size: tuple[int, int] | None = None,
 ) -> NormalParts:
     """Read the product's lists and measure its scene.
 
     seed: of the split, where the product has no validation parts of its own. with_depth: use depth if there is any.
-    sizes_of: (height, width of the crop in pixels, whether depth is used) -> working sizes.
+    sizes_of: (height, width of the crop in pixels, whether depth is used) -> working sizes. size: (width, height) that
+    every image is letterboxed to; None: they have one size.
     Raises: DataError for an unusable product.
     """
-    dataset = open_dataset(product)
-    train, validation = normal_splits(dataset, seed)
+    reading = Reading(size)
+    dataset = open_dataset(product, reading)
+    wanted = candidates(dataset)
+    require_enough(dataset, len(wanted[0]))
+    bits = dataset.camera.color_bits or _color_bits([*wanted[0], *wanted[1]])
+    notes = list(dataset.notes)
+    if bits is not None:
+        reading = Reading(size, bits)
+        dataset = open_dataset(product, reading)
+        wanted = candidates(dataset)
+        notes.append(f"16-bit color of which {bits} bits hold the values")
     with_depth = dataset.has_depth and with_depth
+    digests = {sample.name: _digest(sample, with_depth) for group in wanted for sample in group}
+    train, validation, copies = normal_splits(dataset, seed, digests)
+    if copies:
+        copy, original = copies[0]
+        more = f" ({len(copies)} such copies)" if len(copies) > 1 else ""
+        notes.append(f"{copy.path} is an exact copy of {original.path}{more}: each picture is used once")
     crop = dataset.camera.crop or (0, 0, dataset.camera.width, dataset.camera.height)
     sizes = sizes_of(crop[3], crop[2], with_depth)
-    return NormalParts(dataset, train, validation, sizes, measure_scene(dataset, train, with_depth, sizes.depth))
+    scene = measure_scene(dataset, train, with_depth, sizes.depth)
+    used = tuple(digests[sample.name] for sample in (*train, *validation))
+    return NormalParts(dataset, train, validation, sizes, scene, reading, used, tuple(notes))
+
+
+def _color_bits(samples: Sequence[Sample]) -> int | None:
+    """How many bits the values of all 16-bit color images together need; None if every image has 8 bits."""
+    files = [sample.path for sample in samples if isinstance(sample.source, ImageFiles)]
+    largest = max(map(largest_value, files), default=0)
+    return next(bits for bits in COLOR_BITS if largest < 1 << bits) if largest else None
+
+
+def _digest(sample: Sample, with_depth: bool) -> str:
+    """Of the pixels. Raises: DataError for a part without depth: a training must not take it for one that is flat."""
+    frame = sample.load()
+    if with_depth and frame.depth is not None:
+        require_readings(frame.depth, sample.path)
+    return digest_of_pixels(frame)
 
 
 @torch.no_grad()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from calibration.plane import fit_plane, fit_plane_to_frames
-from edge.errors import DataError
+from edge.errors import CalibrationError, DataError
 from edge.frames.dataset import Dataset, Sample
 from edge.geometry import Plane
 from edge.types import Frame
 from trainer.graph.preprocess import ANY, Preprocess
 
 JOINT_FRAMES = 30  # of a fixed camera, fitted together: a station's own calibration takes as many
+LEAST_READ = 0.01  # of the pixels of a depth image
 LIFT_SIGMAS = 5.0
 LIFT_LEAST_M = 0.0003  # below this a table's own unevenness and dust stand above the plane
 
@@ -34,6 +36,16 @@ class Scene:
     fixed: bool
     plane: Plane | None
     lift: float | None
+
+    def feeds_of(self, sample: Sample) -> dict[str, NDArray[np.generic]]:
+        """As `feeds`, of an image on disk. Raises: DataError naming the file that cannot be used."""
+        frame = sample.load()
+        if self.with_depth and frame.depth is not None:
+            require_readings(frame.depth, sample.path)
+        try:
+            return self.feeds(frame)
+        except CalibrationError as error:
+            raise DataError(f"{sample.path}: {error}") from error
 
     def feeds(self, frame: Frame) -> dict[str, NDArray[np.generic]]:
         """Graph inputs by name for a whole-stream frame.
@@ -64,6 +76,15 @@ def crop_frame(frame: Frame, crop: tuple[int, int, int, int]) -> Frame:
             f"{frame.intrinsics.width}x{frame.intrinsics.height} pixels"
         )
     return frame.cropped(x, y, width, height)
+
+
+def require_readings(depth: NDArray[np.uint16], path: Path) -> None:
+    """Raises: DataError for a depth image (H, W) without readings: nothing may take it for a flat part."""
+    if np.count_nonzero(depth) < LEAST_READ * depth.size:
+        raise DataError(
+            f"{path} has a depth image with hardly a reading: was the projector off or the lens covered? Record it "
+            "again, or leave it out"
+        )
 
 
 def plane_of(cropped: Frame) -> Plane:

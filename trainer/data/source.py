@@ -15,6 +15,7 @@ from torch import Tensor
 from edge.files import write_atomically
 from trainer.data.augment import Augmentation, augmented
 from trainer.graph.preprocess import Prepared
+from trainer.stored import load_stored
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class TrainingImages:
         key = hashlib.sha256(f"{self.digest} {recipe}".encode()).hexdigest()[:24]
         path = self.cache / f"features-{key}.pt"
         if path.is_file():
-            stored: dict[str, Tensor] = torch.load(path, weights_only=True)
+            stored: dict[str, Tensor] = load_stored(path, "cached features", "remove the file, it is computed again")
             return stored
         tensors = compute()
         self.cache.mkdir(parents=True, exist_ok=True)

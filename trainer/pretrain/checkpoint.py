@@ -16,6 +16,7 @@ from edge.errors import DataError
 from edge.files import write_atomically
 from trainer.features import read_weights
 from trainer.layers.pointmae import PointTransformer
+from trainer.stored import find_misfit
 
 ENCODER = "MAE_encoder."
 WRAPPINGS = ("module.", "base_model.", ENCODER)
@@ -35,15 +36,15 @@ def load_pointmae(path: Path, transformer: PointTransformer) -> None:
     What the file holds besides, its decoder and its classifier, is left. Raises: DataError if it cannot be read, or
     does not hold every tensor of this encoder with its shape.
     """
-    stored = {_bare(name): tensor for name, tensor in read_weights(path, "--pretrained").items()}
+    wanted = "Point-MAE weights of `trainer pretrain pointmae`, or published ones"
+    stored = {_bare(name): tensor for name, tensor in read_weights(path, "--pretrained", wanted).items()}
     needed = transformer.state_dict()
-    missing = [name for name, own in needed.items() if name not in stored or stored[name].shape != own.shape]
-    if missing:
+    misfit = find_misfit(needed, stored)
+    if misfit is not None:
         width, depth = transformer.norm.weight.numel(), len(transformer.blocks.blocks)
         raise DataError(
-            f"{path} does not fit a Point-MAE encoder of width {width} and {depth} blocks: {len(missing)} of "
-            f"{len(needed)} tensors are missing or of another shape, the first is {missing[0]}. Make one with `trainer "
-            "pretrain pointmae` and the same --preset, or name a published checkpoint with --preset paper"
+            f"{path} does not fit a Point-MAE encoder of width {width} and {depth} blocks: {misfit}. Make one with "
+            "`trainer pretrain pointmae` and the same --preset, or name a published checkpoint with --preset paper"
         )
     transformer.load_state_dict({name: stored[name] for name in needed})
 

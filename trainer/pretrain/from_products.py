@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from edge.errors import ConfigError, DataError
+from edge.files import require_file_target
 from edge.frames.dataset import Sample, find_products
 from trainer.data.normal import NormalParts, normal_parts, prepare
 from trainer.fit import FitControl, fit_phases
@@ -65,6 +66,7 @@ def pretrain_pointmae(
     """
     spec, plan = _preset(options)
     require_device(options.device)
+    require_file_target(out, "--out")
     products = [_open(path, spec, options.seed) for path in _products(folders)]
     control = control or FitControl()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -133,5 +135,5 @@ def _groups(products: Sequence[NormalParts], spec: PointSpec, device: str) -> tu
 def _images(parts: NormalParts, samples: Sequence[Sample]) -> DepthImages:
     """The prepared depth images of these parts."""
     preprocess = parts.preprocess()
-    images = [depth_of(prepare(preprocess, parts.scene.feeds(sample.load()))) for sample in samples]
+    images = [depth_of(prepare(preprocess, parts.scene.feeds_of(sample))) for sample in samples]
     return DepthImages(*(torch.cat(column) for column in zip(*images, strict=True)))

@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -36,13 +35,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.errors import ConfigError, DataError
-from edge.files import write_atomically
+from edge.files import require_file_target, write_atomically
 from edge.frames.dataset import find_products, open_dataset
 from edge.frames.images import read_color
-from edge.frames.mvtec import IMAGE_SUFFIXES
+from edge.frames.listing import IMAGE_SUFFIXES, files_in
 from trainer.features import LITE0, WIDE_RESNET50, BackboneSpec, build_trunk
 from trainer.fit import FitControl, Phase, fit_phases
 from trainer.layers.pdn import PatchDescriptors
+from trainer.stored import find_misfit, load_stored
 from trainer.synthetic.textures import Textures
 from trainer.systems.base import require_device
 
@@ -220,16 +220,17 @@ def pretrain_pdn(folders: Sequence[Path], out: Path, options: PdnOptions, contro
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     require_device(options.device)
+    require_file_target(out, "--out")
     recipe = RECIPES[options.preset]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        student = PatchDescriptors(recipe.kind)
+    teacher = Teacher(recipe, options.weights, student.stride, student.channels).to(options.device)
     paths = normal_images(folders)
     out.parent.mkdir(parents=True, exist_ok=True)
     control.checkpoint = out.with_name(out.name + ".checkpoint")
     control.fingerprint = _fingerprint(paths, options)
     control.tell(f"{len(paths)} images")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        student = PatchDescriptors(recipe.kind)
-    teacher = Teacher(recipe, options.weights, student.stride, student.channels).to(options.device)
     files = _Files(paths)
     distillation = Distillation(
         student.to(options.device), teacher, files.draw, files.numbers(recipe), (SIDE, SIDE), options.device
@@ -296,7 +297,7 @@ def normal_images(folders: Sequence[Path]) -> list[Path]:
         samples = [sample for product in products for sample in open_dataset(product).split("train")]
         images = [sample.path for sample in samples if not sample.is_defective]
         if not products:
-            images = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+            images = [path for path in files_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             raise DataError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): name a folder that does")
         found.update(images)
@@ -318,18 +319,19 @@ def write_pdn(path: Path, student: PatchDescriptors, kind: str, images: int) -> 
 
 def read_pdn(path: Path, kind: str) -> dict[str, Tensor]:
     """The state of a network of this kind. Raises: DataError if the file is none, or of another kind."""
+    wanted, remedy = "a file of `trainer pretrain pdn`", "make one, or leave --pretrained out"
     if not path.is_file():
         raise DataError(f"there is no file at {path}: make one with `trainer pretrain pdn`")
-    try:
-        stored: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path} is damaged ({str(error).splitlines()[0]}): make it again") from error
+    stored = load_stored(path, wanted, remedy)
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        raise DataError(f"{path} is not a file of `trainer pretrain pdn`: make one, or leave --pretrained out")
-    if stored["kind"] != kind:
+        raise DataError(f"{path} is not {wanted}: {remedy}")
+    if stored.get("kind") != kind:
         raise DataError(
-            f"{path} holds descriptors of the preset {stored['kind']}, this training needs those of {kind}: "
+            f"{path} holds descriptors of the preset {stored.get('kind')}, this training needs those of {kind}: "
             f"make them with `trainer pretrain pdn --preset {kind}`"
         )
-    state: dict[str, Tensor] = stored["state"]
-    return state
+    state = stored.get("state")
+    misfit = find_misfit(PatchDescriptors(kind).state_dict(), state) if isinstance(state, dict) else "it holds none"
+    if misfit is not None:
+        raise DataError(f"{path} does not fit the descriptors of the preset {kind}: {misfit}: {remedy}")
+    return cast(dict[str, Tensor], state)

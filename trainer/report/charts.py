@@ -59,13 +59,14 @@ def score_axis(scores: Floats, threshold: float, start: float, end: float) -> Ax
     return Axis(low - margin, high + margin, start, end)
 
 
-def histogram(scores: Floats, labels: NDArray[np.bool_], threshold: float) -> str:
+def histogram(scores: Floats, labels: NDArray[np.bool_], threshold: float, other: str = "defective") -> str:
     """Count normal and defective images by score, the threshold drawn across.
 
     Args:
         scores: (n,) finite.
         labels: (n,) bool, True = defective.
         threshold: drawn as a line.
+        other: what the defective images are called.
     """
     x = score_axis(scores, threshold, 50, 620)
     pixels = np.array([x(float(score)) for score in scores])
@@ -79,7 +80,7 @@ def histogram(scores: Floats, labels: NDArray[np.bool_], threshold: float) -> st
         if count
     ]
     parts = [*_x_axis(x, 230, "image score"), *_y_axis(y, 50, "images"), *bars, *_threshold(x, threshold, 230)]
-    return _svg(640, 275, parts, "Histogram of image scores, normal and defective, with the threshold")
+    return _svg(640, 275, parts, f"Histogram of image scores, normal and {other}, with the threshold")
 
 
 def strips(rows: Mapping[str, Floats], normal: str, threshold: float) -> str:

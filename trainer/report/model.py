@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import OperatingPoint
 from trainer.metrics import Figures
 from trainer.operating import Outlier
+from trainer.suspects import Suspect
 
 State = Literal["ran on the target", "ran on a stand-in", "compiled only", "never executed"]
 
@@ -71,6 +72,25 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Occasion:
+    """Which run judged which folder, when, by which command.
+
+    Attributes:
+        run: the run folder, absolute.
+        data: the folder that was judged, absolute.
+        own: whether the run was trained on that folder.
+        date: UTC, ISO 8601.
+        command: as somebody typed it.
+    """
+
+    run: str
+    data: str
+    own: bool
+    date: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the page shows.
 
@@ -84,7 +104,8 @@ class Report:
         truths: n masks (H, W) bool; all False for a normal image, None where the defect was never outlined.
         threshold: a score above it is NG.
         image: returns image i, uint8 RGB (H, W, 3), of its truth's size; asked only for the few that are shown.
-        rows: figures per defect type, the row of all images last.
+        rows: figures per defect type, the row of all images last; NaN where nothing is compared.
+        synthetic: whether the defective images are synthetic, because no part was defective: then nothing is compared.
         height: returns the height of image i over the background, float32 metres, of any size with the image's aspect,
             0 or less outside the part; None without depth.
         groups: figures per group of defects (depth, color, both, logical), where known.
@@ -93,6 +114,10 @@ class Report:
         parameters: what the run was made with, as text.
         claims: what was executed where.
         choice: what the threshold was chosen from; None where nobody knows.
+        occasion: who judged what; None where nobody knows.
+        notes: sentences that the reader needs first.
+        suspects: normal images of the training that do not look like the others, each with a picture, uint8 RGB
+            (H, W, 3), or None where its file is gone.
     """
 
     product: str
@@ -107,6 +132,7 @@ class Report:
     threshold: float
     image: Callable[[int], NDArray[np.uint8]]
     rows: Sequence[Figures]
+    synthetic: bool = False
     height: Callable[[int], NDArray[np.float32]] | None = None
     groups: Sequence[Figures] = ()
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -114,6 +140,14 @@ class Report:
     parameters: Mapping[str, str] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
     choice: Choice | None = None
+    occasion: Occasion | None = None
+    notes: Sequence[str] = ()
+    suspects: Sequence[tuple[Suspect, NDArray[np.uint8] | None]] = ()
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether good and really defective parts are there: only then figures of separation mean something."""
+        return bool(self.labels.any() and not self.labels.all()) and not self.synthetic
 
     @property
     def rejected(self) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from trainer.operating import Outlier, operating_rows, outlier_question
 from trainer.report import charts, pictures
 from trainer.report.model import Choice, KnownDefect, Report
 from trainer.report.pictures import HeatScale
+from trainer.suspects import WHAT_TO_DO
 
 NORMALS_SHOWN = 6
 MISSED_SHOWN = 6
@@ -108,15 +109,26 @@ def render(report: Report) -> str:
         found=_count(report, report.labels),
         refused=_count(report, ~report.labels),
         counts=_counts(report),
-        total=next((row for row in reversed(report.rows) if row.name == "all"), None),
+        total=next((row for row in reversed(report.rows) if row.name == "all"), None) if report.is_comparison else None,
+        title=_title(report),
         charts=_score_charts(report) if len(report.names) else {},
         curves=charts.lines(report.curves),
         distributions=_distributions(report.drawn),
         group_colors=GROUP_COLORS,
         sections=_sections(report) if len(report.names) else [],
         choice=_choice_shown(report.choice) if report.choice else None,
+        suspects=[(one, "" if image is None else pictures.jpeg(image)) for one, image in report.suspects],
+        what_to_do=WHAT_TO_DO,
         outlined=sum(truth is None for truth in report.truths),
     )
+
+
+def _title(report: Report) -> str:
+    """The product, and for other data than the run's own, which run judged which folder."""
+    if report.occasion is None or report.occasion.own:
+        return report.product
+    run, data = Path(report.occasion.run).name, Path(report.occasion.data).name
+    return f"{report.product}: run “{run}” judges the folder “{data}”"
 
 
 def _choice_shown(choice: Choice) -> ChoiceShown:
@@ -155,12 +167,13 @@ def _counts(report: Report) -> dict[str, Count]:
 
 def _score_charts(report: Report) -> dict[str, str]:
     """Draw the charts of the scores; the ROC curve only where both classes exist."""
-    drawn = {"histogram": charts.histogram(report.scores, report.labels, report.threshold)}
+    other = "synthetic defect" if report.synthetic else "defective"
+    drawn = {"histogram": charts.histogram(report.scores, report.labels, report.threshold, other)}
     defects = np.array(report.defects, dtype=object)
     rows = {"good": report.scores[~report.labels]} if (~report.labels).any() else {}
     rows |= {str(name): report.scores[(defects == name) & report.labels] for name in _defect_types(report)}
     drawn["strips"] = charts.strips(rows, "good", report.threshold)
-    if report.labels.any() and not report.labels.all():
+    if report.is_comparison:
         false_rate, true_rate = roc_curve(report.labels, report.scores)
         chosen = (_count(report, ~report.labels).percent / 100, _count(report, report.labels).percent / 100)
         drawn["roc"] = charts.roc(false_rate, true_rate, chosen)
@@ -191,6 +204,8 @@ def _sections(report: Report) -> list[tuple[str, str, list[Picture]]]:
     order = np.argsort(report.scores, kind="stable")
     scale = pictures.heat_scale(report.maps, report.labels)
     missed = [int(i) for i in order if report.labels[i] and not report.rejected[i]][:MISSED_SHOWN]
+    if report.synthetic:
+        missed = []     # the faintest are meant to be missed; each strength is shown below
     normals = [int(i) for i in order[::-1] if not report.labels[i]][:NORMALS_SHOWN]
     chosen: list[tuple[str, str, list[int]]] = [
         ("Missed", "Defective parts that the threshold lets pass, the lowest score first.", missed),

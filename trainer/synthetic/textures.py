@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.frames.images import read_color
-from edge.frames.mvtec import IMAGE_SUFFIXES
+from edge.frames.listing import IMAGE_SUFFIXES, files_in
 from trainer.synthetic.noise import Image, fractal_noise, smooth_noise
 
 SHORT_SIDE = 512  # px; larger images are reduced once, when they are read
@@ -38,7 +38,7 @@ class Textures:
             return
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder: name one that holds images to paste as anomalies")
-        self._paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        self._paths = [path for path in files_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
         if not any(_reduced(path) is not None for path in self._paths):
             raise DataError(
                 f"{folder} holds no image that can be read ({len(self._paths)} files with an image's name): "

@@ -29,6 +29,7 @@ SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` 
     "m3dm": "trainer.systems.m3dm",
     "vmpfd": "trainer.systems.vmpfd",
 }
+TRIAL_SIDE = 256  # px, of a crop that a detector is built for only to see whether its weights fit
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,17 @@ def require_device(name: str) -> None:
     except (RuntimeError, AssertionError) as error:  # no driver, no such card; a torch built without CUDA
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise ConfigError(f"--device {name} cannot be used ({reason}): use --device cpu, or see nvidia-smi") from error
+
+
+def require_weights(
+    system: System, preset: str, weights: Path | None, pretrained: Path | None = None, backbone: str | None = None
+) -> None:
+    """See, before an image is read, that the named files fit the system: it is built once and dropped.
+
+    Raises: ConfigError if the preset needs a file that is not named, DataError if one cannot be read or does not fit.
+    """
+    sizes = system.sizes(preset, TRIAL_SIDE, TRIAL_SIDE, True)
+    system.build(BuildRequest(preset, sizes, weights, pretrained=pretrained, backbone=backbone))
 
 
 def require_preset(system: System, preset: str) -> None:

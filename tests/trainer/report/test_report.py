@@ -160,7 +160,7 @@ def test_a_run_without_one_of_the_classes_still_gives_a_page(keep: list[int]) ->
         labels=whole.labels[keep], scores=whole.scores[keep], maps=[whole.maps[i] for i in keep],
         truths=[whole.truths[i] for i in keep], rows=[], drawn=(), curves={},
     )  # fmt: skip
-    assert f"{len(keep)} test images" in render(part)
+    assert f"{len(keep)} images judged" in render(part)
 
 
 def test_lists_of_different_length_are_refused(tmp_path: Path) -> None:

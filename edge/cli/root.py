@@ -1,0 +1,21 @@
+"""The option --root of every verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from edge.errors import ConfigError
+
+
+def root_option(more: str = "") -> Any:
+    """--root with its default; more: what else its help says."""
+    return typer.Option(Path("/"), help=f"Root of the station{more}.", callback=_checked)
+
+
+def _checked(root: Path) -> Path:
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"--root {root} is a file: name the folder of a station, on a device /")
+    return root

@@ -1,0 +1,96 @@
+"""The station's own archive: var/lib/edge/parts/DATE/ID/ as edge.runtime.keeper writes it, read again as frames.
+
+What the station said is not the truth: a part that it called NG is a defect "NG" here, one that it called OK is good,
+one that it did not judge is neither. Sorted by hand into good/ and other folders, the folders say what the parts are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from edge.errors import DataError
+from edge.frames.camera_info import CameraInfo, find_camera_info, read_model
+from edge.frames.images import read_header
+from edge.frames.listing import is_good, is_litter
+from edge.frames.mvtec import Read
+from edge.frames.reading import Reading
+from edge.frames.sample import ImageFiles, Sample, Split
+from edge.types import Code
+
+RECORD, COLOR, DEPTH = "record.json", "color.png", "depth.png"
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
+DEEPEST = 3         # DATE/ID below parts, or CLASS/DATE/ID
+SAID = {Code.OK: "good", Code.NG: "NG", Code.UNKNOWN: ""}
+
+
+class Record(BaseModel, frozen=True):
+    """What is taken from record.json."""
+
+    code: Code = Code.UNKNOWN
+
+
+def is_archive(root: Path) -> bool:
+    """Whether it is, or holds, a folder of one kept part."""
+    return next(_parts(root), None) is not None
+
+
+def read_archive(root: Path, reading: Reading) -> Read:
+    """Every kept part in order of its folder, as the camera saw it.
+
+    Raises: DataError for a folder that lacks its files, or parts of different cameras.
+    """
+    folders = sorted(_parts(root))
+    cameras = [_camera(folder, reading) for folder in folders]
+    other = next((place for place, one in zip(folders, cameras, strict=True) if one.serial != cameras[0].serial), None)
+    if other is not None:
+        raise DataError(f"{other} and {folders[0]} come from different cameras: name the parts of one of them")
+    has_depth = reading.size is None and all((folder / DEPTH).is_file() for folder in folders)
+    samples = []
+    for number, (folder, camera) in enumerate(zip(folders, cameras, strict=True)):
+        depth = folder / DEPTH if has_depth else None
+        samples.append(_sample(root, folder, ImageFiles(folder / COLOR, depth, camera, number, reading)))
+    unjudged = sum(sample.defect == "" for sample in samples)
+    by_verdict = any(_folder_class(sample.name) is None for sample in samples)
+    notes = ["the station's own verdicts stand in for the truth: OK is good, NG is a defect"] if by_verdict else []
+    if unjudged:
+        notes.append(f"{unjudged} of {len(samples)} parts were UNKNOWN to the station: they are neither")
+    return samples, cameras[0], has_depth, tuple(notes)
+
+
+def _sample(root: Path, folder: Path, source: ImageFiles) -> Sample:
+    name = folder.relative_to(root).as_posix()
+    kind = _folder_class(name) or SAID[read_model(folder / RECORD, Record).code]
+    defect = "good" if is_good(kind) else kind
+    split: Split = "" if defect == "good" else "test"
+    name = folder.name if name == "." else name
+    return Sample(name, split, defect, source, "clean" if defect == "good" else "unknown", folder / COLOR)
+
+
+def _folder_class(name: str) -> str | None:
+    """The folder that a part was sorted into by hand; None where there are only the archive's dates."""
+    return next((part for part in Path(name).parts[:-1] if DATE.fullmatch(part) is None), None)
+
+
+def _camera(folder: Path, reading: Reading) -> CameraInfo:
+    info = find_camera_info(folder)
+    if info is None:
+        if (folder / DEPTH).is_file() and reading.size is None:
+            raise DataError(f"{folder / 'intrinsics.json'} is missing: this part was kept by an older version")
+        height, width = read_header(folder / COLOR).upright()
+        info = CameraInfo(serial="files:archive", width=width, height=height)
+    return info.letterboxed(reading.size)
+
+
+def _parts(root: Path) -> Iterator[Path]:
+    """Folders of one part each, at most DEEPEST below."""
+    for place, folders, names in os.walk(root):
+        if RECORD in names and COLOR in names:
+            yield Path(place)
+            folders.clear()
+        depth = len(Path(place).relative_to(root).parts)
+        folders[:] = sorted(name for name in folders if not is_litter(name)) if depth < DEEPEST else []

@@ -1,0 +1,77 @@
+"""Images without a data set around them: a folder of photos, a single one, or folders with rgb/ and depth.
+
+photos/*.jpg                          parts, whatever their names: those of a training are good
+photos/good/*.jpg                     good parts
+photos/SCRATCH/*.jpg                  any other sub-folder is a class of defects
+NAME/{rgb,xyz}, NAME/good/{rgb,xyz}   the same with depth (or depth/ as 16-bit counts)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.errors import DataError
+from edge.frames.listing import folders_in, images_in, is_good, key_of
+from edge.frames.mvtec import Read, camera_of, read_groups
+from edge.frames.reading import Reading
+from edge.frames.sample import ImageFiles, Sample, Split
+
+
+def is_rgb_folder(root: Path) -> bool:
+    """Whether rgb/ lies in it, or in a sub-folder."""
+    return (root / "rgb").is_dir() or any((folder / "rgb").is_dir() for folder in folders_in(root))
+
+
+def read_rgb_folder(root: Path, camera_root: Path, reading: Reading) -> Read:
+    """Good parts in ROOT/rgb and ROOT/good/rgb, defects in ROOT/TYPE/rgb.
+
+    camera_root: the folder whose camera.json describes the images.
+    Raises: DataError as edge.frames.mvtec.read_groups does.
+    """
+    kinds = [folder for folder in (root, *folders_in(root)) if (folder / "rgb").is_dir()]
+    groups: list[tuple[Split, Path, str]] = [
+        ("", kind, "good") if kind == root or is_good(kind.name) else ("test", kind, kind.name) for kind in kinds
+    ]
+    return read_groups(root, groups, reading, camera_root)
+
+
+def is_photos(root: Path) -> bool:
+    """Whether there are images directly in the folder, or in sub-folders of which one holds good parts."""
+    if not root.is_dir():
+        return False
+    return bool(images_in(root, deep=False)) or any(is_good(folder.name) for folder in folders_in(root))
+
+
+def read_photos(root: Path, reading: Reading) -> Read:
+    """Every photo: in good/ it shows a good part, in any other sub-folder a defect.
+
+    Of one that lies directly in the folder nobody said what it shows: a training takes it for good, a station does not.
+
+    Raises: DataError for a folder without images, or a picture or depth file of a kind that is not read.
+    """
+    found: list[tuple[Path, str]] = [(path, "") for path in images_in(root, deep=False)]
+    for folder in folders_in(root):
+        defect = "good" if is_good(folder.name) else folder.name
+        images = images_in(folder)
+        if not images:
+            raise DataError(f"{folder} holds no images (png, jpg, bmp, tiff or webp): remove it, or put images there")
+        found += [(path, defect) for path in images]
+    camera, notes = camera_of(root, [path for path, _ in found], None, reading)
+    samples = [
+        Sample(
+            key_of(root, path), "" if defect in ("good", "") else "test", defect,
+            ImageFiles(path, None, camera, number, reading), "clean" if defect == "good" else "unknown", path,
+        )
+        for number, (path, defect) in enumerate(found)
+    ]  # fmt: skip
+    classes = sorted({defect for _, defect in found} - {"good", ""})
+    if classes:
+        notes = (*notes, f"sub-folders taken for classes of defects, never trained on: {', '.join(classes)}")
+    return samples, camera, False, notes
+
+
+def read_photo(path: Path, reading: Reading) -> Read:
+    """A single image, of which nobody said what it shows."""
+    camera, notes = camera_of(path.parent, [path], None, reading)
+    sample = Sample(path.stem, "", "", ImageFiles(path, None, camera, 0, reading), "unknown", path)
+    return [sample], camera, False, notes
