@@ -24,11 +24,15 @@ class Reason(str, Enum):
     ANOMALY = "anomaly"                  # NG: the score is above the threshold
     NO_PART = "no_part"                  # a trigger or an image, and less foreground than min_area
     TOO_LARGE = "too_large"              # more foreground than max_area: two parts, a hand, a belt edge
+    PARTIAL = "partial"                  # cut by the border of the view in every frame
+    TWO_PARTS = "two_parts"              # one after the other, not told apart in time to judge each
     NO_DEPTH = "no_depth"                # fewer of the part's pixels have a reading than min_valid
     UNCALIBRATED = "uncalibrated"        # no plane for this product and camera
     CAMERA_MISMATCH = "camera_mismatch"  # another size, unit or focal length than the product was trained on
     CAMERA_LOST = "camera_lost"          # the camera stopped delivering
-    STALE = "stale"                      # the frame's number or time does not advance, or it is too old
+    BLIND = "blind"                      # no depth reading at all, or a black picture
+    SLOW = "slow"                        # state only: the engine is slower than the camera, parts may be missed
+    STALE = "stale"                      # number, time or picture does not advance, or it is too old
     NOT_FINITE = "not_finite"            # the engine gave NaN or infinity
     ENGINE = "engine"                    # the engine failed
     LATE = "late"                        # judged after the deadline
@@ -137,3 +141,4 @@ class Judgement:
     area: float = 0.0
     valid: float = 0.0
     map: NDArray[np.float32] | None = field(default=None, repr=False)
+    place: tuple[float, ...] = (0.0,) * 6      # as Outputs.place; all 0 where nothing was measured

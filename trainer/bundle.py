@@ -399,6 +399,7 @@ def _camera(info: RunInfo, data: Path) -> CameraContract:
         crop_height=height,
         min_area=info.min_area,
         max_area=info.max_area,
+        max_border=info.max_border,
         min_valid=info.min_valid,
         empty=folder(camera.empty),
         belt=folder(camera.belt),

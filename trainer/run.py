@@ -54,9 +54,9 @@ class RunInfo(Strict):
     crop: x, y, width, height in the stream. working: (h, w) of color, depth_working of the height image. plane: of the
     crop, null where each image is fitted by itself. lift: metres. top_k: share of the foreground averaged into the
     score, top_k_why in words.
-    min_area, max_area, min_valid: of a part, from normal validation parts. normal_scores: theirs, raw, in the order of
-    `validation`. threshold: float32's, of all of them. false_rejects: the rate that somebody asked for. defect_scores:
-    for the table of operating points only.
+    min_area, max_area, min_valid, max_border: of a part, from normal validation parts. normal_scores: theirs, raw, in
+    the order of `validation`. threshold: float32's, of all of them. false_rejects: the rate that somebody asked for.
+    defect_scores: for the table of operating points only.
     train, validation: sample names. digests: of the pixels of each, train first.
     size, color_bits: how the files are read (edge.frames.reading.Reading). defects: folder of defective images given
     beside the data. switches: parts of the system turned off. backbone_weights, pretrained: sha256 of
@@ -89,6 +89,7 @@ class RunInfo(Strict):
     min_area: float
     max_area: float
     min_valid: float
+    max_border: float = 1.0
     normal_scores: list[float]
     false_rejects: float
     threshold: Threshold

@@ -58,6 +58,7 @@ from trainer.systems.base import (
 )
 
 PACKAGES = ("torch", "timm", "numpy", "onnxruntime", "rgbd-inspection")
+BORDER_MARGIN = 0.01  # max_border lies this far above what normal validation parts show
 AREA_MARGIN = 0.3  # min_area and max_area lie this far outside what normal validation parts show
 LEAST_SIDE_PX, MOST_SIDE_PX = 32, 8192      # of a letterboxed image
 VALID_MARGIN = 0.5  # min_valid is this share of the worst normal validation part's
@@ -299,6 +300,7 @@ class NormalPart:
     foreground: NDArray[np.float32]
     area: float
     valid: float
+    border: float
 
     def score(self, top_k: float) -> float:
         """The graph's score at another k."""
@@ -315,7 +317,7 @@ def _judge(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
     foreground, _ = deployed.mask(prepare(deployed.preprocess, feeds))
     part = NormalPart(
         float(outputs["score"][0]) if deployed.has_score else None, outputs["map"][0, 0], foreground[0, 0].numpy(),
-        float(outputs["area"][0]), float(outputs["valid"][0]),
+        float(outputs["area"][0]), float(outputs["valid"][0]), float(outputs["place"][0, 5]),
     )  # fmt: skip
     if part.area <= 0:
         raise DataError(
@@ -416,6 +418,7 @@ def _info(
         top_k_why=why,
         min_area=min(areas) * (1 - AREA_MARGIN) if plan.with_depth else 0.0,
         max_area=min(1.0, max(areas) * (1 + AREA_MARGIN)) if plan.with_depth else 1.0,
+        max_border=min(1.0, max(part.border for part in normal) + BORDER_MARGIN) if plan.with_depth else 1.0,
         min_valid=VALID_MARGIN * min(part.valid for part in normal) if plan.with_depth else 0.0,
         normal_scores=scores,
         false_rejects=options.false_rejects,

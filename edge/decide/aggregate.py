@@ -2,9 +2,9 @@
 
 How frames that could not be judged combine, always towards UNKNOWN:
 
-- A fault of the station (not finite, engine, stale, camera lost, camera mismatch, uncalibrated) in any frame makes
-  the part UNKNOWN with that reason: a station that was broken for one frame of a part has not seen that part.
-- Frames without the part (`no_part`: it was just entering or leaving, or flickered) are left out.
+- A fault of the station (not finite, engine, stale, blind, camera lost, camera mismatch, uncalibrated) in any frame
+  makes the part UNKNOWN with that reason: a station that was broken for one frame of a part has not seen that part.
+- Frames without the whole part (`no_part`: it flickered; `partial`: it was entering or leaving) are left out.
 - Of the frames that show the part, those that are too large or lack depth were not judged. One such frame is flicker
   as long as most frames were judged; two too large ones are two parts in one view; otherwise the judged frames need
   a strict majority. If not, the part is UNKNOWN with the most frequent of those reasons.
@@ -23,12 +23,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.decide.motion import Sighting, is_single_step, jumps, steps_aside
 from edge.types import Code, Judgement, Reason
 
 STATION_FAULTS = (
-    Reason.CAMERA_MISMATCH, Reason.UNCALIBRATED, Reason.CAMERA_LOST, Reason.STALE, Reason.ENGINE, Reason.NOT_FINITE,
-    Reason.STORAGE, Reason.LATE,
+    Reason.CAMERA_MISMATCH, Reason.UNCALIBRATED, Reason.CAMERA_LOST, Reason.BLIND, Reason.STALE, Reason.ENGINE,
+    Reason.NOT_FINITE, Reason.STORAGE, Reason.LATE,
 )
+LEAST_RUN = 3       # frames: as many as open a part
 Combine = Callable[[NDArray[np.float32]], tuple[int, np.float32]]   # (n,) scores -> deciding frame, the part's score
 
 
@@ -63,9 +65,10 @@ def aggregate(frames: Sequence[Judgement], combine: Combine = median_of) -> tupl
     for index, frame in enumerate(frames):
         if frame.reason in STATION_FAULTS:
             return frame, index
-    seen = [i for i, frame in enumerate(frames) if frame.reason is not Reason.NO_PART]
+    seen = [i for i, frame in enumerate(frames) if frame.reason not in (Reason.NO_PART, Reason.PARTIAL)]
     if not seen:
-        return frames[0], 0
+        index = next((i for i, frame in enumerate(frames) if frame.reason is Reason.PARTIAL), 0)
+        return frames[index], index
     judged = [i for i in seen if frames[i].score is not None]
     reasons = Counter(frames[i].reason for i in seen if frames[i].score is None)
     if reasons[Reason.TOO_LARGE] > 1:
@@ -75,6 +78,35 @@ def aggregate(frames: Sequence[Judgement], combine: Combine = median_of) -> tupl
     position, score = combine(np.array([frames[i].score for i in judged], np.float32))
     index = judged[position]
     return _with_score(frames[index], score), index
+
+
+def shows_two_parts(
+    frames: Sequence[Judgement], sightings: Sequence[Sighting], gaps: Sequence[int], combine: Combine = median_of
+) -> bool:
+    """Whether the part at rest moves once, or the verdict changes within the part where something else changes too.
+
+    Its place; a frame without any part; or its score at a stroke, with LEAST_RUN frames of one verdict before and of
+    the other after. So two parts that follow each other at nearly the same place never get the verdict of one of them.
+
+    Args:
+        frames, sightings: of every frame of the part, oldest first. gaps: before which of them the view was empty.
+    """
+    judged = [i for i, frame in enumerate(frames) if frame.score is not None]
+    places = [sightings[i] for i in judged]
+    scores = np.array([frames[i].score for i in judged], np.float64)
+    for at in range(1, len(judged)):
+        if is_single_step(places, at):
+            return True
+        before, after = judged[:at], judged[at:]
+        empty_between = any(before[-1] < gap <= after[0] for gap in gaps)
+        shorter = min(at, len(judged) - at)
+        elsewhere = shorter > 1 and steps_aside(places, at)
+        if not (empty_between or elsewhere or (shorter >= LEAST_RUN and jumps(scores, at))):
+            continue
+        sides = [aggregate([frames[i] for i in side], combine)[0].code for side in (before, after)]
+        if sides[0] is not sides[1]:
+            return True
+    return False
 
 
 def _with_score(frame: Judgement, score: np.float32) -> Judgement:

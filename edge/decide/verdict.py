@@ -16,6 +16,7 @@ class DecisionRule:
 
     threshold: float32, raw units; a score above it is NG, a score equal to it is OK.
     min_area, max_area: foreground share of the region that one whole part covers, 0..1.
+    max_border: share of the view's outermost pixels that a whole part covers, 0..1; 1: it may reach the border.
     min_valid: share of the part's pixels that must have had a depth reading, 0..1.
     Raises: ConfigError if a limit is not a number: every comparison with NaN is false, and "not above" means OK.
     """
@@ -24,10 +25,11 @@ class DecisionRule:
     min_area: float
     max_area: float
     min_valid: float
+    max_border: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", np.float32(self.threshold))
-        limits = (float(self.threshold), self.min_area, self.max_area, self.min_valid)
+        limits = (float(self.threshold), self.min_area, self.max_area, self.min_valid, self.max_border)
         if not np.isfinite(limits).all():
             raise ConfigError(f"threshold and limits must be finite, got {limits}. Calibrate again")
 
@@ -35,7 +37,7 @@ class DecisionRule:
         """Decide on one frame.
 
         The order is the order of trust: outputs that are no numbers say nothing; then whether exactly one part is in
-        view; then whether enough of it was measured; the score comes last.
+        view, and all of it; then whether enough of it was measured; the score comes last.
         """
         if not _is_finite(outputs):
             return unjudged(Reason.NOT_FINITE, threshold=self.threshold)
@@ -43,14 +45,25 @@ class DecisionRule:
             return self._unknown(Reason.NO_PART, outputs)
         if outputs.area > self.max_area:
             return self._unknown(Reason.TOO_LARGE, outputs)
+        if float(outputs.place[5]) > self.max_border:
+            return self._unknown(Reason.PARTIAL, outputs)
         if outputs.valid < self.min_valid:
             return self._unknown(Reason.NO_DEPTH, outputs)
         score = np.float32(outputs.score)
         code, reason = (Code.NG, Reason.ANOMALY) if score > self.threshold else (Code.OK, Reason.NORMAL)
-        return Judgement(code, reason, score, self.threshold, outputs.area, outputs.valid, outputs.map)
+        return Judgement(
+            code, reason, score, self.threshold, outputs.area, outputs.valid, outputs.map, place_of(outputs)
+        )
 
     def _unknown(self, reason: Reason, outputs: Outputs) -> Judgement:
-        return Judgement(Code.UNKNOWN, reason, None, self.threshold, outputs.area, outputs.valid, outputs.map)
+        return Judgement(
+            Code.UNKNOWN, reason, None, self.threshold, outputs.area, outputs.valid, outputs.map, place_of(outputs)
+        )
+
+
+def place_of(outputs: Outputs) -> tuple[float, ...]:
+    """Outputs.place as plain numbers."""
+    return tuple(float(value) for value in outputs.place)
 
 
 def unjudged(reason: Reason, threshold: np.float32 | None = None) -> Judgement:

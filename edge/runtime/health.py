@@ -19,9 +19,11 @@ LEVELS: dict[Reason, str] = {
     Reason.ENGINE: FAULT,
     Reason.NOT_FINITE: FAULT,
     Reason.CAMERA_LOST: DEGRADED,
+    Reason.BLIND: DEGRADED,
     Reason.STALE: DEGRADED,
+    Reason.SLOW: DEGRADED,
 }
-OF_FRAMES = tuple(reason for reason in LEVELS if reason is not Reason.STORAGE)   # the next good frame clears them
+OF_FRAMES = tuple(reason for reason in LEVELS if reason not in (Reason.STORAGE, Reason.SLOW))   # a good frame ends them
 
 
 class Health:
@@ -47,6 +49,10 @@ class Health:
     def note_storage(self, works: bool) -> None:
         """The last commit worked, or did not."""
         self._replace((Reason.STORAGE,), set() if works else {Reason.STORAGE})
+
+    def note_pace(self, keeps_up: bool) -> None:
+        """The engine judges most of the camera's frames, or it does not."""
+        self._replace((Reason.SLOW,), set() if keeps_up else {Reason.SLOW})
 
     def count(self, code: Code) -> None:
         """One more part."""

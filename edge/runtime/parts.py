@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge.config import DecisionConfig
-from edge.decide.aggregate import COMBINE, STATION_FAULTS, aggregate
-from edge.decide.gate import EachFrame, PresenceGate
+from edge.decide.aggregate import COMBINE, STATION_FAULTS, aggregate, shows_two_parts
+from edge.decide.gate import EachFrame, Part, PresenceGate
+from edge.decide.motion import Sighting
 from edge.decide.verdict import unjudged
 from edge.errors import StorageError
 from edge.line.message import Record, record_fields, record_id, utc_ms
@@ -36,6 +36,13 @@ class JudgedFrame:
     def captured_mono_ns(self) -> int:
         """When it was captured; now, for no frame."""
         return time.monotonic_ns() if self.frame is None else self.frame.captured_mono_ns
+
+    @property
+    def sighting(self) -> Sighting:
+        """Where its foreground lies."""
+        u, v, var_u, var_v, both, border = self.judgement.place
+        number = 0 if self.frame is None else self.frame.frame_number
+        return Sighting(number, self.judgement.area, u, v, (var_u, var_v, both), border)
 
 
 class Line(Protocol):
@@ -71,11 +78,15 @@ class PartMaker:
         keeper: ImageKeeper,
         health: Health,
         each_frame: bool,
+        starts_unsure: bool = False,
     ) -> None:
-        """name: of the station, the first half of every id. each_frame: every image is a part."""
+        """name: of the station, the first half of every id. each_frame: every image is a part.
+
+        starts_unsure: what is in view first may have been decided before the station was started.
+        """
         self._name, self._config, self._keep_ok_every = name, config, keep_ok_every
         self._outbox, self._line, self._keeper, self._health = outbox, line, keeper, health
-        self._each_frame = each_frame
+        self._each_frame, self._starts_unsure = each_frame, starts_unsure
         self._station: ActiveStation | None = None
         self._gate: PresenceGate[JudgedFrame] | EachFrame[JudgedFrame] = EachFrame()
 
@@ -90,14 +101,12 @@ class PartMaker:
             self._use(judged.station)
         blind = judged.judgement.reason in STATION_FAULTS
         gate = self._gate
-        part = gate.feed_blind(judged) if blind else gate.feed(judged.judgement.area, judged)
-        if part is not None:
+        for part in gate.feed_blind(judged) if blind else gate.feed(judged.sighting, judged):
             self._decide(part, completed_mono_ns=judged.captured_mono_ns)
 
     def lose(self, last: JudgedFrame, reason: Reason) -> None:
         """The camera was lost: an open part is UNKNOWN, whatever its frames were."""
-        part = self._gate.lose(replace(last, judgement=unjudged(reason, last.station.rule.threshold)))
-        if part is not None:
+        for part in self._gate.lose(replace(last, judgement=unjudged(reason, last.station.rule.threshold))):
             self._decide(part, completed_mono_ns=time.monotonic_ns())
 
     def refuse(self, station: ActiveStation, reason: Reason) -> None:
@@ -105,32 +114,34 @@ class PartMaker:
         if station is not self._station:
             self._use(station)
         refused = JudgedFrame(None, unjudged(reason, station.rule.threshold), station)
-        self._decide([refused], completed_mono_ns=time.monotonic_ns())
+        self._decide(Part((refused,)), completed_mono_ns=time.monotonic_ns())
 
     def finish(self) -> None:
         """The source has ended: an open part is complete."""
-        part = self._gate.close()
-        if part is not None:
+        for part in self._gate.close():
             self._decide(part, completed_mono_ns=time.monotonic_ns())
 
     def _use(self, station: ActiveStation) -> None:
         self._station = station
         if self._each_frame:
             return
-        limits = {"open_frames": self._config.min_frames, "max_frames": self._config.max_frames}
-        gate: PresenceGate[JudgedFrame] = PresenceGate(station.rule.min_area, **limits)
+        rule = station.rule
+        gate: PresenceGate[JudgedFrame] = PresenceGate(
+            rule.min_area, rule.max_area, rule.max_border, self._config.min_frames, max_frames=self._config.max_frames,
+            starts_unsure=self._starts_unsure,
+        )  # fmt: skip
         if isinstance(self._gate, PresenceGate):
             gate.follow(self._gate)
         self._gate = gate
 
-    def _decide(self, part: Sequence[JudgedFrame], completed_mono_ns: int) -> None:
-        judgement, index = aggregate([one.judgement for one in part], COMBINE[self._config.aggregate])
-        shown = part[index]
+    def _decide(self, part: Part[JudgedFrame], completed_mono_ns: int) -> None:
+        judgement, index = self._judged(part)
+        shown = part.frames[index]
         deadline_mono_ns = completed_mono_ns + self._config.deadline_ms * 1_000_000
         now_mono_ns = time.monotonic_ns()
         if now_mono_ns > deadline_mono_ns:
             judgement = unjudged(Reason.LATE, judgement.threshold)
-        record = _record(judgement, shown, len(part), completed_mono_ns, now_mono_ns)
+        record = _record(judgement, shown, len(part.frames), completed_mono_ns, now_mono_ns)
         fields = self._commit(record, shown)
         if fields is None:
             return
@@ -144,6 +155,16 @@ class PartMaker:
             self._keeper.put(Images(fields["images"], shown.frame, heat, fields, crop))
         shown_fields = [fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "ms")]
         log.info("part=%s code=%s reason=%s score=%s thr=%s frames=%d ms=%d sent=%s", *shown_fields, sent)
+
+    def _judged(self, part: Part[JudgedFrame]) -> tuple[Judgement, int]:
+        """The part's judgement, and the frame it rests on: never one verdict OK for two parts."""
+        frames, combine = [one.judgement for one in part.frames], COMBINE[self._config.aggregate]
+        judgement, index = aggregate(frames, combine)
+        if judgement.score is None or not (
+            part.two_parts or shows_two_parts(frames, [one.sighting for one in part.frames], part.gaps, combine)
+        ):
+            return judgement, index
+        return replace(judgement, code=Code.UNKNOWN, reason=Reason.TWO_PARTS, score=None), index
 
     def _commit(self, record: Record, shown: JudgedFrame) -> Fields | None:
         """The committed fields; those of UNKNOWN `storage` if the disk did not take them; None if not even a number."""

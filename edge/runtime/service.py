@@ -28,6 +28,7 @@ from edge.bundle.store import Store
 from edge.camera.base import Camera, EndOfFrames
 from edge.camera.contract import find_mismatch, find_staleness
 from edge.config import EdgeConfig
+from edge.decide.blind import Sight
 from edge.decide.verdict import unjudged
 from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError, StorageError
 from edge.line.message import state_payload
@@ -37,6 +38,7 @@ from edge.runtime.changes import OPEN_LIMIT_S, Changes
 from edge.runtime.health import Health
 from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Ended, Lost, Mailbox
+from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame, PartMaker
 from edge.runtime.pipeline import inspect
 from edge.runtime.station import ActiveStation, EngineLoader, resolve_station
@@ -106,6 +108,7 @@ class Service:
         self._notifier = notifier or Notifier()
         self._stopping, self._done = threading.Event(), threading.Event()
         self._mailbox = Mailbox(plan.lossless)
+        self._sight, self._pace = Sight(), FramePace()
         self._judged: queue.Queue[Decided] = queue.Queue(8)
         self.health = Health(self._state_changed)
         self._line: MqttLine | None = None
@@ -140,7 +143,7 @@ class Service:
             self._open_line()
             self._parts = PartMaker(
                 self._config.station.station, self._config.decision, self._config.retention.keep_ok_every, self._outbox,
-                self._line or NoLine(), self._keeper, self.health, self._plan.each_frame,
+                self._line or NoLine(), self._keeper, self.health, self._plan.each_frame, not self._plan.lossless,
             )
             self._keeper.start()
             if self._line is not None and self._plan.waits_for_line:
@@ -292,6 +295,7 @@ class Service:
                 continue
             if isinstance(item, Frame):
                 self._send(JudgedFrame(item, self._judge_frame(item, previous), self._station))
+                self.health.note_pace(self._pace.keeps_up(item.frame_number))
                 previous = item
             else:
                 previous = None
@@ -311,8 +315,12 @@ class Service:
         station = self._station
         wrong = find_staleness(previous, frame, time.monotonic_ns(), self._config.camera.max_age_ms)
         reason = Reason.STALE
+        if wrong is None and not self._plan.each_frame:
+            wrong = self._sight.find_freeze(frame)
         if wrong is None:
             wrong, reason = find_mismatch(frame, station.manifest.camera), Reason.CAMERA_MISMATCH
+        if wrong is None:
+            wrong, reason = self._sight.find_blindness(frame), Reason.BLIND
         if wrong is not None:
             return self._refused(reason, wrong)
         try:

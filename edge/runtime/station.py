@@ -108,7 +108,7 @@ def resolve_station(store: Store, load_engine: EngineLoader) -> ActiveStation:
     engine = proven.engine
     state = store.model_state(installed, engine.precision, engine.name)
     contract, guarantee = installed.manifest.camera, guarantee_of(proven, state)
-    rule = DecisionRule(guarantee.value, contract.min_area, contract.max_area, contract.min_valid)
+    rule = DecisionRule(guarantee.value, contract.min_area, contract.max_area, contract.min_valid, contract.max_border)
     log.info(
         "product=%s bundle=%s engine=%s precision=%s threshold=%s from=%s",
         installed.product, installed.slot, engine.name, engine.precision, rule.threshold, guarantee.source,

@@ -11,15 +11,16 @@ from edge.decide.verdict import DecisionRule
 from edge.errors import ConfigError
 from edge.types import Code, Outputs, Reason
 
-RULE = DecisionRule(np.float32(0.5), min_area=0.1, max_area=0.6, min_valid=0.7)
+RULE = DecisionRule(np.float32(0.5), min_area=0.1, max_area=0.6, min_valid=0.7, max_border=np.float32(0.05))
 
 
 def outputs(
-    score: float = 0.2, area: float = 0.3, valid: float = 0.9, cell: float = 0.0, spread: float = 40.0
+    score: float = 0.2, area: float = 0.3, valid: float = 0.9, cell: float = 0.0, spread: float = 40.0,
+    border: float = 0.0,
 ) -> Outputs:
     heat = np.zeros((4, 4), np.float32)
     heat[1, 2] = cell
-    return Outputs(heat, np.float32(score), area, valid, np.float32([31.5, 31.5, spread, 40, 0, 0]))
+    return Outputs(heat, np.float32(score), area, valid, np.float32([31.5, 31.5, spread, 40, 0, border]))
 
 
 @pytest.mark.parametrize(("given_outputs", "code", "reason"), [
@@ -28,6 +29,8 @@ def outputs(
     (outputs(score=np.nextafter(np.float32(0.5), np.float32(1))), Code.NG, Reason.ANOMALY),
     (outputs(area=0.09), Code.UNKNOWN, Reason.NO_PART),
     (outputs(area=0.61), Code.UNKNOWN, Reason.TOO_LARGE),
+    (outputs(border=0.06), Code.UNKNOWN, Reason.PARTIAL),
+    (outputs(border=0.05), Code.OK, Reason.NORMAL),
     (outputs(valid=0.69), Code.UNKNOWN, Reason.NO_DEPTH),
     (outputs(score=0.9, valid=0.69), Code.UNKNOWN, Reason.NO_DEPTH),
     (outputs(score=np.nan), Code.UNKNOWN, Reason.NOT_FINITE),

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from edge.engine.base import Engine
 from edge.errors import CameraLost, CameraMismatch, StorageError
 from edge.line.outbox import Outbox
 from edge.runtime.service import NoLine, RunPlan
-from tests.support.fakes import FAILED, ScriptedCamera, ScriptedEngine, Step, committed, frame_of, other_lens
+from tests.support.fakes import FAILED, WHOLE, ScriptedCamera, ScriptedEngine, Step, committed, frame_of, other_lens
 from tests.support.service import NO_BROKER, new_service
-from tests.support.station import BAD, EMPTY, GOOD, Shot, StationRoot, make_station
+from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, WIDTH, Shot, StationRoot, make_station
 
 
 def frames(*shots: Shot, **changes: Any) -> list[Step]:
@@ -68,6 +69,74 @@ def test_too_large(station: StationRoot) -> None:
 def test_a_part_that_another_one_touches_is_too_large(station: StationRoot) -> None:
     large = Shot(part=True, large=True)
     assert run(station, frames(*[EMPTY] * 3, *[GOOD] * 8, large, large, *[EMPTY] * 3)) == [(3, "too_large")]
+
+
+@pytest.mark.parametrize("between", [[], [EMPTY]])
+def test_a_dent_that_a_good_part_follows_at_once_is_never_passed(station: StationRoot, between: list[Shot]) -> None:
+    script = frames(*[EMPTY] * 3, *[BAD] * 5, *between, *[GOOD] * 8, *[EMPTY] * 3)
+    assert run(station, script) == [(3, "two_parts")]
+
+
+def test_two_parts_at_two_places_are_two_verdicts(station: StationRoot) -> None:
+    left, right = (WIDTH / 4, 48.0, 100.0, 100.0, 0.0, 0.0), (3 * WIDTH / 4, 48.0, 100.0, 100.0, 0.0, 0.0)
+    shown = [{"score": 99.0, "place": right}] * 5 + [{"place": left}] * 8
+    engine = ScriptedEngine([{"area": 0.0}] * 3 + shown + [{"area": 0.0}])
+    assert run(station, frames(*[EMPTY] * 3, *[GOOD] * 13, *[EMPTY] * 3), engine) == [(2, "anomaly"), (1, "normal")]
+    assert [record["frames"] for record in committed(station.root)] == [5, 8]
+
+
+def test_a_part_that_is_never_whole_is_partial_and_frames_that_cut_it_do_not_decide(tmp_path: Path) -> None:
+    station = make_station(tmp_path / "whole", max_border=0.05)
+    cut = {"score": 99.0, "place": (*WHOLE[:5], 0.2)}
+    whole = [{"area": 0.0}] * 3 + [cut] * 3 + [{}] * 6 + [cut] * 3 + [{"area": 0.0}] * 3
+    engine = ScriptedEngine([*whole, *[cut] * 6, {"area": 0.0}])
+    script = frames(*[EMPTY] * 3, *[GOOD] * 12, *[EMPTY] * 3, *[GOOD] * 6, *[EMPTY] * 3)
+    assert run(station, script, engine) == [(1, "normal"), (3, "partial")]
+
+
+def test_a_restart_under_a_part_does_not_count_it_twice(station: StationRoot) -> None:
+    """A live camera, whose first frames show what the station decided before it was stopped."""
+    script = frames(*[GOOD] * 10, *[EMPTY] * 3, *[GOOD] * 6, *[EMPTY] * 3)
+    new_service(station, script, plan=RunPlan()).run()
+    assert [record["frames"] for record in committed(station.root)] == [6]
+
+
+def states_while(station: StationRoot, script: Sequence[Step]) -> set[tuple[str, str, bool]]:
+    """Every state that the station had while it played the script."""
+    seen: set[tuple[str, str, bool]] = set()
+    service = new_service(station, script)
+    service.health.changed = lambda: seen.add(service.health.state())
+    service.run()
+    return seen
+
+
+def test_a_depth_image_without_a_reading_is_said_though_no_part_comes(station: StationRoot) -> None:
+    covered = frames(*[EMPTY] * 8, depth=np.zeros((HEIGHT, WIDTH), np.uint16))
+    assert ("degraded", "blind", False) in states_while(station, [*frames(*PART), *covered])
+
+
+def test_a_black_picture_is_said_though_no_part_comes(station: StationRoot) -> None:
+    dark = frames(*[EMPTY] * 8, color=np.full((HEIGHT, WIDTH, 3), 6, np.uint8))
+    seen = states_while(station, dark)
+    assert ("degraded", "blind", False) in seen
+    assert ("online", "", True) not in seen
+    assert [(one["code"], one["reason"]) for one in committed(station.root)] == [(3, "blind")], "said once"
+
+
+def test_a_picture_that_stands_still_is_said_and_not_judged(station: StationRoot) -> None:
+    still = frames(*[EMPTY] * 3)[-1]
+    assert not callable(still)
+    assert not isinstance(still, Exception)
+    frozen = [replace(still, frame_number=number) for number in range(4, 40)]
+    seen = states_while(station, [*frames(*[EMPTY] * 3), *frozen, frame_of(EMPTY, 41), frame_of(EMPTY, 42)])
+    assert ("degraded", "stale", False) in seen
+    assert ("online", "", True) in seen
+
+
+def test_an_engine_that_cannot_keep_up_is_said(station: StationRoot) -> None:
+    every_third = [frame_of(EMPTY, 3 * number) for number in range(1, 41)]
+    assert ("degraded", "slow", False) in states_while(station, every_third)
+    assert not any(reason == "slow" for _, reason, _ in states_while(station, frames(*[EMPTY] * 40)))
 
 
 def test_uncalibrated_says_so_once(tmp_path: Path) -> None:
