@@ -32,6 +32,7 @@ from trainer.data.source import TrainingImages
 from trainer.fit import FitControl
 from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.judged import without_known
 from trainer.operating import (
     DefectScores,
     choice_lines,
@@ -364,7 +365,8 @@ def _defect_scores(
     outliers = find_named_outliers(names_of(plan.validation), [part.score(top_k) for part in normal])
     apart = {outlier.name for outlier in outliers}
     usual = [sample for sample in plan.validation if sample.name not in apart]
-    return measure_defects(deployed, plan.scene, plan.dataset, usual, control.tell)
+    dataset = without_known(plan.dataset, plan.parts.digests, control.tell)
+    return measure_defects(deployed, plan.scene, dataset, usual, control.tell)
 
 
 def _draw_outliers(out: Path, plan: _Plan, normal: Sequence[NormalPart], info: RunInfo) -> None:

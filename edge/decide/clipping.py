@@ -20,6 +20,7 @@ CLIPPED = 0.5               # of the pixels that are not black (white) in any no
 DIMMER = 0.6                # times the darkest normal mean or bright pixels: below it a view is too dark
 BRIGHTER = 1 / DIMMER       # times the brightest normal mean: above it a view is too bright
 GLARE = 0.2                 # of the way from the brightest normal bright pixels to 255: less is left in a glaring view
+FLOOR = 8.0                 # gray values that are no brightness: a black product's mean may be 0
 REMEDY = "look at lamp, lens and exposure"
 
 
@@ -77,6 +78,6 @@ def find_odd_brightness(view: Brightness, normal: NormalBrightness) -> str | Non
             return f"{share:.0%} of the view is {name}, at most {usual:.0%} of a normal part's ({means}): {REMEDY}"
     if view.mean < DIMMER * normal.mean[0] or view.upper < DIMMER * normal.upper[0]:
         return f"the view is much darker than every normal part ({means}): {REMEDY}"
-    if view.mean > BRIGHTER * normal.mean[1] or 255 - view.upper < GLARE * (255 - normal.upper[1]):
+    if view.mean > BRIGHTER * max(normal.mean[1], FLOOR) or 255 - view.upper < GLARE * (255 - normal.upper[1]):
         return f"the view is much brighter than every normal part ({means}): {REMEDY}"
     return None

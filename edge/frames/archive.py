@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from edge.errors import DataError
 from edge.frames.camera_info import CameraInfo, find_camera_info, read_model
 from edge.frames.images import read_header
-from edge.frames.listing import is_good, is_litter
+from edge.frames.listing import folders_in, is_good, is_litter
 from edge.frames.mvtec import Read
 from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample, Split
@@ -24,6 +24,7 @@ from edge.types import Code
 
 RECORD, COLOR, DEPTH = "record.json", "color.png", "depth.png"
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
+ARCHIVE = "parts"   # the name that the station gives its archive
 DEEPEST = 3         # DATE/ID below parts, or CLASS/DATE/ID
 SAID = {Code.OK: "good", Code.NG: "NG", Code.UNKNOWN: ""}
 
@@ -36,44 +37,80 @@ class Record(BaseModel, frozen=True):
 
 def is_archive(root: Path) -> bool:
     """Whether it is, or holds, a folder of one kept part."""
-    return next(_parts(root), None) is not None
+    return any((folder / COLOR).is_file() for folder in _parts(root))
 
 
 def read_archive(root: Path, reading: Reading) -> Read:
     """Every kept part in order of its folder, as the camera saw it.
 
-    Raises: DataError for a folder that lacks its files, or parts of different cameras.
+    Raises: DataError for a folder that lacks its files, or parts of different cameras, lenses or depth units, and for
+        parts with and without depth.
     """
     folders = sorted(_parts(root))
+    for folder in folders:
+        if not (folder / COLOR).is_file():
+            raise DataError(f"{folder} has a {RECORD} and no {COLOR}: copy the image again, or remove the folder")
     cameras = [_camera(folder, reading) for folder in folders]
     other = next((place for place, one in zip(folders, cameras, strict=True) if one.serial != cameras[0].serial), None)
     if other is not None:
         raise DataError(f"{other} and {folders[0]} come from different cameras: name the parts of one of them")
-    has_depth = reading.size is None and all((folder / DEPTH).is_file() for folder in folders)
-    samples = []
+    lenses = [(camera.unit, camera.intrinsics) for camera in cameras]
+    differing = next((place for place, lens in zip(folders, lenses, strict=True) if lens != lenses[0]), None)
+    if differing is not None:
+        raise DataError(
+            f"{differing} and {folders[0]} have different intrinsics or depth units: name the parts of one setup"
+        )
+    with_depth = [folder for folder in folders if (folder / DEPTH).is_file()]
+    if reading.size is None and with_depth and len(with_depth) < len(folders):
+        without = next(folder for folder in folders if folder not in with_depth)
+        raise DataError(
+            f"{without} has no {DEPTH}, {with_depth[0]} has one: move the parts of one kind elsewhere, nobody can tell "
+            "whether depth is meant"
+        )
+    has_depth = reading.size is None and bool(with_depth)
+    samples, own = [], _own_class(root, folders)
     for number, (folder, camera) in enumerate(zip(folders, cameras, strict=True)):
         depth = folder / DEPTH if has_depth else None
-        samples.append(_sample(root, folder, ImageFiles(folder / COLOR, depth, camera, number, reading)))
+        kind = _folder_class(root, folder) or own
+        samples.append(_sample(root, folder, ImageFiles(folder / COLOR, depth, camera, number, reading), kind))
     unjudged = sum(sample.defect == "" for sample in samples)
-    by_verdict = any(_folder_class(sample.name) is None for sample in samples)
-    notes = ["the station's own verdicts stand in for the truth: OK is good, NG is a defect"] if by_verdict else []
+    unsorted = any(_folder_class(root, folder) is None for folder in folders)
+    notes = ["the station's own verdicts stand in for the truth: OK is good, NG is a defect"] if unsorted else []
+    if unsorted and own is not None:
+        notes = [f"the parts lie in the folder {own}: its name says what they are, not the station's verdicts"]
     if unjudged:
         notes.append(f"{unjudged} of {len(samples)} parts were UNKNOWN to the station: they are neither")
     return samples, cameras[0], has_depth, tuple(notes)
 
 
-def _sample(root: Path, folder: Path, source: ImageFiles) -> Sample:
+def _sample(root: Path, folder: Path, source: ImageFiles, kind: str | None) -> Sample:
     name = folder.relative_to(root).as_posix()
-    kind = _folder_class(name) or SAID[read_model(folder / RECORD, Record).code]
+    if kind is None:
+        kind = SAID[read_model(folder / RECORD, Record).code]
     defect = "good" if is_good(kind) else kind
     split: Split = "" if defect == "good" else "test"
     name = folder.name if name == "." else name
     return Sample(name, split, defect, source, "clean" if defect == "good" else "unknown", folder / COLOR)
 
 
-def _folder_class(name: str) -> str | None:
-    """The folder that a part was sorted into by hand; None where there are only the archive's dates."""
-    return next((part for part in Path(name).parts[:-1] if DATE.fullmatch(part) is None), None)
+def _folder_class(root: Path, folder: Path) -> str | None:
+    """The folder below `root` that a part was sorted into by hand; None where there are only the archive's dates."""
+    inside = folder.relative_to(root).parts[:-1]
+    return next((part for part in inside if DATE.fullmatch(part) is None), None)
+
+
+def _own_class(root: Path, folders: list[Path]) -> str | None:
+    """The name of the opened folder, or of the one above an opened part, if parts were sorted into it by hand.
+
+    They were if they lie directly in it, if it is one of good parts, or if a folder of kept good parts lies beside it.
+    """
+    home = root.resolve() if folders != [root] else root.resolve().parent
+    if DATE.fullmatch(home.name):
+        return None
+    beside = () if home.name == ARCHIVE else folders_in(home.parent)
+    if is_good(home.name) or any(is_good(other.name) and is_archive(other) for other in beside):
+        return home.name
+    return home.name if folders != [root] and all(folder.parent == root for folder in folders) else None
 
 
 def _camera(folder: Path, reading: Reading) -> CameraInfo:
@@ -89,7 +126,7 @@ def _camera(folder: Path, reading: Reading) -> CameraInfo:
 def _parts(root: Path) -> Iterator[Path]:
     """Folders of one part each, at most DEEPEST below."""
     for place, folders, names in os.walk(root):
-        if RECORD in names and COLOR in names:
+        if RECORD in names:
             yield Path(place)
             folders.clear()
         depth = len(Path(place).relative_to(root).parts)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.frames.listing import key_of, require_images
+from edge.frames.listing import key_of, require_color, require_images, require_plain_class
 from edge.frames.mvtec import Read, camera_of, paired
 from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample, Split, Truth
@@ -26,11 +26,14 @@ def read_btad(root: Path, reading: Reading) -> Read:
     Raises: DataError on a missing or empty folder, or an image without its mask, or the other way round.
     """
     found = [(split, kind, require_images(root / split / kind)) for split, kind in FOLDERS]
+    for split, kind, paths in found:
+        require_color(root, paths)
+        require_plain_class(root / split / kind, kind == "ok", paths, {"ko"})
     camera, notes = camera_of(root, [path for _, _, paths in found for path in paths], None, reading)
     samples: list[Sample] = []
     for split, kind, paths in found:
         folder = root / split / kind
-        masks = paired(root / "ground_truth" / "ko", folder, paths) if kind == "ko" else {}
+        masks = paired(root / "ground_truth" / "ko", folder, paths, masks=True) if kind == "ko" else {}
         for path in paths:
             key = key_of(folder, path)
             truth: Truth = masks[key] if masks else "clean"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from edge.errors import DataError
 from edge.files import read_text
@@ -16,13 +17,28 @@ DEFAULT_UNIT_M = 0.0001     # metres per count where the files hold metres: fine
 LEAST_UNIT_M, LARGEST_UNIT_M = 1e-6, 0.01       # metres per count: 65535 counts reach 6.5 cm to 655 m
 LEAST_COUNTS_PER_M = 50     # Open3D's depth_scale divides counts, RealSense's multiplies them: 1000 or 0.001
 SAME_UNIT = 1e-3
+NARROWEST_DEG, WIDEST_DEG = 0.5, 160.0      # of any view; 2 degrees is a small crop of a long lens
+MOST_UNLIKE = 2.0           # fx / fy
 ROS_UNIT_M = 0.001          # 16UC1 depth images are in millimetres (REP 118)
 OPEN3D_UNIT_M = 0.001       # depth_scale's default of 1000 counts per metre
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class CameraInfo(BaseModel, extra="forbid", frozen=True):
+def find_implausible(width: int, height: int, lens: tuple[float, float, float, float]) -> str | None:
+    """Why no camera has this lens, None if one may. lens: fx, fy, cx, cy in pixels of the image."""
+    fx, fy, cx, cy = lens
+    narrow, wide = (2 * math.degrees(math.atan(size / 2 / max(fx, fy))) for size in sorted((width, height)))
+    if narrow < NARROWEST_DEG or wide > WIDEST_DEG:
+        return f"a focal length of {fx:g} pixels is a view of {wide:.3g} degrees over {max(width, height)} pixels"
+    if not 1 / MOST_UNLIKE <= fx / fy <= MOST_UNLIKE:
+        return f"fx {fx:g} and fy {fy:g} belong to no camera with square pixels"
+    if not -2 * width <= cx <= 3 * width or not -2 * height <= cy <= 3 * height:
+        return f"the optical center {cx:g}, {cy:g} lies far outside {width}x{height} pixels"
+    return None
+
+
+class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """camera.json at the root of a product. None: not known.
 
     unit: metres per depth count. intrinsics: fx, fy, cx, cy in pixels. exposure_us: microseconds.
@@ -49,6 +65,17 @@ class CameraInfo(BaseModel, extra="forbid", frozen=True):
     empty: str | None = None
     belt: str | None = None
 
+    @model_validator(mode="after")
+    def _can_be(self) -> CameraInfo:
+        wrong = find_implausible(self.width, self.height, self.intrinsics) if self.intrinsics else None
+        if wrong is not None:
+            raise ValueError(f"intrinsics: {wrong}")
+        if self.crop is not None:
+            x, y, width, height = self.crop
+            if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
+                raise ValueError(f"crop {width}x{height} at {x}, {y} leaves the {self.width}x{self.height} image")
+        return self
+
     def pinhole(self) -> Intrinsics:
         """The pinhole model; where none is known, one of a 53 degree lens, which only color-only sources may use."""
         if self.intrinsics is not None:
@@ -70,7 +97,7 @@ INTRINSICS_FILES = (
 )  # fmt: skip
 
 
-class Lens(BaseModel, frozen=True):
+class Lens(BaseModel, frozen=True, allow_inf_nan=False):
     """What an intrinsics file says, whichever tool wrote it. unit: metres per count. note: if that is a default."""
 
     width: PositiveInt
@@ -81,6 +108,13 @@ class Lens(BaseModel, frozen=True):
     cy: float
     unit: float = Field(ge=LEAST_UNIT_M, le=LARGEST_UNIT_M)
     note: str | None = None
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Lens:
+        wrong = find_implausible(self.width, self.height, (self.fx, self.fy, self.cx, self.cy))
+        if wrong is not None:
+            raise ValueError(wrong)
+        return self
 
     def update(self) -> dict[str, Any]:
         """The same as fields of CameraInfo."""
@@ -155,8 +189,8 @@ def _unit(path: Path, told: dict[str, Any]) -> tuple[float, str | None]:
 
 
 def _number(path: Path, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise DataError(f"{path}: {name} is {value!r}, a number above 0 is needed")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
+        raise DataError(f"{path}: {name} is {repr(value)[:20]}, a number above 0 is needed")
     return float(value)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
+from edge.frames.camera_info import find_implausible
 from edge.frames.images import read_tiff
 
 NEAREST_M, FARTHEST_M = 0.02, 20.0
@@ -54,6 +55,11 @@ def read_cloud(path: Path) -> Cloud:
     points = values.astype(np.float64)
     read = np.isfinite(points).all(axis=2) if points.ndim == 3 else np.isfinite(points)
     z = np.where(read, points if points.ndim == 2 else points[..., 2], 0.0)
+    if points.ndim == 3:
+        z[_is_placeholder(points)] = 0.0
+    beyond = np.abs(z) > 1000 * FARTHEST_M
+    if not beyond[z != 0].all():
+        z[beyond] = 0.0
     if not z.any():
         return Cloud(z.astype(np.float32), None if points.ndim == 2 else np.zeros((*z.shape, 2), np.float32))
     backwards = bool(np.median(z[z != 0]) < 0)
@@ -61,9 +67,20 @@ def read_cloud(path: Path) -> Cloud:
     scale, notes = _scale(path, float(np.median(z[z > 0])))
     if backwards:
         notes = (*notes, "looks along -z: turned round")
+    z[z * scale > FARTHEST_M] = 0.0
     for note in notes:
         _tell_once(path, note)
     return Cloud((z * scale).astype(np.float32), _rays(path, points, z, backwards), notes)
+
+
+def _is_placeholder(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(H, W): what drivers write for no reading, such as (0, 0, 65.535) or (-1, -1, -1).
+
+    Of all rays through an image at most one has x = y = 0.
+    """
+    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    on_the_axis = (x == 0) & (y == 0)
+    return np.asarray((on_the_axis & (on_the_axis.sum() > 1)) | ((x == y) & (y == z)), np.bool_)
 
 
 def _tell_once(path: Path, note: str) -> None:
@@ -93,7 +110,8 @@ def intrinsics_of(cloud: Cloud) -> tuple[float, float, float, float] | None:
     slope_v, offset_v = np.polyfit(rows, rays[:, 1], 1)
     if not (slope_u > 1e-6 and slope_v > 1e-6):
         return None
-    return float(1 / slope_u), float(1 / slope_v), float(-offset_u / slope_u), float(-offset_v / slope_v)
+    lens = float(1 / slope_u), float(1 / slope_v), float(-offset_u / slope_u), float(-offset_v / slope_v)
+    return lens if find_implausible(cloud.z.shape[1], cloud.z.shape[0], lens) is None else None
 
 
 def _scale(path: Path, median: float) -> tuple[float, tuple[str, ...]]:

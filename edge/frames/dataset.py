@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +12,27 @@ from typing import Literal
 from edge.errors import DataError
 from edge.frames import archive, btad, folder, mvtec, photos, recording, visa
 from edge.frames.camera_info import CameraInfo
-from edge.frames.listing import IMAGE_SUFFIXES, OTHER_DEPTH, OTHER_IMAGES, folders_in, images_in
+from edge.frames.listing import (
+    IMAGE_SUFFIXES,
+    OTHER_DEPTH,
+    OTHER_IMAGES,
+    files_in,
+    folders_in,
+    images_in,
+    is_good,
+    plain,
+)
 from edge.frames.mvtec import Read
 from edge.frames.reading import AS_IS, Reading
 from edge.frames.recording import RECORDING_SUFFIXES
-from edge.frames.sample import Sample
+from edge.frames.sample import ImageFiles, Sample
 
 __all__ = ["CameraInfo", "Dataset", "Sample", "find_products", "open_dataset"]
 
 Layout = Literal["mvtec", "mvtec3d", "visa", "btad", "folder", "recording", "photos", "rgb", "archive"]
 DEEPEST_SUBFOLDER = 3       # PRODUCT/test/dent/rgb, CATEGORY/Data/Images/Normal
-SPLIT_FOLDERS = ("train", "validation", "test", "Data")
+SPLIT_FOLDERS = ("train", "validation", "val", "valid", "test", "Data")
+IN_SPLITS = frozenset(map(plain, SPLIT_FOLDERS))
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,19 @@ PRODUCTS: tuple[tuple[Layout, Callable[[Path], bool], Reader], ...] = (
     ("mvtec3d", mvtec.is_mvtec3d, mvtec.read_mvtec3d),
     ("mvtec", mvtec.is_mvtec, mvtec.read_mvtec),
 )
+LAYOUTS: tuple[tuple[Layout, Callable[[Path], bool], Reader], ...] = (
+    *PRODUCTS,
+    ("archive", archive.is_archive, archive.read_archive),
+    ("folder", folder.is_folder, folder.read_folder),
+)
+PLACES: dict[Layout, str] = {
+    "mvtec": "train/good, validation/good, test/TYPE and ground_truth/TYPE",
+    "mvtec3d": "train/good, validation/good and test/TYPE, each with rgb, xyz or depth, and gt",
+    "btad": "train/ok, test/ok, test/ko and ground_truth/ko",
+    "folder": "NNNN_color.png and NNNN_depth.png",
+    "rgb": "rgb, xyz or depth, and gt, directly in it or in good and other folders",
+    "archive": "DATE/ID folders with record.json and color.png",
+}
 
 
 def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
@@ -88,13 +113,17 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
     if photos.is_rgb_folder(path):
         roots = (path, *path.resolve().parents[:2])
         camera_root = next((root for root in roots if (root / "camera.json").is_file()), path)
-        return _dataset(path, "rgb", photos.read_rgb_folder(path, camera_root, reading))
+        dataset = _dataset(path, "rgb", photos.read_rgb_folder(path, camera_root, reading))
+        require_no_leftovers(path, dataset)
+        return dataset
     products = find_products(path)
     if products:
         names = ", ".join(product.name for product in products)
         raise DataError(f"{path} holds several products ({names}): name one of them, such as {products[0]}")
     if photos.is_photos(path):
         return _dataset(path, "photos", photos.read_photos(path, reading))
+    if (path / "intrinsics.json").is_file() and not any(folders_in(path)):
+        return _dataset(path, "folder", folder.read_folder(path, reading))      # names the frames that are missing
     images_in(path)      # names what is there and cannot be read
     raise DataError(
         f"{path} holds no known layout: expected images directly in it or in {path / 'good'}, train/good and test "
@@ -104,21 +133,65 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
 
 def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
     """The set that begins at `root`, in a layout with names of its own; `shown` is how the user wrote it."""
-    if archive.is_archive(root):
-        return _dataset(shown, "archive", archive.read_archive(root, reading))
-    if folder.is_folder(root):
-        return _dataset(shown, "folder", folder.read_folder(root, reading))
-    for layout, known, read in PRODUCTS:
+    for layout, known, read in LAYOUTS:
         if known(root):
-            return _dataset(shown, layout, read(root, reading))
+            dataset = _dataset(shown, layout, read(root, reading))
+            require_no_leftovers(root, dataset)
+            return dataset
     return None
+
+
+def require_no_leftovers(root: Path, dataset: Dataset) -> None:
+    """Refuse images below `root` that the layout has no place for: nobody would notice that they are left out.
+
+    VisA's own table says what belongs to it. Raises: DataError naming the first such image.
+    """
+    if dataset.layout == "visa":
+        return
+    owned: set[tuple[str, str]] = set()
+    real: dict[Path, str] = {}
+
+    def place(path: Path) -> tuple[str, str]:
+        if path.parent not in real:
+            real[path.parent] = os.path.realpath(path.parent)
+        return real[path.parent], path.name
+
+    for sample in dataset.samples:
+        depth = sample.source.depth if isinstance(sample.source, ImageFiles) else None
+        owned.update(place(path) for path in (sample.path, depth, sample.truth) if isinstance(path, Path))
+    numbers = {sample.name for sample in dataset.samples}
+    stations = [root / name for name in (dataset.camera.empty, dataset.camera.belt) if name]
+    for path in files_in(root):
+        if path.suffix.lower() not in IMAGE_SUFFIXES and path.suffix.lower() not in OTHER_IMAGES:
+            continue
+        if place(path) in owned or any(station in path.parents for station in stations):
+            continue
+        if _beside(root, path, dataset.layout, numbers):
+            continue
+        raise DataError(
+            f"{path} belongs to no part of the layout {dataset.layout}: expected {PLACES[dataset.layout]}; rename it "
+            f"or move it out of {root}"
+        )
+
+
+def _beside(root: Path, path: Path, layout: Layout, numbers: set[str]) -> bool:
+    """Whether an image that is no sample, mask or depth of one has its place there all the same."""
+    inside = path.relative_to(root).parts
+    if layout == "archive":
+        return any((above / archive.RECORD).is_file() for above in path.parents[: len(inside)])
+    if layout == "folder":      # 0005_mask.png, 0005_depth.png beside 0005_color.png
+        return len(inside) == 1 and any(path.stem[: at.start()] in numbers for at in re.finditer("_", path.stem))
+    if layout in ("mvtec3d", "rgb"):
+        return any((root.joinpath(*inside[:end], "rgb")).is_dir() and name in ("gt", *mvtec.DEPTH_FOLDERS)
+                   for end, name in enumerate(inside[:-1]))
+    return len(inside) > 2 and inside[0] == mvtec.GROUND_TRUTH and is_good(inside[1])
 
 
 def _open_above(path: Path, reading: Reading) -> Dataset | None:
     """The images below `path` of a product that `path` is a part of; None where it is no part of any."""
     inside = path.resolve()
     for root in inside.parents[:DEEPEST_SUBFOLDER]:
-        if inside.relative_to(root).parts[0] not in SPLIT_FOLDERS or not _is_product(root):
+        if plain(inside.relative_to(root).parts[0]) not in IN_SPLITS or not _is_product(root):
             continue
         dataset = _open_known(root, root, reading)
         restricted = None if dataset is None else _restricted(dataset, inside)

@@ -19,7 +19,11 @@ FRAME_FILE = re.compile(r"(.+)_(color|depth)(\.\w+)", re.IGNORECASE)
 
 
 class BeltPart(BaseModel, extra="forbid", frozen=True):
-    """One part of a recorded belt. defect: "good" or the type. frames: first and last frame that show it, inclusive."""
+    """One part of a recorded belt.
+
+    defect: "good" or the type. frames: first and last frame that show it, inclusive, counted from 0 in the order in
+    which the frames are read: by number, whatever their first number is and where numbers are missing.
+    """
 
     part: int
     defect: str
@@ -32,12 +36,12 @@ class BeltTruth(RootModel[list[BeltPart]], frozen=True):
 
 
 def is_folder(root: Path) -> bool:
-    """Whether there are intrinsics.json or NNNN_color.png files."""
+    """Whether there are NNNN_color.png files, or NNNN_depth.png and intrinsics.json."""
     if not root.is_dir():
         return False
     names = [path.name for path in files_in(root, deep=False)]
-    frames = [found for found in map(FRAME_FILE.fullmatch, names) if found]
-    return "intrinsics.json" in names or any(found[2].lower() == "color" for found in frames)
+    frames = {found[2].lower() for found in map(FRAME_FILE.fullmatch, names) if found}
+    return "color" in frames or ("depth" in frames and "intrinsics.json" in names)
 
 
 def read_folder(root: Path, reading: Reading) -> Read:
@@ -73,7 +77,7 @@ def read_truth(root: Path) -> list[BeltPart] | None:
 
 
 def _frames(root: Path, what: str) -> dict[str, Path]:
-    """number -> file, in order. Raises: DataError for a frame in a format that is not read, or twice."""
+    """number -> file, 2 before 10. Raises: DataError for a frame in a format that is not read, or twice."""
     found: dict[str, Path] = {}
     for path in files_in(root, deep=False):
         match = FRAME_FILE.fullmatch(path.name)
@@ -83,7 +87,12 @@ def _frames(root: Path, what: str) -> dict[str, Path]:
             raise DataError(f"{path}: {what} as {match[3][1:]} is not read: save it as PNG")
         if found.setdefault(match[1], path) is not path:
             raise DataError(f"{path} and {found[match[1]].name} are one frame: keep the one that is meant")
-    return found
+    return dict(sorted(found.items(), key=lambda frame: (_counted(frame[0]), frame[0])))
+
+
+def _counted(number: str) -> list[tuple[int, str]]:
+    """What to sort by: numbers by their value, other text as it is."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", number) if part]
 
 
 def _sample(number: str, color: Path, source: ImageFiles, truth: list[BeltPart] | None) -> Sample:

@@ -2,13 +2,14 @@
 
 Color is decoded by the library that is strictest about the format: simplejpeg refuses a JPEG that is damaged inside,
 which others fill with grey, Pillow a PNG whose checksum is wrong. OpenCV and tifffile give 16-bit values, which Pillow
-would cut to 8.
+would cut to 8; OpenCV and Pillow decode the TIFF compressions for which tifffile has no codec.
 """
 
 from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
 ORIENTATION = 0x0112        # EXIF 2.32, section 4.6.4 A: how the stored pixels stand
 IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE = 0x0100, 0x0101, 0x0102     # TIFF 6.0, section 8
+MIN_IS_WHITE, SEPARATE = 0, 2           # PhotometricInterpretation; PlanarConfiguration, channel after channel
+NO_CODEC = ("imagecodecs", "not supported")     # how tifffile says that it cannot decompress: new and old versions
 BACK = {6: 8, 8: 6}         # every other orientation undoes itself
 FILL = (124, 116, 104)      # bars of a letterboxed image: ImageNet's mean, which backbones see as nothing
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error)
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -152,17 +155,38 @@ def _opened(path: Path, data: bytes) -> PillowImage.Image:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")      # Pillow warns of damaged tags, and of images that fill the memory
+            warnings.simplefilter("ignore")     # damaged EXIF and other tags: the pixels are whole
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is larger than 170 million pixels: reduce or crop it") from error
-    except (*DAMAGE, Warning) as error:
-        raise _damaged(path, "nothing that is read begins like this") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        most = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise DataError(f"{path} has more than {most:.3g} million pixels, the most that is read: reduce or crop it") \
+            from error
+    except DAMAGE as error:
+        raise _damaged(path, _why_not(data)) from error
+
+
+def _why_not(data: bytes) -> str:
+    """What the decoder of the format that the file begins like says; Pillow itself keeps it back."""
+    from PIL import Image
+
+    for factory, accepts in list(Image.OPEN.values()):
+        if accepts is None or accepts(data[:16]) is not True:
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                factory(BytesIO(data), "")
+        except DAMAGE as error:
+            return str(error) or type(error).__name__
+    return "nothing that is read begins like this"
 
 
 def _header(path: Path, image: PillowImage.Image, data: bytes) -> Header:
     try:
-        return _told_by(image, data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")     # of damaged EXIF
+            return _told_by(image, data)
     except DAMAGE as error:
         raise _damaged(path, str(error)) from error
 
@@ -259,16 +283,61 @@ def _eight_bits(path: Path, values: NDArray[np.uint16], bits: int | None) -> NDA
 
 
 def read_tiff(path: Path) -> NDArray[Any]:
-    """The one array of a TIFF, whatever its type. Raises: DataError."""
+    """The one array of a TIFF, whatever its type: (H, W) or (H, W, C), whole numbers with 0 as black.
+
+    Raises: DataError.
+    """
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
+            if not file.series:
+                raise _damaged(path, "no image is in it")
             if len(file.series) != 1:
                 raise DataError(f"{path} holds {len(file.series)} images: save each in a file of its own")
-            return np.asarray(file.asarray())
+            page: Any = file.pages[0]
+            try:
+                values = np.asarray(file.asarray())
+            except ValueError as error:
+                if not any(word in str(error) for word in NO_CODEC):
+                    raise
+                tag = page.tags.get(ORIENTATION)
+                turn = int(tag.value) if tag is not None else 1
+                values = np.asarray(turned(_compressed_tiff(path, page), BACK.get(turn, turn)))
+                if values.itemsize == 1:
+                    return values       # Pillow has turned it
+            if file.series[0].axes == "SYX" and values.ndim == 3 and page.planarconfig == SEPARATE:
+                values = np.moveaxis(values, 0, 2)
+            if page.photometric != MIN_IS_WHITE:
+                return values
+            if values.dtype == np.bool_:        # tifffile says so of every bool array, and does not mean it
+                return values if page.software.startswith("tifffile") else ~values
+            return np.asarray(np.iinfo(values.dtype).max - values) if values.dtype.kind == "u" else values
     except (tifffile.TiffFileError, KeyError, RuntimeError, ZeroDivisionError, *DAMAGE) as error:
         raise _damaged(path, str(error)) from error
+
+
+def _compressed_tiff(path: Path, page: Any) -> NDArray[Any]:
+    """LZW, CCITT and others that tifffile leaves to another package; turned upright, up to 8 bits with 0 as black."""
+    import cv2
+    from PIL import Image
+
+    data = read_bytes(path)
+    if page.bitspersample <= 8:
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+            if image.mode not in ("L", "LA", "P", "RGB", "RGBA"):
+                return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
+            return np.asarray(image)
+    if page.planarconfig == SEPARATE and page.samplesperpixel > 1:
+        raise DataError(f"{path} holds compressed planes of {page.bitspersample} bits: save it without compression")
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise _damaged(path, str(error.err)) from error
+    if values is None or (values.dtype.kind, values.itemsize) != (page.dtype.kind, page.dtype.itemsize):
+        raise _damaged(path, f"its {page.compression.name} compressed pixels cannot be unpacked")
+    return np.asarray(values if values.ndim == 2 else values[..., [2, 1, 0, *range(3, values.shape[2])]])
 
 
 def _damaged(path: Path, why: str) -> DataError:

@@ -3,8 +3,9 @@
 MVTec AD      train/good/NNN.png, test/TYPE/NNN.png (or jpg), ground_truth/TYPE/NNN_mask.png
 MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NNN.*; a color-only product has no xyz
 
-Read as people have them: good may be called Good, OK or normal; images may lie deeper than one folder, or directly in
-train (good) or test (not known what they are); depth may lie in depth/ as 16-bit counts.
+Read as people have them: good may be called Good, OK or normal, validation val or valid, in any case; images may lie
+deeper than one folder, or directly in train (good) or test (not known what they are); depth may lie in depth/ as 16-bit
+counts.
 """
 
 from __future__ import annotations
@@ -16,11 +17,27 @@ from edge.errors import DataError
 from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo, find_camera_info, lens_notes
 from edge.frames.clouds import intrinsics_of, read_cloud
 from edge.frames.images import read_header, read_tiff
-from edge.frames.listing import folders_in, images_in, is_good, key_of, require_images
+from edge.frames.listing import (
+    DEPTH_NAMES,
+    IMAGE_SUFFIXES,
+    OTHER_DEPTH,
+    files_in,
+    folders_in,
+    images_in,
+    is_good,
+    key_of,
+    plain,
+    require_color,
+    require_images,
+    require_plain_class,
+    unmasked,
+)
 from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample, Split, Truth
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+GROUND_TRUTH = "ground_truth"
 DEPTH_FOLDERS = ("xyz", "depth")
 UNUSABLE_DEPTH = frozenset({"z", "pcd", "ply", "pointcloud", "point_cloud", "points", "pc", "disparity", "range"})
 DEPTH_UNUSED = "depth is not used: images are letterboxed, which only color can be"
@@ -28,12 +45,21 @@ DEPTH_UNUSED = "depth is not used: images are letterboxed, which only color can 
 Read = tuple[list[Sample], CameraInfo, bool, tuple[str, ...]]     # samples, camera, has depth, notes
 
 
+def split_folder(root: Path, split: str) -> Path:
+    """Where a split lies, whatever its spelling; root/split where it is absent. Raises: DataError if it is there twice.
+    """
+    found = [folder for folder in folders_in(root) if plain(folder.name) in SPLIT_NAMES[split]]
+    if len(found) > 1:
+        raise DataError(f"{found[0]} and {found[1].name} are both the {split} images: keep one, or put them together")
+    return found[0] if found else root / split
+
+
 def kinds_in(root: Path, split: str) -> list[Path]:
     """The folders of a split, one per defect type (good ones first), the split itself where images lie directly in it.
 
     Empty where the split is absent. Raises: DataError if the split exists and holds nothing.
     """
-    folder = root / split
+    folder = split_folder(root, split)
     if not folder.is_dir():
         return []
     direct = [folder] if images_in(folder, deep=False) else []
@@ -45,22 +71,36 @@ def kinds_in(root: Path, split: str) -> list[Path]:
 
 def is_mvtec3d(root: Path) -> bool:
     """Whether a folder of any split holds rgb/."""
-    return any((kind / "rgb").is_dir() for split in SPLITS for kind in folders_in(root / split))
+    return any((kind / "rgb").is_dir() for split in SPLITS for kind in folders_in(split_folder(root, split)))
 
 
 def is_mvtec(root: Path) -> bool:
     """Whether there is a split with a folder per type and images in it, and no rgb/ below."""
-    return any((root / split).is_dir() for split in ("train", "test")) and not is_mvtec3d(root)
+    return any(split_folder(root, split).is_dir() for split in ("train", "test")) and not is_mvtec3d(root)
 
 
 def read_mvtec(root: Path, reading: Reading) -> Read:
-    """Every image of an MVTec AD product. Raises: DataError on an empty folder or a mask without its image."""
-    found = [(split, kind, _images_of(root / split, kind)) for split in SPLITS for kind in kinds_in(root, split)]
-    camera, notes = camera_of(root, [path for _, _, paths in found for path in paths], None, reading)
+    """Every image of an MVTec AD product.
+
+    Raises: DataError on an empty folder, a mask without its image, depth or masks among the images, and a folder of
+        good parts below one of defects, or the other way round.
+    """
+    found = [
+        (split, split_folder(root, split), kind, _images_of(split_folder(root, split), kind))
+        for split in SPLITS
+        for kind in kinds_in(root, split)
+    ]
+    classes = {_defect(folder, kind, split) for split, folder, kind, _ in found}
+    for split, folder, kind, paths in found:
+        require_color(root, paths)
+        require_plain_class(kind, _defect(folder, kind, split) in ("good", ""), paths, classes)
+    camera, notes = camera_of(root, [path for *_, paths in found for path in paths], None, reading)
+    defective = [kind for split, folder, kind, _ in found if _defect(folder, kind, split) not in ("good", "")]
+    masks = mask_folders(root, defective)
     samples: list[Sample] = []
-    for split, kind, paths in found:
-        defect = _defect(root / split, kind)
-        truths = masks_of(root / "ground_truth" / kind.name, kind, paths) if defect not in ("good", "") else {}
+    for split, folder, kind, paths in found:
+        defect = _defect(folder, kind, split)
+        truths = masks_of(masks[kind], kind, paths) if kind in masks else {}
         for path in paths:
             key = key_of(kind, path)
             source = ImageFiles(path, None, camera, len(samples), reading)
@@ -76,7 +116,8 @@ def read_mvtec3d(root: Path, reading: Reading) -> Read:
         depth of a kind that is not read: a product is never taken for one without depth on the quiet.
     """
     groups = [(split, kind) for split in SPLITS for kind in kinds_in(root, split)]
-    return read_groups(root, [(split, kind, _defect(root / split, kind)) for split, kind in groups], reading)
+    named = [(split, kind, _defect(split_folder(root, split), kind, split)) for split, kind in groups]
+    return read_groups(root, named, reading)
 
 
 def read_groups(
@@ -84,7 +125,10 @@ def read_groups(
 ) -> Read:
     """(split, folder that holds rgb, defect) each, as one product. camera_root: of camera.json, if not root."""
     found = [(split, kind, defect, require_images(kind / "rgb")) for split, kind, defect in groups]
-    depth_name = _depth_folder([kind for _, kind, _, _ in found])
+    for _, kind, defect, paths in found:
+        require_color(root, paths)
+        require_plain_class(kind / "rgb", defect == "good", paths, {name for *_, name in groups})
+    depth_name = _depth_folder(root, [kind for _, kind, _, _ in found])
     unused: tuple[str, ...] = ()
     if depth_name is not None and reading.size is not None:
         depth_name, unused = None, (DEPTH_UNUSED,)
@@ -95,7 +139,7 @@ def read_groups(
     samples: list[Sample] = []
     for split, kind, defect, paths in found:
         has_truth = defect not in ("good", "") and (kind / "gt").is_dir()
-        truths = paired(kind / "gt", kind / "rgb", paths) if has_truth else {}
+        truths = paired(kind / "gt", kind / "rgb", paths, masks=True) if has_truth else {}
         for path in paths:
             key = key_of(kind / "rgb", path)
             source = ImageFiles(path, depths[kind][key] if depth_name else None, camera, len(samples), reading)
@@ -104,11 +148,39 @@ def read_groups(
     return samples, camera, depth_name is not None, (*notes, *unused, *_spelling(samples, root))
 
 
+def mask_folders(root: Path, kinds: list[Path]) -> dict[Path, Path]:
+    """Folder of a type -> the folder of ground_truth with its masks, of the types that have one.
+
+    Raises: DataError for a folder of ground_truth that belongs to no type: its masks would be dropped.
+    """
+    found: dict[Path, Path] = {}
+    for folder in folders_in(root / GROUND_TRUTH):
+        owners = [kind for kind in kinds if plain(kind.name) == plain(folder.name)]
+        exact = [kind for kind in owners if kind.name == folder.name]
+        if not owners and not is_good(folder.name):
+            raise DataError(
+                f"{folder} belongs to no folder of {root / 'test'}: masks lie in ground_truth under the name of their "
+                "type; rename it, or move it elsewhere"
+            )
+        for kind in exact or owners:
+            if found.setdefault(kind, folder) is not folder:
+                raise DataError(f"{folder} and {found[kind].name} both hold the masks of {kind}: keep one of them")
+    return found
+
+
+def _keyed_masks(folder: Path) -> dict[str, Path]:
+    """Image key -> mask. Raises: DataError for two masks of one image."""
+    masks: dict[str, Path] = {}
+    for path in images_in(folder):
+        first = masks.setdefault(unmasked(key_of(folder, path)), path)
+        if first is not path:
+            raise DataError(f"{path} and {first.name} are masks of one image: keep the one that is meant")
+    return masks
+
+
 def masks_of(folder: Path, kind: Path, images: list[Path]) -> dict[str, Path]:
-    """key -> mask. A type without a mask folder has no pixel truth; one with a folder must have all of them."""
-    if not folder.is_dir():
-        return {}
-    masks = {key_of(folder, path).removesuffix("_mask"): path for path in images_in(folder)}
+    """key -> mask: a type with a mask folder must have all of them."""
+    masks = _keyed_masks(folder)
     keys = {key_of(kind, image): image for image in images}
     for key, image in keys.items():
         if key not in masks:
@@ -119,9 +191,9 @@ def masks_of(folder: Path, kind: Path, images: list[Path]) -> dict[str, Path]:
     return masks
 
 
-def paired(folder: Path, colors_folder: Path, colors: list[Path]) -> dict[str, Path]:
-    """key -> file of `folder`; exactly one for every color image."""
-    files = {key_of(folder, path): path for path in images_in(folder)}
+def paired(folder: Path, colors_folder: Path, colors: list[Path], masks: bool = False) -> dict[str, Path]:
+    """key -> file of `folder`; exactly one for every color image. masks: they may be called NNN_mask, too."""
+    files = _keyed_masks(folder) if masks else {key_of(folder, path): path for path in images_in(folder)}
     keys = {key_of(colors_folder, path): path for path in colors}
     for key, path in keys.items():
         if key not in files:
@@ -183,31 +255,45 @@ def _size_notes(colors: list[Path]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _depth_folder(kinds: list[Path]) -> str | None:
-    """The name of the folders with depth, None where there are none. Raises: DataError for depth that is not read."""
+def _depth_folder(root: Path, kinds: list[Path]) -> str | None:
+    """The name of the folders with depth, None where there are none.
+
+    Raises: DataError for depth that is not read, and for any other folder with files beside rgb.
+    """
     names = [name for name in DEPTH_FOLDERS if any((kind / name).is_dir() for kind in kinds)]
     if len(names) > 1:
         raise DataError(f"{kinds[0].parent} has depth in xyz and in depth: keep the one that is meant")
-    if names:
-        return names[0]
+    known = {"rgb", "gt", *names}
     for kind in kinds:
         for folder in folders_in(kind):
-            if folder.name.lower() in UNUSABLE_DEPTH or folder.name.lower() in DEPTH_FOLDERS:
+            if folder.name in known:
+                continue
+            if plain(folder.name) in UNUSABLE_DEPTH | DEPTH_NAMES:
                 raise DataError(
                     f"{folder} holds depth of a kind that is not read: name it xyz (point clouds as TIFF) or depth "
                     "(16-bit counts), or move it elsewhere to train on color only"
                 )
-    return None
+            other = None if kind == root else next(filter(_holds_values, files_in(folder)), None)
+            if other is not None:
+                raise DataError(
+                    f"{other} lies in a folder that is not read: expected rgb, xyz or depth, and gt with masks in "
+                    f"{kind}; rename {folder.name}, or move it elsewhere"
+                )
+    return names[0] if names else None
+
+
+def _holds_values(path: Path) -> bool:
+    return path.suffix.lower() in {*IMAGE_SUFFIXES, *OTHER_DEPTH}
 
 
 def _images_of(split: Path, kind: Path) -> list[Path]:
     return images_in(kind, deep=False) if kind == split else require_images(kind)
 
 
-def _defect(split: Path, kind: Path) -> str:
+def _defect(folder: Path, kind: Path, split: Split) -> str:
     """"good", the type, or "" for images directly in test, of which nobody said what they show."""
-    if kind == split:
-        return "" if split.name == "test" else "good"
+    if kind == folder:
+        return "" if split == "test" else "good"
     return "good" if is_good(kind.name) else kind.name
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.frames.listing import folders_in, images_in, is_good, key_of
+from edge.frames.camera_info import find_camera_info
+from edge.frames.listing import folders_in, images_in, is_good, key_of, require_color, require_plain_class
 from edge.frames.mvtec import Read, camera_of, read_groups
 from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample, Split
@@ -47,15 +48,21 @@ def read_photos(root: Path, reading: Reading) -> Read:
 
     Of one that lies directly in the folder nobody said what it shows: a training takes it for good, a station does not.
 
-    Raises: DataError for a folder without images, or a picture or depth file of a kind that is not read.
+    Raises: DataError for a folder without images, a picture or depth file of a kind that is not read, and depth or
+        masks among the photos.
     """
     found: list[tuple[Path, str]] = [(path, "") for path in images_in(root, deep=False)]
-    for folder in folders_in(root):
+    info = find_camera_info(root)
+    stations = {Path(name).parts[:1] for name in (info.empty, info.belt) if name} if info is not None else set()
+    folders = [folder for folder in folders_in(root) if (folder.name,) not in stations]
+    for folder in folders:
         defect = "good" if is_good(folder.name) else folder.name
         images = images_in(folder)
         if not images:
             raise DataError(f"{folder} holds no images (png, jpg, bmp, tiff or webp): remove it, or put images there")
+        require_plain_class(folder, defect == "good", images, {one.name for one in folders})
         found += [(path, defect) for path in images]
+    require_color(root, [path for path, _ in found])
     camera, notes = camera_of(root, [path for path, _ in found], None, reading)
     samples = [
         Sample(
@@ -72,6 +79,7 @@ def read_photos(root: Path, reading: Reading) -> Read:
 
 def read_photo(path: Path, reading: Reading) -> Read:
     """A single image, of which nobody said what it shows."""
+    require_color(path.parent, [path])
     camera, notes = camera_of(path.parent, [path], None, reading)
     sample = Sample(path.stem, "", "", ImageFiles(path, None, camera, 0, reading), "unknown", path)
     return [sample], camera, False, notes

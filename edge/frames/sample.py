@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo
-from edge.frames.clouds import counts_of, intrinsics_of, read_cloud
+from edge.frames.clouds import Cloud, counts_of, intrinsics_of, read_cloud
 from edge.frames.images import (
     Header,
     letterbox_window,
@@ -26,6 +26,8 @@ from edge.frames.masks import read_mask
 from edge.frames.reading import AS_IS, Reading
 from edge.types import Frame, Intrinsics
 
+NO_READING = 65535      # what some drivers write instead of 0
+OTHER_LENS = 0.05
 FRAME_INTERVAL_NS = 33_333_333      # files carry no clock: frame i counts as captured i / 30 s after the first
 
 Split = Literal["train", "validation", "test", ""]
@@ -131,7 +133,7 @@ class ImageFiles:
         if self.depth is None:
             return None, pinhole
         if self.depth.suffix.lower() not in (".tiff", ".tif") or read_tiff(self.depth).dtype == np.uint16:
-            return read_depth(self.depth), pinhole
+            return self._read_counts(self.depth), pinhole
         cloud = read_cloud(self.depth)
         if self.camera.intrinsics is None:
             fitted = intrinsics_of(cloud)
@@ -141,7 +143,28 @@ class ImageFiles:
                     "camera.json with unit and intrinsics to the product"
                 )
             pinhole = Intrinsics(cloud.z.shape[1], cloud.z.shape[0], *fitted)
+        elif self.number == 0:
+            self._compare_lens(self.depth, cloud, self.camera.intrinsics)
         return counts_of(cloud.z, self.camera.unit or DEFAULT_UNIT_M), pinhole
+
+    def _read_counts(self, path: Path) -> NDArray[np.uint16]:
+        missing = [name for name in ("unit", "intrinsics") if getattr(self.camera, name) is None]
+        if missing:
+            raise DataError(
+                f"{path} holds counts, and nothing says what they mean: add {' and '.join(missing)} to camera.json"
+            )
+        counts = read_depth(path)
+        counts[counts == NO_READING] = 0
+        return counts
+
+    def _compare_lens(self, path: Path, cloud: Cloud, lens: tuple[float, float, float, float]) -> None:
+        """Raises: DataError if the points of the cloud lie on other rays than the camera's file says."""
+        fitted = intrinsics_of(cloud)
+        if fitted is not None and abs(fitted[0] / lens[0] - 1) > OTHER_LENS:
+            raise DataError(
+                f"{path} has a focal length of {fitted[0]:.0f} pixels, the camera's file says {lens[0]:.0f}: "
+                "correct it, or remove it, for the clouds tell it themselves"
+            )
 
     def _check_size(self, size: tuple[int, ...]) -> None:
         expected = (self.camera.height, self.camera.width)

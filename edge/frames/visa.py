@@ -11,7 +11,7 @@ import csv
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.frames.listing import files_in
+from edge.frames.listing import files_in, key_of
 from edge.frames.mvtec import Read, camera_of
 from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Sample, Split, Truth
@@ -49,9 +49,16 @@ def read_visa(root: Path, reading: Reading) -> Read:
         truth: Truth = "clean" if defect == "good" else "unknown"
         if defect != "good" and row["mask"]:
             truth = _existing(table, number, row["mask"])
-        name = f"{split}/{defect}/{path.stem}"
+        name = f"{split}/{defect}/{_key(root.resolve(), path)}"
         samples.append(Sample(name, split, defect, ImageFiles(path, None, camera, len(samples), reading), truth, path))
     return samples, camera, False, notes
+
+
+def _key(root: Path, path: Path) -> str:
+    """The image's place below Data/Images/LABEL, or below VisA's root where the table names another place."""
+    images = root / "Data" / "Images"
+    inside = images in path.parents[1:]
+    return key_of(images / path.relative_to(images).parts[0] if inside else root.parent, path)
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -78,3 +79,43 @@ def test_a_color_only_archive_reads_too_and_can_be_letterboxed(tmp_path: Path) -
     keep(tmp_path, 0, Code.OK, with_depth=False)
     assert not open_dataset(tmp_path).has_depth
     assert open_dataset(tmp_path, Reading((30, 30))).samples[0].load().color.shape == (30, 30, 3)
+
+
+@pytest.mark.parametrize(("name", "defect"), [("good", "good"), ("scratch", "scratch"), ("good/2026-11-29", "good")])
+def test_a_folder_sorted_by_hand_says_the_class_when_it_is_opened_itself(
+    parts: Path, tmp_path: Path, name: str, defect: str
+) -> None:
+    for number in range(2):
+        shutil.copytree(parts / "2026-11-29" / f"cell-{number}", tmp_path / "sorted" / name / f"cell-{number}")
+    dataset = open_dataset(tmp_path / "sorted" / Path(name).parts[0])
+    assert [sample.defect for sample in dataset.samples] == [defect, defect]
+    assert any("its name says what they are" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [("color.png", r"cell-2 has a record\.json and no color\.png"), ("depth.png", r"cell-2 has no depth\.png")],
+)
+def test_a_part_without_an_image_is_named(parts: Path, file: str, sentence: str) -> None:
+    (parts / "2026-11-29" / "cell-2" / file).unlink()
+    with pytest.raises(DataError, match=sentence):
+        open_dataset(parts)
+
+
+@pytest.mark.parametrize(("key", "value"), [("depth_unit_m", 0.001), ("fx", 31.0)])
+def test_parts_of_two_setups_are_not_mixed(parts: Path, key: str, value: float) -> None:
+    path = parts / "2026-11-29" / "cell-2" / "intrinsics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(DataError, match=r"cell-2 and .*cell-0 have different intrinsics or depth units"):
+        open_dataset(parts)
+
+
+def test_a_folder_of_good_photos_beside_an_archive_says_nothing_about_it(parts: Path) -> None:
+    (parts.parent / "good").mkdir()
+    assert open_dataset(parts.rename(parts.parent / "line")).samples[1].defect == "NG"
+
+
+def test_an_image_among_the_parts_is_named(parts: Path) -> None:
+    shutil.copy(parts / "2026-11-29" / "cell-2" / "color.png", parts / "good.png")
+    with pytest.raises(DataError, match=r"good\.png belongs to no part of the layout archive"):
+        open_dataset(parts)

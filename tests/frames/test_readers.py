@@ -19,7 +19,7 @@ from edge.errors import DataError
 from edge.frames.camera_info import read_lens
 from edge.frames.clouds import counts_of, intrinsics_of, read_cloud
 from edge.frames.dataset import open_dataset
-from edge.frames.images import FILL, largest_value, read_color, read_depth, read_header
+from edge.frames.images import FILL, largest_value, read_color, read_depth, read_header, read_tiff
 from edge.frames.listing import images_in
 from edge.frames.masks import read_mask
 from edge.frames.reading import Reading
@@ -154,6 +154,73 @@ def test_what_is_no_color_image_is_said(tmp_path: Path, name: str, write: Broken
     assert "\n" not in str(caught.value)
 
 
+# --- TIFFs that tifffile leaves to others, and what Pillow warns of ---------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+@pytest.mark.parametrize("compression", [cv2.IMWRITE_TIFF_COMPRESSION_LZW, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE])
+@pytest.mark.parametrize("shape", [(20, 24), (20, 24, 3)])
+def test_a_tiff_as_opencv_writes_it(tmp_path: Path, kind: Any, compression: int, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(1).integers(0, 4000, shape).astype(kind)
+    stored = values[..., ::-1] if len(shape) == 3 else values
+    assert cv2.imwrite(str(tmp_path / "a.tif"), stored, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
+    np.testing.assert_array_equal(read_tiff(tmp_path / "a.tif"), values)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[100:300] = bytes(200)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.tif is not an image that can be decoded"):
+        read_tiff(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_compressed_tiff_is_read_as_stored(tmp_path: Path, turn: int, kind: Any) -> None:
+    exif, values = Image.Exif(), smooth()[..., 0].astype(kind)
+    exif[ORIENTATION] = turn
+    Image.fromarray(values).save(tmp_path / "a.tif", compression="tiff_lzw", exif=exif)
+    np.testing.assert_array_equal(read_tiff(tmp_path / "a.tif"), values)
+
+
+def test_a_tiff_whose_zero_is_white_is_no_negative(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 65536, (9, 11)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", 65535 - values, photometric="miniswhite")
+    np.testing.assert_array_equal(read_tiff(tmp_path / "a.tif"), values)
+
+
+def test_planes_are_channels(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 65536, (9, 11, 3)).astype(np.uint16)
+    planes = np.ascontiguousarray(np.moveaxis(values, 2, 0))
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_color(tmp_path / "a.tif", Reading(None, 16)), np.rint(values / 257))
+
+
+def test_a_jpeg_with_a_cut_exif_block_is_read(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a camera's maker"
+    exif[0x011A] = 72.0
+    Image.fromarray(smooth()).save(tmp_path / "a.jpg", exif=exif.tobytes()[:-20])
+    assert read_color(tmp_path / "a.jpg").shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("most", [3000, 1500])      # Pillow warns up to twice the limit, and fails beyond
+def test_an_image_beyond_the_limit_says_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    path = encoded(tmp_path / "a.png", "RGB")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    with pytest.raises(DataError, match=rf"a\.png has more than {most / 1e6:g} million pixels, the most that is read"):
+        read_color(path)
+
+
+def test_the_cause_is_the_decoders(tmp_path: Path) -> None:
+    path = encoded(tmp_path / "a.png", "RGB")
+    data = bytearray(path.read_bytes())
+    data[30] ^= 0x55
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.png is not an image that can be decoded.*checksum"):
+        read_color(path)
+
+
 # --- masks ------------------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +261,145 @@ def test_a_mask_of_two_meanings_is_refused(tmp_path: Path) -> None:
     Image.fromarray(layers).save(tmp_path / "m.png")
     with pytest.raises(DataError, match="can be read in two ways"):
         read_mask(tmp_path / "m.png")
+
+
+def scratch_mask() -> NDArray[np.uint8]:
+    """(96, 128), a line of 3 pixels' width."""
+    return np.asarray(cv2.line(np.zeros((96, 128), np.uint8), (70, 57), (87, 69), 255, 3), np.uint8)
+
+
+def large_mask() -> NDArray[np.uint8]:
+    """(96, 128), 60 % of it marked and the border free."""
+    return np.pad(np.full((72, 102), 255, np.uint8), ((12, 12), (13, 13)))
+
+
+def numbered(count: int, step: int, kind: Any = np.uint8) -> NDArray[Any]:
+    """(96, 128), instances of 2x3 pixels in rows that touch."""
+    mask = np.zeros((96, 128), kind)
+    for k in range(count):
+        row, column = 10 + 2 * (k // 20), 10 + 4 * (k % 20)
+        mask[row : row + 2, column : column + 3] = (k + 1) * step
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["lzw", "group4", "PNG", "miniswhite", "bool", "planes", "turned palette"])
+def test_a_mask_named_tif_is_read_by_its_content(tmp_path: Path, kind: str) -> None:
+    path, mask = tmp_path / "m.tif", scratch_mask()
+    if kind == "lzw":
+        cv2.imwrite(str(path), mask)
+    elif kind == "group4":
+        Image.fromarray(mask).convert("1").save(path, compression="group4")
+    elif kind == "PNG":
+        Image.fromarray(mask).save(path, format="PNG")
+    elif kind == "miniswhite":
+        tifffile.imwrite(path, 255 - mask, photometric="miniswhite")
+    elif kind == "bool":
+        tifffile.imwrite(path, mask > 0)
+    elif kind == "planes":
+        tifffile.imwrite(path, np.stack([mask] * 3), photometric="rgb", planarconfig="separate")
+    else:
+        exif, image = Image.Exif(), Image.fromarray((mask > 0).astype(np.uint8), mode="P")
+        exif[ORIENTATION] = 6
+        image.putpalette([0, 0, 0, 255, 0, 0])
+        image.save(path, exif=exif)
+    np.testing.assert_array_equal(read_mask(path)[0], mask > 0)
+
+
+def test_an_inverted_mask_of_a_large_defect_is_refused(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_mask(write_rgb(tmp_path / "m.png", large_mask()))[0], large_mask() > 0)
+    with pytest.raises(DataError, match="marks 40% of the image as defect: it looks inverted"):
+        read_mask(write_rgb(tmp_path / "m.png", 255 - large_mask()))
+
+
+@pytest.mark.parametrize("kind", ["photo", "overlay", "erased", "jpg"])
+def test_a_picture_is_no_mask(tmp_path: Path, kind: str) -> None:
+    mask, photo = scratch_mask(), cv2.resize(smooth() // 2 + 50, (128, 96))
+    path = tmp_path / ("m.jpg" if kind == "jpg" else "m.png")
+    if kind == "erased":
+        Image.fromarray(np.dstack([photo, 255 - mask])).save(path)
+    else:
+        photo[mask > 0] = (255, 0, 0) if kind == "overlay" else (20, 20, 20)
+        write_rgb(path, photo)
+    with pytest.raises(DataError, match=r"is a picture, not a mask"):
+        read_mask(path)
+
+
+def test_a_drawing_in_grey_is_refused(tmp_path: Path) -> None:
+    soft = np.asarray(cv2.GaussianBlur(scratch_mask() // 3, (0, 0), 2), np.uint8)
+    with pytest.raises(DataError, match=rf"brightest value is {soft.max()}, less than half of white"):
+        read_mask(write_rgb(tmp_path / "m.png", soft))
+
+
+@pytest.mark.parametrize("levels", [2, 4])
+def test_noise_of_few_levels_is_no_defect(tmp_path: Path, levels: int) -> None:
+    mask = scratch_mask()
+    noise = np.random.default_rng(0).integers(0, levels, mask.shape)
+    path = write_rgb(tmp_path / "m.png", np.where(mask > 0, 255, noise).astype(np.uint8))
+    np.testing.assert_array_equal(read_mask(path)[0], mask > 0)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("kind", ["8 levels", "16 colors", "16 levels"])
+def test_soft_edges_of_few_levels_are_cut_at_half(tmp_path: Path, sigma: float, kind: str) -> None:
+    soft = cv2.GaussianBlur(cv2.circle(np.zeros((96, 128), np.uint8), (60, 50), 14, 255, -1), (0, 0), sigma)
+    path = tmp_path / "m.png"
+    if kind == "16 colors":
+        Image.fromarray(np.stack([soft] * 3, -1)).quantize(16).save(path)
+    else:
+        step = 32 if kind == "8 levels" else 16
+        write_rgb(path, (soft // step * step).astype(np.uint8))
+    found = read_mask(path)[0]
+    assert (found != (soft > 127)).sum() < 0.15 * (soft > 127).sum()
+    assert (found <= (soft > 90)).all()
+
+
+def classes_of(shape: str) -> NDArray[np.uint8]:
+    """(96, 128), classes 80, 160 and 255 as thin lines, or class 80 around class 255."""
+    mask = np.zeros((96, 128), np.uint8)
+    if shape == "thin":
+        for row, value in ((10, 80), (30, 160), (50, 255)):
+            cv2.line(mask, (10, row), (40, row + 9), value, 1)
+    else:
+        mask[20:60, 20:60], mask[30:50, 30:50] = 80, 255
+    return mask
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        numbered(25, 10), numbered(40, 1), numbered(40, 1, np.uint16), numbered(20, 3), numbered(2, 1),
+        classes_of("thin"), classes_of("nested"),
+    ],
+)  # fmt: skip
+def test_every_instance_of_a_label_map_is_a_defect(tmp_path: Path, mask: NDArray[Any]) -> None:
+    np.testing.assert_array_equal(read_mask(write_rgb(tmp_path / "m.png", mask))[0], mask > 0)
+
+
+@pytest.mark.parametrize(("suffix", "form"), [(".jpg", "JPEG"), (".webp", "lossy WebP")])
+def test_lossy_compression_keeps_drawings_and_no_labels(tmp_path: Path, suffix: str, form: str) -> None:
+    path, mask = tmp_path / f"m{suffix}", scratch_mask()
+
+    def save_lossy(values: NDArray[np.uint8]) -> Path:
+        Image.fromarray(values).convert("RGB").save(path, quality=90)
+        return path
+
+    np.testing.assert_array_equal(read_mask(save_lossy(mask))[0], mask > 0)
+    soft = np.asarray(cv2.GaussianBlur(large_mask(), (0, 0), 2), np.uint8)
+    assert (read_mask(save_lossy(soft))[0] != (soft > 127)).mean() < 0.01
+    with pytest.raises(DataError, match=f"is a {form} of small numbers"):
+        read_mask(save_lossy((mask // 255 * 3).astype(np.uint8)))
+    classes = np.zeros((96, 128), np.uint8)
+    classes[20:40, 20:40], classes[50:70, 50:70] = 85, 170
+    with pytest.raises(DataError, match=f"{form} does not keep class numbers"):
+        read_mask(save_lossy(classes))
+
+
+def test_a_cut_jpeg_mask_is_refused(tmp_path: Path) -> None:
+    path = write_rgb(tmp_path / "m.jpg", scratch_mask())
+    data = path.read_bytes()
+    path.write_bytes(data[: int(0.6 * len(data))] + b"\xff\xd9")
+    with pytest.raises(DataError, match=r"m\.jpg is not an image that can be decoded"):
+        read_mask(path)
 
 
 # --- what belongs together --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge.errors import DataError
 from edge.frames.dataset import Dataset, Sample, open_dataset
 from edge.frames.images import largest_value
 from edge.frames.reading import AS_IS, Reading
@@ -19,6 +20,7 @@ from trainer.data.splits import candidates, digest_of, digest_of_pixels, normal_
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.systems.base import WorkingSizes
 
+OTHER_SCALE = 8  # times as bright: good parts differ less, values that are aligned otherwise more
 COLOR_BITS = (10, 12, 14, 16)  # of industrial cameras, whose values are often kept in 16
 
 
@@ -88,17 +90,34 @@ def normal_parts(
 
 
 def _color_bits(samples: Sequence[Sample]) -> int | None:
-    """How many bits the values of all 16-bit color images together need; None if every image has 8 bits."""
+    """How many bits the values of all 16-bit color images together need; None if every image has 8 bits.
+
+    Raises: DataError naming two files that cannot be of one camera: 8 bits and 16, or values of other magnitudes.
+    """
     files = [sample.path for sample in samples if isinstance(sample.source, ImageFiles)]
-    largest = max(map(largest_value, files), default=0)
-    return next(bits for bits in COLOR_BITS if largest < 1 << bits) if largest else None
+    largest = {path: largest_value(path) for path in files}
+    wide = {path: value for path, value in largest.items() if value}
+    if not wide:
+        return None
+    narrow = next((path for path in files if path not in wide), None)
+    brightest, darkest = max(wide, key=wide.__getitem__), min(wide, key=wide.__getitem__)
+    if narrow is not None:
+        raise DataError(f"{brightest} has 16 bits, {narrow} has 8: is one of them depth, or of another camera?")
+    if wide[brightest] <= 255:
+        raise DataError(f"{brightest} keeps 8-bit values (at most {wide[brightest]}) in 16 bits: save 8-bit images")
+    if wide[brightest] > OTHER_SCALE * wide[darkest]:
+        raise DataError(
+            f"{brightest} has values up to {wide[brightest]}, {darkest} up to {wide[darkest]}: they are not scaled "
+            "alike; save all as the camera gives them"
+        )
+    return next(bits for bits in COLOR_BITS if wide[brightest] < 1 << bits)
 
 
 def _digest(sample: Sample, with_depth: bool) -> str:
     """Of the pixels. Raises: DataError for a part without depth: a training must not take it for one that is flat."""
     frame = sample.load()
     if with_depth and frame.depth is not None:
-        require_readings(frame.depth, sample.path)
+        require_readings(frame.depth, sample.path, frame.unit)
     return digest_of_pixels(frame)
 
 

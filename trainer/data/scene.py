@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calibration.plane import fit_plane, fit_plane_to_frames
 from edge.errors import CalibrationError, DataError
+from edge.frames.clouds import FARTHEST_M, NEAREST_M
 from edge.frames.dataset import Dataset, Sample
 from edge.geometry import Plane
 from edge.types import Frame
@@ -41,7 +42,7 @@ class Scene:
         """As `feeds`, of an image on disk. Raises: DataError naming the file that cannot be used."""
         frame = sample.load()
         if self.with_depth and frame.depth is not None:
-            require_readings(frame.depth, sample.path)
+            require_readings(frame.depth, sample.path, frame.unit)
         try:
             return self.feeds(frame)
         except CalibrationError as error:
@@ -78,13 +79,19 @@ def crop_frame(frame: Frame, crop: tuple[int, int, int, int]) -> Frame:
     return frame.cropped(x, y, width, height)
 
 
-def require_readings(depth: NDArray[np.uint16], path: Path) -> None:
-    """Raises: DataError for a depth image (H, W) without readings: nothing may take it for a flat part."""
+def require_readings(depth: NDArray[np.uint16], path: Path, unit: float) -> None:
+    """Raises: DataError for a depth image (H, W) without readings, or at a distance that cannot be.
+
+    unit: metres per count.
+    """
     if np.count_nonzero(depth) < LEAST_READ * depth.size:
         raise DataError(
             f"{path} has a depth image with hardly a reading: was the projector off or the lens covered? Record it "
             "again, or leave it out"
         )
+    distance = float(np.median(depth[depth > 0])) * unit
+    if not NEAREST_M <= distance <= FARTHEST_M:
+        raise DataError(f"{path} shows a scene {distance:.3g} m away: the depth unit of {unit:g} m per count is wrong")
 
 
 def plane_of(cropped: Frame) -> Plane:
