@@ -45,7 +45,7 @@ class DecisionRule:
             return self._unknown(Reason.NO_PART, outputs)
         if outputs.area > self.max_area:
             return self._unknown(Reason.TOO_LARGE, outputs)
-        if float(outputs.place[5]) > self.max_border:
+        if place_of(outputs)[5] > self.max_border:
             return self._unknown(Reason.PARTIAL, outputs)
         if outputs.valid < self.min_valid:
             return self._unknown(Reason.NO_DEPTH, outputs)
@@ -62,8 +62,9 @@ class DecisionRule:
 
 
 def place_of(outputs: Outputs) -> tuple[float, ...]:
-    """Outputs.place as plain numbers."""
-    return tuple(float(value) for value in outputs.place)
+    """Outputs.place as plain numbers; the share of the border at most 1, which a sum of float32 may exceed."""
+    *center, border = (float(value) for value in outputs.place)
+    return (*center, min(1.0, border))
 
 
 def unjudged(reason: Reason, threshold: np.float32 | None = None) -> Judgement:

@@ -48,6 +48,13 @@ def test_one_frame_gets_its_code_and_reason(given_outputs: Outputs, code: Code, 
     assert (judgement.score is None) == (code is Code.UNKNOWN)
 
 
+def test_a_view_that_is_all_foreground_is_not_cut_where_parts_may_reach_the_border() -> None:
+    """A color-only graph: its share of the border is a float32 sum, a little above 1."""
+    rule = DecisionRule(np.float32(0.5), min_area=0.0, max_area=1.0, min_valid=0.0)
+    judgement = rule.judge(outputs(area=1.0, valid=1.0, border=float(np.float32(1.0000001))))
+    assert (judgement.code, judgement.place[5]) == (Code.OK, 1.0)
+
+
 @given(*[st.floats(width=32, allow_nan=True, allow_infinity=True)] * 5)
 def test_ok_only_when_all_is_finite_and_within_limits(
     score: float, area: float, valid: float, cell: float, spread: float
