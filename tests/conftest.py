@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
+pytest_plugins = ["tests.support.mistakes"]      # its fixtures serve tests of both programs
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Tests that run at once share the cores, and so do the processes that they start: OpenMP's threads wait for each other

@@ -23,10 +23,10 @@ def frame_of(seed: int, serial: str = "A1", with_depth: bool = True) -> Frame:
     return Frame(color_image(seed), depth, 0.0001, lens, serial, seed, seed, exposure_us=8000.0)
 
 
-def keep(parts: Path, number: int, code: Code, **how: object) -> Path:
+def keep(parts: Path, number: int, code: Code, serial: str = "A1", with_depth: bool = True) -> Path:
     folder = parts / "2026-11-29" / f"cell-{number}"
     record = {"id": f"cell-{number}", "code": int(code), "reason": "normal", "score": 0.5, "thr": 1.0}
-    write_images(folder, Images("", frame_of(number, **how), np.zeros((4, 5), np.float32), record))  # type: ignore[arg-type]
+    write_images(folder, Images("", frame_of(number, serial, with_depth), np.zeros((4, 5), np.float32), record))
     return folder
 
 
