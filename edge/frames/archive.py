@@ -17,9 +17,8 @@ from edge.errors import DataError
 from edge.frames.camera_info import CameraInfo, find_camera_info, read_model
 from edge.frames.images import read_header
 from edge.frames.listing import folders_in, is_good, is_litter
-from edge.frames.mvtec import Read
 from edge.frames.reading import Reading
-from edge.frames.sample import ImageFiles, Sample, Split
+from edge.frames.sample import ImageFiles, Read, Sample, Split
 from edge.types import Code
 
 RECORD, COLOR, DEPTH = "record.json", "color.png", "depth.png"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge.frames.camera_of import camera_of
 from edge.frames.listing import key_of, require_color, require_images, require_plain_class
-from edge.frames.mvtec import Read, camera_of, paired
+from edge.frames.mvtec import paired
 from edge.frames.reading import Reading
-from edge.frames.sample import ImageFiles, Sample, Split, Truth
+from edge.frames.sample import ImageFiles, Read, Sample, Split, Truth
 
 FOLDERS: tuple[tuple[Split, str], ...] = (("train", "ok"), ("test", "ok"), ("test", "ko"))
 

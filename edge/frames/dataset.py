@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from edge.errors import DataError
 from edge.frames import archive, btad, folder, mvtec, photos, recording, visa
 from edge.frames.camera_info import CameraInfo
+from edge.frames.leftovers import Layout, require_no_leftovers
 from edge.frames.listing import (
     IMAGE_SUFFIXES,
     OTHER_DEPTH,
     OTHER_IMAGES,
-    files_in,
     folders_in,
     images_in,
-    is_good,
     plain,
 )
-from edge.frames.mvtec import Read
 from edge.frames.reading import AS_IS, Reading
 from edge.frames.recording import RECORDING_SUFFIXES
-from edge.frames.sample import ImageFiles, Sample
+from edge.frames.sample import Read, Sample
 
 __all__ = ["CameraInfo", "Dataset", "Sample", "find_products", "open_dataset"]
 
-Layout = Literal["mvtec", "mvtec3d", "visa", "btad", "folder", "recording", "photos", "rgb", "archive"]
 DEEPEST_SUBFOLDER = 3       # PRODUCT/test/dent/rgb, CATEGORY/Data/Images/Normal
 SPLIT_FOLDERS = ("train", "validation", "val", "valid", "test", "Data")
 IN_SPLITS = frozenset(map(plain, SPLIT_FOLDERS))
@@ -74,16 +68,6 @@ LAYOUTS: tuple[tuple[Layout, Callable[[Path], bool], Reader], ...] = (
     ("archive", archive.is_archive, archive.read_archive),
     ("folder", folder.is_folder, folder.read_folder),
 )
-PLACES: dict[Layout, str] = {
-    "mvtec": "train/good, validation/good, test/TYPE and ground_truth/TYPE",
-    "mvtec3d": "train/good, validation/good and test/TYPE, each with rgb, xyz or depth, and gt",
-    "btad": "train/ok, test/ok, test/ko and ground_truth/ko",
-    "folder": "NNNN_color.png and NNNN_depth.png",
-    "rgb": "rgb, xyz or depth, and gt, directly in it or in good and other folders",
-    "archive": "DATE/ID folders with record.json and color.png",
-}
-
-
 def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
     """The set at `path`: a product, one of its sub-folders (test, test/dent), frames, photos, a recording, one image.
 
@@ -114,7 +98,7 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
         roots = (path, *path.resolve().parents[:2])
         camera_root = next((root for root in roots if (root / "camera.json").is_file()), path)
         dataset = _dataset(path, "rgb", photos.read_rgb_folder(path, camera_root, reading))
-        require_no_leftovers(path, dataset)
+        require_no_leftovers(path, dataset.layout, dataset.samples, dataset.camera)
         return dataset
     products = find_products(path)
     if products:
@@ -136,55 +120,9 @@ def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
     for layout, known, read in LAYOUTS:
         if known(root):
             dataset = _dataset(shown, layout, read(root, reading))
-            require_no_leftovers(root, dataset)
+            require_no_leftovers(root, layout, dataset.samples, dataset.camera)
             return dataset
     return None
-
-
-def require_no_leftovers(root: Path, dataset: Dataset) -> None:
-    """Refuse images below `root` that the layout has no place for: nobody would notice that they are left out.
-
-    VisA's own table says what belongs to it. Raises: DataError naming the first such image.
-    """
-    if dataset.layout == "visa":
-        return
-    owned: set[tuple[str, str]] = set()
-    real: dict[Path, str] = {}
-
-    def place(path: Path) -> tuple[str, str]:
-        if path.parent not in real:
-            real[path.parent] = os.path.realpath(path.parent)
-        return real[path.parent], path.name
-
-    for sample in dataset.samples:
-        depth = sample.source.depth if isinstance(sample.source, ImageFiles) else None
-        owned.update(place(path) for path in (sample.path, depth, sample.truth) if isinstance(path, Path))
-    numbers = {sample.name for sample in dataset.samples}
-    stations = [root / name for name in (dataset.camera.empty, dataset.camera.belt) if name]
-    for path in files_in(root):
-        if path.suffix.lower() not in IMAGE_SUFFIXES and path.suffix.lower() not in OTHER_IMAGES:
-            continue
-        if place(path) in owned or any(station in path.parents for station in stations):
-            continue
-        if _beside(root, path, dataset.layout, numbers):
-            continue
-        raise DataError(
-            f"{path} belongs to no part of the layout {dataset.layout}: expected {PLACES[dataset.layout]}; rename it "
-            f"or move it out of {root}"
-        )
-
-
-def _beside(root: Path, path: Path, layout: Layout, numbers: set[str]) -> bool:
-    """Whether an image that is no sample, mask or depth of one has its place there all the same."""
-    inside = path.relative_to(root).parts
-    if layout == "archive":
-        return any((above / archive.RECORD).is_file() for above in path.parents[: len(inside)])
-    if layout == "folder":      # 0005_mask.png, 0005_depth.png beside 0005_color.png
-        return len(inside) == 1 and any(path.stem[: at.start()] in numbers for at in re.finditer("_", path.stem))
-    if layout in ("mvtec3d", "rgb"):
-        return any((root.joinpath(*inside[:end], "rgb")).is_dir() and name in ("gt", *mvtec.DEPTH_FOLDERS)
-                   for end, name in enumerate(inside[:-1]))
-    return len(inside) > 2 and inside[0] == mvtec.GROUND_TRUTH and is_good(inside[1])
 
 
 def _open_above(path: Path, reading: Reading) -> Dataset | None:

@@ -11,9 +11,9 @@ from edge.errors import DataError
 from edge.frames.camera_info import INTRINSICS_FILES, CameraInfo, find_camera_info, find_lens, lens_notes, read_model
 from edge.frames.images import read_header
 from edge.frames.listing import IMAGE_SUFFIXES, files_in
-from edge.frames.mvtec import DEPTH_UNUSED, Read
+from edge.frames.mvtec import DEPTH_UNUSED
 from edge.frames.reading import Reading
-from edge.frames.sample import ImageFiles, Sample
+from edge.frames.sample import ImageFiles, Read, Sample
 
 FRAME_FILE = re.compile(r"(.+)_(color|depth)(\.\w+)", re.IGNORECASE)
 

@@ -10,13 +10,10 @@ counts.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo, find_camera_info, lens_notes
-from edge.frames.clouds import intrinsics_of, read_cloud
-from edge.frames.images import read_header, read_tiff
+from edge.frames.camera_of import camera_of
 from edge.frames.listing import (
     DEPTH_NAMES,
     IMAGE_SUFFIXES,
@@ -33,7 +30,7 @@ from edge.frames.listing import (
     unmasked,
 )
 from edge.frames.reading import Reading
-from edge.frames.sample import ImageFiles, Sample, Split, Truth
+from edge.frames.sample import ImageFiles, Read, Sample, Split, Truth
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
@@ -41,8 +38,6 @@ GROUND_TRUTH = "ground_truth"
 DEPTH_FOLDERS = ("xyz", "depth")
 UNUSABLE_DEPTH = frozenset({"z", "pcd", "ply", "pointcloud", "point_cloud", "points", "pc", "disparity", "range"})
 DEPTH_UNUSED = "depth is not used: images are letterboxed, which only color can be"
-
-Read = tuple[list[Sample], CameraInfo, bool, tuple[str, ...]]     # samples, camera, has depth, notes
 
 
 def split_folder(root: Path, split: str) -> Path:
@@ -203,56 +198,6 @@ def paired(folder: Path, colors_folder: Path, colors: list[Path], masks: bool = 
         if key not in keys:
             raise DataError(f"{path} has no color image: expected {colors_folder / key}{colors[0].suffix}")
     return files
-
-
-def camera_of(
-    root: Path, colors: list[Path], depth: Path | None, reading: Reading
-) -> tuple[CameraInfo, tuple[str, ...]]:
-    """camera.json or an intrinsics file, else what the first image and point cloud tell; and notes on the files."""
-    if not colors:
-        raise DataError(f"{root} holds no images: expected {root / 'train' / 'good'}")
-    serial = f"files:{root.resolve().name}"
-    info, notes = find_camera_info(root), _size_notes(colors) if reading.size else ()
-    if info is None:
-        height, width = read_header(colors[0]).upright()
-        info = CameraInfo(serial=serial, width=width, height=height)
-        if depth is not None:
-            info, notes = _with_lens(info, depth)
-    elif not info.serial:
-        info = info.model_copy(update={"serial": serial})
-    if depth is not None:
-        notes = (*notes, *lens_notes(root))
-    return info.letterboxed(reading.size), notes
-
-
-def _with_lens(info: CameraInfo, depth: Path) -> tuple[CameraInfo, tuple[str, ...]]:
-    """What the first point cloud tells about the lens. Raises: DataError for counts, which tell nothing."""
-    if depth.suffix.lower() not in (".tif", ".tiff") or read_tiff(depth).dtype.kind != "f":
-        raise DataError(
-            f"{depth} holds counts, and nothing says what they mean: add a camera.json with unit and intrinsics"
-        )
-    cloud = read_cloud(depth)
-    update = {"unit": DEFAULT_UNIT_M, "intrinsics": intrinsics_of(cloud)}
-    return info.model_copy(update=update), tuple(f"{depth.name} {note}" for note in cloud.notes)
-
-
-def _size_notes(colors: list[Path]) -> tuple[str, ...]:
-    """Sentences about images of differing sizes, and about the few that stand the other way than most."""
-    sizes = {path: read_header(path).upright() for path in colors}
-    counts = Counter(sizes.values())
-    if len(counts) == 1:
-        return ()
-    common = ", ".join(f"{width}x{height} ({count})" for (height, width), count in counts.most_common(3))
-    notes = [f"images of {len(counts)} sizes are letterboxed to one: {common}" + (", ..." if len(counts) > 3 else "")]
-    standing = [path for path, (height, width) in sizes.items() if height > width]
-    lying = [path for path, (height, width) in sizes.items() if height < width]
-    few, many = sorted([(standing, "portrait"), (lying, "landscape")], key=lambda group: len(group[0]))
-    if few[0] and len(few[0]) <= len(many[0]) / 4:
-        notes.append(
-            f"{few[0][0]} is {few[1]}, most images are {many[1]}: it was taken with the camera turned"
-            + (f" ({len(few[0])} such images)" if len(few[0]) > 1 else "")
-        )
-    return tuple(notes)
 
 
 def _depth_folder(root: Path, kinds: list[Path]) -> str | None:

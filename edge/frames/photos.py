@@ -12,10 +12,11 @@ from pathlib import Path
 
 from edge.errors import DataError
 from edge.frames.camera_info import find_camera_info
+from edge.frames.camera_of import camera_of
 from edge.frames.listing import folders_in, images_in, is_good, key_of, require_color, require_plain_class
-from edge.frames.mvtec import Read, camera_of, read_groups
+from edge.frames.mvtec import read_groups
 from edge.frames.reading import Reading
-from edge.frames.sample import ImageFiles, Sample, Split
+from edge.frames.sample import ImageFiles, Read, Sample, Split
 
 
 def is_rgb_folder(root: Path) -> bool:

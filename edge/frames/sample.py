@@ -225,3 +225,7 @@ class Sample:
             return np.zeros(self.source.size(), np.bool_)
         assert isinstance(self.source, ImageFiles)      # a recording has no masks
         return self.source.load_mask(self.truth)
+
+
+Read = tuple[list[Sample], CameraInfo, bool, tuple[str, ...]]
+"""What a reader gives: samples in order, camera, whether every sample has depth, notes for the user."""

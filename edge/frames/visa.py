@@ -11,10 +11,10 @@ import csv
 from pathlib import Path
 
 from edge.errors import DataError
+from edge.frames.camera_of import camera_of
 from edge.frames.listing import files_in, key_of
-from edge.frames.mvtec import Read, camera_of
 from edge.frames.reading import Reading
-from edge.frames.sample import ImageFiles, Sample, Split, Truth
+from edge.frames.sample import ImageFiles, Read, Sample, Split, Truth
 
 TABLE = Path("split_csv") / "1cls.csv"
 COLUMNS = ("object", "split", "label", "image", "mask")
