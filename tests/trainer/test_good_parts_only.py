@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer import Typer
 from typer.testing import CliRunner
 
 import trainer.systems.mats as mats
@@ -36,9 +37,9 @@ def _small() -> Iterator[None]:
         yield
 
 
-def said(app: object, *words: object) -> str:
+def said(app: Typer, *words: object) -> str:
     """What a command printed; it has to succeed."""
-    answer = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)  # type: ignore[arg-type]  # a Typer
+    answer = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
     assert answer.exit_code == 0, answer.output
     return answer.output
 
