@@ -39,15 +39,28 @@ def locked(folder: Path, name: str, who: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _holder(descriptor: int) -> str:
-    """The process that holds the lock, from the kernel's own list; "another process" where that does not tell."""
-    inode = str(os.fstat(descriptor).st_ino)
+def is_held(path: Path) -> bool:
+    """Whether a process holds this lock; looked at in the kernel's own list, so that nobody is kept from taking it."""
     try:
-        for line in Path("/proc/locks").read_text().splitlines():
-            fields = line.split()
-            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].split(":")[-1] == inode:
-                words = Path(f"/proc/{fields[4]}/cmdline").read_bytes().split(b"\0")
-                return f"process {fields[4]} ({b' '.join(words).decode('utf-8', 'replace').strip()})"
+        return _holder_of(path.stat().st_ino) is not None
+    except OSError:   # the file is not there, or /proc is hidden
+        return False
+
+
+def _holder(descriptor: int) -> str:
+    """The process that holds the lock; "another process" where the kernel does not tell."""
+    try:
+        if (process := _holder_of(os.fstat(descriptor).st_ino)) is not None:
+            words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+            return f"process {process} ({b' '.join(words).decode('utf-8', 'replace').strip()})"
     except OSError:   # the process has just ended, or /proc is hidden
         pass
     return "another process"
+
+
+def _holder_of(inode: int) -> str | None:
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].split(":")[-1] == str(inode):
+            return fields[4]
+    return None

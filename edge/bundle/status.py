@@ -11,7 +11,7 @@ from edge.errors import EdgeError
 
 
 def status_lines(store: Store) -> list[str]:
-    """One screen. Raises: BundleError if a manifest is damaged, ConfigError if station.toml or site state is."""
+    """What judges. Raises: BundleError if a manifest is damaged, ConfigError if station.toml or site state is."""
     product = store.active_product()
     if product is None:
         return [f"no bundle is installed under {store.root}: run `edge install BUNDLE --root {store.root}`"]
@@ -23,8 +23,14 @@ def status_lines(store: Store) -> list[str]:
         *(f"plane        {line}" for line in plane_lines(m)),
         *engine_lines(store, bundle),
         *_other_engines(store, bundle),
-        *_operating_points(store, bundle),
     ]
+
+
+def operating_lines(store: Store) -> list[str]:
+    """The table that the user chose the threshold from; nothing where no bundle is installed. Raises: as status_lines.
+    """
+    product = store.active_product()
+    return [] if product is None else _operating_points(store, store.installed(product))
 
 
 def plane_lines(manifest: Manifest) -> list[str]:

@@ -8,9 +8,17 @@ from edge.cli.root import root_option
 
 
 def status(root: Path = root_option()) -> None:
-    """What judges on this station: product, engine, threshold and its guarantee. Needs no running service."""
-    from edge.bundle.status import status_lines
-    from edge.bundle.store import Store
+    """One screen: product, engine, threshold and its guarantee; camera, broker and why not, disk, clock, last verdict.
 
-    for line in status_lines(Store(root)):
+    It needs no running service, and no broker: what runs is asked through a file.
+    """
+    from edge.bundle.status import operating_lines, status_lines
+    from edge.bundle.store import Store
+    from edge.runtime.status import live_lines
+
+    store = Store(root)
+    lines = status_lines(store)
+    if store.active_product() is not None:
+        lines += [*live_lines(store), *operating_lines(store)]
+    for line in lines:
         print(line)

@@ -1,0 +1,190 @@
+"""What a running station says of itself, for `edge status`, which has no part in the line's traffic.
+
+    run/edge/status.json    the state message, with what it has no room for; written each second by `edge run`
+
+It lies on a file system in memory where the system has one there, is never synced, and is worth nothing once the
+process that wrote it is gone: `edge status` sees by the lock of `edge run` whether it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.bundle.lock import RUN, is_held
+from edge.bundle.store import Store
+from edge.config import PLACE, EdgeConfig, read_config
+from edge.runtime.clock import is_clock_synced
+from edge.types import Code
+
+log = logging.getLogger(__name__)
+
+FILE = Path("run/edge/status.json")
+LIMIT = 64 << 10                # bytes
+SILENT_S = 5.0                  # a station that runs writes each second; after so long something holds it up
+
+
+class StatusFile:
+    """Written by the running station, by one thread."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / FILE
+        self._told = False
+
+    def write(self, said: Mapping[str, Any]) -> None:
+        """Replace the file; a disk that does not take it is said once, and never holds up anything else."""
+        content = {**said, "pid": os.getpid(), "boottime_s": _boottime_s()}
+        temporary = self._path.with_name(f".{self._path.name}.new")
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(content, allow_nan=False), encoding="ascii")
+            temporary.chmod(0o644)
+            temporary.replace(self._path)
+            self._told = False
+        except OSError as error:
+            if not self._told:
+                log.warning("%s cannot be written (%s): `edge status` shows less", self._path, error)
+            self._told = True
+
+    def remove(self) -> None:
+        """The station ends."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the process that holds the root's lock said last. age_s: how long ago; said: empty if it said nothing."""
+
+    said: Mapping[str, Any]
+    age_s: float
+
+
+def read_live(store: Store) -> Live | None:
+    """None if no `edge run` is at work on this root."""
+    if not is_held(store.data / RUN):
+        return None
+    try:
+        with (store.root / FILE).open("rb") as file:
+            said = json.loads(file.read(LIMIT))
+        return Live(said, max(0.0, _boottime_s() - float(said["boottime_s"])))
+    except (OSError, ValueError, TypeError, KeyError):
+        return Live({}, 0.0)
+
+
+def live_lines(store: Store) -> list[str]:
+    """Station, camera, broker, disk, clock, last verdict: one line each. Raises: ConfigError."""
+    config, live = read_config(store.root), read_live(store)
+    return [
+        f"station      {_station(live)}",
+        f"camera       {_camera(config, live)}",
+        f"broker       {_broker(config, live)}",
+        f"disk         {_disk(store, config, live)}",
+        f"clock        {_clock(live)}",
+        f"last verdict {_last_verdict(store)}",
+    ]
+
+
+def _station(live: Live | None) -> str:
+    if live is None:
+        return "not running: `edge run` (or `systemctl start edge`) starts it"
+    said = live.said
+    if not said:
+        return "running, not yet judging: it opens its engine"
+    if live.age_s > SILENT_S:
+        return f"process {said['pid']} has said nothing for {live.age_s:.0f} s: see its log, or restart it"
+    state = str(said["state"]) + (f" ({said['reason']})" if said["reason"] else "")
+    ready = "ready" if said["ready"] else "not ready"
+    why = f": {said['why']}" if said.get("why") else ""
+    return f"{state}, {ready}, process {said['pid']}, up {_duration(said.get('uptime_s', 0))}{why}"
+
+
+def _camera(config: EdgeConfig, live: Live | None) -> str:
+    camera = config.camera
+    name = f"{camera.kind} {camera.serial or camera.path}".rstrip()
+    if live is None or not live.said:
+        return f"{name}, not open"
+    said = live.said
+    told = f"{name}, serial {said['camera']}" if said.get("camera") else name
+    frames = f"{said['frames']} frames" if "frames" in said else "frames not counted"
+    return f"{told}: {frames}, {said.get('frames_dropped', 0)} dropped for newer ones"
+
+
+def _broker(config: EdgeConfig, live: Live | None) -> str:
+    broker = config.broker
+    if not broker.enabled:
+        return f"none: broker.enabled is false in {PLACE}, verdicts are only stored"
+    where = f"{broker.host}:{broker.port}{' with TLS' if broker.tls else ''}"
+    if live is None or not live.said:
+        return f"{where}, not connected"
+    problem = live.said.get("link")
+    return f"{where}: {problem}" if problem else f"{where}, connected"
+
+
+def _disk(store: Store, config: EdgeConfig, live: Live | None) -> str:
+    try:
+        free = shutil.disk_usage(store.data).free / 1e9
+    except OSError as error:
+        return f"{store.data} cannot be looked at ({error.strerror})"
+    said = {} if live is None else live.said
+    waiting = said.get("records_waiting")
+    records = "" if waiting is None else f", {waiting} records wait for the broker"
+    lost = "".join(
+        f", {said[key]} {what}" for key, what in
+        (("records_dropped", "unsent records dropped by the bound"), ("images_dropped", "parts' images not kept"))
+        if said.get(key)
+    )
+    return f"{free:.1f} GB free, bound {config.retention.gb:g} GB or {config.retention.days} days{records}{lost}"
+
+
+def _clock(live: Live | None) -> str:
+    synced = "synchronized" if is_clock_synced() else "not synchronized: dates in records may be wrong"
+    powered = None if live is None else live.said.get("powered_on_s")
+    return synced if powered is None else f"{synced}; powered on for {_duration(powered)} in all"
+
+
+def _last_verdict(store: Store) -> str:
+    fields = _last_record(store.data / "line.sqlite")
+    if fields is None:
+        return "none yet"
+    score = "" if fields["score"] is None else f", score {fields['score']:.6g} (limit {fields['thr']:.6g})"
+    return f"{fields['part']} {Code(fields['code']).name} {fields['reason']}{score}, judged {fields['judged_at']}"
+
+
+def _last_record(path: Path) -> dict[str, Any] | None:
+    """Read without leaving a file beside the database, which belongs to `edge run`."""
+    if not path.is_file():
+        return None
+    log_file = path.with_name(f"{path.name}-wal")
+    at_rest = not log_file.exists() or log_file.stat().st_size == 0     # SQLite would make its index file anew
+    name = f"{path.absolute().as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}"
+    try:
+        with contextlib.closing(sqlite3.connect(name, uri=True, timeout=1.0)) as connection:
+            row = connection.execute("SELECT fields FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+        found: dict[str, Any] | None = None if row is None else json.loads(row[0])
+    except (sqlite3.Error, ValueError):
+        return None
+    return found
+
+
+def _boottime_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _duration(seconds: float) -> str:
+    """1 d 3 h, 3 h 5 min, 5 min, 12 s."""
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86_400)
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{int(seconds)} s"

@@ -1,0 +1,102 @@
+"""What `edge status` shows of a station that runs, from its file, its lock and its database."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge.bundle.lock import RUN, locked
+from edge.bundle.store import Store
+from edge.line.outbox import Outbox
+from edge.runtime.status import FILE, StatusFile, live_lines
+
+SAID = {
+    "state": "degraded", "reason": "camera_lost", "ready": False, "why": "no frame for 2 s", "uptime_s": 7500,
+    "camera": "123", "frames": 4500, "frames_dropped": 3, "link": None, "records_waiting": 12, "records_dropped": 0,
+    "images_dropped": 2, "powered_on_s": 90_000.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "etc/edge").mkdir(parents=True)
+    (tmp_path / "etc/edge/station.toml").write_text(
+        '[broker]\nhost = "plc-broker"\n[camera]\nkind = "realsense"\nserial = "123"\n'
+    )
+    store = Store(tmp_path)
+    store.data.mkdir(parents=True)
+    return store
+
+
+def shown(store: Store) -> dict[str, str]:
+    """The screen by its labels."""
+    return {line[:13].strip(): line[13:] for line in live_lines(store)}
+
+
+def test_a_station_that_runs(store: Store) -> None:
+    with locked(store.data, RUN, "edge run"):
+        StatusFile(store.root).write(SAID)
+        lines = shown(store)
+    assert lines["station"].startswith("degraded (camera_lost), not ready, process ")
+    assert lines["station"].endswith(", up 2 h 5 min: no frame for 2 s")
+    assert lines["camera"] == "realsense 123, serial 123: 4500 frames, 3 dropped for newer ones"
+    assert lines["broker"] == "plc-broker:1883, connected"
+    assert "12 records wait for the broker, 2 parts' images not kept" in lines["disk"]
+    assert lines["clock"].endswith("powered on for 1 d 1 h in all")
+    assert lines["last verdict"] == "none yet"
+
+
+def test_why_the_broker_is_not_there(store: Store) -> None:
+    with locked(store.data, RUN, "edge run"):
+        StatusFile(store.root).write({**SAID, "link": "refused: wrong password"})
+        assert shown(store)["broker"] == "plc-broker:1883: refused: wrong password"
+
+
+def test_a_file_that_a_killed_station_left_is_not_believed(store: Store) -> None:
+    StatusFile(store.root).write(SAID)
+    lines = shown(store)
+    assert lines["station"].startswith("not running: ")
+    assert lines["broker"] == "plc-broker:1883, not connected"
+
+
+def test_a_station_that_hangs_is_not_called_online(store: Store) -> None:
+    with locked(store.data, RUN, "edge run"):
+        StatusFile(store.root).write(SAID)
+        path = store.root / FILE
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "boottime_s": content["boottime_s"] - 60}))
+        assert "has said nothing for 6" in shown(store)["station"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"boottime_s": "x"}', "null"])
+def test_a_damaged_file_is_a_station_that_said_nothing(store: Store, content: str) -> None:
+    with locked(store.data, RUN, "edge run"):
+        (store.root / FILE).parent.mkdir(parents=True)
+        (store.root / FILE).write_text(content)
+        assert shown(store)["station"] == "running, not yet judging: it opens its engine"
+
+
+def test_the_last_verdict_comes_from_the_database(store: Store) -> None:
+    outbox = Outbox(store.data / "line.sqlite")
+    for score in (1.0, 13.25):
+        outbox.commit(lambda seq, score=score: {
+            "part": f"P{seq}", "code": 2, "reason": "anomaly", "score": score, "thr": 9.5,
+            "judged_at": "2026-11-22T17:00:00.180Z",
+        })  # fmt: skip
+    before = sorted(path.name for path in store.data.iterdir())
+    line = shown(store)["last verdict"]
+    assert line == "P2 NG anomaly, score 13.25 (limit 9.5), judged 2026-11-22T17:00:00.180Z"
+    outbox.close()
+    assert sorted(path.name for path in store.data.iterdir()) <= before
+
+
+def test_a_place_that_cannot_be_written_is_said_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    (store.root / "run").write_text("in the way")
+    file = StatusFile(store.root)
+    for _ in range(3):
+        file.write(SAID)
+    file.remove()
+    assert [record.message for record in caplog.records if "status.json cannot be written" in record.message] != []
+    assert len(caplog.records) == 1
