@@ -17,7 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+
+import edge.cli
+import trainer.cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALLER = {
@@ -70,7 +74,8 @@ def records_in(database: Path) -> int:
         return 0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_every_line_of_the_morning_works_as_printed(tmp_path: Path) -> None:
     printed = {}
     for line in lines_of("morning"):
@@ -100,7 +105,25 @@ def write_photos(folder: Path, count: int) -> None:
         stored.save(folder / f"IMG_{number:04d}.JPG", quality=92, exif=exif.tobytes())
 
 
-@pytest.mark.timeout(600)
+def commands_of_readme() -> list[list[str]]:
+    blocks = ("morning", "photos")
+    return [shlex.split(line) for block in blocks for line in lines_of(block)]
+
+
+@pytest.mark.parametrize("words", commands_of_readme(), ids=" ".join)
+def test_every_verb_and_option_that_readme_prints_is_there(words: list[str]) -> None:
+    """They are parsed as the programs parse them; `make endurance` runs them."""
+    app = {"edge": edge.cli.app, "trainer": trainer.cli.app}[words[0]]
+    command, name, rest = typer.main.get_command(app), words[0], words[1:]
+    while isinstance(command, typer.core.TyperGroup):
+        context = command.make_context(name, list(rest))
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command = found
+    assert command.make_context(name, list(rest)).params
+
+
+@pytest.mark.timeout(1800)
 def test_six_commands_lead_from_photos_to_a_verdict(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 14)
     write_photos(tmp_path / "later", 1)

@@ -246,7 +246,9 @@ def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: 
     assert weights([1, 2, 1], tmp_path / "parts") == whole     # in the encoder, in stage 1, in stage 2
 
 
-@pytest.mark.parametrize("sizes", [WITH_DEPTH, COLOR_ONLY], ids=["with depth", "color only"])
+@pytest.mark.parametrize(
+    "sizes", [WITH_DEPTH, pytest.param(COLOR_ONLY, marks=pytest.mark.long)], ids=["with depth", "color only"]
+)
 def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> None:
     deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), fitted(sizes), 0.01).requires_grad_(False).eval()
     feeds = sensor_bytes(sizes.depth is not None)

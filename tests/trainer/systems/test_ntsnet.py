@@ -290,7 +290,11 @@ def test_the_paper_preset_asks_for_weights_and_checks_them(tmp_path: Path) -> No
         ntsnet.Ntsnet().build(BuildRequest("paper", COLOR_ONLY, tmp_path / "wrong.pth"))
 
 
-@pytest.mark.parametrize(("preset", "sizes"), [("small", WITH_DEPTH), ("small", COLOR_ONLY), ("paper", COLOR_ONLY)])
+@pytest.mark.parametrize(("preset", "sizes"), [
+    ("small", WITH_DEPTH),
+    pytest.param("small", COLOR_ONLY, marks=pytest.mark.long),
+    pytest.param("paper", COLOR_ONLY, marks=pytest.mark.long),
+])
 def test_it_exports_and_agrees_and_compact_compiles(preset: str, sizes: WorkingSizes, tmp_path: Path) -> None:
     detector = ntsnet.Ntsnet().build(BuildRequest(preset, sizes, random_backbone=preset == "paper"))
     if preset == "small":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -37,6 +38,7 @@ def _feeds() -> dict[str, NDArray[np.generic]]:
     }
 
 
+@pytest.mark.long
 def test_it_exports_agrees_and_compiles(tmp_path: Path) -> None:
     system = find_system("mats")
     sizes = system.sizes("paper", SIDE, SIDE, True)

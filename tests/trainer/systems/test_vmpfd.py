@@ -510,7 +510,7 @@ def test_a_state_dict_brings_everything_that_was_measured(descriptors: Path, tmp
 
 @pytest.mark.parametrize(
     ("sizes", "switches"),
-    [(WITH_DEPTH, {}), (COLOR_ONLY, {"patch16": True})],
+    [(WITH_DEPTH, {}), pytest.param(COLOR_ONLY, {"patch16": True}, marks=pytest.mark.long)],
     ids=["with depth", "color only, patch 16"],
 )
 def test_it_exports_agrees_and_compiles(
