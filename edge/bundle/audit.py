@@ -19,6 +19,7 @@ from typing import Any
 
 from edge.database import open_database, remedy_for
 from edge.errors import StorageError
+from edge.files import make_folder
 
 PLACE = Path("var/lib/edge/line.sqlite")
 BUSY_S = 10.0            # `edge run` holds the database for milliseconds; longer is a fault
@@ -82,7 +83,7 @@ def read_audit(root: Path) -> list[AuditRow]:
 def _database(root: Path) -> Iterator[sqlite3.Connection]:
     path = root / PLACE
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with closing(open_database(path, BUSY_S)) as connection:
             yield connection
     except (sqlite3.Error, OSError) as error:

@@ -202,7 +202,8 @@ def _mend(target: Path, staged: Path) -> None:
         if not (target / name).is_file() or sha256_of(target / name) != sha256_of(staged / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).replace(target / name)
-            sync_directory((target / name).parent)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        sync_directory(folder)      # also where something was only removed, or a folder made
 
 
 def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import BusyError, StorageError
-from edge.files import sentence_of
+from edge.files import make_folder, sentence_of
 
 CHANGE = "change.lock"   # held by whoever changes what is installed, trusted or calibrated
 RUN = "run.lock"         # held by `edge run`; a change does not need it, it takes effect between parts
@@ -24,7 +24,7 @@ def locked(folder: Path, name: str, who: str) -> Iterator[None]:
     """
     path = folder / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise StorageError(sentence_of(error)) from error

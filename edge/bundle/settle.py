@@ -6,17 +6,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge.bundle.claims import close_claim
 from edge.bundle.store import Store
 from edge.bundle.switch import finish
 from edge.files import sync_directory
 
 
 def settle(store: Store) -> None:
-    """Remove staging folders, half-written files and slots that nothing points at; close an audit row left open.
+    """Remove staging folders, half-written files and slots that nothing points at; close audit rows left open.
 
     Changes nothing where the last command ended well. The caller holds the change lock.
     """
     finish(store.root, store.products_folder)
+    close_claim(store)
     _discard(store.staging)
     for path in list(_half_written(store)):
         path.unlink()

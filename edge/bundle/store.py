@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import audit
 from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, parse_manifest, verify_folder
+from edge.bundle.claims import claim, close_claim
 from edge.bundle.lock import CHANGE, locked
 from edge.bundle.manifest import Manifest
 from edge.bundle.signature import PublicKey, canonical_json, read_public_key
@@ -36,9 +37,9 @@ from edge.bundle.site import (
     PackedTensor,
     read_state,
 )
-from edge.bundle.switch import finish, slot_of, switch
+from edge.bundle.switch import ACTIVE, finish, slot_of, switch
 from edge.errors import BundleError, ConfigError, StorageError
-from edge.files import read_bytes, sentence_of, sync_directory, write_atomically
+from edge.files import make_folder, read_bytes, sentence_of, sync_directory, write_atomically
 from edge.schema import Precision
 from edge.types import Geometry, Intrinsics
 
@@ -94,7 +95,7 @@ class Store:
         self.root = root
         self.trust_folder = root / "etc" / "edge" / "trust"
         self.data = root / "var" / "lib" / "edge"
-        self.active_file = self.data / "active"
+        self.active_file = self.data / ACTIVE
         self.engines = self.data / "engines"
         self.products_folder = self.data / "products"
         self.staging = self.data / ".staging"      # on the same file system as the slots: moving is one rename
@@ -132,8 +133,8 @@ class Store:
         with self.change("edge trust"):
             if target.exists() and target.read_bytes() == data:
                 return key
-            self.trust_folder.mkdir(parents=True, exist_ok=True)
-            audit.append_audit(self.root, "trust", {"keyid": key.keyid, "public": key.keyval.public})
+            make_folder(self.trust_folder)
+            claim(self, "trust", {"keyid": key.keyid, "public": key.keyval.public})
             write_atomically(target, data)
         return key
 
@@ -202,9 +203,9 @@ class Store:
             chosen = self.installed(product)
             before = self.active_product()
             if before != product:
-                self.activate(product)
                 about = {"product": product, "version": chosen.manifest.version, "digest": chosen.digest}
-                audit.append_audit(self.root, "select", {**about, "before": before})
+                claim(self, "select", {**about, "before": before})
+                self.activate(product)
         return chosen
 
     def activate(self, product: str) -> None:
@@ -219,6 +220,7 @@ class Store:
         self.installed(product)
         with self.change("edge bundle rollback"):
             finish(self.root, self.products_folder)
+            close_claim(self)
             now = self.installed(product)
             if self.link(product, "previous") in (None, now.slot):
                 raise BundleError(f"{product} has no earlier bundle than {now.slot}: install one with `edge install`")
@@ -247,6 +249,10 @@ class Store:
     def site_folder(self, product: str) -> Path:
         """Where a product's site state lies; it survives a new bundle."""
         return self.products_folder / product / "site"
+
+    def model_file(self, product: str, digest: str) -> Path:
+        """Where the model state of one bundle lies."""
+        return self.site_folder(product) / f"model-{digest[:12]}.json"
 
     def geometry_record(self, product: str, serial: str) -> CameraGeometry | None:
         """Geometry of one product under one camera, with who, when and on what; None before calibration.
@@ -304,9 +310,9 @@ class Store:
                 who=who or audit.current_user(),
                 when=audit.now_utc(),
             )
-            self._save(path, GeometryFile(cameras={**file.cameras, serial: record}))
             detail = {"product": product, "serial": serial, **record.model_dump(mode="json")}
-            audit.append_audit(self.root, "calibrate geometry", detail, who)
+            claim(self, "calibrate geometry", detail, who)
+            self._save(path, GeometryFile(cameras={**file.cameras, serial: record}))
         return record
 
     def model_state(self, bundle: Installed, precision: Precision, runtime: str) -> ModelState | None:
@@ -321,7 +327,7 @@ class Store:
 
         Raises: ConfigError if the file is damaged or speaks of another bundle.
         """
-        path = self._model_path(bundle)
+        path = self.model_file(bundle.product, bundle.digest)
         file = read_state(path, ModelStateFile)
         if file is None:
             return ()
@@ -347,7 +353,7 @@ class Store:
         Raises: ConfigError if the file is damaged, BusyError if another command changes this root.
         """
         with self.change("edge calibrate"):
-            path = self._model_path(bundle)
+            path = self.model_file(bundle.product, bundle.digest)
             file = read_state(path, ModelStateFile) or ModelStateFile(digest=bundle.digest)
             before = _find(file.states, bundle.digest, precision, runtime)
             state = ModelState(
@@ -364,13 +370,10 @@ class Store:
                 when=audit.now_utc(),
             )
             others = tuple(one for one in file.states if one is not before)
-            self._save(path, ModelStateFile(digest=bundle.digest, states=(*others, state)))
             detail = {"product": bundle.product, **state.model_dump(mode="json")}
-            audit.append_audit(self.root, "calibrate model", detail, who)
+            claim(self, "calibrate model", detail, who)
+            self._save(path, ModelStateFile(digest=bundle.digest, states=(*others, state)))
         return state
-
-    def _model_path(self, bundle: Installed) -> Path:
-        return self.site_folder(bundle.product) / f"model-{bundle.digest[:12]}.json"
 
     def _save(self, path: Path, file: GeometryFile | ModelStateFile) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

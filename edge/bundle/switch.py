@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from edge.bundle import audit
-from edge.files import link_atomically, sync_directory
+from edge.files import link_atomically, sync_directory, write_atomically
 
+ACTIVE = "active"       # the file that names the active product
 SwitchStep = Literal["intent", "previous", "current"]
 Act = Literal["install", "rollback"]
 
@@ -57,6 +58,8 @@ def switch(
 def finish(root: Path, products: Path) -> bool:
     """Close the audit row of a switch, whether it was done or cut short, and put `previous` right.
 
+    A first installation that was cut short after its switch takes its last step here: its product becomes active.
+
     Returns: whether a row was open and its bundle is the current one. The caller holds the change lock.
     """
     rows = [row for row in audit.read_audit(root) if row.act in OUTCOMES or row.act in CLOSED]
@@ -65,6 +68,9 @@ def finish(root: Path, products: Path) -> bool:
     links, folder = rows[-1].detail, products / rows[-1].detail["product"]
     done: bool = slot_of(folder / "current") == links["slot"]
     _set_previous(folder, links["before"] if done else links["previous"])
+    active = products.parent / ACTIVE
+    if done and rows[-1].act == "install" and not active.exists():
+        write_atomically(active, f"{folder.name}\n".encode())
     closing = OUTCOMES[rows[-1].act][0 if done else 1]
     about = {key: value for key, value in links.items() if key not in ("before", "previous")}
     audit.append_audit(root, closing, about, rows[-1].who)

@@ -29,10 +29,10 @@ ROWS: dict[str, tuple[str | None, list[str], list[str]]] = {
     "mending install": (None, [], []),      # the same bundle stays current
     "install": ("install", ["installed"], ["install abandoned"]),
     "rollback": ("rollback", ["rolled back"], ["rollback abandoned"]),
-    "select": ("select", [], ["select abandoned"]),
-    "trust": ("trust", [], ["trust abandoned"]),
-    "geometry": ("calibrate geometry", [], ["calibrate geometry abandoned"]),
-    "model state": ("calibrate model", [], ["calibrate model abandoned"]),
+    "select": ("select", [], ["select not in effect"]),
+    "trust": ("trust", [], ["trust not in effect"]),
+    "geometry": ("calibrate geometry", [], ["calibrate geometry not in effect"]),
+    "model state": ("calibrate model", [], ["calibrate model not in effect"]),
 }
 
 

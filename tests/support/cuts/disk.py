@@ -324,7 +324,8 @@ class Disk:
         if call.op == "U":
             return [(folder, name, None)]
         if call.op in "RL":
-            assert other is not None and not call.number, f"{call.first!r} left the root, or was exchanged"
+            assert other is not None, f"{call.first!r} left the root"
+            assert not call.number, f"{call.first!r} was renamed with flags, which is not known here"
             node = folder.names[name]
             return [(*other, node)] if call.op == "L" else [(folder, name, None), (*other, node)]
         node = self._new(call)
@@ -434,11 +435,11 @@ class Builder:
             if one.kind == "folder":
                 os.mkdir(target, one.mode)  # noqa: PTH102  thousands of trees: pathlib takes half of the time
             elif one.kind == "link":
-                os.symlink(one.content, os.fsencode(target))
+                os.symlink(one.content, os.fsencode(target))  # noqa: PTH211
             elif "/line." in path:          # the database and the number beside it are written in place
                 _write(target, one)
             else:
-                os.link(self._copy_of(one), target)  # noqa: PTH200
+                os.link(self._copy_of(one), target)
         return root
 
     def require_untouched(self) -> None:

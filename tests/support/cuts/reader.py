@@ -91,7 +91,7 @@ def rows_of(root: Path) -> list[AuditRow]:
 
 
 def identity_of(folder: Path, left_out: tuple[str, ...] = ()) -> dict[str, tuple[object, ...]]:
-    """What tells a folder from any other: each name with its kind, mode and, for a file, which one and of when it is."""
+    """What tells a folder from any other: each name with its kind, mode and, of a file, inode, time and size."""
     found, waiting = {}, [""]
     while waiting:
         prefix = waiting.pop()

@@ -78,7 +78,7 @@ def trust(name: str) -> Callable[[Path, Path, Mark], None]:
 WASHER_1, WASHER_2, SCREW = ("washer", "1.0.0"), ("washer", "2.0.0"), ("screw", "1.0.0")
 PRODUCTS = (WASHER_1, WASHER_2, ("washer", "3.0.0"), SCREW)
 ACTS = {
-    "first trust": Act(lambda root, files: None, trust("line.pub")),
+    "first trust": Act(lambda *_: None, trust("line.pub")),
     "second trust": Act(installed(), trust("other.pub")),
     "first install": Act(installed(), install("1.0.0")),
     "second install": Act(installed(WASHER_1, SCREW), install("2.0.0")),
