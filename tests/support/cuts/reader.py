@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.bundle.audit import AuditRow, read_audit
-from edge.bundle.engines import read_proof
+from edge.bundle.engines import certificate_path, read_proof
 from edge.bundle.site import GeometryFile, read_state
 from edge.bundle.store import Installed, Store
 from edge.config import PLACE as CONFIG
 from edge.config import read_config
+from edge.proof.certificate import read_certificate
 
 SQLITE_ENDS = ("-wal", "-shm")      # beside the database while somebody has it open
 Site = dict[str, int]
@@ -21,11 +22,15 @@ Site = dict[str, int]
 
 @dataclass(frozen=True)
 class State:
-    """current, previous: slots by product. keys: ids. sites: by product, what is calibrated and in which version."""
+    """current, previous: slots by product. proofs: whether the current bundle's engines are proven or pending.
+
+    keys: ids. sites: by product, what is calibrated and in which version.
+    """
 
     active: str | None
     current: dict[str, str | None]
     previous: dict[str, str | None]
+    proofs: dict[str, str]
     keys: tuple[str, ...]
     sites: dict[str, Site]
 
@@ -52,19 +57,20 @@ class Reader:
         Raises: EdgeError if something is not whole.
         """
         store = Store(root)
-        products = store.products()
+        products, proofs = store.products(), {}
         if (root / CONFIG).exists():
             read_config(root)
         for product in products:
             current = store.installed(product)
             self._verify(store, current)
-            assert read_proof(store, current) is not None, f"{product} is installed and its engines are not known"
+            proofs[product] = _proof(store, current)
             if store.link(product, "previous") is not None:
                 self._verify(store, store.installed(product, "previous"))
         return State(
             store.active_product(),
             {product: store.link(product, "current") for product in products},
             {product: store.link(product, "previous") for product in products},
+            proofs,
             tuple(sorted(key.keyid for key in store.trusted_keys())),
             {product: dict(_site(store, product)) for product in products},
         )
@@ -74,6 +80,14 @@ class Reader:
         if str(about) not in self._verified:
             store.verify(bundle)
             self._verified.add(str(about))
+
+
+def _proof(store: Store, bundle: Installed) -> str:
+    proof = read_proof(store, bundle)
+    assert proof is not None, f"{bundle.product} is installed and nothing is known of its engines"
+    if proof.state == "proven":
+        read_certificate(certificate_path(store, bundle))
+    return proof.state
 
 
 def _site(store: Store, product: str) -> Iterator[tuple[str, int]]:

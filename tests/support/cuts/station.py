@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.install import install_bundle
+from edge.bundle.engines import open_engine
+from edge.bundle.install import architecture, install_bundle
 from edge.bundle.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.cuts.act import Act, Mark
@@ -36,6 +38,34 @@ def installed(*bundles: tuple[str, str]) -> Callable[[Path, Path], None]:
 
 def install(version: str) -> Callable[[Path, Path, Mark], None]:
     return lambda root, files, _: install_bundle(bundle(files, "washer", version), root)
+
+
+def cut_before(step: str, act: Callable[[Path, Path], None], version: str) -> Callable[[Path, Path], None]:
+    """What is left where a process that installs ends before a step."""
+
+    def prepare(root: Path, files: Path) -> None:
+        act(root, files)
+        child = os.fork()
+        if child == 0:
+            install_bundle(bundle(files, "washer", version), root, reached=lambda now: now == step and os._exit(7))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+    return prepare
+
+
+def pending(root: Path, files: Path) -> None:
+    """Installed into the root of another machine's system."""
+    machine = 183 if architecture(Path("/")) != "aarch64" else 62
+    program = root / "usr" / "bin" / "env"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44))
+    installed(("washer", "1.0.0"))(root, files)
+
+
+def open_first(root: Path, files: Path, mark: Mark) -> None:
+    """What the first `edge run` does: it proves the engine and keeps the proof."""
+    store = Store(root)
+    open_engine(store, store.active()).engine.close()
 
 
 def damaged(root: Path, files: Path) -> None:
@@ -83,7 +113,9 @@ ACTS = {
     "first install": Act(installed(), install("1.0.0")),
     "second install": Act(installed(WASHER_1, SCREW), install("2.0.0")),
     "third install": Act(installed(WASHER_1, WASHER_2), install("3.0.0")),      # the first slot makes room
+    "resumed install": Act(cut_before("current", installed(WASHER_1), "2.0.0"), install("2.0.0")),
     "mending install": Act(damaged, install("1.0.0")),
+    "first opening": Act(pending, open_first),
     "rollback": Act(installed(WASHER_1, WASHER_2), rollback),
     "select": Act(installed(WASHER_1, SCREW), select),
     "first geometry": Act(installed(WASHER_1), save_geometry),
