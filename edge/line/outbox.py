@@ -25,6 +25,7 @@ from typing import Any
 
 from edge.database import Database
 from edge.errors import StorageError
+from edge.files import make_folder
 from edge.line.expiry import Expiry
 from edge.line.reserve import Reserve
 from edge.line.tables import Unwritten, insert, prepare
@@ -62,7 +63,7 @@ class Outbox:
         self._room = 0                          # records that the line will take as soon as they are committed
         self._presumed: set[int] = set()        # marked as attempted at their commit, and not handed over since
         with self._database.errors("open"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._reserve = Reserve(path.with_suffix(".seq"))
             self.clock = clock or PoweredClock(path.parent)
             with self._database.transaction() as connection:

@@ -18,6 +18,7 @@ from edge.files import sync_directory
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 4096
+START = 2 * BLOCK_BYTES         # of the records
 SPACE_BYTES = 1 << 20           # about 1000 records
 
 
@@ -25,13 +26,14 @@ class Reserve:
     """One number, and the records that the database did not take."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create `path`. Raises: OSError if not even its first block can be had."""
+        """Open or create `path`. Raises: OSError if not even its first blocks can be had."""
         self._path = path
         created = not path.exists()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        self.number, self._used = self._read_head()
-        if os.fstat(self._descriptor).st_size < BLOCK_BYTES:
-            self._write_head(0, 0)
+        size = os.fstat(self._descriptor).st_size
+        if size < START:
+            os.pwrite(self._descriptor, bytes(START - size), size)
+        self._turn, self.number, self._used = max(self._read_head(0), self._read_head(1))
         self._space = self._take_space()
         if created:
             sync_directory(path.parent)
@@ -48,7 +50,7 @@ class Reserve:
     def records(self) -> list[Any]:
         """What `write` was given since `clear`, in order; a line that does not match its checksum is left out."""
         found = []
-        for line in os.pread(self._descriptor, self._used, BLOCK_BYTES).splitlines():
+        for line in os.pread(self._descriptor, self._used, START).splitlines():
             check, _, text = line.partition(b" ")
             if check == b"%08x" % zlib.crc32(text):
                 found.append(json.loads(text))
@@ -61,7 +63,8 @@ class Reserve:
         line = b"" if record is None else _line_of(record)
         fits = record is not None and self._used + len(line) <= self._space
         if fits:
-            os.pwrite(self._descriptor, line, BLOCK_BYTES + self._used)
+            os.pwrite(self._descriptor, line, START + self._used)
+            os.fsync(self._descriptor)      # before the number that says it is there
         self._write_head(number, self._used + len(line) * fits)
         return fits
 
@@ -69,30 +72,34 @@ class Reserve:
         """The records are in the database. Raises: OSError."""
         self._write_head(self.number, 0)
 
-    def _read_head(self) -> tuple[int, int]:
-        """(number, bytes of records); zeros if nothing was written. All is written twice: torn bytes do not agree."""
-        words = os.pread(self._descriptor, BLOCK_BYTES, 0).split()
-        half = len(words) // 2
-        if not words or words[:half] != words[half:] or not all(word.isdigit() for word in words):
-            return 0, 0
-        number, used = [*map(int, words[:half]), 0][:2]
-        return number, used
+    def _read_head(self, which: int) -> tuple[int, int, int]:
+        """(turn, number, bytes of records) of one block; zeros if it is torn or nothing was written."""
+        words = os.pread(self._descriptor, BLOCK_BYTES, which * BLOCK_BYTES).split()
+        if not all(word.isdigit() for word in words):
+            return 0, 0, 0
+        if len(words) == 2 and words[0] == words[1]:       # as it was before 0.13: the number alone, twice
+            return 0, int(words[0]), 0
+        if len(words) != 4 or int(words[3]) != zlib.crc32(b" ".join(words[:3])):
+            return 0, 0, 0
+        return int(words[0]), int(words[1]), int(words[2])
 
     def _write_head(self, number: int, used: int) -> None:
-        block = (f"{number} {used}\n" * 2).encode().ljust(BLOCK_BYTES, b" ")
-        os.pwrite(self._descriptor, block, 0)
+        turn = self._turn + 1
+        head = b"%d %d %d" % (turn, number, used)
+        block = b"%s %d\n" % (head, zlib.crc32(head))
+        os.pwrite(self._descriptor, block.ljust(BLOCK_BYTES, b" "), turn % 2 * BLOCK_BYTES)
         os.fsync(self._descriptor)
-        self.number, self._used = number, used
+        self._turn, self.number, self._used = turn, number, used
 
     def _take_space(self) -> int:
         """Bytes that records may take: all or, where the disk is too small or full already, what the file has."""
-        wanted, size = BLOCK_BYTES + SPACE_BYTES, os.fstat(self._descriptor).st_size
+        wanted, size = START + SPACE_BYTES, os.fstat(self._descriptor).st_size
         try:
             while size < wanted:
                 size += os.pwrite(self._descriptor, bytes(min(1 << 16, wanted - size)), size)
             os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, BLOCK_BYTES + self._used)
+            os.ftruncate(self._descriptor, START + self._used)
             log.warning("%s cannot take %d KiB (%s): records that find the disk full wait in memory alone",
                         self._path, SPACE_BYTES >> 10, error)
             return self._used
