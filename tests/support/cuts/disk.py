@@ -321,6 +321,8 @@ class Disk:
             assert other is None, f"{call.first!r} came from outside the root"
             return []
         folder, name = place
+        if left_out(name):
+            return []
         if call.op == "U":
             return [(folder, name, None)]
         if call.op in "RL":
