@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from edge.database import Database
-from edge.line.tables import Counters
-from edge.runtime.clock import PoweredClock, Stamp, age_s
+from edge.line.tables import Counters, stamp_of
+from edge.runtime.clock import PoweredClock, age_s
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +51,13 @@ class Expiry:
                 "SELECT seq, sent_at IS NULL, powered_s, committed_at, synced FROM records WHERE seq > ?"
                 " ORDER BY seq LIMIT ?", (after, STEP_RECORDS),
             ).fetchall()  # fmt: skip
-            old = [(row[0], row[1]) for row in rows if age_s(self._stamp_of(row), now) > max_age_s]
+            stamps = [stamp_of(row[2:], self._clock) for row in rows]
+            old = [row[:2] for row, kept in zip(rows, stamps, strict=True) if age_s(kept, now) > max_age_s]
             if old:
                 yield self._delete(old)
-            if len(rows) < STEP_RECORDS or now.powered_s - self._stamp_of(rows[-1]).powered_s <= max_age_s:
+            if len(rows) < STEP_RECORDS or now.powered_s - stamps[-1].powered_s <= max_age_s:
                 return
             after = rows[-1][0]
-
-    def _stamp_of(self, row: tuple[int, int, float | None, float, int]) -> Stamp:
-        powered_s = self._clock.began_s if row[2] is None else row[2]
-        return Stamp(powered_s, row[3], bool(row[4]))
 
     def _reduce(self, records: int) -> Iterator[int]:
         """Delete so many: acknowledged ones, then unsent ones."""

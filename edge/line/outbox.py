@@ -28,8 +28,8 @@ from edge.errors import StorageError
 from edge.files import make_folder
 from edge.line.expiry import Expiry
 from edge.line.reserve import Reserve
-from edge.line.tables import Unwritten, insert, prepare
-from edge.runtime.clock import PoweredClock
+from edge.line.tables import Unwritten, insert, prepare, stamp_of
+from edge.runtime.clock import PoweredClock, Stamp
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +188,18 @@ class Outbox:
         """
         with self._database.errors("clean"):
             yield from self._expiry.steps(max_age_s, max_records, max_bytes)
+
+    def find_stamp(self, seq: int) -> Stamp | None:
+        """When this record was committed or, if it is gone, the next one that is there; None if neither is known."""
+        try:
+            with self._database.errors("read"):
+                row = self._connection().execute(
+                    "SELECT powered_s, committed_at, synced FROM records WHERE seq >= ? ORDER BY seq LIMIT 1", (seq,)
+                ).fetchone()
+        except StorageError as error:
+            log.warning("an age is not known: %s", error)
+            return None
+        return None if row is None else stamp_of(row, self.clock)
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database now, from a thread whose wait no part notices."""

@@ -108,6 +108,12 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Unwritten], attempted:
     )  # fmt: skip
 
 
+def stamp_of(row: tuple[float | None, float, int], clock: PoweredClock) -> Stamp:
+    """From powered_s, committed_at and synced: a record without powered-on seconds is as old as their count."""
+    powered_s, committed_at, synced = row
+    return Stamp(clock.began_s if powered_s is None else powered_s, committed_at, bool(synced))
+
+
 def _text_of(fields: dict[str, Any]) -> str:
     return json.dumps(fields, allow_nan=False, separators=(",", ":"))
 
