@@ -29,7 +29,7 @@ from typing import Any
 
 from edge.database import open_database, remedy_for
 from edge.errors import StorageError
-from edge.files import sync_directory
+from edge.files import make_folder, sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Outbox:
         self._commit_lock = threading.Lock()
         self._unwritten: list[tuple[int, Fields]] = []
         with self._as_storage_error("open"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._connection().executescript(SCHEMA)
             self._reserve = _ReserveBlock(path.with_suffix(".seq"))
             self._last = max(self._counter("seq"), self._reserve.read())
