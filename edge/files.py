@@ -145,6 +145,15 @@ def _require_place(folder: Path, path: Path, option: str) -> None:
                           "read-only, or name another path")
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything stands at `path`, a link that leads nowhere too. Raises: OSError if that cannot be seen."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     """Make `folder` and what is missing above it, each with this mode whatever the umask; what is there stays as it is.
 

@@ -7,19 +7,18 @@ somebody moved away.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edge.bundle import audit
 from edge.bundle.site import GeometryFile, ModelStateFile, read_state
+from edge.bundle.switch import PRODUCT
 from edge.errors import EdgeError, StorageError
 
 if TYPE_CHECKING:
     from edge.bundle.store import Store
 
 Detail = Mapping[str, Any]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DENIED = " not in effect"
 NAMES = ("keyid", "product", "version", "digest", "serial", "precision", "runtime")     # what the closing row repeats
 
@@ -51,7 +50,12 @@ def close_claim(store: Store) -> None:
 
 
 def _is_trusted(store: Store, detail: Detail) -> bool:
-    return any(key.keyid == detail.get("keyid") for key in store.trusted_keys())
+    wanted = (detail.get("keyid"), detail.get("products", []))
+    return any((key.keyid, list(key.products)) == wanted for key in store.trusted_keys())
+
+
+def _is_distrusted(store: Store, detail: Detail) -> bool:
+    return all(key.keyid != detail.get("keyid") for key in store.trusted_keys())
 
 
 def _is_selected(store: Store, detail: Detail) -> bool:
@@ -75,7 +79,7 @@ def _has_model_state(store: Store, detail: Detail) -> bool:
 def _name(detail: Detail, key: str) -> str:
     """A word that leads to no other folder. Raises: StorageError for what no command of ours wrote into the row."""
     word = detail.get(key)
-    if not isinstance(word, str) or not NAME.fullmatch(word):
+    if not isinstance(word, str) or not PRODUCT.fullmatch(word):
         raise StorageError(f"a row of the audit table has no usable {key}")
     return word
 
@@ -89,6 +93,7 @@ def _version(detail: Detail) -> int:
 
 IN_EFFECT: dict[str, Callable[[Store, Detail], bool]] = {
     "trust": _is_trusted,
+    "distrust": _is_distrusted,
     "select": _is_selected,
     "calibrate geometry": _has_geometry,
     "calibrate model": _has_model_state,

@@ -31,6 +31,7 @@ ROWS: dict[str, tuple[str | None, list[str], list[str]]] = {
     "install": ("install", ["installed"], ["install abandoned"]),
     "rollback": ("rollback", ["rolled back"], ["rollback abandoned"]),
     "select": ("select", [], ["select not in effect"]),
+    "distrust": ("distrust", [], ["distrust not in effect"]),
     "trust": ("trust", [], ["trust not in effect"]),
     "geometry": ("calibrate geometry", [], ["calibrate geometry not in effect"]),
     "model state": ("calibrate model", [], ["calibrate model not in effect"]),
@@ -88,7 +89,7 @@ class Checker:
         )
         self._builder, self._files, self._root = builder, place / "files", place / "root"
         self._reader = Reader()
-        self._seen: set[str] = set()        # settled roots after which the act was carried out once more
+        self._seen: set[int] = set()        # settled roots after which the act was carried out once more
         self.old = self._read(self._build(recording.before_tree()))
         self._rows = rows_of(self._root)
         self._settle()
@@ -130,7 +131,7 @@ class Checker:
     def _check_next_command(self, allowed: list[State | None]) -> None:
         self._settle()
         acts = self._new_acts()
-        key = str((sorted(identity_of(self._root, ("line.sqlite", *SQLITE_ENDS)).items()), acts))
+        key = hash(str((sorted(identity_of(self._root, ("line.sqlite", *SQLITE_ENDS)).items()), acts)))
         if key in self._seen:
             return
         settled = self._read(self._root)

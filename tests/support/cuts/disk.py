@@ -419,7 +419,7 @@ def snapshot(root: Path) -> Snapshot:
 
 
 class Builder:
-    """Lays trees down as real folders; what is never changed in place is a hard link to one copy."""
+    """Lays trees down as real folders; the files of bundles, which nothing changes, are hard links to one copy each."""
 
     def __init__(self, work: Path) -> None:
         """work: a folder on the file system where the trees will lie."""
@@ -438,14 +438,14 @@ class Builder:
                 os.mkdir(target, one.mode)  # noqa: PTH102  thousands of trees: pathlib takes half of the time
             elif one.kind == "link":
                 os.symlink(one.content, os.fsencode(target))  # noqa: PTH211
-            elif "/line." in path:          # the database and the number beside it are written in place
-                _write(target, one)
-            else:
+            elif "/slots/" in path or "/.staging/" in path:
                 os.link(self._copy_of(one), target)
+            else:
+                _write(target, one)
         return root
 
     def require_untouched(self) -> None:
-        """No command wrote into a file in place, which a cut would leave half written, nor into another's copy."""
+        """No command wrote into a bundle's file in place, which a cut would leave half written."""
         for (digest, _), path in self._copies.items():
             assert entry("file", 0, Path(path).read_bytes()).digest == digest, f"{path} was written in place"
 

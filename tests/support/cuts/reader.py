@@ -49,7 +49,7 @@ class Reader:
     """Reads roots. A folder whose files were all verified before is not verified again."""
 
     def __init__(self) -> None:
-        self._verified: set[object] = set()
+        self._verified: set[int] = set()
 
     def read(self, root: Path) -> State:
         """Every bundle that is pointed at is verified, every file of the station's parsed.
@@ -76,10 +76,10 @@ class Reader:
         )
 
     def _verify(self, store: Store, bundle: Installed) -> None:
-        about = (store.trusted_keys(), identity_of(bundle.folder))
-        if str(about) not in self._verified:
+        about = hash(str((store.trusted_keys(), sorted(identity_of(bundle.folder).items()))))
+        if about not in self._verified:
             store.verify(bundle)
-            self._verified.add(str(about))
+            self._verified.add(about)
 
 
 def _proof(store: Store, bundle: Installed) -> str:
@@ -105,7 +105,7 @@ def rows_of(root: Path) -> list[AuditRow]:
 
 
 def identity_of(folder: Path, left_out: tuple[str, ...] = ()) -> dict[str, tuple[object, ...]]:
-    """What tells a folder from any other: each name with its kind, mode and, of a file, inode, time and size."""
+    """What tells a folder from any other: each name with its kind, mode and content, of a Builder's copy its inode."""
     found, waiting = {}, [""]
     while waiting:
         prefix = waiting.pop()
@@ -120,7 +120,8 @@ def identity_of(folder: Path, left_out: tuple[str, ...] = ()) -> dict[str, tuple
                 elif stat.S_ISLNK(status.st_mode):
                     found[path] = ("link", os.readlink(one.path))  # noqa: PTH115
                 else:
-                    found[path] = ("file", status.st_mode, status.st_ino, status.st_mtime_ns, status.st_size)
+                    what = status.st_ino if status.st_nlink > 1 else Path(one.path).read_bytes()
+                    found[path] = ("file", status.st_mode, what)
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge.bundle.engines import open_engine
 from edge.bundle.install import architecture, install_bundle
+from edge.bundle.signature import read_public_key
 from edge.bundle.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.cuts.act import Act, Mark
@@ -105,11 +106,23 @@ def trust(name: str) -> Callable[[Path, Path, Mark], None]:
     return lambda root, files, _: Store(root).trust(files / name)
 
 
+def trusting_both(root: Path, files: Path) -> None:
+    installed()(root, files)
+    trust("other.pub")(root, files, print)
+
+
+def distrust(root: Path, files: Path, mark: Mark) -> None:
+    store, other = Store(root), read_public_key(files / "other.pub")
+    if other.keyid in [key.keyid for key in store.trusted_keys()]:
+        store.distrust(other.keyid)
+
+
 WASHER_1, WASHER_2, SCREW = ("washer", "1.0.0"), ("washer", "2.0.0"), ("screw", "1.0.0")
 PRODUCTS = (WASHER_1, WASHER_2, ("washer", "3.0.0"), SCREW)
 ACTS = {
     "first trust": Act(lambda *_: None, trust("line.pub")),
     "second trust": Act(installed(), trust("other.pub")),
+    "distrust": Act(trusting_both, distrust),
     "first install": Act(installed(), install("1.0.0")),
     "second install": Act(installed(WASHER_1, SCREW), install("2.0.0")),
     "third install": Act(installed(WASHER_1, WASHER_2), install("3.0.0")),      # the first slot makes room
