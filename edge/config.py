@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from edge.errors import ConfigError
-from edge.files import read_text, write_atomically
+from edge.files import is_there, make_folder, read_text, write_atomically
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -121,7 +121,7 @@ def read_config(root: Path) -> EdgeConfig:
     Raises: ConfigError naming the file, the key and what is wrong with it.
     """
     path = root / PLACE
-    if not path.exists():
+    if not is_there(path):
         return EdgeConfig()
     return parse_config(read_text(path, limit=SIZE_LIMIT), str(path))
 
@@ -156,7 +156,7 @@ def write_first_config(root: Path, camera: CameraConfig) -> bool:
     path = root / PLACE
     if path.exists():
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomically(path, render_config(EdgeConfig(camera=camera)).encode())
     return True
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edge.errors import StorageError
+
+log = logging.getLogger(__name__)
+
 RETRY_S = 0.005
+PAGE_BYTES = 1024               # about one record: a commit writes whole pages, and larger ones wear the disk
+LOG_LIMIT_BYTES = 8 << 20       # a write-ahead log that had to grow beyond is cut back to this
+CHECKPOINT_PAGES = 4000         # a fallback: housekeeping moves the log into the database long before
 REMEDIES = {        # by what SQLite or the operating system says
     "readonly": "Mount its disk writable, or use the account that it belongs to",
     "Read-only": "Mount its disk writable",
@@ -16,6 +27,9 @@ REMEDIES = {        # by what SQLite or the operating system says
     "malformed": "Move the file away and keep it, a new one is made",
     "locked": "Wait until the other process has finished, or stop it first",
 }
+# What passes by itself. After any other error the connection is not used again: one that was opened while the disk
+# failed stays read-only for its life. A full disk is no reason either: closing could cost the log the space it has.
+PASSING = ("locked", "full")
 
 
 def remedy_for(error: sqlite3.Error | OSError) -> str:
@@ -38,7 +52,7 @@ def open_database(path: Path, busy_s: float) -> sqlite3.Connection:
     try:
         while True:
             try:
-                connection.execute("PRAGMA journal_mode = WAL").fetchall()
+                _begin_log(connection)
                 break
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
@@ -49,3 +63,86 @@ def open_database(path: Path, busy_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _begin_log(connection: sqlite3.Connection) -> None:
+    """WAL; an empty file also gets its page size and may shrink (SQLite fixes both with the first page)."""
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+
+
+class Database:
+    """One file, a connection for each thread, and one writer at a time. After an error a thread gets a new connection.
+
+    The writers of this process wait for each other here: SQLite's own waiting asks again ever more seldom, so that a
+    part's commit could starve beside a thread that deletes a million rows. `writing` is the lock: whoever keeps numbers
+    in memory about what is written holds it around the transaction and the change of the numbers.
+    """
+
+    def __init__(self, path: Path, busy_s: float) -> None:
+        """busy_s: how long a statement waits for the writer of another process. Nothing is opened yet."""
+        self.path, self._busy_s = path, busy_s
+        self._local = threading.local()
+        self._all: set[sqlite3.Connection] = set()
+        self._all_lock = threading.Lock()
+        self.writing = threading.RLock()
+
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, opened if it has none. Raises: sqlite3.Error if that fails."""
+        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = open_database(self.path, self._busy_s)
+            found.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").fetchall()
+            found.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}").fetchall()
+            with self._all_lock:
+                self._all.add(found)
+            self._local.connection = found
+        return found
+
+    @contextmanager
+    def transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing, on disk when it ends. durable False: a power cut may undo it, a killed process does not."""
+        with self.writing:
+            connection = self.connection()
+            if not durable:
+                connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:        # a full disk may have rolled it back already
+                    connection.execute("ROLLBACK")
+                raise
+            finally:
+                if not durable:
+                    connection.execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
+    def errors(self, act: str) -> Iterator[None]:
+        """What SQLite or the disk refuses becomes a StorageError: "cannot `act` FILE: why. What to do"."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if not any(words in str(error) for words in PASSING):
+                self._forget()
+            raise StorageError(f"cannot {act} {self.path}: {error}. {remedy_for(error)}") from error
+
+    def close(self) -> None:
+        """Close the connections of every thread; nothing may be asked of them afterwards."""
+        with self._all_lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+
+    def _forget(self) -> None:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            return
+        self._local.connection = None
+        with self._all_lock:
+            self._all.discard(connection)
+        with suppress(sqlite3.Error):       # it is given up because it fails
+            connection.close()

@@ -10,14 +10,20 @@ import errno
 import hashlib
 import json
 import os
+import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge.errors import ConfigError, EdgeError
+from edge.errors import ConfigError, EdgeError, StorageError
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+FOLDER_MODE = 0o755             # root installs, the service's account reads, nobody else writes
+KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def read_text(path: Path, error: type[EdgeError] = ConfigError, limit: int | None = None) -> str:
@@ -29,15 +35,38 @@ def read_text(path: Path, error: type[EdgeError] = ConfigError, limit: int | Non
 
 
 def read_bytes(path: Path, error: type[EdgeError] = ConfigError, limit: int | None = None) -> bytes:
-    """A file of at most `limit` bytes. Raises: `error`, naming the file, if it cannot be read or is larger."""
+    """A plain file of at most `limit` bytes. Raises: `error`, naming it, if it is none, is larger or cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open(open_plain(path, error), "rb") as file:
             data = file.read(-1 if limit is None else limit + 1)
     except OSError as cause:
         raise error(sentence_of(cause, path)) from cause
     if limit is not None and len(data) > limit:
         raise error(f"{path} is larger than {limit >> 10} KiB: it is not the file that belongs here, check the path")
     return data
+
+
+def open_plain(path: Path, error: type[EdgeError] = ConfigError) -> int:
+    """A descriptor to read a plain file with; what else a stranger puts there is refused and never waited for.
+
+    Raises: `error` for a pipe, socket or device, OSError if it cannot be opened.
+    """
+    _require_plain(path, path.stat().st_mode, error)      # before opening: some devices act on being opened
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _require_plain(path, os.fstat(descriptor).st_mode, error)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_plain(path: Path, mode: int, error: type[EdgeError]) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        kind = KINDS.get(stat.S_IFMT(mode), "something else")
+        raise error(f"{path} is {kind} where a file is needed: check the path")
 
 
 def decode_text(data: bytes, path: Path, error: type[EdgeError] = ConfigError) -> str:
@@ -59,19 +88,30 @@ def without_mark(data: bytes, path: Path, error: type[EdgeError] = ConfigError) 
 def sentence_of(error: OSError, path: Path | None = None) -> str:
     """What the operating system refused, where, and what to do. path: instead of the one that the error names."""
     where = path if path is not None else error.filename
+    if isinstance(where, int):      # a descriptor tells an operator nothing
+        where = None
     if error.errno in DISK_FULL:
         at = f" for {where}" if where else ""
         return f"no space left on the disk{at}: free some and give the same command again"
-    what, remedy = {
-        errno.ENOENT: ("does not exist", "check the path"),
-        errno.EISDIR: ("is a folder where a file is needed", "check the path"),
-        errno.ENOTDIR: ("cannot be reached, a file stands where a folder is needed", "check the path"),
-        errno.EEXIST: ("exists already, as something else than is needed", "name another path"),
-        errno.EACCES: ("cannot be used, permission denied", "check its owner and mode, or use another account"),
-        errno.EPERM: ("cannot be changed, not permitted", "check its owner and attributes, or use another account"),
-        errno.EROFS: ("cannot be written, its disk is mounted read-only", "mount it writable, or name another folder"),
-    }.get(error.errno or 0, (f"cannot be used ({error.strerror or error})", "check the path and the disk"))
-    return f"{where} {what}: {remedy}"
+    unknown = (f"cannot be used ({error.strerror or error})", "check the path and the disk")
+    what, remedy = SENTENCES.get(error.errno or 0, unknown)
+    return f"{where or 'a file or device'} {what}: {remedy}"
+
+
+SENTENCES = {       # what the operating system answers: what is wrong, and what to do
+    errno.ENOENT: ("does not exist", "check the path"),
+    errno.EISDIR: ("is a folder where a file is needed", "check the path"),
+    errno.ENOTDIR: ("cannot be reached, a file stands where a folder is needed", "check the path"),
+    errno.EEXIST: ("exists already, as something else than is needed", "name another path"),
+    errno.ELOOP: ("cannot be reached, its links lead in a circle or a link stands where none may", "check the path"),
+    errno.ENAMETOOLONG: ("is too long a name for this disk", "choose a shorter one"),
+    errno.EACCES: ("cannot be used, permission denied", "check its owner and mode, or use another account"),
+    errno.EPERM: ("cannot be changed, not permitted", "check its owner and attributes, or use another account"),
+    errno.EROFS: ("cannot be written, its disk is mounted read-only", "mount it writable, or name another folder"),
+    errno.EMFILE: ("cannot be opened, too many files are open", "raise the limit with `ulimit -n`"),
+    errno.ENFILE: ("cannot be opened, too many files are open on this machine", "stop what holds them"),
+    errno.EBUSY: ("is in use", "stop what uses it, or unmount it"),
+}
 
 
 def require_folder_target(path: Path, option: str = "") -> None:
@@ -103,6 +143,45 @@ def _require_place(folder: Path, path: Path, option: str) -> None:
     if not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(f"{what} cannot be written: check its owner and mode, and that its disk is not mounted "
                           "read-only, or name another path")
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything stands at `path`, a link that leads nowhere too. Raises: OSError if that cannot be seen."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
+    """Make `folder` and what is missing above it, each with this mode whatever the umask; what is there stays as it is.
+
+    Raises: OSError if it cannot be made, or something else stands there.
+    """
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent, mode)
+    try:
+        folder.mkdir(mode)
+    except FileExistsError:
+        if folder.is_dir():     # another process was first
+            return
+        raise
+    with opened_folder(folder) as descriptor:
+        os.fchmod(descriptor, mode)
+    sync_directory(folder.parent)
+
+
+@contextmanager
+def opened_folder(folder: Path) -> Iterator[int]:
+    """A descriptor of a folder, closed at the end. Raises: OSError if it is none, or a link stands in its place."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(folder: Path) -> None:
@@ -142,16 +221,34 @@ def write_json(path: Path, value: Any) -> None:
 def link_atomically(link: Path, target: str) -> None:
     """Point the symbolic link `link` at `target` (a relative path) in one step."""
     temporary = link.with_name(f".{link.name}.new")
-    temporary.unlink(missing_ok=True)
+    remove_tree(temporary)
     temporary.symlink_to(target)
     temporary.replace(link)
     sync_directory(link.parent)
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it, or whatever else stands there; nothing where nothing does.
+
+    Links are removed and never followed, also those that are put there meanwhile (shutil.rmtree walks by descriptors).
+    Raises: OSError if something cannot be removed, StorageError if its folders are nested too deep to walk.
+    """
+    try:
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        if os.path.lexists(path):
+            raise
+    except RecursionError as error:
+        raise StorageError(f"{path} holds too many folders in each other: remove it by hand (rm -r)") from error
+
+
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in blocks."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(open_plain(path), "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from edge.bundle.manifest import SCHEMA, Manifest
 from edge.bundle.signature import PRIVATE, SIGNATURE_LIMIT, PublicKey, canonical_json, sign_manifest, verify_signature
 from edge.errors import BundleError
-from edge.files import sha256_of, sync_directory
+from edge.files import make_folder, sha256_of, sync_directory
 
 BLOCK = 512
 RECORD = 20 * BLOCK                 # tar pads its files to this
@@ -89,7 +89,7 @@ class OpenBundle:
         """
         for name in self.manifest.files:
             target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with target.open("xb") as file:
                 self._stream(name, file.write)
                 _finish(file)

@@ -30,7 +30,7 @@ from edge.config import PLACE, PrecisionChoice
 from edge.engine.base import ONNXRUNTIME, TENSORRT, machine_openers, runtime_name
 from edge.engine.machine import this_machine
 from edge.errors import BundleError, ConfigError, EngineError, MissingDependency, ParityError
-from edge.files import sync_directory, write_atomically
+from edge.files import make_folder, sync_directory, write_atomically
 from edge.proof.certificate import BoardSection, Certificate, read_certificate
 from edge.proof.threshold import Threshold
 from edge.schema import Precision, Sha256, Strict
@@ -423,8 +423,9 @@ def keep_certificate(store: Store, bundle: Installed, sections: Sequence[BoardSe
     """Write the bundle's certificate with this machine's sections beside its proof; returns where."""
     path = certificate_path(store, bundle)
     certificate = read_certificate(bundle.certificate).with_boards(tuple(sections))
-    store.engines.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, certificate.to_json().encode())
+    with store.inside():
+        make_folder(store.engines)
+        write_atomically(path, certificate.to_json().encode())
     return path
 
 
@@ -464,8 +465,9 @@ def prune(store: Store) -> None:
 
 
 def _write(store: Store, bundle: Installed, proof: ProofFile) -> None:
-    store.engines.mkdir(parents=True, exist_ok=True)
-    write_atomically(_proof_path(store, bundle), canonical_json(proof.model_dump(by_alias=True, mode="json")))
+    with store.inside():
+        make_folder(store.engines)
+        write_atomically(_proof_path(store, bundle), canonical_json(proof.model_dump(by_alias=True, mode="json")))
 
 
 def _proof_path(store: Store, bundle: Installed) -> Path:

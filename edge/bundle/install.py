@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 from edge.bundle.archive import OpenBundle, open_bundle
 from edge.bundle.engine_table import engine_table, state_of
 from edge.bundle.engines import EngineEntry, ProofFile, prove, prove_once, prune, write_pending
-from edge.bundle.settle import settle
+from edge.bundle.settle import settle, strays
 from edge.bundle.status import plane_lines
 from edge.bundle.store import Installed, Store, slot_name
-from edge.bundle.switch import finish, switch
+from edge.bundle.switch import SLOT, finish, is_slot, switch
+from edge.bundle.versions import version_key
 from edge.config import PLACE as CONFIG_PLACE
 from edge.config import CameraConfig, read_config, write_first_config
-from edge.errors import StorageError
-from edge.files import sha256_of, sync_directory, write_atomically
+from edge.errors import BundleError, StorageError
+from edge.files import is_there, make_folder, remove_tree, sentence_of, sha256_of, sync_directory, write_atomically
 from edge.proof.certificate import read_certificate
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ class InstallResult:
 
 
 def install_bundle(
-    path: Path, root: Path, dry_run: bool = False, reached: Callable[[Step], object] = lambda _: None
+    path: Path,
+    root: Path,
+    dry_run: bool = False,
+    reached: Callable[[Step], object] = lambda _: None,
+    allow_downgrade: bool = False,
 ) -> InstallResult:
     """Verify a bundle, prove an engine for it, make it the current bundle of its product under `root`.
 
@@ -110,6 +115,7 @@ def install_bundle(
         path: a .bundle file. root: the station's root, "/" on a device.
         dry_run: do all the checks, the golden frames included, and write nothing under `root`.
         reached: called before each step, with its name.
+        allow_downgrade: also a version that is not newer than the current one of the product; the audit tells it.
     Raises: BundleError if the bundle is refused, ParityError if no engine decides as the trained model did, BusyError
         if another command changes this root, StorageError if the disk does not take it. The active bundle stays then.
     """
@@ -119,19 +125,48 @@ def install_bundle(
         bundle.check_members()
         _check_space(root, bundle)
         if dry_run:
+            _find_downgrade(store, bundle, allow_downgrade)
             return _rehearse(store, bundle)
         reached("lock")
         with store.change("edge install"):
             settle(store)       # engines stay: what a killed installation of this bundle has built is used again
+            replaced = _find_downgrade(store, bundle, allow_downgrade)
             try:
-                return _install(store, bundle, reached)
+                return _install(store, bundle, reached, {} if replaced is None else {"downgrade_from": replaced})
             finally:
                 settle(store)
                 prune(store)
 
 
-def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]) -> InstallResult:
-    """The steps from "stage" on; the caller holds the change lock."""
+def _find_downgrade(store: Store, bundle: OpenBundle, allowed: bool) -> str | None:
+    """The current version of the product where the bundle is not a newer one, nor the same bundle; else None.
+
+    Going back is compared with what is current, not with what was ever installed: after a rollback the version that
+    was taken back is a newer one again.
+    Raises: BundleError if it is not allowed.
+    """
+    manifest = bundle.manifest
+    slot = store.link(manifest.product, "current")
+    if slot is None or not SLOT.fullmatch(slot) or slot == slot_name(manifest, bundle.digest):
+        return None
+    current = slot.rpartition("-")[0]       # the slot's name tells it even where its manifest is damaged
+    now, new = version_key(current), version_key(manifest.version)
+    if new > now:
+        return None
+    if not allowed:
+        how = "older than" if new < now else "of the same version as"
+        same = ", but not the same bundle" if new == now else ""
+        raise BundleError(
+            f"{bundle.path.name} is {manifest.product} {manifest.version}, {how} the current {current}{same}: give a "
+            "new version to what is new, or say --allow-downgrade; `edge bundle rollback` goes back to the previous one"
+        )
+    return current
+
+
+def _install(
+    store: Store, bundle: OpenBundle, reached: Callable[[Step], object], downgrade: dict[str, str]
+) -> InstallResult:
+    """The steps from "stage" on; the caller holds the change lock. downgrade: what the audit row tells of one."""
     product = bundle.manifest.product
     reached("stage")
     staged = _stage(store.staging, bundle)
@@ -140,10 +175,10 @@ def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]
     reached("slot")
     placed = _place(store, staged)
     reached("station")
-    notes = (*plane_lines(bundle.manifest), *_lay_down_station(store.root, bundle.manifest.camera))
+    notes = (*plane_lines(bundle.manifest), *_lay_down_station(store, bundle.manifest.camera), *_stray_notes(store))
     before = store.link(product, "current")
     if before != placed.slot:
-        about = {"version": placed.manifest.version, "digest": placed.digest}
+        about = {"version": placed.manifest.version, "digest": placed.digest, **downgrade}
         switch(store.root, store.products_folder / product, placed.slot, "install", about, reached)
     reached("active")
     if store.active_product() is None:
@@ -156,8 +191,13 @@ def _install(store: Store, bundle: OpenBundle, reached: Callable[[Step], object]
     )
 
 
+def _stray_notes(store: Store) -> Iterator[str]:
+    for stray in strays(store):
+        yield f"{stray} is no bundle and is left alone: move it away"
+
+
 def _stage(folder: Path, bundle: OpenBundle) -> Installed:
-    folder.mkdir(parents=True)
+    make_folder(folder)
     bundle.extract(folder)
     return Installed(bundle.manifest.product, folder, bundle.manifest, bundle.digest)
 
@@ -182,8 +222,10 @@ def _proven(store: Store, staged: Installed, proof: ProofFile) -> Proven:
 def _place(store: Store, staged: Installed) -> Installed:
     """Move the staged bundle into its slot; a slot that exists is mended file by file, since it may be in use."""
     slots = store.products_folder / staged.product / "slots"
-    slots.mkdir(parents=True, exist_ok=True)
+    make_folder(slots)
     target = slots / slot_name(staged.manifest, staged.digest)
+    if is_there(target) and not is_slot(target):
+        remove_tree(target)
     if target.exists():
         _mend(target, staged.folder)
     else:
@@ -200,9 +242,10 @@ def _mend(target: Path, staged: Path) -> None:
             path.unlink()
     for name in sorted(wanted):
         if not (target / name).is_file() or sha256_of(target / name) != sha256_of(staged / name):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            make_folder((target / name).parent)
             (staged / name).replace(target / name)
-            sync_directory((target / name).parent)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        sync_directory(folder)      # also where something was only removed, or a folder made
 
 
 def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
@@ -244,25 +287,28 @@ def _as_storage_error(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"cannot install under {root} ({error})"
-        raise StorageError(f"{what}: check free space and permissions; the bundle that was active still is") from error
+        raise StorageError(
+            f"cannot install under {root}: {sentence_of(error)}; the bundle that was active still is"
+        ) from error
 
 
 # --- the station's own files ------------------------------------------------------------------------------------------
 
 
-def _lay_down_station(root: Path, contract: CameraContract) -> tuple[str, ...]:
+def _lay_down_station(store: Store, contract: CameraContract) -> tuple[str, ...]:
     """station.toml and the systemd unit, where there are none; what the integrator should know about them."""
-    notes = []
-    camera = camera_of(contract)
-    if write_first_config(root, camera):
+    notes, root, camera = [], store.root, camera_of(contract)
+    with store.inside(CONFIG_PLACE.parent):
+        written = write_first_config(root, camera)
+    if written:
         notes.append(f"wrote {root / CONFIG_PLACE}: name the station and its broker there")
         if camera.kind == "virtual" and not (camera.path and camera.empty):
             notes.append("the virtual camera's folders are not on this machine: set camera.path and camera.empty")
     unit = root / UNIT_PLACE
-    if not unit.exists():
-        unit.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(unit, resources.files("edge").joinpath("systemd/edge.service").read_bytes())
+    with store.inside(UNIT_PLACE.parent):
+        if not unit.exists():
+            make_folder(unit.parent)
+            write_atomically(unit, resources.files("edge").joinpath("systemd/edge.service").read_bytes())
     return tuple(notes)
 
 

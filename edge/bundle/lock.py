@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import BusyError, StorageError
-from edge.files import sentence_of
+from edge.files import make_folder, sentence_of
 
 CHANGE = "change.lock"   # held by whoever changes what is installed, trusted or calibrated
 RUN = "run.lock"         # held by `edge run`; a change does not need it, it takes effect between parts
@@ -24,8 +25,8 @@ def locked(folder: Path, name: str, who: str) -> Iterator[None]:
     """
     path = folder / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        make_folder(folder)
+        descriptor = _open(path)
     except OSError as error:
         raise StorageError(sentence_of(error)) from error
     try:
@@ -37,6 +38,20 @@ def locked(folder: Path, name: str, who: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """The lock's file, made if missing. A link or anything else in its place is refused and not waited for."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        os.fchmod(descriptor, 0o644)
+    except FileExistsError:
+        descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StorageError(f"{path} is no plain file: remove it, the command makes its own")
+    return descriptor
 
 
 def is_held(path: Path) -> bool:

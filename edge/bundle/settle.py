@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.bundle.store import Store
-from edge.bundle.switch import finish
-from edge.files import sync_directory
+from edge.bundle.claims import close_claim
+from edge.bundle.store import DATA, TRUST, Store
+from edge.bundle.switch import SLOT, finish
+from edge.files import is_there, remove_tree, sync_directory
+
+ETC, UNITS = TRUST.parent, Path("etc/systemd/system")
+HALF_WRITTEN = (        # temporary files of edge.files, which begin with a dot and the final name
+    (DATA, ".active.*"),
+    (DATA / "engines", ".*.json.*"),
+    (DATA / "products", "*/.current.new"),
+    (DATA / "products", "*/.previous.new"),
+    (DATA / "products", "*/site/.*.json.*"),
+    (TRUST, ".*.pub.*"),
+    (ETC, ".station.toml.*"),
+    (UNITS, ".edge.service.*"),
+)
 
 
 def settle(store: Store) -> None:
-    """Remove staging folders, half-written files and slots that nothing points at; close an audit row left open.
+    """Remove staging folders, half-written files and slots that nothing points at; close audit rows left open.
 
-    Changes nothing where the last command ended well. The caller holds the change lock.
+    Changes nothing where the last command ended well. What is no slot is none of ours and stays: see `strays`. The
+    caller holds the change lock.
     """
     finish(store.root, store.products_folder)
+    close_claim(store)
     _discard(store.staging)
-    for path in list(_half_written(store)):
-        path.unlink()
+    for place, pattern in HALF_WRITTEN:
+        with store.inside(DATA if DATA in (place, *place.parents) else place):
+            for path in list((store.root / place).glob(pattern)):
+                remove_tree(path)
     for slots in store.products_folder.glob("*/slots"):
         product = slots.parent.name
         used = {store.link(product, "current"), store.link(product, "previous")}
-        for slot in [path for path in slots.iterdir() if path.name not in used]:
+        for slot in [path for path in slots.iterdir() if path.name not in used and SLOT.fullmatch(path.name)]:
             slot.rename(store.staging)   # one rename, so that a slot is never seen half empty
             sync_directory(slots)
             _discard(store.staging)
@@ -31,25 +47,15 @@ def settle(store: Store) -> None:
         _remove_if_empty(slots.parent)
 
 
-def _half_written(store: Store) -> Iterator[Path]:
-    """Temporary files of edge.files, which begin with a dot and the final name."""
-    etc = store.root / "etc"
-    for folder, pattern in (
-        (store.data, ".active.*"),
-        (store.engines, ".*.json.*"),
-        (store.products_folder, "*/.current.new"),
-        (store.products_folder, "*/.previous.new"),
-        (store.products_folder, "*/site/.*.json.*"),
-        (store.trust_folder, ".*.pub.*"),
-        (etc / "edge", ".station.toml.*"),
-        (etc / "systemd" / "system", ".edge.service.*"),
-    ):
-        yield from folder.glob(pattern)
+def strays(store: Store) -> Iterator[Path]:
+    """What lies among the slots and is none: left alone, whoever put it there may need it."""
+    for slots in store.products_folder.glob("*/slots"):
+        yield from sorted(path for path in slots.iterdir() if not SLOT.fullmatch(path.name))
 
 
 def _discard(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+    if is_there(folder):
+        remove_tree(folder)
         sync_directory(folder.parent)
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import ConfigError
-from edge.files import sentence_of
+from edge.files import is_there, read_bytes
 from edge.schema import Name, Precision, Sha256, Strict
 from edge.types import Geometry
 
@@ -146,13 +146,10 @@ class ModelStateFile(Strict):
 
 def read_state(path: Path, model: type[StateModel]) -> StateModel | None:
     """A state file, or None where there is none. Raises: ConfigError if it is damaged: it is never half believed."""
-    try:
-        with path.open("rb") as file:
-            return model.model_validate_json(file.read(FILE_LIMIT))
-    except FileNotFoundError:
+    if not is_there(path):
         return None
-    except OSError as error:
-        raise ConfigError(sentence_of(error, path)) from error
+    try:
+        return model.model_validate_json(read_bytes(path, limit=FILE_LIMIT))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

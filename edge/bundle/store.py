@@ -1,11 +1,12 @@
 """The root of a station: which bundles lie there, which is active, and the site state of each product.
 
-    etc/edge/trust/KEYID.pub
+    etc/edge/trust/KEYID.pub                           the key, since when, by whom, for which products
     var/lib/edge/active                                one line: the active product
     var/lib/edge/products/PRODUCT/slots/SLOT/          an unpacked bundle; SLOT is VERSION-DIGEST12
     var/lib/edge/products/PRODUCT/current, previous    symbolic links to slots/SLOT
 
-Readers need no lock: every change is one rename. Whoever changes something holds the lock `change.lock` while it does.
+Readers need no lock: every change is one rename. Whoever changes something holds the lock `change.lock` while it does,
+and works with the rights of the account that var/lib/edge belongs to (edge.bundle.account).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import audit
-from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, parse_manifest, verify_folder
-from edge.bundle.lock import CHANGE, locked
+from edge.bundle.account import acting_for, real_uid, require_plain
+from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, SIGNATURE, parse_manifest, verify_folder
+from edge.bundle.claims import claim, close_claim
+from edge.bundle.lock import CHANGE, RUN, locked
 from edge.bundle.manifest import Manifest
-from edge.bundle.signature import PublicKey, canonical_json, read_public_key
+from edge.bundle.signature import PublicKey, Trust, canonical_json, read_public_key, verify_signature
 from edge.bundle.site import (
     CameraGeometry,
     GeometryFile,
@@ -36,14 +39,17 @@ from edge.bundle.site import (
     PackedTensor,
     read_state,
 )
-from edge.bundle.switch import finish, slot_of, switch
+from edge.bundle.switch import ACTIVE, PRODUCT, finish, is_slot, slot_of, switch
 from edge.errors import BundleError, ConfigError, StorageError
-from edge.files import read_bytes, sentence_of, sync_directory, write_atomically
+from edge.files import is_there, make_folder, read_bytes, sentence_of, sync_directory, write_atomically
 from edge.schema import Precision
 from edge.types import Geometry, Intrinsics
 
 Which = Literal["current", "previous"]
-PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")     # as edge.schema.Name
+DATA, TRUST = Path("var/lib/edge"), Path("etc/edge/trust")
+KEY_NAME = re.compile(r"[0-9a-f]{64}\.pub")
+TRUST_AGAIN = "remove it from there and run `edge trust` with the line's .pub file"
+SHORTEST_ID = 8             # digits of a key's id that name it
 SERIAL = re.compile(r"[ -~]{1,64}")
 
 
@@ -92,18 +98,43 @@ class Store:
     def __init__(self, root: Path) -> None:
         """root: the station's root, "/" on a device. Nothing is read or made yet."""
         self.root = root
-        self.trust_folder = root / "etc" / "edge" / "trust"
-        self.data = root / "var" / "lib" / "edge"
-        self.active_file = self.data / "active"
+        self.trust_folder = root / TRUST
+        self.data = root / DATA
+        self.active_file = self.data / ACTIVE
         self.engines = self.data / "engines"
         self.products_folder = self.data / "products"
         self.staging = self.data / ".staging"      # on the same file system as the slots: moving is one rename
 
     @contextmanager
     def change(self, who: str) -> Iterator[None]:
-        """Hold the right to change this root. Raises: BusyError naming the process that holds it."""
-        with locked(self.data, CHANGE, who):
+        """Hold the right to change this root, with the rights of the account it belongs to.
+
+        Raises: BusyError naming the process that holds it, StorageError if a link or anything else stands where a
+            folder or a file of the station belongs.
+        """
+        with self.inside(), locked(self.data, CHANGE, who):
             yield
+
+    @contextmanager
+    def inside(self, place: Path = DATA) -> Iterator[None]:
+        """Work with the rights of the account that `place` under this root belongs to, where root runs this.
+
+        An ordinary user's links are the user's own affair. Raises: StorageError as `change`.
+        """
+        with acting_for(self.root, place):
+            if place == DATA and real_uid() == 0:
+                self._require_plain()
+            yield
+
+    def _require_plain(self) -> None:
+        products = [folder for folder in self.products_folder.glob("[!.]*") if PRODUCT.fullmatch(folder.name)]
+        require_plain(
+            folders=[
+                self.engines, self.products_folder, self.data / "parts", *products,
+                *(folder / name for folder in products for name in ("slots", "site")),
+            ],
+            files=[self.active_file, self.data / CHANGE, self.data / RUN, *audit.database_files(self.root)],
+        )
 
     def is_writable(self) -> bool:
         """Whether this account may change what is kept under this root: not on a disk that is mounted read-only."""
@@ -118,34 +149,113 @@ class Store:
     # --- keys ---
 
     def trusted_keys(self) -> list[PublicKey]:
-        """The keys this station trusts; empty for a fresh root. Raises: ConfigError if a key file is damaged."""
-        return [read_public_key(path) for path in _entries(self.trust_folder) if path.suffix == ".pub"]
+        """The keys this station trusts; empty for a fresh root.
 
-    def trust(self, public: Path) -> PublicKey:
-        """Trust the key in a .pub file from now on. Trusting it again changes nothing.
+        Raises: ConfigError if a key file is damaged, is of another key than its name says, or two are of one key.
+        """
+        return list(self._keys().values())
 
-        Raises: ConfigError if the file is not a public key.
+    def _keys(self) -> dict[Path, PublicKey]:
+        keys: dict[Path, PublicKey] = {}
+        for path in [path for path in _entries(self.trust_folder) if path.suffix == ".pub"]:
+            try:
+                key = read_public_key(path)
+            except ConfigError as error:
+                raise ConfigError(f"a key that this station trusts: {error}; or {TRUST_AGAIN}") from error
+            if KEY_NAME.fullmatch(path.name) and path.stem != key.keyid:
+                raise ConfigError(f"{path} holds another key ({key.keyid[:12]}) than its name says, somebody changed "
+                                  f"it: {TRUST_AGAIN}")
+            if key.keyid in (known.keyid for known in keys.values()):
+                raise ConfigError(f"{path} and another file beside it hold the same key: remove one of them")
+            keys[path] = key
+        return keys
+
+    def trusted_key(self, keyid: str) -> PublicKey:
+        """The trusted key with this id, or the only one whose id begins so. Raises: ConfigError if there is none."""
+        found = [key for key in self.trusted_keys() if key.keyid.startswith(keyid.lower())]
+        if len(found) != 1 or len(keyid) < SHORTEST_ID:
+            known = ", ".join(key.keyid[:12] for key in self.trusted_keys()) or "none"
+            raise ConfigError(f"{keyid!r} is not one trusted key of {self.root} (trusted: {known}): name its .pub file "
+                              f"or at least {SHORTEST_ID} digits of its id")
+        return found[0]
+
+    def trust(self, public: Path, products: Sequence[str] = (), force: bool = False) -> PublicKey:
+        """Trust the key in a .pub file from now on, for these products or for all. The same again changes nothing.
+
+        Raises: ConfigError if the file is not a public key, a product's name is none, or a current bundle of another
+            product needs the key and `force` is not given.
         """
         key = read_public_key(public)
-        target = self.trust_folder / f"{key.keyid}.pub"
-        data = canonical_json(key.model_dump())
+        wanted = tuple(sorted(set(products)))
+        for product in wanted:
+            if not PRODUCT.fullmatch(product):
+                raise ConfigError(f"--product {product!r} is no name of a product: letters, digits, . _ - (at most 64)")
         with self.change("edge trust"):
-            if target.exists() and target.read_bytes() == data:
-                return key
-            self.trust_folder.mkdir(parents=True, exist_ok=True)
-            audit.append_audit(self.root, "trust", {"keyid": key.keyid, "public": key.keyval.public})
-            write_atomically(target, data)
-        return key
+            known = next((one for one in self.trusted_keys() if one.keyid == key.keyid), None)
+            if known is not None and known.products == wanted:
+                return known
+            if known is not None and not force:
+                lost = [product for product in self._vouched_only_by(known) if wanted and product not in wanted]
+                _require_vouched(key, lost)
+            now = Trust(since=audit.now_utc(), by=audit.current_user(), products=wanted)
+            trusted = key.model_copy(update={"trust": now})
+            about = {"keyid": key.keyid, "public": key.keyval.public, "products": list(wanted)}
+            before = {} if known is None else {"before": list(known.products)}
+            claim(self, "trust", {**about, **before})
+            with self.inside(TRUST):
+                make_folder(self.trust_folder)
+                write_atomically(self._file_of(key.keyid), trusted.to_json())
+        return trusted
+
+    def distrust(self, keyid: str, force: bool = False) -> list[str]:
+        """Trust a key no more; returns the products whose current bundle only this key vouched for.
+
+        keyid: its id, or the beginning of it that no other key has. force: also where a current bundle needs it.
+        Raises: ConfigError if no key here has this id, several begin with it, or a current bundle needs it and `force`
+            is not given.
+        """
+        self.trusted_key(keyid)      # before anything is made under a root that may be mistyped
+        with self.change("edge trust remove"):
+            key = self.trusted_key(keyid)
+            orphans = self._vouched_only_by(key)
+            if not force:
+                _require_vouched(key, orphans)
+            about = {"keyid": key.keyid, "public": key.keyval.public, "orphans": orphans}
+            claim(self, "distrust", about)
+            with self.inside(TRUST):
+                self._file_of(key.keyid).unlink()
+                sync_directory(self.trust_folder)
+        return orphans
+
+    def _file_of(self, keyid: str) -> Path:
+        """The file that holds the key, or will: one that somebody has laid there keeps its name."""
+        names = (path for path, key in self._keys().items() if key.keyid == keyid)
+        return next(names, self.trust_folder / f"{keyid}.pub")
+
+    def _vouched_only_by(self, key: PublicKey) -> list[str]:
+        """Products whose current bundle is signed by this key and by no other that is trusted."""
+        others = [one for one in self.trusted_keys() if one.keyid != key.keyid]
+        found = []
+        for product in self.products():
+            folder = self._linked(product, "current")
+            if folder is None:
+                continue
+            manifest, signature = (read_bytes(folder / name, BundleError, MANIFEST_LIMIT)
+                                   for name in (MANIFEST, SIGNATURE))
+            if _is_signed(manifest, signature, [key]) and not _is_signed(manifest, signature, others):
+                found.append(product)
+        return found
 
     # --- bundles ---
 
     def products(self) -> list[str]:
         """Products that have a current bundle, by name."""
-        return [folder.name for folder in _entries(self.products_folder) if (folder / "current").exists()]
+        return [folder.name for folder in _entries(self.products_folder)
+                if PRODUCT.fullmatch(folder.name) and self._linked(folder.name, "current") is not None]
 
     def active_product(self) -> str | None:
         """The product that `edge run` judges, or None. Raises: BundleError if the file that names it is damaged."""
-        if not self.active_file.exists():
+        if not is_there(self.active_file):
             return None
         name = read_bytes(self.active_file, BundleError).decode(errors="replace").strip()
         if not PRODUCT.fullmatch(name):
@@ -165,19 +275,25 @@ class Store:
 
     def installed(self, product: str, which: Which = "current") -> Installed:
         """The current or previous bundle of a product. Raises: BundleError if there is none, or it is damaged."""
-        link = self.products_folder / product / which
         is_name = PRODUCT.fullmatch(product) is not None
-        if not is_name or not link.is_dir():
+        folder = self._linked(product, which) if is_name else None
+        if folder is None:
             known = ", ".join(self.products()) or "none"
             shown = product if is_name else repr(product)
             what = f"{shown} has no {which} bundle under {self.root} (installed products: {known})"
             raise BundleError(f"{what}: name one of those, or install a bundle with `edge install`")
-        return self._read(link.resolve(), product)
+        return self._read(folder.resolve(), product)
+
+    def _linked(self, product: str, which: Which) -> Path | None:
+        """The slot that `current` or `previous` points at; None where none lies there. A link elsewhere is none."""
+        slot = self.link(product, which)
+        folder = self.products_folder / product / "slots" / (slot or "")
+        return folder if is_slot(folder) else None
 
     def slots(self, product: str) -> list[Installed]:
         """Every bundle of a product that lies in a slot, the active or not, by slot name."""
-        folders = sorted((self.products_folder / product / "slots").glob("[!.]*"))
-        return [self._read(folder.resolve(), product) for folder in folders]
+        folders = _entries(self.products_folder / product / "slots")
+        return [self._read(folder.resolve(), product) for folder in folders if is_slot(folder)]
 
     def link(self, product: str, which: Which) -> str | None:
         """The slot that `current` or `previous` points at, or None."""
@@ -202,9 +318,9 @@ class Store:
             chosen = self.installed(product)
             before = self.active_product()
             if before != product:
-                self.activate(product)
                 about = {"product": product, "version": chosen.manifest.version, "digest": chosen.digest}
-                audit.append_audit(self.root, "select", {**about, "before": before})
+                claim(self, "select", {**about, "before": before})
+                self.activate(product)
         return chosen
 
     def activate(self, product: str) -> None:
@@ -219,6 +335,7 @@ class Store:
         self.installed(product)
         with self.change("edge bundle rollback"):
             finish(self.root, self.products_folder)
+            close_claim(self)
             now = self.installed(product)
             if self.link(product, "previous") in (None, now.slot):
                 raise BundleError(f"{product} has no earlier bundle than {now.slot}: install one with `edge install`")
@@ -231,11 +348,9 @@ class Store:
 
     def _read(self, folder: Path, product: str) -> Installed:
         try:
-            with (folder / MANIFEST).open("rb") as file:
-                data = file.read(MANIFEST_LIMIT)
-        except OSError as error:
-            what = f"{folder / MANIFEST} cannot be read ({error.strerror})"
-            raise BundleError(f"{what}: install the bundle again") from error
+            data = read_bytes(folder / MANIFEST, BundleError, MANIFEST_LIMIT)
+        except BundleError as error:
+            raise BundleError(f"{error}; install the bundle again") from error
         try:
             manifest = parse_manifest(data)
         except BundleError as error:
@@ -247,6 +362,10 @@ class Store:
     def site_folder(self, product: str) -> Path:
         """Where a product's site state lies; it survives a new bundle."""
         return self.products_folder / product / "site"
+
+    def model_file(self, product: str, digest: str) -> Path:
+        """Where the model state of one bundle lies."""
+        return self.site_folder(product) / f"model-{digest[:12]}.json"
 
     def geometry_record(self, product: str, serial: str) -> CameraGeometry | None:
         """Geometry of one product under one camera, with who, when and on what; None before calibration.
@@ -304,9 +423,9 @@ class Store:
                 who=who or audit.current_user(),
                 when=audit.now_utc(),
             )
-            self._save(path, GeometryFile(cameras={**file.cameras, serial: record}))
             detail = {"product": product, "serial": serial, **record.model_dump(mode="json")}
-            audit.append_audit(self.root, "calibrate geometry", detail, who)
+            claim(self, "calibrate geometry", detail, who)
+            self._save(path, GeometryFile(cameras={**file.cameras, serial: record}))
         return record
 
     def model_state(self, bundle: Installed, precision: Precision, runtime: str) -> ModelState | None:
@@ -321,7 +440,7 @@ class Store:
 
         Raises: ConfigError if the file is damaged or speaks of another bundle.
         """
-        path = self._model_path(bundle)
+        path = self.model_file(bundle.product, bundle.digest)
         file = read_state(path, ModelStateFile)
         if file is None:
             return ()
@@ -347,7 +466,7 @@ class Store:
         Raises: ConfigError if the file is damaged, BusyError if another command changes this root.
         """
         with self.change("edge calibrate"):
-            path = self._model_path(bundle)
+            path = self.model_file(bundle.product, bundle.digest)
             file = read_state(path, ModelStateFile) or ModelStateFile(digest=bundle.digest)
             before = _find(file.states, bundle.digest, precision, runtime)
             state = ModelState(
@@ -364,17 +483,13 @@ class Store:
                 when=audit.now_utc(),
             )
             others = tuple(one for one in file.states if one is not before)
-            self._save(path, ModelStateFile(digest=bundle.digest, states=(*others, state)))
             detail = {"product": bundle.product, **state.model_dump(mode="json")}
-            audit.append_audit(self.root, "calibrate model", detail, who)
+            claim(self, "calibrate model", detail, who)
+            self._save(path, ModelStateFile(digest=bundle.digest, states=(*others, state)))
         return state
 
-    def _model_path(self, bundle: Installed) -> Path:
-        return self.site_folder(bundle.product) / f"model-{bundle.digest[:12]}.json"
-
     def _save(self, path: Path, file: GeometryFile | ModelStateFile) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sync_directory(path.parent.parent)
+        make_folder(path.parent)
         write_atomically(path, canonical_json(file.model_dump(by_alias=True, mode="json")))
 
 
@@ -389,6 +504,23 @@ def _entries(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise ConfigError(sentence_of(error, folder)) from error
+
+
+def _require_vouched(key: PublicKey, orphans: Sequence[str]) -> None:
+    """Raises: ConfigError if the key is the only one that vouches for the current bundle of a product."""
+    if orphans:
+        raise ConfigError(
+            f"key {key.keyid[:12]} alone vouches for what is installed ({', '.join(orphans)}): without it `edge run` "
+            "does not start with that bundle. Install one first that another trusted key signed, or say --force"
+        )
+
+
+def _is_signed(manifest: bytes, signature: bytes, keys: Sequence[PublicKey]) -> bool:
+    try:
+        verify_signature(manifest, signature, keys)
+    except BundleError:
+        return False
+    return True
 
 
 def _find(states: tuple[ModelState, ...], digest: str, precision: Precision, runtime: str) -> ModelState | None:

@@ -6,13 +6,22 @@ the audit table first, so that whoever finds a switch half done can tell which e
 
 from __future__ import annotations
 
+import errno
+import logging
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edge.bundle import audit
-from edge.files import link_atomically, sync_directory
+from edge.files import link_atomically, sync_directory, write_atomically
 
+log = logging.getLogger(__name__)
+
+PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")                    # as edge.schema.Name
+SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[0-9a-f]{12}")          # VERSION-DIGEST12
+ACTIVE = "active"       # the file that names the active product
 SwitchStep = Literal["intent", "previous", "current"]
 Act = Literal["install", "rollback"]
 
@@ -24,9 +33,19 @@ OUTCOMES: dict[str, tuple[str, str]] = {
 CLOSED = {act for outcome in OUTCOMES.values() for act in outcome}
 
 
+def is_slot(path: Path) -> bool:
+    """Whether a folder that is named like a slot lies there; a stray file beside the slots is none of ours."""
+    return SLOT.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
+
+
 def slot_of(link: Path) -> str | None:
     """The slot that `current` or `previous` points at, or None where there is no such link."""
-    return link.readlink().name if link.is_symlink() else None
+    try:
+        return link.readlink().name
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):      # nothing there, or no link
+            return None
+        raise
 
 
 def switch(
@@ -57,18 +76,49 @@ def switch(
 def finish(root: Path, products: Path) -> bool:
     """Close the audit row of a switch, whether it was done or cut short, and put `previous` right.
 
+    A first installation that was cut short after its switch takes its last step here: its product becomes active.
+
     Returns: whether a row was open and its bundle is the current one. The caller holds the change lock.
     """
     rows = [row for row in audit.read_audit(root) if row.act in OUTCOMES or row.act in CLOSED]
     if not rows or rows[-1].act in CLOSED:
         return False
-    links, folder = rows[-1].detail, products / rows[-1].detail["product"]
-    done: bool = slot_of(folder / "current") == links["slot"]
-    _set_previous(folder, links["before"] if done else links["previous"])
+    links = _Links.of(rows[-1])
+    if links is None or not (products / links.product).is_dir():
+        log.warning("row %s of the audit table says %r of no bundle that lies here, and is passed over",
+                    rows[-1].id, rows[-1].act)
+        return False
+    folder = products / links.product
+    done = slot_of(folder / "current") == links.slot
+    _set_previous(folder, links.before if done else links.previous)
+    active = products.parent / ACTIVE
+    if done and rows[-1].act == "install" and not active.exists():
+        write_atomically(active, f"{folder.name}\n".encode())
     closing = OUTCOMES[rows[-1].act][0 if done else 1]
-    about = {key: value for key, value in links.items() if key not in ("before", "previous")}
+    about = {key: value for key, value in rows[-1].detail.items() if key not in ("before", "previous")}
     audit.append_audit(root, closing, about, rows[-1].who)
     return done
+
+
+@dataclass(frozen=True)
+class _Links:
+    """What an open row says about a switch."""
+
+    product: str
+    slot: str
+    before: str | None
+    previous: str | None
+
+    @classmethod
+    def of(cls, row: audit.AuditRow) -> _Links | None:
+        """None unless each is a name as this module writes it: whoever can write the table may have made the row."""
+        product, slot, before, previous = (row.detail.get(key) for key in ("product", "slot", "before", "previous"))
+        if not (isinstance(product, str) and PRODUCT.fullmatch(product) and isinstance(slot, str)):
+            return None
+        names = [name for name in (slot, before, previous) if name is not None]
+        if not all(isinstance(name, str) and SLOT.fullmatch(name) for name in names):
+            return None
+        return cls(product, slot, before, previous)
 
 
 def _set_previous(folder: Path, slot: str | None) -> None:

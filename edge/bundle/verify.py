@@ -24,7 +24,7 @@ from edge.bundle.status import plane_lines
 from edge.bundle.store import Installed, Store
 from edge.config import PrecisionChoice
 from edge.errors import EdgeError
-from edge.files import write_json
+from edge.files import make_folder, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +187,7 @@ def _keep(store: Store, report: VerifyReport) -> None:
         for r in report.results
     ]
     with store.change("edge verify"):
-        report.kept.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(report.kept.parent)
         about = {"schema": 2, "product": report.bundle.product, "digest": report.bundle.digest, "passed": report.passed}
         write_json(report.kept, {**about, "results": results})
         sections = [result.entry.section for result in report.results if result.entry.section is not None]

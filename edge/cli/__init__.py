@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 
 import typer
 
 from edge.cli import bundle, calibrate, inspect, install, run, status, trust, verify
+from edge.database import remedy_for
 from edge.errors import EdgeError
 from edge.files import sentence_of
 
@@ -26,8 +28,8 @@ app.command()(install.install)
 app.command()(run.run)
 app.command()(inspect.inspect)
 app.command()(status.status)
-app.command()(trust.trust)
 app.command()(verify.verify)
+app.add_typer(trust.app, name="trust")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(calibrate.app, name="calibrate")
 
@@ -35,7 +37,7 @@ app.add_typer(calibrate.app, name="calibrate")
 def run_command() -> None:
     """Run the command line; what an operator can act on is one sentence on stderr and exit code 1.
 
-    That is an EdgeError, and whatever the operating system refuses about a file. A bug keeps its traceback.
+    That is an EdgeError, and whatever the operating system or a database refuses. A bug keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
@@ -43,8 +45,21 @@ def run_command() -> None:
     except EdgeError as error:
         print(f"edge: {error}", file=sys.stderr)
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None:
+    except (OSError, sqlite3.DatabaseError) as error:
+        if not _is_refusal(error):
             raise
-        print(f"edge: {sentence_of(error)}", file=sys.stderr)
+        print(f"edge: {_said(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _is_refusal(error: OSError | sqlite3.DatabaseError) -> bool:
+    """Whether the system or the database says no, and not a wrong call of them, which is a bug."""
+    if isinstance(error, OSError):
+        return error.errno is not None
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+def _said(error: OSError | sqlite3.DatabaseError) -> str:
+    if isinstance(error, OSError):
+        return sentence_of(error)
+    return f"the station's database cannot be used: {error}. {remedy_for(error)}"

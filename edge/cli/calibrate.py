@@ -91,7 +91,8 @@ def threshold(
     installed = store.installed(product) if product is not None else store.active()
     store.require_writable()
     manifest = installed.manifest
-    proven = open_engine(store, installed, runtime.threads, runtime.precision)
+    with store.inside():
+        proven = open_engine(store, installed, runtime.threads, runtime.precision)
     engine = proven.engine
     try:
         before = store.model_state(installed, engine.precision, engine.name)

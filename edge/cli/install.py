@@ -13,16 +13,23 @@ def install(
     bundle: Path = typer.Argument(..., help="The .bundle file that `trainer export` wrote."),
     root: Path = root_option("; a folder makes a station of its own"),
     dry_run: bool = typer.Option(False, "--dry-run", help="Do every check, golden frames too; change nothing."),
+    allow_downgrade: bool = typer.Option(
+        False, "--allow-downgrade",
+        help="Also a version that is not newer than the product's current one, or the same version with other content.",
+    ),
 ) -> None:
     """Verify a bundle, prove and time its engines on this machine, make it the current one of its product.
 
     The fastest engine that is proven judges, with the threshold measured on its own scores of the bundle's normal
     parts.
 
+    Versions are compared piece by piece with the current one: numbers as numbers (1.10 is newer than 1.9), 1.0 is
+    1.0.0, letters such as rc come before what they are a preview of. To go back there is `edge bundle rollback`.
+
     Nothing changes under ROOT unless every check passes; the bundle that was active stays active until the last step.
     A running `edge run` takes the new bundle between two parts.
     """
     from edge.bundle.install import install_bundle
 
-    for line in install_bundle(bundle, root, dry_run=dry_run).lines():
+    for line in install_bundle(bundle, root, dry_run=dry_run, allow_downgrade=allow_downgrade).lines():
         print(line)

@@ -24,7 +24,8 @@ def verify(
 
     store, runtime = Store(root), read_config(root).runtime
     installed = store.installed(product) if product is not None else store.active()
-    report = verify_installed(store, installed, runtime.threads, runtime.precision)
+    with store.inside():
+        report = verify_installed(store, installed, runtime.threads, runtime.precision)
     for line in report.lines():
         print(line)
     if not report.passed:

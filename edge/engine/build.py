@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from edge.errors import EngineError
-from edge.files import sha256_of, write_atomically
+from edge.files import make_folder, sha256_of, write_atomically
 from edge.optional import optional_module
 from edge.schema import Precision
 
@@ -200,7 +200,7 @@ def cached_plan(trt: ModuleType, onnx_path: Path, folder: Path, key: EngineKey,
         return found
     if sha256_of(onnx_path) != key.digest:
         raise EngineError(f"{onnx_path} changed since it was verified: install the bundle again")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     timing_path = folder / f"{key.timing_stem}.cache"
     built = build_plan(trt, onnx_path, workspace_bytes, timing_path.read_bytes() if timing_path.is_file() else None)
     if built.timing_cache is not None:

@@ -1,51 +1,41 @@
 """Every verdict on disk before it is on the wire: SQLite in WAL mode, synchronous FULL.
 
-Tables of line.sqlite that belong to this module (the audit table in the same file is edge/bundle/audit.py's):
-
-    records   seq, the record as JSON without `replay`, when it was committed, whether it was ever handed to the broker
-              (`attempted`), when the broker acknowledged it (`sent_at`)
-    counters  `seq`, the last number given out, and `dropped`, unsent records that the bound removed
-
 Sequence numbers are given out inside the transaction that commits the record, so they are contiguous and survive
 every crash. When the disk is full that transaction fails, and yet the part must be told UNKNOWN `storage` under a
-number that is never given out again. Such numbers are kept in `line.seq`, a block that is laid down when the outbox is
-created and only ever overwritten in place, which needs no free space. Its records wait in memory and are committed, in
-order, with the next commit that succeeds.
+number that is never given out again. Such a number and its record go to `line.seq` (edge/line/reserve.py), which needs
+no free space. They are committed, in order, with the next transaction that succeeds, in this process or a later one.
+
+What a record costs the disk is bounded, because a station makes a million and flash memory wears: one transaction
+commits it, marks it as attempted where the line is about to take it, and touches one page of the table as a rule. The
+acknowledgement is written without a sync of its own: if a power cut undoes it, the record is sent again, as a replay.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.database import open_database, remedy_for
+from edge.database import Database
 from edge.errors import StorageError
-from edge.files import sync_directory
+from edge.files import make_folder
+from edge.line.expiry import Expiry
+from edge.line.reserve import Reserve
+from edge.line.tables import Unwritten, insert, prepare, stamp_of
+from edge.runtime.clock import PoweredClock, Stamp
 
 log = logging.getLogger(__name__)
 
 Fields = dict[str, Any]
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
-    seq INTEGER PRIMARY KEY, fields TEXT NOT NULL, committed_at REAL NOT NULL,
-    attempted INTEGER NOT NULL DEFAULT 0, sent_at REAL);
-CREATE INDEX IF NOT EXISTS records_unsent ON records (seq) WHERE sent_at IS NULL;
-CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT OR IGNORE INTO counters VALUES ('seq', 0), ('dropped', 0);
-"""
 BUSY_S = 1.0                    # another process writes its audit row; longer than that and the part is UNKNOWN
-BLOCK_BYTES = 4096              # one disk block: overwritten in place, never grown
-UNWRITTEN_LIMIT = 1000          # parts that wait in memory for a full disk
-DELETE_BATCH = 500              # rows per retention transaction: a verdict's commit never waits for more
+UNWRITTEN_LIMIT = 1000          # parts that wait for a full disk
 
 
 @dataclass(frozen=True)
@@ -60,180 +50,212 @@ class Waiting:
 class Outbox:
     """The records of one station. Thread-safe: each thread has its own connection."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create `path`.
+    def __init__(self, path: Path, clock: PoweredClock | None = None) -> None:
+        """Open or create `path`. clock: stamps the records; by default the one in the same folder.
 
         Raises: StorageError if it cannot be opened, or is not a database.
         """
         self.path = path
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self.is_failing = False                 # the last commit or probe did not work
+        self._database = Database(path, BUSY_S)
         self._commit_lock = threading.Lock()
-        self._unwritten: list[tuple[int, Fields]] = []
-        with self._as_storage_error("open"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection().executescript(SCHEMA)
-            self._reserve = _ReserveBlock(path.with_suffix(".seq"))
-            self._last = max(self._counter("seq"), self._reserve.read())
+        self._unwritten: list[Unwritten] = []
+        self._room = 0                          # records that the line will take as soon as they are committed
+        self._presumed: set[int] = set()        # marked as attempted at their commit, and not handed over since
+        with self._database.errors("open"):
+            make_folder(path.parent)
+            self._reserve = Reserve(path.with_suffix(".seq"))
+            self.clock = clock or PoweredClock(path.parent)
+            with self._database.transaction() as connection:
+                self._counters = prepare(connection, self._reserve, self.clock)
+        self._clear_reserve()
+        self.clock.persist()
+        self._expiry = Expiry(self._database, self._counters, self.clock)
+
+    @property
+    def unwritten(self) -> int:
+        """Records that were told and that the database has not taken yet."""
+        return len(self._unwritten)
 
     def commit(self, build: Callable[[int], Fields]) -> Fields:
         """Give out the next number, build the record with it, and have it on disk when this returns.
 
         Args:
-            build: the record's fields from its sequence number; called once, inside the transaction.
+            build: the record's fields from its sequence number; called once, before the transaction.
         Raises: StorageError if the disk did not take it; call `commit_failed` for the part then.
         """
-        with self._commit_lock, self._as_storage_error("commit to"):
-            fields = build(self._last + 1)
-            with self._transaction() as connection:
-                now_s = time.time()
-                # REPLACE: a commit that failed on its last sync may be on disk all the same; what was published counts
-                rows = [*self._unwritten, (self._last + 1, fields)]
-                connection.executemany(
-                    "INSERT OR REPLACE INTO records (seq, fields, committed_at) VALUES (?, ?, ?)",
-                    [(seq, json.dumps(row, allow_nan=False), now_s) for seq, row in rows],
-                )
-                connection.execute("UPDATE counters SET value = ? WHERE name = 'seq'", (self._last + 1,))
-            self._last += 1
-            self._unwritten.clear()
+        with self._commit_lock, self._writing("commit to"):
+            seq = self._counters.seq + 1
+            fields = build(seq)
+            presumed = self._room > 0 and not self._unwritten
+            if presumed:
+                self._presumed.add(seq)
+            try:
+                self._write([Unwritten(seq, fields, self.clock.now())], attempted=presumed)
+            except BaseException:
+                self._presumed.discard(seq)
+                raise
+            self._room -= presumed
             return fields
 
     def commit_failed(self, build: Callable[[int], Fields]) -> Fields:
-        """A number for a part whose record the disk did not take; the record waits in memory for the next commit.
+        """A number for a part whose record the disk did not take; the record waits for the next commit.
 
-        Raises: StorageError if even the reserved block cannot be written: then nothing may be published, because the
+        It waits in the reserved space or, where that is full, in memory; what finds no place there either is counted as
+        dropped.
+
+        Raises: StorageError if even the reserved space cannot be written: then nothing may be published, because the
             number could be given out again.
         """
-        with self._commit_lock, self._as_storage_error("write beside"):
-            self._reserve.write(self._last + 1)
-            self._last += 1
-            fields = build(self._last)
-            if len(self._unwritten) < UNWRITTEN_LIMIT:
-                self._unwritten.append((self._last, fields))
-            return fields
+        with self._commit_lock, self._database.errors("write beside"):
+            seq = self._counters.seq + 1
+            one = Unwritten(seq, build(seq), self.clock.now())
+            has_room = len(self._unwritten) < UNWRITTEN_LIMIT
+            self._reserve.write(seq, one.as_json() if has_room else None)
+            self._counters.seq = seq
+            if has_room:
+                self._unwritten.append(one)
+            else:
+                self._counters.dropped += 1
+            return one.fields
 
-    def next_unsent(self) -> Waiting | None:
-        """The unsent record with the lowest number, marked on disk as attempted; None if all were acknowledged."""
-        with self._as_storage_error("read"):
-            row = self._connection().execute(
-                "SELECT seq, fields, attempted FROM records WHERE sent_at IS NULL ORDER BY seq LIMIT 1"
-            ).fetchone()
-            if row is None:
-                return None
-            seq, fields, attempted = row
-            if not attempted:
-                with self._transaction() as connection:
-                    connection.execute("UPDATE records SET attempted = 1 WHERE seq = ?", (seq,))
-            return Waiting(seq, json.loads(fields), replay=bool(attempted))
+    def probe(self) -> None:
+        """See that the disk takes a durable write now; commits the records that wait for it, if any do.
 
-    def mark_sent(self, seq: int) -> Waiting | None:
-        """The broker has acknowledged `seq`: note it, and return what next_unsent would, in one transaction."""
-        with self._as_storage_error("mark in"):
-            with self._transaction() as connection:
-                connection.execute("UPDATE records SET sent_at = ? WHERE seq = ?", (time.time(), seq))
-                row = connection.execute(
-                    "SELECT seq, fields, attempted FROM records WHERE sent_at IS NULL ORDER BY seq LIMIT 1"
-                ).fetchone()
-                if row is not None:
-                    connection.execute("UPDATE records SET attempted = 1 WHERE seq = ?", (row[0],))
-            return None if row is None else Waiting(row[0], json.loads(row[1]), replay=bool(row[2]))
+        Raises: StorageError if it does not.
+        """
+        with self._commit_lock, self._writing("write to"):
+            self._write([], attempted=False, and_also=self._counters.write)
+
+    def unsent(self, after: int, limit: int) -> list[Waiting]:
+        """At most `limit` records with a number above `after` that were never acknowledged, lowest first.
+
+        They are marked on disk as attempted, in one transaction, before this returns. `replay` is True for those that
+        an earlier call may have returned already, in this process or in one before it.
+        """
+        with self._database.errors("read"):
+            rows = self._connection().execute(
+                "SELECT seq, fields, attempted FROM records WHERE seq > ? AND sent_at IS NULL ORDER BY seq LIMIT ?",
+                (max(after, self._counters.sent_through), limit),
+            ).fetchall()
+            fresh = [(seq,) for seq, _, attempted in rows if not attempted]
+            if fresh:
+                with self._database.transaction() as connection:
+                    connection.executemany("UPDATE records SET attempted = 1 WHERE seq = ?", fresh)
+            self._room = limit - len(rows)
+            found = [Waiting(row[0], json.loads(row[1]), bool(row[2]) and row[0] not in self._presumed) for row in rows]
+            self._presumed.difference_update(row[0] for row in rows)
+            return found
+
+    def mark_sent(self, seqs: Sequence[int]) -> None:
+        """The broker has acknowledged these: note it, in one transaction, which a power cut may undo."""
+        if not seqs:
+            return
+        counters = self._counters
+        with self._database.errors("mark in"), self._database.writing:
+            with self._database.transaction(durable=False) as connection:
+                now_s = time.time()
+                marked = connection.executemany(
+                    "UPDATE records SET sent_at = ? WHERE seq = ? AND sent_at IS NULL", [(now_s, seq) for seq in seqs]
+                ).rowcount
+                through, waiting = counters.after_sent(connection, marked)
+            counters.sent_through, counters.waiting = through, waiting
+            self._expiry.has_sent(min(seqs))
 
     def counts(self) -> dict[str, int]:
-        """For the state message: the last number, unsent records, and unsent ones that the bound has dropped so far."""
-        with self._as_storage_error("read"):
-            waiting = self._connection().execute("SELECT count(*) FROM records WHERE sent_at IS NULL").fetchone()[0]
-            return {"seq": self._last, "waiting": waiting + len(self._unwritten), "dropped": self._counter("dropped")}
+        """For the state message: the last number, unsent records, and unsent ones that were lost so far.
 
-    def retain(self, max_age_s: float, max_records: int) -> int:
-        """Remove what is older or more than the bound, oldest first; returns how many unsent records that dropped."""
-        dropped = 0
-        with self._as_storage_error("clean"):
-            while batch := self._expired(max_age_s, max_records):
-                dropped += self._delete(batch)
-        if dropped:
-            log.warning("the bound of age and size dropped %d records that were never acknowledged", dropped)
-        return dropped
+        Kept in memory: nothing is read, however many records there are.
+        """
+        counters = self._counters
+        return {"seq": counters.seq, "waiting": counters.waiting + self.unwritten, "dropped": counters.dropped}
+
+    def retain(self, max_age_s: float, max_records: int | None = None, max_bytes: int | None = None) -> int:
+        """Remove what is beyond the bounds, all at once; returns how many unsent records that dropped."""
+        return sum(self.retain_in_steps(max_age_s, max_records, max_bytes))
+
+    def retain_in_steps(
+        self, max_age_s: float, max_records: int | None = None, max_bytes: int | None = None
+    ) -> Iterator[int]:
+        """Remove what is beyond the bounds, oldest number first, in steps that take milliseconds each.
+
+        Age removes whatever is older. The other bounds remove acknowledged records first, then unsent ones.
+
+        Args:
+            max_age_s: see edge.runtime.clock.age_s.
+            max_records, max_bytes: how many, and how large the database file; None: no such bound.
+        Yields: how many unsent records the step dropped; a commit never waits for more than one step.
+        """
+        with self._database.errors("clean"):
+            yield from self._expiry.steps(max_age_s, max_records, max_bytes)
+
+    def find_stamp(self, seq: int) -> Stamp | None:
+        """When this record was committed or, if it is gone, the next one that is there; None if neither is known."""
+        try:
+            with self._database.errors("read"):
+                row = self._connection().execute(
+                    "SELECT powered_s, committed_at, synced FROM records WHERE seq >= ? ORDER BY seq LIMIT 1", (seq,)
+                ).fetchone()
+        except StorageError as error:
+            log.warning("an age is not known: %s", error)
+            return None
+        return None if row is None else stamp_of(row, self.clock)
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database now, from a thread whose wait no part notices."""
-        with self._as_storage_error("checkpoint"):
+        with self._database.errors("checkpoint"):
             self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
-        """Close the connections of every thread; the outbox must not be used afterwards."""
-        with self._as_storage_error("close"):
-            for connection in self._connections:
-                connection.close()
-
-    def _expired(self, max_age_s: float, max_records: int) -> list[tuple[int, bool]]:
-        """The oldest rows beyond the bound, at most a batch: (seq, whether it was never acknowledged)."""
-        rows = self._connection().execute(
-            "SELECT seq, sent_at IS NULL FROM records WHERE committed_at < ?"
-            " OR seq <= (SELECT seq FROM records ORDER BY seq DESC LIMIT 1 OFFSET ?) ORDER BY seq LIMIT ?",
-            (time.time() - max_age_s, max_records, DELETE_BATCH),
-        ).fetchall()
-        return [(seq, bool(unsent)) for seq, unsent in rows]
-
-    def _delete(self, batch: list[tuple[int, bool]]) -> int:
-        dropped = sum(unsent for _, unsent in batch)
-        with self._transaction() as connection:
-            connection.executemany("DELETE FROM records WHERE seq = ?", [(seq,) for seq, _ in batch])
-            connection.execute("UPDATE counters SET value = value + ? WHERE name = 'dropped'", (dropped,))
-        return dropped
-
-    def _counter(self, name: str) -> int:
-        row = self._connection().execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
-        return int(row[0])
+        """Commit what waits, if the disk takes it, and close every thread's connection; not to be used afterwards."""
+        try:
+            with self._commit_lock, self._writing("write to"):
+                self._write([], attempted=False, and_also=self._write_end)
+        except StorageError as error:
+            log.error("%d records stay in %s for the next start: %s", self.unwritten, self.path.name, error)
+        with self._database.errors("close"):
+            self._database.close()
 
     def _connection(self) -> sqlite3.Connection:
-        """This thread's connection. Opened for any thread, because close() runs in one of them for all."""
-        if not hasattr(self._local, "connection"):
-            connection = open_database(self.path, BUSY_S)
-            self._connections.append(connection)
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")   # a fallback: housekeeping calls checkpoint()
-            self._local.connection = connection
-        found: sqlite3.Connection = self._local.connection
-        return found
+        return self._database.connection()
+
+    def _write_end(self, connection: sqlite3.Connection) -> None:
+        """What was marked ahead and never handed over is no replay for the next run."""
+        connection.executemany("UPDATE records SET attempted = 0 WHERE seq = ?", [(seq,) for seq in self._presumed])
+        self._counters.write(connection)
+
+    def _write(
+        self,
+        new: Sequence[Unwritten],
+        attempted: bool,
+        and_also: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> None:
+        """Commit what waits and then what is new, in one transaction."""
+        counters = self._counters
+        with self._database.writing:
+            with self._database.transaction() as connection:
+                insert(connection, self._unwritten, attempted=False)
+                insert(connection, new, attempted)
+                and_also(connection)
+            counters.seq += len(new)
+            counters.waiting += len(new) + len(self._unwritten)
+            self._unwritten.clear()
+        self._clear_reserve()
+
+    def _clear_reserve(self) -> None:
+        """What it holds is in the database. If it cannot be cleared it is next time: a record is not taken twice."""
+        try:
+            if self._reserve.holds_records:
+                self._reserve.clear()
+        except OSError as error:
+            log.warning("%s cannot be cleared yet: %s", self.path.with_suffix(".seq"), error)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
+    def _writing(self, act: str) -> Iterator[None]:
         try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:        # a full disk may have rolled it back already
-                connection.execute("ROLLBACK")
+            with self._database.errors(act):
+                yield
+            self.is_failing = False
+        except StorageError:
+            self.is_failing = True
             raise
-
-    @contextmanager
-    def _as_storage_error(self, act: str) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise StorageError(f"cannot {act} {self.path}: {error}. {remedy_for(error)}") from error
-
-
-class _ReserveBlock:
-    """One number in a preallocated disk block that is overwritten in place, so that a full disk still takes it."""
-
-    def __init__(self, path: Path) -> None:
-        created = not path.exists()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if created or os.fstat(self._descriptor).st_size < BLOCK_BYTES:
-            self.write(0)
-            sync_directory(path.parent)
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
-
-    def read(self) -> int:
-        """The last number written; 0 if none was. The digits are written twice: torn bytes do not agree."""
-        first, second, *_ = [*os.pread(self._descriptor, BLOCK_BYTES, 0).split(), b"0", b"0"]
-        return int(first) if first == second and first.isdigit() else 0
-
-    def write(self, number: int) -> None:
-        block = f"{number}\n{number}\n".encode().ljust(BLOCK_BYTES, b" ")
-        os.pwrite(self._descriptor, block, 0)
-        os.fsync(self._descriptor)

@@ -1,16 +1,34 @@
-"""Whether this machine's wall clock can be believed."""
+"""What this machine's clocks can be believed about: the date, only when it is synchronized; how long it was on, always.
+
+A station without a battery for its clock boots in 1970, judges parts, and jumps by decades when NTP answers. Ages are
+therefore counted in powered-on seconds: a number that only grows while the machine is on, kept in a file across boots.
+Whatever is uncertain makes it smaller, so that an error keeps too long and never too short.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
 import functools
+import logging
+import math
+import os
+import threading
 import time
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-TIME_ERROR = 5                  # adjtimex(2): the clock is not synchronised
+log = logging.getLogger(__name__)
+
+TIME_ERROR = 5                  # adjtimex(2): the clock is not synchronized
 TIMEX_BYTES = 512               # struct timex is 208 bytes on 64 bit Linux; modes = 0 in its first word only reads
 ASK_EVERY_S = 10.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")       # another one after each boot
+CLOCK_FILE = "line.clock"
+CLOCK_BYTES = 4096              # one disk block: overwritten in place, so that a full disk takes it
+PERSIST_S = 60.0
 
 
 def is_clock_synced() -> bool:
@@ -28,3 +46,115 @@ def _is_clock_synced(_: int) -> bool:
 def _adjtimex() -> Callable[[object], int] | None:
     library = ctypes.CDLL(None)
     return getattr(library, "adjtimex", None)
+
+
+def boot_time_s() -> float:
+    """Seconds since this boot, suspension included; of an unknown origin where the system has no such clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def read_boot_id() -> str:
+    """What names this boot and no other; empty where the system does not tell."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """When something was kept.
+
+    powered_s: powered-on seconds. wall_s: seconds since 1970 by the wall clock. synced: whether that one was believed.
+    """
+
+    powered_s: float
+    wall_s: float
+    synced: bool
+
+
+def age_s(kept: Stamp, now: Stamp) -> float:
+    """Seconds, not negative: the powered-on age or, where both ends were synchronized, the wall clock's if smaller."""
+    powered_s = now.powered_s - kept.powered_s
+    wall_s = now.wall_s - kept.wall_s if kept.synced and now.synced else powered_s
+    return max(0.0, min(powered_s, wall_s))
+
+
+class PoweredClock:
+    """Counts powered-on seconds in `line.clock`: the boot, its offset, the last reading, and when counting began.
+
+    Within a boot CLOCK_BOOTTIME goes on while no process runs. In a new boot the count goes on from the last reading,
+    which is at most a minute old; the time before the first reading of that boot is not counted. Thread-safe.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Go on from the file in `folder`; one that is missing or damaged begins anew at 0, which keeps everything."""
+        self._path = folder / CLOCK_FILE
+        self._lock = threading.Lock()
+        self._boot = read_boot_id()
+        read = self._read()
+        self._is_new = read is None
+        boot, offset_s, last_s, began_s = read or ("", 0.0, 0.0, 0.0)
+        same_boot = boot == self._boot != ""
+        self._offset_s = max(offset_s if same_boot else -math.inf, last_s - boot_time_s())
+        self._began_s = began_s
+        self._persisted_mono_s = -math.inf
+        self._fails = False
+
+    def powered_s(self) -> float:
+        """Seconds for which this station was on so far."""
+        return self._offset_s + boot_time_s()
+
+    def now(self) -> Stamp:
+        """For what is kept now."""
+        return Stamp(self.powered_s(), time.time(), is_clock_synced())
+
+    @property
+    def began_s(self) -> float:
+        """Powered-on seconds at which counting began: the stamp of what was kept before and has none."""
+        return self._began_s
+
+    def advance_to(self, powered_s: float) -> None:
+        """Something carries this stamp, so that the clock cannot have been behind it (its file was lost)."""
+        with self._lock:
+            behind_s = powered_s - self.powered_s()
+            if behind_s > 0 and math.isfinite(powered_s):
+                self._offset_s += behind_s
+                self._began_s = powered_s if self._is_new else self._began_s
+
+    def persist(self, every_s: float = PERSIST_S) -> None:
+        """Write the reading to the file, unless that was done within `every_s`; a disk that refuses is said once."""
+        if time.monotonic() - self._persisted_mono_s < every_s:
+            return
+        try:
+            with self._lock:
+                self._write()
+            self._persisted_mono_s, self._fails = time.monotonic(), False
+        except OSError as error:
+            if not self._fails:
+                log.warning("%s cannot be written (%s): what is kept stays longer than it should", self._path, error)
+            self._fails = True
+
+    def _read(self) -> tuple[str, float, float, float] | None:
+        try:
+            text, _, check = self._path.read_bytes().rstrip(b" \n").rpartition(b" ")
+            if not text or int(check) != zlib.crc32(text):
+                raise ValueError("its checksum differs")
+            boot, *numbers = text.decode("ascii").split(" ")
+            offset_s, last_s, began_s = map(float, numbers)
+            return boot.removeprefix("boot="), offset_s, last_s, began_s
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("%s is not usable (%s): ages are counted anew, nothing is deleted early", self._path, error)
+            return None
+
+    def _write(self) -> None:
+        text = f"boot={self._boot} {self._offset_s!r} {self.powered_s()!r} {self._began_s!r}".encode()
+        block = b"%s %d" % (text, zlib.crc32(text))
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.pwrite(descriptor, block.ljust(CLOCK_BYTES, b" "), 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

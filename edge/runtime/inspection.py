@@ -91,9 +91,10 @@ def opened_station(root: Path, precision: Precision | None = None) -> Iterator[A
     runtime = read_config(root).runtime
 
     def load_engine(installed: Installed) -> ProvenEngine:
-        if precision is not None:
-            return open_precision(store, installed, precision, runtime.threads)
-        return open_engine(store, installed, runtime.threads, runtime.precision)
+        with store.inside():     # proves it where that has not been done
+            if precision is not None:
+                return open_precision(store, installed, precision, runtime.threads)
+            return open_engine(store, installed, runtime.threads, runtime.precision)
 
     station = resolve_station(store, load_engine)
     try:

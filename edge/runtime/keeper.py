@@ -8,7 +8,7 @@
     map.png            the same to look at
     record.json        the committed record
     overlay.png        what was judged to look at: the crop, and beside it the heat with the outline of where the map is
-                       above the threshold; the last file to be written, and absent if it cannot be drawn
+                       above the threshold; absent if it cannot be drawn
 
 Color, depth and the two camera files give back the very frame that the station judged (edge.frames.archive reads them).
 
@@ -20,6 +20,7 @@ back from the lossless files to check it.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,26 @@ from numpy.typing import NDArray
 from edge.config import RetentionConfig
 from edge.optional import optional_module
 from edge.overlay import draw_kept
+from edge.runtime.clock import PoweredClock, Stamp, age_s
+from edge.runtime.kept_folders import (
+    Kept,
+    disk_size,
+    find_folders,
+    number_of,
+    remove_folder,
+    sorted_folders,
+    write_folder,
+)
 from edge.types import Code, Frame
+
+__all__ = ["Images", "Keeper", "sha256_of_images", "sorted_folders", "write_images"]
 
 log = logging.getLogger(__name__)
 
 QUEUE_LIMIT = 16                # parts of about 1.5 MB each that may wait for the disk
 CLEAN_S = 60.0
+PAUSE_S = 1.0                   # without anything to do
+STEP_FOLDERS = 50               # looked at or removed before a part gets its turn
 NICE = 10
 HEAT_FULL = 2.0                 # map.png is white at this many thresholds
 OVERLAY = "overlay.png"
@@ -76,13 +91,33 @@ def sha256_of_images(frame: Frame, heat: NDArray[np.float32] | None) -> str:
 
 
 class Keeper:
-    """Writes images behind the verdicts' back, within bounds of days, gigabytes and free disk."""
+    """Writes images behind the verdicts' back, within bounds of days, gigabytes and free disk.
 
-    def __init__(self, data: Path, retention: RetentionConfig) -> None:
-        """data: var/lib/edge of the root."""
-        self._data, self._retention = data, retention
+    `gb` bounds what the images and the database together take on the disk. Before a part's images are written the
+    oldest by number make room for them, so that the bounds hold at any rate.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        retention: RetentionConfig,
+        clock: PoweredClock | None = None,
+        find_stamp: Callable[[int], Stamp | None] = lambda _: None,
+    ) -> None:
+        """Nothing is read or written before start().
+
+        Args:
+            data: var/lib/edge of the root.
+            clock: counts the ages; by default the one in the same folder.
+            find_stamp: when the part of a number was committed, or a later one; None where nothing tells: such a folder
+                counts from when this keeper first saw it.
+        """
+        self._data, self._parts, self._retention = data, data / "parts", retention
+        self._clock, self._find_stamp = clock or PoweredClock(data), find_stamp
         self._queue: queue.Queue[Images | None] = queue.Queue(QUEUE_LIMIT)
-        self._kept: deque[tuple[Path, int]] = deque()       # oldest first: folder, bytes
+        self._kept: deque[Kept] = deque()                   # lowest number first
+        self._stamps: dict[Path, Stamp] = {}                # of those whose stamp had to be known
+        self._total = 0                                     # bytes of images on the disk
         self.dropped = 0                # parts whose images found no room in the queue or on the disk
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
@@ -109,79 +144,144 @@ class Keeper:
 
     def clean(self) -> None:
         """Remove the oldest folders beyond the bounds of days, gigabytes and free disk."""
-        limit_bytes = self._retention.gb * 1e9
-        oldest_day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - self._retention.days * 86_400))
-        total = sum(size for _, size in self._kept)
-        while self._kept:
-            folder, size = self._kept[0]
-            if folder.parent.name >= oldest_day and total <= limit_bytes and self._has_room():
-                return
-            self._kept.popleft()
-            total -= size
-            shutil.rmtree(folder, ignore_errors=True)
-            _remove_if_empty(folder.parent)
+        for _ in self._clean_in_steps():
+            pass
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        self._kept.extend(sorted_folders(self._data / "parts"))
-        due_s = 0.0
+        work = self._work()
         while True:
-            if time.monotonic() > due_s:
-                self.clean()
-                due_s = time.monotonic() + CLEAN_S
             try:
-                images = self._queue.get(timeout=1.0)
+                has_more = next(work)
+            except Exception:  # a bug, or a disk that fails while it is looked at, is no reason to keep nothing
+                log.exception("keeping the bounds of kept images failed, it is tried again")
+                work, has_more = self._work(), False
+            try:
+                images = self._queue.get(timeout=0.001 if has_more else PAUSE_S)
             except queue.Empty:
                 continue
             if images is None:
                 return
             self._write(images)
 
-    def _write(self, images: Images) -> None:
-        folder = self._data / images.folder
+    def _work(self) -> Iterator[bool]:
+        """What is done between two parts, a bounded step at a time; yields whether there is more to do now."""
+        found: dict[Path, Kept] = {}
+        for number, kept in enumerate(find_folders(self._parts, repair=True)):
+            if kept is not None:
+                found[kept.folder] = kept
+            if number % STEP_FOLDERS == 0:
+                yield True
+        found.update({kept.folder: kept for kept in self._kept})        # written meanwhile
+        self._kept = deque(sorted(found.values(), key=lambda kept: (number_of(kept.folder), kept.folder)))
+        self._total = sum(kept.size for kept in self._kept)
+        while True:
+            for _ in self._clean_in_steps():
+                yield True
+            due_s = time.monotonic() + CLEAN_S
+            while time.monotonic() < due_s:
+                yield False
+
+    def _clean_in_steps(self) -> Iterator[None]:
+        """Remove what is beyond the bounds, STEP_FOLDERS at a time."""
+        now, limit_s = self._clock.now(), self._retention.days * 86_400.0
+        for number, kept in enumerate(list(self._kept)):
+            stamp = self._stamp_of(kept, now)
+            if now.powered_s - stamp.powered_s <= limit_s:
+                break                   # numbers and powered-on seconds grow together
+            if age_s(stamp, now) > limit_s:
+                self._kept.remove(kept)
+                self._remove(kept)
+            if number % STEP_FOLDERS == STEP_FOLDERS - 1:
+                yield
+        while self._kept and not self._has_room(0):
+            for _ in range(STEP_FOLDERS):
+                if self._kept and not self._has_room(0):
+                    self._remove(self._kept.popleft())
+            yield
+
+    def _stamp_of(self, kept: Kept, now: Stamp) -> Stamp:
+        if kept.folder not in self._stamps:
+            self._stamps[kept.folder] = self._find_stamp(number_of(kept.folder)) or now
+        return self._stamps[kept.folder]
+
+    def _remove(self, kept: Kept) -> None:
+        """The folder's bytes count for as long as they are there."""
+        self._stamps.pop(kept.folder, None)
         try:
-            if not self._has_room():
-                self.clean()
-            if not self._has_room():
-                raise OSError(f"less than {self._retention.min_free_gb} GB free")
-            write_images(folder, images)
-            self._draw(folder, images)
-            self._kept.append((folder, _size_of(folder)))
+            remove_folder(kept.folder)
+            self._total -= kept.size
         except OSError as error:
-            self.dropped += 1
-            shutil.rmtree(folder, ignore_errors=True)
-            log.warning("part=%s images not kept: %s", images.record["part"], error)
+            log.warning("%s cannot be removed, it still counts: %s", kept.folder, error)
 
-    def _draw(self, folder: Path, images: Images) -> None:
-        """A picture that cannot be drawn is no reason to lose the images, nor to end the thread."""
+    def _write(self, images: Images) -> None:
+        """Whatever goes wrong costs this part's images, never the thread."""
         try:
-            write_overlay(folder / OVERLAY, images)
-        except Exception as error:  # noqa: BLE001  # OpenCV raises its own, numpy and the disk others
-            (folder / OVERLAY).unlink(missing_ok=True)
-            log.warning("part=%s %s not drawn: %s", images.record["part"], OVERLAY, error)
+            self._keep(images)
+        except Exception as error:  # noqa: BLE001  # the disk, numpy and OpenCV raise their own
+            self.dropped += 1
+            log.warning("part=%s images not kept: %s", images.record["part"], error or type(error).__name__)
 
-    def _has_room(self) -> bool:
-        return shutil.disk_usage(self._data).free >= self._retention.min_free_gb * 1e9
+    def _keep(self, images: Images) -> None:
+        _, day, name = images.folder.split("/")
+        files = {**image_files(images), **self._draw(images)}
+        size = disk_size(files)
+        for _ in range(STEP_FOLDERS):
+            if self._kept and not self._has_room(size):
+                self._remove(self._kept.popleft())
+        if not self._has_room(size):
+            raise OSError(f"they would exceed gb = {self._retention.gb}, or leave less than min_free_gb = "
+                          f"{self._retention.min_free_gb} free: raise gb, lower min_free_gb or free space")
+        kept = Kept(write_folder(self._parts, day, name, files), size)
+        self._kept.append(kept)
+        self._stamps[kept.folder] = self._clock.now()
+        self._total += size
+
+    def _draw(self, images: Images) -> dict[str, bytes]:
+        """A picture that cannot be drawn is no reason to lose the images."""
+        try:
+            return {OVERLAY: overlay_png(images)}
+        except Exception as error:  # noqa: BLE001  # OpenCV raises its own, numpy others
+            log.warning("part=%s %s not drawn: %s", images.record["part"], OVERLAY, error)
+            return {}
+
+    def _has_room(self, size: int) -> bool:
+        """Whether the bounds hold with so many bytes more."""
+        place = self._parts if self._parts.exists() else self._data
+        free = shutil.disk_usage(place).free - size
+        limit = self._retention.gb * 1e9 - database_size(self._data)
+        return self._total + size <= limit and free >= self._retention.min_free_gb * 1e9
+
+
+def database_size(data: Path) -> int:
+    """Bytes that line.sqlite and what belongs to it take on the disk."""
+    return sum(path.stat().st_blocks * 512 for path in data.glob("line.*") if path.is_file())
+
+
+def image_files(images: Images) -> dict[str, bytes]:
+    """One part's files but the overlay, by name. Raises: OSError for what cannot be encoded."""
+    files = {"color.png": _png_of(images.frame.color[:, :, ::-1])}
+    if images.frame.depth is not None:
+        files["depth.png"] = _png_of(images.frame.depth)
+    files |= {name: _json_of(content) for name, content in _camera_files(images.frame).items()}
+    if images.map is not None:
+        packed = io.BytesIO()
+        np.savez_compressed(packed, map=images.map)
+        full = HEAT_FULL * (images.record["thr"] or 1.0)
+        heat = np.clip(np.nan_to_num(images.map) / full, 0, 1) * 255
+        files |= {"map.npz": packed.getvalue(), "map.png": _png_of(heat.astype(np.uint8))}
+    return {**files, "record.json": _json_of(images.record)}
 
 
 def write_images(folder: Path, images: Images) -> None:
-    """Write one part's files but the overlay. Raises: OSError if the disk does not take them."""
+    """Write one part's files but the overlay into a folder of any name. Raises: OSError if the disk refuses them."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write_png(folder / "color.png", images.frame.color[:, :, ::-1])
-    if images.frame.depth is not None:
-        _write_png(folder / "depth.png", images.frame.depth)
-    for name, content in _camera_files(images.frame).items():
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
-    if images.map is not None:
-        np.savez_compressed(folder / "map.npz", map=images.map)
-        full = HEAT_FULL * (images.record["thr"] or 1.0)
-        heat = np.clip(np.nan_to_num(images.map) / full, 0, 1) * 255
-        _write_png(folder / "map.png", heat.astype(np.uint8))
-    (folder / "record.json").write_text(json.dumps(images.record, indent=2) + "\n", encoding="ascii")
+    for name, data in image_files(images).items():
+        (folder / name).write_bytes(data)
 
 
-def write_overlay(path: Path, images: Images) -> None:
-    """Write the picture to look at. Raises: OSError, and whatever drawing raises."""
+def overlay_png(images: Images) -> bytes:
+    """The picture to look at. Raises: whatever drawing raises."""
     x, y, width, height = images.crop or (0, 0, images.frame.intrinsics.width, images.frame.intrinsics.height)
     color = images.frame.cropped(x, y, width, height).color
     record = images.record
@@ -190,7 +290,12 @@ def write_overlay(path: Path, images: Images) -> None:
     if score is not None and threshold is not None:
         title += f"  score {score:.4g} (limit {threshold:.4g})"
     picture = draw_kept(color, images.map if images.crop else None, threshold, title, code)
-    _write_png(path, picture[:, :, ::-1])
+    return _png_of(picture[:, :, ::-1])
+
+
+def write_overlay(path: Path, images: Images) -> None:
+    """Write the picture to look at. Raises: OSError, and whatever drawing raises."""
+    path.write_bytes(overlay_png(images))
 
 
 def _camera_files(frame: Frame) -> dict[str, dict[str, Any]]:
@@ -204,29 +309,13 @@ def _camera_files(frame: Frame) -> dict[str, dict[str, Any]]:
     return {"intrinsics.json": {**size, **lens}, "camera.json": {"serial": frame.serial, **size, **told}}
 
 
-def sorted_folders(parts: Path) -> list[tuple[Path, int]]:
-    """Every kept folder with its size in bytes, oldest first by date and number."""
-    folders = [folder for day in sorted(parts.glob("????-??-??")) for folder in sorted(day.iterdir(), key=_number_of)]
-    return [(folder, _size_of(folder)) for folder in folders]
+def _json_of(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
 
-def _number_of(folder: Path) -> tuple[int, str]:
-    digits = folder.name.rpartition("-")[2]
-    return (int(digits) if digits.isdigit() else 0, folder.name)
-
-
-def _size_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
-
-
-def _remove_if_empty(day: Path) -> None:
-    if day.is_dir() and not any(day.iterdir()):
-        day.rmdir()
-
-
-def _write_png(path: Path, pixels: NDArray[Any]) -> None:
+def _png_of(pixels: NDArray[Any]) -> bytes:
     cv2 = optional_module("cv2", "pip install opencv-python-headless")
     encoded, data = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not encoded:
-        raise OSError(f"cannot encode {path.name}")
-    path.write_bytes(data.tobytes())
+        raise OSError("the image cannot be encoded as PNG")
+    return bytes(data.tobytes())

@@ -22,6 +22,9 @@ STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")   # ea
 def run_station(root: Path, source: Path | None = None, max_parts: int | None = None, once: bool = False) -> int:
     """Run the station under `root`; returns how many parts were decided.
 
+    Root works with the rights of the account that var/lib/edge belongs to, so that the service can go on with what it
+    leaves there.
+
     Args:
         source: a folder or .db3 to play instead of the configured camera.
         max_parts: end after so many parts. once: play files once, and end after them.
@@ -39,7 +42,8 @@ def run_station(root: Path, source: Path | None = None, max_parts: int | None = 
     def load_engine(installed: Installed) -> ProvenEngine:
         return open_engine(store, installed, config.runtime.threads, config.runtime.precision)
 
-    return Service(store, config, load_engine, new_camera, plan).run()
+    with store.inside():
+        return Service(store, config, load_engine, new_camera, plan).run()
 
 
 def camera_for_source(camera: CameraConfig, source: Path) -> CameraConfig:

@@ -5,8 +5,9 @@
     decision thread  judged frames -> parts -> commit -> verdict
     line threads     MQTT: edge/line/mqtt.py
     images thread    edge/runtime/keeper.py, low priority
+    housekeeping     edge/runtime/housekeeping.py: the bounds of the records, and whether the disk works
     opening thread   a new bundle or site state, resolved beside the running one: edge/runtime/changes.py
-    main loop        signals, watchdog, housekeeping; it never waits for an engine
+    main loop        signals, watchdog; it never waits for an engine or a disk
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from edge.camera.contract import find_mismatch, find_staleness
 from edge.config import EdgeConfig
 from edge.decide.blind import Sight
 from edge.decide.verdict import unjudged
-from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError, StorageError
+from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError
 from edge.line.message import state_payload
 from edge.line.mqtt import MqttLine, backoff_s
 from edge.line.outbox import Fields, Outbox
 from edge.runtime.changes import OPEN_LIMIT_S, Changes
 from edge.runtime.health import Health
+from edge.runtime.housekeeping import Housekeeping
 from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Ended, Lost, Mailbox
 from edge.runtime.pace import FramePace
@@ -53,12 +55,9 @@ PASS_S = 0.1                    # one pass of the main loop
 START_PASS_S = 1.0              # one pass while the first engine is opened
 START_EXTEND_S = 30.0           # past the unit's TimeoutStartSec, a start that hangs is noticed after so long
 SWAP_S = 0.2                    # a bundle that waits may hold up one frame for so long
-CLEAN_S = 30.0
 LINE_S = 5.0                    # for the broker, where it is waited for
 IMAGES_S = 10.0                 # at the end of a finite source the disk has so long to take the images
 DRAIN_S = 30.0                  # at the end of a finite source the broker has so long to take the records
-RECORD_BYTES = 1000.0           # of a record on disk, about: turns gigabytes into a number of records
-RECORD_SHARE = 0.1              # of the disk bound is for records, the rest for images
 
 CameraMaker = Callable[[ActiveStation], Camera]
 Decided = JudgedFrame | Lost | Ended
@@ -139,13 +138,16 @@ class Service:
             self._station = first
             self._changes = Changes(self._store, self._load_engine, first)
             self._outbox = Outbox(self._store.data / "line.sqlite")
-            self._keeper = Keeper(self._store.data, self._config.retention)
+            retention = self._config.retention
+            self._keeper = Keeper(self._store.data, retention, self._outbox.clock, self._outbox.find_stamp)
+            self._housekeeping = Housekeeping(self._outbox, retention, self.health.note_storage)
             self._open_line()
             self._parts = PartMaker(
-                self._config.station.station, self._config.decision, self._config.retention.keep_ok_every, self._outbox,
+                self._config.station.station, self._config.decision, retention.keep_ok_every, self._outbox,
                 self._line or NoLine(), self._keeper, self.health, self._plan.each_frame, not self._plan.lossless,
             )
             self._keeper.start()
+            self._housekeeping.start()
             if self._line is not None and self._plan.waits_for_line:
                 self._line.wait_connected(LINE_S)
             for worker in self._workers:
@@ -177,14 +179,11 @@ class Service:
         return opening.result()
 
     def _watch(self) -> None:
-        seen, clean_s = -1, time.monotonic()
+        seen = -1
         while not self._stopping.is_set() and not self._done.wait(PASS_S):
             if self._progress != seen:
                 seen = self._progress
                 self._notifier.alive()
-            if time.monotonic() >= clean_s:
-                clean_s = time.monotonic() + CLEAN_S
-                self._clean()
             self._changes.follow()
         log.info("parts=%d p50_ms=%s", self.health.parts, self.health.times.medians())
         if self._failure is None:
@@ -199,15 +198,6 @@ class Service:
         while self._outbox.counts()["waiting"] and time.monotonic() < end_s and not self._stopping.wait(0.02):
             pass
 
-    def _clean(self) -> None:
-        retention = self._config.retention
-        max_records = max(1000, int(retention.gb * 1e9 * RECORD_SHARE / RECORD_BYTES))
-        try:
-            self._outbox.retain(retention.days * 86_400.0, max_records)
-            self._outbox.checkpoint()
-        except StorageError as error:
-            log.error("housekeeping: %s", error)
-
     def _shut_down(self) -> None:
         """Within 2 s of a signal: threads that hang in a driver or a socket are daemons and end with the process."""
         images_s = 0.3 if self._stopping.is_set() else IMAGES_S
@@ -217,6 +207,7 @@ class Service:
         for worker in self._workers:
             worker.join(0.4)
         self._keeper.stop(images_s)
+        self._housekeeping.stop(0.4)
         if self._line is not None:
             self._line.stop()
         if not any(worker.is_alive() for worker in self._workers):
@@ -418,6 +409,7 @@ class Service:
             "seq": counts["seq"],
             "records_waiting": counts["waiting"],
             "records_dropped": counts["dropped"],
+            "records_unwritten": self._outbox.unwritten,
             "verdicts_unsent": 0 if line is None else line.counters.verdicts_unsent,
             "frames_dropped": self._mailbox.dropped,
             "images_dropped": self._keeper.dropped,

@@ -22,6 +22,7 @@ from edge.bundle.engines import open_engine, read_proof
 from edge.bundle.install import STEPS, architecture, install_bundle
 from edge.bundle.lock import CHANGE, RUN, locked
 from edge.bundle.store import Store
+from edge.bundle.versions import version_key
 from edge.config import read_config
 from edge.errors import BundleError, BusyError, ParityError, StorageError
 from tests.support.root import run_edge, snapshot, trusting_root
@@ -89,11 +90,56 @@ def test_installing_the_same_bundle_again_changes_nothing(store: Store, bundles)
     assert store.link("washer", "previous").startswith("1.0.0")
 
 
-def test_installing_an_earlier_version_is_a_switch_like_any_other(store: Store, bundles) -> None:
-    for version in ("1.0.0", "2.0.0", "1.0.0"):
+def test_an_earlier_version_is_installed_only_when_that_is_meant(store: Store, bundles, capsys, monkeypatch) -> None:
+    for version in ("1.0.0", "2.0.0"):
         install_bundle(bundles("washer", version), store.root)
+    before, line = snapshot(store.root), ("install", bundles("washer", "1.0.0"), "--root", store.root)
+    for more in ([], ["--dry-run"]):
+        answer = run_edge(capsys, monkeypatch, *line, *more)
+        assert answer.code == 1
+        assert "is washer 1.0.0, older than the current 2.0.0" in answer.err
+        assert "--allow-downgrade" in answer.err
+        assert "edge bundle rollback" in answer.err
+    assert names_and_content(snapshot(store.root)) == names_and_content(before)
+    assert run_edge(capsys, monkeypatch, *line, "--allow-downgrade").code == 0
     assert store.active().manifest.version == "1.0.0"
     assert store.link("washer", "previous").startswith("2.0.0")
+    intent, done = read_audit(store.root)[-2:]
+    assert (intent.act, done.act) == ("install", "installed")
+    for row in (intent, done):
+        assert (row.detail["version"], row.detail["downgrade_from"]) == ("1.0.0", "2.0.0")
+    install_bundle(bundles("washer", "2.0.0"), store.root)
+    assert "downgrade_from" not in read_audit(store.root)[-1].detail
+
+
+def test_the_same_version_with_other_content_is_no_update(store: Store, bundles, key: KeyPair, tmp_path: Path) -> None:
+    install_bundle(bundles("washer", "1.0.0"), store.root)
+    other = make_tiny_bundle(tmp_path, key, version="1.0.0", camera={"fps": 15})
+    with pytest.raises(BundleError, match=r"of the same version as the current 1\.0\.0, but not the same bundle"):
+        install_bundle(other, store.root)
+    install_bundle(other, store.root, allow_downgrade=True)
+    assert read_audit(store.root)[-1].detail["downgrade_from"] == "1.0.0"
+    assert not install_bundle(other, store.root).changed
+
+
+def test_after_a_rollback_the_version_taken_back_is_a_newer_one(store: Store, bundles) -> None:
+    for version in ("1.0.0", "2.0.0"):
+        install_bundle(bundles("washer", version), store.root)
+    store.rollback("washer")
+    assert install_bundle(bundles("washer", "2.0.0"), store.root).changed
+
+
+def test_versions_are_compared_piece_by_piece() -> None:
+    ordered = ["0.9", "1.0.dev1", "1.0a1", "1.0-alpha.2", "1.0b1", "1.0-rc1", "1.0.0rc2", "1.0", "1.0.post1", "1.0.1",
+               "1.1-beta", "v1.1", "1.9", "1.10", "2026.01.31", "2026-02-01"]
+    assert sorted(reversed(ordered), key=version_key) == ordered
+    assert len({version_key(version) for version in ordered}) == len(ordered)
+    assert version_key("1.0") == version_key("v1.0.0")
+
+
+def names_and_content(of: dict[str, tuple[str, int, str]]) -> dict[str, tuple[str, str]]:
+    """A snapshot without times and without SQLite's own files, which a reader may write anew."""
+    return {name: (kind, content) for name, (kind, _, content) in of.items() if "sqlite" not in name and content}
 
 
 def test_reinstalling_mends_a_damaged_slot(store: Store, bundles) -> None:
@@ -233,7 +279,7 @@ def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) ->
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail_later)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError, match="no space left on the disk"):
         install_bundle(bundles("washer", "2.0.0"), store.root)
     monkeypatch.undo()
     assert list(snapshot(store.root)) == before

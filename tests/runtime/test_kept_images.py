@@ -122,7 +122,8 @@ def test_the_overlay_counts_in_the_bound_of_gigabytes(tmp_path: Path) -> None:
     keeper.stop(2.0)
     folder, size = keeper._kept[0]
     assert (folder / "overlay.png").stat().st_size > 0
-    assert size == sum(path.stat().st_size for path in folder.iterdir())
+    on_disk = sum(path.stat().st_blocks * 512 for path in [folder, *folder.iterdir()])
+    assert on_disk <= size <= on_disk + 4096
 
 
 def test_a_color_only_part_keeps_its_camera_too(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ app.add_typer(pretrain.app)
 def run_command() -> None:
     """Run the command line; what somebody can act on is one sentence on stderr and exit code 1.
 
-    That is an EdgeError, and whatever the operating system refuses about a file. A bug keeps its traceback.
+    That is an EdgeError, and whatever the operating system refuses. A bug keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
@@ -44,7 +44,7 @@ def run_command() -> None:
         sys.exit(1)
     except OSError as error:
         full = error.errno in DISK_FULL
-        if error.filename is None and not full:
+        if error.errno is None:
             raise
         more = ". A training or benchmark goes on from its last checkpoint" if full else ""
         print(f"trainer: {sentence_of(error)}{more}", file=sys.stderr)

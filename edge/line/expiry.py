@@ -1,0 +1,127 @@
+"""Retention of the records: what is too old goes, then what is too much, in steps so small that a commit may wait."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+
+from edge.database import Database
+from edge.line.tables import Counters, stamp_of
+from edge.runtime.clock import PoweredClock, age_s
+
+log = logging.getLogger(__name__)
+
+STEP_RECORDS = 500              # deleted, or looked at, in one transaction
+STEP_LEAST = 10                 # so that some page gets empty
+STEP_PAGES = 250                # given back to the file system in one transaction
+RECORD_BYTES = 1000             # about: how many records make up a number of bytes
+
+
+class Expiry:
+    """Deletes records of one outbox. `deleted` and its callers run in one thread at a time."""
+
+    def __init__(self, database: Database, counters: Counters, clock: PoweredClock) -> None:
+        self._database, self._counters, self._clock = database, counters, clock
+        self._unsent_through = 0        # no acknowledged record has a number up to this one
+
+    def has_sent(self, seq: int) -> None:
+        """A record with this number was acknowledged."""
+        self._unsent_through = min(self._unsent_through, seq - 1)
+
+    def steps(self, max_age_s: float, max_records: int | None, max_bytes: int | None) -> Iterator[int]:
+        """One transaction after the other; yields how many unsent records each has dropped."""
+        yield from self._expire(max_age_s)
+        if max_records is not None:
+            yield from self._reduce(self._count(max_records) - max_records)
+        while max_bytes is not None and (excess := self._used_bytes() - max_bytes) > 0:
+            before = self._used_bytes()
+            yield from self._reduce(min(STEP_RECORDS, STEP_LEAST + excess // RECORD_BYTES))
+            if self._used_bytes() >= before:
+                break
+        if max_bytes is not None:
+            yield from self._shrink(max_bytes)
+
+    def _expire(self, max_age_s: float) -> Iterator[int]:
+        """Powered-on seconds grow with the numbers, so that the first record that is too young for them ends it."""
+        after, now = 0, self._clock.now()
+        while True:
+            rows = self._database.connection().execute(
+                "SELECT seq, sent_at IS NULL, powered_s, committed_at, synced FROM records WHERE seq > ?"
+                " ORDER BY seq LIMIT ?", (after, STEP_RECORDS),
+            ).fetchall()  # fmt: skip
+            stamps = [stamp_of(row[2:], self._clock) for row in rows]
+            old = [row[:2] for row, kept in zip(rows, stamps, strict=True) if age_s(kept, now) > max_age_s]
+            if old:
+                yield self._delete(old)
+            if len(rows) < STEP_RECORDS or now.powered_s - stamps[-1].powered_s <= max_age_s:
+                return
+            after = rows[-1][0]
+
+    def _reduce(self, records: int) -> Iterator[int]:
+        """Delete so many: acknowledged ones, then unsent ones."""
+        while records > 0 and (rows := self._next_sent(min(records, STEP_RECORDS)) or self._lowest(records)):
+            records -= len(rows)
+            yield self._delete(rows)
+
+    def _next_sent(self, limit: int) -> list[tuple[int, int]]:
+        """The lowest acknowledged records. Where none is, it is known the next time without looking."""
+        while True:
+            with self._database.writing:        # so that nothing is acknowledged below while this looks
+                rows = self._database.connection().execute(
+                    "SELECT seq, sent_at IS NULL FROM records WHERE seq > ? ORDER BY seq LIMIT ?",
+                    (self._unsent_through, STEP_RECORDS),
+                ).fetchall()
+                found = [row for row in rows if not row[1]][:limit]
+                if found or not rows:
+                    return found
+                self._unsent_through = rows[-1][0]
+
+    def _lowest(self, limit: int) -> list[tuple[int, int]]:
+        return self._database.connection().execute(
+            "SELECT seq, sent_at IS NULL FROM records ORDER BY seq LIMIT ?", (min(limit, STEP_RECORDS),)
+        ).fetchall()
+
+    def _delete(self, rows: list[tuple[int, int]]) -> int:
+        """(seq, whether it looked unsent) each; returns how many unsent ones are gone."""
+        counters = self._counters
+        with self._database.writing:
+            with self._database.transaction(durable=False) as connection:
+                seqs = [(seq,) for seq, _ in rows]
+                dropped = sum(_is_unsent(connection, seq) for seq, unsent in rows if unsent)
+                connection.executemany("DELETE FROM records WHERE seq = ?", seqs)
+                left = replace(counters, waiting=counters.waiting - dropped, dropped=counters.dropped + dropped)
+                left.write(connection)
+            counters.waiting, counters.dropped = left.waiting, left.dropped
+        if dropped:
+            log.warning("the bound of age and size dropped %d records that were never acknowledged", dropped)
+        return dropped
+
+    def _shrink(self, max_bytes: int) -> Iterator[int]:
+        """Give free pages back while the file is larger than it may be."""
+        while (free := self._ask("freelist_count")) and self._ask("page_count") * self._ask("page_size") > max_bytes:
+            with self._database.transaction(durable=False) as connection:
+                connection.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})").fetchall()
+            yield 0
+            if self._ask("freelist_count") >= free:       # made by an older version: its free pages are used again
+                return
+
+    def _count(self, bound: int) -> int:
+        """Records in the table, or what their numbers allow where that is within the bound: then nothing is counted."""
+        connection = self._database.connection()
+        ends = "SELECT (SELECT min(seq) FROM records), (SELECT max(seq) FROM records)"   # together they would scan
+        first, last = connection.execute(ends).fetchone()
+        if first is None or last - first < bound:
+            return 0 if first is None else last - first + 1
+        return int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
+
+    def _used_bytes(self) -> int:
+        return (self._ask("page_count") - self._ask("freelist_count")) * self._ask("page_size")
+
+    def _ask(self, pragma: str) -> int:
+        return int(self._database.connection().execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def _is_unsent(connection: sqlite3.Connection, seq: int) -> bool:
+    return connection.execute("SELECT 1 FROM records WHERE seq = ? AND sent_at IS NULL", (seq,)).fetchone() is not None

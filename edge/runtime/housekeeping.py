@@ -1,0 +1,107 @@
+"""What a station's disk needs now and then, in a thread of its own: neither a part nor the watchdog waits for it.
+
+Each second: whether a disk that failed takes writes again. Every ten: whether an idle one still does. Every thirty:
+the bounds of the records, in steps of milliseconds with pauses between, and the write-ahead log into the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from edge.config import RetentionConfig
+from edge.errors import StorageError
+from edge.line.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+PASS_S = 1.0
+PROBE_S = 10.0                  # without a commit for that long the disk is asked
+PERSIST_S = 60.0                # so often it is asked in any case: the counters in the database are renewed by that
+CLEAN_S = 30.0
+STEPS_PER_CHECKPOINT = 8
+PAUSE_LEAST_S = 0.002           # between two steps; otherwise as long as the step took
+RECORD_SHARE = 0.1              # of the disk bound is for records, the rest for images
+RECORD_BYTES_LEAST = 1_000_000  # about 1000 records stay, whatever the bound
+
+
+class Housekeeping:
+    """Keeps the bounds of one outbox and watches its disk."""
+
+    def __init__(self, outbox: Outbox, retention: RetentionConfig, note_storage: Callable[[bool], None]) -> None:
+        """note_storage: hears whether the disk works, whenever it was asked. Nothing is done before start()."""
+        self._outbox, self._note_storage = outbox, note_storage
+        self._max_age_s = retention.days * 86_400.0
+        self._max_bytes = max(RECORD_BYTES_LEAST, int(retention.gb * 1e9 * RECORD_SHARE))
+        self._stopping = threading.Event()
+        self._clean_due_s = self._probe_due_s = self._persist_due_s = time.monotonic()
+        self._seq = -1
+        self._said = ""                 # the last complaint, until it is over
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End it after the step that it is at; waits at most for timeout_s."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._try(self._watch_disk)
+            self._try(self._keep_bounds)
+            self._stopping.wait(PASS_S)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except StorageError as error:
+            if str(error) != self._said:        # once, not each second
+                log.error("housekeeping: %s", error)
+            self._said = str(error)
+        except Exception:  # a bug here must not end the bounds of the disk for good
+            log.exception("housekeeping failed, it is tried again")
+
+    def _watch_disk(self) -> None:
+        self._outbox.clock.persist()
+        if self._outbox.is_failing or self._is_probe_due():
+            self._probe()
+
+    def _keep_bounds(self) -> None:
+        if time.monotonic() >= self._clean_due_s:
+            self._clean_due_s = time.monotonic() + CLEAN_S
+            self._clean()
+
+    def _is_probe_due(self) -> bool:
+        """A disk that takes records needs no other proof, except that the counters are to be renewed."""
+        now_s, seq = time.monotonic(), self._outbox.counts()["seq"]
+        if seq != self._seq:
+            self._seq, self._probe_due_s = seq, now_s + PROBE_S
+        return now_s >= min(self._probe_due_s, self._persist_due_s)
+
+    def _probe(self) -> None:
+        try:
+            self._outbox.probe()
+        except StorageError:
+            self._note_storage(False)
+            raise
+        self._note_storage(True)
+        if self._said:
+            log.info("the disk takes records again")
+        self._said = ""
+        self._probe_due_s, self._persist_due_s = time.monotonic() + PROBE_S, time.monotonic() + PERSIST_S
+
+    def _clean(self) -> None:
+        started_s = time.monotonic()
+        for number, _ in enumerate(self._outbox.retain_in_steps(self._max_age_s, max_bytes=self._max_bytes)):
+            if number % STEPS_PER_CHECKPOINT == 0:
+                self._outbox.checkpoint()
+            if self._stopping.wait(max(PAUSE_LEAST_S, time.monotonic() - started_s)):
+                return
+            started_s = time.monotonic()
+        self._outbox.checkpoint()
