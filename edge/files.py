@@ -161,7 +161,7 @@ def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     """
     if folder.is_dir():
         return
-    if folder.parent != folder:
+    if not is_there(folder.parent):
         make_folder(folder.parent, mode)
     try:
         folder.mkdir(mode)
