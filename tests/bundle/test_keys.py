@@ -194,6 +194,11 @@ def test_a_product_that_cannot_be_one(tmp_path: Path, key: KeyPair, name: str) -
 # --- list and remove --------------------------------------------------------------------------------------------------
 
 
+def test_options_may_come_first(tmp_path: Path, key: KeyPair, run: Run) -> None:
+    assert run("edge", "trust", "--root", tmp_path / "station", key.public).code == 0
+    assert [one.keyid for one in Store(tmp_path / "station").trusted_keys()] == [read_public_key(key.public).keyid]
+
+
 def test_list_shows_id_since_when_by_whom_and_products(tmp_path: Path, key: KeyPair, run: Run) -> None:
     root = tmp_path / "station"
     assert "no key is trusted" in run("edge", "trust", "list", "--root", root).out

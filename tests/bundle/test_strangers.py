@@ -196,6 +196,29 @@ def test_links_that_are_changed_meanwhile_lead_root_nowhere(
     assert snapshot(outside) == before
 
 
+@needs_root
+@pytest.mark.parametrize(("name", "step"), [
+    ("engines", "prove"), (WASHER, "slot"), (WASHER, "done"), (f"{WASHER}/slots", "slot"), (".staging", "slot"),
+])
+def test_a_link_that_is_put_there_between_two_steps_leads_root_nowhere(
+    store: Store, bundles: dict[str, Path], outside: Path, name: str, step: str
+) -> None:
+    own(store)
+    before, place, put = snapshot(outside), store.data / name, []
+
+    def put_link(reached: str) -> None:
+        if reached == step:
+            with suppress(FileNotFoundError):
+                place.rename(store.data / "aside")
+            put.append(place)
+            place.symlink_to(outside / {WASHER: "washer", f"{WASHER}/slots": "slots"}.get(name, "."))
+
+    with suppress(EdgeError, OSError):
+        install_bundle(bundles["3.0.0"], store.root, reached=put_link)
+    assert put == [place]
+    assert snapshot(outside) == before
+
+
 # --- whose rights -----------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +344,18 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, key: KeyPair, bundles:
         os.umask(before)
     modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in store.root.rglob("*") if not path.is_symlink()}
     assert {path for path, mode in modes.items() if mode != (0o755 if path.is_dir() else 0o644)} == set()
+
+
+def test_what_everybody_may_change_is_not_trusted(store: Store, bundles: dict[str, Path], run: Run) -> None:
+    for name in ("etc/edge/trust", f"etc/edge/trust/{store.trusted_keys()[0].keyid}.pub"):
+        path = store.root / name
+        mode = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode | 0o002)
+        for line in (("verify",), ("install", bundles["3.0.0"])):
+            refused(run("edge", *line, "--root", store.root), "edge", f"chmod o-w {path}")
+        path.chmod(mode)
+    store.data.chmod(0o777)
+    refused(run("edge", "install", bundles["3.0.0"], "--root", store.root), "edge", f"chmod o-w {store.data}")
 
 
 # --- an account that may do nothing -----------------------------------------------------------------------------------
