@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,7 +16,8 @@ log = logging.getLogger(__name__)
 
 STEP_RECORDS = 500              # deleted, or looked at, in one transaction
 STEP_LEAST = 10                 # so that some page gets empty
-STEP_PAGES = 250                # given back to the file system in one transaction
+STEP_PAGES = 500                # given back to the file system in one transaction
+STEP_S = 0.01                   # or fewer, if they take that long
 RECORD_BYTES = 1000             # about: how many records make up a number of bytes
 
 
@@ -102,7 +104,13 @@ class Expiry:
         """Give free pages back while the file is larger than it may be."""
         while (free := self._ask("freelist_count")) and self._ask("page_count") * self._ask("page_size") > max_bytes:
             with self._database.transaction(durable=False) as connection:
-                connection.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})").fetchall()
+                # One page each: Python's sqlite3 takes only the first step of a statement without rows. A page that is in
+                # use is moved, for which SQLite looks through its list of free ones.
+                end_s = time.monotonic() + STEP_S
+                for _ in range(min(free, STEP_PAGES)):
+                    connection.execute("PRAGMA incremental_vacuum(1)")
+                    if time.monotonic() > end_s:
+                        break
             yield 0
             if self._ask("freelist_count") >= free:       # made by an older version: its free pages are used again
                 return
