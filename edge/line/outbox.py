@@ -207,8 +207,11 @@ class Outbox:
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database now, from a thread whose wait no part notices."""
+        checkpoint = "PRAGMA wal_checkpoint(PASSIVE)"
         with self._database.errors("checkpoint"):
-            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._connection().execute(checkpoint).fetchall()
+            with self._database.writing:        # what came meanwhile: the file shrinks and the log begins anew only then
+                self._connection().execute(checkpoint).fetchall()
 
     def close(self) -> None:
         """Commit what waits, if the disk takes it, and close every thread's connection; not to be used afterwards."""
