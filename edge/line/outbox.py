@@ -210,7 +210,7 @@ class Outbox:
         checkpoint = "PRAGMA wal_checkpoint(PASSIVE)"
         with self._database.errors("checkpoint"):
             self._connection().execute(checkpoint).fetchall()
-            with self._database.writing:        # what came meanwhile: the file shrinks and the log begins anew only then
+            with self._database.writing:        # what came meanwhile: only then the file shrinks and the log restarts
                 self._connection().execute(checkpoint).fetchall()
 
     def close(self) -> None:
