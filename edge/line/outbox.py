@@ -186,8 +186,13 @@ class Outbox:
             max_records, max_bytes: how many, and how large the database file; None: no such bound.
         Yields: how many unsent records the step dropped; a commit never waits for more than one step.
         """
-        with self._database.errors("clean"):
-            yield from self._expiry.steps(max_age_s, max_records, max_bytes)
+        before = self._counters.dropped
+        try:
+            with self._database.errors("clean"):
+                yield from self._expiry.steps(max_age_s, max_records, max_bytes)
+        finally:
+            if dropped := self._counters.dropped - before:
+                log.warning("the bound of age and size dropped %d records that were never acknowledged", dropped)
 
     def find_stamp(self, seq: int) -> Stamp | None:
         """When this record was committed or, if it is gone, the next one that is there; None if neither is known."""
@@ -203,8 +208,11 @@ class Outbox:
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database now, from a thread whose wait no part notices."""
+        checkpoint = "PRAGMA wal_checkpoint(PASSIVE)"
         with self._database.errors("checkpoint"):
-            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._connection().execute(checkpoint).fetchall()
+            with self._database.writing:        # what came meanwhile: only then the file shrinks and the log restarts
+                self._connection().execute(checkpoint).fetchall()
 
     def close(self) -> None:
         """Commit what waits, if the disk takes it, and close every thread's connection; not to be used afterwards."""
