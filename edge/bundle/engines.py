@@ -16,12 +16,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
 
 from edge.bundle import audit
+from edge.bundle.evidence import Evidence, checked_evidence
 from edge.bundle.manifest import Manifest
 from edge.bundle.signature import canonical_json
 from edge.bundle.site import ModelState, read_state
@@ -31,16 +32,14 @@ from edge.engine.base import ONNXRUNTIME, TENSORRT, machine_openers, runtime_nam
 from edge.engine.machine import this_machine
 from edge.errors import BundleError, ConfigError, EngineError, MissingDependency, ParityError
 from edge.files import sync_directory, write_atomically
-from edge.proof.certificate import BoardSection, Certificate, read_certificate
+from edge.proof.certificate import BoardSection, read_certificate
 from edge.proof.threshold import Threshold
 from edge.schema import Precision, Sha256, Strict
 
 if TYPE_CHECKING:
     from edge.engine.base import Engine, Opener
-    from edge.proof.golden import GoldenFrame, NormalFrames
     from edge.proof.prove import Calibrated, Expected
 
-GOLDEN_ABOVE = 4        # of the golden frames, at least so many are above float32's threshold
 FASTER = 0.10           # a less exact precision judges only if it takes at least this share less time than the best
 FROM_EXACT: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
@@ -117,16 +116,6 @@ class ProvenEngine:
 
     engine: Engine
     threshold: Threshold
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a bundle brings along to prove an engine with."""
-
-    bundle: Installed
-    certificate: Certificate
-    golden: Sequence[GoldenFrame]
-    normal: NormalFrames
 
 
 # --- the engine that judges -------------------------------------------------------------------------------------------
@@ -237,7 +226,7 @@ def prove(store: Store, bundle: Installed, threads: int = 2, site: Store | None 
     Raises: BundleError if the bundle contradicts itself, ParityError naming each engine and what it got wrong if none
         is proven.
     """
-    entries = measure_engines(store, read_evidence(bundle), threads)
+    entries = measure_engines(store, checked_evidence(bundle), threads)
     chosen, why = choose_engine(entries, (site or store).model_states(bundle))
     if chosen is None:
         refused = "; ".join(f"{entry.name}: {entry.why_not}" for entry in entries)
@@ -247,17 +236,6 @@ def prove(store: Store, bundle: Installed, threads: int = 2, site: Store | None 
         digest=bundle.digest, state="proven", board=this_machine(), engines=tuple(entries),
         chosen=entries.index(chosen), why=why,
     )
-
-
-def read_evidence(bundle: Installed) -> Evidence:
-    """The frames and the certificate of a bundle. Raises: BundleError if one is damaged, or they contradict each other.
-    """
-    from edge.proof.golden import read_golden, read_normal
-
-    golden, normal = read_golden(bundle.golden), read_normal(bundle.normal, bundle.manifest.inputs)
-    evidence = Evidence(bundle, read_certificate(bundle.certificate), golden, normal)
-    _check_evidence(evidence)
-    return evidence
 
 
 def measure_engines(
@@ -360,34 +338,6 @@ def choose_engine(
     if best is proven[0][0]:
         return best, f"no less exact one is {FASTER:.0%} faster"
     return best, f"at least {FASTER:.0%} faster than the more exact ones"
-
-
-def _check_evidence(evidence: Evidence) -> None:
-    """Manifest, certificate, golden and normal frames speak of the same decision, and test both sides of it."""
-    m, index = evidence.bundle.manifest, evidence.normal.index
-    for precision, threshold in m.thresholds.items():
-        section = evidence.certificate.section(precision)
-        stated = section.threshold
-        if not section.passed:
-            _contradiction(m, f"its own certificate says that {precision} failed")
-        if section.verdicts != m.verdicts[precision]:
-            _contradiction(m, f"the certificate counts other verdicts of {precision} than the manifest")
-        if stated != threshold:
-            _contradiction(m, f"the certificate's threshold of {precision} is {stated.value}, "
-                              f"the manifest's {threshold.value}")
-    if (index.parts, index.highest) != (m.normal.parts, m.normal.highest):
-        _contradiction(m, f"its normal frames are the {index.highest} highest of {index.parts}, "
-                          f"the manifest says {m.normal.highest} of {m.normal.parts}")
-    if m.thresholds["fp32"].rank > index.largest_rank:
-        _contradiction(m, f"its thresholds take rank {m.thresholds['fp32'].rank}, its normal frames allow at most "
-                          f"{index.largest_rank}")
-    above = sum(float(frame.score[0]) > m.thresholds["fp32"].value for frame in evidence.golden)
-    if above < GOLDEN_ABOVE:
-        _contradiction(m, f"{above} golden frames are above the threshold, at least {GOLDEN_ABOVE} are needed")
-
-
-def _contradiction(manifest: Manifest, what: str) -> NoReturn:
-    raise BundleError(f"{manifest.product} {manifest.version}: {what}: export the bundle again")
 
 
 # --- what is remembered -----------------------------------------------------------------------------------------------

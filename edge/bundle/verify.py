@@ -17,9 +17,9 @@ from edge.bundle.engines import (
     keep_certificate,
     measure_engines,
     open_cpu,
-    read_evidence,
     read_proof,
 )
+from edge.bundle.evidence import checked_evidence
 from edge.bundle.status import plane_lines
 from edge.bundle.store import Installed, Store
 from edge.config import PrecisionChoice
@@ -104,7 +104,7 @@ def verify_installed(
     Raises: BundleError if a file is damaged, the bundle contradicts itself or the signature is not trusted.
     """
     store.verify(bundle)
-    evidence = read_evidence(bundle)
+    evidence = checked_evidence(bundle)
     with _calibrations(store, bundle, threads) as calibrated:
         entries = measure_engines(store, evidence, threads, calibrated)
     known = read_proof(store, bundle)
