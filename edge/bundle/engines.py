@@ -13,17 +13,18 @@ belongs to no bundle in a slot.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import ConfigDict, Field
 
 from edge.bundle import audit
 from edge.bundle.evidence import Evidence, checked_evidence
 from edge.bundle.manifest import Manifest
+from edge.bundle.measure import EngineEntry as EngineEntry
+from edge.bundle.measure import MeasureRequest, measure_in_child
 from edge.bundle.signature import canonical_json
 from edge.bundle.site import ModelState, read_state
 from edge.bundle.store import Installed, Store
@@ -37,40 +38,12 @@ from edge.proof.threshold import Threshold
 from edge.schema import Precision, Sha256, Strict
 
 if TYPE_CHECKING:
-    from edge.engine.base import Engine, Opener
-    from edge.proof.prove import Calibrated, Expected
+    from edge.engine.base import Engine
 
 FASTER = 0.10           # a less exact precision judges only if it takes at least this share less time than the best
 FROM_EXACT: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 log = logging.getLogger(__name__)
-
-
-class EngineEntry(Strict):
-    """One engine of this machine. section: what it gave on the bundle's frames; None where it gave nothing.
-
-    runtime: its name and version; without the version where it could not be opened. reason: why it gave nothing.
-    """
-
-    precision: Precision
-    runtime: str
-    section: BoardSection | None = None
-    reason: str = ""
-
-    @property
-    def name(self) -> str:
-        """Runtime, version and precision, as tables and records call it."""
-        return f"{self.runtime} {self.precision}"
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether it may judge."""
-        return self.section is not None and self.section.passed
-
-    @property
-    def why_not(self) -> str:
-        """Why it may not judge; empty where it may."""
-        return self.reason if self.section is None else "; ".join(self.section.reasons)
 
 
 class ProofFile(Strict):
@@ -211,7 +184,7 @@ def _known_proof(store: Store, bundle: Installed) -> ProofFile | None:
 
 def _open_entry(store: Store, bundle: Installed, entry: EngineEntry, threads: int) -> ProvenEngine:
     assert entry.section is not None   # what judges, or is looked at, has answered
-    openers = machine_openers(store.engines, threads)
+    openers = machine_openers(store.engines, threads, entry.section.engine_sha256)
     engine = openers[entry.runtime.split()[0]](bundle.model(entry.precision), entry.precision)
     return ProvenEngine(engine, entry.section.threshold)
 
@@ -226,7 +199,7 @@ def prove(store: Store, bundle: Installed, threads: int = 2, site: Store | None 
     Raises: BundleError if the bundle contradicts itself, ParityError naming each engine and what it got wrong if none
         is proven.
     """
-    entries = measure_engines(store, checked_evidence(bundle), threads)
+    entries = measure_engines(checked_evidence(bundle), store.engines, threads)
     chosen, why = choose_engine(entries, (site or store).model_states(bundle))
     if chosen is None:
         refused = "; ".join(f"{entry.name}: {entry.why_not}" for entry in entries)
@@ -239,78 +212,28 @@ def prove(store: Store, bundle: Installed, threads: int = 2, site: Store | None 
 
 
 def measure_engines(
-    store: Store,
-    evidence: Evidence,
-    threads: int = 2,
-    calibrations: Callable[[Engine], Calibrated | None] = lambda _: None,
+    evidence: Evidence, cache: Path, threads: int = 2, calibrated: Store | None = None
 ) -> list[EngineEntry]:
     """Every engine of this machine on the bundle's frames, one open at a time, the most exact first.
 
-    calibrations: what this station has calibrated for an engine. One that cannot be opened or fails is an entry too.
+    cache: where TensorRT finds and keeps its plans. calibrated: the station whose calibration is proven too. One engine
+    that cannot be opened, fails, or takes too much time or memory is an entry too.
     """
-    openers = machine_openers(store.engines, threads)
-    preferred = next(iter(openers))
+    preferred = next(iter(machine_openers(cache, threads)))
     precisions = [precision for precision in FROM_EXACT if precision in evidence.bundle.manifest.precisions]
-    entries = [_measure(evidence, openers, preferred, precision, calibrations) for precision in precisions]
+
+    def measured(runtime: str, precision: Precision) -> EngineEntry:
+        bundle = evidence.bundle
+        return measure_in_child(MeasureRequest(
+            product=bundle.product, folder=str(bundle.folder.absolute()), digest=bundle.digest, precision=precision,
+            runtime=runtime, cache=str(cache.absolute()), threads=threads,
+            root=None if calibrated is None else str(calibrated.root.absolute()),
+        ))
+
+    entries = [measured(preferred, precision) for precision in precisions]
     if preferred == TENSORRT and not any(entry.is_proven for entry in entries):
-        entries.append(_measure(evidence, openers, ONNXRUNTIME, "fp32", calibrations))
+        entries.append(measured(ONNXRUNTIME, "fp32"))
     return entries
-
-
-def _measure(
-    evidence: Evidence,
-    openers: Mapping[str, Opener],
-    runtime: str,
-    precision: Precision,
-    calibrations: Callable[[Engine], Calibrated | None],
-) -> EngineEntry:
-    from edge.proof.prove import prove_engine
-
-    bundle = evidence.bundle
-    try:
-        engine = openers[runtime](bundle.model(precision), precision)
-    except (EngineError, MissingDependency) as error:
-        return _unmeasured(precision, runtime, error)
-    try:
-        section = prove_engine(
-            engine,
-            precision,
-            evidence.golden,
-            evidence.normal,
-            evidence.certificate,
-            expected_of(bundle.manifest, precision),
-            model_sha256=bundle.manifest.files[f"model/{precision}.onnx"].sha256,
-            board=this_machine(),
-            calibrated=calibrations(engine),
-        )
-    except (EngineError, MissingDependency) as error:
-        return _unmeasured(precision, engine.name, error)
-    finally:
-        engine.close()
-    entry = EngineEntry(precision=precision, runtime=engine.name, section=section)
-    if not entry.is_proven:
-        log.warning("engine left out: %s: %s", entry.name, entry.why_not)
-    return entry
-
-
-def _unmeasured(precision: Precision, runtime: str, error: Exception) -> EngineEntry:
-    log.warning("engine left out: %s %s: %s", runtime, precision, error)
-    return EngineEntry(precision=precision, runtime=runtime, reason=str(error))
-
-
-def open_cpu(bundle: Installed, precision: Precision, threads: int = 2) -> Engine:
-    """One precision of the bundle on the CPU: float32 is the oracle under site tensors. Raises: EngineError."""
-    from edge.engine.onnx_cpu import OnnxCpuEngine
-
-    return OnnxCpuEngine(bundle.model(precision), threads, precision)
-
-
-def expected_of(manifest: Manifest, precision: Precision) -> Expected:
-    """What the manifest says of one precision."""
-    from edge.proof.prove import Expected
-
-    scores = np.array(manifest.normal_scores[precision], np.float64)
-    return Expected(scores, manifest.thresholds[precision], manifest.thresholds["fp32"])
 
 
 def choose_engine(

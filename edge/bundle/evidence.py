@@ -79,7 +79,7 @@ def check_manifest(manifest: Manifest) -> None:
 
     Raises: BundleError naming the first contradiction.
     """
-    for problem in (*_tensor_problems(manifest), *_camera_problems(manifest.camera), *_threshold_problems(manifest)):
+    for problem in (*_camera_problems(manifest.camera), *_tensor_problems(manifest), *_threshold_problems(manifest)):
         _contradiction(manifest, problem)
 
 

@@ -124,6 +124,7 @@ class BoardSection(MapComparison):
     runtime: str              # engine and its version
     board: str                # which machine
     model_sha256: str         # of the ONNX file that the engine was made from
+    engine_sha256: str = ""   # of the plan or the ONNX file that ran; empty: of a version that did not note it
     threshold: Threshold
     golden_unlike: Count
     furthest: float = Field(ge=0)

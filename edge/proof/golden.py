@@ -146,6 +146,8 @@ def read_normal(folder: Path, inputs: Sequence[TensorSpec]) -> NormalFrames:
     ranks = [entry.rank for entry in index.frames]
     if sorted(set(ranks)) != sorted(ranks) or max(ranks) > index.parts or index.highest > index.parts:
         raise BundleError(f"{path}: ranks are doubled or beyond the {index.parts} parts. Export the bundle again")
+    if len({entry.name for entry in index.frames}) != len(ranks):
+        raise BundleError(f"{path}: two frames have one name. Export the bundle again")
     if not set(range(1, index.highest + 1)) <= set(ranks):
         raise BundleError(f"{path}: the {index.highest} highest are not all there. Export the bundle again")
     unknown = {name for entry in index.frames for name in entry.inputs} - {spec.name for spec in inputs}
