@@ -29,9 +29,9 @@ from edge.bundle.signature import canonical_json
 from edge.bundle.site import ModelState, read_state
 from edge.bundle.store import Installed, Store
 from edge.config import PLACE, PrecisionChoice
-from edge.engine.base import ONNXRUNTIME, TENSORRT, machine_openers, runtime_name
+from edge.engine.base import ONNXRUNTIME, TENSORRT, machine_openers, one_line, runtime_name
 from edge.engine.machine import this_machine
-from edge.errors import BundleError, ConfigError, EngineError, MissingDependency, ParityError
+from edge.errors import BundleError, ConfigError, EdgeError, EngineError, MissingDependency, ParityError
 from edge.files import sync_directory, write_atomically
 from edge.proof.certificate import BoardSection, read_certificate
 from edge.proof.threshold import Threshold
@@ -172,20 +172,32 @@ def _open_checked(
 
 def _known_proof(store: Store, bundle: Installed) -> ProofFile | None:
     """The proof kept for this bundle, if it is of this machine with its runtimes and their versions."""
-    proof = read_proof(store, bundle)
+    try:
+        proof = read_proof(store, bundle)
+    except ConfigError as error:
+        log.error("the proof is not believed, engines are proven again: %s", error)
+        return None
     if proof is None or proof.state == "pending" or proof.board != this_machine():
         return None
     runtimes = {entry.runtime.split()[0] for entry in proof.engines}
     if next(iter(machine_openers(store.engines))) not in runtimes:
         return None
     opened = {entry.runtime for entry in proof.engines if entry.section is not None}
-    return proof if all(name == runtime_name(name.split()[0]) for name in opened) else None
+    try:
+        return proof if all(name == runtime_name(name.split()[0]) for name in opened) else None
+    except MissingDependency:       # it was removed since
+        return None
 
 
 def _open_entry(store: Store, bundle: Installed, entry: EngineEntry, threads: int) -> ProvenEngine:
     assert entry.section is not None   # what judges, or is looked at, has answered
     openers = machine_openers(store.engines, threads, entry.section.engine_sha256)
-    engine = openers[entry.runtime.split()[0]](bundle.model(entry.precision), entry.precision)
+    try:
+        engine = openers[entry.runtime.split()[0]](bundle.model(entry.precision), entry.precision)
+    except (EdgeError, OSError):
+        raise
+    except Exception as error:      # TensorRT's binding raises TypeError where there is no GPU
+        raise EngineError(f"{entry.name} cannot be opened ({one_line(error)}): check the device") from error
     return ProvenEngine(engine, entry.section.threshold)
 
 

@@ -85,4 +85,5 @@ def _failures() -> tuple[type[Exception], ...]:
     """Every exception class of onnxruntime's binding, which share no base but Exception, and what it lets through."""
     state = optional_module("onnxruntime.capi.onnxruntime_pybind11_state", "pip install onnxruntime")
     own = (getattr(state, name) for name in dir(state))
-    return (*(kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception)), OSError, RuntimeError)
+    return (*(kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception)),
+            OSError, RuntimeError, ValueError, MemoryError)

@@ -34,14 +34,14 @@ from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError, Sto
 from edge.line.message import state_payload
 from edge.line.mqtt import MqttLine, backoff_s
 from edge.line.outbox import Fields, Outbox
-from edge.runtime.changes import OPEN_LIMIT_S, Changes
+from edge.runtime.changes import OPEN_LIMIT_S, Changes, close_engine
 from edge.runtime.health import Health
 from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Ended, Lost, Mailbox
 from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame, PartMaker
 from edge.runtime.pipeline import inspect
-from edge.runtime.station import ActiveStation, EngineLoader, resolve_station
+from edge.runtime.station import ActiveStation, EngineLoader, first_station
 from edge.runtime.watchdog import Notifier
 from edge.types import Frame, Judgement, Reason
 
@@ -138,6 +138,7 @@ class Service:
                 return 0
             self._station = first
             self._changes = Changes(self._store, self._load_engine, first)
+            self.health.note_bundle(not first.refused)
             self._outbox = Outbox(self._store.data / "line.sqlite")
             self._keeper = Keeper(self._store.data, self._config.retention)
             self._open_line()
@@ -168,7 +169,7 @@ class Service:
         so is an engine that hangs, after OPEN_LIMIT_S.
         """
         limit_s = time.monotonic() + OPEN_LIMIT_S
-        opening = in_background("opening", lambda: resolve_station(self._store, self._load_engine))
+        opening = in_background("opening", lambda: first_station(self._store, self._load_engine))
         while not futures.wait([opening], START_PASS_S).done:
             if self._stopping.is_set():
                 return None
@@ -186,6 +187,7 @@ class Service:
                 clean_s = time.monotonic() + CLEAN_S
                 self._clean()
             self._changes.follow()
+            self.health.note_bundle(not self._changes.refused)
         log.info("parts=%d p50_ms=%s", self.health.parts, self.health.times.medians())
         if self._failure is None:
             self._drain()
@@ -345,7 +347,7 @@ class Service:
             return
         before, self._station = self._station, self._changes.take()
         if before.engine is not self._station.engine:
-            before.engine.close()
+            close_engine(before.engine)
         log.info("product=%s bundle=%s takes effect", self._station.installed.product, self._station.bundle)
         self._state_changed()
 
