@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from edge.errors import ConfigError
 from edge.files import is_there, make_folder, read_text, write_atomically
@@ -34,6 +34,13 @@ class Section(BaseModel):
     """Frozen, no unknown keys, no NaN or infinity, no silent conversion of types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    @field_validator("*")
+    @classmethod
+    def _is_one_line(cls, value: object) -> object:
+        if isinstance(value, str) and any(ord(character) < ord(" ") for character in value):
+            raise ValueError("it holds a line end, NUL or another control character")
+        return value
 
 
 class StationConfig(Section):
@@ -130,16 +137,18 @@ def parse_config(text: str, where: str = "station.toml") -> EdgeConfig:
     """The configuration in the TOML `text`; `where` names it in errors. Raises: ConfigError."""
     try:
         return EdgeConfig.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where} is not TOML: {error}: correct it there") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where} is nested too deeply: write [section] and key = value below it") from error
     except ValidationError as error:
         raise ConfigError(f"{where}: {_complaint(error)}") from error
+    except ValueError as error:      # a TOMLDecodeError, or a number of thousands of digits
+        raise ConfigError(f"{where} is not TOML: {' '.join(str(error).split())}: correct it there") from error
 
 
 def _complaint(error: ValidationError) -> str:
     """The first thing that is wrong, with its key and what to do."""
     first = error.errors(include_url=False)[0]
-    *section, last = (str(part) for part in first["loc"])
+    *section, last = (_shown(str(part)) for part in first["loc"])
     key = ".".join((*section, last))
     if first["type"] == "extra_forbidden":
         fields = EdgeConfig.model_fields
@@ -149,6 +158,11 @@ def _complaint(error: ValidationError) -> str:
     if first["type"] == "model_type":
         return f"{key}: this is a section: write [{key}] and its keys below it"
     return f"{key}: {first['msg']}: correct it".replace(": Value error, ", ": ")
+
+
+def _shown(key: str) -> str:
+    """A key as a sentence shows it: on one line, and not endless."""
+    return key if key.isprintable() and len(key) <= 64 else repr(key[:64])
 
 
 def write_first_config(root: Path, camera: CameraConfig) -> bool:

@@ -15,5 +15,6 @@ def optional_module(name: str, remedy: str) -> ModuleType:
     """
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingDependency(f"cannot import {name} ({error}). {remedy}") from error
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:    # a driver or a library of another version
+        why = " ".join(str(error).split())
+        raise MissingDependency(f"cannot import {name} ({why}). {remedy}") from error

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "int8"]
+
+ELEMENTS_LIMIT = 64 << 20    # of one tensor: 16 times a view of 1280 x 720 pixels with three channels, and more
 
 
 class Strict(BaseModel):
@@ -27,9 +31,50 @@ class TensorSpec(Strict):
 
     name: Name
     dtype: Literal["uint8", "float32"]
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(max_length=8)
     default: float | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> TensorSpec:
+        if math.prod(self.shape) > ELEMENTS_LIMIT:
+            raise ValueError(f"{self.name} has {math.prod(self.shape)} elements, at most {ELEMENTS_LIMIT} are possible")
+        if self.default is not None and not holds(self.dtype, self.default):
+            raise ValueError(f"the default {self.default:g} of {self.name} is no {self.dtype}")
+        return self
 
     def neutral(self) -> NDArray[Any] | None:
         """The default as an array of this shape and type; None where there is none."""
         return None if self.default is None else np.full(self.shape, self.default, self.dtype)
+
+
+def holds(dtype: str, value: float) -> bool:
+    """Whether a number is one of this type: whole and 0..255 as uint8, finite as float32."""
+    if dtype == "uint8":
+        return value in range(256)
+    return abs(value) <= float(np.finfo(np.float32).max)
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text in UTF-8 in which every key stands once.
+
+    Raises: ValueError in one line for anything else: other encodings, NaN, nesting and numbers beyond what Python
+        reads.
+    """
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_once_each, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from error
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number in JSON")

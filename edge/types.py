@@ -35,6 +35,7 @@ class Reason(str, Enum):
     STALE = "stale"                      # number, time or picture does not advance, or it is too old
     NOT_FINITE = "not_finite"            # the engine gave NaN or infinity
     ENGINE = "engine"                    # the engine failed
+    BUNDLE = "bundle"                    # state only: the active bundle cannot be opened, the previous one judges
     LATE = "late"                        # judged after the deadline
     STORAGE = "storage"                  # the record could not be committed
 

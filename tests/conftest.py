@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.bundle.measure import measure, measure_in_child
 from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
 pytest_plugins = ["tests.support.mistakes"]      # its fixtures serve tests of both programs
@@ -20,6 +21,20 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 if (_AT_ONCE := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(_AT_ONCE)))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engines_in_this_process() -> Iterator[None]:
+    """Engines are proven in this process: faults that tests plant reach them, and a child takes a second to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edge.bundle.engines.measure_in_child", measure)
+        yield
+
+
+@pytest.fixture
+def engines_in_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines are proven in a child process, as on a station."""
+    monkeypatch.setattr("edge.bundle.engines.measure_in_child", measure_in_child)
 
 
 @pytest.fixture(scope="session")

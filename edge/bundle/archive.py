@@ -24,14 +24,17 @@ from edge.bundle.manifest import SCHEMA, Manifest
 from edge.bundle.signature import PRIVATE, SIGNATURE_LIMIT, PublicKey, canonical_json, sign_manifest, verify_signature
 from edge.errors import BundleError
 from edge.files import make_folder, open_plain, read_bytes, sha256_of, sync_directory
+from edge.schema import parse_json
 
 BLOCK = 512
 RECORD = 20 * BLOCK                 # tar pads its files to this
-MANIFEST, SIGNATURE = "manifest.json", "signature.json"
+MANIFEST, SIGNATURE, REPORT = "manifest.json", "signature.json", "report.html"
 MANIFEST_LIMIT = 4 << 20            # bytes
-MEMBER_LIMIT = 2 << 30              # bytes of one member, as in manifest.FileEntry
-TOTAL_LIMIT = 4 << 30               # bytes of a whole bundle
-COUNT_LIMIT = 4096                  # members
+MEMBER_LIMIT = 1 << 30              # bytes of one member, as in manifest.FileEntry
+PARSED_LIMIT = 64 << 20             # bytes of a member that is no graph and no report: it is read whole
+TOTAL_LIMIT = 2 << 30               # bytes of a whole bundle; the largest detector's three files take less than a half
+COUNT_LIMIT = 4096                  # files
+ENTRY_LIMIT = 3 * COUNT_LIMIT       # headers of any kind: a file, its folder, and its times
 GOLDEN_FRAMES = 8                   # at least
 PAX_LIMIT = 4 << 10                 # bytes of one extended header
 HARMLESS_PAX = {"mtime", "atime", "ctime"}
@@ -175,11 +178,9 @@ def parse_manifest(data: bytes) -> Manifest:
 
     Raises: BundleError naming the key; a newer schema is told apart, since the remedy is another one.
     """
-    import json
-
     try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        raw = parse_json(data)
+    except ValueError as error:
         raise BundleError(f"manifest.json is not JSON ({error}): export the bundle again") from error
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
@@ -189,18 +190,21 @@ def parse_manifest(data: bytes) -> Manifest:
         what = f"the bundle has schema {schema}, in which every engine took float32's threshold"
         raise BundleError(f"{what}: export it again with this version: `trainer train`, `evaluate`, `export`")
     try:
-        manifest = Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest.json"
         what = f"manifest.json: {where}: {first['msg']}"
         raise BundleError(f"{what}: export the bundle again with this software's version") from error
-    for name in manifest.files:
+    for name, entry in manifest.files.items():
         check_name(name)
+        if not name.startswith("model/") and name != REPORT and entry.size > PARSED_LIMIT:
+            what = f"manifest.json: files: {name} has {entry.size} bytes, at most {PARSED_LIMIT} are read"
+            raise BundleError(f"{what}: export the bundle again")
     if "fp32" not in manifest.precisions:
         raise BundleError("manifest.json: precisions: fp32 is missing, the fallback of every station: export it again")
     models = (f"model/{precision}.onnx" for precision in manifest.precisions)
-    required = {"parity.json", "report.html", "normal/index.json", *models}
+    required = {"parity.json", REPORT, "normal/index.json", *models}
     for name in sorted(required - set(manifest.files)):
         raise BundleError(f"manifest.json: files: {name} is missing, which every bundle has: export it again")
     if sum(name.startswith("golden/") for name in manifest.files) < GOLDEN_FRAMES:
@@ -236,8 +240,8 @@ def verify_folder(folder: Path, trusted: Sequence[PublicKey]) -> Manifest:
     for name in (MANIFEST, SIGNATURE):
         if found.pop(name, MANIFEST_LIMIT + 1) > MANIFEST_LIMIT:
             raise BundleError(f"{folder / name} is missing or absurdly large: install the bundle again")
-    data, signature = (read_bytes(folder / name, BundleError, MANIFEST_LIMIT) for name in (MANIFEST, SIGNATURE))
-    verify_signature(data, signature, trusted)
+    data = read_bytes(folder / MANIFEST, BundleError, MANIFEST_LIMIT)
+    verify_signature(data, read_bytes(folder / SIGNATURE, BundleError, SIGNATURE_LIMIT), trusted)
     manifest = parse_manifest(data)
     compare_lists(manifest, found)
     for name, entry in manifest.files.items():
@@ -264,8 +268,11 @@ def scan(file: BinaryIO) -> dict[str, Member]:
         raise BundleError(f"the bundle has {length} bytes, at most {TOTAL_LIMIT} are allowed: export it again")
     members: dict[str, Member] = {}
     folders: set[str] = set()
-    offset = 0
+    offset = entries = 0
     while (header := _read_header(file, offset, length)) is not None:
+        entries += 1
+        if entries > ENTRY_LIMIT:
+            raise BundleError(f"the bundle has more than {ENTRY_LIMIT} entries: do not use it")
         name, kind, size = header
         body = offset + BLOCK
         offset = body + -(-size // BLOCK) * BLOCK

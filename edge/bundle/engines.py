@@ -13,65 +13,37 @@ belongs to no bundle in a slot.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import ConfigDict, Field
 
 from edge.bundle import audit
+from edge.bundle.evidence import Evidence, checked_evidence
 from edge.bundle.manifest import Manifest
+from edge.bundle.measure import EngineEntry as EngineEntry
+from edge.bundle.measure import MeasureRequest, measure_in_child
 from edge.bundle.signature import canonical_json
 from edge.bundle.site import ModelState, read_state
 from edge.bundle.store import Installed, Store
 from edge.config import PLACE, PrecisionChoice
-from edge.engine.base import ONNXRUNTIME, TENSORRT, machine_openers, runtime_name
+from edge.engine.base import ONNXRUNTIME, TENSORRT, machine_openers, one_line, runtime_name
 from edge.engine.machine import this_machine
-from edge.errors import BundleError, ConfigError, EngineError, MissingDependency, ParityError
+from edge.errors import BundleError, ConfigError, EdgeError, EngineError, MissingDependency, ParityError
 from edge.files import make_folder, sync_directory, write_atomically
-from edge.proof.certificate import BoardSection, Certificate, read_certificate
+from edge.proof.certificate import BoardSection, read_certificate
 from edge.proof.threshold import Threshold
 from edge.schema import Precision, Sha256, Strict
 
 if TYPE_CHECKING:
-    from edge.engine.base import Engine, Opener
-    from edge.proof.golden import GoldenFrame, NormalFrames
-    from edge.proof.prove import Calibrated, Expected
+    from edge.engine.base import Engine
 
-GOLDEN_ABOVE = 4        # of the golden frames, at least so many are above float32's threshold
 FASTER = 0.10           # a less exact precision judges only if it takes at least this share less time than the best
 FROM_EXACT: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 log = logging.getLogger(__name__)
-
-
-class EngineEntry(Strict):
-    """One engine of this machine. section: what it gave on the bundle's frames; None where it gave nothing.
-
-    runtime: its name and version; without the version where it could not be opened. reason: why it gave nothing.
-    """
-
-    precision: Precision
-    runtime: str
-    section: BoardSection | None = None
-    reason: str = ""
-
-    @property
-    def name(self) -> str:
-        """Runtime, version and precision, as tables and records call it."""
-        return f"{self.runtime} {self.precision}"
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether it may judge."""
-        return self.section is not None and self.section.passed
-
-    @property
-    def why_not(self) -> str:
-        """Why it may not judge; empty where it may."""
-        return self.reason if self.section is None else "; ".join(self.section.reasons)
 
 
 class ProofFile(Strict):
@@ -117,16 +89,6 @@ class ProvenEngine:
 
     engine: Engine
     threshold: Threshold
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a bundle brings along to prove an engine with."""
-
-    bundle: Installed
-    certificate: Certificate
-    golden: Sequence[GoldenFrame]
-    normal: NormalFrames
 
 
 # --- the engine that judges -------------------------------------------------------------------------------------------
@@ -210,20 +172,32 @@ def _open_checked(
 
 def _known_proof(store: Store, bundle: Installed) -> ProofFile | None:
     """The proof kept for this bundle, if it is of this machine with its runtimes and their versions."""
-    proof = read_proof(store, bundle)
+    try:
+        proof = read_proof(store, bundle)
+    except ConfigError as error:
+        log.error("the proof is not believed, engines are proven again: %s", error)
+        return None
     if proof is None or proof.state == "pending" or proof.board != this_machine():
         return None
     runtimes = {entry.runtime.split()[0] for entry in proof.engines}
     if next(iter(machine_openers(store.engines))) not in runtimes:
         return None
     opened = {entry.runtime for entry in proof.engines if entry.section is not None}
-    return proof if all(name == runtime_name(name.split()[0]) for name in opened) else None
+    try:
+        return proof if all(name == runtime_name(name.split()[0]) for name in opened) else None
+    except MissingDependency:       # it was removed since
+        return None
 
 
 def _open_entry(store: Store, bundle: Installed, entry: EngineEntry, threads: int) -> ProvenEngine:
     assert entry.section is not None   # what judges, or is looked at, has answered
-    openers = machine_openers(store.engines, threads)
-    engine = openers[entry.runtime.split()[0]](bundle.model(entry.precision), entry.precision)
+    openers = machine_openers(store.engines, threads, entry.section.engine_sha256)
+    try:
+        engine = openers[entry.runtime.split()[0]](bundle.model(entry.precision), entry.precision)
+    except (EdgeError, OSError):
+        raise
+    except Exception as error:      # TensorRT's binding raises TypeError where there is no GPU
+        raise EngineError(f"{entry.name} cannot be opened ({one_line(error)}): check the device") from error
     return ProvenEngine(engine, entry.section.threshold)
 
 
@@ -237,7 +211,7 @@ def prove(store: Store, bundle: Installed, threads: int = 2, site: Store | None 
     Raises: BundleError if the bundle contradicts itself, ParityError naming each engine and what it got wrong if none
         is proven.
     """
-    entries = measure_engines(store, read_evidence(bundle), threads)
+    entries = measure_engines(checked_evidence(bundle), store.engines, threads)
     chosen, why = choose_engine(entries, (site or store).model_states(bundle))
     if chosen is None:
         refused = "; ".join(f"{entry.name}: {entry.why_not}" for entry in entries)
@@ -249,90 +223,29 @@ def prove(store: Store, bundle: Installed, threads: int = 2, site: Store | None 
     )
 
 
-def read_evidence(bundle: Installed) -> Evidence:
-    """The frames and the certificate of a bundle. Raises: BundleError if one is damaged, or they contradict each other.
-    """
-    from edge.proof.golden import read_golden, read_normal
-
-    golden, normal = read_golden(bundle.golden), read_normal(bundle.normal, bundle.manifest.inputs)
-    evidence = Evidence(bundle, read_certificate(bundle.certificate), golden, normal)
-    _check_evidence(evidence)
-    return evidence
-
-
 def measure_engines(
-    store: Store,
-    evidence: Evidence,
-    threads: int = 2,
-    calibrations: Callable[[Engine], Calibrated | None] = lambda _: None,
+    evidence: Evidence, cache: Path, threads: int = 2, calibrated: Store | None = None
 ) -> list[EngineEntry]:
     """Every engine of this machine on the bundle's frames, one open at a time, the most exact first.
 
-    calibrations: what this station has calibrated for an engine. One that cannot be opened or fails is an entry too.
+    cache: where TensorRT finds and keeps its plans. calibrated: the station whose calibration is proven too. One engine
+    that cannot be opened, fails, or takes too much time or memory is an entry too.
     """
-    openers = machine_openers(store.engines, threads)
-    preferred = next(iter(openers))
+    preferred = next(iter(machine_openers(cache, threads)))
     precisions = [precision for precision in FROM_EXACT if precision in evidence.bundle.manifest.precisions]
-    entries = [_measure(evidence, openers, preferred, precision, calibrations) for precision in precisions]
+
+    def measured(runtime: str, precision: Precision) -> EngineEntry:
+        bundle = evidence.bundle
+        return measure_in_child(MeasureRequest(
+            product=bundle.product, folder=str(bundle.folder.absolute()), digest=bundle.digest, precision=precision,
+            runtime=runtime, cache=str(cache.absolute()), threads=threads,
+            root=None if calibrated is None else str(calibrated.root.absolute()),
+        ))
+
+    entries = [measured(preferred, precision) for precision in precisions]
     if preferred == TENSORRT and not any(entry.is_proven for entry in entries):
-        entries.append(_measure(evidence, openers, ONNXRUNTIME, "fp32", calibrations))
+        entries.append(measured(ONNXRUNTIME, "fp32"))
     return entries
-
-
-def _measure(
-    evidence: Evidence,
-    openers: Mapping[str, Opener],
-    runtime: str,
-    precision: Precision,
-    calibrations: Callable[[Engine], Calibrated | None],
-) -> EngineEntry:
-    from edge.proof.prove import prove_engine
-
-    bundle = evidence.bundle
-    try:
-        engine = openers[runtime](bundle.model(precision), precision)
-    except (EngineError, MissingDependency) as error:
-        return _unmeasured(precision, runtime, error)
-    try:
-        section = prove_engine(
-            engine,
-            precision,
-            evidence.golden,
-            evidence.normal,
-            evidence.certificate,
-            expected_of(bundle.manifest, precision),
-            model_sha256=bundle.manifest.files[f"model/{precision}.onnx"].sha256,
-            board=this_machine(),
-            calibrated=calibrations(engine),
-        )
-    except (EngineError, MissingDependency) as error:
-        return _unmeasured(precision, engine.name, error)
-    finally:
-        engine.close()
-    entry = EngineEntry(precision=precision, runtime=engine.name, section=section)
-    if not entry.is_proven:
-        log.warning("engine left out: %s: %s", entry.name, entry.why_not)
-    return entry
-
-
-def _unmeasured(precision: Precision, runtime: str, error: Exception) -> EngineEntry:
-    log.warning("engine left out: %s %s: %s", runtime, precision, error)
-    return EngineEntry(precision=precision, runtime=runtime, reason=str(error))
-
-
-def open_cpu(bundle: Installed, precision: Precision, threads: int = 2) -> Engine:
-    """One precision of the bundle on the CPU: float32 is the oracle under site tensors. Raises: EngineError."""
-    from edge.engine.onnx_cpu import OnnxCpuEngine
-
-    return OnnxCpuEngine(bundle.model(precision), threads, precision)
-
-
-def expected_of(manifest: Manifest, precision: Precision) -> Expected:
-    """What the manifest says of one precision."""
-    from edge.proof.prove import Expected
-
-    scores = np.array(manifest.normal_scores[precision], np.float64)
-    return Expected(scores, manifest.thresholds[precision], manifest.thresholds["fp32"])
 
 
 def choose_engine(
@@ -360,34 +273,6 @@ def choose_engine(
     if best is proven[0][0]:
         return best, f"no less exact one is {FASTER:.0%} faster"
     return best, f"at least {FASTER:.0%} faster than the more exact ones"
-
-
-def _check_evidence(evidence: Evidence) -> None:
-    """Manifest, certificate, golden and normal frames speak of the same decision, and test both sides of it."""
-    m, index = evidence.bundle.manifest, evidence.normal.index
-    for precision, threshold in m.thresholds.items():
-        section = evidence.certificate.section(precision)
-        stated = section.threshold
-        if not section.passed:
-            _contradiction(m, f"its own certificate says that {precision} failed")
-        if section.verdicts != m.verdicts[precision]:
-            _contradiction(m, f"the certificate counts other verdicts of {precision} than the manifest")
-        if stated != threshold:
-            _contradiction(m, f"the certificate's threshold of {precision} is {stated.value}, "
-                              f"the manifest's {threshold.value}")
-    if (index.parts, index.highest) != (m.normal.parts, m.normal.highest):
-        _contradiction(m, f"its normal frames are the {index.highest} highest of {index.parts}, "
-                          f"the manifest says {m.normal.highest} of {m.normal.parts}")
-    if m.thresholds["fp32"].rank > index.largest_rank:
-        _contradiction(m, f"its thresholds take rank {m.thresholds['fp32'].rank}, its normal frames allow at most "
-                          f"{index.largest_rank}")
-    above = sum(float(frame.score[0]) > m.thresholds["fp32"].value for frame in evidence.golden)
-    if above < GOLDEN_ABOVE:
-        _contradiction(m, f"{above} golden frames are above the threshold, at least {GOLDEN_ABOVE} are needed")
-
-
-def _contradiction(manifest: Manifest, what: str) -> NoReturn:
-    raise BundleError(f"{manifest.product} {manifest.version}: {what}: export the bundle again")
 
 
 # --- what is remembered -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class FileEntry(Strict):
     """Digest and size in bytes of one member."""
 
     sha256: Sha256
-    size: int = Field(ge=0, le=2 << 30)
+    size: int = Field(ge=0, le=1 << 30)
 
 
 class CameraContract(Strict):

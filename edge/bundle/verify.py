@@ -1,4 +1,7 @@
-"""`edge verify`: every engine of this machine measured again, and compared with what is kept. Nothing changes."""
+"""`edge verify`: every engine of this machine measured again, and compared with what is kept.
+
+Nothing is written under the root, which may be of another machine or mounted read-only.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
 
 from edge.bundle.engine_table import engine_table
-from edge.bundle.engines import (
-    EngineEntry,
-    ProofFile,
-    certificate_path,
-    choose_engine,
-    keep_certificate,
-    measure_engines,
-    open_cpu,
-    read_evidence,
-    read_proof,
-)
+from edge.bundle.engines import EngineEntry, ProofFile, choose_engine, measure_engines, read_proof
+from edge.bundle.evidence import checked_evidence
 from edge.bundle.status import plane_lines
 from edge.bundle.store import Installed, Store
 from edge.config import PrecisionChoice
+from edge.engine.machine import this_machine
 from edge.errors import EdgeError
-from edge.files import make_folder, write_json
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from edge.engine.base import Engine
-    from edge.proof.prove import Calibrated
 
 SAME_THRESHOLD = 0.01    # s, of this precision's normal scores: a threshold measured again may differ by so much
 
@@ -40,8 +28,9 @@ class Verified:
     """One engine, measured again. drift: how its threshold differs from the one kept; empty where it does not."""
 
     entry: EngineEntry
-    judges: bool              # `edge run` uses it
+    judges: bool              # `edge run` uses it, or would on this machine
     drift: str = ""
+    is_here: bool = True      # this machine is the one that the kept proof speaks of
 
     @property
     def passed(self) -> bool:
@@ -53,26 +42,23 @@ class Verified:
         """What the table says of it."""
         if not self.passed:
             return f"failed: {'; '.join(reason for reason in (self.entry.why_not, self.drift) if reason)}"
-        state = "judges" if self.judges else "proven"
+        state = ("judges" if self.is_here else "would judge here") if self.judges else "proven"
         calibrated = self.entry.section is not None and self.entry.section.calibrated
         return f"{state} (under this station's calibration)" if calibrated else state
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `edge verify` found. kept: the file that holds it. certificate: the one that this machine has completed.
+    """What `edge verify` found. note: why no engine may judge, where station.toml wants one that is not there.
 
-    writable: whether this account may keep them; where not, the result is printed only.
-    note: why no engine may judge, where station.toml wants one that is not there.
+    elsewhere: the machine that the kept proof speaks of, where that is another.
     """
 
     bundle: Installed
     results: tuple[Verified, ...]
     table: tuple[str, ...]
-    kept: Path
-    certificate: Path
-    writable: bool = True
     note: str = ""
+    elsewhere: str = ""
 
     @property
     def passed(self) -> bool:
@@ -83,15 +69,12 @@ class VerifyReport:
         """A table, one line per engine, and the verdict."""
         m = self.bundle.manifest
         verdict = "passed" if self.passed else f"FAILED: {self.note or 'the engine that judges may not judge'}"
-        kept = [
-            f"certificate with this machine's sections: {self.certificate}", f"verify {verdict}; kept in {self.kept}",
-        ]
-        printed = [f"verify {verdict}; not kept: {self.kept.parent} cannot be written by this account"]
+        where = f" on this machine, {this_machine()}; what judges on {self.elsewhere} is proven there"
         return [
             f"{m.product} {m.version} ({self.bundle.slot}): signature and {len(m.files)} digests are right",
             *self.table,
             *plane_lines(m),
-            *(kept if self.writable else printed),
+            f"verify {verdict}{where if self.elsewhere else ''}",
         ]
 
 
@@ -104,24 +87,20 @@ def verify_installed(
     Raises: BundleError if a file is damaged, the bundle contradicts itself or the signature is not trusted.
     """
     store.verify(bundle)
-    evidence = read_evidence(bundle)
-    with _calibrations(store, bundle, threads) as calibrated:
-        entries = measure_engines(store, evidence, threads, calibrated)
+    evidence = checked_evidence(bundle)
+    with _plans(store) as cache:
+        entries = measure_engines(evidence, cache, threads, store)
     known = read_proof(store, bundle)
+    elsewhere = ""
+    if known is not None and known.board not in (None, this_machine()):
+        elsewhere, known = known.board or "", None
+    is_here = known is not None and known.state == "proven"
     judge, note = _judge(store, bundle, known, entries, wanted)
-    results = tuple(Verified(entry, entry is judge, _drift(store, bundle, known, entry)) for entry in entries)
-    report = VerifyReport(
-        bundle,
-        results,
-        tuple(engine_table(bundle.manifest, evidence.certificate, entries, [result.state for result in results])),
-        store.site_folder(bundle.product) / f"verify-{bundle.digest[:12]}.json",
-        certificate_path(store, bundle),
-        store.is_writable(),
-        note,
+    results = tuple(Verified(entry, entry is judge, _drift(store, bundle, known, entry), is_here) for entry in entries)
+    states = [result.state for result in results]
+    return VerifyReport(
+        bundle, results, tuple(engine_table(bundle.manifest, evidence.certificate, entries, states)), note, elsewhere
     )
-    if report.writable:
-        _keep(store, report)
-    return report
 
 
 def _judge(
@@ -157,38 +136,11 @@ def _drift(store: Store, bundle: Installed, known: ProofFile | None, entry: Engi
 
 
 @contextmanager
-def _calibrations(
-    store: Store, bundle: Installed, threads: int
-) -> Iterator[Callable[[Engine], Calibrated | None]]:
-    """What this station has calibrated for an engine, with float32 on the CPU as its oracle, closed at the end."""
-    oracles: list[Engine] = []
-
-    def find(engine: Engine) -> Calibrated | None:
-        from edge.proof.prove import Calibrated
-
-        state = store.model_state(bundle, engine.precision, engine.name)
-        if state is None:
-            return None
-        if not oracles:
-            oracles.append(open_cpu(bundle, "fp32", threads))
-        return Calibrated(state.threshold, state.arrays(), oracles[0])
-
-    try:
-        yield find
-    finally:
-        for oracle in oracles:
-            oracle.close()
-
-
-def _keep(store: Store, report: VerifyReport) -> None:
-    """The whole result as JSON in the product's site folder, and the completed certificate, replacing the last ones."""
-    results = [
-        {"judges": r.judges, "passed": r.passed, "drift": r.drift, **r.entry.model_dump(mode="json")}
-        for r in report.results
-    ]
-    with store.change("edge verify"):
-        make_folder(report.kept.parent)
-        about = {"schema": 2, "product": report.bundle.product, "digest": report.bundle.digest, "passed": report.passed}
-        write_json(report.kept, {**about, "results": results})
-        sections = [result.entry.section for result in report.results if result.entry.section is not None]
-        keep_certificate(store, report.bundle, sections)
+def _plans(store: Store) -> Iterator[Path]:
+    """A cache that has every plan of the station, and keeps what is built meanwhile to itself."""
+    with TemporaryDirectory(prefix="edge-verify-") as temporary:
+        cache = Path(temporary)
+        for path in store.engines.glob("[!.]*") if store.engines.is_dir() else ():
+            if path.suffix in (".plan", ".cache"):
+                (cache / path.name).symlink_to(path.absolute())
+        yield cache

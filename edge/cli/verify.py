@@ -16,7 +16,7 @@ def verify(
     """Repeat the proof on this machine: every file's digest, then the bundle's frames through every engine.
 
     Exit code 1 if the engine that judges does not decide as the trained model did, or its threshold is not the one that
-    is kept. Nothing changes; the result is kept in the product's site folder, where this account may write it.
+    is kept. Nothing is written under the root, which may be of another machine or read-only.
     """
     from edge.bundle.store import Store
     from edge.bundle.verify import verify_installed

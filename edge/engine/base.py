@@ -35,6 +35,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the file that was loaded: the plan, or the ONNX file where there is none."""
+        ...
+
+    @property
     def inputs(self) -> Inputs:
         """What `run` must be given: name -> (shape, type)."""
         ...
@@ -65,10 +70,19 @@ def outputs_of(raw: Feeds) -> Outputs:
     missing = sorted({"map", "score", "area", "valid", "place"} - set(raw))
     if missing:
         raise EngineError(f"the engine gave no {', '.join(missing)}: its graph is not of this schema, export it again")
-    map_ = np.asarray(raw["map"], np.float32)
-    place = np.asarray(raw["place"], np.float32).reshape(6)
-    return Outputs(map_.reshape(map_.shape[-2:]), np.float32(raw["score"].item()),
-                   float(raw["area"].item()), float(raw["valid"].item()), place)
+    try:
+        map_ = np.asarray(raw["map"], np.float32)
+        place = np.asarray(raw["place"], np.float32).reshape(6)
+        return Outputs(map_.reshape(map_.shape[-2:]), np.float32(raw["score"].item()),
+                       float(raw["area"].item()), float(raw["valid"].item()), place)
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in raw.items())
+        raise EngineError(f"the engine gave {shapes}: its graph is not of this schema, export it again") from error
+
+
+def one_line(error: Exception) -> str:
+    """What another maker's library says, on one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def tensorrt_is_installed() -> bool:
@@ -87,18 +101,28 @@ def runtime_name(runtime: str) -> str:
 Opener = Callable[[Path, Precision], Engine]
 
 
-def machine_openers(cache: Path, threads: int = 2) -> dict[str, Opener]:
-    """The openers of this machine by runtime, the preferred first. cache: where TensorRT keeps the plans it built."""
+def machine_openers(cache: Path, threads: int = 2, digest: str | None = None) -> dict[str, Opener]:
+    """The openers of this machine by runtime, the preferred first.
+
+    cache: where TensorRT keeps the plans it built. digest: hex SHA-256 of the one plan or ONNX file that may be opened;
+    nothing is built then, and another is an EngineError.
+    """
 
     def open_cpu(model: Path, precision: Precision) -> Engine:
         from edge.engine.onnx_cpu import OnnxCpuEngine
 
-        return OnnxCpuEngine(model, threads, precision)
+        return OnnxCpuEngine(model, threads, precision, digest)
 
     def open_tensorrt(model: Path, precision: Precision) -> Engine:
         from edge.engine.tensorrt import TensorRtEngine
 
-        return TensorRtEngine.from_onnx(model, precision, cache)
+        return TensorRtEngine.from_onnx(model, precision, cache, digest)
 
     cpu: dict[str, Opener] = {ONNXRUNTIME: open_cpu}
     return {TENSORRT: open_tensorrt, **cpu} if tensorrt_is_installed() else cpu
+
+
+def require_digest(found: str, wanted: str | None, path: Path) -> None:
+    """See that a file is the one that was proven; None: any may be. Raises: EngineError."""
+    if wanted is not None and found != wanted:
+        raise EngineError(f"{path.name} is not the file that was proven: it has to be proven again")

@@ -8,8 +8,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engine.base import Feeds, Inputs, check_feeds
+from edge.engine.base import Feeds, Inputs, check_feeds, one_line, require_digest
 from edge.errors import EngineError
+from edge.files import sha256_of
 from edge.optional import optional_module
 from edge.schema import Precision
 
@@ -20,13 +21,19 @@ class OnnxCpuEngine:
     """One ONNX file on the CPU.
 
     path: the graph. threads: of one operator; the rest of the machine belongs to camera and line. precision: of the
-    file, by default what its name says. Raises: EngineError if the file cannot be read, is not a graph, or has inputs
-    of other types.
+    file, by default what its name says. digest: hex SHA-256 that the file must have, None: any.
+    Raises: EngineError if the file cannot be read, is another, is not a graph, or has inputs of other types.
     """
 
-    def __init__(self, path: Path, threads: int = 2, precision: Precision | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int = 2, precision: Precision | None = None, digest: str | None = None
+    ) -> None:
         self.path = path
         self.precision: Precision = precision or _precision_of(path)
+        if not path.is_file():
+            raise EngineError(f"{path} does not exist: install the bundle again")
+        self.digest = sha256_of(path)
+        require_digest(self.digest, digest, path)
         self._session = _open_session(path, threads)
         self.name = f"onnxruntime {optional_module('onnxruntime', 'pip install onnxruntime').__version__}"
         declared = self._session.get_inputs()
@@ -42,7 +49,7 @@ class OnnxCpuEngine:
             answers = self._session.run(self._outputs, {name: np.ascontiguousarray(feeds[name]) for name in
             self.inputs})
         except _failures() as error:
-            raise EngineError(f"onnxruntime failed in {self.path.name}: {error}") from error
+            raise EngineError(f"onnxruntime failed in {self.path.name}: {one_line(error)}") from error
         return dict(zip(self._outputs, answers, strict=True))
 
     def close(self) -> None:
@@ -65,19 +72,18 @@ def _open_session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3     # `intrinsics` may be unused, and that is no news
+    options.log_severity_level = 4     # `intrinsics` may be unused, and that is no news; what fails is an exception too
     # Q/DQ stays float arithmetic: the fused integer kernels saturate 16-bit sums on processors without VNNI.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    if not path.is_file():
-        raise EngineError(f"{path} does not exist: install the bundle again")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _failures() as error:
-        raise EngineError(f"{path} cannot be loaded by onnxruntime: {str(error).splitlines()[0]}") from error
+        raise EngineError(f"{path} cannot be loaded by onnxruntime: {one_line(error)}") from error
 
 
 def _failures() -> tuple[type[Exception], ...]:
     """Every exception class of onnxruntime's binding, which share no base but Exception, and what it lets through."""
     state = optional_module("onnxruntime.capi.onnxruntime_pybind11_state", "pip install onnxruntime")
     own = (getattr(state, name) for name in dir(state))
-    return (*(kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception)), OSError, RuntimeError)
+    return (*(kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception)),
+            OSError, RuntimeError, ValueError, MemoryError)

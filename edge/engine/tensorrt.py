@@ -7,6 +7,7 @@ machine without a GPU can check, plan_bindings, is tested. The first thing to ru
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engine.base import Feeds, Inputs, check_feeds
-from edge.engine.build import EngineKey, bridge_logger, cached_plan, load_library
+from edge.engine.base import Feeds, Inputs, check_feeds, one_line, require_digest
+from edge.engine.build import EngineKey, bridge_logger, cached_plan, find_cached_plan, load_library
 from edge.engine.device_memory import Buffer, Device
 from edge.engine.machine import this_machine
 from edge.errors import EngineError
@@ -77,6 +78,7 @@ class TensorRtEngine:
         trt = load_library("tensorrt")
         self.name = f"tensorrt {trt.__version__}"
         self.precision: Precision = precision
+        self.digest = hashlib.sha256(plan).hexdigest()
         self._device = device
         logger = bridge_logger(trt)
         logger.errors.clear()
@@ -86,22 +88,29 @@ class TensorRtEngine:
             self._context: Any = self._engine.create_execution_context() if self._engine is not None else None
             if self._context is None:
                 why = logger.errors[-1] if logger.errors else "no reason given"
-                raise EngineError(f"TensorRT {trt.__version__} cannot load the plan ({why}): delete the engine cache, "
-                                  "`edge verify` builds it anew")
+                raise EngineError(f"TensorRT {trt.__version__} cannot load the plan ({one_line(Exception(why))}): "
+                                  "delete the engine cache, `edge install` builds it anew")
             self._bindings = plan_bindings(tensors_of(self._engine))
             self._buffers = {binding.name: self._bind(binding) for binding in self._bindings}
         self.inputs: Inputs = {b.name: (b.shape, b.dtype) for b in self._bindings if b.is_input}
 
     @classmethod
-    def from_onnx(cls, path: Path, precision: Precision, cache: Path) -> TensorRtEngine:
-        """Build the plan of an ONNX file, minutes, or reuse the one cached for this TensorRT, GPU and board."""
+    def from_onnx(cls, path: Path, precision: Precision, cache: Path, digest: str | None = None) -> TensorRtEngine:
+        """Build the plan of an ONNX file, minutes, or reuse the one cached for this TensorRT, GPU and board.
+
+        digest: hex SHA-256 of the plan that must be the cached one; nothing is built then. None: any plan will do.
+        """
         trt = load_library("tensorrt")
         device = Device()
         key = EngineKey(sha256_of(path), precision, trt.__version__, device.compute_capability, this_machine())
         try:
             with device.current():
-                plan = cached_plan(trt, path, cache, key)
-            return cls(plan.read_bytes(), precision, device)
+                plan = cached_plan(trt, path, cache, key) if digest is None else find_cached_plan(cache, key)
+            if plan is None:
+                raise EngineError(f"the plan of {path.name} is not in {cache}: it has to be built and proven again")
+            data = plan.read_bytes()
+            require_digest(hashlib.sha256(data).hexdigest(), digest, plan)
+            return cls(data, precision, device)
         except EngineError:
             device.close()
             raise

@@ -15,10 +15,12 @@ from typing import Literal, NamedTuple
 from pydantic import ConfigDict, Field, ValidationError
 
 from edge.errors import BundleError
+from edge.files import read_bytes
 from edge.proof.compare import Count, MapComparison, Noise
 from edge.proof.threshold import Threshold
-from edge.schema import Precision, Strict
+from edge.schema import Precision, Strict, parse_json
 
+CERTIFICATE_LIMIT = 4 << 20      # bytes of parity.json
 UNLIKE_LEAST, UNLIKE_SHARE = 2, 1 / 50      # verdicts unlike float32's, of frames drawn without regard to the threshold
 UNLIKE_DISTANCE = 1.0       # s: no verdict further than this from the threshold may differ
 SLOPES = (0.5, 2.0)         # of a precision's scores against float32's
@@ -122,6 +124,7 @@ class BoardSection(MapComparison):
     runtime: str              # engine and its version
     board: str                # which machine
     model_sha256: str         # of the ONNX file that the engine was made from
+    engine_sha256: str = ""   # of the plan or the ONNX file that ran; empty: of a version that did not note it
     threshold: Threshold
     golden_unlike: Count
     furthest: float = Field(ge=0)
@@ -179,14 +182,16 @@ class Certificate(Strict):
 def read_certificate(path: Path) -> Certificate:
     """parity.json at `path`. Raises: BundleError if it is missing, unreadable or not a certificate of this schema."""
     try:
-        return Certificate.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}). Install the bundle again") from error
+        data = read_bytes(path, BundleError, CERTIFICATE_LIMIT)
+        parse_json(data)
+        return Certificate.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "the file"
         what = f"{path}: {where}: {first['msg']}"
         raise BundleError(f"{what}. The parity certificate is damaged or of another schema: export again") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: not JSON ({error}). The parity certificate is damaged: export again") from error
 
 
 def failures(

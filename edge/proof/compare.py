@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge.errors import EngineError
 from edge.schema import Strict
@@ -55,6 +55,12 @@ class Count(Strict):
 
     count: int = Field(ge=0)
     of: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _is_a_share(self) -> Count:
+        if self.count > self.of:
+            raise ValueError(f"{self.count} of {self.of} frames")
+        return self
 
     def __str__(self) -> str:
         return f"{self.count} of {self.of}"

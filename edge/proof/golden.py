@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from zipfile import BadZipFile
+from typing import IO, Any, Literal
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
@@ -21,10 +22,13 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError
 
 from edge.errors import BundleError
-from edge.schema import Strict, TensorSpec
+from edge.files import read_bytes
+from edge.schema import ELEMENTS_LIMIT, Strict, TensorSpec, holds, parse_json
 
 INDEX = "index.json"
 INDEX_LIMIT = 16 << 20       # bytes
+GOLDEN_MOST = 64             # golden frames, which are all in memory at once
+HEADER_ROOM = 16 << 10       # bytes that an archive takes beside its arrays, for each of them
 CARRY_ALL = 64               # so many normal parts are all carried
 CARRY_HIGHEST = 48           # of more, at least so many of the highest scores
 CARRY_RANKS = 3              # ... and at least this multiple of the rank that the threshold takes
@@ -138,38 +142,90 @@ def read_normal(folder: Path, inputs: Sequence[TensorSpec]) -> NormalFrames:
     Raises: BundleError if the index is missing or damaged.
     """
     path = folder / INDEX
+    index = _read_index(path)
+    ranks = [entry.rank for entry in index.frames]
+    if sorted(set(ranks)) != sorted(ranks) or max(ranks) > index.parts or index.highest > index.parts:
+        raise BundleError(f"{path}: ranks are doubled or beyond the {index.parts} parts. Export the bundle again")
+    if len({entry.name for entry in index.frames}) != len(ranks):
+        raise BundleError(f"{path}: two frames have one name. Export the bundle again")
+    if not set(range(1, index.highest + 1)) <= set(ranks):
+        raise BundleError(f"{path}: the {index.highest} highest are not all there. Export the bundle again")
+    unknown = {name for entry in index.frames for name in entry.inputs} - {spec.name for spec in inputs}
+    if unknown:
+        raise BundleError(f"{path}: the graph has no input {min(unknown)!r}. Export the bundle again")
+    return NormalFrames(folder, index, tuple(inputs))
+
+
+def _read_index(path: Path) -> NormalIndex:
     try:
-        with path.open("rb") as file:
-            index = NormalIndex.model_validate_json(file.read(INDEX_LIMIT))
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}). Export the bundle again") from error
+        data = read_bytes(path, BundleError, INDEX_LIMIT)
+        parse_json(data)
+        return NormalIndex.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "the file"
         raise BundleError(f"{path}: {where}: {first['msg']}. Export the bundle again") from error
-    ranks = [entry.rank for entry in index.frames]
-    if sorted(set(ranks)) != sorted(ranks) or max(ranks) > index.parts or index.highest > index.parts:
-        raise BundleError(f"{path}: ranks are doubled or beyond the {index.parts} parts. Export the bundle again")
-    if not set(range(1, index.highest + 1)) <= set(ranks):
-        raise BundleError(f"{path}: the {index.highest} highest are not all there. Export the bundle again")
-    return NormalFrames(folder, index, tuple(inputs))
+    except ValueError as error:
+        raise BundleError(f"{path}: not JSON ({error}). Export the bundle again") from error
 
 
-def read_golden(folder: Path) -> list[GoldenFrame]:
-    """Every golden frame in a bundle's golden/ folder, by name. Raises: BundleError if none, or one is damaged."""
-    frames = [_read_frame(path) for path in sorted(folder.glob("*.npz"))]
-    if not frames:
-        raise BundleError(f"{folder}: no golden frames (*.npz) to prove an engine with. Export the bundle again")
-    return frames
+def read_golden(folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> list[GoldenFrame]:
+    """Every golden frame in a bundle's golden/ folder, by name. inputs, outputs: of its manifest.
+
+    Raises: BundleError if there are none, or one is damaged or not of these shapes and types.
+    """
+    paths = sorted(folder.glob("*.npz"))
+    if not 0 < len(paths) <= GOLDEN_MOST:
+        what = f"{folder}: {len(paths) or 'no'} golden frames (*.npz) to prove an engine with, 1 to {GOLDEN_MOST}"
+        raise BundleError(f"{what} are possible. Export the bundle again")
+    answers = [spec for spec in outputs if spec.name in ("map", "score")]
+    return [_read_frame(path, (*inputs, *answers)) for path in paths]
 
 
-def _read_frame(path: Path) -> GoldenFrame:
+def _read_frame(path: Path, specs: Sequence[TensorSpec]) -> GoldenFrame:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = _read_arrays(path, specs)
         return GoldenFrame(path.stem, map=arrays.pop("map"), score=arrays.pop("score"), feeds=arrays)
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise BundleError(f"{path}: not a golden frame ({error}). Export the bundle again") from error
+    except Exception as error:
+        why = str(error) or type(error).__name__
+        raise BundleError(f"{path}: not a golden frame ({why}). Export the bundle again") from error
+
+
+def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz, exactly these. Nothing is inflated beyond what they take. Raises: whatever is wrong."""
+    room = sum(_bytes_of(spec) + HEADER_ROOM for spec in specs)
+    if path.stat().st_size > room:
+        raise ValueError(f"{path.stat().st_size} bytes, the graph's inputs and outputs take at most {room}")
+    with ZipFile(path) as archive:
+        names, wanted = sorted(archive.namelist()), sorted(f"{spec.name}.npy" for spec in specs)
+        if names != wanted:
+            odd = sorted(set(names) ^ set(wanted)) or names
+            raise ValueError(f"{odd[0]} is {'missing' if odd[0] in wanted else 'too many'}")
+        arrays = {}
+        for spec in specs:
+            with archive.open(f"{spec.name}.npy") as member:
+                arrays[spec.name] = _read_array(member, spec)
+    return arrays
+
+
+def _bytes_of(spec: TensorSpec) -> int:
+    return int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+
+
+def _read_array(member: IO[bytes], spec: TensorSpec) -> NDArray[Any]:
+    """One array in numpy's format 1.0, whose header is at most 64 KiB: a later one may claim 4 GiB."""
+    if np.lib.format.read_magic(member) != (1, 0):
+        raise ValueError(f"{spec.name} is not in numpy's format 1.0")
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(member)
+    if (shape, dtype) != (spec.shape, np.dtype(spec.dtype)):
+        raise ValueError(f"{spec.name} is {dtype} {shape}, the manifest says {spec.dtype} {spec.shape}")
+    data = member.read(_bytes_of(spec) + 1)        # one more: the checksum is compared at the end
+    if len(data) != _bytes_of(spec):
+        raise ValueError(f"{spec.name} has {len(data)} bytes of {_bytes_of(spec)}")
+    values = np.frombuffer(data, dtype).reshape(shape, order="F" if by_column else "C")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{spec.name} is not finite")
+    return np.ascontiguousarray(values)
 
 
 def _png_of(kind: str, values: NDArray[Any]) -> bytes:
@@ -207,15 +263,19 @@ def _read_normal(folder: Path, number: int, entry: NormalEntry, inputs: Sequence
 
 
 def _numbers_of(folder: Path, entry: NormalEntry, spec: TensorSpec) -> NDArray[Any]:
-    values = np.array(entry.inputs[spec.name], spec.dtype)
-    if values.size != int(np.prod(spec.shape)):
-        what = f"{spec.name} of {entry.name} has {values.size} values, the graph takes {spec.shape}"
+    given = entry.inputs[spec.name]
+    what = ""
+    if len(given) != int(np.prod(spec.shape)):
+        what = f"{spec.name} of {entry.name} has {len(given)} values, the graph takes {spec.shape}"
+    elif not all(holds(spec.dtype, value) for value in given):
+        what = f"{spec.name} of {entry.name} has a value that is no {spec.dtype}"
+    if what:
         raise BundleError(f"{folder / INDEX}: {what}. Export the bundle again")
-    return values.reshape(spec.shape)
+    return np.array(given, spec.dtype).reshape(spec.shape)
 
 
 def _image_of(path: Path, spec: TensorSpec) -> NDArray[Any]:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if _is_small_png(path) else None
     wanted = {"color": (np.uint8, 3), "depth": (np.uint16, 2)}.get(spec.name, (np.uint8, 2))
     if image is None or (image.dtype, image.ndim) != wanted or image.shape[:2] != spec.shape[1:3]:
         found = "no picture" if image is None else f"{image.dtype} {image.shape}"
@@ -226,3 +286,13 @@ def _image_of(path: Path, spec: TensorSpec) -> NDArray[Any]:
     if spec.name == "depth":
         return np.ascontiguousarray(image, "<u2").view(np.uint8).reshape(spec.shape)
     return np.ascontiguousarray(image)[None, :, :, None]
+
+
+def _is_small_png(path: Path) -> bool:
+    """Whether the file begins as a PNG of a size that a view may have: what it says is allocated when it is read."""
+    with path.open("rb") as file:
+        start = file.read(24)
+    if len(start) < 24 or not start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return False
+    width, height = struct.unpack(">II", start[16:24])
+    return bool(width * height <= ELEMENTS_LIMIT)

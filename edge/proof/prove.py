@@ -114,6 +114,7 @@ def prove_engine(
     expected: Expected,
     *,
     model_sha256: str = "",
+    engine_sha256: str = "",
     board: str = "",
     calibrated: Calibrated | None = None,
 ) -> BoardSection:
@@ -126,7 +127,7 @@ def prove_engine(
         engine: the engine that is to judge parts; precision: of it.
         calibrated: this station's own state. The certificate knows nothing of other site tensors: float32 on the CPU
             under the same tensors is then what scores and maps are compared with.
-        board: which machine this is.
+        model_sha256, engine_sha256: of the ONNX file, and of the plan made of it. board: which machine this is.
     Returns: the board's section; `passed` says whether the engine may judge a part, `reasons` why not.
     Raises: BundleError if the certificate lacks the precision, or a frame is damaged; EngineError if the engine fails
         or is another model's.
@@ -168,6 +169,7 @@ def prove_engine(
         runtime=engine.name,
         board=board or this_machine(),
         model_sha256=model_sha256,
+        engine_sha256=engine_sha256,
         threshold=own,
         golden_unlike=Count(count=int(np.any(changes, axis=0).sum()), of=len(golden)),
         furthest=distance,

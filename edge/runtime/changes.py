@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from edge.background import in_background
 from edge.bundle.engines import ProvenEngine
 from edge.bundle.store import Installed, Store
+from edge.engine.base import Engine, one_line
 from edge.errors import EdgeError
 from edge.runtime.station import ActiveStation, EngineLoader, Fingerprint, fingerprint_of, resolve_station
 
@@ -34,6 +35,7 @@ class Changes:
         self._opening: Future[ActiveStation] | None = None
         self._wanted: Fingerprint = running.fingerprint
         self._overdue_s = 0.0                       # on the monotonic clock: when the opening is taken to hang
+        self.refused = running.refused              # why what is active is not what judges; empty where it is
 
     @property
     def are_waiting(self) -> bool:
@@ -73,13 +75,29 @@ class Changes:
         self._opening = None
         try:
             self._offer(opening.result())
+            self.refused = ""
         except EdgeError as error:
-            log.error("the change is not taken up, the station goes on as it was: %s", error)
-            self._latest.fingerprint = self._wanted
+            self._refuse(str(error))
+        except Exception as error:      # no bundle ends the station that judges with another
+            log.debug("what is active cannot be opened", exc_info=True)
+            self._refuse(f"{type(error).__name__}: {one_line(error)}")
+
+    def _refuse(self, why: str) -> None:
+        log.error("the change is not taken up, the station goes on as it was: %s", why)
+        self.refused = why
+        self._latest.fingerprint = self._wanted
 
     def _offer(self, station: ActiveStation) -> None:
         with self._lock:
             unused, self._next, running = self._next, station, self._running
         self._latest = station
         if unused is not None and unused.engine is not running.engine and unused.engine is not station.engine:
-            unused.engine.close()
+            close_engine(unused.engine)
+
+
+def close_engine(engine: Engine) -> None:
+    """Give an engine's memory back; one that fails at that is said and left."""
+    try:
+        engine.close()
+    except Exception as error:  # noqa: BLE001  a binding raises what it likes
+        log.warning("%s %s: its memory is not given back: %s", engine.name, engine.precision, one_line(error))

@@ -22,8 +22,10 @@ LEVELS: dict[Reason, str] = {
     Reason.BLIND: DEGRADED,
     Reason.STALE: DEGRADED,
     Reason.SLOW: DEGRADED,
+    Reason.BUNDLE: DEGRADED,
 }
-OF_FRAMES = tuple(reason for reason in LEVELS if reason not in (Reason.STORAGE, Reason.SLOW))   # a good frame ends them
+NOT_OF_FRAMES = (Reason.STORAGE, Reason.SLOW, Reason.BUNDLE)
+OF_FRAMES = tuple(reason for reason in LEVELS if reason not in NOT_OF_FRAMES)   # a good frame ends them
 
 
 class Health:
@@ -54,6 +56,10 @@ class Health:
         """The engine judges most of the camera's frames, or it does not."""
         self._replace((Reason.SLOW,), set() if keeps_up else {Reason.SLOW})
 
+    def note_bundle(self, judges: bool) -> None:
+        """The active bundle is the one that judges, or it could not be opened and another does."""
+        self._replace((Reason.BUNDLE,), set() if judges else {Reason.BUNDLE})
+
     def count(self, code: Code) -> None:
         """One more part."""
         with self._lock:
@@ -65,11 +71,11 @@ class Health:
         return self._verdicts.total()
 
     def state(self) -> tuple[str, str, bool]:
-        """(state, reason, ready): ready only if nothing is wrong and frames arrive."""
+        """(state, reason, ready): ready only if frames arrive and nothing is wrong but which bundle judges."""
         with self._lock:
             for reason, level in LEVELS.items():
                 if reason in self._wrong:
-                    return level, reason.value, False
+                    return level, reason.value, reason is Reason.BUNDLE and self._seen_frame
             return ONLINE, "", self._seen_frame
 
     def verdicts(self) -> dict[str, int]:

@@ -80,7 +80,7 @@ def inspect(frame: Frame, site: SiteState, engine: Engine, rule: DecisionRule) -
         return unjudged(Reason.CAMERA_MISMATCH, rule.threshold)
     feeds: dict[str, NDArray[Any]] = {**window.tensors(), **site.tensors}
     try:
-        return rule.judge(outputs_of(engine.run({name: feeds[name] for name in engine.inputs})))
+        return rule.judge(outputs_of(engine.run({name: feeds[name] for name in engine.inputs if name in feeds})))
     except EngineError as error:
         log.error("the engine failed on frame %d: %s", frame.frame_number, error)
         return unjudged(Reason.ENGINE, rule.threshold)

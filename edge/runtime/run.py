@@ -14,7 +14,7 @@ from edge.errors import ConfigError
 from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
 from edge.runtime.service import RunPlan, Service
-from edge.runtime.station import ActiveStation
+from edge.runtime.station import ActiveStation, find_readable
 
 STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")   # each image is another part
 
@@ -34,7 +34,8 @@ def run_station(root: Path, source: Path | None = None, max_parts: int | None = 
     camera = config.camera if source is None else camera_for_source(config.camera, source)
     config = config.model_copy(update={"camera": camera})
     store = Store(root)
-    plan = replace(plan_for(config, store.active(), root, max_parts), waits_for_line=once or max_parts is not None)
+    waits = once or max_parts is not None
+    plan = replace(plan_for(config, find_readable(store), root, max_parts), waits_for_line=waits)
 
     def new_camera(station: ActiveStation) -> Camera:
         return make_camera(config.camera, root, station.manifest.camera, loop=not once)

@@ -35,7 +35,7 @@ from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError
 from edge.line.message import state_payload
 from edge.line.mqtt import MqttLine, backoff_s
 from edge.line.outbox import Fields, Outbox
-from edge.runtime.changes import OPEN_LIMIT_S, Changes
+from edge.runtime.changes import OPEN_LIMIT_S, Changes, close_engine
 from edge.runtime.health import Health
 from edge.runtime.housekeeping import Housekeeping
 from edge.runtime.keeper import Keeper
@@ -43,7 +43,7 @@ from edge.runtime.mailbox import Ended, Lost, Mailbox
 from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame, PartMaker
 from edge.runtime.pipeline import inspect
-from edge.runtime.station import ActiveStation, EngineLoader, resolve_station
+from edge.runtime.station import ActiveStation, EngineLoader, first_station
 from edge.runtime.watchdog import Notifier
 from edge.types import Frame, Judgement, Reason
 
@@ -137,6 +137,7 @@ class Service:
                 return 0
             self._station = first
             self._changes = Changes(self._store, self._load_engine, first)
+            self.health.note_bundle(not first.refused)
             self._outbox = Outbox(self._store.data / "line.sqlite")
             retention = self._config.retention
             self._keeper = Keeper(self._store.data, retention, self._outbox.clock, self._outbox.find_stamp)
@@ -170,7 +171,7 @@ class Service:
         so is an engine that hangs, after OPEN_LIMIT_S.
         """
         limit_s = time.monotonic() + OPEN_LIMIT_S
-        opening = in_background("opening", lambda: resolve_station(self._store, self._load_engine))
+        opening = in_background("opening", lambda: first_station(self._store, self._load_engine))
         while not futures.wait([opening], START_PASS_S).done:
             if self._stopping.is_set():
                 return None
@@ -185,6 +186,7 @@ class Service:
                 seen = self._progress
                 self._notifier.alive()
             self._changes.follow()
+            self.health.note_bundle(not self._changes.refused)
         log.info("parts=%d p50_ms=%s", self.health.parts, self.health.times.medians())
         if self._failure is None:
             self._drain()
@@ -336,7 +338,7 @@ class Service:
             return
         before, self._station = self._station, self._changes.take()
         if before.engine is not self._station.engine:
-            before.engine.close()
+            close_engine(before.engine)
         log.info("product=%s bundle=%s takes effect", self._station.installed.product, self._station.bundle)
         self._state_changed()
 

@@ -11,13 +11,22 @@ from typing import Literal
 
 import numpy as np
 
+from edge.bundle.audit import append_audit
 from edge.bundle.engines import ProvenEngine
 from edge.bundle.manifest import Manifest
 from edge.bundle.site import ModelState
 from edge.bundle.store import Installed, Store
 from edge.decide.verdict import DecisionRule
-from edge.engine.base import Engine
-from edge.errors import ConfigError
+from edge.engine.base import Engine, one_line
+from edge.errors import (
+    BundleError,
+    ConfigError,
+    EdgeError,
+    EngineError,
+    MissingDependency,
+    ParityError,
+    StorageError,
+)
 from edge.runtime.pipeline import SiteState, site_state
 
 log = logging.getLogger(__name__)
@@ -49,6 +58,7 @@ class ActiveStation:
     guarantee: Guarantee
     model_state: ModelState | None
     fingerprint: Fingerprint
+    refused: str = ""           # why the active bundle is not this one: it could not be opened
     _sites: dict[str, tuple[SiteState, str | None]] = field(default_factory=dict)
 
     @property
@@ -97,13 +107,80 @@ class ActiveStation:
         return self._sites[serial]
 
 
-def resolve_station(store: Store, load_engine: EngineLoader) -> ActiveStation:
-    """Resolve what is active now.
+def first_station(store: Store, load_engine: EngineLoader) -> ActiveStation:
+    """Resolve what is active now; where its bundle cannot be opened, the bundle that it replaced judges.
+
+    A line that stands is the dearer mistake: the previous bundle was proven on this station and judged here until the
+    installation. It is never taken silently: it is logged as an error, a row of the audit table, and `refused` says it
+    to whoever asks for the state. What station.toml or the site state says wrong is no fault of the bundle and raised.
+
+    Raises: as resolve_station, if there is no previous bundle or it cannot be opened either.
+    """
+    try:
+        return resolve_station(store, load_engine)
+    except (BundleError, EngineError, ParityError, MissingDependency) as error:
+        return _fall_back(store, load_engine, error, str(error))
+    except (EdgeError, OSError):
+        raise
+    except Exception as error:
+        log.exception("the active bundle cannot be opened")
+        return _fall_back(store, load_engine, error, f"{type(error).__name__}: {one_line(error)}")
+
+
+def _fall_back(store: Store, load_engine: EngineLoader, error: Exception, why: str) -> ActiveStation:
+    """The station with the previous bundle. Raises: `error` if there is none that could take its place."""
+    try:
+        previous = find_previous(store)
+        station = resolve_station(store, load_engine, previous)
+    except EdgeError as other:
+        log.error("there is no previous bundle to fall back on: %s", other)
+        raise error from other
+    station.refused = why
+    log.error("THE PREVIOUS BUNDLE JUDGES, %s: the active one cannot be opened: %s", previous.slot, why)
+    about = {"product": previous.product, "version": previous.manifest.version, "digest": previous.digest, "why": why}
+    try:
+        append_audit(store.root, "fallback", about)
+    except StorageError as other:
+        log.error("the audit table does not say so: %s", other)
+    return station
+
+
+def find_previous(store: Store) -> Installed:
+    """The previous bundle of the active product, for the same kind of parts as the active one where that can be read.
+
+    Raises: BundleError if there is none.
+    """
+    product = store.active_product()
+    if product is None or store.link(product, "previous") in (None, store.link(product, "current")):
+        raise BundleError(f"{product} has no earlier bundle under {store.root}: install one with `edge install`")
+    previous = store.installed(product, "previous")
+    try:
+        presence = store.active().manifest.presence
+    except BundleError:
+        presence = previous.manifest.presence
+    if previous.manifest.presence != presence:
+        raise BundleError(f"{previous.slot} tells parts apart in another way: install a bundle with `edge install`")
+    return previous
+
+
+def find_readable(store: Store) -> Installed:
+    """The active bundle, or the previous one where its manifest cannot be read. Raises: BundleError if neither can."""
+    try:
+        return store.active()
+    except BundleError as error:
+        try:
+            return find_previous(store)
+        except EdgeError:
+            raise error from None
+
+
+def resolve_station(store: Store, load_engine: EngineLoader, bundle: Installed | None = None) -> ActiveStation:
+    """Resolve what is active now. bundle: judges in place of the active one.
 
     Raises: BundleError if nothing is, or it is damaged; EngineError if it cannot be loaded; ConfigError.
     """
     before = fingerprint_of(store)
-    installed = store.active()
+    installed = bundle or store.active()
     proven = load_engine(installed)
     engine = proven.engine
     state = store.model_state(installed, engine.precision, engine.name)
@@ -125,12 +202,18 @@ def guarantee_of(proven: ProvenEngine, state: ModelState | None) -> Guarantee:
 
 
 def fingerprint_of(store: Store) -> Fingerprint:
-    """Changes whenever another bundle or other site state would be resolved. Cheap: links and file times only."""
-    product, slot = store.token()
-    if product is None:
-        return ()
-    files = sorted(store.site_folder(product).glob("*.json"))
-    return product, slot, *(_stamp(path) for path in files)
+    """Changes whenever another bundle or other site state would be resolved. Cheap: links and file times only.
+
+    What cannot be read is a change too: resolving it says why.
+    """
+    try:
+        product, slot = store.token()
+        if product is None:
+            return ()
+        files = sorted(store.site_folder(product).glob("*.json"))
+        return product, slot, *(_stamp(path) for path in files)
+    except (EdgeError, OSError) as error:
+        return "unreadable", str(error)
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

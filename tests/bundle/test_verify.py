@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edge.bundle.audit import read_audit
-from edge.bundle.engines import certificate_path, read_proof
+from edge.bundle.engines import read_proof
 from edge.bundle.install import install_bundle
 from edge.bundle.store import Store
+from edge.bundle.verify import verify_installed
+from edge.engine.machine import this_machine
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import EngineError
-from edge.proof.certificate import read_certificate
+from edge.proof.compare import Count
 from tests.support.planted import plant_fault, plant_times, with_score
 from tests.support.root import run_edge, snapshot, trusting_root
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
@@ -29,25 +30,19 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def kept_result(store: Store) -> dict[str, Any]:
-    """What the last `edge verify` of the active bundle has kept."""
-    return json.loads((store.site_folder("washer") / f"verify-{store.active().digest[:12]}.json").read_text())
-
-
 def test_a_sound_station(store: Store, capsys, monkeypatch) -> None:
     answer = run_edge(capsys, monkeypatch, "verify", "--root", store.root)
     assert answer.code == 0
     row = next(line for line in answer.out.splitlines() if line.startswith("onnxruntime"))
     assert row.split()[2] == "fp32"
     assert row.endswith("judges")
-    assert f"this machine's sections: {certificate_path(store, store.active())}" in answer.out
-    kept = kept_result(store)
-    assert kept["passed"]
-    section = kept["results"][0]["section"]
-    assert section["golden_unlike"] == {"count": 0, "of": 8}
+    assert answer.out.splitlines()[-1] == "verify passed"
+    section = verify_installed(store, store.active()).results[0].entry.section
+    assert section.golden_unlike == Count(count=0, of=8)
+    assert section.engine_sha256 == store.active().manifest.files["model/fp32.onnx"].sha256
     expected = store.active().manifest.thresholds["fp32"]
-    assert section["threshold"]["value"] == pytest.approx(expected.value, rel=1e-6)
-    assert section["threshold"]["guarantee"] == expected.guarantee
+    assert section.threshold.value == pytest.approx(expected.value, rel=1e-6)
+    assert section.threshold.guarantee == expected.guarantee
 
 
 def test_the_same_for_a_product_that_is_not_active(store: Store, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -82,7 +77,6 @@ def test_an_engine_that_computes_something_else(store: Store, capsys, monkeypatc
     answer = run_edge(capsys, monkeypatch, "verify", "--root", store.root)
     assert answer.code == 1
     assert "verify FAILED" in answer.out
-    assert not kept_result(store)["passed"]
 
 
 def test_under_this_stations_own_threshold(store: Store, capsys, monkeypatch) -> None:
@@ -92,7 +86,6 @@ def test_under_this_stations_own_threshold(store: Store, capsys, monkeypatch) ->
     answer = run_edge(capsys, monkeypatch, "verify", "--root", store.root)
     assert answer.code == 0
     assert "judges (under this station's calibration)" in answer.out
-    assert kept_result(store)["results"][0]["section"]["calibrated"]
 
 
 @pytest.mark.parametrize(("share", "code"), [(0.008, 0), (0.02, 1)])
@@ -110,14 +103,23 @@ def test_a_threshold_that_is_not_the_kept_one_is_a_failed_row_and_nothing_change
     assert (proof.read_bytes(), read_audit(store.root)) == (before, audit)
 
 
-def test_verify_changes_nothing_but_its_own_results(store: Store, capsys, monkeypatch) -> None:
+def test_verify_changes_nothing_under_the_root(store: Store, capsys, monkeypatch) -> None:
     before = snapshot(store.root)
     assert run_edge(capsys, monkeypatch, "verify", "--root", store.root).code == 0
-    after = snapshot(store.root)
-    own = {certificate_path(store, store.active()), store.site_folder("washer") /
-           f"verify-{store.active().digest[:12]}.json"}
-    changed = {name for name in after if before.get(name) != after[name] and (store.root / name).is_file()}
-    assert {store.root / name for name in changed} <= own
+    assert snapshot(store.root) == before
+
+
+def test_on_another_machine_nobody_judges(store: Store, capsys, monkeypatch) -> None:
+    """A copy of a station's root on a workstation: what is measured here says nothing about the station's engine."""
+    path = store.engines / f"{store.active().digest[:12]}.json"
+    path.write_text(path.read_text().replace(json.dumps(this_machine()), '"NVIDIA Jetson Orin Nano"'))
+    before = snapshot(store.root)
+    answer = run_edge(capsys, monkeypatch, "verify", "--root", store.root)
+    assert answer.code == 0
+    assert "  judges" not in answer.out
+    assert "would judge here" in answer.out
+    assert answer.out.splitlines()[-1].endswith("what judges on NVIDIA Jetson Orin Nano is proven there")
+    assert snapshot(store.root) == before
 
 
 @pytest.fixture
@@ -179,7 +181,6 @@ def test_a_precision_that_cannot_be_loaded_is_a_row(three: Store, capsys, monkey
     answer = run_edge(capsys, monkeypatch, "verify", "--root", three.root)
     assert answer.code == 0
     assert any(" fp16 " in line and line.endswith("failed: planted: no memory") for line in answer.out.splitlines())
-    assert len(read_certificate(certificate_path(three, three.active())).boards) == 2
 
 
 def test_a_pending_engine_is_measured_and_stays_pending(store: Store, capsys, monkeypatch) -> None:

@@ -51,6 +51,14 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
     ("[runtime]\nthreads = 0", "runtime.threads"),
     ("[runtime]\nprecision = 'int4'", "runtime.precision"),
     ("[runtime", "not TOML"),
+    ("a = " + "[" * 50_000, "nested too deeply"),
+    ("[broker]\nport = " + "1" * 5000, "not TOML"),
+    ("[broker]\nport = " + "1" * 4000, "broker.port"),
+    ("[broker]\nhost = 'x\\u0000'".replace("'", '"'), "broker.host: it holds"),
+    ('[camera]\npath = "a\\nb"', "camera.path: it holds"),
+    ('[camera]\n"a\\nb" = 1', "camera.'a\\nb'"),
+    ('[station]\nstation = "x\\n"', "station.station"),
+    ("[broker]\nport = 1\u0000", "not TOML"),
     ("a = 1\na = 2", "not TOML"),
 ])
 def test_wrong_value_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -67,8 +75,19 @@ def test_whole_numbers_are_fine_where_a_fraction_is_meant() -> None:
     assert parse_config("[retention]\ngb = 5").retention.gb == 5.0
 
 
-def test_file_that_is_not_utf8(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("data", "words"), [
+    (b"[station]\nsite = '\xff'\n", "UTF-8"),
+    ("[station]\nsite = 'a'\n".encode("utf-16"), "UTF-16"),
+    (b"[station]\nsite = 'a'\n" + b"# padding\n" * 30_000 + b"[nonsense]\n", "larger than 256 KiB"),
+])
+def test_file_that_is_no_text_or_too_long(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / PLACE).parent.mkdir(parents=True)
-    (tmp_path / PLACE).write_bytes(b"[station]\nsite = '\xff'\n")
-    with pytest.raises(ConfigError, match="UTF-8"):
+    (tmp_path / PLACE).write_bytes(data)
+    with pytest.raises(ConfigError, match=words):
         read_config(tmp_path)
+
+
+def test_byte_order_mark_of_an_editor(tmp_path: Path) -> None:
+    (tmp_path / PLACE).parent.mkdir(parents=True)
+    (tmp_path / PLACE).write_bytes(b"\xef\xbb\xbf[station]\nsite = 'a'\n")
+    assert read_config(tmp_path).station.site == "a"

@@ -146,7 +146,7 @@ def test_golden_frames_are_complete_answered_by_torch_and_half_of_them_defective
     opened: tuple[Manifest, Path], run_folder: Path
 ) -> None:
     manifest, folder = opened
-    frames = read_golden(folder / "golden")
+    frames = read_golden(folder / "golden", manifest.inputs, manifest.outputs)
     deployed = load_run(run_folder).deployed
     threshold, spread = manifest.thresholds["fp32"].value, manifest.normal_spread["fp32"].spread
     assert len(frames) >= 8
@@ -163,11 +163,11 @@ def test_float32_on_onnxruntime_decides_every_golden_frame_as_torch_does(
     opened: tuple[Manifest, Path], run_folder: Path
 ) -> None:
     """The frame that set the threshold was golden once, and rounding alone flipped it."""
-    _, folder = opened
+    manifest, folder = opened
     torchs = load_run(run_folder).info.threshold.value
     engine = OnnxCpuEngine(folder / "model" / "fp32.onnx")
-    own = opened[0].thresholds["fp32"].value
-    for frame in read_golden(folder / "golden"):
+    own = manifest.thresholds["fp32"].value
+    for frame in read_golden(folder / "golden", manifest.inputs, manifest.outputs):
         score = engine.run(frame.feeds)["score"][0]
         assert (score > np.float32(own)) == (frame.score[0] > np.float32(torchs))
 
@@ -180,7 +180,8 @@ def proven(opened: tuple[Manifest, Path], precision: Any, model: Path | None = N
     )
     normal = read_normal(folder / "normal", manifest.inputs)
     certificate = read_certificate(folder / "parity.json")
-    return prove_engine(engine, precision, read_golden(folder / "golden"), normal, certificate, expected)
+    golden = read_golden(folder / "golden", manifest.inputs, manifest.outputs)
+    return prove_engine(engine, precision, golden, normal, certificate, expected)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

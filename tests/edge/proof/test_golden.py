@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +150,7 @@ def test_numbers_that_do_not_fit_the_graph_are_one_sentence(tmp_path: Path) -> N
 
 
 def test_no_index_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"index\.json: cannot be read"):
+    with pytest.raises(BundleError, match=r"index\.json does not exist"):
         read_normal(tmp_path, SPECS)
 
 
@@ -180,23 +182,67 @@ def test_a_rank_may_take_a_third_of_the_highest_or_any_where_all_are_carried(tmp
 # --- golden frames ----------------------------------------------------------------------------------------------------
 
 
-def test_no_golden_frames_or_damaged_ones_are_refused(tmp_path: Path) -> None:
+VIEW = (TensorSpec(name="color", dtype="uint8", shape=(1, 2, 2, 3)),)
+ANSWERS = (
+    TensorSpec(name="map", dtype="float32", shape=(1, 1, 2, 2)),
+    TensorSpec(name="score", dtype="float32", shape=(1,)),
+)
+COLOR, MAP, SCORE = np.zeros((1, 2, 2, 3), np.uint8), np.ones((1, 1, 2, 2), np.float32), np.ones(1, np.float32)
+
+
+def test_no_golden_frames(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no golden frames"):
-        read_golden(tmp_path)
-    (tmp_path / "0000.npz").write_bytes(b"PK\x03\x04 not an archive")
-    with pytest.raises(BundleError, match=r"0000\.npz: not a golden frame"):
-        read_golden(tmp_path)
-    np.savez(tmp_path / "0000.npz", color=np.zeros(3))
-    with pytest.raises(BundleError, match=r"0000\.npz: not a golden frame"):
-        read_golden(tmp_path)
+        read_golden(tmp_path, VIEW, ANSWERS)
+
+
+def bomb(path: Path, name: str = "color") -> None:
+    """An archive of a few hundred kilobytes whose array says that it is 4 GB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(
+                member, {"descr": "|u1", "fortran_order": False, "shape": (1, 2, 2, 1 << 30)}
+            )
+            member.write(bytes(1 << 20))
+        for other, values in (("map", MAP), ("score", SCORE)):
+            with archive.open(f"{other}.npy", "w") as member:
+                np.lib.format.write_array(member, values)
+
+
+def cut(path: Path, flip: int = 0) -> None:
+    """A sound archive of which a byte of the middle is another."""
+    np.savez(path, color=COLOR, map=MAP, score=SCORE)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 + flip] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: path.write_bytes(b"PK\x03\x04 not an archive"),
+    lambda path: path.write_bytes(b""),
+    lambda path: np.savez(path, color=COLOR),
+    lambda path: np.savez(path, color=COLOR, map=MAP, score=SCORE, more=SCORE),
+    lambda path: np.savez(path, color=COLOR[:, :1], map=MAP, score=SCORE),
+    lambda path: np.savez(path, color=COLOR.astype(np.int16), map=MAP, score=SCORE),
+    lambda path: np.savez(path, color=COLOR, map=MAP.astype(np.float64), score=SCORE),
+    lambda path: np.savez(path, color=COLOR, map=MAP * np.float32("nan"), score=SCORE),
+    lambda path: np.savez(path, color=COLOR, map=MAP, score=SCORE * np.float32("inf")),
+    lambda path: np.savez(path, color=COLOR, map=np.array([{}], dtype=object), score=SCORE),
+    bomb,
+    *(lambda path, flip=flip: cut(path, flip) for flip in (-300, -100, 0, 100, 300)),
+])
+def test_a_golden_frame_that_is_none_is_one_sentence(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "0000.npz")
+    with pytest.raises(BundleError, match=r"0000\.npz: not a golden frame") as refused:
+        read_golden(tmp_path, VIEW, ANSWERS)
+    assert "\n" not in str(refused.value)
 
 
 def test_golden_frames_come_by_name(tmp_path: Path) -> None:
     for index in (2, 0, 1):
-        answer = {"map": np.ones((1, 1, 2, 2), np.float32), "score": np.float32([index])}
-        np.savez(tmp_path / f"{index:04d}.npz", color=np.full((1, 2, 2, 3), index, np.uint8), **answer)
-    frames = read_golden(tmp_path)
+        np.savez(tmp_path / f"{index:04d}.npz", color=COLOR + np.uint8(index), map=MAP, score=np.float32([index]))
+    frames = read_golden(tmp_path, VIEW, ANSWERS)
     assert [frame.name for frame in frames] == ["0000", "0001", "0002"]
     assert isinstance(frames[0], GoldenFrame)
     assert set(frames[0].feeds) == {"color"}
     assert [float(frame.score[0]) for frame in frames] == [0, 1, 2]
+    assert frames[2].feeds["color"].max() == 2

@@ -32,6 +32,10 @@ NO_CHANGE = AccuracyChange()
 EXACT = Noise(frames=40, slope=1, offset=0, rms=0, shift=0, spread=1)
 PARTS, GOLDEN = 32, 8
 SPECS = (TensorSpec(name="color", dtype="uint8", shape=(1, 20, 24, 3)),)
+OUTPUTS = (
+    TensorSpec(name="map", dtype="float32", shape=(1, 1, 18, 22)),
+    TensorSpec(name="score", dtype="float32", shape=(1,)),
+)
 
 
 # A real Q/DQ graph with a fault planted in it
@@ -141,7 +145,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
     for index in range(GOLDEN):
         feeds = frame(index, 3 + 1.5 * index)
         np.savez_compressed(folder / "golden" / f"{index:04d}.npz", **feeds, **exact.run(feeds))
-    golden, normal = read_golden(folder / "golden"), read_normal(folder / "normal", SPECS)
+    golden, normal = read_golden(folder / "golden", SPECS, OUTPUTS), read_normal(folder / "normal", SPECS)
     own = measure_normal(coarse, normal).scores
     limits = [threshold_from_normals(values) for values in (scores[order], own)]
     expected = Expected(own.astype(np.float64), limits[1], limits[0])
