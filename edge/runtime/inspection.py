@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from edge.bundle.engines import ProvenEngine, open_engine, open_precision
 from edge.bundle.manifest import CameraContract
 from edge.bundle.store import Installed, Store
-from edge.camera.base import make_camera, opened
+from edge.camera.base import opened
 from edge.camera.contract import find_mismatch, reading_of
+from edge.camera.supervised import supervised_camera
 from edge.config import read_config
 from edge.decide.clipping import find_odd_brightness, measure_brightness
 from edge.decide.verdict import unjudged
@@ -214,7 +215,7 @@ def _dataset_views(path: Path, contract: CameraContract, tell: Callable[[str], N
 
 def _camera_view(station: ActiveStation) -> Iterator[View]:
     root = station.store.root
-    with opened(make_camera(read_config(root).camera, root, station.manifest.camera, loop=True)) as camera:
+    with opened(supervised_camera(read_config(root).camera, root, station.manifest.camera, loop=True)) as camera:
         for _ in range(SETTLE_FRAMES):
             frame = camera.next_frame(CAMERA_FRAME_S)
         yield View(f"camera-{frame.frame_number}", "", frame)
