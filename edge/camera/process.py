@@ -27,6 +27,7 @@ KILL_S = 5.0              # the kernel has so long to end it
 LINE_BYTES = 4096         # of foreign text
 
 PACKAGES = Path(__file__).resolve().parents[2]         # where the station's own `edge` lies
+CHILD = ("-m", "edge.camera.child")
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
@@ -39,7 +40,7 @@ class CameraProcess:
         self._using = threading.RLock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pipe, output = os.pipe()
-        words = [sys.executable, "-m", "edge.camera.child", str(theirs.fileno()), str(os.getpid())]
+        words = [sys.executable, *CHILD, str(theirs.fileno()), str(os.getpid())]
         try:
             self._process = subprocess.Popen(
                 words, cwd=PACKAGES, env=_environment(), pass_fds=[theirs.fileno()], start_new_session=True,

@@ -73,7 +73,7 @@ class SupervisedCamera:
             started.
         """
         self.close()
-        self._end, self._ring, self._is_asked, self._is_overdue = None, None, False, False
+        self._end, self._is_asked, self._is_overdue = None, False, False
         self._passed_over = self._not_taken = 0
         self._process = CameraProcess(self._order)
         try:
@@ -106,7 +106,7 @@ class SupervisedCamera:
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        process, self._process, self._opened = self._process, None, None
+        process, self._process, self._opened, self._ring = self._process, None, None, None
         if process is not None:
             process.end(0.0 if self._is_overdue else CLOSE_S)
             self._moved()
