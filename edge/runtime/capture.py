@@ -1,7 +1,7 @@
 """The capture thread: camera to mailbox, and the camera opened again for as long as the station runs.
 
     0.5 s without a frame   counted as a gap
-    1.2 s                   the state says camera_lost (told by the main loop, which also sees a call that hangs)
+    1.5 s                   the state says camera_lost (told by the main loop, which also sees a call that hangs)
     2 s                     the camera is closed, which kills its process, and opened again in a new one
 
 Progress, which is what the watchdog wants to see, is a judged frame, a loss that was found and passed on, or a step of
@@ -30,7 +30,7 @@ from edge.types import Frame
 log = logging.getLogger(__name__)
 
 FIRST_FRAME_S = 10.0            # a camera may need seconds after it was opened
-GAP_S, SILENT_S, LOST_S = 0.5, 1.2, 2.0
+GAP_S, SILENT_S, LOST_S = 0.5, 1.5, 2.0
 RETRY_S = 2.0                   # at most between two tries: a camera that is plugged in again is found within 5 s
 SLOW_FRAMES = 4                 # a camera slower than 4 frames in LOST_S is given the time of so many
 
@@ -90,6 +90,7 @@ class Capture:
             except EndOfFrames:
                 self._mailbox.put(Ended())
                 self._stopping.wait()
+                return
             if self._losses.count:
                 self.restarts += 1
                 self._stopping.wait(min(RETRY_S, backoff_s(self._losses.count - 1, 1.0)))
