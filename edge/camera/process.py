@@ -129,10 +129,7 @@ class CameraProcess:
         return True
 
     def _message(self) -> tuple[FromCamera, list[int]]:
-        try:
-            packet, fds, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, 4)
-        except OSError:                                    # it died with unread messages of ours
-            packet, fds = b"", []
+        packet, fds = self._packet()
         if not packet:
             raise CameraLost(self._how_it_ended())
         try:
@@ -146,6 +143,16 @@ class CameraProcess:
                 raise
             raise CameraLost("the camera's process sends what nobody understands: it is not trusted further") from error
         return message, fds
+
+    def _packet(self) -> tuple[bytes, list[int]]:
+        """Empty at the end. An end with messages of ours unread shows as an error first, then come the last words."""
+        for _ in range(2):
+            try:
+                packet, fds, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, 4)
+            except ConnectionResetError:
+                continue
+            return packet, fds
+        return b"", []
 
     def _how_it_ended(self) -> str:
         if not self._is_gone(END_S):

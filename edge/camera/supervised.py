@@ -42,7 +42,8 @@ class SupervisedCamera:
         self._opened: Opened | None = None
         self._ring: RingReader | None = None
         self._end: Exception | None = None          # what came after the last frame, kept while that is handed out
-        self._is_asked = self._is_overdue = False
+        self._is_asked = False
+        self._is_given_up = False                   # it is killed at once, with no time to end in good order
         self._as_files = order.config.kind in AS_FILES
         self._passed_over = self._not_taken = 0
 
@@ -73,14 +74,14 @@ class SupervisedCamera:
             started.
         """
         self.close()
-        self._end, self._is_asked, self._is_overdue = None, False, False
+        self._end, self._is_asked, self._is_given_up = None, False, False
         self._passed_over = self._not_taken = 0
         self._process = CameraProcess(self._order)
         try:
             self._expect(Hello, HELLO_S, watched=True)
             self._opened = self._expect(Opened, OPEN_S, watched=self._order.config.kind != "realsense")
         except Exception:
-            self._is_overdue = True
+            self._is_given_up = True
             self.close()
             raise
 
@@ -97,18 +98,18 @@ class SupervisedCamera:
             self._is_asked = True
         frame = None if self._end is not None else self._await_frame(process, timeout_s)
         if frame is not None:
-            self._is_asked = self._is_overdue = False
+            self._is_asked = self._is_given_up = False
             return frame
         if self._end is not None:
             raise self._end
-        self._is_overdue = True
+        self._is_given_up = True
         raise FrameOverdue(f"{self._name()}: no frame within {timeout_s:g} s: check the USB 3 cable")
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
         process, self._process, self._opened, self._ring = self._process, None, None, None
         if process is not None:
-            process.end(0.0 if self._is_overdue else CLOSE_S)
+            process.end(0.0 if self._is_given_up else CLOSE_S)
             self._moved()
 
     def _await_frame(self, process: CameraProcess, timeout_s: float) -> Frame | None:
@@ -123,9 +124,10 @@ class SupervisedCamera:
                 self._give_back(process, newest[1])
                 self._passed_over += 1
                 newest = newer
+            return None if newest is None else self._copied(process, *newest)
         except CameraLost as error:
-            self._end = error
-        return None if newest is None else self._copied(process, *newest)
+            self._end, self._is_given_up = error, True
+        return None
 
     def _take_filled(self, process: CameraProcess, timeout_s: float) -> tuple[RingReader, Filled] | None:
         """A frame and the memory that it lies in; None where none is there, or with the reason in `_end`."""
@@ -140,6 +142,8 @@ class SupervisedCamera:
                 return self._ring, message
             elif message is None:
                 return None
+            elif not isinstance(message, RingMade):
+                raise CameraLost(f"{self._name()}: its process speaks out of turn")
         return None
 
     def _take(self, process: CameraProcess, timeout_s: float) -> FromCamera | None:

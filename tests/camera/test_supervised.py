@@ -307,6 +307,7 @@ NONSENSE = [
     ("connection.send(b'{\"kind\": \"filled\"}')", "nobody understands"),
     ("connection.send(b'x' * 65000)", "nobody understands"),
     ("connection.shutdown(socket.SHUT_RDWR)", "closed its end"),
+    ("tell('hello')", "out of turn"),
     ("fill()", "memory that it never handed over"),
     ("tell('ring', **made)", "descriptors that nobody wants"),
     ("tell('hello', memory)", "descriptors that nobody wants"),
@@ -324,6 +325,13 @@ def test_nonsense_from_the_process_is_a_lost_camera(stand_in, script: str, said:
     camera = stand_in(OPEN, script, HANG)
     with opened(camera), pytest.raises(CameraLost, match=said):
         camera.next_frame(FRAME_S)
+
+
+def test_the_last_words_of_a_process_are_heard_though_it_is_gone(stand_in) -> None:
+    """It leaves messages of the station unread, which the kernel reports before it hands out what was said."""
+    camera = stand_in(HELLO, "tell('failed', error='DataError', text='0002_color.png is damaged')", "os._exit(0)")
+    with pytest.raises(DataError, match="0002_color"):
+        camera.open()
 
 
 def test_a_frame_named_twice_and_descriptors_of_a_lost_camera_leave_nothing_open(stand_in) -> None:
