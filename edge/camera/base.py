@@ -22,6 +22,10 @@ class EndOfFrames(CameraLost):
     """A camera that plays files has played its last frame."""
 
 
+class FrameOverdue(CameraLost):
+    """No frame came in the time that was allowed. The camera is still open: it may be asked again."""
+
+
 class Camera(Protocol):
     """A source of frames. Used from one thread; `close` may be called from another and more than once."""
 
@@ -42,7 +46,7 @@ class Camera(Protocol):
     def next_frame(self, timeout_s: float) -> Frame:
         """The next frame of the whole stream, depth aligned to color. It owns its bytes.
 
-        Raises: EndOfFrames after the last one of a file; CameraLost if none arrives within timeout_s.
+        Raises: EndOfFrames after the last one of a file; FrameOverdue if none arrives within timeout_s; CameraLost.
         """
         ...
 
@@ -80,13 +84,13 @@ class Pace:
     def wait(self, timeout_s: float) -> None:
         """Sleep until the next frame is due. A slow consumer's lost time is not caught up: frames never come in bursts.
 
-        Raises: CameraLost, after timeout_s, if it is not due by then.
+        Raises: FrameOverdue, after timeout_s, if it is not due by then.
         """
         now_s = self._clock()
         ahead_s = max(0.0, self._due_s - now_s)
         if ahead_s > timeout_s:
             self._sleep(timeout_s)
-            raise CameraLost(f"no frame within {timeout_s:g} s: at this frame rate the next is due in {ahead_s:.3f} s")
+            raise FrameOverdue(f"no frame within {timeout_s:g} s: at this rate the next is due in {ahead_s:.3f} s")
         if ahead_s > 0:
             self._sleep(ahead_s)
         self._due_s = now_s + ahead_s + self._interval_s
@@ -95,7 +99,9 @@ class Pace:
 def make_camera(
     config: CameraConfig, root: Path, contract: CameraContract | None = None, *, empty: bool = False, loop: bool = False
 ) -> Camera:
-    """The camera that station.toml names, not yet open.
+    """The camera that station.toml names, not yet open, in this process.
+
+    The station and its commands take edge.camera.supervised, which runs the same in a process of its own.
 
     Args:
         config: the [camera] section. root: relative paths in it start here.

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from edge.background import Result, in_background
 from edge.bundle.manifest import CameraContract
+from edge.camera.base import FrameOverdue
 from edge.errors import CameraError, CameraLost, CameraMismatch
 from edge.frames.camera_info import CameraInfo
 from edge.optional import optional_module
@@ -44,14 +45,15 @@ def as_camera_error(serial: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise CameraLost(f"camera {serial or '(any)'}: {error}. Check the USB 3 cable, then open it again") from error
+        what = " ".join(str(error).split())      # its own sentences may take several lines
+        raise CameraLost(f"camera {serial or '(any)'}: {what}. Check the USB 3 cable, then open it again") from error
 
 
 def call_within(timeout_s: float, what: str, function: Callable[[], Result]) -> Result:
     """`function()` in a thread of its own, because librealsense's start and stop may block for ever.
 
-    Raises: CameraLost after timeout_s (the thread is left behind: only the end of the process frees it); else whatever
-    the function raises.
+    Raises: CameraLost after timeout_s (the thread is left behind: only the end of the process frees it, which is the
+    camera's own, edge/camera/child.py); else whatever the function raises.
     """
     future = in_background(f"camera {what}", function)
     try:
@@ -59,8 +61,8 @@ def call_within(timeout_s: float, what: str, function: Callable[[], Result]) -> 
     except FutureTimeout as error:
         if future.done():
             raise          # the function's own
-        sentence = f"the camera driver does not return from {what} within {timeout_s:g} s: restart the service"
-        raise CameraLost(sentence) from error
+        sentence = f"the camera driver does not return from {what} within {timeout_s:g} s"
+        raise CameraLost(f"{sentence}: unplug the camera and plug it in again") from error
 
 
 def find_connected(rs: Any, serial: str) -> Any:
@@ -198,7 +200,7 @@ class RealSenseCamera:
             call_within(CALL_TIMEOUT_S, "opening", self._start)
 
     def next_frame(self, timeout_s: float) -> Frame:
-        """The next pair of color and depth. Raises: CameraLost if none arrives within timeout_s."""
+        """The next pair of color and depth. Raises: FrameOverdue if none arrives within timeout_s; CameraLost."""
         deadline_s = time.monotonic() + timeout_s
         with as_camera_error(self._wanted_serial):
             while True:
@@ -209,7 +211,7 @@ class RealSenseCamera:
                 if arrived and self._is_complete(frames):
                     return self._frame(frames)
         name = self._wanted_serial or "(any)"
-        raise CameraLost(f"camera {name}: no frame within {timeout_s:g} s: check the USB 3 cable")
+        raise FrameOverdue(f"camera {name}: no frame within {timeout_s:g} s: check the USB 3 cable")
 
     def close(self) -> None:
         """Stop the sensors; a driver that does not return is left behind and logged."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from edge.camera.base import EndOfFrames, Pace
-from edge.errors import CameraLost
+from edge.errors import CameraLost, DataError
 from edge.frames.camera_info import CameraInfo
 from edge.frames.dataset import Dataset, open_dataset
 from edge.frames.reading import AS_IS, Reading
@@ -108,7 +108,7 @@ class RecordingCamera:
         """Start playing, and read the first frame. Raises: DataError if librealsense cannot, or there is none."""
         self._start()
         if self._ahead is None:
-            raise EndOfFrames(f"{self.path} holds no color frames: record it with color and depth")
+            raise DataError(f"{self.path} holds no color frames: it is damaged, or record it with color and depth")
         first, i = self._ahead, self._ahead.intrinsics
         self._info = CameraInfo(
             model="recording",

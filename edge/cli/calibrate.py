@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Fit this station to its place.", no_args_is_help=True, rich_markup_mode=None)
 
 FRAME_TIMEOUT_S = 5.0
+SOURCE_FPS = 120                # of files that are played: as fast as [camera] allows
 
 
 @app.callback()
@@ -119,16 +120,14 @@ def _first(*values: int | None) -> int:
 
 def _camera(root: Path, source: Path | None, contract: CameraContract) -> Camera:
     """What station.toml names, or the files instead of it, under its serial."""
-    from edge.camera.base import make_camera
-    from edge.camera.replay import RecordingCamera
-    from edge.camera.virtual import VirtualCamera
+    from edge.camera.supervised import supervised_camera
     from edge.config import read_config
 
     config = read_config(root).camera
     if source is None:
-        return make_camera(config, root, contract, empty=True)
-    serial = config.serial or None
-    return RecordingCamera(source, serial=serial) if source.is_file() else VirtualCamera(source, serial=serial)
+        return supervised_camera(config, root, contract, empty=True)
+    played = {"kind": "recording" if source.is_file() else "virtual", "path": str(source.absolute()), "fps": SOURCE_FPS}
+    return supervised_camera(config.model_copy(update=played), root, contract)
 
 
 def _views(camera: Camera, contract: CameraContract, count: int) -> Iterator[Frame]:

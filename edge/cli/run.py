@@ -18,7 +18,11 @@ def run(
     once: bool = typer.Option(False, help="play a source once and end; without it files are played for ever"),
 ) -> None:
     """Judge what passes the camera: one verdict per part on MQTT, until stopped."""
+    from edge.runtime.stopping import StopSignals
+
+    signals = StopSignals()
+    signals.install()                      # before anything that takes time: asked to stop, it ends with 0
     from edge.runtime.run import run_station
 
-    parts = run_station(root, source=source, max_parts=max_parts, once=once)
+    parts = run_station(root, source=source, max_parts=max_parts, once=once, signals=signals)
     typer.echo(f"{parts} parts decided", err=True)

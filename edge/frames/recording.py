@@ -24,6 +24,7 @@ RECORDING_SUFFIXES = (".db3", ".bag")
 START_ATTEMPTS = 5
 PAIR_GAP_MS = 150.0     # a pair of a 15 frames/s camera is at most 67 ms apart
 WAIT_MS = 1000      # a recording read off the disk answers in milliseconds: after this it has ended
+DAMAGED = "it is damaged, cut short, or of another format. Record it again, as .db3"
 REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
 
 
@@ -62,8 +63,9 @@ def _first_color_numbers(path: Path) -> list[int]:
     )
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            texts = [bytes(row[0]) for row in database.execute(query)]
-    except sqlite3.Error:          # an old .bag, or damaged: librealsense will say so
+            database.text_factory = bytes          # in a damaged file, text that is none
+            texts = [row[0] for row in database.execute(query) if isinstance(row[0], bytes)]
+    except (sqlite3.Error, UnicodeDecodeError):     # an old .bag, or so damaged that its error cannot be read either
         return []
     return [int(found[1]) for found in map(re.compile(rb"Frame number=(\d+)").search, texts) if found]
 
@@ -87,7 +89,7 @@ def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
     """
     rs = optional_module("pyrealsense2", REMEDY)
     if not path.is_file():
-        raise DataError(f"{path} does not exist")
+        raise DataError(f"{path} is a folder, not a recording" if path.exists() else f"{path} does not exist")
     with _as_librealsense_names_it(path) as named:
         yield from _played(rs, path, named)
 
@@ -101,7 +103,7 @@ def _played(rs: Any, path: Path, named: Path) -> Generator[tuple[float, Frame], 
         playback.set_real_time(False)
         pipeline.start(config)        # not paused first: one start in twenty then took 10 s (2.59.1)
     except RuntimeError as error:      # librealsense has one exception class for everything
-        raise DataError(f"{path} cannot be played by librealsense: {error}") from error
+        raise DataError(f"{path} cannot be played by librealsense: {DAMAGED}") from error
     try:
         align = rs.align(rs.stream.color)
         best: tuple[float, Frame] | None = None
@@ -128,7 +130,7 @@ def _next_set(pipeline: Any, path: Path) -> Any:
     try:
         arrived, frames = pipeline.try_wait_for_frames(WAIT_MS)
     except RuntimeError as error:
-        raise DataError(f"{path} cannot be played further by librealsense: {error}") from error
+        raise DataError(f"{path} cannot be played further by librealsense: {DAMAGED}") from error
     return frames if arrived else None
 
 

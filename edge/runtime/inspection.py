@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from edge.bundle.engines import ProvenEngine, open_engine, open_precision
 from edge.bundle.manifest import CameraContract
 from edge.bundle.store import Installed, Store
-from edge.camera.base import make_camera, opened
+from edge.camera.base import EndOfFrames, opened
 from edge.camera.contract import find_mismatch, reading_of
-from edge.config import read_config
+from edge.camera.supervised import supervised_camera
+from edge.config import CameraConfig, read_config
 from edge.decide.clipping import find_odd_brightness, measure_brightness
 from edge.decide.verdict import unjudged
 from edge.frames.dataset import open_dataset
+from edge.frames.recording import RECORDING_SUFFIXES
 from edge.overlay import draw_inspection, write_png
 from edge.runtime.pipeline import SiteState, inspect
 from edge.runtime.station import ActiveStation, resolve_station
@@ -30,6 +33,7 @@ from edge.types import Code, Frame, Judgement, Reason
 log = logging.getLogger(__name__)
 
 CAMERA_FRAME_S = 10.0
+PLAYED_FPS = 120                # of a recording: as fast as [camera] allows
 SETTLE_FRAMES = 5               # a camera's first frames are taken while its exposure settles
 
 
@@ -112,7 +116,7 @@ def inspect_views(
         path: a folder of any known layout, an image or a recording; None for the camera. tell: takes notes on files.
     Raises: EngineError, ConfigError, DataError, CameraError.
     """
-    for view in _camera_view(station) if path is None else _dataset_views(path, station.manifest.camera, tell):
+    for view in _views(station, path, tell):
         yield judge_view(view, station)
 
 
@@ -204,6 +208,25 @@ def hint_for(rows: Sequence[Row], root: Path) -> str | None:
     return f"{len(odd)} of {len(rows)} images: {odd[0].name}: {odd[0].note}" if odd else None
 
 
+def _views(station: ActiveStation, path: Path | None, tell: Callable[[str], None]) -> Iterator[View]:
+    if path is None:
+        return _camera_view(station)
+    if path.is_file() and path.suffix.lower() in RECORDING_SUFFIXES:
+        return _recorded_views(path)
+    return _dataset_views(path, station.manifest.camera, tell)
+
+
+def _recorded_views(path: Path) -> Iterator[View]:
+    """In a process of its own, as every camera: librealsense plays it, and a damaged file may be the end of it."""
+    played = CameraConfig(kind="recording", path=str(path.absolute()), fps=PLAYED_FPS)
+    with opened(supervised_camera(played, path.parent)) as camera:
+        for index in count():
+            try:
+                yield View(f"{index:04d}", "", camera.next_frame(CAMERA_FRAME_S))
+            except EndOfFrames:
+                return
+
+
 def _dataset_views(path: Path, contract: CameraContract, tell: Callable[[str], None]) -> Iterator[View]:
     dataset = open_dataset(path, reading_of(contract))
     for note in dataset.notes:
@@ -215,7 +238,7 @@ def _dataset_views(path: Path, contract: CameraContract, tell: Callable[[str], N
 
 def _camera_view(station: ActiveStation) -> Iterator[View]:
     root = station.store.root
-    with opened(make_camera(read_config(root).camera, root, station.manifest.camera, loop=True)) as camera:
+    with opened(supervised_camera(read_config(root).camera, root, station.manifest.camera, loop=True)) as camera:
         for _ in range(SETTLE_FRAMES):
             frame = camera.next_frame(CAMERA_FRAME_S)
         yield View(f"camera-{frame.frame_number}", "", frame)

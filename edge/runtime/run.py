@@ -7,19 +7,25 @@ from pathlib import Path
 
 from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.store import Installed, Store
-from edge.camera.base import Camera, make_camera
+from edge.camera.base import Camera
 from edge.camera.contract import reading_of
+from edge.camera.supervised import supervised_camera
 from edge.config import CameraConfig, EdgeConfig, read_config
 from edge.errors import ConfigError
 from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
+from edge.runtime.capture import Progress
 from edge.runtime.service import RunPlan, Service
 from edge.runtime.station import ActiveStation, find_readable
+from edge.runtime.stopping import StopSignals
 
 STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")   # each image is another part
 
 
-def run_station(root: Path, source: Path | None = None, max_parts: int | None = None, once: bool = False) -> int:
+def run_station(
+    root: Path, source: Path | None = None, max_parts: int | None = None, once: bool = False,
+    signals: StopSignals | None = None,
+) -> int:  # fmt: skip
     """Run the station under `root`; returns how many parts were decided.
 
     Root works with the rights of the account that var/lib/edge belongs to, so that the service can go on with what it
@@ -28,6 +34,7 @@ def run_station(root: Path, source: Path | None = None, max_parts: int | None = 
     Args:
         source: a folder or .db3 to play instead of the configured camera.
         max_parts: end after so many parts. once: play files once, and end after them.
+        signals: that end the run.
     Raises: what Service.run raises; ConfigError if parts cannot be told apart in what the camera gives.
     """
     config = read_config(root)
@@ -37,14 +44,19 @@ def run_station(root: Path, source: Path | None = None, max_parts: int | None = 
     waits = once or max_parts is not None
     plan = replace(plan_for(config, find_readable(store), root, max_parts), waits_for_line=waits)
 
+    progress = Progress()
+
     def new_camera(station: ActiveStation) -> Camera:
-        return make_camera(config.camera, root, station.manifest.camera, loop=not once)
+        contract = station.manifest.camera
+        return supervised_camera(
+            config.camera, root, contract, loop=not once, live=not plan.lossless, moved=progress.step
+        )
 
     def load_engine(installed: Installed) -> ProvenEngine:
         return open_engine(store, installed, config.runtime.threads, config.runtime.precision)
 
     with store.inside():
-        return Service(store, config, load_engine, new_camera, plan).run()
+        return Service(store, config, load_engine, new_camera, plan, progress=progress, signals=signals).run()
 
 
 def camera_for_source(camera: CameraConfig, source: Path) -> CameraConfig:

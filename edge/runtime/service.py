@@ -1,40 +1,38 @@
 """`edge run`: camera, engine, decision and line, each in its own thread, and the main loop that watches over them.
 
-    capture thread   camera -> mailbox (the newest frame only; reconnects when the camera is lost)
+    capture thread   camera -> mailbox (the newest frame only): edge/runtime/capture.py
     engine thread    mailbox -> judged frame (contract, staleness, graph, rule)
     decision thread  judged frames -> parts -> commit -> verdict
     line threads     MQTT: edge/line/mqtt.py
     images thread    edge/runtime/keeper.py, low priority
     housekeeping     edge/runtime/housekeeping.py: the bounds of the records, and whether the disk works
     opening thread   a new bundle or site state, resolved beside the running one: edge/runtime/changes.py
-    main loop        signals, watchdog; it never waits for an engine or a disk
+    main loop        signals, watchdog; it never waits for an engine, a disk or the camera
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent import futures
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 from edge.background import in_background
 from edge.bundle.lock import RUN, locked
 from edge.bundle.store import Store
-from edge.camera.base import Camera, EndOfFrames
+from edge.camera.base import Camera
 from edge.camera.contract import find_mismatch, find_staleness
 from edge.config import EdgeConfig
 from edge.decide.blind import Sight
 from edge.decide.verdict import unjudged
-from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError
+from edge.errors import CameraMismatch, ConfigError, EdgeError
 from edge.line.message import state_payload
-from edge.line.mqtt import MqttLine, backoff_s
+from edge.line.mqtt import MqttLine
 from edge.line.outbox import Fields, Outbox
+from edge.runtime.capture import CameraMaker, Capture, Progress
 from edge.runtime.changes import OPEN_LIMIT_S, Changes, close_engine
 from edge.runtime.health import Health
 from edge.runtime.housekeeping import Housekeeping
@@ -44,22 +42,21 @@ from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame, PartMaker
 from edge.runtime.pipeline import inspect
 from edge.runtime.station import ActiveStation, EngineLoader, first_station
+from edge.runtime.stopping import StopSignals
 from edge.runtime.watchdog import Notifier
 from edge.types import Frame, Judgement, Reason
 
 log = logging.getLogger(__name__)
 
-FIRST_FRAME_S = 10.0            # a camera may need seconds after it was opened
-FRAME_S = 1.0                   # afterwards, without a frame for so long it is lost
 PASS_S = 0.1                    # one pass of the main loop
 START_PASS_S = 1.0              # one pass while the first engine is opened
 START_EXTEND_S = 30.0           # past the unit's TimeoutStartSec, a start that hangs is noticed after so long
 SWAP_S = 0.2                    # a bundle that waits may hold up one frame for so long
 LINE_S = 5.0                    # for the broker, where it is waited for
+END_S = 1.0                     # after a signal the threads have so long to end, of the 2 s that it may all take
 IMAGES_S = 10.0                 # at the end of a finite source the disk has so long to take the images
 DRAIN_S = 30.0                  # at the end of a finite source the broker has so long to take the records
 
-CameraMaker = Callable[[ActiveStation], Camera]
 Decided = JudgedFrame | Lost | Ended
 
 
@@ -101,10 +98,14 @@ class Service:
         make_camera: CameraMaker,
         plan: RunPlan,
         notifier: Notifier | None = None,
+        progress: Progress | None = None,
+        signals: StopSignals | None = None,
     ) -> None:
+        """progress: that the camera's process shares. signals: that ask this run to stop; None: only `stop` does."""
         self._store, self._config, self._plan = store, config, plan
         self._load_engine, self._make_camera = load_engine, make_camera
         self._notifier = notifier or Notifier()
+        self._progress, self._signals = progress or Progress(), signals or StopSignals()
         self._stopping, self._done = threading.Event(), threading.Event()
         self._mailbox = Mailbox(plan.lossless)
         self._sight, self._pace = Sight(), FramePace()
@@ -112,16 +113,18 @@ class Service:
         self.health = Health(self._state_changed)
         self._line: MqttLine | None = None
         self._started_s = time.monotonic()
-        self._progress = 0                  # frames judged and reconnections tried: what the watchdog wants to see grow
         self._failure: EdgeError | None = None
         self._refusal: Reason | None = None     # why the last frame was not given to the engine
+        self._capture = Capture(
+            self._new_camera, lambda: self._station, self._mailbox, self._stopping, config.camera.fps
+        )
         self._workers = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
-            for name, work in (("capture", self._capture), ("engine", self._judge), ("decision", self._decide))
+            for name, work in (("capture", self._capture.run), ("engine", self._judge), ("decision", self._decide))
         ]
 
     def stop(self) -> None:
-        """End soon. Callable from a signal handler and from any thread."""
+        """End soon. Callable from any thread, not from a signal handler: see StopSignals."""
         self._stopping.set()
 
     def run(self) -> int:
@@ -130,7 +133,7 @@ class Service:
         Raises: BusyError if another process runs this root; BundleError, EngineError or ConfigError if there is nothing
             to judge with; StorageError if the outbox cannot be opened; DataError if a file to play cannot be read.
         """
-        with locked(self._store.data, RUN, "edge run"), self._signals():
+        with locked(self._store.data, RUN, "edge run"):
             first = self._first_station()
             if first is None:
                 self._notifier.stopping()
@@ -149,8 +152,8 @@ class Service:
             )
             self._keeper.start()
             self._housekeeping.start()
-            if self._line is not None and self._plan.waits_for_line:
-                self._line.wait_connected(LINE_S)
+            if self._plan.waits_for_line:
+                self._await_line()
             for worker in self._workers:
                 worker.start()
             self._notifier.ready()
@@ -173,18 +176,21 @@ class Service:
         limit_s = time.monotonic() + OPEN_LIMIT_S
         opening = in_background("opening", lambda: first_station(self._store, self._load_engine))
         while not futures.wait([opening], START_PASS_S).done:
-            if self._stopping.is_set():
+            if self._is_asked_to_stop():
                 return None
             if time.monotonic() < limit_s:
                 self._notifier.extend(START_EXTEND_S)
         return opening.result()
 
     def _watch(self) -> None:
-        seen = -1
-        while not self._stopping.is_set() and not self._done.wait(PASS_S):
-            if self._progress != seen:
-                seen = self._progress
+        seen, was_silent = -1, False
+        while not self._is_asked_to_stop() and not self._done.wait(PASS_S):
+            if self._progress.count != seen:
+                seen = self._progress.count
                 self._notifier.alive()
+            was_silent, was_before = self._capture.is_silent(self._progress.last_s), was_silent
+            if was_silent and not was_before:
+                self.health.note_lost(Reason.CAMERA_LOST)
             self._changes.follow()
             self.health.note_bundle(not self._changes.refused)
         log.info("parts=%d p50_ms=%s", self.health.parts, self.health.times.medians())
@@ -197,41 +203,39 @@ class Service:
             return
         self._state_changed()      # the last counters
         end_s = time.monotonic() + (DRAIN_S if self._line.is_connected else LINE_S)
-        while self._outbox.counts()["waiting"] and time.monotonic() < end_s and not self._stopping.wait(0.02):
-            pass
+        while self._outbox.counts()["waiting"] and time.monotonic() < end_s and not self._is_asked_to_stop():
+            time.sleep(0.02)
+
+    def _await_line(self) -> None:
+        end_s = time.monotonic() + LINE_S
+        while self._line is not None and time.monotonic() < end_s and not self._is_asked_to_stop():
+            if self._line.wait_connected(PASS_S):
+                return
+
+    def _is_asked_to_stop(self) -> bool:
+        if self._signals.number is not None and not self._stopping.is_set():
+            log.info("%s: stopping", self._signals.name)
+            self.stop()
+        return self._stopping.is_set()
 
     def _shut_down(self) -> None:
-        """Within 2 s of a signal: threads that hang in a driver or a socket are daemons and end with the process."""
+        """Within 2 s of a signal. A thread that hangs in an engine, a disk or a socket is left behind.
+
+        The process then leaves it through os._exit: edge/cli/__init__.py.
+        """
         images_s = 0.3 if self._stopping.is_set() else IMAGES_S
         self._notifier.stopping()
         self._stopping.set()
         self._mailbox.close()
+        end_s = time.monotonic() + END_S
         for worker in self._workers:
-            worker.join(0.4)
+            worker.join(max(0.0, end_s - time.monotonic()))
         self._keeper.stop(images_s)
         self._housekeeping.stop(0.4)
         if self._line is not None:
             self._line.stop()
-        if not any(worker.is_alive() for worker in self._workers):
+        if not any(worker.is_alive() for worker in self._workers[1:]):    # capture never asks the outbox
             self._outbox.close()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end the run; only in the main thread, where Python allows it."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def on_signal(number: int, _: FrameType | None) -> None:
-            log.info("%s: stopping", signal.Signals(number).name)
-            self.stop()
-
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _guard(self, work: Callable[[], None]) -> None:
         """A worker that ends ends the run. An operator's error is kept for the caller; a bug shows its traceback."""
@@ -246,36 +250,8 @@ class Service:
             if not self._stopping.is_set():
                 self._done.set()
 
-    # --- capture ---
-
-    def _capture(self) -> None:
-        attempt = 0
-        while not self._stopping.is_set():
-            camera = self._make_camera(self._station)
-            try:
-                camera.open()
-                attempt = self._deliver(camera, attempt)
-            except EndOfFrames:
-                self._mailbox.put(Ended())
-                self._stopping.wait()
-                return
-            except CameraError as error:
-                attempt += 1
-                log.error("camera: %s", error)
-                self._mailbox.put(Lost(error))
-            finally:
-                camera.close()
-            self._progress += 1
-            self._stopping.wait(backoff_s(attempt, 1.0))
-
-    def _deliver(self, camera: Camera, attempt: int) -> int:
-        """Frames into the mailbox until the camera is lost, or another product wants it set up anew (returns 0)."""
-        contract = self._station.manifest.camera
-        timeout_s = FIRST_FRAME_S
-        while not self._stopping.is_set() and self._station.manifest.camera == contract:
-            self._mailbox.put(camera.next_frame(timeout_s))
-            timeout_s, attempt = FRAME_S, 0
-        return attempt
+    def _new_camera(self, station: ActiveStation) -> Camera:
+        return self._make_camera(station)
 
     # --- engine ---
 
@@ -293,7 +269,7 @@ class Service:
             else:
                 previous = None
                 self._send(item)
-            self._progress += 1
+            self._progress.step()
 
     def _send(self, item: Decided) -> None:
         """To the decision thread; waits for it, so that a slow disk shows as dropped frames and not as stale ones."""
@@ -413,7 +389,9 @@ class Service:
             "records_dropped": counts["dropped"],
             "records_unwritten": self._outbox.unwritten,
             "verdicts_unsent": 0 if line is None else line.counters.verdicts_unsent,
-            "frames_dropped": self._mailbox.dropped,
+            "frames_dropped": self._mailbox.dropped + self._capture.dropped,
+            "frame_gaps": self._capture.gaps,
+            "camera_restarts": self._capture.restarts,
             "images_dropped": self._keeper.dropped,
             "uptime_s": int(time.monotonic() - self._started_s),
         }

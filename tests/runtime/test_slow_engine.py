@@ -17,28 +17,11 @@ from edge.bundle.store import Installed
 from edge.errors import EngineError
 from edge.runtime import changes
 from edge.runtime.service import Service
-from edge.runtime.watchdog import Notifier
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedEngine, Step, committed, frame_of
-from tests.support.service import new_service, taken_as_proven
+from tests.support.service import ALIVE, READY, STOPPING, Listener, new_service, taken_as_proven
 from tests.support.station import EMPTY, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
-
-ALIVE, READY, STOPPING = "WATCHDOG=1", "READY=1", "STOPPING=1"
-
-
-class Listener(Notifier):
-    """Notes what systemd would be told, and when."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-        self.heard: list[tuple[float, str]] = []
-
-    def _send(self, message: str) -> None:
-        self.heard.append((time.monotonic(), message))
-
-    def times_of(self, message: str, since_s: float, until_s: float) -> list[float]:
-        return [at_s for at_s, said in list(self.heard) if said.startswith(message) and since_s <= at_s <= until_s]
 
 
 class SlowBuilder:

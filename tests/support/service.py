@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from edge.bundle.engines import ProvenEngine, open_engine
@@ -14,6 +15,23 @@ from tests.support.fakes import ScriptedCamera, Step
 from tests.support.station import StationRoot
 
 NO_BROKER = EdgeConfig.model_validate({"broker": {"enabled": False}, "station": {"station": "s1"}})
+
+
+ALIVE, READY, STOPPING = "WATCHDOG=1", "READY=1", "STOPPING=1"
+
+
+class Listener(Notifier):
+    """Notes what systemd would be told, and when."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.heard: list[tuple[float, str]] = []
+
+    def _send(self, message: str) -> None:
+        self.heard.append((time.monotonic(), message))
+
+    def times_of(self, message: str, since_s: float, until_s: float) -> list[float]:
+        return [at_s for at_s, said in list(self.heard) if said.startswith(message) and since_s <= at_s <= until_s]
 
 
 def taken_as_proven(engine: Engine, installed: Installed) -> ProvenEngine:

@@ -1,0 +1,208 @@
+"""The process that holds the camera: a driver that hangs, crashes or leaks takes this process with it and no more.
+
+Started by edge.camera.supervised with one end of a socket pair as file descriptor argv[1], and the station's process id
+as argv[2]. Every camera runs here, also the ones that play files: one way for frames, whatever they come from.
+
+It cannot outlive the station: the kernel kills it when the thread that started it ends (PR_SET_PDEATHSIG), also in the
+middle of a driver's call, and the end of the socket ends it in good order.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from edge.camera.base import Camera, FrameOverdue, make_camera
+from edge.camera.ring import RingWriter, bytes_of, padded
+from edge.camera.wire import (
+    LOG_MARK,
+    PACKET_BYTES,
+    READ_STATION,
+    SENTENCE_CHARS,
+    Failed,
+    Filled,
+    Hello,
+    Next,
+    Opened,
+    Order,
+    Packet,
+    RingMade,
+)
+from edge.errors import EdgeError
+from edge.files import sentence_of
+from edge.types import Frame
+
+NAME = b"edge-camera"                      # in ps and top, at most 15 characters
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15      # linux/prctl.h
+LIVE_SLOTS = 3                             # one being written, one on its way, one being read
+LIVE_FRAME_S, FILE_FRAME_S = 0.5, 10.0     # one call for a frame; between two calls the end of the station is noticed
+
+
+class StationGone(Exception):
+    """The other end of the socket is closed: nobody wants more frames."""
+
+
+class LogLines(logging.Formatter):
+    """One line of JSON per record, for the station's own log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        text = super().format(record)
+        return LOG_MARK + json.dumps({"level": record.levelno, "name": record.name, "text": text})
+
+
+class Feed:
+    """This process's end of the socket, and the memory that frames go into."""
+
+    def __init__(self, connection: socket.socket, live: bool) -> None:
+        self._connection, self._live = connection, live
+        self._ring: RingWriter | None = None
+        self._free: set[int] = set()
+        self._wanted = live
+        self._dropped = 0
+
+    def wait_until_wanted(self) -> None:
+        """Take what the station says; where it asks for each frame, wait for that. Raises: StationGone."""
+        while self._is_readable(wait=not self._wanted):
+            packet = self._connection.recv(PACKET_BYTES)
+            if not packet:
+                raise StationGone
+            said = READ_STATION.validate_json(packet)
+            if isinstance(said, Next):
+                self._wanted = True
+            elif self._ring is not None and said.ring == self._ring.number:
+                self._free.add(said.slot)
+
+    def deliver(self, frame: Frame) -> None:
+        """Write a frame into a free slot and name it; without a free one it is dropped and counted.
+
+        Raises: StationGone; CameraError if there is no memory.
+        """
+        depth = None if frame.depth is None else (frame.depth.shape[0], frame.depth.shape[1])
+        height, width = frame.color.shape[:2]
+        ring = self._ring_for(bytes_of((height, width, 3), depth))
+        if not self._free:
+            self._dropped += 1
+            return
+        slot = self._free.pop()
+        ring.write(slot, frame.color, frame.depth)
+        i = frame.intrinsics
+        self.send(Filled(
+            ring=ring.number, slot=slot, color=(height, width, 3), depth=depth, dropped=self._dropped,
+            unit=float(frame.unit), pinhole=(i.width, i.height, i.fx, i.fy, i.cx, i.cy), serial=frame.serial,
+            frame_number=int(frame.frame_number), captured_mono_ns=int(frame.captured_mono_ns),
+            clock_domain=frame.clock_domain, exposure_us=frame.exposure_us, gain=frame.gain,
+        ))  # fmt: skip
+        self._wanted = self._live
+
+    def send(self, packet: Packet, fd: int | None = None) -> None:
+        """Raises: StationGone."""
+        rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        try:
+            self._connection.sendmsg([packet.packed()], rights)
+        except OSError as error:
+            raise StationGone from error
+
+    def _is_readable(self, wait: bool) -> bool:
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(None if wait else 0))
+
+    def _ring_for(self, frame_bytes: int) -> RingWriter:
+        """The memory, made anew for the first frame and for one that is larger than all before it."""
+        ring = self._ring
+        if ring is not None and frame_bytes <= ring.slot_bytes:
+            return ring
+        slots = LIVE_SLOTS if self._live else 1
+        made = RingWriter(0 if ring is None else ring.number + 1, slots, padded(frame_bytes))
+        try:
+            self.send(RingMade(number=made.number, slots=made.slots, slot_bytes=made.slot_bytes), made.fd)
+        finally:
+            made.close()
+        self._ring, self._free = made, set(range(slots))
+        return made
+
+
+def play(feed: Feed, camera: Camera, live: bool) -> None:
+    """Open the camera and deliver its frames until the station is gone, or told why no more come.
+
+    Told before the camera is closed: a driver that has lost its camera may never return from that.
+    Raises: StationGone.
+    """
+    try:
+        camera.open()
+        feed.send(Opened(serial=camera.serial, info=camera.info))
+        while True:
+            feed.wait_until_wanted()
+            try:
+                frame = camera.next_frame(LIVE_FRAME_S if live else FILE_FRAME_S)
+            except FrameOverdue:
+                continue              # the station counts the time, and ends this process when it is too long
+            feed.deliver(frame)
+    except StationGone:
+        raise
+    except Exception as error:  # noqa: BLE001  carried to the station, whatever it is
+        feed.send(failure_of(error))
+    finally:
+        camera.close()
+
+
+def failure_of(error: Exception) -> Failed:
+    """The last word: an operator's error, or a bug with its traceback."""
+    if isinstance(error, EdgeError):
+        return Failed(error=type(error).__name__, text=str(error)[:SENTENCE_CHARS])
+    if isinstance(error, OSError) and error.filename is not None:
+        return Failed(error="DataError", text=sentence_of(error)[:SENTENCE_CHARS])
+    return Failed(error="", text=traceback.format_exc()[-SENTENCE_CHARS:])
+
+
+def serve(connection: socket.socket) -> None:
+    """Do what the station orders, and tell it why it ended. Raises: StationGone."""
+    order = Order.model_validate_json(connection.recv(PACKET_BYTES))
+    feed = Feed(connection, order.live)
+    try:
+        feed.send(Hello())
+        camera = make_camera(order.config, Path(order.root), order.contract, empty=order.empty, loop=order.loop)
+    except EdgeError as error:
+        feed.send(failure_of(error))
+        return
+    play(feed, camera, order.live)
+
+
+def _live_no_longer_than(station: int) -> None:
+    """Die with the station, under a name of its own; Ctrl-C in a terminal is the station's to answer."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_NAME, NAME, 0, 0, 0)
+    libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() != station:            # it ended before the kernel was asked
+        os._exit(0)
+
+
+def main() -> None:
+    """Entry point. Leaves through os._exit: a driver's threads must not be asked to end in good order."""
+    _live_no_longer_than(int(sys.argv[2]))
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(LogLines())
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
+    try:
+        serve(socket.socket(fileno=int(sys.argv[1])))
+    except StationGone:
+        pass
+    except Exception:  # noqa: BLE001  said, then the same way out
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

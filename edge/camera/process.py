@@ -1,0 +1,227 @@
+"""The camera's process as the station sees it: its socket, what it prints, whether it works, how it ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge.camera.wire import LOG_MARK, PACKET_BYTES, READ_CAMERA, FromCamera, Order, Packet, RingMade
+from edge.errors import CameraError, CameraLost
+
+log = logging.getLogger(__name__)
+foreign = logging.getLogger("edge.camera.driver")      # what libraries print: kept out of the log unless asked for
+
+END_S = 1.0               # between the end of its socket and its own
+KILL_S = 5.0              # the kernel has so long to end it
+LINE_BYTES = 4096         # of foreign text
+
+PACKAGES = Path(__file__).resolve().parents[2]         # where the station's own `edge` lies
+CHILD = ("-m", "edge.camera.child")
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+
+
+class CameraProcess:
+    """The other process: its socket, what it prints, its end. Used from one thread; `end` from any."""
+
+    def __init__(self, order: Order) -> None:
+        """Start it. Raises: CameraError if the machine cannot."""
+        self._output, self._last_line, self._has_said_all = b"", "", False
+        self._using = threading.RLock()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pipe, output = os.pipe()
+        words = [sys.executable, *CHILD, str(theirs.fileno()), str(os.getpid())]
+        try:
+            self._process = subprocess.Popen(
+                words, cwd=PACKAGES, env=_environment(), pass_fds=[theirs.fileno()], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+        except OSError as error:
+            self._socket.close()
+            os.close(self._pipe)
+            raise CameraError(f"the camera's process cannot be started: {error.strerror}. Is memory short?") from error
+        finally:
+            theirs.close()
+            os.close(output)
+        os.set_blocking(self._pipe, False)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(self._pipe, select.POLLIN)
+        self.send(order)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, packet: Packet) -> None:
+        """Never waits; that nobody listens any more shows in `receive`."""
+        try:
+            self._socket.send(packet.packed(), socket.MSG_DONTWAIT)
+        except OSError:
+            return
+
+    def receive(self, timeout_s: float) -> tuple[FromCamera, list[int]] | None:
+        """The next message with the descriptors that came with it; None after timeout_s.
+
+        Raises: CameraLost, saying how, if the process has ended or sends nonsense.
+        """
+        limit_s = time.monotonic() + timeout_s
+        with self._using:
+            while True:
+                remaining_s = limit_s - time.monotonic()
+                ready = {fd for fd, _ in self._poll.poll(max(0, remaining_s * 1e3))}
+                if self._pipe in ready:
+                    self._pass_on_output()
+                if ready - {self._pipe}:
+                    return self._message()
+                if remaining_s <= 0:
+                    return None
+
+    def processor_ticks(self) -> int:
+        """Processor time that it has used, in clock ticks; -1 once it is gone."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return -1
+        return int(fields[11]) + int(fields[12])           # utime and stime, proc(5)
+
+    def end(self, grace_s: float) -> None:
+        """Ask it to end, kill it after grace_s, and wait until it is gone, for ever if need be.
+
+        A process that not even SIGKILL ends sits in a system call of a broken driver. A second one on the same camera
+        would join it there; the watchdog's restart is what is left, and this caller not coming back brings it.
+        """
+        self._shut()
+        if not self._is_gone(grace_s):
+            self._process.kill()
+            if not self._is_gone(KILL_S):
+                log.error("camera process %d cannot be killed: its driver hangs in the kernel, restart the machine",
+                          self.pid)
+                self._process.wait()
+        with self._using:
+            if self._socket.fileno() >= 0:
+                self._pass_on_output()
+                self._socket.close()
+                os.close(self._pipe)
+
+    def _shut(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)        # wakes whoever waits in `receive`, at both ends
+        except OSError:
+            return                                         # closed already, by either end
+
+    def _is_gone(self, timeout_s: float) -> bool:
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _message(self) -> tuple[FromCamera, list[int]]:
+        packet, fds = self._packet()
+        if not packet:
+            raise CameraLost(self._how_it_ended())
+        try:
+            message = READ_CAMERA.validate_json(packet)
+            if len(fds) != isinstance(message, RingMade):
+                raise CameraLost("the camera's process sends descriptors that nobody wants: it is not trusted further")
+        except (ValidationError, CameraLost) as error:
+            for fd in fds:
+                os.close(fd)
+            if isinstance(error, CameraLost):
+                raise
+            raise CameraLost("the camera's process sends what nobody understands: it is not trusted further") from error
+        return message, fds
+
+    def _packet(self) -> tuple[bytes, list[int]]:
+        """Empty at the end. An end with messages of ours unread shows as an error first, then come the last words."""
+        for _ in range(2):
+            try:
+                packet, fds, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, 4)
+            except ConnectionResetError:
+                continue
+            return packet, fds
+        return b"", []
+
+    def _how_it_ended(self) -> str:
+        if not self._is_gone(END_S):
+            return "the camera's process has closed its end: it is not trusted further"
+        self._pass_on_output()
+        code = self._process.returncode
+        if code >= 0:
+            return f"the camera's process ended by itself with exit code {code}: {self._last_line or 'it said nothing'}"
+        name = signal.Signals(-code).name
+        if -code in CRASHES:
+            return f"the camera's driver crashed ({name}): check the USB 3 cable, its power and the camera's firmware"
+        return f"the camera's process was ended by {name}: somebody killed it, or memory was short"
+
+    def _pass_on_output(self) -> None:
+        """Log records of the process into this log; what a library printed only where it is asked for."""
+        if self._has_said_all:
+            return
+        try:
+            data = os.read(self._pipe, PACKET_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._poll.unregister(self._pipe)
+            self._has_said_all = True
+            return
+        *lines, self._output = (self._output + data).split(b"\n")
+        self._output = self._output[-LINE_BYTES:]
+        for line in lines:
+            self._pass_on(line.decode(errors="replace"))
+
+    def _pass_on(self, line: str) -> None:
+        try:
+            if not line.startswith(LOG_MARK):
+                raise ValueError(line)
+            told = json.loads(line[len(LOG_MARK) :])
+            logging.getLogger(str(told["name"])).log(int(told["level"]), "%s", told["text"])
+        except (ValueError, KeyError, TypeError):
+            self._last_line = line.strip()[:LINE_BYTES] or self._last_line
+            foreign.debug("%s", line)
+
+
+class Patience:
+    """Counts down from limit_s. watched: only while the process uses no processor time."""
+
+    def __init__(self, process: CameraProcess, limit_s: float, watched: bool) -> None:
+        self._process, self._limit_s, self._watched = process, limit_s, watched
+        self._end_s = time.monotonic() + limit_s
+        self._ticks = process.processor_ticks() if watched else 0
+        self.has_worked = False                 # since the last look
+
+    @property
+    def remaining_s(self) -> float:
+        """At least 0."""
+        return max(0.0, self._end_s - time.monotonic())
+
+    def is_over(self) -> bool:
+        """Look at the process and the clock."""
+        if self._watched:
+            before, self._ticks = self._ticks, self._process.processor_ticks()
+            self.has_worked = self._ticks > before
+            if self.has_worked:
+                self._end_s = time.monotonic() + self._limit_s
+        return time.monotonic() >= self._end_s
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, but for what systemd means for it alone; search paths hold wherever the other one starts."""
+    environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    if "PYTHONPATH" in environment:
+        paths = environment["PYTHONPATH"].split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in paths if path)
+    return environment
