@@ -23,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge.backoff import backoff_s
 from edge.config import BrokerConfig
 from edge.errors import ConfigError, StorageError
 from edge.files import read_text
@@ -36,7 +37,6 @@ CONNECT_S = 5.0                     # TCP and CONNACK together
 ACK_S = 10.0                        # without a PUBACK for so long the connection is given up
 FLUSH_S = 0.05                      # a verdict waits so long for the bytes before it, then the link counts as stalled
 STATE_S = 10.0
-BACKOFF_S, BACKOFF_LIMIT_S = 0.25, 10.0
 PASSWORD_LIMIT = 64 << 10           # bytes, as much as MQTT carries
 STABLE_S = 5.0                      # a connection that lasted so long starts the next delays from the beginning
 
@@ -59,11 +59,6 @@ class Message:
     topic: str
     payload: bytes
     retain: bool = False
-
-
-def backoff_s(attempt: int, chance: float) -> float:
-    """Delay before reconnection `attempt` (0, 1, ...): a random share of a power of two with a cap. chance: 0..1."""
-    return chance * min(BACKOFF_LIMIT_S, BACKOFF_S * 2.0 ** min(attempt, 30))
 
 
 class Link:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from edge.background import in_background
+from edge.backoff import backoff_s
 from edge.bundle.lock import RUN, locked
 from edge.bundle.store import Store
 from edge.camera.base import Camera, EndOfFrames
@@ -32,7 +33,7 @@ from edge.decide.blind import Sight
 from edge.decide.verdict import unjudged
 from edge.errors import CameraError, CameraMismatch, ConfigError, EdgeError, StorageError
 from edge.line.message import state_payload
-from edge.line.mqtt import MqttLine, backoff_s
+from edge.line.mqtt import MqttLine
 from edge.line.outbox import Fields, Outbox
 from edge.runtime.changes import OPEN_LIMIT_S, Changes
 from edge.runtime.health import Health

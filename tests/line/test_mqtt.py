@@ -16,7 +16,7 @@ import pytest
 from edge.config import BrokerConfig
 from edge.errors import ConfigError
 from edge.line.message import Record, record_fields, state_payload
-from edge.line.mqtt import BACKOFF_LIMIT_S, MqttLine, backoff_s
+from edge.line.mqtt import MqttLine
 from edge.line.outbox import Fields, Outbox
 from edge.types import Code, Reason
 from tests.support.broker import Broker, Subscriber, assert_archive_is_complete, wait_until
@@ -221,12 +221,6 @@ def test_a_refused_password_is_said_and_tried_again(
 def test_a_password_file_that_is_missing_is_one_sentence(outbox: Outbox, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="password_file"):
         new_line(1883, outbox, username="edge", password_file=str(tmp_path / "absent"))
-
-
-def test_delays_are_random_under_a_capped_power() -> None:
-    assert backoff_s(0, 1.0) == 0.25
-    assert backoff_s(3, 0.5) == 1.0
-    assert max(backoff_s(attempt, 1.0) for attempt in range(10_000)) == BACKOFF_LIMIT_S
 
 
 def test_tls_and_a_password_from_a_file(tmp_path: Path, outbox: Outbox) -> None:
