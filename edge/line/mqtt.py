@@ -337,9 +337,8 @@ class MqttLine:
             self._wake.clear()
 
     def _send_backlog(self) -> None:
-        waiting = self._outbox.next_unsent()
-        while waiting is not None and self._send(waiting):
-            waiting = self._outbox.mark_sent(waiting.seq)
+        while (waiting := self._outbox.unsent(after=0, limit=1)) and self._send(waiting[0]):
+            self._outbox.mark_sent([waiting[0].seq])
             self.counters.records_sent += 1
             self._publish_state()
 

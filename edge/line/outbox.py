@@ -21,7 +21,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,13 +86,7 @@ class Outbox:
         with self._commit_lock, self._as_storage_error("commit to"):
             fields = build(self._last + 1)
             with self._transaction() as connection:
-                now_s = time.time()
-                # REPLACE: a commit that failed on its last sync may be on disk all the same; what was published counts
-                rows = [*self._unwritten, (self._last + 1, fields)]
-                connection.executemany(
-                    "INSERT OR REPLACE INTO records (seq, fields, committed_at) VALUES (?, ?, ?)",
-                    [(seq, json.dumps(row, allow_nan=False), now_s) for seq, row in rows],
-                )
+                self._insert(connection, [*self._unwritten, (self._last + 1, fields)])
                 connection.execute("UPDATE counters SET value = ? WHERE name = 'seq'", (self._last + 1,))
             self._last += 1
             self._unwritten.clear()
@@ -112,31 +106,41 @@ class Outbox:
                 self._unwritten.append((self._last, fields))
             return fields
 
-    def next_unsent(self) -> Waiting | None:
-        """The unsent record with the lowest number, marked on disk as attempted; None if all were acknowledged."""
-        with self._as_storage_error("read"):
-            row = self._connection().execute(
-                "SELECT seq, fields, attempted FROM records WHERE sent_at IS NULL ORDER BY seq LIMIT 1"
-            ).fetchone()
-            if row is None:
-                return None
-            seq, fields, attempted = row
-            if not attempted:
-                with self._transaction() as connection:
-                    connection.execute("UPDATE records SET attempted = 1 WHERE seq = ?", (seq,))
-            return Waiting(seq, json.loads(fields), replay=bool(attempted))
+    def unsent(self, after: int, limit: int) -> list[Waiting]:
+        """At most `limit` records with a number above `after` that were never acknowledged, lowest first.
 
-    def mark_sent(self, seq: int) -> Waiting | None:
-        """The broker has acknowledged `seq`: note it, and return what next_unsent would, in one transaction."""
-        with self._as_storage_error("mark in"):
+        They are marked on disk as attempted, in one transaction, before this returns. `replay` is True for those that
+        an earlier call had returned already, in this process or in one before it.
+        """
+        with self._as_storage_error("read"):
+            rows = self._connection().execute(
+                "SELECT seq, fields, attempted FROM records WHERE sent_at IS NULL AND seq > ? ORDER BY seq LIMIT ?",
+                (after, limit),
+            ).fetchall()
+            fresh = [(seq,) for seq, _, attempted in rows if not attempted]
+            if fresh:
+                with self._transaction() as connection:
+                    connection.executemany("UPDATE records SET attempted = 1 WHERE seq = ?", fresh)
+            return [Waiting(seq, json.loads(fields), replay=bool(attempted)) for seq, fields, attempted in rows]
+
+    def mark_sent(self, seqs: Sequence[int]) -> None:
+        """The broker has acknowledged these: note it, in one transaction."""
+        if not seqs:
+            return
+        with self._as_storage_error("mark in"), self._transaction() as connection:
+            now_s = time.time()
+            connection.executemany("UPDATE records SET sent_at = ? WHERE seq = ?", [(now_s, seq) for seq in seqs])
+
+    def probe(self) -> None:
+        """See that the disk takes a durable write now; commits the records that wait in memory, if any do.
+
+        Raises: StorageError if it does not.
+        """
+        with self._commit_lock, self._as_storage_error("write to"):
             with self._transaction() as connection:
-                connection.execute("UPDATE records SET sent_at = ? WHERE seq = ?", (time.time(), seq))
-                row = connection.execute(
-                    "SELECT seq, fields, attempted FROM records WHERE sent_at IS NULL ORDER BY seq LIMIT 1"
-                ).fetchone()
-                if row is not None:
-                    connection.execute("UPDATE records SET attempted = 1 WHERE seq = ?", (row[0],))
-            return None if row is None else Waiting(row[0], json.loads(row[1]), replay=bool(row[2]))
+                self._insert(connection, self._unwritten)
+                connection.execute("UPDATE counters SET value = ? WHERE name = 'seq'", (self._last,))
+            self._unwritten.clear()
 
     def counts(self) -> dict[str, int]:
         """For the state message: the last number, unsent records, and unsent ones that the bound has dropped so far."""
@@ -164,6 +168,14 @@ class Outbox:
         with self._as_storage_error("close"):
             for connection in self._connections:
                 connection.close()
+
+    def _insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[int, Fields]]) -> None:
+        """REPLACE: a commit that failed on its last sync may be on disk all the same; what was published counts."""
+        now_s = time.time()
+        connection.executemany(
+            "INSERT OR REPLACE INTO records (seq, fields, committed_at) VALUES (?, ?, ?)",
+            [(seq, json.dumps(row, allow_nan=False), now_s) for seq, row in rows],
+        )
 
     def _expired(self, max_age_s: float, max_records: int) -> list[tuple[int, bool]]:
         """The oldest rows beyond the bound, at most a batch: (seq, whether it was never acknowledged)."""

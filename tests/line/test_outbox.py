@@ -43,27 +43,38 @@ def test_a_commit_is_synchronous_full_in_wal(tmp_path: Path) -> None:
     outbox.close()
 
 
-def test_records_leave_in_order_and_only_the_one_in_flight_is_a_replay(tmp_path: Path) -> None:
+def test_records_leave_in_order_and_only_those_in_flight_are_replays(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "line.sqlite")
-    for _ in range(3):
+    for _ in range(5):
         outbox.commit(fields)
-    first = outbox.next_unsent()
-    assert first is not None
-    assert (first.seq, first.replay) == (1, False)
-    second = outbox.mark_sent(1)
-    assert second is not None
-    assert (second.seq, second.replay) == (2, False)
+    assert [(one.seq, one.replay) for one in outbox.unsent(0, 3)] == [(1, False), (2, False), (3, False)]
+    outbox.mark_sent([1, 3])
+    assert [(one.seq, one.replay) for one in outbox.unsent(0, 2)] == [(2, True), (4, False)]
+    assert outbox.unsent(5, 9) == []
     outbox.close()
-    again = Outbox(tmp_path / "line.sqlite")          # 2 was in flight when the process ended
-    repeat = again.next_unsent()
-    assert repeat is not None
-    assert (repeat.seq, repeat.replay, repeat.fields) == (2, True, second.fields)
-    third = again.mark_sent(2)
-    assert third is not None
-    assert (third.seq, third.replay) == (3, False)
-    assert again.mark_sent(3) is None
-    assert again.counts() == {"seq": 3, "waiting": 0, "dropped": 0}
+    again = Outbox(tmp_path / "line.sqlite")          # 2 and 4 were in flight when the process ended
+    waiting = again.unsent(0, 9)
+    assert [(one.seq, one.replay, one.fields["part"]) for one in waiting] == [
+        (2, True, "P2"), (4, True, "P4"), (5, False, "P5"),
+    ]  # fmt: skip
+    again.mark_sent([2, 4, 5])
+    assert again.unsent(0, 9) == []
+    assert again.counts() == {"seq": 5, "waiting": 0, "dropped": 0}
     again.close()
+
+
+def test_a_probe_commits_what_waited_for_the_disk(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "line.sqlite")
+    fill_disk(outbox)
+    with pytest.raises(StorageError, match="full"):
+        outbox.commit(lambda seq: {**fields(seq), "ballast": "x" * 100_000})
+    outbox.commit_failed(lambda seq: {**fields(seq), "ballast": "x" * 100_000})
+    with pytest.raises(StorageError, match="full"):
+        outbox.probe()
+    outbox._connection().execute("PRAGMA max_page_count = 1000000").fetchall()
+    outbox.probe()
+    assert [one.seq for one in outbox.unsent(0, 9)] == [1]
+    outbox.close()
 
 
 def test_a_full_disk_is_a_storage_error_and_its_number_is_never_reused(tmp_path: Path) -> None:
@@ -88,7 +99,7 @@ def test_what_a_full_disk_refused_is_committed_in_order_once_there_is_space(tmp_
     outbox.commit_failed(fields)
     assert outbox.counts()["waiting"] == 3
     outbox.commit(fields)
-    assert [outbox.next_unsent().seq, *(outbox.mark_sent(seq).seq for seq in (1, 2, 3))] == [1, 2, 3, 4]  # type: ignore[union-attr]
+    assert [one.seq for one in outbox.unsent(0, 9)] == [1, 2, 3, 4]
     outbox.close()
 
 
@@ -119,9 +130,8 @@ def test_retention_removes_the_oldest_and_counts_what_was_never_acknowledged(tmp
     outbox = Outbox(tmp_path / "line.sqlite")
     for _ in range(10):
         outbox.commit(fields)
-    outbox.next_unsent()
-    for seq in range(1, 4):
-        outbox.mark_sent(seq)
+    outbox.unsent(0, 4)
+    outbox.mark_sent([1, 2, 3])
     assert outbox.retain(max_age_s=3600, max_records=5) == 2      # 1..3 had been acknowledged, 4 and 5 had not
     assert outbox.counts() == {"seq": 10, "waiting": 5, "dropped": 2}
     assert outbox.retain(max_age_s=0, max_records=5) == 5
