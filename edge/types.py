@@ -35,6 +35,8 @@ class Reason(str, Enum):
     STALE = "stale"                      # number, time or picture does not advance, or it is too old
     NOT_FINITE = "not_finite"            # the engine gave NaN or infinity
     ENGINE = "engine"                    # the engine failed
+    LINK = "link"                        # state only: no verdict would reach the PLC
+    ARCHIVE = "archive"                  # state only: records wait, the broker does not take them
     LATE = "late"                        # judged after the deadline
     STORAGE = "storage"                  # the record could not be committed
 

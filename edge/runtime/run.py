@@ -9,10 +9,11 @@ from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.store import Installed, Store
 from edge.camera.base import Camera, make_camera
 from edge.camera.contract import reading_of
-from edge.config import CameraConfig, EdgeConfig, read_config
+from edge.config import CameraConfig, EdgeConfig, read_config, require_name
 from edge.errors import ConfigError
 from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
+from edge.line.credentials import check_credentials, with_paths_below
 from edge.runtime.service import RunPlan, Service
 from edge.runtime.station import ActiveStation
 
@@ -28,6 +29,9 @@ def run_station(root: Path, source: Path | None = None, max_parts: int | None = 
     Raises: what Service.run raises; ConfigError if parts cannot be told apart in what the camera gives.
     """
     config = read_config(root)
+    require_name(config, root)
+    if config.broker.enabled:
+        check_credentials(with_paths_below(config.broker, root))
     camera = config.camera if source is None else camera_for_source(config.camera, source)
     config = config.model_copy(update={"camera": camera})
     store = Store(root)
