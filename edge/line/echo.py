@@ -43,15 +43,28 @@ class Echoes:
             self._out.pop((echo.topic, echo.payload), None)
 
     def note(self, topic: str, payload: bytes) -> bool:
-        """Something arrived; returns whether it is one that was expected."""
+        """Something arrived; returns whether it is one that was expected.
+
+        What was sent before it on the same topic will not come any more: a broker keeps the order of a topic.
+        """
         with self._lock:
             echo = self._out.pop((topic, payload), None)
             if echo is None:
                 return False
+            lost = [one for one in self._out.values() if one.topic == topic and one.sent_mono_s < echo.sent_mono_s]
+            for one in lost:
+                del self._out[one.topic, one.payload]
             self.back[topic] = max(echo.sent_mono_s, self.back.get(topic, 0.0))
             self.slowest_s = max(0.8 * self.slowest_s, time.monotonic() - echo.sent_mono_s)
         echo.done(True)
+        for one in lost:
+            one.done(False)
         return True
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether something is out and nothing ever came back."""
+        return bool(self._out) and not self.back
 
     def oldest_age_s(self) -> float:
         """Since when the longest one is out; 0 if everything came back."""

@@ -52,7 +52,7 @@ CONNECT_S = 8.0                     # TCP, TLS: a link of 3 s each way needs 6; 
 ANSWER_S = 20.0                     # from CONNECT to CONNACK
 USER_TIMEOUT_MS = 15_000            # bytes that stay unacknowledged for so long end the connection
 FLUSH_S = 0.05                      # a verdict waits so long for the bytes before it, then the link counts as stalled
-STABLE_S = 5.0                      # a connection that lasted so long resets the back-off
+STABLE_S = 5.0                      # a connection that lasted so long resets the back-off and ends the trouble
 QUICK_S, SLOW_S = 3.0, 30.0         # caps of the back-off: for what passes by itself, for what somebody has to mend
 TAKEOVER_S, TAKEOVER_LIMIT_S = 4.0, 60.0
 SIOCOUTQNSD = 0x894B                # linux/sockios.h: bytes in the send queue that were never sent
@@ -131,7 +131,7 @@ class Connection:
 
     def open(self) -> None:
         """Connect and wait for the broker's answer; afterwards it is up or over. Raises: OSError, ValueError."""
-        start = True if self._is_v5 else paho.MQTT_CLEAN_START_FIRST_ONLY       # 3.1.1: said to the constructor
+        start = True if self.gives_reasons else paho.MQTT_CLEAN_START_FIRST_ONLY       # 3.1.1: said to the constructor
         self.client.connect(self._broker.host, self._broker.port, KEEPALIVE_S, clean_start=start)
         self.client.loop_start()
         if not self._answered.wait(ANSWER_S):
@@ -140,7 +140,7 @@ class Connection:
     def publish(self, message: Message, expiry_s: int | None = None) -> int | None:
         """Hand it to the library; returns its message id, None if that does not take it."""
         properties = None
-        if self._is_v5 and expiry_s is not None:
+        if self.gives_reasons and expiry_s is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
             properties.MessageExpiryInterval = expiry_s
         qos, retain = min(message.qos, self.limits.qos), message.retain and self.limits.retains
@@ -180,14 +180,15 @@ class Connection:
         self.echoes.close()
 
     @property
-    def _is_v5(self) -> bool:
+    def gives_reasons(self) -> bool:
+        """Whether an acknowledgement says why something is refused: MQTT 5; 3.1.1 acknowledges or hangs up."""
         return self._broker.protocol == "5"
 
     def _new_client(self, will: Message | None) -> paho.Client:
-        version = paho.MQTTv5 if self._is_v5 else paho.MQTTv311
+        version = paho.MQTTv5 if self.gives_reasons else paho.MQTTv311
         client = paho.Client(
             CallbackAPIVersion.VERSION2, self._client_id, protocol=version, reconnect_on_failure=False,
-            clean_session=None if self._is_v5 else True,
+            clean_session=None if self.gives_reasons else True,
         )  # fmt: skip
         client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(0)             # unlimited: whoever publishes counts
@@ -219,8 +220,8 @@ class Connection:
 
     def _note_disconnect(self, _: paho.Client, __: Any, flags: Any, reason: Any, ___: Any) -> None:
         code = reason.value if flags.is_disconnect_packet_from_server else 0
-        was_up = self.up_at_s is not None
-        self._end(cause_of_end(code, str(reason), self._last_error, was_up, self._broker, self._client_id))
+        state = self.up_at_s is not None, self.echoes.is_unheard
+        self._end(cause_of_end(code, str(reason), self._last_error, *state, self._broker, self._client_id))
 
     def _note_suback(self, _: paho.Client, __: Any, ___: int, reasons: Sequence[Any], ____: Any) -> None:
         for reason in reasons:
@@ -384,7 +385,8 @@ class Link:
             connection.open()
             if connection.is_up:
                 self._connection = connection
-                log.info("%s: connected to %s:%d", self.client_id, self._broker.host, self._broker.port)
+                level = logging.DEBUG if self._trouble.is_on else logging.INFO
+                log.log(level, "%s: connected to %s:%d", self.client_id, self._broker.host, self._broker.port)
                 self._tell()
                 self._stay(connection)
         except (OSError, ValueError) as error:          # ValueError: a host name that cannot be one
@@ -395,13 +397,18 @@ class Link:
         return self._note_end(connection.cause or Cause("closed", "closed"), connection.up_at_s)
 
     def _stay(self, connection: Connection) -> None:
-        """Until it ends. After a takeover it is out of trouble only once it has lasted: the other may come again."""
-        quiet_s = TAKEOVER_LIMIT_S if self._takeovers else 0.0
+        """Until it ends. The end of the trouble is logged once the connection has lasted.
+
+        After a takeover it has to last before there is no problem any more: the other station may come again.
+        """
         while not connection.is_over.wait(0.1) and not self._stopping.is_set():
-            if self._problem is not None and time.monotonic() - (connection.up_at_s or 0.0) >= quiet_s:
+            quiet_s = TAKEOVER_LIMIT_S if self._takeovers else 0.0
+            up_s = time.monotonic() - (connection.up_at_s or 0.0)
+            if self._problem is not None and up_s >= quiet_s:
                 self._takeovers, self._problem = 0, None
-                self._trouble.ended(self.client_id)
                 self._tell()
+            if up_s >= max(quiet_s, STABLE_S):
+                self._trouble.ended(self.client_id)
 
     def _note_end(self, cause: Cause, up_at_s: float | None) -> Cause:
         if self._stopping.is_set():

@@ -140,6 +140,8 @@ class RecordChannel:
 
     def _begin(self, connection: Connection | None) -> None:
         """Whatever was in flight on the connection before is sent again, in order, by the next one."""
+        if self._connection is not None:
+            self._take_answers(self._connection)        # what a broker says before it closes the connection
         self._connection, self._told, self._is_dirty = connection, None, True
         self._flight = {seq: one for seq, one in self._flight.items() if self._is_done(one)}
         self._after, self._misfit = 0, None

@@ -122,13 +122,15 @@ def cause_of_silence(broker: BrokerConfig) -> Cause:
     return Cause("silence", f"{address_of(broker)}: {what}")
 
 
-def cause_of_end(code: int, name: str, log_text: str, was_up: bool, broker: BrokerConfig, client_id: str) -> Cause:
+def cause_of_end(
+    code: int, name: str, log_text: str, was_up: bool, unheard: bool, broker: BrokerConfig, client_id: str
+) -> Cause:
     """For a connection that ended.
 
     Args:
         code, name: of the broker's DISCONNECT; 0 where it sent none.
         log_text: the last error that the MQTT library wrote to its log.
-        was_up: whether the broker had accepted this client.
+        was_up: whether the broker had accepted this client. unheard: whether it had delivered nothing of what was said.
     """
     where = address_of(broker)
     if code == TAKEN_OVER:
@@ -139,8 +141,13 @@ def cause_of_end(code: int, name: str, log_text: str, was_up: bool, broker: Brok
     if "alert" in log_text.lower():
         what, remedy = _alert_complaint(log_text.lower())
         return Cause(f"tls {what}", f"{where}: {what}: {remedy}", slow=True)
+    if was_up and unheard:
+        what = "it ends the connection when the station publishes"
+        remedy = "allow this user to publish and to read heartbeat, verdict, verdict/code, record and state"
+        return Cause("closed unheard", f"{where}: {what}: {remedy}, or look at its log")
     if was_up:
-        return Cause("closed", f"{where}: the connection was lost: the broker or the network ended it: look at its log")
+        what = "the connection was lost: the broker or the network ended it"
+        return Cause("closed", f"{where}: {what}: look at the broker's log")
     if "unrecognised command" in log_text.lower() or "malformed" in log_text.lower():
         remedy = "set tls = true if this is its TLS port, or check port in [broker]"
         return Cause("not mqtt", f"{where}: what answers is not MQTT: {remedy}", slow=True)

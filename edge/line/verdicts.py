@@ -66,12 +66,13 @@ class VerdictChannel:
         self._sending = threading.Lock()
         self._beaten: Connection | None = None      # on which a heartbeat was sent already
         self._first_mid: int | None = None
-        self._refused: str | None = None            # why the broker refuses a heartbeat, on this connection
+        self._refused: str | None = None            # why the broker refused a heartbeat, until one comes back
         self._beat_at_s = 0.0
         self._discards = 0
         self.heartbeats = 0
         self.problem: str | None = "not connected to the broker yet"
         self._unsent = Trouble(log, "verdicts are sent again")
+        self._refusals = Trouble(log, "heartbeats are accepted again")
         self._lost = Trouble(log, "verdicts come back again")
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -138,35 +139,40 @@ class VerdictChannel:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            if self._beaten is not None:
+                self._hear(self._beaten)        # also what a broker says before it closes the connection
             connection = self.link.connection
             if connection is not None:
                 self._beat(connection)
-                self._hear(connection)
                 self._find_late(connection)
             self._set_problem(self._find_problem(connection))
             self._wake.wait(TICK_S)
             self._wake.clear()
 
     def _beat(self, connection: Connection) -> None:
-        """The first one of a connection asks for an acknowledgement: a broker of MQTT 5 says there why it refuses."""
+        """The first one of a connection asks for an acknowledgement: MQTT 5 says there why a broker refuses."""
         is_first = connection is not self._beaten
         if not is_first and time.monotonic() < self._beat_at_s + HEARTBEAT_S:
             return
         self._beat_at_s = time.monotonic()
         self.heartbeats += 1
         beat = heartbeat_payload(self.heartbeats, self._ready(), self._run_mark)
-        message = Message(self._topics("heartbeat"), beat, qos=int(is_first))
+        message = Message(self._topics("heartbeat"), beat, qos=int(is_first and connection.gives_reasons))
         limit_s = max(self._deadline_s, ECHO_S)
         with self._sending:
             connection.echoes.expect(Echo(message.topic, message.payload, self._beat_at_s + limit_s, _ignore))
             mid = connection.publish(message, expiry_s=math.ceil(limit_s))
         if is_first:
-            self._beaten, self._first_mid, self._refused = connection, mid, None
+            self._beaten, self._first_mid = connection, mid
 
     def _hear(self, connection: Connection) -> None:
         code, name = connection.take_answers().get(self._first_mid or 0, (0, ""))
         if code >= 0x80:
             self._refused = refused_publication(self._topics("heartbeat"), code, name)
+            self._refusals.happened(self._refused)
+        elif self._refused is not None and self._topics("heartbeat") in connection.echoes.back:
+            self._refused = None
+            self._refusals.ended()
 
     def _find_late(self, connection: Connection) -> None:
         """A verdict that is not back in time ends the connection, and with it whatever is still unsent there."""
@@ -186,11 +192,12 @@ class VerdictChannel:
         connection.abort(Cause(what, what, pause_s=pause_s, is_told=True))
 
     def _find_problem(self, connection: Connection | None) -> str | None:
+        if self._refused is not None:
+            return self._refused
         if connection is None or self.link.problem is not None:
             return self.link.problem or "not connected to the broker yet"
-        trouble = connection.refused or self._refused
-        if trouble is not None:
-            return trouble
+        if connection.refused is not None:
+            return connection.refused
         limit_s, age_s = max(self._deadline_s, ECHO_S), connection.echoes.oldest_age_s()
         if age_s > limit_s:
             return (f"what the station sends does not come back within {limit_s:g} s: the broker or the network is "

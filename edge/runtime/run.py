@@ -29,13 +29,13 @@ def run_station(root: Path, source: Path | None = None, max_parts: int | None = 
     Raises: what Service.run raises; ConfigError if parts cannot be told apart in what the camera gives.
     """
     config = read_config(root)
-    require_name(config, root)
-    if config.broker.enabled:
-        check_credentials(with_paths_below(config.broker, root))
     camera = config.camera if source is None else camera_for_source(config.camera, source)
     config = config.model_copy(update={"camera": camera})
     store = Store(root)
     plan = replace(plan_for(config, store.active(), root, max_parts), waits_for_line=once or max_parts is not None)
+    require_name(config, root)
+    if config.broker.enabled:
+        check_credentials(with_paths_below(config.broker, root))
 
     def new_camera(station: ActiveStation) -> Camera:
         return make_camera(config.camera, root, station.manifest.camera, loop=not once)
