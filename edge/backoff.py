@@ -5,6 +5,6 @@ from __future__ import annotations
 BACKOFF_S, BACKOFF_LIMIT_S = 0.25, 10.0
 
 
-def backoff_s(attempt: int, chance: float) -> float:
+def backoff_s(attempt: int, chance: float, limit_s: float = BACKOFF_LIMIT_S) -> float:
     """Delay before reconnection `attempt` (0, 1, ...): a random share of a power of two with a cap. chance: 0..1."""
-    return chance * min(BACKOFF_LIMIT_S, BACKOFF_S * 2.0 ** min(attempt, 30))
+    return chance * min(limit_s, BACKOFF_S * 2.0 ** min(attempt, 30))

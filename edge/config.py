@@ -58,14 +58,21 @@ class BrokerConfig(Section):
     host: str = Field(default="localhost", min_length=1, max_length=255)
     port: int = Field(default=1883, ge=1, le=65535)
     tls: bool = False
+    protocol: Literal["5", "3.1.1"] = "5"                # of MQTT
     ca_file: str = ""                                    # PEM; "" = the system's authorities
+    cert_file: str = ""                                  # PEM: what this station shows to a broker that wants it
+    key_file: str = ""
     username: str = ""
     password_file: str = ""                              # its first line is the password
 
     @model_validator(mode="after")
-    def _no_password_in_clear(self) -> BrokerConfig:
+    def _nothing_in_vain(self) -> BrokerConfig:
         if self.password_file and not self.username:
             raise ValueError("password_file is set but username is not")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("of cert_file and key_file one is set and the other is not")
+        if not self.tls and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file or cert_file is set but tls is false")
         return self
 
 
@@ -177,9 +184,13 @@ def write_first_config(root: Path, camera: CameraConfig) -> bool:
 
 COMMENTS = {
     "station": "Names in the MQTT topic edge/<site>/<line>/<station>/: letters, digits, . _ - (at most 32 characters).",
-    "broker": "Where verdicts and records go (MQTT 5).",
+    "station.station": "name it: `edge run` refuses this default, and no two stations may have the same three names",
+    "broker": "Where verdicts and records go (MQTT). A path may be relative to this root.",
     "broker.enabled": "false: verdicts are stored on this machine only",
+    "broker.protocol": "5, or 3.1.1 for a broker that knows no more",
     "broker.ca_file": 'PEM file of the authority; "" = the system\'s',
+    "broker.cert_file": "PEM file of this station's own certificate, where the broker wants one",
+    "broker.key_file": "its key, PEM without a password; mode 0600, owned by the user of the service",
     "broker.password_file": "its first line is the password; mode 0600, owned by the user of the service",
     "camera": "Which camera. A path may be relative to this root.",
     "camera.kind": "realsense | virtual | folder | recording",
@@ -199,6 +210,18 @@ COMMENTS = {
     "runtime": "What the engine may use of this machine.",
     "runtime.precision": "auto (the fastest that is proven here) | fp32 | fp16 | int8",
 }
+
+
+def require_name(config: EdgeConfig, root: Path) -> None:
+    """See that somebody has named the station that is to speak: two of one name throw each other off the broker.
+
+    Raises: ConfigError naming the file and the keys.
+    """
+    if config.broker.enabled and config.station.station == StationConfig().station:
+        raise ConfigError(
+            f"{root / PLACE}: this station has no name yet: set site, line and station in [station] so that no other "
+            "station has the same three (or enabled = false in [broker])"
+        )
 
 
 def render_config(config: EdgeConfig) -> str:

@@ -36,6 +36,8 @@ class Reason(str, Enum):
     NOT_FINITE = "not_finite"            # the engine gave NaN or infinity
     ENGINE = "engine"                    # the engine failed
     BUNDLE = "bundle"                    # state only: the active bundle cannot be opened, the previous one judges
+    LINK = "link"                        # state only: no verdict would reach the PLC
+    ARCHIVE = "archive"                  # state only: records wait, the broker does not take them
     LATE = "late"                        # judged after the deadline
     STORAGE = "storage"                  # the record could not be committed
 

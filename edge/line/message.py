@@ -18,10 +18,10 @@ import numpy as np
 from edge.types import Code, Reason
 
 SCHEMA = 1
-VERDICT_LIMIT_BYTES = 240
+VERDICT_LIMIT_BYTES = 250
 PART_LIMIT = 32
 STATION_LIMIT = 32                   # with the longest part, number and scores the verdict still fits
-MS_LIMIT = 999_999_999
+MS_LIMIT = 9_999_999                 # 2.7 hours
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Record:
     """One decided part: what `verdict` says now and `record` keeps.
 
     score, threshold: float32, raw units; None when nothing was judged, or no threshold is known.
-    ms: from the capture of the frame that completed the part to the verdict, milliseconds.
+    ms: from the capture of the frame that completed the part to the judgement, milliseconds; `judge_ms` on the wire.
+    at: when that frame was captured, UTC, milliseconds since 1970; None while the clock is not synced.
     geometry, model_state: digests of the site state that was applied; None where there is none.
     engine: runtime, version and precision of what judged.
     threshold_from: "bundle" or "site", whose normal parts set the threshold; threshold_parts: how many these were;
@@ -52,13 +53,14 @@ class Record:
     bundle: str
     geometry: str | None
     model_state: str | None
-    engine: str
-    threshold_from: str
-    threshold_parts: int
-    guarantee: str
     captured_at: str
     judged_at: str
     clock_synced: bool
+    engine: str = ""
+    threshold_from: str = ""
+    threshold_parts: int = 0
+    guarantee: str = ""
+    at: int | None = None
     images: str | None = None
     images_sha256: str | None = None
 
@@ -94,7 +96,8 @@ def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
         "reason": record.reason.value,
         "score": score,
         "thr": threshold,
-        "ms": min(max(record.ms, 0), MS_LIMIT),
+        "judge_ms": _bounded(record.ms),
+        "at": record.at,
         "margin": margin,
         "area": round(record.area, 6),
         "valid": round(record.valid, 6),
@@ -115,13 +118,15 @@ def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
     }
 
 
-def verdict_payload(fields: Mapping[str, Any]) -> bytes:
-    """`verdict`: the first fields of a record in fixed order. ASCII, at most 240 bytes.
+def verdict_payload(fields: Mapping[str, Any], ms: int) -> bytes:
+    """`verdict`: what a PLC needs of a record, in fixed order. ASCII, at most 250 bytes.
 
+    Args:
+        ms: from the capture of the frame that completed the part to the handing over to the socket.
     Raises: ValueError if it would be longer, which clean_part, the station's limit and float32 rule out.
     """
-    keys = ("id", "seq", "part", "code", "reason", "score", "thr", "ms")
-    payload = _json({key: fields[key] for key in keys})
+    head = {key: fields[key] for key in ("id", "seq", "part", "code", "reason", "score", "thr")}
+    payload = _json({**head, "ms": _bounded(ms), "at": fields["at"]})
     if len(payload) > VERDICT_LIMIT_BYTES:
         raise ValueError(f"a verdict of {len(payload)} bytes does not fit a PLC's string: {payload!r}")
     return payload
@@ -143,6 +148,31 @@ def state_payload(
     """`state`, retained: online, offline, degraded or fault, why, whether a part would be judged, and counters."""
     head = {"schema": SCHEMA, "station": station, "state": state, "reason": reason, "ready": ready}
     return _json({**head, **(details or {})})
+
+
+def heartbeat_payload(number: int, ready: bool, run: str) -> bytes:
+    """`heartbeat`: a counter that starts at 1 with the process, whether a part would be judged, and whose it is."""
+    return _json({"n": number, "ready": ready, "run": run})
+
+
+def signed_state(payload: bytes, run: str) -> bytes:
+    """A state message with the mark of the process that says it."""
+    return payload[:-1] + f',"run":"{run}"}}'.encode("ascii")
+
+
+def is_foreign(payload: bytes, run: str) -> bool:
+    """Whether another process says it. What a broker says of a station that is gone (its will) carries no mark."""
+    return b'"run":"' in payload and f'"run":"{run}"'.encode("ascii") not in payload
+
+
+def short_state(payload: bytes) -> bytes:
+    """A state message without its details, for a broker that takes no more."""
+    said = json.loads(payload)
+    return state_payload(said["state"], said["reason"], said["ready"], said["station"])
+
+
+def _bounded(ms: int) -> int:
+    return min(max(ms, 0), MS_LIMIT)
 
 
 def utc_ms(timestamp_s: float) -> str:

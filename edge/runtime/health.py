@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -22,26 +23,34 @@ LEVELS: dict[Reason, str] = {
     Reason.BLIND: DEGRADED,
     Reason.STALE: DEGRADED,
     Reason.SLOW: DEGRADED,
+    Reason.LINK: DEGRADED,
+    Reason.ARCHIVE: DEGRADED,
     Reason.BUNDLE: DEGRADED,
 }
-NOT_OF_FRAMES = (Reason.STORAGE, Reason.SLOW, Reason.BUNDLE)
+NOT_OF_FRAMES = (Reason.STORAGE, Reason.SLOW, Reason.BUNDLE, Reason.LINK, Reason.ARCHIVE)
 OF_FRAMES = tuple(reason for reason in LEVELS if reason not in NOT_OF_FRAMES)   # a good frame ends them
+JUDGES_ALL_THE_SAME = {Reason.BUNDLE, Reason.ARCHIVE}       # with nothing worse, a part is judged and its verdict told
+STALL_S = 2.0                   # without a judged frame for so long the engine does not keep up
 
 
 class Health:
     """What is wrong now, worst first. Thread-safe; `changed` is called, outside the lock, when the answer changes."""
 
-    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, changed: Callable[[], None] = lambda: None, stall_s: float | None = STALL_S) -> None:
+        """stall_s: without a judged frame for so long it is SLOW; None where frames wait for the engine (files)."""
         self.changed = changed
+        self._stall_s = stall_s
         self.times = StageTimes()
         self._lock = threading.Lock()
         self._wrong: set[Reason] = set()
         self._verdicts: Counter[str] = Counter()
         self._seen_frame = False
+        self._frame_at_s = 0.0
 
     def note_frame(self, judgement: Judgement) -> None:
         """A frame came through: what it suffers from is wrong, what it does not is mended."""
         wrong = {judgement.reason} & set(OF_FRAMES)
+        self._frame_at_s = time.monotonic()
         self._replace(OF_FRAMES, wrong, seen=True)
 
     def note_lost(self, reason: Reason) -> None:
@@ -60,6 +69,11 @@ class Health:
         """The active bundle is the one that judges, or it could not be opened and another does."""
         self._replace((Reason.BUNDLE,), set() if judges else {Reason.BUNDLE})
 
+    def note_line(self, verdicts: bool, records: bool) -> None:
+        """Whether a verdict would reach the PLC now, and whether the broker takes records."""
+        wrong = {reason for reason, works in ((Reason.LINK, verdicts), (Reason.ARCHIVE, records)) if not works}
+        self._replace((Reason.LINK, Reason.ARCHIVE), wrong)
+
     def count(self, code: Code) -> None:
         """One more part."""
         with self._lock:
@@ -71,12 +85,28 @@ class Health:
         return self._verdicts.total()
 
     def state(self) -> tuple[str, str, bool]:
-        """(state, reason, ready): ready only if frames arrive and nothing is wrong but which bundle judges."""
+        """(state, reason, ready).
+
+        Ready: a part would be judged now and its verdict told. So frames arrive, the engine keeps up, the disk and the
+        link to the PLC work; an archive that does not take records, or a bundle that cannot be opened while the
+        previous one judges, does not stop the line.
+        """
         with self._lock:
+            stalled = {Reason.SLOW} if self._is_stalled() else set()
             for reason, level in LEVELS.items():
-                if reason in self._wrong:
-                    return level, reason.value, reason is Reason.BUNDLE and self._seen_frame
+                if reason in self._wrong | stalled:
+                    judges = self._wrong | stalled <= JUDGES_ALL_THE_SAME
+                    return level, reason.value, judges and self._seen_frame
             return ONLINE, "", self._seen_frame
+
+    @property
+    def is_ready(self) -> bool:
+        """As in state()."""
+        return self.state()[2]
+
+    def _is_stalled(self) -> bool:
+        limit_s = self._stall_s
+        return limit_s is not None and self._seen_frame and time.monotonic() - self._frame_at_s > limit_s
 
     def verdicts(self) -> dict[str, int]:
         """Parts since the start, by code."""

@@ -153,8 +153,8 @@ class PartMaker:
             heat = shown.judgement.map
             crop = None if heat is None else shown.station.site(shown.frame.serial).crop
             self._keeper.put(Images(fields["images"], shown.frame, heat, fields, crop))
-        shown_fields = [fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "ms")]
-        log.info("part=%s code=%s reason=%s score=%s thr=%s frames=%d ms=%d sent=%s", *shown_fields, sent)
+        shown_fields = [fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "judge_ms")]
+        log.info("part=%s code=%s reason=%s score=%s thr=%s frames=%d judge_ms=%d sent=%s", *shown_fields, sent)
 
     def _judged(self, part: Part[JudgedFrame]) -> tuple[Judgement, int]:
         """The part's judgement, and the frame it rests on: never one verdict OK for two parts."""
@@ -200,8 +200,9 @@ class PartMaker:
 def _record(judgement: Judgement, shown: JudgedFrame, frames: int, completed_mono_ns: int, now_mono_ns: int) -> Record:
     """Everything but what depends on the number."""
     station = shown.station
-    now_s = time.time()
+    now_s, is_synced = time.time(), is_clock_synced()
     age_s = max(0.0, (now_mono_ns - shown.captured_mono_ns) / 1e9)
+    completed_s = now_s - max(0.0, (now_mono_ns - completed_mono_ns) / 1e9)
     return Record(
         part="",
         code=judgement.code,
@@ -222,5 +223,6 @@ def _record(judgement: Judgement, shown: JudgedFrame, frames: int, completed_mon
         guarantee=station.guarantee.sentence,
         captured_at=utc_ms(now_s - age_s),
         judged_at=utc_ms(now_s),
-        clock_synced=is_clock_synced(),
+        clock_synced=is_synced,
+        at=int(completed_s * 1e3) if is_synced else None,
     )

@@ -10,10 +10,11 @@ from edge.bundle.store import Installed, Store
 from edge.camera.base import Camera
 from edge.camera.contract import reading_of
 from edge.camera.supervised import supervised_camera
-from edge.config import CameraConfig, EdgeConfig, read_config
+from edge.config import CameraConfig, EdgeConfig, read_config, require_name
 from edge.errors import ConfigError
 from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
+from edge.line.credentials import check_credentials, with_paths_below
 from edge.runtime.capture import Progress
 from edge.runtime.service import RunPlan, Service
 from edge.runtime.station import ActiveStation, find_readable
@@ -43,6 +44,9 @@ def run_station(
     store = Store(root)
     waits = once or max_parts is not None
     plan = replace(plan_for(config, find_readable(store), root, max_parts), waits_for_line=waits)
+    require_name(config, root)
+    if config.broker.enabled:
+        check_credentials(with_paths_below(config.broker, root))
 
     progress = Progress()
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
+from typing import Any
 
 from edge.background import in_background
 from edge.bundle.lock import RUN, locked
@@ -28,13 +29,14 @@ from edge.camera.contract import find_mismatch, find_staleness
 from edge.config import EdgeConfig
 from edge.decide.blind import Sight
 from edge.decide.verdict import unjudged
-from edge.errors import CameraMismatch, ConfigError, EdgeError
+from edge.errors import CameraMismatch, ConfigError, EdgeError, StorageError
+from edge.line.credentials import with_paths_below
 from edge.line.message import state_payload
 from edge.line.mqtt import MqttLine
 from edge.line.outbox import Fields, Outbox
 from edge.runtime.capture import CameraMaker, Capture, Progress
 from edge.runtime.changes import OPEN_LIMIT_S, Changes, close_engine
-from edge.runtime.health import Health
+from edge.runtime.health import STALL_S, Health
 from edge.runtime.housekeeping import Housekeeping
 from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Ended, Lost, Mailbox
@@ -110,8 +112,9 @@ class Service:
         self._mailbox = Mailbox(plan.lossless)
         self._sight, self._pace = Sight(), FramePace()
         self._judged: queue.Queue[Decided] = queue.Queue(8)
-        self.health = Health(self._state_changed)
+        self.health = Health(self._state_changed, None if plan.lossless else STALL_S)
         self._line: MqttLine | None = None
+        self._counts = {"seq": 0, "waiting": 0, "dropped": 0}
         self._started_s = time.monotonic()
         self._failure: EdgeError | None = None
         self._refusal: Reason | None = None     # why the last frame was not given to the engine
@@ -152,6 +155,8 @@ class Service:
             )
             self._keeper.start()
             self._housekeeping.start()
+            if self._line is not None:
+                self._line.start()
             if self._plan.waits_for_line:
                 self._await_line()
             for worker in self._workers:
@@ -366,22 +371,29 @@ class Service:
     def _open_line(self) -> None:
         if not self._config.broker.enabled:
             return
-        names, broker = self._config.station, self._config.broker
-        files = {key: getattr(broker, key) for key in ("ca_file", "password_file")}
-        paths = {key: str(self._store.root / value) if value else "" for key, value in files.items()}
-        prefix = f"edge/{names.site}/{names.line}/{names.station}"
-        self._line = MqttLine(broker.model_copy(update=paths), prefix, self._outbox, self._state, self._offline)
-        self._line.start()
+        names, broker = self._config.station, with_paths_below(self._config.broker, self._store.root)
+        self._line = MqttLine(
+            broker, f"edge/{names.site}/{names.line}/{names.station}", self._outbox, self._state, self._offline,
+            self._config.decision.deadline_ms / 1e3, lambda: self.health.is_ready, self._line_changed,
+        )  # fmt: skip
+        self._line_changed()
 
-    def _state(self) -> bytes:
-        state, reason, ready = self.health.state()
-        counts = self._outbox.counts()
+    def _line_changed(self) -> None:
         line = self._line
-        details = {
-            "product": self._station.installed.product,
-            "bundle": self._station.bundle,
-            "engine": self._station.engine.name,
-            "precision": self._station.engine.precision,
+        if line is not None:
+            self.health.note_line(line.verdict_problem is None, line.record_problem is None)
+
+    def details(self) -> dict[str, Any]:
+        """What there is to say besides state, reason and ready: flat, JSON types, for MQTT and `edge status` alike."""
+        counts, line, station = self._known_counts(), self._line, self._station
+        return {
+            "busy": not self._parts.is_between_parts,
+            "heartbeat": 0 if line is None else line.heartbeats,
+            "link": None if line is None else line.problem,
+            "product": station.installed.product,
+            "bundle": station.bundle,
+            "engine": station.engine.name,
+            "precision": station.engine.precision,
             **self.health.verdicts(),
             **{f"{stage}_ms": median for stage, median in self.health.times.medians().items()},
             "seq": counts["seq"],
@@ -395,7 +407,17 @@ class Service:
             "images_dropped": self._keeper.dropped,
             "uptime_s": int(time.monotonic() - self._started_s),
         }
-        return state_payload(state, reason, ready, self._config.station.station, details)
+
+    def _known_counts(self) -> dict[str, int]:
+        """Of the outbox; the last known ones while the disk does not answer, since the state must be told then too."""
+        try:
+            self._counts = self._outbox.counts()
+        except StorageError as error:
+            log.debug("the state carries the last counts: %s", error)
+        return self._counts
+
+    def _state(self) -> bytes:
+        return state_payload(*self.health.state(), self._config.station.station, self.details())
 
     def _offline(self, reason: str) -> bytes:
         return state_payload("offline", reason, False, self._config.station.station)

@@ -9,7 +9,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import cv2
@@ -20,7 +19,8 @@ from edge.bundle.store import Store
 from edge.config import BrokerConfig
 from edge.errors import ConfigError, DataError, StorageError
 from edge.files import read_text, require_file_target, require_folder_target
-from edge.line.mqtt import Link
+from edge.line.credentials import read_password
+from edge.line.link import Link
 from tests.support.mistakes import OTHER_KINDS, Run, check_the_last_resort, refused
 from tests.support.root import snapshot
 from tests.support.tiny_bundle import make_key
@@ -186,7 +186,7 @@ def test_a_password_file_that_holds_no_password(tmp_path: Path, content: bytes |
     path = tmp_path / "password"
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(ConfigError) as error:
-        Link(BrokerConfig(username="edge", password_file=str(path)), "id", None, 1000)
+        Link(BrokerConfig(username="edge", password_file=str(path)), "id", None)
     assert str(error.value).startswith("broker.password_file: ")
     assert str(path) in str(error.value)
     assert words in str(error.value)
@@ -197,8 +197,7 @@ def test_a_password_file_that_holds_no_password(tmp_path: Path, content: bytes |
 ])
 def test_a_password_as_any_editor_saves_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "password").write_bytes(content)
-    link = Link(BrokerConfig(username="edge", password_file=str(tmp_path / "password")), "id", None, 1000)
-    assert link._new_client(threading.Event()).password == "secret"
+    assert read_password(BrokerConfig(username="edge", password_file=str(tmp_path / "password"))) == "secret"
 
 
 def test_a_byte_order_mark_is_no_mistake(place: Path, run: Run) -> None:

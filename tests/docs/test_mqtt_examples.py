@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.line.message import Record, code_payload, record_fields, record_payload, state_payload, verdict_payload
+from edge.line.message import (
+    Record,
+    code_payload,
+    heartbeat_payload,
+    record_fields,
+    record_payload,
+    state_payload,
+    verdict_payload,
+)
 from edge.proof.threshold import guarantee_sentence
 from edge.types import Code, Reason
 
@@ -37,6 +45,7 @@ def example(code: Code, reason: Reason, score: float | None, ms: int, seq: int) 
         guarantee=guarantee_sentence(60, 3, 0.05),
         captured_at="2026-11-22T17:00:00.000Z",
         judged_at="2026-11-22T17:00:00.180Z",
+        at=1795366800012,
         clock_synced=True,
         images=f"parts/2026-11-22/cell7-{seq}",
         images_sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -44,12 +53,13 @@ def example(code: Code, reason: Reason, score: float | None, ms: int, seq: int) 
     return record_fields(record, "cell7", seq)
 
 
-NG = example(Code.NG, Reason.ANOMALY, 13.25, 212, 4711)
+NG = example(Code.NG, Reason.ANOMALY, 13.25, 168, 4711)
 SENT = {
-    "verdict": verdict_payload(NG),
-    "verdict-unknown": verdict_payload(example(Code.UNKNOWN, Reason.NO_DEPTH, None, 187, 4712)),
+    "verdict": verdict_payload(NG, 181),
+    "verdict-unknown": verdict_payload({**example(Code.UNKNOWN, Reason.NO_DEPTH, None, 170, 4712), "at": None}, 187),
     "verdict/code": code_payload(NG),
     "record": record_payload(NG, replay=False),
+    "heartbeat": heartbeat_payload(86, True, "5f3a9c01"),
     "state": state_payload("offline", "connection lost", False, "cell7"),
 }
 

@@ -33,31 +33,33 @@ FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False).map(np.float
 
 
 def test_the_verdict_is_byte_exact() -> None:
-    fields = record_fields(RECORD, "s1", 4711)
-    assert verdict_payload(fields) == (
-        b'{"id":"s1-4711","seq":4711,"part":"A17","code":2,"reason":"anomaly","score":0.7,"thr":0.5,"ms":34}'
+    fields = record_fields(replace(RECORD, at=1795366800123), "s1", 4711)
+    assert verdict_payload(fields, 36) == (
+        b'{"id":"s1-4711","seq":4711,"part":"A17","code":2,"reason":"anomaly","score":0.7,"thr":0.5,"ms":36,'
+        b'"at":1795366800123}'
     )
+    assert verdict_payload({**fields, "at": None}, 36).endswith(b'"ms":36,"at":null}')
     assert code_payload(fields) == b"2 4711 A17"
 
 
 def test_an_unjudged_score_is_null() -> None:
     unknown = replace(RECORD, code=Code.UNKNOWN, reason=Reason.CAMERA_LOST, score=None)
-    assert b'"score":null,"thr":0.5' in verdict_payload(record_fields(unknown, "s1", 1))
+    assert b'"score":null,"thr":0.5' in verdict_payload(record_fields(unknown, "s1", 1), 1)
     assert record_fields(unknown, "s1", 1)["margin"] is None
 
 
 @given(part=st.text(), station=st.text(max_size=80), seq=st.integers(1, 2**53), ms=st.integers(-5, 10**15),
-       score=FLOATS, threshold=FLOATS, reason=st.sampled_from(Reason))
+       at=st.none() | st.integers(0, 2**42), score=FLOATS, threshold=FLOATS, reason=st.sampled_from(Reason))
 def test_no_verdict_is_longer_than_a_plc_string(
-    part: str, station: str, seq: int, ms: int, score: np.float32, threshold: np.float32, reason: Reason
+    part: str, station: str, seq: int, ms: int, at: int | None, score: np.float32, threshold: np.float32, reason: Reason
 ) -> None:
-    record = replace(RECORD, part=part, ms=ms, score=score, threshold=threshold, reason=reason)
+    record = replace(RECORD, part=part, ms=ms, at=at, score=score, threshold=threshold, reason=reason)
     fields = record_fields(record, station, seq)
-    payload = verdict_payload(fields)
-    assert len(payload) <= 240
+    payload = verdict_payload(fields, ms)
+    assert len(payload) <= 250
     payload.decode("ascii")
     seen = json.loads(payload)
-    assert list(seen) == ["id", "seq", "part", "code", "reason", "score", "thr", "ms"]
+    assert list(seen) == ["id", "seq", "part", "code", "reason", "score", "thr", "ms", "at"]
     assert np.float32(seen["score"]) == score
     assert np.float32(seen["thr"]) == threshold
     assert code_payload(fields).decode("ascii").split(" ") == ["2", str(seq), seen["part"]]
@@ -66,9 +68,9 @@ def test_no_verdict_is_longer_than_a_plc_string(
 def test_the_longest_verdict_fits() -> None:
     smallest = np.float32(-1.1754944e-38)
     mismatch = replace(RECORD, reason=Reason.CAMERA_MISMATCH)
-    record = replace(mismatch, part="W" * 99, ms=10**12, score=smallest, threshold=smallest)
-    payload = verdict_payload(record_fields(record, "S" * 99, 2**53))
-    assert 200 < len(payload) <= 240
+    record = replace(mismatch, part="W" * 99, at=4_102_444_800_000, score=smallest, threshold=smallest)
+    payload = verdict_payload(record_fields(record, "S" * 99, 2**53), 10**12)
+    assert 220 < len(payload) <= 250
 
 
 @given(st.text())
@@ -85,7 +87,7 @@ def test_a_record_is_flat_and_its_repeat_differs_in_replay_only() -> None:
     assert {key for key in first if first[key] != again[key]} == {"replay"}
     assert not any(isinstance(value, (dict, list)) for value in first.values())
     names = (
-        "schema id seq part code reason score thr ms margin area valid frames product bundle geometry model_state "
+        "schema id seq part code reason score thr judge_ms at margin area valid frames product bundle geometry model_state "
         "engine thr_from thr_parts guarantee captured_at judged_at clock_synced images images_sha256 replay"
     )
     assert " ".join(first) == names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -26,13 +27,19 @@ def free_port() -> int:
 
 
 class Broker:
-    """mosquitto with persistence, so that sessions and retained messages survive stop() and start()."""
+    """mosquitto with persistence, so that sessions and retained messages survive stop() and start().
 
-    def __init__(self, folder: Path, extra: str = "") -> None:
+    extra: more lines of its configuration. acl: its access list; it is read again by reload().
+    """
+
+    def __init__(self, folder: Path, extra: str = "", acl: str | None = None) -> None:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._config = folder / "mosquitto.conf"
+        self._config, self.acl = folder / "mosquitto.conf", folder / "acl"
+        if acl is not None:
+            self.acl.write_text(acl)
+            extra += f"acl_file {self.acl}\nmax_queued_messages 100000\n"     # with 0 a denied message ends the session
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {folder}/\n"
             f"autosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 0\nuser root\n{extra}"
@@ -48,6 +55,22 @@ class Broker:
             self._process.terminate()
             self._process.wait(10)
             self._process = None
+
+    def __enter__(self) -> Broker:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.signal(signal.SIGCONT)
+        self.stop()
+
+    def reload(self, acl: str) -> None:
+        self.acl.write_text(acl)
+        self.signal(signal.SIGHUP)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -113,12 +136,11 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Non
 
 
 def assert_archive_is_complete(records: list[dict[str, Any]], numbers: list[int]) -> None:
-    """Every number arrived, in order; a repeat directly follows its first sending and differs in `replay` only."""
-    firsts: list[dict[str, Any]] = []
+    """Every number arrived, its first sending in order; a repeat is marked and differs in `replay` only."""
+    firsts: dict[int, dict[str, Any]] = {}
     for record in records:
-        if firsts and record["seq"] == firsts[-1]["seq"]:
+        first = firsts.setdefault(record["seq"], record)
+        if first is not record:
             assert record["replay"] is True
-            assert {**record, "replay": firsts[-1]["replay"]} == firsts[-1]
-        else:
-            firsts.append(record)
-    assert [record["seq"] for record in firsts] == numbers
+            assert {**record, "replay": first["replay"]} == first
+    assert list(firsts) == numbers

@@ -1,0 +1,87 @@
+"""What was sent and has not come back: the broker delivers to the station what it delivers to the PLC."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Echo:
+    """One message on its way. due_mono_s: when it is late. done: called once, with whether it came back."""
+
+    topic: str
+    payload: bytes
+    due_mono_s: float
+    done: Callable[[bool], None]
+    sent_mono_s: float = field(default_factory=time.monotonic)
+
+
+class Echoes:
+    """The messages of one connection that have not come back. Thread-safe; `done` is called outside the lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._out: dict[tuple[str, bytes], Echo] = {}
+        self._is_closed = False
+        self.back: dict[str, float] = {}          # topic -> when the newest that came back had been sent
+        self.slowest_s = 0.0                      # of the latest round trips; old ones fade
+
+    def expect(self, echo: Echo) -> None:
+        """Before it is sent, since it may be back at once."""
+        with self._lock:
+            if not self._is_closed:
+                self._out[echo.topic, echo.payload] = echo
+                return
+        echo.done(False)
+
+    def forget(self, echo: Echo) -> None:
+        """It was not sent after all; `done` is not called."""
+        with self._lock:
+            self._out.pop((echo.topic, echo.payload), None)
+
+    def note(self, topic: str, payload: bytes) -> bool:
+        """Something arrived; returns whether it is one that was expected.
+
+        What was sent before it on the same topic will not come any more: a broker keeps the order of a topic.
+        """
+        with self._lock:
+            echo = self._out.pop((topic, payload), None)
+            if echo is None:
+                return False
+            lost = [one for one in self._out.values() if one.topic == topic and one.sent_mono_s < echo.sent_mono_s]
+            for one in lost:
+                del self._out[one.topic, one.payload]
+            self.back[topic] = max(echo.sent_mono_s, self.back.get(topic, 0.0))
+            self.slowest_s = max(0.8 * self.slowest_s, time.monotonic() - echo.sent_mono_s)
+        echo.done(True)
+        for one in lost:
+            one.done(False)
+        return True
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether something is out and nothing ever came back."""
+        return bool(self._out) and not self.back
+
+    def oldest_age_s(self) -> float:
+        """Since when the longest one is out; 0 if everything came back."""
+        with self._lock:
+            return max((time.monotonic() - echo.sent_mono_s for echo in self._out.values()), default=0.0)
+
+    def overdue(self) -> Echo | None:
+        """The first one that is late."""
+        now_s = time.monotonic()
+        with self._lock:
+            return next((echo for echo in self._out.values() if echo.due_mono_s < now_s), None)
+
+    def close(self) -> None:
+        """The connection has ended: what is out will not come back."""
+        with self._lock:
+            self._is_closed = True
+            lost = list(self._out.values())
+            self._out.clear()
+        for echo in lost:
+            echo.done(False)

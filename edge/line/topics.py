@@ -1,0 +1,16 @@
+"""The topics of one station below `edge/<site>/<line>/<station>/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Called with a name it gives the topic, e.g. topics("verdict/code")."""
+
+    prefix: str
+
+    def __call__(self, name: str) -> str:
+        """Below the prefix."""
+        return f"{self.prefix}/{name}"

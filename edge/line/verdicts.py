@@ -1,0 +1,215 @@
+"""Verdicts for the PLC, now or never, on a link that proves itself: what it delivers comes back to the station.
+
+A heartbeat each second, and every verdict, is seen again on the station's own subscription. So a broker that refuses,
+discards or holds back what it is given is noticed without its help, in MQTT 3.1.1 too.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge.line.echo import Echo
+from edge.line.link import Connection, LinkMaker, Message
+from edge.line.message import code_payload, heartbeat_payload, verdict_payload
+from edge.line.remedy import Cause, refused_publication
+from edge.line.topics import Topics
+from edge.trouble import Trouble
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+TICK_S = 0.05
+ECHO_S = 0.5                # a busy machine may need so long for a message to come back: no sooner is it late
+DISCARDED_LIMIT_S = 60.0    # between two tries of a topic that the broker discards
+ECHOED = ("verdict", "verdict/code", "heartbeat")
+
+
+@dataclass
+class LineCounters:
+    """What the line did since the start."""
+
+    verdicts_sent: int = 0           # and come back: the broker delivers them
+    verdicts_unsent: int = 0         # not sent, or not come back: the PLC's timer rejected the part
+    records_sent: int = 0            # and acknowledged
+
+
+class VerdictChannel:
+    """The verdict link, its heartbeat and its proof."""
+
+    def __init__(
+        self,
+        link: LinkMaker,
+        topics: Topics,
+        counters: LineCounters,
+        deadline_s: float,
+        run: str,
+        ready: Callable[[], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        """Prepare; nothing is sent before start().
+
+        Args:
+            link: makes the link from the topics to subscribe and what it calls when something has happened.
+            deadline_s: of a part, from the capture of the frame that completed it.
+            run: the mark of this process. ready: what the heartbeat says. changed: called when `problem` is another.
+        """
+        self._topics, self._counters, self._deadline_s = topics, counters, deadline_s
+        self._run_mark, self._ready, self._changed = run, ready, changed
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self.link = link(tuple(topics(name) for name in ECHOED), self._wake.set)
+        self._sending = threading.Lock()
+        self._beaten: Connection | None = None      # on which a heartbeat was sent already
+        self._first_mid: int | None = None
+        self._refused: str | None = None            # why the broker refused a heartbeat, until one comes back
+        self._beat_at_s = 0.0
+        self._discards = 0
+        self.heartbeats = 0
+        self.problem: str | None = "not connected to the broker yet"
+        self._unsent = Trouble(log, "verdicts are sent again")
+        self._refusals = Trouble(log, "heartbeats are accepted again")
+        self._lost = Trouble(log, "verdicts come back again")
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Connect, and prove the link every second."""
+        self.link.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No heartbeat any more; the link says goodbye by itself."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(0.3)
+
+    def publish(self, fields: Mapping[str, Any], deadline_mono_ns: int) -> bool:
+        """`verdict` and `verdict/code`, once, on a link that works, before the deadline; returns whether they left."""
+        why = self._send(fields, deadline_mono_ns)
+        if why is None:
+            self._unsent.ended()
+            return True
+        self._counters.verdicts_unsent += 1
+        self._unsent.happened(f"no verdict is sent, the PLC's timer rejects the parts: {why}")
+        return False
+
+    def _send(self, fields: Mapping[str, Any], deadline_mono_ns: int) -> str | None:
+        """None if it was sent, else why not."""
+        connection = self.link.connection
+        if connection is None:
+            return "no connection to the broker"
+        now_ns = time.monotonic_ns()
+        left_s = (deadline_mono_ns - now_ns) / 1e9
+        if left_s <= 0:
+            return "they are judged after the deadline"
+        if connection.echoes.oldest_age_s() > self._patience_s(connection):
+            return "what was sent before is still on its way through the broker"
+        ms = round((now_ns - deadline_mono_ns) / 1e6 + self._deadline_s * 1e3)
+        verdict = Message(self._topics("verdict"), verdict_payload(fields, ms))
+        code = Message(self._topics("verdict/code"), code_payload(fields))
+        due_s = time.monotonic() + max(left_s, ECHO_S)
+        echoes = [
+            Echo(verdict.topic, verdict.payload, due_s, self._count), Echo(code.topic, code.payload, due_s, _ignore)
+        ]  # fmt: skip
+        with self._sending:
+            for echo in echoes:
+                connection.echoes.expect(echo)
+            if connection.publish_together((verdict, code), expiry_s=max(1, math.ceil(left_s))):
+                return None
+            for echo in echoes:
+                connection.echoes.forget(echo)
+        return "bytes that were sent before have not left this machine"
+
+    def _patience_s(self, connection: Connection) -> float:
+        """What is out longer than twice the usual round trip is held up somewhere, and so would be the next."""
+        return min(max(ECHO_S, 2 * connection.echoes.slowest_s), max(ECHO_S, self._deadline_s))
+
+    def _count(self, came_back: bool) -> None:
+        if came_back:
+            self._counters.verdicts_sent += 1
+            self._discards = 0
+            self._lost.ended()
+        else:
+            self._counters.verdicts_unsent += 1
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._beaten is not None:
+                self._hear(self._beaten)        # also what a broker says before it closes the connection
+            connection = self.link.connection
+            if connection is not None:
+                self._beat(connection)
+                self._find_late(connection)
+            self._set_problem(self._find_problem(connection))
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+
+    def _beat(self, connection: Connection) -> None:
+        """The first one of a connection asks for an acknowledgement: MQTT 5 says there why a broker refuses."""
+        is_first = connection is not self._beaten
+        if not is_first and time.monotonic() < self._beat_at_s + HEARTBEAT_S:
+            return
+        self._beat_at_s = time.monotonic()
+        self.heartbeats += 1
+        beat = heartbeat_payload(self.heartbeats, self._ready(), self._run_mark)
+        message = Message(self._topics("heartbeat"), beat, qos=int(is_first and connection.gives_reasons))
+        limit_s = max(self._deadline_s, ECHO_S)
+        with self._sending:
+            connection.echoes.expect(Echo(message.topic, message.payload, self._beat_at_s + limit_s, _ignore))
+            mid = connection.publish(message, expiry_s=math.ceil(limit_s))
+        if is_first:
+            self._beaten, self._first_mid = connection, mid
+
+    def _hear(self, connection: Connection) -> None:
+        code, name = connection.take_answers().get(self._first_mid or 0, (0, ""))
+        if code >= 0x80:
+            self._refused = refused_publication(self._topics("heartbeat"), code, name)
+            self._refusals.happened(self._refused)
+        elif self._refused is not None and self._topics("heartbeat") in connection.echoes.back:
+            self._refused = None
+            self._refusals.ended()
+
+    def _find_late(self, connection: Connection) -> None:
+        """A verdict that is not back in time ends the connection, and with it whatever is still unsent there."""
+        late = connection.echoes.overdue()
+        if late is None or late.topic == self._topics("heartbeat"):
+            return
+        others = [sent_s for topic, sent_s in connection.echoes.back.items() if topic != late.topic]
+        is_discarded = max(others, default=0.0) > late.sent_mono_s
+        self._discards += is_discarded
+        if is_discarded:
+            what = (f"the broker discards {late.topic}, what was sent later came back: allow this user to publish and "
+                    "to read it, in the broker's access list")
+        else:
+            what = f"{late.topic} did not come back before the deadline: the broker or the network is stalled"
+        self._lost.happened(what)
+        pause_s = min(DISCARDED_LIMIT_S, 0.25 * 2.0 ** min(self._discards, 10)) if is_discarded else 0.0
+        connection.abort(Cause(what, what, pause_s=pause_s, is_told=True))
+
+    def _find_problem(self, connection: Connection | None) -> str | None:
+        if self._refused is not None:
+            return self._refused
+        if connection is None or self.link.problem is not None:
+            return self.link.problem or "not connected to the broker yet"
+        if connection.refused is not None:
+            return connection.refused
+        limit_s, age_s = max(self._deadline_s, ECHO_S), connection.echoes.oldest_age_s()
+        if age_s > limit_s:
+            return (f"what the station sends does not come back within {limit_s:g} s: the broker or the network is "
+                    "slow or stalled, or this user may not publish and read "
+                    f"{', '.join(ECHOED)} below {self._topics.prefix}")
+        return None if connection.echoes.back else "the broker has returned nothing yet"
+
+    def _set_problem(self, found: str | None) -> None:
+        if found != self.problem:
+            self.problem = found
+            self._changed()
+
+
+def _ignore(_: bool) -> None:
+    """Only its coming back matters, not what becomes of it."""
