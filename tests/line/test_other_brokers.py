@@ -13,13 +13,13 @@ import pytest
 from tests.support.broker import MOSQUITTO, Broker, wait_until
 from tests.support.brokers import Ejabberd, ErlangBroker, Mosquitto, RabbitMq
 from tests.support.fakes import committed
-from tests.support.patience import HANG_S
 from tests.support.plant import Archive, Plc
 from tests.support.proxy import Proxy
 from tests.support.station import belt, make_station, write_belt
 from tests.support.supervisor import Supervisor
 
 pytestmark = pytest.mark.endurance
+WAIT_S = 10.0
 NAMES = '[station]\nsite = "plant"\nline = "north"\nstation = "cell7"\n'
 TOPIC = "edge/plant/north/cell7"
 
@@ -50,7 +50,7 @@ class Plant:
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         try:
-            wait_until(condition, HANG_S, what)
+            wait_until(condition, WAIT_S, what)
         except AssertionError as error:
             raise AssertionError(f"{what}: {self.plc.state}\n{self.supervisor.last_words()}") from error
 

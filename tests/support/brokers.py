@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import Broker, free_port, wait_until
+from tests.support.patience import patience_s
 
-START_S = 120.0        # to end a hang: an Erlang machine starts in 1 to 8 s on a quiet computer
+START_S = 15.0         # an Erlang machine starts in 1 to 8 s on a quiet computer
 EPMD = "/usr/bin/epmd"
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")      # not the wrapper in /usr/sbin: it changes the user
 
@@ -95,7 +96,7 @@ class ErlangBroker:
             return
         os.killpg(self._process.pid, number)
         try:
-            self._process.wait(20)
+            self._process.wait(patience_s(5))
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(20)

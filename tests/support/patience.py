@@ -6,6 +6,12 @@ import time
 
 WORK_ROUNDS, WORK_S = 400_000, 0.02         # a loop, and how long it takes on a quiet two-core machine of 2024
 HANG_S = 120.0                              # whatever has not happened by then never will
+PATIENCE = 12.0                             # a busy machine may take so many times longer than a quiet one
+
+
+def patience_s(quiet_s: float) -> float:
+    """How long to wait, at most, for what takes up to `quiet_s` on a quiet machine."""
+    return quiet_s * PATIENCE
 
 
 def slowness() -> float:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.patience import patience_s
+
 UNIT = Path(__file__).resolve().parents[2] / "edge/systemd/edge.service"
-STOP_S = 5.0 * 12        # TimeoutStopSec, on a machine that may be much slower
 
 
 def of_unit(key: str) -> float:
@@ -74,7 +75,7 @@ class Supervisor:
         self._may_run.set()
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
-        self._thread.join(STOP_S)
+        self._thread.join(patience_s(of_unit("TimeoutStopSec")))
         self.signal(signal.SIGKILL)
         self._thread.join(10)
 
