@@ -141,7 +141,9 @@ def session_taken_over(rig: Rig) -> None:
 @kind("broker", quick=True)
 def publishing_denied(rig: Rig) -> None:
     rig.broker.allow("topic read #")
-    time.sleep(2.0)
+    time.sleep(1.5)
+    rig.proxy.reset()
+    time.sleep(1.0)
     rig.broker.allow("topic readwrite #")
 
 
