@@ -34,7 +34,7 @@ class Plant:
         self.archive, self.plc = Archive(port, protocol, user), Plc(port, protocol, user)
         self._configure(write_belt(folder / "belt", belt([6, 6, 6], gap=4, bad=[1])), protocol, user)
         self.log = folder / "log"
-        self.supervisor = Supervisor(self.station.root, self.log)
+        self.supervisor = Supervisor(self.station.root, self.log, restart_s=0.3)
 
     def _configure(self, path: Path, protocol: str, user: str) -> None:
         broker = f'[broker]\nhost = "127.0.0.1"\nport = {self.proxy.port}\n'
@@ -56,6 +56,10 @@ class Plant:
 
     def numbers(self) -> list[int]:
         return [record["seq"] for record in committed(self.station.root)]
+
+    def words(self) -> list[str]:
+        """Lines of the station's log."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
 
     def state_is(self, name: str, reason: str = "") -> bool:
         return (self.plc.state.get("state"), self.plc.state.get("reason")) == (name, reason)
@@ -131,14 +135,14 @@ def test_a_topic_that_the_broker_refuses_is_said_and_nothing_counts_as_sent(tmp_
     broker = Mosquitto(tmp_path / "broker", acl_without(topic))
     with plant_before(tmp_path, broker) as plant:
         plant.supervisor.start()
-        plant.wait(lambda: f"{TOPIC}/{topic}" in plant.log.read_text(), f"the log does not name {topic}")
+        plant.wait(lambda: any(f"{TOPIC}/{topic}" in line for line in plant.words()), f"the log does not name {topic}")
         plant.wait(lambda: len(plant.numbers()) >= 6, "it does not judge")
         if topic == "state":
             assert plant.plc.of("state") == []
         else:
             plant.wait(lambda: plant.plc.state.get("ready") is False and plant.plc.state["reason"], "it says ready")
             assert plant.plc.of(topic) == []
-        complaints = [line for line in plant.log.read_text().splitlines() if f"{TOPIC}/{topic}" in line]
+        complaints = [line for line in plant.words() if f"{TOPIC}/{topic}" in line]
         assert len(complaints) <= 3, "a refusal is repeated again and again"
         plant.proxy.reset()                         # a refusal outlives the connection on which it was said
         plant.wait(lambda: len(plant.numbers()) >= 12, "it does not judge")
