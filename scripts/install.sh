@@ -5,17 +5,37 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(mosquitto libusb-1.0-0 g++ python3-venv)
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    as_root=""
+other_brokers=(ejabberd rabbitmq-server)    # `install.sh test`: tests without them are skipped, saying so
+
+missing_of() {
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "ok installed" || echo "$package"
+    done
+}
+
+# The brokers are started by the demo and the tests, on ports of their own: Debian's services are neither started nor
+# enabled. A policy that is there already is left as it is.
+install_packages() {
+    local as_root="" policy=/usr/sbin/policy-rc.d
     [ "$(id -u)" = 0 ] || as_root="sudo"
-    echo "installing ${missing[*]}"
+    echo "installing $*"
     $as_root apt-get update -qq
-    # The broker is started by the demo and the tests on a port of their own; Debian's service is not wanted.
-    $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    if [ ! -e "$policy" ]; then
+        trap "$as_root rm -f $policy" EXIT
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+        $as_root chmod 755 "$policy"
+    fi
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 || return 1
+    for package in "$@"; do
+        $as_root systemctl disable -q "$package" >/dev/null 2>&1 || true
+    done
+}
+
+mapfile -t missing < <(missing_of "${packages[@]}")
+[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || { echo "apt-get install ${missing[*]} failed: run it by hand to see why" >&2; exit 1; }
+if [ "${1:-}" = test ]; then
+    mapfile -t missing < <(missing_of "${other_brokers[@]}")
+    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || echo "not available here: ${missing[*]}; the tests that need them are skipped"
 fi
 
 stamp=.venv/.installed

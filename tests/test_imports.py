@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import patience_s
+
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("edge", "calibration", "trainer")            # each may import itself and those before it
 OUTERMOST = ("edge/cli/", "edge/page/")                # these alone may call calibration, inside a function
@@ -31,7 +33,8 @@ for module in pkgutil.walk_packages(root.__path__, root.__name__ + "."):
 
 
 def python(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    words = [sys.executable, "-c", script]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=patience_s(20))
 
 
 @pytest.mark.parametrize("package", LAYERS)

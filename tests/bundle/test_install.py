@@ -25,6 +25,7 @@ from edge.bundle.store import Store
 from edge.bundle.versions import version_key
 from edge.config import read_config
 from edge.errors import BundleError, BusyError, ParityError, StorageError
+from tests.support.patience import patience_s
 from tests.support.root import run_edge, snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
@@ -228,7 +229,7 @@ def test_a_running_edge_run_does_not_stop_an_installation(store: Store, bundles)
 def _hold(folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
     with locked(folder, CHANGE, "another"):
         ready.set()
-        done.wait(60)
+        done.wait(patience_s(10))
 
 
 def test_two_changes_never_interleave(store: Store, bundles) -> None:
@@ -237,7 +238,7 @@ def test_two_changes_never_interleave(store: Store, bundles) -> None:
     holder = context.Process(target=_hold, args=(store.data, ready, done))
     holder.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(patience_s(10))
         before = snapshot(store.root)
         with pytest.raises(BusyError, match=f"process {holder.pid}"):
             install_bundle(bundles("washer", "1.0.0"), store.root)
@@ -253,7 +254,7 @@ def test_five_installations_at_once_leave_one_of_the_bundles_active(store: Store
     command = [sys.executable, "-m", "edge", "install"]
     running = [subprocess.Popen([*command, path, "--root", store.root], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 text=True, cwd=REPOSITORY) for path in paths]
-    ends = [(process.communicate(timeout=120), process.returncode) for process in running]
+    ends = [(process.communicate(timeout=patience_s(20)), process.returncode) for process in running]
     assert any(code == 0 for _, code in ends)
     assert all(code == 0 or "change.lock is held by" in said[1] for said, code in ends)
     store.verify(store.active())

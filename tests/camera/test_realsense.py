@@ -27,7 +27,7 @@ from edge.errors import CameraError, CameraLost, CameraMismatch
 from edge.types import Frame, Intrinsics
 
 rs: Any = pytest.importorskip("pyrealsense2", reason="the software device is librealsense's")
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(600)
 
 PINHOLE = Intrinsics(96, 64, 90.0, 91.0, 47.1, 32.2)
 CONTRACT = CameraContract(

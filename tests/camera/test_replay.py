@@ -16,7 +16,7 @@ from edge.config import CameraConfig
 from edge.errors import CameraLost, ConfigError, DataError
 from edge.frames.dataset import open_dataset
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_folder_is_played_in_order_and_ends(frame_folder) -> None:

@@ -20,7 +20,7 @@ from edge.overlay import draw_height, draw_mask, relief_of
 from edge.types import Frame, Intrinsics
 
 pytest.importorskip("pyrealsense2", reason="the virtual camera is librealsense's software device")
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(600)
 
 
 def play_all(camera: VirtualCamera | RecordingCamera) -> list[Frame]:

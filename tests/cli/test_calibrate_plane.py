@@ -22,7 +22,7 @@ from edge.config import CameraConfig, EdgeConfig, render_config
 from edge.errors import CalibrationError, CameraMismatch
 
 pytest.importorskip("pyrealsense2", reason="the virtual camera needs pyrealsense2")
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(600)
 
 SERIAL = "virtual-washer"
 

@@ -25,7 +25,7 @@ from tests.support.mistakes import OTHER_KINDS, Run, check_the_last_resort, refu
 from tests.support.root import snapshot
 from tests.support.tiny_bundle import make_key
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(600)
 UTF8_MARK = b"\xef\xbb\xbf"
 
 

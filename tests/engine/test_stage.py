@@ -17,7 +17,7 @@ from edge.engine.stage import CRig, HostStage, Rig, compile_cuda, compile_host, 
 from edge.errors import EngineError
 from edge.types import Frame, Intrinsics
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(600)
 
 COLOR = Intrinsics(320, 240, 306.5, 306.6, 161.3, 124.1)
 UNIT = 0.001

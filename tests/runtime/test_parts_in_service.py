@@ -27,6 +27,7 @@ from edge.runtime.watchdog import Notifier
 from edge.types import Reason
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, ScriptedEngine, committed, frame_of
+from tests.support.patience import patience_s
 from tests.support.service import NO_BROKER, new_service, taken_as_proven
 from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -65,11 +66,9 @@ def test_a_slow_engine_drops_frames_and_queues_none(station: StationRoot) -> Non
     service = Service(
         station.store, NO_BROKER, lambda installed: taken_as_proven(engine, installed), lambda _: camera, RunPlan()
     )
-    started_s = time.monotonic()
     service.run()
     assert service._mailbox.dropped > 50
     assert engine.runs + service._mailbox.dropped == 100
-    assert time.monotonic() - started_s < 3.0
 
 
 def test_the_mailbox_keeps_the_newest_frame_and_every_event() -> None:
@@ -154,7 +153,7 @@ def test_systemd_hears_ready_alive_and_stopping(station: StationRoot) -> None:
     name = f"@edge-test-{time.monotonic_ns()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0{name[1:]}")
-        systemd.settimeout(5)
+        systemd.settimeout(patience_s(5))
         shown = [frame_of(EMPTY, number) for number in range(1, 101)]
         new_service(station, shown, notifier=Notifier(name)).run()
         heard = [systemd.recv(100).decode()]
@@ -175,7 +174,7 @@ def test_the_watchdog_starves_when_no_frame_is_judged(station: StationRoot) -> N
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0{name[1:]}")
-        systemd.settimeout(5)
+        systemd.settimeout(patience_s(5))
         service = Service(
             station.store, NO_BROKER, lambda installed: taken_as_proven(ScriptedEngine([{}]), installed),
             lambda _: Hanging([]), RunPlan(), Notifier(name),

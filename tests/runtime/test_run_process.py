@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.broker import Broker, Subscriber, assert_archive_is_complete, wait_until
 from tests.support.fakes import committed
+from tests.support.patience import patience_s
 from tests.support.station import EMPTY, StationRoot, belt, make_station, write_belt
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -35,10 +36,10 @@ def running(station: StationRoot, log: Path, *options: str) -> Iterator[subproce
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(patience_s(10))
 
 
-def run_to_end(station: StationRoot, *options: str, timeout_s: float = 120.0) -> str:
+def run_to_end(station: StationRoot, *options: str, timeout_s: float = patience_s(20)) -> str:
     words = command(station, *options)
     done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, done.stderr
@@ -108,8 +109,8 @@ def test_a_signal_ends_it_within_two_seconds(
         wait_until(lambda: archive.of("verdict"), 20, "no verdict")
         started_s = time.monotonic()
         process.send_signal(number)
-        assert process.wait(5) == 0
-        assert time.monotonic() - started_s < 2.0
+        assert process.wait(patience_s(5)) == 0
+        assert time.monotonic() - started_s < patience_s(2.0)
     wait_until(lambda: archive.of("state")[-1].json["state"] == "offline", 2, "no goodbye")
     assert archive.of("state")[-1].json["reason"] == "stopped"
 
@@ -125,7 +126,8 @@ def test_a_second_run_on_the_same_root_is_refused_in_one_sentence(station: Stati
     station.configure("folder", write_belt(tmp_path / "belt", belt([8])))
     with running(station, tmp_path / "log"):
         wait_until(lambda: committed(station.root), 20, "no part")
-        second = subprocess.run(command(station), env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
+        words, patience = command(station), patience_s(30)
+        second = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=patience)
     assert second.returncode == 1
     assert "run.lock is held by" in second.stderr
     assert "Traceback" not in second.stderr
@@ -144,7 +146,7 @@ def test_a_broker_that_stops_for_20_s_in_mid_run_costs_no_record(
         during = committed(station.root)[-1]["seq"]
         wait_until(lambda: archive.of("verdict")[-1].json["seq"] > during + 3, 30, "no verdicts after the outage")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(patience_s(5)) == 0
     run_to_end(station, "--max-parts", "1")                     # whatever was still waiting leaves now
     numbers = [record["seq"] for record in committed(station.root)]
     wait_until(lambda: archive.records()[-1]["seq"] == numbers[-1], 10, "records are missing")
@@ -169,7 +171,7 @@ def test_killed_twenty_times_it_loses_no_record_and_repeats_no_number(
             wait_until(partial(has_more_than, station, before), 30, "no part was committed")
             time.sleep(chance.uniform(0.0, 0.5))
             process.send_signal(signal.SIGKILL)
-            process.wait(5)
+            process.wait(patience_s(5))
     run_to_end(station, "--max-parts", "1")
     numbers = [record["seq"] for record in committed(station.root)]
     assert numbers == list(range(1, len(numbers) + 1))

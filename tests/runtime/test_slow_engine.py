@@ -19,6 +19,7 @@ from edge.runtime import changes
 from edge.runtime.service import Service
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedEngine, Step, committed, frame_of
+from tests.support.patience import patience_s
 from tests.support.service import ALIVE, READY, STOPPING, Listener, new_service, taken_as_proven
 from tests.support.station import EMPTY, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -35,7 +36,7 @@ class SlowBuilder:
     def __call__(self, installed: Installed) -> ProvenEngine:
         if installed.manifest.version == self._slow_version:
             self.began.set()
-            assert self.release.wait(60)
+            assert self.release.wait(patience_s(60))
             if self.failure is not None:
                 raise self.failure
         return open_engine(self._station.store, installed)
@@ -119,7 +120,7 @@ def building(
 
     def install() -> None:
         install_bundle(bundle, station.root)
-        assert builder.began.wait(10)
+        assert builder.began.wait(patience_s(10))
         if seconds is not None:
             threading.Timer(seconds, builder.release.set).start()
 

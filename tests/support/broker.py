@@ -17,6 +17,8 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.support.patience import patience_s
+
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
 
@@ -53,7 +55,7 @@ class Broker:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(patience_s(10))
             self._process = None
 
     def __enter__(self) -> Broker:
@@ -108,7 +110,7 @@ class Subscriber:
         self._client.on_message = self._note
         self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
         self._client.loop_start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(patience_s(10))
 
     def of(self, topic: str) -> list[Received]:
         return [message for message in list(self.messages) if message.topic == topic]
@@ -129,7 +131,8 @@ class Subscriber:
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> None:
-    end_s = time.monotonic() + timeout_s
+    """timeout_s: on a quiet machine. A busy one is given patience."""
+    end_s = time.monotonic() + patience_s(timeout_s)
     while not condition():
         assert time.monotonic() < end_s, what
         time.sleep(0.02)

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import trainer.benchmark.run as running
 from edge.errors import ConfigError, DataError
 from tests.support.layouts import write_mvtec3d, write_rgb
+from tests.support.patience import patience_s
 from trainer.benchmark.plan import Job, Request, plan
 from trainer.benchmark.published import MVTEC_3D, known_set, published_rows
 from trainer.benchmark.run import RESULT_FILE, Result, read_result, run_all
@@ -225,16 +226,14 @@ def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(tmp_path: Pat
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + patience_s(60)
     while not (finished := list((tmp_path / "out").rglob(RESULT_FILE))):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    stopped_s = time.monotonic()
-    process.communicate(timeout=60)
+    process.communicate(timeout=patience_s(20))
     assert process.returncode != 0
-    assert time.monotonic() - stopped_s < 60
     kept = {path: path.read_bytes() for path in finished}
     assert len(list((tmp_path / "out").rglob(RESULT_FILE))) < len(names)
     again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

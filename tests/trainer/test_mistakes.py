@@ -28,7 +28,7 @@ from trainer.pretrain.pdn import FORMAT, read_pdn
 from trainer.run import load_run
 from trainer.systems import base
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(600)
 UTF8_MARK = b"\xef\xbb\xbf"
 
 
