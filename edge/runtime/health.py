@@ -43,6 +43,7 @@ class Health:
         self.times = StageTimes()
         self._lock = threading.Lock()
         self._wrong: set[Reason] = set()
+        self._why: dict[Reason, str] = {}
         self._verdicts: Counter[str] = Counter()
         self._seen_frame = False
         self._frame_at_s = 0.0
@@ -73,6 +74,18 @@ class Health:
         """Whether a verdict would reach the PLC now, and whether the broker takes records."""
         wrong = {reason for reason, works in ((Reason.LINK, verdicts), (Reason.ARCHIVE, records)) if not works}
         self._replace((Reason.LINK, Reason.ARCHIVE), wrong)
+
+    def explain(self, reason: Reason, sentence: str) -> None:
+        """Keep the sentence for a reason that is noted, for whoever looks at this station itself."""
+        with self._lock:
+            self._why[reason] = sentence
+
+    @property
+    def why(self) -> str:
+        """The sentence for the reason that state() gives; empty where none was kept."""
+        reason = self.state()[1]
+        with self._lock:
+            return next((sentence for known, sentence in self._why.items() if known.value == reason), "")
 
     def count(self, code: Code) -> None:
         """One more part."""

@@ -44,6 +44,7 @@ from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame, PartMaker
 from edge.runtime.pipeline import inspect
 from edge.runtime.station import ActiveStation, EngineLoader, first_station
+from edge.runtime.status import StatusFile
 from edge.runtime.stopping import StopSignals
 from edge.runtime.watchdog import Notifier
 from edge.types import Frame, Judgement, Reason
@@ -118,6 +119,8 @@ class Service:
         self._started_s = time.monotonic()
         self._failure: EdgeError | None = None
         self._refusal: Reason | None = None     # why the last frame was not given to the engine
+        self._frames, self._serial = 0, ""      # judged since the start; of the camera that gave the last one
+        self._status = StatusFile(store.root, self._said)
         self._capture = Capture(
             self._new_camera, lambda: self._station, self._mailbox, self._stopping, config.camera.fps
         )
@@ -155,6 +158,7 @@ class Service:
             )
             self._keeper.start()
             self._housekeeping.start()
+            self._status.start()
             if self._line is not None:
                 self._line.start()
             if self._plan.waits_for_line:
@@ -237,6 +241,7 @@ class Service:
             worker.join(max(0.0, end_s - time.monotonic()))
         self._keeper.stop(images_s)
         self._housekeeping.stop(0.4)
+        self._status.stop(0.4)
         if self._line is not None:
             self._line.stop()
         if not any(worker.is_alive() for worker in self._workers[1:]):    # capture never asks the outbox
@@ -269,6 +274,7 @@ class Service:
                 continue
             if isinstance(item, Frame):
                 self._send(JudgedFrame(item, self._judge_frame(item, previous), self._station))
+                self._frames, self._serial = self._frames + 1, item.serial
                 self.health.note_pace(self._pace.keeps_up(item.frame_number))
                 previous = item
             else:
@@ -310,6 +316,7 @@ class Service:
         """UNKNOWN without asking the engine; said in the log when it begins, not 30 times a second."""
         if reason is not self._refusal:
             log.warning("%s: %s", reason.value, sentence)
+            self.health.explain(reason, sentence)
         self._refusal = reason
         return unjudged(reason, self._station.rule.threshold)
 
@@ -359,6 +366,7 @@ class Service:
         """Returns whether a camera that does not fit has been told to the line: once, until a frame comes through."""
         mismatch = isinstance(lost.error, CameraMismatch)
         reason = Reason.CAMERA_MISMATCH if mismatch else Reason.CAMERA_LOST
+        self.health.explain(reason, str(lost.error))
         self.health.note_lost(reason)
         if mismatch and not refused:
             self._parts.refuse(self._station, reason)
@@ -407,6 +415,14 @@ class Service:
             "images_dropped": self._keeper.dropped,
             "uptime_s": int(time.monotonic() - self._started_s),
         }
+
+    def _said(self) -> dict[str, Any]:
+        """For `edge status`: what the line is told, and what it has no room for."""
+        state, reason, ready = self.health.state()
+        return {
+            "state": state, "reason": reason, "ready": ready, "why": self.health.why, "camera": self._serial,
+            "frames": self._frames, "powered_on_s": self._outbox.clock.powered_s(), **self.details(),
+        }  # fmt: skip
 
     def _known_counts(self) -> dict[str, int]:
         """Of the outbox; the last known ones while the disk does not answer, since the state must be told then too."""

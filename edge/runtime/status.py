@@ -14,8 +14,8 @@ import logging
 import os
 import shutil
 import sqlite3
-import time
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,40 +23,56 @@ from typing import Any
 from edge.bundle.lock import RUN, is_held
 from edge.bundle.store import Store
 from edge.config import PLACE, EdgeConfig, read_config
-from edge.runtime.clock import is_clock_synced
+from edge.files import make_folder
+from edge.runtime.clock import boot_time_s, is_clock_synced
+from edge.trouble import Trouble
 from edge.types import Code
 
 log = logging.getLogger(__name__)
 
 FILE = Path("run/edge/status.json")
 LIMIT = 64 << 10                # bytes
+PASS_S = 1.0
 SILENT_S = 5.0                  # a station that runs writes each second; after so long something holds it up
 
 
 class StatusFile:
-    """Written by the running station, by one thread."""
+    """Written by the running station, in a thread of its own: a disk that hangs holds up nothing else."""
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / FILE
-        self._told = False
+    def __init__(self, root: Path, say: Callable[[], Mapping[str, Any]]) -> None:
+        """say: what there is to say now; JSON types. Nothing is written before start()."""
+        self._path, self._say = root / FILE, say
+        self._complaint = Trouble(log, f"{self._path} is written again")
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
-    def write(self, said: Mapping[str, Any]) -> None:
-        """Replace the file; a disk that does not take it is said once, and never holds up anything else."""
-        content = {**said, "pid": os.getpid(), "boottime_s": _boottime_s()}
+    def start(self) -> None:
+        """Write now, and each second."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """The station ends: remove the file."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def write(self) -> None:
+        """Replace the file once. Where the disk does not take it, that is logged when it begins and when it ends."""
+        content = {**self._say(), "pid": os.getpid(), "boottime_s": boot_time_s()}
         temporary = self._path.with_name(f".{self._path.name}.new")
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             temporary.write_text(json.dumps(content, allow_nan=False), encoding="ascii")
             temporary.chmod(0o644)
             temporary.replace(self._path)
-            self._told = False
+            self._complaint.ended()
         except OSError as error:
-            if not self._told:
-                log.warning("%s cannot be written (%s): `edge status` shows less", self._path, error)
-            self._told = True
+            self._complaint.happened(f"{self._path} cannot be written ({error.strerror}): `edge status` shows less")
 
-    def remove(self) -> None:
-        """The station ends."""
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self.write()
+            self._stopping.wait(PASS_S)
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
@@ -76,7 +92,7 @@ def read_live(store: Store) -> Live | None:
     try:
         with (store.root / FILE).open("rb") as file:
             said = json.loads(file.read(LIMIT))
-        return Live(said, max(0.0, _boottime_s() - float(said["boottime_s"])))
+        return Live(said, max(0.0, boot_time_s() - float(said["boottime_s"])))
     except (OSError, ValueError, TypeError, KeyError):
         return Live({}, 0.0)
 
@@ -174,10 +190,6 @@ def _last_record(path: Path) -> dict[str, Any] | None:
     except (sqlite3.Error, ValueError):
         return None
     return found
-
-
-def _boottime_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _duration(seconds: float) -> str:

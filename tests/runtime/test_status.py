@@ -9,8 +9,13 @@ import pytest
 
 from edge.bundle.lock import RUN, locked
 from edge.bundle.store import Store
+from edge.errors import CameraLost
 from edge.line.outbox import Outbox
 from edge.runtime.status import FILE, StatusFile, live_lines
+from tests.support.broker import wait_until
+from tests.support.fakes import frame_of
+from tests.support.service import new_service
+from tests.support.station import BAD, EMPTY, SERIAL, StationRoot
 
 SAID = {
     "state": "degraded", "reason": "camera_lost", "ready": False, "why": "no frame for 2 s", "uptime_s": 7500,
@@ -37,7 +42,7 @@ def shown(store: Store) -> dict[str, str]:
 
 def test_a_station_that_runs(store: Store) -> None:
     with locked(store.data, RUN, "edge run"):
-        StatusFile(store.root).write(SAID)
+        StatusFile(store.root, lambda: SAID).write()
         lines = shown(store)
     assert lines["station"].startswith("degraded (camera_lost), not ready, process ")
     assert lines["station"].endswith(", up 2 h 5 min: no frame for 2 s")
@@ -50,12 +55,12 @@ def test_a_station_that_runs(store: Store) -> None:
 
 def test_why_the_broker_is_not_there(store: Store) -> None:
     with locked(store.data, RUN, "edge run"):
-        StatusFile(store.root).write({**SAID, "link": "refused: wrong password"})
+        StatusFile(store.root, lambda: {**SAID, "link": "refused: wrong password"}).write()
         assert shown(store)["broker"] == "plc-broker:1883: refused: wrong password"
 
 
 def test_a_file_that_a_killed_station_left_is_not_believed(store: Store) -> None:
-    StatusFile(store.root).write(SAID)
+    StatusFile(store.root, lambda: SAID).write()
     lines = shown(store)
     assert lines["station"].startswith("not running: ")
     assert lines["broker"] == "plc-broker:1883, not connected"
@@ -63,7 +68,7 @@ def test_a_file_that_a_killed_station_left_is_not_believed(store: Store) -> None
 
 def test_a_station_that_hangs_is_not_called_online(store: Store) -> None:
     with locked(store.data, RUN, "edge run"):
-        StatusFile(store.root).write(SAID)
+        StatusFile(store.root, lambda: SAID).write()
         path = store.root / FILE
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "boottime_s": content["boottime_s"] - 60}))
@@ -94,9 +99,26 @@ def test_the_last_verdict_comes_from_the_database(store: Store) -> None:
 
 def test_a_place_that_cannot_be_written_is_said_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     (store.root / "run").write_text("in the way")
-    file = StatusFile(store.root)
+    file = StatusFile(store.root, lambda: SAID)
     for _ in range(3):
-        file.write(SAID)
-    file.remove()
-    assert [record.message for record in caplog.records if "status.json cannot be written" in record.message] != []
-    assert len(caplog.records) == 1
+        file.write()
+    assert ["status.json cannot be written" in record.message for record in caplog.records] == [True]
+
+
+def test_a_station_at_work_writes_it_and_takes_it_away(station: StationRoot) -> None:
+    station.configure("folder", None)
+    sentence = "camera 1 is unplugged: look at its cable"
+
+    def look() -> None:
+        wait_until(lambda: shown(station.store)["last verdict"].startswith("P1 NG anomaly, score "), 60, "no verdict")
+        wait_until(lambda: "12 frames" in shown(station.store)["camera"], 60, "its frames are not told")
+        wait_until(lambda: shown(station.store)["station"].endswith(sentence), 60, "nor why it is not ready")
+        lines = shown(station.store)
+        assert lines["station"].startswith("degraded (camera_lost), not ready, process ")
+        assert lines["camera"].startswith(f"folder, serial {SERIAL}: ")
+        assert lines["broker"].startswith("none: broker.enabled is false")
+
+    script = [frame_of(shot, number) for number, shot in enumerate([EMPTY] * 3 + [BAD] * 6 + [EMPTY] * 3)]
+    new_service(station, [*script, CameraLost(sentence), look]).run()
+    assert not (station.root / FILE).exists()
+    assert shown(station.store)["station"].startswith("not running")
