@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 FIRST_FRAME_S = 10.0            # a camera may need seconds after it was opened
 GAP_S, SILENT_S, LOST_S = 0.5, 1.5, 2.0
 RETRY_S = 2.0                   # at most between two tries: a camera that is plugged in again is found within 5 s
-SLOW_FRAMES = 4                 # a camera slower than 4 frames in LOST_S is given the time of so many
+USUAL_FPS = 4.0                 # a camera that is slower is given more time, by as much as it is slower
 
 CameraMaker = Callable[[ActiveStation], Camera]
 
@@ -62,7 +62,7 @@ class Capture:
     ) -> None:  # fmt: skip
         self._make_camera, self._station = make_camera, station
         self._mailbox, self._stopping = mailbox, stopping
-        self._patience = max(1.0, SLOW_FRAMES / LOST_S / fps)
+        self._patience = max(1.0, USUAL_FPS / fps)
         self._losses = _Losses()
         self._due_s: float | None = None        # when what the camera was asked for is late
         self._dropped_before = 0
@@ -116,23 +116,23 @@ class Capture:
         if not self._losses.count:
             self._due_s = time.monotonic() + FIRST_FRAME_S
         camera.open()
-        frame = self._next_frame(camera, FIRST_FRAME_S, FIRST_FRAME_S)
+        frame = self._next_frame(camera, FIRST_FRAME_S)
         while not self._stopping.is_set():
             self._due_s = None
             self._losses.end()
             self._mailbox.put(frame)
             if self._station().manifest.camera != contract:
                 return
-            frame = self._next_frame(camera, self._patience * SILENT_S, self._patience * LOST_S)
+            frame = self._next_frame(camera, self._patience * LOST_S)
 
-    def _next_frame(self, camera: Camera, silent_s: float, lost_s: float) -> Frame:
+    def _next_frame(self, camera: Camera, lost_s: float) -> Frame:
         """Raises: CameraError, after lost_s at the latest if the camera keeps to its timeouts."""
-        self._due_s = time.monotonic() + silent_s
+        self._due_s = time.monotonic() + self._patience * SILENT_S
         gap_s = self._patience * GAP_S
         try:
             return camera.next_frame(gap_s)
         except FrameOverdue:
-            self.gaps += silent_s < lost_s          # the first frame after opening is not late yet
+            self.gaps += lost_s != FIRST_FRAME_S        # the first one after opening is not late yet
         return camera.next_frame(lost_s - gap_s)
 
 

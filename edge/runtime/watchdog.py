@@ -22,7 +22,7 @@ class Notifier:
         self._send("READY=1")
 
     def alive(self) -> None:
-        """Only after a pass of the main loop that saw a new frame, a trigger or a lost camera."""
+        """Only after a pass of the main loop that saw progress: edge/runtime/capture.py says what that is."""
         self._send("WATCHDOG=1")
 
     def extend(self, seconds: float) -> None:

@@ -364,7 +364,7 @@ def test_opening_that_takes_long_is_waited_for_as_long_as_it_works(stand_in, mon
     """A data set of thousands of images: slow, and not hanging."""
     monkeypatch.setattr(supervised, "HELLO_S", 0.5)
     steps: list[float] = []
-    camera = stand_in("while time.process_time() < 1.5: pass", OPEN, HANG)
+    camera = stand_in("while time.process_time() < 1.0: pass", OPEN, HANG)
     camera._moved = lambda: steps.append(time.monotonic())
     with opened(camera):
         assert camera.serial == "1"

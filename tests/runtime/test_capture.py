@@ -124,7 +124,7 @@ class Late(ScriptedCamera):
         return super().next_frame(timeout_s)
 
 
-@pytest.mark.parametrize(("fps", "factor"), [(30.0, 1.0), (2.0, 1.0), (1.0, 2.0)])
+@pytest.mark.parametrize(("fps", "factor"), [(30.0, 1.0), (4.0, 1.0), (2.0, 2.0)])
 def test_half_a_second_is_counted_and_two_are_a_loss(fps: float, factor: float) -> None:
     late = FrameOverdue("no frame")
     camera = Late([late, frame(1), frame(2), late, frame(3), late, late, frame(4)], interval_s=0.0)
@@ -133,9 +133,8 @@ def test_half_a_second_is_counted_and_two_are_a_loss(fps: float, factor: float) 
     work.run()
     assert work.gaps == 2, "the first frame after opening may take longer"
     assert [type(item) for item in mailbox.items] == [Frame, Frame, Frame, Lost, Frame, Ended]
-    assert camera.given[2:7] == [0.5 * factor, 0.5 * factor, 1.5 * factor, 0.5 * factor, 0.5 * factor] or (
-        camera.given[:2] == [0.5 * factor, 10.0 - 0.5 * factor])
-    assert sum(camera.given[5:7]) == 2.0 * factor
+    short, long = 0.5 * factor, 1.5 * factor
+    assert camera.given == [short, 10.0 - short, short, short, long, short, long, short, short]
 
 
 # --- in a station ---
@@ -158,9 +157,9 @@ def hanging_step(released: threading.Event) -> Callable[[], object]:
     return lambda: released.wait(120)
 
 
-def hangs_in(where: str, released: threading.Event) -> ScriptedCamera:
-    """A camera that gives a few frames and then hangs: while a frame is waited for, or when it is opened again."""
-    shown: list[Step] = [frame(number) for number in range(1, 5)]
+def hangs_in(where: str, released: threading.Event, seen: threading.Event) -> ScriptedCamera:
+    """A camera that gives four frames and, once they were seen, hangs: in the next one, or when it is opened again."""
+    shown: list[Step] = [*(frame(number) for number in range(1, 5)), lambda: seen.wait(60)]
     if where == "next_frame":
         return ScriptedCamera([*shown, hanging_step(released), frame(5)])
 
@@ -176,12 +175,13 @@ def hangs_in(where: str, released: threading.Event) -> ScriptedCamera:
 @pytest.mark.parametrize("where", ["next_frame", "open"])
 def test_a_call_that_hangs_is_said_and_does_not_feed_the_watchdog(station: StationRoot, where: str) -> None:
     """Today: 30 s of `online`, until systemd ends the process."""
-    released, listener = threading.Event(), Listener()
+    released, seen, listener = threading.Event(), threading.Event(), Listener()
     service = new_service(station, [], notifier=listener)
-    camera = hangs_in(where, released)
+    camera = hangs_in(where, released, seen)
     service._make_camera = lambda _: camera
     with running(service):
         wait_until(lambda: service.health.state()[0] == "online" and service.health.state()[2], 60, "no frames")
+        seen.set()
         wait_until(lambda: service.health.state() == ("degraded", "camera_lost", False), 60, "it is not said")
         time.sleep(0.3)                                   # a pass of the main loop that was under way
         since_s = time.monotonic()
@@ -194,7 +194,7 @@ def test_a_call_that_hangs_is_said_and_does_not_feed_the_watchdog(station: Stati
 def test_it_is_said_within_two_seconds() -> None:
     """The limits, not the machine: a silence is due before 2 s, and found by the next pass of the main loop."""
     released, mailbox, stopping = threading.Event(), Taken(), threading.Event()
-    work = Capture(lambda _: hangs_in("next_frame", released), lambda: STATION, mailbox, stopping)
+    work = Capture(lambda _: hangs_in("next_frame", released, released), lambda: STATION, mailbox, stopping)
     thread = threading.Thread(target=work.run)
     thread.start()
     wait_until(lambda: len(mailbox.items) == 4, 60, "no frames")
@@ -234,13 +234,13 @@ def service_on_a_belt(station: StationRoot, tmp_path: Path, **plan: Any) -> tupl
     return service, cameras
 
 
-@pytest.mark.parametrize("hit", ["kill", "suspend"])
+@pytest.mark.parametrize(("hit", "times"), [("kill", 2), ("suspend", 1)])
 def test_a_camera_process_that_dies_or_hangs_is_replaced_and_parts_go_on(
-    station: StationRoot, tmp_path: Path, hit: str
+    station: StationRoot, tmp_path: Path, hit: str, times: int
 ) -> None:
     service, cameras = service_on_a_belt(station, tmp_path)
     with running(service):
-        for round_ in range(1, 3):
+        for round_ in range(1, times + 1):
             before = len(committed(station.root))
             wait_until(lambda before=before: len(committed(station.root)) > before, 60, "no parts")
             process = psutil.Process(cameras[-1].pid)
@@ -248,7 +248,7 @@ def test_a_camera_process_that_dies_or_hangs_is_replaced_and_parts_go_on(
             wait_until(lambda round_=round_: len(cameras) > round_, 60, "no new process")
             wait_until(lambda: service.health.state() == ("online", "", True), 60, "it does not come back")
             assert not process.is_running()
-        assert service._capture.restarts >= 2
+        assert service._capture.restarts >= times
     reasons = {record["reason"] for record in committed(station.root)}
     assert reasons <= {"normal", "camera_lost"}
     assert len({record["seq"] for record in committed(station.root)}) == len(committed(station.root))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge.bundle.install import UNIT_PLACE, install_bundle
+from edge.camera import process, supervised
+from edge.runtime import capture
 from tests.support.root import trusting_root
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
@@ -60,3 +62,10 @@ def test_it_lies_where_systemd_looks(unit: str, tmp_path: Path) -> None:
     store = trusting_root(tmp_path / "station", key)
     install_bundle(make_tiny_bundle(tmp_path, key), store.root)
     assert (store.root / UNIT_PLACE).read_text() == unit
+
+
+def test_the_watchdog_waits_longer_than_every_step_that_a_lost_camera_takes(unit: str) -> None:
+    """A camera that is unplugged is no reason to start the station anew, however long it stays away."""
+    steps_s = [supervised.HELLO_S, supervised.OPEN_S, capture.FIRST_FRAME_S, capture.LOST_S + capture.RETRY_S,
+               supervised.CLOSE_S + process.KILL_S]
+    assert max(steps_s) < int(settings(unit)["Service"]["WatchdogSec"])
