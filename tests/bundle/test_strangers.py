@@ -113,6 +113,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("place", "target", "uid"), [
     *(pytest.param(*case, SERVICE, marks=needs_root) for case in PLACES),
     *((*case, os.geteuid()) for case in PLACES[:8]),
@@ -134,6 +135,7 @@ def test_a_link_leads_no_act_out_of_the_station(
     assert snapshot(outside) == before
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("uid", [pytest.param(SERVICE, marks=needs_root), os.geteuid()])
 @pytest.mark.parametrize(("name", "kind"), [
     ("active", "fifo"), ("line.sqlite", "fifo"), ("change.lock", "fifo"), ("line.sqlite-wal", "fifo"),
@@ -444,6 +446,28 @@ def test_an_account_that_may_do_nothing_is_told_so_in_a_sentence(
         if code:
             assert ": " in sentences[0].removeprefix("edge: "), (line, said)
     assert snapshot(store.root) == before
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize("place", [
+    "etc", "etc/edge/trust", "etc/systemd/system/edge.service", "var/lib/edge", f"{DATA}/engines", f"{DATA}/products",
+    f"{DATA}/{WASHER}/current",
+])
+def test_a_pipe_in_place_of_anything_ends_every_verb_in_a_sentence(
+    store: Store, open_folder: Path, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    shutil.copy(bundles["3.0.0"], open_folder)
+    monkeypatch.chdir(open_folder)
+    path = store.root / place
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    os.mkfifo(path)
+    lines = ("status", "verify", "bundle list", "trust list", "calibrate threshold --false-rejects 20%",
+             "install washer-3.0.0.bundle", "bundle rollback")
+    for line, code, said in answers_of([f"{line} --root station" for line in lines]):
+        sentences = [one for one in said.splitlines() if one.startswith("edge: ")]
+        assert (code, len(sentences)) in ((0, 0), (1, 1)), (line, said)
+        assert "Traceback" not in said, (line, said)
+        assert "[Errno" not in said, (line, said)
 
 
 # --- the last resort --------------------------------------------------------------------------------------------------
