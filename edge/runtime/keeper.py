@@ -116,7 +116,7 @@ class Keeper:
         self._clock, self._find_stamp = clock or PoweredClock(data), find_stamp
         self._queue: queue.Queue[Images | None] = queue.Queue(QUEUE_LIMIT)
         self._kept: deque[Kept] = deque()                   # lowest number first
-        self._stamps: dict[Path, Stamp] = {}                # of those whose stamp had to be known
+        self._stamps: dict[Path, Stamp] = {}                # of those that nothing else tells
         self._total = 0                                     # bytes of images on the disk
         self.dropped = 0                # parts whose images found no room in the queue or on the disk
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
@@ -201,9 +201,8 @@ class Keeper:
             yield
 
     def _stamp_of(self, kept: Kept, now: Stamp) -> Stamp:
-        if kept.folder not in self._stamps:
-            self._stamps[kept.folder] = self._find_stamp(number_of(kept.folder)) or now
-        return self._stamps[kept.folder]
+        """Its part's or, where nothing tells, the moment when this was asked first."""
+        return self._find_stamp(number_of(kept.folder)) or self._stamps.setdefault(kept.folder, now)
 
     def _remove(self, kept: Kept) -> None:
         """The folder's bytes count for as long as they are there."""
@@ -234,7 +233,7 @@ class Keeper:
                           f"{self._retention.min_free_gb} free: raise gb, lower min_free_gb or free space")
         kept = Kept(write_folder(self._parts, day, name, files), size)
         self._kept.append(kept)
-        self._stamps[kept.folder] = self._clock.now()
+        self._stamp_of(kept, self._clock.now())
         self._total += size
 
     def _draw(self, images: Images) -> dict[str, bytes]:
