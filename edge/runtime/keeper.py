@@ -119,6 +119,7 @@ class Keeper:
         self._stamps: dict[Path, Stamp] = {}                # of those that nothing else tells
         self._total = 0                                     # bytes of images on the disk
         self.dropped = 0                # parts whose images found no room in the queue or on the disk
+        self._behind = 0                # of these, those that found no room in the queue since the last that did
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
     def start(self) -> None:
@@ -130,8 +131,14 @@ class Keeper:
         try:
             self._queue.put_nowait(images)
         except queue.Full:
+            if not self._behind:        # once, and at the end how many
+                log.warning("part=%s images dropped: disk and processor do not keep up", images.record["part"])
             self.dropped += 1
-            log.warning("part=%s images dropped: the disk does not keep up", images.record["part"])
+            self._behind += 1
+            return
+        if self._behind and self._queue.qsize() <= 1:
+            log.warning("images are kept again, those of %d parts were dropped", self._behind)
+            self._behind = 0
 
     def stop(self, timeout_s: float) -> None:
         """Write what is waiting, at most for timeout_s."""
@@ -219,7 +226,7 @@ class Keeper:
             self._keep(images)
         except Exception as error:  # noqa: BLE001  # the disk, numpy and OpenCV raise their own
             self.dropped += 1
-            log.warning("part=%s images not kept: %s", images.record["part"], error or type(error).__name__)
+            log.warning("part=%s images not kept: %s", images.record.get("part"), error or type(error).__name__)
 
     def _keep(self, images: Images) -> None:
         _, day, name = images.folder.split("/")
