@@ -53,7 +53,7 @@ class Expiry:
             stamps = [stamp_of(row[2:], self._clock) for row in rows]
             old = [row[:2] for row, kept in zip(rows, stamps, strict=True) if age_s(kept, now) > max_age_s]
             if old:
-                yield self._delete(old)
+                yield self._delete(old, expired_through=old[-1][0])
             if len(rows) < STEP_RECORDS or now.powered_s - stamps[-1].powered_s <= max_age_s:
                 return
             after = rows[-1][0]
@@ -82,7 +82,7 @@ class Expiry:
             "SELECT seq, sent_at IS NULL FROM records ORDER BY seq LIMIT ?", (min(limit, STEP_RECORDS),)
         ).fetchall()
 
-    def _delete(self, rows: list[tuple[int, int]]) -> int:
+    def _delete(self, rows: list[tuple[int, int]], expired_through: int = 0) -> int:
         """(seq, whether it looked unsent) each; returns how many unsent ones are gone."""
         counters = self._counters
         with self._database.writing:
@@ -90,9 +90,15 @@ class Expiry:
                 seqs = [(seq,) for seq, _ in rows]
                 dropped = sum(_is_unsent(connection, seq) for seq, unsent in rows if unsent)
                 connection.executemany("DELETE FROM records WHERE seq = ?", seqs)
-                left = replace(counters, waiting=counters.waiting - dropped, dropped=counters.dropped + dropped)
+                left = replace(
+                    counters,
+                    waiting=counters.waiting - dropped,
+                    dropped=counters.dropped + dropped,
+                    expired_through=max(counters.expired_through, expired_through),
+                )
                 left.write(connection)
             counters.waiting, counters.dropped = left.waiting, left.dropped
+            counters.expired_through = left.expired_through
         return dropped
 
     def _shrink(self, max_bytes: int) -> Iterator[int]:

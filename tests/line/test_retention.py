@@ -111,7 +111,7 @@ def test_a_lost_counter_deletes_nothing_early_and_counts_on(tmp_path: Path, mach
 
 
 def older_database(path: Path, sent: int, unsent: int, attempted: int) -> None:
-    """As version 0.12 left it."""
+    """As older versions left it."""
     with closing(sqlite3.connect(path)) as old:
         old.executescript("""
             PRAGMA journal_mode = WAL;

@@ -143,9 +143,16 @@ def test_images_are_as_old_as_their_records_whatever_the_date_of_their_folder(tm
     machine.synced = False
     new_keeper()
     assert kept_numbers(tmp_path) == [2, 3]
-    assert outbox.retain(0, 10**6) == 3
+    assert outbox.retain(90 * DAY_S, 2) == 1
     new_keeper()
-    assert kept_numbers(tmp_path) == [2, 3], "without a record they count from when they were first seen"
+    assert kept_numbers(tmp_path) == [2, 3]
+    machine.run(40 * DAY_S)
+    assert outbox.retain(90 * DAY_S) == 1, "housekeeping may be first"
+    new_keeper()
+    assert kept_numbers(tmp_path) == [3]
+    assert outbox.retain(1e12, 0) == 1
+    new_keeper()
+    assert kept_numbers(tmp_path) == [3], "without a record it counts from when it was first seen"
     outbox.close()
 
 
