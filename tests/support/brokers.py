@@ -19,6 +19,9 @@ EPMD = "/usr/bin/epmd"
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")      # not the wrapper in /usr/sbin: it changes the user
 
 
+QUEUE = "max_queued_messages 100000"    # 2.0.11 closes the connection after a denied message where it is 0, no limit
+
+
 class Mosquitto(Broker):
     """mosquitto that can also be killed, stopped in its tracks, robbed of its memory and told whom to refuse."""
 
@@ -27,7 +30,7 @@ class Mosquitto(Broker):
         folder.mkdir(parents=True, exist_ok=True)
         self._acl = folder / "acl"
         self._acl.write_text(acl + "\n")
-        super().__init__(folder, f"acl_file {self._acl}\n")
+        super().__init__(folder, f"acl_file {self._acl}\n{QUEUE}\n")
 
     @property
     def pid(self) -> int:
