@@ -154,6 +154,8 @@ def test_a_root_that_is_mounted_read_only(place: Path) -> None:
     cv2.imwrite("frames/0000_depth.png", np.full((96, 128), 2500, np.uint16))
     about = {"width": 128, "height": 96, "depth_unit_m": 0.0001, "fx": 200.0, "fy": 200.0, "cx": 63.5, "cy": 47.5}
     Path("frames/intrinsics.json").write_text(json.dumps(about))
+    station = Path("root/etc/edge/station.toml")
+    station.write_text(station.read_text().replace('station = "station"', 'station = "s1"'))
     before = snapshot(place / "root")
     alone = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*alone, "mount", "--bind", "root", "root"]).returncode:
