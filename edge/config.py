@@ -174,6 +174,7 @@ COMMENTS = {
     "camera.serial": 'realsense: "" = the only one that is plugged in',
     "camera.max_age_ms": "an older frame is UNKNOWN stale",
     "retention": "What stays on this disk, and for how long; whichever bound is met first.",
+    "retention.days": "while the station was on: hours without power do not count",
     "retention.gb": "images and records together",
     "retention.min_free_gb": "the disk is never filled further than this",
     "retention.keep_ok_every": "images of 1 in N OK parts are kept, 0 = of none; those of NG and UNKNOWN always are",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,12 +11,10 @@ from edge.database import Database
 from edge.line.tables import Counters, stamp_of
 from edge.runtime.clock import PoweredClock, age_s
 
-log = logging.getLogger(__name__)
-
 STEP_RECORDS = 500              # deleted, or looked at, in one transaction
-STEP_LEAST = 10                 # so that some page gets empty
-STEP_PAGES = 250                # given back to the file system in one transaction
-RECORD_BYTES = 1000             # about: how many records make up a number of bytes
+STEP_LEAST = 3                  # so that some page gets empty
+STEP_PAGES = 500                # given back to the file system in one transaction
+STEP_S = 0.01                   # or fewer, if they take that long
 
 
 class Expiry:
@@ -37,7 +35,8 @@ class Expiry:
             yield from self._reduce(self._count(max_records) - max_records)
         while max_bytes is not None and (excess := self._used_bytes() - max_bytes) > 0:
             before = self._used_bytes()
-            yield from self._reduce(min(STEP_RECORDS, STEP_LEAST + excess // RECORD_BYTES))
+            one = max(1, before // max(1, self._span()))
+            yield from self._reduce(min(STEP_RECORDS, STEP_LEAST + excess // one))
             if self._used_bytes() >= before:
                 break
         if max_bytes is not None:
@@ -54,7 +53,7 @@ class Expiry:
             stamps = [stamp_of(row[2:], self._clock) for row in rows]
             old = [row[:2] for row, kept in zip(rows, stamps, strict=True) if age_s(kept, now) > max_age_s]
             if old:
-                yield self._delete(old)
+                yield self._delete(old, expired_through=old[-1][0])
             if len(rows) < STEP_RECORDS or now.powered_s - stamps[-1].powered_s <= max_age_s:
                 return
             after = rows[-1][0]
@@ -83,7 +82,7 @@ class Expiry:
             "SELECT seq, sent_at IS NULL FROM records ORDER BY seq LIMIT ?", (min(limit, STEP_RECORDS),)
         ).fetchall()
 
-    def _delete(self, rows: list[tuple[int, int]]) -> int:
+    def _delete(self, rows: list[tuple[int, int]], expired_through: int = 0) -> int:
         """(seq, whether it looked unsent) each; returns how many unsent ones are gone."""
         counters = self._counters
         with self._database.writing:
@@ -91,30 +90,44 @@ class Expiry:
                 seqs = [(seq,) for seq, _ in rows]
                 dropped = sum(_is_unsent(connection, seq) for seq, unsent in rows if unsent)
                 connection.executemany("DELETE FROM records WHERE seq = ?", seqs)
-                left = replace(counters, waiting=counters.waiting - dropped, dropped=counters.dropped + dropped)
+                left = replace(
+                    counters,
+                    waiting=counters.waiting - dropped,
+                    dropped=counters.dropped + dropped,
+                    expired_through=max(counters.expired_through, expired_through),
+                )
                 left.write(connection)
             counters.waiting, counters.dropped = left.waiting, left.dropped
-        if dropped:
-            log.warning("the bound of age and size dropped %d records that were never acknowledged", dropped)
+            counters.expired_through = left.expired_through
         return dropped
 
     def _shrink(self, max_bytes: int) -> Iterator[int]:
         """Give free pages back while the file is larger than it may be."""
         while (free := self._ask("freelist_count")) and self._ask("page_count") * self._ask("page_size") > max_bytes:
             with self._database.transaction(durable=False) as connection:
-                connection.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})").fetchall()
+                # One page each: Python's sqlite3 takes only the first step of a statement without rows. A page in use
+                # is moved, for which SQLite looks through its list of free ones.
+                end_s = time.monotonic() + STEP_S
+                for _ in range(min(free, STEP_PAGES)):
+                    connection.execute("PRAGMA incremental_vacuum(1)")
+                    if time.monotonic() > end_s:
+                        break
             yield 0
             if self._ask("freelist_count") >= free:       # made by an older version: its free pages are used again
                 return
 
     def _count(self, bound: int) -> int:
         """Records in the table, or what their numbers allow where that is within the bound: then nothing is counted."""
-        connection = self._database.connection()
+        span = self._span()
+        if span <= bound:
+            return span
+        return int(self._database.connection().execute("SELECT count(*) FROM records").fetchone()[0])
+
+    def _span(self) -> int:
+        """From the lowest to the highest number, both counted."""
         ends = "SELECT (SELECT min(seq) FROM records), (SELECT max(seq) FROM records)"   # together they would scan
-        first, last = connection.execute(ends).fetchone()
-        if first is None or last - first < bound:
-            return 0 if first is None else last - first + 1
-        return int(connection.execute("SELECT count(*) FROM records").fetchone()[0])
+        first, last = self._database.connection().execute(ends).fetchone()
+        return 0 if first is None else int(last - first + 1)
 
     def _used_bytes(self) -> int:
         return (self._ask("page_count") - self._ask("freelist_count")) * self._ask("page_size")

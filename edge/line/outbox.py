@@ -28,7 +28,7 @@ from edge.errors import StorageError
 from edge.files import make_folder
 from edge.line.expiry import Expiry
 from edge.line.reserve import Reserve
-from edge.line.tables import Unwritten, insert, prepare, stamp_of
+from edge.line.tables import LONG_AGO, Unwritten, insert, prepare, stamp_of
 from edge.runtime.clock import PoweredClock, Stamp
 
 log = logging.getLogger(__name__)
@@ -59,18 +59,22 @@ class Outbox:
         self.is_failing = False                 # the last commit or probe did not work
         self._database = Database(path, BUSY_S)
         self._commit_lock = threading.Lock()
-        self._unwritten: list[Unwritten] = []
         self._room = 0                          # records that the line will take as soon as they are committed
         self._presumed: set[int] = set()        # marked as attempted at their commit, and not handed over since
-        with self._database.errors("open"):
-            make_folder(path.parent)
-            self._reserve = Reserve(path.with_suffix(".seq"))
-            self.clock = clock or PoweredClock(path.parent)
-            with self._database.transaction() as connection:
-                self._counters = prepare(connection, self._reserve, self.clock)
-        self._clear_reserve()
-        self.clock.persist()
+        try:
+            with self._database.errors("open"):
+                make_folder(path.parent)
+                self._reserve = Reserve(path.with_suffix(".seq"))
+                self.clock = clock or PoweredClock(path.parent)
+                with self._database.transaction() as connection:
+                    self._counters, self._unwritten = prepare(connection, self._reserve, self.clock)
+        except StorageError:
+            self._database.close()
+            raise
         self._expiry = Expiry(self._database, self._counters, self.clock)
+        self.clock.persist()
+        if self._reserve.holds_records or self._unwritten:
+            self._take_over()
 
     @property
     def unwritten(self) -> int:
@@ -186,25 +190,40 @@ class Outbox:
             max_records, max_bytes: how many, and how large the database file; None: no such bound.
         Yields: how many unsent records the step dropped; a commit never waits for more than one step.
         """
-        with self._database.errors("clean"):
-            yield from self._expiry.steps(max_age_s, max_records, max_bytes)
+        before = self._counters.dropped
+        try:
+            with self._database.errors("clean"):
+                yield from self._expiry.steps(max_age_s, max_records, max_bytes)
+        finally:
+            if dropped := self._counters.dropped - before:
+                log.warning("the bound of age and size dropped %d records that were never acknowledged", dropped)
 
     def find_stamp(self, seq: int) -> Stamp | None:
-        """When this record was committed or, if it is gone, the next one that is there; None if neither is known."""
+        """When this record was committed; long ago if it was deleted for its age.
+
+        One that is gone for another reason is taken for the next that is there: never for an older one. None if that is
+        not known either.
+        """
         try:
             with self._database.errors("read"):
                 row = self._connection().execute(
-                    "SELECT powered_s, committed_at, synced FROM records WHERE seq >= ? ORDER BY seq LIMIT 1", (seq,)
+                    "SELECT seq, powered_s, committed_at, synced FROM records WHERE seq >= ? ORDER BY seq LIMIT 1",
+                    (seq,),
                 ).fetchone()
         except StorageError as error:
             log.warning("an age is not known: %s", error)
             return None
-        return None if row is None else stamp_of(row, self.clock)
+        if (row is None or row[0] != seq) and seq <= self._counters.expired_through:
+            return LONG_AGO
+        return None if row is None else stamp_of(row[1:], self.clock)
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database now, from a thread whose wait no part notices."""
+        checkpoint = "PRAGMA wal_checkpoint(PASSIVE)"
         with self._database.errors("checkpoint"):
-            self._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._connection().execute(checkpoint).fetchall()
+            with self._database.writing:        # what came meanwhile: only then the file shrinks and the log restarts
+                self._connection().execute(checkpoint).fetchall()
 
     def close(self) -> None:
         """Commit what waits, if the disk takes it, and close every thread's connection; not to be used afterwards."""
@@ -215,9 +234,17 @@ class Outbox:
             log.error("%d records stay in %s for the next start: %s", self.unwritten, self.path.name, error)
         with self._database.errors("close"):
             self._database.close()
+        self.clock.persist(every_s=0)
 
     def _connection(self) -> sqlite3.Connection:
         return self._database.connection()
+
+    def _take_over(self) -> None:
+        """Commit what an earlier process left in the reserve; while the disk is still full it waits."""
+        try:
+            self.probe()
+        except StorageError as error:
+            log.error("%d records wait: %s", self.unwritten, error)
 
     def _write_end(self, connection: sqlite3.Connection) -> None:
         """What was marked ahead and never handed over is no replay for the next run."""

@@ -4,18 +4,21 @@
               synchronized, and powered-on seconds; null before these were counted), whether it may have been handed to
               the broker (`attempted`), when the broker acknowledged it (`sent_at`)
     counters  `seq`, a number that was given out; `sent_through`, up to which nothing is unsent; `waiting`, how many
-              records are unsent; `dropped`, how many unsent ones were lost. All as of the last time they were written:
-              at the end, by a probe, and with each deletion
+              records are unsent; `dropped`, how many unsent ones were lost; `expired_through`, the highest number that
+              was deleted for its age. All as of the last time they were written: at the end, by a probe, and with each
+              deletion
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from edge.line.reserve import Reserve
@@ -57,6 +60,7 @@ class Counters:
     sent_through: int
     waiting: int
     dropped: int
+    expired_through: int = 0
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Into the table. `written` differs each time: SQLite writes no page whose bytes stay the same."""
@@ -76,26 +80,30 @@ class Counters:
         return _last_row(connection, self.sent_through), 0
 
 
-def prepare(connection: sqlite3.Connection, reserve: Reserve, clock: PoweredClock) -> Counters:
-    """Make the tables, or bring older ones up to date, and take over what waits in `reserve`; inside a transaction."""
+def prepare(
+    connection: sqlite3.Connection, reserve: Reserve, clock: PoweredClock
+) -> tuple[Counters, list[Unwritten]]:
+    """Make the tables, or bring older ones up to date; inside a transaction.
+
+    Nothing is written to tables that are as they should be, so that a station also starts while its disk is full.
+
+    Returns: what is known, and the records in `reserve` that the table does not have as they were told.
+    """
     connection.execute(RECORDS)
     connection.execute(COUNTERS)
     columns = {row[1] for row in connection.execute("PRAGMA table_info(records)")}
     for name in ADDED.keys() - columns:
         connection.execute(f"ALTER TABLE records ADD COLUMN {name} {ADDED[name]}")
-    told = dict(connection.execute("SELECT name, value FROM counters"))
     newest = connection.execute("SELECT powered_s FROM records ORDER BY seq DESC LIMIT 1").fetchone()
     clock.advance_to((newest and newest[0]) or 0.0)
-    counters = _counted(connection, told)
+    counters = _counted(connection)
     known = max(counters.seq, _last_row(connection, 0))
-    counters.waiting += _take_over(connection, reserve, counters)
-    counters.seq = max(known, reserve.number)
-    lost = counters.seq - max(known, _last_row(connection, 0))
+    unwritten = _not_taken(connection, reserve, counters)
+    lost = max(0, reserve.number - known) - sum(one.seq > known for one in unwritten)
     if lost:
         log.error("%d records were told and lost with the process that kept them for a full disk", lost)
-    counters.dropped += lost
-    counters.write(connection)
-    return counters
+    counters.seq, counters.dropped = max(known, reserve.number), counters.dropped + lost
+    return counters, unwritten
 
 
 def insert(connection: sqlite3.Connection, rows: Iterable[Unwritten], attempted: bool) -> None:
@@ -106,6 +114,9 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Unwritten], attempted:
         [(one.seq, _text_of(one.fields), one.kept.wall_s, attempted, one.kept.powered_s, one.kept.synced)
          for one in rows],
     )  # fmt: skip
+
+
+LONG_AGO = Stamp(-math.inf, 0.0, synced=False)     # older than any bound
 
 
 def stamp_of(row: tuple[float | None, float, int], clock: PoweredClock) -> Stamp:
@@ -123,35 +134,38 @@ def _last_row(connection: sqlite3.Connection, otherwise: int) -> int:
     return otherwise if last is None else int(last)
 
 
-def _counted(connection: sqlite3.Connection, told: dict[str, int]) -> Counters:
+def _counted(connection: sqlite3.Connection) -> Counters:
     """What is unsent: counted one by one unless that may take long, then as it was told plus what came after."""
+    told = dict(connection.execute("SELECT name, value FROM counters"))
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records_unsent'").fetchone():
-        told = _replace_index(connection, told)
-    counters = Counters(told.get("seq", 0), told.get("sent_through", 0), told.get("waiting", 0), told.get("dropped", 0))
+        return _replace_index(connection, told)
+    counters = Counters(**{field.name: told.get(field.name, 0) for field in dataclass_fields(Counters)})
     is_short = _last_row(connection, 0) - counters.sent_through <= COUNT_LIMIT
-    after = counters.sent_through if is_short or "waiting" not in told else counters.seq
+    after = counters.sent_through if is_short else counters.seq
     later = connection.execute("SELECT count(*) FROM records WHERE seq > ? AND sent_at IS NULL", (after,)).fetchone()[0]
-    counters.waiting = later + (counters.waiting if after > counters.sent_through else 0)
+    counters.waiting = later + (0 if is_short else counters.waiting)
     return counters
 
 
-def _replace_index(connection: sqlite3.Connection, told: dict[str, int]) -> dict[str, int]:
+def _replace_index(connection: sqlite3.Connection, told: dict[str, int]) -> Counters:
     """Older stations had an index of what is unsent, which cost a page with each record."""
     waiting, lowest = connection.execute("SELECT count(*), min(seq) FROM records WHERE sent_at IS NULL").fetchone()
     connection.execute("DROP INDEX records_unsent")
     last = _last_row(connection, 0)
     through = last if lowest is None else lowest - 1
-    return {**told, "seq": max(told.get("seq", 0), last), "sent_through": through, "waiting": waiting}
+    counters = Counters(max(told.get("seq", 0), last), through, waiting, told.get("dropped", 0))
+    counters.write(connection)
+    return counters
 
 
-def _take_over(connection: sqlite3.Connection, reserve: Reserve, counters: Counters) -> int:
-    """Records that the table does not have as they were told; returns how many more are unsent."""
-    added = 0
+def _not_taken(connection: sqlite3.Connection, reserve: Reserve, counters: Counters) -> list[Unwritten]:
+    """Of the records in the reserve: one whose number the table has with another content replaces that row."""
+    found = []
     for one in map(Unwritten.from_json, reserve.records()):
-        row = connection.execute("SELECT fields FROM records WHERE seq = ?", (one.seq,)).fetchone()
+        row = connection.execute("SELECT fields, sent_at IS NULL FROM records WHERE seq = ?", (one.seq,)).fetchone()
         if row is not None and row[0] == _text_of(one.fields):
             continue
-        insert(connection, [one], attempted=False)
         counters.sent_through = min(counters.sent_through, one.seq - 1)
-        added += row is None
-    return added
+        counters.waiting -= 0 if row is None else row[1]
+        found.append(one)
+    return found

@@ -116,9 +116,10 @@ class Keeper:
         self._clock, self._find_stamp = clock or PoweredClock(data), find_stamp
         self._queue: queue.Queue[Images | None] = queue.Queue(QUEUE_LIMIT)
         self._kept: deque[Kept] = deque()                   # lowest number first
-        self._stamps: dict[Path, Stamp] = {}                # of those whose stamp had to be known
+        self._stamps: dict[Path, Stamp] = {}                # of those that nothing else tells
         self._total = 0                                     # bytes of images on the disk
         self.dropped = 0                # parts whose images found no room in the queue or on the disk
+        self._behind = 0                # of these, those that found no room in the queue since the last that did
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
     def start(self) -> None:
@@ -130,8 +131,14 @@ class Keeper:
         try:
             self._queue.put_nowait(images)
         except queue.Full:
+            if not self._behind:        # once, and at the end how many
+                log.warning("part=%s images dropped: disk and processor do not keep up", images.record["part"])
             self.dropped += 1
-            log.warning("part=%s images dropped: the disk does not keep up", images.record["part"])
+            self._behind += 1
+            return
+        if self._behind and self._queue.qsize() <= 1:
+            log.warning("images are kept again, those of %d parts were dropped", self._behind)
+            self._behind = 0
 
     def stop(self, timeout_s: float) -> None:
         """Write what is waiting, at most for timeout_s."""
@@ -201,9 +208,8 @@ class Keeper:
             yield
 
     def _stamp_of(self, kept: Kept, now: Stamp) -> Stamp:
-        if kept.folder not in self._stamps:
-            self._stamps[kept.folder] = self._find_stamp(number_of(kept.folder)) or now
-        return self._stamps[kept.folder]
+        """Its part's or, where nothing tells, the moment when this was asked first."""
+        return self._find_stamp(number_of(kept.folder)) or self._stamps.setdefault(kept.folder, now)
 
     def _remove(self, kept: Kept) -> None:
         """The folder's bytes count for as long as they are there."""
@@ -220,7 +226,7 @@ class Keeper:
             self._keep(images)
         except Exception as error:  # noqa: BLE001  # the disk, numpy and OpenCV raise their own
             self.dropped += 1
-            log.warning("part=%s images not kept: %s", images.record["part"], error or type(error).__name__)
+            log.warning("part=%s images not kept: %s", images.record.get("part"), error or type(error).__name__)
 
     def _keep(self, images: Images) -> None:
         _, day, name = images.folder.split("/")
@@ -234,7 +240,7 @@ class Keeper:
                           f"{self._retention.min_free_gb} free: raise gb, lower min_free_gb or free space")
         kept = Kept(write_folder(self._parts, day, name, files), size)
         self._kept.append(kept)
-        self._stamps[kept.folder] = self._clock.now()
+        self._stamp_of(kept, self._clock.now())
         self._total += size
 
     def _draw(self, images: Images) -> dict[str, bytes]:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 FILES = frozenset({
     "color.png", "depth.png", "intrinsics.json", "camera.json", "map.npz", "map.png", "record.json", "overlay.png",
 })  # fmt: skip
-RECORD = "record.json"
+FIRST, RECORD = "color.png", "record.json"
 DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 NUMBERED = re.compile(r".+-(\d{1,18})", re.ASCII)
 WRITING = ".writing-"           # before the name of a folder until it is whole
@@ -114,7 +114,7 @@ def _look_at(parts: Path, folder: Path, repair: bool) -> Kept | None:
     is_whole = RECORD in files and all(info.st_size for info in ours) and not is_hidden
     if is_whole:
         return Kept(folder, BLOCK_BYTES + sum(max(info.st_blocks * 512, info.st_size) for info in ours))
-    if repair and len(ours) == len(files):
+    if repair and len(ours) == len(files) and (is_hidden or FIRST in files):
         log.warning("%s was left half written by a crash or a power cut: removed", folder.relative_to(parts.parent))
         with suppress(OSError):
             remove_folder(folder)
