@@ -37,7 +37,7 @@ def read_text(path: Path, error: type[EdgeError] = ConfigError, limit: int | Non
 def read_bytes(path: Path, error: type[EdgeError] = ConfigError, limit: int | None = None) -> bytes:
     """A plain file of at most `limit` bytes. Raises: `error`, naming it, if it is none, is larger or cannot be read."""
     try:
-        with open(open_plain(path, error), "rb") as file:
+        with os.fdopen(open_plain(path, error), "rb") as file:
             data = file.read(-1 if limit is None else limit + 1)
     except OSError as cause:
         raise error(sentence_of(cause, path)) from cause
@@ -161,7 +161,7 @@ def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     """
     if folder.is_dir():
         return
-    if folder.parent != folder:
+    if not is_there(folder.parent):
         make_folder(folder.parent, mode)
     try:
         folder.mkdir(mode)
@@ -248,7 +248,7 @@ def remove_tree(path: Path) -> None:
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in blocks."""
     digest = hashlib.sha256()
-    with open(open_plain(path), "rb") as file:
+    with os.fdopen(open_plain(path), "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.errors import StorageError
+from edge.errors import EdgeError, StorageError
 from edge.files import sentence_of
 
 # capget(2), capabilities(7): three words of rights 0 to 31, then three of the others
@@ -162,9 +162,12 @@ def require_plain(folders: Iterable[Path] = (), files: Iterable[Path] = ()) -> N
     """See that no link stands where a folder or a file of the station belongs, so that no step leads out of it.
 
     A file has one name only: another hard link would be another file elsewhere that changes too. A folder in place of
-    a file, or the other way round, leads nowhere, and the step itself says so.
+    a file, or the other way round, leads nowhere, and the step itself says so. Only root is kept from following: an
+    ordinary user's links are the user's own affair.
     Raises: StorageError naming the place and what has taken it.
     """
+    if real_uid() != 0:
+        return
     for folder in folders:
         about = _about(folder)
         if about is not None and stat.S_ISLNK(about.st_mode):
@@ -177,6 +180,15 @@ def require_plain(folders: Iterable[Path] = (), files: Iterable[Path] = ()) -> N
             raise _taken(file, "a link" if stat.S_ISLNK(about.st_mode) else "a pipe, socket or device", "a file")
         if about.st_nlink > 1:
             raise _taken(file, "a second name (a hard link) of a file elsewhere", "a file")
+
+
+def require_closed(places: Iterable[Path], error: type[EdgeError]) -> None:
+    """Raises: `error` naming the first place that every account on this machine may write."""
+    for place in places:
+        about = _about(place)
+        if about is not None and not stat.S_ISLNK(about.st_mode) and about.st_mode & stat.S_IWOTH:
+            raise error(f"{place} may be changed by every account of this machine: run `chmod o-w {place}`, and look "
+                        "at what lies there")
 
 
 def _about(place: Path) -> os.stat_result | None:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from edge.bundle.manifest import SCHEMA, Manifest
 from edge.bundle.signature import PRIVATE, SIGNATURE_LIMIT, PublicKey, canonical_json, sign_manifest, verify_signature
 from edge.errors import BundleError
-from edge.files import make_folder, sha256_of, sync_directory
+from edge.files import make_folder, open_plain, read_bytes, sha256_of, sync_directory
 
 BLOCK = 512
 RECORD = 20 * BLOCK                 # tar pads its files to this
@@ -150,7 +150,7 @@ def _open_file(path: Path) -> BinaryIO:
             raise BundleError(f"cannot open the bundle {path} (a folder): {remedy}")
         if path.exists() and not path.is_file():   # opening a pipe would wait for ever
             raise BundleError(f"cannot open the bundle {path} (not a file): {remedy}")
-        return path.open("rb")
+        return os.fdopen(open_plain(path, BundleError), "rb")
     except OSError as error:
         raise BundleError(f"cannot open the bundle {path} ({error.strerror}): {remedy}") from error
 
@@ -236,8 +236,8 @@ def verify_folder(folder: Path, trusted: Sequence[PublicKey]) -> Manifest:
     for name in (MANIFEST, SIGNATURE):
         if found.pop(name, MANIFEST_LIMIT + 1) > MANIFEST_LIMIT:
             raise BundleError(f"{folder / name} is missing or absurdly large: install the bundle again")
-    data = (folder / MANIFEST).read_bytes()
-    verify_signature(data, (folder / SIGNATURE).read_bytes(), trusted)
+    data, signature = (read_bytes(folder / name, BundleError, MANIFEST_LIMIT) for name in (MANIFEST, SIGNATURE))
+    verify_signature(data, signature, trusted)
     manifest = parse_manifest(data)
     compare_lists(manifest, found)
     for name, entry in manifest.files.items():

@@ -20,7 +20,7 @@ from typing import Any
 from edge.bundle.account import acting_for, real_uid, require_plain
 from edge.database import open_database, remedy_for
 from edge.errors import StorageError
-from edge.files import is_there, make_folder
+from edge.files import is_there, make_folder, sentence_of
 
 PLACE = Path("var/lib/edge/line.sqlite")
 LOGIN_UID = Path("/proc/self/loginuid")
@@ -121,7 +121,9 @@ def _database(root: Path) -> Iterator[sqlite3.Connection]:
             with closing(open_database(path, BUSY_S)) as connection:
                 connection.text_factory = lambda data: data.decode(errors="replace")
                 yield connection
-    except (sqlite3.Error, OSError) as error:
+    except OSError as error:
+        raise StorageError(f"cannot use the audit table in {path}: {sentence_of(error)}") from error
+    except sqlite3.Error as error:
         raise StorageError(f"cannot use the audit table in {path}: {error}. {remedy_for(error)}") from error
 
 

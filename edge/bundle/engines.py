@@ -30,7 +30,7 @@ from edge.config import PLACE, PrecisionChoice
 from edge.engine.base import ONNXRUNTIME, TENSORRT, machine_openers, runtime_name
 from edge.engine.machine import this_machine
 from edge.errors import BundleError, ConfigError, EngineError, MissingDependency, ParityError
-from edge.files import make_folder, sync_directory, write_atomically
+from edge.files import make_folder, sentence_of, sync_directory, write_atomically
 from edge.proof.certificate import BoardSection, Certificate, read_certificate
 from edge.proof.threshold import Threshold
 from edge.schema import Precision, Sha256, Strict
@@ -145,8 +145,8 @@ def open_engine(
     try:
         return _open_checked(store, bundle, threads, lambda proof: proof.judge(bundle.manifest, wanted))
     except OSError as error:     # a full disk; or two installations meanwhile, and the bundle has left its slot
-        what = f"{bundle.product} {bundle.manifest.version}: its engine cannot be opened ({error})"
-        raise EngineError(f"{what}: check that it is still installed, and the free space under {store.data}") from error
+        what = f"{bundle.product} {bundle.manifest.version}: its engine cannot be opened: {sentence_of(error)}"
+        raise EngineError(f"{what}; see that the bundle is still installed under {store.root}") from error
 
 
 def open_precision(store: Store, bundle: Installed, precision: Precision, threads: int = 2) -> ProvenEngine:

@@ -36,7 +36,7 @@ def settle(store: Store) -> None:
         with store.inside(DATA if DATA in (place, *place.parents) else place):
             for path in list((store.root / place).glob(pattern)):
                 remove_tree(path)
-    for slots in store.products_folder.glob("*/slots"):
+    for slots in _slot_folders(store):
         product = slots.parent.name
         used = {store.link(product, "current"), store.link(product, "previous")}
         for slot in [path for path in slots.iterdir() if path.name not in used and SLOT.fullmatch(path.name)]:
@@ -49,8 +49,12 @@ def settle(store: Store) -> None:
 
 def strays(store: Store) -> Iterator[Path]:
     """What lies among the slots and is none: left alone, whoever put it there may need it."""
-    for slots in store.products_folder.glob("*/slots"):
+    for slots in _slot_folders(store):
         yield from sorted(path for path in slots.iterdir() if not SLOT.fullmatch(path.name))
+
+
+def _slot_folders(store: Store) -> list[Path]:
+    return [path for path in store.products_folder.glob("*/slots") if path.is_dir()]
 
 
 def _discard(folder: Path) -> None:

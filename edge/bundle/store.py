@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import audit
-from edge.bundle.account import acting_for, real_uid, require_plain
+from edge.bundle.account import acting_for, require_closed, require_plain
 from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, SIGNATURE, parse_manifest, verify_folder
 from edge.bundle.claims import claim, close_claim
 from edge.bundle.lock import CHANGE, RUN, locked
@@ -119,14 +119,15 @@ class Store:
     def inside(self, place: Path = DATA) -> Iterator[None]:
         """Work with the rights of the account that `place` under this root belongs to, where root runs this.
 
-        An ordinary user's links are the user's own affair. Raises: StorageError as `change`.
+        Raises: StorageError as `change`.
         """
         with acting_for(self.root, place):
-            if place == DATA and real_uid() == 0:
+            if place == DATA:
                 self._require_plain()
             yield
 
     def _require_plain(self) -> None:
+        require_closed([self.data, self.products_folder, self.engines], StorageError)
         products = [folder for folder in self.products_folder.glob("[!.]*") if PRODUCT.fullmatch(folder.name)]
         require_plain(
             folders=[
@@ -151,13 +152,15 @@ class Store:
     def trusted_keys(self) -> list[PublicKey]:
         """The keys this station trusts; empty for a fresh root.
 
-        Raises: ConfigError if a key file is damaged, is of another key than its name says, or two are of one key.
+        Raises: ConfigError if a key file is damaged, is of another key than its name says, two are of one key, or
+            anybody may change them.
         """
         return list(self._keys().values())
 
     def _keys(self) -> dict[Path, PublicKey]:
         keys: dict[Path, PublicKey] = {}
         for path in [path for path in _entries(self.trust_folder) if path.suffix == ".pub"]:
+            require_closed([self.trust_folder, path], ConfigError)
             try:
                 key = read_public_key(path)
             except ConfigError as error:

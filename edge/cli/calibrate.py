@@ -31,7 +31,9 @@ def _describe() -> None:
 def plane(
     root: Path = root_option(),
     frames: int = typer.Option(30, min=1, max=300, help="Frames of the empty table, fitted jointly."),
-    source: Path | None = typer.Option(None, help="Images or a recording of the empty table, instead of the camera."),
+    source: Path | None = typer.Option(
+        None, help="Images or a recording of the empty table, instead of the camera.", readable=False
+    ),
     product: str | None = typer.Option(None, help="Default: the active product."),
     crop_x: int | None = typer.Option(None, min=0, help="Left edge of the crop in pixels; default: as it is now."),
     crop_y: int | None = typer.Option(None, min=0, help="Top edge of the crop in pixels; default: as it is now."),

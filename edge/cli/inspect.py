@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    path: Path | None = typer.Argument(None, help="Images of any known layout, or a .db3; without it, the camera."),
+    path: Path | None = typer.Argument(
+        None, help="Images of any known layout, or a .db3; without it, the camera.", readable=False
+    ),
     root: Path = root_option(),
-    out: Path = typer.Option(Path("overlays"), help="Folder for one picture per image."),
+    out: Path = typer.Option(Path("overlays"), help="Folder for one picture per image.", readable=False),
     precision: str | None = typer.Option(None, help="Judge with this file of the bundle: fp32, fp16 or int8."),
 ) -> None:
     """Judge each image as one part: a table and overlays. Nothing is published or recorded.

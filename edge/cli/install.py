@@ -10,7 +10,7 @@ from edge.cli.root import root_option
 
 
 def install(
-    bundle: Path = typer.Argument(..., help="The .bundle file that `trainer export` wrote."),
+    bundle: Path = typer.Argument(..., help="The .bundle file that `trainer export` wrote.", readable=False),
     root: Path = root_option("; a folder makes a station of its own"),
     dry_run: bool = typer.Option(False, "--dry-run", help="Do every check, golden frames too; change nothing."),
     allow_downgrade: bool = typer.Option(

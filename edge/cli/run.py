@@ -11,7 +11,9 @@ from edge.cli.root import root_option
 
 def run(
     root: Path = root_option(),
-    source: Path | None = typer.Option(None, help="play these images or this .db3 instead of the configured camera"),
+    source: Path | None = typer.Option(
+        None, help="play these images or this .db3 instead of the configured camera", readable=False
+    ),
     max_parts: int | None = typer.Option(None, min=1, help="end after so many parts"),
     once: bool = typer.Option(False, help="play a source once and end; without it files are played for ever"),
 ) -> None:

@@ -34,7 +34,7 @@ ROOT = root_option()
 
 @app.command()
 def add(
-    public_key: Path = typer.Argument(..., help="The .pub file that `trainer keygen` wrote."),
+    public_key: Path = typer.Argument(..., help="The .pub file that `trainer keygen` wrote.", readable=False),
     product: list[str] = typer.Option(
         [], help="Take bundles of this product only from this key; repeat. Default: of every product."
     ),

@@ -131,7 +131,7 @@ def test_after_a_rollback_the_version_taken_back_is_a_newer_one(store: Store, bu
 def test_versions_are_compared_piece_by_piece() -> None:
     ordered = ["0.9", "1.0.dev1", "1.0a1", "1.0-alpha.2", "1.0b1", "1.0-rc1", "1.0.0rc2", "1.0", "1.0.post1", "1.0.1",
                "1.1-beta", "v1.1", "1.9", "1.10", "2026.01.31", "2026-02-01"]
-    assert sorted(reversed(ordered), key=version_key) == ordered
+    assert sorted([*ordered[::-1]], key=version_key) == ordered
     assert len({version_key(version) for version in ordered}) == len(ordered)
     assert version_key("1.0") == version_key("v1.0.0")
 

@@ -8,7 +8,9 @@ import typer
 
 
 def benchmark(
-    out: Path = typer.Option(..., "--out", help="Folder of runs and tables. An interrupted benchmark in it goes on."),
+    out: Path = typer.Option(
+        ..., "--out", help="Folder of runs and tables. An interrupted benchmark in it goes on.", readable=False
+    ),
     data: list[str] = typer.Option(
         ...,
         help="NAME=FOLDER, a product or a folder of products (MVTec AD, MVTec 3D-AD, VisA, BTAD); may be repeated.",
@@ -18,8 +20,8 @@ def benchmark(
     seeds: str = typer.Option("0,1,2", help="Seeds, separated by commas."),
     depth: str = typer.Option("with", help="Where products have depth: with, without or both."),
     epochs: int | None = typer.Option(None, min=1, help="Epochs of every phase instead of the preset's."),
-    weights: Path | None = typer.Option(None, help="Backbone weights, as in `trainer train`."),
-    textures: Path | None = typer.Option(None, help="Folder of textures, as in `trainer train`."),
+    weights: Path | None = typer.Option(None, help="Backbone weights, as in `trainer train`.", readable=False),
+    textures: Path | None = typer.Option(None, help="Folder of textures, as in `trainer train`.", readable=False),
     pretrained: list[str] = typer.Option(
         [], help="SYSTEM=FILE, an encoder of `trainer pretrain` for that system's runs; may be repeated."
     ),

@@ -8,10 +8,13 @@ import typer
 
 
 def evaluate(
-    run: Path = typer.Argument(..., help="Run folder of `trainer train`."),
-    data: Path | None = typer.Argument(None, help="Folder of images to judge; default: the data of the run."),
+    run: Path = typer.Argument(..., help="Run folder of `trainer train`.", readable=False),
+    data: Path | None = typer.Argument(
+        None, help="Folder of images to judge; default: the data of the run.", readable=False
+    ),
     defects: Path | None = typer.Option(
-        None, help="A folder of defective images that count too, or of one sub-folder for each defect type."
+        None, help="A folder of defective images that count too, or of one sub-folder for each defect type.",
+        readable=False,
     ),
 ) -> None:
     """Judge images with the run's graph: how many good parts are rejected, how many defective ones are found.

@@ -8,15 +8,15 @@ import typer
 
 
 def export(
-    run: Path = typer.Argument(..., help="Run folder that `trainer train` wrote."),
+    run: Path = typer.Argument(..., help="Run folder that `trainer train` wrote.", readable=False),
     product: str = typer.Option(..., help="Name of the product on the station."),
     version: str = typer.Option(..., help="Version of this bundle, such as 1.0.0."),
-    key: Path = typer.Option(..., help="Private key that signs it, from `trainer keygen`."),
+    key: Path = typer.Option(..., help="Private key that signs it, from `trainer keygen`.", readable=False),
     precision: str = typer.Option("fp16,int8", help="Precisions to try besides fp32, separated by commas."),
-    out: Path | None = typer.Option(None, help="Bundle file, by default PRODUCT-VERSION.bundle here."),
-    data: Path | None = typer.Option(None, help="Product folder, if it has moved since the training."),
+    out: Path | None = typer.Option(None, help="Bundle file, by default PRODUCT-VERSION.bundle here.", readable=False),
+    data: Path | None = typer.Option(None, help="Product folder, if it has moved since the training.", readable=False),
     defects: Path | None = typer.Option(
-        None, help="A folder of defective images that count too; default: as evaluated, or as trained."
+        None, help="A folder of defective images that count too; default: as evaluated, or as trained.", readable=False
     ),
     false_rejects: str | None = typer.Option(
         None, "--false-rejects", help="Share of normal parts that may be rejected, such as 5%; default: as trained."

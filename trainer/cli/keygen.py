@@ -8,7 +8,7 @@ import typer
 
 
 def keygen(
-    name: Path = typer.Argument(..., help="Where to write: NAME.key and NAME.pub, for example `line`."),
+    name: Path = typer.Argument(..., help="Where to write: NAME.key and NAME.pub, for example `line`.", readable=False),
 ) -> None:
     """Make the pair of keys that a line's bundles are signed with.
 

@@ -19,7 +19,9 @@ def _describe() -> None:
 @app.command()
 def pointmae(
     products: list[Path] = typer.Argument(..., help="Product folders with depth, or folders of such products."),
-    out: Path = typer.Option(..., "--out", help="Weights file to write. An interrupted pretraining of it goes on."),
+    out: Path = typer.Option(
+        ..., "--out", help="Weights file to write. An interrupted pretraining of it goes on.", readable=False
+    ),
     preset: str = typer.Option("compact", help="compact: for a small device. paper: Point-MAE as published."),
     epochs: int | None = typer.Option(None, help="Epochs instead of the preset's."),
     seed: int = typer.Option(0, min=0, help="Same seed, same result."),
@@ -35,11 +37,14 @@ def pointmae(
 @app.command()
 def pdn(
     folders: list[Path] = typer.Argument(..., help="Folders of images; of product folders the normal training images."),
-    out: Path = typer.Option(..., "--out", help="Weights file to write. An interrupted training of it goes on."),
+    out: Path = typer.Option(
+        ..., "--out", help="Weights file to write. An interrupted training of it goes on.", readable=False
+    ),
     preset: str = typer.Option("compact", help="compact: for a small device. paper: EfficientAD's PDN-S."),
     epochs: int | None = typer.Option(None, help="Epochs instead of the preset's."),
     weights: Path | None = typer.Option(
-        None, help="Weights of the backbone that teaches: a state dict of timm's model (the paper preset needs one)."
+        None, help="Weights of the backbone that teaches: a state dict of timm's model (the paper preset needs one).",
+        readable=False,
     ),
     seed: int = typer.Option(0, min=0, help="Same seed, same result."),
     device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."),

@@ -8,7 +8,7 @@ import typer
 
 
 def synthesize(
-    out: Path = typer.Argument(..., help="Folder for the products, one sub-folder each."),
+    out: Path = typer.Argument(..., help="Folder for the products, one sub-folder each.", readable=False),
     products: str = typer.Option("washer,biscuit,connector,rope,fusebox", help="Which products, separated by commas."),
     train: int = typer.Option(60, min=1, help="Good parts to train on."),
     validation: int = typer.Option(20, min=1, help="Good parts that set the threshold."),
