@@ -20,7 +20,7 @@ from tests.support.cuts.disk import Builder
 from tests.support.cuts.line import ACTS, PLACE, LineAct, fields
 from tests.support.cuts.summary import CUTS
 
-pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts")]
+pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts of the outbox")]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from tests.support.cuts.station import ACTS, PRODUCTS
 from tests.support.cuts.summary import CUTS
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
-pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts")]
+pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts of a root")]
 
 # What an act writes down before it does anything that counts, and what follows: when it was done, and when it was not.
 ROWS: dict[str, tuple[str | None, list[str], list[str]]] = {
