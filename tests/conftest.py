@@ -11,7 +11,10 @@ import pytest
 from edge.bundle.measure import measure, measure_in_child
 from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
-pytest_plugins = ["tests.support.mistakes"]      # its fixtures serve tests of both programs
+pytest_plugins = [
+    "tests.support.mistakes",       # its fixtures serve tests of both programs
+    "tests.support.cuts.summary",
+]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -61,12 +61,16 @@ class Outbox:
         self._commit_lock = threading.Lock()
         self._room = 0                          # records that the line will take as soon as they are committed
         self._presumed: set[int] = set()        # marked as attempted at their commit, and not handed over since
-        with self._database.errors("open"):
-            make_folder(path.parent)
-            self._reserve = Reserve(path.with_suffix(".seq"))
-            self.clock = clock or PoweredClock(path.parent)
-            with self._database.transaction() as connection:
-                self._counters, self._unwritten = prepare(connection, self._reserve, self.clock)
+        try:
+            with self._database.errors("open"):
+                make_folder(path.parent)
+                self._reserve = Reserve(path.with_suffix(".seq"))
+                self.clock = clock or PoweredClock(path.parent)
+                with self._database.transaction() as connection:
+                    self._counters, self._unwritten = prepare(connection, self._reserve, self.clock)
+        except StorageError:
+            self._database.close()
+            raise
         self._expiry = Expiry(self._database, self._counters, self.clock)
         self.clock.persist()
         if self._reserve.holds_records or self._unwritten:

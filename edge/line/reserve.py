@@ -1,7 +1,8 @@
 """Disk space that is taken when the station is set up, so that a full disk still takes a number and its record.
 
-`line.seq` is only ever overwritten in place: a first block with the last number that was told without a committed
-record and the length of what follows, then the records of such numbers, a line each: CRC-32 in hex, then JSON.
+`line.seq` is only ever overwritten in place: two blocks, each with the last number that was told without a committed
+record and the length of what follows, then the records of such numbers, a line each: CRC-32 in hex, then JSON. The
+blocks are written in turn and the later one counts, so that one that a power cut has torn leaves the one before it.
 """
 
 from __future__ import annotations

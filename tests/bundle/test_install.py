@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import re
@@ -391,79 +390,21 @@ def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -
     assert (store.root / "etc/systemd/system/edge.service").read_text().endswith("# mine\n")
 
 
-# --- killed -----------------------------------------------------------------------------------------------------------
+# --- killed: one real process; every cut of every act is in tests/cuts ------------------------------------------------
 
 
 @pytest.mark.endurance
-def test_killed_before_every_named_step_of_a_first_installation(tmp_path: Path, key: KeyPair, bundles) -> None:
-    """A real process, SIGKILL at each step: nothing is active until the last, and the next installation ends well."""
+@pytest.mark.parametrize("step", ["slot", "done"])
+def test_a_killed_installation_is_finished_by_the_next(step: str, store: Store, bundles) -> None:
     script = ("import os, signal, sys\nfrom pathlib import Path\nfrom edge.bundle.install import install_bundle\n"
               "def reached(step):\n    step == sys.argv[3] and os.kill(os.getpid(), signal.SIGKILL)\n"
               "install_bundle(Path(sys.argv[1]), Path(sys.argv[2]), reached=reached)\n")
-    for step in STEPS:
-        store = trusting_root(tmp_path / step, key)
-        command = [sys.executable, "-c", script, bundles("washer", "2.0.0"), store.root, step]
-        assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
-        assert store.active_product() == ("washer" if step == "done" else None)
-        assert install_bundle(bundles("washer", "2.0.0"), store.root).active == "washer"
-        store.verify(store.active())
-        assert not list(store.root.rglob(".*"))
-        acts = [row.act for row in read_audit(store.root)]
-        assert acts.count("install") == acts.count("installed") + acts.count("install abandoned")
-
-
-def _killed_everywhere(tmp_path: Path, pristine: Path, *arguments: object) -> list[dict[str, object]]:
-    command = [sys.executable, REPOSITORY / "tests/support/killer.py", tmp_path, pristine, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    end = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
-    assert end.returncode == 0, end.stderr
-    results = [json.loads(line) for line in end.stdout.splitlines()]
-    assert results[-1]["ended"] == "done"
-    assert all(result["ended"] == "killed" for result in results[:-1])
-    return results
-
-
-@pytest.mark.endurance
-def test_killed_at_every_file_operation_of_an_installation(tmp_path: Path, key: KeyPair, bundles) -> None:
-    """Before every rename, write, sync: the old bundle or the new is active and whole; the next install ends well."""
-    store = trusting_root(tmp_path / "pristine", key)
-    install_bundle(bundles("screw", "1.0.0"), store.root)
-    install_bundle(bundles("washer", "1.0.0"), store.root)
-    store.select("washer")
-    unused, timing = "0123456789abcdef-fp16-trt10.3.0-sm87-0a1b2c3d.plan", "timing-trt10.3.0-sm87-0a1b2c3d.cache"
-    for name in (unused, timing):
-        (store.engines / name).write_bytes(b"of an engine that no slot needs, and of every engine")
-    results = _killed_everywhere(tmp_path, store.root, "install", bundles("washer", "2.0.0"))
-    assert len(results) > 60
-    assert f"var/lib/edge/engines/{timing}" in results[-1]["names"]
-    assert f"var/lib/edge/engines/{unused}" not in results[-1]["names"]
-    versions = [result["active"] for result in results]
-    switch = versions.index("2.0.0")
-    assert versions == ["1.0.0"] * switch + ["2.0.0"] * (len(versions) - switch)
-    for result in results:
-        assert result["again"] == "done"
-        assert result["after"] == {"active": "2.0.0", "products": ["screw", "washer"]}
-        assert result["previous"].startswith("1.0.0")
-        assert result["names"] == results[-1]["names"]
-        assert not [name for name in result["names"] if "/." in name]
-        acts = [act for act in result["acts"] if act.startswith("install")]
-        assert acts[4:] in (["install", "installed"], ["install", "install abandoned", "install", "installed"])
-
-
-@pytest.mark.endurance
-def test_killed_at_every_file_operation_of_a_rollback(tmp_path: Path, key: KeyPair, bundles) -> None:
-    store = trusting_root(tmp_path / "pristine", key)
-    install_bundle(bundles("washer", "1.0.0"), store.root)
-    install_bundle(bundles("washer", "2.0.0"), store.root)
-    results = _killed_everywhere(tmp_path, store.root, "rollback")
-    assert len(results) >= 5
-    assert {result["active"] for result in results} == {"1.0.0", "2.0.0"}
-    for result in results:
-        assert result["again"] == "done"
-        assert result["after"] == {"active": "1.0.0", "products": ["washer"]}
-        assert result["previous"].startswith("2.0.0")
-        assert result["acts"][-1] == "rolled back"
-        assert [name for name in result["names"] if "/." in name] in ([], ["var/lib/edge/products/washer/.current.new"])
+    command = [sys.executable, "-c", script, bundles("washer", "2.0.0"), store.root, step]
+    assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
+    assert store.active_product() == ("washer" if step == "done" else None)
+    assert install_bundle(bundles("washer", "2.0.0"), store.root).active == "washer"
+    store.verify(store.active())
+    assert not list(store.root.rglob(".*"))
 
 
 def test_the_steps_are_those_that_are_documented(store: Store, bundles) -> None:

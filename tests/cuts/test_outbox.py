@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from edge.line.outbox import Outbox
 from tests.support.cuts.cuts import Cut, Recording, record, workplace
 from tests.support.cuts.disk import Builder
 from tests.support.cuts.line import ACTS, PLACE, LineAct, fields
+from tests.support.cuts.summary import CUTS
 
-pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts")]
+pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts of the outbox")]
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +72,12 @@ def check(cut: Cut, root: Path, act: LineAct) -> None:
 
 @pytest.mark.parametrize("name", ACTS)
 def test_every_cut_keeps_what_was_told(
-    name: str, recordings: dict[str, Recording], builder: Builder, place: Path
+    name: str, recordings: dict[str, Recording], builder: Builder, place: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     recording = recordings[name]
     count, cuts = recording.distinct()
-    print(f"{name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different trees")
+    record_property(CUTS, f"outbox, {name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots")
     for cut in cuts:
         try:
             check(cut, builder.build(cut.tree, place / "root"), ACTS[name])

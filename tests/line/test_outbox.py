@@ -259,7 +259,7 @@ def test_a_disk_too_small_for_the_reserve_still_gives_out_numbers(
         (disk / "ballast").write_bytes(b"x" * 2_500_000)
         outbox = Outbox(disk / "line.sqlite")
         assert "wait in memory alone" in caplog.text
-        assert (disk / "line.seq").stat().st_size == 4096
+        assert (disk / "line.seq").stat().st_size == 8192
         assert outbox.commit_failed(fields)["seq"] == 1
         assert outbox.commit(fields)["seq"] == 2
         assert outbox.counts() == {"seq": 2, "waiting": 2, "dropped": 0}
@@ -323,6 +323,39 @@ def test_what_was_never_handed_over_is_no_replay_after_a_clean_stop(tmp_path: Pa
     again = Outbox(tmp_path / "line.sqlite")
     assert [(one.seq, one.replay) for one in again.unsent(0, 5)] == [(1, True), (2, False)]
     again.close()
+
+
+def test_commits_a_busy_line_and_retention_at_once_keep_the_counts_right(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "line.sqlite")
+    done = threading.Event()
+    sent: list[int] = []
+
+    def carry() -> None:
+        while not done.is_set() or outbox.counts()["waiting"]:
+            waiting = outbox.unsent(sent[-1] if sent else 0, 7)
+            assert not any(one.replay for one in waiting)
+            sent.extend(one.seq for one in waiting)
+            outbox.mark_sent([one.seq for one in waiting])
+
+    def clean() -> None:
+        while not done.is_set():
+            outbox.retain(1e9, 20)
+            outbox.checkpoint()
+            outbox.probe()
+
+    workers = [threading.Thread(target=work) for work in (carry, clean)]
+    for worker in workers:
+        worker.start()
+    for _ in range(300):
+        outbox.commit(fields)
+    done.set()
+    for worker in workers:
+        worker.join()
+    dropped = outbox.counts()["dropped"]
+    assert sent == sorted(set(sent))
+    assert 300 - dropped <= len(sent) <= 300
+    assert outbox.counts() == {"seq": 300, "waiting": 0, "dropped": dropped}
+    outbox.close()
 
 
 def write_bytes() -> int:

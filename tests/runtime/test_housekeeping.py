@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -142,3 +143,28 @@ def test_the_station_judges_and_feeds_the_watchdog_while_housekeeping_hangs(
     finally:
         released.set()
     assert len(committed(station.root)) == 1
+
+
+def test_the_stations_state_says_what_waits_for_the_disk_until_it_is_back(
+    station: StationRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PASS_S", 0.01)
+    disk = Disk(monkeypatch)
+    shown = [frame_of(shot, number + 1) for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])]
+    told: list[dict[str, Any]] = []
+
+    def note_state() -> None:
+        wait_until(lambda: service.health.parts == 1, 60, "no part was decided")
+        told.append(json.loads(service._state()))
+
+    def free_disk() -> None:
+        disk.full = False
+        wait_until(lambda: service.health.state()[1] != "storage", 60, "the fault stays although no part comes")
+        told.append(json.loads(service._state()))
+
+    service = new_service(station, [*shown, note_state, free_disk])
+    service.run()
+    keys = ("state", "reason", "ready", "records_unwritten", "records_waiting")
+    seen = [tuple(one[key] for key in keys) for one in told]
+    assert seen == [("fault", "storage", False, 1, 1), ("online", "", True, 0, 1)]
+    assert [(one["code"], one["reason"]) for one in committed(station.root)] == [(3, "storage")]

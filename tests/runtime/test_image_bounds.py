@@ -347,3 +347,25 @@ def test_a_folder_without_any_stamp_counts_from_when_it_was_first_seen(tmp_path:
     machine.run(91 * DAY_S)
     keeper.clean()
     assert kept_numbers(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_read_is_said_and_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Simulated, because root may read everything."""
+    for day in ("2026-11-10", "2026-11-11"):
+        write_images(tmp_path / f"parts/{day}/s1-{day[-1]}", images(1))
+    scandir = os.scandir
+
+    def refuse(folder: Path) -> Any:
+        if folder.name == "2026-11-10":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    keeper = Keeper(tmp_path, ROOMY)
+    keeper.start()
+    keeper.put(images(5, "2026-11-12"))
+    wait_until(lambda: kept_numbers(tmp_path) == [1, 5], 60, "the thread has ended")
+    keeper.stop(10)
+    assert "2026-11-10 is passed over" in caplog.text

@@ -5,8 +5,8 @@ the kernel writes back in whatever order it likes:
 
 - Data of a file is safe once that file was synced; before, it may be there, partly there, or missing from a file that
   has already its new length (zeros) or its old one.
-- A name (create, rename, link, unlink) is safe once one of its folders was synced. POSIX promises no more, and not even
-  that the sync of a new file keeps the file's name, which ext4 does.
+- A name (create, rename, link, unlink) is safe once its folder was synced, or both of a rename's. POSIX promises no
+  more, and not even that the sync of a new file keeps the file's name, which ext4 does.
 
 SQLite's -shm files are left out: they are written through mmap, hold no data, and the first process that opens the
 database after a cut makes them anew from the -wal.
@@ -179,7 +179,7 @@ class Link:
     mode: int = 0o777
 
 
-@dataclass
+@dataclass(eq=False)
 class Folder:
     mode: int
     names: dict[str, Node] = field(default_factory=dict)      # as a reader sees them
@@ -190,10 +190,18 @@ Node = File | Link | Folder
 
 @dataclass
 class Naming:
-    """One call that changed names: each (folder, name, what it names now or None); safe once a folder was synced."""
+    """One call that changed names: each (folder, name, what it names now or None).
+
+    It is done or not, never half, and safe once each of its folders was synced: waiting_for are those that were not.
+    removed: a folder that this call removed, whose own names are of no interest any more once that is safe.
+    """
 
     changes: list[tuple[Folder, str, Node | None]]
-    is_safe: bool = False
+    removed: Folder | None = None
+    waiting_for: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.waiting_for = {id(folder) for folder in self.folders}
 
     @property
     def folders(self) -> list[Folder]:
@@ -300,18 +308,23 @@ class Disk:
         if isinstance(node, File):
             node.sync()
         if isinstance(node, Folder):
+            synced = [node]
+            for folder in synced:       # grows: what lay in a folder that is safely gone is gone
+                synced += [one.removed for one in self._namings if one.removed and one.folders == [folder]]
             for naming in self._namings:
-                naming.is_safe = naming.is_safe or any(folder is node for folder in naming.folders)
+                naming.waiting_for -= {id(folder) for folder in synced}
 
     def _apply_names(self, call: Call) -> bool:
         changes = self._name_changes(call)
+        removed = None
         for folder, name, node in changes:
             if node is None:
-                del folder.names[name]
+                gone = folder.names.pop(name)
+                removed = gone if call.op == "U" and isinstance(gone, Folder) else None
             else:
                 folder.names[name] = node
         if changes:
-            self._namings.append(Naming(changes))
+            self._namings.append(Naming(changes, removed))
         return bool(changes)
 
     def _name_changes(self, call: Call) -> list[tuple[Folder, str, Node | None]]:
@@ -350,7 +363,7 @@ class Disk:
 
     def after_power_cuts(self) -> Iterator[tuple[str, Tree]]:
         """What the disk may hold, each with the rule it follows. What comes twice is yielded twice."""
-        pending = [naming for naming in self._namings if not naming.is_safe]
+        pending = [naming for naming in self._namings if naming.waiting_for]
         folders = {id(folder): folder for naming in pending for folder in naming.folders}
         for policy in ("none", "torn", "late", "all"):
             yield f"no unsynced name, data {policy}", self._cut(lambda _: False, policy)
@@ -365,7 +378,7 @@ class Disk:
         names = dict(self._safe_names)
         copied: set[int] = set()
         for naming in self._namings:
-            if not (naming.is_safe or keeps(naming)):
+            if naming.waiting_for and not keeps(naming):
                 continue
             for folder, name, node in naming.changes:
                 if id(folder) not in copied:
