@@ -236,12 +236,13 @@ class Service:
         self._stopping.set()
         self._mailbox.close()
         end_s = time.monotonic() + END_S
-        for worker in self._workers:
+        capture, *others = self._workers
+        for worker in [*others, capture] if self._capture.is_open else others:
             worker.join(max(0.0, end_s - time.monotonic()))
         self._keeper.stop(images_s)
         if self._line is not None:
             self._line.stop()
-        if not any(worker.is_alive() for worker in self._workers[1:]):    # capture never asks the outbox
+        if not any(worker.is_alive() for worker in others):    # capture never asks the outbox
             self._outbox.close()
 
     def _guard(self, work: Callable[[], None]) -> None:
