@@ -237,8 +237,9 @@ class Service:
         self._mailbox.close()
         end_s = time.monotonic() + END_S
         capture, *others = self._workers
-        for worker in [*others, capture] if self._capture.is_open else others:
+        for worker in others:
             worker.join(max(0.0, end_s - time.monotonic()))
+        capture.join(max(0.0, end_s - time.monotonic()) if self._capture.is_open else PASS_S)
         self._keeper.stop(images_s)
         if self._line is not None:
             self._line.stop()
