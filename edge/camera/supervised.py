@@ -103,7 +103,7 @@ class SupervisedCamera:
         if self._end is not None:
             raise self._end
         self._is_given_up = True
-        raise FrameOverdue(f"{self._name()}: no frame within {timeout_s:g} s: check the USB 3 cable")
+        raise FrameOverdue(f"{self._name()}: no frame within {timeout_s:g} s: {self._remedy()}")
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -181,7 +181,7 @@ class SupervisedCamera:
             if message is not None:
                 raise CameraLost(f"{self._name()}: its process speaks out of turn")
             if patience.is_over():
-                raise CameraLost(f"{self._name()} is not open after {limit_s:g} s: unplug it and plug it in again")
+                raise CameraLost(f"{self._name()} is not open after {limit_s:g} s: {self._remedy()}")
             if patience.has_worked:
                 self._moved()
 
@@ -194,6 +194,11 @@ class SupervisedCamera:
         if self._opened is None:
             raise CameraLost(f"{self._name()} is not open")
         return self._opened
+
+    def _remedy(self) -> str:
+        if self._order.config.kind == "realsense":
+            return "check the USB 3 cable, or unplug the camera and plug it in again"
+        return "check the disk that it lies on"
 
     def _name(self) -> str:
         config = self._order.config

@@ -67,6 +67,7 @@ class Capture:
         self._due_s: float | None = None        # when what the camera was asked for is late
         self._dropped_before = 0
         self._camera: Camera | None = None
+        self.is_open = False                    # whether there is a camera to close in good order
         self.gaps = self.restarts = 0           # since the start: of more than 0.5 s; camera closed and opened again
 
     @property
@@ -110,12 +111,14 @@ class Capture:
             self._due_s = None
             self._dropped_before, self._camera = self.dropped, None
             camera.close()
+            self.is_open = False
 
     def _play(self, camera: Camera, contract: CameraContract) -> None:
         """Frames into the mailbox, until another product wants the camera set up anew. Raises: CameraError."""
         if not self._losses.count:
             self._due_s = time.monotonic() + FIRST_FRAME_S
         camera.open()
+        self.is_open = True
         frame = self._next_frame(camera, FIRST_FRAME_S)
         while not self._stopping.is_set():
             self._due_s = None

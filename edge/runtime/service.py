@@ -237,14 +237,16 @@ class Service:
         self._stopping.set()
         self._mailbox.close()
         end_s = time.monotonic() + END_S
-        for worker in self._workers:
+        capture, *others = self._workers
+        for worker in others:
             worker.join(max(0.0, end_s - time.monotonic()))
+        capture.join(max(0.0, end_s - time.monotonic()) if self._capture.is_open else PASS_S)
         self._keeper.stop(images_s)
         self._housekeeping.stop(0.4)
         self._status.stop(0.4)
         if self._line is not None:
             self._line.stop()
-        if not any(worker.is_alive() for worker in self._workers[1:]):    # capture never asks the outbox
+        if not any(worker.is_alive() for worker in others):    # capture never asks the outbox
             self._outbox.close()
 
     def _guard(self, work: Callable[[], None]) -> None:

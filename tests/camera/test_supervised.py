@@ -327,6 +327,25 @@ def test_nonsense_from_the_process_is_a_lost_camera(stand_in, script: str, said:
         camera.next_frame(FRAME_S)
 
 
+def test_why_the_camera_was_lost_is_heard_though_its_driver_does_not_return_from_closing_it(stand_in) -> None:
+    camera = stand_in("""
+        from edge.camera.child import Feed, Hello, play
+        from edge.errors import CameraLost
+        from edge.frames.camera_info import CameraInfo
+        class Camera:
+            serial, info = "1", CameraInfo(width=96, height=64)
+            def open(self): pass
+            def close(self): time.sleep(600)
+            def next_frame(self, timeout_s): raise CameraLost("camera 1: xioctl failed. Check the USB 3 cable")
+        feed = Feed(connection, live=False)
+        connection.recv(65536)
+        feed.send(Hello())
+        play(feed, Camera(), live=False)
+        """)
+    with opened(camera), pytest.raises(CameraLost, match="xioctl failed"):
+        camera.next_frame(FRAME_S)
+
+
 def test_the_last_words_of_a_process_are_heard_though_it_is_gone(stand_in) -> None:
     """It leaves messages of the station unread, which the kernel reports before it hands out what was said."""
     camera = stand_in(HELLO, "tell('failed', error='DataError', text='0002_color.png is damaged')", "os._exit(0)")

@@ -234,6 +234,7 @@ def service_on_a_belt(station: StationRoot, tmp_path: Path, **plan: Any) -> tupl
     return service, cameras
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("hit", "times"), [("kill", 2), ("suspend", 1)])
 def test_a_camera_process_that_dies_or_hangs_is_replaced_and_parts_go_on(
     station: StationRoot, tmp_path: Path, hit: str, times: int

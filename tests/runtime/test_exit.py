@@ -113,6 +113,7 @@ def running(station: StationRoot, log: Path) -> Iterator[subprocess.Popen[bytes]
         process.wait()
 
 
+@pytest.mark.endurance
 def test_asked_before_it_has_an_engine_it_ends_with_0(station: StationRoot, tmp_path: Path) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([8])))
     with running(station, tmp_path / "log") as process:
@@ -122,6 +123,7 @@ def test_asked_before_it_has_an_engine_it_ends_with_0(station: StationRoot, tmp_
         assert process.wait(60) == 0, (tmp_path / "log").read_text()
 
 
+@pytest.mark.endurance
 def test_asked_while_the_camera_hangs_it_ends_with_0_and_takes_the_cameras_process_along(
     station: StationRoot, tmp_path: Path
 ) -> None:
