@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.endurance.rig import Rig
 
-STALL_S = 3.0                   # longer than a verdict is worth
+STALL_S = 2.6                   # longer than a verdict is worth, and than a camera may be silent
 NEVER_FAR = 400_000_000         # seconds to 2038 and beyond
 
 
@@ -82,7 +82,7 @@ def station_restarted(rig: Rig) -> None:
 
 
 @kind("other")
-def station_stopped_for_3_s(rig: Rig) -> None:
+def station_stopped(rig: Rig) -> None:
     rig.supervisor.signal(signal.SIGSTOP)
     time.sleep(STALL_S)
     rig.supervisor.signal(signal.SIGCONT)
@@ -110,7 +110,7 @@ def _bring_back(rig: Rig) -> None:
 
 
 @kind("broker")
-def broker_stopped_for_3_s(rig: Rig) -> None:
+def broker_stopped(rig: Rig) -> None:
     rig.broker.freeze()
     time.sleep(STALL_S)
     rig.broker.thaw()
@@ -141,9 +141,9 @@ def session_taken_over(rig: Rig) -> None:
 @kind("broker", quick=True)
 def publishing_denied(rig: Rig) -> None:
     rig.broker.allow("topic read #")
-    time.sleep(1.5)
+    time.sleep(1.2)
     rig.proxy.reset()
-    time.sleep(1.0)
+    time.sleep(0.8)
     rig.broker.allow("topic readwrite #")
 
 
@@ -193,10 +193,9 @@ def broker_away(rig: Rig) -> None:
 
 @kind("disk", quick=True, missing=_needs_disk)
 def disk_full(rig: Rig) -> None:
-    rig.disk.fill()
-    time.sleep(1.5)
-    rig.disk.fill()                     # what the station freed meanwhile
-    time.sleep(1.5)
+    for _ in range(3):
+        rig.disk.fill()                 # also what the station freed meanwhile
+        time.sleep(0.7)
     rig.disk.free()
 
 
@@ -241,7 +240,7 @@ def capture_hung(rig: Rig) -> None:
 @kind("camera", quick=True)
 def camera_gone(rig: Rig) -> None:
     rig.belt.remove()
-    time.sleep(2.0)
+    time.sleep(1.5)
     rig.belt.show()
 
 
@@ -249,7 +248,7 @@ def camera_gone(rig: Rig) -> None:
 def lens_covered(rig: Rig) -> None:
     from_s = time.time()
     rig.belt.darken()
-    time.sleep(2.0)
+    time.sleep(1.5)
     rig.dark.append((from_s, time.time()))
     rig.belt.show()
 

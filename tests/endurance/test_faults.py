@@ -76,5 +76,5 @@ def at_random(rig: Rig, chance: random.Random, count: int) -> Iterator[Fault]:
 
 
 def assert_nothing_is_wrong(rig: Rig, episodes: list[Episode]) -> None:
-    wrongs = wrongs_of(rig)
+    wrongs = wrongs_of(rig, episodes[-1].after)
     assert not wrongs, "\n".join([*wrongs, table_of(rows_of(rig, episodes))])

@@ -122,7 +122,7 @@ class Acted:
 
 
 class Plc(Listener):
-    """A PLC with a synced clock that follows the rule of docs/mqtt.md for free run.
+    """A PLC with a synced clock that follows the rules of docs/mqtt.md: a new number, and fresh by its `at`.
 
     acted: verdicts that it took. ignored: verdicts that the rule told it to leave.
     """
@@ -143,11 +143,9 @@ class Plc(Listener):
         if heard.topic != "verdict":
             return
         acted = Acted(heard.json, heard.at_s)
-        if heard.retain or not self.accepts(acted):
-            self.ignored.append(acted)
-            return
-        self.last_seq = acted.verdict["seq"]
-        self.acted.append(acted)
+        takes = not heard.retain and self.accepts(acted)
+        (self.acted if takes else self.ignored).append(acted)
+        self.last_seq = max(self.last_seq, acted.verdict["seq"])
 
     def accepts(self, acted: Acted) -> bool:
         """A new number, captured less than the deadline ago and not in the future; `at` null says that nobody knows."""
