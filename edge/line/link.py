@@ -27,7 +27,7 @@ from paho.mqtt.properties import Properties
 from edge.backoff import backoff_s
 from edge.config import BrokerConfig
 from edge.errors import ConfigError
-from edge.line.credentials import read_password, tls_context
+from edge.line.credentials import find_alert, read_password, tls_context
 from edge.line.echo import Echoes
 from edge.line.identity import short_id
 from edge.line.remedy import (
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 10
 CONNECT_S = 8.0                     # TCP, TLS: a link of 3 s each way needs 6; the kernel asks again after 1, 3, 7 s
+ALERT_S = 3.0                       # for a server that hung up to say why
 ANSWER_S = 20.0                     # from CONNECT to CONNACK
 USER_TIMEOUT_MS = 15_000            # bytes that stay unacknowledged for so long end the connection
 FLUSH_S = 0.05                      # a verdict waits so long for the bytes before it, then the link counts as stalled
@@ -394,7 +395,10 @@ class Link:
         finally:
             self._connection = None
             connection.close(grace_s=0.2 if self._stopping.is_set() else 0.0)
-        return self._note_end(connection.cause or Cause("closed", "closed"), connection.up_at_s)
+        cause = connection.cause or Cause("closed", "closed")
+        if cause.key == "closed at once" and (alert := find_alert(self._broker, ALERT_S)):
+            cause = cause_of_end(0, "", alert, False, False, self._broker, self.client_id)
+        return self._note_end(cause, connection.up_at_s)
 
     def _stay(self, connection: Connection) -> None:
         """Until it ends. The end of the trouble is logged once the connection has lasted.

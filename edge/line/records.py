@@ -233,13 +233,11 @@ class RecordChannel:
         return min(WINDOW, max(1, connection.limits.receive_maximum - 1)) - len(self._flight)
 
     def _take(self, connection: Connection, waiting: Waiting) -> None:
-        size = packet_bytes(self._message(waiting))
-        if size > connection.limits.packet_bytes:
-            self._misfit = (
-                f"the broker takes packets of at most {connection.limits.packet_bytes} bytes and a record has about "
-                f"{round(size, -2)}: raise its maximum packet size. Records wait in the outbox"
-            )
-            self._trouble.happened(self._misfit, "record", cause="size")
+        size, limit = packet_bytes(self._message(waiting)), connection.limits.packet_bytes
+        if size > limit:
+            what = f"the broker takes packets of at most {limit} bytes and a record has {size}"
+            self._misfit = self._misfit or f"{what}: raise its maximum packet size. Records wait in the outbox"
+            self._trouble.happened(self._misfit, "record")
             return
         self._flight[waiting.seq] = one = _Sent(waiting)
         self._send(connection, one)
