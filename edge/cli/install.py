@@ -13,6 +13,9 @@ def install(
     bundle: Path = typer.Argument(..., help="The .bundle file that `trainer export` wrote."),
     root: Path = root_option("; a folder makes a station of its own"),
     dry_run: bool = typer.Option(False, "--dry-run", help="Do every check, golden frames too; change nothing."),
+    station: str | None = typer.Option(
+        None, help="Name this station, in the MQTT topics and in the records' ids, where station.toml does not yet."
+    ),
 ) -> None:
     """Verify a bundle, prove and time its engines on this machine, make it the current one of its product.
 
@@ -23,6 +26,11 @@ def install(
     A running `edge run` takes the new bundle between two parts.
     """
     from edge.bundle.install import install_bundle
+    from edge.config import name_station, require_nameable
 
+    if station is not None:
+        require_nameable(root, station)
     for line in install_bundle(bundle, root, dry_run=dry_run).lines():
         print(line)
+    if station is not None and not dry_run:
+        name_station(root, station)
