@@ -223,7 +223,7 @@ def require_nameable(root: Path, name: str) -> None:
                           "(at most 32, a letter or digit first)") from error
     named = read_config(root).station.station
     if named not in (StationConfig().station, name):
-        raise ConfigError(f"{root / PLACE}: this station is named {named} already: leave --station out, or change it there")
+        raise ConfigError(f"{root / PLACE}: this station is named {named} already: leave --station out, or change it")
 
 
 def name_station(root: Path, name: str) -> None:

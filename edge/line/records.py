@@ -147,6 +147,8 @@ class RecordChannel:
         self._after, self._misfit = 0, None
         if connection is not None:
             self._misfit = _why_nothing_is_sent(connection)
+            if self._misfit is not None:
+                self._trouble.happened(self._misfit, "record")
             if not connection.limits.retains:
                 log.warning("the broker retains no message: who subscribes sees the state within %g s only", STATE_S)
 

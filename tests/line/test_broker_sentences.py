@@ -87,8 +87,8 @@ def test_no_answer_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.line.link.ANSWER_S", 0.3)
     with answering(lambda client: client.recv(1 << 20) and client.recv(1)) as port:
         assert problem_of(port) == (
-            f"broker 127.0.0.1:{port}: it accepts the connection and does not answer CONNECT: is it the right port, does "
-            "it hang? Look at its log, start it anew"
+            f"broker 127.0.0.1:{port}: it accepts the connection and does not answer CONNECT: is it the right port, "
+            "does it hang? Look at its log, start it anew"
         )
 
 
@@ -96,7 +96,8 @@ def test_a_broker_that_closes() -> None:
     with answering(hang_up) as port:
         assert problem_of(port) == (
             f"broker 127.0.0.1:{port}: it closes the connection without a word before it has accepted this client: "
-            'if this is its TLS port, set tls = true; if it knows MQTT 3.1.1 only, set protocol = "3.1.1"; look at its log'
+            "if this is its TLS port, set tls = true; "
+            'if it knows MQTT 3.1.1 only, set protocol = "3.1.1"; look at its log'
         )
 
 
@@ -104,7 +105,7 @@ def test_a_broker_that_closes() -> None:
     (0x01, 'Unsupported protocol version (0x84): set protocol = "3.1.1"'),
     (0x84, 'Unsupported protocol version (0x84): set protocol = "3.1.1"'),
     (0x86, "Bad user name or password (0x86): check username and password_file"),
-    (0x87, "Not authorized (0x87): allow this user to connect"),
+    (0x87, "Not authorized (0x87): check username and password_file"),
     (0x88, "Server unavailable (0x88): the broker is starting"),
     (0x97, "Quota exceeded (0x97): look at the broker's log"),
 ])
@@ -115,10 +116,10 @@ def test_a_refusal_is_told_with_its_reason(code: int, words: str) -> None:
     assert words in said
 
 
-@pytest.mark.parametrize(("code", "words"), [(4, "check username and password_file"), (5, "allow this user to")])
-def test_a_refusal_of_mqtt_3_1_1(code: int, words: str) -> None:
+@pytest.mark.parametrize("code", [4, 5])
+def test_a_refusal_of_mqtt_3_1_1(code: int) -> None:
     with FakeBroker(connack=bytes([0, code])) as broker:
-        assert words in problem_of(broker.port, protocol="3.1.1")
+        assert "check username and password_file" in problem_of(broker.port, protocol="3.1.1")
 
 
 def test_a_client_identifier_that_is_refused_is_replaced_by_a_short_one() -> None:

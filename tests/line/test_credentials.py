@@ -17,9 +17,9 @@ from edge.line.identity import client_id, short_id
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     for name in ("one", "two"):
-        words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=a -keyout key -out pem".split()
-        words[-3], words[-1] = f"{name}.key", f"{name}.pem"
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+        words = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=a -keyout {name}.key"
+        command = ["openssl", *words.split(), "-out", f"{name}.pem"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
     words = "ec -in one.key -aes256 -passout pass:secret -out locked.key"
     subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
     (folder / "text").write_text("hello")

@@ -180,7 +180,9 @@ def test_the_brokers_maximum_packet_size_is_said_once_with_the_size_of_a_record(
     assert caplog.text.count("400 bytes") == 1
 
 
-def test_a_broker_that_acknowledges_nothing_at_all_by_its_configuration(tmp_path: Path, outbox: Outbox) -> None:
+def test_a_broker_that_acknowledges_nothing_at_all_by_its_configuration(
+    tmp_path: Path, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
     fill(outbox, 1)
     with Broker(tmp_path / "plain", extra="max_qos 0\n") as plain:
         page = Subscriber(plain.port, "page", qos=0)
@@ -190,6 +192,10 @@ def test_a_broker_that_acknowledges_nothing_at_all_by_its_configuration(tmp_path
             wait_until(lambda: page.of("state"), 60, "no state")
             assert outbox.counts()["waiting"] == 1
         page.stop()
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
+        "the broker takes QoS 0 only and acknowledges nothing: allow QoS 1 in its configuration. Records wait in the "
+        "outbox"
+    ]
 
 
 def test_a_broker_that_retains_nothing_gets_the_state_unretained(
