@@ -1,12 +1,13 @@
 """station.toml: what one station is told by whoever wires it.
 
 Every key is checked; an unknown one stops the station and is named. The file is written once, with a comment at every
-key, and belongs to the integrator from then on: no command changes it.
+key, and belongs to the integrator from then on: no command changes it, but for the name of a station that has none yet.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -223,6 +224,32 @@ def require_name(config: EdgeConfig, root: Path) -> None:
             f"{root / PLACE}: this station has no name yet: set site, line and station in [station] so that no other "
             "station has the same three (or enabled = false in [broker])"
         )
+
+
+def require_nameable(root: Path, name: str) -> None:
+    """See that the station under `root` may be called `name`: it has no other name, and a topic can hold this one.
+
+    Raises: ConfigError.
+    """
+    try:
+        StationConfig(station=name)
+    except ValidationError as error:
+        raise ConfigError(f"--station {name!r} cannot be a level of an MQTT topic: use letters, digits, . _ - "
+                          "(at most 32, a letter or digit first)") from error
+    named = read_config(root).station.station
+    if named not in (StationConfig().station, name):
+        raise ConfigError(f"{root / PLACE}: this station is named {named} already: leave --station out, or change it")
+
+
+def name_station(root: Path, name: str) -> None:
+    """Give the station its name, where station.toml still has the default. Raises: ConfigError, as require_nameable."""
+    require_nameable(root, name)
+    path = root / PLACE
+    text, count = re.subn(r'(?m)^station = "station"', f"station = {_toml(name)}", read_text(path), count=1)
+    if parse_config(text, str(path)).station.station != name:
+        raise ConfigError(f"{path}: write station = {_toml(name)} into its section [station]")
+    if count:
+        write_atomically(path, text.encode())
 
 
 def render_config(config: EdgeConfig) -> str:

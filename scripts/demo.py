@@ -47,7 +47,9 @@ def free_port() -> int:
 def broker(folder: Path, port: int) -> Iterator[None]:
     """Debian's mosquitto on the loopback, stopped at the end."""
     settings = folder / "mosquitto.conf"
-    settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n")
+    settings.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\nset_tcp_nodelay true\n"
+    )
     executable = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     process = subprocess.Popen([executable, "-c", str(settings)])
     try:
@@ -213,7 +215,7 @@ def main() -> None:
         bundle,
     )
     command("edge", "trust", folder / "line.pub", "--root", root)
-    command("edge", "install", bundle, "--root", root)
+    command("edge", "install", bundle, "--root", root, "--station", "demo")
     command("edge", "calibrate", "plane", "--root", root)
     command("edge", "inspect", parts / PRODUCT / "test", "--root", root, "--out", folder / "overlays")
     port, states = free_port(), []

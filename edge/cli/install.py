@@ -17,6 +17,9 @@ def install(
         False, "--allow-downgrade",
         help="Also a version that is not newer than the product's current one, or the same version with other content.",
     ),
+    station: str | None = typer.Option(
+        None, help="Name this station, in the MQTT topics and in the records' ids, where station.toml does not yet."
+    ),
 ) -> None:
     """Verify a bundle, prove and time its engines on this machine, make it the current one of its product.
 
@@ -30,6 +33,11 @@ def install(
     A running `edge run` takes the new bundle between two parts.
     """
     from edge.bundle.install import install_bundle
+    from edge.config import name_station, require_nameable
 
+    if station is not None:
+        require_nameable(root, station)
     for line in install_bundle(bundle, root, dry_run=dry_run, allow_downgrade=allow_downgrade).lines():
         print(line)
+    if station is not None and not dry_run:
+        name_station(root, station)

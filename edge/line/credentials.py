@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import stat
 from pathlib import Path
@@ -62,9 +63,39 @@ def tls_context(broker: BrokerConfig) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if broker.ca_file:
         context = _context_with(broker.ca_file)
+    context.sslsocket_class = _Socket
     if broker.cert_file:
         _show_certificate(context, broker)
     return context
+
+
+class _Socket(ssl.SSLSocket):
+    """Closed when the handshake fails: the MQTT library leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """As SSLSocket's."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def find_alert(broker: BrokerConfig, timeout_s: float) -> str:
+    """What a TLS server says that hangs up after the handshake; empty if it says nothing.
+
+    Only an alert that finds nothing of ours unread arrives: close() resets the connection where CONNECT is still there.
+    """
+    context = tls_context(broker)
+    if context is None:
+        return ""
+    try:
+        plain = socket.create_connection((broker.host, broker.port), timeout_s)
+        with plain, context.wrap_socket(plain, server_hostname=broker.host) as secure:
+            secure.recv(1)
+    except OSError as error:
+        return str(error) if isinstance(error, ssl.SSLError) else ""
+    return ""
 
 
 def _context_with(ca_file: str) -> ssl.SSLContext:

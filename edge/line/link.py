@@ -27,7 +27,7 @@ from paho.mqtt.properties import Properties
 from edge.backoff import backoff_s
 from edge.config import BrokerConfig
 from edge.errors import ConfigError
-from edge.line.credentials import read_password, tls_context
+from edge.line.credentials import find_alert, read_password, tls_context
 from edge.line.echo import Echoes
 from edge.line.identity import short_id
 from edge.line.remedy import (
@@ -49,8 +49,9 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 10
 CONNECT_S = 8.0                     # TCP, TLS: a link of 3 s each way needs 6; the kernel asks again after 1, 3, 7 s
+ALERT_S = 3.0                       # for a server that hung up to say why
 ANSWER_S = 20.0                     # from CONNECT to CONNACK
-USER_TIMEOUT_MS = 15_000            # bytes that stay unacknowledged for so long end the connection
+USER_TIMEOUT_MS = 8_000             # bytes that stay unacknowledged for so long end the connection
 FLUSH_S = 0.05                      # a verdict waits so long for the bytes before it, then the link counts as stalled
 STABLE_S = 5.0                      # a connection that lasted so long resets the back-off and ends the trouble
 QUICK_S, SLOW_S = 3.0, 30.0         # caps of the back-off: for what passes by itself, for what somebody has to mend
@@ -149,11 +150,11 @@ class Connection:
 
     def publish_together(self, messages: Sequence[Message], expiry_s: int) -> bool:
         """Now or never, in one TCP segment; False, and nothing handed over, while earlier bytes are still unsent."""
-        if not self.is_up or not self._is_flushed():
+        if not self.is_up or not self._wait_until(self._is_flushed):
             return False
         with self._corked():
             sent = [self.publish(message, expiry_s) is not None for message in messages]
-            self._is_flushed()
+            self._wait_until(lambda: not self.client.want_write())
         return all(sent)
 
     def take_answers(self) -> dict[int, tuple[int, str]]:
@@ -262,12 +263,16 @@ class Connection:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
     def _is_flushed(self) -> bool:
-        """Whether everything before has left this machine, waiting a moment for it."""
+        """Whether everything before has left this machine."""
+        return not self.client.want_write() and not _unsent_bytes(self._sock)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> bool:
+        """Wait a moment for it; False if it took longer."""
         end_s = time.monotonic() + FLUSH_S
-        while self.client.want_write() or _unsent_bytes(self._sock):
+        while not condition():
             if time.monotonic() > end_s:
                 return False
-            time.sleep(0.0005)
+            time.sleep(0.0002)
         return True
 
     @contextlib.contextmanager
@@ -307,7 +312,7 @@ class Link:
         Raises: ConfigError if a file of [broker] cannot be used.
         """
         self._broker, self.client_id, self._will, self._topics = broker, client_id, will, topics
-        self._wake, self._heard = wake, heard
+        self._readable_id, self._wake, self._heard = client_id, wake, heard
         self._trouble = trouble or Trouble(log, f"{client_id}: connected again")
         self._stopping = threading.Event()
         self._changed = threading.Condition()
@@ -394,7 +399,10 @@ class Link:
         finally:
             self._connection = None
             connection.close(grace_s=0.2 if self._stopping.is_set() else 0.0)
-        return self._note_end(connection.cause or Cause("closed", "closed"), connection.up_at_s)
+        cause = connection.cause or Cause("closed", "closed")
+        if cause.key == "closed at once" and (alert := find_alert(self._broker, ALERT_S)):
+            cause = cause_of_end(0, "", alert, False, False, self._broker, self.client_id)
+        return self._note_end(cause, connection.up_at_s)
 
     def _stay(self, connection: Connection) -> None:
         """Until it ends. The end of the trouble is logged once the connection has lasted.
@@ -416,22 +424,23 @@ class Link:
         if self._takeovers and up_at_s is not None and not cause.code:
             cause = cause_of_takeover(self._broker, self.client_id)
         self._problem = cause.sentence
-        if not cause.is_told:
+        if not cause.is_told and not self._gives_way(cause):
             self._trouble.happened(cause.sentence, self.client_id, cause.key)
         lasted = up_at_s is not None and time.monotonic() - up_at_s > STABLE_S
         self._attempt = 0 if lasted else self._attempt + 1
         self._takeovers += cause.code == TAKEN_OVER
-        self._give_way(cause)
         return cause
 
-    def _give_way(self, cause: Cause) -> None:
-        """Ask for less where the broker refuses CONNECT for what it asks for."""
+    def _gives_way(self, cause: Cause) -> bool:
+        """Whether CONNECT was refused for something that the next one does without."""
+        asked = self.client_id, self._will
         if cause.code == CLIENT_ID:
-            self.client_id = short_id(self.client_id)
+            self.client_id = short_id(self._readable_id)
         if self._will is not None and cause.code == RETAIN:
             self._will = replace(self._will, retain=False)
         if self._will is not None and cause.code == QOS:
             self._will = replace(self._will, qos=0)
+        return asked != (self.client_id, self._will)
 
     def _delay_s(self, cause: Cause) -> float:
         if cause.code == TAKEN_OVER:

@@ -147,6 +147,8 @@ class RecordChannel:
         self._after, self._misfit = 0, None
         if connection is not None:
             self._misfit = _why_nothing_is_sent(connection)
+            if self._misfit is not None:
+                self._trouble.happened(self._misfit, "record")
             if not connection.limits.retains:
                 log.warning("the broker retains no message: who subscribes sees the state within %g s only", STATE_S)
 
@@ -233,13 +235,11 @@ class RecordChannel:
         return min(WINDOW, max(1, connection.limits.receive_maximum - 1)) - len(self._flight)
 
     def _take(self, connection: Connection, waiting: Waiting) -> None:
-        size = packet_bytes(self._message(waiting))
-        if size > connection.limits.packet_bytes:
-            self._misfit = (
-                f"the broker takes packets of at most {connection.limits.packet_bytes} bytes and a record has about "
-                f"{round(size, -2)}: raise its maximum packet size. Records wait in the outbox"
-            )
-            self._trouble.happened(self._misfit, "record", cause="size")
+        size, limit = packet_bytes(self._message(waiting)), connection.limits.packet_bytes
+        if size > limit:
+            what = f"the broker takes packets of at most {limit} bytes and a record has {size}"
+            self._misfit = self._misfit or f"{what}: raise its maximum packet size. Records wait in the outbox"
+            self._trouble.happened(self._misfit, "record")
             return
         self._flight[waiting.seq] = one = _Sent(waiting)
         self._send(connection, one)

@@ -22,7 +22,7 @@ CONNECT_REMEDY = {
     0x84: 'set protocol = "3.1.1" in [broker], or "5" where it is "3.1.1" already',
     CLIENT_ID: "shorten site, line or station in station.toml",
     0x86: "check username and password_file in [broker]",
-    0x87: "allow this user to connect, in the broker's configuration",
+    0x87: "check username and password_file in [broker], and that the broker allows this user",
     0x88: "the broker is starting or out of order, look at its log",
     SERVER_BUSY: "the broker is overloaded, look at its log",
     0x8A: "the broker has banned this client, lift that in its configuration",

@@ -24,6 +24,7 @@ from edge.trouble import Trouble
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
+HEARTBEAT_LIMIT_S = 10.0    # however long the deadline: a link that is silent for so long is not ready
 TICK_S = 0.05
 ECHO_S = 0.5                # a busy machine may need so long for a message to come back: no sooner is it late
 DISCARDED_LIMIT_S = 60.0    # between two tries of a topic that the broker discards
@@ -61,9 +62,10 @@ class VerdictChannel:
         """
         self._topics, self._counters, self._deadline_s = topics, counters, deadline_s
         self._run_mark, self._ready, self._changed = run, ready, changed
+        self._limit_s = min(max(deadline_s, ECHO_S), HEARTBEAT_LIMIT_S)
         self._wake, self._stopping = threading.Event(), threading.Event()
         self.link = link(tuple(topics(name) for name in ECHOED), self._wake.set)
-        self._sending = threading.Lock()
+        self._sending, self._counting = threading.Lock(), threading.Lock()
         self._beaten: Connection | None = None      # on which a heartbeat was sent already
         self._first_mid: int | None = None
         self._refused: str | None = None            # why the broker refused a heartbeat, until one comes back
@@ -94,7 +96,8 @@ class VerdictChannel:
         if why is None:
             self._unsent.ended()
             return True
-        self._counters.verdicts_unsent += 1
+        with self._counting:
+            self._counters.verdicts_unsent += 1
         self._unsent.happened(f"no verdict is sent, the PLC's timer rejects the parts: {why}")
         return False
 
@@ -127,15 +130,15 @@ class VerdictChannel:
 
     def _patience_s(self, connection: Connection) -> float:
         """What is out longer than twice the usual round trip is held up somewhere, and so would be the next."""
-        return min(max(ECHO_S, 2 * connection.echoes.slowest_s), max(ECHO_S, self._deadline_s))
+        return min(max(ECHO_S, 2 * connection.echoes.slowest_s), self._limit_s)
 
     def _count(self, came_back: bool) -> None:
+        with self._counting:
+            self._counters.verdicts_sent += came_back
+            self._counters.verdicts_unsent += not came_back
         if came_back:
-            self._counters.verdicts_sent += 1
             self._discards = 0
             self._lost.ended()
-        else:
-            self._counters.verdicts_unsent += 1
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -158,10 +161,9 @@ class VerdictChannel:
         self.heartbeats += 1
         beat = heartbeat_payload(self.heartbeats, self._ready(), self._run_mark)
         message = Message(self._topics("heartbeat"), beat, qos=int(is_first and connection.gives_reasons))
-        limit_s = max(self._deadline_s, ECHO_S)
         with self._sending:
-            connection.echoes.expect(Echo(message.topic, message.payload, self._beat_at_s + limit_s, _ignore))
-            mid = connection.publish(message, expiry_s=math.ceil(limit_s))
+            connection.echoes.expect(Echo(message.topic, message.payload, self._beat_at_s + self._limit_s, _ignore))
+            mid = connection.publish(message, expiry_s=math.ceil(self._limit_s))
         if is_first:
             self._beaten, self._first_mid = connection, mid
 
@@ -198,9 +200,8 @@ class VerdictChannel:
             return self.link.problem or "not connected to the broker yet"
         if connection.refused is not None:
             return connection.refused
-        limit_s, age_s = max(self._deadline_s, ECHO_S), connection.echoes.oldest_age_s()
-        if age_s > limit_s:
-            return (f"what the station sends does not come back within {limit_s:g} s: the broker or the network is "
+        if connection.echoes.oldest_age_s() > self._limit_s:
+            return (f"what the station sends does not come back within {self._limit_s:g} s: the broker or the network is "
                     "slow or stalled, or this user may not publish and read "
                     f"{', '.join(ECHOED)} below {self._topics.prefix}")
         return None if connection.echoes.back else "the broker has returned nothing yet"

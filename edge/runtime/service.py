@@ -211,7 +211,8 @@ class Service:
         if self._line is None:
             return
         self._state_changed()      # the last counters
-        end_s = time.monotonic() + (DRAIN_S if self._line.is_connected else LINE_S)
+        takes_records = self._line.is_connected and self._line.record_problem is None
+        end_s = time.monotonic() + (DRAIN_S if takes_records else LINE_S)
         while self._outbox.counts()["waiting"] and time.monotonic() < end_s and not self._is_asked_to_stop():
             time.sleep(0.02)
 

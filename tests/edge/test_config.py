@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import PLACE, CameraConfig, EdgeConfig, parse_config, read_config, render_config, write_first_config
+from edge.config import (
+    PLACE,
+    CameraConfig,
+    EdgeConfig,
+    name_station,
+    parse_config,
+    read_config,
+    render_config,
+    require_name,
+    require_nameable,
+    write_first_config,
+)
 from edge.errors import ConfigError
 
 
@@ -91,3 +102,26 @@ def test_byte_order_mark_of_an_editor(tmp_path: Path) -> None:
     (tmp_path / PLACE).parent.mkdir(parents=True)
     (tmp_path / PLACE).write_bytes(b"\xef\xbb\xbf[station]\nsite = 'a'\n")
     assert read_config(tmp_path).station.site == "a"
+
+
+def test_a_station_is_named_once(tmp_path: Path) -> None:
+    write_first_config(tmp_path, CameraConfig())
+    before = (tmp_path / PLACE).read_text()
+    name_station(tmp_path, "cell7")
+    name_station(tmp_path, "cell7")
+    assert (tmp_path / PLACE).read_text() == before.replace('\nstation = "station"', '\nstation = "cell7"')
+    require_name(read_config(tmp_path), tmp_path)
+    with pytest.raises(ConfigError, match="this station is named cell7 already"):
+        name_station(tmp_path, "cell8")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "#", "+", "a b", "é", "x" * 33, "a\n", "a:b"])
+def test_a_name_that_no_topic_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="--station"):
+        require_nameable(tmp_path, name)
+
+
+def test_a_station_that_nobody_named_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"this station has no name yet: set site, line and station"):
+        require_name(EdgeConfig(), tmp_path)
+    require_name(parse_config("[broker]\nenabled = false\n"), tmp_path)

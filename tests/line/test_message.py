@@ -87,8 +87,8 @@ def test_a_record_is_flat_and_its_repeat_differs_in_replay_only() -> None:
     assert {key for key in first if first[key] != again[key]} == {"replay"}
     assert not any(isinstance(value, (dict, list)) for value in first.values())
     names = (
-        "schema id seq part code reason score thr judge_ms at margin area valid frames product bundle geometry model_state "
-        "engine thr_from thr_parts guarantee captured_at judged_at clock_synced images images_sha256 replay"
+        "schema id seq part code reason score thr judge_ms at margin area valid frames product bundle geometry "
+        "model_state engine thr_from thr_parts guarantee captured_at judged_at clock_synced images images_sha256 replay"
     )
     assert " ".join(first) == names
     assert first["margin"] == pytest.approx(-0.2, abs=1e-6)

@@ -32,8 +32,8 @@ def test_a_station_without_parts_knows_that_it_may_not_publish(tmp_path: Path, o
         assert "heartbeat" in line.verdict_problem
         if protocol == "5":
             assert line.verdict_problem == (
-                f"the broker refuses {PREFIX}/heartbeat: Not authorized (0x87): allow this user to publish there, in the "
-                "broker's access list"
+                f"the broker refuses {PREFIX}/heartbeat: Not authorized (0x87): allow this user to publish there, in "
+                "the broker's access list"
             )
         guarded.reload(ALL)
         wait_ready(line)
@@ -81,7 +81,8 @@ def test_a_stalled_broker_gets_no_second_verdict_and_the_first_one_is_not_counte
         broker.signal(signal.SIGCONT)
         assert not any(told)
         wait_ready(line)
-        wait_until(lambda: line.counters.verdicts_sent + line.counters.verdicts_unsent >= handed + 10, 60, "not counted")
+        counters = line.counters
+        wait_until(lambda: counters.verdicts_sent + counters.verdicts_unsent >= handed + 10, 60, "not counted")
         assert tell(line, outbox)
         wait_until(lambda: line.counters.verdicts_sent >= 1, 60, "the link did not come back")
         late = [one for one in archive.of("verdict") if one.at_s > at_s]

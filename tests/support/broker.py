@@ -98,14 +98,14 @@ class Received:
 class Subscriber:
     """Listens to edge/# in a session that the broker keeps while the subscriber is away."""
 
-    def __init__(self, port: int, client_id: str = "archive") -> None:
+    def __init__(self, port: int, client_id: str = "archive", qos: int = 1) -> None:
         self.messages: list[Received] = []
         self._ready = threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5)
         properties = paho.Properties(paho.PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 3600
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe("edge/#", qos=1)
+        self._client.on_connect = lambda client, *_: client.subscribe("edge/#", qos=qos)
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.on_message = self._note
         self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)

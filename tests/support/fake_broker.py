@@ -36,7 +36,8 @@ class Publication:
 class FakeBroker:
     """MQTT 5 or 3.1.1 by what CONNECT asks for; returns to every client what it publishes, if it subscribed that.
 
-    connack: the body of CONNACK. puback: reason code for a publication; None: no answer. delivers: whether it comes back.
+    connack: the body of CONNACK. puback: reason code for a publication; None: no answer.
+    delivers: whether a publication comes back.
     """
 
     connack: bytes | None = None
@@ -93,7 +94,8 @@ class FakeBroker:
         self.published.append(one)
         code = self.puback(one) if qos else None
         if code is not None:
-            client.sendall(packet(PUBACK, number.to_bytes(2, "big") + (bytes([code]) if version == 5 and code else b"")))
+            reason = bytes([code]) if version == 5 and code else b""
+            client.sendall(packet(PUBACK, number.to_bytes(2, "big") + reason))
         if topic in topics and self.delivers(one) and not (code or 0) >= 0x80:
             client.sendall(packet(PUBLISH, body[: 2 + length] + (b"\0" if version == 5 else b"") + payload))
 
