@@ -201,8 +201,8 @@ class VerdictChannel:
         if connection.refused is not None:
             return connection.refused
         if connection.echoes.oldest_age_s() > self._limit_s:
-            return (f"what the station sends does not come back within {self._limit_s:g} s: the broker or the network is "
-                    "slow or stalled, or this user may not publish and read "
+            return (f"what the station sends does not come back within {self._limit_s:g} s: the broker or the network "
+                    "is slow or stalled, or this user may not publish and read "
                     f"{', '.join(ECHOED)} below {self._topics.prefix}")
         return None if connection.echoes.back else "the broker has returned nothing yet"
 

@@ -3,7 +3,7 @@
     capture thread   camera -> mailbox (the newest frame only; reconnects when the camera is lost)
     engine thread    mailbox -> judged frame (contract, staleness, graph, rule)
     decision thread  judged frames -> parts -> commit -> verdict
-    line threads     MQTT: edge/line/mqtt.py
+    line threads     MQTT: edge/line/ (verdicts.py, records.py, link.py)
     images thread    edge/runtime/keeper.py, low priority
     opening thread   a new bundle or site state, resolved beside the running one: edge/runtime/changes.py
     main loop        signals, watchdog, housekeeping; it never waits for an engine
