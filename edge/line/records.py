@@ -104,6 +104,7 @@ class RecordChannel:
             self._wake.wait(0.05)
             self._wake.clear()
             self._take_answers(connection)
+            self._settle()
 
     def records_waiting(self) -> None:
         """The outbox has a new record."""

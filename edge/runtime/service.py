@@ -3,7 +3,7 @@
     capture thread   camera -> mailbox (the newest frame only): edge/runtime/capture.py
     engine thread    mailbox -> judged frame (contract, staleness, graph, rule)
     decision thread  judged frames -> parts -> commit -> verdict
-    line threads     MQTT: edge/line/mqtt.py
+    line threads     MQTT: edge/line/ (verdicts.py, records.py, link.py)
     images thread    edge/runtime/keeper.py, low priority
     housekeeping     edge/runtime/housekeeping.py: the bounds of the records, and whether the disk works
     opening thread   a new bundle or site state, resolved beside the running one: edge/runtime/changes.py

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def test_a_part_is_a_verdict_now_and_a_record_once(broker: Broker, archive: Subs
     assert line.wait_connected(60)
     assert tell(line, outbox)
     drain(outbox, 60)
-    wait_until(lambda: archive.of("verdict/code"), 60, "no verdict/code")
+    for topic in ("verdict", "verdict/code", "record"):
+        wait_until(partial(archive.of, topic), 60, f"no {topic}")
     (verdict,), (code,), (record,) = archive.of("verdict"), archive.of("verdict/code"), archive.of("record")
     said = {key: value for key, value in verdict.json.items() if key != "ms"}      # known only when it is sent
     assert said == {key: record.json[key] for key in said}

@@ -94,6 +94,7 @@ def test_a_slow_link_does_not_slow_the_archive(
     fill(outbox, 300)
     with started(slow.port, outbox):
         drain(outbox, 60)
+        wait_until(lambda: len(archive.records()) >= 300, 60, "records are missing")
     assert [record["seq"] for record in archive.records()] == list(range(1, 301))
     slow.close()
 

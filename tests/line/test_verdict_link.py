@@ -168,6 +168,7 @@ def test_nothing_is_sent_behind_bytes_that_are_still_in_this_machine(
         assert not tell(line, outbox)
         monkeypatch.undo()
         assert tell(line, outbox)
+        wait_until(lambda: broker.of("verdict"), 60, "no verdict")
         assert [one.payload[:20] for one in broker.of("verdict")] == [b'{"id":"s1-2","seq":2']
 
 
