@@ -1,11 +1,51 @@
 """`edge`: the command on the device."""
 
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from typing import NoReturn
+
 from edge.cli import run_command
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of the console script."""
-    run_command()
+    leave(_exit_code())
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this code, once what it printed is out, without taking the interpreter down.
+
+    Taking it down ends the C++ of the libraries in an order of its own: a thread of onnxruntime or librealsense that
+    still runs then, or an object of theirs that holds one, ends the process with `terminate called without an active
+    exception` and SIGABRT, after all the work was done. Every verb closes what it has to close before it returns (the
+    outbox, the images, the line, the camera's process), so nothing is left for the interpreter to do.
+    """
+    try:
+        print(end="", flush=True)
+    except OSError as error:                # nobody reads it any more, or a full disk
+        code = code or 1
+        if error.errno != errno.EPIPE:
+            print(f"edge: what it printed cannot be written: {error.strerror}", file=sys.stderr)
+    print(end="", file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+def _exit_code() -> int:
+    try:
+        run_command()
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+            return 1
+        return ended.code or 0
+    except BaseException:  # noqa: BLE001  a bug keeps its traceback, and leaves the same way
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

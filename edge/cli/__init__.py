@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import sys
-import traceback
-from typing import NoReturn
 
 import typer
 
@@ -36,51 +32,19 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(calibrate.app, name="calibrate")
 
 
-def run_command() -> NoReturn:
+def run_command() -> None:
     """Run the command line; what an operator can act on is one sentence on stderr and exit code 1.
 
     That is an EdgeError, and whatever the operating system refuses about a file. A bug keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    leave(_exit_code())
-
-
-def leave(code: int) -> NoReturn:
-    """End the process with this code, once what it wrote is out, without taking the interpreter down.
-
-    Taking it down ends the C++ of the libraries in an order of its own: a thread of onnxruntime or librealsense that
-    still runs then, or an object of theirs that holds one, ends the process with `terminate called without an active
-    exception` and SIGABRT, after all the work was done. Every verb closes what it has to close before it returns (the
-    outbox, the images, the line, the camera's process), so nothing is left for the interpreter to do.
-    """
-    try:
-        print(end="", flush=True)
-    except OSError as error:                # nobody reads it any more, or a full disk
-        code = code or 1
-        if error.errno != errno.EPIPE:
-            print(f"edge: what it printed cannot be written: {error.strerror}", file=sys.stderr)
-    print(end="", file=sys.stderr, flush=True)
-    os._exit(code)
-
-
-def _exit_code() -> int:
     try:
         app()
-    except SystemExit as ended:             # how typer returns
-        if isinstance(ended.code, str):
-            print(ended.code, file=sys.stderr)
-            return 1
-        return ended.code or 0
     except EdgeError as error:
         print(f"edge: {error}", file=sys.stderr)
-        return 1
+        sys.exit(1)
     except OSError as error:
         if error.filename is None:
-            traceback.print_exc()
-        else:
-            print(f"edge: {sentence_of(error)}", file=sys.stderr)
-        return 1
-    except BaseException:  # noqa: BLE001  nothing may pass `leave` by
-        traceback.print_exc()
-        return 1
-    return 0
+            raise
+        print(f"edge: {sentence_of(error)}", file=sys.stderr)
+        sys.exit(1)

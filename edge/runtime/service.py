@@ -229,7 +229,7 @@ class Service:
     def _shut_down(self) -> None:
         """Within 2 s of a signal. A thread that hangs in an engine, a disk or a socket is left behind.
 
-        The process then leaves it through os._exit: edge/cli/__init__.py.
+        The process then leaves it through os._exit: edge/__main__.py.
         """
         images_s = 0.3 if self._stopping.is_set() else IMAGES_S
         self._notifier.stopping()

@@ -67,7 +67,7 @@ def test_a_bug_keeps_its_traceback_and_is_no_success() -> None:
 
 
 def test_output_that_the_disk_does_not_take_is_no_success() -> None:
-    words = [sys.executable, "-c", "import edge.cli\nprint('a table')\nedge.cli.leave(0)"]
+    words = [sys.executable, "-c", "from edge.__main__ import leave\nprint('a table')\nleave(0)"]
     buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
