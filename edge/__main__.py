@@ -16,7 +16,7 @@ def main() -> NoReturn:
     try:
         run_command()
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        code = 1 if isinstance(ended.code, str) else ended.code or 0
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)
     except BaseException:  # noqa: BLE001  nothing may pass `leave` by
@@ -26,7 +26,7 @@ def main() -> NoReturn:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with this code, once what it wrote is out, without taking the interpreter down.
+    """End the process with this code, once what it printed is out, without taking the interpreter down.
 
     Taking it down ends the C++ of the libraries in an order of its own: a thread of onnxruntime or librealsense that
     still runs then, or an object of theirs that holds one, ends the process with `terminate called without an active

@@ -7,6 +7,7 @@ tried again, alone, with growing delays; those behind it wait, so that the archi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -146,6 +147,9 @@ class RecordChannel:
         self._connection, self._told, self._is_dirty = connection, None, True
         self._flight = {seq: one for seq, one in self._flight.items() if self._is_done(one)}
         self._after, self._misfit = 0, None
+        if connection is None:
+            with contextlib.suppress(StorageError):
+                self._outbox.unsent(0, 0)               # nothing is taken now: what is committed is not yet handed over
         if connection is not None:
             self._misfit = _why_nothing_is_sent(connection)
             if self._misfit is not None:

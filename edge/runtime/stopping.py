@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -20,7 +21,12 @@ class StopSignals:
         self.number: int | None = None
 
     def install(self) -> None:
-        """From now to the end of the process: a process that is about to end with 0 must not die of a late signal."""
+        """From now to the end of the process: a process that is about to end with 0 must not die of a late signal.
+
+        Only in the main thread, where Python allows it; elsewhere this does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
