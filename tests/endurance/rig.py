@@ -30,6 +30,8 @@ from tests.support.tiny_bundle import make_tiny_bundle
 
 DISK_MB = 128
 FPS = 24
+UNKNOWN = 3
+CAMERA = "edge-camera"          # what the station's child that captures is called in ps
 CLOCK_SOURCE = Path(__file__).resolve().parents[1] / "support/clock.c"
 CONFIG = """\
 [station]
@@ -167,7 +169,7 @@ class Rig:
         """The station's child that captures; None where the station has no child."""
         pid = self.supervisor.pid
         children = [] if pid is None else psutil.Process(pid).children()
-        return max(children, key=lambda child: child.create_time()) if children else None
+        return next((child for child in children if child.name() == CAMERA), None)
 
     def wait(self, condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = HANG_S) -> None:
         end_s = time.monotonic() + timeout_s
@@ -178,12 +180,13 @@ class Rig:
             time.sleep(0.02)
 
     def wait_for_part(self, after_s: float) -> None:
-        """Until the PLC acts on a part captured after `after_s` (UTC), and the state says that the line runs."""
+        """Until the PLC acts on OK or NG of a part captured after `after_s` (UTC), and the state says online."""
         self.wait(lambda: self.runs_since(after_s), "the line does not run again")
 
     def runs_since(self, after_s: float) -> bool:
-        state = self.plc.state
-        newest = self.plc.acted[-1].verdict["at"] / 1000.0 if self.plc.acted else 0.0
+        """Whether a part captured since then was judged OK or NG; UNKNOWN is what a fault leaves behind."""
+        state, judged = self.plc.state, [one.verdict for one in self.plc.acted[-1:] if one.verdict["code"] < UNKNOWN]
+        newest = judged[-1]["at"] / 1000.0 if judged else 0.0
         return newest > after_s and state.get("state") == "online" and state["ready"] is True
 
     def wait_for_archive(self) -> None:

@@ -128,7 +128,7 @@ def acl_without(topic: str) -> str:
     return "\n".join(["topic read #", *(f"topic write edge/+/+/+/{other}" for other in sorted(others))])
 
 
-@pytest.mark.parametrize("topic", ["verdict", "record", "state"])
+@pytest.mark.parametrize("topic", ["verdict", "record", pytest.param("state", marks=pytest.mark.long)])
 def test_a_topic_that_the_broker_refuses_is_said_and_nothing_counts_as_sent(tmp_path: Path, topic: str) -> None:
     if not Path(MOSQUITTO).exists():
         pytest.skip("mosquitto is not installed: apt-get install mosquitto")
