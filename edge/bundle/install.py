@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from edge.bundle.archive import OpenBundle, open_bundle
 from edge.bundle.engine_table import engine_table, state_of
 from edge.bundle.engines import EngineEntry, ProofFile, prove, prove_once, prune, write_pending
+from edge.bundle.evidence import checked_evidence
 from edge.bundle.settle import settle, strays
 from edge.bundle.status import plane_lines
 from edge.bundle.store import Installed, Store, slot_name
@@ -205,6 +206,7 @@ def _stage(folder: Path, bundle: OpenBundle) -> Installed:
 def _prove(store: Store, staged: Installed) -> Proven | None:
     """The proof on this machine, kept and audited; None, and remembered as pending, where the root is of another."""
     if not _is_of_this_machine(store.root):
+        checked_evidence(staged)        # what contradicts itself needs no engine to be told
         write_pending(store, staged)
         return None
     runtime = read_config(store.root).runtime

@@ -76,14 +76,24 @@ def _open_session(path: Path, threads: int) -> Any:
     # Q/DQ stays float arithmetic: the fused integer kernels saturate 16-bit sums on processors without VNNI.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except _state().NotImplemented:
+            # arm64: float16 pooling of opset 19 (int8.onnx), moved to the NHWC layout, has no kernel there
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _failures() as error:
         raise EngineError(f"{path} cannot be loaded by onnxruntime: {one_line(error)}") from error
 
 
 def _failures() -> tuple[type[Exception], ...]:
     """Every exception class of onnxruntime's binding, which share no base but Exception, and what it lets through."""
-    state = optional_module("onnxruntime.capi.onnxruntime_pybind11_state", "pip install onnxruntime")
+    state = _state()
     own = (getattr(state, name) for name in dir(state))
     return (*(kind for kind in own if isinstance(kind, type) and issubclass(kind, Exception)),
             OSError, RuntimeError, ValueError, MemoryError)
+
+
+def _state() -> Any:
+    """The module that has onnxruntime's exceptions."""
+    return optional_module("onnxruntime.capi.onnxruntime_pybind11_state", "pip install onnxruntime")

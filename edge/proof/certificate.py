@@ -1,9 +1,9 @@
 """The parity certificate (schema 2): does a quantized graph decide as the float32 model did?
 
-The trainer writes one section per precision into parity.json; `edge install` and `edge verify` add what the machine's
-own engine gives. Distances are in units of s, half the distance from the 16th to the 84th percentile of float32's
-normal scores (edge/proof/compare.py): a share of the whole score range would let all normal parts change sides, since
-that range reaches to the worst defect.
+The trainer writes one section per precision into parity.json; `edge install` and the first `edge run` add what the
+machine's own engine gives. Distances are in units of s, half the distance from the 16th to the 84th percentile of
+float32's normal scores (edge/proof/compare.py): a share of the whole score range would let all normal parts change
+sides, since that range reaches to the worst defect.
 """
 
 from __future__ import annotations

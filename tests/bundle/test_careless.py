@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bounded import Limits
+from edge.bundle import install as install_module
 from edge.bundle import measure as measure_module
 from edge.bundle.archive import list_files, pack
 from edge.bundle.engines import read_proof
@@ -329,6 +330,13 @@ def test_a_proof_ends_in_time_and_within_its_memory(
 ) -> None:
     monkeypatch.setitem(measure_module.LIMITS, ONNXRUNTIME, Limits(5, 1 << 30))
     _is_refused(store, careless(graph(change)), words)
+
+
+def test_a_contradiction_is_told_where_the_engine_stays_pending_too(
+    store: Store, careless: Callable[[Change], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install_module, "_is_of_this_machine", lambda _: False)
+    _is_refused(store, careless(without("outputs", "place")), "no output place")
 
 
 def test_a_member_as_large_as_a_disk_is_refused_by_its_manifest(

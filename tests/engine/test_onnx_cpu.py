@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import EngineError
+from edge.files import sha256_of
 from tests.support.tiny_bundle import draw_part, feeds_of, reference, tiny_graph
 
 
@@ -107,3 +108,33 @@ def test_the_tiny_graph_gives_every_output_of_its_reference_whatever_is_expected
             assert engine.inputs["expected"] == ((1, 96, 128, 1), np.uint8)
             for name, value in engine.run({**feeds, "expected": feeds["expected"] + 255}).items():
                 assert np.array_equal(value, raw[name])
+
+
+def test_a_layout_that_the_machine_has_no_kernel_for_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On arm64 onnxruntime moves float16 pooling of opset 19 to a layout for which it has no kernel."""
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+
+    begin, levels = onnxruntime.InferenceSession, []
+
+    def open_session(path: str, options: onnxruntime.SessionOptions, **more: object) -> object:
+        levels.append(options.graph_optimization_level)
+        if options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL:
+            raise NoKernel("com.ms.internal.nhwc.AveragePool(19)")
+        return begin(path, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    OnnxCpuEngine(save_graph(tmp_path / "int8.onnx")).close()
+    assert [level.name for level in levels] == ["ORT_ENABLE_ALL", "ORT_ENABLE_EXTENDED"]
+
+
+def test_an_engine_opens_only_the_file_that_was_proven(tmp_path: Path) -> None:
+    graph = save_graph(tmp_path / "fp32.onnx")
+    digest = sha256_of(graph)
+    engine = OnnxCpuEngine(graph, digest=digest)
+    engine.close()
+    assert engine.digest == digest
+    with pytest.raises(EngineError, match="is not the file that was proven"):
+        OnnxCpuEngine(graph, digest="0" * 64)
