@@ -217,14 +217,14 @@ class RecordChannel:
         if connection.limits.qos == 0 or time.monotonic() < self._retry_at_s:
             return
         refused = [self._flight[seq] for seq in sorted(self._flight) if self._flight[seq].mid is None]
-        if self._refusals:                      # one at a time, the lowest, until the broker takes it
+        if self._refusals and self._flight:     # one at a time, the lowest, until the broker takes it
             in_flight = len(self._flight) - len(refused) - sum(map(self._is_done, self._flight.values()))
             for one in refused[: 0 if in_flight else 1]:
                 self._send(connection, one)
             return
         for one in refused:
             self._send(connection, one)
-        room = self._room(connection)
+        room = 1 if self._refusals else self._room(connection)      # refused on the connection before: one again
         if room <= 0:
             return
         batch = self._outbox.unsent(self._after, room)
