@@ -231,7 +231,8 @@ class Outbox:
             with self._commit_lock, self._writing("write to"):
                 self._write([], attempted=False, and_also=self._write_end)
         except StorageError as error:
-            log.error("%d records stay in %s for the next start: %s", self.unwritten, self.path.name, error)
+            name = self.path.with_suffix(".seq").name
+            log.error("%d records stay in %s for the next start: %s", self.unwritten, name, error)
         with self._database.errors("close"):
             self._database.close()
         self.clock.persist(every_s=0)

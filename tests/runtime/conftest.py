@@ -7,6 +7,12 @@ import pytest
 from tests.support.station import StationRoot, make_station
 
 
+@pytest.fixture(scope="session")
+def made_station(tmp_path_factory: pytest.TempPathFactory) -> StationRoot:
+    """To copy from; nothing may change it."""
+    return make_station(tmp_path_factory.mktemp("made") / "station")
+
+
 @pytest.fixture
-def station(tmp_path: Path) -> StationRoot:
-    return make_station(tmp_path / "station")
+def station(made_station: StationRoot, tmp_path: Path) -> StationRoot:
+    return made_station.copied_to(tmp_path / "station")

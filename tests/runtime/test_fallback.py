@@ -26,9 +26,9 @@ PART = [frame_of(shot, number) for number, shot in enumerate([EMPTY] * 4 + [GOOD
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> StationRoot:
+def two(made_station: StationRoot, tmp_path_factory: pytest.TempPathFactory) -> StationRoot:
     """A calibrated station on which 2.0.0 has replaced 1.0.0."""
-    station = make_station(tmp_path_factory.mktemp("two"))
+    station = made_station.copied_to(tmp_path_factory.mktemp("two") / "station")
     install_second(station)
     return station
 
