@@ -114,15 +114,20 @@ def _resident(pid: int) -> int:
         return 0
 
 
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread of `parent` that started it ends, whatever it does then."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)                     # it died before the line above
+
+
 def enter_child() -> int:
     """To be called first in a child: it dies with its parent, and keeps to the limit of its memory.
 
     Returns: a file descriptor for the answer; standard output is standard error from here on, for whatever a library
         prints.
     """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != int(os.environ["EDGE_PARENT"]):
-        os._exit(1)                     # it died before the line above
+    die_with(int(os.environ["EDGE_PARENT"]))
     limit = int(os.environ["EDGE_DATA"])
     if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -27,7 +27,6 @@ from edge.schema import Name, Precision, Sha256, Strict
 from edge.types import Geometry
 
 FILE_LIMIT = 64 << 20       # bytes
-REGION_LIMIT = 64 << 20     # pixels
 TENSOR_LIMIT = 16 << 20     # elements
 
 StateModel = TypeVar("StateModel", bound=BaseModel)

@@ -21,6 +21,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from edge.bounded import die_with
 from edge.camera.base import Camera, FrameOverdue, make_camera
 from edge.camera.ring import RingWriter, bytes_of, padded
 from edge.camera.wire import (
@@ -42,7 +43,7 @@ from edge.files import sentence_of
 from edge.types import Frame
 
 NAME = b"edge-camera"                      # in ps and top, at most 15 characters
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15      # linux/prctl.h
+PR_SET_NAME = 15                           # linux/prctl.h
 LIVE_SLOTS = 3                             # one being written, one on its way, one being read
 LIVE_FRAME_S, FILE_FRAME_S = 0.5, 10.0     # one call for a frame; between two calls the end of the station is noticed
 
@@ -180,12 +181,9 @@ def serve(connection: socket.socket) -> None:
 
 def _live_no_longer_than(station: int) -> None:
     """Die with the station, under a name of its own; Ctrl-C in a terminal is the station's to answer."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_NAME, NAME, 0, 0, 0)
-    libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_NAME, NAME, 0, 0, 0)
+    die_with(station)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() != station:            # it ended before the kernel was asked
-        os._exit(0)
 
 
 def main() -> None:

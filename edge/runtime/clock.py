@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.trouble import Trouble
+
 log = logging.getLogger(__name__)
 
 TIME_ERROR = 5                  # adjtimex(2): the clock is not synchronized
@@ -99,7 +101,7 @@ class PoweredClock:
         self._offset_s = max(offset_s if same_boot else -math.inf, last_s - boot_time_s())
         self._began_s = began_s
         self._persisted_mono_s = -math.inf
-        self._fails = False
+        self._trouble = Trouble(log, f"{self._path} is written again")
 
     def powered_s(self) -> float:
         """Seconds for which this station was on so far."""
@@ -129,11 +131,11 @@ class PoweredClock:
         try:
             with self._lock:
                 self._write()
-            self._persisted_mono_s, self._fails = time.monotonic(), False
+            self._persisted_mono_s = time.monotonic()
+            self._trouble.ended()
         except OSError as error:
-            if not self._fails:
-                log.warning("%s cannot be written (%s): what is kept stays longer than it should", self._path, error)
-            self._fails = True
+            what = f"{self._path} cannot be written ({error})"
+            self._trouble.happened(f"{what}: what is kept stays longer than it should")
 
     def _read(self) -> tuple[str, float, float, float] | None:
         try:

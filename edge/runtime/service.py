@@ -6,6 +6,7 @@
     line threads     MQTT: edge/line/ (verdicts.py, records.py, link.py)
     images thread    edge/runtime/keeper.py, low priority
     housekeeping     edge/runtime/housekeeping.py: the bounds of the records, and whether the disk works
+    status thread    edge/runtime/status.py: a file for `edge status`, each second
     opening thread   a new bundle or site state, resolved beside the running one: edge/runtime/changes.py
     main loop        signals, watchdog; it never waits for an engine, a disk or the camera
 """

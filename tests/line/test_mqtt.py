@@ -125,14 +125,17 @@ def test_a_broker_that_stops_in_mid_run_loses_no_record(broker: Broker, outbox: 
             sent.append((len(sent) + 1, tell(line, outbox), time.monotonic()))
             time.sleep(0.05)
 
+    def wait_for(count: int, was_sent: bool) -> None:
+        before = len(sent)
+        wait_until(lambda: [one for _, one, _ in sent[before:]].count(was_sent) >= count, 60, f"no {count} more")
+
     producer = threading.Thread(target=produce)
     producer.start()
-    time.sleep(2.0)
+    wait_for(20, True)
     broker.stop()
-    time.sleep(5.0)
+    wait_for(20, False)
     broker.start()
-    assert line.wait_connected(60)
-    time.sleep(2.0)
+    wait_for(20, True)
     finished.set()
     producer.join()
     drain(outbox, 60)

@@ -12,8 +12,9 @@ from edge.errors import StorageError
 from edge.line.outbox import Outbox
 from edge.line.records import WINDOW
 from tests.support.broker import Broker, Subscriber, assert_archive_is_complete, wait_until
-from tests.support.fake_broker import FakeBroker, Proxy, Publication
+from tests.support.fake_broker import FakeBroker, Publication
 from tests.support.line import PREFIX, build, drain, started, wait_problem, wait_ready
+from tests.support.proxy import Proxy
 
 
 def fill(outbox: Outbox, count: int) -> None:
@@ -70,33 +71,28 @@ def test_no_more_are_in_flight_than_the_broker_allows(outbox: Outbox, allowed: i
 def test_what_was_in_flight_when_the_connection_broke_is_repeated_in_order_and_marked(
     broker: Broker, archive: Subscriber, outbox: Outbox
 ) -> None:
-    link = Proxy(broker.port)
     fill(outbox, 200)
-    with started(link.port, outbox) as line:
+    with Proxy(broker.port) as link, started(link.port, outbox) as line:
         wait_until(lambda: len(archive.records()) > 20, 60, "no records")
-        link.hold(True)
+        link.stall()
         connection = line._records.link.connection
         assert connection is not None
         connection._sock.shutdown(2)
-        link.hold(False)
+        link.heal()
         drain(outbox, 60)
         wait_until(lambda: archive.records() and archive.records()[-1]["seq"] == 200, 60, "not all arrived")
     assert_archive_is_complete(archive.records(), list(range(1, 201)))
-    link.close()
 
 
-@pytest.mark.parametrize("delay_s", [0.15])
-def test_a_slow_link_does_not_slow_the_archive(
-    broker: Broker, archive: Subscriber, outbox: Outbox, delay_s: float
-) -> None:
+def test_a_slow_link_does_not_slow_the_archive(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
     """300 records over a round trip of 0.3 s: one at a time would take 90 s."""
-    slow = Proxy(broker.port, delay_s)
     fill(outbox, 300)
-    with started(slow.port, outbox):
-        drain(outbox, 60)
-        wait_until(lambda: len(archive.records()) >= 300, 60, "records are missing")
+    with Proxy(broker.port) as slow:
+        slow.delay(0.15)
+        with started(slow.port, outbox):
+            drain(outbox, 60)
+            wait_until(lambda: len(archive.records()) >= 300, 60, "records are missing")
     assert [record["seq"] for record in archive.records()] == list(range(1, 301))
-    slow.close()
 
 
 def test_a_refused_record_stays_is_said_once_and_leaves_when_it_may(

@@ -12,8 +12,9 @@ import pytest
 
 from edge.line.outbox import Outbox
 from tests.support.broker import Broker, Subscriber, wait_until
-from tests.support.fake_broker import FakeBroker, Proxy
+from tests.support.fake_broker import FakeBroker
 from tests.support.line import PREFIX, build, new_line, started, tell, wait_problem, wait_ready
+from tests.support.proxy import Proxy
 
 ALL = f"topic readwrite {PREFIX}/#\n"
 
@@ -149,14 +150,14 @@ def test_a_link_of_three_seconds_each_way_connects_and_its_records_arrive(
     broker: Broker, archive: Subscriber, outbox: Outbox
 ) -> None:
     """`ready` stays false: a verdict could not be there before its deadline."""
-    slow = Proxy(broker.port, delay_s=3.0)
-    with started(slow.port, outbox) as line:
-        assert line.wait_connected(60)
-        tell(line, outbox)
-        wait_until(lambda: archive.of("record"), 60, "no record")
-        wait_problem(line, "does not come back within 2 s")
-        assert not tell(line, outbox)
-    slow.close()
+    with Proxy(broker.port) as slow:
+        slow.delay(3.0)
+        with started(slow.port, outbox) as line:
+            assert line.wait_connected(60)
+            tell(line, outbox)
+            wait_until(lambda: archive.of("record"), 60, "no record")
+            wait_problem(line, "does not come back within 2 s")
+            assert not tell(line, outbox)
 
 
 def test_nothing_is_sent_behind_bytes_that_are_still_in_this_machine(

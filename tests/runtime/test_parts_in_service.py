@@ -33,6 +33,12 @@ from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, 
 from tests.support.tiny_bundle import make_tiny_bundle
 
 
+def wait_resolved(service: Service) -> None:
+    """Until what was installed or calibrated is open; it may judge already where no part holds it up."""
+    first = service._station
+    wait_until(lambda: service._changes.are_waiting or service._station is not first, 60, "the change is not taken up")
+
+
 def test_a_new_bundle_takes_effect_between_two_parts(station: StationRoot, tmp_path: Path) -> None:
     second = make_tiny_bundle(tmp_path, station.key, version="2.0.0", height=HEIGHT, width=WIDTH)
     shown = [frame_of(shot, number + 1) for number, shot in enumerate(belt([8, 8], gap=4))]
@@ -40,9 +46,10 @@ def test_a_new_bundle_takes_effect_between_two_parts(station: StationRoot, tmp_p
 
     def install() -> None:
         install_bundle(second, station.root)
-        time.sleep(1.0)                        # the main loop has resolved it long before the part is over
+        wait_resolved(service)                 # long before the part is over
 
-    new_service(station, [*shown[:in_first_part], install, *shown[in_first_part:]]).run()
+    service = new_service(station, [*shown[:in_first_part], install, *shown[in_first_part:]])
+    service.run()
     assert [record["bundle"][:5] for record in committed(station.root)] == ["1.0.0", "2.0.0"]
     assert [record["frames"] for record in committed(station.root)] == [8, 8]
 
@@ -52,9 +59,10 @@ def test_a_calibration_takes_effect_between_two_parts(station: StationRoot) -> N
 
     def calibrate() -> None:
         station.calibrate()
-        time.sleep(0.5)
+        wait_resolved(service)
 
-    new_service(station, [*shown[:11], calibrate, *shown[11:]]).run()
+    service = new_service(station, [*shown[:11], calibrate, *shown[11:]])
+    service.run()
     before, after = committed(station.root)
     assert before["geometry"] != after["geometry"]
     assert before["bundle"] == after["bundle"]
@@ -212,8 +220,9 @@ def test_a_part_that_stays_over_a_bundle_change_is_not_told_twice(station: Stati
 
     def install() -> None:
         install_bundle(second, station.root)
-        time.sleep(1.0)
+        wait_resolved(service)
 
-    new_service(station, [*shown[:40], install, *shown[40:]]).run()   # decided after max_frames, 30, and still there
+    service = new_service(station, [*shown[:40], install, *shown[40:]])
+    service.run()                               # decided after max_frames, 30, and still there
     told = [(record["frames"], record["bundle"][:5]) for record in committed(station.root)]
     assert told == [(30, "1.0.0"), (6, "2.0.0")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
@@ -32,11 +31,14 @@ class SlowBuilder:
         self._station, self._slow_version = station, slow_version
         self.began, self.release = threading.Event(), threading.Event()
         self.failure: Exception | None = None
+        self.building_s: list[float] = []       # from when to when it was slow
 
     def __call__(self, installed: Installed) -> ProvenEngine:
         if installed.manifest.version == self._slow_version:
+            self.building_s.append(time.monotonic())
             self.began.set()
             assert self.release.wait(patience_s(60))
+            self.building_s.append(time.monotonic())
             if self.failure is not None:
                 raise self.failure
         return open_engine(self._station.store, installed)
@@ -88,16 +90,20 @@ def test_systemd_waits_while_the_first_engine_is_built(station: StationRoot, lis
 def test_a_first_engine_that_hangs_is_not_waited_for_for_ever(
     station: StationRoot, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.runtime.service.OPEN_LIMIT_S", 1.5)
+    monkeypatch.setattr("edge.runtime.service.OPEN_LIMIT_S", 1.0)
+    monkeypatch.setattr("edge.runtime.service.START_PASS_S", 0.05)
     builder = SlowBuilder(station, "1.0.0")
     service = service_with(station, [], builder, listener)
     thread, parts = in_thread(service)
-    time.sleep(4.0)
-    assert len(listener.heard) == 1              # after 1 s; not after 2 and 3 s: systemd's patience ends
+    wait_until(lambda: listener.heard, 60, "more time is not asked for")
+    time.sleep(1.1)
+    asked = len(listener.heard)
+    time.sleep(0.4)
+    assert len(listener.heard) == asked          # no more after the limit: systemd's patience ends
     service.stop()
-    thread.join(2)
+    thread.join(patience_s(2))
     assert parts == [0]                          # a signal still ends it, while the builder hangs
-    assert [message for _, message in listener.heard][1:] == [STOPPING]
+    assert [message for _, message in listener.heard][asked:] == [STOPPING]
     builder.release.set()
 
 
@@ -140,9 +146,7 @@ def test_the_watchdog_is_fed_and_parts_are_judged_while_the_next_engine_is_built
     assert bundles == sorted(bundles)
     assert bundles.count("1.0.0") > 10           # 2 were judged before, the others while the engine was built
     assert bundles[-1] == "2.0.0"
-    ready_s, stopping_s = (listener.times_of(message, 0, float("inf"))[0] for message in (READY, STOPPING))
-    fed = listener.times_of(ALIVE, ready_s, stopping_s)
-    assert max(later - sooner for sooner, later in itertools.pairwise(fed)) < 1.5
+    assert len(listener.times_of(ALIVE, *builder.building_s)) > 3
 
 
 def test_a_main_loop_that_hangs_starves_the_watchdog_even_while_an_engine_is_built(
@@ -183,7 +187,7 @@ def test_a_station_that_judges_nothing_starves_the_watchdog_even_while_an_engine
     quiet_s: list[float] = []
 
     def hang() -> None:
-        time.sleep(0.3)                          # what was judged before is told
+        wait_until(lambda: time.monotonic() - listener.heard[-1][0] > 0.5, 60, "what was judged before is told")
         quiet_s.append(time.monotonic())
         time.sleep(1.2)
         quiet_s.append(time.monotonic())

@@ -41,7 +41,8 @@ class Broker:
         self._config, self.acl = folder / "mosquitto.conf", folder / "acl"
         if acl is not None:
             self.acl.write_text(acl)
-            extra += f"acl_file {self.acl}\nmax_queued_messages 100000\n"     # with 0 a denied message ends the session
+            # 2.0.11 closes the connection after a denied message where it is 0, no limit.
+            extra += f"acl_file {self.acl}\nmax_queued_messages 100000\n"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {folder}/\n"
             f"autosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 0\nuser root\n{extra}"

@@ -19,18 +19,12 @@ EPMD = "/usr/bin/epmd"
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")      # not the wrapper in /usr/sbin: it changes the user
 
 
-QUEUE = "max_queued_messages 100000"    # 2.0.11 closes the connection after a denied message where it is 0, no limit
-
-
 class Mosquitto(Broker):
     """mosquitto that can also be killed, stopped in its tracks, robbed of its memory and told whom to refuse."""
 
     def __init__(self, folder: Path, acl: str = "topic readwrite #") -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._acl = folder / "acl"
-        self._acl.write_text(acl + "\n")
-        super().__init__(folder, f"acl_file {self._acl}\n{QUEUE}\n")
+        super().__init__(folder, acl=f"{acl}\n")
 
     @property
     def pid(self) -> int:
@@ -44,15 +38,14 @@ class Mosquitto(Broker):
         self._process = None
 
     def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
     def allow(self, acl: str) -> None:
         """Replace the access list of clients without a name; mosquitto reads it again on SIGHUP."""
-        self._acl.write_text(acl + "\n")
-        os.kill(self.pid, signal.SIGHUP)
+        self.reload(f"{acl}\n")
 
     def forget(self) -> None:
         """While stopped: every session, subscription and retained message is lost."""

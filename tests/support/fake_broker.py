@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -120,59 +119,3 @@ def _text(body: bytes, properties: int) -> str:
     start = properties * (1 + body[0])
     length = int.from_bytes(body[start : start + 2], "big")
     return body[start + 2 : start + 2 + length].decode()
-
-
-class Proxy:
-    """Between station and broker: each byte arrives `delay_s` late, in both directions; `hold` stops all of them."""
-
-    def __init__(self, port: int, delay_s: float = 0.0) -> None:
-        self._target, self.delay_s = port, delay_s
-        self._flows = threading.Event()
-        self._flows.set()
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def hold(self, on: bool) -> None:
-        self._flows.clear() if on else self._flows.set()
-
-    def close(self) -> None:
-        self.hold(False)
-        _close(self._server)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near = self._server.accept()[0]
-                far = socket.create_connection(("127.0.0.1", self._target))
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
-        waiting: list[tuple[float, bytes]] = []
-        arrived = threading.Condition()
-
-        def read() -> None:
-            data = b"x"
-            while data:
-                try:
-                    data = source.recv(65536)
-                except OSError:
-                    data = b""
-                with arrived:
-                    waiting.append((time.monotonic() + self.delay_s, data))
-                    arrived.notify_all()
-
-        threading.Thread(target=read, daemon=True).start()
-        with contextlib.suppress(OSError):
-            while True:
-                with arrived:
-                    arrived.wait_for(lambda: waiting)
-                    due_s, data = waiting.pop(0)
-                time.sleep(max(0.0, due_s - time.monotonic()))
-                self._flows.wait()
-                if not data:
-                    break
-                sink.sendall(data)
-        _close(source)
-        _close(sink)
