@@ -27,6 +27,6 @@ for version in 3.10 3.12; do
     fi
     echo "edge and calibration on Python $version"
     "$folder/bin/python" -m pytest -q -n 3 --dist loadgroup -p no:cacheprovider --durations=3 \
-        -m "not endurance and not gpu and not jetson" \
+        -m "not endurance and not long and not gpu and not jetson" \
         --ignore=tests/trainer --ignore=tests/benchmarks --ignore=tests/docs/test_morning.py
 done
