@@ -46,7 +46,7 @@ class PlaneFit:
     """A fitted plane and how far to trust it.
 
     plane: alpha, beta, gamma, delta for the pixels of the fitted window.
-    tilt_deg: between its normal and the optical axis. distance_m: from the camera's centre, along the normal.
+    tilt_deg: between its normal and the optical axis. distance_m: from the camera's center, along the normal.
     rms_m: root mean square height of the inliers. inlier_share: of all readings, within the tolerance.
     reading_share: of all pixels looked at, those with a reading. frames: how many were fitted jointly.
     """
@@ -82,10 +82,10 @@ def fit_plane(
 
     Args:
         depths: (H, W) uint16 counts each, 0 = no reading, all of one size.
-        unit: metres per count.
+        unit: meters per count.
         intrinsics: of these images (after a crop: of the crop).
         region: (H, W), 0 = ignore; None looks at every pixel.
-        tolerance: a reading at z metres is on the plane within max(3 counts, tolerance * z) metres, or up to three
+        tolerance: a reading at z meters is on the plane within max(3 counts, tolerance * z) meters, or up to three
             times that where the camera is so noisy.
         min_inlier_share: below this share of the readings there is no table.
         seed: of the random draws; the same readings and seed give the same plane.
@@ -236,7 +236,7 @@ def _gather(
 
 
 def _heights(m: NDArray[np.float64], readings: _Readings) -> NDArray[np.float64]:
-    """(P,) heights in metres over the plane 1 / z = m . r: delta - n . X = delta (1 - z m . r), delta = 1 / |m|."""
+    """(P,) heights in meters over the plane 1 / z = m . r: delta - n . X = delta (1 - z m . r), delta = 1 / |m|."""
     heights: NDArray[np.float64] = (1.0 - readings.z_m * (readings.rays @ m)) / np.linalg.norm(m)
     return heights
 

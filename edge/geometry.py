@@ -1,9 +1,9 @@
 """The background plane: heights over it, and what becomes of it when the window moves. numpy only, no I/O.
 
 A plane is (alpha, beta, gamma, delta) in the pixel coordinates of one window: the height over it of pixel (u, v) with
-depth z metres is delta - z (alpha u + beta v + gamma), in metres, positive towards the camera (DESIGN, the graph).
+depth z meters is delta - z (alpha u + beta v + gamma), in meters, positive towards the camera (DESIGN, the graph).
 With the unit normal n, pointing away from the camera, and a pinhole camera: alpha = n_x / fx, beta = n_y / fy,
-gamma = n_z - n_x cx / fx - n_y cy / fy, and delta is the distance from the camera's centre to the plane.
+gamma = n_z - n_x cx / fx - n_y cy / fy, and delta is the distance from the camera's center to the plane.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def heights_m(depth: NDArray[np.uint16], unit: float, plane: Sequence[float]) ->
 
     Args:
         depth: (H, W) uint16 counts, 0 = no reading.
-        unit: metres per count.
+        unit: meters per count.
         plane: alpha, beta, gamma, delta in this window's pixels.
-    Returns: (H, W) float32 metres; NaN where there is no reading.
+    Returns: (H, W) float32 meters; NaN where there is no reading.
     """
     height, width = depth.shape
     alpha, beta, gamma, delta = plane

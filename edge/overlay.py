@@ -30,7 +30,7 @@ BANNER_PX = 26
 
 @dataclass(frozen=True, eq=False)
 class Relief:
-    """What stands on the table. height: (H, W) float32 metres, holes closed, NaN where nothing is near; foreground:
+    """What stands on the table. height: (H, W) float32 meters, holes closed, NaN where nothing is near; foreground:
     higher than lift; read: the pixel had a reading of its own."""
 
     height: NDArray[np.float32]
@@ -53,7 +53,7 @@ def relief_of(
     """Height and foreground of one aligned, cropped depth image.
 
     Args:
-        depth: (H, W) uint16 counts, 0 = no reading. unit: metres per count. plane: alpha, beta, gamma, delta.
+        depth: (H, W) uint16 counts, 0 = no reading. unit: meters per count. plane: alpha, beta, gamma, delta.
         lift_m: height above which a pixel is foreground. region: (H, W), 0 = ignore.
     """
     heights = heights_m(depth, unit, plane)

@@ -44,7 +44,7 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """Pinhole model of an image: sizes in pixels, u and v are 0-based pixel centres."""
+    """Pinhole model of an image: sizes in pixels, u and v are 0-based pixel centers."""
 
     width: int
     height: int
@@ -64,7 +64,7 @@ class Frame:
 
     color: (H, W, 3) uint8 RGB.
     depth: (H, W) uint16 counts, aligned to color, 0 = no reading; None for a color-only source.
-    unit: metres per count (0.001 D435, 0.0001 D405).
+    unit: meters per count (0.001 D435, 0.0001 D405).
     captured_mono_ns: host monotonic clock, mid-exposure where the camera tells it.
     clock_domain: whose clock the time came from: "hardware_clock", "global_time", "system_time" or "file".
     """
@@ -127,7 +127,7 @@ class Outputs:
 class Geometry:
     """Site state of one product and camera: survives a new bundle. plane is None until `edge calibrate plane`."""
 
-    plane: tuple[float, float, float, float] | None   # alpha, beta, gamma, delta in metres, see DESIGN, the graph
+    plane: tuple[float, float, float, float] | None   # alpha, beta, gamma, delta in meters, see DESIGN, the graph
     crop_x: int
     crop_y: int
     region: NDArray[np.uint8] | None = None           # (h, w) of the crop, 0 = ignore; None = everything counts

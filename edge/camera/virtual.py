@@ -31,7 +31,7 @@ RECORD_TIMEOUT_S = 5.0
 class DepthView:
     """Where the depth stream sees from: its own pinhole, and the way from its coordinates to the color camera's.
 
-    rotation: 9 values, column by column as librealsense keeps them; translation: 3, metres: p_color = R p_depth + t.
+    rotation: 9 values, column by column as librealsense keeps them; translation: 3, meters: p_color = R p_depth + t.
     """
 
     intrinsics: Intrinsics
@@ -159,7 +159,7 @@ class VirtualCamera:
             source.prime(first.color)
 
     def next_frame(self, timeout_s: float) -> Frame:
-        """The next image, synchronised and aligned. Raises: EndOfFrames, CameraLost, DataError."""
+        """The next image, synchronized and aligned. Raises: EndOfFrames, CameraLost, DataError."""
         dataset, _, camera = self._opened()
         if self._next == len(dataset.samples):
             if not self._loop:
@@ -210,7 +210,7 @@ def _nudged(color: Intrinsics) -> Intrinsics:
     """The depth stream of images that are aligned already, such that librealsense's align leaves every pixel in place.
 
     It truncates projected pixel corners: with equal intrinsics they fall on whole numbers, and rounding moves 3 % of
-    the pixels to a neighbour. A hundredth of a pixel takes the corners off the whole numbers; the slightly longer focal
+    the pixels to a neighbor. A hundredth of a pixel takes the corners off the whole numbers; the slightly longer focal
     length keeps align in the mode for depth that is no coarser than color (one target pixel for each).
     """
     return Intrinsics(

@@ -17,7 +17,7 @@ struct Box {
     int x0, y0, x1, y1;     // color pixels, inclusive
 };
 
-// The color pixel that holds the point at depth_m metres seen at (u, v) of the depth image; not checked against its borders.
+// The color pixel that holds the point at depth_m meters seen at (u, v) of the depth image; not checked against its borders.
 HOST_DEVICE inline void color_pixel(float u, float v, float depth_m, const Rig& rig, int* x, int* y) {
     const float px = depth_m * ((u - rig.depth.cx) / rig.depth.fx);
     const float py = depth_m * ((v - rig.depth.cy) / rig.depth.fy);

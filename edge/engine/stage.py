@@ -54,7 +54,7 @@ class CRig(ctypes.Structure):
 class Rig:
     """One camera: both pinholes, the way from depth to color coordinates (p_color = R p_depth + t), the crop.
 
-    rotation: 9 values, column by column as librealsense keeps them. translation: 3, metres. unit_m: metres per count.
+    rotation: 9 values, column by column as librealsense keeps them. translation: 3, meters. unit_m: meters per count.
     crop: x, y, width, height in color pixels.
     """
 

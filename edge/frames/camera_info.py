@@ -13,14 +13,14 @@ from edge.errors import DataError
 from edge.files import read_text
 from edge.types import Intrinsics
 
-DEFAULT_UNIT_M = 0.0001     # metres per count where the files hold metres: fine enough for any RealSense, up to 6.5 m
-LEAST_UNIT_M, LARGEST_UNIT_M = 1e-6, 0.01       # metres per count: 65535 counts reach 6.5 cm to 655 m
+DEFAULT_UNIT_M = 0.0001     # meters per count where the files hold meters: fine enough for any RealSense, up to 6.5 m
+LEAST_UNIT_M, LARGEST_UNIT_M = 1e-6, 0.01       # meters per count: 65535 counts reach 6.5 cm to 655 m
 LEAST_COUNTS_PER_M = 50     # Open3D's depth_scale divides counts, RealSense's multiplies them: 1000 or 0.001
 SAME_UNIT = 1e-3
 NARROWEST_DEG, WIDEST_DEG = 0.5, 160.0      # of any view; 2 degrees is a small crop of a long lens
 MOST_UNLIKE = 2.0           # fx / fy
-ROS_UNIT_M = 0.001          # 16UC1 depth images are in millimetres (REP 118)
-OPEN3D_UNIT_M = 0.001       # depth_scale's default of 1000 counts per metre
+ROS_UNIT_M = 0.001          # 16UC1 depth images are in millimeters (REP 118)
+OPEN3D_UNIT_M = 0.001       # depth_scale's default of 1000 counts per meter
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -41,7 +41,7 @@ def find_implausible(width: int, height: int, lens: tuple[float, float, float, f
 class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """camera.json at the root of a product. None: not known.
 
-    unit: metres per depth count. intrinsics: fx, fy, cx, cy in pixels. exposure_us: microseconds.
+    unit: meters per depth count. intrinsics: fx, fy, cx, cy in pixels. exposure_us: microseconds.
     color_bits: of 16-bit color images, how many bits hold the values. fixed: camera and table did not move, so that
     one plane serves every image. crop: x, y, width, height of the recommended window. empty, belt: folders (folder
     layout) relative to the product.
@@ -98,7 +98,7 @@ INTRINSICS_FILES = (
 
 
 class Lens(BaseModel, frozen=True, allow_inf_nan=False):
-    """What an intrinsics file says, whichever tool wrote it. unit: metres per count. note: if that is a default."""
+    """What an intrinsics file says, whichever tool wrote it. unit: meters per count. note: if that is a default."""
 
     width: PositiveInt
     height: PositiveInt
@@ -141,7 +141,7 @@ def lens_notes(folder: Path) -> tuple[str, ...]:
 def read_lens(path: Path) -> Lens:
     """fx, fy, cx, cy (or RealSense's ppx, ppy), Open3D's intrinsic_matrix, or ROS' sensor_msgs/CameraInfo.
 
-    Unit: depth_unit_m, RealSense's depth_scale (metres per count, below 1) or Open3D's (counts per metre, above 1).
+    Unit: depth_unit_m, RealSense's depth_scale (meters per count, below 1) or Open3D's (counts per meter, above 1).
 
     Raises: DataError naming the file and what is missing, impossible or said twice.
     """
@@ -161,7 +161,7 @@ def read_lens(path: Path) -> Lens:
 
 
 def _unit(path: Path, told: dict[str, Any]) -> tuple[float, str | None]:
-    """Metres per count, and a note where it is a default of the tool that wrote the file."""
+    """Meters per count, and a note where it is a default of the tool that wrote the file."""
     given = {name: _number(path, name, told[name]) for name in ("depth_unit_m", "depth_scale") if name in told}
     scale = given.get("depth_scale")
     if scale is not None and scale >= LEAST_COUNTS_PER_M:
@@ -172,7 +172,7 @@ def _unit(path: Path, told: dict[str, Any]) -> tuple[float, str | None]:
         return OPEN3D_UNIT_M, "one depth count is 1 mm, Open3D's default: the file names no depth_scale"
     if not given:
         raise DataError(
-            f"{path} does not say how many metres one depth count is: add depth_unit_m, 0.001 for a RealSense D435, "
+            f"{path} does not say how many meters one depth count is: add depth_unit_m, 0.001 for a RealSense D435, "
             "0.0001 for a D405"
         )
     units = list(given.values())
@@ -183,7 +183,7 @@ def _unit(path: Path, told: dict[str, Any]) -> tuple[float, str | None]:
         name = next(iter(given))
         raise DataError(
             f"{path}: {name} {told[name]:g} cannot be: one depth count is between {LEAST_UNIT_M:g} and "
-            f"{LARGEST_UNIT_M:g} m, 0.001 for millimetres"
+            f"{LARGEST_UNIT_M:g} m, 0.001 for millimeters"
         )
     return units[0], None
 
@@ -207,7 +207,7 @@ def _matrix(path: Path, told: dict[str, Any]) -> dict[str, float]:
         raise DataError(f"{path}: the camera matrix needs 3x3 numbers")
     by_rows, by_columns = (flat[2], flat[5]), (flat[6], flat[7])
     if any(by_rows) == any(by_columns):
-        raise DataError(f"{path}: the camera matrix holds no optical centre: expected fx 0 cx, 0 fy cy, 0 0 1")
+        raise DataError(f"{path}: the camera matrix holds no optical center: expected fx 0 cx, 0 fy cy, 0 0 1")
     cx, cy = by_rows if any(by_rows) else by_columns
     return {"fx": float(flat[0]), "fy": float(flat[4]), "cx": float(cx), "cy": float(cy)}
 

@@ -1,8 +1,8 @@
-"""Organised point clouds of any maker, as metres in camera coordinates: x right, y down, z forward (MVTec 3D-AD).
+"""Organized point clouds of any maker, as meters in camera coordinates: x right, y down, z forward (MVTec 3D-AD).
 
 What a file means follows from what can be: a table stands 2 cm to 20 m before the camera, x grows to the right in the
-image and y downwards. Clouds in millimetres and those that look along -z (OpenGL) are recognised by that and turned
-into metres along +z; whatever fits neither is refused.
+image and y downwards. Clouds in millimeters and those that look along -z (OpenGL) are recognized by that and turned
+into meters along +z; whatever fits neither is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _told: set[tuple[Path, str]] = set()
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """z: (H, W) float32 metres, 0 where there was no reading. rays: (H, W, 2) float32 x / z and y / z, None without.
+    """z: (H, W) float32 meters, 0 where there was no reading. rays: (H, W, 2) float32 x / z and y / z, None without.
 
     notes: how the file was understood, where it is not as MVTec 3D-AD writes it.
     """
@@ -38,20 +38,20 @@ class Cloud:
 
 
 def read_cloud(path: Path) -> Cloud:
-    """An organised point cloud, or z alone, from a TIFF of floats.
+    """An organized point cloud, or z alone, from a TIFF of floats.
 
     How a file was understood is logged once for each folder. Raises: DataError naming the file, if it is damaged, of
-    another shape or type, or if what it says cannot be in metres or millimetres.
+    another shape or type, or if what it says cannot be in meters or millimeters.
     """
     values = read_tiff(path)
     if values.dtype.kind != "f":
-        raise DataError(f"{path} holds {values.dtype}: an organised point cloud is floats (H, W, 3) in metres")
+        raise DataError(f"{path} holds {values.dtype}: an organized point cloud is floats (H, W, 3) in meters")
     if values.ndim == 3 and values.shape[0] == 3 and values.shape[2] != 3:
         values = np.moveaxis(values, 0, 2)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim != 2 and (values.ndim != 3 or values.shape[2] != 3):
-        raise DataError(f"{path} is {values.shape}: an organised point cloud is floats (H, W, 3) in metres")
+        raise DataError(f"{path} is {values.shape}: an organized point cloud is floats (H, W, 3) in meters")
     points = values.astype(np.float64)
     read = np.isfinite(points).all(axis=2) if points.ndim == 3 else np.isfinite(points)
     z = np.where(read, points if points.ndim == 2 else points[..., 2], 0.0)
@@ -92,7 +92,7 @@ def _tell_once(path: Path, note: str) -> None:
 
 
 def counts_of(z: NDArray[np.float32], unit: float) -> NDArray[np.uint16]:
-    """(H, W) metres as uint16 counts of `unit` metres; 0 for no reading and beyond their range."""
+    """(H, W) meters as uint16 counts of `unit` meters; 0 for no reading and beyond their range."""
     counts = np.round(z.astype(np.float64) / unit)
     return np.where((counts > 0) & (counts <= 65535), counts, 0).astype(np.uint16)
 
@@ -115,14 +115,14 @@ def intrinsics_of(cloud: Cloud) -> tuple[float, float, float, float] | None:
 
 
 def _scale(path: Path, median: float) -> tuple[float, tuple[str, ...]]:
-    """Metres per unit of the file."""
+    """Meters per unit of the file."""
     if NEAREST_M <= median <= FARTHEST_M:
         return 1.0, ()
     if 1000 * NEAREST_M < median <= 1000 * FARTHEST_M and median > 3 * FARTHEST_M:
-        return 0.001, (f"is in millimetres (z around {median:.0f}): read as such",)
+        return 0.001, (f"is in millimeters (z around {median:.0f}): read as such",)
     raise DataError(
-        f"{path} has z around {median:.4g}, which is no distance in metres ({NEAREST_M:g} to {FARTHEST_M:g}) or "
-        "millimetres: save the cloud in metres"
+        f"{path} has z around {median:.4g}, which is no distance in meters ({NEAREST_M:g} to {FARTHEST_M:g}) or "
+        "millimeters: save the cloud in meters"
     )
 
 

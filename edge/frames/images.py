@@ -1,7 +1,7 @@
 """Image files as arrays: every failure is a DataError that names the file, and nothing is guessed.
 
 Color is decoded by the library that is strictest about the format: simplejpeg refuses a JPEG that is damaged inside,
-which others fill with grey, Pillow a PNG whose checksum is wrong. OpenCV and tifffile give 16-bit values, which Pillow
+which others fill with gray, Pillow a PNG whose checksum is wrong. OpenCV and tifffile give 16-bit values, which Pillow
 would cut to 8; OpenCV and Pillow decode the TIFF compressions for which tifffile has no codec.
 """
 
@@ -62,7 +62,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_color(path: Path, reading: Reading = AS_IS) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB, upright by its EXIF orientation; grey images give three equal channels.
+    """(H, W, 3) uint8 RGB, upright by its EXIF orientation; gray images give three equal channels.
 
     Raises: DataError for a damaged file, and for what cannot be seen as color: transparency, CMYK, several pages,
         16-bit values of which nobody said how many bits count.
@@ -221,7 +221,7 @@ def _decoded_jpeg(path: Path, data: bytes, header: Header) -> NDArray[np.uint8]:
 
 def _decoded_by_pillow(path: Path, image: PillowImage.Image) -> NDArray[np.uint8]:
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        raise DataError(f"{path} has {image.mode} values: save it as RGB or grey")
+        raise DataError(f"{path} has {image.mode} values: save it as RGB or gray")
     try:
         image.load()
         if image.has_transparency_data:

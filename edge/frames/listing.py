@@ -98,7 +98,7 @@ def images_in(folder: Path, deep: bool = True) -> list[Path]:
             raise DataError(f"{path}: {suffix[1:].upper()} images are not read: save them as PNG or JPEG")
         if suffix in OTHER_DEPTH:
             raise DataError(
-                f"{path}: depth as {suffix[1:]} is not read: save 16-bit PNG (counts) or an organised point cloud as "
+                f"{path}: depth as {suffix[1:]} is not read: save 16-bit PNG (counts) or an organized point cloud as "
                 "TIFF, or move it elsewhere to train on color only"
             )
         if suffix not in IMAGE_SUFFIXES:

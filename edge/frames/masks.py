@@ -1,4 +1,4 @@
-"""Masks as labelling tools write them: which pixels are the defect, or one sentence why that cannot be told.
+"""Masks as labeling tools write them: which pixels are the defect, or one sentence why that cannot be told.
 
 Label maps (flat regions: 0 is normal, any other value a defect, as in VisA and MVTec 3D-AD), drawings with soft edges
 or noise (the upper half is the defect), palettes, and drawings in the alpha channel. JPEG and lossy WebP keep no
@@ -75,8 +75,8 @@ def _readings(path: Path, header: Header) -> list[Mask]:
                 return _by_alpha(path, layers[..., 3], layers[..., :3].max(axis=2))
     except DAMAGE as error:
         raise DataError(f"{path} is not a mask that can be decoded: {error}") from error
-    grey = _grey(path, form)
-    return [_lossy(path, "lossy WebP", grey) if form == "WEBP" and _is_lossy(data) else _marked(path, grey)]
+    gray = _gray(path, form)
+    return [_lossy(path, "lossy WebP", gray) if form == "WEBP" and _is_lossy(data) else _marked(path, gray)]
 
 
 def _by_alpha(path: Path, alpha: NDArray[np.uint8], color: NDArray[np.uint8]) -> list[Mask]:
@@ -89,7 +89,7 @@ def _by_alpha(path: Path, alpha: NDArray[np.uint8], color: NDArray[np.uint8]) ->
     return [opaque, _marked(path, color)]
 
 
-def _grey(path: Path, form: str) -> NDArray[Any]:
+def _gray(path: Path, form: str) -> NDArray[Any]:
     """(H, W), the brightest channel; 16-bit values as they are."""
     import cv2
 
@@ -114,22 +114,22 @@ def _is_lossy(webp: bytes) -> bool:
     return False
 
 
-def _lossy(path: Path, form: str, grey: NDArray[np.uint8]) -> Mask:
+def _lossy(path: Path, form: str, gray: NDArray[np.uint8]) -> Mask:
     """The upper half. Raises: DataError where there were labels, which the compression does not keep."""
     import cv2
 
-    if grey.max() < SMALL:
+    if gray.max() < SMALL:
         raise DataError(f"{path} is a {form} of small numbers, which {form} does not keep: save the mask as PNG")
-    _refuse_picture(path, grey)
+    _refuse_picture(path, gray)
     square = np.ones((5, 5), np.uint8)
-    calm = cv2.dilate(grey, square).astype(np.int16) - cv2.erode(grey, square) <= 8
-    between = calm & (grey > 25) & (grey < 230)
-    if between.sum() > max(16.0, 0.02 * float((grey > 25).sum())):
+    calm = cv2.dilate(gray, square).astype(np.int16) - cv2.erode(gray, square) <= 8
+    between = calm & (gray > 25) & (gray < 230)
+    if between.sum() > max(16.0, 0.02 * float((gray > 25).sum())):
         raise DataError(
-            f"{path} is a {form} with regions that are neither black nor white (around {np.median(grey[between]):.0f}),"
+            f"{path} is a {form} with regions that are neither black nor white (around {np.median(gray[between]):.0f}),"
             f" and {form} does not keep class numbers: save the mask as PNG"
         )
-    return np.asarray(grey > 127)
+    return np.asarray(gray > 127)
 
 
 def _marked(path: Path, values: NDArray[Any]) -> Mask:
@@ -209,7 +209,7 @@ def _in_squares(values: NDArray[Any]) -> Mask:
 
 
 def _beside(one: Mask, other: Mask) -> int:
-    """How many pairs of neighbours lie in both."""
+    """How many pairs of neighbors lie in both."""
     across = (one[:, 1:] & other[:, :-1]).sum() + (one[:, :-1] & other[:, 1:]).sum()
     return int(across + (one[1:] & other[:-1]).sum() + (one[:-1] & other[1:]).sum())
 

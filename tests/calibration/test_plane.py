@@ -21,7 +21,7 @@ NORMAL = np.array([0.06, -0.1, 0.993]) / np.linalg.norm([0.06, -0.1, 0.993])
 
 
 def table(distance_m: float = 0.4, noise: float = 0.004, seed: int = 0) -> NDArray[np.float64]:
-    """(240, 320) depth in metres of the plane NORMAL . X = distance; noise: RMS at 1 m, growing with z squared."""
+    """(240, 320) depth in meters of the plane NORMAL . X = distance; noise: RMS at 1 m, growing with z squared."""
     v, u = np.mgrid[:240, :320].astype(float)
     rays = np.stack([(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones_like(u)], axis=-1)
     z = distance_m / (rays @ NORMAL)
@@ -139,7 +139,7 @@ def test_frames_of_two_settings_or_without_depth_are_refused() -> None:
     assert fit_plane_to_frames([frame]).distance_m == pytest.approx(0.4, abs=5e-4)
 
 
-def test_real_boards_lie_within_five_millimetres(real_data: Path) -> None:
+def test_real_boards_lie_within_five_millimeters(real_data: Path) -> None:
     """Ten overhead views of one object on a green board (PrimeSense, 0.73 m), robot arms and floor in view too.
 
     The board is what is green and not in the object's mask; at least 90 % of its readings lie within 5 mm of the plane.

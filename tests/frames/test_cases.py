@@ -16,7 +16,7 @@ from edge.errors import DataError
 from edge.frames.dataset import Dataset, open_dataset
 from edge.frames.reading import Reading
 
-SCRATCH, SOFT = 366, 348        # pixels of the three masks of a case; with soft edges the upper half of the grey values
+SCRATCH, SOFT = 366, 348        # pixels of the three masks of a case; with soft edges the upper half of the gray values
 
 RIGHT = {
     "02_exif": {"rot90": SCRATCH},

@@ -47,10 +47,10 @@ def test_mvtec_gives_splits_defects_and_pixels(tmp_path: Path) -> None:
     assert not dataset.camera.fixed
 
 
-def test_grey_and_jpg_images_become_three_channels(tmp_path: Path) -> None:
+def test_gray_and_jpg_images_become_three_channels(tmp_path: Path) -> None:
     dataset = open_dataset(write_mvtec(tmp_path))
-    grey, jpg = dataset.samples[1].load(), dataset.samples[2].load()
-    np.testing.assert_array_equal(grey.color, np.repeat(color_image(1)[..., :1], 3, axis=-1))
+    gray, jpg = dataset.samples[1].load(), dataset.samples[2].load()
+    np.testing.assert_array_equal(gray.color, np.repeat(color_image(1)[..., :1], 3, axis=-1))
     assert jpg.color.shape == (HEIGHT, WIDTH, 3)
 
 

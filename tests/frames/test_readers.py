@@ -80,19 +80,19 @@ def test_every_orientation_is_turned_as_viewers_do(tmp_path: Path, turn: int, su
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
-@pytest.mark.parametrize("grey", [False, True])
-def test_sixteen_bit_color_is_scaled_by_its_bits(tmp_path: Path, bits: int, suffix: str, grey: bool) -> None:
+@pytest.mark.parametrize("gray", [False, True])
+def test_sixteen_bit_color_is_scaled_by_its_bits(tmp_path: Path, bits: int, suffix: str, gray: bool) -> None:
     values = np.random.default_rng(bits).integers(0, 1 << bits, (9, 11, 3)).astype(np.uint16)
     values[0, 0] = (1 << bits) - 1
-    stored = values[..., 0] if grey else values
+    stored = values[..., 0] if gray else values
     path = tmp_path / f"a{suffix}"
     if suffix == ".tiff":
-        tifffile.imwrite(path, stored, photometric="minisblack" if grey else "rgb")
+        tifffile.imwrite(path, stored, photometric="minisblack" if gray else "rgb")
         np.testing.assert_array_equal(tifffile.imread(path), stored)
     else:
         write_rgb(path, stored)
     expected = np.floor(255 * values.astype(np.float64) / ((1 << bits) - 1) + 0.5)
-    expected = np.repeat(expected[..., :1], 3, axis=2) if grey else expected
+    expected = np.repeat(expected[..., :1], 3, axis=2) if gray else expected
     np.testing.assert_allclose(read_color(path, Reading(None, bits)), expected, atol=0)
     assert largest_value(path) == (1 << bits) - 1
     with pytest.raises(DataError, match=f"{path.name} is 16-bit color .*color_bits"):
@@ -324,7 +324,7 @@ def test_a_picture_is_no_mask(tmp_path: Path, kind: str) -> None:
         read_mask(path)
 
 
-def test_a_drawing_in_grey_is_refused(tmp_path: Path) -> None:
+def test_a_drawing_in_gray_is_refused(tmp_path: Path) -> None:
     soft = np.asarray(cv2.GaussianBlur(scratch_mask() // 3, (0, 0), 2), np.uint8)
     with pytest.raises(DataError, match=rf"brightest value is {soft.max()}, less than half of white"):
         read_mask(write_rgb(tmp_path / "m.png", soft))
@@ -615,7 +615,7 @@ def test_a_lens_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, Any]
 
 def test_a_lens_without_a_unit_is_refused(tmp_path: Path) -> None:
     path = lens_file(tmp_path, {key: value for key, value in OWN.items() if key != "depth_unit_m"})
-    with pytest.raises(DataError, match=r"does not say how many metres .*0\.001 for a RealSense D435"):
+    with pytest.raises(DataError, match=r"does not say how many meters .*0\.001 for a RealSense D435"):
         read_lens(path)
 
 
@@ -628,7 +628,7 @@ def test_two_files_that_disagree_about_the_unit_are_refused(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
 @pytest.mark.parametrize("axes", [(1, 1, 1), (1, -1, -1), (1, 1, -1)])
-def test_clouds_become_metres_before_the_camera(tmp_path: Path, scale: float, axes: tuple[int, int, int]) -> None:
+def test_clouds_become_meters_before_the_camera(tmp_path: Path, scale: float, axes: tuple[int, int, int]) -> None:
     plain = cloud(counts_image(1))
     tifffile.imwrite(tmp_path / "a.tiff", plain * np.float32(scale) * np.array(axes, np.float32), photometric="rgb")
     found = read_cloud(tmp_path / "a.tiff")
@@ -649,7 +649,7 @@ def test_numbers_that_are_none_are_no_readings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", [1e-6, 100.0, 1e6])
 def test_a_cloud_at_no_distance_that_can_be_is_refused(tmp_path: Path, scale: float) -> None:
     tifffile.imwrite(tmp_path / "a.tiff", cloud(counts_image(1)) * np.float32(scale), photometric="rgb")
-    with pytest.raises(DataError, match=r"a\.tiff has z around .* no distance in metres"):
+    with pytest.raises(DataError, match=r"a\.tiff has z around .* no distance in meters"):
         read_cloud(tmp_path / "a.tiff")
 
 

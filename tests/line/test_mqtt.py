@@ -112,6 +112,7 @@ def test_a_clean_stop_says_stopped(broker: Broker, archive: Subscriber, outbox: 
     assert [state["reason"] for state in states if state["state"] == "offline"] == ["stopped"]
 
 
+@pytest.mark.endurance
 def test_a_broker_that_stops_in_mid_run_loses_no_record(broker: Broker, outbox: Outbox) -> None:
     line = new_line(broker.port, outbox)
     line.start()

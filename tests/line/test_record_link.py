@@ -84,6 +84,7 @@ def test_what_was_in_flight_when_the_connection_broke_is_repeated_in_order_and_m
     assert_archive_is_complete(archive.records(), list(range(1, 201)))
 
 
+@pytest.mark.endurance
 def test_a_slow_link_does_not_slow_the_archive(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
     """300 records over a round trip of 0.3 s: one at a time would take 90 s."""
     fill(outbox, 300)
@@ -95,6 +96,7 @@ def test_a_slow_link_does_not_slow_the_archive(broker: Broker, archive: Subscrib
     assert [record["seq"] for record in archive.records()] == list(range(1, 301))
 
 
+@pytest.mark.endurance
 def test_a_refused_record_stays_is_said_once_and_leaves_when_it_may(
     outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,6 +141,7 @@ def test_an_acknowledgement_that_overtakes_waits_for_the_one_before(outbox: Outb
         assert line.counters.records_sent == 0
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_an_access_list_that_denies_records_is_said_and_none_counts_as_sent(
     tmp_path: Path, outbox: Outbox, protocol: str, monkeypatch: pytest.MonkeyPatch

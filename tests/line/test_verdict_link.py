@@ -24,6 +24,7 @@ def only(*names: str) -> str:
     return "topic read edge/#\n" + "".join(f"topic write {PREFIX}/{name}\n" for name in names)
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_a_station_without_parts_knows_that_it_may_not_publish(tmp_path: Path, outbox: Outbox, protocol: str) -> None:
     acl = only("record", "state", "verdict", "verdict/code")
@@ -40,6 +41,7 @@ def test_a_station_without_parts_knows_that_it_may_not_publish(tmp_path: Path, o
         wait_ready(line)
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("denied", ["verdict", "verdict/code"])
 def test_a_verdict_that_the_broker_discards_is_not_sent(
     tmp_path: Path, outbox: Outbox, caplog: pytest.LogCaptureFixture, denied: str
@@ -65,6 +67,7 @@ def test_a_refused_subscription_is_said(outbox: Outbox) -> None:
         assert "(0x87)" in (line.problem or "")
 
 
+@pytest.mark.endurance
 def test_a_stalled_broker_gets_no_second_verdict_and_the_first_one_is_not_counted(
     broker: Broker, archive: Subscriber, outbox: Outbox
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_signal_ends_it_within_two_seconds(
     assert archive.of("state")[-1].json["reason"] == "stopped"
 
 
+@pytest.mark.endurance
 def test_it_stays_under_400_mb(station: StationRoot, broker: Broker, archive: Subscriber, tmp_path: Path) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([20] * 3, bad=[0, 1, 2])), broker.port)
     with running(station, tmp_path / "log") as process:
@@ -123,6 +124,7 @@ def test_it_stays_under_400_mb(station: StationRoot, broker: Broker, archive: Su
         assert psutil.Process(process.pid).memory_info().rss < 400e6
 
 
+@pytest.mark.endurance
 def test_a_second_run_on_the_same_root_is_refused_in_one_sentence(station: StationRoot, tmp_path: Path) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([8])))
     with running(station, tmp_path / "log"):

@@ -28,7 +28,7 @@ def counts_image(seed: int) -> NDArray[np.uint16]:
 
 
 def cloud(counts: NDArray[np.uint16], unit: float = 0.0001) -> NDArray[np.float32]:
-    """The organised point cloud (20, 24, 3) of the counts, metres."""
+    """The organized point cloud (20, 24, 3) of the counts, meters."""
     z = counts * unit
     x = (np.arange(WIDTH) - CENTRE_X) / FOCAL * z
     y = ((np.arange(HEIGHT) - CENTRE_Y) / FOCAL)[:, None] * z
@@ -50,7 +50,7 @@ def spot_mask() -> NDArray[np.uint8]:
 
 
 def write_mvtec(root: Path) -> Path:
-    """MVTec AD: 3 train (one grey, one jpg), 2 good and 2 scratched test images, 1 without masks."""
+    """MVTec AD: 3 train (one gray, one jpg), 2 good and 2 scratched test images, 1 without masks."""
     write_rgb(root / "train/good/000.png", color_image(0))
     write_rgb(root / "train/good/001.png", color_image(1)[..., 0])
     write_rgb(root / "train/good/002.jpg", color_image(2))

@@ -32,7 +32,7 @@ from edge.schema import Precision, TensorSpec
 CELL = 8
 RED_OF_A_GOOD_PART = 100.0
 NORMAL_DEFECTS = (0.0, 2.5, 5.5, 8.5, 11.5, 14.5, 17.5, 20.5)     # added to red of the normal parts
-UNIT = 0.0001                     # metres per count
+UNIT = 0.0001                     # meters per count
 TABLE_M, PART_M = 0.5, 0.48       # distances from the camera: a part 20 mm high on a level table
 LIFT = 0.005
 PLANE = (0.0, 0.0, 1.0, TABLE_M)  # height = TABLE_M - z
@@ -122,7 +122,7 @@ def tiny_bundle_folder(
 def draw_part(
     height: int = 96, width: int = 128, seed: int = 0, part: bool = True, defect: float = 0.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """Color (H, W, 3) uint8 and depth (H, W) uint16 counts of a round part, a third of the image wide, on a grey table.
+    """Color (H, W, 3) uint8 and depth (H, W) uint16 counts of a round part, a third of the image wide, on a gray table.
 
     defect: added to red over the whole part, so it adds about that to the score.
     """
