@@ -248,6 +248,7 @@ def test_two_changes_never_interleave(store: Store, bundles) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
 
 
+@pytest.mark.endurance
 def test_five_installations_at_once_leave_one_of_the_bundles_active(store: Store, bundles) -> None:
     paths = [bundles("washer", f"{index}.0.0") for index in range(1, 6)]
     command = [sys.executable, "-m", "edge", "install"]
@@ -393,6 +394,7 @@ def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -
 # --- killed: one real process; every cut of every act is in tests/cuts ------------------------------------------------
 
 
+@pytest.mark.endurance
 @pytest.mark.endurance
 @pytest.mark.parametrize("step", ["slot", "done"])
 def test_a_killed_installation_is_finished_by_the_next(step: str, store: Store, bundles) -> None:
