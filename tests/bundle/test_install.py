@@ -395,7 +395,6 @@ def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -
 
 
 @pytest.mark.endurance
-@pytest.mark.endurance
 @pytest.mark.parametrize("step", ["slot", "done"])
 def test_a_killed_installation_is_finished_by_the_next(step: str, store: Store, bundles) -> None:
     script = ("import os, signal, sys\nfrom pathlib import Path\nfrom edge.bundle.install import install_bundle\n"
