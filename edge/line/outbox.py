@@ -120,7 +120,7 @@ class Outbox:
             if has_room:
                 self._unwritten.append(one)
             else:
-                self._counters.dropped += 1
+                self._drop(1)
             return one.fields
 
     def probe(self) -> None:
@@ -157,7 +157,7 @@ class Outbox:
         if damaged := [seq for seq, fields in read.items() if fields is None]:
             log.error("records %s in %s are damaged and cannot be sent: they count as dropped", damaged, self.path)
             self.mark_sent(damaged)
-            self._counters.dropped += len(damaged)
+            self._drop(len(damaged))
         return found
 
     def mark_sent(self, seqs: Sequence[int]) -> None:
@@ -247,6 +247,10 @@ class Outbox:
 
     def _connection(self) -> sqlite3.Connection:
         return self._database.connection()
+
+    def _drop(self, records: int) -> None:
+        with self._database.writing:        # which retention holds between reading the number and setting it
+            self._counters.dropped += records
 
     def _take_over(self) -> None:
         """Commit what an earlier process left in the reserve; while the disk is still full it waits."""

@@ -193,8 +193,8 @@ class VerdictChannel:
 
     def _find_late(self, connection: Connection) -> None:
         """A verdict that is not back in time ends the connection, and with it whatever is still unsent there."""
-        late = connection.echoes.overdue()
-        if late is None or late.topic == self._topics("heartbeat"):
+        late = connection.echoes.overdue(besides=self._topics("heartbeat"))
+        if late is None:
             return
         others = [sent_s for topic, sent_s in connection.echoes.back.items() if topic != late.topic]
         is_discarded = max(others, default=0.0) > late.sent_mono_s

@@ -89,7 +89,7 @@ def test_only_what_comes_back_ends_a_trouble_with_verdicts(
     with broker, started(broker.port, outbox) as line:
         for round_number in range(1, 3):
             wait_ready(line)
-            tell(line, outbox, deadline_s=0.5)
+            tell(line, outbox, deadline_s=1.3)
             wait_problem(line, f"the broker discards {PREFIX}/{denied}")
             assert line._verdicts._discards == round_number, "the pause does not grow"
         assert caplog.text.count("the broker discards") == 1
@@ -130,3 +130,15 @@ def test_a_database_that_is_moved_away_takes_no_record_and_is_used_again_once_it
     (tmp_path / "away").rename(path)
     outbox.probe()
     assert [one.seq for one in outbox.unsent(0, 9)] == [1, 2]
+
+
+def test_a_late_heartbeat_does_not_hide_a_late_verdict(outbox: Outbox) -> None:
+    """The heartbeat left first and is late first: the verdict behind it still ends the connection."""
+    stalled = [False]
+    with FakeBroker(delivers=lambda _: not stalled[0]) as broker, started(broker.port, outbox) as line:
+        wait_ready(line)
+        stalled[0], beats = True, len(broker.of("heartbeat"))
+        wait_until(lambda: len(broker.of("heartbeat")) > beats, 60, "no heartbeat")
+        connects = len(broker.connects)
+        assert tell(line, outbox)
+        wait_until(lambda: len(broker.connects) > connects, 60, "the connection was not given up")
