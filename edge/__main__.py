@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from typing import NoReturn
 
-from edge.cli import run_command
-
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    if sys.argv[1:2] == ["run"]:    # asked to stop while its modules are loaded it waits for whoever answers with 0
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    from edge.cli import run_command
+
     try:
         run_command()
     except SystemExit as ended:

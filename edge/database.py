@@ -25,11 +25,13 @@ REMEDIES = {        # by what SQLite or the operating system says
     "unable to open": "Check that it is a file, its folder is there and this account may write both",
     "not a database": "Move the file away and keep it, a new one is made",
     "malformed": "Move the file away and keep it, a new one is made",
+    "moved away": "Put it back, or start `edge run` anew, which makes a new one",
     "locked": "Wait until the other process has finished, or stop it first",
 }
 # What passes by itself. After any other error the connection is not used again: one that was opened while the disk
 # failed stays read-only for its life. A full disk is no reason either: closing could cost the log the space it has.
-PASSING = ("locked", "full")
+# Nor is a file that was moved away: closing would remove the log that now lies in its place.
+PASSING = ("locked", "full", "moved away")
 
 
 def remedy_for(error: sqlite3.Error | OSError) -> str:
@@ -87,17 +89,25 @@ class Database:
         self._local = threading.local()
         self._all: set[sqlite3.Connection] = set()
         self._all_lock = threading.Lock()
+        self._file: tuple[int, int] | None = None       # device and inode, once it was opened
         self.writing = threading.RLock()
 
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection, opened if it has none. Raises: sqlite3.Error if that fails."""
+        """This thread's connection, opened if it has none.
+
+        Raises: sqlite3.Error if that fails; OSError if another file lies there than the one that was opened first, or
+            none: what is written to a file without a name is lost when the process ends.
+        """
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if self._file is not None and self._file != _identity(self.path):
+            raise FileNotFoundError("it was moved away or replaced while this process has it open")
         if found is None:
             found = open_database(self.path, self._busy_s)
             found.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").fetchall()
             found.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT_BYTES}").fetchall()
             with self._all_lock:
                 self._all.add(found)
+            self._file = self._file or _identity(self.path)
             self._local.connection = found
         return found
 
@@ -146,3 +156,12 @@ class Database:
             self._all.discard(connection)
         with suppress(sqlite3.Error):       # it is given up because it fails
             connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None where no file is."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

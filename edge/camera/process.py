@@ -115,6 +115,10 @@ class CameraProcess:
                 self._socket.close()
                 os.close(self._pipe)
 
+    def kill(self) -> None:
+        """At once; nobody waits for its end."""
+        self._process.kill()
+
     def _shut(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_RDWR)        # wakes whoever waits in `receive`, at both ends

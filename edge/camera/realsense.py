@@ -36,6 +36,9 @@ DEFAULT_SIZE = (640, 480)
 QUEUE_SIZE = 2            # frame sets that may wait: more would only make them older
 CALL_TIMEOUT_S = 10.0     # opening and stopping a sensor take well under a second, or never return
 
+STEP_MS = 20.0            # more than the wall clock is slewed between two frames: somebody has set it
+UNSURE_NS = 10_000_000_000        # the driver's own estimate of the wall clock follows a step within seconds
+
 FindDevice = Callable[[Any, str], Any]
 
 
@@ -159,6 +162,32 @@ def captured_mono_ns(
     return now_mono_ns - round(age_ms * 1e6)
 
 
+class ExposureClock:
+    """Dates frames by `captured_mono_ns`, and by their usual age while the wall clock has just been set.
+
+    A step of the wall clock (NTP that answers at last) shows in its difference to the monotonic one. The driver goes on
+    with timestamps of the time before for a while, so that a step would pass for an age of as much.
+    """
+
+    def __init__(self) -> None:
+        self._ahead_ms: float | None = None     # of the wall clock to the monotonic one, with the frame before
+        self._unsure_until_ns = 0
+        self._usual_age_ns = 0
+
+    def date(
+        self, domain: str, timestamp_ms: float, exposure_lag_us: float, now_wall_ms: float, now_mono_ns: int
+    ) -> int:
+        """As `captured_mono_ns`."""
+        before_ms, self._ahead_ms = self._ahead_ms, now_wall_ms - now_mono_ns / 1e6
+        if before_ms is not None and abs(self._ahead_ms - before_ms) > STEP_MS:
+            self._unsure_until_ns = now_mono_ns + UNSURE_NS
+        if now_mono_ns < self._unsure_until_ns:
+            return now_mono_ns - self._usual_age_ns
+        captured_ns = captured_mono_ns(domain, timestamp_ms, exposure_lag_us, now_wall_ms, now_mono_ns)
+        self._usual_age_ns = now_mono_ns - captured_ns
+        return captured_ns
+
+
 class RealSenseCamera:
     """One RealSense, set to a product's contract and read back.
 
@@ -180,6 +209,7 @@ class RealSenseCamera:
         self._syncer: Any = None
         self._align: Any = None
         self._with_depth = False
+        self._clock = ExposureClock()
 
     @property
     def serial(self) -> str:
@@ -319,7 +349,7 @@ class RealSenseCamera:
             intrinsics=Intrinsics(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy),
             serial=self.serial,
             frame_number=int(color.get_frame_number()),
-            captured_mono_ns=captured_mono_ns(domain, color.get_timestamp(), lag_us, now_wall_ms, now_mono_ns),
+            captured_mono_ns=self._clock.date(domain, color.get_timestamp(), lag_us, now_wall_ms, now_mono_ns),
             clock_domain=domain,
             exposure_us=_metadata(rs, color, "actual_exposure"),
             gain=_metadata(rs, color, "gain_level"),

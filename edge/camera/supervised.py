@@ -112,6 +112,12 @@ class SupervisedCamera:
             process.end(0.0 if self._is_given_up else CLOSE_S)
             self._moved()
 
+    def kill(self) -> None:
+        """End the process at once and wait for nothing; from any thread, where the one that uses it does not return."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def _await_frame(self, process: CameraProcess, timeout_s: float) -> Frame | None:
         """The newest frame that has come; None with none in time, or with the reason in `_end`."""
         patience = Patience(process, timeout_s, self._as_files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from edge.config import BrokerConfig
 from edge.errors import ConfigError
-from edge.files import read_text, sentence_of
+from edge.files import open_plain, read_text, sentence_of
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +87,14 @@ def find_alert(broker: BrokerConfig, timeout_s: float) -> str:
 
     Only an alert that finds nothing of ours unread arrives: close() resets the connection where CONNECT is still there.
     """
-    context = tls_context(broker)
-    if context is None:
-        return ""
     try:
+        context = tls_context(broker)
+        if context is None:
+            return ""
         plain = socket.create_connection((broker.host, broker.port), timeout_s)
         with plain, context.wrap_socket(plain, server_hostname=broker.host) as secure:
             secure.recv(1)
-    except OSError as error:
+    except (OSError, ConfigError) as error:     # ConfigError: a file that was there when CONNECT was sent
         return str(error) if isinstance(error, ssl.SSLError) else ""
     return ""
 
@@ -130,9 +131,12 @@ def _no_password() -> str:
 
 
 def _require_file(key: str, path: str) -> None:
+    """A pipe would be waited for, for ever and whatever signal comes."""
     try:
-        with Path(path).open("rb") as file:
+        with os.fdopen(open_plain(Path(path)), "rb") as file:
             file.read(1)
+    except ConfigError as error:
+        raise ConfigError(f"broker.{key}: {error}") from error
     except OSError as error:
         raise ConfigError(f"broker.{key}: {sentence_of(error, Path(path))}") from error
 

@@ -71,11 +71,12 @@ class Echoes:
         with self._lock:
             return max((time.monotonic() - echo.sent_mono_s for echo in self._out.values()), default=0.0)
 
-    def overdue(self) -> Echo | None:
-        """The first one that is late."""
+    def overdue(self, besides: str) -> Echo | None:
+        """The first one that is late, of another topic than this."""
         now_s = time.monotonic()
         with self._lock:
-            return next((echo for echo in self._out.values() if echo.due_mono_s < now_s), None)
+            late = (echo for echo in self._out.values() if echo.due_mono_s < now_s and echo.topic != besides)
+            return next(late, None)
 
     def close(self) -> None:
         """The connection has ended: what is out will not come back."""

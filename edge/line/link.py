@@ -24,6 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge.background import keep_running
 from edge.backoff import backoff_s
 from edge.config import BrokerConfig
 from edge.errors import ConfigError
@@ -38,6 +39,7 @@ from edge.line.remedy import (
     Cause,
     cause_of_end,
     cause_of_error,
+    cause_of_garbage,
     cause_of_refusal,
     cause_of_silence,
     cause_of_takeover,
@@ -123,12 +125,18 @@ class Connection:
         self._answers: dict[int, tuple[int, str]] = {}
         self._last_error = ""
         self._sock: Any = None
+        self._reader: threading.Thread | None = None    # the library's, known from CONNACK on
         self.client = self._new_client(will)
 
     @property
     def is_up(self) -> bool:
         """Whether the broker has accepted this client and the connection stands."""
         return self.up_at_s is not None and not self.is_over.is_set() and self.client.is_connected()
+
+    def see_to_reader(self) -> None:
+        """A packet that the library cannot read ends its thread and not the connection: end that too."""
+        if self._reader is not None and not self._reader.is_alive() and not self.is_over.is_set():
+            self.abort(cause_of_garbage(self._broker))
 
     def open(self) -> None:
         """Connect and wait for the broker's answer; afterwards it is up or over. Raises: OSError, ValueError."""
@@ -177,7 +185,8 @@ class Connection:
         """After the end, or after DISCONNECT, for which there is some grace: end the library's thread."""
         if not (grace_s and self.is_over.wait(grace_s)):       # a reset could overtake DISCONNECT
             self.abort(Cause("stopped", "stopped"))
-        self.client.loop_stop()
+        with contextlib.suppress(AttributeError):       # the library looks for its thread, which ends meanwhile
+            self.client.loop_stop()
         self.echoes.close()
 
     @property
@@ -212,7 +221,7 @@ class Connection:
         if reason.is_failure:
             self._end(cause_of_refusal(reason.value, str(reason), self._broker, self._client_id))
             return
-        self.limits = Limits.of(properties)
+        self.limits, self._reader = Limits.of(properties), threading.current_thread()
         for topic in self._topics:
             client.subscribe(topic, min(1, self.limits.qos))
         self.up_at_s = time.monotonic()
@@ -319,7 +328,8 @@ class Link:
         self._connection: Connection | None = None      # while it stands
         self._problem: str | None = None
         self._attempt = self._takeovers = 0
-        self._thread = threading.Thread(target=self._run, name=client_id, daemon=True)
+        self._is_again = False                          # the connection before ended for what was told elsewhere
+        self._thread = threading.Thread(target=self._loop, name=client_id, daemon=True)
         read_password(broker)
         tls_context(broker)
 
@@ -373,6 +383,9 @@ class Link:
             self._changed.notify_all()
         self._wake()
 
+    def _loop(self) -> None:
+        keep_running(log, self._run, self._stopping)
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             cause = self._hold_connection()
@@ -390,7 +403,7 @@ class Link:
             connection.open()
             if connection.is_up:
                 self._connection = connection
-                level = logging.DEBUG if self._trouble.is_on else logging.INFO
+                level = logging.DEBUG if self._trouble.is_on or self._is_again else logging.INFO
                 log.log(level, "%s: connected to %s:%d", self.client_id, self._broker.host, self._broker.port)
                 self._tell()
                 self._stay(connection)
@@ -410,6 +423,7 @@ class Link:
         After a takeover it has to last before there is no problem any more: the other station may come again.
         """
         while not connection.is_over.wait(0.1) and not self._stopping.is_set():
+            connection.see_to_reader()
             quiet_s = TAKEOVER_LIMIT_S if self._takeovers else 0.0
             up_s = time.monotonic() - (connection.up_at_s or 0.0)
             if self._problem is not None and up_s >= quiet_s:
@@ -423,7 +437,7 @@ class Link:
             return cause
         if self._takeovers and up_at_s is not None and not cause.code:
             cause = cause_of_takeover(self._broker, self.client_id)
-        self._problem = cause.sentence
+        self._problem, self._is_again = cause.sentence, cause.is_told
         if not cause.is_told and not self._gives_way(cause):
             self._trouble.happened(cause.sentence, self.client_id, cause.key)
         lasted = up_at_s is not None and time.monotonic() - up_at_s > STABLE_S

@@ -120,7 +120,7 @@ class Outbox:
             if has_room:
                 self._unwritten.append(one)
             else:
-                self._counters.dropped += 1
+                self._drop(1)
             return one.fields
 
     def probe(self) -> None:
@@ -135,7 +135,8 @@ class Outbox:
         """At most `limit` records with a number above `after` that were never acknowledged, lowest first.
 
         They are marked on disk as attempted, in one transaction, before this returns. `replay` is True for those that
-        an earlier call may have returned already, in this process or in one before it.
+        an earlier call may have returned already, in this process or in one before it. A row that is no JSON any more
+        (a disk that has lost bits) is said, counted as dropped, and passed over for good: those behind it must leave.
         """
         with self._database.errors("read"):
             rows = self._connection().execute(
@@ -147,9 +148,17 @@ class Outbox:
                 with self._database.transaction() as connection:
                     connection.executemany("UPDATE records SET attempted = 1 WHERE seq = ?", fresh)
             self._room = limit - len(rows)
-            found = [Waiting(row[0], json.loads(row[1]), bool(row[2]) and row[0] not in self._presumed) for row in rows]
-            self._presumed.difference_update(row[0] for row in rows)
-            return found
+            read = {seq: _fields_of(text) for seq, text, _ in rows}
+            found = [
+                Waiting(seq, fields, bool(attempted) and seq not in self._presumed)
+                for seq, _, attempted in rows if (fields := read[seq]) is not None
+            ]  # fmt: skip
+            self._presumed.difference_update(read)
+        if damaged := [seq for seq, fields in read.items() if fields is None]:
+            log.error("records %s in %s are damaged and cannot be sent: they count as dropped", damaged, self.path)
+            self.mark_sent(damaged)
+            self._drop(len(damaged))
+        return found
 
     def mark_sent(self, seqs: Sequence[int]) -> None:
         """The broker has acknowledged these: note it, in one transaction, which a power cut may undo."""
@@ -240,6 +249,10 @@ class Outbox:
     def _connection(self) -> sqlite3.Connection:
         return self._database.connection()
 
+    def _drop(self, records: int) -> None:
+        with self._database.writing:        # which retention holds between reading the number and setting it
+            self._counters.dropped += records
+
     def _take_over(self) -> None:
         """Commit what an earlier process left in the reserve; while the disk is still full it waits."""
         try:
@@ -287,3 +300,12 @@ class Outbox:
         except StorageError:
             self.is_failing = True
             raise
+
+
+def _fields_of(text: str) -> Fields | None:
+    """A record from its row; None if that is damaged."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, TypeError):
+        return None
+    return fields if isinstance(fields, dict) else None

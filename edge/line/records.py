@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge.background import keep_running
 from edge.backoff import backoff_s
 from edge.errors import StorageError
 from edge.line.echo import Echo
@@ -83,7 +84,7 @@ class RecordChannel:
         self.problem: str | None = "not connected to the broker yet"
         self._trouble = Trouble(log, "records are accepted again")
         self._disk = Trouble(log, "records leave again")
-        self._thread = threading.Thread(target=self._run, name="records", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="records", daemon=True)
 
     def start(self) -> None:
         """Connect and send what an earlier run has left."""
@@ -115,6 +116,9 @@ class RecordChannel:
         """Publish the state now and not only at its next turn."""
         self._is_dirty = True
         self._wake.set()
+
+    def _loop(self) -> None:
+        keep_running(log, self._run, self._stopping)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

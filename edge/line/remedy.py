@@ -122,6 +122,12 @@ def cause_of_silence(broker: BrokerConfig) -> Cause:
     return Cause("silence", f"{address_of(broker)}: {what}")
 
 
+def cause_of_garbage(broker: BrokerConfig) -> Cause:
+    """The MQTT library broke on what the broker sent."""
+    what = "it sent what is not MQTT: look at its log, and at what stands between it and this station"
+    return Cause("garbage", f"{address_of(broker)}: {what}")
+
+
 def cause_of_end(
     code: int, name: str, log_text: str, was_up: bool, unheard: bool, broker: BrokerConfig, client_id: str
 ) -> Cause:

@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from edge.background import keep_running
 from edge.line.echo import Echo
 from edge.line.link import Connection, LinkMaker, Message
 from edge.line.message import code_payload, heartbeat_payload, verdict_payload
@@ -76,7 +78,7 @@ class VerdictChannel:
         self._unsent = Trouble(log, "verdicts are sent again")
         self._refusals = Trouble(log, "heartbeats are accepted again")
         self._lost = Trouble(log, "verdicts come back again")
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Connect, and prove the link every second."""
@@ -94,7 +96,6 @@ class VerdictChannel:
         """`verdict` and `verdict/code`, once, on a link that works, before the deadline; returns whether they left."""
         why = self._send(fields, deadline_mono_ns)
         if why is None:
-            self._unsent.ended()
             return True
         with self._counting:
             self._counters.verdicts_unsent += 1
@@ -116,9 +117,17 @@ class VerdictChannel:
         verdict = Message(self._topics("verdict"), verdict_payload(fields, ms))
         code = Message(self._topics("verdict/code"), code_payload(fields))
         due_s = time.monotonic() + max(left_s, ECHO_S)
-        echoes = [
-            Echo(verdict.topic, verdict.payload, due_s, self._count), Echo(code.topic, code.payload, due_s, _ignore)
-        ]  # fmt: skip
+        missing = {verdict.topic, code.topic}
+
+        def note(topic: str, came_back: bool) -> None:
+            if topic == verdict.topic:
+                self._count(came_back)
+            if came_back:
+                missing.discard(topic)
+            if not missing:
+                self._has_proven()
+
+        echoes = [Echo(one.topic, one.payload, due_s, partial(note, one.topic)) for one in (verdict, code)]
         with self._sending:
             for echo in echoes:
                 connection.echoes.expect(echo)
@@ -136,9 +145,15 @@ class VerdictChannel:
         with self._counting:
             self._counters.verdicts_sent += came_back
             self._counters.verdicts_unsent += not came_back
-        if came_back:
-            self._discards = 0
-            self._lost.ended()
+
+    def _has_proven(self) -> None:
+        """Both topics of a part came back: only that ends a trouble with verdicts, handing them over does not."""
+        self._discards = 0
+        self._unsent.ended()
+        self._lost.ended()
+
+    def _loop(self) -> None:
+        keep_running(log, self._run, self._stopping)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -178,8 +193,8 @@ class VerdictChannel:
 
     def _find_late(self, connection: Connection) -> None:
         """A verdict that is not back in time ends the connection, and with it whatever is still unsent there."""
-        late = connection.echoes.overdue()
-        if late is None or late.topic == self._topics("heartbeat"):
+        late = connection.echoes.overdue(besides=self._topics("heartbeat"))
+        if late is None:
             return
         others = [sent_s for topic, sent_s in connection.echoes.back.items() if topic != late.topic]
         is_discarded = max(others, default=0.0) > late.sent_mono_s

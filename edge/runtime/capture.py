@@ -96,6 +96,12 @@ class Capture:
                 self.restarts += 1
                 self._stopping.wait(min(RETRY_S, backoff_s(self._losses.count - 1, 1.0)))
 
+    def abandon(self) -> None:
+        """The station ends and this thread does not: leave no process of the camera behind."""
+        camera = self._camera
+        if isinstance(camera, SupervisedCamera):
+            camera.kill()
+
     def _open_and_play(self) -> None:
         """One camera from its opening to its end. Raises: EndOfFrames, and as `run`."""
         station = self._station()
@@ -105,8 +111,9 @@ class Capture:
         except EndOfFrames:
             raise
         except CameraError as error:
-            self._losses.begin(error)
-            self._mailbox.put(Lost(error))
+            if not self._stopping.is_set():     # afterwards it is the station that ends the camera
+                self._losses.begin(error)
+                self._mailbox.put(Lost(error))
         finally:
             self._due_s = None
             self._dropped_before, self._camera = self.dropped, None
@@ -144,14 +151,14 @@ class _Losses:
 
     def __init__(self) -> None:
         self.count = 0                  # tries since the last frame
-        self._said, self._since_s = "", 0.0
+        self._said, self._since_s = set[str](), 0.0
 
     def begin(self, error: CameraError) -> None:
         if not self.count:
-            self._since_s, self._said = time.monotonic(), ""
+            self._since_s, self._said = time.monotonic(), set()
         self.count += 1
-        if str(error) != self._said:
-            self._said = str(error)
+        if str(error) not in self._said:
+            self._said.add(str(error))
             log.error("camera: %s (trying again until it comes back)", error)
 
     def end(self) -> None:

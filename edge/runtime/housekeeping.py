@@ -14,6 +14,7 @@ from collections.abc import Callable
 from edge.config import RetentionConfig
 from edge.errors import StorageError
 from edge.line.outbox import Outbox
+from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Housekeeping:
         self._stopping = threading.Event()
         self._clean_due_s = self._probe_due_s = self._persist_due_s = time.monotonic()
         self._seq = -1
-        self._said = ""                 # the last complaint, until it is over
+        self._complaint = Trouble(log, "the disk takes records again")
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
@@ -61,9 +62,7 @@ class Housekeeping:
         try:
             act()
         except StorageError as error:
-            if str(error) != self._said:        # once, not each second
-                log.error("housekeeping: %s", error)
-            self._said = str(error)
+            self._complaint.happened(f"housekeeping: {error}")
         except Exception:  # a bug here must not end the bounds of the disk for good
             log.exception("housekeeping failed, it is tried again")
 
@@ -91,9 +90,7 @@ class Housekeeping:
             self._note_storage(False)
             raise
         self._note_storage(True)
-        if self._said:
-            log.info("the disk takes records again")
-        self._said = ""
+        self._complaint.ended()
         self._probe_due_s, self._persist_due_s = time.monotonic() + PROBE_S, time.monotonic() + PERSIST_S
 
     def _clean(self) -> None:

@@ -26,10 +26,12 @@ import logging
 import os
 import queue
 import shutil
+import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ from edge.runtime.kept_folders import (
     sorted_folders,
     write_folder,
 )
+from edge.trouble import Trouble
 from edge.types import Code, Frame
 
 __all__ = ["Images", "Keeper", "sha256_of_images", "sorted_folders", "write_images"]
@@ -114,12 +117,17 @@ class Keeper:
         """
         self._data, self._parts, self._retention = data, data / "parts", retention
         self._clock, self._find_stamp = clock or PoweredClock(data), find_stamp
-        self._queue: queue.Queue[Images | None] = queue.Queue(QUEUE_LIMIT)
+        self._queue: queue.Queue[Images | None] = queue.Queue(QUEUE_LIMIT)      # None: look whether to stop
+        self._stopping = threading.Event()
         self._kept: deque[Kept] = deque()                   # lowest number first
         self._stamps: dict[Path, Stamp] = {}                # of those that nothing else tells
         self._total = 0                                     # bytes of images on the disk
         self.dropped = 0                # parts whose images found no room in the queue or on the disk
         self._behind = 0                # of these, those that found no room in the queue since the last that did
+        self._stuck: list[Kept] = []                        # could not be removed: tried again with the next look
+        self._looking = Trouble(log, "the bounds of kept images hold again")
+        self._removing = Trouble(log, "kept images are removed again")
+        self._writing = Trouble(log, "images are kept again")
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
     def start(self) -> None:
@@ -142,12 +150,14 @@ class Keeper:
 
     def stop(self, timeout_s: float) -> None:
         """Write what is waiting, at most for timeout_s."""
-        try:
+        self._stopping.set()
+        with suppress(queue.Full):          # it looks after each part
             self._queue.put_nowait(None)
-        except queue.Full:
-            log.warning("images that wait for the disk are dropped")
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        waiting = sum(one is not None for one in list(self._queue.queue))
+        if self._thread.is_alive() and waiting:
+            log.warning("the images of %d parts that waited for the disk are dropped", waiting)
 
     def clean(self) -> None:
         """Remove the oldest folders beyond the bounds of days, gigabytes and free disk."""
@@ -155,21 +165,24 @@ class Keeper:
             pass
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        with suppress(OSError):             # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         work = self._work()
         while True:
             try:
                 has_more = next(work)
-            except Exception:  # a bug, or a disk that fails while it is looked at, is no reason to keep nothing
-                log.exception("keeping the bounds of kept images failed, it is tried again")
+            except Exception as error:  # a bug, or a disk that fails meanwhile, is no reason to keep nothing
+                log.debug("keeping the bounds of kept images failed", exc_info=True)
+                self._looking.happened(f"keeping the bounds of kept images failed, it is tried again: {error!r}")
                 work, has_more = self._work(), False
+            if self._stopping.is_set() and self._queue.empty():
+                return
             try:
                 images = self._queue.get(timeout=0.001 if has_more else PAUSE_S)
             except queue.Empty:
                 continue
-            if images is None:
-                return
-            self._write(images)
+            if images is not None:
+                self._write(images)
 
     def _work(self) -> Iterator[bool]:
         """What is done between two parts, a bounded step at a time; yields whether there is more to do now."""
@@ -185,6 +198,7 @@ class Keeper:
         while True:
             for _ in self._clean_in_steps():
                 yield True
+            self._looking.ended()
             due_s = time.monotonic() + CLEAN_S
             while time.monotonic() < due_s:
                 yield False
@@ -192,6 +206,8 @@ class Keeper:
     def _clean_in_steps(self) -> Iterator[None]:
         """Remove what is beyond the bounds, STEP_FOLDERS at a time."""
         now, limit_s = self._clock.now(), self._retention.days * 86_400.0
+        self._kept.extendleft(reversed(self._stuck))
+        self._stuck.clear()
         for number, kept in enumerate(list(self._kept)):
             stamp = self._stamp_of(kept, now)
             if now.powered_s - stamp.powered_s <= limit_s:
@@ -206,6 +222,8 @@ class Keeper:
                 if self._kept and not self._has_room(0):
                     self._remove(self._kept.popleft())
             yield
+        if not self._stuck:
+            self._removing.ended()
 
     def _stamp_of(self, kept: Kept, now: Stamp) -> Stamp:
         """Its part's or, where nothing tells, the moment when this was asked first."""
@@ -218,15 +236,20 @@ class Keeper:
             remove_folder(kept.folder)
             self._total -= kept.size
         except OSError as error:
-            log.warning("%s cannot be removed, it still counts: %s", kept.folder, error)
+            self._stuck.append(kept)
+            what = f"{kept.folder} cannot be removed, it still counts and is tried again: {error}"
+            self._removing.happened(what, cause=str(error.errno))
 
     def _write(self, images: Images) -> None:
         """Whatever goes wrong costs this part's images, never the thread."""
         try:
             self._keep(images)
+            self._writing.ended()
         except Exception as error:  # noqa: BLE001  # the disk, numpy and OpenCV raise their own
             self.dropped += 1
-            log.warning("part=%s images not kept: %s", images.record.get("part"), error or type(error).__name__)
+            why = str(error) or type(error).__name__
+            key = str(error.errno) if isinstance(error, OSError) and error.errno else why
+            self._writing.happened(f"part={images.record.get('part')} images not kept: {why}", cause=key)
 
     def _keep(self, images: Images) -> None:
         _, day, name = images.folder.split("/")
@@ -261,7 +284,12 @@ class Keeper:
 
 def database_size(data: Path) -> int:
     """Bytes that line.sqlite and what belongs to it take on the disk."""
-    return sum(path.stat().st_blocks * 512 for path in data.glob("line.*") if path.is_file())
+    total = 0
+    for path in data.glob("line.*"):
+        with suppress(OSError):             # the log of the database goes when its last connection is closed
+            found = path.lstat()
+            total += found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
+    return total
 
 
 def image_files(images: Images) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ from edge.runtime.clock import is_clock_synced
 from edge.runtime.health import Health
 from edge.runtime.keeper import Images, sha256_of_images
 from edge.runtime.station import ActiveStation
+from edge.trouble import Trouble
 from edge.types import Code, Frame, Judgement, Reason
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class PartMaker:
         self._name, self._config, self._keep_ok_every = name, config, keep_ok_every
         self._outbox, self._line, self._keeper, self._health = outbox, line, keeper, health
         self._each_frame, self._starts_unsure = each_frame, starts_unsure
+        self._storage = Trouble(log, "records are committed again")
         self._station: ActiveStation | None = None
         self._gate: PresenceGate[JudgedFrame] | EachFrame[JudgedFrame] = EachFrame()
 
@@ -172,15 +174,16 @@ class PartMaker:
             with self._health.times.measured("commit"):
                 fields = self._outbox.commit(lambda seq: self._fields(record, shown, seq))
             self._health.note_storage(works=True)
+            self._storage.ended()
             return fields
         except StorageError as error:
-            log.error("UNKNOWN storage: %s", error)
+            self._storage.happened(f"UNKNOWN storage: {error}")
             self._health.note_storage(works=False)
         failed = replace(record, code=Code.UNKNOWN, reason=Reason.STORAGE, score=None)
         try:
             return self._outbox.commit_failed(lambda seq: self._named(failed, seq))
         except StorageError as error:
-            log.error("no verdict can be given a number, the PLC's timer rejects the part: %s", error)
+            self._storage.happened(f"no verdict can be given a number, the PLC's timer rejects the part: {error}")
             return None
 
     def _fields(self, record: Record, shown: JudgedFrame, seq: int) -> Fields:

@@ -57,6 +57,7 @@ START_PASS_S = 1.0              # one pass while the first engine is opened
 START_EXTEND_S = 30.0           # past the unit's TimeoutStartSec, a start that hangs is noticed after so long
 SWAP_S = 0.2                    # a bundle that waits may hold up one frame for so long
 LINE_S = 5.0                    # for the broker, where it is waited for
+TELL_AGAIN_S = 60.0             # a reason that comes and goes with the frames is logged so often
 END_S = 1.0                     # after a signal the threads have so long to end, of the 2 s that it may all take
 IMAGES_S = 10.0                 # at the end of a finite source the disk has so long to take the images
 DRAIN_S = 30.0                  # at the end of a finite source the broker has so long to take the records
@@ -120,6 +121,7 @@ class Service:
         self._started_s = time.monotonic()
         self._failure: EdgeError | None = None
         self._refusal: Reason | None = None     # why the last frame was not given to the engine
+        self._told_until_s: dict[Reason, float] = {}        # monotonic: until when it need not be logged again
         self._frames, self._serial = 0, ""      # judged since the start; of the camera that gave the last one
         self._status = StatusFile(store.root, self._said)
         self._capture = Capture(
@@ -141,6 +143,7 @@ class Service:
             to judge with; StorageError if the outbox cannot be opened; DataError if a file to play cannot be read.
         """
         with locked(self._store.data, RUN, "edge run"):
+            self._status.forget()
             first = self._first_station()
             if first is None:
                 self._notifier.stopping()
@@ -243,6 +246,8 @@ class Service:
         for worker in others:
             worker.join(max(0.0, end_s - time.monotonic()))
         capture.join(max(0.0, end_s - time.monotonic()) if self._capture.is_open else PASS_S)
+        if capture.is_alive():
+            self._capture.abandon()
         self._keeper.stop(images_s)
         self._housekeeping.stop(0.4)
         self._status.stop(0.4)
@@ -317,9 +322,14 @@ class Service:
             return inspect(frame, site, station.engine, station.rule)
 
     def _refused(self, reason: Reason, sentence: str) -> Judgement:
-        """UNKNOWN without asking the engine; said in the log when it begins, not 30 times a second."""
+        """UNKNOWN without asking the engine; said in the log when it begins, not 30 times a second.
+
+        Nor with every other frame, where one that is good comes between.
+        """
         if reason is not self._refusal:
-            log.warning("%s: %s", reason.value, sentence)
+            if time.monotonic() >= self._told_until_s.get(reason, 0.0):
+                log.warning("%s: %s", reason.value, sentence)
+                self._told_until_s[reason] = time.monotonic() + TELL_AGAIN_S
             self.health.explain(reason, sentence)
         self._refusal = reason
         return unjudged(reason, self._station.rule.threshold)

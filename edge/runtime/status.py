@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.background import keep_running
 from edge.bundle.lock import RUN, is_held
 from edge.bundle.store import Store
 from edge.config import PLACE, EdgeConfig, read_config
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 FILE = Path("run/edge/status.json")
 LIMIT = 64 << 10                # bytes
 PASS_S = 1.0
+KEYS = {"state", "reason", "ready", "pid", "boottime_s"}        # without these it says nothing
 SILENT_S = 5.0                  # a station that runs writes each second; after so long something holds it up
 
 
@@ -44,7 +46,7 @@ class StatusFile:
         self._path, self._say = root / FILE, say
         self._complaint = Trouble(log, f"{self._path} is written again")
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="status", daemon=True)
 
     def start(self) -> None:
         """Write now, and each second."""
@@ -69,12 +71,19 @@ class StatusFile:
         except OSError as error:
             self._complaint.happened(f"{self._path} cannot be written ({error.strerror}): `edge status` shows less")
 
+    def forget(self) -> None:
+        """Remove what an earlier process has left: it does not speak for this one."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _loop(self) -> None:
+        keep_running(log, self._run, self._stopping)
+        self.forget()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             self.write()
             self._stopping.wait(PASS_S)
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,10 @@ def read_live(store: Store) -> Live | None:
     try:
         with (store.root / FILE).open("rb") as file:
             said = json.loads(file.read(LIMIT))
+        if not said.keys() >= KEYS:
+            return Live({}, 0.0)
         return Live(said, max(0.0, boot_time_s() - float(said["boottime_s"])))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, AttributeError):    # none yet, or no such file as this station writes
         return Live({}, 0.0)
 
 
@@ -115,7 +126,7 @@ def _station(live: Live | None) -> str:
         return "not running: `edge run` (or `systemctl start edge`) starts it"
     said = live.said
     if not said:
-        return "running, not yet judging: it opens its engine"
+        return f"running, not yet judging: it opens its engine, or cannot write {FILE} (then its log says so)"
     if live.age_s > SILENT_S:
         return f"process {said['pid']} has said nothing for {live.age_s:.0f} s: see its log, or restart it"
     state = str(said["state"]) + (f" ({said['reason']})" if said["reason"] else "")
@@ -169,26 +180,33 @@ def _clock(live: Live | None) -> str:
 
 
 def _last_verdict(store: Store) -> str:
-    fields = _last_record(store.data / "line.sqlite")
-    if fields is None:
-        return "none yet"
+    try:
+        fields = _last_record(store.data / "line.sqlite")
+        return "none yet" if fields is None else _verdict_line(fields)
+    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        return f"not known, line.sqlite cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
+
+
+def _verdict_line(fields: Mapping[str, Any]) -> str:
     score = "" if fields["score"] is None else f", score {fields['score']:.6g} (limit {fields['thr']:.6g})"
     return f"{fields['part']} {Code(fields['code']).name} {fields['reason']}{score}, judged {fields['judged_at']}"
 
 
 def _last_record(path: Path) -> dict[str, Any] | None:
-    """Read without leaving a file beside the database, which belongs to `edge run`."""
+    """Read without leaving a file beside the database, which belongs to `edge run`.
+
+    Raises: sqlite3.Error, ValueError if it cannot be read.
+    """
     if not path.is_file():
         return None
     log_file = path.with_name(f"{path.name}-wal")
     at_rest = not log_file.exists() or log_file.stat().st_size == 0     # SQLite would make its index file anew
     name = f"{path.absolute().as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}"
-    try:
-        with contextlib.closing(sqlite3.connect(name, uri=True, timeout=1.0)) as connection:
-            row = connection.execute("SELECT fields FROM records ORDER BY seq DESC LIMIT 1").fetchone()
-        found: dict[str, Any] | None = None if row is None else json.loads(row[0])
-    except (sqlite3.Error, ValueError):
-        return None
+    with contextlib.closing(sqlite3.connect(name, uri=True, timeout=1.0)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
+            return None                     # so far only the audit's
+        row = connection.execute("SELECT fields FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+    found: dict[str, Any] | None = None if row is None else json.loads(row[0])
     return found
 
 

@@ -29,6 +29,7 @@ class StopSignals:
             return
         for number in SIGNALS:
             signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)     # edge/__main__.py held them back until here
 
     @property
     def name(self) -> str:

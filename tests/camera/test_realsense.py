@@ -13,6 +13,7 @@ import pytest
 from edge.bundle.manifest import CameraContract
 from edge.camera.base import opened
 from edge.camera.realsense import (
+    ExposureClock,
     RealSenseCamera,
     Setting,
     apply_setting,
@@ -220,3 +221,16 @@ def test_wall_clock_that_was_set_does_not_date_a_frame(timestamp_ms: float) -> N
 
 def test_hardware_clock_is_dated_by_arrival() -> None:
     assert captured_mono_ns("hardware_clock", 123.0, 0.0, 1_000_020.0, 7_000_000_000) == 7_000_000_000
+
+
+def test_a_step_of_the_wall_clock_is_no_age() -> None:
+    """NTP answers and sets it ahead by 3 s; the driver's timestamps follow seconds later."""
+    clock, mono_ns = ExposureClock(), 7_000_000_000
+    usual = [clock.date("global_time", 1_000_000.0 + 33 * n, 0.0, 1_000_020.0 + 33 * n, mono_ns + 33_000_000 * n)
+             for n in range(3)]  # fmt: skip
+    assert usual[0] == mono_ns - 20_000_000
+    for n in range(3, 90):
+        now_ns = mono_ns + 33_000_000 * n
+        assert clock.date("global_time", 1_000_000.0 + 33 * n, 0.0, 1_003_020.0 + 33 * n, now_ns) == now_ns - 20_000_000
+    later_ns = mono_ns + 20_000_000_000
+    assert clock.date("global_time", 1_022_995.0, 0.0, 1_023_020.0, later_ns) == later_ns - 25_000_000

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -25,6 +27,8 @@ from edge.camera.replay import FolderCamera
 from edge.camera.supervised import SupervisedCamera, supervised_camera
 from edge.config import CameraConfig
 from edge.errors import CameraLost, ConfigError, DataError, EdgeError, MissingDependency
+from edge.runtime.capture import Capture
+from edge.runtime.mailbox import Mailbox
 from edge.types import Frame
 from tests.support.broker import wait_until
 
@@ -466,3 +470,24 @@ def test_it_dies_with_a_station_that_is_killed(frame_folder, hanging: bool) -> N
         station.kill()
         station.communicate()
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 60, "it outlived the station")
+
+
+def test_a_station_that_ends_leaves_none_behind_that_still_loads_its_libraries(
+    frame_folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it has asked the kernel to die with the station; the capture thread waits for its first word."""
+    monkeypatch.setattr(camera_process, "CHILD", ("-c", "import time; time.sleep(600)"))
+    mailbox, stopping = Mailbox(), threading.Event()
+    camera = folder_camera(frame_folder())
+    station = SimpleNamespace(manifest=SimpleNamespace(camera=None))
+    capture = Capture(lambda _: camera, lambda: station, mailbox, stopping)
+    thread = threading.Thread(target=capture.run, daemon=True)
+    thread.start()
+    wait_until(lambda: camera.pid is not None, 60, "no process was started")
+    pid = camera.pid
+    stopping.set()
+    capture.abandon()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not Path(f"/proc/{pid}").exists()
+    assert mailbox.take(0) is None, "nobody wants to hear that the station has killed it"

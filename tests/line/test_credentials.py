@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -24,12 +25,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
     (folder / "text").write_text("hello")
     (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
     return folder
 
 
 @pytest.mark.parametrize(("ca", "cert", "key", "words"), [
     ("absent", "", "", "broker.ca_file: {}/absent does not exist"),
     ("folder", "", "", "broker.ca_file: {}/folder is a folder"),
+    ("pipe", "", "", "broker.ca_file: {}/pipe is a named pipe where a file is needed"),
+    ("one.pem", "one.pem", "pipe", "broker.key_file: {}/pipe is a named pipe where a file is needed"),
     ("text", "", "", "broker.ca_file: {}/text holds no certificate in PEM"),
     ("one.pem", "absent", "one.key", "broker.cert_file: {}/absent does not exist"),
     ("", "one.pem", "absent", "broker.key_file: {}/absent does not exist"),

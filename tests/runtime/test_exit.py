@@ -140,3 +140,21 @@ def test_asked_while_the_camera_hangs_it_ends_with_0_and_takes_the_cameras_proce
     assert "SIGTERM: stopping" in log
     assert "parts decided" in log
     assert "terminate called" not in log
+
+
+SIGNALLED = """
+import builtins, os, signal
+load = builtins.__import__
+def load_and_be_asked_to_stop(name, *rest, **options):
+    if name == "edge.cli":
+        os.kill(os.getpid(), signal.SIGNAME)
+    return load(name, *rest, **options)
+builtins.__import__ = load_and_be_asked_to_stop
+"""
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_asked_to_stop_while_its_modules_are_loaded_it_ends_with_0(station: StationRoot, name: str) -> None:
+    station.configure("folder", write_belt(station.root.parent / "belt", belt([6])))
+    done = command(SIGNALLED.replace("NAME", name), "run", "--root", str(station.root))
+    assert (done.returncode, "0 parts decided" in done.stderr) == (0, True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edge.runtime.keeper as keeper_module
 import edge.runtime.kept_folders as kept_folders
 from edge.config import RetentionConfig
 from edge.line.outbox import Outbox
@@ -369,3 +370,44 @@ def test_a_folder_that_cannot_be_read_is_said_and_passed_over(
     wait_until(lambda: kept_numbers(tmp_path) == [1, 5], 60, "the thread has ended")
     keeper.stop(10)
     assert "2026-11-10 is passed over" in caplog.text
+
+
+def test_what_cannot_be_removed_for_a_while_is_removed_later_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is mounted read-only and writable again: its folders still count, and still go."""
+    keeper = Keeper(tmp_path, ROOMY)
+    for number in range(1, 4):
+        keeper._write(images(number))
+    keeper._retention = ROOMY.model_copy(update={"gb": 1e-9})
+
+    def refuse(folder: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper_module, "remove_folder", refuse)
+        for _ in range(2):
+            keeper.clean()
+    assert kept_numbers(tmp_path) == [1, 2, 3]
+    assert caplog.text.count("cannot be removed") == 1
+    keeper.clean()
+    assert kept_numbers(tmp_path) == []
+    assert "kept images are removed again, after 6 failures" in caplog.text
+
+
+def test_a_disk_that_takes_no_image_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keeper = Keeper(tmp_path, RetentionConfig(min_free_gb=10_000))
+    for number in range(1, 6):
+        keeper._write(images(number))
+    assert (keeper.dropped, caplog.text.count("images not kept")) == (5, 1)
+
+
+def test_the_end_waits_for_a_full_queue_and_no_longer(tmp_path: Path) -> None:
+    """The thread ends once all is written, though there was no room to tell it so."""
+    keeper = Keeper(tmp_path, ROOMY)
+    for number in range(1, keeper_module.QUEUE_LIMIT + 1):
+        keeper.put(images(number))
+    keeper.start()
+    keeper.stop(60)
+    assert not keeper._thread.is_alive()
+    assert len(kept_numbers(tmp_path)) == keeper_module.QUEUE_LIMIT

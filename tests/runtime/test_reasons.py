@@ -292,3 +292,23 @@ def test_sqlite_sees_the_records_while_the_station_runs(station: StationRoot) ->
     with sqlite3.connect(station.root / "var/lib/edge/line.sqlite") as reader:
         assert reader.execute("SELECT value FROM counters WHERE name = 'seq'").fetchone() == (1,)
     reader.close()
+
+
+def test_a_reason_that_comes_and_goes_with_the_frames_is_logged_once(
+    station: StationRoot, caplog: pytest.LogCaptureFixture
+) -> None:
+    black = [replace(frame_of(EMPTY, number), color=np.zeros((HEIGHT, WIDTH, 3), np.uint8)) for number in range(1, 21)]
+    script = [frame_of(EMPTY, n) if n % 2 else black[n - 1] for n in range(1, 21)]
+    run(station, script)
+    assert caplog.text.count("blind: ") == 1
+
+
+def test_a_full_disk_is_logged_once_and_not_with_each_part(
+    station: StationRoot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Outbox, "_write", refuse)
+    new_service(station, frames(*PART, *PART, *PART)).run()
+    assert caplog.text.count("UNKNOWN storage") == 1

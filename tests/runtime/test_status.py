@@ -80,7 +80,7 @@ def test_a_damaged_file_is_a_station_that_said_nothing(store: Store, content: st
     with locked(store.data, RUN, "edge run"):
         (store.root / FILE).parent.mkdir(parents=True)
         (store.root / FILE).write_text(content)
-        assert shown(store)["station"] == "running, not yet judging: it opens its engine"
+        assert shown(store)["station"].startswith("running, not yet judging: it opens its engine, or cannot write")
 
 
 def test_the_last_verdict_comes_from_the_database(store: Store) -> None:
@@ -122,3 +122,42 @@ def test_a_station_at_work_writes_it_and_takes_it_away(station: StationRoot) -> 
     new_service(station, [*script, CameraLost(sentence), look]).run()
     assert not (station.root / FILE).exists()
     assert shown(station.store)["station"].startswith("not running")
+
+
+@pytest.mark.parametrize("content", ['{"boottime_s": 1}', "[]", '{"state": "online", "boottime_s": 5}'])
+def test_a_file_that_says_less_than_it_should_is_no_traceback(store: Store, content: str) -> None:
+    with locked(store.data, RUN, "edge run"):
+        (store.root / FILE).parent.mkdir(parents=True)
+        (store.root / FILE).write_text(content)
+        assert shown(store)["station"].startswith("running, not yet judging")
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to be looked at" * 30, b"SQLite format 3\0"])
+def test_a_database_that_cannot_be_read_is_not_called_empty(store: Store, content: bytes) -> None:
+    (store.data / "line.sqlite").write_bytes(content)
+    assert shown(store)["last verdict"].startswith("not known, line.sqlite cannot be read: ")
+
+
+def test_what_a_killed_process_said_last_is_not_said_of_the_next_one(station: StationRoot) -> None:
+    """It opens its engine, which may take minutes; its predecessor has been silent for as long."""
+    path, seen = station.root / FILE, []
+    StatusFile(station.root, lambda: SAID).write()
+    service = new_service(station, [frame_of(EMPTY, 1)])
+    load = service._load_engine
+    service._load_engine = lambda installed: (seen.append(path.exists()), load(installed))[1]
+    service.run()
+    assert seen == [False]
+
+
+def test_a_bug_in_what_is_said_does_not_end_it(tmp_path: Path) -> None:
+    calls = iter([RuntimeError("dictionary changed size during iteration")])
+
+    def say() -> dict[str, object]:
+        for error in calls:
+            raise error
+        return SAID
+
+    file = StatusFile(tmp_path, say)
+    file.start()
+    wait_until((tmp_path / FILE).exists, 60, "the thread has ended")
+    file.stop(60)
