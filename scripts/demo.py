@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 
 BIN = Path(sys.executable).parent
 PRODUCT = "washer"
+FPS = 15                    # of the belt's camera: a busy machine without a GPU keeps up too
 SIZES = ["--train", "40", "--validation", "20", "--test", "20", "--per-defect", "2", "--belt", "24"]
 
 
@@ -102,12 +104,14 @@ def subscriber(port: int, verdicts: Path, states: list[dict[str, object]]) -> It
             client.loop_stop()
 
 
-def name_broker(root: Path, port: int) -> None:
-    """Write the demo broker's port into station.toml, as the integrator would."""
-    path = root / "etc/edge/station.toml"
-    lines = path.read_text().splitlines()
-    changed = [f"port = {port}" if line.startswith("port =") else line for line in lines]
-    path.write_text("\n".join(changed) + "\n")
+def wire_station(root: Path, port: int) -> None:
+    """Write the demo broker's port and the belt's speed into station.toml, as the integrator would."""
+    path, wired = root / "etc/edge/station.toml", {"port": port, "fps": FPS}
+    text = path.read_text()
+    for key, value in wired.items():
+        text, count = re.subn(rf"(?m)^{key} = \d+", f"{key} = {value}", text)
+        assert count == 1, f"station.toml has {count} keys {key}"
+    path.write_text(text)
 
 
 def part_rows(folder: Path, verdicts: Path) -> list[tuple[str, str, str]]:
@@ -219,7 +223,7 @@ def main() -> None:
     command("edge", "calibrate", "plane", "--root", root)
     command("edge", "inspect", parts / PRODUCT / "test", "--root", root, "--out", folder / "overlays")
     port, states = free_port(), []
-    name_broker(root, port)
+    wire_station(root, port)
     with broker(folder, port), subscriber(port, folder / "verdicts.jsonl", states):
         command("edge", "run", "--root", root, "--once")
     command("edge", "verify", "--root", root)
