@@ -18,6 +18,7 @@ from edge.line.credentials import check_credentials, with_paths_below
 from edge.runtime.capture import Progress
 from edge.runtime.service import RunPlan, Service
 from edge.runtime.station import ActiveStation, find_readable
+from edge.runtime.status import make_place
 from edge.runtime.stopping import StopSignals
 
 STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")   # each image is another part
@@ -59,6 +60,7 @@ def run_station(
     def load_engine(installed: Installed) -> ProvenEngine:
         return open_engine(store, installed, config.runtime.threads, config.runtime.precision)
 
+    make_place(store)
     with store.inside():
         return Service(store, config, load_engine, new_camera, plan, progress=progress, signals=signals).run()
 
