@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.store import Installed, Store
-from edge.camera.base import Camera
+from edge.camera.base import Camera, path_to_play
 from edge.camera.contract import reading_of
 from edge.camera.supervised import supervised_camera
 from edge.config import CameraConfig, EdgeConfig, read_config, require_name
@@ -91,8 +91,8 @@ def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int |
                 "triggers, which this version does not take. Play a folder with --source, or train it with depth"
             )
         return RunPlan(max_parts)
-    reading = reading_of(active.manifest.camera)
-    each_frame = not presence or (camera.kind != "recording" and _holds_stills(root / camera.path, reading))
+    reading, path = reading_of(active.manifest.camera), path_to_play(camera, root)
+    each_frame = not presence or (camera.kind != "recording" and _holds_stills(path, reading))
     return RunPlan(max_parts, each_frame, lossless=camera.kind != "virtual" or each_frame)
 
 

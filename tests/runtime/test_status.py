@@ -76,10 +76,15 @@ def test_a_station_that_hangs_is_not_called_online(store: Store) -> None:
         assert "has said nothing for 6" in shown(store)["station"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"boottime_s": "x"}', "null", '{"boottime_s": 0}', "[" * 20_000,
-    *(json.dumps({**SAID, "pid": 1, "boottime_s": 0, **forged}) for forged in
-      ({"uptime_s": "x"}, {"reason": None}, {"why": "\x1b[2J"}, {"camera": ["a"]}, {"powered_on_s": [1]}, {"pid": "1"})),
-])  # fmt: skip
+FORGED: list[dict[str, object]] = [
+    {"uptime_s": "x"}, {"reason": None}, {"why": "\x1b[2J"}, {"camera": ["a"]}, {"powered_on_s": [1]}, {"pid": "1"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [
+    "", "{", "[]", '{"boottime_s": "x"}', "null", '{"boottime_s": 0}', "[" * 20_000,
+    *(json.dumps({**SAID, "pid": 1, "boottime_s": 0, **forged}) for forged in FORGED),
+])
 def test_a_damaged_file_is_a_station_that_said_nothing(store: Store, content: str) -> None:
     with locked(store.data, RUN, "edge run"):
         (store.root / FILE).parent.mkdir(parents=True)
