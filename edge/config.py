@@ -149,7 +149,9 @@ def parse_config(text: str, where: str = "station.toml") -> EdgeConfig:
         raise ConfigError(f"{where} is nested too deeply: write [section] and key = value below it") from error
     except ValidationError as error:
         raise ConfigError(f"{where}: {_complaint(error)}") from error
-    except ValueError as error:      # a TOMLDecodeError, or a number of thousands of digits
+    except ValueError as error:
+        if not isinstance(error, tomllib.TOMLDecodeError):
+            raise ConfigError(f"{where} holds a number of thousands of digits: correct it there") from error
         raise ConfigError(f"{where} is not TOML: {' '.join(str(error).split())}: correct it there") from error
 
 

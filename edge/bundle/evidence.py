@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from edge.bundle.manifest import CameraContract, Manifest
 from edge.bundle.store import Installed
 from edge.engine.interface import GraphInterface, Tensor, read_interface
-from edge.errors import BundleError
+from edge.errors import BundleError, on_one_line
 from edge.proof.certificate import Certificate, read_certificate
 from edge.proof.threshold import expected_rate, rate_bound
 from edge.schema import Precision, TensorSpec
@@ -79,7 +79,10 @@ def check_manifest(manifest: Manifest) -> None:
 
     Raises: BundleError naming the first contradiction.
     """
-    for problem in (*_camera_problems(manifest.camera), *_tensor_problems(manifest), *_threshold_problems(manifest)):
+    for problem in (
+        *_text_problems(manifest), *_camera_problems(manifest.camera), *_tensor_problems(manifest),
+        *_threshold_problems(manifest),
+    ):
         _contradiction(manifest, problem)
 
 
@@ -133,6 +136,14 @@ def _spec_problems(kind: str, name: str, spec: TensorSpec | None, dtype: str, sh
         yield f"its manifest has no {kind} {name}, which this software needs"
     elif (spec.dtype, spec.shape) != (dtype, shape):
         yield f"its manifest says that the {kind} {name} is {spec.dtype} {spec.shape}, not {dtype} {shape}"
+
+
+def _text_problems(m: Manifest) -> Iterator[str]:
+    """What is shown on terminals, and written into station.toml, holds no line end and nothing that moves a cursor."""
+    about = {**m.camera.model_dump(), **m.provenance.model_dump(exclude={"packages"}), **m.provenance.packages}
+    for name, text in about.items():
+        if isinstance(text, str) and not text.isprintable():
+            yield f"its {on_one_line(name)} holds a line end or another control character: {text[:40]!a}"
 
 
 def _camera_problems(c: CameraContract) -> Iterator[str]:

@@ -243,11 +243,17 @@ def _mend(target: Path, staged: Path) -> None:
         if path.relative_to(target) not in wanted or path.is_symlink():
             path.unlink()
     for name in sorted(wanted):
-        if not (target / name).is_file() or sha256_of(target / name) != sha256_of(staged / name):
+        if not _is_same(target / name, staged / name):
             make_folder((target / name).parent)
             (staged / name).replace(target / name)
     for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
         sync_directory(folder)      # also where something was only removed, or a folder made
+
+
+def _is_same(path: Path, wanted: Path) -> bool:
+    """Sizes first: what stands in a slot may be of any size."""
+    return (path.is_file() and path.stat().st_size == wanted.stat().st_size
+            and sha256_of(path) == sha256_of(wanted))
 
 
 def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:

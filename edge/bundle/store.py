@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,6 +49,7 @@ Which = Literal["current", "previous"]
 DATA, TRUST = Path("var/lib/edge"), Path("etc/edge/trust")
 KEY_NAME = re.compile(r"[0-9a-f]{64}\.pub")
 TRUST_AGAIN = "remove it from there and run `edge trust` with the line's .pub file"
+ACTIVE_LIMIT = 4 << 10     # bytes of `active`
 SHORTEST_ID = 8             # digits of a key's id that name it
 SERIAL = re.compile(r"[ -~]{1,64}")
 
@@ -124,6 +125,14 @@ class Store:
         with acting_for(self.root, place):
             if place == DATA:
                 self._require_plain()
+            yield
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """To look, whatever stands there: with the rights as `inside`, or one's own where root may not take others."""
+        with ExitStack() as stack:
+            with suppress(StorageError):
+                stack.enter_context(acting_for(self.root, DATA))
             yield
 
     def _require_plain(self) -> None:
@@ -260,7 +269,7 @@ class Store:
         """The product that `edge run` judges, or None. Raises: BundleError if the file that names it is damaged."""
         if not is_there(self.active_file):
             return None
-        name = read_bytes(self.active_file, BundleError).decode(errors="replace").strip()
+        name = read_bytes(self.active_file, BundleError, ACTIVE_LIMIT).decode(errors="replace").strip()
         if not PRODUCT.fullmatch(name):
             what = f"{self.active_file} does not name a product"
             raise BundleError(f"{what}: remove it, then run `edge bundle select PRODUCT --root {self.root}`")

@@ -116,7 +116,7 @@ def make_camera(
 
     if config.kind == "realsense":
         return RealSenseCamera(config.serial, contract, fps=config.fps)
-    path = _path_to_play(config, root, empty)
+    path = path_to_play(config, root, empty)
     if config.kind == "recording":
         return RecordingCamera(path, fps=config.fps, loop=loop, serial=config.serial or None)
     reading = reading_of(contract)
@@ -126,7 +126,8 @@ def make_camera(
     return VirtualCamera(path, fps=config.fps, loop=loop, serial=serial)
 
 
-def _path_to_play(config: CameraConfig, root: Path, empty: bool) -> Path:
+def path_to_play(config: CameraConfig, root: Path, empty: bool = False) -> Path:
+    """The files that a camera of another kind than realsense plays. Raises: ConfigError where none are named."""
     key = "empty" if empty and config.kind != "recording" else "path"
     value = config.empty if key == "empty" else config.path
     if not value:

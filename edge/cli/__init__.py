@@ -11,7 +11,7 @@ import typer
 
 from edge.cli import bundle, calibrate, inspect, install, run, status, trust, verify
 from edge.database import remedy_for
-from edge.errors import EdgeError
+from edge.errors import EdgeError, on_one_line
 from edge.files import sentence_of
 
 # No rich markup: `edge --help` must answer at once.
@@ -44,12 +44,12 @@ def run_command() -> NoReturn:
     try:
         app()
     except EdgeError as error:
-        print(f"edge: {error}", file=sys.stderr)
+        print(f"edge: {on_one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except (OSError, sqlite3.DatabaseError) as error:
         if not _is_refusal(error):
             raise
-        print(f"edge: {_said(error)}", file=sys.stderr)
+        print(f"edge: {on_one_line(_said(error))}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 

@@ -33,11 +33,13 @@ def install(
     A running `edge run` takes the new bundle between two parts.
     """
     from edge.bundle.install import install_bundle
-    from edge.config import name_station, require_nameable
+    from edge.bundle.store import Store
+    from edge.config import PLACE, name_station, require_nameable
 
     if station is not None:
         require_nameable(root, station)
     for line in install_bundle(bundle, root, dry_run=dry_run, allow_downgrade=allow_downgrade).lines():
         print(line)
     if station is not None and not dry_run:
-        name_station(root, station)
+        with Store(root).inside(PLACE.parent):
+            name_station(root, station)

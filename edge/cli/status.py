@@ -17,8 +17,9 @@ def status(root: Path = root_option()) -> None:
     from edge.runtime.status import live_lines
 
     store = Store(root)
-    lines = status_lines(store)
-    if store.active_product() is not None:
-        lines += [*live_lines(store), *operating_lines(store)]
+    with store.acting():        # SQLite changes the owner of files beside a database that it reads
+        lines = status_lines(store)
+        if store.active_product() is not None:
+            lines += [*live_lines(store), *operating_lines(store)]
     for line in lines:
         print(line)

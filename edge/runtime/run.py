@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.store import Installed, Store
-from edge.camera.base import Camera
+from edge.camera.base import Camera, path_to_play
 from edge.camera.contract import reading_of
 from edge.camera.supervised import supervised_camera
 from edge.config import CameraConfig, EdgeConfig, read_config, require_name
@@ -18,6 +18,7 @@ from edge.line.credentials import check_credentials, with_paths_below
 from edge.runtime.capture import Progress
 from edge.runtime.service import RunPlan, Service
 from edge.runtime.station import ActiveStation, find_readable
+from edge.runtime.status import make_place
 from edge.runtime.stopping import StopSignals
 
 STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")   # each image is another part
@@ -59,6 +60,7 @@ def run_station(
     def load_engine(installed: Installed) -> ProvenEngine:
         return open_engine(store, installed, config.runtime.threads, config.runtime.precision)
 
+    make_place(store)
     with store.inside():
         return Service(store, config, load_engine, new_camera, plan, progress=progress, signals=signals).run()
 
@@ -89,8 +91,8 @@ def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int |
                 "triggers, which this version does not take. Play a folder with --source, or train it with depth"
             )
         return RunPlan(max_parts)
-    reading = reading_of(active.manifest.camera)
-    each_frame = not presence or (camera.kind != "recording" and _holds_stills(root / camera.path, reading))
+    reading, path = reading_of(active.manifest.camera), path_to_play(camera, root)
+    each_frame = not presence or (camera.kind != "recording" and _holds_stills(path, reading))
     return RunPlan(max_parts, each_frame, lossless=camera.kind != "virtual" or each_frame)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import sqlite3
@@ -24,7 +25,8 @@ from edge.background import keep_running
 from edge.bundle.lock import RUN, is_held
 from edge.bundle.store import Store
 from edge.config import PLACE, EdgeConfig, read_config
-from edge.files import make_folder
+from edge.errors import EdgeError
+from edge.files import make_folder, opened_folder, read_bytes
 from edge.runtime.clock import boot_time_s, is_clock_synced
 from edge.trouble import Trouble
 from edge.types import Code
@@ -33,8 +35,11 @@ log = logging.getLogger(__name__)
 
 FILE = Path("run/edge/status.json")
 LIMIT = 64 << 10                # bytes
+TEXTS = ("why", "camera", "link")
+NUMBERS = (
+    "uptime_s", "frames", "frames_dropped", "records_waiting", "records_dropped", "images_dropped", "powered_on_s",
+)
 PASS_S = 1.0
-KEYS = {"state", "reason", "ready", "pid", "boottime_s"}        # without these it says nothing
 SILENT_S = 5.0                  # a station that runs writes each second; after so long something holds it up
 
 
@@ -64,8 +69,11 @@ class StatusFile:
         temporary = self._path.with_name(f".{self._path.name}.new")
         try:
             make_folder(self._path.parent)
-            temporary.write_text(json.dumps(content, allow_nan=False), encoding="ascii")
-            temporary.chmod(0o644)
+            temporary.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC     # never what a link leads to
+            with os.fdopen(os.open(temporary, flags, 0o644), "w", encoding="ascii") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(json.dumps(content, allow_nan=False))
             temporary.replace(self._path)
             self._complaint.ended()
         except OSError as error:
@@ -86,6 +94,21 @@ class StatusFile:
             self._stopping.wait(PASS_S)
 
 
+def make_place(store: Store) -> None:
+    """The folder of the file, for the account that the station works as, where no service manager has made it.
+
+    To be called by whoever starts the station, before it takes that account's rights. Where it cannot be made, writing
+    the file says so.
+    """
+    folder = (store.root / FILE).parent
+    with contextlib.suppress(OSError), store.inside(FILE.parent.parent):
+        if not folder.exists():
+            make_folder(folder)
+            owner = store.data.stat()
+            with opened_folder(folder) as descriptor:
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 @dataclass(frozen=True)
 class Live:
     """What the process that holds the root's lock said last. age_s: how long ago; said: empty if it said nothing."""
@@ -99,13 +122,22 @@ def read_live(store: Store) -> Live | None:
     if not is_held(store.data / RUN):
         return None
     try:
-        with (store.root / FILE).open("rb") as file:
-            said = json.loads(file.read(LIMIT))
-        if not said.keys() >= KEYS:
-            return Live({}, 0.0)
-        return Live(said, max(0.0, boot_time_s() - float(said["boottime_s"])))
-    except (OSError, ValueError, TypeError, AttributeError):    # none yet, or no such file as this station writes
+        said = json.loads(read_bytes(store.root / FILE, limit=LIMIT))
+        age_s = max(0.0, boot_time_s() - float(said["boottime_s"]))
+        return Live(said, age_s) if _is_sound(said) else Live({}, 0.0)
+    except (EdgeError, OSError, ValueError, TypeError, KeyError, RecursionError):
         return Live({}, 0.0)
+
+
+def _is_sound(said: Mapping[str, Any]) -> bool:
+    """Whether it says what a station says: the file belongs to the service's account, which may write anything."""
+    texts = [said["state"], said["reason"], *(said.get(key) or "" for key in TEXTS)]
+    numbers = [said["pid"], *(said.get(key) or 0 for key in NUMBERS)]
+    return (
+        isinstance(said["ready"], bool)
+        and all(isinstance(text, str) and (not text or text.isprintable()) for text in texts)
+        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+    )
 
 
 def live_lines(store: Store) -> list[str]:

@@ -487,3 +487,49 @@ def test_what_has_no_file_name_is_a_sentence_too(
 
     monkeypatch.setattr("edge.cli.app", app)
     refused(run("edge", "status"), "edge", words)
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+@needs_root
+@pytest.mark.parametrize("beside", ["line.sqlite-wal", "line.sqlite-shm"])
+def test_looking_changes_no_owner(store: Store, outside: Path, beside: str, run: Run) -> None:
+    """SQLite gives the files beside a database to the database's owner, also where it only reads."""
+    own(store)
+    place = store.data / beside
+    place.unlink(missing_ok=True)
+    os.link(outside / "precious", place)
+    run("edge", "status", "--root", store.root)
+    assert (outside / "precious").stat().st_uid == 0
+
+
+def test_a_file_of_any_size_is_not_read_whole(store: Store, bundles: dict[str, Path], run: Run) -> None:
+    """40 GB that take no room: the service's account makes them in a moment."""
+    os.truncate(store.active_file, 40 << 30)
+    assert "active is larger than" in refused(run("edge", "status", "--root", store.root), "edge")
+    store.activate("washer")
+    os.truncate(store.installed("washer").folder / "model/fp32.onnx", 40 << 30)
+    install_bundle(bundles["2.0.0"], store.root)
+    store.verify(store.installed("washer"))
+
+
+@needs_root
+def test_a_station_is_named_with_the_rights_of_whoever_owns_its_file(
+    store: Store, bundles: dict[str, Path], outside: Path, run: Run
+) -> None:
+    """As in a folder that a user has laid out for a trial."""
+    for path in (store.root, *store.root.rglob("*")):
+        os.chown(path, SERVICE, SERVICE, follow_symlinks=False)
+    folder = store.root / "etc/edge"
+    shutil.copytree(folder, outside, dirs_exist_ok=True)
+    shutil.rmtree(folder)
+    folder.symlink_to(outside)
+    before = snapshot(outside)
+    refused(run("edge", "install", bundles["2.0.0"], "--station", "press-7", "--root", store.root), "edge")
+    assert snapshot(outside) == before
+
+
+def test_a_sentence_is_one_line_whatever_it_names(run: Run) -> None:
+    text = refused(run("edge", "trust", "a\n\x1b[2Jb.pub", "--root", "/nowhere"), "edge")
+    assert r"a\n\x1b[2Jb.pub does not exist" in text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +141,11 @@ def test_an_engine_opens_only_the_file_that_was_proven(tmp_path: Path) -> None:
     assert engine.digest == digest
     with pytest.raises(EngineError, match="is not the file that was proven"):
         OnnxCpuEngine(graph, digest="0" * 64)
+
+
+def test_onnxruntime_tells_its_maker_nothing(tmp_path: Path) -> None:
+    """Its builds keep an id of the machine and a queue of events under the account's home, to be sent."""
+    code = "import edge, onnxruntime as o, time; o.get_available_providers(); time.sleep(0.2)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**environment, "HOME": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []

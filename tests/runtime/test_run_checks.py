@@ -46,3 +46,9 @@ def test_a_file_that_is_not_there_stops_it_before_the_outbox_is_opened(
     camera = f'[camera]\nkind = "folder"\npath = "{belt_folder}"\n'
     said = refuse(station, f'[station]\nstation = "s1"\n[broker]\n{keys}\n{camera}')
     assert words.format(root=station.root) in said
+
+
+@pytest.mark.parametrize("kind", ["virtual", "folder", "recording"])
+def test_files_that_nobody_named_are_not_looked_for_in_the_root(station: StationRoot, kind: str) -> None:
+    said = refuse(station, f'[station]\nstation = "s1"\n[broker]\nenabled = false\n[camera]\nkind = "{kind}"\n')
+    assert said.startswith("station.toml: camera.path is empty: ")

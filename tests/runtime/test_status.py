@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from edge.bundle.lock import RUN, locked
 from edge.bundle.store import Store
 from edge.errors import CameraLost
 from edge.line.outbox import Outbox
-from edge.runtime.status import FILE, StatusFile, live_lines
+from edge.runtime.status import FILE, StatusFile, live_lines, make_place
 from tests.support.broker import wait_until
 from tests.support.fakes import frame_of
 from tests.support.service import new_service
@@ -75,12 +76,47 @@ def test_a_station_that_hangs_is_not_called_online(store: Store) -> None:
         assert "has said nothing for 6" in shown(store)["station"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"boottime_s": "x"}', "null"])
+FORGED: list[dict[str, object]] = [
+    {"uptime_s": "x"}, {"reason": None}, {"why": "\x1b[2J"}, {"camera": ["a"]}, {"powered_on_s": [1]}, {"pid": "1"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [
+    "", "{", "[]", '{"boottime_s": "x"}', "null", '{"boottime_s": 0}', "[" * 20_000,
+    *(json.dumps({**SAID, "pid": 1, "boottime_s": 0, **forged}) for forged in FORGED),
+])
 def test_a_damaged_file_is_a_station_that_said_nothing(store: Store, content: str) -> None:
     with locked(store.data, RUN, "edge run"):
         (store.root / FILE).parent.mkdir(parents=True)
         (store.root / FILE).write_text(content)
         assert shown(store)["station"].startswith("running, not yet judging: it opens its engine, or cannot write")
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(store: Store) -> None:
+    with locked(store.data, RUN, "edge run"):
+        (store.root / FILE).parent.mkdir(parents=True)
+        os.mkfifo(store.root / FILE)
+        assert shown(store)["station"] == "running, not yet judging: it opens its engine"
+
+
+def test_a_link_in_its_place_is_not_written_through(store: Store, tmp_path: Path) -> None:
+    """/run/edge belongs to the service's account; `edge run` may be somebody else's."""
+    (tmp_path / "precious").write_text("precious")
+    folder = (store.root / FILE).parent
+    folder.mkdir(parents=True)
+    for name in (FILE.name, f".{FILE.name}.new"):
+        (folder / name).symlink_to(tmp_path / "precious")
+    StatusFile(store.root, lambda: SAID).write()
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert json.loads((store.root / FILE).read_text())["state"] == "degraded"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts a station for another account: run as root")
+def test_its_folder_is_made_for_the_account_that_the_station_works_as(store: Store) -> None:
+    os.chown(store.data, 65534, 65534)
+    make_place(store)
+    about = (store.root / FILE).parent.stat()
+    assert (about.st_uid, about.st_mode & 0o777) == (65534, 0o755)
 
 
 def test_the_last_verdict_comes_from_the_database(store: Store) -> None:
