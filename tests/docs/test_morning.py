@@ -118,7 +118,7 @@ def test_every_verb_and_option_that_readme_prints_is_there(words: list[str]) -> 
     command, name, rest = typer.main.get_command(app), words[0], words[1:]
     while isinstance(command, typer.core.TyperGroup):
         context = command.make_context(name, list(rest))
-        name, found, rest = command.resolve_command(context, rest)
+        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         assert found is not None
         command = found
     assert command.make_context(name, list(rest)).params
