@@ -43,6 +43,7 @@ class Account:
     gid: int
     groups: tuple[int, ...]
 
+
 @dataclass(frozen=True)
 class _Acting:
     """What this process works as meanwhile: own is whom it goes back to, place what it is about."""

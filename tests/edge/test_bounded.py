@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -48,15 +49,26 @@ def test_whatever_it_does_is_a_clause_and_it_is_gone(text: str, limits: Limits, 
     assert children() == []
 
 
-def test_an_interrupt_takes_the_child_along() -> None:
+@pytest.fixture
+def _interrupts() -> Iterator[None]:
+    """Ctrl-C interrupts, also where a shell has started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
+def test_an_interrupt_takes_the_child_along(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
     def interrupt() -> None:
-        wait_until(children, 60, "no child")
+        wait_until(begun.exists, 60, "no child")
         os.kill(os.getpid(), signal.SIGINT)
 
     helper = threading.Thread(target=interrupt)
     helper.start()
     with pytest.raises(KeyboardInterrupt):
-        call("hang")
+        call(f"hang {begun}")
     helper.join()
     assert children() == []
 

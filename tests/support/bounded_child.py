@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import time
+from pathlib import Path
 
 from edge.bounded import enter_child
 
@@ -15,6 +16,8 @@ def main() -> None:
     word, *rest = sys.stdin.read().split()
     if word == "hang":
         print("a library says something")
+        if rest:
+            Path(rest[0]).touch()
         time.sleep(600)
     elif word == "eat":
         eaten = [b"\1" * (64 << 20) for _ in range(int(rest[0]) >> 6)]
