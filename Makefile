@@ -22,6 +22,7 @@ types: install
 	@.venv/bin/mypy
 
 endurance: install-brokers
+	@scripts/test_jetpack_pythons.sh all
 	@.venv/bin/python -m pytest -s -m long tests/endurance
 	@.venv/bin/python -m pytest -n 2 -m "long and not gpu and not jetson" --ignore tests/endurance
 

@@ -148,7 +148,7 @@ def test_a_verdict_leaves_at_once_and_with_its_code(outbox: Outbox) -> None:
         client.close()
 
 
-@pytest.mark.endurance
+@pytest.mark.long
 def test_a_link_of_three_seconds_each_way_connects_and_its_records_arrive(
     broker: Broker, archive: Subscriber, outbox: Outbox
 ) -> None:

@@ -215,7 +215,8 @@ def test_a_pretrained_encoder_goes_to_the_runs_that_can_use_it(tmp_path: Path) -
     assert len({plans["m3dm", True].identity for plans in (without, one, other)}) == 3
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(tmp_path: Path, workers: int) -> None:
     names = ["one", "two", "three", "four"][: 2 * workers]  # more than are trained at once, with some to spare
     for name in names:

@@ -537,6 +537,7 @@ def frame_of(part: Prepared) -> Feeds:
     return {"color": color, "region": np.ones((1, 64, 64, 1), np.uint8)}
 
 
+@pytest.mark.long
 def test_float16_and_int8_keep_the_certificates_limits_and_compile(descriptors: Path, tmp_path: Path) -> None:
     detector = built(descriptors, COLOR_ONLY)
     fit(detector, epochs=25, depth=False)
