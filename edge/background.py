@@ -1,4 +1,4 @@
-"""A call in a thread of its own, for what may block for minutes or for ever."""
+"""Threads beside the work: a call that may block for minutes or for ever, and work that is done again and again."""
 
 from __future__ import annotations
 
@@ -45,3 +45,34 @@ def keep_running(
                 log.exception("thread %s broke and goes on: report this", threading.current_thread().name)
             said.add(repr(error))
             stopping.wait(pause_s)
+
+
+class Repeated:
+    """A daemon thread that does `work` again and again until it is stopped, whatever bug is in it: keep_running.
+
+    stopping: set when it is asked to end, so that a long `work` can look.
+    """
+
+    def __init__(self, name: str, log: logging.Logger, work: Callable[[], None], every_s: float) -> None:
+        """Nothing is done before start()."""
+        self.stopping = threading.Event()
+        self._log, self._work, self._every_s = log, work, every_s
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Do it now, and every_s after each end of it."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End it after what it is at; waits at most for timeout_s."""
+        self.stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        keep_running(self._log, self._again_and_again, self.stopping, self._every_s)
+
+    def _again_and_again(self) -> None:
+        while not self.stopping.is_set():
+            self._work()
+            self.stopping.wait(self._every_s)

@@ -309,7 +309,7 @@ def _lay_down_station(store: Store, contract: CameraContract) -> tuple[str, ...]
     with store.inside(CONFIG_PLACE.parent):
         written = write_first_config(root, camera)
     if written:
-        notes.append(f"wrote {root / CONFIG_PLACE}: name the station and its broker there")
+        notes.append(f"wrote {root / CONFIG_PLACE}: name its broker there, and the station unless --station does")
         if camera.kind == "virtual" and not (camera.path and camera.empty):
             notes.append("the virtual camera's folders are not on this machine: set camera.path and camera.empty")
     unit = root / UNIT_PLACE

@@ -43,3 +43,4 @@ def install(
     if station is not None and not dry_run:
         with Store(root).inside(PLACE.parent):
             name_station(root, station)
+        print(f"{root / PLACE}: this station is named {station}")

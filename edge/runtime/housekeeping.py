@@ -1,16 +1,17 @@
-"""What a station's disk needs now and then, in a thread of its own: neither a part nor the watchdog waits for it.
+"""What a station's disk needs now and then, in threads of its own: neither a part nor the watchdog waits for it.
 
 Each second: whether a disk that failed takes writes again. Every ten: whether an idle one still does. Every thirty:
-the bounds of the records, in steps of milliseconds with pauses between, and the write-ahead log into the database.
+the bounds of the records, in steps of milliseconds with pauses between, and the write-ahead log into the database;
+these in a second thread, since a bound that was lowered takes minutes, and a fault must end without waiting for it.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 
+from edge.background import Repeated
 from edge.config import RetentionConfig
 from edge.errors import StorageError
 from edge.line.outbox import Outbox
@@ -36,35 +37,23 @@ class Housekeeping:
         self._outbox, self._note_storage = outbox, note_storage
         self._max_age_s = retention.days * 86_400.0
         self._max_bytes = max(RECORD_BYTES_LEAST, int(retention.gb * 1e9 * RECORD_SHARE))
-        self._stopping = threading.Event()
         self._clean_due_s = self._probe_due_s = self._persist_due_s = time.monotonic()
         self._seq = -1
-        self._complaint = Trouble(log, "the disk takes records again")
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._refused = Trouble(log, "the disk takes records again")
+        self._keeping = Trouble(log, "the bounds of the records hold again")
+        self._watch = Repeated("disk", log, self._watch_disk, PASS_S)
+        self._bounds = Repeated("housekeeping", log, self._keep_bounds, PASS_S)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start both threads."""
+        self._watch.start()
+        self._bounds.start()
 
     def stop(self, timeout_s: float) -> None:
-        """End it after the step that it is at; waits at most for timeout_s."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._try(self._watch_disk)
-            self._try(self._keep_bounds)
-            self._stopping.wait(PASS_S)
-
-    def _try(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except StorageError as error:
-            self._complaint.happened(f"housekeeping: {error}")
-        except Exception:  # a bug here must not end the bounds of the disk for good
-            log.exception("housekeeping failed, it is tried again")
+        """End them after the step that they are at; waits at most for timeout_s."""
+        self._watch.stopping.set()
+        self._bounds.stop(timeout_s / 2)
+        self._watch.stop(timeout_s / 2)
 
     def _watch_disk(self) -> None:
         self._outbox.clock.persist()
@@ -72,9 +61,14 @@ class Housekeeping:
             self._probe()
 
     def _keep_bounds(self) -> None:
-        if time.monotonic() >= self._clean_due_s:
-            self._clean_due_s = time.monotonic() + CLEAN_S
+        if time.monotonic() < self._clean_due_s:
+            return
+        self._clean_due_s = time.monotonic() + CLEAN_S
+        try:
             self._clean()
+            self._keeping.ended()
+        except StorageError as error:
+            self._keeping.happened(f"housekeeping: {error}")
 
     def _is_probe_due(self) -> bool:
         """A disk that takes records needs no other proof, except that the counters are to be renewed."""
@@ -86,11 +80,12 @@ class Housekeeping:
     def _probe(self) -> None:
         try:
             self._outbox.probe()
-        except StorageError:
+        except StorageError as error:
             self._note_storage(False)
-            raise
+            self._refused.happened(f"housekeeping: {error}")
+            return
         self._note_storage(True)
-        self._complaint.ended()
+        self._refused.ended()
         self._probe_due_s, self._persist_due_s = time.monotonic() + PROBE_S, time.monotonic() + PERSIST_S
 
     def _clean(self) -> None:
@@ -98,7 +93,7 @@ class Housekeeping:
         for number, _ in enumerate(self._outbox.retain_in_steps(self._max_age_s, max_bytes=self._max_bytes)):
             if number % STEPS_PER_CHECKPOINT == 0:
                 self._outbox.checkpoint()
-            if self._stopping.wait(max(PAUSE_LEAST_S, time.monotonic() - started_s)):
+            if self._bounds.stopping.wait(max(PAUSE_LEAST_S, time.monotonic() - started_s)):
                 return
             started_s = time.monotonic()
         self._outbox.checkpoint()

@@ -25,7 +25,6 @@ from typing import Any
 from edge.background import in_background
 from edge.bundle.lock import RUN, locked
 from edge.bundle.store import Store
-from edge.camera.base import Camera
 from edge.camera.contract import find_mismatch, find_staleness
 from edge.config import EdgeConfig
 from edge.decide.blind import Sight
@@ -108,7 +107,7 @@ class Service:
     ) -> None:
         """progress: that the camera's process shares. signals: that ask this run to stop; None: only `stop` does."""
         self._store, self._config, self._plan = store, config, plan
-        self._load_engine, self._make_camera = load_engine, make_camera
+        self._load_engine = load_engine
         self._notifier = notifier or Notifier()
         self._progress, self._signals = progress or Progress(), signals or StopSignals()
         self._stopping, self._done = threading.Event(), threading.Event()
@@ -125,7 +124,7 @@ class Service:
         self._frames, self._serial = 0, ""      # judged since the start; of the camera that gave the last one
         self._status = StatusFile(store.root, self._said)
         self._capture = Capture(
-            self._new_camera, lambda: self._station, self._mailbox, self._stopping, config.camera.fps
+            make_camera, lambda: self._station, self._mailbox, self._stopping, config.camera.fps
         )
         self._workers = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
@@ -268,9 +267,6 @@ class Service:
             self._failure = self._failure or failure
             if not self._stopping.is_set():
                 self._done.set()
-
-    def _new_camera(self, station: ActiveStation) -> Camera:
-        return self._make_camera(station)
 
     # --- engine ---
 

@@ -15,13 +15,12 @@ import math
 import os
 import shutil
 import sqlite3
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.background import keep_running
+from edge.background import Repeated
 from edge.bundle.lock import RUN, is_held
 from edge.bundle.store import Store
 from edge.config import PLACE, EdgeConfig, read_config
@@ -50,18 +49,16 @@ class StatusFile:
         """say: what there is to say now; JSON types. Nothing is written before start()."""
         self._path, self._say = root / FILE, say
         self._complaint = Trouble(log, f"{self._path} is written again")
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="status", daemon=True)
+        self._writes = Repeated("status", log, self.write, PASS_S)
 
     def start(self) -> None:
         """Write now, and each second."""
-        self._thread.start()
+        self._writes.start()
 
     def stop(self, timeout_s: float) -> None:
         """The station ends: remove the file."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        self._writes.stop(timeout_s)
+        self.forget()
 
     def write(self) -> None:
         """Replace the file once. Where the disk does not take it, that is logged when it begins and when it ends."""
@@ -83,15 +80,6 @@ class StatusFile:
         """Remove what an earlier process has left: it does not speak for this one."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
-
-    def _loop(self) -> None:
-        keep_running(log, self._run, self._stopping)
-        self.forget()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self.write()
-            self._stopping.wait(PASS_S)
 
 
 def make_place(store: Store) -> None:

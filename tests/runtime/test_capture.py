@@ -176,9 +176,8 @@ def hangs_in(where: str, released: threading.Event, seen: threading.Event) -> Sc
 def test_a_call_that_hangs_is_said_and_does_not_feed_the_watchdog(station: StationRoot, where: str) -> None:
     """Today: 30 s of `online`, until systemd ends the process."""
     released, seen, listener = threading.Event(), threading.Event(), Listener()
-    service = new_service(station, [], notifier=listener)
     camera = hangs_in(where, released, seen)
-    service._make_camera = lambda _: camera
+    service = new_service(station, [], notifier=listener, make_camera=lambda _: camera)
     with running(service):
         wait_until(lambda: service.health.state()[0] == "online" and service.health.state()[2], 60, "no frames")
         seen.set()
@@ -229,9 +228,8 @@ def service_on_a_belt(station: StationRoot, tmp_path: Path, **plan: Any) -> tupl
         cameras.append(supervised_camera(config, tmp_path, loop=True, moved=progress.step))
         return cameras[-1]
 
-    service = new_service(station, [], plan=RunPlan(lossless=True, **plan))
-    service._make_camera, service._progress = make, progress
-    return service, cameras
+    plan_ = RunPlan(lossless=True, **plan)
+    return new_service(station, [], plan=plan_, make_camera=make, progress=progress), cameras
 
 
 @pytest.mark.endurance
@@ -263,8 +261,7 @@ def test_an_open_part_is_unknown_when_the_process_dies_under_it(station: Station
         cameras.append(supervised_camera(CameraConfig(kind="folder", path="belt", fps=8), tmp_path))
         return cameras[-1]
 
-    service = new_service(station, [], config=NO_BROKER)
-    service._make_camera = make
+    service = new_service(station, [], config=NO_BROKER, make_camera=make)
     with running(service):
         wait_until(lambda: service._progress.count >= 8, 60, "no part was judged five times")
         psutil.Process(cameras[0].pid).kill()

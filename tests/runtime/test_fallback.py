@@ -17,7 +17,7 @@ from edge.errors import BundleError, ConfigError, EngineError, ParityError
 from edge.runtime.changes import close_engine
 from edge.runtime.run import run_station
 from tests.support.broker import wait_until
-from tests.support.fakes import ScriptedCamera, committed, frame_of
+from tests.support.fakes import Step, committed, frame_of
 from tests.support.service import new_service
 from tests.support.station import EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, make_station, write_belt
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -165,7 +165,8 @@ def test_a_running_station_goes_on_and_says_so_until_a_sound_bundle_comes(
 ) -> None:
     store = station.store
     store.rollback("washer")
-    service = new_service(station, [])
+    script: list[Step] = []
+    service = new_service(station, script)
     seen: list[tuple[str, str, bool]] = []
 
     def break_it() -> None:
@@ -189,8 +190,7 @@ def test_a_running_station_goes_on_and_says_so_until_a_sound_bundle_comes(
         wait_until(lambda: service._changes._latest.bundle.startswith("3.0.0"), 60, "the sound bundle is not taken")
 
     numbered = [frame_of(shot, number) for number, shot in enumerate(([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5) * 2)]
-    script = [*numbered[:4], break_it, *numbered[4:17], mend, *numbered[17:]]
-    service._make_camera = lambda *_, camera=ScriptedCamera(script): camera
+    script += [*numbered[:4], break_it, *numbered[4:17], mend, *numbered[17:]]
     service.run()
     assert seen == [("degraded", "bundle", True)]
     assert [one["bundle"][:6] for one in committed(station.root)] == ["1.0.0-", "3.0.0-"]

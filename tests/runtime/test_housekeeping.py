@@ -86,6 +86,32 @@ def test_a_disk_that_fails_while_no_part_comes_is_noticed(outbox: Outbox, monkey
     keeping.stop(10)
 
 
+def test_a_storage_fault_clears_itself_while_a_lowered_bound_is_still_being_enforced(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, entered = threading.Event(), threading.Event()
+
+    def takes_minutes(*_: object, **__: object) -> Iterator[int]:
+        entered.set()
+        released.wait(60)
+        yield 0
+
+    monkeypatch.setattr(Outbox, "retain_in_steps", takes_minutes)
+    health, disk = Health(), Disk(monkeypatch)
+    keeping = Housekeeping(outbox, RetentionConfig(), health.note_storage)
+    with pytest.raises(StorageError):
+        outbox.commit(fields)
+    health.note_storage(works=False)
+    keeping.start()
+    try:
+        assert entered.wait(60)
+        disk.full = False
+        wait_until(lambda: health.state()[0] == "online", 60, "the fault waits for the bound")
+    finally:
+        released.set()
+        keeping.stop(10)
+
+
 def test_an_error_ends_neither_the_thread_nor_the_watch_over_the_disk(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

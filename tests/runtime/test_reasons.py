@@ -18,7 +18,7 @@ from edge.errors import CameraLost, CameraMismatch, StorageError
 from edge.line.outbox import Outbox
 from edge.runtime.service import NoLine, RunPlan
 from tests.support.broker import wait_until
-from tests.support.fakes import FAILED, WHOLE, ScriptedCamera, ScriptedEngine, Step, committed, frame_of, other_lens
+from tests.support.fakes import FAILED, WHOLE, ScriptedEngine, Step, committed, frame_of, other_lens
 from tests.support.service import NO_BROKER, new_service
 from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, WIDTH, Shot, StationRoot, make_station
 
@@ -177,16 +177,16 @@ def test_a_camera_lost_between_parts_makes_no_verdict(station: StationRoot) -> N
 
 def test_a_lost_camera_is_degraded_until_it_is_back(station: StationRoot) -> None:
     shown = frames(*PART)
-    service = new_service(station, [])
+    script: list[Step] = []
+    service = new_service(station, script)
 
     def becomes(*state: object) -> Callable[[], None]:
         return lambda: wait_until(lambda: service.health.state() == state, 60, f"it does not become {state}")
 
-    script = [
+    script += [
         *shown[:1], becomes("online", "", True), CameraLost("unplugged"), becomes("degraded", "camera_lost", False),
         *shown[1:3], becomes("online", "", True), *shown[3:],
     ]  # fmt: skip
-    service._make_camera = lambda _, camera=ScriptedCamera(script): camera
     assert service.run() == 1
 
 
@@ -247,15 +247,15 @@ def test_a_full_disk_is_storage_and_its_numbers_are_not_used_again(
         return commit(outbox, lambda seq: {**build(seq), **ballast})
 
     monkeypatch.setattr(Outbox, "commit", commit_on_full_disk)
-    service = new_service(station, [])
+    script: list[Step] = []
+    service = new_service(station, script)
 
     def told_in(state: str, count: int) -> None:
         wait_until(lambda: len(told) == count and service.health.state()[0] == state, 60, f"not {state}: {told}")
 
     shown = frames(*PART, *PART, *PART)
     first, second, third = shown[:12], shown[12:24], shown[24:]
-    script = [*first, lambda: told_in("online", 1), full.set, *second, lambda: told_in("fault", 2), full.clear, *third]
-    service._make_camera = lambda _, camera=ScriptedCamera(script): camera
+    script += [*first, lambda: told_in("online", 1), full.set, *second, lambda: told_in("fault", 2), full.clear, *third]
 
     def tell(_: NoLine, fields: Any, deadline_mono_ns: int) -> bool:
         told.append((fields["seq"], fields["code"], fields["reason"]))

@@ -9,6 +9,7 @@ from edge.bundle.engines import ProvenEngine, open_engine
 from edge.bundle.store import Installed
 from edge.config import EdgeConfig
 from edge.engine.base import Engine
+from edge.runtime.capture import CameraMaker, Progress
 from edge.runtime.service import RunPlan, Service
 from edge.runtime.watchdog import Notifier
 from tests.support.fakes import ScriptedCamera, Step
@@ -46,11 +47,20 @@ def new_service(
     plan: RunPlan | None = None,
     config: EdgeConfig = NO_BROKER,
     notifier: Notifier | None = None,
+    make_camera: CameraMaker | None = None,
+    progress: Progress | None = None,
 ) -> Service:
-    """engine: judges in place of the installed bundle's. plan: by default every frame of the script is judged."""
+    """engine: judges in place of the installed bundle's. plan: by default every frame of the script is judged.
+
+    script: may be filled until the service runs, so that its steps can look at the service. make_camera: gives the
+    frames instead of the script.
+    """
     camera = ScriptedCamera(script)
 
     def load(installed: Installed) -> ProvenEngine:
         return open_engine(station.store, installed) if engine is None else taken_as_proven(engine, installed)
 
-    return Service(station.store, config, load, lambda _: camera, plan or RunPlan(lossless=True), notifier)
+    return Service(
+        station.store, config, load, make_camera or (lambda _: camera), plan or RunPlan(lossless=True), notifier,
+        progress,
+    )  # fmt: skip
