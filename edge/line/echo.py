@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -70,6 +71,14 @@ class Echoes:
         """Since when the longest one is out; 0 if everything came back."""
         with self._lock:
             return max((time.monotonic() - echo.sent_mono_s for echo in self._out.values()), default=0.0)
+
+    def silent_s(self) -> float:
+        """For how long nothing has come back, beyond the usual round trip, of a connection on which something did."""
+        with self._lock:
+            oldest_s = min((echo.sent_mono_s for echo in self._out.values()), default=math.inf)
+            if not self.back or max(self.back.values()) >= oldest_s:
+                return 0.0
+            return max(0.0, time.monotonic() - oldest_s - self.slowest_s)
 
     def overdue(self, besides: str) -> Echo | None:
         """The first one that is late, of another topic than this."""

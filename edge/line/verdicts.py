@@ -192,9 +192,16 @@ class VerdictChannel:
             self._refusals.ended()
 
     def _find_late(self, connection: Connection) -> None:
-        """A verdict that is not back in time ends the connection, and with it whatever is still unsent there."""
+        """A verdict that is not back in time ends the connection, and with it whatever is still unsent there.
+
+        So does a connection on which nothing comes back any more, though it did: half of it is dead, and without a
+        verdict on its way only TCP would find out, after many seconds.
+        """
         late = connection.echoes.overdue(besides=self._topics("heartbeat"))
         if late is None:
+            if connection.echoes.silent_s() > self._limit_s + HEARTBEAT_S:
+                what = "nothing that the station sends comes back any more: the broker or the network is stalled"
+                connection.abort(Cause(what, what))
             return
         others = [sent_s for topic, sent_s in connection.echoes.back.items() if topic != late.topic]
         is_discarded = max(others, default=0.0) > late.sent_mono_s

@@ -79,6 +79,19 @@ def test_the_librarys_thread_that_breaks_on_a_packet_ends_its_connection(
         wait_ready(line)
 
 
+def test_a_connection_that_is_half_dead_is_left_without_a_verdict_on_its_way(outbox: Outbox) -> None:
+    """Bytes leave and none come: TCP alone would take ten seconds, in which every part is rejected."""
+    delivers = [True]
+    with FakeBroker(delivers=lambda _: delivers[0]) as broker, started(broker.port, outbox) as line:
+        wait_ready(line)
+        made = len(broker.connects)
+        delivers[0] = False
+        wait_until(lambda: len(broker.connects) > made, 60, "the connection was not made anew")
+        assert line.counters.verdicts_sent == 0
+        delivers[0] = True
+        wait_ready(line)
+
+
 @pytest.mark.parametrize("denied", ["verdict", "verdict/code"])
 def test_only_what_comes_back_ends_a_trouble_with_verdicts(
     outbox: Outbox, caplog: pytest.LogCaptureFixture, denied: str
