@@ -12,8 +12,8 @@ find_python() { # the newest patch release under pyenv, else the one on PATH
 }
 
 lean_on_it=(
-    tests/test_imports.py tests/runtime tests/line tests/camera tests/cli tests/systemd tests/edge/test_config.py
-    tests/edge/test_bounded.py tests/bundle/test_install.py tests/bundle/test_keys.py tests/bundle/test_store.py
+    tests/test_imports.py tests/edge/{runtime,line,camera,cli,systemd} tests/edge/test_config.py
+    tests/edge/test_bounded.py tests/edge/install/test_install.py tests/edge/station/test_keys.py tests/edge/station/test_store.py
 )
 
 for version in 3.10 3.12; do

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.measure import measure, measure_in_child
+from edge.install.measure import measure, measure_in_child
 from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
 pytest_plugins = [
@@ -30,14 +30,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def _engines_in_this_process() -> Iterator[None]:
     """Engines are proven in this process: faults that tests plant reach them, and a child takes a second to start."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edge.bundle.engines.measure_in_child", measure)
+        patch.setattr("edge.install.proven.measure_in_child", measure)
         yield
 
 
 @pytest.fixture
 def engines_in_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines are proven in a child process, as on a station."""
-    monkeypatch.setattr("edge.bundle.engines.measure_in_child", measure_in_child)
+    monkeypatch.setattr("edge.install.proven.measure_in_child", measure_in_child)
 
 
 @pytest.fixture(scope="session")

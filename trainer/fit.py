@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from edge.errors import DataError
 from edge.files import write_atomically
-from trainer.stored import load_stored
+from trainer.tensor_files import load_stored
 
 Curves = dict[str, list[float]]  # phase name -> mean loss of each epoch
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from edge.decide.clipping import NormalBrightness
+from edge.camera.contract import CameraContract
 from edge.proof.certificate import Verdicts
 from edge.proof.compare import Count
 from edge.proof.threshold import Threshold
@@ -23,40 +23,6 @@ class FileEntry(Strict):
 
     sha256: Sha256
     size: int = Field(ge=0, le=1 << 30)
-
-
-class CameraContract(Strict):
-    """What the product was trained on; null = unknown, said so at install.
-
-    Sizes in pixels, unit in metres per depth count.
-    """
-
-    model: str                                   # "D435", "D405", "virtual", "unknown"
-    serial: str | None = None                    # of the camera the images came from
-    width: int
-    height: int
-    fps: int | None = None
-    intrinsics: tuple[float, float, float, float] | None = None   # fx, fy, cx, cy of the whole stream
-    unit: float | None = None
-    exposure_us: float | None = None
-    gain: float | None = None
-    white_balance: float | None = None
-    laser: float | None = None
-    filters: tuple[str, ...] | None = None
-    crop_width: int
-    crop_height: int
-    crop_x: int                                  # of the training images; afterwards x and y are site state
-    crop_y: int
-    min_area: float = Field(ge=0, le=1)          # foreground share of the region, from normal validation parts
-    max_area: float = Field(ge=0, le=1)
-    min_valid: float = Field(ge=0, le=1)
-    max_border: float = Field(default=1.0, ge=0, le=1)    # share of the crop's border that a whole part covers
-    empty: str | None = None                     # folders that a virtual camera plays: the empty table, the belt
-    belt: str | None = None
-    fixed: bool = True                           # one background plane fits all training images; False: one for each
-    letterbox: bool = False                      # images of differing sizes were reduced to width x height, with bars
-    color_bits: int | None = None                # of 16-bit color images: how many bits hold the values
-    brightness: NormalBrightness | None = None   # of the crops of normal validation parts
 
 
 class ScoreSpread(Strict):

@@ -22,7 +22,8 @@ import traceback
 from pathlib import Path
 
 from edge.bounded import die_with
-from edge.camera.base import Camera, FrameOverdue, make_camera
+from edge.camera.factory import make_camera
+from edge.camera.protocol import Camera, FrameOverdue
 from edge.camera.ring import RingWriter, bytes_of, padded
 from edge.camera.wire import (
     LOG_MARK,

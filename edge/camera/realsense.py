@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.background import Result, in_background
-from edge.bundle.manifest import CameraContract
-from edge.camera.base import FrameOverdue
+from edge.camera.contract import CameraContract
+from edge.camera.protocol import FrameOverdue
 from edge.errors import CameraError, CameraLost, CameraMismatch
 from edge.frames.camera_info import CameraInfo
 from edge.optional import optional_module

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from edge.camera.base import EndOfFrames, Pace
+from edge.camera.protocol import EndOfFrames, Pace
 from edge.errors import CameraLost, DataError
 from edge.frames.camera_info import CameraInfo
 from edge.frames.dataset import Dataset, open_dataset

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from edge.bundle.manifest import CameraContract
-from edge.camera.base import FrameOverdue
+from edge.camera.contract import CameraContract
 from edge.camera.process import CameraProcess, Patience
+from edge.camera.protocol import FrameOverdue
 from edge.camera.ring import RingReader
 from edge.camera.wire import Failed, Filled, FromCamera, Hello, Next, Opened, Order, Packet, Returned, RingMade
 from edge.config import CameraConfig

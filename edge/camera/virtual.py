@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import CameraContract
-from edge.camera.base import EndOfFrames, Pace
-from edge.camera.contract import reading_of
+from edge.camera.contract import CameraContract, reading_of
+from edge.camera.protocol import EndOfFrames, Pace
 from edge.camera.realsense import REMEDY, RealSenseCamera, as_camera_error
 from edge.errors import CameraLost, DataError
 from edge.frames.camera_info import CameraInfo

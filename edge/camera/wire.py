@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, TypeAdapter
 
 from edge import errors
-from edge.bundle.manifest import CameraContract
-from edge.camera.base import EndOfFrames
+from edge.camera.contract import CameraContract
+from edge.camera.protocol import EndOfFrames
 from edge.config import CameraConfig
 from edge.errors import CameraError, EdgeError
 from edge.frames.camera_info import CameraInfo

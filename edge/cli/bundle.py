@@ -10,7 +10,7 @@ import typer
 from edge.cli.root import root_option
 
 if TYPE_CHECKING:
-    from edge.bundle.store import Installed, Store
+    from edge.station.store import Installed, Store
 
 app = typer.Typer(
     help="What is installed: list, show, select a product, roll back.", no_args_is_help=True, rich_markup_mode=None
@@ -22,7 +22,7 @@ PRODUCT = typer.Argument(None, help="Default: the active product.")
 @app.command("list")
 def list_bundles(root: Path = ROOT) -> None:
     """One line per installed bundle: `*` is the active one, `-` the previous of its product."""
-    from edge.bundle.store import Store
+    from edge.station.store import Store
 
     store = Store(root)
     active = store.active_product()
@@ -39,7 +39,7 @@ def list_bundles(root: Path = ROOT) -> None:
 @app.command()
 def show(product: str | None = PRODUCT, root: Path = ROOT) -> None:
     """Everything an auditor asks of the current bundle of a product."""
-    from edge.bundle.store import Store
+    from edge.station.store import Store
 
     store = Store(root)
     for line in _describe(store, store.installed(_chosen(store, product))):
@@ -49,7 +49,7 @@ def show(product: str | None = PRODUCT, root: Path = ROOT) -> None:
 @app.command()
 def select(product: str = typer.Argument(..., help="An installed product."), root: Path = ROOT) -> None:
     """Make a product the active one; a running `edge run` takes it between two parts."""
-    from edge.bundle.store import Store
+    from edge.station.store import Store
 
     chosen = Store(root).select(product)
     print(f"active product: {chosen.product} {chosen.manifest.version}")
@@ -58,7 +58,7 @@ def select(product: str = typer.Argument(..., help="An installed product."), roo
 @app.command()
 def rollback(product: str | None = PRODUCT, root: Path = ROOT) -> None:
     """Put a product's previous bundle back; doing it twice undoes it."""
-    from edge.bundle.store import Store
+    from edge.station.store import Store
 
     store = Store(root)
     back = store.rollback(_chosen(store, product))
@@ -71,7 +71,7 @@ def _chosen(store: Store, product: str | None) -> str:
 
 def _describe(store: Store, bundle: Installed) -> list[str]:
     """The lines of `edge bundle show`."""
-    from edge.bundle.status import engine_lines
+    from edge.install.status import engine_lines
 
     m = bundle.manifest
     unknown = [name for name, value in m.camera if value is None and name not in ("empty", "belt")]

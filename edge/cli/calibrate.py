@@ -12,9 +12,9 @@ from edge.cli.root import root_option
 
 if TYPE_CHECKING:
     from calibration.plane import PlaneFit
-    from edge.bundle.manifest import CameraContract
-    from edge.bundle.store import Store
-    from edge.camera.base import Camera
+    from edge.camera.contract import CameraContract
+    from edge.camera.protocol import Camera
+    from edge.station.store import Store
     from edge.types import Frame
 
 app = typer.Typer(help="Fit this station to its place.", no_args_is_help=True, rich_markup_mode=None)
@@ -45,8 +45,8 @@ def plane(
     the product was trained for. A running `edge run` takes the new plane between two parts.
     """
     from calibration.plane import calibrate_plane
-    from edge.bundle.store import Store
     from edge.errors import CalibrationError
+    from edge.station.store import Store
     from edge.types import Geometry
 
     store = Store(root)
@@ -83,11 +83,11 @@ def threshold(
     Its own scores of the normal parts in the bundle set it. A running `edge run` takes it between two parts.
     """
     from calibration.threshold import calibrate_threshold
-    from edge.bundle.engines import open_engine
-    from edge.bundle.store import Store
     from edge.config import read_config
+    from edge.install.proven import open_engine
     from edge.proof.golden import read_normal
     from edge.proof.threshold import parse_rate
+    from edge.station.store import Store
 
     rate = parse_rate(false_rejects)
     store, runtime = Store(root), read_config(root).runtime
@@ -134,8 +134,8 @@ def _views(camera: Camera, contract: CameraContract, count: int) -> Iterator[Fra
     """`count` fresh frames of the whole stream, each as the contract says. Raises: CameraError, CalibrationError."""
     import time
 
-    from edge.camera.base import EndOfFrames, opened
     from edge.camera.contract import find_staleness, require_match
+    from edge.camera.protocol import EndOfFrames, opened
     from edge.errors import CalibrationError, CameraLost
 
     previous = None

@@ -32,9 +32,9 @@ def install(
     Nothing changes under ROOT unless every check passes; the bundle that was active stays active until the last step.
     A running `edge run` takes the new bundle between two parts.
     """
-    from edge.bundle.install import install_bundle
-    from edge.bundle.store import Store
     from edge.config import PLACE, name_station, require_nameable
+    from edge.install.install import install_bundle
+    from edge.station.store import Store
 
     if station is not None:
         require_nameable(root, station)

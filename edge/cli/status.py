@@ -12,9 +12,9 @@ def status(root: Path = root_option()) -> None:
 
     It needs no running service, and no broker: what runs is asked through a file.
     """
-    from edge.bundle.status import operating_lines, status_lines
-    from edge.bundle.store import Store
+    from edge.install.status import operating_lines, status_lines
     from edge.runtime.status import live_lines
+    from edge.station.store import Store
 
     store = Store(root)
     with store.acting():        # SQLite changes the owner of files beside a database that it reads

@@ -12,7 +12,7 @@ from edge.cli.root import root_option
 
 if TYPE_CHECKING:
     from edge.bundle.signature import PublicKey
-    from edge.bundle.store import Store
+    from edge.station.store import Store
 
 
 class _AddByDefault(TyperGroup):
@@ -46,7 +46,7 @@ def add(
     Trusting a key again replaces what it was trusted for. The products are checked at every installation and whenever
     a bundle is opened.
     """
-    from edge.bundle.store import Store
+    from edge.station.store import Store
 
     key = Store(root).trust(public_key, product, force)
     print(f"{root} trusts key {key.keyid}{_limits(key)}")
@@ -55,7 +55,7 @@ def add(
 @app.command("list")
 def list_keys(root: Path = ROOT) -> None:
     """One line per trusted key: its id, since when, by whom, for which products."""
-    from edge.bundle.store import Store
+    from edge.station.store import Store
 
     keys = Store(root).trusted_keys()
     if not keys:
@@ -76,7 +76,7 @@ def remove(
     A key that alone vouches for the current bundle of a product stays, unless --force: a running `edge run` goes on
     with that bundle until it ends, and does not start with it again.
     """
-    from edge.bundle.store import Store
+    from edge.station.store import Store
 
     store = Store(root)
     keyid = _id_of(key, store)

@@ -18,9 +18,9 @@ def verify(
     Exit code 1 if the engine that judges does not decide as the trained model did, or its threshold is not the one that
     is kept. Nothing is written under the root, which may be of another machine or read-only.
     """
-    from edge.bundle.store import Store
-    from edge.bundle.verify import verify_installed
     from edge.config import read_config
+    from edge.install.verify import verify_installed
+    from edge.station.store import Store
 
     store, runtime = Store(root), read_config(root).runtime
     installed = store.installed(product) if product is not None else store.active()

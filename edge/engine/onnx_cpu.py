@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engine.base import Feeds, Inputs, check_feeds, one_line, require_digest
+from edge.engine.protocol import Feeds, Inputs, check_feeds, one_line, require_digest
 from edge.errors import EngineError
 from edge.files import sha256_of
 from edge.optional import optional_module

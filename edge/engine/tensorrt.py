@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engine.base import Feeds, Inputs, check_feeds, one_line, require_digest
-from edge.engine.build import EngineKey, bridge_logger, cached_plan, find_cached_plan, load_library
 from edge.engine.device_memory import Buffer, Device
 from edge.engine.machine import this_machine
+from edge.engine.plan import EngineKey, bridge_logger, cached_plan, find_cached_plan, load_library
+from edge.engine.protocol import Feeds, Inputs, check_feeds, one_line, require_digest
 from edge.errors import EngineError
 from edge.files import sha256_of
 from edge.schema import Precision

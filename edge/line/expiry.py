@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from edge.clock import PoweredClock, age_s
 from edge.database import Database
 from edge.line.tables import Counters, stamp_of
-from edge.runtime.clock import PoweredClock, age_s
 
 STEP_RECORDS = 500              # deleted, or looked at, in one transaction
 STEP_LEAST = 3                  # so that some page gets empty

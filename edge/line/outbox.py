@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.clock import PoweredClock, Stamp
 from edge.database import Database
 from edge.errors import StorageError
 from edge.files import make_folder
 from edge.line.expiry import Expiry
 from edge.line.reserve import Reserve
 from edge.line.tables import LONG_AGO, Unwritten, insert, prepare, stamp_of
-from edge.runtime.clock import PoweredClock, Stamp
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class Outbox:
         Age removes whatever is older. The other bounds remove acknowledged records first, then unsent ones.
 
         Args:
-            max_age_s: see edge.runtime.clock.age_s.
+            max_age_s: see edge.clock.age_s.
             max_records, max_bytes: how many, and how large the database file; None: no such bound.
         Yields: how many unsent records the step dropped; a commit never waits for more than one step.
         """

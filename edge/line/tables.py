@@ -1,4 +1,4 @@
-"""Tables of line.sqlite that belong to the outbox (the audit table in the same file is edge/bundle/audit.py's).
+"""Tables of line.sqlite that belong to the outbox (the audit table in the same file is edge/station/audit.py's).
 
     records   seq, the record as JSON without `replay`, when it was committed (wall clock, whether that was
               synchronized, and powered-on seconds; null before these were counted), whether it may have been handed to
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
+from edge.clock import PoweredClock, Stamp
 from edge.line.reserve import Reserve
-from edge.runtime.clock import PoweredClock, Stamp
 
 log = logging.getLogger(__name__)
 

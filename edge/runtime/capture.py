@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable
 
 from edge.backoff import backoff_s
-from edge.bundle.manifest import CameraContract
-from edge.camera.base import Camera, EndOfFrames, FrameOverdue
+from edge.camera.contract import CameraContract
+from edge.camera.protocol import Camera, EndOfFrames, FrameOverdue
 from edge.camera.supervised import SupervisedCamera
 from edge.errors import CameraError
+from edge.runtime.active import ActiveStation
 from edge.runtime.mailbox import Ended, Lost, Mailbox
-from edge.runtime.station import ActiveStation
 from edge.types import Frame
 
 log = logging.getLogger(__name__)

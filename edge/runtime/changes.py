@@ -12,11 +12,11 @@ import time
 from concurrent.futures import Future
 
 from edge.background import in_background
-from edge.bundle.engines import ProvenEngine
-from edge.bundle.store import Installed, Store
-from edge.engine.base import Engine, one_line
+from edge.engine.protocol import Engine, one_line
 from edge.errors import EdgeError
-from edge.runtime.station import ActiveStation, EngineLoader, Fingerprint, fingerprint_of, resolve_station
+from edge.install.proven import ProvenEngine
+from edge.runtime.active import ActiveStation, EngineLoader, Fingerprint, fingerprint_of, resolve_station
+from edge.station.store import Installed, Store
 
 log = logging.getLogger(__name__)
 

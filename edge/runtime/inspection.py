@@ -13,21 +13,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.engines import ProvenEngine, open_engine, open_precision
-from edge.bundle.manifest import CameraContract
-from edge.bundle.store import Installed, Store
-from edge.camera.base import EndOfFrames, opened
-from edge.camera.contract import find_mismatch, reading_of
+from edge.camera.contract import CameraContract, find_mismatch, reading_of
+from edge.camera.protocol import EndOfFrames, opened
 from edge.camera.supervised import supervised_camera
 from edge.config import CameraConfig, read_config
 from edge.decide.clipping import find_odd_brightness, measure_brightness
 from edge.decide.verdict import unjudged
 from edge.frames.dataset import open_dataset
 from edge.frames.recording import RECORDING_SUFFIXES
+from edge.install.proven import ProvenEngine, open_engine, open_precision
 from edge.overlay import draw_inspection, write_png
+from edge.runtime.active import ActiveStation, resolve_station
 from edge.runtime.pipeline import SiteState, inspect
-from edge.runtime.station import ActiveStation, resolve_station
 from edge.schema import Precision
+from edge.station.store import Installed, Store
 from edge.types import Code, Frame, Judgement, Reason
 
 log = logging.getLogger(__name__)

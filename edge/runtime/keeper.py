@@ -39,10 +39,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.clock import PoweredClock, Stamp, age_s
 from edge.config import RetentionConfig
 from edge.optional import optional_module
 from edge.overlay import draw_kept
-from edge.runtime.clock import PoweredClock, Stamp, age_s
 from edge.runtime.kept_folders import (
     Kept,
     disk_size,

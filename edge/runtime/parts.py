@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from edge.clock import is_clock_synced
 from edge.config import DecisionConfig
 from edge.decide.aggregate import COMBINE, STATION_FAULTS, aggregate, shows_two_parts
 from edge.decide.gate import EachFrame, Part, PresenceGate
@@ -15,10 +16,9 @@ from edge.decide.verdict import unjudged
 from edge.errors import StorageError
 from edge.line.message import Record, record_fields, record_id, utc_ms
 from edge.line.outbox import Fields, Outbox
-from edge.runtime.clock import is_clock_synced
+from edge.runtime.active import ActiveStation
 from edge.runtime.health import Health
 from edge.runtime.keeper import Images, sha256_of_images
-from edge.runtime.station import ActiveStation
 from edge.trouble import Trouble
 from edge.types import Code, Frame, Judgement, Reason
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Manifest
 from edge.decide.verdict import DecisionRule, unjudged
-from edge.engine.base import Engine, outputs_of
+from edge.engine.protocol import Engine, outputs_of
 from edge.errors import EngineError
 from edge.types import Frame, Geometry, Judgement, Reason
 

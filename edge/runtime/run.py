@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edge.bundle.engines import ProvenEngine, open_engine
-from edge.bundle.store import Installed, Store
-from edge.camera.base import Camera, path_to_play
 from edge.camera.contract import reading_of
+from edge.camera.factory import path_to_play
+from edge.camera.protocol import Camera
 from edge.camera.supervised import supervised_camera
 from edge.config import CameraConfig, EdgeConfig, read_config, require_name
 from edge.errors import ConfigError
 from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
+from edge.install.proven import ProvenEngine, open_engine
 from edge.line.credentials import check_credentials, with_paths_below
+from edge.runtime.active import ActiveStation, find_readable
 from edge.runtime.capture import Progress
 from edge.runtime.service import RunPlan, Service
-from edge.runtime.station import ActiveStation, find_readable
 from edge.runtime.status import make_place
 from edge.runtime.stopping import StopSignals
+from edge.station.store import Installed, Store
 
 STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")   # each image is another part
 

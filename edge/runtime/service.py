@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.background import in_background
-from edge.bundle.lock import RUN, locked
-from edge.bundle.store import Store
 from edge.camera.contract import find_mismatch, find_staleness
 from edge.config import EdgeConfig
 from edge.decide.blind import Sight
@@ -34,19 +32,21 @@ from edge.line.credentials import with_paths_below
 from edge.line.message import state_payload
 from edge.line.mqtt import MqttLine
 from edge.line.outbox import Fields, Outbox
+from edge.runtime.active import ActiveStation, EngineLoader, first_station
 from edge.runtime.capture import CameraMaker, Capture, Progress
 from edge.runtime.changes import OPEN_LIMIT_S, Changes, close_engine
 from edge.runtime.health import STALL_S, Health
 from edge.runtime.housekeeping import Housekeeping
 from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Ended, Lost, Mailbox
+from edge.runtime.notify import Notifier
 from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame, PartMaker
 from edge.runtime.pipeline import inspect
-from edge.runtime.station import ActiveStation, EngineLoader, first_station
 from edge.runtime.status import StatusFile
 from edge.runtime.stopping import StopSignals
-from edge.runtime.watchdog import Notifier
+from edge.station.lock import RUN, locked
+from edge.station.store import Store
 from edge.types import Frame, Judgement, Reason
 
 log = logging.getLogger(__name__)

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from edge.background import Repeated
-from edge.bundle.lock import RUN, is_held
-from edge.bundle.store import Store
+from edge.clock import boot_time_s, is_clock_synced
 from edge.config import PLACE, EdgeConfig, read_config
 from edge.errors import EdgeError
 from edge.files import make_folder, opened_folder, read_bytes
-from edge.runtime.clock import boot_time_s, is_clock_synced
+from edge.station.lock import RUN, is_held
+from edge.station.store import Store
 from edge.trouble import Trouble
 from edge.types import Code
 

@@ -29,12 +29,12 @@ from torch import Tensor, nn
 
 from edge.files import write_json
 from edge.frames.dataset import find_products
-from trainer.evaluate import evaluate_run
+from trainer.evaluate.evaluation import evaluate_run
+from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
 from trainer.graph.preprocess import Prepared
-from trainer.judged import open_judged
-from trainer.run import RUN_FILE, TrainedRun, load_run
-from trainer.training import TrainOptions, train
+from trainer.train.run import RUN_FILE, TrainedRun, load_run
+from trainer.train.training import TrainOptions, train
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMPLETE = "complete"

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from edge.frames.dataset import find_products
-from trainer.evaluate import GROUPS, evaluate_run
-from trainer.evaluation_files import write_evaluation
+from trainer.evaluate.evaluation import GROUPS, evaluate_run
+from trainer.evaluate.files import write_evaluation
+from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.judged import open_judged
-from trainer.run import load_run
-from trainer.training import TrainOptions, train
+from trainer.train.run import load_run
+from trainer.train.training import TrainOptions, train
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)

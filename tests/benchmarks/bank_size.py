@@ -28,13 +28,13 @@ from torch import Tensor
 from edge.files import write_json
 from edge.frames.dataset import open_dataset
 from trainer.data.normal import prepare
-from trainer.evaluate import evaluate_run
+from trainer.evaluate.evaluation import evaluate_run
+from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.judged import open_judged
-from trainer.layers.memory_bank import MemoryBank
-from trainer.run import TrainedRun
-from trainer.systems import m3dm
-from trainer.training import TrainOptions, train
+from trainer.systems.m3dm import system as m3dm
+from trainer.systems.m3dm.memory_bank import MemoryBank
+from trainer.train.run import TrainedRun
+from trainer.train.training import TrainOptions, train
 
 matplotlib.use("Agg")
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.camera.base import Camera, make_camera, opened
+from edge.camera.factory import make_camera
+from edge.camera.protocol import Camera, opened
 from edge.camera.ring import RingReader, RingWriter, bytes_of, padded
 from edge.camera.supervised import supervised_camera
 from edge.config import CameraConfig

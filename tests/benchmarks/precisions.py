@@ -24,17 +24,17 @@ from typing import Any
 import numpy as np
 
 from calibration.plane import fit_plane_to_frames
-from edge.bundle.install import install_bundle
 from edge.bundle.signature import generate_key
-from edge.bundle.store import Store
 from edge.files import write_json
 from edge.frames.dataset import open_dataset
+from edge.install.install import install_bundle
 from edge.runtime.inspection import View, judge_view, opened_station
+from edge.station.store import Store
 from edge.types import Code, Geometry
-from trainer.bundle import ExportRequest, export_bundle
 from trainer.data.scene import crop_frame
-from trainer.operating import find_named_outliers
-from trainer.run import load_run
+from trainer.export.bundle import ExportRequest, export_bundle
+from trainer.train.operating import find_named_outliers
+from trainer.train.run import load_run
 
 PRECISIONS = ("fp32", "fp16", "int8")
 

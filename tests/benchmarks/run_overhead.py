@@ -25,7 +25,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from edge.camera.base import EndOfFrames, Pace
+from edge.camera.protocol import EndOfFrames, Pace
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.frames.camera_info import CameraInfo
 from edge.line.mqtt import MqttLine
@@ -136,7 +136,7 @@ def measure(model: Path, folder: Path, parts: int) -> tuple[list[float], list[fl
 
 def make_station_640(folder: Path) -> StationRoot:
     """The tiny bundle at full size, installed and calibrated."""
-    from edge.bundle.install import install_bundle
+    from edge.install.install import install_bundle
 
     key = make_key(folder)
     bundle = make_tiny_bundle(folder, key, height=HEIGHT, width=WIDTH)

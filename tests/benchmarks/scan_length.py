@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.layers.scan import prefix, recurrence
-from trainer.systems.vmpfd import COMPACT
+from trainer.systems.vmpfd.scan import prefix, recurrence
+from trainer.systems.vmpfd.system import COMPACT
 
 LENGTHS = (64, 128, 256, 512, 1024)
 ROUNDS = 30

@@ -18,7 +18,7 @@ import torch
 from edge.frames.dataset import Dataset, Sample, open_dataset
 from trainer.data.scene import Scene, measure_scene
 from trainer.data.splits import candidates
-from trainer.suspects import find_suspects
+from trainer.train.suspects import find_suspects
 
 MIXED = ((12, 1), (60, 3), (60, 5))     # n images, k of them defective
 SUBSETS, SIZES = 20, (8, 12, 20, 40)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from calibration.threshold import require_rank, threshold_for_rate
-from edge.bundle.audit import read_audit
-from edge.bundle.engines import read_proof
-from edge.bundle.install import install_bundle
-from edge.bundle.store import Store
 from edge.errors import CalibrationError
+from edge.install.install import install_bundle
+from edge.install.proven import read_proof
 from edge.proof.golden import NormalEntry, NormalIndex
 from edge.proof.threshold import threshold_at
+from edge.station.audit import read_audit
+from edge.station.store import Store
 from tests.support.planted import plant_times
 from tests.support.root import run_edge, snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle import engines
-from edge.bundle.settle import settle
-from edge.bundle.store import Installed, Store
 from edge.errors import BundleError
+from edge.install import proven as engines
+from edge.station.settle import settle
+from edge.station.store import Installed, Store
 from tests.support.cuts.cuts import Cut, Recording, record, workplace
 from tests.support.cuts.disk import Builder, Tree
 from tests.support.cuts.reader import SQLITE_ENDS, Reader, State, identity_of, names_of, rows_of

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from edge.bundle.install import install_bundle
+from edge.install.install import install_bundle
 from tests.support.brokers import Mosquitto
 from tests.support.fakes import committed
 from tests.support.patience import HANG_S

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.engine.base import tensorrt_is_installed
 from edge.engine.onnx_cpu import OnnxCpuEngine
+from edge.engine.order import tensorrt_is_installed
 from tests.support.tiny_bundle import make_key, tiny_bundle_folder
 
 pytestmark = pytest.mark.gpu

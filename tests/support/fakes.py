@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.base import EndOfFrames
+from edge.camera.protocol import EndOfFrames
 from edge.errors import EngineError
 from edge.frames.camera_info import CameraInfo
 from edge.schema import Precision

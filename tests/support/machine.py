@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from edge.runtime import clock
+from edge import clock
 
 DAY_S = 86_400.0
 NOW_S = 1_795_000_000.0         # November 2026

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.install import install_bundle
+from edge.install.install import install_bundle
 from tests.support.root import Answer, trusting_root
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.store import Store
+from edge.station.store import Store
 from tests.support.tiny_bundle import KeyPair
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from edge.bundle.engines import ProvenEngine, open_engine
-from edge.bundle.store import Installed
 from edge.config import EdgeConfig
-from edge.engine.base import Engine
+from edge.engine.protocol import Engine
+from edge.install.proven import ProvenEngine, open_engine
 from edge.runtime.capture import CameraMaker, Progress
+from edge.runtime.notify import Notifier
 from edge.runtime.service import RunPlan, Service
-from edge.runtime.watchdog import Notifier
+from edge.station.store import Installed
 from tests.support.fakes import ScriptedCamera, Step
 from tests.support.station import StationRoot
 

@@ -16,9 +16,9 @@ from edge.frames.dataset import open_dataset
 from edge.proof.threshold import DEFAULT_FALSE_REJECTS, threshold_from_normals
 from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, make_deployed, make_feeds
 from trainer.data.splits import digest_of, digest_of_pixels
-from trainer.operating import DefectScores, measure_defects
-from trainer.run import RunInfo, TrainedRun, write_run
-from trainer.systems import base
+from trainer.systems import seam as base
+from trainer.train.operating import DefectScores, measure_defects
+from trainer.train.run import RunInfo, TrainedRun, write_run
 
 MODULE = "tests.support.standin_run"
 LEFT, TOP, STREAM_WIDTH, STREAM_HEIGHT = 16, 12, 160, 120      # the crop is a window of the stream

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.install import install_bundle
-from edge.bundle.store import Store
 from edge.config import EdgeConfig, parse_config
+from edge.install.install import install_bundle
+from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.tiny_bundle import FOCAL, PLANE, UNIT, draw_part, make_key, make_tiny_bundle
 

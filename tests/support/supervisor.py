@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.support.patience import patience_s
 
-UNIT = Path(__file__).resolve().parents[2] / "edge/systemd/edge.service"
+UNIT = Path(__file__).resolve().parents[2] / "systemd/edge.service"
 
 
 def of_unit(key: str) -> float:

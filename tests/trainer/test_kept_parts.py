@@ -12,7 +12,7 @@ from edge.runtime.keeper import Images, write_images
 from edge.types import Code
 from tests.support.tiny_product import write_tiny_product
 from trainer.cli import app
-from trainer.run import read_info
+from trainer.train.run import read_info
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from edge.files import write_atomically, write_json
 from trainer.benchmark.plan import Job
 from trainer.benchmark.run import Result
 from trainer.benchmark.tables import markdown, tables
-from trainer.report import charts
+from trainer.evaluate.report import charts
 
 
 def write_pages(out: Path, results: Mapping[Job, Result], planned: int, command: str) -> None:

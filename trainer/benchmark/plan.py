@@ -13,8 +13,9 @@ from typing import Literal
 from edge.errors import ConfigError
 from edge.files import sha256_of
 from edge.frames.dataset import find_products, open_dataset
+from trainer.device import require_device
 from trainer.synthetic.textures import Textures
-from trainer.systems.base import find_system, require_device, require_preset, require_weights
+from trainer.systems.seam import find_system, require_preset, require_weights
 
 DepthChoice = Literal["with", "without", "both"]
 

@@ -20,12 +20,12 @@ from edge.errors import DataError, EdgeError
 from edge.files import write_json
 from edge.frames.dataset import open_dataset
 from trainer.benchmark.plan import Job
-from trainer.evaluate import Evaluation, evaluate_run
-from trainer.evaluation_files import write_evaluation
+from trainer.evaluate.evaluation import Evaluation, evaluate_run
+from trainer.evaluate.files import write_evaluation
+from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.judged import open_judged
-from trainer.run import TrainedRun, load_run
-from trainer.training import TrainOptions, train
+from trainer.train.run import TrainedRun, load_run
+from trainer.train.training import TrainOptions, train
 
 RESULT_FILE = "result.json"
 WARM_UP, TIMED = 3, 20

@@ -25,12 +25,12 @@ def evaluate(
     """
     from edge.files import require_folder_target
     from trainer.data.defects import require_defects_folder
-    from trainer.evaluate import evaluate_run, last_line
-    from trainer.evaluation_files import write_evaluation
-    from trainer.judged import HOW_TO_NAME_DATA, data_folder, open_judged
-    from trainer.run import load_run, read_info
-    from trainer.run_folder import EVALUATIONS
-    from trainer.table import table_lines, threshold_lines
+    from trainer.evaluate.evaluation import evaluate_run, last_line
+    from trainer.evaluate.files import write_evaluation
+    from trainer.evaluate.judged import HOW_TO_NAME_DATA, data_folder, open_judged
+    from trainer.evaluate.table import table_lines, threshold_lines
+    from trainer.train.run import load_run, read_info
+    from trainer.train.run_folder import EVALUATIONS
 
     info = read_info(run)
     require_folder_target(run / EVALUATIONS)

@@ -28,7 +28,7 @@ def pointmae(
     device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."),
 ) -> None:
     """Point-MAE's encoder for m3dm, by hiding groups of points of normal parts and rebuilding them."""
-    from trainer.pretrain.from_products import PretrainOptions, pretrain_pointmae
+    from trainer.systems.m3dm.pretrain_command import PretrainOptions, pretrain_pointmae
 
     done = pretrain_pointmae(products, out, PretrainOptions(preset, epochs, seed, device))
     typer.echo(f"wrote {out}: {done.parts} parts; loss on held-out parts {done.first:.4f}, at the end {done.last:.4f}")
@@ -51,7 +51,7 @@ def pdn(
 ) -> None:
     """Distil vmpfd's patch descriptors from a frozen backbone. Ctrl-C keeps what is done; the same command goes on."""
     from trainer.fit import FitControl
-    from trainer.pretrain.pdn import PdnOptions, pretrain_pdn
+    from trainer.systems.vmpfd.pretraining import PdnOptions, pretrain_pdn
 
     count = pretrain_pdn(folders, out, PdnOptions(preset, epochs, weights, seed, device), FitControl())
     typer.echo(f"wrote {out}: patch descriptors, distilled on {count} images")

@@ -21,7 +21,7 @@ def synthesize(
     from edge.errors import ConfigError
     from edge.files import require_folder_target
     from trainer.synthetic.products import PRODUCTS
-    from trainer.synthetic.write import Amounts, write_product
+    from trainer.synthetic.products.write import Amounts, write_product
 
     names = [name.strip() for name in products.split(",") if name.strip()]
     unknown = [name for name in names if name not in PRODUCTS]

@@ -53,8 +53,8 @@ def train(
 ) -> None:
     """Train a detector on images of good parts. Ctrl-C keeps what is done; the same command goes on from there."""
     from edge.proof.threshold import parse_rate
-    from trainer.training import TrainOptions, parse_size
-    from trainer.training import train as train_run
+    from trainer.train.training import TrainOptions, parse_size
+    from trainer.train.training import train as train_run
 
     options = TrainOptions(
         preset, epochs, seed, depth, weights, top_k, device, cache, textures=textures, pretrained=pretrained,

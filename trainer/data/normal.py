@@ -18,7 +18,7 @@ from edge.frames.sample import ImageFiles
 from trainer.data.scene import Scene, measure_scene, require_readings
 from trainer.data.splits import candidates, digest_of, digest_of_pixels, normal_splits, require_enough
 from trainer.graph.preprocess import Prepared, Preprocess
-from trainer.systems.base import WorkingSizes
+from trainer.graph.sizes import WorkingSizes
 
 OTHER_SCALE = 8  # times as bright: good parts differ less, values that are aligned otherwise more
 COLOR_BITS = (10, 12, 14, 16)  # of industrial cameras, whose values are often kept in 16

@@ -15,7 +15,7 @@ from torch import Tensor
 from edge.files import write_atomically
 from trainer.data.augment import Augmentation, augmented
 from trainer.graph.preprocess import Prepared
-from trainer.stored import load_stored
+from trainer.tensor_files import load_stored
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,31 @@
-"""What is several operations while training and one at run time: exact rewriting of a trained model for export."""
+"""What is several operations while training and one at run time: exact rewriting for export."""
 
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import nn
-
-from trainer.layers.caa import CAA
-from trainer.layers.fastkan import StudentFastKAN
-from trainer.layers.pointmae import Tokeniser
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def folded_copy(model: Model) -> Model:
-    """Return a copy in evaluation mode with CAA's two projections in one and BatchNorms after products folded away.
+@runtime_checkable
+class Foldable(Protocol):
+    """A module that computes the same function in fewer operations once its weights are fixed."""
 
-    The same function in fewer operations; `model` itself stays as it is, for its state goes by the names of training.
+    def fold(self) -> None:
+        """Rewrite the module in place; it cannot be trained or loaded from a checkpoint afterwards."""
+        ...
+
+
+def folded_copy(model: Model) -> Model:
+    """Return a copy in evaluation mode in which every `Foldable` module is folded.
+
+    The same function in fewer operations; `model` itself keeps the names of its state for training.
     """
     folded = copy.deepcopy(model).eval()
     for module in list(folded.modules()):
-        if isinstance(module, (CAA, StudentFastKAN, Tokeniser)):
+        if isinstance(module, Foldable):
             module.fold()
     return folded

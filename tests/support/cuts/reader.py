@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.bundle.audit import AuditRow, read_audit
-from edge.bundle.engines import certificate_path, read_proof
-from edge.bundle.site import GeometryFile, read_state
-from edge.bundle.store import Installed, Store
 from edge.config import PLACE as CONFIG
 from edge.config import read_config
+from edge.install.proven import certificate_path, read_proof
 from edge.proof.certificate import read_certificate
+from edge.station.audit import AuditRow, read_audit
+from edge.station.site import GeometryFile, read_state
+from edge.station.store import Installed, Store
 
 SQLITE_ENDS = ("-wal", "-shm")      # beside the database while somebody has it open
 Site = dict[str, int]

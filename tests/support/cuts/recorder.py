@@ -14,8 +14,8 @@ import pickle
 import sys
 from pathlib import Path
 
-from edge.bundle import engines
-from edge.bundle.measure import measure
+from edge.install import proven as engines
+from edge.install.measure import measure
 from tests.support.cuts.act import Act
 from tests.support.cuts.disk import snapshot
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.engines import open_engine
-from edge.bundle.install import architecture, install_bundle
 from edge.bundle.signature import read_public_key
-from edge.bundle.store import Store
+from edge.install.install import architecture, install_bundle
+from edge.install.proven import open_engine
+from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.cuts.act import Act, Mark
 

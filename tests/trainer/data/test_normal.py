@@ -10,9 +10,9 @@ import pytest
 from edge.errors import DataError
 from tests.support.layouts import write_rgb
 from tests.support.tiny_product import write_tiny_product
+from trainer.data.copies import without_known
 from trainer.data.normal import NormalParts, normal_parts
-from trainer.judged import without_known
-from trainer.systems.base import WorkingSizes
+from trainer.graph.sizes import WorkingSizes
 
 
 def sizes(_height: int, _width: int, with_depth: bool) -> WorkingSizes:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.layers.caa import CAA, InvertedBottleneck
-from trainer.layers.fastkan import StudentFastKAN
 from trainer.layers.fold import folded_copy
+from trainer.systems.mats.caa import CAA, InvertedBottleneck
+from trainer.systems.mats.fastkan import StudentFastKAN
 
 
 class _Both(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge.types import Frame, Intrinsics
-from trainer.synthetic.baseline import fit_reference
+from tests.support.baseline import fit_reference
 
 SIDE = 40
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainer.synthetic.logical import NEIGHBOURS, equipped, rearranged
 from trainer.synthetic.noise import Image
 from trainer.synthetic.products.fusebox import DECK_MM, PITCH_MM, PLACES, RATINGS, ROWS_MM, FuseBox
-from trainer.synthetic.scene import Scene, Station
+from trainer.synthetic.products.scene import Scene, Station
 from trainer.synthetic.surface import Counted, Grid, Layout
 
 LOGICAL = ["absent", "extra", "swapped"]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainer.export import export_checked
+from trainer.export.onnx_file import export_checked
 from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Preprocess
-from trainer.quantise import count_macs
-from trainer.quantise.view import prepared
-from trainer.systems.base import BuildRequest, find_system
+from trainer.quantize import count_macs
+from trainer.quantize.view import prepared
+from trainer.systems.seam import BuildRequest, find_system
 
 SIDE = 800
 

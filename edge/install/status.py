@@ -1,0 +1,112 @@
+"""What judges on a station, by whose threshold and with which guarantee: from its files, no service needed."""
+
+from __future__ import annotations
+
+from edge.bundle.manifest import Manifest, OperatingPoint
+from edge.config import read_config
+from edge.errors import EdgeError
+from edge.install.proven import EngineEntry, read_proof
+from edge.station.site import ModelState
+from edge.station.store import Installed, Store
+
+
+def status_lines(store: Store) -> list[str]:
+    """What judges. Raises: BundleError if a manifest is damaged, ConfigError if station.toml or site state is."""
+    product = store.active_product()
+    if product is None:
+        return [f"no bundle is installed under {store.root}: run `edge install BUNDLE --root {store.root}`"]
+    bundle = store.installed(product)
+    m = bundle.manifest
+    return [
+        f"product      {m.product} {m.version}, system {m.system} {m.preset}",
+        f"bundle       {bundle.slot}",
+        *(f"plane        {line}" for line in plane_lines(m)),
+        *engine_lines(store, bundle),
+        *_other_engines(store, bundle),
+    ]
+
+
+def operating_lines(store: Store) -> list[str]:
+    """The table that the user chose the threshold from; nothing where no bundle is installed. Raises: as status_lines.
+    """
+    product = store.active_product()
+    return [] if product is None else _operating_points(store, store.installed(product))
+
+
+def plane_lines(manifest: Manifest) -> list[str]:
+    """A warning where training had a background plane for each image, which no station has; else nothing."""
+    if manifest.camera.fixed or not manifest.presence:
+        return []
+    return [
+        "the product was trained with a plane fitted to each image; this station judges with its one calibrated plane, "
+        "so heights may differ from those in training: look at good parts with `edge inspect`"
+    ]
+
+
+def engine_lines(store: Store, bundle: Installed) -> list[str]:
+    """Which engine judges, with which threshold; or why none does yet."""
+    judge, why = find_judge(store, bundle)
+    if judge is None or judge.section is None:
+        return [f"engine       {why}"]
+    state = store.model_state(bundle, judge.precision, judge.runtime)
+    return [
+        f"engine       {judge.name} on {judge.section.board}, {judge.section.time_ms:.2f} ms: {why}",
+        *_threshold_lines(judge, state),
+    ]
+
+
+def find_judge(store: Store, bundle: Installed) -> tuple[EngineEntry | None, str]:
+    """(the engine that judges by what is kept, why it), or (None, why there is none)."""
+    proof = read_proof(store, bundle)
+    if proof is None or proof.state == "pending":
+        what = "pending" if proof else "not proven on this root"
+        return None, f"{what}: the first `edge run --root {store.root}` on the station builds and proves it"
+    wanted = read_config(store.root).runtime.precision
+    try:
+        judge = proof.judge(bundle.manifest, wanted)
+    except EdgeError as error:
+        return None, str(error)
+    return judge, proof.why if wanted == "auto" else "station.toml names it"
+
+
+def _threshold_lines(judge: EngineEntry, state: ModelState | None) -> list[str]:
+    if state is not None and state.threshold is not None:
+        calibrated = f"calibrated on this station, version {state.version} by {state.who}, {state.when}"
+        return [f"threshold    {state.threshold:.6g}, {calibrated}", f"             {state.guarantee}".rstrip()]
+    assert judge.section is not None
+    own = judge.section.threshold
+    measured = f"measured on this engine, {judge.section.proven_at}"
+    return [f"threshold    {own.value:.6g}, {measured}", f"             {own.guarantee}"]
+
+
+def _other_engines(store: Store, bundle: Installed) -> list[str]:
+    proof, (judge, _) = read_proof(store, bundle), find_judge(store, bundle)
+    lines = []
+    for entry in proof.engines if proof is not None else ():
+        if entry == judge:
+            continue
+        if entry.section is not None and entry.is_proven:
+            lines.append(f"also proven  {entry.name}, {entry.section.time_ms:.2f} ms")
+        else:
+            lines.append(f"not proven   {entry.name}: {entry.why_not}")
+    return lines
+
+
+def _operating_points(store: Store, bundle: Installed) -> list[str]:
+    """The table that the user chose from, of float32's scores; `*` marks the rank that judges."""
+    points = bundle.manifest.operating_points
+    if not points:
+        return []
+    judge, _ = find_judge(store, bundle)
+    state = None if judge is None else store.model_state(bundle, judge.precision, judge.runtime)
+    calibrated = state is not None and state.threshold is not None
+    chosen = state.rank if state is not None and calibrated else bundle.manifest.thresholds["fp32"].rank
+    head = f"  {'rank':>4} {'threshold':>10} {'rejected':>9} {'at most':>8}  defects found"
+    return ["operating points (float32's scores in the bundle):", head, *(_point(point, chosen) for point in points)]
+
+
+def _point(point: OperatingPoint, chosen: int | None) -> str:
+    t = point.threshold
+    found = ", ".join(f"{count} {what}" for what, count in point.found.items()) or "-"
+    mark = "*" if t.rank == chosen else " "
+    return f"{mark} {t.rank:>4} {t.value:>10.6g} {t.expected:>9.1%} {t.bound:>8.1%}  {found}"

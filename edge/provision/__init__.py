@@ -1,0 +1,1 @@
+"""What a board needs before its first bundle: architecture, first files, units."""

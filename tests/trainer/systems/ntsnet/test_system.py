@@ -1,0 +1,308 @@
+"""NTSNet wired: what the student learns from, what EMAN moves, what stays frozen, what the switches change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import trainer.systems.ntsnet.system as ntsnet
+from edge.errors import ConfigError, DataError
+from tests.support.detectors import moved, sensor_bytes, state
+from trainer.data.augment import Augmentation
+from trainer.data.source import TrainingImages
+from trainer.export.onnx_file import export_checked
+from trainer.fit import Curves, FitControl, Interrupted
+from trainer.graph.deploy import Deployed
+from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.sizes import WorkingSizes
+from trainer.layers.backbone import weights_digest
+from trainer.systems.ntsnet.cot import CoT
+from trainer.systems.seam import BuildRequest, FitRequest, find_system
+
+SMALL = replace(
+    ntsnet.COMPACT,
+    long_side=64,
+    lean=ntsnet.LeanShape(stem=8, widths=(8, 16, 16), blocks=(1, 1, 1)),
+    views=12,
+    augmentation=Augmentation(5.0, 0.02, 0.02, 0.05, 3.0),
+    epochs=4,
+    steps_per_epoch=3,
+    batch_size=4,
+    map_side=16,
+)
+WITH_DEPTH, COLOR_ONLY = WorkingSizes((64, 64), (32, 32)), WorkingSizes((64, 64), None)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ntsnet.PRESETS, "small", SMALL)
+
+
+def image(number: int, depth: bool = True) -> Prepared:
+    """A striped square part on a dark table."""
+    generator = torch.Generator().manual_seed(number)
+    foreground = torch.zeros(1, 1, 64, 64)
+    foreground[..., 12:52, 12:52] = 1
+    stripes = 60 * torch.sin(torch.arange(64) / 2.0).view(1, 1, 1, 64)
+    color = 20 + foreground * (100 + stripes) + 4 * torch.randn(1, 3, 64, 64, generator=generator)
+    one = torch.ones(1)
+    if not depth:
+        return Prepared(color.clamp(0, 255), None, torch.ones(1, 1, 64, 64), None, one, one)
+    small = nn.functional.avg_pool2d(foreground, 2)
+    return Prepared(color.clamp(0, 255), 2e-3 * small, small, small, one, one)
+
+
+def images(cache: Path | None = None, depth: bool = True) -> TrainingImages:
+    return TrainingImages(lambda number: image(number, depth), 6, f"digest {depth}", cache)
+
+
+def built(sizes: WorkingSizes = WITH_DEPTH, **switches: bool) -> ntsnet.NtsnetDetector:
+    return ntsnet.Ntsnet().build(BuildRequest("small", sizes, switches=switches))
+
+
+def fit(
+    detector: ntsnet.NtsnetDetector, depth: bool = True, epochs: int | None = None, cache: Path | None = None,
+    control: FitControl | None = None,
+) -> Curves:  # fmt: skip
+    control = control or FitControl(tell=lambda _: None)
+    return ntsnet.Ntsnet().fit(detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control))
+
+
+def trainer_of(detector: ntsnet.NtsnetDetector, spoilt: float = 0.0) -> ntsnet._Trainer:
+    """spoilt: added to the cached teacher's levels wherever there is no foreground."""
+    views = ntsnet.normal_views(detector.features.trunk, images(), SMALL.augmentation, 1, 0, "cpu")
+    for level, mask in zip(views.levels, detector.features.masks(views.foreground.float()), strict=True):
+        level.add_(spoilt * (1 - mask).half())
+    return ntsnet._Trainer(detector, views, "cpu")
+
+
+def test_the_student_learns_and_the_teacher_stays() -> None:
+    detector = built()
+    before = state(detector)
+    curve = fit(detector)["student"]
+    names = moved(before, detector)
+    assert {f"student.{name}" for name, _ in detector.student.named_parameters()} <= names
+    assert not [name for name in names if name.startswith("features.trunk")]
+    assert len(curve) == 4
+    assert curve[-1] < 0.8 * curve[0]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_eman_moves_the_statistics_of_the_paired_layers_and_nothing_else(symmetric: bool) -> None:
+    detector = built(eman=True, symmetric=symmetric)
+    trunk = detector.features.trunk
+    before = state(trunk)
+    fit(detector, epochs=1)
+    every = {name for name in before if name.endswith(("running_mean", "running_var"))}
+    heads = {
+        f"stages.{stage}.bn3.running_{kind}" for stage in ("1.1", "2.1", "4.2") for kind in ("mean", "var")
+    }  # the last BatchNorms of the three levels
+    assert heads < every
+    assert moved(before, trunk) == (every if symmetric else heads)
+
+
+@pytest.mark.parametrize("eman", [True, False])
+def test_no_gradient_reaches_the_teacher(eman: bool) -> None:
+    detector = built(eman=eman).train()
+    assert not detector.features.trunk.training
+    trainer_of(detector).loss(torch.arange(4), torch.Generator()).backward()
+    assert all(parameter.grad is None for parameter in detector.features.trunk.parameters())
+    assert all(parameter.grad is not None for parameter in detector.student.parameters())
+
+
+def test_the_loss_is_equations_10_and_11() -> None:
+    detector = built()
+    trainer, batch = trainer_of(detector), torch.arange(3)
+    with torch.no_grad():
+        got = float(trainer.loss(batch, torch.Generator()))
+        given = detector.given(trainer.views.image[batch].float())
+    total = 0.0
+    for level, (own, other) in enumerate(zip(trainer.teacher(batch), given, strict=True)):
+        mask = detector.features.masks(trainer.views.foreground[batch].float())[level][:, 0].numpy() > 0
+        first, second = own.double().numpy(), other.double().numpy()
+        for number in range(3):
+            rows = [array[number].transpose(1, 2, 0)[mask[number]] for array in (first, second)]
+            floor = ntsnet.COMPACT.floor * own.shape[1]
+            unit = [array / np.sqrt((array**2).sum(axis=1, keepdims=True) + floor) for array in rows]
+            total += 0.5 * ((unit[0] - unit[1]) ** 2).sum() / mask[number].sum() / 3
+    assert got == pytest.approx(total, rel=1e-4)
+
+
+def test_the_teacher_comes_from_the_cache_unless_eman_moves_it() -> None:
+    cached, running = (trainer_of(built(eman=eman)) for eman in (False, True))
+    batch = torch.tensor([0, 2])
+    before = cached.teacher(batch), running.teacher(batch)
+    for one, other in zip(*before, strict=True):
+        assert float((one - other).abs().mean()) < 0.05 * float(other.abs().mean())  # half floats, whole grey levels
+    for trainer in (cached, running):
+        for _, norm in trainer.detector.student.pairs(trainer.detector.features.trunk):
+            assert norm.running_var is not None
+            norm.running_var.mul_(4)
+    assert all(torch.equal(*levels) for levels in zip(before[0], cached.teacher(batch), strict=True))
+    assert not any(torch.allclose(*levels) for levels in zip(before[1], running.teacher(batch), strict=True))
+
+
+def test_the_heads_start_with_the_teachers_mean_and_deviation() -> None:
+    trainer = trainer_of(built(), spoilt=7.0)
+    everything = torch.arange(len(trainer.views))
+    masks = trainer.detector.features.masks(trainer.views.foreground.float())
+    student = trainer.detector.student
+    assert isinstance(student, ntsnet.LeanStudent)
+    for head, level, mask in zip(student.heads, trainer.teacher(everything), masks, strict=True):
+        assert isinstance(head, nn.Sequential)
+        rows = ntsnet.rows_of(level, mask)
+        torch.testing.assert_close(head[1].bias, rows.mean(dim=0))
+        torch.testing.assert_close(head[1].weight, rows.std(dim=0, correction=0))
+
+
+def test_the_background_teaches_nothing() -> None:
+    losses = []
+    for spoilt in (0.0, 7.0):
+        trainer = trainer_of(built(), spoilt)
+        assert any(float(level.abs().max()) > 0 for level in trainer.views.levels)
+        losses.append(float(trainer.loss(torch.arange(4), torch.Generator()).detach()))
+    assert losses[0] == losses[1]
+
+
+def test_color_only_judges_the_whole_region() -> None:
+    detector = built(COLOR_ONLY)
+    part = image(0, depth=False)
+    assert all(float(mask.min()) == 1 for mask in detector.features.masks(part.foreground))
+
+
+@pytest.mark.parametrize("eman", [True, False])
+def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(eman: bool, tmp_path: Path) -> None:
+    def weights(stops: list[int], name: str) -> str:
+        detector = built(eman=eman)
+        (tmp_path / name).mkdir()
+        for stop in (*stops, None):
+            control = FitControl(tmp_path / name / "checkpoint.pt", "one", lambda _: None, stop_after=stop)
+            try:
+                fit(detector, cache=tmp_path / "cache", control=control)
+            except Interrupted:
+                detector = built(eman=eman)
+        return weights_digest(detector)
+
+    whole = weights([], "whole")
+    assert weights([], "again") == whole
+    assert weights([1, 2], "parts") == whole
+
+
+def test_a_finished_trainings_checkpoint_gives_the_finished_detector(tmp_path: Path) -> None:
+    finished, resumed = built(eman=True), built(eman=True)
+    for detector in (finished, resumed):
+        fit(detector, control=FitControl(tmp_path / "checkpoint.pt", tell=lambda _: None))
+    assert moved(state(finished), resumed) == set()
+
+
+def test_no_hook_outlives_the_training() -> None:
+    detector = built(eman=True)
+    fit(detector, epochs=1)
+    before = state(detector.features.trunk)
+    detector.train()
+    detector(image(0))
+    assert moved(before, detector.features.trunk) == set()
+
+
+@pytest.mark.parametrize("sizes", [WITH_DEPTH, COLOR_ONLY], ids=["with depth", "color only"])
+def test_an_unusual_part_scores_higher_than_a_normal_one(sizes: WorkingSizes) -> None:
+    depth = sizes.depth is not None
+    detector = built(sizes)
+    fit(detector, depth, epochs=15)
+    normal = image(20, depth)
+    color = normal.color.clone()
+    color[..., 24:36, 24:36] = torch.tensor([250.0, 10.0, 10.0]).view(1, 3, 1, 1)
+    with torch.no_grad():
+        good, bad = detector(normal), detector(normal._replace(color=color))
+    assert good.shape == (1, 1, *detector.map_size) == (1, 1, 16, 16)
+    assert float(good.min()) >= 0
+    inside = (slice(None), slice(None), slice(4, 12), slice(4, 12))
+    assert float(bad[inside].max()) > 1.2 * float(good[inside].max())
+
+
+def test_without_cot_the_same_student_has_plain_convolutions() -> None:
+    whole, plain = built(), built(cot=False)
+    assert sum(isinstance(module, CoT) for module in whole.modules()) == 3
+    assert not any(isinstance(module, CoT) for module in plain.modules())
+    shapes = [[level.shape for level in detector.given(image(0).color)] for detector in (whole, plain)]
+    assert shapes[0] == shapes[1] == [(1, 24, 16, 16), (1, 40, 8, 8), (1, 112, 4, 4)]
+    assert fit(plain, epochs=1)["student"][0] > 0
+
+
+def test_the_symmetric_student_is_the_teachers_shape_with_other_weights() -> None:
+    detector = built(symmetric=True)
+    teacher = {name: tensor.shape for name, tensor in detector.features.trunk.named_parameters()}
+    student = dict(detector.student.named_parameters())
+    assert {name: tensor.shape for name, tensor in student.items()} == teacher
+    first = detector.features.trunk.get_parameter("stem.0.weight")
+    assert not torch.equal(student["stem.0.weight"], first)
+    assert fit(detector, epochs=1)["student"][0] > 0
+
+
+def test_product_multiplies_the_levels_maps_and_sum_adds_them() -> None:
+    added, multiplied = built(), built(product=True)
+    part = image(3)
+    with torch.no_grad():
+        distances = added.distances(added.features(part), added.given(part.color))
+        masks = added.features.masks(part.foreground)
+        maps = [
+            one(distance, mask) for one, distance, mask in zip(added.to_map.to_map, distances, masks, strict=True)
+        ]
+        torch.testing.assert_close(added(part), maps[0] + maps[1] + maps[2])
+        torch.testing.assert_close(multiplied(part), maps[0] * maps[1] * maps[2])
+
+
+def test_the_paper_preset_has_the_papers_sizes() -> None:
+    system = find_system("ntsnet")
+    sizes = system.sizes("paper", 800, 800, False)
+    assert sizes == WorkingSizes((256, 256), None)
+    detector = system.build(BuildRequest("paper", sizes, random_backbone=True))
+    assert isinstance(detector, ntsnet.NtsnetDetector)
+    assert detector.switches == {"cot": True, "symmetric": False, "eman": True, "product": False}
+    with torch.no_grad():
+        given = detector.given(torch.rand(1, 3, 256, 256))
+    assert [level.shape[1:] for level in given] == [(64, 64, 64), (128, 32, 32), (256, 16, 16)]
+    assert sum(isinstance(module, CoT) for module in detector.modules()) == 12  # two in each of six residual blocks
+    pairs = detector.student.pairs(detector.features.trunk)
+    assert len(pairs) == 15
+    assert all(own.num_features == other.num_features for own, other in pairs)
+    megabytes = sum(4e-6 * tensor.numel() for tensor in detector.parameters())
+    assert megabytes == pytest.approx(17.3, rel=0.03)  # table 2
+
+
+def test_the_paper_presets_symmetric_student_is_the_baselines() -> None:
+    switches = {"cot": False}
+    detector = ntsnet.Ntsnet().build(BuildRequest("paper", COLOR_ONLY, random_backbone=True, switches=switches))
+    megabytes = sum(4e-6 * tensor.numel() for tensor in detector.parameters())
+    assert megabytes == pytest.approx(22.4, rel=0.03)  # table 2, MKD
+    assert len(detector.student.pairs(detector.features.trunk)) == 15
+
+
+def test_the_paper_preset_asks_for_weights_and_checks_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--weights"):
+        ntsnet.Ntsnet().build(BuildRequest("paper", COLOR_ONLY))
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
+    with pytest.raises(DataError, match="does not fit resnet18"):
+        ntsnet.Ntsnet().build(BuildRequest("paper", COLOR_ONLY, tmp_path / "wrong.pth"))
+
+
+@pytest.mark.parametrize(("preset", "sizes"), [
+    ("small", WITH_DEPTH),
+    pytest.param("small", COLOR_ONLY, marks=pytest.mark.long),
+    pytest.param("paper", COLOR_ONLY, marks=pytest.mark.long),
+])
+def test_it_exports_and_agrees_and_compact_compiles(preset: str, sizes: WorkingSizes, tmp_path: Path) -> None:
+    detector = ntsnet.Ntsnet().build(BuildRequest(preset, sizes, random_backbone=preset == "paper"))
+    if preset == "small":
+        fit(detector, sizes.depth is not None, epochs=1)
+    deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01).requires_grad_(False).eval()
+    feeds = sensor_bytes(sizes.depth is not None)
+    compiled = preset == "small"  # the paper's student takes the compiler a minute
+    report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds], compiled)
+    assert report.agreement.map < 1e-4
+    assert bool(report.layers) == compiled

@@ -1,0 +1,155 @@
+"""What a report is made from. Nothing here is computed from pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle.manifest import OperatingPoint
+from trainer.metrics import Figures
+from trainer.train.operating import Outlier
+from trainer.train.suspects import Suspect
+
+State = Literal["ran on the target", "ran on a stand-in", "compiled only", "never executed"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the table that says what was really executed.
+
+    Attributes:
+        what: the claim, for instance "float32 scores of this page".
+        state: one of the four states a claim can have.
+        note: where, on what, with what limits.
+    """
+
+    what: str
+    state: State
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class KnownDefect:
+    """What is known about a drawn defect because it was drawn.
+
+    Attributes:
+        name: the image's name, as in `Report.names`.
+        group: "depth", "color", "both" or "logical".
+        kind: the defect's type.
+        area_share: share of the part it covers, 0..1.
+        height_sigma: height in standard deviations of the depth noise there; None or 0 for one without height.
+    """
+
+    name: str
+    group: str
+    kind: str
+    area_share: float
+    height_sigma: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the threshold was chosen from.
+
+    Attributes:
+        guarantee: what it promises, in a sentence.
+        points: the operating points, by rising rank.
+        rank: of the chosen one.
+        suggestion: what real defects would choose, if another one; they never move the threshold.
+        outliers: normal validation parts whose score stands apart, the highest first, each with a picture, uint8 RGB
+            (H, W, 3), or None where its file is gone.
+    """
+
+    guarantee: str
+    points: Sequence[OperatingPoint]
+    rank: int
+    suggestion: str | None = None
+    outliers: Sequence[tuple[Outlier, NDArray[np.uint8] | None]] = ()
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """Which run judged which folder, when, by which command.
+
+    Attributes:
+        run: the run folder, absolute.
+        data: the folder that was judged, absolute.
+        own: whether the run was trained on that folder.
+        date: UTC, ISO 8601.
+        command: as somebody typed it.
+    """
+
+    run: str
+    data: str
+    own: bool
+    date: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the page shows.
+
+    Attributes:
+        product, system, preset: names, as typed at training.
+        names: (n) unique image names.
+        defects: (n) defect type of each image, "good" for a normal one.
+        labels: (n,) bool, True = defective.
+        scores: (n,) raw image scores.
+        maps: n raw anomaly maps (h, w) float32.
+        truths: n masks (H, W) bool; all False for a normal image, None where the defect was never outlined.
+        threshold: a score above it is NG.
+        image: returns image i, uint8 RGB (H, W, 3), of its truth's size; asked only for the few that are shown.
+        rows: figures per defect type, the row of all images last; NaN where nothing is compared.
+        synthetic: whether the defective images are synthetic, because no part was defective: then nothing is compared.
+        height: returns the height of image i over the background, float32 metres, of any size with the image's aspect,
+            0 or less outside the part; None without depth.
+        groups: figures per group of defects (depth, color, both, logical), where known.
+        curves: training loss per epoch, by the name of what was trained.
+        drawn: what is known of drawn defects.
+        parameters: what the run was made with, as text.
+        claims: what was executed where.
+        choice: what the threshold was chosen from; None where nobody knows.
+        occasion: who judged what; None where nobody knows.
+        notes: sentences that the reader needs first.
+        suspects: normal images of the training that do not look like the others, each with a picture, uint8 RGB
+            (H, W, 3), or None where its file is gone.
+    """
+
+    product: str
+    system: str
+    preset: str
+    names: Sequence[str]
+    defects: Sequence[str]
+    labels: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    maps: Sequence[NDArray[np.float32]]
+    truths: Sequence[NDArray[np.bool_] | None]
+    threshold: float
+    image: Callable[[int], NDArray[np.uint8]]
+    rows: Sequence[Figures]
+    synthetic: bool = False
+    height: Callable[[int], NDArray[np.float32]] | None = None
+    groups: Sequence[Figures] = ()
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    drawn: Sequence[KnownDefect] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    claims: Sequence[Claim] = ()
+    choice: Choice | None = None
+    occasion: Occasion | None = None
+    notes: Sequence[str] = ()
+    suspects: Sequence[tuple[Suspect, NDArray[np.uint8] | None]] = ()
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether good and really defective parts are there: only then figures of separation mean something."""
+        return bool(self.labels.any() and not self.labels.all()) and not self.synthetic
+
+    @property
+    def rejected(self) -> NDArray[np.bool_]:
+        """(n,) bool: which images the threshold calls NG."""
+        return np.asarray(self.scores > self.threshold)

@@ -1,0 +1,68 @@
+"""What `trainer evaluate` prints: plain columns, the same on a terminal and in a log."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from trainer.evaluate.evaluation import Evaluation, operating_points_of
+from trainer.evaluate.judged import Judged
+from trainer.metrics import Figures
+from trainer.train.operating import choice_lines
+from trainer.train.run import TrainedRun
+
+COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO", "AUPRO.05", "AP")
+
+
+def table_lines(evaluation: Evaluation) -> list[str]:
+    """One line per defect type, per group of a synthetic product's defects and for all, then what the threshold does.
+
+    Figures in percent; only counts where there are no good or no defective parts to compare.
+    """
+    if not evaluation.is_comparison:
+        return [*_counted(evaluation), *_spread(evaluation)]
+    lines = [f"{'defect':<18}{'images':>7}" + "".join(f"{column:>9}" for column in COLUMNS)]
+    lines += [_line(row) for row in evaluation.rows[:-1]]
+    lines += [_line(row, f"({row.name})") for row in evaluation.groups]
+    lines.append(_line(evaluation.overall))
+    rejected, good, bad = evaluation.rejected, ~evaluation.labels, evaluation.labels
+    lines.append(
+        f"threshold {evaluation.threshold:.6g}: {int(rejected[good].sum())} of {int(good.sum())} good parts rejected, "
+        f"{int(rejected[bad].sum())} of {int(bad.sum())} defective parts found"
+    )
+    return lines
+
+
+def threshold_lines(run: TrainedRun, judged: Judged, evaluation: Evaluation) -> list[str]:
+    """What the threshold was chosen from, with the defects of this evaluation."""
+    info = run.info
+    points, suggested = operating_points_of(info, judged, evaluation)
+    return choice_lines(info.outliers(), points, info.threshold, suggested, run.folder)
+
+
+def _counted(evaluation: Evaluation) -> list[str]:
+    """How many of each kind the threshold rejects."""
+    kinds = np.array(evaluation.defects)
+    lines = [f"{'images':<18}{'number':>7}{'rejected':>9}"]
+    for kind in dict.fromkeys(evaluation.defects):
+        chosen = kinds == kind
+        lines.append(f"{kind:<18}{int(chosen.sum()):>7}{int(evaluation.rejected[chosen].sum()):>9}")
+    return lines
+
+
+def _spread(evaluation: Evaluation) -> list[str]:
+    """Where the good parts' scores lie; empty without a good part."""
+    scores = evaluation.scores[~evaluation.labels]
+    if not len(scores):
+        return []
+    return [
+        f"scores of the good parts: lowest {scores.min():.4g}, median {np.median(scores):.4g}, highest "
+        f"{scores.max():.4g}; threshold {evaluation.threshold:.4g}"
+    ]
+
+
+def _line(row: Figures, name: str | None = None) -> str:
+    values = (row.image_auroc, row.pixel_auroc, row.aupro_30, row.aupro_05, row.average_precision)
+    cells = "".join(f"{'-' if math.isnan(value) else format(100 * value, '.1f'):>9}" for value in values)
+    return f"{name or row.name:<18}{row.defective:>7}{cells}"

@@ -1,0 +1,1 @@
+"""`trainer export`: from a run folder to a signed bundle."""

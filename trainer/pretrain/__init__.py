@@ -1,1 +1,0 @@
-"""What is trained once without labels and used as it is: encoders for detectors that take theirs from a file."""

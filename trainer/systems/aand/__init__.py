@@ -1,0 +1,1 @@
+"""AAND: anomaly amplification and normality distillation."""

@@ -1,0 +1,1 @@
+"""What the systems share beside their layers."""

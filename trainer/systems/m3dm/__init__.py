@@ -1,0 +1,1 @@
+"""M3DM: memory banks of color, point and fused features."""

@@ -1,0 +1,201 @@
+"""The point side of M3DM (Wang et al., CVPR 2023): a depth image to Point-MAE features on the grid
+of the color ones.
+
+Points of the part, centres among them, the nearest points of each as a group, Point-MAE's encoder,
+and PFA back to a grid. What the paper leaves open, or what a small device needs otherwise, settled
+here:
+
+- Scale. Point-MAE scales each object into the unit sphere. One length for a product, measured on
+  its training parts, keeps a part that is too large too large. Heights are relative to the
+  product's mean height, not to the part's own.
+- Relief (compact). A flat part's points differ within a group by centimetres along the plane and by
+  tenths of a millimetre in height: the tokeniser then sees the grid, and Chamfer's distance hardly
+  a dent. Heights are scaled so that inside the groups of normal parts they deviate as much as the
+  points do along the plane.
+- Averaging (compact). A defect may be a few sigma of the depth noise high. A point is the mean of 4
+  x 4 cells of a depth image of 128 cells, and 16 of them span an eighth of the image: groups of 16
+  single cells find less.
+- Outline: see trainer.systems.m3dm.points. Neighbourhoods in the image: see
+  trainer.systems.m3dm.groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge.errors import ConfigError
+from trainer.graph.preprocess import Prepared
+from trainer.systems.m3dm.centers import CurvePoints, farthest_points
+from trainer.systems.m3dm.groups import GridDistance, gather_points, nearest_points, relative_groups
+from trainer.systems.m3dm.pfa import PointFeatureAlignment
+from trainer.systems.m3dm.pointmae import PointTransformer
+from trainer.systems.m3dm.points import PointCloud
+
+Centres = Literal["curve", "farthest"]
+LEAST_DEVIATION_M = 2e-4  # heights that deviate less are not stretched further: float32 depth is good to 1e-7 m
+MOST_DISTANCES = 1 << 25  # at once while measuring and grouping: 128 MiB
+
+
+@dataclass(frozen=True)
+class PointSpec:
+    """Sizes of the point side.
+
+    depth_side: long side of the depth image, cells; depth_multiple: both its sides are multiples of
+    that. reduce, trim: see PointCloud. groups, group_size: how many groups of how many points.
+    tokeniser: widths of the mini-PointNet.
+    width, depth, heads: of the transformer. taps: blocks whose outputs are features, 0 for the
+    tokens themselves.
+    relief: scale heights to the deviation along the plane. centres: "curve" or "farthest", see
+    trainer.systems.m3dm.centers; only the curve runs on the device.
+    """
+
+    depth_side: int
+    depth_multiple: int
+    reduce: int
+    trim: int
+    groups: int
+    group_size: int
+    tokeniser: tuple[int, int, int]
+    width: int
+    depth: int
+    heads: int
+    taps: tuple[int, ...]
+    relief: bool
+    centres: Centres
+
+    @property
+    def channels(self) -> int:
+        """Of the features."""
+        return len(self.taps) * self.width
+
+
+# M3DM's: 1024 groups of 128 of the 224 x 224 points, and the published Point-MAE; centres that the
+# device can find.
+PAPER_POINTS = PointSpec(224, 28, 1, 1, 1024, 128, (128, 256, 512), 384, 12, 6, (4, 8, 12), False, "curve")
+COMPACT_POINTS = PointSpec(128, 16, 4, 3, 128, 16, (32, 64, 128), 96, 4, 3, (2, 4), True, "curve")
+
+
+class DepthImages(NamedTuple):
+    """What the point side sees of N images: height, foreground (N, 1, hd, wd), intrinsics, plane
+    (N, 4).
+    """
+
+    height: Tensor
+    foreground: Tensor
+    intrinsics: Tensor
+    plane: Tensor
+
+
+class Groups(NamedTuple):
+    """Groups of N parts: members (N, G, K, 3) relative to centres (N, G, 3), and the centres' cells
+    (N, G) int64.
+    """
+
+    members: Tensor
+    centres: Tensor
+    cells: Tensor
+
+
+class PointFeatures(nn.Module):
+    """Prepared images to point features on the color grid.
+
+    size_px: (H, W) of the crop. depth_grid: (hd, wd) of the prepared height image. grid: (h, w) of
+    the features.
+    Raises: ConfigError if the three do not divide into each other.
+    """
+
+    length: Tensor
+    level: Tensor
+    relief: Tensor
+
+    def __init__(
+        self, spec: PointSpec, size_px: tuple[int, int], depth_grid: tuple[int, int], grid: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        if any(fine % (spec.reduce * coarse) for fine, coarse in zip(depth_grid, grid, strict=True)):
+            raise ConfigError(
+                f"a depth image of {depth_grid[1]}x{depth_grid[0]} cells, {spec.reduce} to a point, does not divide "
+                f"into a feature grid of {grid[1]}x{grid[0]}: choose sizes that do"
+            )
+        self.spec = spec
+        self.cloud = PointCloud(size_px, depth_grid, spec.reduce, spec.trim)
+        self.curve = CurvePoints(self.cloud.grid, spec.groups)
+        self.distance = GridDistance(self.cloud.grid)
+        self.transformer = PointTransformer(spec.tokeniser, spec.width, spec.depth, spec.heads, spec.taps)
+        self.align = PointFeatureAlignment(self.cloud.grid, grid)
+        self.register_buffer("length", torch.ones(()))
+        self.register_buffer("level", torch.zeros(()))
+        self.register_buffer("relief", torch.ones(()))
+
+    def forward(self, prepared: Prepared) -> Tensor:
+        """Prepared images with depth -> (N, channels, h, w), 0 outside the foreground."""
+        images = depth_of(prepared)
+        groups = self.grouped(*images)
+        features = self.transformer(groups.members, groups.centres)
+        weight = functional.avg_pool2d(images.foreground, self.spec.reduce)
+        return cast(Tensor, self.align(features, self.distance(groups.cells), weight))
+
+    def grouped(self, height: Tensor, foreground: Tensor, intrinsics: Tensor, plane: Tensor) -> Groups:
+        """Groups in the product's own scale, in which its parts have radius one.
+
+        Arguments as DepthImages.
+        """
+        points, valid = self.cloud(height, foreground, intrinsics, plane)
+        scaled = (points - self.level * _upwards(points)) / self.length * valid[:, :, None]
+        return self._divided(scaled, valid, self.relief)
+
+    def _divided(self, points: Tensor, valid: Tensor, relief: Tensor) -> Groups:
+        """Points (N, P, 3) and valid (N, P) to groups, with heights times relief."""
+        cells = self.curve(valid) if self.spec.centres == "curve" else farthest_points(points, valid, self.spec.groups)
+        points = points * (1 + (relief - 1) * _upwards(points))
+        members = nearest_points(self.distance(cells), valid, self.spec.group_size)
+        centres = gather_points(points, cells)
+        return Groups(relative_groups(points, valid, centres, members), centres, cells)
+
+    @torch.no_grad()
+    def measure(self, height: Tensor, foreground: Tensor, intrinsics: Tensor, plane: Tensor) -> None:
+        """Take the product's length, level and relief from normal parts, on any device.
+
+        Arguments as DepthImages.
+        """
+        images = DepthImages(height, foreground, intrinsics, plane)
+        clouds = [self.cloud(*part) for part in self.split(images)]
+        points, valid = (torch.cat(column) for column in zip(*clouds, strict=True))
+        along = points[:, :, :2]
+        self.length.copy_((along * along).sum(dim=2).amax(dim=1).sqrt().mean().clamp(min=1e-6))
+        self.level.copy_((points[:, :, 2] * valid).sum() / valid.sum().clamp(min=1))
+        if self.spec.relief:
+            plain = torch.ones_like(self.relief)
+            members = torch.cat([self._divided(points, valid, plain).members for points, valid in clouds])
+            self.relief.copy_(members[..., :2].std() / members[..., 2].std().clamp(min=LEAST_DEVIATION_M))
+
+    @torch.no_grad()
+    def all_groups(self, images: DepthImages) -> Groups:
+        """As `grouped`, of more images than fit into memory at once, on any device."""
+        parts = [self.grouped(*part) for part in self.split(images)]
+        return Groups(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def split(self, images: DepthImages) -> Iterator[DepthImages]:
+        """The images, a few at a time, on this module's device."""
+        cells = self.cloud.grid[0] * self.cloud.grid[1] * self.spec.groups  # distances between groups and points
+        at_once = max(1, MOST_DISTANCES // cells)
+        for part in zip(*(torch.split(tensor, at_once) for tensor in images), strict=True):
+            yield DepthImages(*(tensor.to(self.length.device) for tensor in part))
+
+
+def depth_of(prepared: Prepared) -> DepthImages:
+    """What the point side sees. Raises: ConfigError for color-only images."""
+    if prepared.height is None or prepared.intrinsics is None or prepared.plane is None:
+        raise ConfigError("point features need depth: train with --depth on a product that has it")
+    return DepthImages(prepared.height, prepared.foreground, prepared.intrinsics, prepared.plane)
+
+
+def _upwards(points: Tensor) -> Tensor:
+    """(0, 0, 1), to change heights alone."""
+    return torch.tensor([0.0, 0.0, 1.0], dtype=points.dtype, device=points.device)

@@ -1,0 +1,1 @@
+"""MATS: multimodal asymmetric teacher-student."""

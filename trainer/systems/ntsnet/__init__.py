@@ -1,0 +1,1 @@
+"""NTSNet: a student of contextual transformer blocks beside a frozen teacher."""

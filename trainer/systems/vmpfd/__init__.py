@@ -1,0 +1,1 @@
+"""VMPFD-AD: vision Mamba and the distribution of patch features."""

@@ -1,0 +1,1 @@
+"""`trainer train`: from a folder of images to a run folder."""
