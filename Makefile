@@ -17,6 +17,7 @@ demo: install
 
 lint: install
 	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check --quiet .
 
 types: install
 	@.venv/bin/mypy

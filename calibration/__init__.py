@@ -1,1 +1,4 @@
-"""A technician's steps on site: the background plane, the threshold. Imports edge, never trainer."""
+"""A technician's steps on site: the background plane, the threshold.
+
+Imports edge, never trainer.
+"""

@@ -1,10 +1,13 @@
-"""The background plane from depth readings: RANSAC, then least squares. Pure: no camera, no disk, no clock.
+"""The background plane from depth readings: RANSAC, then least squares. Pure: no camera, no disk,
+no clock.
 
-Readings are fitted in inverse depth. With r = ((u - cx) / fx, (v - cy) / fy, 1), a plane n . X = delta is
-1 / z = m . r with m = n / delta: linear in m, and stereo noise, constant in disparity, is constant in 1 / z, so that
-plain least squares is the maximum-likelihood fit. The consensus search is RANSAC (Fischler and Bolles, 1981), with one
-change: a reading behind a plane counts against it as much as one on it counts for it, because parts stand on the table
-and nothing lies behind it. So the table wins over a part whose flat top fills more of the view.
+Readings are fitted in inverse depth. With r = ((u - cx) / fx, (v - cy) / fy, 1), a plane n . X =
+delta is 1 / z = m . r with m = n / delta: linear in m, and stereo noise, constant in disparity, is
+constant in 1 / z, so that plain least squares is the maximum-likelihood fit. The consensus search
+is RANSAC (Fischler and Bolles, 1981), with one
+change: a reading behind a plane counts against it as much as one on it counts for it, because parts
+stand on the table and nothing lies behind it. So the table wins over a part whose flat top fills
+more of the view.
 """
 
 from __future__ import annotations
@@ -31,14 +34,17 @@ __all__ = [
     "standing_share",
 ]
 
-HYPOTHESES = 600          # three readings each: with a quarter of the readings on the table, one in 64 hits it
-SCORED_READINGS = 4_000   # enough to rank hypotheses
+# three readings each: with a quarter of the readings on the table, one in 64 hits it
+HYPOTHESES = 600
+SCORED_READINGS = 4_000  # enough to rank hypotheses
 FITTED_READINGS = 400_000
 CELL_PX = 4
-MIN_INLIER_SHARE = 0.9    # of the readings of an empty table: the rest are flying pixels and reflections
-MAX_STANDING = 0.005      # share of an empty view that may stand over the plane
-MAX_RMS = 0.006           # of the distance; a D435 keeps 0.5 % at 1 m, readings spread over the tolerance give 0.9 %
-MAX_TILT_DEG = 75.0       # steeper than that is a wall, not a table under a camera
+# of the readings of an empty table: the rest are flying pixels and reflections
+MIN_INLIER_SHARE = 0.9
+MAX_STANDING = 0.005  # share of an empty view that may stand over the plane
+# of the distance; a D435 keeps 0.5 % at 1 m, readings spread over the tolerance give 0.9 %
+MAX_RMS = 0.006
+MAX_TILT_DEG = 75.0  # steeper than that is a wall, not a table under a camera
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,12 @@ class PlaneFit:
     """A fitted plane and how far to trust it.
 
     plane: alpha, beta, gamma, delta for the pixels of the fitted window.
-    tilt_deg: between its normal and the optical axis. distance_m: from the camera's center, along the normal.
-    rms_m: root mean square height of the inliers. inlier_share: of all readings, within the tolerance.
-    reading_share: of all pixels looked at, those with a reading. frames: how many were fitted jointly.
+    tilt_deg: between its normal and the optical axis. distance_m: from the camera's center, along
+    the normal.
+    rms_m: root mean square height of the inliers. inlier_share: of all readings, within the
+    tolerance.
+    reading_share: of all pixels looked at, those with a reading. frames: how many were fitted
+    jointly.
     """
 
     plane: Plane
@@ -62,7 +71,10 @@ class PlaneFit:
 
 @dataclass(frozen=True)
 class _Readings:
-    """rays: (P, 3) float64, z component 1. z_m: (P,) float64. share: of the pixels looked at, those with a reading."""
+    """rays: (P, 3) float64, z component 1. z_m: (P,) float64.
+
+    share: of the pixels looked at, those with a reading.
+    """
 
     rays: NDArray[np.float64]
     z_m: NDArray[np.float64]
@@ -78,18 +90,20 @@ def fit_plane(
     min_inlier_share: float = 0.2,
     seed: int = 0,
 ) -> PlaneFit:
-    """The table under a fixed camera, from one depth image or jointly from many; parts may stand on it.
+    """The table under a fixed camera, from one depth image or jointly from many; parts may stand on
+    it.
 
     Args:
         depths: (H, W) uint16 counts each, 0 = no reading, all of one size.
         unit: meters per count.
         intrinsics: of these images (after a crop: of the crop).
         region: (H, W), 0 = ignore; None looks at every pixel.
-        tolerance: a reading at z meters is on the plane within max(3 counts, tolerance * z) meters, or up to three
-            times that where the camera is so noisy.
+        tolerance: a reading at z meters is on the plane within max(3 counts, tolerance * z) meters,
+            or up to three times that where the camera is so noisy.
         min_inlier_share: below this share of the readings there is no table.
         seed: of the random draws; the same readings and seed give the same plane.
-    Raises: CalibrationError when fewer than 5 % of the pixels have a reading, or no plane holds enough of them.
+    Raises: CalibrationError when fewer than 5 % of the pixels have a reading, or no plane holds
+        enough of them.
     """
     rng = np.random.default_rng(seed)
     readings = _gather(depths, unit, intrinsics, region, rng)
@@ -105,26 +119,41 @@ def fit_plane(
     inlier_share = float(on_plane.mean())
     if inlier_share < min_inlier_share:
         raise CalibrationError(
-            f"no flat table in view: the best plane holds {inlier_share:.0%} of the depth readings, "
-            f"{min_inlier_share:.0%} are needed. Point the camera at the empty, flat table"
+            f"no flat table in view: the best plane holds {inlier_share:.0%} of the depth readings,"
+            f" {min_inlier_share:.0%} are needed. Point the camera at the empty, flat table"
         )
     distance_m = 1.0 / float(np.linalg.norm(m))
     plane = plane_from_normal([float(value) for value in m * distance_m], distance_m, intrinsics)
     rms_m = float(np.sqrt(np.mean(residuals[on_plane] ** 2)))
-    return PlaneFit(plane, tilt_deg(plane, intrinsics), distance_m, rms_m, inlier_share, readings.share, len(depths))
+    return PlaneFit(
+        plane,
+        tilt_deg(plane, intrinsics),
+        distance_m,
+        rms_m,
+        inlier_share,
+        readings.share,
+        len(depths),
+    )
 
 
-def fit_plane_to_frames(frames: Sequence[Frame], region: NDArray[np.uint8] | None = None) -> PlaneFit:
+def fit_plane_to_frames(
+    frames: Sequence[Frame], region: NDArray[np.uint8] | None = None
+) -> PlaneFit:
     """`fit_plane` over frames of one fixed camera.
 
-    Raises: CalibrationError also when there is no frame, one has no depth, or units or intrinsics differ between them.
+    Raises: CalibrationError also when there is no frame, one has no depth, or units or intrinsics
+    differ between them.
     """
     depths = [frame.depth for frame in frames if frame.depth is not None]
     if not frames or len(depths) != len(frames):
-        raise CalibrationError(f"{len(depths)} of {len(frames)} frames have depth: a plane needs a depth camera")
+        raise CalibrationError(
+            f"{len(depths)} of {len(frames)} frames have depth: a plane needs a depth camera"
+        )
     first = frames[0]
     if any(frame.unit != first.unit or frame.intrinsics != first.intrinsics for frame in frames):
-        raise CalibrationError("the frames differ in depth unit or intrinsics: fit one camera in one setting")
+        raise CalibrationError(
+            "the frames differ in depth unit or intrinsics: fit one camera in one setting"
+        )
     return fit_plane(depths, first.unit, first.intrinsics, region)
 
 
@@ -135,10 +164,12 @@ def standing_share(
     lift_m: float,
     region: NDArray[np.uint8] | None = None,
 ) -> float:
-    """Share of the looked-at view that stands higher than lift_m over the plane: what the station would call a part.
+    """Share of the looked-at view that stands higher than lift_m over the plane: what the station
+    would call a part.
 
-    As the graph does, heights are averaged over cells before they are compared, and first each pixel's median is taken
-    over the frames that read it: neither noise nor a passing speckle stands on the table.
+    As the graph does, heights are averaged over cells before they are compared, and first each
+    pixel's median is taken over the frames that read it: neither noise nor a passing speckle stands
+    on the table.
     """
     stack = np.stack(depths)
     counts = np.where(stack > 0, stack, np.nan).astype(np.float32)
@@ -156,7 +187,11 @@ def standing_share(
 def _cell_sums(values: NDArray[np.generic]) -> NDArray[np.float64]:
     """(H, W) to (H / CELL_PX, W / CELL_PX), a rim that fills no cell left out."""
     height, width = (size // CELL_PX for size in values.shape)
-    cells = values[: height * CELL_PX, : width * CELL_PX].astype(np.float64).reshape(height, CELL_PX, width, CELL_PX)
+    cells = (
+        values[: height * CELL_PX, : width * CELL_PX]
+        .astype(np.float64)
+        .reshape(height, CELL_PX, width, CELL_PX)
+    )
     sums: NDArray[np.float64] = cells.sum(axis=(1, 3))
     return sums
 
@@ -168,14 +203,20 @@ def calibrate_plane(
 
     Args:
         frames: views of the crop, nothing standing in it.
-        lift_m: height from which the product's graph sees a part. min_area: the share of the region it takes for one.
+        lift_m: height from which the product's graph sees a part. min_area: the share of the region
+            it takes for one.
         region: (h, w), 0 = ignore.
-    Raises: CalibrationError when there is no table in view, it is uneven, or something stands on it.
+    Raises: CalibrationError when there is no table in view, it is uneven, or something stands on
+        it.
     """
     fit = fit_plane_to_frames(frames, region)
     depths = [frame.depth for frame in frames if frame.depth is not None]
     standing = standing_share(depths, frames[0].unit, fit.plane, lift_m, region)
-    require_empty_table(fit, standing, max_standing=min(MAX_STANDING, min_area / 2) if min_area > 0 else MAX_STANDING)
+    require_empty_table(
+        fit,
+        standing,
+        max_standing=min(MAX_STANDING, min_area / 2) if min_area > 0 else MAX_STANDING,
+    )
     return fit
 
 
@@ -188,18 +229,20 @@ def require_empty_table(fit: PlaneFit, standing: float, max_standing: float = MA
     """
     if fit.inlier_share < MIN_INLIER_SHARE:
         raise CalibrationError(
-            f"{fit.inlier_share:.1%} of the depth readings lie on the table plane, {MIN_INLIER_SHARE:.0%} are needed: "
-            "something stands on the table, or it is not flat. Clear it, or mask its edge with the region, and repeat"
+            f"{fit.inlier_share:.1%} of the depth readings lie on the table plane,"
+            f" {MIN_INLIER_SHARE:.0%} are needed: something stands on the table, or it is not flat."
+            " Clear it, or mask its edge with the region, and repeat"
         )
     if standing > max_standing:
         raise CalibrationError(
-            f"{standing:.1%} of the view stands above the table plane, at most {max_standing:.1%} may: "
-            "clear the table and repeat"
+            f"{standing:.1%} of the view stands above the table plane, at most {max_standing:.1%}"
+            " may: clear the table and repeat"
         )
     if fit.rms_m > MAX_RMS * fit.distance_m:
         raise CalibrationError(
-            f"the depth readings scatter {1000 * fit.rms_m:.1f} mm about the table plane, at this distance at most "
-            f"{1000 * MAX_RMS * fit.distance_m:.1f} mm may: check exposure and laser, and that the table is flat"
+            f"the depth readings scatter {1000 * fit.rms_m:.1f} mm about the table plane, at this"
+            f" distance at most {1000 * MAX_RMS * fit.distance_m:.1f} mm may: check exposure and"
+            " laser, and that the table is flat"
         )
 
 
@@ -236,13 +279,17 @@ def _gather(
 
 
 def _heights(m: NDArray[np.float64], readings: _Readings) -> NDArray[np.float64]:
-    """(P,) heights in meters over the plane 1 / z = m . r: delta - n . X = delta (1 - z m . r), delta = 1 / |m|."""
+    """(P,) heights in meters over the plane 1 / z = m . r: delta - n . X = delta (1 - z m .
+
+    r), delta = 1 / |m|.
+    """
     heights: NDArray[np.float64] = (1.0 - readings.z_m * (readings.rays @ m)) / np.linalg.norm(m)
     return heights
 
 
 def _on_plane(heights: NDArray[np.float64], allowed_m: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(P,) which readings lie on the plane, within three sigma of the noise measured behind it, where no part can be.
+    """(P,) which readings lie on the plane, within three sigma of the noise measured behind it,
+    where no part can be.
 
     The noise widens the tolerance up to three times and never narrows it.
     """
@@ -252,16 +299,20 @@ def _on_plane(heights: NDArray[np.float64], allowed_m: NDArray[np.float64]) -> N
 
 
 def _least_squares(readings: _Readings, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(3,) m that minimises the sum of (1 / z - m . r)^2 over the chosen readings."""
+    """(3,) m that minimizes the sum of (1 / z - m . r)^2 over the chosen readings."""
     rays = readings.rays[chosen]
-    solution: NDArray[np.float64] = np.linalg.lstsq(rays.T @ rays, rays.T @ (1.0 / readings.z_m[chosen]), rcond=None)[0]
+    solution: NDArray[np.float64] = np.linalg.lstsq(
+        rays.T @ rays, rays.T @ (1.0 / readings.z_m[chosen]), rcond=None
+    )[0]
     return solution
 
 
 def _best_hypothesis(
     readings: _Readings, allowed_m: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(3,) m of the plane through three readings with the most readings on it, less those behind it."""
+    """(3,) m of the plane through three readings with the most readings on it, less those behind
+    it.
+    """
     triples = rng.integers(0, len(readings.z_m), (HYPOTHESES, 3))
     triples = triples[np.abs(np.linalg.det(readings.rays[triples])) > 1e-6]
     if not len(triples):
@@ -270,7 +321,9 @@ def _best_hypothesis(
     steep = math.cos(math.radians(MAX_TILT_DEG))
     facing = solved[solved[:, 2] > steep * np.linalg.norm(solved, axis=1)]
     if not len(facing):
-        raise CalibrationError(f"every plane in view tilts over {MAX_TILT_DEG:.0f} degrees: turn the camera to it")
+        raise CalibrationError(
+            f"every plane in view tilts over {MAX_TILT_DEG:.0f} degrees: turn the camera to it"
+        )
     scored = rng.integers(0, len(readings.z_m), SCORED_READINGS)
     sample = _Readings(readings.rays[scored], readings.z_m[scored], readings.share)
     scores = [_support(_heights(m, sample), allowed_m[scored]) for m in facing]
@@ -280,4 +333,6 @@ def _best_hypothesis(
 
 def _support(heights: NDArray[np.float64], allowed_m: NDArray[np.float64]) -> int:
     """Readings on the plane less readings behind it."""
-    return int(np.count_nonzero(np.abs(heights) <= allowed_m)) - int(np.count_nonzero(heights < -allowed_m))
+    return int(np.count_nonzero(np.abs(heights) <= allowed_m)) - int(
+        np.count_nonzero(heights < -allowed_m)
+    )

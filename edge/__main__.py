@@ -12,7 +12,9 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Entry point of the console script."""
-    if sys.argv[1:2] == ["run"]:    # asked to stop while its modules are loaded it waits for whoever answers with 0
+    if sys.argv[1:2] == [
+        "run"
+    ]:  # asked to stop while its modules are loaded it waits for whoever answers with 0
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     from edge.cli import run_command
 
@@ -29,16 +31,18 @@ def main() -> NoReturn:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with this code, once what it printed is out, without taking the interpreter down.
+    """End the process with this code, once what it printed is out, without taking the interpreter
+    down.
 
-    Taking it down ends the C++ of the libraries in an order of its own: a thread of onnxruntime or librealsense that
-    still runs then, or an object of theirs that holds one, ends the process with `terminate called without an active
-    exception` and SIGABRT, after all the work was done. Every verb closes what it has to close before it returns (the
-    outbox, the images, the line, the camera's process), so nothing is left for the interpreter to do.
+    Taking it down ends the C++ of the libraries in an order of its own: a thread of onnxruntime or
+    librealsense that still runs then, or an object of theirs that holds one, ends the process with
+    `terminate called without an active exception` and SIGABRT, after all the work was done. Every
+    verb closes what it has to close before it returns (the outbox, the images, the line, the
+    camera's process), so nothing is left for the interpreter to do.
     """
     try:
         print(end="", flush=True)
-    except OSError as error:                # nobody reads it any more, or a full disk
+    except OSError as error:  # nobody reads it any more, or a full disk
         code = code or 1
         if error.errno != errno.EPIPE:
             print(f"edge: what it printed cannot be written: {error.strerror}", file=sys.stderr)

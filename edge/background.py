@@ -1,4 +1,6 @@
-"""Threads beside the work: a call that may block for minutes or for ever, and work that is done again and again."""
+"""Threads beside the work: a call that may block for minutes or for ever, and work that is done
+again and again.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ Result = TypeVar("Result")
 
 
 def in_background(name: str, function: Callable[[], Result]) -> Future[Result]:
-    """Begin `function()` in a daemon thread of that name: one that never returns ends with the process.
+    """Begin `function()` in a daemon thread of that name: one that never returns ends with the
+    process.
 
     The future gets what it returns or raises; it cannot be cancelled.
     """
@@ -21,7 +24,8 @@ def in_background(name: str, function: Callable[[], Result]) -> Future[Result]:
     def run() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # noqa: BLE001  carried to the caller's thread, whatever it is
+        # carried to the caller's thread, whatever it is
+        except BaseException as error:  # noqa: BLE001
             future.set_exception(error)
 
     threading.Thread(target=run, name=name, daemon=True).start()
@@ -31,9 +35,11 @@ def in_background(name: str, function: Callable[[], Result]) -> Future[Result]:
 def keep_running(
     log: logging.Logger, work: Callable[[], None], stopping: threading.Event, pause_s: float = 1.0
 ) -> None:
-    """`work()` until it returns: a bug in it is told with its traceback, once, and it begins again after pause_s.
+    """`work()` until it returns: a bug in it is told with its traceback, once, and it begins again
+    after pause_s.
 
-    For a thread that nobody would miss at once: without it the station would go on and something would never come back.
+    For a thread that nobody would miss at once: without it the station would go on and something
+    would never come back.
     """
     said: set[str] = set()
     while not stopping.is_set():
@@ -42,18 +48,23 @@ def keep_running(
             return
         except Exception as error:  # whatever it is, the thread must not end of it
             if repr(error) not in said:
-                log.exception("thread %s broke and goes on: report this", threading.current_thread().name)
+                log.exception(
+                    "thread %s broke and goes on: report this", threading.current_thread().name
+                )
             said.add(repr(error))
             stopping.wait(pause_s)
 
 
 class Repeated:
-    """A daemon thread that does `work` again and again until it is stopped, whatever bug is in it: keep_running.
+    """A daemon thread that does `work` again and again until it is stopped, whatever bug is in it:
+    keep_running.
 
     stopping: set when it is asked to end, so that a long `work` can look.
     """
 
-    def __init__(self, name: str, log: logging.Logger, work: Callable[[], None], every_s: float) -> None:
+    def __init__(
+        self, name: str, log: logging.Logger, work: Callable[[], None], every_s: float
+    ) -> None:
         """Nothing is done before start()."""
         self.stopping = threading.Event()
         self._log, self._work, self._every_s = log, work, every_s

@@ -1,10 +1,12 @@
-"""A module of this software in a process of its own, with bounded time and memory, that dies with its parent.
+"""A module of this software in a process of its own, with bounded time and memory, that dies with
+its parent.
 
-For what may crash, hang or eat the memory: code of other makers on files of other makers. Nothing crosses but bytes.
+For what may crash, hang or eat the memory: code of other makers on files of other makers. Nothing
+crosses but bytes.
 
-The memory that counts is what is resident (VmRSS), looked at every LOOK_S: a limit of the address space (RLIMIT_AS)
-refuses CUDA, which reserves hundreds of gigabytes of addresses. Where no GPU is used, RLIMIT_DATA stops an allocation
-before it is made.
+The memory that counts is what is resident (VmRSS), looked at every LOOK_S: a limit of the address
+space (RLIMIT_AS) refuses CUDA, which reserves hundreds of gigabytes of addresses. Where no GPU is
+used, RLIMIT_DATA stops an allocation before it is made.
 """
 
 from __future__ import annotations
@@ -22,14 +24,17 @@ from pathlib import Path
 
 import edge
 
-LOOK_S = 0.05               # between two looks at the memory of the child
-ANSWER_LIMIT = 4 << 20      # bytes that a child may answer
-PR_SET_PDEATHSIG = 1        # linux/prctl.h
+LOOK_S = 0.05  # between two looks at the memory of the child
+ANSWER_LIMIT = 4 << 20  # bytes that a child may answer
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: of the whole call. memory: bytes resident. hard: whether allocations beyond it are refused too."""
+    """seconds: of the whole call. memory: bytes resident.
+
+    hard: whether allocations beyond it are refused too.
+    """
 
     seconds: float
     memory: int
@@ -47,15 +52,21 @@ class ChildFailed(Exception):
 
 
 def call_bounded(module: str, request: bytes, limits: Limits) -> bytes:
-    """Run `python -m MODULE` with `request` on its standard input; returns what it wrote to its standard output.
+    """Run `python -m MODULE` with `request` on its standard input; returns what it wrote to its
+    standard output.
 
-    The child is killed with whatever ends this call: a limit, an exception, an interrupt; and by the kernel when the
-    calling thread ends.
-    Raises: ChildFailed if it passes a limit, is killed by a signal or ends with another code than 0.
+    The child is killed with whatever ends this call: a limit, an exception, an interrupt; and by
+    the kernel when the calling thread ends.
+    Raises: ChildFailed if it passes a limit, is killed by a signal or ends with another code than
+    0.
     """
     child = subprocess.Popen(
-        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
-        env=_environment(limits), start_new_session=True,      # an interrupt at the keyboard is ours to hand on
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        env=_environment(limits),
+        start_new_session=True,  # an interrupt at the keyboard is ours to hand on
     )
     try:
         answer = _talk(child, request, limits)
@@ -76,10 +87,17 @@ def call_bounded(module: str, request: bytes, limits: Limits) -> bytes:
 
 
 def _environment(limits: Limits) -> dict[str, str]:
-    """Ours, in which the child finds this very package, and nothing in the folder that it starts in."""
+    """Ours, in which the child finds this very package, and nothing in the folder that it starts
+    in.
+    """
     path = [str(Path(edge.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     own = {"PYTHONPATH": os.pathsep.join(part for part in path if part), "PYTHONSAFEPATH": "1"}
-    return {**os.environ, **own, "EDGE_PARENT": str(os.getpid()), "EDGE_DATA": str(limits.memory if limits.hard else 0)}
+    return {
+        **os.environ,
+        **own,
+        "EDGE_PARENT": str(os.getpid()),
+        "EDGE_DATA": str(limits.memory if limits.hard else 0),
+    }
 
 
 def _talk(child: subprocess.Popen[bytes], request: bytes, limits: Limits) -> bytes:
@@ -88,9 +106,9 @@ def _talk(child: subprocess.Popen[bytes], request: bytes, limits: Limits) -> byt
     assert child.stdout is not None
     end_s, answer = time.monotonic() + limits.seconds, b""
     try:
-        child.stdin.write(request)      # smaller than a pipe holds
+        child.stdin.write(request)  # smaller than a pipe holds
         child.stdin.close()
-    except BrokenPipeError:             # it died first: its code tells why
+    except BrokenPipeError:  # it died first: its code tells why
         pass
     while True:
         if select.select([child.stdout], [], [], LOOK_S)[0]:
@@ -115,17 +133,19 @@ def _resident(pid: int) -> int:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread of `parent` that started it ends, whatever it does then."""
+    """Have the kernel kill this process when the thread of `parent` that started it ends, whatever
+    it does then.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
-        os._exit(1)                     # it died before the line above
+        os._exit(1)  # it died before the line above
 
 
 def enter_child() -> int:
     """To be called first in a child: it dies with its parent, and keeps to the limit of its memory.
 
-    Returns: a file descriptor for the answer; standard output is standard error from here on, for whatever a library
-        prints.
+    Returns: a file descriptor for the answer; standard output is standard error from here on, for
+        whatever a library prints.
     """
     die_with(int(os.environ["EDGE_PARENT"]))
     limit = int(os.environ["EDGE_DATA"])

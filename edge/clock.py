@@ -1,8 +1,10 @@
-"""What this machine's clocks can be believed about: the date, only when it is synchronized; how long it was on, always.
+"""What this machine's clocks can be believed about: the date, only when it is synchronized; how
+long it was on, always.
 
-A station without a battery for its clock boots in 1970, judges parts, and jumps by decades when NTP answers. Ages are
-therefore counted in powered-on seconds: a number that only grows while the machine is on, kept in a file across boots.
-Whatever is uncertain makes it smaller, so that an error keeps too long and never too short.
+A station without a battery for its clock boots in 1970, judges parts, and jumps by decades when NTP
+answers. Ages are therefore counted in powered-on seconds: a number that only grows while the
+machine is on, kept in a file across boots. Whatever is uncertain makes it smaller, so that an error
+keeps too long and never too short.
 """
 
 from __future__ import annotations
@@ -24,17 +26,21 @@ from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
-TIME_ERROR = 5                  # adjtimex(2): the clock is not synchronized
-TIMEX_BYTES = 512               # struct timex is 208 bytes on 64 bit Linux; modes = 0 in its first word only reads
+TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
+# struct timex is 208 bytes on 64 bit Linux; modes = 0 in its first word only reads
+TIMEX_BYTES = 512
 ASK_EVERY_S = 10.0
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")       # another one after each boot
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each boot
 CLOCK_FILE = "line.clock"
-CLOCK_BYTES = 4096              # one disk block: overwritten in place, so that a full disk takes it
+CLOCK_BYTES = 4096  # one disk block: overwritten in place, so that a full disk takes it
 PERSIST_S = 60.0
 
 
 def is_clock_synced() -> bool:
-    """Whether the kernel's clock is disciplined by NTP or PTP; False where that cannot be known. Asked every 10 s."""
+    """Whether the kernel's clock is disciplined by NTP or PTP; False where that cannot be known.
+
+    Asked every 10 s.
+    """
     return _is_clock_synced(int(time.monotonic() / ASK_EVERY_S))
 
 
@@ -51,8 +57,14 @@ def _adjtimex() -> Callable[[object], int] | None:
 
 
 def boot_time_s() -> float:
-    """Seconds since this boot, suspension included; of an unknown origin where the system has no such clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    """Seconds since this boot, suspension included; of an unknown origin where the system has no
+    such clock.
+    """
+    return (
+        time.clock_gettime(time.CLOCK_BOOTTIME)
+        if hasattr(time, "CLOCK_BOOTTIME")
+        else time.monotonic()
+    )
 
 
 def read_boot_id() -> str:
@@ -67,7 +79,8 @@ def read_boot_id() -> str:
 class Stamp:
     """When something was kept.
 
-    powered_s: powered-on seconds. wall_s: seconds since 1970 by the wall clock. synced: whether that one was believed.
+    powered_s: powered-on seconds. wall_s: seconds since 1970 by the wall clock. synced: whether
+    that one was believed.
     """
 
     powered_s: float
@@ -76,21 +89,27 @@ class Stamp:
 
 
 def age_s(kept: Stamp, now: Stamp) -> float:
-    """Seconds, not negative: the powered-on age or, where both ends were synchronized, the wall clock's if smaller."""
+    """Seconds, not negative: the powered-on age or, where both ends were synchronized, the wall
+    clock's if smaller.
+    """
     powered_s = now.powered_s - kept.powered_s
     wall_s = now.wall_s - kept.wall_s if kept.synced and now.synced else powered_s
     return max(0.0, min(powered_s, wall_s))
 
 
 class PoweredClock:
-    """Counts powered-on seconds in `line.clock`: the boot, its offset, the last reading, and when counting began.
+    """Counts powered-on seconds in `line.clock`: the boot, its offset, the last reading, and when
+    counting began.
 
-    Within a boot CLOCK_BOOTTIME goes on while no process runs. In a new boot the count goes on from the last reading,
-    which is at most a minute old; the time before the first reading of that boot is not counted. Thread-safe.
+    Within a boot CLOCK_BOOTTIME goes on while no process runs. In a new boot the count goes on from
+    the last reading, which is at most a minute old; the time before the first reading of that boot
+    is not counted. Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Go on from the file in `folder`; one that is missing or damaged begins anew at 0, which keeps everything."""
+        """Go on from the file in `folder`; one that is missing or damaged begins anew at 0, which
+        keeps everything.
+        """
         self._path = folder / CLOCK_FILE
         self._lock = threading.Lock()
         self._boot = read_boot_id()
@@ -113,11 +132,15 @@ class PoweredClock:
 
     @property
     def began_s(self) -> float:
-        """Powered-on seconds at which counting began: the stamp of what was kept before and has none."""
+        """Powered-on seconds at which counting began: the stamp of what was kept before and has
+        none.
+        """
         return self._began_s
 
     def advance_to(self, powered_s: float) -> None:
-        """Something carries this stamp, so that the clock cannot have been behind it (its file was lost)."""
+        """Something carries this stamp, so that the clock cannot have been behind it (its file was
+        lost).
+        """
         with self._lock:
             behind_s = powered_s - self.powered_s()
             if behind_s > 0 and math.isfinite(powered_s):
@@ -125,7 +148,9 @@ class PoweredClock:
                 self._began_s = powered_s if self._is_new else self._began_s
 
     def persist(self, every_s: float = PERSIST_S) -> None:
-        """Write the reading to the file, unless that was done within `every_s`; a disk that refuses is said once."""
+        """Write the reading to the file, unless that was done within `every_s`; a disk that refuses
+        is said once.
+        """
         if time.monotonic() - self._persisted_mono_s < every_s:
             return
         try:
@@ -148,13 +173,21 @@ class PoweredClock:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            log.warning("%s is not usable (%s): ages are counted anew, nothing is deleted early", self._path, error)
+            log.warning(
+                "%s is not usable (%s): ages are counted anew, nothing is deleted early",
+                self._path,
+                error,
+            )
             return None
 
     def _write(self) -> None:
-        text = f"boot={self._boot} {self._offset_s!r} {self.powered_s()!r} {self._began_s!r}".encode()
+        text = (
+            f"boot={self._boot} {self._offset_s!r} {self.powered_s()!r} {self._began_s!r}".encode()
+        )
         block = b"%s %d" % (text, zlib.crc32(text))
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
         try:
             os.pwrite(descriptor, block.ljust(CLOCK_BYTES, b" "), 0)
             os.fsync(descriptor)

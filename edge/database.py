@@ -15,42 +15,53 @@ from edge.errors import StorageError
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.005
-PAGE_BYTES = 1024               # about one record: a commit writes whole pages, and larger ones wear the disk
-LOG_LIMIT_BYTES = 8 << 20       # a write-ahead log that had to grow beyond is cut back to this
-CHECKPOINT_PAGES = 4000         # a fallback: housekeeping moves the log into the database long before
-REMEDIES = {        # by what SQLite or the operating system says
+PAGE_BYTES = 1024  # about one record: a commit writes whole pages, and larger ones wear the disk
+LOG_LIMIT_BYTES = 8 << 20  # a write-ahead log that had to grow beyond is cut back to this
+CHECKPOINT_PAGES = 4000  # a fallback: housekeeping moves the log into the database long before
+REMEDIES = {  # by what SQLite or the operating system says
     "readonly": "Mount its disk writable, or use the account that it belongs to",
     "Read-only": "Mount its disk writable",
     "Permission": "Use the account that it belongs to",
-    "unable to open": "Check that it is a file, its folder is there and this account may write both",
+    "unable to open": (
+        "Check that it is a file, its folder is there and this account may write both"
+    ),
     "not a database": "Move the file away and keep it, a new one is made",
     "malformed": "Move the file away and keep it, a new one is made",
     "moved away": "Put it back, or start `edge run` anew, which makes a new one",
     "locked": "Wait until the other process has finished, or stop it first",
 }
-# What passes by itself. After any other error the connection is not used again: one that was opened while the disk
-# failed stays read-only for its life. A full disk is no reason either: closing could cost the log the space it has.
-# Nor is a file that was moved away: closing would remove the log that now lies in its place.
+# What passes by itself. After any other error the connection is not used again: one that was opened
+# while the disk failed stays read-only for its life. A full disk is no reason either: closing could
+# cost the log the space it has. Nor is a file that was moved away: closing would remove the log
+# that now lies in its place.
 PASSING = ("locked", "full", "moved away")
 
 
 def remedy_for(error: sqlite3.Error | OSError) -> str:
     """What to do about a database that cannot be used, as a sentence without its full stop."""
-    return next((remedy for words, remedy in REMEDIES.items() if words in str(error)), "Free space or repair the disk")
+    return next(
+        (remedy for words, remedy in REMEDIES.items() if words in str(error)),
+        "Free space or repair the disk",
+    )
 
 
 def open_database(path: Path, busy_s: float) -> sqlite3.Connection:
-    """A connection in autocommit mode that any thread may use, one at a time; committed means on disk.
+    """A connection in autocommit mode that any thread may use, one at a time; committed means on
+    disk.
 
-    The switch of a new file to WAL is the one step for which SQLite does not wait (it answers "locked" at once when
-    another connection is at it, whatever the timeout), so that it is tried again here.
+    The switch of a new file to WAL is the one step for which SQLite does not wait (it answers
+    "locked" at once when another connection is at it, whatever the timeout), so that it is tried
+    again here.
 
     Args:
         busy_s: how long a statement waits for another writer.
-    Raises: sqlite3.Error if the file cannot be opened, is not a database, or stays locked for busy_s.
+    Raises: sqlite3.Error if the file cannot be opened, is not a database, or stays locked for
+        busy_s.
     """
     deadline = time.monotonic() + busy_s
-    connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=busy_s, isolation_level=None, check_same_thread=False
+    )
     try:
         while True:
             try:
@@ -68,7 +79,9 @@ def open_database(path: Path, busy_s: float) -> sqlite3.Connection:
 
 
 def _begin_log(connection: sqlite3.Connection) -> None:
-    """WAL; an empty file also gets its page size and may shrink (SQLite fixes both with the first page)."""
+    """WAL; an empty file also gets its page size and may shrink (SQLite fixes both with the first
+    page).
+    """
     if connection.execute("PRAGMA page_count").fetchone() == (0,):
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -76,26 +89,32 @@ def _begin_log(connection: sqlite3.Connection) -> None:
 
 
 class Database:
-    """One file, a connection for each thread, and one writer at a time. After an error a thread gets a new connection.
+    """One file, a connection for each thread, and one writer at a time. After an error a thread
+    gets a new connection.
 
-    The writers of this process wait for each other here: SQLite's own waiting asks again ever more seldom, so that a
-    part's commit could starve beside a thread that deletes a million rows. `writing` is the lock: whoever keeps numbers
-    in memory about what is written holds it around the transaction and the change of the numbers.
+    The writers of this process wait for each other here: SQLite's own waiting asks again ever more
+    seldom, so that a part's commit could starve beside a thread that deletes a million rows.
+    `writing` is the lock: whoever keeps numbers in memory about what is written holds it around the
+    transaction and the change of the numbers.
     """
 
     def __init__(self, path: Path, busy_s: float) -> None:
-        """busy_s: how long a statement waits for the writer of another process. Nothing is opened yet."""
+        """busy_s: how long a statement waits for the writer of another process.
+
+        Nothing is opened yet.
+        """
         self.path, self._busy_s = path, busy_s
         self._local = threading.local()
         self._all: set[sqlite3.Connection] = set()
         self._all_lock = threading.Lock()
-        self._file: tuple[int, int] | None = None       # device and inode, once it was opened
+        self._file: tuple[int, int] | None = None  # device and inode, once it was opened
         self.writing = threading.RLock()
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, opened if it has none.
 
-        Raises: sqlite3.Error if that fails; OSError if another file lies there than the one that was opened first, or
+        Raises: sqlite3.Error if that fails; OSError if another file lies there than the one that
+        was opened first, or
             none: what is written to a file without a name is lost when the process ends.
         """
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -113,7 +132,10 @@ class Database:
 
     @contextmanager
     def transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """All or nothing, on disk when it ends. durable False: a power cut may undo it, a killed process does not."""
+        """All or nothing, on disk when it ends.
+
+        durable False: a power cut may undo it, a killed process does not.
+        """
         with self.writing:
             connection = self.connection()
             if not durable:
@@ -123,7 +145,7 @@ class Database:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:        # a full disk may have rolled it back already
+                if connection.in_transaction:  # a full disk may have rolled it back already
                     connection.execute("ROLLBACK")
                 raise
             finally:
@@ -132,7 +154,10 @@ class Database:
 
     @contextmanager
     def errors(self, act: str) -> Iterator[None]:
-        """What SQLite or the disk refuses becomes a StorageError: "cannot `act` FILE: why. What to do"."""
+        """What SQLite or the disk refuses becomes a StorageError: "cannot `act` FILE: why.
+
+        What to do".
+        """
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -154,7 +179,7 @@ class Database:
         self._local.connection = None
         with self._all_lock:
             self._all.discard(connection)
-        with suppress(sqlite3.Error):       # it is given up because it fails
+        with suppress(sqlite3.Error):  # it is given up because it fails
             connection.close()
 
 

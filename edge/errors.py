@@ -3,8 +3,8 @@
 EdgeError                  the command line prints it without a traceback and returns 1
 ├── MissingDependency      a library that this command needs is not installed
 ├── ConfigError            station.toml, camera.json or an option says something impossible
-├── DataError              an image, mask or folder on disk is missing, unreadable or of the wrong size
-├── BundleError            a bundle is damaged, unsigned, untrusted, of a newer schema, or does not fit
+├── DataError              an image, mask or folder on disk is missing, unreadable or of wrong size
+├── BundleError            a bundle is damaged, unsigned, untrusted, of a newer schema, or no fit
 ├── EngineError            an engine cannot be built, loaded or run
 ├── ParityError            an engine does not decide as the trained model did
 ├── CameraError            the camera cannot be used
@@ -17,11 +17,14 @@ EdgeError                  the command line prints it without a traceback and re
 
 
 def on_one_line(text: str) -> str:
-    """A sentence as a terminal shows it: what names in it bring along (a line end, ESC) is spelled out.
+    """A sentence as a terminal shows it: what names in it bring along (a line end, ESC) is spelled
+    out.
 
     Anybody may choose a file's name, and some write into the station's own folders.
     """
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
 
 
 class EdgeError(Exception):

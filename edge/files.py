@@ -1,4 +1,5 @@
-"""Files that survive a pulled plug: written beside, synced, renamed, the folder synced; and text as editors save it.
+"""Files that survive a pulled plug: written beside, synced, renamed, the folder synced; and text as
+editors save it.
 
 Whatever is refused is one sentence: the path, what is wrong with it and what to do.
 """
@@ -22,12 +23,18 @@ from edge.errors import ConfigError, EdgeError, StorageError
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-FOLDER_MODE = 0o755             # root installs, the service's account reads, nobody else writes
-KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+FOLDER_MODE = 0o755  # root installs, the service's account reads, nobody else writes
+KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def read_text(path: Path, error: type[EdgeError] = ConfigError, limit: int | None = None) -> str:
-    """A text file in UTF-8, with or without a byte order mark, of at most `limit` bytes; line ends as they are.
+    """A text file in UTF-8, with or without a byte order mark, of at most `limit` bytes; line ends
+    as they are.
 
     Raises: `error`, naming the file, if it cannot be read, is larger or is not UTF-8.
     """
@@ -35,23 +42,32 @@ def read_text(path: Path, error: type[EdgeError] = ConfigError, limit: int | Non
 
 
 def read_bytes(path: Path, error: type[EdgeError] = ConfigError, limit: int | None = None) -> bytes:
-    """A plain file of at most `limit` bytes. Raises: `error`, naming it, if it is none, is larger or cannot be read."""
+    """A plain file of at most `limit` bytes.
+
+    Raises: `error`, naming it, if it is none, is larger or cannot be read.
+    """
     try:
         with os.fdopen(open_plain(path, error), "rb") as file:
             data = file.read(-1 if limit is None else limit + 1)
     except OSError as cause:
         raise error(sentence_of(cause, path)) from cause
     if limit is not None and len(data) > limit:
-        raise error(f"{path} is larger than {limit >> 10} KiB: it is not the file that belongs here, check the path")
+        raise error(
+            f"{path} is larger than {limit >> 10} KiB: it is not the file that belongs here, check"
+            " the path"
+        )
     return data
 
 
 def open_plain(path: Path, error: type[EdgeError] = ConfigError) -> int:
-    """A descriptor to read a plain file with; what else a stranger puts there is refused and never waited for.
+    """A descriptor to read a plain file with; what else a stranger puts there is refused and never
+    waited for.
 
     Raises: `error` for a pipe, socket or device, OSError if it cannot be opened.
     """
-    _require_plain(path, path.stat().st_mode, error)      # before opening: some devices act on being opened
+    _require_plain(
+        path, path.stat().st_mode, error
+    )  # before opening: some devices act on being opened
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _require_plain(path, os.fstat(descriptor).st_mode, error)
@@ -70,25 +86,36 @@ def _require_plain(path: Path, mode: int, error: type[EdgeError]) -> None:
 
 
 def decode_text(data: bytes, path: Path, error: type[EdgeError] = ConfigError) -> str:
-    """UTF-8 text without its byte order mark; `path` names it in errors. Raises: `error` for any other encoding."""
+    """UTF-8 text without its byte order mark; `path` names it in errors.
+
+    Raises: `error` for any other encoding.
+    """
     plain = without_mark(data, path, error)
     try:
         return plain.decode()
     except UnicodeDecodeError as cause:
-        raise error(f"{path} is not text in UTF-8 (byte {cause.start}): save it as UTF-8, or check the path") from cause
+        raise error(
+            f"{path} is not text in UTF-8 (byte {cause.start}): save it as UTF-8, or check the path"
+        ) from cause
 
 
 def without_mark(data: bytes, path: Path, error: type[EdgeError] = ConfigError) -> bytes:
-    """UTF-8's byte order mark removed; `path` names the bytes in errors. Raises: `error` where they are UTF-16."""
+    """UTF-8's byte order mark removed; `path` names the bytes in errors.
+
+    Raises: `error` where they are UTF-16.
+    """
     if data.startswith(UTF16):
         raise error(f"{path} is saved as UTF-16: save it as UTF-8")
     return data.removeprefix(codecs.BOM_UTF8)
 
 
 def sentence_of(error: OSError, path: Path | None = None) -> str:
-    """What the operating system refused, where, and what to do. path: instead of the one that the error names."""
+    """What the operating system refused, where, and what to do.
+
+    path: instead of the one that the error names.
+    """
     where = path if path is not None else error.filename
-    if isinstance(where, int):      # a descriptor tells an operator nothing
+    if isinstance(where, int):  # a descriptor tells an operator nothing
         where = None
     if error.errno in DISK_FULL:
         at = f" for {where}" if where else ""
@@ -98,24 +125,40 @@ def sentence_of(error: OSError, path: Path | None = None) -> str:
     return f"{where or 'a file or device'} {what}: {remedy}"
 
 
-SENTENCES = {       # what the operating system answers: what is wrong, and what to do
+SENTENCES = {  # what the operating system answers: what is wrong, and what to do
     errno.ENOENT: ("does not exist", "check the path"),
     errno.EISDIR: ("is a folder where a file is needed", "check the path"),
     errno.ENOTDIR: ("cannot be reached, a file stands where a folder is needed", "check the path"),
     errno.EEXIST: ("exists already, as something else than is needed", "name another path"),
-    errno.ELOOP: ("cannot be reached, its links lead in a circle or a link stands where none may", "check the path"),
+    errno.ELOOP: (
+        "cannot be reached, its links lead in a circle or a link stands where none may",
+        "check the path",
+    ),
     errno.ENAMETOOLONG: ("is too long a name for this disk", "choose a shorter one"),
-    errno.EACCES: ("cannot be used, permission denied", "check its owner and mode, or use another account"),
-    errno.EPERM: ("cannot be changed, not permitted", "check its owner and attributes, or use another account"),
-    errno.EROFS: ("cannot be written, its disk is mounted read-only", "mount it writable, or name another folder"),
+    errno.EACCES: (
+        "cannot be used, permission denied",
+        "check its owner and mode, or use another account",
+    ),
+    errno.EPERM: (
+        "cannot be changed, not permitted",
+        "check its owner and attributes, or use another account",
+    ),
+    errno.EROFS: (
+        "cannot be written, its disk is mounted read-only",
+        "mount it writable, or name another folder",
+    ),
     errno.EMFILE: ("cannot be opened, too many files are open", "raise the limit with `ulimit -n`"),
-    errno.ENFILE: ("cannot be opened, too many files are open on this machine", "stop what holds them"),
+    errno.ENFILE: (
+        "cannot be opened, too many files are open on this machine",
+        "stop what holds them",
+    ),
     errno.EBUSY: ("is in use", "stop what uses it, or unmount it"),
 }
 
 
 def require_folder_target(path: Path, option: str = "") -> None:
-    """See that `path` is a folder that can be written, or can become one; nothing is made. option: that named it.
+    """See that `path` is a folder that can be written, or can become one; nothing is made. option:
+    that named it.
 
     Raises: ConfigError naming the file that stands in the way, or what cannot be written.
     """
@@ -123,12 +166,15 @@ def require_folder_target(path: Path, option: str = "") -> None:
 
 
 def require_file_target(path: Path, option: str = "") -> None:
-    """See that `path` can be written as a file, in a folder that may have to be made; nothing is made.
+    """See that `path` can be written as a file, in a folder that may have to be made; nothing is
+    made.
 
     Raises: ConfigError naming what stands in the way.
     """
     if path.is_dir():
-        raise ConfigError(f"{option} {path} is a folder where a file is needed: name the file to write".lstrip())
+        raise ConfigError(
+            f"{option} {path} is a folder where a file is needed: name the file to write".lstrip()
+        )
     _require_place(path.parent, path, option)
 
 
@@ -141,12 +187,17 @@ def _require_place(folder: Path, path: Path, option: str) -> None:
     if not place.is_dir():
         raise ConfigError(f"{what} is a file where a folder is needed: name another path")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"{what} cannot be written: check its owner and mode, and that its disk is not mounted "
-                          "read-only, or name another path")
+        raise ConfigError(
+            f"{what} cannot be written: check its owner and mode, and that its disk is not mounted "
+            "read-only, or name another path"
+        )
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything stands at `path`, a link that leads nowhere too. Raises: OSError if that cannot be seen."""
+    """Whether anything stands at `path`, a link that leads nowhere too.
+
+    Raises: OSError if that cannot be seen.
+    """
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -155,7 +206,8 @@ def is_there(path: Path) -> bool:
 
 
 def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
-    """Make `folder` and what is missing above it, each with this mode whatever the umask; what is there stays as it is.
+    """Make `folder` and what is missing above it, each with this mode whatever the umask; what is
+    there stays as it is.
 
     Raises: OSError if it cannot be made, or something else stands there.
     """
@@ -166,7 +218,7 @@ def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
     try:
         folder.mkdir(mode)
     except FileExistsError:
-        if folder.is_dir():     # another process was first
+        if folder.is_dir():  # another process was first
             return
         raise
     with opened_folder(folder) as descriptor:
@@ -176,7 +228,10 @@ def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
 
 @contextmanager
 def opened_folder(folder: Path) -> Iterator[int]:
-    """A descriptor of a folder, closed at the end. Raises: OSError if it is none, or a link stands in its place."""
+    """A descriptor of a folder, closed at the end.
+
+    Raises: OSError if it is none, or a link stands in its place.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -194,15 +249,20 @@ def sync_directory(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace `path` by `data`: after a power cut it holds the old bytes or the new ones, never a part.
+    """Replace `path` by `data`: after a power cut it holds the old bytes or the new ones, never a
+    part.
 
     Raises: OSError, with the path as its filename, if the disk does not take it.
     """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         try:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), mode)  # temporary files start as 0600: root installs, user edge reads
+            os.fchmod(
+                file.fileno(), mode
+            )  # temporary files start as 0600: root installs, user edge reads
             os.fsync(file.fileno())
             Path(file.name).replace(path)
         except BaseException as error:
@@ -214,8 +274,12 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON, atomically; NaN and infinities are refused with ValueError."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    """Write `value` as indented UTF-8 JSON, atomically; NaN and infinities are refused with
+    ValueError.
+    """
+    write_atomically(
+        path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    )
 
 
 def link_atomically(link: Path, target: str) -> None:
@@ -228,10 +292,13 @@ def link_atomically(link: Path, target: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with all that is in it, or whatever else stands there; nothing where nothing does.
+    """Remove a folder with all that is in it, or whatever else stands there; nothing where nothing
+    does.
 
-    Links are removed and never followed, also those that are put there meanwhile (shutil.rmtree walks by descriptors).
-    Raises: OSError if something cannot be removed, StorageError if its folders are nested too deep to walk.
+    Links are removed and never followed, also those that are put there meanwhile (shutil.rmtree
+    walks by descriptors).
+    Raises: OSError if something cannot be removed, StorageError if its folders are nested too deep
+    to walk.
     """
     try:
         if stat.S_ISDIR(path.lstat().st_mode):
@@ -242,7 +309,9 @@ def remove_tree(path: Path) -> None:
         if os.path.lexists(path):
             raise
     except RecursionError as error:
-        raise StorageError(f"{path} holds too many folders in each other: remove it by hand (rm -r)") from error
+        raise StorageError(
+            f"{path} holds too many folders in each other: remove it by hand (rm -r)"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

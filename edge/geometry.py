@@ -1,9 +1,11 @@
-"""The background plane: heights over it, and what becomes of it when the window moves. numpy only, no I/O.
+"""The background plane: heights over it, and what becomes of it when the window moves. numpy only,
+no I/O.
 
-A plane is (alpha, beta, gamma, delta) in the pixel coordinates of one window: the height over it of pixel (u, v) with
-depth z meters is delta - z (alpha u + beta v + gamma), in meters, positive towards the camera (DESIGN, the graph).
-With the unit normal n, pointing away from the camera, and a pinhole camera: alpha = n_x / fx, beta = n_y / fy,
-gamma = n_z - n_x cx / fx - n_y cy / fy, and delta is the distance from the camera's center to the plane.
+A plane is (alpha, beta, gamma, delta) in the pixel coordinates of one window: the height over it of
+pixel (u, v) with depth z meters is delta - z (alpha u + beta v + gamma), in meters, positive
+towards the camera (DESIGN, the graph). With the unit normal n, pointing away from the camera, and a
+pinhole camera: alpha = n_x / fx, beta = n_y / fy, gamma = n_z - n_x cx / fx - n_y cy / fy, and
+delta is the distance from the camera's center to the plane.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from edge.types import Intrinsics
 Plane = tuple[float, float, float, float]
 
 
-def heights_m(depth: NDArray[np.uint16], unit: float, plane: Sequence[float]) -> NDArray[np.float32]:
+def heights_m(
+    depth: NDArray[np.uint16], unit: float, plane: Sequence[float]
+) -> NDArray[np.float32]:
     """Height of every pixel over the plane.
 
     Args:
@@ -37,7 +41,9 @@ def heights_m(depth: NDArray[np.uint16], unit: float, plane: Sequence[float]) ->
 
 
 def plane_for_crop(plane: Sequence[float], dx: float, dy: float) -> Plane:
-    """The same plane for a window whose top left pixel lies (dx, dy) pixels right of and below the present one."""
+    """The same plane for a window whose top left pixel lies (dx, dy) pixels right of and below the
+    present one.
+    """
     alpha, beta, gamma, delta = plane
     return alpha, beta, gamma + alpha * dx + beta * dy, delta
 
@@ -50,13 +56,17 @@ def plane_from_normal(normal: Sequence[float], distance_m: float, intrinsics: In
 
 
 def normal_of(plane: Sequence[float], intrinsics: Intrinsics) -> tuple[float, float, float]:
-    """The unit normal of a plane given for an image with these intrinsics (the inverse of plane_from_normal)."""
+    """The unit normal of a plane given for an image with these intrinsics (the inverse of
+    plane_from_normal).
+    """
     alpha, beta, gamma, _ = plane
     i = intrinsics
     return alpha * i.fx, beta * i.fy, gamma + alpha * i.cx + beta * i.cy
 
 
 def tilt_deg(plane: Sequence[float], intrinsics: Intrinsics) -> float:
-    """Angle between the plane's normal and the optical axis, degrees: 0 when the camera looks straight down."""
+    """Angle between the plane's normal and the optical axis, degrees: 0 when the camera looks
+    straight down.
+    """
     nx, ny, nz = normal_of(plane, intrinsics)
     return math.degrees(math.atan2(math.hypot(nx, ny), nz))

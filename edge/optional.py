@@ -15,6 +15,11 @@ def optional_module(name: str, remedy: str) -> ModuleType:
     """
     try:
         return importlib.import_module(name)
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:    # a driver or a library of another version
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+        AttributeError,
+    ) as error:  # a driver or a library of another version
         why = " ".join(str(error).split())
         raise MissingDependency(f"cannot import {name} ({why}). {remedy}") from error

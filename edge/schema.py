@@ -1,4 +1,6 @@
-"""What every file format of this project shares: strict pydantic models and the names used in them."""
+"""What every file format of this project shares: strict pydantic models and the names used in
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,6
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "int8"]
 
-ELEMENTS_LIMIT = 64 << 20    # of one tensor: 16 times a view of 1280 x 720 pixels with three channels, and more
+ELEMENTS_LIMIT = (
+    64 << 20
+)  # of one tensor: 16 times a view of 1280 x 720 pixels with three channels, and more
 
 
 class Strict(BaseModel):
@@ -37,7 +41,10 @@ class TensorSpec(Strict):
     @model_validator(mode="after")
     def _is_possible(self) -> TensorSpec:
         if math.prod(self.shape) > ELEMENTS_LIMIT:
-            raise ValueError(f"{self.name} has {math.prod(self.shape)} elements, at most {ELEMENTS_LIMIT} are possible")
+            raise ValueError(
+                f"{self.name} has {math.prod(self.shape)} elements, at most {ELEMENTS_LIMIT} are"
+                " possible"
+            )
         if self.default is not None and not holds(self.dtype, self.default):
             raise ValueError(f"the default {self.default:g} of {self.name} is no {self.dtype}")
         return self
@@ -57,8 +64,8 @@ def holds(dtype: str, value: float) -> bool:
 def parse_json(data: bytes) -> Any:
     """The value of a JSON text in UTF-8 in which every key stands once.
 
-    Raises: ValueError in one line for anything else: other encodings, NaN, nesting and numbers beyond what Python
-        reads.
+    Raises: ValueError in one line for anything else: other encodings, NaN, nesting and numbers
+        beyond what Python reads.
     """
     try:
         return json.loads(data.decode(), object_pairs_hook=_once_each, parse_constant=_no_number)
@@ -72,7 +79,9 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+        raise ValueError(
+            f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice"
+        )
     return found
 
 

@@ -1,4 +1,6 @@
-"""A failure that repeats is told when it begins, when its cause changes and when it ends: never every second."""
+"""A failure that repeats is told when it begins, when its cause changes and when it ends: never
+every second.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from collections import Counter
 class Trouble:
     """One thing that can be out of order, such as the connection to the broker. Thread-safe.
 
-    Several parties may suffer from it (two clients of one broker): a cause is logged once for all of them, and the end
-    when none suffers any more.
+    Several parties may suffer from it (two clients of one broker): a cause is logged once for all
+    of them, and the end when none suffers any more.
     """
 
     def __init__(self, log: logging.Logger, mended: str) -> None:
@@ -29,7 +31,10 @@ class Trouble:
         return bool(self._sufferers)
 
     def happened(self, sentence: str, who: str = "", cause: str = "") -> None:
-        """It happened (again) to `who`. cause: what tells one cause from another; by default the whole sentence."""
+        """It happened (again) to `who`.
+
+        cause: what tells one cause from another; by default the whole sentence.
+        """
         with self._lock:
             if not self._sufferers:
                 self._causes.clear()

@@ -20,26 +20,28 @@ class Code(IntEnum):
 class Reason(str, Enum):
     """Why a verdict is what it is: the closed list that PLC programmers may switch on."""
 
-    NORMAL = "normal"                    # OK: the score is at or below the threshold
-    ANOMALY = "anomaly"                  # NG: the score is above the threshold
-    NO_PART = "no_part"                  # a trigger or an image, and less foreground than min_area
-    TOO_LARGE = "too_large"              # more foreground than max_area: two parts, a hand, a belt edge
-    PARTIAL = "partial"                  # cut by the border of the view in every frame
-    TWO_PARTS = "two_parts"              # one after the other, not told apart in time to judge each
-    NO_DEPTH = "no_depth"                # fewer of the part's pixels have a reading than min_valid
-    UNCALIBRATED = "uncalibrated"        # no plane for this product and camera
-    CAMERA_MISMATCH = "camera_mismatch"  # another size, unit or focal length than the product was trained on
-    CAMERA_LOST = "camera_lost"          # the camera stopped delivering
-    BLIND = "blind"                      # no depth reading at all, or a black picture
-    SLOW = "slow"                        # state only: the engine is slower than the camera, parts may be missed
-    STALE = "stale"                      # number, time or picture does not advance, or it is too old
-    NOT_FINITE = "not_finite"            # the engine gave NaN or infinity
-    ENGINE = "engine"                    # the engine failed
-    BUNDLE = "bundle"                    # state only: the active bundle cannot be opened, the previous one judges
-    LINK = "link"                        # state only: no verdict would reach the PLC
-    ARCHIVE = "archive"                  # state only: records wait, the broker does not take them
-    LATE = "late"                        # judged after the deadline
-    STORAGE = "storage"                  # the record could not be committed
+    NORMAL = "normal"  # OK: the score is at or below the threshold
+    ANOMALY = "anomaly"  # NG: the score is above the threshold
+    NO_PART = "no_part"  # a trigger or an image, and less foreground than min_area
+    TOO_LARGE = "too_large"  # more foreground than max_area: two parts, a hand, a belt edge
+    PARTIAL = "partial"  # cut by the border of the view in every frame
+    TWO_PARTS = "two_parts"  # one after the other, not told apart in time to judge each
+    NO_DEPTH = "no_depth"  # fewer of the part's pixels have a reading than min_valid
+    UNCALIBRATED = "uncalibrated"  # no plane for this product and camera
+    CAMERA_MISMATCH = (  # another size, unit or focal length than the product was trained on
+        "camera_mismatch"
+    )
+    CAMERA_LOST = "camera_lost"  # the camera stopped delivering
+    BLIND = "blind"  # no depth reading at all, or a black picture
+    SLOW = "slow"  # state only: the engine is slower than the camera, parts may be missed
+    STALE = "stale"  # number, time or picture does not advance, or it is too old
+    NOT_FINITE = "not_finite"  # the engine gave NaN or infinity
+    ENGINE = "engine"  # the engine failed
+    BUNDLE = "bundle"  # state only: the active bundle cannot be opened, the previous one judges
+    LINK = "link"  # state only: no verdict would reach the PLC
+    ARCHIVE = "archive"  # state only: records wait, the broker does not take them
+    LATE = "late"  # judged after the deadline
+    STORAGE = "storage"  # the record could not be committed
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Frame:
     depth: (H, W) uint16 counts, aligned to color, 0 = no reading; None for a color-only source.
     unit: meters per count (0.001 D435, 0.0001 D405).
     captured_mono_ns: host monotonic clock, mid-exposure where the camera tells it.
-    clock_domain: whose clock the time came from: "hardware_clock", "global_time", "system_time" or "file".
+    clock_domain: whose clock the time came from: "hardware_clock", "global_time", "system_time" or
+    "file".
     """
 
     color: NDArray[np.uint8]
@@ -91,7 +94,9 @@ class Frame:
         )
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
-        """The graph inputs this frame fills: color, and with depth also depth (its bytes), unit and intrinsics."""
+        """The graph inputs this frame fills: color, and with depth also depth (its bytes), unit and
+        intrinsics.
+        """
         color = np.ascontiguousarray(self.color)[None]
         if self.depth is None:
             return {"color": color}
@@ -112,8 +117,9 @@ class Outputs:
 
     map: (h, w) float32 at working resolution. area: foreground share of the region.
     valid: share of foreground pixels that had a reading before filling.
-    place: (6,) float32: centroid u, v (pixels of the crop), variance u, v and covariance (square pixels) of the
-        foreground, and the share of the view's outermost pixels that are foreground; all 0 without foreground.
+    place: (6,) float32: centroid u, v (pixels of the crop), variance u, v and covariance (square
+        pixels) of the foreground, and the share of the view's outermost pixels that are foreground;
+        all 0 without foreground.
     """
 
     map: NDArray[np.float32]
@@ -125,23 +131,29 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Site state of one product and camera: survives a new bundle. plane is None until `edge calibrate plane`."""
+    """Site state of one product and camera: survives a new bundle.
 
-    plane: tuple[float, float, float, float] | None   # alpha, beta, gamma, delta in meters, see DESIGN, the graph
+    plane is None until `edge calibrate plane`.
+    """
+
+    plane: (
+        tuple[float, float, float, float] | None
+    )  # alpha, beta, gamma, delta in meters, see DESIGN, the graph
     crop_x: int
     crop_y: int
-    region: NDArray[np.uint8] | None = None           # (h, w) of the crop, 0 = ignore; None = everything counts
+    # (h, w) of the crop, 0 = ignore; None = everything counts
+    region: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class Judgment:
     """The decision on one frame, before aggregation."""
 
     code: Code
     reason: Reason
-    score: np.float32 | None      # None when nothing was judged
+    score: np.float32 | None  # None when nothing was judged
     threshold: np.float32 | None
     area: float = 0.0
     valid: float = 0.0
     map: NDArray[np.float32] | None = field(default=None, repr=False)
-    place: tuple[float, ...] = (0.0,) * 6      # as Outputs.place; all 0 where nothing was measured
+    place: tuple[float, ...] = (0.0,) * 6  # as Outputs.place; all 0 where nothing was measured

@@ -1,9 +1,11 @@
-"""The whole way in small: parts, training, bundle, station, a virtual RealSense, a real MQTT broker, verdicts.
+"""The whole way in small: parts, training, bundle, station, a virtual RealSense, a real MQTT
+broker, verdicts.
 
     python scripts/demo.py demo
 
-Every step is the command a user types, printed before it runs. Leaves in the folder: parts, runs, *.bundle, root,
-report.html, overlays/*.png, verdicts.jsonl (the `verdict` messages that a subscriber received) and summary.json.
+Every step is the command a user types, printed before it runs. Leaves in the folder: parts, runs,
+*.bundle, root, report.html, overlays/*.png, verdicts.jsonl (the `verdict` messages that a
+subscriber received) and summary.json.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 
 BIN = Path(sys.executable).parent
 PRODUCT = "washer"
-FPS = 15                    # of the belt's camera: a busy machine without a GPU keeps up too
+FPS = 15  # of the belt's camera: a busy machine without a GPU keeps up too
 SIZES = ["--train", "40", "--validation", "20", "--test", "20", "--per-defect", "2", "--belt", "24"]
 
 
@@ -50,7 +52,8 @@ def broker(folder: Path, port: int) -> Iterator[None]:
     """Debian's mosquitto on the loopback, stopped at the end."""
     settings = folder / "mosquitto.conf"
     settings.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\nset_tcp_nodelay true\n"
+        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type"
+        " error\nset_tcp_nodelay true\n"
     )
     executable = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     process = subprocess.Popen([executable, "-c", str(settings)])
@@ -105,7 +108,9 @@ def subscriber(port: int, verdicts: Path, states: list[dict[str, object]]) -> It
 
 
 def wire_station(root: Path, port: int) -> None:
-    """Write the demo broker's port and the belt's speed into station.toml, as the integrator would."""
+    """Write the demo broker's port and the belt's speed into station.toml, as the integrator
+    would.
+    """
     path, wired = root / "etc/edge/station.toml", {"port": port, "fps": FPS}
     text = path.read_text()
     for key, value in wired.items():
@@ -115,18 +120,23 @@ def wire_station(root: Path, port: int) -> None:
 
 
 def part_rows(folder: Path, verdicts: Path) -> list[tuple[str, str, str]]:
-    """(part, truth, verdict) of every part, the belt's order matched with the order of the verdicts."""
+    """(part, truth, verdict) of every part, the belt's order matched with the order of the
+    verdicts.
+    """
     truth = json.loads((folder / "parts" / PRODUCT / "station/belt/truth.json").read_text())
     received = [json.loads(line) for line in verdicts.read_text().splitlines()]
     if len(truth) != len(received):
-        sys.exit(f"demo: {len(truth)} parts passed the camera and {len(received)} verdicts were received")
+        sys.exit(
+            f"demo: {len(truth)} parts passed the camera and {len(received)} verdicts were received"
+        )
     names = {1: "OK", 2: "NG", 3: "UNKNOWN"}
     return [
-        (message["part"], part["defect"], names[message["code"]]) for part, message in zip(truth, received, strict=True)
+        (message["part"], part["defect"], names[message["code"]])
+        for part, message in zip(truth, received, strict=True)
     ]
 
 
-def summarise(folder: Path, states: list[dict[str, object]]) -> None:
+def summarize(folder: Path, states: list[dict[str, object]]) -> None:
     """Print and store verdicts against truth, accuracy per precision, latency per stage."""
     rows = part_rows(folder, folder / "verdicts.jsonl")
     good = [row for row in rows if row[1] == "good"]
@@ -141,11 +151,15 @@ def summarise(folder: Path, states: list[dict[str, object]]) -> None:
         "defective": len(bad),
         "missed": [row[1] for row in bad if row[2] == "OK"],
         "i_auroc_float32": 100 * evaluation["rows"][-1]["image_auroc"],
-        "precisions": {section["precision"]: counts_of(section) for section in certificate["sections"]},
+        "precisions": {
+            section["precision"]: counts_of(section) for section in certificate["sections"]
+        },
         "latency_ms_p50": stage_medians(states),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"\n{len(rows)} parts passed the virtual RealSense, {len(rows)} verdicts arrived over MQTT")
+    print(
+        f"\n{len(rows)} parts passed the virtual RealSense, {len(rows)} verdicts arrived over MQTT"
+    )
     print(f"  good parts      {summary['good_ok']} of {summary['good']} OK")
     print(
         f"  defective parts {summary['defective_rejected']} of {summary['defective']} rejected"
@@ -158,14 +172,18 @@ def summarise(folder: Path, states: list[dict[str, object]]) -> None:
         "  latency, p50    "
         + ", ".join(f"{stage} {value:.1f} ms" for stage, value in summary["latency_ms_p50"].items())
     )
-    print("FP16 and INT8 figures are onnxruntime's arithmetic of the same graphs: no GPU and no camera were used.")
+    print(
+        "FP16 and INT8 figures are onnxruntime's arithmetic of the same graphs: no GPU and no"
+        " camera were used."
+    )
 
 
 def counts_of(section: dict[str, Any]) -> dict[str, Any]:
     """What a precision decides with its own threshold, on parts that nothing was chosen on."""
     verdicts = section["verdicts"]
     return {
-        "good_rejected": verdicts["good"], "defects_missed": verdicts["real"], "unlike_float32": verdicts["unlike"],
+        "good_rejected": verdicts["good"], "defects_missed": verdicts["real"],
+        "unlike_float32": verdicts["unlike"],
         "noise_s": section["noise"]["rms"], "passed": section["passed"],
     }  # fmt: skip
 
@@ -174,8 +192,8 @@ def counts_text(entry: dict[str, Any]) -> str:
     """`rejects 1 of 20 good parts, misses 0 of 20 defects`, or that the precision was left out."""
     good, missed = entry["good_rejected"], entry["defects_missed"]
     counts = (
-        f"rejects {good['count']} of {good['of']} good parts, misses {missed['count']} of {missed['of']} defects, "
-        f"noise {entry['noise_s']:.2f} s"
+        f"rejects {good['count']} of {good['of']} good parts, misses {missed['count']} of"
+        f" {missed['of']} defects, noise {entry['noise_s']:.2f} s"
     )
     return counts if entry["passed"] else f"left out of the bundle ({counts})"
 
@@ -190,7 +208,9 @@ def stage_medians(states: list[dict[str, object]]) -> dict[str, float]:
 
 def main() -> None:
     """Run the demo into the folder named on the command line, emptied first."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -221,7 +241,9 @@ def main() -> None:
     command("edge", "trust", folder / "line.pub", "--root", root)
     command("edge", "install", bundle, "--root", root, "--station", "demo")
     command("edge", "calibrate", "plane", "--root", root)
-    command("edge", "inspect", parts / PRODUCT / "test", "--root", root, "--out", folder / "overlays")
+    command(
+        "edge", "inspect", parts / PRODUCT / "test", "--root", root, "--out", folder / "overlays"
+    )
     port, states = free_port(), []
     wire_station(root, port)
     with broker(folder, port), subscriber(port, folder / "verdicts.jsonl", states):
@@ -230,7 +252,7 @@ def main() -> None:
     command("edge", "status", "--root", root)
     current = root / "var/lib/edge/products" / PRODUCT / "current"
     shutil.copy(current / "parity.json", folder / "parity.json")
-    summarise(folder, states)
+    summarize(folder, states)
     print(f"everything is in {folder}/ ({time.monotonic() - start:.0f} s)")
 
 

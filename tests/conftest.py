@@ -12,15 +12,15 @@ from edge.install.measure import measure, measure_in_child
 from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
 pytest_plugins = [
-    "tests.support.mistakes",       # its fixtures serve tests of both programs
+    "tests.support.mistakes",  # its fixtures serve tests of both programs
     "tests.support.cuts.summary",
 ]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Tests that run at once share the cores, and so do the processes that they start: OpenMP's threads wait for each other
-# by spinning, which starves everybody else. Read when torch is loaded. A worker's share overrides what it inherits from
-# the process that distributes the tests.
+# Tests that run at once share the cores, and so do the processes that they start: OpenMP's threads
+# wait for each other by spinning, which starves everybody else. Read when torch is loaded. A
+# worker's share overrides what it inherits from the process that distributes the tests.
 if (_AT_ONCE := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(_AT_ONCE)))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -28,7 +28,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @pytest.fixture(scope="session", autouse=True)
 def _engines_in_this_process() -> Iterator[None]:
-    """Engines are proven in this process: faults that tests plant reach them, and a child takes a second to start."""
+    """Engines are proven in this process: faults that tests plant reach them, and a child takes a
+    second to start.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edge.install.proven.measure_in_child", measure)
         yield
@@ -42,22 +44,32 @@ def engines_in_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Real images: RGBD_DATA, else shared/data beside the checkout. Skips, saying so, where it is absent."""
+    """Real images: RGBD_DATA, else shared/data beside the checkout.
+
+    Skips, saying so, where it is absent.
+    """
     folder = Path(os.environ.get("RGBD_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no real images at {folder}: set RGBD_DATA to the folder that holds cookies, screw and rgbd")
+        pytest.skip(
+            f"no real images at {folder}: set RGBD_DATA to the folder that holds cookies, screw and"
+            " rgbd"
+        )
     return folder
 
 
 @pytest.fixture(scope="session")
 def cases() -> Path:
-    """Scripts that make small inputs on which the product failed: RGBD_CASES, else shared/cases beside the checkout.
+    """Scripts that make small inputs on which the product failed: RGBD_CASES, else shared/cases
+    beside the checkout.
 
     Skips, saying so, where they are absent.
     """
     folder = Path(os.environ.get("RGBD_CASES", REPOSITORY.parent / "shared" / "cases"))
     if not folder.is_dir():
-        pytest.skip(f"no cases at {folder}: set RGBD_CASES to the folder that holds 01_truncated_image.py and others")
+        pytest.skip(
+            f"no cases at {folder}: set RGBD_CASES to the folder that holds 01_truncated_image.py"
+            " and others"
+        )
     return folder
 
 

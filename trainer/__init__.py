@@ -1,1 +1,3 @@
-"""What runs on the workstation: train a detector on good parts, evaluate, quantise, prove and pack it."""
+"""What runs on the workstation: train a detector on good parts, evaluate, quantize, prove and pack
+it.
+"""

@@ -1,8 +1,10 @@
-"""The training loop of every system: phases of epochs, seeded, interruptible, resumed with exactly the same result.
+"""The training loop of every system: phases of epochs, seeded, interruptible, resumed with exactly
+the same result.
 
-All that the result depends on is in the checkpoint: weights, optimiser, random generator, phase, epoch and curves. It
-is written atomically after an epoch, at most every few seconds, and always before an interruption ends the process. On
-the CPU the result is then the same bit for bit, interrupted or not, for the same number of threads.
+All that the result depends on is in the checkpoint: weights, optimizer, random generator, phase,
+epoch and curves. It is written atomically after an epoch, at most every few seconds, and always
+before an interruption ends the process. On the CPU the result is then the same bit for bit,
+interrupted or not, for the same number of threads.
 """
 
 from __future__ import annotations
@@ -38,13 +40,15 @@ class Interrupted(KeyboardInterrupt):
 class Phase:
     """One stretch of training.
 
-    name: of its curve. module: what is saved. parameters: what learns; nothing else gets a gradient step.
-    batches: row or image numbers in 0 .. items - 1 are drawn in shuffled batches of batch_size, every item once per
-    epoch.
-    loss: (indices (B,) int64, generator) -> scalar. begin: called before the first epoch and when resuming inside the
-    phase; it must depend on the modules trained before this phase only. rate: peak learning rate; warms up and falls to
-    zero in one cosine. held_out: a figure of images that are not trained on, asked for after every epoch with the
-    module in evaluation mode and kept as a curve beside the loss; it must draw nothing at random.
+    name: of its curve. module: what is saved. parameters: what learns; nothing else gets a gradient
+    step.
+    batches: row or image numbers in 0 .. items - 1 are drawn in shuffled batches of batch_size,
+    every item once per epoch.
+    loss: (indices (B,) int64, generator) -> scalar. begin: called before the first epoch and when
+    resuming inside the phase; it must depend on the modules trained before this phase only. rate:
+    peak learning rate; warms up and falls to zero in one cosine. held_out: a figure of images that
+    are not trained on, asked for after every epoch with the module in evaluation mode and kept as a
+    curve beside the loss; it must draw nothing at random.
     """
 
     name: str
@@ -70,8 +74,10 @@ class Phase:
 class FitControl:
     """Where to keep checkpoints and whom to tell.
 
-    checkpoint: None keeps none. fingerprint: of everything the run depends on; a checkpoint of another one is refused.
-    tell: gets one line of progress now and then. stop_after: end as if interrupted after so many epochs (tests).
+    checkpoint: None keeps none. fingerprint: of everything the run depends on; a checkpoint of
+    another one is refused.
+    tell: gets one line of progress now and then. stop_after: end as if interrupted after so many
+    epochs (tests).
     """
 
     checkpoint: Path | None = None
@@ -89,27 +95,31 @@ class _State:
     phase: int = 0
     epoch: int = 0
     curves: Curves = field(default_factory=dict)
-    optimiser: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
 
 
 def fit_phases(root: nn.Module, phases: Sequence[Phase], seed: int, control: FitControl) -> Curves:
     """Run all phases on the parts of `root`, from the checkpoint if there is one.
 
     root: its trainable tensors (those of the phases) are what a checkpoint keeps.
-    Raises: Interrupted after SIGINT, once the checkpoint is written; DataError if the checkpoint belongs to another
-    training.
+    Raises: Interrupted after SIGINT, once the checkpoint is written; DataError if the checkpoint
+    belongs to another training.
     """
     generator = torch.Generator().manual_seed(seed)
     state = _resume(phases, generator, control)
     total = sum(phase.epochs for phase in phases)
-    clock = _Clock(total, sum(phase.epochs for phase in phases[: state.phase]) + state.epoch, control.tell)
+    clock = _Clock(
+        total, sum(phase.epochs for phase in phases[: state.phase]) + state.epoch, control.tell
+    )
     with _interruptible(control):
-        if phases and state.phase == len(phases):   # stopped after its last epoch: what begin measures is not stored
+        if phases and state.phase == len(
+            phases
+        ):  # stopped after its last epoch: what begin measures is not stored
             root.eval()
             phases[-1].begin()
         while state.phase < len(phases):
             _run_phase(root, phases, state, generator, control, clock)
-            state.phase, state.epoch, state.optimiser = state.phase + 1, 0, None
+            state.phase, state.epoch, state.optimizer = state.phase + 1, 0, None
             _save(phases, state, None, generator, control)
     root.eval()
     return state.curves
@@ -125,24 +135,29 @@ def _run_phase(
 ) -> None:
     """Train one phase from state.epoch to its end."""
     phase = phases[state.phase]
-    root.eval()  # frozen parts behave as they will on the device, in a resumed run as in a whole one
+    # frozen parts behave as they will on the device, in a resumed run as in a whole one
+    root.eval()
     items = phase.begin()
-    optimiser = torch.optim.Adam(phase.parameters, lr=phase.rate, betas=(0.9, 0.999), weight_decay=phase.weight_decay)
-    if state.optimiser is not None:
-        optimiser.load_state_dict(state.optimiser)
+    optimizer = torch.optim.Adam(
+        phase.parameters, lr=phase.rate, betas=(0.9, 0.999), weight_decay=phase.weight_decay
+    )
+    if state.optimizer is not None:
+        optimizer.load_state_dict(state.optimizer)
     phase.module.train()
     curve = state.curves.setdefault(phase.name, [])
     saved_s = time.monotonic()
     while state.epoch < phase.epochs:
-        curve.append(_epoch(phase, optimiser, items, state.epoch, generator))
+        curve.append(_epoch(phase, optimizer, items, state.epoch, generator))
         if phase.held_out is not None:
-            state.curves.setdefault(phase.held_out_name, []).append(_held_out(phase, phase.held_out))
+            state.curves.setdefault(phase.held_out_name, []).append(
+                _held_out(phase, phase.held_out)
+            )
         state.epoch += 1
         control.epochs_done += 1
         clock.tick(phase, state.epoch, curve[-1], state.curves.get(phase.held_out_name, []))
         stop = control.stop_wanted or control.epochs_done == control.stop_after
         if stop or time.monotonic() - saved_s > CHECKPOINT_EVERY_S:
-            _save(phases, state, optimiser, generator, control)
+            _save(phases, state, optimizer, generator, control)
             saved_s = time.monotonic()
         if stop:
             raise Interrupted("training stopped; run the same command again to go on from here")
@@ -158,7 +173,13 @@ def _held_out(phase: Phase, figure: Callable[[], float]) -> float:
     return value
 
 
-def _epoch(phase: Phase, optimiser: torch.optim.Optimizer, items: int, epoch: int, generator: torch.Generator) -> float:
+def _epoch(
+    phase: Phase,
+    optimizer: torch.optim.Optimizer,
+    items: int,
+    epoch: int,
+    generator: torch.Generator,
+) -> float:
     """One pass over shuffled batches; returns the mean loss."""
     order = torch.randperm(items, generator=generator)
     batches = [
@@ -169,12 +190,12 @@ def _epoch(phase: Phase, optimiser: torch.optim.Optimizer, items: int, epoch: in
     for number, batch in enumerate(batches):
         if phase.schedule:
             share = (epoch + number / len(batches)) / phase.epochs
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = phase.rate * one_cycle(share)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss = phase.loss(batch, generator)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        optimiser.step()
+        optimizer.step()
         total += float(loss.detach())
     return total / len(batches)
 
@@ -193,7 +214,7 @@ def one_cycle(share: float, warm_up: float = 0.1) -> float:
 def _save(
     phases: Sequence[Phase],
     state: _State,
-    optimiser: torch.optim.Optimizer | None,
+    optimizer: torch.optim.Optimizer | None,
     generator: torch.Generator,
     control: FitControl,
 ) -> None:
@@ -208,7 +229,7 @@ def _save(
             "epoch": state.epoch,
             "curves": state.curves,
             "modules": [phase.module.state_dict() for phase in phases],
-            "optimiser": None if optimiser is None else optimiser.state_dict(),
+            "optimizer": None if optimizer is None else optimizer.state_dict(),
             "generator": generator.get_state(),
             "global_generator": torch.get_rng_state(),
         },
@@ -218,17 +239,21 @@ def _save(
 
 
 def _resume(phases: Sequence[Phase], generator: torch.Generator, control: FitControl) -> _State:
-    """The state of the checkpoint, loaded into the phases' modules; a fresh one where there is none."""
+    """The state of the checkpoint, loaded into the phases' modules; a fresh one where there is
+    none.
+    """
     if control.checkpoint is None or not control.checkpoint.is_file():
         return _State()
     remedy = "remove the file, and the training begins anew"
     stored = load_stored(control.checkpoint, "the checkpoint of an interrupted training", remedy)
     if not isinstance(stored, dict) or "fingerprint" not in stored:
-        raise DataError(f"{control.checkpoint} is not the checkpoint of an interrupted training: {remedy}")
+        raise DataError(
+            f"{control.checkpoint} is not the checkpoint of an interrupted training: {remedy}"
+        )
     if stored["fingerprint"] != control.fingerprint:
         raise DataError(
-            f"{control.checkpoint} belongs to a training with other data or options: repeat its command to go on "
-            "with it, or name another --out"
+            f"{control.checkpoint} belongs to a training with other data or options: repeat its"
+            " command to go on with it, or name another --out"
         )
     for phase, tensors in zip(phases, stored["modules"], strict=True):
         phase.module.load_state_dict(tensors)
@@ -236,7 +261,7 @@ def _resume(phases: Sequence[Phase], generator: torch.Generator, control: FitCon
     torch.set_rng_state(stored["global_generator"])
     if stored["phase"] < len(phases):
         control.tell(f"resuming {phases[stored['phase']].name} at epoch {stored['epoch'] + 1}")
-    return _State(stored["phase"], stored["epoch"], stored["curves"], stored["optimiser"])
+    return _State(stored["phase"], stored["epoch"], stored["curves"], stored["optimizer"])
 
 
 @contextmanager
@@ -280,7 +305,9 @@ class _Clock:
         if now_s - self.told_s < self.quiet_s and epoch < phase.epochs:
             return
         self.told_s = now_s
-        left_s = (now_s - self.started_s) / (self.done - self.done_before) * (self.total - self.done)
+        left_s = (
+            (now_s - self.started_s) / (self.done - self.done_before) * (self.total - self.done)
+        )
         minutes, seconds = divmod(round(left_s), 60)
         besides = f"  held out {held_out[-1]:8.4f}" if held_out else ""
         self.tell(

@@ -1,8 +1,9 @@
 """How well scores separate defective images, and maps defective pixels: exact, ties included.
 
-Image figures take every image. Pixel figures take the images whose truth is known; one without (None: a defect nobody
-outlined) is left out of them. A figure that has no meaning, because one of the two classes is empty, is NaN.
-Each is a curve over all thresholds, so nothing here depends on the choice of one. In percent only where it is printed.
+Image figures take every image. Pixel figures take the images whose truth is known; one without
+(None: a defect nobody outlined) is left out of them. A figure that has no meaning, because one of
+the two classes is empty, is NaN. Each is a curve over all thresholds, so nothing here depends on
+the choice of one. In percent only where it is printed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ CHUNK_PIXELS = 1 << 24
 
 
 def image_auroc(labels: Bools, scores: Floats) -> float:
-    """Area under the ROC curve: the chance that a defective image scores above a normal one, a tie counting half.
+    """Area under the ROC curve: the chance that a defective image scores above a normal one, a tie
+    counting half.
 
     Args:
         labels: (n,) bool, True = defective.
@@ -34,7 +36,9 @@ def image_auroc(labels: Bools, scores: Floats) -> float:
     positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
     if not len(positives) or not len(negatives):
         return float("nan")
-    lower = np.searchsorted(negatives, positives, side="left") + np.searchsorted(negatives, positives, side="right")
+    lower = np.searchsorted(negatives, positives, side="left") + np.searchsorted(
+        negatives, positives, side="right"
+    )
     return float(lower.sum() / (2 * len(positives) * len(negatives)))
 
 
@@ -75,7 +79,8 @@ class Figures:
         name: what the row is about: a defect type, a group of defects, "all".
         normal: images counted as normal.
         defective: images counted as defective.
-        image_auroc, pixel_auroc, aupro_30, aupro_05, average_precision: 0..1, or NaN where undefined.
+        image_auroc, pixel_auroc, aupro_30, aupro_05, average_precision: 0..1, or NaN where
+        undefined.
     """
 
     name: str
@@ -91,7 +96,9 @@ class Figures:
 def figures(
     name: str, labels: Bools, scores: Floats, maps: Sequence[Floats], truths: Sequence[Bools | None]
 ) -> Figures:
-    """Compute every figure of one set of images, the normal ones included; arguments as in the single functions."""
+    """Compute every figure of one set of images, the normal ones included; arguments as in the
+    single functions.
+    """
     curve = pixel_curve(maps, truths)
     return Figures(
         name=name,
@@ -106,26 +113,32 @@ def figures(
 
 
 def pixel_auroc(maps: Sequence[Floats], truths: Sequence[Bools | None]) -> float:
-    """Area under the ROC curve over all pixels of all images with a truth; see `PixelCurve.auroc`."""
+    """Area under the ROC curve over all pixels of all images with a truth; see
+    `PixelCurve.auroc`.
+    """
     return pixel_curve(maps, truths).auroc()
 
 
 def aupro(maps: Sequence[Floats], truths: Sequence[Bools | None], limit: float = 0.3) -> float:
-    """Area under the per-region overlap curve up to a false positive rate; see `PixelCurve.aupro`."""
+    """Area under the per-region overlap curve up to a false positive rate; see
+    `PixelCurve.aupro`.
+    """
     return pixel_curve(maps, truths).aupro(limit)
 
 
 @dataclass(frozen=True)
 class PixelCurve:
-    """What every threshold at the value of a defective pixel does; all pixel figures follow from it.
+    """What every threshold at the value of a defective pixel does; all pixel figures follow from
+    it.
 
-    Between two neighbouring values of defective pixels only normal pixels change sides: the curves are level there, so
-    these points determine them completely, however many normal pixels there are.
-    The m thresholds descend.
+    Between two neighboring values of defective pixels only normal pixels change sides: the curves
+    are level there, so these points determine them completely, however many normal pixels there
+    are. The m thresholds descend.
 
     Attributes:
         pixels: (m,) defective pixels with exactly this value.
-        overlap: (m,) mean over all regions of the share of the region at or above the threshold, 0..1.
+        overlap: (m,) mean over all regions of the share of the region at or above the threshold,
+        0..1.
         above: (m,) normal pixels above the threshold.
         equal: (m,) normal pixels with exactly this value.
         normal_pixels: of all images with a truth.
@@ -138,17 +151,21 @@ class PixelCurve:
     normal_pixels: int
 
     def auroc(self) -> float:
-        """Chance that a defective pixel exceeds a normal one, a tie counting half; NaN if a class is empty."""
+        """Chance that a defective pixel exceeds a normal one, a tie counting half; NaN if a class
+        is empty.
+        """
         if not len(self.pixels) or not self.normal_pixels:
             return float("nan")
         exceeded = self.normal_pixels - self.above - 0.5 * self.equal
         return float((self.pixels * exceeded).sum() / (self.pixels.sum() * self.normal_pixels))
 
     def aupro(self, limit: float = 0.3) -> float:
-        """Area under overlap against false positive rate, from 0 to `limit`, divided by `limit` (Bergmann et al. 2020).
+        """Area under overlap against false positive rate, from 0 to `limit`, divided by `limit`
+        (Bergmann et al. 2020).
 
         Args:
-            limit: largest false positive rate counted, over 0 to 1; 0.3 is usual, 0.05 the strict one.
+            limit: largest false positive rate counted, over 0 to 1; 0.3 is usual, 0.05 the strict
+                one.
         Returns: 0..1, or NaN without a region or without a normal pixel.
         """
         if not 0 < limit <= 1:
@@ -165,7 +182,8 @@ def pixel_curve(maps: Sequence[Floats], truths: Sequence[Bools | None]) -> Pixel
     """Count normal and defective pixels at every threshold, in one pass over each.
 
     Args:
-        maps: n maps (h, w), finite; one of another size than its truth is resized to it, bilinearly.
+        maps: n maps (h, w), finite; one of another size than its truth is resized to it,
+            bilinearly.
         truths: n masks (H, W) bool, all False for a normal image, or None where nobody knows.
     Raises: ValueError if the lengths differ or a map is not finite.
     """
@@ -174,7 +192,9 @@ def pixel_curve(maps: Sequence[Floats], truths: Sequence[Bools | None]) -> Pixel
     values, weights, regions = _defective_pixels(maps, truths)
     thresholds, where = np.unique(values, return_inverse=True)
     pixels = np.bincount(where, minlength=len(thresholds))
-    overlap = np.bincount(where, weights=weights, minlength=len(thresholds))[::-1].cumsum() / max(1, regions)
+    overlap = np.bincount(where, weights=weights, minlength=len(thresholds))[::-1].cumsum() / max(
+        1, regions
+    )
     below = np.zeros(len(thresholds), np.int64)
     up_to = np.zeros(len(thresholds), np.int64)
     total = 0
@@ -190,13 +210,17 @@ def _checked(labels: Bools, scores: Floats) -> tuple[Bools, Floats]:
     """Return both as arrays of one length, or raise ValueError."""
     labels, scores = np.asarray(labels, dtype=bool), np.asarray(scores)
     if labels.shape != scores.shape or labels.ndim != 1:
-        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be lists of one length")
+        raise ValueError(
+            f"labels {labels.shape} and scores {scores.shape} must be lists of one length"
+        )
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
     return labels, scores
 
 
-def _counts_from_the_top(labels: Bools, scores: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _counts_from_the_top(
+    labels: Bools, scores: Floats
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count defective and normal images at or above each distinct score, the highest first."""
     distinct, where = np.unique(-scores, return_inverse=True)
     hits = np.bincount(where[labels], minlength=len(distinct)).cumsum()
@@ -209,7 +233,8 @@ def _resized(anomaly_map: Floats, truth: Bools) -> NDArray[np.float32]:
     fine = np.ascontiguousarray(anomaly_map, dtype=np.float32)
     if fine.shape != truth.shape:
         fine = np.asarray(
-            cv2.resize(fine, (truth.shape[1], truth.shape[0]), interpolation=cv2.INTER_LINEAR), np.float32
+            cv2.resize(fine, (truth.shape[1], truth.shape[0]), interpolation=cv2.INTER_LINEAR),
+            np.float32,
         )
     if not np.isfinite(fine).all():
         raise ValueError("an anomaly map is not finite")
@@ -219,9 +244,11 @@ def _resized(anomaly_map: Floats, truth: Bools) -> NDArray[np.float32]:
 def _defective_pixels(
     maps: Sequence[Floats], truths: Sequence[Bools | None]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], int]:
-    """Collect the values of all defective pixels, 1 / size of the region of each, and the number of regions.
+    """Collect the values of all defective pixels, 1 / size of the region of each, and the number of
+    regions.
 
-    A region is a connected component, neighbours over corners included, as in MVTec's own evaluation.
+    A region is a connected component, neighbors over corners included, as in MVTec's own
+    evaluation.
     """
     values, weights, regions = [np.empty(0, np.float32)], [np.empty(0)], 0
     for anomaly_map, truth in zip(maps, truths, strict=True):
@@ -235,8 +262,12 @@ def _defective_pixels(
     return np.concatenate(values), np.concatenate(weights), regions
 
 
-def _normal_pixels(maps: Sequence[Floats], truths: Sequence[Bools | None]) -> Iterator[NDArray[np.float32]]:
-    """Yield the values of all normal pixels, some CHUNK_PIXELS at a time, each array the caller's own."""
+def _normal_pixels(
+    maps: Sequence[Floats], truths: Sequence[Bools | None]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the values of all normal pixels, some CHUNK_PIXELS at a time, each array the caller's
+    own.
+    """
     pending: list[NDArray[np.float32]] = []
     size = 0
     for anomaly_map, truth in zip(maps, truths, strict=True):

@@ -36,16 +36,21 @@ class HeatScale:
 
 
 def heat_scale(maps: Sequence[NDArray[np.float32]], labels: NDArray[np.bool_]) -> HeatScale:
-    """Tint what normal images hardly ever reach: from their 99th percentile to a typical defect's maximum.
+    """Tint what normal images hardly ever reach: from their 99th percentile to a typical defect's
+    maximum.
 
     Args:
         maps: n raw maps (h, w).
         labels: (n,) bool, True = defective.
     """
-    references = [m for m, defective in zip(maps, labels, strict=True) if not defective] or list(maps)
+    references = [m for m, defective in zip(maps, labels, strict=True) if not defective] or list(
+        maps
+    )
     pixels = np.concatenate([m.ravel()[:: max(1, m.size // SAMPLES_PER_MAP)] for m in references])
     low = float(np.quantile(pixels, 0.99))
-    peaks = [float(m.max()) for m, defective in zip(maps, labels, strict=True) if defective] or [float(pixels.max())]
+    peaks = [float(m.max()) for m, defective in zip(maps, labels, strict=True) if defective] or [
+        float(pixels.max())
+    ]
     high = float(np.median(peaks))
     if high <= low:
         high = low + (abs(low) * 0.5 or 1.0)
@@ -62,8 +67,13 @@ def photograph(image: Image, truth: NDArray[np.bool_] | None) -> str:
     return jpeg(_outlined(_shrunk(image), truth))
 
 
-def heat(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None, scale: HeatScale) -> str:
-    """Return the image in grey with the map over it as a data address, the true outline drawn too.
+def heat(
+    image: Image,
+    anomaly_map: NDArray[np.float32],
+    truth: NDArray[np.bool_] | None,
+    scale: HeatScale,
+) -> str:
+    """Return the image in gray with the map over it as a data address, the true outline drawn too.
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -75,7 +85,8 @@ def heat(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_
 
 
 def beside_heat(image: Image, anomaly_map: NDArray[np.float32], scale: HeatScale) -> Image:
-    """The image and, to its right, the image in grey with the map over it: uint8 RGB (h, 2 WIDTH_PX, 3).
+    """The image and, to its right, the image in gray with the map over it: uint8 RGB (h, 2
+    WIDTH_PX, 3).
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -86,19 +97,26 @@ def beside_heat(image: Image, anomaly_map: NDArray[np.float32], scale: HeatScale
 
 
 def _tinted(image: Image, anomaly_map: NDArray[np.float32], scale: HeatScale) -> Image:
-    """The image in grey, WIDTH_PX wide, with the map over it."""
+    """The image in gray, WIDTH_PX wide, with the map over it."""
     small = _shrunk(image)
     size = (small.shape[1], small.shape[0])
-    values = cv2.resize(np.ascontiguousarray(anomaly_map, np.float32), size, interpolation=cv2.INTER_LINEAR)
+    values = cv2.resize(
+        np.ascontiguousarray(anomaly_map, np.float32), size, interpolation=cv2.INTER_LINEAR
+    )
     share = np.clip((values - scale.low) / (scale.high - scale.low), 0, 1)
-    grey = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
+    gray = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(
+        np.float32
+    )
     weight = np.clip(share * 4, 0, 0.8)[..., None]  # tinted at once, so that a weak answer is seen
-    mixed = grey * (1 - weight) + colors_of(share) * weight
+    mixed = gray * (1 - weight) + colors_of(share) * weight
     return np.asarray(mixed.round(), np.uint8)
 
 
-def close_up(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None) -> str:
-    """Return a quarter of the image's width and height as a data address, around the defect or else the map's peak.
+def close_up(
+    image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None
+) -> str:
+    """Return a quarter of the image's width and height as a data address, around the defect or else
+    the map's peak.
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -108,11 +126,13 @@ def close_up(image: Image, anomaly_map: NDArray[np.float32], truth: NDArray[np.b
     return jpeg(_shrunk(_window(image, anomaly_map, truth)))
 
 
-def relief(height: NDArray[np.float32], anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None) -> str:
+def relief(
+    height: NDArray[np.float32], anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None
+) -> str:
     """Return the same window as `close_up` of the height, dark is low, as a data address.
 
     Args:
-        height: (H', W') metres over the background, 0 or less = background.
+        height: (H', W') meters over the background, 0 or less = background.
         anomaly_map: raw map (h, w).
         truth: (H, W) bool or None.
     """
@@ -120,16 +140,22 @@ def relief(height: NDArray[np.float32], anomaly_map: NDArray[np.float32], truth:
     part = window[window > 0]
     low, high = (float(v) for v in np.quantile(part, [0.03, 0.97])) if part.size else (0.0, 1.0)
     share = np.clip((window - low) / max(high - low, 1e-6), 0, 1)
-    grey = np.where(window > 0, 40 + 215 * share, 0).astype(np.uint8)
-    return jpeg(_shrunk(np.repeat(grey[..., None], 3, axis=2)))
+    gray = np.where(window > 0, 40 + 215 * share, 0).astype(np.uint8)
+    return jpeg(_shrunk(np.repeat(gray[..., None], 3, axis=2)))
 
 
-def _window(picture: NDArray[Any], anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None) -> NDArray[Any]:
-    """Cut a quarter of width and height out of (H, W, ...), around the largest defect or else the map's peak."""
+def _window(
+    picture: NDArray[Any], anomaly_map: NDArray[np.float32], truth: NDArray[np.bool_] | None
+) -> NDArray[Any]:
+    """Cut a quarter of width and height out of (H, W, ...), around the largest defect or else the
+    map's peak.
+    """
     if truth is not None and truth.any():
-        _, _, boxes, centres = cv2.connectedComponentsWithStats(truth.astype(np.uint8), connectivity=8)
+        _, _, boxes, centers = cv2.connectedComponentsWithStats(
+            truth.astype(np.uint8), connectivity=8
+        )
         largest = 1 + int(np.argmax(boxes[1:, cv2.CC_STAT_AREA]))
-        across, down = (centres[largest] + 0.5) / (truth.shape[1], truth.shape[0])
+        across, down = (centers[largest] + 0.5) / (truth.shape[1], truth.shape[0])
     else:
         row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
         across, down = (column + 0.5) / anomaly_map.shape[1], (row + 0.5) / anomaly_map.shape[0]
@@ -151,11 +177,15 @@ def colors_of(share: NDArray[np.float32]) -> NDArray[np.float32]:
 def _shrunk(image: Image) -> Image:
     height = max(1, round(image.shape[0] * WIDTH_PX / image.shape[1]))
     smaller = cv2.INTER_AREA if image.shape[1] > WIDTH_PX else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(np.ascontiguousarray(image), (WIDTH_PX, height), interpolation=smaller), np.uint8)
+    return np.asarray(
+        cv2.resize(np.ascontiguousarray(image), (WIDTH_PX, height), interpolation=smaller), np.uint8
+    )
 
 
 def _outlined(image: Image, truth: NDArray[np.bool_] | None) -> Image:
-    """Draw the outline of the truth around the defect, not over it: a defect can be three pixels wide."""
+    """Draw the outline of the truth around the defect, not over it: a defect can be three pixels
+    wide.
+    """
     if truth is None or not truth.any():
         return image
     height, width = image.shape[:2]
@@ -168,5 +198,7 @@ def _outlined(image: Image, truth: NDArray[np.bool_] | None) -> Image:
 
 def jpeg(image: Image) -> str:
     """Encode uint8 RGB (H, W, 3) as a data address."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    _, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82]
+    )
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

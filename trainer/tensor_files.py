@@ -1,4 +1,6 @@
-"""Files of tensors, as torch.save or safetensors write them: read without trust, refused in one sentence."""
+"""Files of tensors, as torch.save or safetensors write them: read without trust, refused in one
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,12 @@ from edge.files import sentence_of
 ZIP, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # What torch.load raises for damaged bytes.
 DAMAGE = (
-    OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
+    OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError,
+    ArithmeticError,
     AssertionError, pickle.UnpicklingError, struct.error,
 )  # fmt: skip
-# Published checkpoints keep a metric beside the weights, often a number of numpy, pickled under numpy 1's names.
+# Published checkpoints keep a metric beside the weights, often a number of numpy, pickled under
+# numpy 1's names.
 _SCALAR = np.float64().__reduce__()[0]
 NUMPY_NUMBER: list[Any] = [
     np.dtype,
@@ -35,7 +39,8 @@ NUMPY_NUMBER: list[Any] = [
 
 
 def load_stored(path: Path, wanted: str, remedy: str) -> Any:
-    """What a file of tensors holds, on the CPU: tensors, numbers, words and containers of them, and nothing else.
+    """What a file of tensors holds, on the CPU: tensors, numbers, words and containers of them, and
+    nothing else.
 
     wanted: what it should be; remedy: what to do otherwise; both end the sentence.
     Raises: DataError if it cannot be read, is damaged or of another kind.
@@ -51,13 +56,20 @@ def load_stored(path: Path, wanted: str, remedy: str) -> Any:
         what = "was written neither by torch.save nor by safetensors" if start else "is empty"
         raise DataError(f"{path} {what}, expected {wanted}: {remedy}")
     try:
-        with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(NUMPY_NUMBER):
-            warnings.simplefilter("ignore")     # what PyTorch thinks of a damaged file
+        with (
+            path.open("rb") as file,
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(NUMPY_NUMBER),
+        ):
+            warnings.simplefilter("ignore")  # what PyTorch thinks of a damaged file
             return torch.load(file, map_location="cpu", weights_only=True)
     except DAMAGE as error:
         what = "is damaged, cut short or of another kind"
         if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
-            what = "holds objects other than tensors and numbers, which could run a program and are not loaded"
+            what = (
+                "holds objects other than tensors and numbers, which could run a program and are"
+                " not loaded"
+            )
         raise DataError(f"{path} {what}, expected {wanted}: {remedy}") from error
 
 
@@ -72,15 +84,17 @@ def _load_safetensors(path: Path, wanted: str, remedy: str) -> dict[str, Tensor]
 
 
 def find_misfit(needed: Mapping[str, Tensor], given: Mapping[str, Any]) -> str | None:
-    """How a file's tensors differ from those that are needed, as the end of "does not fit"; None where they fit."""
+    """How a file's tensors differ from those that are needed, as the end of "does not fit"; None
+    where they fit.
+    """
     wrong = [name for name, own in needed.items() if _shape(given.get(name)) != tuple(own.shape)]
     if not wrong:
         return None
     first, found = wrong[0], _shape(given.get(wrong[0]))
     has = "is missing" if found is None else f"is {found}"
     return (
-        f"{len(wrong)} of {len(needed)} tensors are missing or of another shape, the first is {first}, which should be "
-        f"{tuple(needed[first].shape)} and {has}"
+        f"{len(wrong)} of {len(needed)} tensors are missing or of another shape, the first is"
+        f" {first}, which should be {tuple(needed[first].shape)} and {has}"
     )
 
 

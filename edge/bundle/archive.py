@@ -1,8 +1,9 @@
 """The one tar file PRODUCT-VERSION.bundle: packing, and opening without trust.
 
-The reader is ours and small, because Python's tarfile follows links, sparse maps and header sizes that an attacker
-chose (CVE-2025-8194 loops for ever on Python 3.10). It knows plain ustar files and nothing else: the headers are read
-first, then signature and manifest, and only then are members streamed, each as long as the signed manifest says.
+The reader is ours and small, because Python's tarfile follows links, sparse maps and header sizes
+that an attacker chose (CVE-2025-8194 loops for ever on Python 3.10). It knows plain ustar files and
+nothing else: the headers are read first, then signature and manifest, and only then are members
+streamed, each as long as the signed manifest says.
 """
 
 from __future__ import annotations
@@ -21,22 +22,31 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from edge.bundle.manifest import SCHEMA, Manifest
-from edge.bundle.signature import PRIVATE, SIGNATURE_LIMIT, PublicKey, canonical_json, sign_manifest, verify_signature
+from edge.bundle.signature import (
+    PRIVATE,
+    SIGNATURE_LIMIT,
+    PublicKey,
+    canonical_json,
+    sign_manifest,
+    verify_signature,
+)
 from edge.errors import BundleError
 from edge.files import make_folder, open_plain, read_bytes, sha256_of, sync_directory
 from edge.schema import parse_json
 
 BLOCK = 512
-RECORD = 20 * BLOCK                 # tar pads its files to this
+RECORD = 20 * BLOCK  # tar pads its files to this
 MANIFEST, SIGNATURE, REPORT = "manifest.json", "signature.json", "report.html"
-MANIFEST_LIMIT = 4 << 20            # bytes
-MEMBER_LIMIT = 1 << 30              # bytes of one member, as in manifest.FileEntry
-PARSED_LIMIT = 64 << 20             # bytes of a member that is no graph and no report: it is read whole
-TOTAL_LIMIT = 2 << 30               # bytes of a whole bundle; the largest detector's three files take less than a half
-COUNT_LIMIT = 4096                  # files
-ENTRY_LIMIT = 3 * COUNT_LIMIT       # headers of any kind: a file, its folder, and its times
-GOLDEN_FRAMES = 8                   # at least
-PAX_LIMIT = 4 << 10                 # bytes of one extended header
+MANIFEST_LIMIT = 4 << 20  # bytes
+MEMBER_LIMIT = 1 << 30  # bytes of one member, as in manifest.FileEntry
+PARSED_LIMIT = 64 << 20  # bytes of a member that is no graph and no report: it is read whole
+TOTAL_LIMIT = (
+    2 << 30
+)  # bytes of a whole bundle; the largest detector's three files take less than a half
+COUNT_LIMIT = 4096  # files
+ENTRY_LIMIT = 3 * COUNT_LIMIT  # headers of any kind: a file, its folder, and its times
+GOLDEN_FRAMES = 8  # at least
+PAX_LIMIT = 4 << 10  # bytes of one extended header
 HARMLESS_PAX = {"mtime", "atime", "ctime"}
 AGAIN = "copy it again from the workstation"
 
@@ -65,7 +75,9 @@ class Member:
 
 @dataclass(frozen=True)
 class OpenBundle:
-    """Signature, manifest and list of members were checked; the members' bytes are checked as they are streamed."""
+    """Signature, manifest and list of members were checked; the members' bytes are checked as they
+    are streamed.
+    """
 
     path: Path
     manifest: Manifest
@@ -77,16 +89,22 @@ class OpenBundle:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of manifest.json, which names every other file's digest: the identity of the bundle."""
+        """SHA-256 of manifest.json, which names every other file's digest: the identity of the
+        bundle.
+        """
         return hashlib.sha256(self.manifest_bytes).hexdigest()
 
     def check_members(self) -> None:
-        """Read every member once and compare its digest. Raises: BundleError naming the first that differs."""
+        """Read every member once and compare its digest.
+
+        Raises: BundleError naming the first that differs.
+        """
         for name in self.manifest.files:
             self._stream(name, lambda _: None)
 
     def extract(self, folder: Path) -> None:
-        """Write every member into the empty `folder`, checking digests on the way; files and folders are synced.
+        """Write every member into the empty `folder`, checking digests on the way; files and
+        folders are synced.
 
         Raises: BundleError naming the first member that differs.
         """
@@ -110,12 +128,14 @@ class OpenBundle:
             digest.update(block)
             consume(block)
         if digest.hexdigest() != self.manifest.files[name].sha256:
-            raise BundleError(f"{self.path}: {name} is damaged (its SHA-256 is not the signed one): {AGAIN}")
+            raise BundleError(
+                f"{self.path}: {name} is damaged (its SHA-256 is not the signed one): {AGAIN}"
+            )
 
 
 def _finish(file: io.BufferedWriter) -> None:
     file.flush()
-    os.fchmod(file.fileno(), 0o644)   # root installs, user edge reads
+    os.fchmod(file.fileno(), 0o644)  # root installs, user edge reads
     os.fsync(file.fileno())
 
 
@@ -132,10 +152,11 @@ def _blocks(file: BinaryIO, member: Member) -> Iterator[bytes]:
 
 @contextmanager
 def open_bundle(path: Path, trusted: Sequence[PublicKey]) -> Iterator[OpenBundle]:
-    """Open a bundle and check, in this order: members' names and sizes, signature, manifest, the list of members.
+    """Open a bundle and check, in this order: members' names and sizes, signature, manifest, the
+    list of members.
 
-    Nothing is written, and of the members only manifest.json and signature.json are read: call `check_members` or
-    `extract` next.
+    Nothing is written, and of the members only manifest.json and signature.json are read: call
+    `check_members` or `extract` next.
     Raises: BundleError with one sentence that says what is wrong and what to do.
     """
     with _open_file(path) as file:
@@ -151,7 +172,7 @@ def _open_file(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise BundleError(f"cannot open the bundle {path} (a folder): {remedy}")
-        if path.exists() and not path.is_file():   # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise BundleError(f"cannot open the bundle {path} (not a file): {remedy}")
         return os.fdopen(open_plain(path, BundleError), "rb")
     except OSError as error:
@@ -163,52 +184,77 @@ def _check(path: Path, file: BinaryIO, trusted: Sequence[PublicKey]) -> OpenBund
     for name, limit in ((MANIFEST, MANIFEST_LIMIT), (SIGNATURE, SIGNATURE_LIMIT)):
         if name not in members:
             what = "is not signed" if name == SIGNATURE else "is not complete"
-            raise BundleError(f"the bundle {what} ({name} is missing): make it with `trainer export`")
+            raise BundleError(
+                f"the bundle {what} ({name} is missing): make it with `trainer export`"
+            )
         if members[name].size > limit:
-            raise BundleError(f"{name} has {members[name].size} bytes, at most {limit} are allowed: {AGAIN}")
-    manifest_bytes, signature_bytes = (b"".join(_blocks(file, members[name])) for name in (MANIFEST, SIGNATURE))
+            raise BundleError(
+                f"{name} has {members[name].size} bytes, at most {limit} are allowed: {AGAIN}"
+            )
+    manifest_bytes, signature_bytes = (
+        b"".join(_blocks(file, members[name])) for name in (MANIFEST, SIGNATURE)
+    )
     key = verify_signature(manifest_bytes, signature_bytes, trusted)
     manifest = parse_manifest(manifest_bytes)
-    compare_lists(manifest, {m.name: m.size for m in members.values() if m.name not in (MANIFEST, SIGNATURE)})
+    compare_lists(
+        manifest, {m.name: m.size for m in members.values() if m.name not in (MANIFEST, SIGNATURE)}
+    )
     return OpenBundle(path, manifest, manifest_bytes, signature_bytes, key, file, members)
 
 
 def parse_manifest(data: bytes) -> Manifest:
     """manifest.json, every key known and every value in range.
 
-    Raises: BundleError naming the key; a newer schema is told apart, since the remedy is another one.
+    Raises: BundleError naming the key; a newer schema is told apart, since the remedy is another
+    one.
     """
     try:
         raw = parse_json(data)
     except ValueError as error:
-        raise BundleError(f"manifest.json is not JSON ({error}): export the bundle again") from error
+        raise BundleError(
+            f"manifest.json is not JSON ({error}): export the bundle again"
+        ) from error
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         what = f"the bundle has schema {schema}, this software reads up to {SCHEMA}"
         raise BundleError(f"{what}: update the station's software first")
     if isinstance(schema, int) and schema < SCHEMA:
         what = f"the bundle has schema {schema}, in which every engine took float32's threshold"
-        raise BundleError(f"{what}: export it again with this version: `trainer train`, `evaluate`, `export`")
+        raise BundleError(
+            f"{what}: export it again with this version: `trainer train`, `evaluate`, `export`"
+        )
     try:
         manifest = Manifest.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest.json"
         what = f"manifest.json: {where}: {first['msg']}"
-        raise BundleError(f"{what}: export the bundle again with this software's version") from error
+        raise BundleError(
+            f"{what}: export the bundle again with this software's version"
+        ) from error
     for name, entry in manifest.files.items():
         check_name(name)
         if not name.startswith("model/") and name != REPORT and entry.size > PARSED_LIMIT:
-            what = f"manifest.json: files: {name} has {entry.size} bytes, at most {PARSED_LIMIT} are read"
+            what = (
+                f"manifest.json: files: {name} has {entry.size} bytes, at most {PARSED_LIMIT} are"
+                " read"
+            )
             raise BundleError(f"{what}: export the bundle again")
     if "fp32" not in manifest.precisions:
-        raise BundleError("manifest.json: precisions: fp32 is missing, the fallback of every station: export it again")
+        raise BundleError(
+            "manifest.json: precisions: fp32 is missing, the fallback of every station: export it"
+            " again"
+        )
     models = (f"model/{precision}.onnx" for precision in manifest.precisions)
     required = {"parity.json", REPORT, "normal/index.json", *models}
     for name in sorted(required - set(manifest.files)):
-        raise BundleError(f"manifest.json: files: {name} is missing, which every bundle has: export it again")
+        raise BundleError(
+            f"manifest.json: files: {name} is missing, which every bundle has: export it again"
+        )
     if sum(name.startswith("golden/") for name in manifest.files) < GOLDEN_FRAMES:
-        raise BundleError(f"manifest.json: files: fewer than {GOLDEN_FRAMES} golden frames: export it again")
+        raise BundleError(
+            f"manifest.json: files: fewer than {GOLDEN_FRAMES} golden frames: export it again"
+        )
     return manifest
 
 
@@ -220,10 +266,15 @@ def compare_lists(manifest: Manifest, found: dict[str, int]) -> None:
     for name in sorted(set(manifest.files) - set(found)):
         raise BundleError(f"{name} is missing: {AGAIN}")
     for name in sorted(set(found) - set(manifest.files)):
-        raise BundleError(f"{name} is not in the signed manifest: somebody added it, do not use this bundle")
+        raise BundleError(
+            f"{name} is not in the signed manifest: somebody added it, do not use this bundle"
+        )
     for name, size in found.items():
         if size != manifest.files[name].size:
-            raise BundleError(f"{name} has {size} bytes, the signed manifest says {manifest.files[name].size}: {AGAIN}")
+            raise BundleError(
+                f"{name} has {size} bytes, the signed manifest says {manifest.files[name].size}:"
+                f" {AGAIN}"
+            )
 
 
 def verify_folder(folder: Path, trusted: Sequence[PublicKey]) -> Manifest:
@@ -239,7 +290,9 @@ def verify_folder(folder: Path, trusted: Sequence[PublicKey]) -> Manifest:
             found[path.relative_to(folder).as_posix()] = path.stat().st_size
     for name in (MANIFEST, SIGNATURE):
         if found.pop(name, MANIFEST_LIMIT + 1) > MANIFEST_LIMIT:
-            raise BundleError(f"{folder / name} is missing or absurdly large: install the bundle again")
+            raise BundleError(
+                f"{folder / name} is missing or absurdly large: install the bundle again"
+            )
     data = read_bytes(folder / MANIFEST, BundleError, MANIFEST_LIMIT)
     verify_signature(data, read_bytes(folder / SIGNATURE, BundleError, SIGNATURE_LIMIT), trusted)
     manifest = parse_manifest(data)
@@ -251,21 +304,27 @@ def verify_folder(folder: Path, trusted: Sequence[PublicKey]) -> Manifest:
     return manifest
 
 
-# --- reading tar headers ---------------------------------------------------------------------------------------------
+# --- reading tar headers
+# ---------------------------------------------------------------------------------------------
 
 
 def scan(file: BinaryIO) -> dict[str, Member]:
     """The members of a tar by name, from its headers alone.
 
-    Raises: BundleError for anything but plain files with plain relative names, doubled names and absurd sizes.
+    Raises: BundleError for anything but plain files with plain relative names, doubled names and
+    absurd sizes.
     """
     length = os.fstat(file.fileno()).st_size
     start = file.read(BLOCK)
     if length < RECORD or start[257:262] != b"ustar":
-        raise BundleError(f"the file is not a bundle ({_kind_of(start)}): give the .bundle file that `trainer export` "
-                          "wrote")
+        raise BundleError(
+            f"the file is not a bundle ({_kind_of(start)}): give the .bundle file that `trainer"
+            " export` wrote"
+        )
     if length > TOTAL_LIMIT:
-        raise BundleError(f"the bundle has {length} bytes, at most {TOTAL_LIMIT} are allowed: export it again")
+        raise BundleError(
+            f"the bundle has {length} bytes, at most {TOTAL_LIMIT} are allowed: export it again"
+        )
     members: dict[str, Member] = {}
     folders: set[str] = set()
     offset = entries = 0
@@ -326,13 +385,18 @@ def _read_header(file: BinaryIO, offset: int, length: int) -> tuple[str, bytes, 
     if checksum != sum(block[:148]) + sum(block[156:]) + 8 * ord(" "):
         raise BundleError(f"a tar header at byte {offset} is damaged: {AGAIN}")
     try:
-        name, prefix = (part.split(b"\0", 1)[0].decode("ascii") for part in (block[:100], block[345:500]))
+        name, prefix = (
+            part.split(b"\0", 1)[0].decode("ascii") for part in (block[:100], block[345:500])
+        )
     except UnicodeDecodeError as error:
         what = f"the name in the tar header at byte {offset} is not ASCII"
         raise BundleError(f"{what}: do not use this bundle") from error
     size = _octal(block[124:136], "size")
     if size > MEMBER_LIMIT:
-        raise BundleError(f"{name!r} claims {size} bytes, at most {MEMBER_LIMIT} are allowed: do not use this bundle")
+        raise BundleError(
+            f"{name!r} claims {size} bytes, at most {MEMBER_LIMIT} are allowed: do not use this"
+            " bundle"
+        )
     return (f"{prefix}/{name}" if prefix else name), block[156:157], size
 
 
@@ -340,15 +404,22 @@ def _octal(field: bytes, what: str) -> int:
     """An octal number of a tar header; the binary form for huge and negative numbers is refused."""
     match = re.fullmatch(rb"[ ]*([0-7]{1,11})[ \0]*", field)
     if match is None:
-        raise BundleError(f"a tar header holds an absurd {what}: do not use this bundle, export it again")
+        raise BundleError(
+            f"a tar header holds an absurd {what}: do not use this bundle, export it again"
+        )
     return int(match.group(1), 8)
 
 
 def _check_pax(file: BinaryIO, offset: int, size: int) -> None:
-    """Extended headers may carry times (tarfile writes them); any other key would change names or sizes."""
+    """Extended headers may carry times (tarfile writes them); any other key would change names or
+    sizes.
+    """
     file.seek(offset)
     data = file.read(size) if size <= PAX_LIMIT else b""
-    keys = {record.split(b" ", 1)[-1].split(b"=", 1)[0].decode("ascii", "replace") for record in data.splitlines()}
+    keys = {
+        record.split(b" ", 1)[-1].split(b"=", 1)[0].decode("ascii", "replace")
+        for record in data.splitlines()
+    }
     if not keys or not keys <= HARMLESS_PAX:
         what = "the bundle has an extended tar header that may change names or sizes"
         raise BundleError(f"{what}: do not use it, export it again")
@@ -360,12 +431,20 @@ def check_name(name: str) -> str:
     Raises: BundleError if it is absolute, escapes, or has unusual characters.
     """
     if name.startswith("/"):
-        raise BundleError(f"{name!r} is an absolute path, a bundle holds relative ones only: do not use this bundle")
+        raise BundleError(
+            f"{name!r} is an absolute path, a bundle holds relative ones only: do not use this"
+            " bundle"
+        )
     parts = name.split("/")
     if ".." in parts:
         raise BundleError(f"{name!r} escapes from the bundle's folder: do not use this bundle")
-    if len(name) > 200 or not all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", part) for part in parts):
-        raise BundleError(f"{name!r} is not a file name that a bundle uses: do not use this bundle, export it again")
+    if len(name) > 200 or not all(
+        re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", part) for part in parts
+    ):
+        raise BundleError(
+            f"{name!r} is not a file name that a bundle uses: do not use this bundle, export it"
+            " again"
+        )
     return name
 
 
@@ -376,18 +455,25 @@ def _check_end(file: BinaryIO, offset: int, length: int) -> None:
     file.seek(offset)
     while block := file.read(1 << 20):
         if any(block):
-            raise BundleError(f"the bundle has bytes after its end mark at {offset}: do not use it, {AGAIN}")
+            raise BundleError(
+                f"the bundle has bytes after its end mark at {offset}: do not use it, {AGAIN}"
+            )
 
 
 def _check_folders(folders: set[str], members: dict[str, Member]) -> None:
     """Folder entries may only announce the folders of files, and a file is never also a folder."""
-    parents = {"/".join(name.split("/")[:depth]) for name in members for depth in range(1, name.count("/") + 1)}
+    parents = {
+        "/".join(name.split("/")[:depth])
+        for name in members
+        for depth in range(1, name.count("/") + 1)
+    }
     for name in sorted((folders - parents) | (parents & set(members))):
         what = f"the bundle has a folder {name!r} that does not belong to it"
         raise BundleError(f"{what}: do not use it, export it again")
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- writing
+# --------------------------------------------------------------------------------------------------
 
 
 def seal(folder: Path, manifest: Manifest, *keys: Path) -> bytes:
@@ -396,8 +482,12 @@ def seal(folder: Path, manifest: Manifest, *keys: Path) -> bytes:
     Returns: the manifest's bytes, whose SHA-256 is the bundle's digest.
     Raises: BundleError if the folder's files are not those of the manifest.
     """
-    found = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-    compare_lists(manifest, {name: size for name, size in found.items() if name not in (MANIFEST, SIGNATURE)})
+    found = {
+        p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()
+    }
+    compare_lists(
+        manifest, {name: size for name, size in found.items() if name not in (MANIFEST, SIGNATURE)}
+    )
     data = canonical_json(manifest.model_dump(by_alias=True, mode="json"))
     (folder / MANIFEST).write_bytes(data)
     (folder / SIGNATURE).write_bytes(sign_manifest(data, *keys))
@@ -405,19 +495,37 @@ def seal(folder: Path, manifest: Manifest, *keys: Path) -> bytes:
 
 
 def list_files(folder: Path) -> dict[str, dict[str, object]]:
-    """The manifest's `files` of a folder: digest and size of every file but manifest.json and signature.json."""
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: {"sha256": sha256_of(path), "size": path.stat().st_size}
-            for name, path in files.items() if name not in (MANIFEST, SIGNATURE)}
+    """The manifest's `files` of a folder: digest and size of every file but manifest.json and
+    signature.json.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return {
+        name: {"sha256": sha256_of(path), "size": path.stat().st_size}
+        for name, path in files.items()
+        if name not in (MANIFEST, SIGNATURE)
+    }
 
 
 def pack(folder: Path, out: Path) -> Path:
-    """Pack a sealed folder to one tar file: the same bytes for the same content (names sorted, no times, no owners)."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names.sort(key=lambda name: (name not in (MANIFEST, SIGNATURE), name))   # who reads it first sees what it is
+    """Pack a sealed folder to one tar file: the same bytes for the same content (names sorted, no
+    times, no owners).
+    """
+    names = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+    names.sort(
+        key=lambda name: (name not in (MANIFEST, SIGNATURE), name)
+    )  # who reads it first sees what it is
     temporary = out.with_name(f".{out.name}.new")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        temporary.open("wb") as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         for name in names:
             info = tarfile.TarInfo(check_name(name))
             info.size, info.mode = (folder / name).stat().st_size, 0o644

@@ -1,8 +1,10 @@
-"""Which of two versions of a bundle is the newer one. A manifest allows letters, digits, dots, `_` and `-` in them.
+"""Which of two versions of a bundle is the newer one. A manifest allows letters, digits, dots, `_`
+and `-` in them.
 
-Piece by piece, as PEP 440 and Semantic Versioning do where they agree: numbers as numbers (1.10 is newer than 1.9);
-zeros at the end say nothing (1.0 is 1.0.0); letters are a preview of what comes before them (1.0-rc1 is older than 1.0,
-dev than a, a than b, b than rc) but for `post`, which comes after it; a `v` in front says nothing.
+Piece by piece, as PEP 440 and Semantic Versioning do where they agree: numbers as numbers (1.10 is
+newer than 1.9); zeros at the end say nothing (1.0 is 1.0.0); letters are a preview of what comes
+before them (1.0-rc1 is older than 1.0, dev than a, a than b, b than rc) but for `post`, which comes
+after it; a `v` in front says nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ def version_key(version: str) -> Key:
     pieces = PIECE.findall(version)
     if len(pieces) > 1 and pieces[0].lower() == "v":
         del pieces[0]
-    release = next((index for index, piece in enumerate(pieces) if not piece.isdigit()), len(pieces))
+    release = next(
+        (index for index, piece in enumerate(pieces) if not piece.isdigit()), len(pieces)
+    )
     while release and not int(pieces[release - 1]):
         release -= 1
         del pieces[release]

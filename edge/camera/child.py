@@ -1,10 +1,13 @@
-"""The process that holds the camera: a driver that hangs, crashes or leaks takes this process with it and no more.
+"""The process that holds the camera: a driver that hangs, crashes or leaks takes this process with
+it and no more.
 
-Started by edge.camera.supervised with one end of a socket pair as file descriptor argv[1], and the station's process id
-as argv[2]. Every camera runs here, also the ones that play files: one way for frames, whatever they come from.
+Started by edge.camera.supervised with one end of a socket pair as file descriptor argv[1], and the
+station's process id as argv[2]. Every camera runs here, also the ones that play files: one way for
+frames, whatever they come from.
 
-It cannot outlive the station: the kernel kills it when the thread that started it ends (PR_SET_PDEATHSIG), also in the
-middle of a driver's call, and the end of the socket ends it in good order.
+It cannot outlive the station: the kernel kills it when the thread that started it ends
+(PR_SET_PDEATHSIG), also in the middle of a driver's call, and the end of the socket ends it in good
+order.
 """
 
 from __future__ import annotations
@@ -43,10 +46,13 @@ from edge.errors import EdgeError
 from edge.files import sentence_of
 from edge.types import Frame
 
-NAME = b"edge-camera"                      # in ps and top, at most 15 characters
-PR_SET_NAME = 15                           # linux/prctl.h
-LIVE_SLOTS = 3                             # one being written, one on its way, one being read
-LIVE_FRAME_S, FILE_FRAME_S = 0.5, 10.0     # one call for a frame; between two calls the end of the station is noticed
+NAME = b"edge-camera"  # in ps and top, at most 15 characters
+PR_SET_NAME = 15  # linux/prctl.h
+LIVE_SLOTS = 3  # one being written, one on its way, one being read
+LIVE_FRAME_S, FILE_FRAME_S = (
+    0.5,
+    10.0,
+)  # one call for a frame; between two calls the end of the station is noticed
 
 
 class StationGone(Exception):
@@ -73,7 +79,10 @@ class Feed:
         self._dropped = 0
 
     def wait_until_wanted(self) -> None:
-        """Take what the station says; where it asks for each frame, wait for that. Raises: StationGone."""
+        """Take what the station says; where it asks for each frame, wait for that.
+
+        Raises: StationGone.
+        """
         while self._is_readable(wait=not self._wanted):
             packet = self._connection.recv(PACKET_BYTES)
             if not packet:
@@ -99,8 +108,10 @@ class Feed:
         ring.write(slot, frame.color, frame.depth)
         i = frame.intrinsics
         self.send(Filled(
-            ring=ring.number, slot=slot, color=(height, width, 3), depth=depth, dropped=self._dropped,
-            unit=float(frame.unit), pinhole=(i.width, i.height, i.fx, i.fy, i.cx, i.cy), serial=frame.serial,
+            ring=ring.number, slot=slot, color=(height, width, 3), depth=depth,
+            dropped=self._dropped,
+            unit=float(frame.unit), pinhole=(i.width, i.height, i.fx, i.fy, i.cx, i.cy),
+            serial=frame.serial,
             frame_number=int(frame.frame_number), captured_mono_ns=int(frame.captured_mono_ns),
             clock_domain=frame.clock_domain, exposure_us=frame.exposure_us, gain=frame.gain,
         ))  # fmt: skip
@@ -108,7 +119,9 @@ class Feed:
 
     def send(self, packet: Packet, fd: int | None = None) -> None:
         """Raises: StationGone."""
-        rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        rights = (
+            [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        )
         try:
             self._connection.sendmsg([packet.packed()], rights)
         except OSError as error:
@@ -120,14 +133,18 @@ class Feed:
         return bool(poll.poll(None if wait else 0))
 
     def _ring_for(self, frame_bytes: int) -> RingWriter:
-        """The memory, made anew for the first frame and for one that is larger than all before it."""
+        """The memory, made anew for the first frame and for one that is larger than all
+        before it.
+        """
         ring = self._ring
         if ring is not None and frame_bytes <= ring.slot_bytes:
             return ring
         slots = LIVE_SLOTS if self._live else 1
         made = RingWriter(0 if ring is None else ring.number + 1, slots, padded(frame_bytes))
         try:
-            self.send(RingMade(number=made.number, slots=made.slots, slot_bytes=made.slot_bytes), made.fd)
+            self.send(
+                RingMade(number=made.number, slots=made.slots, slot_bytes=made.slot_bytes), made.fd
+            )
         finally:
             made.close()
         self._ring, self._free = made, set(range(slots))
@@ -148,7 +165,7 @@ def play(feed: Feed, camera: Camera, live: bool) -> None:
             try:
                 frame = camera.next_frame(LIVE_FRAME_S if live else FILE_FRAME_S)
             except FrameOverdue:
-                continue              # the station counts the time, and ends this process when it is too long
+                continue  # the station counts the time, and ends this process when it is too long
             feed.deliver(frame)
     except StationGone:
         raise
@@ -173,7 +190,9 @@ def serve(connection: socket.socket) -> None:
     feed = Feed(connection, order.live)
     try:
         feed.send(Hello())
-        camera = make_camera(order.config, Path(order.root), order.contract, empty=order.empty, loop=order.loop)
+        camera = make_camera(
+            order.config, Path(order.root), order.contract, empty=order.empty, loop=order.loop
+        )
     except EdgeError as error:
         feed.send(failure_of(error))
         return
@@ -181,14 +200,19 @@ def serve(connection: socket.socket) -> None:
 
 
 def _live_no_longer_than(station: int) -> None:
-    """Die with the station, under a name of its own; Ctrl-C in a terminal is the station's to answer."""
+    """Die with the station, under a name of its own; Ctrl-C in a terminal is the station's to
+    answer.
+    """
     ctypes.CDLL(None).prctl(PR_SET_NAME, NAME, 0, 0, 0)
     die_with(station)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def main() -> None:
-    """Entry point. Leaves through os._exit: a driver's threads must not be asked to end in good order."""
+    """Entry point.
+
+    Leaves through os._exit: a driver's threads must not be asked to end in good order.
+    """
     _live_no_longer_than(int(sys.argv[2]))
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(LogLines())

@@ -1,4 +1,7 @@
-"""The camera contract: is what the camera delivers what the product was trained on, and is it new. Pure."""
+"""The camera contract: is what the camera delivers what the product was trained on, and is it new.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,23 @@ from edge.frames.reading import AS_IS, Reading
 from edge.schema import Strict
 from edge.types import Frame
 
-FOCAL_TOLERANCE = 0.03    # a part looks 3 % larger: about what standing 2 cm nearer at 0.7 m does
-UNIT_TOLERANCE = 1e-3     # units are 0.001 or 0.0001 m: anything else than rounding is another setting
+FOCAL_TOLERANCE = 0.03  # a part looks 3 % larger: about what standing 2 cm nearer at 0.7 m does
+UNIT_TOLERANCE = 1e-3  # units are 0.001 or 0.0001 m: anything else than rounding is another setting
 
 
 class CameraContract(Strict):
     """What the product was trained on; null = unknown, said so at install.
 
-    Sizes in pixels, unit in metres per depth count.
+    Sizes in pixels, unit in meters per depth count.
     """
 
-    model: str                                   # "D435", "D405", "virtual", "unknown"
-    serial: str | None = None                    # of the camera the images came from
+    model: str  # "D435", "D405", "virtual", "unknown"
+    serial: str | None = None  # of the camera the images came from
     width: int
     height: int
     fps: int | None = None
-    intrinsics: tuple[float, float, float, float] | None = None   # fx, fy, cx, cy of the whole stream
+    # fx, fy, cx, cy of the whole stream
+    intrinsics: tuple[float, float, float, float] | None = None
     unit: float | None = None
     exposure_us: float | None = None
     gain: float | None = None
@@ -34,43 +38,62 @@ class CameraContract(Strict):
     filters: tuple[str, ...] | None = None
     crop_width: int
     crop_height: int
-    crop_x: int                                  # of the training images; afterwards x and y are site state
+    crop_x: int  # of the training images; afterwards x and y are site state
     crop_y: int
-    min_area: float = Field(ge=0, le=1)          # foreground share of the region, from normal validation parts
+    min_area: float = Field(
+        ge=0, le=1
+    )  # foreground share of the region, from normal validation parts
     max_area: float = Field(ge=0, le=1)
     min_valid: float = Field(ge=0, le=1)
-    max_border: float = Field(default=1.0, ge=0, le=1)    # share of the crop's border that a whole part covers
-    empty: str | None = None                     # folders that a virtual camera plays: the empty table, the belt
+    max_border: float = Field(
+        default=1.0, ge=0, le=1
+    )  # share of the crop's border that a whole part covers
+    empty: str | None = None  # folders that a virtual camera plays: the empty table, the belt
     belt: str | None = None
-    fixed: bool = True                           # one background plane fits all training images; False: one for each
-    letterbox: bool = False                      # images of differing sizes were reduced to width x height, with bars
-    color_bits: int | None = None                # of 16-bit color images: how many bits hold the values
-    brightness: NormalBrightness | None = None   # of the crops of normal validation parts
+    fixed: bool = True  # one background plane fits all training images; False: one for each
+    letterbox: bool = False  # images of differing sizes were reduced to width x height, with bars
+    color_bits: int | None = None  # of 16-bit color images: how many bits hold the values
+    brightness: NormalBrightness | None = None  # of the crops of normal validation parts
 
 
 def reading_of(contract: CameraContract | None) -> Reading:
     """How image files are read for a product: as those that it was trained on."""
     if contract is None:
         return AS_IS
-    return Reading((contract.width, contract.height) if contract.letterbox else None, contract.color_bits)
+    return Reading(
+        (contract.width, contract.height) if contract.letterbox else None, contract.color_bits
+    )
 
 
 def find_mismatch(frame: Frame, contract: CameraContract) -> str | None:
-    """What is wrong with a frame of the whole stream, in one sentence; None if it is as the contract says.
+    """What is wrong with a frame of the whole stream, in one sentence; None if it is as the
+    contract says.
 
     A value that the contract does not know (null) is not compared.
     """
     i = frame.intrinsics
-    if (i.width, i.height) != (contract.width, contract.height) or frame.color.shape[:2] != (i.height, i.width):
+    if (i.width, i.height) != (contract.width, contract.height) or frame.color.shape[:2] != (
+        i.height,
+        i.width,
+    ):
         delivered = f"{frame.color.shape[1]}x{frame.color.shape[0]}"
-        return f"the camera delivers {delivered} pixels, the product was trained on {contract.width}x{contract.height}"
+        return (
+            f"the camera delivers {delivered} pixels, the product was trained on"
+            f" {contract.width}x{contract.height}"
+        )
     if contract.unit is not None:
         if frame.depth is None:
             return "the camera delivers no depth, the product was trained with it"
         if frame.depth.shape != frame.color.shape[:2]:
-            return f"depth is {frame.depth.shape[1]}x{frame.depth.shape[0]} pixels, not aligned to color"
+            return (
+                f"depth is {frame.depth.shape[1]}x{frame.depth.shape[0]} pixels, not aligned to"
+                " color"
+            )
         if abs(frame.unit / contract.unit - 1) > UNIT_TOLERANCE:
-            return f"the camera counts depth in {frame.unit:g} m, the product was trained on {contract.unit:g} m"
+            return (
+                f"the camera counts depth in {frame.unit:g} m, the product was trained on"
+                f" {contract.unit:g} m"
+            )
     if contract.intrinsics is not None:
         return _focal_mismatch((i.fx, i.fy), contract.intrinsics[:2])
     return None
@@ -80,10 +103,15 @@ def require_match(frame: Frame, contract: CameraContract) -> None:
     """Raises: CameraMismatch with what is wrong and what to do."""
     sentence = find_mismatch(frame, contract)
     if sentence is not None:
-        raise CameraMismatch(f"camera {frame.serial}: {sentence}: set it as the product needs, or train on this camera")
+        raise CameraMismatch(
+            f"camera {frame.serial}: {sentence}: set it as the product needs, or train on this"
+            " camera"
+        )
 
 
-def find_staleness(previous: Frame | None, frame: Frame, now_mono_ns: int, max_age_ms: float) -> str | None:
+def find_staleness(
+    previous: Frame | None, frame: Frame, now_mono_ns: int, max_age_ms: float
+) -> str | None:
     """Why a frame must not be judged as the present view, in one sentence; None if it may.
 
     Args:
@@ -92,12 +120,21 @@ def find_staleness(previous: Frame | None, frame: Frame, now_mono_ns: int, max_a
         max_age_ms: older than this is stale. A frame from the future (more than 1 ms) is no better.
     """
     if previous is not None and frame.frame_number <= previous.frame_number:
-        return f"frame number {frame.frame_number} follows {previous.frame_number}: the camera repeats itself"
+        return (
+            f"frame number {frame.frame_number} follows {previous.frame_number}: the camera repeats"
+            " itself"
+        )
     if previous is not None and frame.captured_mono_ns <= previous.captured_mono_ns:
-        return f"frame {frame.frame_number} is not newer than the one before it: the camera's clock stands still"
+        return (
+            f"frame {frame.frame_number} is not newer than the one before it: the camera's clock"
+            " stands still"
+        )
     age_ms = (now_mono_ns - frame.captured_mono_ns) / 1e6
     if age_ms > max_age_ms:
-        return f"frame {frame.frame_number} is {age_ms:.0f} ms old, at most {max_age_ms:.0f} ms are allowed"
+        return (
+            f"frame {frame.frame_number} is {age_ms:.0f} ms old, at most {max_age_ms:.0f} ms are"
+            " allowed"
+        )
     if age_ms < -1.0:
         return f"frame {frame.frame_number} is dated {-age_ms:.0f} ms ahead of this machine's clock"
     return None
@@ -107,7 +144,7 @@ def _focal_mismatch(delivered: tuple[float, float], trained: tuple[float, float]
     for name, has, needs in zip(("fx", "fy"), delivered, trained, strict=True):
         if abs(has / needs - 1) > FOCAL_TOLERANCE:
             return (
-                f"the focal length {name} is {has:.1f} pixels, the product was trained on {needs:.1f} "
-                f"(more than {FOCAL_TOLERANCE:.0%} off)"
+                f"the focal length {name} is {has:.1f} pixels, the product was trained on"
+                f" {needs:.1f} (more than {FOCAL_TOLERANCE:.0%} off)"
             )
     return None

@@ -12,11 +12,17 @@ from edge.frames.reading import Reading
 
 
 def make_camera(
-    config: CameraConfig, root: Path, contract: CameraContract | None = None, *, empty: bool = False, loop: bool = False
+    config: CameraConfig,
+    root: Path,
+    contract: CameraContract | None = None,
+    *,
+    empty: bool = False,
+    loop: bool = False,
 ) -> Camera:
     """The camera that station.toml names, not yet open, in this process.
 
-    The station and its commands take edge.camera.supervised, which runs the same in a process of its own.
+    The station and its commands take edge.camera.supervised, which runs the same in a process of
+    its own.
 
     Args:
         config: the [camera] section. root: relative paths in it start here.
@@ -42,16 +48,24 @@ def make_camera(
 
 
 def path_to_play(config: CameraConfig, root: Path, empty: bool = False) -> Path:
-    """The files that a camera of another kind than realsense plays. Raises: ConfigError where none are named."""
+    """The files that a camera of another kind than realsense plays.
+
+    Raises: ConfigError where none are named.
+    """
     key = "empty" if empty and config.kind != "recording" else "path"
     value = config.empty if key == "empty" else config.path
     if not value:
-        raise ConfigError(f"station.toml: camera.{key} is empty: a {config.kind} camera plays the images that it names")
+        raise ConfigError(
+            f"station.toml: camera.{key} is empty: a {config.kind} camera plays the images that it"
+            " names"
+        )
     return root / value
 
 
 def _serial_of_belt(config: CameraConfig, root: Path, reading: Reading) -> str | None:
-    """Belt and empty table are two views of one camera: the belt's serial serves both, where there is a belt."""
+    """Belt and empty table are two views of one camera: the belt's serial serves both, where there
+    is a belt.
+    """
     from edge.frames.dataset import open_dataset
 
     path = root / config.path

@@ -1,4 +1,6 @@
-"""The camera's process as the station sees it: its socket, what it prints, whether it works, how it ended."""
+"""The camera's process as the station sees it: its socket, what it prints, whether it works, how it
+ended.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +18,36 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge.camera.wire import LOG_MARK, PACKET_BYTES, READ_CAMERA, FromCamera, Order, Packet, RingMade
+from edge.camera.wire import (
+    LOG_MARK,
+    PACKET_BYTES,
+    READ_CAMERA,
+    FromCamera,
+    Order,
+    Packet,
+    RingMade,
+)
 from edge.errors import CameraError, CameraLost
 
 log = logging.getLogger(__name__)
-foreign = logging.getLogger("edge.camera.driver")      # what libraries print: kept out of the log unless asked for
+foreign = logging.getLogger(
+    "edge.camera.driver"
+)  # what libraries print: kept out of the log unless asked for
 
-END_S = 1.0               # between the end of its socket and its own
-KILL_S = 5.0              # the kernel has so long to end it
-LINE_BYTES = 4096         # of foreign text
+END_S = 1.0  # between the end of its socket and its own
+KILL_S = 5.0  # the kernel has so long to end it
+LINE_BYTES = 4096  # of foreign text
 
-PACKAGES = Path(__file__).resolve().parents[2]         # where the station's own `edge` lies
+PACKAGES = Path(__file__).resolve().parents[2]  # where the station's own `edge` lies
 CHILD = ("-m", "edge.camera.child")
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
 class CameraProcess:
-    """The other process: its socket, what it prints, its end. Used from one thread; `end` from any."""
+    """The other process: its socket, what it prints, its end.
+
+    Used from one thread; `end` from any.
+    """
 
     def __init__(self, order: Order) -> None:
         """Start it. Raises: CameraError if the machine cannot."""
@@ -43,13 +58,16 @@ class CameraProcess:
         words = [sys.executable, *CHILD, str(theirs.fileno()), str(os.getpid())]
         try:
             self._process = subprocess.Popen(
-                words, cwd=PACKAGES, env=_environment(), pass_fds=[theirs.fileno()], start_new_session=True,
+                words, cwd=PACKAGES, env=_environment(), pass_fds=[theirs.fileno()],
+                start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         except OSError as error:
             self._socket.close()
             os.close(self._pipe)
-            raise CameraError(f"the camera's process cannot be started: {error.strerror}. Is memory short?") from error
+            raise CameraError(
+                f"the camera's process cannot be started: {error.strerror}. Is memory short?"
+            ) from error
         finally:
             theirs.close()
             os.close(output)
@@ -94,20 +112,24 @@ class CameraProcess:
             fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return -1
-        return int(fields[11]) + int(fields[12])           # utime and stime, proc(5)
+        return int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
 
     def end(self, grace_s: float) -> None:
         """Ask it to end, kill it after grace_s, and wait until it is gone, for ever if need be.
 
-        A process that not even SIGKILL ends sits in a system call of a broken driver. A second one on the same camera
-        would join it there; the watchdog's restart is what is left, and this caller not coming back brings it.
+        A process that not even SIGKILL ends sits in a system call of a broken driver. A second one
+        on the same camera would join it there; the watchdog's restart is what is left, and this
+        caller not coming back brings it.
         """
         self._shut()
         if not self._is_gone(grace_s):
             self._process.kill()
             if not self._is_gone(KILL_S):
-                log.error("camera process %d cannot be killed: its driver hangs in the kernel, restart the machine",
-                          self.pid)
+                log.error(
+                    "camera process %d cannot be killed: its driver hangs in the kernel, restart"
+                    " the machine",
+                    self.pid,
+                )
                 self._process.wait()
         with self._using:
             if self._socket.fileno() >= 0:
@@ -121,9 +143,11 @@ class CameraProcess:
 
     def _shut(self) -> None:
         try:
-            self._socket.shutdown(socket.SHUT_RDWR)        # wakes whoever waits in `receive`, at both ends
+            self._socket.shutdown(
+                socket.SHUT_RDWR
+            )  # wakes whoever waits in `receive`, at both ends
         except OSError:
-            return                                         # closed already, by either end
+            return  # closed already, by either end
 
     def _is_gone(self, timeout_s: float) -> bool:
         try:
@@ -139,17 +163,25 @@ class CameraProcess:
         try:
             message = READ_CAMERA.validate_json(packet)
             if len(fds) != isinstance(message, RingMade):
-                raise CameraLost("the camera's process sends descriptors that nobody wants: it is not trusted further")
+                raise CameraLost(
+                    "the camera's process sends descriptors that nobody wants: it is not trusted"
+                    " further"
+                )
         except (ValidationError, CameraLost) as error:
             for fd in fds:
                 os.close(fd)
             if isinstance(error, CameraLost):
                 raise
-            raise CameraLost("the camera's process sends what nobody understands: it is not trusted further") from error
+            raise CameraLost(
+                "the camera's process sends what nobody understands: it is not trusted further"
+            ) from error
         return message, fds
 
     def _packet(self) -> tuple[bytes, list[int]]:
-        """Empty at the end. An end with messages of ours unread shows as an error first, then come the last words."""
+        """Empty at the end.
+
+        An end with messages of ours unread shows as an error first, then come the last words.
+        """
         for _ in range(2):
             try:
                 packet, fds, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, 4)
@@ -164,14 +196,22 @@ class CameraProcess:
         self._pass_on_output()
         code = self._process.returncode
         if code >= 0:
-            return f"the camera's process ended by itself with exit code {code}: {self._last_line or 'it said nothing'}"
+            return (
+                f"the camera's process ended by itself with exit code {code}:"
+                f" {self._last_line or 'it said nothing'}"
+            )
         name = signal.Signals(-code).name
         if -code in CRASHES:
-            return f"the camera's driver crashed ({name}): check the USB 3 cable, its power and the camera's firmware"
+            return (
+                f"the camera's driver crashed ({name}): check the USB 3 cable, its power and the"
+                " camera's firmware"
+            )
         return f"the camera's process was ended by {name}: somebody killed it, or memory was short"
 
     def _pass_on_output(self) -> None:
-        """Log records of the process into this log; what a library printed only where it is asked for."""
+        """Log records of the process into this log; what a library printed only where it is asked
+        for.
+        """
         if self._has_said_all:
             return
         try:
@@ -205,7 +245,7 @@ class Patience:
         self._process, self._limit_s, self._watched = process, limit_s, watched
         self._end_s = time.monotonic() + limit_s
         self._ticks = process.processor_ticks() if watched else 0
-        self.has_worked = False                 # since the last look
+        self.has_worked = False  # since the last look
 
     @property
     def remaining_s(self) -> float:
@@ -223,9 +263,13 @@ class Patience:
 
 
 def _environment() -> dict[str, str]:
-    """This process's own, but for what systemd means for it alone; search paths hold wherever the other one starts."""
+    """This process's own, but for what systemd means for it alone; search paths hold wherever the
+    other one starts.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     if "PYTHONPATH" in environment:
         paths = environment["PYTHONPATH"].split(os.pathsep)
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in paths if path)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            str(Path(path).absolute()) for path in paths if path
+        )
     return environment

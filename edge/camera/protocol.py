@@ -18,11 +18,17 @@ class EndOfFrames(CameraLost):
 
 
 class FrameOverdue(CameraLost):
-    """No frame came in the time that was allowed. The camera is still open: it may be asked again."""
+    """No frame came in the time that was allowed.
+
+    The camera is still open: it may be asked again.
+    """
 
 
 class Camera(Protocol):
-    """A source of frames. Used from one thread; `close` may be called from another and more than once."""
+    """A source of frames.
+
+    Used from one thread; `close` may be called from another and more than once.
+    """
 
     @property
     def serial(self) -> str:
@@ -31,17 +37,23 @@ class Camera(Protocol):
 
     @property
     def info(self) -> CameraInfo:
-        """Model, stream size, unit, intrinsics and settings as they are, not as asked for; known once open."""
+        """Model, stream size, unit, intrinsics and settings as they are, not as asked for; known
+        once open.
+        """
         ...
 
     def open(self) -> None:
-        """Start delivering. Raises: CameraError, CameraMismatch or DataError, each saying what to do."""
+        """Start delivering.
+
+        Raises: CameraError, CameraMismatch or DataError, each saying what to do.
+        """
         ...
 
     def next_frame(self, timeout_s: float) -> Frame:
         """The next frame of the whole stream, depth aligned to color. It owns its bytes.
 
-        Raises: EndOfFrames after the last one of a file; FrameOverdue if none arrives within timeout_s; CameraLost.
+        Raises: EndOfFrames after the last one of a file; FrameOverdue if none arrives within
+        timeout_s; CameraLost.
         """
         ...
 
@@ -77,7 +89,8 @@ class Pace:
         self._due_s = -math.inf
 
     def wait(self, timeout_s: float) -> None:
-        """Sleep until the next frame is due. A slow consumer's lost time is not caught up: frames never come in bursts.
+        """Sleep until the next frame is due. A slow consumer's lost time is not caught up: frames
+        never come in bursts.
 
         Raises: FrameOverdue, after timeout_s, if it is not due by then.
         """
@@ -85,9 +98,9 @@ class Pace:
         ahead_s = max(0.0, self._due_s - now_s)
         if ahead_s > timeout_s:
             self._sleep(timeout_s)
-            raise FrameOverdue(f"no frame within {timeout_s:g} s: at this rate the next is due in {ahead_s:.3f} s")
+            raise FrameOverdue(
+                f"no frame within {timeout_s:g} s: at this rate the next is due in {ahead_s:.3f} s"
+            )
         if ahead_s > 0:
             self._sleep(ahead_s)
         self._due_s = now_s + ahead_s + self._interval_s
-
-

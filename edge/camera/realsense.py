@@ -1,11 +1,12 @@
 """A RealSense through pyrealsense2: sensors, librealsense's syncer and its align, bytes copied out.
 
-What ran: everything here runs in the tests on librealsense's software device (edge/camera/virtual.py), which stands for
-the camera; on a real camera it has never been executed. The units of the color sensor's exposure and which options a
-model has follow librealsense's documentation.
+What ran: everything here runs in the tests on librealsense's software device
+(edge/camera/virtual.py), which stands for the camera; on a real camera it has never been executed.
+The units of the color sensor's exposure and which options a model has follow librealsense's
+documentation.
 
-librealsense is used sensor by sensor and not through its pipeline, because a software device cannot enter a pipeline,
-and a second path that only hardware takes would be a path that no test takes.
+librealsense is used sensor by sensor and not through its pipeline, because a software device cannot
+enter a pipeline, and a second path that only hardware takes would be a path that no test takes.
 """
 
 from __future__ import annotations
@@ -33,37 +34,43 @@ log = logging.getLogger(__name__)
 
 REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
 DEFAULT_SIZE = (640, 480)
-QUEUE_SIZE = 2            # frame sets that may wait: more would only make them older
-CALL_TIMEOUT_S = 10.0     # opening and stopping a sensor take well under a second, or never return
+QUEUE_SIZE = 2  # frame sets that may wait: more would only make them older
+CALL_TIMEOUT_S = 10.0  # opening and stopping a sensor take well under a second, or never return
 
-STEP_MS = 20.0            # more than the wall clock is slewed between two frames: somebody has set it
-UNSURE_NS = 10_000_000_000        # the driver's own estimate of the wall clock follows a step within seconds
+STEP_MS = 20.0  # more than the wall clock is slewed between two frames: somebody has set it
+# the driver's own estimate of the wall clock follows a step within seconds
+UNSURE_NS = 10_000_000_000
 
 FindDevice = Callable[[Any, str], Any]
 
 
 @contextmanager
 def as_camera_error(serial: str) -> Iterator[None]:
-    """librealsense has one exception class for everything: a late frame and a pulled plug look alike."""
+    """librealsense has one exception class for everything: a late frame and a pulled plug look
+    alike.
+    """
     try:
         yield
     except RuntimeError as error:
-        what = " ".join(str(error).split())      # its own sentences may take several lines
-        raise CameraLost(f"camera {serial or '(any)'}: {what}. Check the USB 3 cable, then open it again") from error
+        what = " ".join(str(error).split())  # its own sentences may take several lines
+        raise CameraLost(
+            f"camera {serial or '(any)'}: {what}. Check the USB 3 cable, then open it again"
+        ) from error
 
 
 def call_within(timeout_s: float, what: str, function: Callable[[], Result]) -> Result:
-    """`function()` in a thread of its own, because librealsense's start and stop may block for ever.
+    """`function()` in a thread of its own, because librealsense's start and stop may block for
+    ever.
 
-    Raises: CameraLost after timeout_s (the thread is left behind: only the end of the process frees it, which is the
-    camera's own, edge/camera/child.py); else whatever the function raises.
+    Raises: CameraLost after timeout_s (the thread is left behind: only the end of the process frees
+    it, which is the camera's own, edge/camera/child.py); else whatever the function raises.
     """
     future = in_background(f"camera {what}", function)
     try:
         return future.result(timeout_s)
     except FutureTimeout as error:
         if future.done():
-            raise          # the function's own
+            raise  # the function's own
         sentence = f"the camera driver does not return from {what} within {timeout_s:g} s"
         raise CameraLost(f"{sentence}: unplug the camera and plug it in again") from error
 
@@ -73,14 +80,22 @@ def find_connected(rs: Any, serial: str) -> Any:
 
     Raises: CameraLost if it is not there; CameraError if "" is not enough to choose.
     """
-    devices = {device.get_info(rs.camera_info.serial_number): device for device in rs.context().query_devices()}
+    devices = {
+        device.get_info(rs.camera_info.serial_number): device
+        for device in rs.context().query_devices()
+    }
     if serial and serial in devices:
         return devices[serial]
     found = ", ".join(sorted(devices)) or "none"
     if serial or not devices:
-        raise CameraLost(f"camera {serial or '(any)'} is not connected (found: {found}): check power and USB 3 cable")
+        raise CameraLost(
+            f"camera {serial or '(any)'} is not connected (found: {found}): check power and USB 3"
+            " cable"
+        )
     if len(devices) > 1:
-        raise CameraError(f"several cameras are connected ({found}): name one as camera.serial in station.toml")
+        raise CameraError(
+            f"several cameras are connected ({found}): name one as camera.serial in station.toml"
+        )
     return next(iter(devices.values()))
 
 
@@ -94,9 +109,11 @@ class Setting:
 
 
 def settings_of(contract: CameraContract, color_has_own_sensor: bool) -> list[Setting]:
-    """What the contract asks of the camera, in the order in which it must be set; unknown (null) values are left alone.
+    """What the contract asks of the camera, in the order in which it must be set; unknown (null)
+    values are left alone.
 
-    A color sensor of its own counts exposure in steps of 100 µs, a depth module that also gives color (D405) in µs.
+    A color sensor of its own counts exposure in steps of 100 µs, a depth module that also gives
+    color (D405) in µs.
     """
     settings: list[Setting] = []
     if contract.unit is not None:
@@ -125,19 +142,23 @@ def apply_setting(rs: Any, sensor: Any, setting: Setting) -> None:
     """
     option = getattr(rs.option, setting.option)
     if not sensor.supports(option):
-        raise CameraMismatch(f"this camera has no {setting.kind} {setting.option}: the product needs {setting.value:g}")
+        raise CameraMismatch(
+            f"this camera has no {setting.kind} {setting.option}: the product needs"
+            f" {setting.value:g}"
+        )
     limits = sensor.get_option_range(option)
     if not sensor.is_option_read_only(option):
         if not limits.min <= setting.value <= limits.max:
             raise CameraMismatch(
-                f"{setting.kind} {setting.option} goes from {limits.min:g} to {limits.max:g} on this camera, "
-                f"the product needs {setting.value:g}"
+                f"{setting.kind} {setting.option} goes from {limits.min:g} to {limits.max:g} on"
+                f" this camera, the product needs {setting.value:g}"
             )
         sensor.set_option(option, setting.value)
     kept = float(sensor.get_option(option))
     if abs(kept - setting.value) > max(limits.step, 1e-6 * abs(setting.value)):
         raise CameraMismatch(
-            f"{setting.kind} {setting.option} stays at {kept:g} on this camera, the product needs {setting.value:g}"
+            f"{setting.kind} {setting.option} stays at {kept:g} on this camera, the product needs"
+            f" {setting.value:g}"
         )
 
 
@@ -147,12 +168,13 @@ def captured_mono_ns(
     """When the middle of the exposure was, on the host's monotonic clock.
 
     Args:
-        domain: of the timestamp. "global_time" and "system_time" are milliseconds of the host's wall clock; a
-            "hardware_clock" cannot be compared with it, and the arrival counts.
-        exposure_lag_us: from mid-exposure to what the timestamp marks, 0 where the camera does not tell.
+        domain: of the timestamp. "global_time" and "system_time" are milliseconds of the host's
+            wall clock; a "hardware_clock" cannot be compared with it, and the arrival counts.
+        exposure_lag_us: from mid-exposure to what the timestamp marks, 0 where the camera does not
+            tell.
         now_wall_ms, now_mono_ns: both of the host's clocks, read at the arrival.
-    Returns: never later than now. A wall clock that was set while the frame travelled shows as an age outside
-        0 to 10 s; the arrival counts then too.
+    Returns: never later than now. A wall clock that was set while the frame traveled shows as an
+        age outside 0 to 10 s; the arrival counts then too.
     """
     if domain == "hardware_clock":
         return now_mono_ns
@@ -163,19 +185,27 @@ def captured_mono_ns(
 
 
 class ExposureClock:
-    """Dates frames by `captured_mono_ns`, and by their usual age while the wall clock has just been set.
+    """Dates frames by `captured_mono_ns`, and by their usual age while the wall clock has just been
+    set.
 
-    A step of the wall clock (NTP that answers at last) shows in its difference to the monotonic one. The driver goes on
-    with timestamps of the time before for a while, so that a step would pass for an age of as much.
+    A step of the wall clock (NTP that answers at last) shows in its difference to the monotonic
+    one. The driver goes on with timestamps of the time before for a while, so that a step would
+    pass for an age of as much.
     """
 
     def __init__(self) -> None:
-        self._ahead_ms: float | None = None     # of the wall clock to the monotonic one, with the frame before
+        # of the wall clock to the monotonic one, with the frame before
+        self._ahead_ms: float | None = None
         self._unsure_until_ns = 0
         self._usual_age_ns = 0
 
     def date(
-        self, domain: str, timestamp_ms: float, exposure_lag_us: float, now_wall_ms: float, now_mono_ns: int
+        self,
+        domain: str,
+        timestamp_ms: float,
+        exposure_lag_us: float,
+        now_wall_ms: float,
+        now_mono_ns: int,
     ) -> int:
         """As `captured_mono_ns`."""
         before_ms, self._ahead_ms = self._ahead_ms, now_wall_ms - now_mono_ns / 1e6
@@ -183,7 +213,9 @@ class ExposureClock:
             self._unsure_until_ns = now_mono_ns + UNSURE_NS
         if now_mono_ns < self._unsure_until_ns:
             return now_mono_ns - self._usual_age_ns
-        captured_ns = captured_mono_ns(domain, timestamp_ms, exposure_lag_us, now_wall_ms, now_mono_ns)
+        captured_ns = captured_mono_ns(
+            domain, timestamp_ms, exposure_lag_us, now_wall_ms, now_mono_ns
+        )
         self._usual_age_ns = now_mono_ns - captured_ns
         return captured_ns
 
@@ -191,8 +223,8 @@ class ExposureClock:
 class RealSenseCamera:
     """One RealSense, set to a product's contract and read back.
 
-    serial "": the only one that is connected. contract None: its own settings, 640x480. find_device: gives
-    librealsense's device, a connected camera unless told otherwise.
+    serial "": the only one that is connected. contract None: its own settings, 640x480.
+    find_device: gives librealsense's device, a connected camera unless told otherwise.
     """
 
     def __init__(
@@ -202,7 +234,12 @@ class RealSenseCamera:
         fps: int = 30,
         find_device: FindDevice = find_connected,
     ) -> None:
-        self._wanted_serial, self._contract, self._fps, self._find_device = serial, contract, fps, find_device
+        self._wanted_serial, self._contract, self._fps, self._find_device = (
+            serial,
+            contract,
+            fps,
+            find_device,
+        )
         self._info: CameraInfo | None = None
         self._rs: Any = None
         self._sensors: list[Any] = []
@@ -230,7 +267,10 @@ class RealSenseCamera:
             call_within(CALL_TIMEOUT_S, "opening", self._start)
 
     def next_frame(self, timeout_s: float) -> Frame:
-        """The next pair of color and depth. Raises: FrameOverdue if none arrives within timeout_s; CameraLost."""
+        """The next pair of color and depth.
+
+        Raises: FrameOverdue if none arrives within timeout_s; CameraLost.
+        """
         deadline_s = time.monotonic() + timeout_s
         with as_camera_error(self._wanted_serial):
             while True:
@@ -274,8 +314,14 @@ class RealSenseCamera:
         for setting in settings_of(self._contract, own_sensor) if self._contract else []:
             apply_setting(rs, by_kind[setting.kind], setting)
         self._syncer, self._align = rs.syncer(QUEUE_SIZE), rs.align(rs.stream.color)
-        self._sensors = [depth_sensor, color_sensor] if depth is not None and own_sensor else [color_sensor]
-        profiles = [[depth], [color]] if len(self._sensors) == 2 else [[p for p in (depth, color) if p is not None]]
+        self._sensors = (
+            [depth_sensor, color_sensor] if depth is not None and own_sensor else [color_sensor]
+        )
+        profiles = (
+            [[depth], [color]]
+            if len(self._sensors) == 2
+            else [[p for p in (depth, color) if p is not None]]
+        )
         for sensor, wanted in zip(self._sensors, profiles, strict=True):
             _prefer(rs, sensor)
             sensor.open(wanted)
@@ -293,10 +339,16 @@ class RealSenseCamera:
         return (self._contract.fps if self._contract else None) or self._fps
 
     def _profile(self, sensors: list[Any], stream: Any, pixel_format: Any) -> tuple[Any, Any]:
-        """(sensor, profile) of the stream in the wanted size and rate; (None, None) where no sensor has it."""
+        """(sensor, profile) of the stream in the wanted size and rate; (None, None) where no sensor
+        has it.
+        """
         for sensor in sensors:
             for profile in sensor.get_stream_profiles():
-                if profile.stream_type() != stream or profile.format() != pixel_format or profile.fps() != self._rate():
+                if (
+                    profile.stream_type() != stream
+                    or profile.format() != pixel_format
+                    or profile.fps() != self._rate()
+                ):
                     continue
                 video = profile.as_video_stream_profile()
                 if (video.width(), video.height()) == self._size():
@@ -329,19 +381,32 @@ class RealSenseCamera:
         )
 
     def _is_complete(self, frames: Any) -> bool:
-        """The syncer may let a lone color or depth image through, at the start or after a lost frame."""
-        return bool(frames.get_color_frame()) and (not self._with_depth or bool(frames.get_depth_frame()))
+        """The syncer may let a lone color or depth image through, at the start or after a lost
+        frame.
+        """
+        return bool(frames.get_color_frame()) and (
+            not self._with_depth or bool(frames.get_depth_frame())
+        )
 
     def _frame(self, frames: Any) -> Frame:
-        """Align and copy: nothing of librealsense's is kept, or its buffers run out and frames are dropped."""
+        """Align and copy: nothing of librealsense's is kept, or its buffers run out and frames are
+        dropped.
+        """
         rs, now_wall_ms, now_mono_ns = self._rs, time.time() * 1e3, time.monotonic_ns()
         aligned = self._align.process(frames) if self._with_depth else frames
-        color, depth = aligned.get_color_frame(), aligned.get_depth_frame() if self._with_depth else None
+        color, depth = (
+            aligned.get_color_frame(),
+            (aligned.get_depth_frame() if self._with_depth else None),
+        )
         i = color.get_profile().as_video_stream_profile().get_intrinsics()
         domain = str(color.get_frame_timestamp_domain()).rsplit(".", 1)[-1]
         readout_us = _metadata(rs, color, "frame_timestamp")
         middle_us = _metadata(rs, color, "sensor_timestamp")
-        lag_us = max(0.0, readout_us - middle_us) if readout_us is not None and middle_us is not None else 0.0
+        lag_us = (
+            max(0.0, readout_us - middle_us)
+            if readout_us is not None and middle_us is not None
+            else 0.0
+        )
         return Frame(
             color=_copy(color, np.uint8),
             depth=None if depth is None else _copy(depth, np.uint16),
@@ -349,7 +414,9 @@ class RealSenseCamera:
             intrinsics=Intrinsics(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy),
             serial=self.serial,
             frame_number=int(color.get_frame_number()),
-            captured_mono_ns=self._clock.date(domain, color.get_timestamp(), lag_us, now_wall_ms, now_mono_ns),
+            captured_mono_ns=self._clock.date(
+                domain, color.get_timestamp(), lag_us, now_wall_ms, now_mono_ns
+            ),
             clock_domain=domain,
             exposure_us=_metadata(rs, color, "actual_exposure"),
             gain=_metadata(rs, color, "gain_level"),
@@ -361,13 +428,20 @@ def _copy(frame: Any, dtype: type[np.generic]) -> NDArray[Any]:
 
 
 def _metadata(rs: Any, frame: Any, name: str) -> float | None:
-    """A frame's metadata; None where kernel, firmware or this very frame does not have it: asking then would throw."""
+    """A frame's metadata; None where kernel, firmware or this very frame does not have it: asking
+    then would throw.
+    """
     key = getattr(rs.frame_metadata_value, name)
     return float(frame.get_frame_metadata(key)) if frame.supports_frame_metadata(key) else None
 
 
 def _prefer(rs: Any, sensor: Any) -> None:
-    """Settings that every station wants and that no verdict depends on, where the sensor has them."""
-    for option, value in ((rs.option.global_time_enabled, 1.0), (rs.option.frames_queue_size, float(QUEUE_SIZE))):
+    """Settings that every station wants and that no verdict depends on, where the sensor has
+    them.
+    """
+    for option, value in (
+        (rs.option.global_time_enabled, 1.0),
+        (rs.option.frames_queue_size, float(QUEUE_SIZE)),
+    ):
         if sensor.supports(option) and not sensor.is_option_read_only(option):
             sensor.set_option(option, value)

@@ -1,4 +1,6 @@
-"""Cameras that play files without librealsense's syncer: any folder of images, and recordings (.db3)."""
+"""Cameras that play files without librealsense's syncer: any folder of images, and recordings
+(.db3).
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,21 @@ from edge.types import Frame
 
 def as_live(frame: Frame, serial: str, number: int) -> Frame:
     """The frame as if captured now, as number `number` of this camera."""
-    return replace(frame, serial=serial, frame_number=number, captured_mono_ns=time.monotonic_ns(), clock_domain="file")
+    return replace(
+        frame,
+        serial=serial,
+        frame_number=number,
+        captured_mono_ns=time.monotonic_ns(),
+        clock_domain="file",
+    )
 
 
 class FolderCamera:
     """Plays every image of a data set that edge.frames knows, as if it were being captured now.
 
-    Frames are numbered from 1 and dated when they are handed out, so that they pass for live; clock_domain is "file".
-    fps None: as fast as consumed. serial None: what the files say. reading: as the product's images are read.
+    Frames are numbered from 1 and dated when they are handed out, so that they pass for live;
+    clock_domain is "file". fps None: as fast as consumed. serial None: what the files say. reading:
+    as the product's images are read.
     """
 
     def __init__(
@@ -78,12 +87,15 @@ class FolderCamera:
 
 
 class RecordingCamera:
-    """Plays a .db3 recording through librealsense's own reader and align, in order, holding one frame at most.
+    """Plays a .db3 recording through librealsense's own reader and align, in order, holding one
+    frame at most.
 
     Numbered and dated as FolderCamera does.
     """
 
-    def __init__(self, path: Path, fps: float | None = None, loop: bool = False, serial: str | None = None) -> None:
+    def __init__(
+        self, path: Path, fps: float | None = None, loop: bool = False, serial: str | None = None
+    ) -> None:
         self.path, self._loop = path, loop
         self._serial = serial or f"files:{path.stem}"
         self._pace = Pace(fps)
@@ -105,10 +117,16 @@ class RecordingCamera:
         return self._info
 
     def open(self) -> None:
-        """Start playing, and read the first frame. Raises: DataError if librealsense cannot, or there is none."""
+        """Start playing, and read the first frame.
+
+        Raises: DataError if librealsense cannot, or there is none.
+        """
         self._start()
         if self._ahead is None:
-            raise DataError(f"{self.path} holds no color frames: it is damaged, or record it with color and depth")
+            raise DataError(
+                f"{self.path} holds no color frames: it is damaged, or record it with color and"
+                " depth"
+            )
         first, i = self._ahead, self._ahead.intrinsics
         self._info = CameraInfo(
             model="recording",
@@ -138,7 +156,7 @@ class RecordingCamera:
         """Stop the player."""
         frames, self._frames, self._ahead = self._frames, None, None
         if frames is not None:
-            frames.close()     # stops its pipeline
+            frames.close()  # stops its pipeline
 
     def _start(self) -> None:
         from edge.frames.recording import play

@@ -1,12 +1,14 @@
 """Shared memory in which frames cross from the camera's process to the station's.
 
-The camera's process makes a memfd, seals its size and hands it over; the station maps it for reading. A slot belongs to
-one side at a time and changes owner by a message on the socket (edge/camera/wire.py): nothing in the memory itself is
-a flag, because Python has no memory barriers and an ARM processor needs them.
+The camera's process makes a memfd, seals its size and hands it over; the station maps it for
+reading. A slot belongs to one side at a time and changes owner by a message on the socket
+(edge/camera/wire.py): nothing in the memory itself is a flag, because Python has no memory barriers
+and an ARM processor needs them.
 
-Sealed against shrinking and growing (memfd_create(2), F_ADD_SEALS in fcntl(2)), since a file that shrinks under a
-mapping ends its reader with SIGBUS, which Python cannot catch. All pages are allocated when it is made: memory that is
-short shows there, as an error, and not in the middle of a frame.
+Sealed against shrinking and growing (memfd_create(2), F_ADD_SEALS in fcntl(2)), since a file that
+shrinks under a mapping ends its reader with SIGBUS, which Python cannot catch. All pages are
+allocated when it is made: memory that is short shows there, as an error, and not in the middle of a
+frame.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ from numpy.typing import NDArray
 
 from edge.errors import CameraError, CameraLost
 
-F_ADD_SEALS, F_GET_SEALS = 1033, 1034                    # linux/fcntl.h; a Python built on old headers has no names
+F_ADD_SEALS, F_GET_SEALS = 1033, 1034  # linux/fcntl.h; a Python built on old headers has no names
 SEAL, SHRINK, GROW = 0x1, 0x2, 0x4
 SEALS = SEAL | SHRINK | GROW
 
 Element = TypeVar("Element", bound=np.generic)
 Color = NDArray[np.uint8]
 Depth = NDArray[np.uint16]
-ColorSize = tuple[int, int, int]                         # height, width, 3
-DepthSize = tuple[int, int]                              # height, width
+ColorSize = tuple[int, int, int]  # height, width, 3
+DepthSize = tuple[int, int]  # height, width
 
 
 def bytes_of(color: ColorSize, depth: DepthSize | None) -> int:
@@ -43,7 +45,10 @@ def padded(size: int) -> int:
 
 
 class RingWriter:
-    """The camera's side: `slots` slots of `slot_bytes` each (whole pages). number: tells this ring from others."""
+    """The camera's side: `slots` slots of `slot_bytes` each (whole pages).
+
+    number: tells this ring from others.
+    """
 
     def __init__(self, number: int, slots: int, slot_bytes: int) -> None:
         """Raises: CameraError if there is no memory for it."""
@@ -56,7 +61,9 @@ class RingWriter:
             fcntl.fcntl(self.fd, F_ADD_SEALS, SEALS)
         except OSError as error:
             os.close(self.fd)
-            raise CameraError(f"no memory for {slots} frames of {slot_bytes >> 10} KiB: {error.strerror}") from error
+            raise CameraError(
+                f"no memory for {slots} frames of {slot_bytes >> 10} KiB: {error.strerror}"
+            ) from error
 
     def write(self, slot: int, color: Color, depth: Depth | None) -> None:
         """Copy one frame into a slot that this side owns."""
@@ -74,7 +81,9 @@ class RingReader:
     """The station's side, read only. Takes over `fd` and closes it."""
 
     def __init__(self, fd: int, number: int, slots: int, slot_bytes: int) -> None:
-        """Raises: CameraLost if the memory is not as large and as firmly sealed as it is said to be."""
+        """Raises: CameraLost if the memory is not as large and as firmly sealed as it is said to
+        be.
+        """
         self.number, self.slots, self.slot_bytes = number, slots, slot_bytes
         size = slots * slot_bytes
         try:
@@ -82,14 +91,24 @@ class RingReader:
                 raise CameraLost("the camera's process handed over memory that can change its size")
             self._map = mmap.mmap(fd, size, prot=mmap.PROT_READ)
         except (OSError, ValueError) as error:
-            raise CameraLost(f"the frames of the camera's process cannot be mapped: {error}") from error
+            raise CameraLost(
+                f"the frames of the camera's process cannot be mapped: {error}"
+            ) from error
         finally:
             os.close(fd)
 
-    def read(self, slot: int, color: ColorSize, depth: DepthSize | None) -> tuple[Color, Depth | None]:
-        """Copies of what lies in a slot that this side owns. Raises: CameraLost if no such frame fits a slot."""
+    def read(
+        self, slot: int, color: ColorSize, depth: DepthSize | None
+    ) -> tuple[Color, Depth | None]:
+        """Copies of what lies in a slot that this side owns.
+
+        Raises: CameraLost if no such frame fits a slot.
+        """
         if not 0 <= slot < self.slots or bytes_of(color, depth) > self.slot_bytes:
-            raise CameraLost(f"the camera's process names a frame that does not fit its memory: slot {slot}, {color}")
+            raise CameraLost(
+                f"the camera's process names a frame that does not fit its memory: slot {slot},"
+                f" {color}"
+            )
         start = slot * self.slot_bytes
         pixels = _view(self._map, start, color, np.dtype(np.uint8)).copy()
         if depth is None:
@@ -97,6 +116,8 @@ class RingReader:
         return pixels, _view(self._map, start + pixels.size, depth, np.dtype(np.uint16)).copy()
 
 
-def _view(memory: mmap.mmap, start: int, shape: tuple[int, ...], dtype: np.dtype[Element]) -> NDArray[Element]:
+def _view(
+    memory: mmap.mmap, start: int, shape: tuple[int, ...], dtype: np.dtype[Element]
+) -> NDArray[Element]:
     view: NDArray[Element] = np.ndarray(shape, dtype, memory, start)
     return view

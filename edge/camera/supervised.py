@@ -1,8 +1,9 @@
-"""A camera in a process of its own (edge/camera/child.py), as any other camera to whoever takes its frames.
+"""A camera in a process of its own (edge/camera/child.py), as any other camera to whoever takes its
+frames.
 
-Whatever the driver does there ends here as a sentence: an error of its own, a crash (the signal's name), a call that
-never returns (the process is killed), nonsense on the socket. Each opening takes a new process, so nothing that a
-driver leaked or half did is taken along.
+Whatever the driver does there ends here as a sentence: an error of its own, a crash (the signal's
+name), a call that never returns (the process is killed), nonsense on the socket. Each opening takes
+a new process, so nothing that a driver leaked or half did is taken along.
 """
 
 from __future__ import annotations
@@ -15,17 +16,28 @@ from edge.camera.contract import CameraContract
 from edge.camera.process import CameraProcess, Patience
 from edge.camera.protocol import FrameOverdue
 from edge.camera.ring import RingReader
-from edge.camera.wire import Failed, Filled, FromCamera, Hello, Next, Opened, Order, Packet, Returned, RingMade
+from edge.camera.wire import (
+    Failed,
+    Filled,
+    FromCamera,
+    Hello,
+    Next,
+    Opened,
+    Order,
+    Packet,
+    Returned,
+    RingMade,
+)
 from edge.config import CameraConfig
 from edge.errors import CameraLost
 from edge.frames.camera_info import CameraInfo
 from edge.types import Frame, Intrinsics
 
-HELLO_S = 20.0            # a new process may stand still for so long while it loads its libraries
-OPEN_S = 20.0             # a driver has so long to open its camera
-CLOSE_S = 1.0             # a driver has so long to stop it
-LOOK_S = 0.25             # between two looks at whether a process still works
-AS_FILES = ("folder", "recording")                     # no device that could hang: slow, as long as they work
+HELLO_S = 20.0  # a new process may stand still for so long while it loads its libraries
+OPEN_S = 20.0  # a driver has so long to open its camera
+CLOSE_S = 1.0  # a driver has so long to stop it
+LOOK_S = 0.25  # between two looks at whether a process still works
+AS_FILES = ("folder", "recording")  # no device that could hang: slow, as long as they work
 
 Expected = TypeVar("Expected", bound=Packet)
 
@@ -41,9 +53,10 @@ class SupervisedCamera:
         self._process: CameraProcess | None = None
         self._opened: Opened | None = None
         self._ring: RingReader | None = None
-        self._end: Exception | None = None          # what came after the last frame, kept while that is handed out
+        # what came after the last frame, kept while that is handed out
+        self._end: Exception | None = None
         self._is_asked = False
-        self._is_given_up = False                   # it is killed at once, with no time to end in good order
+        self._is_given_up = False  # it is killed at once, with no time to end in good order
         self._as_files = order.config.kind in AS_FILES
         self._passed_over = self._not_taken = 0
 
@@ -70,8 +83,8 @@ class SupervisedCamera:
     def open(self) -> None:
         """Start the process and open the camera in it; an open camera is closed first.
 
-        Raises: what the camera raises there; CameraLost if it does not get anywhere; CameraError if no process can be
-            started.
+        Raises: what the camera raises there; CameraLost if it does not get anywhere; CameraError if
+            no process can be started.
         """
         self.close()
         self._end, self._is_asked, self._is_given_up = None, False, False
@@ -79,7 +92,9 @@ class SupervisedCamera:
         self._process = CameraProcess(self._order)
         try:
             self._expect(Hello, HELLO_S, watched=True)
-            self._opened = self._expect(Opened, OPEN_S, watched=self._order.config.kind != "realsense")
+            self._opened = self._expect(
+                Opened, OPEN_S, watched=self._order.config.kind != "realsense"
+            )
         except Exception:
             self._is_given_up = True
             self.close()
@@ -88,9 +103,11 @@ class SupervisedCamera:
     def next_frame(self, timeout_s: float) -> Frame:
         """The next frame; of a live camera the newest that is there. It owns its bytes.
 
-        Playing files, time counts only while the process stands still: a large image takes as long as it takes.
+        Playing files, time counts only while the process stands still: a large image takes as long
+        as it takes.
 
-        Raises: EndOfFrames, FrameOverdue, CameraLost, or what else the camera raises in its process.
+        Raises: EndOfFrames, FrameOverdue, CameraLost, or what else the camera raises in its
+        process.
         """
         process = self._running()
         if not self._order.live and not self._is_asked and self._end is None:
@@ -113,7 +130,9 @@ class SupervisedCamera:
             self._moved()
 
     def kill(self) -> None:
-        """End the process at once and wait for nothing; from any thread, where the one that uses it does not return."""
+        """End the process at once and wait for nothing; from any thread, where the one that uses it
+        does not return.
+        """
         process = self._process
         if process is not None:
             process.kill()
@@ -135,15 +154,22 @@ class SupervisedCamera:
             self._end, self._is_given_up = error, True
         return None
 
-    def _take_filled(self, process: CameraProcess, timeout_s: float) -> tuple[RingReader, Filled] | None:
-        """A frame and the memory that it lies in; None where none is there, or with the reason in `_end`."""
+    def _take_filled(
+        self, process: CameraProcess, timeout_s: float
+    ) -> tuple[RingReader, Filled] | None:
+        """A frame and the memory that it lies in; None where none is there, or with the reason in
+        `_end`.
+        """
         while self._end is None:
             message = self._take(process, timeout_s)
             if isinstance(message, Failed):
                 self._end = message.exception()
             elif isinstance(message, Filled):
                 if self._ring is None or message.ring != self._ring.number:
-                    raise CameraLost(f"{self._name()}: its process names a frame in memory that it never handed over")
+                    raise CameraLost(
+                        f"{self._name()}: its process names a frame in memory that it never handed"
+                        " over"
+                    )
                 self._not_taken = message.dropped
                 return self._ring, message
             elif message is None:
@@ -166,7 +192,8 @@ class SupervisedCamera:
         color, depth = ring.read(filled.slot, filled.color, filled.depth)
         self._give_back(process, filled)
         return Frame(
-            color, depth, filled.unit, Intrinsics(*filled.pinhole), filled.serial, filled.frame_number,
+            color, depth, filled.unit, Intrinsics(*filled.pinhole), filled.serial,
+            filled.frame_number,
             filled.captured_mono_ns, filled.clock_domain, filled.exposure_us, filled.gain,
         )  # fmt: skip
 
@@ -174,7 +201,10 @@ class SupervisedCamera:
         process.send(Returned(ring=filled.ring, slot=filled.slot))
 
     def _expect(self, kind: type[Expected], limit_s: float, watched: bool) -> Expected:
-        """The message that must come next. watched: the limit counts only while the process stands still."""
+        """The message that must come next.
+
+        watched: the limit counts only while the process stands still.
+        """
         process = self._running()
         patience = Patience(process, limit_s, watched)
         while True:
@@ -187,7 +217,9 @@ class SupervisedCamera:
             if message is not None:
                 raise CameraLost(f"{self._name()}: its process speaks out of turn")
             if patience.is_over():
-                raise CameraLost(f"{self._name()} is not open after {limit_s:g} s: {self._remedy()}")
+                raise CameraLost(
+                    f"{self._name()} is not open after {limit_s:g} s: {self._remedy()}"
+                )
             if patience.has_worked:
                 self._moved()
 
@@ -208,16 +240,22 @@ class SupervisedCamera:
 
     def _name(self) -> str:
         config = self._order.config
-        return f"camera {config.serial or '(any)'}" if config.kind == "realsense" else f"camera {config.path}"
+        return (
+            f"camera {config.serial or '(any)'}"
+            if config.kind == "realsense"
+            else f"camera {config.path}"
+        )
 
 
 def supervised_camera(
     config: CameraConfig, root: Path, contract: CameraContract | None = None, *,
-    empty: bool = False, loop: bool = False, live: bool = False, moved: Callable[[], None] = lambda: None,
+    empty: bool = False, loop: bool = False, live: bool = False, moved: Callable[[],
+    None] = lambda: None,
 ) -> SupervisedCamera:  # fmt: skip
     """The camera that station.toml names, in a process of its own, not yet open.
 
-    Args: as make_camera takes them; live: frames that are not taken in time are dropped (always so for a RealSense).
+    Args: as make_camera takes them; live: frames that are not taken in time are dropped (always so
+    for a RealSense).
         moved: as SupervisedCamera takes it.
     """
     order = Order(

@@ -1,6 +1,8 @@
-"""A RealSense that is not there: any folder of images through librealsense's software device, syncer and align.
+"""A RealSense that is not there: any folder of images through librealsense's software device,
+syncer and align.
 
-Runs on any machine with pyrealsense2 (x86-64 here, 2.59.1). What it leaves out is the camera's optics and its USB.
+Runs on any machine with pyrealsense2 (x86-64 here, 2.59.1). What it leaves out is the camera's
+optics and its USB.
 """
 
 from __future__ import annotations
@@ -22,15 +24,17 @@ from edge.frames.dataset import Dataset, open_dataset
 from edge.optional import optional_module
 from edge.types import Frame, Intrinsics
 
-FPS = 30                  # of the stream that librealsense sees; the pace of the replay is another thing
+FPS = 30  # of the stream that librealsense sees; the pace of the replay is another thing
 RECORD_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
 class DepthView:
-    """Where the depth stream sees from: its own pinhole, and the way from its coordinates to the color camera's.
+    """Where the depth stream sees from: its own pinhole, and the way from its coordinates to the
+    color camera's.
 
-    rotation: 9 values, column by column as librealsense keeps them; translation: 3, meters: p_color = R p_depth + t.
+    rotation: 9 values, column by column as librealsense keeps them; translation: 3, meters: p_color
+    = R p_depth + t.
     """
 
     intrinsics: Intrinsics
@@ -42,7 +46,14 @@ class SoftwareDevice:
     """librealsense's software device with a color and, unless depth is None, a depth sensor."""
 
     def __init__(
-        self, rs: Any, color: Intrinsics, depth: DepthView | None, unit: float, fps: int, model: str, serial: str
+        self,
+        rs: Any,
+        color: Intrinsics,
+        depth: DepthView | None,
+        unit: float,
+        fps: int,
+        model: str,
+        serial: str,
     ) -> None:
         self._rs, self._unit, self._fps = rs, unit, fps
         self.device = rs.software_device()
@@ -60,7 +71,7 @@ class SoftwareDevice:
             self._stream(rs.stream.color, 2, rs.format.rgb8, 3, color, fps)
         )
         if depth is not None:
-            way = rs.extrinsics()              # all zeros until set: align then finds no depth
+            way = rs.extrinsics()  # all zeros until set: align then finds no depth
             way.rotation, way.translation = list(depth.rotation), list(depth.translation)
             self._depth_profile.register_extrinsics_to(self._color_profile, way)
         self.device.create_matcher(rs.matchers.dlr_c if depth is not None else rs.matchers.default)
@@ -68,14 +79,17 @@ class SoftwareDevice:
     def prime(self, color: NDArray[np.uint8]) -> None:
         """Show the syncer a lone color image, number 0 at time 0, once, before the first pair.
 
-        The syncer waits for a stream only once it has seen it, and thinks it lost when it is 7 frame times late: only
-        with both streams' clocks running from 0, in step with fps, is every pair a pair.
+        The syncer waits for a stream only once it has seen it, and thinks it lost when it is 7
+        frame times late: only with both streams' clocks running from 0, in step with fps, is every
+        pair a pair.
         """
         if self._depth_sensor is not None:
             self._color_sensor.on_video_frame(self._video(self._color_profile, color, 0))
 
     def push(self, frame: Frame, number: int) -> None:
-        """Deliver one view as the camera would: depth, then color, of the same time and number (from 1)."""
+        """Deliver one view as the camera would: depth, then color, of the same time and number
+        (from 1).
+        """
         rs = self._rs
         for value, key in (
             (frame.exposure_us, rs.frame_metadata_value.actual_exposure),
@@ -87,12 +101,27 @@ class SoftwareDevice:
             self._depth_sensor.on_video_frame(self._video(self._depth_profile, frame.depth, number))
         self._color_sensor.on_video_frame(self._video(self._color_profile, frame.color, number))
 
-    def _stream(self, kind: Any, uid: int, pixel_format: Any, bytes_per_pixel: int, i: Intrinsics, fps: int) -> Any:
+    def _stream(
+        self, kind: Any, uid: int, pixel_format: Any, bytes_per_pixel: int, i: Intrinsics, fps: int
+    ) -> Any:
         rs = self._rs
         stream, model = rs.video_stream(), rs.intrinsics()
-        model.width, model.height, model.fx, model.fy, model.ppx, model.ppy = i.width, i.height, i.fx, i.fy, i.cx, i.cy
+        model.width, model.height, model.fx, model.fy, model.ppx, model.ppy = (
+            i.width,
+            i.height,
+            i.fx,
+            i.fy,
+            i.cx,
+            i.cy,
+        )
         model.model, model.coeffs = rs.distortion.none, [0.0] * 5
-        stream.type, stream.index, stream.uid, stream.fmt, stream.bpp = kind, 0, uid, pixel_format, bytes_per_pixel
+        stream.type, stream.index, stream.uid, stream.fmt, stream.bpp = (
+            kind,
+            0,
+            uid,
+            pixel_format,
+            bytes_per_pixel,
+        )
         stream.width, stream.height, stream.fps, stream.intrinsics = i.width, i.height, fps, model
         return stream
 
@@ -102,7 +131,11 @@ class SoftwareDevice:
         bytes_per_pixel = pixels.itemsize * (pixels.shape[2] if pixels.ndim == 3 else 1)
         video.pixels = np.ascontiguousarray(pixels)
         video.bpp, video.stride = bytes_per_pixel, pixels.shape[1] * bytes_per_pixel
-        video.timestamp, video.domain, video.frame_number = timestamp_ms, rs.timestamp_domain.hardware_clock, number
+        video.timestamp, video.domain, video.frame_number = (
+            timestamp_ms,
+            rs.timestamp_domain.hardware_clock,
+            number,
+        )
         video.profile = profile.as_video_stream_profile()
         if pixels.dtype == np.uint16:
             video.depth_units = self._unit
@@ -112,8 +145,9 @@ class SoftwareDevice:
 class VirtualCamera:
     """Plays every image of a data set through librealsense, paced by fps or as fast as consumed.
 
-    depth_view None: depth is aligned to color already, as files are. Otherwise the depth images are taken for what a
-    depth sensor standing there saw, and librealsense's align brings them to the color camera.
+    depth_view None: depth is aligned to color already, as files are. Otherwise the depth images are
+    taken for what a depth sensor standing there saw, and librealsense's align brings them to the
+    color camera.
     """
 
     def __init__(
@@ -144,7 +178,10 @@ class VirtualCamera:
         return self._opened()[2].info
 
     def open(self) -> None:
-        """Find the images, build the device, start it. Raises: DataError, CameraError, MissingDependency."""
+        """Find the images, build the device, start it.
+
+        Raises: DataError, CameraError, MissingDependency.
+        """
         rs = optional_module("pyrealsense2", REMEDY)
         dataset = open_dataset(self.path, reading_of(self._contract))
         first = dataset.samples[0].load()
@@ -194,33 +231,48 @@ def software_device_for(
 ) -> SoftwareDevice:
     """A software device with the streams of a data set.
 
-    Raises: DataError for an image whose pixels are not a multiple of eight, which librealsense's align cannot take.
+    Raises: DataError for an image whose pixels are not a multiple of eight, which librealsense's
+    align cannot take.
     """
     info = dataset.camera
     color = info.pinhole()
     if (color.width * color.height) % 8:
-        raise DataError(f"{dataset.root}: {color.width}x{color.height} pixels are not a multiple of 8: crop the images")
+        raise DataError(
+            f"{dataset.root}: {color.width}x{color.height} pixels are not a multiple of 8: crop the"
+            " images"
+        )
     view = (depth_view or DepthView(_nudged(color))) if dataset.has_depth else None
     unit = info.unit or 0.001
-    return SoftwareDevice(rs, color, view, unit, FPS, info.model, serial or info.serial or f"files:{dataset.product}")
+    return SoftwareDevice(
+        rs, color, view, unit, FPS, info.model, serial or info.serial or f"files:{dataset.product}"
+    )
 
 
 def _nudged(color: Intrinsics) -> Intrinsics:
-    """The depth stream of images that are aligned already, such that librealsense's align leaves every pixel in place.
+    """The depth stream of images that are aligned already, such that librealsense's align leaves
+    every pixel in place.
 
-    It truncates projected pixel corners: with equal intrinsics they fall on whole numbers, and rounding moves 3 % of
-    the pixels to a neighbor. A hundredth of a pixel takes the corners off the whole numbers; the slightly longer focal
-    length keeps align in the mode for depth that is no coarser than color (one target pixel for each).
+    It truncates projected pixel corners: with equal intrinsics they fall on whole numbers, and
+    rounding moves 3 % of the pixels to a neighbor. A hundredth of a pixel takes the corners off the
+    whole numbers; the slightly longer focal length keeps align in the mode for depth that is no
+    coarser than color (one target pixel for each).
     """
     return Intrinsics(
-        color.width, color.height, color.fx * (1 + 1e-5), color.fy * (1 + 1e-5), color.cx - 0.01, color.cy - 0.01
+        color.width,
+        color.height,
+        color.fx * (1 + 1e-5),
+        color.fy * (1 + 1e-5),
+        color.cx - 0.01,
+        color.cy - 0.01,
     )
 
 
 def record(source: Path, target: Path) -> int:
-    """Record the images of a data set as a RealSense would, into a .db3 file; returns how many frames it holds.
+    """Record the images of a data set as a RealSense would, into a .db3 file; returns how many
+    frames it holds.
 
-    Raises: DataError if the target is not named .db3; CameraLost if librealsense does not write a frame within 5 s.
+    Raises: DataError if the target is not named .db3; CameraLost if librealsense does not write a
+    frame within 5 s.
     """
     if target.suffix.lower() != ".db3":
         raise DataError(f"{target}: a recording must be named .db3")
@@ -240,8 +292,10 @@ def record(source: Path, target: Path) -> int:
             for _ in sensors:
                 arrived, _frame = written.try_wait_for_frame(round(1000 * RECORD_TIMEOUT_S))
                 if not arrived:
-                    raise CameraLost(f"{target}: librealsense did not take frame {number}: check the disk")
-        time.sleep(0.3)      # the recorder writes from a queue that it does not drain when stopped
+                    raise CameraLost(
+                        f"{target}: librealsense did not take frame {number}: check the disk"
+                    )
+        time.sleep(0.3)  # the recorder writes from a queue that it does not drain when stopped
         for sensor in sensors:
             sensor.stop()
             sensor.close()

@@ -1,8 +1,10 @@
-"""What the station and the camera's process tell each other: one JSON object per packet of a SOCK_SEQPACKET pair.
+"""What the station and the camera's process tell each other: one JSON object per packet of a
+SOCK_SEQPACKET pair.
 
-    station -> camera    Order, once; Next, where frames are taken one by one; Returned, for each slot that was read
-    camera -> station    Hello, once its libraries are loaded; Opened; RingMade, with the memory's descriptor; Filled,
-                         for each frame; Failed, the last word
+station -> camera    Order, once; Next, where frames are taken one by one; Returned, for each slot
+                     that was read
+camera -> station    Hello, once its libraries are loaded; Opened; RingMade, with the memory's
+                     descriptor; Filled, for each frame; Failed, the last word
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from edge.config import CameraConfig
 from edge.errors import CameraError, EdgeError
 from edge.frames.camera_info import CameraInfo
 
-LOG_MARK = "edge-log "         # what begins with it on the process's stderr is a log record, anything else foreign text
-PACKET_BYTES = 64 << 10        # more than any message takes
-SENTENCE_CHARS = 4_000         # of an error; a traceback keeps its end
+# what begins with it on the process's stderr is a log record, anything else foreign text
+LOG_MARK = "edge-log "
+PACKET_BYTES = 64 << 10  # more than any message takes
+SENTENCE_CHARS = 4_000  # of an error; a traceback keeps its end
 
 
 class Packet(BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
@@ -35,8 +38,8 @@ class Order(Packet, frozen=True):
     """Which camera to open, and how its frames are wanted.
 
     root: absolute; the paths in `config` start here. empty, loop: as make_camera takes them.
-    live: frames come at the camera's own pace, and what the station does not take in time is dropped. Otherwise each
-    frame is asked for and none is lost.
+    live: frames come at the camera's own pace, and what the station does not take in time is
+    dropped. Otherwise each frame is asked for and none is lost.
     """
 
     kind: Literal["order"] = "order"
@@ -86,7 +89,10 @@ class RingMade(Packet, frozen=True):
 
 
 class Filled(Packet, frozen=True):
-    """A frame lies complete in a slot. dropped: frames so far that found no free slot. The rest: as types.Frame."""
+    """A frame lies complete in a slot. dropped: frames so far that found no free slot.
+
+    The rest: as types.Frame.
+    """
 
     kind: Literal["filled"] = "filled"
     ring: NonNegativeInt
@@ -105,7 +111,10 @@ class Filled(Packet, frozen=True):
 
 
 class Failed(Packet, frozen=True):
-    """Nothing more comes. error: the name of the EdgeError; "" for a bug, whose traceback is the text."""
+    """Nothing more comes.
+
+    error: the name of the EdgeError; "" for a bug, whose traceback is the text.
+    """
 
     kind: Literal["failed"] = "failed"
     error: str

@@ -1,4 +1,6 @@
-"""The `edge` command: one file per verb; whatever is heavy is imported inside the verb's function."""
+"""The `edge` command: one file per verb; whatever is heavy is imported inside the verb's
+function.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ from edge.files import sentence_of
 
 # No rich markup: `edge --help` must answer at once.
 app = typer.Typer(
-    name="edge", no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False
+    name="edge",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -36,11 +42,17 @@ app.add_typer(calibrate.app, name="calibrate")
 
 
 def run_command() -> NoReturn:
-    """Run the command line, and exit: what an operator can act on is one sentence on stderr and exit code 1.
+    """Run the command line, and exit: what an operator can act on is one sentence on stderr and
+    exit code 1.
 
-    That is an EdgeError, and whatever the operating system or a database refuses. A bug keeps its traceback.
+    That is an EdgeError, and whatever the operating system or a database refuses. A bug keeps its
+    traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
     try:
         app()
     except EdgeError as error:

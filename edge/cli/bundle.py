@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from edge.station.store import Installed, Store
 
 app = typer.Typer(
-    help="What is installed: list, show, select a product, roll back.", no_args_is_help=True, rich_markup_mode=None
+    help="What is installed: list, show, select a product, roll back.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 ROOT = root_option()
 PRODUCT = typer.Argument(None, help="Default: the active product.")
@@ -33,7 +35,10 @@ def list_bundles(root: Path = ROOT) -> None:
         for bundle in store.slots(product):
             mark = "-" if bundle.slot != current else "*" if product == active else " "
             m = bundle.manifest
-            print(f"{mark} {product:<20} {bundle.slot:<32} {m.system} {m.preset} {','.join(m.precisions)}")
+            print(
+                f"{mark} {product:<20} {bundle.slot:<32} {m.system} {m.preset}"
+                f" {','.join(m.precisions)}"
+            )
 
 
 @app.command()
@@ -47,7 +52,9 @@ def show(product: str | None = PRODUCT, root: Path = ROOT) -> None:
 
 
 @app.command()
-def select(product: str = typer.Argument(..., help="An installed product."), root: Path = ROOT) -> None:
+def select(
+    product: str = typer.Argument(..., help="An installed product."), root: Path = ROOT
+) -> None:
     """Make a product the active one; a running `edge run` takes it between two parts."""
     from edge.station.store import Store
 
@@ -62,7 +69,9 @@ def rollback(product: str | None = PRODUCT, root: Path = ROOT) -> None:
 
     store = Store(root)
     back = store.rollback(_chosen(store, product))
-    print(f"{back.product} is back to {back.slot}, previous is {store.link(back.product, 'previous')}")
+    print(
+        f"{back.product} is back to {back.slot}, previous is {store.link(back.product, 'previous')}"
+    )
 
 
 def _chosen(store: Store, product: str | None) -> str:
@@ -83,8 +92,14 @@ def _describe(store: Store, bundle: Installed) -> list[str]:
         f"previous     {store.link(m.product, 'previous') or 'none'}",
         f"precisions   {', '.join(m.precisions)}",
         *engine_lines(store, bundle),
-        f"camera       {m.camera.model} {m.camera.width}x{m.camera.height}, "
-        f"crop {m.camera.crop_width}x{m.camera.crop_height}, not known: {', '.join(unknown) or 'nothing'}",
-        f"trained on   {m.provenance.train_parts} parts of {m.provenance.data}, {m.provenance.created_at}",
+        (
+            f"camera       {m.camera.model} {m.camera.width}x{m.camera.height}, crop"
+            f" {m.camera.crop_width}x{m.camera.crop_height}, not known:"
+            f" {', '.join(unknown) or 'nothing'}"
+        ),
+        (
+            f"trained on   {m.provenance.train_parts} parts of {m.provenance.data},"
+            f" {m.provenance.created_at}"
+        ),
         f"code         {m.provenance.code}",
     ]

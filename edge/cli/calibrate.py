@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from edge.station.store import Store
     from edge.types import Frame
 
-app = typer.Typer(help="Fit this station to its place.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Fit this station to its place.", no_args_is_help=True, rich_markup_mode=None
+)
 
 FRAME_TIMEOUT_S = 5.0
-SOURCE_FPS = 120                # of files that are played: as fast as [camera] allows
+SOURCE_FPS = 120  # of files that are played: as fast as [camera] allows
 
 
 @app.callback()
@@ -31,18 +33,27 @@ def _describe() -> None:
 @app.command()
 def plane(
     root: Path = root_option(),
-    frames: int = typer.Option(30, min=1, max=300, help="Frames of the empty table, fitted jointly."),
+    frames: int = typer.Option(
+        30, min=1, max=300, help="Frames of the empty table, fitted jointly."
+    ),
     source: Path | None = typer.Option(
-        None, help="Images or a recording of the empty table, instead of the camera.", readable=False
+        None,
+        help="Images or a recording of the empty table, instead of the camera.",
+        readable=False,
     ),
     product: str | None = typer.Option(None, help="Default: the active product."),
-    crop_x: int | None = typer.Option(None, min=0, help="Left edge of the crop in pixels; default: as it is now."),
-    crop_y: int | None = typer.Option(None, min=0, help="Top edge of the crop in pixels; default: as it is now."),
+    crop_x: int | None = typer.Option(
+        None, min=0, help="Left edge of the crop in pixels; default: as it is now."
+    ),
+    crop_y: int | None = typer.Option(
+        None, min=0, help="Top edge of the crop in pixels; default: as it is now."
+    ),
 ) -> None:
     """Empty table to the plane that heights are measured from, for this product and this camera.
 
-    Refused, and nothing changed, when something stands on the table, it is not flat, or the camera is not the one that
-    the product was trained for. A running `edge run` takes the new plane between two parts.
+    Refused, and nothing changed, when something stands on the table, it is not flat, or the camera
+    is not the one that the product was trained for. A running `edge run` takes the new plane
+    between two parts.
     """
     from calibration.plane import calibrate_plane
     from edge.errors import CalibrationError
@@ -55,7 +66,9 @@ def plane(
     contract = installed.manifest.camera
     lift = next((spec.default for spec in installed.manifest.inputs if spec.name == "lift"), None)
     if lift is None:
-        raise CalibrationError(f"{installed.product} {installed.manifest.version} judges color only: it needs no plane")
+        raise CalibrationError(
+            f"{installed.product} {installed.manifest.version} judges color only: it needs no plane"
+        )
     views = list(_views(_camera(root, source, contract), contract, frames))
     whole = views[0]
     known = store.geometry(installed.product, whole.serial)
@@ -64,23 +77,34 @@ def plane(
     region = known.region if known else None
     windows = [view.cropped(x, y, contract.crop_width, contract.crop_height) for view in views]
     if windows[0].color.shape[:2] != (contract.crop_height, contract.crop_width):
-        raise CalibrationError(f"the crop at {x}, {y} leaves the image: choose --crop-x and --crop-y within it")
+        raise CalibrationError(
+            f"the crop at {x}, {y} leaves the image: choose --crop-x and --crop-y within it"
+        )
     fit = calibrate_plane(windows, lift, contract.min_area, region)
     store.save_geometry(
-        installed.product, whole.serial, Geometry(fit.plane, x, y, region), whole.intrinsics, len(views), fit.rms_m
+        installed.product,
+        whole.serial,
+        Geometry(fit.plane, x, y, region),
+        whole.intrinsics,
+        len(views),
+        fit.rms_m,
     )
     _report(store, installed.product, whole.serial, fit)
 
 
 @app.command()
 def threshold(
-    false_rejects: str = typer.Option(..., help="Rate of false rejects to accept, such as 2% or 0.02."),
+    false_rejects: str = typer.Option(
+        ..., help="Rate of false rejects to accept, such as 2% or 0.02."
+    ),
     root: Path = root_option(),
     product: str | None = typer.Option(None, help="Default: the active product."),
 ) -> None:
-    """Another operating point of the bundle: the engine that judges gets the threshold for this rate of false rejects.
+    """Another operating point of the bundle: the engine that judges gets the threshold for this
+    rate of false rejects.
 
-    Its own scores of the normal parts in the bundle set it. A running `edge run` takes it between two parts.
+    Its own scores of the normal parts in the bundle set it. A running `edge run` takes it between
+    two parts.
     """
     from calibration.threshold import calibrate_threshold
     from edge.config import read_config
@@ -105,7 +129,14 @@ def threshold(
     finally:
         engine.close()
     state = store.save_model_state(
-        installed, engine.precision, engine.name, own.parts, own.value, own.guarantee, tensors, rank=own.rank
+        installed,
+        engine.precision,
+        engine.name,
+        own.parts,
+        own.value,
+        own.guarantee,
+        tensors,
+        rank=own.rank,
     )
     print(f"product      {installed.product} {manifest.version}")
     print(f"engine       {engine.name} {engine.precision}")
@@ -126,12 +157,19 @@ def _camera(root: Path, source: Path | None, contract: CameraContract) -> Camera
     config = read_config(root).camera
     if source is None:
         return supervised_camera(config, root, contract, empty=True)
-    played = {"kind": "recording" if source.is_file() else "virtual", "path": str(source.absolute()), "fps": SOURCE_FPS}
+    played = {
+        "kind": "recording" if source.is_file() else "virtual",
+        "path": str(source.absolute()),
+        "fps": SOURCE_FPS,
+    }
     return supervised_camera(config.model_copy(update=played), root, contract)
 
 
 def _views(camera: Camera, contract: CameraContract, count: int) -> Iterator[Frame]:
-    """`count` fresh frames of the whole stream, each as the contract says. Raises: CameraError, CalibrationError."""
+    """`count` fresh frames of the whole stream, each as the contract says.
+
+    Raises: CameraError, CalibrationError.
+    """
     import time
 
     from edge.camera.contract import find_staleness, require_match
@@ -144,11 +182,15 @@ def _views(camera: Camera, contract: CameraContract, count: int) -> Iterator[Fra
             try:
                 frame = camera.next_frame(FRAME_TIMEOUT_S)
             except EndOfFrames as error:
-                raise CalibrationError(f"{error}: {count} are needed, ask for --frames {index} or show more") from error
+                raise CalibrationError(
+                    f"{error}: {count} are needed, ask for --frames {index} or show more"
+                ) from error
             require_match(frame, contract)
             stale = find_staleness(previous, frame, time.monotonic_ns(), 1000 * FRAME_TIMEOUT_S)
             if stale is not None:
-                raise CameraLost(f"camera {frame.serial}: {stale}: check the USB 3 cable, then repeat")
+                raise CameraLost(
+                    f"camera {frame.serial}: {stale}: check the USB 3 cable, then repeat"
+                )
             previous = frame
             yield frame
 

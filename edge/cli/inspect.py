@@ -19,13 +19,18 @@ def inspect(
         None, help="Images of any known layout, or a .db3; without it, the camera.", readable=False
     ),
     root: Path = root_option(),
-    out: Path = typer.Option(Path("overlays"), help="Folder for one picture per image.", readable=False),
-    precision: str | None = typer.Option(None, help="Judge with this file of the bundle: fp32, fp16 or int8."),
+    out: Path = typer.Option(
+        Path("overlays"), help="Folder for one picture per image.", readable=False
+    ),
+    precision: str | None = typer.Option(
+        None, help="Judge with this file of the bundle: fp32, fp16 or int8."
+    ),
 ) -> None:
     """Judge each image as one part: a table and overlays. Nothing is published or recorded.
 
-    --precision takes this machine's engine for that file with the threshold measured on its own scores, so that the
-    bundle's counts can be repeated; without it the engine judges that `edge run` would take.
+    --precision takes this machine's engine for that file with the threshold measured on its own
+    scores, so that the bundle's counts can be repeated; without it the engine judges that `edge
+    run` would take.
     """
     from edge.files import require_folder_target
     from edge.runtime.inspection import (

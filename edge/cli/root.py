@@ -13,9 +13,12 @@ from edge.errors import ConfigError
 def root_option(more: str = "") -> Any:
     """--root with its default; more: what else its help says.
 
-    readable=False, here and at every other path: typer would answer with the usage instead of one sentence.
+    readable=False, here and at every other path: typer would answer with the usage instead of one
+    sentence.
     """
-    return typer.Option(Path("/"), help=f"Root of the station{more}.", callback=_checked, readable=False)
+    return typer.Option(
+        Path("/"), help=f"Root of the station{more}.", callback=_checked, readable=False
+    )
 
 
 def _checked(root: Path) -> Path:

@@ -19,14 +19,18 @@ class _AddByDefault(TyperGroup):
     """`edge trust FILE` is `edge trust add FILE`."""
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
-        """The arguments with `add` before them, where they name no command and do not ask for help."""
+        """The arguments with `add` before them, where they name no command and do not ask for
+        help.
+        """
         if args and args[0] not in self.commands and args[0] != "--help":
             args = ["add", *args]
         return super().parse_args(context, args)
 
 
 app = typer.Typer(
-    cls=_AddByDefault, no_args_is_help=True, rich_markup_mode=None,
+    cls=_AddByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
     help="Keys whose bundles this station takes: `edge trust FILE` adds one, list, remove.",
 )
 ROOT = root_option()
@@ -34,17 +38,23 @@ ROOT = root_option()
 
 @app.command()
 def add(
-    public_key: Path = typer.Argument(..., help="The .pub file that `trainer keygen` wrote.", readable=False),
-    product: list[str] = typer.Option(
-        [], help="Take bundles of this product only from this key; repeat. Default: of every product."
+    public_key: Path = typer.Argument(
+        ..., help="The .pub file that `trainer keygen` wrote.", readable=False
     ),
-    force: bool = typer.Option(False, "--force", help="Also where another product that is installed needs this key."),
+    product: list[str] = typer.Option(
+        [],
+        help="Take bundles of this product only from this key; repeat. Default: of every product.",
+    ),
+    force: bool = typer.Option(
+        False, "--force", help="Also where another product that is installed needs this key."
+    ),
     root: Path = ROOT,
 ) -> None:
-    """Accept bundles signed with this key from now on. Compare the key's number with the one the trainer printed.
+    """Accept bundles signed with this key from now on. Compare the key's number with the one the
+    trainer printed.
 
-    Trusting a key again replaces what it was trusted for. The products are checked at every installation and whenever
-    a bundle is opened.
+    Trusting a key again replaces what it was trusted for. The products are checked at every
+    installation and whenever a bundle is opened.
     """
     from edge.station.store import Store
 
@@ -61,20 +71,27 @@ def list_keys(root: Path = ROOT) -> None:
     if not keys:
         print(f"no key is trusted under {root}: run `edge trust FILE --root {root}`")
     for key in keys:
-        since, by = (key.trust.since, key.trust.by) if key.trust else ("not recorded", "not recorded")
+        since, by = (
+            (key.trust.since, key.trust.by) if key.trust else ("not recorded", "not recorded")
+        )
         print(f"{key.keyid}  since {since} by {by}, products: {', '.join(key.products) or 'all'}")
 
 
 @app.command()
 def remove(
-    key: str = typer.Argument(..., help="Its .pub file, or its id: at least the first 8 digits.", metavar="KEY"),
-    force: bool = typer.Option(False, "--force", help="Also a key that alone vouches for what is installed."),
+    key: str = typer.Argument(
+        ..., help="Its .pub file, or its id: at least the first 8 digits.", metavar="KEY"
+    ),
+    force: bool = typer.Option(
+        False, "--force", help="Also a key that alone vouches for what is installed."
+    ),
     root: Path = ROOT,
 ) -> None:
-    """Take no more bundles from a key. What it signed is refused from then on, also what is installed.
+    """Take no more bundles from a key. What it signed is refused from then on, also what is
+    installed.
 
-    A key that alone vouches for the current bundle of a product stays, unless --force: a running `edge run` goes on
-    with that bundle until it ends, and does not start with it again.
+    A key that alone vouches for the current bundle of a product stays, unless --force: a running
+    `edge run` goes on with that bundle until it ends, and does not start with it again.
     """
     from edge.station.store import Store
 
@@ -83,8 +100,10 @@ def remove(
     orphans = store.distrust(keyid, force)
     print(f"{root} trusts key {keyid} no more")
     if orphans:
-        print(f"not vouched for any more: {', '.join(orphans)}: `edge run` refuses to start with that until another "
-              "bundle is installed")
+        print(
+            f"not vouched for any more: {', '.join(orphans)}: `edge run` refuses to start with that"
+            " until another bundle is installed"
+        )
 
 
 def _id_of(key: str, store: Store) -> str:

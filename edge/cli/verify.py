@@ -13,10 +13,12 @@ def verify(
     root: Path = root_option(),
     product: str | None = typer.Option(None, help="Default: the active product."),
 ) -> None:
-    """Repeat the proof on this machine: every file's digest, then the bundle's frames through every engine.
+    """Repeat the proof on this machine: every file's digest, then the bundle's frames through every
+    engine.
 
-    Exit code 1 if the engine that judges does not decide as the trained model did, or its threshold is not the one that
-    is kept. Nothing is written under the root, which may be of another machine or read-only.
+    Exit code 1 if the engine that judges does not decide as the trained model did, or its threshold
+    is not the one that is kept. Nothing is written under the root, which may be of another machine
+    or read-only.
     """
     from edge.config import read_config
     from edge.install.verify import verify_installed

@@ -1,6 +1,8 @@
-"""Whether a camera that delivers on time sees anything: a lamp that failed, a covered lens, a picture that stands.
+"""Whether a camera that delivers on time sees anything: a lamp that failed, a covered lens, a
+picture that stands.
 
-A frame on which nothing can be seen holds no part, and a station that waits for parts would call that an empty belt.
+A frame on which nothing can be seen holds no part, and a station that waits for parts would call
+that an empty belt.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ import numpy as np
 
 from edge.types import Frame
 
-STEP = 8                # every eighth row and column is looked at
-DARK_LEVEL = 16         # of 255: in a black picture no more than DARK_SHARE of the pixels is above
+STEP = 8  # every eighth row and column is looked at
+DARK_LEVEL = 16  # of 255: in a black picture no more than DARK_SHARE of the pixels is above
 DARK_SHARE = 0.001
-LEAST_READ = 0.001      # of the pixels of a depth image: fewer readings are noise
-FROZEN_FRAMES = 15      # identical frames, which no sensor's noise allows twice
+LEAST_READ = 0.001  # of the pixels of a depth image: fewer readings are noise
+FROZEN_FRAMES = 15  # identical frames, which no sensor's noise allows twice
 
 
 @dataclass
@@ -28,8 +30,12 @@ class Sight:
     _repeats: int = field(default=0, init=False)
 
     def find_blindness(self, frame: Frame) -> str | None:
-        """Why nothing can be seen in this frame, in one sentence with what to do; None if something may be."""
-        if frame.depth is not None and np.count_nonzero(frame.depth[::STEP, ::STEP]) < LEAST_READ * _looked_at(frame):
+        """Why nothing can be seen in this frame, in one sentence with what to do; None if something
+        may be.
+        """
+        if frame.depth is not None and np.count_nonzero(
+            frame.depth[::STEP, ::STEP]
+        ) < LEAST_READ * _looked_at(frame):
             return "the depth image has no reading: is the projector off, or the lens covered?"
         if (frame.color[::STEP, ::STEP].max(axis=2) > DARK_LEVEL).mean() <= DARK_SHARE:
             return "the picture is black: look at lamp, lens and exposure"
@@ -44,7 +50,10 @@ class Sight:
         self._digest = digest
         if self._repeats < FROZEN_FRAMES:
             return None
-        return f"the last {self._repeats + 1} frames are one and the same picture: the camera stands still, restart it"
+        return (
+            f"the last {self._repeats + 1} frames are one and the same picture: the camera stands"
+            " still, restart it"
+        )
 
 
 def _looked_at(frame: Frame) -> int:

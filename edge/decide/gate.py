@@ -1,18 +1,21 @@
-"""When a part begins and ends, in free run: a pure state machine over where the foreground of each frame lies.
+"""When a part begins and ends, in free run: a pure state machine over where the foreground of each
+frame lies.
 
     EMPTY    no part in view
     OPENING  something is there, not yet for `open_frames` frames
     OPEN     a part is in view; its frames are collected
     LEAVING  it is decided; it has to leave, or another part has to come, before another can open
 
-A view that holds more than `max_area` also opens a part: two parts that touch, or a hand, must end in UNKNOWN
-`too_large` and not in silence. A part that is cut by the border of the view opens too, but of its frames only those
-are collected that show it whole. Whether a frame can be judged is the decision rule's business, not the gate's.
+A view that holds more than `max_area` also opens a part: two parts that touch, or a hand, must end
+in UNKNOWN `too_large` and not in silence. A part that is cut by the border of the view opens too,
+but of its frames only those are collected that show it whole. Whether a frame can be judged is the
+decision rule's business, not the gate's.
 
-A flicker of one frame changes nothing: a part is open for as long as no two frames in a row lack it, and one frame
-that shows something on an empty belt opens nothing. Parts that follow each other more closely are told apart by their
-place (edge.decide.motion): a jump closes a part and opens the next. One that had been seen for too few frames when the
-next one came cannot be judged: it is handed out as `two_parts`.
+A flicker of one frame changes nothing: a part is open for as long as no two frames in a row lack
+it, and one frame that shows something on an empty belt opens nothing. Parts that follow each other
+more closely are told apart by their place (edge.decide.motion): a jump closes a part and opens the
+next. One that had been seen for too few frames when the next one came cannot be judged: it is
+handed out as `two_parts`.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Part(Generic[T]):
-    """The frames of one part, oldest first. gaps: before which of them a frame without any part was forgiven.
+    """The frames of one part, oldest first. gaps: before which of them a frame without any part was
+    forgiven.
 
     two_parts: they show more than one part, or one for too short a time to judge it.
     """
@@ -54,7 +58,8 @@ class PresenceGate(Generic[T]):
     min_area: foreground share of the region from which on something is in view, 0..1.
     max_area: from which on it is more than one part: its center is not followed.
     max_border: share of the view's border above which a part is cut by it.
-    open_frames: frames that must show it before it counts as a part; one dropout among them is forgiven.
+    open_frames: frames that must show it before it counts as a part; one dropout among them is
+    forgiven.
     leave_frames: frames in a row without it that end it.
     max_frames: a part is decided after so many frames, if it has not left before.
     starts_unsure: what is in view at the start may have been decided before: it has to leave first.
@@ -81,11 +86,15 @@ class PresenceGate(Generic[T]):
 
     @property
     def is_between_parts(self) -> bool:
-        """True when no part waits for its verdict: the moment at which a new bundle may take effect."""
+        """True when no part waits for its verdict: the moment at which a new bundle may take
+        effect.
+        """
         return self.phase in (Phase.EMPTY, Phase.LEAVING)
 
     def feed(self, sighting: Sighting, frame: T) -> list[Part[T]]:
-        """Take the next frame; returns the parts that it completes, in their order: none, one, seldom two."""
+        """Take the next frame; returns the parts that it completes, in their order: none, one,
+        seldom two.
+        """
         if sighting.area < self.min_area:
             return self._lacking()
         after_gap, self._absent = self._absent > 0, 0
@@ -99,8 +108,9 @@ class PresenceGate(Generic[T]):
     def feed_blind(self, frame: T) -> list[Part[T]]:
         """Take a frame that could not be measured: its area is unknown, so it may hold a part.
 
-        An open part is complete at once, because such a frame makes it UNKNOWN whatever follows. With nothing in view
-        before, `open_frames` such frames make one part, so that a blind station says so once and not in every frame.
+        An open part is complete at once, because such a frame makes it UNKNOWN whatever follows.
+        With nothing in view before, `open_frames` such frames make one part, so that a blind
+        station says so once and not in every frame.
         """
         self._absent = 0
         if self.phase is Phase.LEAVING:
@@ -110,7 +120,9 @@ class PresenceGate(Generic[T]):
         return self._complete() if len(self._frames) >= self.open_frames else []
 
     def lose(self, frame: T) -> list[Part[T]]:
-        """The camera was lost: an open part ends with `frame` as its last; none if none was open."""
+        """The camera was lost: an open part ends with `frame` as its last; none if none was
+        open.
+        """
         return self.feed_blind(frame) if self.phase is Phase.OPEN else []
 
     def close(self) -> list[Part[T]]:
@@ -118,11 +130,15 @@ class PresenceGate(Generic[T]):
         return self._left()
 
     def follow(self, before: PresenceGate[T]) -> None:
-        """Take over from a gate with other limits: a part that was decided and is still in view stays decided."""
+        """Take over from a gate with other limits: a part that was decided and is still in view
+        stays decided.
+        """
         self.phase = before.phase if before.phase is Phase.LEAVING else Phase.EMPTY
 
     def _lacking(self) -> list[Part[T]]:
-        """One frame without a part is forgiven, while opening once; more of them end what was in view."""
+        """One frame without a part is forgiven, while opening once; more of them end what was in
+        view.
+        """
         self._absent += 1
         if self._absent >= self.leave_frames:
             return self._left()
@@ -162,7 +178,9 @@ class PresenceGate(Generic[T]):
         return Part(tuple(self._frames), tuple(self._gaps))
 
     def _complete(self) -> list[Part[T]]:
-        """Hand out the part; what is in view has to leave, or another part has to come, before another can open."""
+        """Hand out the part; what is in view has to leave, or another part has to come, before
+        another can open.
+        """
         part = self._part()
         self._clear(Phase.LEAVING)
         return [part]
@@ -182,14 +200,18 @@ class PresenceGate(Generic[T]):
 
 @dataclass
 class EachFrame(Generic[T]):
-    """The gate of still images: every frame is a part. For data sets, and for graphs that cannot see presence."""
+    """The gate of still images: every frame is a part.
+
+    For data sets, and for graphs that cannot see presence.
+    """
 
     @property
     def is_between_parts(self) -> bool:
         """Always: no part spans two frames."""
         return True
 
-    def feed(self, sighting: Sighting, frame: T) -> list[Part[T]]:  # noqa: ARG002  # PresenceGate's signature
+    # PresenceGate's signature
+    def feed(self, sighting: Sighting, frame: T) -> list[Part[T]]:  # noqa: ARG002
         """Every frame completes a part."""
         return [Part((frame,))]
 

@@ -1,1 +1,3 @@
-"""Engines behind one interface, their builder, and the proof that they decide as the trained model did."""
+"""Engines behind one interface, their builder, and the proof that they decide as the trained model
+did.
+"""

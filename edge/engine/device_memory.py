@@ -1,9 +1,9 @@
 """Buffers that CPU and GPU share, through pycuda; and the CUDA context they live in.
 
-On a Jetson both read the same memory: a pinned, mapped host array is its own device buffer and nothing is copied
-(CUDA for Tegra: Orin and later cache it on both sides). On a discrete GPU a pinned host array and a device buffer are
-copied into each other in the stream. Never executed so far: written against pycuda 2024.1's documentation, no GPU was
-at hand.
+On a Jetson both read the same memory: a pinned, mapped host array is its own device buffer and
+nothing is copied (CUDA for Tegra: Orin and later cache it on both sides). On a discrete GPU a
+pinned host array and a device buffer are copied into each other in the stream. Never executed so
+far: written against pycuda 2024.1's documentation, no GPU was at hand.
 """
 
 from __future__ import annotations
@@ -21,17 +21,24 @@ REMEDY = "On a Jetson: export PATH=/usr/local/cuda/bin:$PATH and pip install pyc
 
 
 class Device:
-    """The GPU's context and one stream. It belongs to no thread: `current` lends it to the calling one."""
+    """The GPU's context and one stream.
+
+    It belongs to no thread: `current` lends it to the calling one.
+    """
 
     def __init__(self, ordinal: int = 0) -> None:
         self._cuda = optional_module("pycuda.driver", REMEDY)
         try:
             self._cuda.init()
             device = self._cuda.Device(ordinal)
-            flags = self._cuda.ctx_flags.MAP_HOST | self._cuda.ctx_flags.SCHED_BLOCKING_SYNC   # waiting burns no core
+            flags = (
+                self._cuda.ctx_flags.MAP_HOST | self._cuda.ctx_flags.SCHED_BLOCKING_SYNC
+            )  # waiting burns no core
             self._context = device.make_context(flags)
         except self._cuda.Error as error:
-            raise EngineError(f"no NVIDIA GPU can be used ({error}): check the driver with `edge doctor`") from error
+            raise EngineError(
+                f"no NVIDIA GPU can be used ({error}): check the driver with `edge doctor`"
+            ) from error
         self.is_integrated = bool(device.get_attribute(self._cuda.device_attribute.INTEGRATED))
         self.compute_capability = "".join(str(part) for part in device.compute_capability())
         self.name = str(device.name())
@@ -45,7 +52,9 @@ class Device:
         try:
             yield
         except self._cuda.Error as error:
-            raise EngineError(f"the GPU failed: {error}. If it stays, restart the service, then the board") from error
+            raise EngineError(
+                f"the GPU failed: {error}. If it stays, restart the service, then the board"
+            ) from error
         finally:
             self._context.pop()
 
@@ -59,9 +68,14 @@ class Device:
 
 
 class Buffer:
-    """One tensor in both memories. host: the pinned array the CPU reads and writes. address: what the GPU uses."""
+    """One tensor in both memories. host: the pinned array the CPU reads and writes.
 
-    def __init__(self, cuda: Any, shape: tuple[int, ...], dtype: np.dtype[Any], mapped: bool) -> None:
+    address: what the GPU uses.
+    """
+
+    def __init__(
+        self, cuda: Any, shape: tuple[int, ...], dtype: np.dtype[Any], mapped: bool
+    ) -> None:
         self._cuda = cuda
         flags = cuda.host_alloc_flags.DEVICEMAP if mapped else 0
         self.host = cuda.pagelocked_zeros(shape, dtype, mem_flags=flags)

@@ -1,7 +1,9 @@
-"""What an ONNX file says of itself: inputs, outputs, opset, read from its bytes without a runtime or its weights.
+"""What an ONNX file says of itself: inputs, outputs, opset, read from its bytes without a runtime
+or its weights.
 
-A runtime that loads a graph allocates and runs whatever the file says; this reads only the outermost fields of the
-protocol buffer (onnx.proto of ONNX 1.17: ModelProto, GraphProto, ValueInfoProto) and skips the rest by its length.
+A runtime that loads a graph allocates and runs whatever the file says; this reads only the
+outermost fields of the protocol buffer (onnx.proto of ONNX 1.17: ModelProto, GraphProto,
+ValueInfoProto) and skips the rest by its length.
 """
 
 from __future__ import annotations
@@ -13,11 +15,22 @@ from pathlib import Path
 
 from edge.errors import BundleError
 
-FIELDS_LIMIT = 1 << 20      # fields of a file at the two outermost levels; an exported graph has some thousands
-EXTERNAL = 1                # TensorProto.DataLocation
-ELEMENT_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
+FIELDS_LIMIT = (
+    1 << 20
+)  # fields of a file at the two outermost levels; an exported graph has some thousands
+EXTERNAL = 1  # TensorProto.DataLocation
+ELEMENT_TYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+}
 
-Field = tuple[int, "int | memoryview"]      # number, and a varint's value or a message's bytes
+Field = tuple[int, "int | memoryview"]  # number, and a varint's value or a message's bytes
 
 
 @dataclass(frozen=True)
@@ -48,16 +61,23 @@ def read_interface(path: Path) -> GraphInterface:
         if not path.stat().st_size:
             raise ValueError("the file is empty")
         with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)    # unmapped with its last view
+            data = mmap.mmap(
+                file.fileno(), 0, access=mmap.ACCESS_READ
+            )  # unmapped with its last view
         return _Reader().model(memoryview(data))
     except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror}): install the bundle again") from error
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror}): install the bundle again"
+        ) from error
     except ValueError as error:
         raise BundleError(f"{path} cannot be loaded: {error}. Export the bundle again") from error
 
 
 class _Reader:
-    """Reads one file; counts its fields. Raises: ValueError in words for anything that is no ONNX graph."""
+    """Reads one file; counts its fields.
+
+    Raises: ValueError in words for anything that is no ONNX graph.
+    """
 
     def __init__(self) -> None:
         self._left = FIELDS_LIMIT
@@ -86,7 +106,9 @@ class _Reader:
                 weights.add(self._weight(value))
             else:
                 (inputs if number == 11 else outputs).append(self._tensor(value))
-        given = tuple(tensor for tensor in inputs if tensor.name not in weights)   # before IR 4 weights were inputs too
+        given = tuple(
+            tensor for tensor in inputs if tensor.name not in weights
+        )  # before IR 4 weights were inputs too
         return GraphInterface(ir_version, opset, given, tuple(outputs))
 
     def _opset(self, data: memoryview) -> int:
@@ -99,17 +121,28 @@ class _Reader:
         fields = {number: value for number, value in self._fields(data) if number in (8, 13, 14)}
         name = _text(fields.get(8))
         if 13 in fields or fields.get(14) == EXTERNAL:
-            raise ValueError(f"its weight {name!r} lies in another file, a bundle's graph is one file")
+            raise ValueError(
+                f"its weight {name!r} lies in another file, a bundle's graph is one file"
+            )
         return name
 
     def _tensor(self, data: memoryview) -> Tensor:
         fields = dict(self._fields(data))
         tensor = dict(self._fields(_message(dict(self._fields(_message(fields.get(2)))).get(1))))
-        shape = [dict(self._fields(_message(dim))).get(1, 0)
-                 for number, dim in self._fields(_message(tensor.get(2))) if number == 1]
+        shape = [
+            dict(self._fields(_message(dim))).get(1, 0)
+            for number, dim in self._fields(_message(tensor.get(2)))
+            if number == 1
+        ]
         kind = tensor.get(1, 0)
-        dtype = ELEMENT_TYPES.get(kind, f"of type {kind}") if isinstance(kind, int) else "of no type"
-        return Tensor(_text(fields.get(1)), dtype, tuple(size if isinstance(size, int) else 0 for size in shape))
+        dtype = (
+            ELEMENT_TYPES.get(kind, f"of type {kind}") if isinstance(kind, int) else "of no type"
+        )
+        return Tensor(
+            _text(fields.get(1)),
+            dtype,
+            tuple(size if isinstance(size, int) else 0 for size in shape),
+        )
 
     def _fields(self, data: memoryview) -> Iterator[Field]:
         """The fields of one message; numbers of fixed width are skipped."""

@@ -10,7 +10,7 @@ from edge.engine.protocol import Engine
 from edge.optional import optional_module
 from edge.schema import Precision
 
-TENSORRT, ONNXRUNTIME = "tensorrt", "onnxruntime"       # what the name of an engine begins with
+TENSORRT, ONNXRUNTIME = "tensorrt", "onnxruntime"  # what the name of an engine begins with
 
 
 def tensorrt_is_installed() -> bool:
@@ -19,7 +19,8 @@ def tensorrt_is_installed() -> bool:
 
 
 def runtime_name(runtime: str) -> str:
-    """TENSORRT or ONNXRUNTIME with the installed version, as engines name themselves: "onnxruntime 1.32.0".
+    """TENSORRT or ONNXRUNTIME with the installed version, as engines name themselves: "onnxruntime
+    1.32.0".
 
     Raises: MissingDependency if it is not installed.
     """
@@ -32,8 +33,8 @@ Opener = Callable[[Path, Precision], Engine]
 def machine_openers(cache: Path, threads: int = 2, digest: str | None = None) -> dict[str, Opener]:
     """The openers of this machine by runtime, the preferred first.
 
-    cache: where TensorRT keeps the plans it built. digest: hex SHA-256 of the one plan or ONNX file that may be opened;
-    nothing is built then, and another is an EngineError.
+    cache: where TensorRT keeps the plans it built. digest: hex SHA-256 of the one plan or ONNX file
+    that may be opened; nothing is built then, and another is an EngineError.
     """
 
     def open_cpu(model: Path, precision: Precision) -> Engine:

@@ -1,8 +1,10 @@
-"""One builder for `tensorrt` (10.3 to 11, on the device) and `tensorrt_rtx` (on any x86 machine, GPU or not).
+"""One builder for `tensorrt` (10.3 to 11, on the device) and `tensorrt_rtx` (on any x86 machine,
+GPU or not).
 
-Written against what the two share; what only some versions have is asked for with hasattr. Networks are strongly typed:
-precision is in the graph (float16 tensors, Q/DQ), no builder flag decides it. A plan is executable code for one
-TensorRT version and one GPU model, so plans are made on the device and cached under an EngineKey, never shipped.
+Written against what the two share; what only some versions have is asked for with hasattr. Networks
+are strongly typed: precision is in the graph (float16 tensors, Q/DQ), no builder flag decides it. A
+plan is executable code for one TensorRT version and one GPU model, so plans are made on the device
+and cached under an EngineKey, never shipped.
 """
 
 from __future__ import annotations
@@ -27,19 +29,37 @@ trt_log = logging.getLogger("tensorrt")
 
 Library = Literal["tensorrt", "tensorrt_rtx"]
 REMEDIES = {
-    "tensorrt": "JetPack brings it: apt install nvidia-jetpack; the virtual environment needs --system-site-packages",
+    "tensorrt": (
+        "JetPack brings it: apt install nvidia-jetpack; the virtual environment needs"
+        " --system-site-packages"
+    ),
     "tensorrt_rtx": "pip install tensorrt-rtx (x86-64)",
 }
-EXPECTED = ("Unused Input:", "[RemoveDeadLayers]")    # `intrinsics` is in the contract even where a system needs none
-PLAN_NAME = re.compile(r"\.?([0-9a-f]{16})-.+\.plan(\..+)?")    # dot and second suffix: one whose writing was cut short
-WORKSPACE_BYTES = 512 << 20     # of an Orin Nano's 8 GB; tactics that want more are skipped, with a warning
-LEVELS = {"INTERNAL_ERROR": logging.CRITICAL, "ERROR": logging.ERROR, "WARNING": logging.WARNING,
-          "INFO": logging.DEBUG, "VERBOSE": logging.DEBUG}    # a build says hundreds of INFO lines
+EXPECTED = (
+    "Unused Input:",
+    "[RemoveDeadLayers]",
+)  # `intrinsics` is in the contract even where a system needs none
+PLAN_NAME = re.compile(
+    r"\.?([0-9a-f]{16})-.+\.plan(\..+)?"
+)  # dot and second suffix: one whose writing was cut short
+WORKSPACE_BYTES = (
+    512 << 20
+)  # of an Orin Nano's 8 GB; tactics that want more are skipped, with a warning
+LEVELS = {
+    "INTERNAL_ERROR": logging.CRITICAL,
+    "ERROR": logging.ERROR,
+    "WARNING": logging.WARNING,
+    "INFO": logging.DEBUG,
+    "VERBOSE": logging.DEBUG,
+}  # a build says hundreds of INFO lines
 
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What a plan depends on. digest: hex SHA-256 of the ONNX file. sm: compute capability such as "87"."""
+    """What a plan depends on. digest: hex SHA-256 of the ONNX file.
+
+    sm: compute capability such as "87".
+    """
 
     digest: str
     precision: Precision
@@ -61,7 +81,10 @@ class EngineKey:
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """A plan and what making it told. timing_cache: bytes for the next build, None where the library keeps none."""
+    """A plan and what making it told.
+
+    timing_cache: bytes for the next build, None where the library keeps none.
+    """
 
     plan: bytes
     timing_cache: bytes | None
@@ -76,18 +99,27 @@ def load_library(name: Library) -> ModuleType:
 
 @lru_cache(maxsize=2)
 def bridge_logger(trt: ModuleType) -> Any:
-    """A TensorRT logger that speaks through logging, and keeps its errors in `errors` for the exception to quote.
+    """A TensorRT logger that speaks through logging, and keeps its errors in `errors` for the
+    exception to quote.
 
-    One for the whole process: TensorRT holds on to the first logger it is given and ignores every later one.
+    One for the whole process: TensorRT holds on to the first logger it is given and ignores every
+    later one.
     """
 
-    class Bridge(trt.ILogger):  # type: ignore[misc, name-defined]  # the base is a class of a module known at run time
+    # the base is a class of a module known at run time
+    class Bridge(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)      # not super(): pybind11 aborts if its own __init__ was not called
+            trt.ILogger.__init__(
+                self
+            )  # not super(): pybind11 aborts if its own __init__ was not called
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            level = logging.DEBUG if message.startswith(EXPECTED) else LEVELS.get(severity.name, logging.WARNING)
+            level = (
+                logging.DEBUG
+                if message.startswith(EXPECTED)
+                else LEVELS.get(severity.name, logging.WARNING)
+            )
             trt_log.log(level, "%s", message)
             if level >= logging.ERROR:
                 self.errors.append(message)
@@ -95,11 +127,17 @@ def bridge_logger(trt: ModuleType) -> Any:
     return Bridge()
 
 
-def build_plan(trt: ModuleType, onnx_path: Path, workspace_bytes: int = WORKSPACE_BYTES,
-               timing_cache: bytes | None = None) -> Built:
-    """Parse and compile one ONNX file: minutes on a device, seconds with tensorrt_rtx, which finishes on the first run.
+def build_plan(
+    trt: ModuleType,
+    onnx_path: Path,
+    workspace_bytes: int = WORKSPACE_BYTES,
+    timing_cache: bytes | None = None,
+) -> Built:
+    """Parse and compile one ONNX file: minutes on a device, seconds with tensorrt_rtx, which
+    finishes on the first run.
 
-    Raises: EngineError with the operator's name and the parser's own message, or what the builder last complained of.
+    Raises: EngineError with the operator's name and the parser's own message, or what the builder
+    last complained of.
     """
     start = time.perf_counter()
     logger = bridge_logger(trt)
@@ -109,12 +147,19 @@ def build_plan(trt: ModuleType, onnx_path: Path, workspace_bytes: int = WORKSPAC
     parse_onnx(trt, network, logger, onnx_path)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
-    cache = None if trt.__name__ == "tensorrt_rtx" else attach_timing_cache(config, timing_cache)   # no-ops there
+    cache = (
+        None if trt.__name__ == "tensorrt_rtx" else attach_timing_cache(config, timing_cache)
+    )  # no-ops there
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         why = logger.errors[-1].strip() if logger.errors else "no reason given; see the log"
-        raise EngineError(f"{onnx_path}: {trt.__name__} {trt.__version__} parsed but cannot compile the graph: {why}")
-    return Built(bytes(plan), timing_bytes(config, cache), network.num_layers, time.perf_counter() - start)
+        raise EngineError(
+            f"{onnx_path}: {trt.__name__} {trt.__version__} parsed but cannot compile the graph:"
+            f" {why}"
+        )
+    return Built(
+        bytes(plan), timing_bytes(config, cache), network.num_layers, time.perf_counter() - start
+    )
 
 
 def network_flags(trt: ModuleType) -> int:
@@ -124,16 +169,23 @@ def network_flags(trt: ModuleType) -> int:
 
 
 def parse_onnx(trt: ModuleType, network: Any, logger: Any, onnx_path: Path) -> None:
-    """Fill `network`. Raises: EngineError naming file, operator and node that the parser refuses."""
+    """Fill `network`.
+
+    Raises: EngineError naming file, operator and node that the parser refuses.
+    """
     try:
         data = onnx_path.read_bytes()
     except OSError as error:
         raise EngineError(f"{onnx_path}: cannot be read ({error.strerror})") from error
     parser = trt.OnnxParser(network, logger)
-    if parser.parse(data) and network.num_outputs:      # an empty file parses, into nothing
+    if parser.parse(data) and network.num_outputs:  # an empty file parses, into nothing
         return
-    problems = [describe_error(parser.get_error(i)) for i in range(parser.num_errors)] or ["not an ONNX graph"]
-    raise EngineError(f"{onnx_path}: {trt.__name__} {trt.__version__} refuses the graph: {problems[0]}")
+    problems = [describe_error(parser.get_error(i)) for i in range(parser.num_errors)] or [
+        "not an ONNX graph"
+    ]
+    raise EngineError(
+        f"{onnx_path}: {trt.__name__} {trt.__version__} refuses the graph: {problems[0]}"
+    )
 
 
 def describe_error(error: Any) -> str:
@@ -145,7 +197,8 @@ def describe_error(error: Any) -> str:
 
 
 def attach_timing_cache(config: Any, blob: bytes | None) -> Any:
-    """Give the builder what earlier builds measured. Returns the cache, None where this version has none.
+    """Give the builder what earlier builds measured. Returns the cache, None where this version has
+    none.
 
     A blob of another version or GPU is dropped with a warning: it only costs time.
     """
@@ -174,24 +227,31 @@ def find_cached_plan(folder: Path, key: EngineKey) -> Path | None:
 
 
 def remove_plans(folder: Path, digests: set[str]) -> list[str]:
-    """Remove every plan whose graph is none of `digests` (hex SHA-256 of ONNX files); returns the removed names.
+    """Remove every plan whose graph is none of `digests` (hex SHA-256 of ONNX files); returns the
+    removed names.
 
-    File by file: cut short, it has removed some, and the next call removes the rest. Timing caches serve every graph
-    of the board and stay.
+    File by file: cut short, it has removed some, and the next call removes the rest. Timing caches
+    serve every graph of the board and stay.
     """
     wanted = {digest[:16] for digest in digests}
     removed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         named = PLAN_NAME.fullmatch(path.name)
         if named is not None and named[1] not in wanted:
-            path.unlink(missing_ok=True)     # one that was being written has its final name by now
+            path.unlink(missing_ok=True)  # one that was being written has its final name by now
             removed.append(path.name)
     return removed
 
 
-def cached_plan(trt: ModuleType, onnx_path: Path, folder: Path, key: EngineKey,
-                workspace_bytes: int = WORKSPACE_BYTES) -> Path:
-    """The plan of `onnx_path` for this key, built now unless the cache has it. Written whole or not at all.
+def cached_plan(
+    trt: ModuleType,
+    onnx_path: Path,
+    folder: Path,
+    key: EngineKey,
+    workspace_bytes: int = WORKSPACE_BYTES,
+) -> Path:
+    """The plan of `onnx_path` for this key, built now unless the cache has it. Written whole or not
+    at all.
 
     Raises: EngineError as build_plan, or if the file is not the one that the key names.
     """
@@ -202,10 +262,18 @@ def cached_plan(trt: ModuleType, onnx_path: Path, folder: Path, key: EngineKey,
         raise EngineError(f"{onnx_path} changed since it was verified: install the bundle again")
     make_folder(folder)
     timing_path = folder / f"{key.timing_stem}.cache"
-    built = build_plan(trt, onnx_path, workspace_bytes, timing_path.read_bytes() if timing_path.is_file() else None)
+    built = build_plan(
+        trt, onnx_path, workspace_bytes, timing_path.read_bytes() if timing_path.is_file() else None
+    )
     if built.timing_cache is not None:
         write_atomically(timing_path, built.timing_cache)
     path = folder / f"{key.stem}.plan"
     write_atomically(path, built.plan)
-    log.info("built %s: %d layers, %d bytes, %.1f s", path.name, built.layers, len(built.plan), built.seconds)
+    log.info(
+        "built %s: %d layers, %d bytes, %.1f s",
+        path.name,
+        built.layers,
+        len(built.plan),
+        built.seconds,
+    )
     return path

@@ -14,7 +14,7 @@ from edge.schema import Precision
 from edge.types import Outputs
 
 Feeds = Mapping[str, NDArray[Any]]
-Inputs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]     # name -> (shape, type)
+Inputs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]  # name -> (shape, type)
 
 
 class Engine(Protocol):
@@ -32,7 +32,9 @@ class Engine(Protocol):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of the file that was loaded: the plan, or the ONNX file where there is none."""
+        """Hex SHA-256 of the file that was loaded: the plan, or the ONNX file where there is
+        none.
+        """
         ...
 
     @property
@@ -50,30 +52,50 @@ class Engine(Protocol):
 
 
 def check_feeds(inputs: Inputs, feeds: Feeds) -> None:
-    """Every input is there with its shape and type; others are not looked at. Raises: EngineError naming the first."""
+    """Every input is there with its shape and type; others are not looked at.
+
+    Raises: EngineError naming the first.
+    """
     for name, (shape, dtype) in inputs.items():
         if name not in feeds:
-            raise EngineError(f"graph input {name!r} is missing: {dtype} {shape} is expected from the camera, from "
-                              "calibration or from the manifest's defaults")
+            raise EngineError(
+                f"graph input {name!r} is missing: {dtype} {shape} is expected from the camera,"
+                " from calibration or from the manifest's defaults"
+            )
         given = feeds[name]
         if given.shape != shape or given.dtype != dtype:
-            raise EngineError(f"graph input {name!r} is {given.dtype} {given.shape}, the engine takes {dtype} {shape}: "
-                              "check crop and camera against the bundle's manifest")
+            raise EngineError(
+                f"graph input {name!r} is {given.dtype} {given.shape}, the engine takes {dtype}"
+                f" {shape}: check crop and camera against the bundle's manifest"
+            )
 
 
 def outputs_of(raw: Feeds) -> Outputs:
-    """An engine's answer as the decision sees it. Raises: EngineError if an output of the contract is missing."""
+    """An engine's answer as the decision sees it.
+
+    Raises: EngineError if an output of the contract is missing.
+    """
     missing = sorted({"map", "score", "area", "valid", "place"} - set(raw))
     if missing:
-        raise EngineError(f"the engine gave no {', '.join(missing)}: its graph is not of this schema, export it again")
+        raise EngineError(
+            f"the engine gave no {', '.join(missing)}: its graph is not of this schema, export it"
+            " again"
+        )
     try:
         map_ = np.asarray(raw["map"], np.float32)
         place = np.asarray(raw["place"], np.float32).reshape(6)
-        return Outputs(map_.reshape(map_.shape[-2:]), np.float32(raw["score"].item()),
-                       float(raw["area"].item()), float(raw["valid"].item()), place)
+        return Outputs(
+            map_.reshape(map_.shape[-2:]),
+            np.float32(raw["score"].item()),
+            float(raw["area"].item()),
+            float(raw["valid"].item()),
+            place,
+        )
     except ValueError as error:
         shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in raw.items())
-        raise EngineError(f"the engine gave {shapes}: its graph is not of this schema, export it again") from error
+        raise EngineError(
+            f"the engine gave {shapes}: its graph is not of this schema, export it again"
+        ) from error
 
 
 def one_line(error: Exception) -> str:

@@ -1,8 +1,9 @@
 """TensorRT 10.3 to 11 on a Jetson or workstation, through pycuda.
 
-Never executed so far: no GPU was at hand. It is written against the API that TensorRT 10.3, 10.16 and 11 share (named
-tensors, set_tensor_address, execute_async_v3). Its builder is the one that the tests run with tensorrt_rtx, and what a
-machine without a GPU can check, plan_bindings, is tested. The first thing to run on a board is tests/hardware.
+Never executed so far: no GPU was at hand. It is written against the API that TensorRT 10.3, 10.16
+and 11 share (named tensors, set_tensor_address, execute_async_v3). Its builder is the one that the
+tests run with tensorrt_rtx, and what a machine without a GPU can check, plan_bindings, is tested.
+The first thing to run on a board is tests/hardware.
 """
 
 from __future__ import annotations
@@ -24,12 +25,18 @@ from edge.errors import EngineError
 from edge.files import sha256_of
 from edge.schema import Precision
 
-TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "UINT8": np.dtype(np.uint8)}     # of the contract
+TYPES: dict[str, np.dtype[Any]] = {
+    "FLOAT": np.dtype(np.float32),
+    "UINT8": np.dtype(np.uint8),
+}  # of the contract
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What an engine says of one of its tensors. mode: "INPUT" or "OUTPUT". dtype: TensorRT's name, such as "FLOAT"."""
+    """What an engine says of one of its tensors. mode: "INPUT" or "OUTPUT".
+
+    dtype: TensorRT's name, such as "FLOAT".
+    """
 
     name: str
     mode: str
@@ -48,14 +55,24 @@ class Binding:
 
 
 def plan_bindings(tensors: Iterable[Tensor]) -> tuple[Binding, ...]:
-    """The bindings of an engine, inputs first. Raises: EngineError for a dynamic shape or a type the contract lacks."""
+    """The bindings of an engine, inputs first.
+
+    Raises: EngineError for a dynamic shape or a type the contract lacks.
+    """
     bindings = []
     for tensor in tensors:
         if any(size < 0 for size in tensor.shape):
-            raise EngineError(f"tensor {tensor.name!r} has dynamic shape {tensor.shape}: export it with static shapes")
+            raise EngineError(
+                f"tensor {tensor.name!r} has dynamic shape {tensor.shape}: export it with static"
+                " shapes"
+            )
         if tensor.dtype not in TYPES:
-            raise EngineError(f"tensor {tensor.name!r} is {tensor.dtype}, not FLOAT or UINT8: export it again")
-        bindings.append(Binding(tensor.name, tensor.mode == "INPUT", tensor.shape, TYPES[tensor.dtype]))
+            raise EngineError(
+                f"tensor {tensor.name!r} is {tensor.dtype}, not FLOAT or UINT8: export it again"
+            )
+        bindings.append(
+            Binding(tensor.name, tensor.mode == "INPUT", tensor.shape, TYPES[tensor.dtype])
+        )
     if not {True, False} <= {binding.is_input for binding in bindings}:
         raise EngineError("the engine has no inputs or no outputs: build it again")
     return tuple(sorted(bindings, key=lambda binding: not binding.is_input))
@@ -64,12 +81,20 @@ def plan_bindings(tensors: Iterable[Tensor]) -> tuple[Binding, ...]:
 def tensors_of(engine: Any) -> list[Tensor]:
     """What `engine` (ICudaEngine) says of its tensors."""
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    return [Tensor(name, engine.get_tensor_mode(name).name, tuple(engine.get_tensor_shape(name)),
-                   engine.get_tensor_dtype(name).name) for name in names]
+    return [
+        Tensor(
+            name,
+            engine.get_tensor_mode(name).name,
+            tuple(engine.get_tensor_shape(name)),
+            engine.get_tensor_dtype(name).name,
+        )
+        for name in names
+    ]
 
 
 class TensorRtEngine:
-    """A built plan. Buffers are allocated once; `run` copies inputs in, waits for the stream and copies outputs out.
+    """A built plan. Buffers are allocated once; `run` copies inputs in, waits for the stream and
+    copies outputs out.
 
     Raises: EngineError if the plan is of another TensorRT or GPU, or there is too little memory.
     """
@@ -83,31 +108,50 @@ class TensorRtEngine:
         logger = bridge_logger(trt)
         logger.errors.clear()
         with device.current():
-            self._runtime = trt.Runtime(logger)      # outlives the engine: TensorRT keeps a pointer to it
+            self._runtime = trt.Runtime(
+                logger
+            )  # outlives the engine: TensorRT keeps a pointer to it
             self._engine = self._runtime.deserialize_cuda_engine(plan)
-            self._context: Any = self._engine.create_execution_context() if self._engine is not None else None
+            self._context: Any = (
+                self._engine.create_execution_context() if self._engine is not None else None
+            )
             if self._context is None:
                 why = logger.errors[-1] if logger.errors else "no reason given"
-                raise EngineError(f"TensorRT {trt.__version__} cannot load the plan ({one_line(Exception(why))}): "
-                                  "delete the engine cache, `edge install` builds it anew")
+                raise EngineError(
+                    f"TensorRT {trt.__version__} cannot load the plan ({one_line(Exception(why))}):"
+                    " delete the engine cache, `edge install` builds it anew"
+                )
             self._bindings = plan_bindings(tensors_of(self._engine))
             self._buffers = {binding.name: self._bind(binding) for binding in self._bindings}
         self.inputs: Inputs = {b.name: (b.shape, b.dtype) for b in self._bindings if b.is_input}
 
     @classmethod
-    def from_onnx(cls, path: Path, precision: Precision, cache: Path, digest: str | None = None) -> TensorRtEngine:
-        """Build the plan of an ONNX file, minutes, or reuse the one cached for this TensorRT, GPU and board.
+    def from_onnx(
+        cls, path: Path, precision: Precision, cache: Path, digest: str | None = None
+    ) -> TensorRtEngine:
+        """Build the plan of an ONNX file, minutes, or reuse the one cached for this TensorRT, GPU
+        and board.
 
-        digest: hex SHA-256 of the plan that must be the cached one; nothing is built then. None: any plan will do.
+        digest: hex SHA-256 of the plan that must be the cached one; nothing is built then. None:
+        any plan will do.
         """
         trt = load_library("tensorrt")
         device = Device()
-        key = EngineKey(sha256_of(path), precision, trt.__version__, device.compute_capability, this_machine())
+        key = EngineKey(
+            sha256_of(path), precision, trt.__version__, device.compute_capability, this_machine()
+        )
         try:
             with device.current():
-                plan = cached_plan(trt, path, cache, key) if digest is None else find_cached_plan(cache, key)
+                plan = (
+                    cached_plan(trt, path, cache, key)
+                    if digest is None
+                    else find_cached_plan(cache, key)
+                )
             if plan is None:
-                raise EngineError(f"the plan of {path.name} is not in {cache}: it has to be built and proven again")
+                raise EngineError(
+                    f"the plan of {path.name} is not in {cache}: it has to be built and proven"
+                    " again"
+                )
             data = plan.read_bytes()
             require_digest(hashlib.sha256(data).hexdigest(), digest, plan)
             return cls(data, precision, device)
@@ -118,11 +162,16 @@ class TensorRtEngine:
     def _bind(self, binding: Binding) -> Buffer:
         buffer = self._device.buffer(binding.shape, binding.dtype)
         if not self._context.set_tensor_address(binding.name, buffer.address):
-            raise EngineError(f"TensorRT refuses the buffer of {binding.name!r}: free memory and start again")
+            raise EngineError(
+                f"TensorRT refuses the buffer of {binding.name!r}: free memory and start again"
+            )
         return buffer
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """Graph inputs by name to graph outputs by name; returns after the stream has finished. Raises: EngineError."""
+        """Graph inputs by name to graph outputs by name; returns after the stream has finished.
+
+        Raises: EngineError.
+        """
         check_feeds(self.inputs, feeds)
         stream = self._device.stream
         outputs = [binding.name for binding in self._bindings if not binding.is_input]
@@ -131,7 +180,9 @@ class TensorRtEngine:
                 self._buffers[name].host[...] = feeds[name]
                 self._buffers[name].upload(stream)
             if not self._context.execute_async_v3(stream.handle):
-                raise EngineError("TensorRT could not start the graph: see the log of `tensorrt` above")
+                raise EngineError(
+                    "TensorRT could not start the graph: see the log of `tensorrt` above"
+                )
             for name in outputs:
                 self._buffers[name].download(stream)
             stream.synchronize()

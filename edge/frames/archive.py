@@ -1,7 +1,9 @@
-"""The station's own archive: var/lib/edge/parts/DATE/ID/ as edge.runtime.keeper writes it, read again as frames.
+"""The station's own archive: var/lib/edge/parts/DATE/ID/ as edge.runtime.keeper writes it, read
+again as frames.
 
-What the station said is not the truth: a part that it called NG is a defect "NG" here, one that it called OK is good,
-one that it did not judge is neither. Sorted by hand into good/ and other folders, the folders say what the parts are.
+What the station said is not the truth: a part that it called NG is a defect "NG" here, one that it
+called OK is good, one that it did not judge is neither. Sorted by hand into good/ and other
+folders, the folders say what the parts are.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from edge.types import Code
 
 RECORD, COLOR, DEPTH = "record.json", "color.png", "depth.png"
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
-ARCHIVE = "parts"   # the name that the station gives its archive
-DEEPEST = 3         # DATE/ID below parts, or CLASS/DATE/ID
+ARCHIVE = "parts"  # the name that the station gives its archive
+DEEPEST = 3  # DATE/ID below parts, or CLASS/DATE/ID
 SAID = {Code.OK: "good", Code.NG: "NG", Code.UNKNOWN: ""}
 
 
@@ -42,43 +44,69 @@ def is_archive(root: Path) -> bool:
 def read_archive(root: Path, reading: Reading) -> Read:
     """Every kept part in order of its folder, as the camera saw it.
 
-    Raises: DataError for a folder that lacks its files, or parts of different cameras, lenses or depth units, and for
-        parts with and without depth.
+    Raises: DataError for a folder that lacks its files, or parts of different cameras, lenses or
+        depth units, and for parts with and without depth.
     """
     folders = sorted(_parts(root))
     for folder in folders:
         if not (folder / COLOR).is_file():
-            raise DataError(f"{folder} has a {RECORD} and no {COLOR}: copy the image again, or remove the folder")
+            raise DataError(
+                f"{folder} has a {RECORD} and no {COLOR}: copy the image again, or remove the"
+                " folder"
+            )
     cameras = [_camera(folder, reading) for folder in folders]
-    other = next((place for place, one in zip(folders, cameras, strict=True) if one.serial != cameras[0].serial), None)
+    other = next(
+        (
+            place
+            for place, one in zip(folders, cameras, strict=True)
+            if one.serial != cameras[0].serial
+        ),
+        None,
+    )
     if other is not None:
-        raise DataError(f"{other} and {folders[0]} come from different cameras: name the parts of one of them")
+        raise DataError(
+            f"{other} and {folders[0]} come from different cameras: name the parts of one of them"
+        )
     lenses = [(camera.unit, camera.intrinsics) for camera in cameras]
-    differing = next((place for place, lens in zip(folders, lenses, strict=True) if lens != lenses[0]), None)
+    differing = next(
+        (place for place, lens in zip(folders, lenses, strict=True) if lens != lenses[0]), None
+    )
     if differing is not None:
         raise DataError(
-            f"{differing} and {folders[0]} have different intrinsics or depth units: name the parts of one setup"
+            f"{differing} and {folders[0]} have different intrinsics or depth units: name the parts"
+            " of one setup"
         )
     with_depth = [folder for folder in folders if (folder / DEPTH).is_file()]
     if reading.size is None and with_depth and len(with_depth) < len(folders):
         without = next(folder for folder in folders if folder not in with_depth)
         raise DataError(
-            f"{without} has no {DEPTH}, {with_depth[0]} has one: move the parts of one kind elsewhere, nobody can tell "
-            "whether depth is meant"
+            f"{without} has no {DEPTH}, {with_depth[0]} has one: move the parts of one kind"
+            " elsewhere, nobody can tell whether depth is meant"
         )
     has_depth = reading.size is None and bool(with_depth)
     samples, own = [], _own_class(root, folders)
     for number, (folder, camera) in enumerate(zip(folders, cameras, strict=True)):
         depth = folder / DEPTH if has_depth else None
         kind = _folder_class(root, folder) or own
-        samples.append(_sample(root, folder, ImageFiles(folder / COLOR, depth, camera, number, reading), kind))
+        samples.append(
+            _sample(root, folder, ImageFiles(folder / COLOR, depth, camera, number, reading), kind)
+        )
     unjudged = sum(sample.defect == "" for sample in samples)
     unsorted = any(_folder_class(root, folder) is None for folder in folders)
-    notes = ["the station's own verdicts stand in for the truth: OK is good, NG is a defect"] if unsorted else []
+    notes = (
+        ["the station's own verdicts stand in for the truth: OK is good, NG is a defect"]
+        if unsorted
+        else []
+    )
     if unsorted and own is not None:
-        notes = [f"the parts lie in the folder {own}: its name says what they are, not the station's verdicts"]
+        notes = [
+            f"the parts lie in the folder {own}: its name says what they are, not the station's"
+            " verdicts"
+        ]
     if unjudged:
-        notes.append(f"{unjudged} of {len(samples)} parts were UNKNOWN to the station: they are neither")
+        notes.append(
+            f"{unjudged} of {len(samples)} parts were UNKNOWN to the station: they are neither"
+        )
     return samples, cameras[0], has_depth, tuple(notes)
 
 
@@ -89,19 +117,25 @@ def _sample(root: Path, folder: Path, source: ImageFiles, kind: str | None) -> S
     defect = "good" if is_good(kind) else kind
     split: Split = "" if defect == "good" else "test"
     name = folder.name if name == "." else name
-    return Sample(name, split, defect, source, "clean" if defect == "good" else "unknown", folder / COLOR)
+    return Sample(
+        name, split, defect, source, "clean" if defect == "good" else "unknown", folder / COLOR
+    )
 
 
 def _folder_class(root: Path, folder: Path) -> str | None:
-    """The folder below `root` that a part was sorted into by hand; None where there are only the archive's dates."""
+    """The folder below `root` that a part was sorted into by hand; None where there are only the
+    archive's dates.
+    """
     inside = folder.relative_to(root).parts[:-1]
     return next((part for part in inside if DATE.fullmatch(part) is None), None)
 
 
 def _own_class(root: Path, folders: list[Path]) -> str | None:
-    """The name of the opened folder, or of the one above an opened part, if parts were sorted into it by hand.
+    """The name of the opened folder, or of the one above an opened part, if parts were sorted into
+    it by hand.
 
-    They were if they lie directly in it, if it is one of good parts, or if a folder of kept good parts lies beside it.
+    They were if they lie directly in it, if it is one of good parts, or if a folder of kept good
+    parts lies beside it.
     """
     home = root.resolve() if folders != [root] else root.resolve().parent
     if DATE.fullmatch(home.name):
@@ -109,14 +143,20 @@ def _own_class(root: Path, folders: list[Path]) -> str | None:
     beside = () if home.name == ARCHIVE else folders_in(home.parent)
     if is_good(home.name) or any(is_good(other.name) and is_archive(other) for other in beside):
         return home.name
-    return home.name if folders != [root] and all(folder.parent == root for folder in folders) else None
+    return (
+        home.name
+        if folders != [root] and all(folder.parent == root for folder in folders)
+        else None
+    )
 
 
 def _camera(folder: Path, reading: Reading) -> CameraInfo:
     info = find_camera_info(folder)
     if info is None:
         if (folder / DEPTH).is_file() and reading.size is None:
-            raise DataError(f"{folder / 'intrinsics.json'} is missing: this part was kept by an older version")
+            raise DataError(
+                f"{folder / 'intrinsics.json'} is missing: this part was kept by an older version"
+            )
         height, width = read_header(folder / COLOR).upright()
         info = CameraInfo(serial="files:archive", width=width, height=height)
     return info.letterboxed(reading.size)
@@ -129,4 +169,6 @@ def _parts(root: Path) -> Iterator[Path]:
             yield Path(place)
             folders.clear()
         depth = len(Path(place).relative_to(root).parts)
-        folders[:] = sorted(name for name in folders if not is_litter(name)) if depth < DEEPEST else []
+        folders[:] = (
+            sorted(name for name in folders if not is_litter(name)) if depth < DEEPEST else []
+        )

@@ -1,6 +1,8 @@
-"""BTAD (Mishra et al., ISIE 2021): train/ok, test/ok, test/ko, ground_truth/ko; a mask has its image's stem.
+"""BTAD (Mishra et al., ISIE 2021): train/ok, test/ok, test/ko, ground_truth/ko; a mask has its
+image's stem.
 
-Images and masks are .bmp or .png, mixed: category 01 has .bmp images and .png masks, 03 both as .bmp.
+Images and masks are .bmp or .png, mixed: category 01 has .bmp images and .png masks, 03 both as
+.bmp.
 """
 
 from __future__ import annotations
@@ -24,20 +26,29 @@ def is_btad(root: Path) -> bool:
 def read_btad(root: Path, reading: Reading) -> Read:
     """Every image of a category: "ok" is good, the defect is "ko".
 
-    Raises: DataError on a missing or empty folder, or an image without its mask, or the other way round.
+    Raises: DataError on a missing or empty folder, or an image without its mask, or the other way
+    round.
     """
     found = [(split, kind, require_images(root / split / kind)) for split, kind in FOLDERS]
     for split, kind, paths in found:
         require_color(root, paths)
         require_plain_class(root / split / kind, kind == "ok", paths, {"ko"})
-    camera, notes = camera_of(root, [path for _, _, paths in found for path in paths], None, reading)
+    camera, notes = camera_of(
+        root, [path for _, _, paths in found for path in paths], None, reading
+    )
     samples: list[Sample] = []
     for split, kind, paths in found:
         folder = root / split / kind
-        masks = paired(root / "ground_truth" / "ko", folder, paths, masks=True) if kind == "ko" else {}
+        masks = (
+            paired(root / "ground_truth" / "ko", folder, paths, masks=True) if kind == "ko" else {}
+        )
         for path in paths:
             key = key_of(folder, path)
             truth: Truth = masks[key] if masks else "clean"
             source = ImageFiles(path, None, camera, len(samples), reading)
-            samples.append(Sample(f"{split}/{kind}/{key}", split, "ko" if masks else "good", source, truth, path))
+            samples.append(
+                Sample(
+                    f"{split}/{kind}/{key}", split, "ko" if masks else "good", source, truth, path
+                )
+            )
     return samples, camera, False, notes

@@ -1,4 +1,6 @@
-"""What is known about the camera that took a set of images: camera.json, an intrinsics file, or the images."""
+"""What is known about the camera that took a set of images: camera.json, an intrinsics file, or the
+images.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,33 @@ from edge.errors import DataError
 from edge.files import read_text
 from edge.types import Intrinsics
 
-DEFAULT_UNIT_M = 0.0001     # meters per count where the files hold meters: fine enough for any RealSense, up to 6.5 m
-LEAST_UNIT_M, LARGEST_UNIT_M = 1e-6, 0.01       # meters per count: 65535 counts reach 6.5 cm to 655 m
-LEAST_COUNTS_PER_M = 50     # Open3D's depth_scale divides counts, RealSense's multiplies them: 1000 or 0.001
+# meters per count where the files hold meters: fine enough for any RealSense, up to 6.5 m
+DEFAULT_UNIT_M = 0.0001
+LEAST_UNIT_M, LARGEST_UNIT_M = 1e-6, 0.01  # meters per count: 65535 counts reach 6.5 cm to 655 m
+# Open3D's depth_scale divides counts, RealSense's multiplies them: 1000 or 0.001
+LEAST_COUNTS_PER_M = 50
 SAME_UNIT = 1e-3
-NARROWEST_DEG, WIDEST_DEG = 0.5, 160.0      # of any view; 2 degrees is a small crop of a long lens
-MOST_UNLIKE = 2.0           # fx / fy
-ROS_UNIT_M = 0.001          # 16UC1 depth images are in millimeters (REP 118)
-OPEN3D_UNIT_M = 0.001       # depth_scale's default of 1000 counts per meter
+NARROWEST_DEG, WIDEST_DEG = 0.5, 160.0  # of any view; 2 degrees is a small crop of a long lens
+MOST_UNLIKE = 2.0  # fx / fy
+ROS_UNIT_M = 0.001  # 16UC1 depth images are in millimeters (REP 118)
+OPEN3D_UNIT_M = 0.001  # depth_scale's default of 1000 counts per meter
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def find_implausible(width: int, height: int, lens: tuple[float, float, float, float]) -> str | None:
+def find_implausible(
+    width: int, height: int, lens: tuple[float, float, float, float]
+) -> str | None:
     """Why no camera has this lens, None if one may. lens: fx, fy, cx, cy in pixels of the image."""
     fx, fy, cx, cy = lens
-    narrow, wide = (2 * math.degrees(math.atan(size / 2 / max(fx, fy))) for size in sorted((width, height)))
+    narrow, wide = (
+        2 * math.degrees(math.atan(size / 2 / max(fx, fy))) for size in sorted((width, height))
+    )
     if narrow < NARROWEST_DEG or wide > WIDEST_DEG:
-        return f"a focal length of {fx:g} pixels is a view of {wide:.3g} degrees over {max(width, height)} pixels"
+        return (
+            f"a focal length of {fx:g} pixels is a view of {wide:.3g} degrees over"
+            f" {max(width, height)} pixels"
+        )
     if not 1 / MOST_UNLIKE <= fx / fy <= MOST_UNLIKE:
         return f"fx {fx:g} and fy {fy:g} belong to no camera with square pixels"
     if not -2 * width <= cx <= 3 * width or not -2 * height <= cy <= 3 * height:
@@ -42,9 +53,9 @@ class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """camera.json at the root of a product. None: not known.
 
     unit: meters per depth count. intrinsics: fx, fy, cx, cy in pixels. exposure_us: microseconds.
-    color_bits: of 16-bit color images, how many bits hold the values. fixed: camera and table did not move, so that
-    one plane serves every image. crop: x, y, width, height of the recommended window. empty, belt: folders (folder
-    layout) relative to the product.
+    color_bits: of 16-bit color images, how many bits hold the values. fixed: camera and table did
+    not move, so that one plane serves every image. crop: x, y, width, height of the recommended
+    window. empty, belt: folders (folder layout) relative to the product.
     """
 
     model: str = "unknown"
@@ -67,38 +78,58 @@ class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
 
     @model_validator(mode="after")
     def _can_be(self) -> CameraInfo:
-        wrong = find_implausible(self.width, self.height, self.intrinsics) if self.intrinsics else None
+        wrong = (
+            find_implausible(self.width, self.height, self.intrinsics) if self.intrinsics else None
+        )
         if wrong is not None:
             raise ValueError(f"intrinsics: {wrong}")
         if self.crop is not None:
             x, y, width, height = self.crop
             if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
-                raise ValueError(f"crop {width}x{height} at {x}, {y} leaves the {self.width}x{self.height} image")
+                raise ValueError(
+                    f"crop {width}x{height} at {x}, {y} leaves the {self.width}x{self.height} image"
+                )
         return self
 
     def pinhole(self) -> Intrinsics:
-        """The pinhole model; where none is known, one of a 53 degree lens, which only color-only sources may use."""
+        """The pinhole model; where none is known, one of a 53 degree lens, which only color-only
+        sources may use.
+        """
         if self.intrinsics is not None:
             return Intrinsics(self.width, self.height, *self.intrinsics)
         focal = float(max(self.width, self.height))
-        return Intrinsics(self.width, self.height, focal, focal, (self.width - 1) / 2, (self.height - 1) / 2)
+        return Intrinsics(
+            self.width, self.height, focal, focal, (self.width - 1) / 2, (self.height - 1) / 2
+        )
 
     def letterboxed(self, size: tuple[int, int] | None) -> CameraInfo:
-        """The camera of color images that were brought to size = (width, height); itself where they were not."""
+        """The camera of color images that were brought to size = (width, height); itself where they
+        were not.
+        """
         if size is None:
             return self
-        update = {"width": size[0], "height": size[1], "unit": None, "intrinsics": None, "crop": None}
+        update = {
+            "width": size[0],
+            "height": size[1],
+            "unit": None,
+            "intrinsics": None,
+            "crop": None,
+        }
         return self.model_copy(update=update)
 
 
 INTRINSICS_FILES = (
-    "intrinsics.json", "camera_info.yaml", "camera_info.yml", "camera_info.json", "camera_intrinsic.json",
+    "intrinsics.json", "camera_info.yaml", "camera_info.yml", "camera_info.json",
+    "camera_intrinsic.json",
     "camera_intrinsics.json",
 )  # fmt: skip
 
 
 class Lens(BaseModel, frozen=True, allow_inf_nan=False):
-    """What an intrinsics file says, whichever tool wrote it. unit: meters per count. note: if that is a default."""
+    """What an intrinsics file says, whichever tool wrote it. unit: meters per count.
+
+    note: if that is a default.
+    """
 
     width: PositiveInt
     height: PositiveInt
@@ -125,10 +156,15 @@ class Lens(BaseModel, frozen=True, allow_inf_nan=False):
 
 
 def find_lens(folder: Path) -> tuple[Path, Lens] | None:
-    """The intrinsics file of a folder, None where there is none. Raises: DataError for a damaged one, or two."""
+    """The intrinsics file of a folder, None where there is none.
+
+    Raises: DataError for a damaged one, or two.
+    """
     found = [folder / name for name in INTRINSICS_FILES if (folder / name).is_file()]
     if len(found) > 1:
-        raise DataError(f"{found[0]} and {found[1].name} both describe the camera: keep the one that is right")
+        raise DataError(
+            f"{found[0]} and {found[1].name} both describe the camera: keep the one that is right"
+        )
     return (found[0], read_lens(found[0])) if found else None
 
 
@@ -139,51 +175,65 @@ def lens_notes(folder: Path) -> tuple[str, ...]:
 
 
 def read_lens(path: Path) -> Lens:
-    """fx, fy, cx, cy (or RealSense's ppx, ppy), Open3D's intrinsic_matrix, or ROS' sensor_msgs/CameraInfo.
+    """fx, fy, cx, cy (or RealSense's ppx, ppy), Open3D's intrinsic_matrix, or ROS'
+    sensor_msgs/CameraInfo.
 
-    Unit: depth_unit_m, RealSense's depth_scale (meters per count, below 1) or Open3D's (counts per meter, above 1).
+    Unit: depth_unit_m, RealSense's depth_scale (meters per count, below 1) or Open3D's (counts per
+    meter, above 1).
 
     Raises: DataError naming the file and what is missing, impossible or said twice.
     """
     told = _tree(path)
     matrix = _matrix(path, told)
     fields: dict[str, Any] = {
-        "width": _first(told, "width", "image_width"), "height": _first(told, "height", "image_height"),
+        "width": _first(told, "width", "image_width"), "height": _first(told, "height",
+        "image_height"),
         "fx": _first(told, "fx"), "fy": _first(told, "fy"), "cx": _first(told, "cx", "ppx"),
         "cy": _first(told, "cy", "ppy"), **matrix,
     }  # fmt: skip
     missing = [name for name, value in fields.items() if value is None]
     if missing:
         lacking = ", ".join(missing)
-        raise DataError(f"{path} lacks {lacking}: depth needs width, height, fx, fy, cx, cy and depth_unit_m")
+        raise DataError(
+            f"{path} lacks {lacking}: depth needs width, height, fx, fy, cx, cy and depth_unit_m"
+        )
     unit, note = _unit(path, told)
     return _validated(path, {**fields, "unit": unit, "note": note}, Lens)
 
 
 def _unit(path: Path, told: dict[str, Any]) -> tuple[float, str | None]:
     """Meters per count, and a note where it is a default of the tool that wrote the file."""
-    given = {name: _number(path, name, told[name]) for name in ("depth_unit_m", "depth_scale") if name in told}
+    given = {
+        name: _number(path, name, told[name])
+        for name in ("depth_unit_m", "depth_scale")
+        if name in told
+    }
     scale = given.get("depth_scale")
     if scale is not None and scale >= LEAST_COUNTS_PER_M:
         given["depth_scale"] = 1 / scale
     if not given and path.name.startswith("camera_info"):
         return ROS_UNIT_M, "one depth count is 1 mm, as ROS defines it"
     if not given and "intrinsic_matrix" in told:
-        return OPEN3D_UNIT_M, "one depth count is 1 mm, Open3D's default: the file names no depth_scale"
+        return (
+            OPEN3D_UNIT_M,
+            "one depth count is 1 mm, Open3D's default: the file names no depth_scale",
+        )
     if not given:
         raise DataError(
-            f"{path} does not say how many meters one depth count is: add depth_unit_m, 0.001 for a RealSense D435, "
-            "0.0001 for a D405"
+            f"{path} does not say how many meters one depth count is: add depth_unit_m, 0.001 for a"
+            " RealSense D435, 0.0001 for a D405"
         )
     units = list(given.values())
     if max(units) > (1 + SAME_UNIT) * min(units):
-        raise DataError(f"{path} says depth_unit_m {told['depth_unit_m']:g} and depth_scale {told['depth_scale']:g}: "
-                        "keep the one that is right")
+        raise DataError(
+            f"{path} says depth_unit_m {told['depth_unit_m']:g} and depth_scale"
+            f" {told['depth_scale']:g}: keep the one that is right"
+        )
     if not LEAST_UNIT_M <= units[0] <= LARGEST_UNIT_M:
         name = next(iter(given))
         raise DataError(
-            f"{path}: {name} {told[name]:g} cannot be: one depth count is between {LEAST_UNIT_M:g} and "
-            f"{LARGEST_UNIT_M:g} m, 0.001 for millimeters"
+            f"{path}: {name} {told[name]:g} cannot be: one depth count is between {LEAST_UNIT_M:g}"
+            f" and {LARGEST_UNIT_M:g} m, 0.001 for millimeters"
         )
     return units[0], None
 
@@ -195,19 +245,26 @@ def _number(path: Path, name: str, value: Any) -> float:
 
 
 def _matrix(path: Path, told: dict[str, Any]) -> dict[str, float]:
-    """fx, fy, cx, cy of a 3x3 matrix, row by row (ROS) or column by column (Open3D); empty where there is none."""
+    """fx, fy, cx, cy of a 3x3 matrix, row by row (ROS) or column by column (Open3D); empty where
+    there is none.
+    """
     value = _first(told, "intrinsic_matrix", "K", "k", "camera_matrix")
     if isinstance(value, dict):
         value = value.get("data")
     if value is None:
         return {}
-    flat = [entry for row in value for entry in (row if isinstance(row, list) else [row])] if isinstance(
-        value, list) else []
+    flat = (
+        [entry for row in value for entry in (row if isinstance(row, list) else [row])]
+        if isinstance(value, list)
+        else []
+    )
     if len(flat) != 9 or not all(isinstance(entry, (int, float)) for entry in flat):
         raise DataError(f"{path}: the camera matrix needs 3x3 numbers")
     by_rows, by_columns = (flat[2], flat[5]), (flat[6], flat[7])
     if any(by_rows) == any(by_columns):
-        raise DataError(f"{path}: the camera matrix holds no optical center: expected fx 0 cx, 0 fy cy, 0 0 1")
+        raise DataError(
+            f"{path}: the camera matrix holds no optical center: expected fx 0 cx, 0 fy cy, 0 0 1"
+        )
     cx, cy = by_rows if any(by_rows) else by_columns
     return {"fx": float(flat[0]), "fy": float(flat[4]), "cx": float(cx), "cy": float(cy)}
 
@@ -221,7 +278,9 @@ def _tree(path: Path) -> dict[str, Any]:
     text = read_text(path, DataError)
     told = _json(path, text) if path.suffix == ".json" else _yaml(path, text)
     if not isinstance(told, dict):
-        raise DataError(f"{path} holds no keys: expected width, height, fx, fy, cx, cy and depth_unit_m")
+        raise DataError(
+            f"{path} holds no keys: expected width, height, fx, fy, cx, cy and depth_unit_m"
+        )
     return told
 
 
@@ -261,7 +320,9 @@ def _validated(path: Path, value: Any, model: type[Model]) -> Model:
 
 
 def find_camera_info(folder: Path) -> CameraInfo | None:
-    """camera.json of a product or frame folder, completed by an intrinsics file; None where there is neither."""
+    """camera.json of a product or frame folder, completed by an intrinsics file; None where there
+    is neither.
+    """
     path = folder / "camera.json"
     written = read_model(path, CameraInfo) if path.is_file() else None
     lens = find_lens(folder)
@@ -271,6 +332,7 @@ def find_camera_info(folder: Path) -> CameraInfo | None:
     base = written or CameraInfo(width=told.width, height=told.height)
     if base.unit is not None and abs(base.unit / told.unit - 1) > SAME_UNIT:
         raise DataError(
-            f"{path} says that one depth count is {base.unit:g} m, {place.name} {told.unit:g} m: keep the right one"
+            f"{path} says that one depth count is {base.unit:g} m, {place.name} {told.unit:g} m:"
+            " keep the right one"
         )
     return base.model_copy(update=told.update())

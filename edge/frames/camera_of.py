@@ -1,4 +1,6 @@
-"""The camera of a set of images: what its files say, else what the first image and point cloud tell."""
+"""The camera of a set of images: what its files say, else what the first image and point cloud
+tell.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from edge.frames.reading import Reading
 def camera_of(
     root: Path, colors: list[Path], depth: Path | None, reading: Reading
 ) -> tuple[CameraInfo, tuple[str, ...]]:
-    """camera.json or an intrinsics file, else what the first image and point cloud tell; and notes on the files."""
+    """camera.json or an intrinsics file, else what the first image and point cloud tell; and notes
+    on the files.
+    """
     if not colors:
         raise DataError(f"{root} holds no images: expected {root / 'train' / 'good'}")
     serial = f"files:{root.resolve().name}"
@@ -33,10 +37,14 @@ def camera_of(
 
 
 def _with_lens(info: CameraInfo, depth: Path) -> tuple[CameraInfo, tuple[str, ...]]:
-    """What the first point cloud tells about the lens. Raises: DataError for counts, which tell nothing."""
+    """What the first point cloud tells about the lens.
+
+    Raises: DataError for counts, which tell nothing.
+    """
     if depth.suffix.lower() not in (".tif", ".tiff") or read_tiff(depth).dtype.kind != "f":
         raise DataError(
-            f"{depth} holds counts, and nothing says what they mean: add a camera.json with unit and intrinsics"
+            f"{depth} holds counts, and nothing says what they mean: add a camera.json with unit"
+            " and intrinsics"
         )
     cloud = read_cloud(depth)
     update = {"unit": DEFAULT_UNIT_M, "intrinsics": intrinsics_of(cloud)}
@@ -44,19 +52,28 @@ def _with_lens(info: CameraInfo, depth: Path) -> tuple[CameraInfo, tuple[str, ..
 
 
 def _size_notes(colors: list[Path]) -> tuple[str, ...]:
-    """Sentences about images of differing sizes, and about the few that stand the other way than most."""
+    """Sentences about images of differing sizes, and about the few that stand the other way than
+    most.
+    """
     sizes = {path: read_header(path).upright() for path in colors}
     counts = Counter(sizes.values())
     if len(counts) == 1:
         return ()
-    common = ", ".join(f"{width}x{height} ({count})" for (height, width), count in counts.most_common(3))
-    notes = [f"images of {len(counts)} sizes are letterboxed to one: {common}" + (", ..." if len(counts) > 3 else "")]
+    common = ", ".join(
+        f"{width}x{height} ({count})" for (height, width), count in counts.most_common(3)
+    )
+    notes = [
+        f"images of {len(counts)} sizes are letterboxed to one: {common}"
+        + (", ..." if len(counts) > 3 else "")
+    ]
     standing = [path for path, (height, width) in sizes.items() if height > width]
     lying = [path for path, (height, width) in sizes.items() if height < width]
-    few, many = sorted([(standing, "portrait"), (lying, "landscape")], key=lambda group: len(group[0]))
+    few, many = sorted(
+        [(standing, "portrait"), (lying, "landscape")], key=lambda group: len(group[0])
+    )
     if few[0] and len(few[0]) <= len(many[0]) / 4:
         notes.append(
-            f"{few[0][0]} is {few[1]}, most images are {many[1]}: it was taken with the camera turned"
-            + (f" ({len(few[0])} such images)" if len(few[0]) > 1 else "")
+            f"{few[0][0]} is {few[1]}, most images are {many[1]}: it was taken with the camera"
+            " turned" + (f" ({len(few[0])} such images)" if len(few[0]) > 1 else "")
         )
     return tuple(notes)

@@ -1,8 +1,9 @@
-"""Organized point clouds of any maker, as meters in camera coordinates: x right, y down, z forward (MVTec 3D-AD).
+"""Organized point clouds of any maker, as meters in camera coordinates: x right, y down, z forward
+(MVTec 3D-AD).
 
-What a file means follows from what can be: a table stands 2 cm to 20 m before the camera, x grows to the right in the
-image and y downwards. Clouds in millimeters and those that look along -z (OpenGL) are recognized by that and turned
-into meters along +z; whatever fits neither is refused.
+What a file means follows from what can be: a table stands 2 cm to 20 m before the camera, x grows
+to the right in the image and y downwards. Clouds in millimeters and those that look along -z
+(OpenGL) are recognized by that and turned into meters along +z; whatever fits neither is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from edge.frames.camera_info import find_implausible
 from edge.frames.images import read_tiff
 
 NEAREST_M, FARTHEST_M = 0.02, 20.0
-LEAST_READINGS = 100        # of which a focal length can be told
+LEAST_READINGS = 100  # of which a focal length can be told
 
 log = logging.getLogger(__name__)
 _told: set[tuple[Path, str]] = set()
@@ -27,7 +28,8 @@ _told: set[tuple[Path, str]] = set()
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """z: (H, W) float32 meters, 0 where there was no reading. rays: (H, W, 2) float32 x / z and y / z, None without.
+    """z: (H, W) float32 meters, 0 where there was no reading. rays: (H, W, 2) float32 x / z and y /
+    z, None without.
 
     notes: how the file was understood, where it is not as MVTec 3D-AD writes it.
     """
@@ -40,18 +42,22 @@ class Cloud:
 def read_cloud(path: Path) -> Cloud:
     """An organized point cloud, or z alone, from a TIFF of floats.
 
-    How a file was understood is logged once for each folder. Raises: DataError naming the file, if it is damaged, of
-    another shape or type, or if what it says cannot be in meters or millimeters.
+    How a file was understood is logged once for each folder. Raises: DataError naming the file, if
+    it is damaged, of another shape or type, or if what it says cannot be in meters or millimeters.
     """
     values = read_tiff(path)
     if values.dtype.kind != "f":
-        raise DataError(f"{path} holds {values.dtype}: an organized point cloud is floats (H, W, 3) in meters")
+        raise DataError(
+            f"{path} holds {values.dtype}: an organized point cloud is floats (H, W, 3) in meters"
+        )
     if values.ndim == 3 and values.shape[0] == 3 and values.shape[2] != 3:
         values = np.moveaxis(values, 0, 2)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim != 2 and (values.ndim != 3 or values.shape[2] != 3):
-        raise DataError(f"{path} is {values.shape}: an organized point cloud is floats (H, W, 3) in meters")
+        raise DataError(
+            f"{path} is {values.shape}: an organized point cloud is floats (H, W, 3) in meters"
+        )
     points = values.astype(np.float64)
     read = np.isfinite(points).all(axis=2) if points.ndim == 3 else np.isfinite(points)
     z = np.where(read, points if points.ndim == 2 else points[..., 2], 0.0)
@@ -61,7 +67,9 @@ def read_cloud(path: Path) -> Cloud:
     if not beyond[z != 0].all():
         z[beyond] = 0.0
     if not z.any():
-        return Cloud(z.astype(np.float32), None if points.ndim == 2 else np.zeros((*z.shape, 2), np.float32))
+        return Cloud(
+            z.astype(np.float32), None if points.ndim == 2 else np.zeros((*z.shape, 2), np.float32)
+        )
     backwards = bool(np.median(z[z != 0]) < 0)
     z = np.maximum(-z if backwards else z, 0.0)
     scale, notes = _scale(path, float(np.median(z[z > 0])))
@@ -100,7 +108,8 @@ def counts_of(z: NDArray[np.float32], unit: float) -> NDArray[np.uint16]:
 def intrinsics_of(cloud: Cloud) -> tuple[float, float, float, float] | None:
     """fx, fy, cx, cy in pixels by least squares over the points; None where too few have a reading.
 
-    x / z = (u - cx) / fx is linear in u: a straight line fitted to every pixel with a reading, and the same in v.
+    x / z = (u - cx) / fx is linear in u: a straight line fitted to every pixel with a reading, and
+    the same in v.
     """
     rows, columns = np.nonzero(cloud.z > 0)
     if cloud.rays is None or rows.size < LEAST_READINGS or np.ptp(rows) < 2 or np.ptp(columns) < 2:
@@ -110,7 +119,12 @@ def intrinsics_of(cloud: Cloud) -> tuple[float, float, float, float] | None:
     slope_v, offset_v = np.polyfit(rows, rays[:, 1], 1)
     if not (slope_u > 1e-6 and slope_v > 1e-6):
         return None
-    lens = float(1 / slope_u), float(1 / slope_v), float(-offset_u / slope_u), float(-offset_v / slope_v)
+    lens = (
+        float(1 / slope_u),
+        float(1 / slope_v),
+        float(-offset_u / slope_u),
+        float(-offset_v / slope_v),
+    )
     return lens if find_implausible(cloud.z.shape[1], cloud.z.shape[0], lens) is None else None
 
 
@@ -121,15 +135,18 @@ def _scale(path: Path, median: float) -> tuple[float, tuple[str, ...]]:
     if 1000 * NEAREST_M < median <= 1000 * FARTHEST_M and median > 3 * FARTHEST_M:
         return 0.001, (f"is in millimeters (z around {median:.0f}): read as such",)
     raise DataError(
-        f"{path} has z around {median:.4g}, which is no distance in meters ({NEAREST_M:g} to {FARTHEST_M:g}) or "
-        "millimeters: save the cloud in meters"
+        f"{path} has z around {median:.4g}, which is no distance in meters ({NEAREST_M:g} to"
+        f" {FARTHEST_M:g}) or millimeters: save the cloud in meters"
     )
 
 
 def _rays(
     path: Path, points: NDArray[np.float64], z: NDArray[np.float64], backwards: bool
 ) -> NDArray[np.float32] | None:
-    """x / z and y / z with y downwards. Raises: DataError for a cloud that is mirrored against its image."""
+    """x / z and y / z with y downwards.
+
+    Raises: DataError for a cloud that is mirrored against its image.
+    """
     if points.ndim == 2:
         return None
     read = z > 0
@@ -138,14 +155,17 @@ def _rays(
     rows, columns = np.nonzero(read)
     if rows.size < LEAST_READINGS or np.ptp(rows) < 2 or np.ptp(columns) < 2:
         return rays.astype(np.float32)
-    rightwards, downwards = np.polyfit(columns, rays[read][:, 0], 1)[0], np.polyfit(rows, rays[read][:, 1], 1)[0]
+    rightwards, downwards = (
+        np.polyfit(columns, rays[read][:, 0], 1)[0],
+        np.polyfit(rows, rays[read][:, 1], 1)[0],
+    )
     if backwards and downwards < 0:
-        rays[..., 1] *= -1      # OpenGL: y up, z towards the viewer
+        rays[..., 1] *= -1  # OpenGL: y up, z towards the viewer
         downwards = -downwards
     if rightwards < 0 or downwards < 0:
         axis, way = ("x", "to the right") if rightwards < 0 else ("y", "downwards")
         raise DataError(
-            f"{path}: {axis} falls {way}, so the cloud is mirrored or turned against its color image: save both the "
-            "same way round"
+            f"{path}: {axis} falls {way}, so the cloud is mirrored or turned against its color"
+            " image: save both the same way round"
         )
     return rays.astype(np.float32)

@@ -24,16 +24,18 @@ from edge.frames.sample import Read, Sample
 
 __all__ = ["CameraInfo", "Dataset", "Sample", "find_products", "open_dataset"]
 
-DEEPEST_SUBFOLDER = 3       # PRODUCT/test/dent/rgb, CATEGORY/Data/Images/Normal
+DEEPEST_SUBFOLDER = 3  # PRODUCT/test/dent/rgb, CATEGORY/Data/Images/Normal
 SPLIT_FOLDERS = ("train", "validation", "val", "valid", "test", "Data")
 IN_SPLITS = frozenset(map(plain, SPLIT_FOLDERS))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of one product, in reading order. has_depth: every sample has depth, else none has.
+    """The images of one product, in reading order. has_depth: every sample has depth, else none
+    has.
 
-    notes: sentences about how the files were understood, for whoever has to know: `train` and `inspect` print them.
+    notes: sentences about how the files were understood, for whoever has to know: `train` and
+    `inspect` print them.
     """
 
     root: Path
@@ -68,10 +70,14 @@ LAYOUTS: tuple[tuple[Layout, Callable[[Path], bool], Reader], ...] = (
     ("archive", archive.is_archive, archive.read_archive),
     ("folder", folder.is_folder, folder.read_folder),
 )
-def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
-    """The set at `path`: a product, one of its sub-folders (test, test/dent), frames, photos, a recording, one image.
 
-    Raises: DataError naming what is missing, unpaired, empty, unreadable or of a kind that is not read.
+
+def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
+    """The set at `path`: a product, one of its sub-folders (test, test/dent), frames, photos, a
+    recording, one image.
+
+    Raises: DataError naming what is missing, unpaired, empty, unreadable or of a kind that is not
+    read.
     """
     path = Path(path)
     if not path.exists():
@@ -80,7 +86,10 @@ def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
 
 
 def find_products(path: Path) -> list[Path]:
-    """The product folder itself, or the product folders directly inside it, by name. Empty where there are none."""
+    """The product folder itself, or the product folders directly inside it, by name.
+
+    Empty where there are none.
+    """
     if _is_product(path):
         return [path]
     return [child for child in folders_in(path) if _is_product(child)]
@@ -103,20 +112,27 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
     products = find_products(path)
     if products:
         names = ", ".join(product.name for product in products)
-        raise DataError(f"{path} holds several products ({names}): name one of them, such as {products[0]}")
+        raise DataError(
+            f"{path} holds several products ({names}): name one of them, such as {products[0]}"
+        )
     if photos.is_photos(path):
         return _dataset(path, "photos", photos.read_photos(path, reading))
     if (path / "intrinsics.json").is_file() and not any(folders_in(path)):
-        return _dataset(path, "folder", folder.read_folder(path, reading))      # names the frames that are missing
-    images_in(path)      # names what is there and cannot be read
+        return _dataset(
+            path, "folder", folder.read_folder(path, reading)
+        )  # names the frames that are missing
+    images_in(path)  # names what is there and cannot be read
     raise DataError(
-        f"{path} holds no known layout: expected images directly in it or in {path / 'good'}, train/good and test "
-        "(MVTec AD, MVTec 3D-AD), train/ok (BTAD), Data/Images (VisA), rgb and xyz, NNNN_color.png frames, or a .db3"
+        f"{path} holds no known layout: expected images directly in it or in {path / 'good'},"
+        " train/good and test (MVTec AD, MVTec 3D-AD), train/ok (BTAD), Data/Images (VisA), rgb"
+        " and xyz, NNNN_color.png frames, or a .db3"
     )
 
 
 def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
-    """The set that begins at `root`, in a layout with names of its own; `shown` is how the user wrote it."""
+    """The set that begins at `root`, in a layout with names of its own; `shown` is how the user
+    wrote it.
+    """
     for layout, known, read in LAYOUTS:
         if known(root):
             dataset = _dataset(shown, layout, read(root, reading))
@@ -126,7 +142,9 @@ def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
 
 
 def _open_above(path: Path, reading: Reading) -> Dataset | None:
-    """The images below `path` of a product that `path` is a part of; None where it is no part of any."""
+    """The images below `path` of a product that `path` is a part of; None where it is no part of
+    any.
+    """
     inside = path.resolve()
     for root in inside.parents[:DEEPEST_SUBFOLDER]:
         if plain(inside.relative_to(root).parts[0]) not in IN_SPLITS or not _is_product(root):
@@ -144,9 +162,13 @@ def _open_file(path: Path, reading: Reading) -> Dataset:
         return _dataset(path, "recording", (*recording.read_recording(path), ()), path.stem)
     if suffix not in IMAGE_SUFFIXES:
         if suffix in OTHER_IMAGES | OTHER_DEPTH:
-            raise DataError(f"{path}: {suffix[1:].upper()} files are not read: save it as PNG or JPEG")
+            raise DataError(
+                f"{path}: {suffix[1:].upper()} files are not read: save it as PNG or JPEG"
+            )
         known = ", ".join((*IMAGE_SUFFIXES, *RECORDING_SUFFIXES))
-        raise DataError(f"{path} is a file, expected a folder of images, an image or a recording ({known})")
+        raise DataError(
+            f"{path} is a file, expected a folder of images, an image or a recording ({known})"
+        )
     around = path.resolve().parent
     dataset = _open_known(around, around, reading) or _open_above(around, reading)
     if dataset is not None:
@@ -158,14 +180,24 @@ def _open_file(path: Path, reading: Reading) -> Dataset:
 
 def _dataset(root: Path, layout: Layout, read: Read, product: str | None = None) -> Dataset:
     samples, camera, has_depth, notes = read
-    return Dataset(root, product or root.resolve().name, layout, tuple(samples), has_depth, camera, notes)
+    return Dataset(
+        root, product or root.resolve().name, layout, tuple(samples), has_depth, camera, notes
+    )
 
 
 def _restricted(dataset: Dataset, inside: Path) -> Dataset:
     """The samples whose color image is `inside`, or lies below it."""
     samples = tuple(
-        sample for sample in dataset.samples if inside in (one := sample.path.resolve(), *one.parents)
+        sample
+        for sample in dataset.samples
+        if inside in (one := sample.path.resolve(), *one.parents)
     )
     return Dataset(
-        dataset.root, dataset.product, dataset.layout, samples, dataset.has_depth, dataset.camera, dataset.notes
+        dataset.root,
+        dataset.product,
+        dataset.layout,
+        samples,
+        dataset.has_depth,
+        dataset.camera,
+        dataset.notes,
     )

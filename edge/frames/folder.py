@@ -1,4 +1,6 @@
-"""The folder layout: NNNN_color.png, NNNN_depth.png, intrinsics.json; optionally camera.json and truth.json."""
+"""The folder layout: NNNN_color.png, NNNN_depth.png, intrinsics.json; optionally camera.json and
+truth.json.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,14 @@ from pathlib import Path
 from pydantic import BaseModel, RootModel
 
 from edge.errors import DataError
-from edge.frames.camera_info import INTRINSICS_FILES, CameraInfo, find_camera_info, find_lens, lens_notes, read_model
+from edge.frames.camera_info import (
+    INTRINSICS_FILES,
+    CameraInfo,
+    find_camera_info,
+    find_lens,
+    lens_notes,
+    read_model,
+)
 from edge.frames.images import read_header
 from edge.frames.listing import IMAGE_SUFFIXES, files_in
 from edge.frames.mvtec import DEPTH_UNUSED
@@ -21,8 +30,9 @@ FRAME_FILE = re.compile(r"(.+)_(color|depth)(\.\w+)", re.IGNORECASE)
 class BeltPart(BaseModel, extra="forbid", frozen=True):
     """One part of a recorded belt.
 
-    defect: "good" or the type. frames: first and last frame that show it, inclusive, counted from 0 in the order in
-    which the frames are read: by number, whatever their first number is and where numbers are missing.
+    defect: "good" or the type. frames: first and last frame that show it, inclusive, counted from 0
+    in the order in which the frames are read: by number, whatever their first number is and where
+    numbers are missing.
     """
 
     part: int
@@ -47,7 +57,8 @@ def is_folder(root: Path) -> bool:
 def read_folder(root: Path, reading: Reading) -> Read:
     """Every frame by number, the camera, and whether there is depth.
 
-    Raises: DataError if there is no frame, a frame lacks its color or depth, or depth has no intrinsics file.
+    Raises: DataError if there is no frame, a frame lacks its color or depth, or depth has no
+    intrinsics file.
     """
     colors, depths = _frames(root, "color"), _frames(root, "depth")
     if not colors and not depths:
@@ -77,7 +88,10 @@ def read_truth(root: Path) -> list[BeltPart] | None:
 
 
 def _frames(root: Path, what: str) -> dict[str, Path]:
-    """number -> file, 2 before 10. Raises: DataError for a frame in a format that is not read, or twice."""
+    """number -> file, 2 before 10.
+
+    Raises: DataError for a frame in a format that is not read, or twice.
+    """
     found: dict[str, Path] = {}
     for path in files_in(root, deep=False):
         match = FRAME_FILE.fullmatch(path.name)
@@ -86,41 +100,55 @@ def _frames(root: Path, what: str) -> dict[str, Path]:
         if match[3].lower() not in IMAGE_SUFFIXES:
             raise DataError(f"{path}: {what} as {match[3][1:]} is not read: save it as PNG")
         if found.setdefault(match[1], path) is not path:
-            raise DataError(f"{path} and {found[match[1]].name} are one frame: keep the one that is meant")
+            raise DataError(
+                f"{path} and {found[match[1]].name} are one frame: keep the one that is meant"
+            )
     return dict(sorted(found.items(), key=lambda frame: (_counted(frame[0]), frame[0])))
 
 
 def _counted(number: str) -> list[tuple[int, str]]:
     """What to sort by: numbers by their value, other text as it is."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", number) if part]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d+)", number)
+        if part
+    ]
 
 
 def _sample(number: str, color: Path, source: ImageFiles, truth: list[BeltPart] | None) -> Sample:
-    shown = (part.defect for part in truth or [] if part.frames[0] <= source.number <= part.frames[1])
+    shown = (
+        part.defect for part in truth or [] if part.frames[0] <= source.number <= part.frames[1]
+    )
     defect = next(shown, "")
     return Sample(number, "", defect, source, "clean" if defect == "good" else "unknown", color)
 
 
 def _product_camera(root: Path) -> CameraInfo | None:
-    """The camera of the product whose camera.json names this folder as its empty table or belt: they share a serial."""
+    """The camera of the product whose camera.json names this folder as its empty table or belt:
+    they share a serial.
+    """
     folder = root.resolve()
     for product in folder.parents[:2]:
         path = product / "camera.json"
         info = read_model(path, CameraInfo) if path.is_file() else None
-        if info is not None and folder in [(product / name).resolve() for name in (info.empty, info.belt) if name]:
+        if info is not None and folder in [
+            (product / name).resolve() for name in (info.empty, info.belt) if name
+        ]:
             return info
     return None
 
 
-def _camera(root: Path, color: Path, has_depth: bool, reading: Reading) -> tuple[CameraInfo, tuple[str, ...]]:
+def _camera(
+    root: Path, color: Path, has_depth: bool, reading: Reading
+) -> tuple[CameraInfo, tuple[str, ...]]:
     info, lens = find_camera_info(root), find_lens(root)
     product = None if (root / "camera.json").is_file() else _product_camera(root)
     if product is not None:
         info = product if lens is None else product.model_copy(update=lens[1].update())
     if has_depth and (info is None or info.intrinsics is None or info.unit is None):
         raise DataError(
-            f"{root / 'intrinsics.json'} is missing: depth needs width, height, depth_unit_m, fx, fy, cx and cy (read "
-            f"are {', '.join(INTRINSICS_FILES)})"
+            f"{root / 'intrinsics.json'} is missing: depth needs width, height, depth_unit_m, fx,"
+            f" fy, cx and cy (read are {', '.join(INTRINSICS_FILES)})"
         )
     if info is None:
         height, width = read_header(color).upright()

@@ -1,8 +1,9 @@
 """Image files as arrays: every failure is a DataError that names the file, and nothing is guessed.
 
-Color is decoded by the library that is strictest about the format: simplejpeg refuses a JPEG that is damaged inside,
-which others fill with gray, Pillow a PNG whose checksum is wrong. OpenCV and tifffile give 16-bit values, which Pillow
-would cut to 8; OpenCV and Pillow decode the TIFF compressions for which tifffile has no codec.
+Color is decoded by the library that is strictest about the format: simplejpeg refuses a JPEG that
+is damaged inside, which others fill with gray, Pillow a PNG whose checksum is wrong. OpenCV and
+tifffile give 16-bit values, which Pillow would cut to 8; OpenCV and Pillow decode the TIFF
+compressions for which tifffile has no codec.
 """
 
 from __future__ import annotations
@@ -25,20 +26,41 @@ from edge.frames.reading import AS_IS, Reading
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-ORIENTATION = 0x0112        # EXIF 2.32, section 4.6.4 A: how the stored pixels stand
-IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE = 0x0100, 0x0101, 0x0102     # TIFF 6.0, section 8
-MIN_IS_WHITE, SEPARATE = 0, 2           # PhotometricInterpretation; PlanarConfiguration, channel after channel
-NO_CODEC = ("imagecodecs", "not supported")     # how tifffile says that it cannot decompress: new and old versions
-BACK = {6: 8, 8: 6}         # every other orientation undoes itself
-FILL = (124, 116, 104)      # bars of a letterboxed image: ImageNet's mean, which backbones see as nothing
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error, zlib.error)
+ORIENTATION = 0x0112  # EXIF 2.32, section 4.6.4 A: how the stored pixels stand
+IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE = 0x0100, 0x0101, 0x0102  # TIFF 6.0, section 8
+MIN_IS_WHITE, SEPARATE = (
+    0,
+    2,
+)  # PhotometricInterpretation; PlanarConfiguration, channel after channel
+NO_CODEC = (
+    "imagecodecs",
+    "not supported",
+)  # how tifffile says that it cannot decompress: new and old versions
+BACK = {6: 8, 8: 6}  # every other orientation undoes itself
+FILL = (
+    124,
+    116,
+    104,
+)  # bars of a letterboxed image: ImageNet's mean, which backbones see as nothing
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
 class Header:
     """What a file says of itself.
 
-    height, width: of the stored pixels. turn: EXIF orientation, 1 to 8. bits: of a value. pages: images in the file.
+    height, width: of the stored pixels. turn: EXIF orientation, 1 to 8. bits: of a value. pages:
+    images in the file.
     """
 
     format: str
@@ -64,8 +86,8 @@ def read_header(path: Path) -> Header:
 def read_color(path: Path, reading: Reading = AS_IS) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB, upright by its EXIF orientation; gray images give three equal channels.
 
-    Raises: DataError for a damaged file, and for what cannot be seen as color: transparency, CMYK, several pages,
-        16-bit values of which nobody said how many bits count.
+    Raises: DataError for a damaged file, and for what cannot be seen as color: transparency, CMYK,
+        several pages, 16-bit values of which nobody said how many bits count.
     """
     pixels, header = read_stored_color(path, reading)
     return np.asarray(turned(pixels, header.turn), np.uint8)
@@ -76,15 +98,22 @@ def read_stored_color(path: Path, reading: Reading = AS_IS) -> tuple[NDArray[np.
     data = read_bytes(path)
     with _opened(path, data) as image:
         header = _header(path, image, data)
-        if header.pages > 1 and header.format not in ("JPEG", "MPO"):    # a phone's JPEG may hold a preview too
+        if header.pages > 1 and header.format not in (
+            "JPEG",
+            "MPO",
+        ):  # a phone's JPEG may hold a preview too
             raise DataError(f"{path} holds {header.pages} images: save each in a file of its own")
         if header.format in ("JPEG", "MPO"):
             return _decoded_jpeg(path, data, header), header
         if header.bits > 8:
             return _eight_bits(path, _wide_values(path, data, header), reading.color_bits), header
         pixels = _decoded_by_pillow(path, image)
-        turned_already = header.turn != 1 and int(image.getexif().get(ORIENTATION, 1) or 1) == 1     # Pillow's TIFF
-        return turned(pixels, BACK.get(header.turn, header.turn)) if turned_already else pixels, header
+        turned_already = (
+            header.turn != 1 and int(image.getexif().get(ORIENTATION, 1) or 1) == 1
+        )  # Pillow's TIFF
+        return (
+            turned(pixels, BACK.get(header.turn, header.turn)) if turned_already else pixels
+        ), header
 
 
 def largest_value(path: Path) -> int:
@@ -102,17 +131,22 @@ def read_depth(path: Path) -> NDArray[np.uint16]:
         header = _header(path, image, data)
         if header.bits != 16 or header.mode.startswith(("RGB", "LA", "CMYK")):
             raise DataError(
-                f"{path} has {header.bits}-bit {header.mode} values, depth is one channel of uint16 counts (0 = no "
-                "reading): record the z16 stream itself, not a picture of it"
+                f"{path} has {header.bits}-bit {header.mode} values, depth is one channel of uint16"
+                " counts (0 = no reading): record the z16 stream itself, not a picture of it"
             )
     counts = _wide_values(path, data, header)
     if counts.ndim != 2:
-        raise DataError(f"{path} has {counts.shape[2]} channels, depth is one channel of uint16 counts")
+        raise DataError(
+            f"{path} has {counts.shape[2]} channels, depth is one channel of uint16 counts"
+        )
     return counts
 
 
 def turned(pixels: NDArray[Any], turn: int) -> Any:
-    """(H, W, ...) as a viewer shows it. turn: EXIF orientation, 1 leaves it (EXIF 2.32, section 4.6.4 A)."""
+    """(H, W, ...) as a viewer shows it.
+
+    turn: EXIF orientation, 1 leaves it (EXIF 2.32, section 4.6.4 A).
+    """
     if turn in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
     if turn in (2, 3, 6, 7):
@@ -123,12 +157,16 @@ def turned(pixels: NDArray[Any], turn: int) -> Any:
 
 
 def letterboxed(color: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) reduced or enlarged to fit size = (width, height) with its proportions kept, bars of FILL around it."""
+    """(H, W, 3) reduced or enlarged to fit size = (width, height) with its proportions kept, bars
+    of FILL around it.
+    """
     import cv2
 
     left, top, width, height = letterbox_window(color.shape[:2], size)
     shrinks = width < color.shape[1]
-    inside = cv2.resize(color, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    inside = cv2.resize(
+        color, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
     whole = np.empty((size[1], size[0], 3), np.uint8)
     whole[:] = FILL
     whole[top : top + height, left : left + width] = inside
@@ -136,7 +174,9 @@ def letterboxed(color: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.u
 
 
 def letterbox_window(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, width, height in pixels that an image of `shape` (H, W) takes inside size = (width, height)."""
+    """Left, top, width, height in pixels that an image of `shape` (H, W) takes inside size =
+    (width, height).
+    """
     scale = min(size[0] / shape[1], size[1] / shape[0])
     width, height = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
     return (size[0] - width) // 2, (size[1] - height) // 2, width, height
@@ -155,19 +195,23 @@ def _opened(path: Path, data: bytes) -> PillowImage.Image:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")     # damaged EXIF and other tags: the pixels are whole
+            warnings.simplefilter("ignore")  # damaged EXIF and other tags: the pixels are whole
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         most = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise DataError(f"{path} has more than {most:.3g} million pixels, the most that is read: reduce or crop it") \
-            from error
+        raise DataError(
+            f"{path} has more than {most:.3g} million pixels, the most that is read: reduce or"
+            " crop it"
+        ) from error
     except DAMAGE as error:
         raise _damaged(path, _why_not(data)) from error
 
 
 def _why_not(data: bytes) -> str:
-    """What the decoder of the format that the file begins like says; Pillow itself keeps it back."""
+    """What the decoder of the format that the file begins like says; Pillow itself keeps it
+    back.
+    """
     from PIL import Image
 
     for factory, accepts in list(Image.OPEN.values()):
@@ -185,7 +229,7 @@ def _why_not(data: bytes) -> str:
 def _header(path: Path, image: PillowImage.Image, data: bytes) -> Header:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")     # of damaged EXIF
+            warnings.simplefilter("ignore")  # of damaged EXIF
             return _told_by(image, data)
     except DAMAGE as error:
         raise _damaged(path, str(error)) from error
@@ -196,13 +240,20 @@ def _told_by(image: PillowImage.Image, data: bytes) -> Header:
     bits = 16 if image.mode.startswith(("I", "F")) else 8
     width, height = image.size
     if form == "PNG":
-        bits = 16 if data[24] == 16 else 8      # IHDR (PNG 3, section 11.2.1): Pillow hides it in RGB images
+        bits = (
+            16 if data[24] == 16 else 8
+        )  # IHDR (PNG 3, section 11.2.1): Pillow hides it in RGB images
     elif form == "TIFF":
         tags: Any = getattr(image, "tag_v2", {})
         told = tags.get(BITS_PER_SAMPLE, (8,))
         bits = max(told if isinstance(told, tuple) else (told,))
-        width, height = tags.get(IMAGE_WIDTH, width), tags.get(IMAGE_LENGTH, height)    # Pillow tells them turned
-    tagged = form != "PNG" or b"eXIf" in data       # Pillow decodes a PNG to find out that it has no EXIF
+        width, height = (
+            tags.get(IMAGE_WIDTH, width),
+            tags.get(IMAGE_LENGTH, height),
+        )  # Pillow tells them turned
+    tagged = (
+        form != "PNG" or b"eXIf" in data
+    )  # Pillow decodes a PNG to find out that it has no EXIF
     turn = int(image.getexif().get(ORIENTATION, 1) or 1) if tagged else 1
     pages = int(getattr(image, "n_frames", 1))
     return Header(form, image.mode, height, width, turn if 1 <= turn <= 8 else 1, bits, pages)
@@ -227,7 +278,10 @@ def _decoded_by_pillow(path: Path, image: PillowImage.Image) -> NDArray[np.uint8
         if image.has_transparency_data:
             color = np.asarray(image.convert("RGBA"))
             if (color[..., 3] < 255).any():
-                raise DataError(f"{path} has transparent pixels, which show nothing: save it without an alpha channel")
+                raise DataError(
+                    f"{path} has transparent pixels, which show nothing: save it without an alpha"
+                    " channel"
+                )
             return np.ascontiguousarray(color[..., :3])
         return np.array(image.convert("RGB"))
     except DAMAGE as error:
@@ -235,24 +289,38 @@ def _decoded_by_pillow(path: Path, image: PillowImage.Image) -> NDArray[np.uint8
 
 
 def _wide_values(path: Path, data: bytes, header: Header) -> NDArray[np.uint16]:
-    """(H, W) or (H, W, 3) uint16 of a 16-bit file, as stored. Raises: DataError for any other kind of values."""
+    """(H, W) or (H, W, 3) uint16 of a 16-bit file, as stored.
+
+    Raises: DataError for any other kind of values.
+    """
     if header.format == "TIFF":
         values = read_tiff(path)
     elif header.format == "PNG":
         values = _decoded_by_opencv(path, data)
     else:
-        raise DataError(f"{path} is a {header.format} with {header.mode} values: save it as PNG or TIFF")
+        raise DataError(
+            f"{path} is a {header.format} with {header.mode} values: save it as PNG or TIFF"
+        )
     if values.dtype != np.uint16 or values.ndim not in (2, 3):
-        raise DataError(f"{path} holds {values.dtype} {values.shape}: expected whole numbers of 8 or 16 bits")
+        raise DataError(
+            f"{path} holds {values.dtype} {values.shape}: expected whole numbers of 8 or 16 bits"
+        )
     if values.ndim == 3 and values.shape[2] in (2, 4):
         if (values[..., -1] < 65535).any():
-            raise DataError(f"{path} has transparent pixels, which show nothing: save it without an alpha channel")
+            raise DataError(
+                f"{path} has transparent pixels, which show nothing: save it without an alpha"
+                " channel"
+            )
         values = values[..., :-1]
-    return np.ascontiguousarray(values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values)
+    return np.ascontiguousarray(
+        values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    )
 
 
 def _decoded_by_opencv(path: Path, data: bytes) -> NDArray[Any]:
-    """16-bit PNG, channels in RGB order; Pillow has looked at its checksums, which OpenCV passes over."""
+    """16-bit PNG, channels in RGB order; Pillow has looked at its checksums, which OpenCV passes
+    over.
+    """
     import cv2
     from PIL import Image
 
@@ -273,17 +341,24 @@ def _eight_bits(path: Path, values: NDArray[np.uint16], bits: int | None) -> NDA
     largest = int(values.max())
     if bits is None:
         raise DataError(
-            f"{path} is 16-bit color (largest value {largest}), and how many of the bits count (10, 12, 14 or 16) is "
-            'not known here: say "color_bits" in camera.json, or save 8-bit images'
+            f"{path} is 16-bit color (largest value {largest}), and how many of the bits count (10,"
+            ' 12, 14 or 16) is not known here: say "color_bits" in camera.json, or save 8-bit'
+            " images"
         )
     if largest >= 1 << bits:
-        raise DataError(f"{path} has a value of {largest}, more than the {bits} bits that the product's images have")
-    scaled = np.rint(values.astype(np.float32) * np.float32(255 / ((1 << bits) - 1))).astype(np.uint8)
+        raise DataError(
+            f"{path} has a value of {largest}, more than the {bits} bits that the product's images"
+            " have"
+        )
+    scaled = np.rint(values.astype(np.float32) * np.float32(255 / ((1 << bits) - 1))).astype(
+        np.uint8
+    )
     return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2)
 
 
 def read_tiff(path: Path) -> NDArray[Any]:
-    """The one array of a TIFF, whatever its type: (H, W) or (H, W, C), whole numbers with 0 as black.
+    """The one array of a TIFF, whatever its type: (H, W) or (H, W, C), whole numbers with 0 as
+    black.
 
     Raises: DataError.
     """
@@ -294,7 +369,9 @@ def read_tiff(path: Path) -> NDArray[Any]:
             if not file.series:
                 raise _damaged(path, "no image is in it")
             if len(file.series) != 1:
-                raise DataError(f"{path} holds {len(file.series)} images: save each in a file of its own")
+                raise DataError(
+                    f"{path} holds {len(file.series)} images: save each in a file of its own"
+                )
             page: Any = file.pages[0]
             try:
                 values = np.asarray(file.asarray())
@@ -305,20 +382,28 @@ def read_tiff(path: Path) -> NDArray[Any]:
                 turn = int(tag.value) if tag is not None else 1
                 values = np.asarray(turned(_compressed_tiff(path, page), BACK.get(turn, turn)))
                 if values.itemsize == 1:
-                    return values       # Pillow has turned it
+                    return values  # Pillow has turned it
             if file.series[0].axes == "SYX" and values.ndim == 3 and page.planarconfig == SEPARATE:
                 values = np.moveaxis(values, 0, 2)
             if page.photometric != MIN_IS_WHITE:
                 return values
-            if values.dtype == np.bool_:        # tifffile says so of every bool array, and does not mean it
+            if (
+                values.dtype == np.bool_
+            ):  # tifffile says so of every bool array, and does not mean it
                 return values if page.software.startswith("tifffile") else ~values
-            return np.asarray(np.iinfo(values.dtype).max - values) if values.dtype.kind == "u" else values
+            return (
+                np.asarray(np.iinfo(values.dtype).max - values)
+                if values.dtype.kind == "u"
+                else values
+            )
     except (tifffile.TiffFileError, KeyError, RuntimeError, ZeroDivisionError, *DAMAGE) as error:
         raise _damaged(path, str(error)) from error
 
 
 def _compressed_tiff(path: Path, page: Any) -> NDArray[Any]:
-    """LZW, CCITT and others that tifffile leaves to another package; turned upright, up to 8 bits with 0 as black."""
+    """LZW, CCITT and others that tifffile leaves to another package; turned upright, up to 8 bits
+    with 0 as black.
+    """
     import cv2
     from PIL import Image
 
@@ -330,15 +415,26 @@ def _compressed_tiff(path: Path, page: Any) -> NDArray[Any]:
                 return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
             return np.asarray(image)
     if page.planarconfig == SEPARATE and page.samplesperpixel > 1:
-        raise DataError(f"{path} holds compressed planes of {page.bitspersample} bits: save it without compression")
+        raise DataError(
+            f"{path} holds compressed planes of {page.bitspersample} bits: save it without"
+            " compression"
+        )
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise _damaged(path, str(error.err)) from error
-    if values is None or (values.dtype.kind, values.itemsize) != (page.dtype.kind, page.dtype.itemsize):
+    if values is None or (values.dtype.kind, values.itemsize) != (
+        page.dtype.kind,
+        page.dtype.itemsize,
+    ):
         raise _damaged(path, f"its {page.compression.name} compressed pixels cannot be unpacked")
-    return np.asarray(values if values.ndim == 2 else values[..., [2, 1, 0, *range(3, values.shape[2])]])
+    return np.asarray(
+        values if values.ndim == 2 else values[..., [2, 1, 0, *range(3, values.shape[2])]]
+    )
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is not an image that can be decoded: it is damaged, cut off or of another format ({why})")
+    return DataError(
+        f"{path} is not an image that can be decoded: it is damaged, cut off or of another format"
+        f" ({why})"
+    )

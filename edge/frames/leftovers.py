@@ -1,4 +1,6 @@
-"""Images below a folder that its layout has no place for: they are named, never left out on the quiet."""
+"""Images below a folder that its layout has no place for: they are named, never left out on the
+quiet.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from edge.frames.camera_info import CameraInfo
 from edge.frames.listing import IMAGE_SUFFIXES, OTHER_IMAGES, files_in, is_good
 from edge.frames.sample import ImageFiles, Sample
 
-Layout = Literal["mvtec", "mvtec3d", "visa", "btad", "folder", "recording", "photos", "rgb", "archive"]
+Layout = Literal[
+    "mvtec", "mvtec3d", "visa", "btad", "folder", "recording", "photos", "rgb", "archive"
+]
 PLACES: dict[Layout, str] = {
     "mvtec": "train/good, validation/good, test/TYPE and ground_truth/TYPE",
     "mvtec3d": "train/good, validation/good and test/TYPE, each with rgb, xyz or depth, and gt",
@@ -25,8 +29,11 @@ PLACES: dict[Layout, str] = {
 }
 
 
-def require_no_leftovers(root: Path, layout: Layout, samples: Sequence[Sample], camera: CameraInfo) -> None:
-    """Refuse images below `root` that the layout has no place for: nobody would notice that they are left out.
+def require_no_leftovers(
+    root: Path, layout: Layout, samples: Sequence[Sample], camera: CameraInfo
+) -> None:
+    """Refuse images below `root` that the layout has no place for: nobody would notice that they
+    are left out.
 
     VisA's own table says what belongs to it. Raises: DataError naming the first such image.
     """
@@ -42,7 +49,9 @@ def require_no_leftovers(root: Path, layout: Layout, samples: Sequence[Sample], 
 
     for sample in samples:
         depth = sample.source.depth if isinstance(sample.source, ImageFiles) else None
-        owned.update(place(path) for path in (sample.path, depth, sample.truth) if isinstance(path, Path))
+        owned.update(
+            place(path) for path in (sample.path, depth, sample.truth) if isinstance(path, Path)
+        )
     numbers = {sample.name for sample in samples}
     stations = [root / name for name in (camera.empty, camera.belt) if name]
     for path in files_in(root):
@@ -53,8 +62,8 @@ def require_no_leftovers(root: Path, layout: Layout, samples: Sequence[Sample], 
         if _beside(root, path, layout, numbers):
             continue
         raise DataError(
-            f"{path} belongs to no part of the layout {layout}: expected {PLACES[layout]}; rename it "
-            f"or move it out of {root}"
+            f"{path} belongs to no part of the layout {layout}: expected {PLACES[layout]}; rename"
+            f" it or move it out of {root}"
         )
 
 
@@ -63,9 +72,13 @@ def _beside(root: Path, path: Path, layout: Layout, numbers: set[str]) -> bool:
     inside = path.relative_to(root).parts
     if layout == "archive":
         return any((above / archive.RECORD).is_file() for above in path.parents[: len(inside)])
-    if layout == "folder":      # 0005_mask.png, 0005_depth.png beside 0005_color.png
-        return len(inside) == 1 and any(path.stem[: at.start()] in numbers for at in re.finditer("_", path.stem))
+    if layout == "folder":  # 0005_mask.png, 0005_depth.png beside 0005_color.png
+        return len(inside) == 1 and any(
+            path.stem[: at.start()] in numbers for at in re.finditer("_", path.stem)
+        )
     if layout in ("mvtec3d", "rgb"):
-        return any((root.joinpath(*inside[:end], "rgb")).is_dir() and name in ("gt", *mvtec.DEPTH_FOLDERS)
-                   for end, name in enumerate(inside[:-1]))
+        return any(
+            (root.joinpath(*inside[:end], "rgb")).is_dir() and name in ("gt", *mvtec.DEPTH_FOLDERS)
+            for end, name in enumerate(inside[:-1])
+        )
     return len(inside) > 2 and inside[0] == mvtec.GROUND_TRUTH and is_good(inside[1])

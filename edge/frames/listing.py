@@ -12,21 +12,27 @@ from edge.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 OTHER_IMAGES = frozenset({
-    ".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jxl", ".jfif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf",
-    ".orf", ".rw2", ".psd", ".svg", ".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".dds", ".tga", ".jpe", ".mpo", ".apng",
+    ".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jxl", ".jfif", ".dng", ".cr2", ".cr3",
+    ".nef", ".arw", ".raf",
+    ".orf", ".rw2", ".psd", ".svg", ".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".dds", ".tga", ".jpe",
+    ".mpo", ".apng",
     ".dib", ".pcx",
 })  # fmt: skip
 OTHER_DEPTH = frozenset({
-    ".npy", ".npz", ".exr", ".pfm", ".ply", ".pcd", ".xyz", ".obj", ".stl", ".las", ".raw", ".bin", ".mat", ".h5",
+    ".npy", ".npz", ".exr", ".pfm", ".ply", ".pcd", ".xyz", ".obj", ".stl", ".las", ".raw", ".bin",
+    ".mat", ".h5",
 })  # fmt: skip
 GOOD_NAMES = frozenset({"good", "ok", "normal"})
 BAD_NAMES = frozenset({"ng", "nok", "ko", "bad", "defect", "defects", "defective", "anomaly"})
 MASK_FOLDERS = frozenset({
-    "mask", "masks", "gt", "ground_truth", "groundtruth", "label", "labels", "annotation", "annotations",
+    "mask", "masks", "gt", "ground_truth", "groundtruth", "label", "labels", "annotation",
+    "annotations",
 })  # fmt: skip
 DEPTH_NAMES = frozenset({
-    "depth", "depths", "depthmap", "depth_map", "depth_maps", "depth_images", "aligned_depth", "depth_aligned",
-    "depth_raw", "disparity", "disparities", "xyz", "zmap", "z_map", "pcd", "pointcloud", "point_cloud", "point_clouds",
+    "depth", "depths", "depthmap", "depth_map", "depth_maps", "depth_images", "aligned_depth",
+    "depth_aligned",
+    "depth_raw", "disparity", "disparities", "xyz", "zmap", "z_map", "pcd", "pointcloud",
+    "point_cloud", "point_clouds",
 })  # fmt: skip
 DEPTH_WORDS = frozenset({"depth", "depths", "disparity", "xyz", "zmap", "pcd", "pointcloud"})
 MASK_STEM = re.compile(r"(.*[_\-. ])?masks?", re.IGNORECASE | re.DOTALL)
@@ -34,12 +40,16 @@ LITTER = frozenset({"thumbs.db", "desktop.ini", "lost+found", "system volume inf
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file manager, an office program or a disk leaves it: .DS_Store, ~$000.png, __MACOSX, @eaDir."""
+    """Whether a file manager, an office program or a disk leaves it: .DS_Store, ~$000.png,
+    __MACOSX, @eaDir.
+    """
     return name.startswith((".", "@", "#", "$", "~$", "__MACOSX")) or name.lower() in LITTER
 
 
 def plain(name: str) -> str:
-    """A name as people mean it: without the case, the spaces around it and the ways to write an umlaut."""
+    """A name as people mean it: without the case, the spaces around it and the ways to write an
+    umlaut.
+    """
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
@@ -49,14 +59,21 @@ def is_good(name: str) -> bool:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The sub-folders that somebody made, by name; empty without the folder. A link to a folder above is none.
+    """The sub-folders that somebody made, by name; empty without the folder. A link to a folder
+    above is none.
 
     Raises: DataError if unreadable.
     """
     try:
-        found = sorted(path for path in folder.iterdir() if path.is_dir() and not is_litter(path.name))
+        found = sorted(
+            path for path in folder.iterdir() if path.is_dir() and not is_litter(path.name)
+        )
         real = folder.resolve()
-        return [path for path in found if not (path.is_symlink() and path.resolve() in (real, *real.parents))]
+        return [
+            path
+            for path in found
+            if not (path.is_symlink() and path.resolve() in (real, *real.parents))
+        ]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -64,7 +81,8 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def files_in(folder: Path, deep: bool = True) -> list[Path]:
-    """Every file that somebody put there, by path; `deep`: those of sub-folders too, links followed once.
+    """Every file that somebody put there, by path; `deep`: those of sub-folders too, links followed
+    once.
 
     Raises: DataError if a folder cannot be read.
     """
@@ -76,7 +94,9 @@ def files_in(folder: Path, deep: bool = True) -> list[Path]:
 
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if deep and real not in seen and not is_litter(name))
+        folders[:] = sorted(
+            name for name in folders if deep and real not in seen and not is_litter(name)
+        )
         if real not in seen:
             found += [Path(place) / name for name in sorted(names) if not is_litter(name)]
         seen.add(real)
@@ -86,7 +106,8 @@ def files_in(folder: Path, deep: bool = True) -> list[Path]:
 def images_in(folder: Path, deep: bool = True) -> list[Path]:
     """The image files of a folder and its sub-folders, by name; empty where it is absent.
 
-    Raises: DataError naming a picture or depth file of a kind that is not read, and two files that differ only in their
+    Raises: DataError naming a picture or depth file of a kind that is not read, and two files that
+    differ only in their
         suffix: which of them is meant nobody can tell.
     """
     if not folder.is_dir():
@@ -95,11 +116,13 @@ def images_in(folder: Path, deep: bool = True) -> list[Path]:
     for path in files_in(folder, deep):
         suffix = path.suffix.lower()
         if suffix in OTHER_IMAGES:
-            raise DataError(f"{path}: {suffix[1:].upper()} images are not read: save them as PNG or JPEG")
+            raise DataError(
+                f"{path}: {suffix[1:].upper()} images are not read: save them as PNG or JPEG"
+            )
         if suffix in OTHER_DEPTH:
             raise DataError(
-                f"{path}: depth as {suffix[1:]} is not read: save 16-bit PNG (counts) or an organized point cloud as "
-                "TIFF, or move it elsewhere to train on color only"
+                f"{path}: depth as {suffix[1:]} is not read: save 16-bit PNG (counts) or an"
+                " organized point cloud as TIFF, or move it elsewhere to train on color only"
             )
         if suffix not in IMAGE_SUFFIXES:
             continue
@@ -118,7 +141,9 @@ def require_images(folder: Path) -> list[Path]:
 
 
 def key_of(folder: Path, path: Path) -> str:
-    """A file's place below `folder` without its suffix, with slashes: what pairs an image with its mask and depth."""
+    """A file's place below `folder` without its suffix, with slashes: what pairs an image with its
+    mask and depth.
+    """
     return unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
 
 
@@ -128,23 +153,32 @@ def unmasked(key: str) -> str:
 
 
 def require_color(root: Path, paths: Iterable[Path]) -> None:
-    """Refuse depth and masks among color images below `root`. Raises: DataError naming the first such file."""
+    """Refuse depth and masks among color images below `root`.
+
+    Raises: DataError naming the first such file.
+    """
     for path in paths:
         names = [re.sub(r"[\s-]+", "_", plain(part)) for part in path.relative_to(root).parts[:-1]]
-        if any(name in DEPTH_NAMES for name in names) or DEPTH_WORDS & set(re.split(r"[_\W]+", plain(path.stem))):
+        if any(name in DEPTH_NAMES for name in names) or DEPTH_WORDS & set(
+            re.split(r"[_\W]+", plain(path.stem))
+        ):
             raise DataError(
-                f"{path} is depth by its name, but lies where color images are expected: depth is read from rgb/ with "
-                "xyz/ or depth/ beside it, and from NNNN_color.png with NNNN_depth.png; rename or move it"
+                f"{path} is depth by its name, but lies where color images are expected: depth is"
+                " read from rgb/ with xyz/ or depth/ beside it, and from NNNN_color.png with"
+                " NNNN_depth.png; rename or move it"
             )
         if any(name in MASK_FOLDERS for name in names) or MASK_STEM.fullmatch(path.stem):
             raise DataError(
-                f"{path} is a mask by its name, but lies where images are expected: masks are read from "
-                "ground_truth/TYPE/NNN_mask.png, and from gt/ beside rgb/; rename or move it"
+                f"{path} is a mask by its name, but lies where images are expected: masks are read"
+                " from ground_truth/TYPE/NNN_mask.png, and from gt/ beside rgb/; rename or move it"
             )
 
 
-def require_plain_class(kind: Path, good: bool, paths: Iterable[Path], classes: Iterable[str]) -> None:
-    """Refuse good parts below a class of defects, and defects below good parts. kind: the folder of the class.
+def require_plain_class(
+    kind: Path, good: bool, paths: Iterable[Path], classes: Iterable[str]
+) -> None:
+    """Refuse good parts below a class of defects, and defects below good parts. kind: the folder of
+    the class.
 
     Raises: DataError naming the folder.
     """
@@ -153,10 +187,11 @@ def require_plain_class(kind: Path, good: bool, paths: Iterable[Path], classes: 
         for place in reversed(path.parents[: len(path.relative_to(kind).parts) - 1]):
             if not good and is_good(place.name):
                 raise DataError(
-                    f"{place.parent} holds a folder {place.name}: put {place.name} and the other folders directly in "
-                    f"{kind.parent}"
+                    f"{place.parent} holds a folder {place.name}: put {place.name} and the other"
+                    f" folders directly in {kind.parent}"
                 )
             if good and plain(place.name) in bad:
                 raise DataError(
-                    f"{place} lies below good parts, and its name says defects: move it out of {kind}, beside it"
+                    f"{place} lies below good parts, and its name says defects: move it out of"
+                    f" {kind}, beside it"
                 )

@@ -1,7 +1,9 @@
-"""Masks as labeling tools write them: which pixels are the defect, or one sentence why that cannot be told.
+"""Masks as labeling tools write them: which pixels are the defect, or one sentence why that cannot
+be told.
 
-Label maps (flat regions: 0 is normal, any other value a defect, as in VisA and MVTec 3D-AD), drawings with soft edges
-or noise (the upper half is the defect), palettes, and drawings in the alpha channel. JPEG and lossy WebP keep no
+Label maps (flat regions: 0 is normal, any other value a defect, as in VisA and MVTec 3D-AD),
+drawings with soft edges or noise (the upper half is the defect), palettes, and drawings in the
+alpha channel. JPEG and lossy WebP keep no
 labels: they are drawings. A photo is no mask.
 """
 
@@ -16,14 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.frames.images import BACK, DAMAGE, Header, read_bytes, read_header, read_stored_color, read_tiff, turned
+from edge.frames.images import (
+    BACK,
+    DAMAGE,
+    Header,
+    read_bytes,
+    read_header,
+    read_stored_color,
+    read_tiff,
+    turned,
+)
 
-MOST_LABELS = 16        # distinct values up to which small numbers are labels, however thin their regions
-SMALL = 128             # below it the largest value is a number, not white
-FLAT = 0.6              # of the pixels of a label map lie in squares of one value; of noise 0.4, of soft edges fewer
-MOST_BETWEEN = 0.2      # of the pixels of a drawing are neither black nor white; of a photo most
-MOST_COVERED = 0.8      # of the image: a mask beyond it marks no place
-BORDER_MARKED = 0.9     # of the outermost pixels: an inverted mask marks them all, a defect does not
+MOST_LABELS = 16  # distinct values up to which small numbers are labels, however thin their regions
+SMALL = 128  # below it the largest value is a number, not white
+# of the pixels of a label map lie in squares of one value; of noise 0.4, of soft edges fewer
+FLAT = 0.6
+MOST_BETWEEN = 0.2  # of the pixels of a drawing are neither black nor white; of a photo most
+MOST_COVERED = 0.8  # of the image: a mask beyond it marks no place
+BORDER_MARKED = 0.9  # of the outermost pixels: an inverted mask marks them all, a defect does not
 
 Mask = NDArray[np.bool_]
 
@@ -31,7 +43,8 @@ Mask = NDArray[np.bool_]
 def read_mask(path: Path) -> tuple[Mask, int]:
     """(H, W) bool as stored, True on the defect, and the mask's own EXIF orientation.
 
-    Raises: DataError if the file is damaged, marks nothing, nearly everything, looks inverted, or is a picture.
+    Raises: DataError if the file is damaged, marks nothing, nearly everything, looks inverted, or
+    is a picture.
     """
     header = read_header(path)
     readings = _readings(path, header)
@@ -39,16 +52,19 @@ def read_mask(path: Path) -> tuple[Mask, int]:
     if not plausible:
         share = float(readings[0].mean())
         raise DataError(
-            f"{path} marks {share:.0%} of the image as defect: it looks inverted, or has a white background; white on "
-            "black is expected"
+            f"{path} marks {share:.0%} of the image as defect: it looks inverted, or has a white"
+            " background; white on black is expected"
         )
     mask = plausible[0]
     if any(not np.array_equal(mask, other) for other in plausible[1:]):
         raise DataError(
-            f"{path} can be read in two ways, by its colors and by its palette or alpha channel: save it white on black"
+            f"{path} can be read in two ways, by its colors and by its palette or alpha channel:"
+            " save it white on black"
         )
     if not mask.any():
-        raise DataError(f"{path} marks nothing, though its image is called defective: draw it or move the image")
+        raise DataError(
+            f"{path} marks nothing, though its image is called defective: draw it or move the image"
+        )
     return mask, header.turn
 
 
@@ -63,12 +79,17 @@ def _readings(path: Path, header: Header) -> list[Mask]:
     try:
         with Image.open(BytesIO(data)) as image:
             image.load()
-            turn = header.turn if form == "TIFF" else 1     # Pillow turns what is a TIFF
+            turn = header.turn if form == "TIFF" else 1  # Pillow turns what is a TIFF
             back = partial(turned, turn=BACK.get(turn, turn))
             if header.mode == "P":
-                by_index, color = back(np.asarray(image)) > 0, back(np.asarray(image.convert("RGB")))
+                by_index, color = (
+                    back(np.asarray(image)) > 0,
+                    back(np.asarray(image.convert("RGB"))),
+                )
                 brightest = color.max(axis=2)
-                drawn = np.array_equal(brightest, color.min(axis=2)) and not _is_label_map(brightest)
+                drawn = np.array_equal(brightest, color.min(axis=2)) and not _is_label_map(
+                    brightest
+                )
                 return [_marked(path, brightest)] if drawn else [by_index, _marked(path, brightest)]
             if image.has_transparency_data:
                 layers = back(np.asarray(image.convert("RGBA")))
@@ -76,11 +97,19 @@ def _readings(path: Path, header: Header) -> list[Mask]:
     except DAMAGE as error:
         raise DataError(f"{path} is not a mask that can be decoded: {error}") from error
     gray = _gray(path, form)
-    return [_lossy(path, "lossy WebP", gray) if form == "WEBP" and _is_lossy(data) else _marked(path, gray)]
+    return [
+        (
+            _lossy(path, "lossy WebP", gray)
+            if form == "WEBP" and _is_lossy(data)
+            else _marked(path, gray)
+        )
+    ]
 
 
 def _by_alpha(path: Path, alpha: NDArray[np.uint8], color: NDArray[np.uint8]) -> list[Mask]:
-    """The alpha channel where it says anything, and the color where that says anything among what is opaque."""
+    """The alpha channel where it says anything, and the color where that says anything among what
+    is opaque.
+    """
     if (alpha == alpha.flat[0]).all():
         return [_marked(path, color)]
     opaque = _marked(path, alpha)
@@ -98,7 +127,10 @@ def _gray(path: Path, form: str) -> NDArray[Any]:
     else:
         decoded = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
         if decoded is None:
-            raise DataError(f"{path} is not a mask that can be decoded: it is damaged, cut off or of another format")
+            raise DataError(
+                f"{path} is not a mask that can be decoded: it is damaged, cut off or of another"
+                " format"
+            )
         values = np.asarray(decoded)
     return values if values.ndim == 2 else values[..., :3].max(axis=-1)
 
@@ -115,32 +147,41 @@ def _is_lossy(webp: bytes) -> bool:
 
 
 def _lossy(path: Path, form: str, gray: NDArray[np.uint8]) -> Mask:
-    """The upper half. Raises: DataError where there were labels, which the compression does not keep."""
+    """The upper half.
+
+    Raises: DataError where there were labels, which the compression does not keep.
+    """
     import cv2
 
     if gray.max() < SMALL:
-        raise DataError(f"{path} is a {form} of small numbers, which {form} does not keep: save the mask as PNG")
+        raise DataError(
+            f"{path} is a {form} of small numbers, which {form} does not keep: save the mask as PNG"
+        )
     _refuse_picture(path, gray)
     square = np.ones((5, 5), np.uint8)
     calm = cv2.dilate(gray, square).astype(np.int16) - cv2.erode(gray, square) <= 8
     between = calm & (gray > 25) & (gray < 230)
     if between.sum() > max(16.0, 0.02 * float((gray > 25).sum())):
         raise DataError(
-            f"{path} is a {form} with regions that are neither black nor white (around {np.median(gray[between]):.0f}),"
-            f" and {form} does not keep class numbers: save the mask as PNG"
+            f"{path} is a {form} with regions that are neither black nor white (around"
+            f" {np.median(gray[between]):.0f}), and {form} does not keep class numbers: save the"
+            " mask as PNG"
         )
     return np.asarray(gray > 127)
 
 
 def _marked(path: Path, values: NDArray[Any]) -> Mask:
-    """Any value but 0 in a label map; the upper half of the values in a drawing. Raises: DataError for a picture."""
+    """Any value but 0 in a label map; the upper half of the values in a drawing.
+
+    Raises: DataError for a picture.
+    """
     if _is_label_map(values):
         return np.asarray(values, np.bool_)
     _refuse_picture(path, values)
     if values.max() <= _white(values) / 2:
         raise DataError(
-            f"{path} is a drawing whose brightest value is {values.max()}, less than half of white: draw the defect "
-            "white on black"
+            f"{path} is a drawing whose brightest value is {values.max()}, less than half of white:"
+            " draw the defect white on black"
         )
     return np.asarray(values.astype(np.float64) > _white(values) / 2)
 
@@ -154,13 +195,15 @@ def _refuse_picture(path: Path, values: NDArray[Any]) -> None:
     between = float(((shares > 0.1) & (shares < 0.9)).mean())
     if between > MOST_BETWEEN:
         raise DataError(
-            f"{path} is a picture, not a mask ({between:.0%} of its pixels are neither black nor white): save the "
-            "mask alone, white on black"
+            f"{path} is a picture, not a mask ({between:.0%} of its pixels are neither black nor"
+            " white): save the mask alone, white on black"
         )
 
 
 def _is_label_map(values: NDArray[Any]) -> bool:
-    """Whether the values are numbers of regions: what is below half of the largest is flat, and no rim of the rest."""
+    """Whether the values are numbers of regions: what is below half of the largest is flat, and no
+    rim of the rest.
+    """
     import cv2
 
     count = len(np.unique(values))
@@ -172,7 +215,7 @@ def _is_label_map(values: NDArray[Any]) -> bool:
         return bool((values == 0).any())
     flat = float(_in_squares(values)[low].mean())
     if largest < SMALL and count <= MOST_LABELS:
-        return flat >= FLAT or float(low.mean()) < 0.1      # thin regions, but no noise
+        return flat >= FLAT or float(low.mean()) < 0.1  # thin regions, but no noise
     parts = cv2.connectedComponents((values > 0).astype(np.uint8), connectivity=8)[1]
     alone = low & ~np.isin(parts, np.unique(parts[high]))
     if flat < FLAT:
@@ -180,19 +223,28 @@ def _is_label_map(values: NDArray[Any]) -> bool:
         return thin and _in_strokes(np.where(alone, values, 0)) > 0.5 * float(low.sum())
     if alone.sum() > 0.05 * low.sum():
         return True
-    if len(np.unique(values[low])) == 1 and cv2.erode(low.astype(np.uint8), np.ones((5, 5))).sum() > 0.2 * low.sum():
-        return True     # one value, and broader than a rim
+    if (
+        len(np.unique(values[low])) == 1
+        and cv2.erode(low.astype(np.uint8), np.ones((5, 5))).sum() > 0.2 * low.sum()
+    ):
+        return True  # one value, and broader than a rim
     near_zero, near_low = (_beside(high, one) for one in (values == 0, low))
-    return near_zero > 0.2 * (near_zero + near_low)     # a rim of lower values parts the rest of a drawing from 0
+    return near_zero > 0.2 * (
+        near_zero + near_low
+    )  # a rim of lower values parts the rest of a drawing from 0
 
 
 def _in_strokes(values: NDArray[Any]) -> int:
-    """How many pixels lie in connected regions of one value and at least 8 pixels, which noise does not form."""
+    """How many pixels lie in connected regions of one value and at least 8 pixels, which noise does
+    not form.
+    """
     import cv2
 
     found = 0
     for value in np.unique(values[values > 0]):
-        sizes = cv2.connectedComponentsWithStats((values == value).astype(np.uint8), connectivity=8)[2][1:, -1]
+        sizes = cv2.connectedComponentsWithStats(
+            (values == value).astype(np.uint8), connectivity=8
+        )[2][1:, -1]
         found += int(sizes[sizes >= 8].sum())
     return found
 

@@ -1,11 +1,12 @@
 """MVTec AD and MVTec 3D-AD: the folder says the split and the defect.
 
 MVTec AD      train/good/NNN.png, test/TYPE/NNN.png (or jpg), ground_truth/TYPE/NNN_mask.png
-MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NNN.*; a color-only product has no xyz
+MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NNN.*; a color-only
+              product has no xyz
 
-Read as people have them: good may be called Good, OK or normal, validation val or valid, in any case; images may lie
-deeper than one folder, or directly in train (good) or test (not known what they are); depth may lie in depth/ as 16-bit
-counts.
+Read as people have them: good may be called Good, OK or normal, validation val or valid, in any
+case; images may lie deeper than one folder, or directly in train (good) or test (not known what
+they are); depth may lie in depth/ as 16-bit counts.
 """
 
 from __future__ import annotations
@@ -36,21 +37,29 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 GROUND_TRUTH = "ground_truth"
 DEPTH_FOLDERS = ("xyz", "depth")
-UNUSABLE_DEPTH = frozenset({"z", "pcd", "ply", "pointcloud", "point_cloud", "points", "pc", "disparity", "range"})
+UNUSABLE_DEPTH = frozenset(
+    {"z", "pcd", "ply", "pointcloud", "point_cloud", "points", "pc", "disparity", "range"}
+)
 DEPTH_UNUSED = "depth is not used: images are letterboxed, which only color can be"
 
 
 def split_folder(root: Path, split: str) -> Path:
-    """Where a split lies, whatever its spelling; root/split where it is absent. Raises: DataError if it is there twice.
+    """Where a split lies, whatever its spelling; root/split where it is absent.
+
+    Raises: DataError if it is there twice.
     """
     found = [folder for folder in folders_in(root) if plain(folder.name) in SPLIT_NAMES[split]]
     if len(found) > 1:
-        raise DataError(f"{found[0]} and {found[1].name} are both the {split} images: keep one, or put them together")
+        raise DataError(
+            f"{found[0]} and {found[1].name} are both the {split} images: keep one, or put them"
+            " together"
+        )
     return found[0] if found else root / split
 
 
 def kinds_in(root: Path, split: str) -> list[Path]:
-    """The folders of a split, one per defect type (good ones first), the split itself where images lie directly in it.
+    """The folders of a split, one per defect type (good ones first), the split itself where images
+    lie directly in it.
 
     Empty where the split is absent. Raises: DataError if the split exists and holds nothing.
     """
@@ -66,19 +75,25 @@ def kinds_in(root: Path, split: str) -> list[Path]:
 
 def is_mvtec3d(root: Path) -> bool:
     """Whether a folder of any split holds rgb/."""
-    return any((kind / "rgb").is_dir() for split in SPLITS for kind in folders_in(split_folder(root, split)))
+    return any(
+        (kind / "rgb").is_dir()
+        for split in SPLITS
+        for kind in folders_in(split_folder(root, split))
+    )
 
 
 def is_mvtec(root: Path) -> bool:
     """Whether there is a split with a folder per type and images in it, and no rgb/ below."""
-    return any(split_folder(root, split).is_dir() for split in ("train", "test")) and not is_mvtec3d(root)
+    return any(
+        split_folder(root, split).is_dir() for split in ("train", "test")
+    ) and not is_mvtec3d(root)
 
 
 def read_mvtec(root: Path, reading: Reading) -> Read:
     """Every image of an MVTec AD product.
 
-    Raises: DataError on an empty folder, a mask without its image, depth or masks among the images, and a folder of
-        good parts below one of defects, or the other way round.
+    Raises: DataError on an empty folder, a mask without its image, depth or masks among the images,
+        and a folder of good parts below one of defects, or the other way round.
     """
     found = [
         (split, split_folder(root, split), kind, _images_of(split_folder(root, split), kind))
@@ -90,7 +105,9 @@ def read_mvtec(root: Path, reading: Reading) -> Read:
         require_color(root, paths)
         require_plain_class(kind, _defect(folder, kind, split) in ("good", ""), paths, classes)
     camera, notes = camera_of(root, [path for *_, paths in found for path in paths], None, reading)
-    defective = [kind for split, folder, kind, _ in found if _defect(folder, kind, split) not in ("good", "")]
+    defective = [
+        kind for split, folder, kind, _ in found if _defect(folder, kind, split) not in ("good", "")
+    ]
     masks = mask_folders(root, defective)
     samples: list[Sample] = []
     for split, folder, kind, paths in found:
@@ -100,25 +117,36 @@ def read_mvtec(root: Path, reading: Reading) -> Read:
             key = key_of(kind, path)
             source = ImageFiles(path, None, camera, len(samples), reading)
             name = key_of(root, path)
-            samples.append(Sample(name, split, defect, source, _truth(defect, truths.get(key)), path))
+            samples.append(
+                Sample(name, split, defect, source, _truth(defect, truths.get(key)), path)
+            )
     return samples, camera, False, (*notes, *_spelling(samples, root))
 
 
 def read_mvtec3d(root: Path, reading: Reading) -> Read:
     """Every image of an MVTec 3D-AD product, and whether it has depth.
 
-    Raises: DataError on an empty folder, or a color image without its depth or mask, or the other way round, and for
-        depth of a kind that is not read: a product is never taken for one without depth on the quiet.
+    Raises: DataError on an empty folder, or a color image without its depth or mask, or the other
+        way round, and for depth of a kind that is not read: a product is never taken for one
+        without depth on the quiet.
     """
     groups = [(split, kind) for split in SPLITS for kind in kinds_in(root, split)]
-    named = [(split, kind, _defect(split_folder(root, split), kind, split)) for split, kind in groups]
+    named = [
+        (split, kind, _defect(split_folder(root, split), kind, split)) for split, kind in groups
+    ]
     return read_groups(root, named, reading)
 
 
 def read_groups(
-    root: Path, groups: list[tuple[Split, Path, str]], reading: Reading, camera_root: Path | None = None
+    root: Path,
+    groups: list[tuple[Split, Path, str]],
+    reading: Reading,
+    camera_root: Path | None = None,
 ) -> Read:
-    """(split, folder that holds rgb, defect) each, as one product. camera_root: of camera.json, if not root."""
+    """(split, folder that holds rgb, defect) each, as one product.
+
+    camera_root: of camera.json, if not root.
+    """
     found = [(split, kind, defect, require_images(kind / "rgb")) for split, kind, defect in groups]
     for _, kind, defect, paths in found:
         require_color(root, paths)
@@ -127,7 +155,11 @@ def read_groups(
     unused: tuple[str, ...] = ()
     if depth_name is not None and reading.size is not None:
         depth_name, unused = None, (DEPTH_UNUSED,)
-    depths = {kind: paired(kind / depth_name, kind / "rgb", paths) for _, kind, _, paths in found} if depth_name else {}
+    depths = (
+        {kind: paired(kind / depth_name, kind / "rgb", paths) for _, kind, _, paths in found}
+        if depth_name
+        else {}
+    )
     first_depth = next((path for pairs in depths.values() for path in pairs.values()), None)
     colors = [path for *_, paths in found for path in paths]
     camera, notes = camera_of(camera_root or root, colors, first_depth, reading)
@@ -137,16 +169,21 @@ def read_groups(
         truths = paired(kind / "gt", kind / "rgb", paths, masks=True) if has_truth else {}
         for path in paths:
             key = key_of(kind / "rgb", path)
-            source = ImageFiles(path, depths[kind][key] if depth_name else None, camera, len(samples), reading)
+            source = ImageFiles(
+                path, depths[kind][key] if depth_name else None, camera, len(samples), reading
+            )
             name = f"{kind.relative_to(root).as_posix()}/{key}".removeprefix("./")
-            samples.append(Sample(name, split, defect, source, _truth(defect, truths.get(key)), path))
+            samples.append(
+                Sample(name, split, defect, source, _truth(defect, truths.get(key)), path)
+            )
     return samples, camera, depth_name is not None, (*notes, *unused, *_spelling(samples, root))
 
 
 def mask_folders(root: Path, kinds: list[Path]) -> dict[Path, Path]:
     """Folder of a type -> the folder of ground_truth with its masks, of the types that have one.
 
-    Raises: DataError for a folder of ground_truth that belongs to no type: its masks would be dropped.
+    Raises: DataError for a folder of ground_truth that belongs to no type: its masks would be
+    dropped.
     """
     found: dict[Path, Path] = {}
     for folder in folders_in(root / GROUND_TRUTH):
@@ -154,12 +191,15 @@ def mask_folders(root: Path, kinds: list[Path]) -> dict[Path, Path]:
         exact = [kind for kind in owners if kind.name == folder.name]
         if not owners and not is_good(folder.name):
             raise DataError(
-                f"{folder} belongs to no folder of {root / 'test'}: masks lie in ground_truth under the name of their "
-                "type; rename it, or move it elsewhere"
+                f"{folder} belongs to no folder of {root / 'test'}: masks lie in ground_truth under"
+                " the name of their type; rename it, or move it elsewhere"
             )
         for kind in exact or owners:
             if found.setdefault(kind, folder) is not folder:
-                raise DataError(f"{folder} and {found[kind].name} both hold the masks of {kind}: keep one of them")
+                raise DataError(
+                    f"{folder} and {found[kind].name} both hold the masks of {kind}: keep one of"
+                    " them"
+                )
     return found
 
 
@@ -169,7 +209,9 @@ def _keyed_masks(folder: Path) -> dict[str, Path]:
     for path in images_in(folder):
         first = masks.setdefault(unmasked(key_of(folder, path)), path)
         if first is not path:
-            raise DataError(f"{path} and {first.name} are masks of one image: keep the one that is meant")
+            raise DataError(
+                f"{path} and {first.name} are masks of one image: keep the one that is meant"
+            )
     return masks
 
 
@@ -186,9 +228,18 @@ def masks_of(folder: Path, kind: Path, images: list[Path]) -> dict[str, Path]:
     return masks
 
 
-def paired(folder: Path, colors_folder: Path, colors: list[Path], masks: bool = False) -> dict[str, Path]:
-    """key -> file of `folder`; exactly one for every color image. masks: they may be called NNN_mask, too."""
-    files = _keyed_masks(folder) if masks else {key_of(folder, path): path for path in images_in(folder)}
+def paired(
+    folder: Path, colors_folder: Path, colors: list[Path], masks: bool = False
+) -> dict[str, Path]:
+    """key -> file of `folder`; exactly one for every color image.
+
+    masks: they may be called NNN_mask, too.
+    """
+    files = (
+        _keyed_masks(folder)
+        if masks
+        else {key_of(folder, path): path for path in images_in(folder)}
+    )
     keys = {key_of(colors_folder, path): path for path in colors}
     for key, path in keys.items():
         if key not in files:
@@ -196,7 +247,9 @@ def paired(folder: Path, colors_folder: Path, colors: list[Path], masks: bool = 
             raise DataError(f"{path} has no partner: expected {folder / key}{suffix}")
     for key, path in files.items():
         if key not in keys:
-            raise DataError(f"{path} has no color image: expected {colors_folder / key}{colors[0].suffix}")
+            raise DataError(
+                f"{path} has no color image: expected {colors_folder / key}{colors[0].suffix}"
+            )
     return files
 
 
@@ -207,7 +260,9 @@ def _depth_folder(root: Path, kinds: list[Path]) -> str | None:
     """
     names = [name for name in DEPTH_FOLDERS if any((kind / name).is_dir() for kind in kinds)]
     if len(names) > 1:
-        raise DataError(f"{kinds[0].parent} has depth in xyz and in depth: keep the one that is meant")
+        raise DataError(
+            f"{kinds[0].parent} has depth in xyz and in depth: keep the one that is meant"
+        )
     known = {"rgb", "gt", *names}
     for kind in kinds:
         for folder in folders_in(kind):
@@ -215,14 +270,14 @@ def _depth_folder(root: Path, kinds: list[Path]) -> str | None:
                 continue
             if plain(folder.name) in UNUSABLE_DEPTH | DEPTH_NAMES:
                 raise DataError(
-                    f"{folder} holds depth of a kind that is not read: name it xyz (point clouds as TIFF) or depth "
-                    "(16-bit counts), or move it elsewhere to train on color only"
+                    f"{folder} holds depth of a kind that is not read: name it xyz (point clouds as"
+                    " TIFF) or depth (16-bit counts), or move it elsewhere to train on color only"
                 )
             other = None if kind == root else next(filter(_holds_values, files_in(folder)), None)
             if other is not None:
                 raise DataError(
-                    f"{other} lies in a folder that is not read: expected rgb, xyz or depth, and gt with masks in "
-                    f"{kind}; rename {folder.name}, or move it elsewhere"
+                    f"{other} lies in a folder that is not read: expected rgb, xyz or depth, and gt"
+                    f" with masks in {kind}; rename {folder.name}, or move it elsewhere"
                 )
     return names[0] if names else None
 
@@ -236,7 +291,7 @@ def _images_of(split: Path, kind: Path) -> list[Path]:
 
 
 def _defect(folder: Path, kind: Path, split: Split) -> str:
-    """"good", the type, or "" for images directly in test, of which nobody said what they show."""
+    """ "good", the type, or "" for images directly in test, of which nobody said what they show."""
     if kind == folder:
         return "" if split == "test" else "good"
     return "good" if is_good(kind.name) else kind.name
@@ -250,6 +305,12 @@ def _truth(defect: str, mask: Path | None) -> Truth:
 
 def _spelling(samples: list[Sample], root: Path) -> tuple[str, ...]:
     """A sentence about good parts in folders of another name than good."""
-    folders = [sample.path.relative_to(root).parts[:-1] for sample in samples if sample.defect == "good"]
+    folders = [
+        sample.path.relative_to(root).parts[:-1] for sample in samples if sample.defect == "good"
+    ]
     others = sorted({part for parts in folders for part in parts if is_good(part)} - {"good"})
-    return (f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} taken for good parts",) if others else ()
+    return (
+        (f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} taken for good parts",)
+        if others
+        else ()
+    )

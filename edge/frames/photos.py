@@ -1,4 +1,5 @@
-"""Images without a data set around them: a folder of photos, a single one, or folders with rgb/ and depth.
+"""Images without a data set around them: a folder of photos, a single one, or folders with rgb/ and
+depth.
 
 photos/*.jpg                          parts, whatever their names: those of a training are good
 photos/good/*.jpg                     good parts
@@ -13,7 +14,14 @@ from pathlib import Path
 from edge.errors import DataError
 from edge.frames.camera_info import find_camera_info
 from edge.frames.camera_of import camera_of
-from edge.frames.listing import folders_in, images_in, is_good, key_of, require_color, require_plain_class
+from edge.frames.listing import (
+    folders_in,
+    images_in,
+    is_good,
+    key_of,
+    require_color,
+    require_plain_class,
+)
 from edge.frames.mvtec import read_groups
 from edge.frames.reading import Reading
 from edge.frames.sample import ImageFiles, Read, Sample, Split
@@ -32,35 +40,48 @@ def read_rgb_folder(root: Path, camera_root: Path, reading: Reading) -> Read:
     """
     kinds = [folder for folder in (root, *folders_in(root)) if (folder / "rgb").is_dir()]
     groups: list[tuple[Split, Path, str]] = [
-        ("", kind, "good") if kind == root or is_good(kind.name) else ("test", kind, kind.name) for kind in kinds
+        ("", kind, "good") if kind == root or is_good(kind.name) else ("test", kind, kind.name)
+        for kind in kinds
     ]
     return read_groups(root, groups, reading, camera_root)
 
 
 def is_photos(root: Path) -> bool:
-    """Whether there are images directly in the folder, or in sub-folders of which one holds good parts."""
+    """Whether there are images directly in the folder, or in sub-folders of which one holds good
+    parts.
+    """
     if not root.is_dir():
         return False
-    return bool(images_in(root, deep=False)) or any(is_good(folder.name) for folder in folders_in(root))
+    return bool(images_in(root, deep=False)) or any(
+        is_good(folder.name) for folder in folders_in(root)
+    )
 
 
 def read_photos(root: Path, reading: Reading) -> Read:
     """Every photo: in good/ it shows a good part, in any other sub-folder a defect.
 
-    Of one that lies directly in the folder nobody said what it shows: a training takes it for good, a station does not.
+    Of one that lies directly in the folder nobody said what it shows: a training takes it for good,
+    a station does not.
 
-    Raises: DataError for a folder without images, a picture or depth file of a kind that is not read, and depth or
-        masks among the photos.
+    Raises: DataError for a folder without images, a picture or depth file of a kind that is not
+        read, and depth or masks among the photos.
     """
     found: list[tuple[Path, str]] = [(path, "") for path in images_in(root, deep=False)]
     info = find_camera_info(root)
-    stations = {Path(name).parts[:1] for name in (info.empty, info.belt) if name} if info is not None else set()
+    stations = (
+        {Path(name).parts[:1] for name in (info.empty, info.belt) if name}
+        if info is not None
+        else set()
+    )
     folders = [folder for folder in folders_in(root) if (folder.name,) not in stations]
     for folder in folders:
         defect = "good" if is_good(folder.name) else folder.name
         images = images_in(folder)
         if not images:
-            raise DataError(f"{folder} holds no images (png, jpg, bmp, tiff or webp): remove it, or put images there")
+            raise DataError(
+                f"{folder} holds no images (png, jpg, bmp, tiff or webp): remove it, or put images"
+                " there"
+            )
         require_plain_class(folder, defect == "good", images, {one.name for one in folders})
         found += [(path, defect) for path in images]
     require_color(root, [path for path, _ in found])
@@ -68,13 +89,17 @@ def read_photos(root: Path, reading: Reading) -> Read:
     samples = [
         Sample(
             key_of(root, path), "" if defect in ("good", "") else "test", defect,
-            ImageFiles(path, None, camera, number, reading), "clean" if defect == "good" else "unknown", path,
+            ImageFiles(path, None, camera, number, reading),
+            "clean" if defect == "good" else "unknown", path,
         )
         for number, (path, defect) in enumerate(found)
     ]  # fmt: skip
     classes = sorted({defect for _, defect in found} - {"good", ""})
     if classes:
-        notes = (*notes, f"sub-folders taken for classes of defects, never trained on: {', '.join(classes)}")
+        notes = (
+            *notes,
+            f"sub-folders taken for classes of defects, never trained on: {', '.join(classes)}",
+        )
     return samples, camera, False, notes
 
 

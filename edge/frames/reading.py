@@ -1,4 +1,6 @@
-"""How image files of one product become frames: the same in training, in evaluation and on the station."""
+"""How image files of one product become frames: the same in training, in evaluation and on the
+station.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reading:
-    """size: (width, height) in pixels that every color image is letterboxed to; None leaves images as they are.
+    """size: (width, height) in pixels that every color image is letterboxed to; None leaves images
+    as they are.
 
-    color_bits: how many bits of a 16-bit color image hold the values (10, 12, 14 or 16); None refuses such images.
+    color_bits: how many bits of a 16-bit color image hold the values (10, 12, 14 or 16); None
+    refuses such images.
     """
 
     size: tuple[int, int] | None = None

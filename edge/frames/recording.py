@@ -22,19 +22,21 @@ from edge.types import Frame, Intrinsics
 
 RECORDING_SUFFIXES = (".db3", ".bag")
 START_ATTEMPTS = 5
-PAIR_GAP_MS = 150.0     # a pair of a 15 frames/s camera is at most 67 ms apart
-WAIT_MS = 1000      # a recording read off the disk answers in milliseconds: after this it has ended
+PAIR_GAP_MS = 150.0  # a pair of a 15 frames/s camera is at most 67 ms apart
+WAIT_MS = 1000  # a recording read off the disk answers in milliseconds: after this it has ended
 DAMAGED = "it is damaged, cut short, or of another format. Record it again, as .db3"
 REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
 
 
 def play(path: Path) -> Iterator[Frame]:
-    """Every color frame of a recording in order, with the depth nearest to it in time, aligned to color.
+    """Every color frame of a recording in order, with the depth nearest to it in time, aligned to
+    color.
 
-    librealsense begins to play when the first stream is started: what the other streams miss until then is lost, and
-    under load that may be all of a short file. Such a start shows (the file's own index says what comes first, and the
-    first depth is frames away), is given up, and made anew.
-    Raises: DataError if librealsense cannot play the file or it holds no color; MissingDependency without pyrealsense2.
+    librealsense begins to play when the first stream is started: what the other streams miss until
+    then is lost, and under load that may be all of a short file. Such a start shows (the file's own
+    index says what comes first, and the first depth is frames away), is given up, and made anew.
+    Raises: DataError if librealsense cannot play the file or it holds no color; MissingDependency
+    without pyrealsense2.
     """
     earliest = _first_color_numbers(path)
     for attempt in range(1, START_ATTEMPTS + 1):
@@ -52,27 +54,38 @@ def _is_good_start(first: tuple[float, Frame] | None, earliest: list[int]) -> bo
     if first is None:
         return False
     gap_ms, frame = first
-    return not PAIR_GAP_MS < gap_ms < float("inf") and (not earliest or frame.frame_number in earliest)
+    return not PAIR_GAP_MS < gap_ms < float("inf") and (
+        not earliest or frame.frame_number in earliest
+    )
 
 
 def _first_color_numbers(path: Path) -> list[int]:
-    """The numbers of the first two color frames, one of which may lack its depth; empty if the file does not tell."""
+    """The numbers of the first two color frames, one of which may lack its depth; empty if the file
+    does not tell.
+    """
     query = (
         "select m.data from topics t join messages m on m.topic_id = t.id "
         "where t.name like '%/Color_0/image/metadata' order by m.id limit 2"
     )
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            database.text_factory = bytes          # in a damaged file, text that is none
+            database.text_factory = bytes  # in a damaged file, text that is none
             texts = [row[0] for row in database.execute(query) if isinstance(row[0], bytes)]
-    except (sqlite3.Error, UnicodeDecodeError):     # an old .bag, or so damaged that its error cannot be read either
+    except (
+        sqlite3.Error,
+        UnicodeDecodeError,
+    ):  # an old .bag, or so damaged that its error cannot be read either
         return []
-    return [int(found[1]) for found in map(re.compile(rb"Frame number=(\d+)").search, texts) if found]
+    return [
+        int(found[1]) for found in map(re.compile(rb"Frame number=(\d+)").search, texts) if found
+    ]
 
 
 @contextmanager
 def _as_librealsense_names_it(path: Path) -> Iterator[Path]:
-    """The recording under a name with a small suffix, by which librealsense tells its formats apart."""
+    """The recording under a name with a small suffix, by which librealsense tells its formats
+    apart.
+    """
     if path.suffix == path.suffix.lower():
         yield path
         return
@@ -85,11 +98,14 @@ def _as_librealsense_names_it(path: Path) -> Iterator[Path]:
 def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
     """(milliseconds between color and depth, infinite without depth; frame) in order.
 
-    librealsense's syncer may give a color frame twice, with the depth before and the one after it: the nearer counts.
+    librealsense's syncer may give a color frame twice, with the depth before and the one after it:
+    the nearer counts.
     """
     rs = optional_module("pyrealsense2", REMEDY)
     if not path.is_file():
-        raise DataError(f"{path} is a folder, not a recording" if path.exists() else f"{path} does not exist")
+        raise DataError(
+            f"{path} is a folder, not a recording" if path.exists() else f"{path} does not exist"
+        )
     with _as_librealsense_names_it(path) as named:
         yield from _played(rs, path, named)
 
@@ -101,8 +117,8 @@ def _played(rs: Any, path: Path, named: Path) -> Generator[tuple[float, Frame], 
         rs.config.enable_device_from_file(config, str(named), repeat_playback=False)
         playback = config.resolve(rs.pipeline_wrapper(pipeline)).get_device().as_playback()
         playback.set_real_time(False)
-        pipeline.start(config)        # not paused first: one start in twenty then took 10 s (2.59.1)
-    except RuntimeError as error:      # librealsense has one exception class for everything
+        pipeline.start(config)  # not paused first: one start in twenty then took 10 s (2.59.1)
+    except RuntimeError as error:  # librealsense has one exception class for everything
         raise DataError(f"{path} cannot be played by librealsense: {DAMAGED}") from error
     try:
         align = rs.align(rs.stream.color)
@@ -165,7 +181,9 @@ def _frame_from_set(rs: Any, align: Any, frames: Any, name: str) -> Frame:
 
 
 class Player:
-    """Random access over a file that can only be played forward: reading in order is fast, going back plays anew."""
+    """Random access over a file that can only be played forward: reading in order is fast, going
+    back plays anew.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -204,7 +222,8 @@ class RecordedFrame:
 
 
 def read_recording(path: Path) -> tuple[list[Sample], CameraInfo, bool]:
-    """Every frame of a .db3 file, the camera it tells of, and whether there is depth. Plays it through once to count.
+    """Every frame of a .db3 file, the camera it tells of, and whether there is depth. Plays it
+    through once to count.
 
     Raises: DataError if it cannot be played or holds no color frame.
     """
@@ -225,5 +244,8 @@ def read_recording(path: Path) -> tuple[list[Sample], CameraInfo, bool]:
         intrinsics=(i.fx, i.fy, i.cx, i.cy),
     )
     player = Player(path)
-    samples = [Sample(f"{n:04d}", "", "", RecordedFrame(player, n, camera), "unknown", path) for n in range(count)]
+    samples = [
+        Sample(f"{n:04d}", "", "", RecordedFrame(player, n, camera), "unknown", path)
+        for n in range(count)
+    ]
     return samples, camera, first.depth is not None

@@ -26,12 +26,13 @@ from edge.frames.masks import read_mask
 from edge.frames.reading import AS_IS, Reading
 from edge.types import Frame, Intrinsics
 
-NO_READING = 65535      # what some drivers write instead of 0
+NO_READING = 65535  # what some drivers write instead of 0
 OTHER_LENS = 0.05
-FRAME_INTERVAL_NS = 33_333_333      # files carry no clock: frame i counts as captured i / 30 s after the first
+# files carry no clock: frame i counts as captured i / 30 s after the first
+FRAME_INTERVAL_NS = 33_333_333
 
 Split = Literal["train", "validation", "test", ""]
-Truth = Path | Literal["clean", "unknown"]      # a mask's file; no defect; a defect that nobody drew
+Truth = Path | Literal["clean", "unknown"]  # a mask's file; no defect; a defect that nobody drew
 
 
 class FrameSource(Protocol):
@@ -48,7 +49,9 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """A frame kept as a color image and, with depth, z16 counts (PNG, TIFF) or a point cloud (TIFF of floats)."""
+    """A frame kept as a color image and, with depth, z16 counts (PNG, TIFF) or a point cloud (TIFF
+    of floats).
+    """
 
     color: Path
     depth: Path | None
@@ -57,14 +60,18 @@ class ImageFiles:
     reading: Reading = AS_IS
 
     def load(self) -> Frame:
-        """Read both files. Raises: DataError if one is unreadable, or if their sizes or orientations do not fit."""
+        """Read both files.
+
+        Raises: DataError if one is unreadable, or if their sizes or orientations do not fit.
+        """
         pixels, header = read_stored_color(self.color, self._effective())
         depth, pinhole = self._read_depth()
         color = turned(pixels, self._turn(header, None if depth is None else depth.shape))
         if depth is not None and depth.shape != color.shape[:2]:
             raise DataError(
-                f"{self.depth} is {depth.shape[1]}x{depth.shape[0]} pixels, its color image {self.color} is "
-                f"{color.shape[1]}x{color.shape[0]}: depth has to be aligned to color"
+                f"{self.depth} is {depth.shape[1]}x{depth.shape[0]} pixels, its color image"
+                f" {self.color} is {color.shape[1]}x{color.shape[0]}: depth has to be aligned to"
+                " color"
             )
         if self.reading.size is not None:
             color = letterboxed(color, self.reading.size)
@@ -85,7 +92,8 @@ class ImageFiles:
     def load_mask(self, path: Path) -> NDArray[np.bool_]:
         """(H, W) of the frame: the mask turned and letterboxed as the color image is.
 
-        Raises: DataError if the mask cannot be used, has another size, or if nobody can tell which way up it is.
+        Raises: DataError if the mask cannot be used, has another size, or if nobody can tell which
+        way up it is.
         """
         mask, own_turn = read_mask(path)
         header = read_header(self.color)
@@ -96,7 +104,8 @@ class ImageFiles:
         height, width = self.size() if self.reading.size is None else header.upright()
         if mask.shape != (height, width):
             raise DataError(
-                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.color} is {width}x{height}"
+                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.color} is"
+                f" {width}x{height}"
             )
         return mask if self.reading.size is None else _letterboxed_mask(mask, self.reading.size)
 
@@ -115,32 +124,39 @@ class ImageFiles:
         if header.turn > 4 and header.width != header.height:
             return header.turn if depth == header.upright() else 1
         raise DataError(
-            f"{self.color} says by its EXIF orientation ({header.turn}) that it has to be turned, its depth says "
-            "nothing: save the color image without the tag, the same way round as the depth"
+            f"{self.color} says by its EXIF orientation ({header.turn}) that it has to be turned,"
+            " its depth says nothing: save the color image without the tag, the same way round as"
+            " the depth"
         )
 
     def _mask_turn(self, mask: Path, shape: tuple[int, ...], header: Header) -> int:
-        """Whether a mask without a tag was drawn on the stored pixels, or on the image as it is shown."""
+        """Whether a mask without a tag was drawn on the stored pixels, or on the image as it is
+        shown.
+        """
         if header.turn > 4 and header.width != header.height:
             return 1 if shape == header.upright() else header.turn
         raise DataError(
-            f"{self.color} says by its EXIF orientation ({header.turn}) that it has to be turned, its mask {mask} says "
-            "nothing, so which way up it was drawn is not known: save the image upright without the tag"
+            f"{self.color} says by its EXIF orientation ({header.turn}) that it has to be turned,"
+            f" its mask {mask} says nothing, so which way up it was drawn is not known: save the"
+            " image upright without the tag"
         )
 
     def _read_depth(self) -> tuple[NDArray[np.uint16] | None, Intrinsics]:
         pinhole = self.camera.pinhole()
         if self.depth is None:
             return None, pinhole
-        if self.depth.suffix.lower() not in (".tiff", ".tif") or read_tiff(self.depth).dtype == np.uint16:
+        if (
+            self.depth.suffix.lower() not in (".tiff", ".tif")
+            or read_tiff(self.depth).dtype == np.uint16
+        ):
             return self._read_counts(self.depth), pinhole
         cloud = read_cloud(self.depth)
         if self.camera.intrinsics is None:
             fitted = intrinsics_of(cloud)
             if fitted is None:
                 raise DataError(
-                    f"{self.depth} does not tell the focal length (x and y are missing, or too few readings): add a "
-                    "camera.json with unit and intrinsics to the product"
+                    f"{self.depth} does not tell the focal length (x and y are missing, or too few"
+                    " readings): add a camera.json with unit and intrinsics to the product"
                 )
             pinhole = Intrinsics(cloud.z.shape[1], cloud.z.shape[0], *fitted)
         elif self.number == 0:
@@ -151,36 +167,49 @@ class ImageFiles:
         missing = [name for name in ("unit", "intrinsics") if getattr(self.camera, name) is None]
         if missing:
             raise DataError(
-                f"{path} holds counts, and nothing says what they mean: add {' and '.join(missing)} to camera.json"
+                f"{path} holds counts, and nothing says what they mean: add {' and '.join(missing)}"
+                " to camera.json"
             )
         counts = read_depth(path)
         counts[counts == NO_READING] = 0
         return counts
 
-    def _compare_lens(self, path: Path, cloud: Cloud, lens: tuple[float, float, float, float]) -> None:
-        """Raises: DataError if the points of the cloud lie on other rays than the camera's file says."""
+    def _compare_lens(
+        self, path: Path, cloud: Cloud, lens: tuple[float, float, float, float]
+    ) -> None:
+        """Raises: DataError if the points of the cloud lie on other rays than the camera's file
+        says.
+        """
         fitted = intrinsics_of(cloud)
         if fitted is not None and abs(fitted[0] / lens[0] - 1) > OTHER_LENS:
             raise DataError(
-                f"{path} has a focal length of {fitted[0]:.0f} pixels, the camera's file says {lens[0]:.0f}: "
-                "correct it, or remove it, for the clouds tell it themselves"
+                f"{path} has a focal length of {fitted[0]:.0f} pixels, the camera's file says"
+                f" {lens[0]:.0f}: correct it, or remove it, for the clouds tell it themselves"
             )
 
     def _check_size(self, size: tuple[int, ...]) -> None:
         expected = (self.camera.height, self.camera.width)
         if size == expected:
             return
-        told = f"{self.color} is {size[1]}x{size[0]} pixels, the others are {expected[1]}x{expected[0]}"
+        told = (
+            f"{self.color} is {size[1]}x{size[0]} pixels, the others are"
+            f" {expected[1]}x{expected[0]}"
+        )
         if size == expected[::-1]:
             raise DataError(
-                f"{told}: it was taken with the camera turned; turn it, leave it out, or train with --size "
-                f"{expected[1]}x{expected[0]}"
+                f"{told}: it was taken with the camera turned; turn it, leave it out, or train with"
+                f" --size {expected[1]}x{expected[0]}"
             )
-        raise DataError(f"{told}: train with --size {expected[1]}x{expected[0]} to letterbox every image to one size")
+        raise DataError(
+            f"{told}: train with --size {expected[1]}x{expected[0]} to letterbox every image to one"
+            " size"
+        )
 
 
 def _letterboxed_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A pixel of the reduced mask is marked where any of the defect falls into it: thin scratches do not vanish."""
+    """A pixel of the reduced mask is marked where any of the defect falls into it: thin scratches
+    do not vanish.
+    """
     import cv2
 
     left, top, width, height = letterbox_window(mask.shape, size)
@@ -194,7 +223,8 @@ def _letterboxed_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray
 class Sample:
     """One image.
 
-    name: unique path inside the set, without suffix ("test/dent/003"). defect: "good", a type, "" if not known.
+    name: unique path inside the set, without suffix ("test/dent/003"). defect: "good", a type, ""
+    if not known.
     truth: where the mask comes from. path: the color image, for messages.
     """
 
@@ -211,11 +241,15 @@ class Sample:
         return self.defect not in ("good", "")
 
     def load(self) -> Frame:
-        """Read the frame. Raises: DataError naming the file that is missing, unreadable or of another size."""
+        """Read the frame.
+
+        Raises: DataError naming the file that is missing, unreadable or of another size.
+        """
         return self.source.load()
 
     def load_mask(self) -> NDArray[np.bool_] | None:
-        """(H, W) bool, True on the defect; all False for good parts; None where the pixels are not known.
+        """(H, W) bool, True on the defect; all False for good parts; None where the pixels are not
+        known.
 
         Raises: DataError if the mask is unreadable or has another size than the image.
         """
@@ -223,9 +257,11 @@ class Sample:
             return None
         if self.truth == "clean":
             return np.zeros(self.source.size(), np.bool_)
-        assert isinstance(self.source, ImageFiles)      # a recording has no masks
+        assert isinstance(self.source, ImageFiles)  # a recording has no masks
         return self.source.load_mask(self.truth)
 
 
 Read = tuple[list[Sample], CameraInfo, bool, tuple[str, ...]]
-"""What a reader gives: samples in order, camera, whether every sample has depth, notes for the user."""
+"""What a reader gives: samples in order, camera, whether every sample has depth, notes for the
+user.
+"""

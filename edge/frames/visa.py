@@ -1,6 +1,8 @@
-"""VisA (Zou et al., ECCV 2022): a folder per category, and one table that says what trains and what tests.
+"""VisA (Zou et al., ECCV 2022): a folder per category, and one table that says what trains and what
+tests.
 
-ROOT/split_csv/1cls.csv           object,split,label,image,mask; paths below ROOT, no mask for a normal image
+ROOT/split_csv/1cls.csv           object,split,label,image,mask; paths below ROOT, no mask for a
+                                  normal image
 ROOT/CATEGORY/Data/Images/{Normal,Anomaly}/NNNN.JPG
 ROOT/CATEGORY/Data/Masks/Anomaly/NNNN.png    0 is normal, any other value a defect
 """
@@ -30,32 +32,47 @@ def is_visa(root: Path) -> bool:
 def read_visa(root: Path, reading: Reading) -> Read:
     """Every image that the table lists for this category.
 
-    Raises: DataError if the table is missing, has other columns or words, or lists files that are not there.
+    Raises: DataError if the table is missing, has other columns or words, or lists files that are
+    not there.
     """
     table = root.resolve().parent / TABLE
     rows = [(number, row) for number, row in _rows(table) if row["object"] == root.resolve().name]
     if not rows:
-        raise DataError(f"{table} lists no image of {root.name}: name a folder that it lists in its column `object`")
+        raise DataError(
+            f"{table} lists no image of {root.name}: name a folder that it lists in its column"
+            " `object`"
+        )
     files = [_existing(table, number, row["image"]) for number, row in rows]
     camera, notes = camera_of(root, files, None, reading)
     samples: list[Sample] = []
     for (number, row), path in zip(rows, files, strict=True):
         if row["split"] not in SPLITS or row["label"] not in DEFECTS:
             raise DataError(
-                f"{table}, line {number}: split {row['split']!r}, label {row['label']!r}; expected train or test, "
-                "normal or anomaly"
+                f"{table}, line {number}: split {row['split']!r}, label {row['label']!r}; expected"
+                " train or test, normal or anomaly"
             )
         defect, split = DEFECTS[row["label"]], SPLITS[row["split"]]
         truth: Truth = "clean" if defect == "good" else "unknown"
         if defect != "good" and row["mask"]:
             truth = _existing(table, number, row["mask"])
         name = f"{split}/{defect}/{_key(root.resolve(), path)}"
-        samples.append(Sample(name, split, defect, ImageFiles(path, None, camera, len(samples), reading), truth, path))
+        samples.append(
+            Sample(
+                name,
+                split,
+                defect,
+                ImageFiles(path, None, camera, len(samples), reading),
+                truth,
+                path,
+            )
+        )
     return samples, camera, False, notes
 
 
 def _key(root: Path, path: Path) -> str:
-    """The image's place below Data/Images/LABEL, or below VisA's root where the table names another place."""
+    """The image's place below Data/Images/LABEL, or below VisA's root where the table names another
+    place.
+    """
     images = root / "Data" / "Images"
     inside = images in path.parents[1:]
     return key_of(images / path.relative_to(images).parts[0] if inside else root.parent, path)
@@ -67,18 +84,30 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise DataError(f"{table} has the columns {reader.fieldnames}, expected {','.join(COLUMNS)}")
-            return [(reader.line_num, {name: row[name] or "" for name in COLUMNS}) for row in reader]
+                raise DataError(
+                    f"{table} has the columns {reader.fieldnames}, expected {','.join(COLUMNS)}"
+                )
+            return [
+                (reader.line_num, {name: row[name] or "" for name in COLUMNS}) for row in reader
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read ({error}): VisA keeps its split beside the categories") from error
+        raise DataError(
+            f"{table} cannot be read ({error}): VisA keeps its split beside the categories"
+        ) from error
 
 
 def _existing(table: Path, number: int, place: str) -> Path:
-    """The file that the table names, whatever the case of its suffix, and with either kind of slash."""
+    """The file that the table names, whatever the case of its suffix, and with either kind of
+    slash.
+    """
     path = table.parent.parent / place.replace("\\", "/")
     if place and path.is_file():
         return path
-    others = [other for other in files_in(path.parent, deep=False) if other.name.lower() == path.name.lower()]
+    others = [
+        other
+        for other in files_in(path.parent, deep=False)
+        if other.name.lower() == path.name.lower()
+    ]
     if not place or len(others) != 1:
         raise DataError(f"{table}, line {number}: there is no file {path}")
     return others[0]

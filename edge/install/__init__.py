@@ -1,1 +1,3 @@
-"""From a bundle file to the engine that judges: installation, its proof on this machine, and verification."""
+"""From a bundle file to the engine that judges: installation, its proof on this machine, and
+verification.
+"""

@@ -1,4 +1,6 @@
-"""The child of `edge.install.measure`: a request on standard input, the engine's entry as JSON in return."""
+"""The child of `edge.install.measure`: a request on standard input, the engine's entry as JSON in
+return.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,15 @@ from edge.bounded import enter_child
 
 
 def main() -> None:
-    """Answer one request, then end without the interpreter's own end, in which runtimes like to crash."""
+    """Answer one request, then end without the interpreter's own end, in which runtimes like to
+    crash.
+    """
     answer = enter_child()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
     from edge.install.measure import MeasureRequest, measure
 
     entry = measure(MeasureRequest.model_validate_json(sys.stdin.buffer.read()))

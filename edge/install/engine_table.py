@@ -10,24 +10,43 @@ from edge.proof.certificate import NAMED_NOISE, Certificate, Verdicts
 from edge.proof.compare import Noise
 from edge.proof.threshold import percent_of
 
-HEAD = ("engine", "precision", "ms", "good rejected", "defects missed", "unlike float32", "noise (s)", "threshold",
-        "bundle's", "")
+HEAD = (
+    "engine",
+    "precision",
+    "ms",
+    "good rejected",
+    "defects missed",
+    "unlike float32",
+    "noise (s)",
+    "threshold",
+    "bundle's",
+    "",
+)
 LEGEND = (
-    "good rejected, defects missed, unlike float32: the certificate's count for this file under its own threshold; "
-    "s: half the spread of float32's normal scores"
+    "good rejected, defects missed, unlike float32: the certificate's count for this file under its"
+    " own threshold; s: half the spread of float32's normal scores"
 )
 
 
 def engine_table(
-    manifest: Manifest, certificate: Certificate, entries: Sequence[EngineEntry], states: Sequence[str]
+    manifest: Manifest,
+    certificate: Certificate,
+    entries: Sequence[EngineEntry],
+    states: Sequence[str],
 ) -> list[str]:
     """A row per engine, in columns as wide as their content, and what the columns count.
 
     states: what is said of each engine: "judges", "proven" or why it may not judge.
     """
-    rows = [HEAD, *(_row(manifest, certificate, *pair) for pair in zip(entries, states, strict=True))]
+    rows = [
+        HEAD,
+        *(_row(manifest, certificate, *pair) for pair in zip(entries, states, strict=True)),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     return [*lines, LEGEND]
 
 
@@ -38,7 +57,9 @@ def state_of(entry: EngineEntry, judge: EngineEntry | None) -> str:
     return "judges" if entry is judge else "proven"
 
 
-def _row(manifest: Manifest, certificate: Certificate, entry: EngineEntry, state: str) -> tuple[str, ...]:
+def _row(
+    manifest: Manifest, certificate: Certificate, entry: EngineEntry, state: str
+) -> tuple[str, ...]:
     of_file, here = certificate.section(entry.precision), entry.section
     return (
         entry.runtime,
@@ -55,7 +76,11 @@ def _row(manifest: Manifest, certificate: Certificate, entry: EngineEntry, state
 
 
 def _good(verdicts: Verdicts) -> str:
-    return f"not measured, expected {percent_of(verdicts.expected)}" if verdicts.good is None else str(verdicts.good)
+    return (
+        f"not measured, expected {percent_of(verdicts.expected)}"
+        if verdicts.good is None
+        else str(verdicts.good)
+    )
 
 
 def _noise(noise: Noise) -> str:

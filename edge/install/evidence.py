@@ -1,8 +1,9 @@
-"""What a bundle brings along to prove an engine with, and whether all of it speaks of one and the same model.
+"""What a bundle brings along to prove an engine with, and whether all of it speaks of one and the
+same model.
 
-A signature says who made a bundle, not that it was made with care: the manifest, the graphs, the frames and the
-certificate are compared here before an engine is opened, so that a contradiction is a sentence at the installation and
-never a station that stops.
+A signature says who made a bundle, not that it was made with care: the manifest, the graphs, the
+frames and the certificate are compared here before an engine is opened, so that a contradiction is
+a sentence at the installation and never a station that stops.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from edge.station.store import Installed
 if TYPE_CHECKING:
     from edge.proof.golden import GoldenFrame, NormalFrames
 
-GOLDEN_ABOVE = 4        # of the golden frames, at least so many are above float32's threshold
-SIDE_LIMIT = 16384      # pixels of a camera's image
-SAME = 1e-6             # probabilities that were computed twice
+GOLDEN_ABOVE = 4  # of the golden frames, at least so many are above float32's threshold
+SIDE_LIMIT = 16384  # pixels of a camera's image
+SAME = 1e-6  # probabilities that were computed twice
 
 Shape = tuple[int, ...]
 
@@ -41,34 +42,49 @@ class Evidence:
 
 
 def read_evidence(bundle: Installed) -> Evidence:
-    """The frames and the certificate of a bundle. Raises: BundleError if one is damaged or of another model."""
+    """The frames and the certificate of a bundle.
+
+    Raises: BundleError if one is damaged or of another model.
+    """
     from edge.proof.golden import read_golden, read_normal
 
     m = bundle.manifest
-    golden, normal = read_golden(bundle.golden, m.inputs, m.outputs), read_normal(bundle.normal, m.inputs)
+    golden, normal = (
+        read_golden(bundle.golden, m.inputs, m.outputs),
+        read_normal(bundle.normal, m.inputs),
+    )
     return Evidence(bundle, read_certificate(bundle.certificate), golden, normal)
 
 
 def checked_evidence(bundle: Installed) -> Evidence:
-    """The same, after all of the bundle was compared with its manifest; graphs are read, none is loaded.
+    """The same, after all of the bundle was compared with its manifest; graphs are read, none is
+    loaded.
 
     Raises: BundleError naming the first contradiction.
     """
     m = bundle.manifest
     check_manifest(m)
     evidence = read_evidence(bundle)
-    check_bundle_agrees(evidence, {precision: read_interface(bundle.model(precision)) for precision in m.precisions})
+    check_bundle_agrees(
+        evidence, {precision: read_interface(bundle.model(precision)) for precision in m.precisions}
+    )
     return evidence
 
 
 def check_bundle_agrees(evidence: Evidence, graphs: Mapping[Precision, GraphInterface]) -> None:
-    """Manifest, graphs, certificate, golden and normal frames speak of the same model and the same decision.
+    """Manifest, graphs, certificate, golden and normal frames speak of the same model and the same
+    decision.
 
-    graphs: what each precision's file says of itself. Raises: BundleError naming the first contradiction.
+    graphs: what each precision's file says of itself. Raises: BundleError naming the first
+    contradiction.
     """
     m = evidence.bundle.manifest
     for problem in (
-        *(problem for precision, graph in graphs.items() for problem in _graph_problems(m, precision, graph)),
+        *(
+            problem
+            for precision, graph in graphs.items()
+            for problem in _graph_problems(m, precision, graph)
+        ),
         *_certificate_problems(m, evidence.certificate, len(evidence.golden)),
         *_frame_problems(m, evidence),
     ):
@@ -81,7 +97,9 @@ def check_manifest(manifest: Manifest) -> None:
     Raises: BundleError naming the first contradiction.
     """
     for problem in (
-        *_text_problems(manifest), *_camera_problems(manifest.camera), *_tensor_problems(manifest),
+        *_text_problems(manifest),
+        *_camera_problems(manifest.camera),
+        *_tensor_problems(manifest),
         *_threshold_problems(manifest),
     ):
         _contradiction(manifest, problem)
@@ -91,24 +109,37 @@ def _contradiction(manifest: Manifest, what: str) -> NoReturn:
     raise BundleError(f"{manifest.product} {manifest.version}: {what}: export the bundle again")
 
 
-# --- the manifest alone -----------------------------------------------------------------------------------------------
+# --- the manifest alone
+# -----------------------------------------------------------------------------------------------
 
 
 def contract_inputs(manifest: Manifest) -> dict[str, tuple[str, Shape]]:
     """Type and shape of the inputs that every graph of this kind has (docs/graph-and-bundle.md)."""
     height, width = manifest.camera.crop_height, manifest.camera.crop_width
     color: dict[str, tuple[str, Shape]] = {
-        "color": ("uint8", (1, height, width, 3)), "region": ("uint8", (1, height, width, 1)),
+        "color": ("uint8", (1, height, width, 3)),
+        "region": ("uint8", (1, height, width, 1)),
     }
     depth: dict[str, tuple[str, Shape]] = {
-        "depth": ("uint8", (1, height, width, 2)), "unit": ("float32", (1,)), "intrinsics": ("float32", (4,)),
-        "plane": ("float32", (4,)), "lift": ("float32", (1,)), "expected": ("uint8", (1, height, width, 1)),
+        "depth": ("uint8", (1, height, width, 2)),
+        "unit": ("float32", (1,)),
+        "intrinsics": ("float32", (4,)),
+        "plane": ("float32", (4,)),
+        "lift": ("float32", (1,)),
+        "expected": ("uint8", (1, height, width, 1)),
     }
     return {**color, **depth} if manifest.presence else color
 
 
 SCALARS: dict[str, Shape] = {"score": (1,), "area": (1,), "valid": (1,), "place": (1, 6)}
-BY_FRAME_OR_SITE = ("color", "depth", "unit", "intrinsics", "region", "plane")   # the rest needs a default
+BY_FRAME_OR_SITE = (
+    "color",
+    "depth",
+    "unit",
+    "intrinsics",
+    "region",
+    "plane",
+)  # the rest needs a default
 
 
 def _tensor_problems(m: Manifest) -> Iterator[str]:
@@ -118,7 +149,10 @@ def _tensor_problems(m: Manifest) -> Iterator[str]:
             yield f"its manifest names the {kind} {name} twice"
     if len(set(m.precisions)) != len(m.precisions):
         yield "its manifest names a precision twice"
-    inputs, outputs = {spec.name: spec for spec in m.inputs}, {spec.name: spec for spec in m.outputs}
+    inputs, outputs = (
+        {spec.name: spec for spec in m.inputs},
+        {spec.name: spec for spec in m.outputs},
+    )
     for name, (dtype, shape) in contract_inputs(m).items():
         yield from _spec_problems("input", name, inputs.get(name), dtype, shape)
     for name, shape in SCALARS.items():
@@ -132,31 +166,49 @@ def _tensor_problems(m: Manifest) -> Iterator[str]:
             yield f"its input {spec.name} has no default, and no camera or station gives it"
 
 
-def _spec_problems(kind: str, name: str, spec: TensorSpec | None, dtype: str, shape: Shape) -> Iterator[str]:
+def _spec_problems(
+    kind: str, name: str, spec: TensorSpec | None, dtype: str, shape: Shape
+) -> Iterator[str]:
     if spec is None:
         yield f"its manifest has no {kind} {name}, which this software needs"
     elif (spec.dtype, spec.shape) != (dtype, shape):
-        yield f"its manifest says that the {kind} {name} is {spec.dtype} {spec.shape}, not {dtype} {shape}"
+        yield (
+            f"its manifest says that the {kind} {name} is {spec.dtype} {spec.shape}, not {dtype}"
+            f" {shape}"
+        )
 
 
 def _text_problems(m: Manifest) -> Iterator[str]:
-    """What is shown on terminals, and written into station.toml, holds no line end and nothing that moves a cursor."""
-    about = {**m.camera.model_dump(), **m.provenance.model_dump(exclude={"packages"}), **m.provenance.packages}
+    """What is shown on terminals, and written into station.toml, holds no line end and nothing that
+    moves a cursor.
+    """
+    about = {
+        **m.camera.model_dump(),
+        **m.provenance.model_dump(exclude={"packages"}),
+        **m.provenance.packages,
+    }
     for name, text in about.items():
         if isinstance(text, str) and not text.isprintable():
-            yield f"its {on_one_line(name)} holds a line end or another control character: {text[:40]!a}"
+            yield (
+                f"its {on_one_line(name)} holds a line end or another control character:"
+                f" {text[:40]!a}"
+            )
 
 
 def _camera_problems(c: CameraContract) -> Iterator[str]:
     if not (1 <= c.width <= SIDE_LIMIT and 1 <= c.height <= SIDE_LIMIT):
         yield f"its camera has {c.width}x{c.height} pixels"
     for name, start, size, whole in (
-        ("wide", c.crop_x, c.crop_width, c.width), ("high", c.crop_y, c.crop_height, c.height),
+        ("wide", c.crop_x, c.crop_width, c.width),
+        ("high", c.crop_y, c.crop_height, c.height),
     ):
         if size < 1 or start < 0 or start + size > whole:
             yield f"its crop is {size} pixels {name} from {start} on, the camera's image {whole}"
     if c.min_area > c.max_area or c.max_area == 0:
-        yield f"its parts cover at least {c.min_area:g} and at most {c.max_area:g} of the region, which none can"
+        yield (
+            f"its parts cover at least {c.min_area:g} and at most {c.max_area:g} of the region,"
+            " which none can"
+        )
     if c.intrinsics is not None and min(c.intrinsics[:2]) <= 0:
         yield f"its camera has focal lengths of {c.intrinsics[0]:g} and {c.intrinsics[1]:g} pixels"
     if c.unit is not None and c.unit <= 0:
@@ -171,22 +223,33 @@ def _threshold_problems(m: Manifest) -> Iterator[str]:
     for precision, t in m.thresholds.items():
         expected, bound = expected_rate(t.parts, t.rank), rate_bound(t.parts, t.rank, t.confidence)
         if abs(t.expected - expected) > SAME or abs(t.bound - bound) > SAME:
-            yield (f"its threshold of {precision} promises {t.expected:.3%} and at most {t.bound:.3%} of false "
-                   f"rejects, rank {t.rank} of {t.parts} parts gives {expected:.3%} and {bound:.3%}")
+            yield (
+                f"its threshold of {precision} promises {t.expected:.3%} and at most {t.bound:.3%}"
+                f" of false rejects, rank {t.rank} of {t.parts} parts gives {expected:.3%} and"
+                f" {bound:.3%}"
+            )
         if t.left_out != len(m.normal.left_out):
-            yield (f"its threshold of {precision} leaves out {t.left_out} parts, the manifest names "
-                   f"{len(m.normal.left_out)}")
+            yield (
+                f"its threshold of {precision} leaves out {t.left_out} parts, the manifest names "
+                f"{len(m.normal.left_out)}"
+            )
 
 
-# --- against the manifest ---------------------------------------------------------------------------------------------
+# --- against the manifest
+# ---------------------------------------------------------------------------------------------
 
 
 def _graph_problems(m: Manifest, precision: Precision, graph: GraphInterface) -> Iterator[str]:
-    for kind, specs, tensors in (("input", m.inputs, graph.inputs), ("output", m.outputs, graph.outputs)):
+    for kind, specs, tensors in (
+        ("input", m.inputs, graph.inputs),
+        ("output", m.outputs, graph.outputs),
+    ):
         yield from _difference(f"model/{precision}.onnx", kind, specs, tensors)
 
 
-def _difference(file: str, kind: str, specs: Sequence[TensorSpec], tensors: Sequence[Tensor]) -> Iterator[str]:
+def _difference(
+    file: str, kind: str, specs: Sequence[TensorSpec], tensors: Sequence[Tensor]
+) -> Iterator[str]:
     stated = {spec.name: (spec.dtype, spec.shape) for spec in specs}
     found = {tensor.name: (tensor.dtype, tensor.shape) for tensor in tensors}
     for name in sorted(stated.keys() - found.keys()):
@@ -211,23 +274,39 @@ def _certificate_problems(m: Manifest, certificate: Certificate, golden: int) ->
         if section.verdicts != m.verdicts[precision]:
             yield f"the certificate counts other verdicts of {precision} than the manifest"
         if stated != threshold:
-            yield (f"the certificate's threshold of {precision} is {stated.value}, the manifest's {threshold.value}"
-                   + ("" if stated.value != threshold.value else ", and what they promise differs"))
+            yield (
+                f"the certificate's threshold of {precision} is {stated.value}, the manifest's"
+                f" {threshold.value}"
+                + ("" if stated.value != threshold.value else ", and what they promise differs")
+            )
     if certificate.golden_frames != golden:
-        yield f"its certificate counts {certificate.golden_frames} golden frames, there are {golden}"
+        yield (
+            f"its certificate counts {certificate.golden_frames} golden frames, there are {golden}"
+        )
     if certificate.normal_frames != m.normal.parts:
-        yield f"its certificate counts {certificate.normal_frames} normal parts, the manifest {m.normal.parts}"
+        yield (
+            f"its certificate counts {certificate.normal_frames} normal parts, the manifest"
+            f" {m.normal.parts}"
+        )
     if certificate.map_low > certificate.map_high:
-        yield f"its certificate says that maps reach from {certificate.map_low:g} to {certificate.map_high:g}"
+        yield (
+            f"its certificate says that maps reach from {certificate.map_low:g} to"
+            f" {certificate.map_high:g}"
+        )
 
 
 def _frame_problems(m: Manifest, evidence: Evidence) -> Iterator[str]:
     index, exact = evidence.normal.index, m.thresholds["fp32"]
     if (index.parts, index.highest) != (m.normal.parts, m.normal.highest):
-        yield (f"its normal frames are the {index.highest} highest of {index.parts}, the manifest says "
-               f"{m.normal.highest} of {m.normal.parts}")
+        yield (
+            f"its normal frames are the {index.highest} highest of {index.parts}, the manifest says"
+            f" {m.normal.highest} of {m.normal.parts}"
+        )
     if exact.rank > index.largest_rank:
-        yield f"its thresholds take rank {exact.rank}, its normal frames allow at most {index.largest_rank}"
+        yield (
+            f"its thresholds take rank {exact.rank}, its normal frames allow at most"
+            f" {index.largest_rank}"
+        )
     above = sum(float(frame.score[0]) > exact.value for frame in evidence.golden)
     if above < GOLDEN_ABOVE:
         yield f"{above} golden frames are above the threshold, at least {GOLDEN_ABOVE} are needed"

@@ -1,7 +1,8 @@
-"""`edge install`: from a .bundle file to the active bundle, in steps that may be cut short anywhere.
+"""`edge install`: from a .bundle file to the active bundle, in steps that may be cut short
+anywhere.
 
-Everything up to the step "current" prepares beside what is active; "current" is one rename. Whatever a killed
-installation left behind is cleared by the next one.
+Everything up to the step "current" prepares beside what is active; "current" is one rename.
+Whatever a killed installation left behind is cleared by the next one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from edge.bundle.versions import version_key
 from edge.config import PLACE as CONFIG_PLACE
 from edge.config import CameraConfig, read_config, write_first_config
 from edge.errors import BundleError, StorageError
-from edge.files import is_there, make_folder, remove_tree, sentence_of, sha256_of, sync_directory, write_atomically
+from edge.files import (
+    is_there,
+    make_folder,
+    remove_tree,
+    sentence_of,
+    sha256_of,
+    sync_directory,
+    write_atomically,
+)
 from edge.install.engine_table import engine_table, state_of
 from edge.install.evidence import checked_evidence
 from edge.install.proven import EngineEntry, ProofFile, prove, prove_once, prune, write_pending
@@ -36,23 +45,28 @@ if TYPE_CHECKING:
     from edge.camera.contract import CameraContract
 
 Step = Literal[
-    "check",      # signature, manifest, every digest: nothing is written before this has passed
-    "lock",       # one change of the root at a time; what a killed one left is cleared
-    "stage",      # members into var/lib/edge/.staging, checked again on the way, synced
-    "prove",      # engines opened or built, golden and normal frames through each, thresholds measured, one chosen
-    "slot",       # the staged folder becomes products/PRODUCT/slots/VERSION-DIGEST12
-    "station",    # station.toml and edge.service, where there are none
-    "intent",     # audit row: who is about to activate what
-    "previous",   # `previous` points at what `current` points at
-    "current",    # the switch
-    "active",     # the product becomes the active one, if none is
-    "done",       # audit row: it is active
+    "check",  # signature, manifest, every digest: nothing is written before this has passed
+    "lock",  # one change of the root at a time; what a killed one left is cleared
+    "stage",  # members into var/lib/edge/.staging, checked again on the way, synced
+    # engines opened or built, golden and normal frames through each, thresholds measured, one
+    # chosen
+    "prove",
+    "slot",  # the staged folder becomes products/PRODUCT/slots/VERSION-DIGEST12
+    "station",  # station.toml and edge.service, where there are none
+    "intent",  # audit row: who is about to activate what
+    "previous",  # `previous` points at what `current` points at
+    "current",  # the switch
+    "active",  # the product becomes the active one, if none is
+    "done",  # audit row: it is active
 ]
 STEPS: tuple[Step, ...] = get_args(Step)
-PENDING = "engine pending: this root is of another architecture, its first `edge run` builds and proves it"
+PENDING = (
+    "engine pending: this root is of another architecture, its first `edge run` builds and"
+    " proves it"
+)
 UNIT_PLACE = Path("etc/systemd/system/edge.service")
-SPARE_BYTES = 64 << 20      # beside the bundle: database, engine cache, file system
-MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}      # e_machine of an ELF file
+SPARE_BYTES = 64 << 20  # beside the bundle: database, engine cache, file system
+MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}  # e_machine of an ELF file
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,11 @@ class Proven:
         """The table, which engine judges, and what its threshold promises."""
         assert self.judge.section is not None
         threshold = self.judge.section.threshold
-        why = self.proof.why if self.judge is self.proof.engines[self.proof.chosen or 0] else "station.toml names it"
+        why = (
+            self.proof.why
+            if self.judge is self.proof.engines[self.proof.chosen or 0]
+            else "station.toml names it"
+        )
         return [
             *self.table,
             f"engine proven: {self.judge.name} judges ({why})",
@@ -77,27 +95,39 @@ class Proven:
 
 @dataclass(frozen=True)
 class InstallResult:
-    """What an installation did. proven: on this machine; None where the root is of another and the engine pending."""
+    """What an installation did.
+
+    proven: on this machine; None where the root is of another and the engine pending.
+    """
 
     product: str
     version: str
     slot: str
-    replaced: str | None          # the slot that was current before, None for the first or the same
-    changed: bool                 # False: this bundle was current already
-    active: str | None            # the product that `edge run` judges
+    replaced: str | None  # the slot that was current before, None for the first or the same
+    changed: bool  # False: this bundle was current already
+    active: str | None  # the product that `edge run` judges
     proven: Proven | None
     dry_run: bool = False
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """What to tell the integrator."""
-        verb = "would install" if self.dry_run else "installed" if self.changed else "already installed"
+        verb = (
+            "would install"
+            if self.dry_run
+            else "installed"
+            if self.changed
+            else "already installed"
+        )
         first = f"{verb} {self.product} {self.version} as {self.slot}"
         if self.replaced:
             first += f", previous is {self.replaced}"
         lines = [first, *([PENDING] if self.proven is None else self.proven.lines())]
         if self.active is not None and self.active != self.product:
-            lines.append(f"active product stays {self.active}: `edge bundle select {self.product}` changes that")
+            lines.append(
+                f"active product stays {self.active}: `edge bundle select {self.product}` changes"
+                " that"
+            )
         elif self.active is not None:
             lines.append(f"active product: {self.active}")
         return [*lines, *self.notes]
@@ -110,15 +140,18 @@ def install_bundle(
     reached: Callable[[Step], object] = lambda _: None,
     allow_downgrade: bool = False,
 ) -> InstallResult:
-    """Verify a bundle, prove an engine for it, make it the current bundle of its product under `root`.
+    """Verify a bundle, prove an engine for it, make it the current bundle of its product under
+    `root`.
 
     Args:
         path: a .bundle file. root: the station's root, "/" on a device.
         dry_run: do all the checks, the golden frames included, and write nothing under `root`.
         reached: called before each step, with its name.
-        allow_downgrade: also a version that is not newer than the current one of the product; the audit tells it.
-    Raises: BundleError if the bundle is refused, ParityError if no engine decides as the trained model did, BusyError
-        if another command changes this root, StorageError if the disk does not take it. The active bundle stays then.
+        allow_downgrade: also a version that is not newer than the current one of the product; the
+            audit tells it.
+    Raises: BundleError if the bundle is refused, ParityError if no engine decides as the trained
+        model did, BusyError if another command changes this root, StorageError if the disk does not
+        take it. The active bundle stays then.
     """
     store = Store(root)
     with _as_storage_error(root), open_bundle(path, store.trusted_keys()) as bundle:
@@ -130,27 +163,32 @@ def install_bundle(
             return _rehearse(store, bundle)
         reached("lock")
         with store.change("edge install"):
-            settle(store)       # engines stay: what a killed installation of this bundle has built is used again
+            settle(
+                store
+            )  # engines stay: what a killed installation of this bundle has built is used again
             replaced = _find_downgrade(store, bundle, allow_downgrade)
             try:
-                return _install(store, bundle, reached, {} if replaced is None else {"downgrade_from": replaced})
+                return _install(
+                    store, bundle, reached, {} if replaced is None else {"downgrade_from": replaced}
+                )
             finally:
                 settle(store)
                 prune(store)
 
 
 def _find_downgrade(store: Store, bundle: OpenBundle, allowed: bool) -> str | None:
-    """The current version of the product where the bundle is not a newer one, nor the same bundle; else None.
+    """The current version of the product where the bundle is not a newer one, nor the same bundle;
+    else None.
 
-    Going back is compared with what is current, not with what was ever installed: after a rollback the version that
-    was taken back is a newer one again.
+    Going back is compared with what is current, not with what was ever installed: after a rollback
+    the version that was taken back is a newer one again.
     Raises: BundleError if it is not allowed.
     """
     manifest = bundle.manifest
     slot = store.link(manifest.product, "current")
     if slot is None or not SLOT.fullmatch(slot) or slot == slot_name(manifest, bundle.digest):
         return None
-    current = slot.rpartition("-")[0]       # the slot's name tells it even where its manifest is damaged
+    current = slot.rpartition("-")[0]  # the slot's name tells it even where its manifest is damaged
     now, new = version_key(current), version_key(manifest.version)
     if new > now:
         return None
@@ -158,8 +196,9 @@ def _find_downgrade(store: Store, bundle: OpenBundle, allowed: bool) -> str | No
         how = "older than" if new < now else "of the same version as"
         same = ", but not the same bundle" if new == now else ""
         raise BundleError(
-            f"{bundle.path.name} is {manifest.product} {manifest.version}, {how} the current {current}{same}: give a "
-            "new version to what is new, or say --allow-downgrade; `edge bundle rollback` goes back to the previous one"
+            f"{bundle.path.name} is {manifest.product} {manifest.version}, {how} the current"
+            f" {current}{same}: give a new version to what is new, or say --allow-downgrade; `edge"
+            " bundle rollback` goes back to the previous one"
         )
     return current
 
@@ -167,7 +206,10 @@ def _find_downgrade(store: Store, bundle: OpenBundle, allowed: bool) -> str | No
 def _install(
     store: Store, bundle: OpenBundle, reached: Callable[[Step], object], downgrade: dict[str, str]
 ) -> InstallResult:
-    """The steps from "stage" on; the caller holds the change lock. downgrade: what the audit row tells of one."""
+    """The steps from "stage" on; the caller holds the change lock.
+
+    downgrade: what the audit row tells of one.
+    """
     product = bundle.manifest.product
     reached("stage")
     staged = _stage(store.staging, bundle)
@@ -176,7 +218,11 @@ def _install(
     reached("slot")
     placed = _place(store, staged)
     reached("station")
-    notes = (*plane_lines(bundle.manifest), *_lay_down_station(store, bundle.manifest.camera), *_stray_notes(store))
+    notes = (
+        *plane_lines(bundle.manifest),
+        *_lay_down_station(store, bundle.manifest.camera),
+        *_stray_notes(store),
+    )
     before = store.link(product, "current")
     if before != placed.slot:
         about = {"version": placed.manifest.version, "digest": placed.digest, **downgrade}
@@ -188,7 +234,14 @@ def _install(
     changed = finish(store.root, store.products_folder)
     replaced = before if before != placed.slot else None
     return InstallResult(
-        product, bundle.manifest.version, placed.slot, replaced, changed, store.active_product(), proven, notes=notes
+        product,
+        bundle.manifest.version,
+        placed.slot,
+        replaced,
+        changed,
+        store.active_product(),
+        proven,
+        notes=notes,
     )
 
 
@@ -204,9 +257,11 @@ def _stage(folder: Path, bundle: OpenBundle) -> Installed:
 
 
 def _prove(store: Store, staged: Installed) -> Proven | None:
-    """The proof on this machine, kept and audited; None, and remembered as pending, where the root is of another."""
+    """The proof on this machine, kept and audited; None, and remembered as pending, where the root
+    is of another.
+    """
     if not _is_of_this_machine(store.root):
-        checked_evidence(staged)        # what contradicts itself needs no engine to be told
+        checked_evidence(staged)  # what contradicts itself needs no engine to be told
         write_pending(store, staged)
         return None
     runtime = read_config(store.root).runtime
@@ -217,12 +272,16 @@ def _proven(store: Store, staged: Installed, proof: ProofFile) -> Proven:
     """store: whose station.toml may name the precision."""
     judge = proof.judge(staged.manifest, read_config(store.root).runtime.precision)
     states = [state_of(entry, judge) for entry in proof.engines]
-    table = engine_table(staged.manifest, read_certificate(staged.certificate), proof.engines, states)
+    table = engine_table(
+        staged.manifest, read_certificate(staged.certificate), proof.engines, states
+    )
     return Proven(proof, judge, tuple(table))
 
 
 def _place(store: Store, staged: Installed) -> Installed:
-    """Move the staged bundle into its slot; a slot that exists is mended file by file, since it may be in use."""
+    """Move the staged bundle into its slot; a slot that exists is mended file by file, since it may
+    be in use.
+    """
     slots = store.products_folder / staged.product / "slots"
     make_folder(slots)
     target = slots / slot_name(staged.manifest, staged.digest)
@@ -247,13 +306,16 @@ def _mend(target: Path, staged: Path) -> None:
             make_folder((target / name).parent)
             (staged / name).replace(target / name)
     for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
-        sync_directory(folder)      # also where something was only removed, or a folder made
+        sync_directory(folder)  # also where something was only removed, or a folder made
 
 
 def _is_same(path: Path, wanted: Path) -> bool:
     """Sizes first: what stands in a slot may be of any size."""
-    return (path.is_file() and path.stat().st_size == wanted.stat().st_size
-            and sha256_of(path) == sha256_of(wanted))
+    return (
+        path.is_file()
+        and path.stat().st_size == wanted.stat().st_size
+        and sha256_of(path) == sha256_of(wanted)
+    )
 
 
 def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
@@ -283,10 +345,15 @@ def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
 
 def _check_space(root: Path, bundle: OpenBundle) -> None:
     needed = sum(entry.size for entry in bundle.manifest.files.values()) + SPARE_BYTES
-    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
+    there = next(
+        folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir()
+    )
     free = shutil.disk_usage(there).free
     if free < needed:
-        what = f"{bundle.path.name} needs {needed / 1e6:.0f} MB under {root}, {free / 1e6:.0f} MB are free"
+        what = (
+            f"{bundle.path.name} needs {needed / 1e6:.0f} MB under {root}, {free / 1e6:.0f} MB are"
+            " free"
+        )
         raise StorageError(f"{what}: make room and install again")
 
 
@@ -296,36 +363,53 @@ def _as_storage_error(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"cannot install under {root}: {sentence_of(error)}; the bundle that was active still is"
+            f"cannot install under {root}: {sentence_of(error)}; the bundle that was active"
+            " still is"
         ) from error
 
 
-# --- the station's own files ------------------------------------------------------------------------------------------
+# --- the station's own files
+# ------------------------------------------------------------------------------------------
 
 
 def _lay_down_station(store: Store, contract: CameraContract) -> tuple[str, ...]:
-    """station.toml and the systemd unit, where there are none; what the integrator should know about them."""
+    """station.toml and the systemd unit, where there are none; what the integrator should know
+    about them.
+    """
     notes, root, camera = [], store.root, camera_of(contract)
     with store.inside(CONFIG_PLACE.parent):
         written = write_first_config(root, camera)
     if written:
-        notes.append(f"wrote {root / CONFIG_PLACE}: name its broker there, and the station unless --station does")
+        notes.append(
+            f"wrote {root / CONFIG_PLACE}: name its broker there, and the station unless --station"
+            " does"
+        )
         if camera.kind == "virtual" and not (camera.path and camera.empty):
-            notes.append("the virtual camera's folders are not on this machine: set camera.path and camera.empty")
+            notes.append(
+                "the virtual camera's folders are not on this machine: set camera.path and"
+                " camera.empty"
+            )
     unit = root / UNIT_PLACE
     with store.inside(UNIT_PLACE.parent):
         if not unit.exists():
             make_folder(unit.parent)
-            write_atomically(unit, resources.files("edge").joinpath("provision/systemd/edge.service").read_bytes())
+            write_atomically(
+                unit,
+                resources.files("edge").joinpath("provision/systemd/edge.service").read_bytes(),
+            )
     return tuple(notes)
 
 
 def camera_of(contract: CameraContract) -> CameraConfig:
-    """The first [camera] for a product: what it was trained on, played from the trainer's folders if virtual."""
+    """The first [camera] for a product: what it was trained on, played from the trainer's folders
+    if virtual.
+    """
     fps = min(max(contract.fps or 30, 1), 120)
     if contract.model != "virtual":
         return CameraConfig(kind="realsense", fps=fps)
-    return CameraConfig(kind="virtual", path=_absolute(contract.belt), empty=_absolute(contract.empty), fps=fps)
+    return CameraConfig(
+        kind="virtual", path=_absolute(contract.belt), empty=_absolute(contract.empty), fps=fps
+    )
 
 
 def _absolute(folder: str | None) -> str:
@@ -334,7 +418,9 @@ def _absolute(folder: str | None) -> str:
 
 
 def architecture(root: Path) -> str | None:
-    """The processor that the system under `root` is for, from one of its programs; None where it holds no system."""
+    """The processor that the system under `root` is for, from one of its programs; None where it
+    holds no system.
+    """
     whole = root.resolve()
     for name in ("usr/bin/env", "bin/sh", "usr/bin/bash", "usr/lib/systemd/systemd"):
         program = (root / name).resolve()
@@ -343,7 +429,9 @@ def architecture(root: Path) -> str | None:
         with program.open("rb") as file:
             header = file.read(20)
         if len(header) == 20 and header[:4] == b"\x7fELF":
-            return MACHINES.get(struct.unpack("<H" if header[5] == 1 else ">H", header[18:20])[0], "unknown")
+            return MACHINES.get(
+                struct.unpack("<H" if header[5] == 1 else ">H", header[18:20])[0], "unknown"
+            )
     return None
 
 

@@ -1,7 +1,9 @@
-"""One engine of this machine on a bundle's frames: opened, proven, timed, closed; in a child process.
+"""One engine of this machine on a bundle's frames: opened, proven, timed, closed; in a child
+process.
 
-An engine is code of another maker that runs a graph of whoever signed it: it may crash, never end, or take all memory.
-What happens in the child is a row of the table, whatever it is: `LIMITS` says how long and how much.
+An engine is code of another maker that runs a graph of whoever signed it: it may crash, never end,
+or take all memory. What happens in the child is a row of the table, whatever it is: `LIMITS` says
+how long and how much.
 """
 
 from __future__ import annotations
@@ -31,15 +33,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of one precision, meant to end what hangs or was not meant, not to measure: onnxruntime needs seconds and some hundred
-# megabytes. TensorRT builds for minutes, takes gigabytes, and reserves more addresses than there is memory.
+# Of one precision, meant to end what hangs or was not meant, not to measure: onnxruntime needs
+# seconds and some hundred megabytes. TensorRT builds for minutes, takes gigabytes, and reserves
+# more addresses than there is memory.
 LIMITS = {ONNXRUNTIME: Limits(600, 3 << 30), TENSORRT: Limits(1200, 6 << 30, hard=False)}
 
 
 class EngineEntry(Strict):
-    """One engine of this machine. section: what it gave on the bundle's frames; None where it gave nothing.
+    """One engine of this machine. section: what it gave on the bundle's frames; None where it gave
+    nothing.
 
-    runtime: its name and version; without the version where it could not be opened. reason: why it gave nothing.
+    runtime: its name and version; without the version where it could not be opened. reason: why it
+    gave nothing.
     """
 
     precision: Precision
@@ -66,8 +71,8 @@ class EngineEntry(Strict):
 class MeasureRequest(Strict):
     """What is to be measured. Paths are absolute.
 
-    folder: of the unpacked bundle. cache: where TensorRT keeps the plans it built. root: the station whose calibration
-    of this engine is proven too; None: the bundle alone is.
+    folder: of the unpacked bundle. cache: where TensorRT keeps the plans it built. root: the
+    station whose calibration of this engine is proven too; None: the bundle alone is.
     """
 
     product: str
@@ -87,7 +92,10 @@ class MeasureRequest(Strict):
 
 
 def measure_in_child(request: MeasureRequest) -> EngineEntry:
-    """Measure an engine in a process of its own, within LIMITS. One that fails is an entry too, which says why."""
+    """Measure an engine in a process of its own, within LIMITS.
+
+    One that fails is an entry too, which says why.
+    """
     limits = LIMITS[request.runtime].of_this_machine
     try:
         answer = call_bounded("edge.install.child", request.model_dump_json().encode(), limits)
@@ -115,7 +123,9 @@ def measure(request: MeasureRequest) -> EngineEntry:
         )
         try:
             name = engine.name
-            return EngineEntry(precision=request.precision, runtime=name, section=_prove(request, engine))
+            return EngineEntry(
+                precision=request.precision, runtime=name, section=_prove(request, engine)
+            )
         finally:
             engine.close()
     except EdgeError as error:
@@ -155,15 +165,21 @@ def _prove(request: MeasureRequest, engine: Engine) -> BoardSection:
 def _calibrated(
     request: MeasureRequest, bundle: Installed, engine: Engine
 ) -> tuple[Calibrated | None, Engine | None]:
-    """What the station has calibrated for this engine, with float32 on the CPU as its oracle, which is to be closed."""
+    """What the station has calibrated for this engine, with float32 on the CPU as its oracle, which
+    is to be closed.
+    """
     from edge.proof.prove import Calibrated
 
-    state = None if request.root is None else Store(Path(request.root)).model_state(
-        bundle, engine.precision, engine.name
+    state = (
+        None
+        if request.root is None
+        else Store(Path(request.root)).model_state(bundle, engine.precision, engine.name)
     )
     if state is None:
         return None, None
-    oracle = machine_openers(Path(request.cache), request.threads)[ONNXRUNTIME](bundle.model("fp32"), "fp32")
+    oracle = machine_openers(Path(request.cache), request.threads)[ONNXRUNTIME](
+        bundle.model("fp32"), "fp32"
+    )
     return Calibrated(state.threshold, state.arrays(), oracle), oracle
 
 

@@ -1,4 +1,6 @@
-"""What judges on a station, by whose threshold and with which guarantee: from its files, no service needed."""
+"""What judges on a station, by whose threshold and with which guarantee: from its files, no service
+needed.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,16 @@ from edge.station.store import Installed, Store
 
 
 def status_lines(store: Store) -> list[str]:
-    """What judges. Raises: BundleError if a manifest is damaged, ConfigError if station.toml or site state is."""
+    """What judges.
+
+    Raises: BundleError if a manifest is damaged, ConfigError if station.toml or site state is.
+    """
     product = store.active_product()
     if product is None:
-        return [f"no bundle is installed under {store.root}: run `edge install BUNDLE --root {store.root}`"]
+        return [
+            f"no bundle is installed under {store.root}: run `edge install BUNDLE --root"
+            f" {store.root}`"
+        ]
     bundle = store.installed(product)
     m = bundle.manifest
     return [
@@ -27,19 +35,24 @@ def status_lines(store: Store) -> list[str]:
 
 
 def operating_lines(store: Store) -> list[str]:
-    """The table that the user chose the threshold from; nothing where no bundle is installed. Raises: as status_lines.
+    """The table that the user chose the threshold from; nothing where no bundle is installed.
+
+    Raises: as status_lines.
     """
     product = store.active_product()
     return [] if product is None else _operating_points(store, store.installed(product))
 
 
 def plane_lines(manifest: Manifest) -> list[str]:
-    """A warning where training had a background plane for each image, which no station has; else nothing."""
+    """A warning where training had a background plane for each image, which no station has; else
+    nothing.
+    """
     if manifest.camera.fixed or not manifest.presence:
         return []
     return [
-        "the product was trained with a plane fitted to each image; this station judges with its one calibrated plane, "
-        "so heights may differ from those in training: look at good parts with `edge inspect`"
+        "the product was trained with a plane fitted to each image; this station judges with its"
+        " one calibrated plane, so heights may differ from those in training: look at good parts"
+        " with `edge inspect`"
     ]
 
 
@@ -50,7 +63,10 @@ def engine_lines(store: Store, bundle: Installed) -> list[str]:
         return [f"engine       {why}"]
     state = store.model_state(bundle, judge.precision, judge.runtime)
     return [
-        f"engine       {judge.name} on {judge.section.board}, {judge.section.time_ms:.2f} ms: {why}",
+        (
+            f"engine       {judge.name} on {judge.section.board}, {judge.section.time_ms:.2f} ms:"
+            f" {why}"
+        ),
         *_threshold_lines(judge, state),
     ]
 
@@ -60,7 +76,10 @@ def find_judge(store: Store, bundle: Installed) -> tuple[EngineEntry | None, str
     proof = read_proof(store, bundle)
     if proof is None or proof.state == "pending":
         what = "pending" if proof else "not proven on this root"
-        return None, f"{what}: the first `edge run --root {store.root}` on the station builds and proves it"
+        return (
+            None,
+            f"{what}: the first `edge run --root {store.root}` on the station builds and proves it",
+        )
     wanted = read_config(store.root).runtime.precision
     try:
         judge = proof.judge(bundle.manifest, wanted)
@@ -71,8 +90,13 @@ def find_judge(store: Store, bundle: Installed) -> tuple[EngineEntry | None, str
 
 def _threshold_lines(judge: EngineEntry, state: ModelState | None) -> list[str]:
     if state is not None and state.threshold is not None:
-        calibrated = f"calibrated on this station, version {state.version} by {state.who}, {state.when}"
-        return [f"threshold    {state.threshold:.6g}, {calibrated}", f"             {state.guarantee}".rstrip()]
+        calibrated = (
+            f"calibrated on this station, version {state.version} by {state.who}, {state.when}"
+        )
+        return [
+            f"threshold    {state.threshold:.6g}, {calibrated}",
+            f"             {state.guarantee}".rstrip(),
+        ]
     assert judge.section is not None
     own = judge.section.threshold
     measured = f"measured on this engine, {judge.section.proven_at}"
@@ -100,9 +124,15 @@ def _operating_points(store: Store, bundle: Installed) -> list[str]:
     judge, _ = find_judge(store, bundle)
     state = None if judge is None else store.model_state(bundle, judge.precision, judge.runtime)
     calibrated = state is not None and state.threshold is not None
-    chosen = state.rank if state is not None and calibrated else bundle.manifest.thresholds["fp32"].rank
+    chosen = (
+        state.rank if state is not None and calibrated else bundle.manifest.thresholds["fp32"].rank
+    )
     head = f"  {'rank':>4} {'threshold':>10} {'rejected':>9} {'at most':>8}  defects found"
-    return ["operating points (float32's scores in the bundle):", head, *(_point(point, chosen) for point in points)]
+    return [
+        "operating points (float32's scores in the bundle):",
+        head,
+        *(_point(point, chosen) for point in points),
+    ]
 
 
 def _point(point: OperatingPoint, chosen: int | None) -> str:

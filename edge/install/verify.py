@@ -20,17 +20,21 @@ from edge.install.proven import EngineEntry, ProofFile, choose_engine, measure_e
 from edge.install.status import plane_lines
 from edge.station.store import Installed, Store
 
-SAME_THRESHOLD = 0.01    # s, of this precision's normal scores: a threshold measured again may differ by so much
+# s, of this precision's normal scores: a threshold measured again may differ by so much
+SAME_THRESHOLD = 0.01
 
 
 @dataclass(frozen=True)
 class Verified:
-    """One engine, measured again. drift: how its threshold differs from the one kept; empty where it does not."""
+    """One engine, measured again.
+
+    drift: how its threshold differs from the one kept; empty where it does not.
+    """
 
     entry: EngineEntry
-    judges: bool              # `edge run` uses it, or would on this machine
+    judges: bool  # `edge run` uses it, or would on this machine
     drift: str = ""
-    is_here: bool = True      # this machine is the one that the kept proof speaks of
+    is_here: bool = True  # this machine is the one that the kept proof speaks of
 
     @property
     def passed(self) -> bool:
@@ -41,7 +45,10 @@ class Verified:
     def state(self) -> str:
         """What the table says of it."""
         if not self.passed:
-            return f"failed: {'; '.join(reason for reason in (self.entry.why_not, self.drift) if reason)}"
+            return (
+                "failed:"
+                f" {'; '.join(reason for reason in (self.entry.why_not, self.drift) if reason)}"
+            )
         state = ("judges" if self.is_here else "would judge here") if self.judges else "proven"
         calibrated = self.entry.section is not None and self.entry.section.calibrated
         return f"{state} (under this station's calibration)" if calibrated else state
@@ -49,7 +56,8 @@ class Verified:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `edge verify` found. note: why no engine may judge, where station.toml wants one that is not there.
+    """What `edge verify` found. note: why no engine may judge, where station.toml wants one that is
+    not there.
 
     elsewhere: the machine that the kept proof speaks of, where that is another.
     """
@@ -62,16 +70,27 @@ class VerifyReport:
 
     @property
     def passed(self) -> bool:
-        """Whether the engine that judges decides as the trained model did, with the threshold that is kept."""
+        """Whether the engine that judges decides as the trained model did, with the threshold that
+        is kept.
+        """
         return any(result.judges and result.passed for result in self.results)
 
     def lines(self) -> list[str]:
         """A table, one line per engine, and the verdict."""
         m = self.bundle.manifest
-        verdict = "passed" if self.passed else f"FAILED: {self.note or 'the engine that judges may not judge'}"
-        where = f" on this machine, {this_machine()}; what judges on {self.elsewhere} is proven there"
+        verdict = (
+            "passed"
+            if self.passed
+            else f"FAILED: {self.note or 'the engine that judges may not judge'}"
+        )
+        where = (
+            f" on this machine, {this_machine()}; what judges on {self.elsewhere} is proven there"
+        )
         return [
-            f"{m.product} {m.version} ({self.bundle.slot}): signature and {len(m.files)} digests are right",
+            (
+                f"{m.product} {m.version} ({self.bundle.slot}): signature and {len(m.files)}"
+                " digests are right"
+            ),
             *self.table,
             *plane_lines(m),
             f"verify {verdict}{where if self.elsewhere else ''}",
@@ -81,10 +100,12 @@ class VerifyReport:
 def verify_installed(
     store: Store, bundle: Installed, threads: int = 2, wanted: PrecisionChoice = "auto"
 ) -> VerifyReport:
-    """Check every digest of an installed bundle, then run its frames through every engine this machine has.
+    """Check every digest of an installed bundle, then run its frames through every engine this
+    machine has.
 
     wanted: `precision` in station.toml.
-    Raises: BundleError if a file is damaged, the bundle contradicts itself or the signature is not trusted.
+    Raises: BundleError if a file is damaged, the bundle contradicts itself or the signature is not
+    trusted.
     """
     store.verify(bundle)
     evidence = checked_evidence(bundle)
@@ -96,21 +117,34 @@ def verify_installed(
         elsewhere, known = known.board or "", None
     is_here = known is not None and known.state == "proven"
     judge, note = _judge(store, bundle, known, entries, wanted)
-    results = tuple(Verified(entry, entry is judge, _drift(store, bundle, known, entry), is_here) for entry in entries)
+    results = tuple(
+        Verified(entry, entry is judge, _drift(store, bundle, known, entry), is_here)
+        for entry in entries
+    )
     states = [result.state for result in results]
     return VerifyReport(
-        bundle, results, tuple(engine_table(bundle.manifest, evidence.certificate, entries, states)), note, elsewhere
+        bundle,
+        results,
+        tuple(engine_table(bundle.manifest, evidence.certificate, entries, states)),
+        note,
+        elsewhere,
     )
 
 
 def _judge(
-    store: Store, bundle: Installed, known: ProofFile | None, entries: list[EngineEntry], wanted: PrecisionChoice
+    store: Store,
+    bundle: Installed,
+    known: ProofFile | None,
+    entries: list[EngineEntry],
+    wanted: PrecisionChoice,
 ) -> tuple[EngineEntry | None, str]:
     """(the engine that judges by what is kept, as it was measured now; why there is none)."""
     if known is None or known.state == "pending":
         chosen, _ = choose_engine(entries, store.model_states(bundle))
         known = ProofFile(
-            digest=bundle.digest, state="proven", engines=tuple(entries),
+            digest=bundle.digest,
+            state="proven",
+            engines=tuple(entries),
             chosen=None if chosen is None else entries.index(chosen),
         )
     try:
@@ -123,8 +157,14 @@ def _judge(
 
 
 def _drift(store: Store, bundle: Installed, known: ProofFile | None, entry: EngineEntry) -> str:
-    """How the threshold differs from the one kept for this very engine; under site tensors it may."""
-    before = next((one.section for one in known.engines if one.name == entry.name), None) if known else None
+    """How the threshold differs from the one kept for this very engine; under site tensors it
+    may.
+    """
+    before = (
+        next((one.section for one in known.engines if one.name == entry.name), None)
+        if known
+        else None
+    )
     state = store.model_state(bundle, entry.precision, entry.runtime)
     if before is None or entry.section is None or (state is not None and state.tensors):
         return ""
@@ -132,7 +172,9 @@ def _drift(store: Store, bundle: Installed, known: ProofFile | None, entry: Engi
     allowed = SAME_THRESHOLD * bundle.manifest.normal_spread[entry.precision].spread
     if abs(now - kept) <= allowed:
         return ""
-    return f"threshold {now:.6g}, kept is {kept:.6g}: may differ by {allowed:.2g} ({SAME_THRESHOLD} s)"
+    return (
+        f"threshold {now:.6g}, kept is {kept:.6g}: may differ by {allowed:.2g} ({SAME_THRESHOLD} s)"
+    )
 
 
 @contextmanager

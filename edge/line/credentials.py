@@ -1,4 +1,6 @@
-"""What this station shows to the broker, and by what it knows the broker: read and checked before anything starts."""
+"""What this station shows to the broker, and by what it knows the broker: read and checked before
+anything starts.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,21 @@ from edge.files import open_plain, read_text, sentence_of
 
 log = logging.getLogger(__name__)
 
-PASSWORD_LIMIT = 64 << 10           # bytes, as much as MQTT carries
+PASSWORD_LIMIT = 64 << 10  # bytes, as much as MQTT carries
 FILE_KEYS = ("ca_file", "cert_file", "key_file", "password_file")
 
 
 def with_paths_below(broker: BrokerConfig, root: Path) -> BrokerConfig:
-    """The same with every file's path absolute; in station.toml they may be relative to the root."""
+    """The same with every file's path absolute; in station.toml they may be relative to the
+    root.
+    """
     named = {key: getattr(broker, key) for key in FILE_KEYS if getattr(broker, key)}
     return broker.model_copy(update={key: str(root / path) for key, path in named.items()})
 
 
 def check_credentials(broker: BrokerConfig) -> None:
-    """See that every file that [broker] names can be used, and warn of secrets that others can read.
+    """See that every file that [broker] names can be used, and warn of secrets that others can
+    read.
 
     Raises: ConfigError, naming the key and the file.
     """
@@ -36,11 +41,17 @@ def check_credentials(broker: BrokerConfig) -> None:
         if getattr(broker, key):
             _warn_of_mode(key, Path(getattr(broker, key)))
     if broker.password_file and not broker.tls:
-        log.warning("broker.password_file: the password crosses the network in clear: set tls = true in [broker]")
+        log.warning(
+            "broker.password_file: the password crosses the network in clear: set tls = true in"
+            " [broker]"
+        )
 
 
 def read_password(broker: BrokerConfig) -> str | None:
-    """The first line of password_file, without its line end. Raises: ConfigError if it is empty or cannot be read."""
+    """The first line of password_file, without its line end.
+
+    Raises: ConfigError if it is empty or cannot be read.
+    """
     if not broker.password_file:
         return None
     path = Path(broker.password_file)
@@ -49,7 +60,9 @@ def read_password(broker: BrokerConfig) -> str | None:
     except ConfigError as error:
         raise ConfigError(f"broker.password_file: {error}") from error
     if not password:
-        raise ConfigError(f"broker.password_file: the first line of {path} is empty: write the password there")
+        raise ConfigError(
+            f"broker.password_file: the first line of {path} is empty: write the password there"
+        )
     return password
 
 
@@ -85,7 +98,8 @@ class _Socket(ssl.SSLSocket):
 def find_alert(broker: BrokerConfig, timeout_s: float) -> str:
     """What a TLS server says that hangs up after the handshake; empty if it says nothing.
 
-    Only an alert that finds nothing of ours unread arrives: close() resets the connection where CONNECT is still there.
+    Only an alert that finds nothing of ours unread arrives: close() resets the connection where
+    CONNECT is still there.
     """
     try:
         context = tls_context(broker)
@@ -94,7 +108,10 @@ def find_alert(broker: BrokerConfig, timeout_s: float) -> str:
         plain = socket.create_connection((broker.host, broker.port), timeout_s)
         with plain, context.wrap_socket(plain, server_hostname=broker.host) as secure:
             secure.recv(1)
-    except (OSError, ConfigError) as error:     # ConfigError: a file that was there when CONNECT was sent
+    except (
+        OSError,
+        ConfigError,
+    ) as error:  # ConfigError: a file that was there when CONNECT was sent
         return str(error) if isinstance(error, ssl.SSLError) else ""
     return ""
 
@@ -105,8 +122,10 @@ def _context_with(ca_file: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:
-        raise ConfigError(f"broker.ca_file: {ca_file} holds no certificate in PEM: name the PEM file of the authority "
-                          "that signed the broker's certificate") from error
+        raise ConfigError(
+            f"broker.ca_file: {ca_file} holds no certificate in PEM: name the PEM file of the"
+            " authority that signed the broker's certificate"
+        ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -118,15 +137,23 @@ def _show_certificate(context: ssl.SSLContext, broker: BrokerConfig) -> None:
         context.load_cert_chain(broker.cert_file, broker.key_file, password=_no_password)
     except ssl.SSLError as error:
         if "MISMATCH" in str(error):
-            what = "they do not belong together: name the certificate and the key that were made for each other"
+            what = (
+                "they do not belong together: name the certificate and the key that were made for"
+                " each other"
+            )
         else:
-            what = "they are not a certificate and an unencrypted key in PEM: convert them (openssl x509, openssl pkey)"
+            what = (
+                "they are not a certificate and an unencrypted key in PEM: convert them (openssl"
+                " x509, openssl pkey)"
+            )
         files = f"broker.cert_file {broker.cert_file} and broker.key_file {broker.key_file}"
         raise ConfigError(f"{files}: {what}") from error
 
 
 def _no_password() -> str:
-    """For an encrypted key; without this OpenSSL would ask at the terminal and the station would wait for ever."""
+    """For an encrypted key; without this OpenSSL would ask at the terminal and the station would
+    wait for ever.
+    """
     return ""
 
 
@@ -144,7 +171,16 @@ def _require_file(key: str, path: str) -> None:
 def _warn_of_mode(key: str, path: Path) -> None:
     """Group may read what root has given to it; nobody else may read or change a secret."""
     found = path.stat()
-    allowed = stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR | (stat.S_IRGRP if found.st_uid == 0 and found.st_gid else 0)
+    allowed = (
+        stat.S_IRUSR
+        | stat.S_IWUSR
+        | stat.S_IXUSR
+        | (stat.S_IRGRP if found.st_uid == 0 and found.st_gid else 0)
+    )
     if stat.S_IMODE(found.st_mode) & ~allowed:
-        log.warning("broker.%s: other accounts can read or change %s: chmod 600 it, owned by the user of the service",
-                    key, path)
+        log.warning(
+            "broker.%s: other accounts can read or change %s: chmod 600 it, owned by the user of"
+            " the service",
+            key,
+            path,
+        )

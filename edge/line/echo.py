@@ -1,4 +1,6 @@
-"""What was sent and has not come back: the broker delivers to the station what it delivers to the PLC."""
+"""What was sent and has not come back: the broker delivers to the station what it delivers to the
+PLC.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Echo:
-    """One message on its way. due_mono_s: when it is late. done: called once, with whether it came back."""
+    """One message on its way. due_mono_s: when it is late.
+
+    done: called once, with whether it came back.
+    """
 
     topic: str
     payload: bytes
@@ -21,14 +26,17 @@ class Echo:
 
 
 class Echoes:
-    """The messages of one connection that have not come back. Thread-safe; `done` is called outside the lock."""
+    """The messages of one connection that have not come back.
+
+    Thread-safe; `done` is called outside the lock.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._out: dict[tuple[str, bytes], Echo] = {}
         self._is_closed = False
-        self.back: dict[str, float] = {}          # topic -> when the newest that came back had been sent
-        self.slowest_s = 0.0                      # of the latest round trips; old ones fade
+        self.back: dict[str, float] = {}  # topic -> when the newest that came back had been sent
+        self.slowest_s = 0.0  # of the latest round trips; old ones fade
 
     def expect(self, echo: Echo) -> None:
         """Before it is sent, since it may be back at once."""
@@ -46,13 +54,18 @@ class Echoes:
     def note(self, topic: str, payload: bytes) -> bool:
         """Something arrived; returns whether it is one that was expected.
 
-        What was sent before it on the same topic will not come any more: a broker keeps the order of a topic.
+        What was sent before it on the same topic will not come any more: a broker keeps the order
+        of a topic.
         """
         with self._lock:
             echo = self._out.pop((topic, payload), None)
             if echo is None:
                 return False
-            lost = [one for one in self._out.values() if one.topic == topic and one.sent_mono_s < echo.sent_mono_s]
+            lost = [
+                one
+                for one in self._out.values()
+                if one.topic == topic and one.sent_mono_s < echo.sent_mono_s
+            ]
             for one in lost:
                 del self._out[one.topic, one.payload]
             self.back[topic] = max(echo.sent_mono_s, self.back.get(topic, 0.0))
@@ -70,10 +83,14 @@ class Echoes:
     def oldest_age_s(self) -> float:
         """Since when the longest one is out; 0 if everything came back."""
         with self._lock:
-            return max((time.monotonic() - echo.sent_mono_s for echo in self._out.values()), default=0.0)
+            return max(
+                (time.monotonic() - echo.sent_mono_s for echo in self._out.values()), default=0.0
+            )
 
     def silent_s(self) -> float:
-        """For how long nothing has come back, beyond the usual round trip, of a connection on which something did."""
+        """For how long nothing has come back, beyond the usual round trip, of a connection on which
+        something did.
+        """
         with self._lock:
             oldest_s = min((echo.sent_mono_s for echo in self._out.values()), default=math.inf)
             if not self.back or max(self.back.values()) >= oldest_s:
@@ -84,7 +101,11 @@ class Echoes:
         """The first one that is late, of another topic than this."""
         now_s = time.monotonic()
         with self._lock:
-            late = (echo for echo in self._out.values() if echo.due_mono_s < now_s and echo.topic != besides)
+            late = (
+                echo
+                for echo in self._out.values()
+                if echo.due_mono_s < now_s and echo.topic != besides
+            )
             return next(late, None)
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""Retention of the records: what is too old goes, then what is too much, in steps so small that a commit may wait."""
+"""Retention of the records: what is too old goes, then what is too much, in steps so small that a
+commit may wait.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from edge.clock import PoweredClock, age_s
 from edge.database import Database
 from edge.line.tables import Counters, stamp_of
 
-STEP_RECORDS = 500              # deleted, or looked at, in one transaction
-STEP_LEAST = 3                  # so that some page gets empty
-STEP_PAGES = 500                # given back to the file system in one transaction
-STEP_S = 0.01                   # or fewer, if they take that long
+STEP_RECORDS = 500  # deleted, or looked at, in one transaction
+STEP_LEAST = 3  # so that some page gets empty
+STEP_PAGES = 500  # given back to the file system in one transaction
+STEP_S = 0.01  # or fewer, if they take that long
 
 
 class Expiry:
@@ -22,13 +24,15 @@ class Expiry:
 
     def __init__(self, database: Database, counters: Counters, clock: PoweredClock) -> None:
         self._database, self._counters, self._clock = database, counters, clock
-        self._unsent_through = 0        # no acknowledged record has a number up to this one
+        self._unsent_through = 0  # no acknowledged record has a number up to this one
 
     def has_sent(self, seq: int) -> None:
         """A record with this number was acknowledged."""
         self._unsent_through = min(self._unsent_through, seq - 1)
 
-    def steps(self, max_age_s: float, max_records: int | None, max_bytes: int | None) -> Iterator[int]:
+    def steps(
+        self, max_age_s: float, max_records: int | None, max_bytes: int | None
+    ) -> Iterator[int]:
         """One transaction after the other; yields how many unsent records each has dropped."""
         yield from self._expire(max_age_s)
         if max_records is not None:
@@ -43,15 +47,22 @@ class Expiry:
             yield from self._shrink(max_bytes)
 
     def _expire(self, max_age_s: float) -> Iterator[int]:
-        """Powered-on seconds grow with the numbers, so that the first record that is too young for them ends it."""
+        """Powered-on seconds grow with the numbers, so that the first record that is too young for
+        them ends it.
+        """
         after, now = 0, self._clock.now()
         while True:
             rows = self._database.connection().execute(
-                "SELECT seq, sent_at IS NULL, powered_s, committed_at, synced FROM records WHERE seq > ?"
+                "SELECT seq, sent_at IS NULL, powered_s, committed_at, synced"
+                " FROM records WHERE seq > ?"
                 " ORDER BY seq LIMIT ?", (after, STEP_RECORDS),
             ).fetchall()  # fmt: skip
             stamps = [stamp_of(row[2:], self._clock) for row in rows]
-            old = [row[:2] for row, kept in zip(rows, stamps, strict=True) if age_s(kept, now) > max_age_s]
+            old = [
+                row[:2]
+                for row, kept in zip(rows, stamps, strict=True)
+                if age_s(kept, now) > max_age_s
+            ]
             if old:
                 yield self._delete(old, expired_through=old[-1][0])
             if len(rows) < STEP_RECORDS or now.powered_s - stamps[-1].powered_s <= max_age_s:
@@ -60,27 +71,42 @@ class Expiry:
 
     def _reduce(self, records: int) -> Iterator[int]:
         """Delete so many: acknowledged ones, then unsent ones."""
-        while records > 0 and (rows := self._next_sent(min(records, STEP_RECORDS)) or self._lowest(records)):
+        while records > 0 and (
+            rows := self._next_sent(min(records, STEP_RECORDS)) or self._lowest(records)
+        ):
             records -= len(rows)
             yield self._delete(rows)
 
     def _next_sent(self, limit: int) -> list[tuple[int, int]]:
-        """The lowest acknowledged records. Where none is, it is known the next time without looking."""
+        """The lowest acknowledged records.
+
+        Where none is, it is known the next time without looking.
+        """
         while True:
-            with self._database.writing:        # so that nothing is acknowledged below while this looks
-                rows = self._database.connection().execute(
-                    "SELECT seq, sent_at IS NULL FROM records WHERE seq > ? ORDER BY seq LIMIT ?",
-                    (self._unsent_through, STEP_RECORDS),
-                ).fetchall()
+            with self._database.writing:  # so that nothing is acknowledged below while this looks
+                rows = (
+                    self._database.connection()
+                    .execute(
+                        "SELECT seq, sent_at IS NULL FROM records WHERE seq > ? ORDER BY seq"
+                        " LIMIT ?",
+                        (self._unsent_through, STEP_RECORDS),
+                    )
+                    .fetchall()
+                )
                 found = [row for row in rows if not row[1]][:limit]
                 if found or not rows:
                     return found
                 self._unsent_through = rows[-1][0]
 
     def _lowest(self, limit: int) -> list[tuple[int, int]]:
-        return self._database.connection().execute(
-            "SELECT seq, sent_at IS NULL FROM records ORDER BY seq LIMIT ?", (min(limit, STEP_RECORDS),)
-        ).fetchall()
+        return (
+            self._database.connection()
+            .execute(
+                "SELECT seq, sent_at IS NULL FROM records ORDER BY seq LIMIT ?",
+                (min(limit, STEP_RECORDS),),
+            )
+            .fetchall()
+        )
 
     def _delete(self, rows: list[tuple[int, int]], expired_through: int = 0) -> int:
         """(seq, whether it looked unsent) each; returns how many unsent ones are gone."""
@@ -103,29 +129,40 @@ class Expiry:
 
     def _shrink(self, max_bytes: int) -> Iterator[int]:
         """Give free pages back while the file is larger than it may be."""
-        while (free := self._ask("freelist_count")) and self._ask("page_count") * self._ask("page_size") > max_bytes:
+        while (free := self._ask("freelist_count")) and self._ask("page_count") * self._ask(
+            "page_size"
+        ) > max_bytes:
             with self._database.transaction(durable=False) as connection:
-                # One page each: Python's sqlite3 takes only the first step of a statement without rows. A page in use
-                # is moved, for which SQLite looks through its list of free ones.
+                # One page each: Python's sqlite3 takes only the first step of a statement without
+                # rows. A page in use is moved, for which SQLite looks through its list of free
+                # ones.
                 end_s = time.monotonic() + STEP_S
                 for _ in range(min(free, STEP_PAGES)):
                     connection.execute("PRAGMA incremental_vacuum(1)")
                     if time.monotonic() > end_s:
                         break
             yield 0
-            if self._ask("freelist_count") >= free:       # made by an older version: its free pages are used again
+            if (
+                self._ask("freelist_count") >= free
+            ):  # made by an older version: its free pages are used again
                 return
 
     def _count(self, bound: int) -> int:
-        """Records in the table, or what their numbers allow where that is within the bound: then nothing is counted."""
+        """Records in the table, or what their numbers allow where that is within the bound: then
+        nothing is counted.
+        """
         span = self._span()
         if span <= bound:
             return span
-        return int(self._database.connection().execute("SELECT count(*) FROM records").fetchone()[0])
+        return int(
+            self._database.connection().execute("SELECT count(*) FROM records").fetchone()[0]
+        )
 
     def _span(self) -> int:
         """From the lowest to the highest number, both counted."""
-        ends = "SELECT (SELECT min(seq) FROM records), (SELECT max(seq) FROM records)"   # together they would scan
+        ends = (  # together they would scan
+            "SELECT (SELECT min(seq) FROM records), (SELECT max(seq) FROM records)"
+        )
         first, last = self._database.connection().execute(ends).fetchone()
         return 0 if first is None else int(last - first + 1)
 
@@ -137,4 +174,9 @@ class Expiry:
 
 
 def _is_unsent(connection: sqlite3.Connection, seq: int) -> bool:
-    return connection.execute("SELECT 1 FROM records WHERE seq = ? AND sent_at IS NULL", (seq,)).fetchone() is not None
+    return (
+        connection.execute(
+            "SELECT 1 FROM records WHERE seq = ? AND sent_at IS NULL", (seq,)
+        ).fetchone()
+        is not None
+    )

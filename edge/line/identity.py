@@ -1,6 +1,8 @@
-"""Who is who: client identifiers, different for different stations, and the watch for a second station of one name.
+"""Who is who: client identifiers, different for different stations, and the watch for a second
+station of one name.
 
-MQTT 3.1.1, section 3.1.3.1: a server must take 1 to 23 characters of 0-9, a-z, A-Z, and may take more and others.
+MQTT 3.1.1, section 3.1.3.1: a server must take 1 to 23 characters of 0-9, a-z, A-Z, and may take
+more and others.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ APART_S, MEMORY_S = 0.9, 60.0
 def client_id(prefix: str, role: str) -> str:
     """E.g. edge:site:line:station:record of the topic prefix edge/site/line/station.
 
-    No name in a prefix can hold a colon (edge/config.py), so different prefixes have different identifiers. Not a
+    No name in a prefix can hold a colon (edge/config.py), so different prefixes have different
+    identifiers. Not a
     slash: mosquitto denies topics by pattern to identifiers that hold one.
     """
     return ":".join((*prefix.split("/"), role))
@@ -39,18 +42,24 @@ def short_id(identifier: str) -> str:
 class TwinWatch:
     """Listens on a station's own topics for another process that says it is this station.
 
-    Two clients of one identifier throw each other off, and not every broker says so. But each station has two clients:
-    while one of the twins holds one, the other holds the other, and hears what does not carry its own mark. Once is not
+    Two clients of one identifier throw each other off, and not every broker says so. But each
+    station has two clients: while one of the twins holds one, the other holds the other, and hears
+    what does not carry its own mark. Once is not
     enough: a process that has just been started anew may hear what the one before it has said.
     """
 
     def __init__(self, run: str, found: Callable[[], None]) -> None:
-        """run: the mark of this process. found: called, in the library's thread, at each sign of a twin."""
+        """run: the mark of this process.
+
+        found: called, in the library's thread, at each sign of a twin.
+        """
         self._run, self._found = run, found
         self._first_s: float | None = None
 
     def hear(self, _: str, payload: bytes) -> None:
-        """Something on one of the station's own topics, not retained, that this client has not sent."""
+        """Something on one of the station's own topics, not retained, that this client has not
+        sent.
+        """
         if not is_foreign(payload, self._run):
             return
         now_s = time.monotonic()

@@ -1,7 +1,7 @@
 """One connection to the broker, and the link that makes it anew whenever it ends.
 
-Each connection is a new paho client: whatever an old one had queued dies with it, so no stale verdict and no second
-copy of a record comes out of a library's queue.
+Each connection is a new paho client: whatever an old one had queued dies with it, so no stale
+verdict and no second copy of a record comes out of a library's queue.
 """
 
 from __future__ import annotations
@@ -50,15 +50,18 @@ from edge.trouble import Trouble
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 10
-CONNECT_S = 8.0                     # TCP, TLS: a link of 3 s each way needs 6; the kernel asks again after 1, 3, 7 s
-ALERT_S = 3.0                       # for a server that hung up to say why
-ANSWER_S = 20.0                     # from CONNECT to CONNACK
-USER_TIMEOUT_MS = 8_000             # bytes that stay unacknowledged for so long end the connection
-FLUSH_S = 0.05                      # a verdict waits so long for the bytes before it, then the link counts as stalled
-STABLE_S = 5.0                      # a connection that lasted so long resets the back-off and ends the trouble
-QUICK_S, SLOW_S = 3.0, 30.0         # caps of the back-off: for what passes by itself, for what somebody has to mend
+CONNECT_S = 8.0  # TCP, TLS: a link of 3 s each way needs 6; the kernel asks again after 1, 3, 7 s
+ALERT_S = 3.0  # for a server that hung up to say why
+ANSWER_S = 20.0  # from CONNECT to CONNACK
+USER_TIMEOUT_MS = 8_000  # bytes that stay unacknowledged for so long end the connection
+FLUSH_S = 0.05  # a verdict waits so long for the bytes before it, then the link counts as stalled
+STABLE_S = 5.0  # a connection that lasted so long resets the back-off and ends the trouble
+QUICK_S, SLOW_S = (
+    3.0,
+    30.0,
+)  # caps of the back-off: for what passes by itself, for what somebody has to mend
 TAKEOVER_S, TAKEOVER_LIMIT_S = 4.0, 60.0
-SIOCOUTQNSD = 0x894B                # linux/sockios.h: bytes in the send queue that were never sent
+SIOCOUTQNSD = 0x894B  # linux/sockios.h: bytes in the send queue that were never sent
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the broker takes, as its CONNACK says (MQTT 5.0, section 3.2.2.3). MQTT 3.1.1 says nothing: no limits."""
+    """What the broker takes, as its CONNACK says (MQTT 5.0, section 3.2.2.3).
+
+    MQTT 3.1.1 says nothing: no limits.
+    """
 
     packet_bytes: int = 268_435_460
     receive_maximum: int = 65_535
@@ -93,14 +99,17 @@ class Limits:
 
 
 def packet_bytes(message: Message) -> int:
-    """Of the whole PUBLISH in MQTT 5, at most: header, topic, packet identifier, an expiry interval, payload."""
+    """Of the whole PUBLISH in MQTT 5, at most: header, topic, packet identifier, an expiry
+    interval, payload.
+    """
     return 5 + 2 + len(message.topic.encode()) + 2 + 6 + len(message.payload)
 
 
 class Connection:
     """One MQTT session from CONNECT to its end.
 
-    echoes: what was sent here and is expected back. limits: what the broker takes. refused: why a subscription is.
+    echoes: what was sent here and is expected back. limits: what the broker takes. refused: why a
+    subscription is.
     """
 
     def __init__(
@@ -110,22 +119,23 @@ class Connection:
         """Prepare. Both are called in the library's thread.
 
         Args:
-            wake: whenever something has happened. heard: what arrived, not retained, that is not an expected echo.
+            wake: whenever something has happened. heard: what arrived, not retained, that is not an
+                expected echo.
         Raises: ConfigError if a file of [broker] cannot be used.
         """
         self._broker, self._client_id, self._topics = broker, client_id, topics
         self._wake, self._heard = wake, heard
         self.limits, self.echoes = Limits(), Echoes()
         self.refused: str | None = None
-        self.cause: Cause | None = None                 # why it ended
-        self.up_at_s: float | None = None               # since when the broker has accepted this client
+        self.cause: Cause | None = None  # why it ended
+        self.up_at_s: float | None = None  # since when the broker has accepted this client
         self.is_over = threading.Event()
         self._answered = threading.Event()
         self._lock = threading.Lock()
         self._answers: dict[int, tuple[int, str]] = {}
         self._last_error = ""
         self._sock: Any = None
-        self._reader: threading.Thread | None = None    # the library's, known from CONNACK on
+        self._reader: threading.Thread | None = None  # the library's, known from CONNACK on
         self.client = self._new_client(will)
 
     @property
@@ -134,13 +144,20 @@ class Connection:
         return self.up_at_s is not None and not self.is_over.is_set() and self.client.is_connected()
 
     def see_to_reader(self) -> None:
-        """A packet that the library cannot read ends its thread and not the connection: end that too."""
+        """A packet that the library cannot read ends its thread and not the connection: end that
+        too.
+        """
         if self._reader is not None and not self._reader.is_alive() and not self.is_over.is_set():
             self.abort(cause_of_garbage(self._broker))
 
     def open(self) -> None:
-        """Connect and wait for the broker's answer; afterwards it is up or over. Raises: OSError, ValueError."""
-        start = True if self.gives_reasons else paho.MQTT_CLEAN_START_FIRST_ONLY       # 3.1.1: said to the constructor
+        """Connect and wait for the broker's answer; afterwards it is up or over.
+
+        Raises: OSError, ValueError.
+        """
+        start = (
+            True if self.gives_reasons else paho.MQTT_CLEAN_START_FIRST_ONLY
+        )  # 3.1.1: said to the constructor
         self.client.connect(self._broker.host, self._broker.port, KEEPALIVE_S, clean_start=start)
         self.client.loop_start()
         if not self._answered.wait(ANSWER_S):
@@ -150,14 +167,17 @@ class Connection:
         """Hand it to the library; returns its message id, None if that does not take it."""
         properties = None
         if self.gives_reasons and expiry_s is not None:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+            # paho leaves it untyped
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = expiry_s
         qos, retain = min(message.qos, self.limits.qos), message.retain and self.limits.retains
         info = self.client.publish(message.topic, message.payload, qos, retain, properties)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def publish_together(self, messages: Sequence[Message], expiry_s: int) -> bool:
-        """Now or never, in one TCP segment; False, and nothing handed over, while earlier bytes are still unsent."""
+        """Now or never, in one TCP segment; False, and nothing handed over, while earlier bytes are
+        still unsent.
+        """
         if not self.is_up or not self._wait_until(self._is_flushed):
             return False
         with self._corked():
@@ -176,32 +196,39 @@ class Connection:
         self._end(cause)
         opened = self._sock
         if opened is not None:
-            with contextlib.suppress(OSError):       # closed already
+            with contextlib.suppress(OSError):  # closed already
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 # not SSLSocket's own, which would leave the library's thread writing in clear
                 socket.socket.shutdown(opened, socket.SHUT_RD)
 
     def close(self, grace_s: float = 0.0) -> None:
-        """After the end, or after DISCONNECT, for which there is some grace: end the library's thread."""
-        if not (grace_s and self.is_over.wait(grace_s)):       # a reset could overtake DISCONNECT
+        """After the end, or after DISCONNECT, for which there is some grace: end the library's
+        thread.
+        """
+        if not (grace_s and self.is_over.wait(grace_s)):  # a reset could overtake DISCONNECT
             self.abort(Cause("stopped", "stopped"))
-        with contextlib.suppress(AttributeError):       # the library looks for its thread, which ends meanwhile
+        with contextlib.suppress(
+            AttributeError
+        ):  # the library looks for its thread, which ends meanwhile
             self.client.loop_stop()
         self.echoes.close()
 
     @property
     def gives_reasons(self) -> bool:
-        """Whether an acknowledgement says why something is refused: MQTT 5; 3.1.1 acknowledges or hangs up."""
+        """Whether an acknowledgement says why something is refused: MQTT 5; 3.1.1 acknowledges or
+        hangs up.
+        """
         return self._broker.protocol == "5"
 
     def _new_client(self, will: Message | None) -> paho.Client:
         version = paho.MQTTv5 if self.gives_reasons else paho.MQTTv311
         client = paho.Client(
-            CallbackAPIVersion.VERSION2, self._client_id, protocol=version, reconnect_on_failure=False,
+            CallbackAPIVersion.VERSION2, self._client_id, protocol=version,
+            reconnect_on_failure=False,
             clean_session=None if self.gives_reasons else True,
         )  # fmt: skip
         client.connect_timeout = CONNECT_S
-        client.max_inflight_messages_set(0)             # unlimited: whoever publishes counts
+        client.max_inflight_messages_set(0)  # unlimited: whoever publishes counts
         if self._broker.username:
             client.username_pw_set(self._broker.username, read_password(self._broker))
         context = tls_context(self._broker)
@@ -217,7 +244,9 @@ class Connection:
 
     # --- what the library's thread reports ---
 
-    def _note_connack(self, client: paho.Client, _: Any, __: Any, reason: Any, properties: Any) -> None:
+    def _note_connack(
+        self, client: paho.Client, _: Any, __: Any, reason: Any, properties: Any
+    ) -> None:
         if reason.is_failure:
             self._end(cause_of_refusal(reason.value, str(reason), self._broker, self._client_id))
             return
@@ -231,12 +260,18 @@ class Connection:
     def _note_disconnect(self, _: paho.Client, __: Any, flags: Any, reason: Any, ___: Any) -> None:
         code = reason.value if flags.is_disconnect_packet_from_server else 0
         state = self.up_at_s is not None, self.echoes.is_unheard
-        self._end(cause_of_end(code, str(reason), self._last_error, *state, self._broker, self._client_id))
+        self._end(
+            cause_of_end(code, str(reason), self._last_error, *state, self._broker, self._client_id)
+        )
 
-    def _note_suback(self, _: paho.Client, __: Any, ___: int, reasons: Sequence[Any], ____: Any) -> None:
+    def _note_suback(
+        self, _: paho.Client, __: Any, ___: int, reasons: Sequence[Any], ____: Any
+    ) -> None:
         for reason in reasons:
             if reason.is_failure:
-                self.refused = refused_subscription(", ".join(self._topics), reason.value, str(reason))
+                self.refused = refused_subscription(
+                    ", ".join(self._topics), reason.value, str(reason)
+                )
                 self._wake()
 
     def _note_answer(self, _: paho.Client, __: Any, mid: int, reason: Any, ___: Any) -> None:
@@ -265,10 +300,12 @@ class Connection:
     # --- the socket ---
 
     def _tune_socket(self, _: paho.Client, __: Any, opened: Any) -> None:
-        """Before the first byte of MQTT: no waiting for more bytes (Nagle), a bound on unacknowledged ones."""
+        """Before the first byte of MQTT: no waiting for more bytes (Nagle), a bound on
+        unacknowledged ones.
+        """
         self._sock = opened
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):         # Linux
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
     def _is_flushed(self) -> bool:
@@ -286,7 +323,9 @@ class Connection:
 
     @contextlib.contextmanager
     def _corked(self) -> Iterator[None]:
-        """What is written meanwhile leaves in full segments, the rest at the end; the kernel waits 0.2 s at most."""
+        """What is written meanwhile leaves in full segments, the rest at the end; the kernel waits
+        0.2 s at most.
+        """
         self._cork(True)
         try:
             yield
@@ -294,8 +333,8 @@ class Connection:
             self._cork(False)
 
     def _cork(self, on: bool) -> None:
-        if hasattr(socket, "TCP_CORK"):                 # Linux
-            with contextlib.suppress(OSError):          # closed meanwhile
+        if hasattr(socket, "TCP_CORK"):  # Linux
+            with contextlib.suppress(OSError):  # closed meanwhile
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(on))
 
 
@@ -325,10 +364,10 @@ class Link:
         self._trouble = trouble or Trouble(log, f"{client_id}: connected again")
         self._stopping = threading.Event()
         self._changed = threading.Condition()
-        self._connection: Connection | None = None      # while it stands
+        self._connection: Connection | None = None  # while it stands
         self._problem: str | None = None
         self._attempt = self._takeovers = 0
-        self._is_again = False                          # the connection before ended for what was told elsewhere
+        self._is_again = False  # the connection before ended for what was told elsewhere
         self._thread = threading.Thread(target=self._loop, name=client_id, daemon=True)
         read_password(broker)
         tls_context(broker)
@@ -359,7 +398,10 @@ class Link:
             return self._changed.wait_for(lambda: self.is_connected, timeout_s)
 
     def note_twin(self) -> None:
-        """Another station of this name was heard. Not every broker says so when it throws one of two off."""
+        """Another station of this name was heard.
+
+        Not every broker says so when it throws one of two off.
+        """
         cause = cause_of_takeover(self._broker, self.client_id)
         self._takeovers, self._problem = max(1, self._takeovers), cause.sentence
         self._trouble.happened(cause.sentence, self.client_id, cause.key)
@@ -396,18 +438,26 @@ class Link:
     def _hold_connection(self) -> Cause:
         """One connection from CONNECT to its end; returns why that came."""
         try:
-            connection = Connection(self._broker, self.client_id, self._will, self._topics, self._tell, self._heard)
-        except ConfigError as error:                    # a file that was there at the start
+            connection = Connection(
+                self._broker, self.client_id, self._will, self._topics, self._tell, self._heard
+            )
+        except ConfigError as error:  # a file that was there at the start
             return self._note_end(Cause(str(error), str(error)), None)
         try:
             connection.open()
             if connection.is_up:
                 self._connection = connection
                 level = logging.DEBUG if self._trouble.is_on or self._is_again else logging.INFO
-                log.log(level, "%s: connected to %s:%d", self.client_id, self._broker.host, self._broker.port)
+                log.log(
+                    level,
+                    "%s: connected to %s:%d",
+                    self.client_id,
+                    self._broker.host,
+                    self._broker.port,
+                )
                 self._tell()
                 self._stay(connection)
-        except (OSError, ValueError) as error:          # ValueError: a host name that cannot be one
+        except (OSError, ValueError) as error:  # ValueError: a host name that cannot be one
             connection.cause = cause_of_error(error, self._broker)
         finally:
             self._connection = None
@@ -420,7 +470,8 @@ class Link:
     def _stay(self, connection: Connection) -> None:
         """Until it ends. The end of the trouble is logged once the connection has lasted.
 
-        After a takeover it has to last before there is no problem any more: the other station may come again.
+        After a takeover it has to last before there is no problem any more: the other station may
+        come again.
         """
         while not connection.is_over.wait(0.1) and not self._stopping.is_set():
             connection.see_to_reader()
@@ -460,10 +511,15 @@ class Link:
         if cause.code == TAKEN_OVER:
             limit_s = min(TAKEOVER_LIMIT_S, TAKEOVER_S * 2.0 ** min(self._takeovers, 10))
             return limit_s * random.uniform(0.5, 1.0)
-        return max(cause.pause_s, backoff_s(self._attempt, random.random(), SLOW_S if cause.slow else QUICK_S))
+        return max(
+            cause.pause_s,
+            backoff_s(self._attempt, random.random(), SLOW_S if cause.slow else QUICK_S),
+        )
 
 
-LinkMaker = Callable[[tuple[str, ...], Callable[[], None]], Link]     # from topics to subscribe, and what it wakes
+LinkMaker = Callable[
+    [tuple[str, ...], Callable[[], None]], Link
+]  # from topics to subscribe, and what it wakes
 
 
 def _unsent_bytes(opened: Any) -> int:
@@ -471,6 +527,8 @@ def _unsent_bytes(opened: Any) -> int:
     if sys.platform != "linux" or opened is None:
         return 0
     try:
-        return int(struct.unpack("i", fcntl.ioctl(opened.fileno(), SIOCOUTQNSD, struct.pack("i", 0)))[0])
-    except (OSError, ValueError):                       # closed meanwhile
+        return int(
+            struct.unpack("i", fcntl.ioctl(opened.fileno(), SIOCOUTQNSD, struct.pack("i", 0)))[0]
+        )
+    except (OSError, ValueError):  # closed meanwhile
         return 0

@@ -1,8 +1,8 @@
 """The messages on the wire (MQTT schema 1): pure functions from a decided part to bytes.
 
-Two audiences: `verdict` for a PLC whose strings end at 254 characters, `record` for the archive. Both come from one
-Record, so they cannot disagree. Scores and thresholds are printed as the shortest decimals that read back as the same
-float32.
+Two audiences: `verdict` for a PLC whose strings end at 254 characters, `record` for the archive.
+Both come from one Record, so they cannot disagree. Scores and thresholds are printed as the
+shortest decimals that read back as the same float32.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from edge.types import Code, Reason
 SCHEMA = 1
 VERDICT_LIMIT_BYTES = 250
 PART_LIMIT = 32
-STATION_LIMIT = 32                   # with the longest part, number and scores the verdict still fits
-MS_LIMIT = 9_999_999                 # 2.7 hours
+STATION_LIMIT = 32  # with the longest part, number and scores the verdict still fits
+MS_LIMIT = 9_999_999  # 2.7 hours
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,19 @@ class Record:
     """One decided part: what `verdict` says now and `record` keeps.
 
     score, threshold: float32, raw units; None when nothing was judged, or no threshold is known.
-    ms: from the capture of the frame that completed the part to the judgement, milliseconds; `judge_ms` on the wire.
-    at: when that frame was captured, UTC, milliseconds since 1970; None while the clock is not synced.
+    ms: from the capture of the frame that completed the part to the judgment, milliseconds;
+    `judge_ms` on the wire.
+    at: when that frame was captured, UTC, milliseconds since 1970; None while the clock is not
+    synced.
     geometry, model_state: digests of the site state that was applied; None where there is none.
     engine: runtime, version and precision of what judged.
-    threshold_from: "bundle" or "site", whose normal parts set the threshold; threshold_parts: how many these were;
+    threshold_from: "bundle" or "site", whose normal parts set the threshold; threshold_parts: how
+    many these were;
     guarantee: what the threshold promises about false rejects, in a sentence.
     captured_at, judged_at: UTC, ISO 8601 with milliseconds.
     images: folder of the kept images below var/lib/edge; None where they are not kept.
-    images_sha256: hex SHA-256 of their raw bytes, known before the files are written (edge/runtime/keeper.py).
+    images_sha256: hex SHA-256 of their raw bytes, known before the files are written
+    (edge/runtime/keeper.py).
     """
 
     part: str
@@ -66,11 +70,15 @@ class Record:
 
 
 def clean_part(name: str) -> str:
-    """A part's name as it may go on the wire: at most 32 printable ASCII characters, no space, quote or backslash.
+    """A part's name as it may go on the wire: at most 32 printable ASCII characters, no space,
+    quote or backslash.
 
-    Whatever else there is becomes `_`, so that the PLC, the archive and a folder name show the same; empty becomes `_`.
+    Whatever else there is becomes `_`, so that the PLC, the archive and a folder name show the
+    same; empty becomes `_`.
     """
-    return "".join(c if "!" <= c <= "~" and c not in '"\\' else "_" for c in name)[:PART_LIMIT] or "_"
+    return (
+        "".join(c if "!" <= c <= "~" and c not in '"\\' else "_" for c in name)[:PART_LIMIT] or "_"
+    )
 
 
 def record_id(station: str, seq: int) -> str:
@@ -79,14 +87,22 @@ def record_id(station: str, seq: int) -> str:
 
 
 def float32_value(value: np.float32 | None) -> float | None:
-    """A float that prints as the shortest decimal that reads back as this float32; None for None and for no number."""
+    """A float that prints as the shortest decimal that reads back as this float32; None for None
+    and for no number.
+    """
     return float(str(np.float32(value))) if value is not None and np.isfinite(value) else None
 
 
 def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
-    """`record` as one flat object, without `replay`, which belongs to the sending and not to the part."""
+    """`record` as one flat object, without `replay`, which belongs to the sending and not to the
+    part.
+    """
     score, threshold = float32_value(record.score), float32_value(record.threshold)
-    margin = None if score is None or threshold is None else float32_value(np.float32(threshold) - np.float32(score))
+    margin = (
+        None
+        if score is None or threshold is None
+        else float32_value(np.float32(threshold) - np.float32(score))
+    )
     return {
         "schema": SCHEMA,
         "id": record_id(station, seq),
@@ -123,12 +139,15 @@ def verdict_payload(fields: Mapping[str, Any], ms: int) -> bytes:
 
     Args:
         ms: from the capture of the frame that completed the part to the handing over to the socket.
-    Raises: ValueError if it would be longer, which clean_part, the station's limit and float32 rule out.
+    Raises: ValueError if it would be longer, which clean_part, the station's limit and float32 rule
+        out.
     """
     head = {key: fields[key] for key in ("id", "seq", "part", "code", "reason", "score", "thr")}
     payload = _json({**head, "ms": _bounded(ms), "at": fields["at"]})
     if len(payload) > VERDICT_LIMIT_BYTES:
-        raise ValueError(f"a verdict of {len(payload)} bytes does not fit a PLC's string: {payload!r}")
+        raise ValueError(
+            f"a verdict of {len(payload)} bytes does not fit a PLC's string: {payload!r}"
+        )
     return payload
 
 
@@ -145,13 +164,17 @@ def record_payload(fields: Mapping[str, Any], replay: bool) -> bytes:
 def state_payload(
     state: str, reason: str, ready: bool, station: str, details: Mapping[str, Any] | None = None
 ) -> bytes:
-    """`state`, retained: online, offline, degraded or fault, why, whether a part would be judged, and counters."""
+    """`state`, retained: online, offline, degraded or fault, why, whether a part would be judged,
+    and counters.
+    """
     head = {"schema": SCHEMA, "station": station, "state": state, "reason": reason, "ready": ready}
     return _json({**head, **(details or {})})
 
 
 def heartbeat_payload(number: int, ready: bool, run: str) -> bytes:
-    """`heartbeat`: a counter that starts at 1 with the process, whether a part would be judged, and whose it is."""
+    """`heartbeat`: a counter that starts at 1 with the process, whether a part would be judged, and
+    whose it is.
+    """
     return _json({"n": number, "ready": ready, "run": run})
 
 
@@ -161,7 +184,10 @@ def signed_state(payload: bytes, run: str) -> bytes:
 
 
 def is_foreign(payload: bytes, run: str) -> bool:
-    """Whether another process says it. What a broker says of a station that is gone (its will) carries no mark."""
+    """Whether another process says it.
+
+    What a broker says of a station that is gone (its will) carries no mark.
+    """
     return b'"run":"' in payload and f'"run":"{run}"'.encode("ascii") not in payload
 
 
@@ -182,4 +208,6 @@ def utc_ms(timestamp_s: float) -> str:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode(
+        "ascii"
+    )

@@ -1,7 +1,8 @@
-"""What a station says over MQTT: verdicts for the PLC now, records for the archive always, and its state.
+"""What a station says over MQTT: verdicts for the PLC now, records for the archive always, and its
+state.
 
-Two clients, because the two audiences must not wait for each other: edge/line/verdicts.py and edge/line/records.py,
-each on a link of its own that is kept connected by edge/line/link.py.
+Two clients, because the two audiences must not wait for each other: edge/line/verdicts.py and
+edge/line/records.py, each on a link of its own that is kept connected by edge/line/link.py.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class MqttLine:
 
         Args:
             prefix: `edge/<site>/<line>/<station>`.
-            state: the present state message. offline: the one for the last will and the goodbye, from its reason.
+            state: the present state message. offline: the one for the last will and the goodbye,
+                from its reason.
             deadline_s: of a part, from the capture of the frame that completed it.
             ready: what the heartbeat says; by default whether the verdict link works.
             changed: called when `verdict_problem` or `record_problem` is another.
@@ -51,7 +53,10 @@ class MqttLine:
         self.counters = LineCounters()
         self._offline = offline
         self._ready, self._was_ready = ready or (lambda: self.verdict_problem is None), False
-        topics, trouble = Topics(prefix), Trouble(log, f"broker {broker.host}:{broker.port}: connected again")
+        topics, trouble = (
+            Topics(prefix),
+            Trouble(log, f"broker {broker.host}:{broker.port}: connected again"),
+        )
         will = Message(topics("state"), offline("connection lost"), retain=True, qos=1)
 
         run = secrets.token_hex(4)
@@ -60,13 +65,22 @@ class MqttLine:
 
         def new_link(role: str, will: Message | None, more: str) -> LinkMaker:
             name = client_id(prefix, role)
-            return lambda echoed, wake: Link(broker, name, will, (*echoed, topics(more)), wake, twins.hear, trouble)
+            return lambda echoed, wake: Link(
+                broker, name, will, (*echoed, topics(more)), wake, twins.hear, trouble
+            )
 
         self._verdicts = VerdictChannel(
-            new_link("verdict", None, "state"), topics, self.counters, deadline_s, run, self._is_ready, changed
+            new_link("verdict", None, "state"),
+            topics,
+            self.counters,
+            deadline_s,
+            run,
+            self._is_ready,
+            changed,
         )
         self._records = RecordChannel(
-            new_link("record", will, "heartbeat"), topics, self.counters, outbox, lambda: signed_state(state(), run),
+            new_link("record", will, "heartbeat"), topics, self.counters, outbox,
+            lambda: signed_state(state(), run),
             changed, broker.protocol == "5",
         )  # fmt: skip
 
@@ -76,7 +90,8 @@ class MqttLine:
         self._records.start()
 
     def publish_verdict(self, fields: Mapping[str, Any], deadline_mono_ns: int) -> bool:
-        """`verdict` and `verdict/code`, once, if the link works and before the deadline; returns whether they left.
+        """`verdict` and `verdict/code`, once, if the link works and before the deadline; returns
+        whether they left.
 
         Whether the broker delivered them is known later: `counters`, and `verdict_problem`.
 
@@ -101,7 +116,9 @@ class MqttLine:
 
     @property
     def verdict_problem(self) -> str | None:
-        """Why no verdict would reach the PLC now, in a sentence with the remedy; None if one would."""
+        """Why no verdict would reach the PLC now, in a sentence with the remedy; None if one
+        would.
+        """
         return self._verdicts.problem
 
     @property
@@ -121,7 +138,9 @@ class MqttLine:
 
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait for both clients; False if it took longer."""
-        return self._verdicts.link.wait_connected(timeout_s) and self._records.link.wait_connected(timeout_s)
+        return self._verdicts.link.wait_connected(timeout_s) and self._records.link.wait_connected(
+            timeout_s
+        )
 
     def _note_twin(self) -> None:
         for channel in (self._verdicts, self._records):
@@ -136,7 +155,9 @@ class MqttLine:
         return ready
 
     def stop(self) -> None:
-        """Publish that the station is offline, say goodbye; unsent records stay for the next run."""
+        """Publish that the station is offline, say goodbye; unsent records stay for the next
+        run.
+        """
         self._verdicts.stop()
         self._records.stop(self._offline("stopped"))
         links = self._verdicts.link, self._records.link

@@ -1,13 +1,15 @@
 """Every verdict on disk before it is on the wire: SQLite in WAL mode, synchronous FULL.
 
-Sequence numbers are given out inside the transaction that commits the record, so they are contiguous and survive
-every crash. When the disk is full that transaction fails, and yet the part must be told UNKNOWN `storage` under a
-number that is never given out again. Such a number and its record go to `line.seq` (edge/line/reserve.py), which needs
-no free space. They are committed, in order, with the next transaction that succeeds, in this process or a later one.
+Sequence numbers are given out inside the transaction that commits the record, so they are
+contiguous and survive every crash. When the disk is full that transaction fails, and yet the part
+must be told UNKNOWN `storage` under a number that is never given out again. Such a number and its
+record go to `line.seq` (edge/line/reserve.py), which needs no free space. They are committed, in
+order, with the next transaction that succeeds, in this process or a later one.
 
-What a record costs the disk is bounded, because a station makes a million and flash memory wears: one transaction
-commits it, marks it as attempted where the line is about to take it, and touches one page of the table as a rule. The
-acknowledgement is written without a sync of its own: if a power cut undoes it, the record is sent again, as a replay.
+What a record costs the disk is bounded, because a station makes a million and flash memory wears:
+one transaction commits it, marks it as attempted where the line is about to take it, and touches
+one page of the table as a rule. The acknowledgement is written without a sync of its own: if a
+power cut undoes it, the record is sent again, as a replay.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ from edge.line.tables import LONG_AGO, Unwritten, insert, prepare, stamp_of
 log = logging.getLogger(__name__)
 
 Fields = dict[str, Any]
-BUSY_S = 1.0                    # another process writes its audit row; longer than that and the part is UNKNOWN
-UNWRITTEN_LIMIT = 1000          # parts that wait for a full disk
+BUSY_S = 1.0  # another process writes its audit row; longer than that and the part is UNKNOWN
+UNWRITTEN_LIMIT = 1000  # parts that wait for a full disk
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ class Outbox:
         Raises: StorageError if it cannot be opened, or is not a database.
         """
         self.path = path
-        self.is_failing = False                 # the last commit or probe did not work
+        self.is_failing = False  # the last commit or probe did not work
         self._database = Database(path, BUSY_S)
         self._commit_lock = threading.Lock()
-        self._room = 0                          # records that the line will take as soon as they are committed
-        self._presumed: set[int] = set()        # marked as attempted at their commit, and not handed over since
+        self._room = 0  # records that the line will take as soon as they are committed
+        self._presumed: set[int] = (
+            set()
+        )  # marked as attempted at their commit, and not handed over since
         try:
             with self._database.errors("open"):
                 make_folder(path.parent)
@@ -82,10 +86,12 @@ class Outbox:
         return len(self._unwritten)
 
     def commit(self, build: Callable[[int], Fields]) -> Fields:
-        """Give out the next number, build the record with it, and have it on disk when this returns.
+        """Give out the next number, build the record with it, and have it on disk when this
+        returns.
 
         Args:
-            build: the record's fields from its sequence number; called once, before the transaction.
+            build: the record's fields from its sequence number; called once, before the
+                transaction.
         Raises: StorageError if the disk did not take it; call `commit_failed` for the part then.
         """
         with self._commit_lock, self._writing("commit to"):
@@ -103,13 +109,14 @@ class Outbox:
             return fields
 
     def commit_failed(self, build: Callable[[int], Fields]) -> Fields:
-        """A number for a part whose record the disk did not take; the record waits for the next commit.
+        """A number for a part whose record the disk did not take; the record waits for the next
+        commit.
 
-        It waits in the reserved space or, where that is full, in memory; what finds no place there either is counted as
-        dropped.
+        It waits in the reserved space or, where that is full, in memory; what finds no place there
+        either is counted as dropped.
 
-        Raises: StorageError if even the reserved space cannot be written: then nothing may be published, because the
-            number could be given out again.
+        Raises: StorageError if even the reserved space cannot be written: then nothing may be
+            published, because the number could be given out again.
         """
         with self._commit_lock, self._database.errors("write beside"):
             seq = self._counters.seq + 1
@@ -124,7 +131,8 @@ class Outbox:
             return one.fields
 
     def probe(self) -> None:
-        """See that the disk takes a durable write now; commits the records that wait for it, if any do.
+        """See that the disk takes a durable write now; commits the records that wait for it, if any
+        do.
 
         Raises: StorageError if it does not.
         """
@@ -132,17 +140,24 @@ class Outbox:
             self._write([], attempted=False, and_also=self._counters.write)
 
     def unsent(self, after: int, limit: int) -> list[Waiting]:
-        """At most `limit` records with a number above `after` that were never acknowledged, lowest first.
+        """At most `limit` records with a number above `after` that were never acknowledged, lowest
+        first.
 
-        They are marked on disk as attempted, in one transaction, before this returns. `replay` is True for those that
-        an earlier call may have returned already, in this process or in one before it. A row that is no JSON any more
-        (a disk that has lost bits) is said, counted as dropped, and passed over for good: those behind it must leave.
+        They are marked on disk as attempted, in one transaction, before this returns. `replay` is
+        True for those that an earlier call may have returned already, in this process or in one
+        before it. A row that is no JSON any more (a disk that has lost bits) is said, counted as
+        dropped, and passed over for good: those behind it must leave.
         """
         with self._database.errors("read"):
-            rows = self._connection().execute(
-                "SELECT seq, fields, attempted FROM records WHERE seq > ? AND sent_at IS NULL ORDER BY seq LIMIT ?",
-                (max(after, self._counters.sent_through), limit),
-            ).fetchall()
+            rows = (
+                self._connection()
+                .execute(
+                    "SELECT seq, fields, attempted FROM records WHERE seq > ? AND sent_at IS NULL"
+                    " ORDER BY seq LIMIT ?",
+                    (max(after, self._counters.sent_through), limit),
+                )
+                .fetchall()
+            )
             fresh = [(seq,) for seq, _, attempted in rows if not attempted]
             if fresh:
                 with self._database.transaction() as connection:
@@ -155,13 +170,19 @@ class Outbox:
             ]  # fmt: skip
             self._presumed.difference_update(read)
         if damaged := [seq for seq, fields in read.items() if fields is None]:
-            log.error("records %s in %s are damaged and cannot be sent: they count as dropped", damaged, self.path)
+            log.error(
+                "records %s in %s are damaged and cannot be sent: they count as dropped",
+                damaged,
+                self.path,
+            )
             self.mark_sent(damaged)
             self._drop(len(damaged))
         return found
 
     def mark_sent(self, seqs: Sequence[int]) -> None:
-        """The broker has acknowledged these: note it, in one transaction, which a power cut may undo."""
+        """The broker has acknowledged these: note it, in one transaction, which a power cut may
+        undo.
+        """
         if not seqs:
             return
         counters = self._counters
@@ -169,35 +190,48 @@ class Outbox:
             with self._database.transaction(durable=False) as connection:
                 now_s = time.time()
                 marked = connection.executemany(
-                    "UPDATE records SET sent_at = ? WHERE seq = ? AND sent_at IS NULL", [(now_s, seq) for seq in seqs]
+                    "UPDATE records SET sent_at = ? WHERE seq = ? AND sent_at IS NULL",
+                    [(now_s, seq) for seq in seqs],
                 ).rowcount
                 through, waiting = counters.after_sent(connection, marked)
             counters.sent_through, counters.waiting = through, waiting
             self._expiry.has_sent(min(seqs))
 
     def counts(self) -> dict[str, int]:
-        """For the state message: the last number, unsent records, and unsent ones that were lost so far.
+        """For the state message: the last number, unsent records, and unsent ones that were lost so
+        far.
 
         Kept in memory: nothing is read, however many records there are.
         """
         counters = self._counters
-        return {"seq": counters.seq, "waiting": counters.waiting + self.unwritten, "dropped": counters.dropped}
+        return {
+            "seq": counters.seq,
+            "waiting": counters.waiting + self.unwritten,
+            "dropped": counters.dropped,
+        }
 
-    def retain(self, max_age_s: float, max_records: int | None = None, max_bytes: int | None = None) -> int:
-        """Remove what is beyond the bounds, all at once; returns how many unsent records that dropped."""
+    def retain(
+        self, max_age_s: float, max_records: int | None = None, max_bytes: int | None = None
+    ) -> int:
+        """Remove what is beyond the bounds, all at once; returns how many unsent records that
+        dropped.
+        """
         return sum(self.retain_in_steps(max_age_s, max_records, max_bytes))
 
     def retain_in_steps(
         self, max_age_s: float, max_records: int | None = None, max_bytes: int | None = None
     ) -> Iterator[int]:
-        """Remove what is beyond the bounds, oldest number first, in steps that take milliseconds each.
+        """Remove what is beyond the bounds, oldest number first, in steps that take milliseconds
+        each.
 
-        Age removes whatever is older. The other bounds remove acknowledged records first, then unsent ones.
+        Age removes whatever is older. The other bounds remove acknowledged records first, then
+        unsent ones.
 
         Args:
             max_age_s: see edge.clock.age_s.
             max_records, max_bytes: how many, and how large the database file; None: no such bound.
-        Yields: how many unsent records the step dropped; a commit never waits for more than one step.
+        Yields: how many unsent records the step dropped; a commit never waits for more than one
+            step.
         """
         before = self._counters.dropped
         try:
@@ -205,20 +239,28 @@ class Outbox:
                 yield from self._expiry.steps(max_age_s, max_records, max_bytes)
         finally:
             if dropped := self._counters.dropped - before:
-                log.warning("the bound of age and size dropped %d records that were never acknowledged", dropped)
+                log.warning(
+                    "the bound of age and size dropped %d records that were never acknowledged",
+                    dropped,
+                )
 
     def find_stamp(self, seq: int) -> Stamp | None:
         """When this record was committed; long ago if it was deleted for its age.
 
-        One that is gone for another reason is taken for the next that is there: never for an older one. None if that is
-        not known either.
+        One that is gone for another reason is taken for the next that is there: never for an older
+        one. None if that is not known either.
         """
         try:
             with self._database.errors("read"):
-                row = self._connection().execute(
-                    "SELECT seq, powered_s, committed_at, synced FROM records WHERE seq >= ? ORDER BY seq LIMIT 1",
-                    (seq,),
-                ).fetchone()
+                row = (
+                    self._connection()
+                    .execute(
+                        "SELECT seq, powered_s, committed_at, synced FROM records WHERE seq >= ?"
+                        " ORDER BY seq LIMIT 1",
+                        (seq,),
+                    )
+                    .fetchone()
+                )
         except StorageError as error:
             log.warning("an age is not known: %s", error)
             return None
@@ -227,15 +269,21 @@ class Outbox:
         return None if row is None else stamp_of(row[1:], self.clock)
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the database now, from a thread whose wait no part notices."""
+        """Move the write-ahead log into the database now, from a thread whose wait no part
+        notices.
+        """
         checkpoint = "PRAGMA wal_checkpoint(PASSIVE)"
         with self._database.errors("checkpoint"):
             self._connection().execute(checkpoint).fetchall()
-            with self._database.writing:        # what came meanwhile: only then the file shrinks and the log restarts
+            with (
+                self._database.writing
+            ):  # what came meanwhile: only then the file shrinks and the log restarts
                 self._connection().execute(checkpoint).fetchall()
 
     def close(self) -> None:
-        """Commit what waits, if the disk takes it, and close every thread's connection; not to be used afterwards."""
+        """Commit what waits, if the disk takes it, and close every thread's connection; not to be
+        used afterwards.
+        """
         try:
             with self._commit_lock, self._writing("write to"):
                 self._write([], attempted=False, and_also=self._write_end)
@@ -250,11 +298,15 @@ class Outbox:
         return self._database.connection()
 
     def _drop(self, records: int) -> None:
-        with self._database.writing:        # which retention holds between reading the number and setting it
+        with (
+            self._database.writing
+        ):  # which retention holds between reading the number and setting it
             self._counters.dropped += records
 
     def _take_over(self) -> None:
-        """Commit what an earlier process left in the reserve; while the disk is still full it waits."""
+        """Commit what an earlier process left in the reserve; while the disk is still full it
+        waits.
+        """
         try:
             self.probe()
         except StorageError as error:
@@ -262,7 +314,9 @@ class Outbox:
 
     def _write_end(self, connection: sqlite3.Connection) -> None:
         """What was marked ahead and never handed over is no replay for the next run."""
-        connection.executemany("UPDATE records SET attempted = 0 WHERE seq = ?", [(seq,) for seq in self._presumed])
+        connection.executemany(
+            "UPDATE records SET attempted = 0 WHERE seq = ?", [(seq,) for seq in self._presumed]
+        )
         self._counters.write(connection)
 
     def _write(
@@ -284,7 +338,10 @@ class Outbox:
         self._clear_reserve()
 
     def _clear_reserve(self) -> None:
-        """What it holds is in the database. If it cannot be cleared it is next time: a record is not taken twice."""
+        """What it holds is in the database.
+
+        If it cannot be cleared it is next time: a record is not taken twice.
+        """
         try:
             if self._reserve.holds_records:
                 self._reserve.clear()

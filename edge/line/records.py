@@ -1,8 +1,10 @@
-"""Records for the archive, always: from the outbox to the broker in the order of `seq`, several in flight.
+"""Records for the archive, always: from the outbox to the broker in the order of `seq`, several in
+flight.
 
-A record counts as sent when the broker has acknowledged it, and in MQTT 3.1.1, where an acknowledgement says nothing
-about access rights, when it also came back on the station's own subscription. A refused one stays in the outbox and is
-tried again, alone, with growing delays; those behind it wait, so that the archive gets them in order.
+A record counts as sent when the broker has acknowledged it, and in MQTT 3.1.1, where an
+acknowledgement says nothing about access rights, when it also came back on the station's own
+subscription. A refused one stays in the outbox and is tried again, alone, with growing delays;
+those behind it wait, so that the archive gets them in order.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
-WINDOW = 64                         # records in flight, or as many as the broker allows
+WINDOW = 64  # records in flight, or as many as the broker allows
 STATE_S = 10.0
-ACK_S = 15.0                        # without a PUBACK for so long the connection is given up
-REFUSED_LIMIT_S = 30.0              # between two tries of a refused record
-ROUND_S = 0.5                       # without news the thread looks for itself
+ACK_S = 15.0  # without a PUBACK for so long the connection is given up
+REFUSED_LIMIT_S = 30.0  # between two tries of a refused record
+ROUND_S = 0.5  # without news the thread looks for itself
 
 
 @dataclass(eq=False)
@@ -40,10 +42,10 @@ class _Sent:
     """One message that waits for its acknowledgement. waiting: None for the state."""
 
     waiting: Waiting | None
-    mid: int | None = None          # None: refused, waits to be tried again
+    mid: int | None = None  # None: refused, waits to be tried again
     at_s: float = 0.0
     is_acknowledged: bool = False
-    is_back: bool = False           # where an acknowledgement is not enough
+    is_back: bool = False  # where an acknowledgement is not enough
 
 
 class RecordChannel:
@@ -62,7 +64,8 @@ class RecordChannel:
         """Prepare; nothing is sent before start().
 
         Args:
-            link: makes the link from the topics to subscribe and what it calls when something has happened.
+            link: makes the link from the topics to subscribe and what it calls when something has
+                happened.
             state: the present state message. changed: called when `problem` is another.
             trusts_acknowledgement: whether a PUBACK carries a reason code (MQTT 5).
         """
@@ -72,14 +75,14 @@ class RecordChannel:
         echoed = () if trusts_acknowledgement else (topics("record"), topics("state"))
         self.link = link(echoed, self._wake.set)
         self._connection: Connection | None = None
-        self._flight: dict[int, _Sent] = {}         # seq -> record, lowest first
-        self._accepted: list[int] = []              # acknowledged, not yet marked in the outbox
-        self._told: _Sent | None = None             # the state message that waits for its acknowledgement
-        self._after = 0                             # records up to this number are in flight, or do not fit
+        self._flight: dict[int, _Sent] = {}  # seq -> record, lowest first
+        self._accepted: list[int] = []  # acknowledged, not yet marked in the outbox
+        self._told: _Sent | None = None  # the state message that waits for its acknowledgement
+        self._after = 0  # records up to this number are in flight, or do not fit
         self._refusals, self._retry_at_s = 0, 0.0
-        self._refused: str | None = None            # why the broker refuses records
-        self._untold: str | None = None             # why it refuses the state
-        self._misfit: str | None = None             # why records are not even sent
+        self._refused: str | None = None  # why the broker refuses records
+        self._untold: str | None = None  # why it refuses the state
+        self._misfit: str | None = None  # why records are not even sent
         self._is_dirty, self._state_at_s = True, 0.0
         self.problem: str | None = "not connected to the broker yet"
         self._trouble = Trouble(log, "records are accepted again")
@@ -145,21 +148,30 @@ class RecordChannel:
         self._find_silence(connection)
 
     def _begin(self, connection: Connection | None) -> None:
-        """Whatever was in flight on the connection before is sent again, in order, by the next one."""
+        """Whatever was in flight on the connection before is sent again, in order, by the
+        next one.
+        """
         if self._connection is not None:
-            self._take_answers(self._connection)        # what a broker says before it closes the connection
+            self._take_answers(
+                self._connection
+            )  # what a broker says before it closes the connection
         self._connection, self._told, self._is_dirty = connection, None, True
         self._flight = {seq: one for seq, one in self._flight.items() if self._is_done(one)}
         self._after, self._misfit = 0, None
         if connection is None:
             with contextlib.suppress(StorageError):
-                self._outbox.unsent(0, 0)               # nothing is taken now: what is committed is not yet handed over
+                self._outbox.unsent(
+                    0, 0
+                )  # nothing is taken now: what is committed is not yet handed over
         if connection is not None:
             self._misfit = _why_nothing_is_sent(connection)
             if self._misfit is not None:
                 self._trouble.happened(self._misfit, "record")
             if not connection.limits.retains:
-                log.warning("the broker retains no message: who subscribes sees the state within %g s only", STATE_S)
+                log.warning(
+                    "the broker retains no message: who subscribes sees the state within %g s only",
+                    STATE_S,
+                )
 
     # --- answers ---
 
@@ -185,18 +197,24 @@ class RecordChannel:
         self._trouble.happened(why, "state")
 
     def _refuse(self, one: _Sent, why: str) -> None:
-        """It stays in the outbox; the delay grows with each round of refusals, not with each record of one."""
+        """It stays in the outbox; the delay grows with each round of refusals, not with each record
+        of one.
+        """
         one.mid, one.is_acknowledged, self._refused = None, False, why
         self._trouble.happened(f"{why}. Records wait in the outbox", "record")
         if time.monotonic() >= self._retry_at_s:
             self._refusals += 1
-            self._retry_at_s = time.monotonic() + max(1.0, backoff_s(self._refusals + 2, 1.0, REFUSED_LIMIT_S))
+            self._retry_at_s = time.monotonic() + max(
+                1.0, backoff_s(self._refusals + 2, 1.0, REFUSED_LIMIT_S)
+            )
 
     def _is_done(self, one: _Sent) -> bool:
         return one.is_acknowledged and (self._trusts or one.is_back)
 
     def _settle(self) -> None:
-        """Take out what is done, from the lowest number on: one that overtook another waits for it."""
+        """Take out what is done, from the lowest number on: one that overtook another waits
+        for it.
+        """
         if self._told is not None and self._is_done(self._told):
             self._told = self._untold = None
             self._trouble.ended("state")
@@ -220,15 +238,21 @@ class RecordChannel:
     def _fill(self, connection: Connection) -> None:
         if connection.limits.qos == 0 or time.monotonic() < self._retry_at_s:
             return
-        refused = [self._flight[seq] for seq in sorted(self._flight) if self._flight[seq].mid is None]
-        if self._refusals and self._flight:     # one at a time, the lowest, until the broker takes it
-            in_flight = len(self._flight) - len(refused) - sum(map(self._is_done, self._flight.values()))
+        refused = [
+            self._flight[seq] for seq in sorted(self._flight) if self._flight[seq].mid is None
+        ]
+        if self._refusals and self._flight:  # one at a time, the lowest, until the broker takes it
+            in_flight = (
+                len(self._flight) - len(refused) - sum(map(self._is_done, self._flight.values()))
+            )
             for one in refused[: 0 if in_flight else 1]:
                 self._send(connection, one)
             return
         for one in refused:
             self._send(connection, one)
-        room = 1 if self._refusals else self._room(connection)      # refused on the connection before: one again
+        room = (
+            1 if self._refusals else self._room(connection)
+        )  # refused on the connection before: one again
         if room <= 0:
             return
         batch = self._outbox.unsent(self._after, room)
@@ -237,7 +261,7 @@ class RecordChannel:
             if waiting.seq not in self._flight:
                 self._take(connection, waiting)
         if batch and self._room(connection) > 0:
-            self._wake.set()                    # there may be more
+            self._wake.set()  # there may be more
 
     def _room(self, connection: Connection) -> int:
         """How many more may be in flight; one place is the state's."""
@@ -247,14 +271,18 @@ class RecordChannel:
         size, limit = packet_bytes(self._message(waiting)), connection.limits.packet_bytes
         if size > limit:
             what = f"the broker takes packets of at most {limit} bytes and a record has {size}"
-            self._misfit = self._misfit or f"{what}: raise its maximum packet size. Records wait in the outbox"
+            self._misfit = (
+                self._misfit or f"{what}: raise its maximum packet size. Records wait in the outbox"
+            )
             self._trouble.happened(self._misfit, "record")
             return
         self._flight[waiting.seq] = one = _Sent(waiting)
         self._send(connection, one)
 
     def _message(self, waiting: Waiting) -> Message:
-        return Message(self._topics("record"), record_payload(waiting.fields, waiting.replay), qos=1)
+        return Message(
+            self._topics("record"), record_payload(waiting.fields, waiting.replay), qos=1
+        )
 
     def _send(self, connection: Connection, one: _Sent) -> None:
         if one.waiting is not None:
@@ -263,7 +291,12 @@ class RecordChannel:
     def _publish(self, connection: Connection, one: _Sent, message: Message) -> None:
         one.at_s, one.is_acknowledged, one.is_back = time.monotonic(), False, False
         if not self._trusts:
-            echo = Echo(message.topic, message.payload, one.at_s + ACK_S, lambda back: self._heard(one, back))
+            echo = Echo(
+                message.topic,
+                message.payload,
+                one.at_s + ACK_S,
+                lambda back: self._heard(one, back),
+            )
             connection.echoes.expect(echo)
         one.mid = connection.publish(message)
 
@@ -272,10 +305,16 @@ class RecordChannel:
         one.is_back = came_back
 
     def _publish_state(self, connection: Connection) -> None:
-        """If it has changed, or every 10 s; one at a time, so that an old one never overtakes a new one."""
+        """If it has changed, or every 10 s; one at a time, so that an old one never overtakes a new
+        one.
+        """
         now_s = time.monotonic()
         is_due = now_s - self._state_at_s >= STATE_S or (self._is_dirty and self._untold is None)
-        if self._told is None and is_due and not (connection.limits.receive_maximum == 1 and self._flight):
+        if (
+            self._told is None
+            and is_due
+            and not (connection.limits.receive_maximum == 1 and self._flight)
+        ):
             self._is_dirty = False
             self._tell(connection, self._state())
 
@@ -287,24 +326,31 @@ class RecordChannel:
         self._told = _Sent(None)
         self._publish(connection, self._told, message)
         if connection.limits.qos == 0:
-            self._told = None                   # nobody acknowledges it
+            self._told = None  # nobody acknowledges it
 
     def _find_silence(self, connection: Connection) -> None:
-        """A broker that acknowledges nothing is left; one that acknowledges and does not deliver, in 3.1.1, refuses."""
+        """A broker that acknowledges nothing is left; one that acknowledges and does not deliver,
+        in 3.1.1, refuses.
+        """
         late_s = time.monotonic() - ACK_S
         for one in [*self._flight.values(), *([] if self._told is None else [self._told])]:
             if one.mid is None or one.at_s > late_s or self._is_done(one):
                 continue
             if not one.is_acknowledged:
-                what = "the broker acknowledges nothing: is it overloaded, or its disk full? Look at its log"
+                what = (
+                    "the broker acknowledges nothing: is it overloaded, or its disk full? Look at"
+                    " its log"
+                )
                 connection.abort(Cause(what, what))
                 return
             self._discarded(one)
 
     def _discarded(self, one: _Sent) -> None:
         topic = self._topics("state" if one.waiting is None else "record")
-        why = (f"the broker acknowledges {topic} and does not deliver it: allow this user to publish and to read "
-               "it, in the broker's access list")
+        why = (
+            f"the broker acknowledges {topic} and does not deliver it: allow this user to publish"
+            " and to read it, in the broker's access list"
+        )
         if one.waiting is None:
             self._refuse_state(why)
         else:
@@ -325,5 +371,7 @@ class RecordChannel:
 def _why_nothing_is_sent(connection: Connection) -> str | None:
     if connection.limits.qos > 0:
         return None
-    return ("the broker takes QoS 0 only and acknowledges nothing: allow QoS 1 in its configuration. Records wait in "
-            "the outbox")
+    return (
+        "the broker takes QoS 0 only and acknowledges nothing: allow QoS 1 in its configuration."
+        " Records wait in the outbox"
+    )

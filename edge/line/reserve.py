@@ -1,8 +1,10 @@
-"""Disk space that is taken when the station is set up, so that a full disk still takes a number and its record.
+"""Disk space that is taken when the station is set up, so that a full disk still takes a number and
+its record.
 
-`line.seq` is only ever overwritten in place: two blocks, each with the last number that was told without a committed
-record and the length of what follows, then the records of such numbers, a line each: CRC-32 in hex, then JSON. The
-blocks are written in turn and the later one counts, so that one that a power cut has torn leaves the one before it.
+`line.seq` is only ever overwritten in place: two blocks, each with the last number that was told
+without a committed record and the length of what follows, then the records of such numbers, a line
+each: CRC-32 in hex, then JSON. The blocks are written in turn and the later one counts, so that one
+that a power cut has torn leaves the one before it.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from edge.files import sync_directory
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 4096
-START = 2 * BLOCK_BYTES         # of the records
-SPACE_BYTES = 1 << 20           # about 1000 records
+START = 2 * BLOCK_BYTES  # of the records
+SPACE_BYTES = 1 << 20  # about 1000 records
 
 
 class Reserve:
@@ -30,7 +32,9 @@ class Reserve:
         """Open or create `path`. Raises: OSError if not even its first blocks can be had."""
         self._path = path
         created = not path.exists()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
         size = os.fstat(self._descriptor).st_size
         if size < START:
             os.pwrite(self._descriptor, bytes(START - size), size)
@@ -49,7 +53,9 @@ class Reserve:
         return self._used > 0
 
     def records(self) -> list[Any]:
-        """What `write` was given since `clear`, in order; a line that does not match its checksum is left out."""
+        """What `write` was given since `clear`, in order; a line that does not match its checksum
+        is left out.
+        """
         found = []
         for line in os.pread(self._descriptor, self._used, START).splitlines():
             check, _, text = line.partition(b" ")
@@ -60,12 +66,15 @@ class Reserve:
         return found
 
     def write(self, number: int, record: Any | None = None) -> bool:
-        """Have the number on disk, and the record if there is room; returns whether there was. Raises: OSError."""
+        """Have the number on disk, and the record if there is room; returns whether there was.
+
+        Raises: OSError.
+        """
         line = b"" if record is None else _line_of(record)
         fits = record is not None and self._used + len(line) <= self._space
         if fits:
             os.pwrite(self._descriptor, line, START + self._used)
-            os.fsync(self._descriptor)      # before the number that says it is there
+            os.fsync(self._descriptor)  # before the number that says it is there
         self._write_head(number, self._used + len(line) * fits)
         return fits
 
@@ -74,11 +83,15 @@ class Reserve:
         self._write_head(self.number, 0)
 
     def _read_head(self, which: int) -> tuple[int, int, int]:
-        """(turn, number, bytes of records) of one block; zeros if it is torn or nothing was written."""
+        """(turn, number, bytes of records) of one block; zeros if it is torn or nothing was
+        written.
+        """
         words = os.pread(self._descriptor, BLOCK_BYTES, which * BLOCK_BYTES).split()
         if not all(word.isdigit() for word in words):
             return 0, 0, 0
-        if len(words) == 2 and words[0] == words[1]:       # as it was before 0.13: the number alone, twice
+        if (
+            len(words) == 2 and words[0] == words[1]
+        ):  # as it was before 0.13: the number alone, twice
             return 0, int(words[0]), 0
         if len(words) != 4 or int(words[3]) != zlib.crc32(b" ".join(words[:3])):
             return 0, 0, 0
@@ -93,7 +106,9 @@ class Reserve:
         self._turn, self.number, self._used = turn, number, used
 
     def _take_space(self) -> int:
-        """Bytes that records may take: all or, where the disk is too small or full already, what the file has."""
+        """Bytes that records may take: all or, where the disk is too small or full already, what
+        the file has.
+        """
         wanted, size = START + SPACE_BYTES, os.fstat(self._descriptor).st_size
         try:
             while size < wanted:
@@ -101,8 +116,12 @@ class Reserve:
             os.fsync(self._descriptor)
         except OSError as error:
             os.ftruncate(self._descriptor, START + self._used)
-            log.warning("%s cannot take %d KiB (%s): records that find the disk full wait in memory alone",
-                        self._path, SPACE_BYTES >> 10, error)
+            log.warning(
+                "%s cannot take %d KiB (%s): records that find the disk full wait in memory alone",
+                self._path,
+                SPACE_BYTES >> 10,
+                error,
+            )
             return self._used
         return SPACE_BYTES
 

@@ -1,12 +1,13 @@
-"""Tables of line.sqlite that belong to the outbox (the audit table in the same file is edge/station/audit.py's).
+"""Tables of line.sqlite that belong to the outbox (the audit table in the same file is
+edge/station/audit.py's).
 
-    records   seq, the record as JSON without `replay`, when it was committed (wall clock, whether that was
-              synchronized, and powered-on seconds; null before these were counted), whether it may have been handed to
-              the broker (`attempted`), when the broker acknowledged it (`sent_at`)
-    counters  `seq`, a number that was given out; `sent_through`, up to which nothing is unsent; `waiting`, how many
-              records are unsent; `dropped`, how many unsent ones were lost; `expired_through`, the highest number that
-              was deleted for its age. All as of the last time they were written: at the end, by a probe, and with each
-              deletion
+records   seq, the record as JSON without `replay`, when it was committed (wall clock, whether that
+          was synchronized, and powered-on seconds; null before these were counted), whether it may
+          have been handed to the broker (`attempted`), when the broker acknowledged it (`sent_at`)
+counters  `seq`, a number that was given out; `sent_through`, up to which nothing is unsent;
+          `waiting`, how many records are unsent; `dropped`, how many unsent ones were lost;
+          `expired_through`, the highest number that was deleted for its age. All as of the last
+          time they were written: at the end, by a probe, and with each deletion
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ log = logging.getLogger(__name__)
 
 RECORDS = """CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY, fields TEXT NOT NULL, committed_at REAL NOT NULL,
-    attempted INTEGER NOT NULL DEFAULT 0, sent_at REAL, powered_s REAL, synced INTEGER NOT NULL DEFAULT 0)"""
+    attempted INTEGER NOT NULL DEFAULT 0, sent_at REAL, powered_s REAL,
+    synced INTEGER NOT NULL DEFAULT 0)"""
 COUNTERS = "CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
-ADDED = {"powered_s": "REAL", "synced": "INTEGER NOT NULL DEFAULT 0"}   # columns that older stations do not have yet
-COUNT_LIMIT = 20_000            # records that may be unsent and are counted one by one at the start
+ADDED = {
+    "powered_s": "REAL",
+    "synced": "INTEGER NOT NULL DEFAULT 0",
+}  # columns that older stations do not have yet
+COUNT_LIMIT = 20_000  # records that may be unsent and are counted one by one at the start
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,10 @@ class Unwritten:
 
 @dataclass
 class Counters:
-    """What the outbox knows without reading: see the table. Changed under the database's lock `writing`."""
+    """What the outbox knows without reading: see the table.
+
+    Changed under the database's lock `writing`.
+    """
 
     seq: int
     sent_through: int
@@ -63,17 +71,24 @@ class Counters:
     expired_through: int = 0
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Into the table. `written` differs each time: SQLite writes no page whose bytes stay the same."""
+        """Into the table.
+
+        `written` differs each time: SQLite writes no page whose bytes stay the same.
+        """
         rows = {**vars(self), "written": time.monotonic_ns()}
         connection.executemany(
-            "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value ="
+            " excluded.value",
             list(rows.items()),
         )
 
     def after_sent(self, connection: sqlite3.Connection, marked: int) -> tuple[int, int]:
-        """(sent_through, waiting) once `marked` more records are acknowledged, as the transaction sees the table."""
+        """(sent_through, waiting) once `marked` more records are acknowledged, as the transaction
+        sees the table.
+        """
         lowest = connection.execute(
-            "SELECT seq FROM records WHERE seq > ? AND sent_at IS NULL ORDER BY seq LIMIT 1", (self.sent_through,)
+            "SELECT seq FROM records WHERE seq > ? AND sent_at IS NULL ORDER BY seq LIMIT 1",
+            (self.sent_through,),
         ).fetchone()
         if lowest is not None:
             return lowest[0] - 1, max(1, self.waiting - marked)
@@ -85,42 +100,53 @@ def prepare(
 ) -> tuple[Counters, list[Unwritten]]:
     """Make the tables, or bring older ones up to date; inside a transaction.
 
-    Nothing is written to tables that are as they should be, so that a station also starts while its disk is full.
+    Nothing is written to tables that are as they should be, so that a station also starts while its
+    disk is full.
 
-    Returns: what is known, and the records in `reserve` that the table does not have as they were told.
+    Returns: what is known, and the records in `reserve` that the table does not have as they were
+    told.
     """
     connection.execute(RECORDS)
     connection.execute(COUNTERS)
     columns = {row[1] for row in connection.execute("PRAGMA table_info(records)")}
     for name in ADDED.keys() - columns:
         connection.execute(f"ALTER TABLE records ADD COLUMN {name} {ADDED[name]}")
-    newest = connection.execute("SELECT powered_s FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+    newest = connection.execute(
+        "SELECT powered_s FROM records ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
     clock.advance_to((newest and newest[0]) or 0.0)
     counters = _counted(connection)
     known = max(counters.seq, _last_row(connection, 0))
     unwritten = _not_taken(connection, reserve, counters)
     lost = max(0, reserve.number - known) - sum(one.seq > known for one in unwritten)
     if lost:
-        log.error("%d records were told and lost with the process that kept them for a full disk", lost)
+        log.error(
+            "%d records were told and lost with the process that kept them for a full disk", lost
+        )
     counters.seq, counters.dropped = max(known, reserve.number), counters.dropped + lost
     return counters, unwritten
 
 
 def insert(connection: sqlite3.Connection, rows: Iterable[Unwritten], attempted: bool) -> None:
-    """REPLACE: a commit that failed on its last sync may be on disk all the same; what was published counts."""
+    """REPLACE: a commit that failed on its last sync may be on disk all the same; what was
+    published counts.
+    """
     connection.executemany(
         "INSERT OR REPLACE INTO records (seq, fields, committed_at, attempted, powered_s, synced)"
         " VALUES (?, ?, ?, ?, ?, ?)",
-        [(one.seq, _text_of(one.fields), one.kept.wall_s, attempted, one.kept.powered_s, one.kept.synced)
+        [(one.seq, _text_of(one.fields), one.kept.wall_s, attempted, one.kept.powered_s,
+        one.kept.synced)
          for one in rows],
     )  # fmt: skip
 
 
-LONG_AGO = Stamp(-math.inf, 0.0, synced=False)     # older than any bound
+LONG_AGO = Stamp(-math.inf, 0.0, synced=False)  # older than any bound
 
 
 def stamp_of(row: tuple[float | None, float, int], clock: PoweredClock) -> Stamp:
-    """From powered_s, committed_at and synced: a record without powered-on seconds is as old as their count."""
+    """From powered_s, committed_at and synced: a record without powered-on seconds is as old as
+    their count.
+    """
     powered_s, committed_at, synced = row
     return Stamp(clock.began_s if powered_s is None else powered_s, committed_at, bool(synced))
 
@@ -135,21 +161,29 @@ def _last_row(connection: sqlite3.Connection, otherwise: int) -> int:
 
 
 def _counted(connection: sqlite3.Connection) -> Counters:
-    """What is unsent: counted one by one unless that may take long, then as it was told plus what came after."""
+    """What is unsent: counted one by one unless that may take long, then as it was told plus what
+    came after.
+    """
     told = dict(connection.execute("SELECT name, value FROM counters"))
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records_unsent'").fetchone():
         return _replace_index(connection, told)
-    counters = Counters(**{field.name: told.get(field.name, 0) for field in dataclass_fields(Counters)})
+    counters = Counters(
+        **{field.name: told.get(field.name, 0) for field in dataclass_fields(Counters)}
+    )
     is_short = _last_row(connection, 0) - counters.sent_through <= COUNT_LIMIT
     after = counters.sent_through if is_short else counters.seq
-    later = connection.execute("SELECT count(*) FROM records WHERE seq > ? AND sent_at IS NULL", (after,)).fetchone()[0]
+    later = connection.execute(
+        "SELECT count(*) FROM records WHERE seq > ? AND sent_at IS NULL", (after,)
+    ).fetchone()[0]
     counters.waiting = later + (0 if is_short else counters.waiting)
     return counters
 
 
 def _replace_index(connection: sqlite3.Connection, told: dict[str, int]) -> Counters:
     """Older stations had an index of what is unsent, which cost a page with each record."""
-    waiting, lowest = connection.execute("SELECT count(*), min(seq) FROM records WHERE sent_at IS NULL").fetchone()
+    waiting, lowest = connection.execute(
+        "SELECT count(*), min(seq) FROM records WHERE sent_at IS NULL"
+    ).fetchone()
     connection.execute("DROP INDEX records_unsent")
     last = _last_row(connection, 0)
     through = last if lowest is None else lowest - 1
@@ -158,11 +192,17 @@ def _replace_index(connection: sqlite3.Connection, told: dict[str, int]) -> Coun
     return counters
 
 
-def _not_taken(connection: sqlite3.Connection, reserve: Reserve, counters: Counters) -> list[Unwritten]:
-    """Of the records in the reserve: one whose number the table has with another content replaces that row."""
+def _not_taken(
+    connection: sqlite3.Connection, reserve: Reserve, counters: Counters
+) -> list[Unwritten]:
+    """Of the records in the reserve: one whose number the table has with another content replaces
+    that row.
+    """
     found = []
     for one in map(Unwritten.from_json, reserve.records()):
-        row = connection.execute("SELECT fields, sent_at IS NULL FROM records WHERE seq = ?", (one.seq,)).fetchone()
+        row = connection.execute(
+            "SELECT fields, sent_at IS NULL FROM records WHERE seq = ?", (one.seq,)
+        ).fetchone()
         if row is not None and row[0] == _text_of(one.fields):
             continue
         counters.sent_through = min(counters.sent_through, one.seq - 1)

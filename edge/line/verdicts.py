@@ -1,7 +1,9 @@
-"""Verdicts for the PLC, now or never, on a link that proves itself: what it delivers comes back to the station.
+"""Verdicts for the PLC, now or never, on a link that proves itself: what it delivers comes back to
+the station.
 
-A heartbeat each second, and every verdict, is seen again on the station's own subscription. So a broker that refuses,
-discards or holds back what it is given is noticed without its help, in MQTT 3.1.1 too.
+A heartbeat each second, and every verdict, is seen again on the station's own subscription. So a
+broker that refuses, discards or holds back what it is given is noticed without its help, in MQTT
+3.1.1 too.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ from edge.trouble import Trouble
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
-HEARTBEAT_LIMIT_S = 10.0    # however long the deadline: a link that is silent for so long is not ready
+# however long the deadline: a link that is silent for so long is not ready
+HEARTBEAT_LIMIT_S = 10.0
 TICK_S = 0.05
-ECHO_S = 0.5                # a busy machine may need so long for a message to come back: no sooner is it late
-DISCARDED_LIMIT_S = 60.0    # between two tries of a topic that the broker discards
+ECHO_S = 0.5  # a busy machine may need so long for a message to come back: no sooner is it late
+DISCARDED_LIMIT_S = 60.0  # between two tries of a topic that the broker discards
 ECHOED = ("verdict", "verdict/code", "heartbeat")
 
 
@@ -37,9 +40,9 @@ ECHOED = ("verdict", "verdict/code", "heartbeat")
 class LineCounters:
     """What the line did since the start."""
 
-    verdicts_sent: int = 0           # and come back: the broker delivers them
-    verdicts_unsent: int = 0         # not sent, or not come back: the PLC's timer rejected the part
-    records_sent: int = 0            # and acknowledged
+    verdicts_sent: int = 0  # and come back: the broker delivers them
+    verdicts_unsent: int = 0  # not sent, or not come back: the PLC's timer rejected the part
+    records_sent: int = 0  # and acknowledged
 
 
 class VerdictChannel:
@@ -58,9 +61,11 @@ class VerdictChannel:
         """Prepare; nothing is sent before start().
 
         Args:
-            link: makes the link from the topics to subscribe and what it calls when something has happened.
+            link: makes the link from the topics to subscribe and what it calls when something has
+                happened.
             deadline_s: of a part, from the capture of the frame that completed it.
-            run: the mark of this process. ready: what the heartbeat says. changed: called when `problem` is another.
+            run: the mark of this process. ready: what the heartbeat says. changed: called when
+                `problem` is another.
         """
         self._topics, self._counters, self._deadline_s = topics, counters, deadline_s
         self._run_mark, self._ready, self._changed = run, ready, changed
@@ -68,9 +73,9 @@ class VerdictChannel:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self.link = link(tuple(topics(name) for name in ECHOED), self._wake.set)
         self._sending, self._counting = threading.Lock(), threading.Lock()
-        self._beaten: Connection | None = None      # on which a heartbeat was sent already
+        self._beaten: Connection | None = None  # on which a heartbeat was sent already
         self._first_mid: int | None = None
-        self._refused: str | None = None            # why the broker refused a heartbeat, until one comes back
+        self._refused: str | None = None  # why the broker refused a heartbeat, until one comes back
         self._beat_at_s = 0.0
         self._discards = 0
         self.heartbeats = 0
@@ -93,7 +98,9 @@ class VerdictChannel:
             self._thread.join(0.3)
 
     def publish(self, fields: Mapping[str, Any], deadline_mono_ns: int) -> bool:
-        """`verdict` and `verdict/code`, once, on a link that works, before the deadline; returns whether they left."""
+        """`verdict` and `verdict/code`, once, on a link that works, before the deadline; returns
+        whether they left.
+        """
         why = self._send(fields, deadline_mono_ns)
         if why is None:
             return True
@@ -127,7 +134,9 @@ class VerdictChannel:
             if not missing:
                 self._has_proven()
 
-        echoes = [Echo(one.topic, one.payload, due_s, partial(note, one.topic)) for one in (verdict, code)]
+        echoes = [
+            Echo(one.topic, one.payload, due_s, partial(note, one.topic)) for one in (verdict, code)
+        ]
         with self._sending:
             for echo in echoes:
                 connection.echoes.expect(echo)
@@ -138,7 +147,9 @@ class VerdictChannel:
         return "bytes that were sent before have not left this machine"
 
     def _patience_s(self, connection: Connection) -> float:
-        """What is out longer than twice the usual round trip is held up somewhere, and so would be the next."""
+        """What is out longer than twice the usual round trip is held up somewhere, and so would be
+        the next.
+        """
         return min(max(ECHO_S, 2 * connection.echoes.slowest_s), self._limit_s)
 
     def _count(self, came_back: bool) -> None:
@@ -147,7 +158,9 @@ class VerdictChannel:
             self._counters.verdicts_unsent += not came_back
 
     def _has_proven(self) -> None:
-        """Both topics of a part came back: only that ends a trouble with verdicts, handing them over does not."""
+        """Both topics of a part came back: only that ends a trouble with verdicts, handing them
+        over does not.
+        """
         self._discards = 0
         self._unsent.ended()
         self._lost.ended()
@@ -158,7 +171,7 @@ class VerdictChannel:
     def _run(self) -> None:
         while not self._stopping.is_set():
             if self._beaten is not None:
-                self._hear(self._beaten)        # also what a broker says before it closes the connection
+                self._hear(self._beaten)  # also what a broker says before it closes the connection
             connection = self.link.connection
             if connection is not None:
                 self._beat(connection)
@@ -168,16 +181,22 @@ class VerdictChannel:
             self._wake.clear()
 
     def _beat(self, connection: Connection) -> None:
-        """The first one of a connection asks for an acknowledgement: MQTT 5 says there why a broker refuses."""
+        """The first one of a connection asks for an acknowledgement: MQTT 5 says there why a broker
+        refuses.
+        """
         is_first = connection is not self._beaten
         if not is_first and time.monotonic() < self._beat_at_s + HEARTBEAT_S:
             return
         self._beat_at_s = time.monotonic()
         self.heartbeats += 1
         beat = heartbeat_payload(self.heartbeats, self._ready(), self._run_mark)
-        message = Message(self._topics("heartbeat"), beat, qos=int(is_first and connection.gives_reasons))
+        message = Message(
+            self._topics("heartbeat"), beat, qos=int(is_first and connection.gives_reasons)
+        )
         with self._sending:
-            connection.echoes.expect(Echo(message.topic, message.payload, self._beat_at_s + self._limit_s, _ignore))
+            connection.echoes.expect(
+                Echo(message.topic, message.payload, self._beat_at_s + self._limit_s, _ignore)
+            )
             mid = connection.publish(message, expiry_s=math.ceil(self._limit_s))
         if is_first:
             self._beaten, self._first_mid = connection, mid
@@ -192,27 +211,38 @@ class VerdictChannel:
             self._refusals.ended()
 
     def _find_late(self, connection: Connection) -> None:
-        """A verdict that is not back in time ends the connection, and with it whatever is still unsent there.
+        """A verdict that is not back in time ends the connection, and with it whatever is still
+        unsent there.
 
-        So does a connection on which nothing comes back any more, though it did: half of it is dead, and without a
-        verdict on its way only TCP would find out, after many seconds.
+        So does a connection on which nothing comes back any more, though it did: half of it is
+        dead, and without a verdict on its way only TCP would find out, after many seconds.
         """
         late = connection.echoes.overdue(besides=self._topics("heartbeat"))
         if late is None:
             if connection.echoes.silent_s() > self._limit_s + HEARTBEAT_S:
-                what = "nothing that the station sends comes back any more: the broker or the network is stalled"
+                what = (
+                    "nothing that the station sends comes back any more: the broker or the network"
+                    " is stalled"
+                )
                 connection.abort(Cause(what, what))
             return
         others = [sent_s for topic, sent_s in connection.echoes.back.items() if topic != late.topic]
         is_discarded = max(others, default=0.0) > late.sent_mono_s
         self._discards += is_discarded
         if is_discarded:
-            what = (f"the broker discards {late.topic}, what was sent later came back: allow this user to publish and "
-                    "to read it, in the broker's access list")
+            what = (
+                f"the broker discards {late.topic}, what was sent later came back: allow this user"
+                " to publish and to read it, in the broker's access list"
+            )
         else:
-            what = f"{late.topic} did not come back before the deadline: the broker or the network is stalled"
+            what = (
+                f"{late.topic} did not come back before the deadline: the broker or the network is"
+                " stalled"
+            )
         self._lost.happened(what)
-        pause_s = min(DISCARDED_LIMIT_S, 0.25 * 2.0 ** min(self._discards, 10)) if is_discarded else 0.0
+        pause_s = (
+            min(DISCARDED_LIMIT_S, 0.25 * 2.0 ** min(self._discards, 10)) if is_discarded else 0.0
+        )
         connection.abort(Cause(what, what, pause_s=pause_s, is_told=True))
 
     def _find_problem(self, connection: Connection | None) -> str | None:
@@ -223,9 +253,11 @@ class VerdictChannel:
         if connection.refused is not None:
             return connection.refused
         if connection.echoes.oldest_age_s() > self._limit_s:
-            return (f"what the station sends does not come back within {self._limit_s:g} s: the broker or the network "
-                    "is slow or stalled, or this user may not publish and read "
-                    f"{', '.join(ECHOED)} below {self._topics.prefix}")
+            return (
+                f"what the station sends does not come back within {self._limit_s:g} s: the broker"
+                " or the network is slow or stalled, or this user may not publish and read"
+                f" {', '.join(ECHOED)} below {self._topics.prefix}"
+            )
         return None if connection.echoes.back else "the broker has returned nothing yet"
 
     def _set_problem(self, found: str | None) -> None:

@@ -1,1 +1,3 @@
-"""Does this engine decide as the trained model did, and where does its threshold lie? numpy and pydantic only."""
+"""Does this engine decide as the trained model did, and where does its threshold lie? numpy and
+pydantic only.
+"""

@@ -1,9 +1,10 @@
 """The parity certificate (schema 2): does a quantized graph decide as the float32 model did?
 
-The trainer writes one section per precision into parity.json; `edge install` and the first `edge run` add what the
-machine's own engine gives. Distances are in units of s, half the distance from the 16th to the 84th percentile of
-float32's normal scores (edge/proof/compare.py): a share of the whole score range would let all normal parts change
-sides, since that range reaches to the worst defect.
+The trainer writes one section per precision into parity.json; `edge install` and the first `edge
+run` add what the machine's own engine gives. Distances are in units of s, half the distance from
+the 16th to the 84th percentile of float32's normal scores (edge/proof/compare.py): a share of the
+whole score range would let all normal parts change sides, since that range reaches to the worst
+defect.
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ from edge.proof.compare import Count, MapComparison, Noise
 from edge.proof.threshold import Threshold
 from edge.schema import Precision, Strict, parse_json
 
-CERTIFICATE_LIMIT = 4 << 20      # bytes of parity.json
-UNLIKE_LEAST, UNLIKE_SHARE = 2, 1 / 50      # verdicts unlike float32's, of frames drawn without regard to the threshold
-UNLIKE_DISTANCE = 1.0       # s: no verdict further than this from the threshold may differ
-SLOPES = (0.5, 2.0)         # of a precision's scores against float32's
-NAMED_NOISE = 0.20          # s: from here on the table names it, though the limit is higher
-SAME_SLOPE = 0.05           # of the same precision on another runtime: |slope - 1|
-SAME_SHIFT = 0.10           # s, at the threshold
-BOARD_FACTOR = 2.0          # a board's mean map error, as a multiple of the certificate's
-BOARD_FLOOR = 2e-4          # of the map range: float32 libraries sum in another order, and the certificate's may be 0
-INT8_MACS = 0.60            # share of all multiply-accumulates below which a file may not be called int8
-INT8_BACKBONE_MACS = 0.80   # the same of the backbone's
+CERTIFICATE_LIMIT = 4 << 20  # bytes of parity.json
+UNLIKE_LEAST, UNLIKE_SHARE = (
+    2,
+    1 / 50,
+)  # verdicts unlike float32's, of frames drawn without regard to the threshold
+UNLIKE_DISTANCE = 1.0  # s: no verdict further than this from the threshold may differ
+SLOPES = (0.5, 2.0)  # of a precision's scores against float32's
+NAMED_NOISE = 0.20  # s: from here on the table names it, though the limit is higher
+SAME_SLOPE = 0.05  # of the same precision on another runtime: |slope - 1|
+SAME_SHIFT = 0.10  # s, at the threshold
+BOARD_FACTOR = 2.0  # a board's mean map error, as a multiple of the certificate's
+# of the map range: float32 libraries sum in another order, and the certificate's may be 0
+BOARD_FLOOR = 2e-4
+INT8_MACS = 0.60  # share of all multiply-accumulates below which a file may not be called int8
+INT8_BACKBONE_MACS = 0.80  # the same of the backbone's
 
 
 class Limits(NamedTuple):
-    """What one precision may cost. mean_map_error: share of the map range; i_auroc_points: 0..100; noise: s."""
+    """What one precision may cost.
+
+    mean_map_error: share of the map range; i_auroc_points: 0..100; noise: s.
+    """
 
     mean_map_error: float
     rank_correlation: float
@@ -44,7 +52,8 @@ class Limits(NamedTuple):
     def within(self, room: float) -> Limits:
         """Limits that allow `room` times as much."""
         return Limits(
-            self.mean_map_error * room, 1 - (1 - self.rank_correlation) * room, self.i_auroc_points * room,
+            self.mean_map_error * room, 1 - (1 - self.rank_correlation) * room,
+            self.i_auroc_points * room,
             self.noise * room,
         )  # fmt: skip
 
@@ -57,7 +66,9 @@ LIMITS: dict[Precision, Limits] = {
 
 
 class MacShares(Strict):
-    """Share of multiply-accumulates (of Conv, ConvTranspose, Gemm, MatMul) that run in each precision; together 1."""
+    """Share of multiply-accumulates (of Conv, ConvTranspose, Gemm, MatMul) that run in each
+    precision; together 1.
+    """
 
     fp32: float = Field(ge=0, le=1)
     fp16: float = Field(ge=0, le=1)
@@ -65,7 +76,9 @@ class MacShares(Strict):
 
 
 class AccuracyChange(Strict):
-    """Candidate minus float32 on the certificate's frames, in points of 100; null where there is no such truth."""
+    """Candidate minus float32 on the certificate's frames, in points of 100; null where there is no
+    such truth.
+    """
 
     i_auroc: float | None = None
     p_auroc: float | None = None
@@ -75,10 +88,13 @@ class AccuracyChange(Strict):
 class Verdicts(Strict):
     """What a precision decides with its own threshold, as counts.
 
-    good: rejected normal parts that neither the threshold nor the choice of the plan has seen; null: not measured.
+    good: rejected normal parts that neither the threshold nor the choice of the plan has seen;
+    null: not measured.
     expected: the rate of rejected normal parts that the threshold's rank stands for.
-    real, drawn: missed defects. near: changed verdicts among defects drawn to lie near the threshold.
-    unlike: changed verdicts among all frames that were drawn without regard to the threshold. furthest: s.
+    real, drawn: missed defects. near: changed verdicts among defects drawn to lie near the
+    threshold.
+    unlike: changed verdicts among all frames that were drawn without regard to the threshold.
+    furthest: s.
     """
 
     good: Count | None
@@ -99,39 +115,44 @@ class PrecisionSection(MapComparison):
     """One precision of the certificate."""
 
     precision: Precision
-    runtime: str                         # what computed these figures
-    threshold: Threshold                 # of its own scores
+    runtime: str  # what computed these figures
+    threshold: Threshold  # of its own scores
     verdicts: Verdicts
-    noise: Noise                         # of its normal scores against float32's
-    repeat: Noise                        # of the file's scores in another arithmetic against these
-    golden_map_error: float = Field(ge=0)   # the mean map error on the golden frames alone, which a board repeats
+    noise: Noise  # of its normal scores against float32's
+    repeat: Noise  # of the file's scores in another arithmetic against these
+    golden_map_error: float = Field(
+        ge=0
+    )  # the mean map error on the golden frames alone, which a board repeats
     change: AccuracyChange
-    macs: MacShares                      # of the whole graph
-    backbone_macs: MacShares | None      # of its backbone; null where the graph marks none
+    macs: MacShares  # of the whole graph
+    backbone_macs: MacShares | None  # of its backbone; null where the graph marks none
     passed: bool
-    reasons: tuple[str, ...]             # what did not hold, each with its figure and limit
+    reasons: tuple[str, ...]  # what did not hold, each with its figure and limit
 
 
 class BoardSection(MapComparison):
     """The bundle's frames through the engine of the machine that judges.
 
-    golden_unlike: golden frames whose verdict differs from float32's, each under its own threshold. furthest: s.
+    golden_unlike: golden frames whose verdict differs from float32's, each under its own threshold.
+    furthest: s.
     noise: of its normal scores against those of the same precision in the certificate.
-    time_ms: median of one run of the engine. threshold: measured on its own scores of the carried normal parts.
+    time_ms: median of one run of the engine. threshold: measured on its own scores of the carried
+    normal parts.
     """
 
     precision: Precision
-    runtime: str              # engine and its version
-    board: str                # which machine
-    model_sha256: str         # of the ONNX file that the engine was made from
-    engine_sha256: str = ""   # of the plan or the ONNX file that ran; empty: of a version that did not note it
+    runtime: str  # engine and its version
+    board: str  # which machine
+    model_sha256: str  # of the ONNX file that the engine was made from
+    # of the plan or the ONNX file that ran; empty: of a version that did not note it
+    engine_sha256: str = ""
     threshold: Threshold
     golden_unlike: Count
     furthest: float = Field(ge=0)
     noise: Noise
     time_ms: float = Field(ge=0)
     calibrated: bool = False  # compared under this station's own site tensors and threshold
-    proven_at: str            # UTC, ISO 8601
+    proven_at: str  # UTC, ISO 8601
     passed: bool
     reasons: tuple[str, ...]
 
@@ -141,20 +162,22 @@ class Certificate(Strict):
 
     schema_: Literal[2] = Field(alias="schema", default=2)
     provisional: bool = True
-    note: str                 # whose arithmetic the figures are
-    spread: float = Field(ge=0)     # s of float32's normal scores, raw units
-    map_low: float            # float32's span over the certificate's frames
+    note: str  # whose arithmetic the figures are
+    spread: float = Field(ge=0)  # s of float32's normal scores, raw units
+    map_low: float  # float32's span over the certificate's frames
     map_high: float
-    normal_frames: int = Field(ge=0)   # that set the thresholds, and the noise is measured on
-    good_frames: int = Field(ge=0)     # normal parts that nothing was chosen on; 0: not measured
-    real_frames: int = Field(ge=0)     # with real defects
-    drawn_frames: int = Field(ge=0)    # with drawn ones, from barely there to plain
-    near_frames: int = Field(ge=0)     # with drawn ones near float32's threshold
+    normal_frames: int = Field(ge=0)  # that set the thresholds, and the noise is measured on
+    good_frames: int = Field(ge=0)  # normal parts that nothing was chosen on; 0: not measured
+    real_frames: int = Field(ge=0)  # with real defects
+    drawn_frames: int = Field(ge=0)  # with drawn ones, from barely there to plain
+    near_frames: int = Field(ge=0)  # with drawn ones near float32's threshold
     golden_frames: int = Field(ge=0)
     sections: tuple[PrecisionSection, ...]
     boards: tuple[BoardSection, ...] = ()
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
+    )
 
     def section(self, precision: Precision) -> PrecisionSection:
         """The certificate's section of one precision. Raises: BundleError if it has none."""
@@ -162,7 +185,10 @@ class Certificate(Strict):
             if section.precision == precision:
                 return section
         have = ", ".join(section.precision for section in self.sections) or "none"
-        raise BundleError(f"the parity certificate has no {precision}, only {have}: use one of those, or export again")
+        raise BundleError(
+            f"the parity certificate has no {precision}, only {have}: use one of those, or export"
+            " again"
+        )
 
     @property
     def map_span(self) -> float:
@@ -170,17 +196,27 @@ class Certificate(Strict):
         return self.map_high - self.map_low
 
     def with_boards(self, sections: tuple[BoardSection, ...]) -> Certificate:
-        """A copy that ends with these boards' sections; no longer provisional once one has passed."""
+        """A copy that ends with these boards' sections; no longer provisional once one has
+        passed.
+        """
         boards = (*self.boards, *sections)
-        return self.model_copy(update={"boards": boards, "provisional": not any(board.passed for board in boards)})
+        return self.model_copy(
+            update={"boards": boards, "provisional": not any(board.passed for board in boards)}
+        )
 
     def to_json(self) -> str:
         """The text of parity.json."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False) + "\n"
+        return (
+            json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False)
+            + "\n"
+        )
 
 
 def read_certificate(path: Path) -> Certificate:
-    """parity.json at `path`. Raises: BundleError if it is missing, unreadable or not a certificate of this schema."""
+    """parity.json at `path`.
+
+    Raises: BundleError if it is missing, unreadable or not a certificate of this schema.
+    """
     try:
         data = read_bytes(path, BundleError, CERTIFICATE_LIMIT)
         parse_json(data)
@@ -189,9 +225,13 @@ def read_certificate(path: Path) -> Certificate:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "the file"
         what = f"{path}: {where}: {first['msg']}"
-        raise BundleError(f"{what}. The parity certificate is damaged or of another schema: export again") from error
+        raise BundleError(
+            f"{what}. The parity certificate is damaged or of another schema: export again"
+        ) from error
     except ValueError as error:
-        raise BundleError(f"{path}: not JSON ({error}). The parity certificate is damaged: export again") from error
+        raise BundleError(
+            f"{path}: not JSON ({error}). The parity certificate is damaged: export again"
+        ) from error
 
 
 def failures(
@@ -205,23 +245,33 @@ def failures(
     backbone_macs: MacShares | None,
     room: float = 1.0,
 ) -> tuple[str, ...]:
-    """What of the certificate's limits does not hold, a sentence each with figure and limit; empty: it passes.
+    """What of the certificate's limits does not hold, a sentence each with figure and limit; empty:
+    it passes.
 
-    room: share of what a limit allows that may be used up; below 1 for a plan that frames still unseen will judge.
+    room: share of what a limit allows that may be used up; below 1 for a plan that frames still
+    unseen will judge.
     """
     if not measured.finite:
         return ("the outputs are not finite",)
     limits = LIMITS[precision].within(room)
     reasons = _verdict_failures(verdicts, room) + noise_failures(noise, limits.noise)
-    reasons += [f"in another arithmetic {reason}" for reason in repeat_failures(repeat, precision, room)]
+    reasons += [
+        f"in another arithmetic {reason}" for reason in repeat_failures(repeat, precision, room)
+    ]
     if measured.mean_map_error > limits.mean_map_error:
         reasons.append(
-            f"mean map error {measured.mean_map_error:.3%} of float32's range, limit {limits.mean_map_error:.2%}"
+            f"mean map error {measured.mean_map_error:.3%} of float32's range, limit"
+            f" {limits.mean_map_error:.2%}"
         )
     if measured.rank_correlation < limits.rank_correlation:
-        reasons.append(f"score rank correlation {measured.rank_correlation:.4f}, limit {limits.rank_correlation:.4g}")
+        reasons.append(
+            f"score rank correlation {measured.rank_correlation:.4f}, limit"
+            f" {limits.rank_correlation:.4g}"
+        )
     if change.i_auroc is not None and abs(change.i_auroc) > limits.i_auroc_points:
-        reasons.append(f"I-AUROC changes by {change.i_auroc:+.2f} points, limit {limits.i_auroc_points:.2g}")
+        reasons.append(
+            f"I-AUROC changes by {change.i_auroc:+.2f} points, limit {limits.i_auroc_points:.2g}"
+        )
     return (*reasons, *(_share_failures(macs, backbone_macs) if precision == "int8" else ()))
 
 
@@ -237,34 +287,44 @@ def _verdict_failures(verdicts: Verdicts, room: float) -> list[str]:
         reasons.append(f"{verdicts.unlike} verdicts differ from float32's, limit {limit}")
     if verdicts.furthest > distance:
         reasons.append(
-            f"a verdict differs {verdicts.furthest:.2f} s from the threshold, limit {distance:.2g} s "
-            "(s: half the spread of normal scores)"
+            f"a verdict differs {verdicts.furthest:.2f} s from the threshold, limit {distance:.2g}"
+            " s (s: half the spread of normal scores)"
         )
     return reasons
 
 
 def noise_failures(noise: Noise, limit: float) -> list[str]:
-    """What of a precision's scores is not float32's but for scale and offset. limit: of the noise, in units of s."""
+    """What of a precision's scores is not float32's but for scale and offset.
+
+    limit: of the noise, in units of s.
+    """
     if noise.spread == 0:
         return ["every normal part has the same score"]
     if not SLOPES[0] <= noise.slope <= SLOPES[1]:
-        return [f"scores are {noise.slope:.2f} times float32's, limit {SLOPES[0]:g} to {SLOPES[1]:g}"]
+        return [
+            f"scores are {noise.slope:.2f} times float32's, limit {SLOPES[0]:g} to {SLOPES[1]:g}"
+        ]
     if noise.rms > limit:
         return [f"noise of the normal scores {noise.rms:.2f} s, limit {limit:.2f} s"]
     return []
 
 
 def repeat_failures(repeat: Noise, precision: Precision, room: float = 1.0) -> list[str]:
-    """What keeps two runtimes from deciding alike with the same file. repeat: one's normal scores against the other's.
+    """What keeps two runtimes from deciding alike with the same file. repeat: one's normal scores
+    against the other's.
 
     room: share of what a limit allows that may be used up.
     """
     reasons = noise_failures(repeat, LIMITS[precision].within(room).noise)
     if abs(repeat.slope - 1) > room * SAME_SLOPE:
-        reasons.append(f"scores are {repeat.slope:.3f} times the certificate's, limit {room * SAME_SLOPE:.0%} from 1")
+        reasons.append(
+            f"scores are {repeat.slope:.3f} times the certificate's, limit {room * SAME_SLOPE:.0%}"
+            " from 1"
+        )
     if abs(repeat.shift) > room * SAME_SHIFT:
         reasons.append(
-            f"scores at the threshold are {repeat.shift:+.2f} s off the certificate's, limit {room * SAME_SHIFT:.2g} s"
+            f"scores at the threshold are {repeat.shift:+.2f} s off the certificate's, limit"
+            f" {room * SAME_SHIFT:.2g} s"
         )
     return reasons
 
@@ -273,7 +333,9 @@ def _share_failures(macs: MacShares, backbone_macs: MacShares | None) -> list[st
     """What keeps a file from being called int8."""
     reasons = []
     if macs.int8 < INT8_MACS:
-        reasons.append(f"only {macs.int8:.1%} of all multiply-accumulates are INT8, {INT8_MACS:.0%} needed")
+        reasons.append(
+            f"only {macs.int8:.1%} of all multiply-accumulates are INT8, {INT8_MACS:.0%} needed"
+        )
     if backbone_macs is not None and backbone_macs.int8 < INT8_BACKBONE_MACS:
         reasons.append(
             f"only {backbone_macs.int8:.1%} of the backbone's multiply-accumulates are INT8, "
@@ -288,22 +350,33 @@ def map_error_limit(section: PrecisionSection) -> float:
 
 
 def board_failures(
-    measured: MapComparison, furthest: float, noise: Noise, section: PrecisionSection, same_precision: bool = True
+    measured: MapComparison,
+    furthest: float,
+    noise: Noise,
+    section: PrecisionSection,
+    same_precision: bool = True,
 ) -> tuple[str, ...]:
-    """What of a board's limits does not hold against the certificate's section of its precision; empty: proven.
+    """What of a board's limits does not hold against the certificate's section of its precision;
+    empty: proven.
 
     Args:
-        measured, furthest: on the golden frames against float32. noise: against the same precision's normal scores, or
-            float32's (same_precision False), from which a precision may differ in scale and offset.
+        measured, furthest: on the golden frames against float32. noise: against the same
+            precision's normal scores, or float32's (same_precision False), from which a precision
+            may differ in scale and offset.
     """
     if not measured.finite:
         return ("the outputs are not finite",)
     limit = map_error_limit(section)
     limits = LIMITS[section.precision]
-    reasons = repeat_failures(noise, section.precision) if same_precision else noise_failures(noise, limits.noise)
+    reasons = (
+        repeat_failures(noise, section.precision)
+        if same_precision
+        else noise_failures(noise, limits.noise)
+    )
     if furthest > UNLIKE_DISTANCE:
         reasons.append(
-            f"a golden frame changes sides {furthest:.2f} s from the threshold, limit {UNLIKE_DISTANCE:g} s"
+            f"a golden frame changes sides {furthest:.2f} s from the threshold, limit"
+            f" {UNLIKE_DISTANCE:g} s"
         )
     if measured.mean_map_error > limit:
         reasons.append(

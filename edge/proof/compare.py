@@ -1,9 +1,11 @@
-"""How far one engine's answers are from another's on the same frames: maps, ranks, noise of the scores, verdicts.
+"""How far one engine's answers are from another's on the same frames: maps, ranks, noise of the
+scores, verdicts.
 
-    f, q     scores of float32 and of the engine that is compared with it (the candidate)
-    t_f, t_q their thresholds, each measured on its own scores of the same normal parts
-    s        half the distance from the 16th to the 84th percentile of float32's normal scores: the natural unit, since
-             a distance from the threshold means nothing without the spread of normal parts
+f, q     scores of float32 and of the engine that is compared with it (the candidate)
+t_f, t_q their thresholds, each measured on its own scores of the same normal parts
+s        half the distance from the 16th to the 84th percentile of float32's normal scores: the
+         natural unit, since a distance from the threshold means nothing without the spread of
+         normal parts
 """
 
 from __future__ import annotations
@@ -19,25 +21,33 @@ from pydantic import Field, model_validator
 from edge.errors import EngineError
 from edge.schema import Strict
 
-AT_THRESHOLD = 0.01     # of s: a score this close to the threshold is at it, and rounding is no change of verdict
-LEAST_FIT = 3           # scores from which a line and its residual can be fitted
+# of s: a score this close to the threshold is at it, and rounding is no change of verdict
+AT_THRESHOLD = 0.01
+LEAST_FIT = 3  # scores from which a line and its residual can be fitted
 TINY = float(np.finfo(np.float32).tiny)
 
 
 class MapComparison(Strict):
-    """A candidate against float32 on the same frames. Map errors are shares of float32's map range."""
+    """A candidate against float32 on the same frames.
+
+    Map errors are shares of float32's map range.
+    """
 
     frames: int = Field(ge=1)
-    finite: bool                                  # every map value and score of the candidate
-    mean_map_error: float = Field(ge=0)           # over the cells that are not 0 in both: the background adds nothing
+    finite: bool  # every map value and score of the candidate
+    mean_map_error: float = Field(
+        ge=0
+    )  # over the cells that are not 0 in both: the background adds nothing
     largest_map_error: float = Field(ge=0)
     rank_correlation: float = Field(ge=-1, le=1)  # Spearman, ties given their mean rank
 
 
 class Noise(Strict):
-    """q = slope f + offset, fitted on normal scores, and what it leaves over. rms and shift in units of s.
+    """q = slope f + offset, fitted on normal scores, and what it leaves over. rms and shift in
+    units of s.
 
-    rms: root of the summed squared residuals over (n - 2), divided by slope s: noise as float32's scores would show it.
+    rms: root of the summed squared residuals over (n - 2), divided by slope s: noise as float32's
+    scores would show it.
     shift: (slope t + offset - t) / s at the threshold t of the reference.
     spread: s of the candidate's own scores; 0 if it answers the same to everything.
     """
@@ -71,7 +81,10 @@ class Count(Strict):
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """What one graph answered for n frames. maps: (n, h, w) float32, scores: (n,) float32, raw units."""
+    """What one graph answered for n frames.
+
+    maps: (n, h, w) float32, scores: (n,) float32, raw units.
+    """
 
     maps: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -87,7 +100,9 @@ class Responses:
     @classmethod
     def of(cls, outputs: Iterable[Mapping[str, NDArray[Any]]]) -> Responses:
         """From the raw outputs "map" (1, 1, h, w) and "score" (1,) of every frame."""
-        pairs = [(raw["map"].reshape(raw["map"].shape[-2:]), raw["score"].reshape(())) for raw in outputs]
+        pairs = [
+            (raw["map"].reshape(raw["map"].shape[-2:]), raw["score"].reshape(())) for raw in outputs
+        ]
         maps = np.stack([pair[0] for pair in pairs]).astype(np.float32)
         return cls(maps, np.array([pair[1] for pair in pairs], np.float32))
 
@@ -96,7 +111,9 @@ class Responses:
         return Responses(self.maps[rows], self.scores[rows])
 
 
-def compare_maps(reference: Responses, candidate: Responses, map_span: float | None = None) -> MapComparison:
+def compare_maps(
+    reference: Responses, candidate: Responses, map_span: float | None = None
+) -> MapComparison:
     """Compare a candidate with float32 on the same frames.
 
     Args:
@@ -104,12 +121,21 @@ def compare_maps(reference: Responses, candidate: Responses, map_span: float | N
         map_span: float32's map range to measure by; default that of `reference`.
     Raises: EngineError if the frames or the map sizes differ.
     """
-    if reference.maps.shape != candidate.maps.shape or reference.scores.shape != candidate.scores.shape:
+    if (
+        reference.maps.shape != candidate.maps.shape
+        or reference.scores.shape != candidate.scores.shape
+    ):
         shapes = f"maps {candidate.maps.shape}, the reference has {reference.maps.shape}"
-        raise EngineError(f"the engine gives {shapes}: it was built from another model, install the bundle again")
+        raise EngineError(
+            f"the engine gives {shapes}: it was built from another model, install the bundle again"
+        )
     if not (np.isfinite(candidate.maps).all() and np.isfinite(candidate.scores).all()):
         return MapComparison(
-            frames=len(reference), finite=False, mean_map_error=1, largest_map_error=1, rank_correlation=0
+            frames=len(reference),
+            finite=False,
+            mean_map_error=1,
+            largest_map_error=1,
+            rank_correlation=0,
         )
     span = max(reference.map_span if map_span is None else map_span, TINY)
     errors = np.abs(candidate.maps.astype(np.float64) - reference.maps)
@@ -124,7 +150,10 @@ def compare_maps(reference: Responses, candidate: Responses, map_span: float | N
 
 
 def spread_of(scores: NDArray[Any]) -> float:
-    """s: half the distance from the 16th to the 84th percentile, raw units; 0 for a single score. scores: (n,)."""
+    """s: half the distance from the 16th to the 84th percentile, raw units; 0 for a single score.
+
+    scores: (n,).
+    """
     low, high = np.quantile(np.asarray(scores, np.float64), (0.16, 0.84))
     return float(high - low) / 2
 
@@ -136,9 +165,10 @@ def fit_noise(
 
     Args:
         reference, candidate: (n,) scores of the same normal parts.
-        threshold: of the reference, raw units. spread: s of the reference, where more parts than these define it.
-    With fewer than LEAST_FIT scores, or a reference that does not vary, the slope is 1 and the offset the mean
-    difference; rms is then that of the differences.
+        threshold: of the reference, raw units. spread: s of the reference, where more parts than
+            these define it.
+    With fewer than LEAST_FIT scores, or a reference that does not vary, the slope is 1 and the
+    offset the mean difference; rms is then that of the differences.
     """
     f, q = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
     s = max(spread_of(f) if spread is None else spread, TINY)
@@ -150,7 +180,8 @@ def fit_noise(
     rms = float(np.sqrt(residuals @ residuals / max(1, len(f) - 2))) / max(abs(slope) * s, TINY)
     shift = (slope * threshold + offset - threshold) / s
     return Noise(
-        frames=len(f), slope=slope, offset=offset, rms=min(rms, 1e9), shift=float(np.clip(shift, -1e9, 1e9)),
+        frames=len(f), slope=slope, offset=offset, rms=min(rms, 1e9), shift=float(np.clip(shift,
+        -1e9, 1e9)),
         spread=spread_of(q),
     )  # fmt: skip
 
@@ -161,9 +192,11 @@ def unlike(
     """(n,) bool: frames whose verdict differs, each judged by its own threshold.
 
     Args:
-        reference, candidate: (n,) scores. thresholds: float32's and the candidate's. spread: s, raw units.
-    A frame whose float32 score lies at the threshold, to AT_THRESHOLD s, is none: the part that defines it would flip
-    by rounding alone. A score that is not finite is judged UNKNOWN, so it always differs.
+        reference, candidate: (n,) scores. thresholds: float32's and the candidate's. spread: s, raw
+            units.
+    A frame whose float32 score lies at the threshold, to AT_THRESHOLD s, is none: the part that
+    defines it would flip by rounding alone. A score that is not finite is judged UNKNOWN, so it
+    always differs.
     """
     f, q = np.asarray(reference, np.float32), np.asarray(candidate, np.float32)
     differs = (f > np.float32(thresholds[0])) != (q > np.float32(thresholds[1]))
@@ -171,38 +204,55 @@ def unlike(
     return np.asarray((differs & ~at_threshold) | ~np.isfinite(q))
 
 
-def left_out_unlike(reference: NDArray[Any], candidate: NDArray[Any], rank: int, spread: float) -> NDArray[np.bool_]:
-    """(n,) bool: normal parts that set the threshold, each judged by the threshold that the others alone would set.
+def left_out_unlike(
+    reference: NDArray[Any], candidate: NDArray[Any], rank: int, spread: float
+) -> NDArray[np.bool_]:
+    """(n,) bool: normal parts that set the threshold, each judged by the threshold that the others
+    alone would set.
 
-    Leave-one-out rejects exactly the `rank` highest of any scores, so it says nothing about how many are rejected; it
-    compares which ones are.
+    Leave-one-out rejects exactly the `rank` highest of any scores, so it says nothing about how
+    many are rejected; it compares which ones are.
     """
     f, q = (np.asarray(scores, np.float64) for scores in (reference, candidate))
     falling = np.sort(f)[::-1]
-    last, next_ = falling[min(rank, len(f)) - 1], falling[min(rank, len(f) - 1)]    # the last rejected, the one below
+    last, next_ = (
+        falling[min(rank, len(f)) - 1],
+        falling[min(rank, len(f) - 1)],
+    )  # the last rejected, the one below
     rejected = [scores > np.sort(scores)[::-1][min(rank, len(scores) - 1)] for scores in (f, q)]
-    of_the_others = np.where(rejected[0], next_, last)      # what the threshold would be without this part
+    of_the_others = np.where(
+        rejected[0], next_, last
+    )  # what the threshold would be without this part
     at_threshold = np.abs(f - of_the_others) <= AT_THRESHOLD * spread
     return np.asarray((rejected[0] != rejected[1]) & ~at_threshold | ~np.isfinite(q))
 
 
-def furthest(reference: NDArray[Any], changed: NDArray[np.bool_], threshold: float, spread: float) -> float:
-    """Distance of the furthest changed frame's float32 score from float32's threshold, in units of s; 0 for none."""
+def furthest(
+    reference: NDArray[Any], changed: NDArray[np.bool_], threshold: float, spread: float
+) -> float:
+    """Distance of the furthest changed frame's float32 score from float32's threshold, in units of
+    s; 0 for none.
+    """
     distances = np.abs(np.asarray(reference, np.float64)[changed] - threshold) / max(spread, TINY)
     return min(float(distances.max(initial=0.0)), 1e9)
 
 
 def mean_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Rank of every value, 1 for the lowest; equal values share the mean of their ranks. values: (n,)."""
+    """Rank of every value, 1 for the lowest; equal values share the mean of their ranks.
+
+    values: (n,).
+    """
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[inverse], np.float64)
 
 
 def rank_correlation(reference: NDArray[Any], candidate: NDArray[Any]) -> float:
-    """Spearman's correlation of two (n,) vectors in -1..1, exact with ties: Pearson's of the mean ranks.
+    """Spearman's correlation of two (n,) vectors in -1..1, exact with ties: Pearson's of the mean
+    ranks.
 
-    Undefined where one of them is constant: 1 if they are equal, else 0, so that a constant output cannot pass.
+    Undefined where one of them is constant: 1 if they are equal, else 0, so that a constant output
+    cannot pass.
     """
     first, second = mean_ranks(reference), mean_ranks(candidate)
     first, second = first - first.mean(), second - second.mean()
@@ -213,7 +263,9 @@ def rank_correlation(reference: NDArray[Any], candidate: NDArray[Any]) -> float:
 
 
 def image_auroc(labels: NDArray[np.bool_], scores: NDArray[Any]) -> float | None:
-    """Probability that a defect scores above a normal frame, ties one half (Mann-Whitney); None without both kinds."""
+    """Probability that a defect scores above a normal frame, ties one half (Mann-Whitney); None
+    without both kinds.
+    """
     defects = int(labels.sum())
     normals = len(labels) - defects
     if not defects or not normals:

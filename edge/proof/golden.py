@@ -1,9 +1,11 @@
-"""The frames of a bundle: golden ones with float32's answers, and normal ones that a threshold is measured on.
+"""The frames of a bundle: golden ones with float32's answers, and normal ones that a threshold is
+measured on.
 
-    golden/NNNN.npz        every graph input by name, `map` (1, 1, h, w) and `score` (1,) of float32 torch
-    normal/index.json      NormalIndex: which frames, their ranks, and their small graph inputs
-    normal/NNNN_color.png  RGB, 8 bit; _depth.png 16 bit counts; _NAME.png 8 bit for region and expected, where they are
-                           not the default
+golden/NNNN.npz        every graph input by name, `map` (1, 1, h, w) and `score` (1,) of float32
+                       torch
+normal/index.json      NormalIndex: which frames, their ranks, and their small graph inputs
+normal/NNNN_color.png  RGB, 8 bit; _depth.png 16 bit counts; _NAME.png 8 bit for region and
+                       expected, where they are not the default
 """
 
 from __future__ import annotations
@@ -26,21 +28,24 @@ from edge.files import read_bytes
 from edge.schema import ELEMENTS_LIMIT, Strict, TensorSpec, holds, parse_json
 
 INDEX = "index.json"
-INDEX_LIMIT = 16 << 20       # bytes
-GOLDEN_MOST = 64             # golden frames, which are all in memory at once
-HEADER_ROOM = 16 << 10       # bytes that an archive takes beside its arrays, for each of them
-CARRY_ALL = 64               # so many normal parts are all carried
-CARRY_HIGHEST = 48           # of more, at least so many of the highest scores
-CARRY_RANKS = 3              # ... and at least this multiple of the rank that the threshold takes
-CARRY_SPREAD = 16            # and so many spread evenly over the ranks of the rest
-IMAGES = ("color", "depth", "region", "expected")     # graph inputs that are kept as PNG
+INDEX_LIMIT = 16 << 20  # bytes
+GOLDEN_MOST = 64  # golden frames, which are all in memory at once
+HEADER_ROOM = 16 << 10  # bytes that an archive takes beside its arrays, for each of them
+CARRY_ALL = 64  # so many normal parts are all carried
+CARRY_HIGHEST = 48  # of more, at least so many of the highest scores
+CARRY_RANKS = 3  # ... and at least this multiple of the rank that the threshold takes
+CARRY_SPREAD = 16  # and so many spread evenly over the ranks of the rest
+IMAGES = ("color", "depth", "region", "expected")  # graph inputs that are kept as PNG
 
 Feeds = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class GoldenFrame:
-    """One golden frame. feeds: every graph input by name. map (1, 1, h, w), score (1,): float32, from torch."""
+    """One golden frame. feeds: every graph input by name.
+
+    map (1, 1, h, w), score (1,): float32, from torch.
+    """
 
     name: str
     feeds: Feeds
@@ -49,8 +54,9 @@ class GoldenFrame:
 
 
 class NormalEntry(Strict):
-    """One carried normal frame. rank: 1 for the highest float32 score of all n. inputs: graph inputs that are no image,
-    each as flat numbers, where they differ from the manifest's default."""
+    """One carried normal frame. rank: 1 for the highest float32 score of all n. inputs: graph
+    inputs that are no image, each as flat numbers, where they differ from the manifest's default.
+    """
 
     name: str = Field(max_length=200)
     rank: int = Field(ge=1)
@@ -58,14 +64,19 @@ class NormalEntry(Strict):
 
 
 class NormalIndex(Strict):
-    """normal/index.json. parts: n, of which these frames are a part. highest: all ranks up to this one are carried."""
+    """normal/index.json. parts: n, of which these frames are a part.
+
+    highest: all ranks up to this one are carried.
+    """
 
     schema_: Literal[1] = Field(alias="schema", default=1)
     parts: int = Field(ge=1)
     highest: int = Field(ge=1)
     frames: tuple[NormalEntry, ...] = Field(min_length=1)
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
+    )
 
     @property
     def largest_rank(self) -> int:
@@ -96,7 +107,8 @@ class NormalFrames:
 
 
 def carried_ranks(parts: int, rank: int, more: int = 0) -> tuple[list[int], int]:
-    """(ranks to carry, highest): all up to CARRY_ALL parts, else the highest and some spread over the rest.
+    """(ranks to carry, highest): all up to CARRY_ALL parts, else the highest and some spread over
+    the rest.
 
     more: so many more of the highest than usual, where another precision's order needs them.
     """
@@ -114,7 +126,8 @@ def write_normal(
     highest: int,
     inputs: Sequence[TensorSpec],
 ) -> NormalIndex:
-    """Write normal/: lossless pictures, the other inputs into its index; nothing that is the default.
+    """Write normal/: lossless pictures, the other inputs into its index; nothing that is the
+    default.
 
     Args:
         frames: (name, rank, what reads its graph inputs) of every carried frame.
@@ -125,10 +138,16 @@ def write_normal(
     entries = []
     for number, (name, rank, load) in enumerate(frames):
         feeds = load()
-        given = {spec.name: feeds[spec.name] for spec in inputs if not _is_neutral(spec, feeds[spec.name])}
+        given = {
+            spec.name: feeds[spec.name]
+            for spec in inputs
+            if not _is_neutral(spec, feeds[spec.name])
+        }
         for kind in [kind for kind in IMAGES if kind in given]:
             (folder / f"{number:04d}_{kind}.png").write_bytes(_png_of(kind, given.pop(kind)))
-        flat = {key: tuple(float(number) for number in values.ravel()) for key, values in given.items()}
+        flat = {
+            key: tuple(float(number) for number in values.ravel()) for key, values in given.items()
+        }
         entries.append(NormalEntry(name=name, rank=rank, inputs=flat))
     index = NormalIndex(parts=parts, highest=highest, frames=tuple(entries))
     text = json.dumps(index.model_dump(mode="json", by_alias=True), allow_nan=False)
@@ -144,15 +163,27 @@ def read_normal(folder: Path, inputs: Sequence[TensorSpec]) -> NormalFrames:
     path = folder / INDEX
     index = _read_index(path)
     ranks = [entry.rank for entry in index.frames]
-    if sorted(set(ranks)) != sorted(ranks) or max(ranks) > index.parts or index.highest > index.parts:
-        raise BundleError(f"{path}: ranks are doubled or beyond the {index.parts} parts. Export the bundle again")
+    if (
+        sorted(set(ranks)) != sorted(ranks)
+        or max(ranks) > index.parts
+        or index.highest > index.parts
+    ):
+        raise BundleError(
+            f"{path}: ranks are doubled or beyond the {index.parts} parts. Export the bundle again"
+        )
     if len({entry.name for entry in index.frames}) != len(ranks):
         raise BundleError(f"{path}: two frames have one name. Export the bundle again")
     if not set(range(1, index.highest + 1)) <= set(ranks):
-        raise BundleError(f"{path}: the {index.highest} highest are not all there. Export the bundle again")
-    unknown = {name for entry in index.frames for name in entry.inputs} - {spec.name for spec in inputs}
+        raise BundleError(
+            f"{path}: the {index.highest} highest are not all there. Export the bundle again"
+        )
+    unknown = {name for entry in index.frames for name in entry.inputs} - {
+        spec.name for spec in inputs
+    }
     if unknown:
-        raise BundleError(f"{path}: the graph has no input {min(unknown)!r}. Export the bundle again")
+        raise BundleError(
+            f"{path}: the graph has no input {min(unknown)!r}. Export the bundle again"
+        )
     return NormalFrames(folder, index, tuple(inputs))
 
 
@@ -169,14 +200,19 @@ def _read_index(path: Path) -> NormalIndex:
         raise BundleError(f"{path}: not JSON ({error}). Export the bundle again") from error
 
 
-def read_golden(folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> list[GoldenFrame]:
+def read_golden(
+    folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> list[GoldenFrame]:
     """Every golden frame in a bundle's golden/ folder, by name. inputs, outputs: of its manifest.
 
     Raises: BundleError if there are none, or one is damaged or not of these shapes and types.
     """
     paths = sorted(folder.glob("*.npz"))
     if not 0 < len(paths) <= GOLDEN_MOST:
-        what = f"{folder}: {len(paths) or 'no'} golden frames (*.npz) to prove an engine with, 1 to {GOLDEN_MOST}"
+        what = (
+            f"{folder}: {len(paths) or 'no'} golden frames (*.npz) to prove an engine with, 1 to"
+            f" {GOLDEN_MOST}"
+        )
         raise BundleError(f"{what} are possible. Export the bundle again")
     answers = [spec for spec in outputs if spec.name in ("map", "score")]
     return [_read_frame(path, (*inputs, *answers)) for path in paths]
@@ -185,17 +221,24 @@ def read_golden(folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Te
 def _read_frame(path: Path, specs: Sequence[TensorSpec]) -> GoldenFrame:
     try:
         arrays = _read_arrays(path, specs)
-        return GoldenFrame(path.stem, map=arrays.pop("map"), score=arrays.pop("score"), feeds=arrays)
+        return GoldenFrame(
+            path.stem, map=arrays.pop("map"), score=arrays.pop("score"), feeds=arrays
+        )
     except Exception as error:
         why = str(error) or type(error).__name__
         raise BundleError(f"{path}: not a golden frame ({why}). Export the bundle again") from error
 
 
 def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz, exactly these. Nothing is inflated beyond what they take. Raises: whatever is wrong."""
+    """The arrays of an .npz, exactly these. Nothing is inflated beyond what they take.
+
+    Raises: whatever is wrong.
+    """
     room = sum(_bytes_of(spec) + HEADER_ROOM for spec in specs)
     if path.stat().st_size > room:
-        raise ValueError(f"{path.stat().st_size} bytes, the graph's inputs and outputs take at most {room}")
+        raise ValueError(
+            f"{path.stat().st_size} bytes, the graph's inputs and outputs take at most {room}"
+        )
     with ZipFile(path) as archive:
         names, wanted = sorted(archive.namelist()), sorted(f"{spec.name}.npy" for spec in specs)
         if names != wanted:
@@ -213,23 +256,31 @@ def _bytes_of(spec: TensorSpec) -> int:
 
 
 def _read_array(member: IO[bytes], spec: TensorSpec) -> NDArray[Any]:
-    """One array in numpy's format 1.0, whose header is at most 64 KiB: a later one may claim 4 GiB."""
+    """One array in numpy's format 1.0, whose header is at most 64 KiB: a later one may claim
+    4 GiB.
+    """
     if np.lib.format.read_magic(member) != (1, 0):
         raise ValueError(f"{spec.name} is not in numpy's format 1.0")
     shape, by_column, dtype = np.lib.format.read_array_header_1_0(member)
     if (shape, dtype) != (spec.shape, np.dtype(spec.dtype)):
-        raise ValueError(f"{spec.name} is {dtype} {shape}, the manifest says {spec.dtype} {spec.shape}")
-    data = member.read(_bytes_of(spec) + 1)        # one more: the checksum is compared at the end
+        raise ValueError(
+            f"{spec.name} is {dtype} {shape}, the manifest says {spec.dtype} {spec.shape}"
+        )
+    data = member.read(_bytes_of(spec) + 1)  # one more: the checksum is compared at the end
     if len(data) != _bytes_of(spec):
         raise ValueError(f"{spec.name} has {len(data)} bytes of {_bytes_of(spec)}")
     values = np.frombuffer(data, dtype).reshape(shape, order="F" if by_column else "C")
     if not np.isfinite(values).all():
         raise ValueError(f"{spec.name} is not finite")
-    return np.array(values, order="C")      # one that may be written to, unlike the bytes it was read from
+    return np.array(
+        values, order="C"
+    )  # one that may be written to, unlike the bytes it was read from
 
 
 def _png_of(kind: str, values: NDArray[Any]) -> bytes:
-    """A graph input (1, H, W, C) uint8 as PNG: color as RGB, depth's two bytes as one 16 bit count, others gray."""
+    """A graph input (1, H, W, C) uint8 as PNG: color as RGB, depth's two bytes as one 16 bit count,
+    others gray.
+    """
     image = values[0]
     if kind == "color":
         image = image[:, :, ::-1]
@@ -247,7 +298,9 @@ def _is_neutral(spec: TensorSpec, values: NDArray[Any]) -> bool:
     return neutral is not None and np.array_equal(neutral, values)
 
 
-def _read_normal(folder: Path, number: int, entry: NormalEntry, inputs: Sequence[TensorSpec]) -> Feeds:
+def _read_normal(
+    folder: Path, number: int, entry: NormalEntry, inputs: Sequence[TensorSpec]
+) -> Feeds:
     feeds: Feeds = {}
     for spec in inputs:
         path, neutral = folder / f"{number:04d}_{spec.name}.png", spec.neutral()
@@ -258,7 +311,9 @@ def _read_normal(folder: Path, number: int, entry: NormalEntry, inputs: Sequence
         elif neutral is not None:
             feeds[spec.name] = neutral
         else:
-            raise BundleError(f"{folder / INDEX}: {entry.name} has no {spec.name}. Export the bundle again")
+            raise BundleError(
+                f"{folder / INDEX}: {entry.name} has no {spec.name}. Export the bundle again"
+            )
     return feeds
 
 
@@ -280,7 +335,10 @@ def _image_of(path: Path, spec: TensorSpec) -> NDArray[Any]:
     if image is None or (image.dtype, image.ndim) != wanted or image.shape[:2] != spec.shape[1:3]:
         found = "no picture" if image is None else f"{image.dtype} {image.shape}"
         size = "x".join(str(side) for side in spec.shape[2:0:-1])
-        raise BundleError(f"{path}: {found}, where {spec.name} of {size} pixels is expected. Export the bundle again")
+        raise BundleError(
+            f"{path}: {found}, where {spec.name} of {size} pixels is expected. Export the bundle"
+            " again"
+        )
     if spec.name == "color":
         return np.ascontiguousarray(image[:, :, ::-1])[None]
     if spec.name == "depth":
@@ -289,7 +347,9 @@ def _image_of(path: Path, spec: TensorSpec) -> NDArray[Any]:
 
 
 def _is_small_png(path: Path) -> bool:
-    """Whether the file begins as a PNG of a size that a view may have: what it says is allocated when it is read."""
+    """Whether the file begins as a PNG of a size that a view may have: what it says is allocated
+    when it is read.
+    """
     with path.open("rb") as file:
         start = file.read(24)
     if len(start) < 24 or not start.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -1,7 +1,9 @@
-"""Normal scores that stand apart from the rest: a defect among the normal parts, a damaged file, or a rare kind.
+"""Normal scores that stand apart from the rest: a defect among the normal parts, a damaged file, or
+a rare kind.
 
-The highest of n normal scores sets the threshold where n is small, so one part that does not belong decides what every
-later part may look like. Scores are compared as logarithms, in which their usual right skew becomes about even.
+The highest of n normal scores sets the threshold where n is small, so one part that does not belong
+decides what every later part may look like. Scores are compared as logarithms, in which their usual
+right skew becomes about even.
 """
 
 from __future__ import annotations
@@ -13,19 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_PARTS = 8         # of fewer, the rest does not tell how wide normal scores spread
-MOST_SHARE = 0.1        # of the parts: more that stand apart are a second kind of normal part, not outliers
-CHANCE = 0.05           # of so high a score among n parts whose logarithms spread as the rest's do
-GAP = 0.6               # to the next score, as a share of the next score's own distance from the median
-LEAST = 1e-3            # scores below this share of the median count as this share: a logarithm needs a floor
+LEAST_PARTS = 8  # of fewer, the rest does not tell how wide normal scores spread
+# of the parts: more that stand apart are a second kind of normal part, not outliers
+MOST_SHARE = 0.1
+CHANCE = 0.05  # of so high a score among n parts whose logarithms spread as the rest's do
+GAP = 0.6  # to the next score, as a share of the next score's own distance from the median
+LEAST = 1e-3  # scores below this share of the median count as this share: a logarithm needs a floor
 
 
 def find_outliers(scores: Sequence[float] | NDArray[Any]) -> list[int]:
-    """Indices of the scores that a gap separates from the rest, highest first; empty where none does.
+    """Indices of the scores that a gap separates from the rest, highest first; empty where none
+    does.
 
-    The m highest stand apart if, measured by the median and the spread of the others, the lowest of them is higher than
-    the highest of n scores would be with probability CHANCE, and if the gap below it is at least GAP times the distance
-    of the next score from the median: a long tail has large gaps too, but no larger than its own length.
+    The m highest stand apart if, measured by the median and the spread of the others, the lowest of
+    them is higher than the highest of n scores would be with probability CHANCE, and if the gap
+    below it is at least GAP times the distance of the next score from the median: a long tail has
+    large gaps too, but no larger than its own length.
 
     Args:
         scores: one score per normal part, in any order, finite, not negative.
@@ -37,15 +42,21 @@ def find_outliers(scores: Sequence[float] | NDArray[Any]) -> list[int]:
     order = np.argsort(-values, kind="stable")
     floor = max(float(np.median(values)), np.finfo(np.float32).tiny) * LEAST
     logs = np.log(np.maximum(values[order], floor))
-    last = max((m for m in range(1, max(1, int(MOST_SHARE * n)) + 1) if _stands_apart(logs, m)), default=0)
+    last = max(
+        (m for m in range(1, max(1, int(MOST_SHARE * n)) + 1) if _stands_apart(logs, m)), default=0
+    )
     return [int(index) for index in order[:last]]
 
 
 def _stands_apart(logs: NDArray[np.float64], m: int) -> bool:
-    """Whether the m-th of n falling logarithms lies beyond a gap that the ones below it do not explain."""
+    """Whether the m-th of n falling logarithms lies beyond a gap that the ones below it do not
+    explain.
+    """
     rest = logs[m:]
     low, middle, high = (float(np.quantile(rest, share)) for share in (0.16, 0.5, 0.84))
-    spread = max(high - middle, (high - low) / 2) * (1 + 4 / len(rest))     # of few parts it is underestimated
+    spread = max(high - middle, (high - low) / 2) * (
+        1 + 4 / len(rest)
+    )  # of few parts it is underestimated
     distance, next_distance = float(logs[m - 1]) - middle, float(rest[0]) - middle
     if distance <= 0 or distance - next_distance < GAP * next_distance:
         return False

@@ -1,4 +1,6 @@
-"""Does this machine's engine decide as its precision's certificate says, and where does its threshold lie?"""
+"""Does this machine's engine decide as its precision's certificate says, and where does its
+threshold lie?
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ from edge.proof.golden import GoldenFrame, NormalFrames
 from edge.proof.threshold import Threshold, threshold_at
 from edge.schema import Precision
 
-WARM_UP = 3            # runs before any is timed: lazy kernels, clocks, caches
-LEAST_TIMED = 10       # runs that the median is taken of
+WARM_UP = 3  # runs before any is timed: lazy kernels, clocks, caches
+LEAST_TIMED = 10  # runs that the median is taken of
 
 
 class Runner(Protocol):
@@ -46,7 +48,8 @@ class Runner(Protocol):
 class Expected(NamedTuple):
     """What the bundle says of one precision.
 
-    scores: (n,) of all normal validation parts, by falling float32 score, of onnxruntime's arithmetic.
+    scores: (n,) of all normal validation parts, by falling float32 score, of onnxruntime's
+    arithmetic.
     threshold: measured on them.
     float32: float32's own threshold, which golden verdicts refer to.
     """
@@ -74,7 +77,8 @@ class Measured(NamedTuple):
 def measure_normal(
     engine: Runner, normal: NormalFrames, site: Mapping[str, NDArray[Any]] | None = None
 ) -> Measured:
-    """Run the carried normal frames through an engine and time it. site: site tensors to set instead of the frames'.
+    """Run the carried normal frames through an engine and time it. site: site tensors to set
+    instead of the frames'.
 
     Raises: EngineError if it fails, BundleError if a frame is damaged.
     """
@@ -101,7 +105,11 @@ def threshold_of(measured: Measured, normal: NormalFrames, expected: Threshold) 
     Raises: CalibrationError if a score is not finite.
     """
     return threshold_at(
-        measured.scores, expected.rank, expected.false_rejects, normal.index.parts, expected.left_out
+        measured.scores,
+        expected.rank,
+        expected.false_rejects,
+        normal.index.parts,
+        expected.left_out,
     )
 
 
@@ -120,17 +128,21 @@ def prove_engine(
 ) -> BoardSection:
     """Run the bundle's frames through a machine's engine.
 
-    Its golden maps are compared with float32's, its normal scores with the same precision's in the certificate; its
-    threshold is measured on its own scores, and golden frames have to fall on float32's side of it.
+    Its golden maps are compared with float32's, its normal scores with the same precision's in the
+    certificate; its threshold is measured on its own scores, and golden frames have to fall on
+    float32's side of it.
 
     Args:
         engine: the engine that is to judge parts; precision: of it.
-        calibrated: this station's own state. The certificate knows nothing of other site tensors: float32 on the CPU
-            under the same tensors is then what scores and maps are compared with.
-        model_sha256, engine_sha256: of the ONNX file, and of the plan made of it. board: which machine this is.
-    Returns: the board's section; `passed` says whether the engine may judge a part, `reasons` why not.
-    Raises: BundleError if the certificate lacks the precision, or a frame is damaged; EngineError if the engine fails
-        or is another model's.
+        calibrated: this station's own state. The certificate knows nothing of other site tensors:
+            float32 on the CPU under the same tensors is then what scores and maps are compared
+            with.
+        model_sha256, engine_sha256: of the ONNX file, and of the plan made of it. board: which
+            machine this is.
+    Returns: the board's section; `passed` says whether the engine may judge a part, `reasons` why
+        not.
+    Raises: BundleError if the certificate lacks the precision, or a frame is damaged; EngineError
+        if the engine fails or is another model's.
     """
     section = certificate.section(precision)
     site = dict(calibrated.tensors) if calibrated else {}
@@ -156,12 +168,17 @@ def prove_engine(
     noise = _noise(same, measured.scores, at, scale, comparison.finite)
     limits = [(exact, own.value)]
     if calibrated is not None and calibrated.threshold is not None:
-        # float32's threshold is the station's own, taken back through the line from float32's scores to this engine's
+        # float32's threshold is the station's own, taken back through the line from float32's
+        # scores to this engine's
         line = noise if site else section.noise
-        limits.append(((calibrated.threshold - line.offset) / (line.slope or 1.0), calibrated.threshold))
+        limits.append(
+            ((calibrated.threshold - line.offset) / (line.slope or 1.0), calibrated.threshold)
+        )
     changes = [unlike(reference.scores, answers.scores, pair, spread) for pair in limits]
-    distance = max(furthest(reference.scores, changed, pair[0], spread)
-                   for changed, pair in zip(changes, limits, strict=True))
+    distance = max(
+        furthest(reference.scores, changed, pair[0], spread)
+        for changed, pair in zip(changes, limits, strict=True)
+    )
     reasons = board_failures(comparison, distance, noise, section, same_precision=not site)
     return BoardSection(
         **comparison.model_dump(),
@@ -183,10 +200,16 @@ def prove_engine(
 
 
 def _noise(
-    same: NDArray[np.float64], own: NDArray[np.float32], threshold: float, spread: float, finite: bool
+    same: NDArray[np.float64],
+    own: NDArray[np.float32],
+    threshold: float,
+    spread: float,
+    finite: bool,
 ) -> Noise:
     if not finite or not np.isfinite(own).all():
         return Noise(frames=len(own), slope=0, offset=0, rms=0, shift=0, spread=0)
-    if np.array_equal(same.astype(np.float32), own):    # bit for bit, though normal scores may not vary at all
+    if np.array_equal(
+        same.astype(np.float32), own
+    ):  # bit for bit, though normal scores may not vary at all
         return Noise(frames=len(own), slope=1, offset=0, rms=0, shift=0, spread=max(spread, TINY))
     return fit_noise(same, own, threshold, spread)

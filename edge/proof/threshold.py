@@ -1,10 +1,12 @@
-"""A threshold from n normal parts and what it promises about false rejects: order statistics, no distribution assumed.
+"""A threshold from n normal parts and what it promises about false rejects: order statistics, no
+distribution assumed.
 
-The threshold is the r-th largest of the n scores, of the very engine that judges with it. The parts must be like those
-to come (exchangeable): counted as parts, never as frames of the same part. A later normal part then scores above it
-with probability r / (n + 1) on average over such draws (split conformal; Bates et al., arXiv 2104.08279), and the rate
-of the threshold at hand is distributed as Beta(r, n + 1 - r), whose 95 % quantile is the bound (for r = 1 Wilks'
-tolerance limit, 1941: 1 - 0.05^(1/n)).
+The threshold is the r-th largest of the n scores, of the very engine that judges with it. The parts
+must be like those to come (exchangeable): counted as parts, never as frames of the same part. A
+later normal part then scores above it with probability r / (n + 1) on average over such draws
+(split conformal; Bates et al., arXiv 2104.08279), and the rate of the threshold at hand is
+distributed as Beta(r, n + 1 - r), whose 95 % quantile is the bound (for r = 1 Wilks' tolerance
+limit, 1941: 1 - 0.05^(1/n)).
 """
 
 from __future__ import annotations
@@ -23,27 +25,29 @@ from edge.schema import Strict
 
 CONFIDENCE = 0.95
 DEFAULT_FALSE_REJECTS = 0.05
-MOST_FALSE_REJECTS = 0.5    # a station that rejects every other normal part was not meant
-TABLE_RATES = 0.2           # operating points are listed up to this expected rate of false rejects
+MOST_FALSE_REJECTS = 0.5  # a station that rejects every other normal part was not meant
+TABLE_RATES = 0.2  # operating points are listed up to this expected rate of false rejects
 TABLE_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
 class Threshold(Strict):
     """A threshold and its guarantee. A score greater than `value` is NG."""
 
-    value: float                                          # a float32, exactly
-    rank: int = Field(ge=1)                               # r: the r-th largest of the scores
-    parts: int = Field(ge=1)                              # n normal parts, those left out not counted
-    left_out: int = Field(default=0, ge=0)                # m normal parts that the user declared not to be normal
-    false_rejects: float = Field(gt=0, le=MOST_FALSE_REJECTS)     # the rate somebody asked for
-    expected: float = Field(ge=0, le=1)                   # rate of rejected normal parts on average: r / (n + 1)
-    bound: float = Field(ge=0, le=1)                      # ... and at most, with this confidence
+    value: float  # a float32, exactly
+    rank: int = Field(ge=1)  # r: the r-th largest of the scores
+    parts: int = Field(ge=1)  # n normal parts, those left out not counted
+    left_out: int = Field(default=0, ge=0)  # m normal parts that the user declared not to be normal
+    false_rejects: float = Field(gt=0, le=MOST_FALSE_REJECTS)  # the rate somebody asked for
+    expected: float = Field(ge=0, le=1)  # rate of rejected normal parts on average: r / (n + 1)
+    bound: float = Field(ge=0, le=1)  # ... and at most, with this confidence
     confidence: float = Field(gt=0, lt=1)
-    guarantee: str                                        # the same in a sentence
+    guarantee: str  # the same in a sentence
 
     @property
     def expected_if_left_out_were_normal(self) -> float:
-        """(r + m) / (n + m + 1): the m parts left out lay above the threshold, and may have been normal after all."""
+        """(r + m) / (n + m + 1): the m parts left out lay above the threshold, and may have been
+        normal after all.
+        """
         return (self.rank + self.left_out) / (self.parts + self.left_out + 1)
 
 
@@ -56,22 +60,28 @@ def parse_rate(text: str, option: str = "--false-rejects") -> float:
     rate = float(match[1]) / (100 if match[2] else 1) if match else math.nan
     if not 0 < rate <= MOST_FALSE_REJECTS:
         raise ConfigError(
-            f"{option} {text}: write a rate above 0 and at most {MOST_FALSE_REJECTS:.0%}, such as 5% or 0.05"
+            f"{option} {text}: write a rate above 0 and at most {MOST_FALSE_REJECTS:.0%}, such as"
+            " 5% or 0.05"
         )
     return rate
 
 
 def rank_for(parts: int, false_rejects: float) -> int:
-    """r = max(1, floor(rate (n + 1))): the largest rank whose expected rate r / (n + 1) keeps the rate, at least 1.
+    """r = max(1, floor(rate (n + 1))): the largest rank whose expected rate r / (n + 1) keeps the
+    rate, at least 1.
 
     Raises: CalibrationError without a part, ConfigError for a rate outside (0, MOST_FALSE_REJECTS].
     """
     if parts < 1:
         raise CalibrationError("a threshold needs the score of at least one normal part")
     if not 0 < false_rejects <= MOST_FALSE_REJECTS:
-        raise ConfigError(f"a rate of false rejects lies above 0 and at most {MOST_FALSE_REJECTS:.0%}, "
-                          f"not at {false_rejects:g}")
-    return max(1, math.floor(false_rejects * (parts + 1) + 1e-9))     # 0.29 x 100 is 28.999999999999996
+        raise ConfigError(
+            f"a rate of false rejects lies above 0 and at most {MOST_FALSE_REJECTS:.0%}, "
+            f"not at {false_rejects:g}"
+        )
+    return max(
+        1, math.floor(false_rejects * (parts + 1) + 1e-9)
+    )  # 0.29 x 100 is 28.999999999999996
 
 
 def expected_rate(parts: int, rank: int = 1) -> float:
@@ -81,15 +91,17 @@ def expected_rate(parts: int, rank: int = 1) -> float:
 
 
 def rate_bound(parts: int, rank: int = 1, confidence: float = CONFIDENCE) -> float:
-    """The rate that the r-th largest of n scores keeps with this confidence: the quantile of Beta(r, n + 1 - r).
+    """The rate that the r-th largest of n scores keeps with this confidence: the quantile of
+    Beta(r, n + 1 - r).
 
-    P(rate <= p) = P(Binomial(n, p) >= r), so it is found by bisection of a finite sum, without a special function.
+    P(rate <= p) = P(Binomial(n, p) >= r), so it is found by bisection of a finite sum, without a
+    special function.
     Raises: CalibrationError if the rank does not lie in 1..n, or the confidence not in (0, 1).
     """
     _check_rank(parts, rank)
     if not 0.0 < confidence < 1.0:
         raise CalibrationError(f"a confidence lies between 0 and 1, not at {confidence:g}")
-    ways = _log_ways(parts, rank)                                   # (r,) log of n over i, i < r
+    ways = _log_ways(parts, rank)  # (r,) log of n over i, i < r
     i = np.arange(rank)
     low, high = 0.0, 1.0
     for _ in range(60):
@@ -100,12 +112,15 @@ def rate_bound(parts: int, rank: int = 1, confidence: float = CONFIDENCE) -> flo
 
 
 def parts_needed(rate: float, rank: int = 1, confidence: float = CONFIDENCE) -> int:
-    """The fewest normal parts whose r-th largest score keeps `rate` with `confidence`: 59 for 5 % and r = 1.
+    """The fewest normal parts whose r-th largest score keeps `rate` with `confidence`: 59 for 5 %
+    and r = 1.
 
     Raises: CalibrationError if the rate is not in (0, 1): nothing finite promises 0.
     """
     if not 0.0 < rate < 1.0:
-        raise CalibrationError(f"no number of parts promises a false-reject rate of {rate:g}: it lies between 0 and 1")
+        raise CalibrationError(
+            f"no number of parts promises a false-reject rate of {rate:g}: it lies between 0 and 1"
+        )
     low, high = rank - 1, max(rank, 1)
     while rate_bound(high, rank, confidence) > rate:
         low, high = high, 2 * high
@@ -116,12 +131,17 @@ def parts_needed(rate: float, rank: int = 1, confidence: float = CONFIDENCE) -> 
 
 
 def threshold_at(
-    scores: Sequence[float] | NDArray[Any], rank: int, false_rejects: float, parts: int | None = None, left_out: int = 0
+    scores: Sequence[float] | NDArray[Any],
+    rank: int,
+    false_rejects: float,
+    parts: int | None = None,
+    left_out: int = 0,
 ) -> Threshold:
     """The threshold at the r-th largest score, as float32, with its guarantee.
 
     Args:
-        scores: one raw score per normal part, none of them trained on; at least the r highest of them.
+        scores: one raw score per normal part, none of them trained on; at least the r highest of
+            them.
         false_rejects: the rate that was asked for.
         parts: n, where `scores` are only the highest of them; None: all are given.
         left_out: m parts that the user left out.
@@ -129,7 +149,9 @@ def threshold_at(
     """
     values = np.sort(np.asarray(scores, np.float32))[::-1]
     if not np.isfinite(values).all():
-        raise CalibrationError("a normal part's score is not finite: no threshold can be set from it")
+        raise CalibrationError(
+            "a normal part's score is not finite: no threshold can be set from it"
+        )
     n = len(values) if parts is None else parts
     _check_rank(min(n, len(values)), rank)
     expected, bound = expected_rate(n, rank), rate_bound(n, rank)
@@ -147,29 +169,40 @@ def threshold_at(
 
 
 def threshold_from_normals(
-    scores: Sequence[float] | NDArray[Any], false_rejects: float = DEFAULT_FALSE_REJECTS, left_out: int = 0
+    scores: Sequence[float] | NDArray[Any],
+    false_rejects: float = DEFAULT_FALSE_REJECTS,
+    left_out: int = 0,
 ) -> Threshold:
     """The threshold that keeps the rate of false rejects as well as this many parts can.
 
     Args and errors: as of threshold_at and rank_for.
     """
-    return threshold_at(scores, rank_for(len(scores), false_rejects), false_rejects, left_out=left_out)
+    return threshold_at(
+        scores, rank_for(len(scores), false_rejects), false_rejects, left_out=left_out
+    )
 
 
 def operating_ranks(parts: int, chosen: int) -> list[int]:
-    """The ranks of a table of operating points: the first few, then up to TABLE_RATES, and the chosen one."""
+    """The ranks of a table of operating points: the first few, then up to TABLE_RATES, and the
+    chosen one.
+    """
     possible = [rank for rank in TABLE_RANKS if rank <= parts]
-    return sorted({rank for rank in possible if rank <= 4 or expected_rate(parts, rank) <= TABLE_RATES} | {chosen})
+    return sorted(
+        {rank for rank in possible if rank <= 4 or expected_rate(parts, rank) <= TABLE_RATES}
+        | {chosen}
+    )
 
 
 def guarantee_sentence(parts: int, rank: int, false_rejects: float, left_out: int = 0) -> str:
-    """What the r-th largest of n normal scores promises, for terminal, manifest, report and record."""
+    """What the r-th largest of n normal scores promises, for terminal, manifest, report and
+    record.
+    """
     expected, bound = expected_rate(parts, rank), rate_bound(parts, rank)
     counted = "1 normal part" if parts == 1 else f"{parts} normal parts"
     place = "highest" if rank == 1 else f"{ordinal(rank)} highest"
     sentence = (
-        f"{expected:.1%} of normal parts are rejected on average, with {CONFIDENCE:.0%} confidence at most {bound:.1%} "
-        f"({place} of {counted}"
+        f"{expected:.1%} of normal parts are rejected on average, with {CONFIDENCE:.0%} confidence"
+        f" at most {bound:.1%} ({place} of {counted}"
     )
     if bound > false_rejects and parts < parts_needed(false_rejects):
         sentence += f"; {parts_needed(false_rejects)} would give {percent_of(false_rejects)}"
@@ -182,7 +215,9 @@ def guarantee_sentence(parts: int, rank: int, false_rejects: float, left_out: in
 
 def ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th, 22nd."""
-    tail = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    tail = (
+        "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
     return f"{number}{tail}"
 
 
@@ -195,11 +230,16 @@ def _check_rank(parts: int, rank: int) -> None:
     if parts < 1:
         raise CalibrationError("a threshold needs the score of at least one normal part")
     if not 1 <= rank <= parts:
-        raise CalibrationError(f"the {ordinal(rank)} largest of {parts} normal scores does not exist")
+        raise CalibrationError(
+            f"the {ordinal(rank)} largest of {parts} normal scores does not exist"
+        )
 
 
 def _log_ways(parts: int, rank: int) -> NDArray[np.float64]:
     """log of n over i for i = 0 .. r - 1."""
-    return np.array([
-        math.lgamma(parts + 1) - math.lgamma(i + 1) - math.lgamma(parts - i + 1) for i in range(rank)
-    ])
+    return np.array(
+        [
+            math.lgamma(parts + 1) - math.lgamma(i + 1) - math.lgamma(parts - i + 1)
+            for i in range(rank)
+        ]
+    )

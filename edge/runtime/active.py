@@ -1,4 +1,6 @@
-"""What judges now: the active bundle with its engine, rule and site state, resolved once and whole."""
+"""What judges now: the active bundle with its engine, rule and site state, resolved once and
+whole.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,10 @@ EngineLoader = Callable[[Installed], ProvenEngine]
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What the threshold that judges promises. parts: n normal parts, counted as parts; rank: of the threshold among
-    their scores, None where it is none of them; source: the bundle's normal parts, or this site's calibration."""
+    """What the threshold that judges promises. parts: n normal parts, counted as parts; rank: of
+    the threshold among their scores, None where it is none of them; source: the bundle's normal
+    parts, or this site's calibration.
+    """
 
     value: np.float32
     source: Literal["bundle", "site"]
@@ -49,7 +53,10 @@ class Guarantee:
 
 @dataclass(eq=False)
 class ActiveStation:
-    """One resolved bundle. Site geometry is looked up by camera serial, and kept until the next resolve."""
+    """One resolved bundle.
+
+    Site geometry is looked up by camera serial, and kept until the next resolve.
+    """
 
     store: Store
     installed: Installed
@@ -58,7 +65,7 @@ class ActiveStation:
     guarantee: Guarantee
     model_state: ModelState | None
     fingerprint: Fingerprint
-    refused: str = ""           # why the active bundle is not this one: it could not be opened
+    refused: str = ""  # why the active bundle is not this one: it could not be opened
     _sites: dict[str, tuple[SiteState, str | None]] = field(default_factory=dict)
 
     @property
@@ -83,7 +90,9 @@ class ActiveStation:
 
     @property
     def model_digest(self) -> str | None:
-        """The first 12 digits of the SHA-256 of the calibrated model state; None where there is none."""
+        """The first 12 digits of the SHA-256 of the calibrated model state; None where there is
+        none.
+        """
         return None if self.model_state is None else _digest(self.model_state.model_dump_json())
 
     def site(self, serial: str) -> SiteState:
@@ -91,7 +100,9 @@ class ActiveStation:
         return self._site(serial)[0]
 
     def geometry_digest(self, serial: str) -> str | None:
-        """The first 12 digits of the SHA-256 of the geometry that is applied; None where there is none."""
+        """The first 12 digits of the SHA-256 of the geometry that is applied; None where there is
+        none.
+        """
         return self._site(serial)[1]
 
     def _site(self, serial: str) -> tuple[SiteState, str | None]:
@@ -102,17 +113,26 @@ class ActiveStation:
             site = site_state(self.manifest, geometry, tensors)
             if not site.is_calibrated:
                 product = self.installed.product
-                log.error("product %s has no plane for camera %s: run `edge calibrate plane`", product, serial)
-            self._sites[serial] = site, None if record is None else _digest(record.model_dump_json())
+                log.error(
+                    "product %s has no plane for camera %s: run `edge calibrate plane`",
+                    product,
+                    serial,
+                )
+            self._sites[serial] = (
+                site,
+                (None if record is None else _digest(record.model_dump_json())),
+            )
         return self._sites[serial]
 
 
 def first_station(store: Store, load_engine: EngineLoader) -> ActiveStation:
-    """Resolve what is active now; where its bundle cannot be opened, the bundle that it replaced judges.
+    """Resolve what is active now; where its bundle cannot be opened, the bundle that it replaced
+    judges.
 
-    A line that stands is the dearer mistake: the previous bundle was proven on this station and judged here until the
-    installation. It is never taken silently: it is logged as an error, a row of the audit table, and `refused` says it
-    to whoever asks for the state. What station.toml or the site state says wrong is no fault of the bundle and raised.
+    A line that stands is the dearer mistake: the previous bundle was proven on this station and
+    judged here until the installation. It is never taken silently: it is logged as an error, a row
+    of the audit table, and `refused` says it to whoever asks for the state. What station.toml or
+    the site state says wrong is no fault of the bundle and raised.
 
     Raises: as resolve_station, if there is no previous bundle or it cannot be opened either.
     """
@@ -127,8 +147,13 @@ def first_station(store: Store, load_engine: EngineLoader) -> ActiveStation:
         return _fall_back(store, load_engine, error, f"{type(error).__name__}: {one_line(error)}")
 
 
-def _fall_back(store: Store, load_engine: EngineLoader, error: Exception, why: str) -> ActiveStation:
-    """The station with the previous bundle. Raises: `error` if there is none that could take its place."""
+def _fall_back(
+    store: Store, load_engine: EngineLoader, error: Exception, why: str
+) -> ActiveStation:
+    """The station with the previous bundle.
+
+    Raises: `error` if there is none that could take its place.
+    """
     try:
         previous = find_previous(store)
         station = resolve_station(store, load_engine, previous)
@@ -136,8 +161,15 @@ def _fall_back(store: Store, load_engine: EngineLoader, error: Exception, why: s
         log.error("there is no previous bundle to fall back on: %s", other)
         raise error from other
     station.refused = why
-    log.error("THE PREVIOUS BUNDLE JUDGES, %s: the active one cannot be opened: %s", previous.slot, why)
-    about = {"product": previous.product, "version": previous.manifest.version, "digest": previous.digest, "why": why}
+    log.error(
+        "THE PREVIOUS BUNDLE JUDGES, %s: the active one cannot be opened: %s", previous.slot, why
+    )
+    about = {
+        "product": previous.product,
+        "version": previous.manifest.version,
+        "digest": previous.digest,
+        "why": why,
+    }
     try:
         append_audit(store.root, "fallback", about)
     except StorageError as other:
@@ -146,25 +178,34 @@ def _fall_back(store: Store, load_engine: EngineLoader, error: Exception, why: s
 
 
 def find_previous(store: Store) -> Installed:
-    """The previous bundle of the active product, for the same kind of parts as the active one where that can be read.
+    """The previous bundle of the active product, for the same kind of parts as the active one where
+    that can be read.
 
     Raises: BundleError if there is none.
     """
     product = store.active_product()
     if product is None or store.link(product, "previous") in (None, store.link(product, "current")):
-        raise BundleError(f"{product} has no earlier bundle under {store.root}: install one with `edge install`")
+        raise BundleError(
+            f"{product} has no earlier bundle under {store.root}: install one with `edge install`"
+        )
     previous = store.installed(product, "previous")
     try:
         presence = store.active().manifest.presence
     except BundleError:
         presence = previous.manifest.presence
     if previous.manifest.presence != presence:
-        raise BundleError(f"{previous.slot} tells parts apart in another way: install a bundle with `edge install`")
+        raise BundleError(
+            f"{previous.slot} tells parts apart in another way: install a bundle with `edge"
+            " install`"
+        )
     return previous
 
 
 def find_readable(store: Store) -> Installed:
-    """The active bundle, or the previous one where its manifest cannot be read. Raises: BundleError if neither can."""
+    """The active bundle, or the previous one where its manifest cannot be read.
+
+    Raises: BundleError if neither can.
+    """
     try:
         return store.active()
     except BundleError as error:
@@ -174,10 +215,13 @@ def find_readable(store: Store) -> Installed:
             raise error from None
 
 
-def resolve_station(store: Store, load_engine: EngineLoader, bundle: Installed | None = None) -> ActiveStation:
+def resolve_station(
+    store: Store, load_engine: EngineLoader, bundle: Installed | None = None
+) -> ActiveStation:
     """Resolve what is active now. bundle: judges in place of the active one.
 
-    Raises: BundleError if nothing is, or it is damaged; EngineError if it cannot be loaded; ConfigError.
+    Raises: BundleError if nothing is, or it is damaged; EngineError if it cannot be loaded;
+    ConfigError.
     """
     before = fingerprint_of(store)
     installed = bundle or store.active()
@@ -185,24 +229,40 @@ def resolve_station(store: Store, load_engine: EngineLoader, bundle: Installed |
     engine = proven.engine
     state = store.model_state(installed, engine.precision, engine.name)
     contract, guarantee = installed.manifest.camera, guarantee_of(proven, state)
-    rule = DecisionRule(guarantee.value, contract.min_area, contract.max_area, contract.min_valid, contract.max_border)
+    rule = DecisionRule(
+        guarantee.value,
+        contract.min_area,
+        contract.max_area,
+        contract.min_valid,
+        contract.max_border,
+    )
     log.info(
         "product=%s bundle=%s engine=%s precision=%s threshold=%s from=%s",
-        installed.product, installed.slot, engine.name, engine.precision, rule.threshold, guarantee.source,
+        installed.product,
+        installed.slot,
+        engine.name,
+        engine.precision,
+        rule.threshold,
+        guarantee.source,
     )
     return ActiveStation(store, installed, proven, rule, guarantee, state, before)
 
 
 def guarantee_of(proven: ProvenEngine, state: ModelState | None) -> Guarantee:
-    """The site's own threshold for exactly this bundle and engine, else the one measured on the engine's scores."""
+    """The site's own threshold for exactly this bundle and engine, else the one measured on the
+    engine's scores.
+    """
     if state is not None and state.threshold is not None:
-        return Guarantee(np.float32(state.threshold), "site", state.parts, state.rank, state.guarantee)
+        return Guarantee(
+            np.float32(state.threshold), "site", state.parts, state.rank, state.guarantee
+        )
     own = proven.threshold
     return Guarantee(np.float32(own.value), "bundle", own.parts, own.rank, own.guarantee)
 
 
 def fingerprint_of(store: Store) -> Fingerprint:
-    """Changes whenever another bundle or other site state would be resolved. Cheap: links and file times only.
+    """Changes whenever another bundle or other site state would be resolved. Cheap: links and file
+    times only.
 
     What cannot be read is a change too: resolving it says why.
     """
@@ -219,16 +279,20 @@ def fingerprint_of(store: Store) -> Fingerprint:
 def _stamp(path: Path) -> tuple[str, int, int]:
     try:
         stat = path.stat()
-    except FileNotFoundError:          # replaced between listing and looking
+    except FileNotFoundError:  # replaced between listing and looking
         return path.name, 0, 0
     return path.name, stat.st_mtime_ns, stat.st_ino
 
 
-def _tensors_of(state: ModelState | None) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _tensors_of(
+    state: ModelState | None,
+) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     try:
         return {} if state is None else dict(state.arrays())
     except ValueError as error:
-        raise ConfigError(f"the calibrated model state is damaged ({error}): calibrate again") from error
+        raise ConfigError(
+            f"the calibrated model state is damaged ({error}): calibrate again"
+        ) from error
 
 
 def _digest(text: str) -> str:

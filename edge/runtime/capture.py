@@ -1,14 +1,18 @@
-"""The capture thread: camera to mailbox, and the camera opened again for as long as the station runs.
+"""The capture thread: camera to mailbox, and the camera opened again for as long as the station
+runs.
 
     0.5 s without a frame   counted as a gap
-    1.5 s                   the state says camera_lost (told by the main loop, which also sees a call that hangs)
-    2 s                     the camera is closed, which kills its process, and opened again in a new one
+    1.5 s                   the state says camera_lost (told by the main loop, which also sees a
+                            call that hangs)
+    2 s                     the camera is closed, which kills its process, and opened again in a new
+                            one
 
-Progress, which is what the watchdog wants to see, is a judged frame, a loss that was found and passed on, or a step of
-the camera's process (started, opened, reaped). Each of them is bounded in time, so a camera that is unplugged makes
-progress every few seconds, for ever, and systemd leaves the station alone. A call that never returns makes none: where
-the camera has a process of its own it is killed in time, before the next is started, and where even that fails (a
-driver that hangs in the kernel) nothing moves any more and the watchdog starts the station anew.
+Progress, which is what the watchdog wants to see, is a judged frame, a loss that was found and
+passed on, or a step of the camera's process (started, opened, reaped). Each of them is bounded in
+time, so a camera that is unplugged makes progress every few seconds, for ever, and systemd leaves
+the station alone. A call that never returns makes none: where the camera has a process of its own
+it is killed in time, before the next is started, and where even that fails (a driver that hangs in
+the kernel) nothing moves any more and the watchdog starts the station anew.
 """
 
 from __future__ import annotations
@@ -29,16 +33,19 @@ from edge.types import Frame
 
 log = logging.getLogger(__name__)
 
-FIRST_FRAME_S = 10.0            # a camera may need seconds after it was opened
+FIRST_FRAME_S = 10.0  # a camera may need seconds after it was opened
 GAP_S, SILENT_S, LOST_S = 0.5, 1.5, 2.0
-RETRY_S = 2.0                   # at most between two tries: a camera that is plugged in again is found within 5 s
-USUAL_FPS = 4.0                 # a camera that is slower is given more time, by as much as it is slower
+RETRY_S = 2.0  # at most between two tries: a camera that is plugged in again is found within 5 s
+USUAL_FPS = 4.0  # a camera that is slower is given more time, by as much as it is slower
 
 CameraMaker = Callable[[ActiveStation], Camera]
 
 
 class Progress:
-    """Counts what shows that the station gets on with its work, and knows when it last did. Used from any thread."""
+    """Counts what shows that the station gets on with its work, and knows when it last did.
+
+    Used from any thread.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,7 +60,8 @@ class Progress:
 class Capture:
     """What the capture thread does. The counters and `is_silent` may be read from any thread.
 
-    station: what is active now; its camera contract is what the camera is set to. fps: of the camera, at least.
+    station: what is active now; its camera contract is what the camera is set to. fps: of the
+    camera, at least.
     """
 
     def __init__(
@@ -64,11 +72,13 @@ class Capture:
         self._mailbox, self._stopping = mailbox, stopping
         self._patience = max(1.0, USUAL_FPS / fps)
         self._losses = _Losses()
-        self._due_s: float | None = None        # when what the camera was asked for is late
+        self._due_s: float | None = None  # when what the camera was asked for is late
         self._dropped_before = 0
         self._camera: Camera | None = None
-        self.is_open = False                    # whether there is a camera to close in good order
-        self.gaps = self.restarts = 0           # since the start: of more than 0.5 s; camera closed and opened again
+        self.is_open = False  # whether there is a camera to close in good order
+        self.gaps = self.restarts = (
+            0  # since the start: of more than 0.5 s; camera closed and opened again
+        )
 
     @property
     def dropped(self) -> int:
@@ -78,13 +88,17 @@ class Capture:
     def is_silent(self, last_progress_s: float) -> bool:
         """Whether the camera keeps the station waiting longer than a healthy one does.
 
-        last_progress_s: when the station last made progress (monotonic); a large file that is being read is some.
+        last_progress_s: when the station last made progress (monotonic); a large file that is being
+        read is some.
         """
         due_s, now_s = self._due_s, time.monotonic()
         return due_s is not None and now_s > max(due_s, last_progress_s + self._patience * SILENT_S)
 
     def run(self) -> None:
-        """Until the station stops. Raises: DataError, ConfigError, MissingDependency: nothing that time would mend."""
+        """Until the station stops.
+
+        Raises: DataError, ConfigError, MissingDependency: nothing that time would mend.
+        """
         while not self._stopping.is_set():
             try:
                 self._open_and_play()
@@ -111,7 +125,7 @@ class Capture:
         except EndOfFrames:
             raise
         except CameraError as error:
-            if not self._stopping.is_set():     # afterwards it is the station that ends the camera
+            if not self._stopping.is_set():  # afterwards it is the station that ends the camera
                 self._losses.begin(error)
                 self._mailbox.put(Lost(error))
         finally:
@@ -121,7 +135,10 @@ class Capture:
             self.is_open = False
 
     def _play(self, camera: Camera, contract: CameraContract) -> None:
-        """Frames into the mailbox, until another product wants the camera set up anew. Raises: CameraError."""
+        """Frames into the mailbox, until another product wants the camera set up anew.
+
+        Raises: CameraError.
+        """
         if not self._losses.count:
             self._due_s = time.monotonic() + FIRST_FRAME_S
         camera.open()
@@ -142,15 +159,17 @@ class Capture:
         try:
             return camera.next_frame(gap_s)
         except FrameOverdue:
-            self.gaps += lost_s != FIRST_FRAME_S        # the first one after opening is not late yet
+            self.gaps += lost_s != FIRST_FRAME_S  # the first one after opening is not late yet
         return camera.next_frame(lost_s - gap_s)
 
 
 class _Losses:
-    """Says when the camera is lost, when for another reason, and when it is back; not every try in between."""
+    """Says when the camera is lost, when for another reason, and when it is back; not every try in
+    between.
+    """
 
     def __init__(self) -> None:
-        self.count = 0                  # tries since the last frame
+        self.count = 0  # tries since the last frame
         self._said, self._since_s = set[str](), 0.0
 
     def begin(self, error: CameraError) -> None:
@@ -163,7 +182,11 @@ class _Losses:
 
     def end(self) -> None:
         if self.count:
-            log.warning("camera: frames again after %.1f s, %d tries", time.monotonic() - self._since_s, self.count)
+            log.warning(
+                "camera: frames again after %.1f s, %d tries",
+                time.monotonic() - self._since_s,
+                self.count,
+            )
         self.count = 0
 
 

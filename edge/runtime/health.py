@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 
 from edge.runtime.latency import StageTimes
-from edge.types import Code, Judgement, Reason
+from edge.types import Code, Judgment, Reason
 
 FAULT, DEGRADED, ONLINE = "fault", "degraded", "online"
 
-# fault: every part is UNKNOWN until somebody does something. degraded: the station tries to come back by itself.
+# fault: every part is UNKNOWN until somebody does something. degraded: the station tries to come
+# back by itself.
 LEVELS: dict[Reason, str] = {
     Reason.STORAGE: FAULT,
     Reason.CAMERA_MISMATCH: FAULT,
@@ -28,16 +29,28 @@ LEVELS: dict[Reason, str] = {
     Reason.BUNDLE: DEGRADED,
 }
 NOT_OF_FRAMES = (Reason.STORAGE, Reason.SLOW, Reason.BUNDLE, Reason.LINK, Reason.ARCHIVE)
-OF_FRAMES = tuple(reason for reason in LEVELS if reason not in NOT_OF_FRAMES)   # a good frame ends them
-JUDGES_ALL_THE_SAME = {Reason.BUNDLE, Reason.ARCHIVE}       # with nothing worse, a part is judged and its verdict told
-STALL_S = 2.0                   # without a judged frame for so long the engine does not keep up
+OF_FRAMES = tuple(
+    reason for reason in LEVELS if reason not in NOT_OF_FRAMES
+)  # a good frame ends them
+JUDGES_ALL_THE_SAME = {
+    Reason.BUNDLE,
+    Reason.ARCHIVE,
+}  # with nothing worse, a part is judged and its verdict told
+STALL_S = 2.0  # without a judged frame for so long the engine does not keep up
 
 
 class Health:
-    """What is wrong now, worst first. Thread-safe; `changed` is called, outside the lock, when the answer changes."""
+    """What is wrong now, worst first.
 
-    def __init__(self, changed: Callable[[], None] = lambda: None, stall_s: float | None = STALL_S) -> None:
-        """stall_s: without a judged frame for so long it is SLOW; None where frames wait for the engine (files)."""
+    Thread-safe; `changed` is called, outside the lock, when the answer changes.
+    """
+
+    def __init__(
+        self, changed: Callable[[], None] = lambda: None, stall_s: float | None = STALL_S
+    ) -> None:
+        """stall_s: without a judged frame for so long it is SLOW; None where frames wait for the
+        engine (files).
+        """
         self.changed = changed
         self._stall_s = stall_s
         self.times = StageTimes()
@@ -48,9 +61,9 @@ class Health:
         self._seen_frame = False
         self._frame_at_s = 0.0
 
-    def note_frame(self, judgement: Judgement) -> None:
+    def note_frame(self, judgment: Judgment) -> None:
         """A frame came through: what it suffers from is wrong, what it does not is mended."""
-        wrong = {judgement.reason} & set(OF_FRAMES)
+        wrong = {judgment.reason} & set(OF_FRAMES)
         self._frame_at_s = time.monotonic()
         self._replace(OF_FRAMES, wrong, seen=True)
 
@@ -72,11 +85,17 @@ class Health:
 
     def note_line(self, verdicts: bool, records: bool) -> None:
         """Whether a verdict would reach the PLC now, and whether the broker takes records."""
-        wrong = {reason for reason, works in ((Reason.LINK, verdicts), (Reason.ARCHIVE, records)) if not works}
+        wrong = {
+            reason
+            for reason, works in ((Reason.LINK, verdicts), (Reason.ARCHIVE, records))
+            if not works
+        }
         self._replace((Reason.LINK, Reason.ARCHIVE), wrong)
 
     def explain(self, reason: Reason, sentence: str) -> None:
-        """Keep the sentence for a reason that is noted, for whoever looks at this station itself."""
+        """Keep the sentence for a reason that is noted, for whoever looks at this station
+        itself.
+        """
         with self._lock:
             self._why[reason] = sentence
 
@@ -85,7 +104,9 @@ class Health:
         """The sentence for the reason that state() gives; empty where none was kept."""
         reason = self.state()[1]
         with self._lock:
-            return next((sentence for known, sentence in self._why.items() if known.value == reason), "")
+            return next(
+                (sentence for known, sentence in self._why.items() if known.value == reason), ""
+            )
 
     def count(self, code: Code) -> None:
         """One more part."""
@@ -100,9 +121,9 @@ class Health:
     def state(self) -> tuple[str, str, bool]:
         """(state, reason, ready).
 
-        Ready: a part would be judged now and its verdict told. So frames arrive, the engine keeps up, the disk and the
-        link to the PLC work; an archive that does not take records, or a bundle that cannot be opened while the
-        previous one judges, does not stop the line.
+        Ready: a part would be judged now and its verdict told. So frames arrive, the engine keeps
+        up, the disk and the link to the PLC work; an archive that does not take records, or a
+        bundle that cannot be opened while the previous one judges, does not stop the line.
         """
         with self._lock:
             stalled = {Reason.SLOW} if self._is_stalled() else set()
@@ -119,14 +140,20 @@ class Health:
 
     def _is_stalled(self) -> bool:
         limit_s = self._stall_s
-        return limit_s is not None and self._seen_frame and time.monotonic() - self._frame_at_s > limit_s
+        return (
+            limit_s is not None
+            and self._seen_frame
+            and time.monotonic() - self._frame_at_s > limit_s
+        )
 
     def verdicts(self) -> dict[str, int]:
         """Parts since the start, by code."""
         with self._lock:
             return {name: self._verdicts[name] for name in ("ok", "ng", "unknown")}
 
-    def _replace(self, cleared: tuple[Reason, ...], wrong: set[Reason], seen: bool | None = None) -> None:
+    def _replace(
+        self, cleared: tuple[Reason, ...], wrong: set[Reason], seen: bool | None = None
+    ) -> None:
         with self._lock:
             before = (set(self._wrong), self._seen_frame)
             self._wrong = (self._wrong - set(cleared)) | wrong

@@ -1,8 +1,10 @@
-"""What a station's disk needs now and then, in threads of its own: neither a part nor the watchdog waits for it.
+"""What a station's disk needs now and then, in threads of its own: neither a part nor the watchdog
+waits for it.
 
-Each second: whether a disk that failed takes writes again. Every ten: whether an idle one still does. Every thirty:
-the bounds of the records, in steps of milliseconds with pauses between, and the write-ahead log into the database;
-these in a second thread, since a bound that was lowered takes minutes, and a fault must end without waiting for it.
+Each second: whether a disk that failed takes writes again. Every ten: whether an idle one still
+does. Every thirty: the bounds of the records, in steps of milliseconds with pauses between, and the
+write-ahead log into the database; these in a second thread, since a bound that was lowered takes
+minutes, and a fault must end without waiting for it.
 """
 
 from __future__ import annotations
@@ -20,20 +22,26 @@ from edge.trouble import Trouble
 log = logging.getLogger(__name__)
 
 PASS_S = 1.0
-PROBE_S = 10.0                  # without a commit for that long the disk is asked
-PERSIST_S = 60.0                # so often it is asked in any case: the counters in the database are renewed by that
+PROBE_S = 10.0  # without a commit for that long the disk is asked
+# so often it is asked in any case: the counters in the database are renewed by that
+PERSIST_S = 60.0
 CLEAN_S = 30.0
 STEPS_PER_CHECKPOINT = 8
-PAUSE_LEAST_S = 0.002           # between two steps; otherwise as long as the step took
-RECORD_SHARE = 0.1              # of the disk bound is for records, the rest for images
+PAUSE_LEAST_S = 0.002  # between two steps; otherwise as long as the step took
+RECORD_SHARE = 0.1  # of the disk bound is for records, the rest for images
 RECORD_BYTES_LEAST = 1_000_000  # about 1000 records stay, whatever the bound
 
 
 class Housekeeping:
     """Keeps the bounds of one outbox and watches its disk."""
 
-    def __init__(self, outbox: Outbox, retention: RetentionConfig, note_storage: Callable[[bool], None]) -> None:
-        """note_storage: hears whether the disk works, whenever it was asked. Nothing is done before start()."""
+    def __init__(
+        self, outbox: Outbox, retention: RetentionConfig, note_storage: Callable[[bool], None]
+    ) -> None:
+        """note_storage: hears whether the disk works, whenever it was asked.
+
+        Nothing is done before start().
+        """
         self._outbox, self._note_storage = outbox, note_storage
         self._max_age_s = retention.days * 86_400.0
         self._max_bytes = max(RECORD_BYTES_LEAST, int(retention.gb * 1e9 * RECORD_SHARE))
@@ -71,7 +79,9 @@ class Housekeeping:
             self._keeping.happened(f"housekeeping: {error}")
 
     def _is_probe_due(self) -> bool:
-        """A disk that takes records needs no other proof, except that the counters are to be renewed."""
+        """A disk that takes records needs no other proof, except that the counters are to be
+        renewed.
+        """
         now_s, seq = time.monotonic(), self._outbox.counts()["seq"]
         if seq != self._seq:
             self._seq, self._probe_due_s = seq, now_s + PROBE_S
@@ -86,11 +96,16 @@ class Housekeeping:
             return
         self._note_storage(True)
         self._refused.ended()
-        self._probe_due_s, self._persist_due_s = time.monotonic() + PROBE_S, time.monotonic() + PERSIST_S
+        self._probe_due_s, self._persist_due_s = (
+            time.monotonic() + PROBE_S,
+            time.monotonic() + PERSIST_S,
+        )
 
     def _clean(self) -> None:
         started_s = time.monotonic()
-        for number, _ in enumerate(self._outbox.retain_in_steps(self._max_age_s, max_bytes=self._max_bytes)):
+        for number, _ in enumerate(
+            self._outbox.retain_in_steps(self._max_age_s, max_bytes=self._max_bytes)
+        ):
             if number % STEPS_PER_CHECKPOINT == 0:
                 self._outbox.checkpoint()
             if self._bounds.stopping.wait(max(PAUSE_LEAST_S, time.monotonic() - started_s)):

@@ -27,18 +27,21 @@ from edge.runtime.active import ActiveStation, resolve_station
 from edge.runtime.pipeline import SiteState, inspect
 from edge.schema import Precision
 from edge.station.store import Installed, Store
-from edge.types import Code, Frame, Judgement, Reason
+from edge.types import Code, Frame, Judgment, Reason
 
 log = logging.getLogger(__name__)
 
 CAMERA_FRAME_S = 10.0
-PLAYED_FPS = 120                # of a recording: as fast as [camera] allows
-SETTLE_FRAMES = 5               # a camera's first frames are taken while its exposure settles
+PLAYED_FPS = 120  # of a recording: as fast as [camera] allows
+SETTLE_FRAMES = 5  # a camera's first frames are taken while its exposure settles
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One image before it is judged. defect: "good", a type, "" if nobody said. mask: (H, W) the true defect."""
+    """One image before it is judged. defect: "good", a type, "" if nobody said.
+
+    mask: (H, W) the true defect.
+    """
 
     name: str
     defect: str
@@ -48,7 +51,9 @@ class View:
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one image: no pixels, so that any number of images can be looked at."""
+    """What the table says of one image: no pixels, so that any number of images can be looked
+    at.
+    """
 
     name: str
     defect: str
@@ -68,18 +73,21 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """One image and its verdict. note: what is wrong with the view, whatever the verdict, in one sentence."""
+    """One image and its verdict.
+
+    note: what is wrong with the view, whatever the verdict, in one sentence.
+    """
 
     view: View
-    judgement: Judgement
+    judgment: Judgment
     site: SiteState
     note: str = ""
 
     @property
     def row(self) -> Row:
         """Its line in the table."""
-        view, judgement = self.view, self.judgement
-        told = judgement.code, judgement.reason, judgement.score
+        view, judgment = self.view, self.judgment
+        told = judgment.code, judgment.reason, judgment.score
         return Row(view.name, view.defect, view.frame.serial, *told, self.note)
 
 
@@ -87,14 +95,15 @@ class Inspected:
 def opened_station(root: Path, precision: Precision | None = None) -> Iterator[ActiveStation]:
     """The active bundle with the engine that judges, closed at the end.
 
-    precision: judge with this file of the bundle on this machine's engine for it, and that engine's own threshold.
+    precision: judge with this file of the bundle on this machine's engine for it, and that engine's
+    own threshold.
     Raises: BundleError, ParityError, EngineError, ConfigError.
     """
     store = Store(root)
     runtime = read_config(root).runtime
 
     def load_engine(installed: Installed) -> ProvenEngine:
-        with store.inside():     # proves it where that has not been done
+        with store.inside():  # proves it where that has not been done
             if precision is not None:
                 return open_precision(store, installed, precision, runtime.threads)
             return open_engine(store, installed, runtime.threads, runtime.precision)
@@ -112,7 +121,8 @@ def inspect_views(
     """Judge every image at `path`, or what the station's camera sees now.
 
     Args:
-        path: a folder of any known layout, an image or a recording; None for the camera. tell: takes notes on files.
+        path: a folder of any known layout, an image or a recording; None for the camera. tell:
+            takes notes on files.
     Raises: EngineError, ConfigError, DataError, CameraError.
     """
     for view in _views(station, path, tell):
@@ -123,7 +133,10 @@ def judge_line(station: ActiveStation) -> str:
     """Which engine judges, by which threshold."""
     m, guarantee = station.manifest, station.guarantee
     origin = "this station's own" if guarantee.source == "site" else "measured on its own scores"
-    head = f"{m.product} {m.version}: {station.engine_name} judges, threshold {guarantee.value:.6g}, {origin}"
+    head = (
+        f"{m.product} {m.version}: {station.engine_name} judges, threshold {guarantee.value:.6g},"
+        f" {origin}"
+    )
     return f"{head}: {guarantee.sentence}" if guarantee.sentence else head
 
 
@@ -132,13 +145,19 @@ def judge_view(view: View, station: ActiveStation) -> Inspected:
     site = station.site(view.frame.serial)
     mismatch = find_mismatch(view.frame, station.manifest.camera)
     if mismatch is not None:
-        return Inspected(view, unjudged(Reason.CAMERA_MISMATCH, station.rule.threshold), site, mismatch)
-    judgement = inspect(view.frame, site, station.engine, station.rule)
-    return Inspected(view, judgement, site, _odd_brightness(view.frame, site, station.manifest.camera))
+        return Inspected(
+            view, unjudged(Reason.CAMERA_MISMATCH, station.rule.threshold), site, mismatch
+        )
+    judgment = inspect(view.frame, site, station.engine, station.rule)
+    return Inspected(
+        view, judgment, site, _odd_brightness(view.frame, site, station.manifest.camera)
+    )
 
 
 def _odd_brightness(frame: Frame, site: SiteState, contract: CameraContract) -> str:
-    """What tells the crop's brightness from every normal part's; empty where nothing does, or theirs is not known."""
+    """What tells the crop's brightness from every normal part's; empty where nothing does, or
+    theirs is not known.
+    """
     x, y, width, height = site.crop
     window = frame.cropped(x, y, width, height).color
     if contract.brightness is None or window.shape[:2] != (height, width):
@@ -147,7 +166,8 @@ def _odd_brightness(frame: Frame, site: SiteState, contract: CameraContract) -> 
 
 
 def write_overlay(folder: Path, one: Inspected) -> Path:
-    """Verdict, heatmap, part and height of one image as PNG in `folder`; returns its path. Raises: OSError.
+    """Verdict, heatmap, part and height of one image as PNG in `folder`; returns its path. Raises:
+    OSError.
 
     A name such as test/dent/003 becomes test_dent_003.png: one folder to page through.
     """
@@ -159,7 +179,7 @@ def write_overlay(folder: Path, one: Inspected) -> Path:
     mask = one.view.mask
     picture = draw_inspection(
         window,
-        one.judgement,
+        one.judgment,
         title=f"{one.view.name} ({one.view.defect})" if one.view.defect else one.view.name,
         plane=None if plane is None else plane.tolist(),
         lift_m=None if lift is None else float(lift[0]),
@@ -174,11 +194,16 @@ TABLE_HEAD = f"{'image':<32} {'truth':<18} {'verdict':<8} {'reason':<16} {'score
 
 
 def table_line(row: Row) -> str:
-    """Image, truth, verdict, reason, score; then whether it is wrong, and what is wrong with a view that was judged."""
+    """Image, truth, verdict, reason, score; then whether it is wrong, and what is wrong with a view
+    that was judged.
+    """
     score = "-" if row.score is None else f"{float(row.score):.4f}"
     mark = "  <-- wrong" if row.is_right is False else ""
     note = f"  {row.note}" if row.note and row.reason is not Reason.CAMERA_MISMATCH else ""
-    return f"{row.name:<32} {row.defect or '?':<18} {row.code.name:<8} {row.reason.value:<16} {score:>10}{mark}{note}"
+    return (
+        f"{row.name:<32} {row.defect or '?':<18} {row.code.name:<8} {row.reason.value:<16}"
+        f" {score:>10}{mark}{note}"
+    )
 
 
 def closing_line(rows: Sequence[Row]) -> str:
@@ -192,22 +217,33 @@ def closing_line(rows: Sequence[Row]) -> str:
         return line
     missed = sum(row.code is Code.OK for row in bad)
     rejected = sum(row.code is not Code.OK for row in good)
-    return f"{line}; missed {missed} of {len(bad)} defective, rejected {rejected} of {len(good)} good"
+    return (
+        f"{line}; missed {missed} of {len(bad)} defective, rejected {rejected} of {len(good)} good"
+    )
 
 
 def hint_for(rows: Sequence[Row], root: Path) -> str | None:
-    """What to do about images that were not judged, or are no views as in training; None if there is nothing to do."""
+    """What to do about images that were not judged, or are no views as in training; None if there
+    is nothing to do.
+    """
     serial = next((row.serial for row in rows if row.reason is Reason.UNCALIBRATED), None)
     if serial is not None:
-        return f"no background plane for camera {serial}: run `edge calibrate plane --root {root}` on its empty table"
-    mismatch = next((row.note for row in rows if row.note and row.reason is Reason.CAMERA_MISMATCH), None)
+        return (
+            f"no background plane for camera {serial}: run `edge calibrate plane --root {root}` on"
+            " its empty table"
+        )
+    mismatch = next(
+        (row.note for row in rows if row.note and row.reason is Reason.CAMERA_MISMATCH), None
+    )
     if mismatch is not None:
         return mismatch
     odd = [row for row in rows if row.note]
     return f"{len(odd)} of {len(rows)} images: {odd[0].name}: {odd[0].note}" if odd else None
 
 
-def _views(station: ActiveStation, path: Path | None, tell: Callable[[str], None]) -> Iterator[View]:
+def _views(
+    station: ActiveStation, path: Path | None, tell: Callable[[str], None]
+) -> Iterator[View]:
     if path is None:
         return _camera_view(station)
     if path.is_file() and path.suffix.lower() in RECORDING_SUFFIXES:
@@ -216,7 +252,9 @@ def _views(station: ActiveStation, path: Path | None, tell: Callable[[str], None
 
 
 def _recorded_views(path: Path) -> Iterator[View]:
-    """In a process of its own, as every camera: librealsense plays it, and a damaged file may be the end of it."""
+    """In a process of its own, as every camera: librealsense plays it, and a damaged file may be
+    the end of it.
+    """
     played = CameraConfig(kind="recording", path=str(path.absolute()), fps=PLAYED_FPS)
     with opened(supervised_camera(played, path.parent)) as camera:
         for index in count():
@@ -226,18 +264,29 @@ def _recorded_views(path: Path) -> Iterator[View]:
                 return
 
 
-def _dataset_views(path: Path, contract: CameraContract, tell: Callable[[str], None]) -> Iterator[View]:
+def _dataset_views(
+    path: Path, contract: CameraContract, tell: Callable[[str], None]
+) -> Iterator[View]:
     dataset = open_dataset(path, reading_of(contract))
     for note in dataset.notes:
         tell(f"note: {note}")
-    parts = [sample for sample in dataset.samples if sample.split in ("test", "")] or list(dataset.samples)
+    parts = [sample for sample in dataset.samples if sample.split in ("test", "")] or list(
+        dataset.samples
+    )
     for sample in parts:
-        yield View(sample.name, sample.defect, sample.load(), sample.load_mask() if sample.is_defective else None)
+        yield View(
+            sample.name,
+            sample.defect,
+            sample.load(),
+            sample.load_mask() if sample.is_defective else None,
+        )
 
 
 def _camera_view(station: ActiveStation) -> Iterator[View]:
     root = station.store.root
-    with opened(supervised_camera(read_config(root).camera, root, station.manifest.camera, loop=True)) as camera:
+    with opened(
+        supervised_camera(read_config(root).camera, root, station.manifest.camera, loop=True)
+    ) as camera:
         for _ in range(SETTLE_FRAMES):
             frame = camera.next_frame(CAMERA_FRAME_S)
         yield View(f"camera-{frame.frame_number}", "", frame)

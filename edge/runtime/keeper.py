@@ -1,20 +1,25 @@
-"""Images of NG and UNKNOWN parts, and of one in N OK parts: var/lib/edge/parts/DATE/ID/, by a low-priority thread.
+"""Images of NG and UNKNOWN parts, and of one in N OK parts: var/lib/edge/parts/DATE/ID/, by a
+low-priority thread.
 
     color.png          RGB, the whole frame that the camera delivered, not the crop that was judged
-    depth.png          16 bit counts, aligned to color, of the same size; absent from a color-only camera
-    intrinsics.json    width, height, depth_unit_m (metres per count), fx, fy, cx, cy: of the whole frame
+    depth.png          16 bit counts, aligned to color, of the same size; absent from a color-only
+                       camera
+    intrinsics.json    width, height, depth_unit_m (meters per count), fx, fy, cx, cy: of the whole
+                       frame
     camera.json        serial, width, height, and exposure_us and gain where the camera tells them
-    map.npz            `map`, (h, w) float32, raw units, of the crop; absent where nothing was judged, as map.png is
+    map.npz            `map`, (h, w) float32, raw units, of the crop; absent where nothing was
+                       judged, as map.png is
     map.png            the same to look at
     record.json        the committed record
-    overlay.png        what was judged to look at: the crop, and beside it the heat with the outline of where the map is
-                       above the threshold; absent if it cannot be drawn
+    overlay.png        what was judged to look at: the crop, and beside it the heat with the outline
+                       of where the map is above the threshold; absent if it cannot be drawn
 
-Color, depth and the two camera files give back the very frame that the station judged (edge.frames.archive reads them).
+Color, depth and the two camera files give back the very frame that the station judged
+(edge.frames.archive reads them).
 
-The record carries the SHA-256 of the raw bytes (color, then depth, then map, each row by row, little endian) and not
-of the files: it is committed, and may be sent, before this thread has encoded anything, and the raw bytes can be had
-back from the lossless files to check it.
+The record carries the SHA-256 of the raw bytes (color, then depth, then map, each row by row,
+little endian) and not of the files: it is committed, and may be sent, before this thread has
+encoded anything, and the raw bytes can be had back from the lossless files to check it.
 """
 
 from __future__ import annotations
@@ -59,12 +64,12 @@ __all__ = ["Images", "Keeper", "sha256_of_images", "sorted_folders", "write_imag
 
 log = logging.getLogger(__name__)
 
-QUEUE_LIMIT = 16                # parts of about 1.5 MB each that may wait for the disk
+QUEUE_LIMIT = 16  # parts of about 1.5 MB each that may wait for the disk
 CLEAN_S = 60.0
-PAUSE_S = 1.0                   # without anything to do
-STEP_FOLDERS = 50               # looked at or removed before a part gets its turn
+PAUSE_S = 1.0  # without anything to do
+STEP_FOLDERS = 50  # looked at or removed before a part gets its turn
 NICE = 10
-HEAT_FULL = 2.0                 # map.png is white at this many thresholds
+HEAT_FULL = 2.0  # map.png is white at this many thresholds
 OVERLAY = "overlay.png"
 
 
@@ -72,8 +77,8 @@ OVERLAY = "overlay.png"
 class Images:
     """What is kept of one part.
 
-    folder: relative to var/lib/edge. frame: the whole stream's. record: the committed fields. crop: x, y, width, height
-    of what was judged, which the map covers; None where nothing was.
+    folder: relative to var/lib/edge. frame: the whole stream's. record: the committed fields. crop:
+    x, y, width, height of what was judged, which the map covers; None where nothing was.
     """
 
     folder: str
@@ -96,8 +101,8 @@ def sha256_of_images(frame: Frame, heat: NDArray[np.float32] | None) -> str:
 class Keeper:
     """Writes images behind the verdicts' back, within bounds of days, gigabytes and free disk.
 
-    `gb` bounds what the images and the database together take on the disk. Before a part's images are written the
-    oldest by number make room for them, so that the bounds hold at any rate.
+    `gb` bounds what the images and the database together take on the disk. Before a part's images
+    are written the oldest by number make room for them, so that the bounds hold at any rate.
     """
 
     def __init__(
@@ -112,19 +117,21 @@ class Keeper:
         Args:
             data: var/lib/edge of the root.
             clock: counts the ages; by default the one in the same folder.
-            find_stamp: when the part of a number was committed, or a later one; None where nothing tells: such a folder
-                counts from when this keeper first saw it.
+            find_stamp: when the part of a number was committed, or a later one; None where nothing
+                tells: such a folder counts from when this keeper first saw it.
         """
         self._data, self._parts, self._retention = data, data / "parts", retention
         self._clock, self._find_stamp = clock or PoweredClock(data), find_stamp
-        self._queue: queue.Queue[Images | None] = queue.Queue(QUEUE_LIMIT)      # None: look whether to stop
+        self._queue: queue.Queue[Images | None] = queue.Queue(
+            QUEUE_LIMIT
+        )  # None: look whether to stop
         self._stopping = threading.Event()
-        self._kept: deque[Kept] = deque()                   # lowest number first
-        self._stamps: dict[Path, Stamp] = {}                # of those that nothing else tells
-        self._total = 0                                     # bytes of images on the disk
-        self.dropped = 0                # parts whose images found no room in the queue or on the disk
-        self._behind = 0                # of these, those that found no room in the queue since the last that did
-        self._stuck: list[Kept] = []                        # could not be removed: tried again with the next look
+        self._kept: deque[Kept] = deque()  # lowest number first
+        self._stamps: dict[Path, Stamp] = {}  # of those that nothing else tells
+        self._total = 0  # bytes of images on the disk
+        self.dropped = 0  # parts whose images found no room in the queue or on the disk
+        self._behind = 0  # of these, those that found no room in the queue since the last that did
+        self._stuck: list[Kept] = []  # could not be removed: tried again with the next look
         self._looking = Trouble(log, "the bounds of kept images hold again")
         self._removing = Trouble(log, "kept images are removed again")
         self._writing = Trouble(log, "images are kept again")
@@ -135,12 +142,17 @@ class Keeper:
         self._thread.start()
 
     def put(self, images: Images) -> None:
-        """Hand over a part's images; if the disk is too slow they are dropped and counted, never waited for."""
+        """Hand over a part's images; if the disk is too slow they are dropped and counted, never
+        waited for.
+        """
         try:
             self._queue.put_nowait(images)
         except queue.Full:
-            if not self._behind:        # once, and at the end how many
-                log.warning("part=%s images dropped: disk and processor do not keep up", images.record["part"])
+            if not self._behind:  # once, and at the end how many
+                log.warning(
+                    "part=%s images dropped: disk and processor do not keep up",
+                    images.record["part"],
+                )
             self.dropped += 1
             self._behind += 1
             return
@@ -151,7 +163,7 @@ class Keeper:
     def stop(self, timeout_s: float) -> None:
         """Write what is waiting, at most for timeout_s."""
         self._stopping.set()
-        with suppress(queue.Full):          # it looks after each part
+        with suppress(queue.Full):  # it looks after each part
             self._queue.put_nowait(None)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -165,15 +177,19 @@ class Keeper:
             pass
 
     def _run(self) -> None:
-        with suppress(OSError):             # a sandbox may forbid it
+        with suppress(OSError):  # a sandbox may forbid it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         work = self._work()
         while True:
             try:
                 has_more = next(work)
-            except Exception as error:  # a bug, or a disk that fails meanwhile, is no reason to keep nothing
+            except (
+                Exception
+            ) as error:  # a bug, or a disk that fails meanwhile, is no reason to keep nothing
                 log.debug("keeping the bounds of kept images failed", exc_info=True)
-                self._looking.happened(f"keeping the bounds of kept images failed, it is tried again: {error!r}")
+                self._looking.happened(
+                    f"keeping the bounds of kept images failed, it is tried again: {error!r}"
+                )
                 work, has_more = self._work(), False
             if self._stopping.is_set() and self._queue.empty():
                 return
@@ -185,15 +201,19 @@ class Keeper:
                 self._write(images)
 
     def _work(self) -> Iterator[bool]:
-        """What is done between two parts, a bounded step at a time; yields whether there is more to do now."""
+        """What is done between two parts, a bounded step at a time; yields whether there is more to
+        do now.
+        """
         found: dict[Path, Kept] = {}
         for number, kept in enumerate(find_folders(self._parts, repair=True)):
             if kept is not None:
                 found[kept.folder] = kept
             if number % STEP_FOLDERS == 0:
                 yield True
-        found.update({kept.folder: kept for kept in self._kept})        # written meanwhile
-        self._kept = deque(sorted(found.values(), key=lambda kept: (number_of(kept.folder), kept.folder)))
+        found.update({kept.folder: kept for kept in self._kept})  # written meanwhile
+        self._kept = deque(
+            sorted(found.values(), key=lambda kept: (number_of(kept.folder), kept.folder))
+        )
         self._total = sum(kept.size for kept in self._kept)
         while True:
             for _ in self._clean_in_steps():
@@ -211,7 +231,7 @@ class Keeper:
         for number, kept in enumerate(list(self._kept)):
             stamp = self._stamp_of(kept, now)
             if now.powered_s - stamp.powered_s <= limit_s:
-                break                   # numbers and powered-on seconds grow together
+                break  # numbers and powered-on seconds grow together
             if age_s(stamp, now) > limit_s:
                 self._kept.remove(kept)
                 self._remove(kept)
@@ -249,7 +269,9 @@ class Keeper:
             self.dropped += 1
             why = str(error) or type(error).__name__
             key = str(error.errno) if isinstance(error, OSError) and error.errno else why
-            self._writing.happened(f"part={images.record.get('part')} images not kept: {why}", cause=key)
+            self._writing.happened(
+                f"part={images.record.get('part')} images not kept: {why}", cause=key
+            )
 
     def _keep(self, images: Images) -> None:
         _, day, name = images.folder.split("/")
@@ -259,8 +281,10 @@ class Keeper:
             if self._kept and not self._has_room(size):
                 self._remove(self._kept.popleft())
         if not self._has_room(size):
-            raise OSError(f"they would exceed gb = {self._retention.gb}, or leave less than min_free_gb = "
-                          f"{self._retention.min_free_gb} free: raise gb, lower min_free_gb or free space")
+            raise OSError(
+                f"they would exceed gb = {self._retention.gb}, or leave less than min_free_gb = "
+                f"{self._retention.min_free_gb} free: raise gb, lower min_free_gb or free space"
+            )
         kept = Kept(write_folder(self._parts, day, name, files), size)
         self._kept.append(kept)
         self._stamp_of(kept, self._clock.now())
@@ -286,7 +310,7 @@ def database_size(data: Path) -> int:
     """Bytes that line.sqlite and what belongs to it take on the disk."""
     total = 0
     for path in data.glob("line.*"):
-        with suppress(OSError):             # the log of the database goes when its last connection is closed
+        with suppress(OSError):  # the log of the database goes when its last connection is closed
             found = path.lstat()
             total += found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
     return total
@@ -308,7 +332,10 @@ def image_files(images: Images) -> dict[str, bytes]:
 
 
 def write_images(folder: Path, images: Images) -> None:
-    """Write one part's files but the overlay into a folder of any name. Raises: OSError if the disk refuses them."""
+    """Write one part's files but the overlay into a folder of any name.
+
+    Raises: OSError if the disk refuses them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in image_files(images).items():
         (folder / name).write_bytes(data)
@@ -316,7 +343,12 @@ def write_images(folder: Path, images: Images) -> None:
 
 def overlay_png(images: Images) -> bytes:
     """The picture to look at. Raises: whatever drawing raises."""
-    x, y, width, height = images.crop or (0, 0, images.frame.intrinsics.width, images.frame.intrinsics.height)
+    x, y, width, height = images.crop or (
+        0,
+        0,
+        images.frame.intrinsics.width,
+        images.frame.intrinsics.height,
+    )
     color = images.frame.cropped(x, y, width, height).color
     record = images.record
     code, score, threshold = Code(record["code"]), record["score"], record["thr"]
@@ -340,7 +372,10 @@ def _camera_files(frame: Frame) -> dict[str, dict[str, Any]]:
     told = {name: float(value) for name, value in settings.items() if value is not None}
     lens = {"depth_unit_m": frame.unit, "fx": i.fx, "fy": i.fy, "cx": i.cx, "cy": i.cy}
     lens = {name: float(value) for name, value in lens.items()}
-    return {"intrinsics.json": {**size, **lens}, "camera.json": {"serial": frame.serial, **size, **told}}
+    return {
+        "intrinsics.json": {**size, **lens},
+        "camera.json": {"serial": frame.serial, **size, **told},
+    }
 
 
 def _json_of(content: Mapping[str, Any]) -> bytes:
@@ -349,7 +384,9 @@ def _json_of(content: Mapping[str, Any]) -> bytes:
 
 def _png_of(pixels: NDArray[Any]) -> bytes:
     cv2 = optional_module("cv2", "pip install opencv-python-headless")
-    encoded, data = cv2.imencode(".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    encoded, data = cv2.imencode(
+        ".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
     if not encoded:
         raise OSError("the image cannot be encoded as PNG")
     return bytes(data.tobytes())

@@ -1,8 +1,9 @@
-"""Folders of kept images, `parts/DATE/STATION-SEQ`: written whole or not at all, found again, removed.
+"""Folders of kept images, `parts/DATE/STATION-SEQ`: written whole or not at all, found again,
+removed.
 
-Whatever else lies below `parts` (a file, a link, a folder of another name or with other files) is neither counted, nor
-followed, nor removed: only files of the names that the station writes are, by descriptors that follow no link. `parts`
-itself may be a link to another disk.
+Whatever else lies below `parts` (a file, a link, a folder of another name or with other files) is
+neither counted, nor followed, nor removed: only files of the names that the station writes are, by
+descriptors that follow no link. `parts` itself may be a link to another disk.
 """
 
 from __future__ import annotations
@@ -20,15 +21,21 @@ from typing import NamedTuple
 log = logging.getLogger(__name__)
 
 FILES = frozenset({
-    "color.png", "depth.png", "intrinsics.json", "camera.json", "map.npz", "map.png", "record.json", "overlay.png",
+    "color.png", "depth.png", "intrinsics.json", "camera.json", "map.npz", "map.png", "record.json",
+    "overlay.png",
 })  # fmt: skip
 FIRST, RECORD = "color.png", "record.json"
 DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 NUMBERED = re.compile(r".+-(\d{1,18})", re.ASCII)
-WRITING = ".writing-"           # before the name of a folder until it is whole
+WRITING = ".writing-"  # before the name of a folder until it is whole
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 BLOCK_BYTES = 4096
-NOT_OURS = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)     # something else is in it, or in its place
+NOT_OURS = (
+    errno.ENOTEMPTY,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.ELOOP,
+)  # something else is in it, or in its place
 
 
 class Kept(NamedTuple):
@@ -50,27 +57,38 @@ def disk_size(files: Mapping[str, bytes]) -> int:
 
 
 def sorted_folders(parts: Path) -> list[tuple[Path, int]]:
-    """Every whole folder with its size on disk in bytes, lowest number first. The date in its path means nothing."""
+    """Every whole folder with its size on disk in bytes, lowest number first.
+
+    The date in its path means nothing.
+    """
     found = [(one.folder, one.size) for one in find_folders(parts) if one is not None]
     return sorted(found, key=lambda one: (number_of(one[0]), one[0]))
 
 
 def find_folders(parts: Path, repair: bool = False) -> Iterator[Kept | None]:
-    """Whole folders in any order; None for anything else, so that the caller gets a turn after each entry.
+    """Whole folders in any order; None for anything else, so that the caller gets a turn after each
+    entry.
 
-    repair: remove what a crash or a power cut left half written. Folders that cannot be read are said and passed over.
+    repair: remove what a crash or a power cut left half written. Folders that cannot be read are
+    said and passed over.
     """
     for day in _entries(parts):
         if not DATE.fullmatch(day.name) or not day.is_dir(follow_symlinks=False):
             continue
         for entry in _entries(Path(day.path)):
-            yield _look_at(parts, Path(entry.path), repair) if entry.is_dir(follow_symlinks=False) else None
+            yield (
+                _look_at(parts, Path(entry.path), repair)
+                if entry.is_dir(follow_symlinks=False)
+                else None
+            )
 
 
 def write_folder(parts: Path, day: str, name: str, files: Mapping[str, bytes]) -> Path:
-    """Write `files` as parts/day/name, which stands there whole or not at all; one of that name is replaced.
+    """Write `files` as parts/day/name, which stands there whole or not at all; one of that name is
+    replaced.
 
-    Raises: OSError if the disk does not take them, or something else stands in the way; nothing is left behind then.
+    Raises: OSError if the disk does not take them, or something else stands in the way; nothing is
+    left behind then.
     """
     if not DATE.fullmatch(day) or not NUMBERED.fullmatch(name) or os.sep in name:
         raise OSError(f"{day}/{name} is no folder of a part")
@@ -94,10 +112,13 @@ def write_folder(parts: Path, day: str, name: str, files: Mapping[str, bytes]) -
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove the station's files, the folder and its day, unless something else is in them. Raises: OSError."""
+    """Remove the station's files, the folder and its day, unless something else is in them.
+
+    Raises: OSError.
+    """
     with suppress(FileNotFoundError), _opened(folder.parent) as day:
         _remove_in(day, folder.name)
-    with suppress(OSError):             # not empty
+    with suppress(OSError):  # not empty
         folder.parent.rmdir()
 
 
@@ -113,9 +134,14 @@ def _look_at(parts: Path, folder: Path, repair: bool) -> Kept | None:
     ours = [info for name, info in files.items() if name in FILES and stat.S_ISREG(info.st_mode)]
     is_whole = RECORD in files and all(info.st_size for info in ours) and not is_hidden
     if is_whole:
-        return Kept(folder, BLOCK_BYTES + sum(max(info.st_blocks * 512, info.st_size) for info in ours))
+        return Kept(
+            folder, BLOCK_BYTES + sum(max(info.st_blocks * 512, info.st_size) for info in ours)
+        )
     if repair and len(ours) == len(files) and (is_hidden or FIRST in files):
-        log.warning("%s was left half written by a crash or a power cut: removed", folder.relative_to(parts.parent))
+        log.warning(
+            "%s was left half written by a crash or a power cut: removed",
+            folder.relative_to(parts.parent),
+        )
         with suppress(OSError):
             remove_folder(folder)
     return None
@@ -135,16 +161,21 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _write(name: str, data: bytes, folder: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o644, dir_fd=folder), "wb") as file:  # noqa: PTH123  a descriptor, no path
+    # a descriptor, no path
+    with open(os.open(name, flags, 0o644, dir_fd=folder), "wb") as file:  # noqa: PTH123
         file.write(data)
 
 
 def _remove_in(parent: int, name: str) -> None:
-    """Remove the station's files in the folder `name`, then the folder if that was all. Raises: OSError."""
+    """Remove the station's files in the folder `name`, then the folder if that was all.
+
+    Raises: OSError.
+    """
     try:
         with _opened(name, parent) as folder:
-            for file in FILES.intersection(os.listdir(folder)):  # noqa: PTH208  a descriptor, no path
-                with suppress(IsADirectoryError):       # not the station's
+            # a descriptor, no path
+            for file in FILES.intersection(os.listdir(folder)):  # noqa: PTH208
+                with suppress(IsADirectoryError):  # not the station's
                     os.unlink(file, dir_fd=folder)
         os.rmdir(name, dir_fd=parent)
     except FileNotFoundError:

@@ -1,4 +1,6 @@
-"""How long each stage of a part takes: bounded samples per stage, for the closing line and the state message."""
+"""How long each stage of a part takes: bounded samples per stage, for the closing line and the
+state message.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SAMPLES = 1000                  # of the newest of each stage
+SAMPLES = 1000  # of the newest of each stage
 STAGES = ("wait", "engine", "commit", "publish")
-"""wait: capture to engine. engine: one frame through the graph and the rule. commit, publish: of one part."""
+"""wait: capture to engine. engine: one frame through the graph and the rule.
+
+commit, publish: of one part.
+"""
 
 
 class StageTimes:
@@ -38,4 +43,8 @@ class StageTimes:
     def medians(self) -> dict[str, float]:
         """Median of every stage that has samples, milliseconds to two decimals."""
         with self._lock:
-            return {stage: round(statistics.median(kept), 2) for stage, kept in self._samples.items() if kept}
+            return {
+                stage: round(statistics.median(kept), 2)
+                for stage, kept in self._samples.items()
+                if kept
+            }

@@ -28,7 +28,8 @@ Item = Frame | Lost | Ended
 class Mailbox:
     """Holds the newest frame, and between frames what happened to the camera, in order.
 
-    lossless: a frame waits until the one before it is taken, for files that must be judged one by one.
+    lossless: a frame waits until the one before it is taken, for files that must be judged one by
+    one.
     """
 
     def __init__(self, lossless: bool = False) -> None:
@@ -36,10 +37,14 @@ class Mailbox:
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self.dropped = 0                    # frames that were replaced by newer ones before the engine could take them
+        # frames that were replaced by newer ones before the engine could take them
+        self.dropped = 0
 
     def put(self, item: Item) -> None:
-        """Leave a frame or an event. A frame replaces one that was not taken, unless lossless: then this waits."""
+        """Leave a frame or an event.
+
+        A frame replaces one that was not taken, unless lossless: then this waits.
+        """
         with self._changed:
             if self._lossless:
                 self._changed.wait_for(lambda: not self._items or self._closed)

@@ -13,7 +13,9 @@ class Notifier:
     """Sends to $NOTIFY_SOCKET; without one (not started by systemd) every call does nothing."""
 
     def __init__(self, address: str | None = None) -> None:
-        """address: a path, or with a leading @ a name in the abstract namespace; None takes the environment's."""
+        """address: a path, or with a leading @ a name in the abstract namespace; None takes the
+        environment's.
+        """
         found = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
         self._address = f"\0{found[1:]}" if found.startswith("@") else found
 
@@ -22,7 +24,9 @@ class Notifier:
         self._send("READY=1")
 
     def alive(self) -> None:
-        """Only after a pass of the main loop that saw progress: edge/runtime/capture.py says what that is."""
+        """Only after a pass of the main loop that saw progress: edge/runtime/capture.py says what
+        that is.
+        """
         self._send("WATCHDOG=1")
 
     def extend(self, seconds: float) -> None:
@@ -37,7 +41,9 @@ class Notifier:
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+            with socket.socket(
+                socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+            ) as connection:
                 connection.sendto(message.encode(), self._address)
         except OSError as error:
             log.warning("cannot notify systemd (%s): %s", error, message)

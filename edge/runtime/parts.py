@@ -1,4 +1,7 @@
-"""From judged frames to decided parts: gate, aggregation, commit, verdict. Runs in the decision thread alone."""
+"""From judged frames to decided parts: gate, aggregation, commit, verdict.
+
+Runs in the decision thread alone.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,20 @@ from edge.runtime.active import ActiveStation
 from edge.runtime.health import Health
 from edge.runtime.keeper import Images, sha256_of_images
 from edge.trouble import Trouble
-from edge.types import Code, Frame, Judgement, Reason
+from edge.types import Code, Frame, Judgment, Reason
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedFrame:
-    """One frame with its judgement, and the station that made it. frame None: the camera never gave one."""
+    """One frame with its judgment, and the station that made it.
+
+    frame None: the camera never gave one.
+    """
 
     frame: Frame | None
-    judgement: Judgement
+    judgment: Judgment
     station: ActiveStation
 
     @property
@@ -41,9 +47,9 @@ class JudgedFrame:
     @property
     def sighting(self) -> Sighting:
         """Where its foreground lies."""
-        u, v, var_u, var_v, both, border = self.judgement.place
+        u, v, var_u, var_v, both, border = self.judgment.place
         number = 0 if self.frame is None else self.frame.frame_number
-        return Sighting(number, self.judgement.area, u, v, (var_u, var_v, both), border)
+        return Sighting(number, self.judgment.area, u, v, (var_u, var_v, both), border)
 
 
 class Line(Protocol):
@@ -101,14 +107,16 @@ class PartMaker:
         """Take the next frame; decides a part if it is complete."""
         if judged.station is not self._station:
             self._use(judged.station)
-        blind = judged.judgement.reason in STATION_FAULTS
+        blind = judged.judgment.reason in STATION_FAULTS
         gate = self._gate
         for part in gate.feed_blind(judged) if blind else gate.feed(judged.sighting, judged):
             self._decide(part, completed_mono_ns=judged.captured_mono_ns)
 
     def lose(self, last: JudgedFrame, reason: Reason) -> None:
         """The camera was lost: an open part is UNKNOWN, whatever its frames were."""
-        for part in self._gate.lose(replace(last, judgement=unjudged(reason, last.station.rule.threshold))):
+        for part in self._gate.lose(
+            replace(last, judgment=unjudged(reason, last.station.rule.threshold))
+        ):
             self._decide(part, completed_mono_ns=time.monotonic_ns())
 
     def refuse(self, station: ActiveStation, reason: Reason) -> None:
@@ -129,7 +137,8 @@ class PartMaker:
             return
         rule = station.rule
         gate: PresenceGate[JudgedFrame] = PresenceGate(
-            rule.min_area, rule.max_area, rule.max_border, self._config.min_frames, max_frames=self._config.max_frames,
+            rule.min_area, rule.max_area, rule.max_border, self._config.min_frames,
+            max_frames=self._config.max_frames,
             starts_unsure=self._starts_unsure,
         )  # fmt: skip
         if isinstance(self._gate, PresenceGate):
@@ -137,13 +146,13 @@ class PartMaker:
         self._gate = gate
 
     def _decide(self, part: Part[JudgedFrame], completed_mono_ns: int) -> None:
-        judgement, index = self._judged(part)
+        judgment, index = self._judged(part)
         shown = part.frames[index]
         deadline_mono_ns = completed_mono_ns + self._config.deadline_ms * 1_000_000
         now_mono_ns = time.monotonic_ns()
         if now_mono_ns > deadline_mono_ns:
-            judgement = unjudged(Reason.LATE, judgement.threshold)
-        record = _record(judgement, shown, len(part.frames), completed_mono_ns, now_mono_ns)
+            judgment = unjudged(Reason.LATE, judgment.threshold)
+        record = _record(judgment, shown, len(part.frames), completed_mono_ns, now_mono_ns)
         fields = self._commit(record, shown)
         if fields is None:
             return
@@ -152,24 +161,33 @@ class PartMaker:
         self._line.records_waiting()
         self._health.count(Code(fields["code"]))
         if fields["images"] is not None and shown.frame is not None:
-            heat = shown.judgement.map
+            heat = shown.judgment.map
             crop = None if heat is None else shown.station.site(shown.frame.serial).crop
             self._keeper.put(Images(fields["images"], shown.frame, heat, fields, crop))
-        shown_fields = [fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "judge_ms")]
-        log.info("part=%s code=%s reason=%s score=%s thr=%s frames=%d judge_ms=%d sent=%s", *shown_fields, sent)
+        shown_fields = [
+            fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "judge_ms")
+        ]
+        log.info(
+            "part=%s code=%s reason=%s score=%s thr=%s frames=%d judge_ms=%d sent=%s",
+            *shown_fields,
+            sent,
+        )
 
-    def _judged(self, part: Part[JudgedFrame]) -> tuple[Judgement, int]:
-        """The part's judgement, and the frame it rests on: never one verdict OK for two parts."""
-        frames, combine = [one.judgement for one in part.frames], COMBINE[self._config.aggregate]
-        judgement, index = aggregate(frames, combine)
-        if judgement.score is None or not (
-            part.two_parts or shows_two_parts(frames, [one.sighting for one in part.frames], part.gaps, combine)
+    def _judged(self, part: Part[JudgedFrame]) -> tuple[Judgment, int]:
+        """The part's judgment, and the frame it rests on: never one verdict OK for two parts."""
+        frames, combine = [one.judgment for one in part.frames], COMBINE[self._config.aggregate]
+        judgment, index = aggregate(frames, combine)
+        if judgment.score is None or not (
+            part.two_parts
+            or shows_two_parts(frames, [one.sighting for one in part.frames], part.gaps, combine)
         ):
-            return judgement, index
-        return replace(judgement, code=Code.UNKNOWN, reason=Reason.TWO_PARTS, score=None), index
+            return judgment, index
+        return replace(judgment, code=Code.UNKNOWN, reason=Reason.TWO_PARTS, score=None), index
 
     def _commit(self, record: Record, shown: JudgedFrame) -> Fields | None:
-        """The committed fields; those of UNKNOWN `storage` if the disk did not take them; None if not even a number."""
+        """The committed fields; those of UNKNOWN `storage` if the disk did not take them; None if
+        not even a number.
+        """
         try:
             with self._health.times.measured("commit"):
                 fields = self._outbox.commit(lambda seq: self._fields(record, shown, seq))
@@ -183,7 +201,9 @@ class PartMaker:
         try:
             return self._outbox.commit_failed(lambda seq: self._named(failed, seq))
         except StorageError as error:
-            self._storage.happened(f"no verdict can be given a number, the PLC's timer rejects the part: {error}")
+            self._storage.happened(
+                f"no verdict can be given a number, the PLC's timer rejects the part: {error}"
+            )
             return None
 
     def _fields(self, record: Record, shown: JudgedFrame, seq: int) -> Fields:
@@ -191,7 +211,7 @@ class PartMaker:
         kept_ok = self._keep_ok_every > 0 and seq % self._keep_ok_every == 0
         if shown.frame is not None and (record.code is not Code.OK or kept_ok):
             folder = f"parts/{record.judged_at[:10]}/{record_id(self._name, seq)}"
-            digest = sha256_of_images(shown.frame, shown.judgement.map)
+            digest = sha256_of_images(shown.frame, shown.judgment.map)
             record = replace(record, images=folder, images_sha256=digest)
         return self._named(record, seq)
 
@@ -200,7 +220,9 @@ class PartMaker:
         return record_fields(replace(record, part=f"P{seq}"), self._name, seq)
 
 
-def _record(judgement: Judgement, shown: JudgedFrame, frames: int, completed_mono_ns: int, now_mono_ns: int) -> Record:
+def _record(
+    judgment: Judgment, shown: JudgedFrame, frames: int, completed_mono_ns: int, now_mono_ns: int
+) -> Record:
     """Everything but what depends on the number."""
     station = shown.station
     now_s, is_synced = time.time(), is_clock_synced()
@@ -208,13 +230,13 @@ def _record(judgement: Judgement, shown: JudgedFrame, frames: int, completed_mon
     completed_s = now_s - max(0.0, (now_mono_ns - completed_mono_ns) / 1e9)
     return Record(
         part="",
-        code=judgement.code,
-        reason=judgement.reason,
-        score=judgement.score,
-        threshold=judgement.threshold,
+        code=judgment.code,
+        reason=judgment.reason,
+        score=judgment.score,
+        threshold=judgment.threshold,
         ms=round((now_mono_ns - completed_mono_ns) / 1e6),
-        area=judgement.area,
-        valid=judgement.valid,
+        area=judgment.area,
+        valid=judgment.valid,
         frames=frames,
         product=station.installed.product,
         bundle=station.bundle,

@@ -1,4 +1,4 @@
-"""Judging one frame: no camera, no broker, no clock. The same frame in, the same judgement out."""
+"""Judging one frame: no camera, no broker, no clock. The same frame in, the same judgment out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.bundle.manifest import Manifest
 from edge.decide.verdict import DecisionRule, unjudged
 from edge.engine.protocol import Engine, outputs_of
 from edge.errors import EngineError
-from edge.types import Frame, Geometry, Judgement, Reason
+from edge.types import Frame, Geometry, Judgment, Reason
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ OF_THE_FRAME = ("color", "depth", "unit", "intrinsics")
 class SiteState:
     """What this station adds to a frame.
 
-    tensors: every graph input that is not the frame's own; without `plane` when it is not calibrated.
+    tensors: every graph input that is not the frame's own; without `plane` when it is not
+    calibrated.
     crop: x, y, width, height in pixels of the whole stream.
     """
 
@@ -40,8 +41,11 @@ class SiteState:
         return not self.needs_depth or "plane" in self.tensors
 
 
-def site_state(manifest: Manifest, geometry: Geometry | None, tensors: Tensors | None = None) -> SiteState:
-    """The site's inputs of a bundle's graph: defaults, then this camera's geometry, then what was calibrated.
+def site_state(
+    manifest: Manifest, geometry: Geometry | None, tensors: Tensors | None = None
+) -> SiteState:
+    """The site's inputs of a bundle's graph: defaults, then this camera's geometry, then what was
+    calibrated.
 
     Args:
         geometry: of this product and camera; None before any calibration.
@@ -61,14 +65,18 @@ def site_state(manifest: Manifest, geometry: Geometry | None, tensors: Tensors |
             known["region"] = np.ascontiguousarray(geometry.region)[None, :, :, None]
         if geometry.plane is not None and needs_depth:
             known["plane"] = np.array(geometry.plane, np.float32)
-    return SiteState({**known, **(tensors or {})}, (*corner, contract.crop_width, contract.crop_height), needs_depth)
+    return SiteState(
+        {**known, **(tensors or {})},
+        (*corner, contract.crop_width, contract.crop_height),
+        needs_depth,
+    )
 
 
-def inspect(frame: Frame, site: SiteState, engine: Engine, rule: DecisionRule) -> Judgement:
+def inspect(frame: Frame, site: SiteState, engine: Engine, rule: DecisionRule) -> Judgment:
     """Judge one frame of the whole stream.
 
-    UNKNOWN without asking the engine: no depth image at all, no plane, or a crop that is not inside the frame.
-    An engine that fails is UNKNOWN `engine`; what it gave is judged by the rule.
+    UNKNOWN without asking the engine: no depth image at all, no plane, or a crop that is not inside
+    the frame. An engine that fails is UNKNOWN `engine`; what it gave is judged by the rule.
     """
     if not site.is_calibrated:
         return unjudged(Reason.UNCALIBRATED, rule.threshold)
@@ -80,7 +88,9 @@ def inspect(frame: Frame, site: SiteState, engine: Engine, rule: DecisionRule) -
         return unjudged(Reason.CAMERA_MISMATCH, rule.threshold)
     feeds: dict[str, NDArray[Any]] = {**window.tensors(), **site.tensors}
     try:
-        return rule.judge(outputs_of(engine.run({name: feeds[name] for name in engine.inputs if name in feeds})))
+        return rule.judge(
+            outputs_of(engine.run({name: feeds[name] for name in engine.inputs if name in feeds}))
+        )
     except EngineError as error:
         log.error("the engine failed on frame %d: %s", frame.frame_number, error)
         return unjudged(Reason.ENGINE, rule.threshold)

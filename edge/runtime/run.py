@@ -1,4 +1,6 @@
-"""What `edge run` puts together: the station's configuration, its camera or what plays instead, and the service."""
+"""What `edge run` puts together: the station's configuration, its camera or what plays instead, and
+the service.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,15 @@ from edge.runtime.status import make_place
 from edge.runtime.stopping import StopSignals
 from edge.station.store import Installed, Store
 
-STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")   # each image is another part
+STILLS = (
+    "mvtec",
+    "mvtec3d",
+    "visa",
+    "btad",
+    "photos",
+    "rgb",
+    "archive",
+)  # each image is another part
 
 
 def run_station(
@@ -31,14 +41,15 @@ def run_station(
 ) -> int:  # fmt: skip
     """Run the station under `root`; returns how many parts were decided.
 
-    Root works with the rights of the account that var/lib/edge belongs to, so that the service can go on with what it
-    leaves there.
+    Root works with the rights of the account that var/lib/edge belongs to, so that the service can
+    go on with what it leaves there.
 
     Args:
         source: a folder or .db3 to play instead of the configured camera.
         max_parts: end after so many parts. once: play files once, and end after them.
         signals: that end the run.
-    Raises: what Service.run raises; ConfigError if parts cannot be told apart in what the camera gives.
+    Raises: what Service.run raises; ConfigError if parts cannot be told apart in what the camera
+        gives.
     """
     config = read_config(root)
     camera = config.camera if source is None else camera_for_source(config.camera, source)
@@ -55,7 +66,12 @@ def run_station(
     def new_camera(station: ActiveStation) -> Camera:
         contract = station.manifest.camera
         return supervised_camera(
-            config.camera, root, contract, loop=not once, live=not plan.lossless, moved=progress.step
+            config.camera,
+            root,
+            contract,
+            loop=not once,
+            live=not plan.lossless,
+            moved=progress.step,
         )
 
     def load_engine(installed: Installed) -> ProvenEngine:
@@ -63,11 +79,14 @@ def run_station(
 
     make_place(store)
     with store.inside():
-        return Service(store, config, load_engine, new_camera, plan, progress=progress, signals=signals).run()
+        return Service(
+            store, config, load_engine, new_camera, plan, progress=progress, signals=signals
+        ).run()
 
 
 def camera_for_source(camera: CameraConfig, source: Path) -> CameraConfig:
-    """The [camera] section that plays `source`: through librealsense if the station's camera is virtual.
+    """The [camera] section that plays `source`: through librealsense if the station's camera is
+    virtual.
 
     Raises: ConfigError if there is nothing at that path.
     """
@@ -81,15 +100,17 @@ def camera_for_source(camera: CameraConfig, source: Path) -> CameraConfig:
 def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int | None) -> RunPlan:
     """How parts are told apart.
 
-    A camera's frames by presence; stills (photos, data sets), and files for a graph without presence, image by image.
+    A camera's frames by presence; stills (photos, data sets), and files for a graph without
+    presence, image by image.
     Raises: ConfigError for a live camera and a graph without presence: it needs triggers.
     """
     camera, presence = config.camera, active.manifest.presence
     if camera.kind == "realsense":
         if not presence:
             raise ConfigError(
-                f"product {active.product} was trained on color alone and cannot see when a part comes: it needs "
-                "triggers, which this version does not take. Play a folder with --source, or train it with depth"
+                f"product {active.product} was trained on color alone and cannot see when a part"
+                " comes: it needs triggers, which this version does not take. Play a folder with"
+                " --source, or train it with depth"
             )
         return RunPlan(max_parts)
     reading, path = reading_of(active.manifest.camera), path_to_play(camera, root)

@@ -1,14 +1,16 @@
-"""`edge run`: camera, engine, decision and line, each in its own thread, and the main loop that watches over them.
+"""`edge run`: camera, engine, decision and line, each in its own thread, and the main loop that
+watches over them.
 
-    capture thread   camera -> mailbox (the newest frame only): edge/runtime/capture.py
-    engine thread    mailbox -> judged frame (contract, staleness, graph, rule)
-    decision thread  judged frames -> parts -> commit -> verdict
-    line threads     MQTT: edge/line/ (verdicts.py, records.py, link.py)
-    images thread    edge/runtime/keeper.py, low priority
-    housekeeping     edge/runtime/housekeeping.py: the bounds of the records, and whether the disk works
-    status thread    edge/runtime/status.py: a file for `edge status`, each second
-    opening thread   a new bundle or site state, resolved beside the running one: edge/runtime/changes.py
-    main loop        signals, watchdog; it never waits for an engine, a disk or the camera
+capture thread   camera -> mailbox (the newest frame only): edge/runtime/capture.py
+engine thread    mailbox -> judged frame (contract, staleness, graph, rule)
+decision thread  judged frames -> parts -> commit -> verdict
+line threads     MQTT: edge/line/ (verdicts.py, records.py, link.py)
+images thread    edge/runtime/keeper.py, low priority
+housekeeping     edge/runtime/housekeeping.py: the bounds of the records, and whether the disk works
+status thread    edge/runtime/status.py: a file for `edge status`, each second
+opening thread   a new bundle or site state, resolved beside the running one:
+                 edge/runtime/changes.py
+main loop        signals, watchdog; it never waits for an engine, a disk or the camera
 """
 
 from __future__ import annotations
@@ -47,19 +49,20 @@ from edge.runtime.status import StatusFile
 from edge.runtime.stopping import StopSignals
 from edge.station.lock import RUN, locked
 from edge.station.store import Store
-from edge.types import Frame, Judgement, Reason
+from edge.types import Frame, Judgment, Reason
 
 log = logging.getLogger(__name__)
 
-PASS_S = 0.1                    # one pass of the main loop
-START_PASS_S = 1.0              # one pass while the first engine is opened
-START_EXTEND_S = 30.0           # past the unit's TimeoutStartSec, a start that hangs is noticed after so long
-SWAP_S = 0.2                    # a bundle that waits may hold up one frame for so long
-LINE_S = 5.0                    # for the broker, where it is waited for
-TELL_AGAIN_S = 60.0             # a reason that comes and goes with the frames is logged so often
-END_S = 1.0                     # after a signal the threads have so long to end, of the 2 s that it may all take
-IMAGES_S = 10.0                 # at the end of a finite source the disk has so long to take the images
-DRAIN_S = 30.0                  # at the end of a finite source the broker has so long to take the records
+PASS_S = 0.1  # one pass of the main loop
+START_PASS_S = 1.0  # one pass while the first engine is opened
+# past the unit's TimeoutStartSec, a start that hangs is noticed after so long
+START_EXTEND_S = 30.0
+SWAP_S = 0.2  # a bundle that waits may hold up one frame for so long
+LINE_S = 5.0  # for the broker, where it is waited for
+TELL_AGAIN_S = 60.0  # a reason that comes and goes with the frames is logged so often
+END_S = 1.0  # after a signal the threads have so long to end, of the 2 s that it may all take
+IMAGES_S = 10.0  # at the end of a finite source the disk has so long to take the images
+DRAIN_S = 30.0  # at the end of a finite source the broker has so long to take the records
 
 Decided = JudgedFrame | Lost | Ended
 
@@ -71,7 +74,8 @@ class RunPlan:
     max_parts: end after so many parts; None: until stopped or the source has ended.
     each_frame: every image is a part (data sets of stills, graphs without presence).
     lossless: no frame is dropped for a newer one (files).
-    waits_for_line: do not play before the broker is there, so that the first verdict of a finite play is not lost.
+    waits_for_line: do not play before the broker is there, so that the first verdict of a finite
+    play is not lost.
     """
 
     max_parts: int | None = None
@@ -83,7 +87,8 @@ class RunPlan:
 class NoLine:
     """A station without a broker: verdicts are stored only."""
 
-    def publish_verdict(self, fields: Fields, deadline_mono_ns: int) -> bool:  # noqa: ARG002  # MqttLine's signature
+    # MqttLine's signature
+    def publish_verdict(self, fields: Fields, deadline_mono_ns: int) -> bool:  # noqa: ARG002
         """Nobody listens."""
         return False
 
@@ -92,7 +97,10 @@ class NoLine:
 
 
 class Service:
-    """One station at work. `run` returns when it was stopped, the source has ended, or max_parts were decided."""
+    """One station at work.
+
+    `run` returns when it was stopped, the source has ended, or max_parts were decided.
+    """
 
     def __init__(
         self,
@@ -105,7 +113,10 @@ class Service:
         progress: Progress | None = None,
         signals: StopSignals | None = None,
     ) -> None:
-        """progress: that the camera's process shares. signals: that ask this run to stop; None: only `stop` does."""
+        """progress: that the camera's process shares.
+
+        signals: that ask this run to stop; None: only `stop` does.
+        """
         self._store, self._config, self._plan = store, config, plan
         self._load_engine = load_engine
         self._notifier = notifier or Notifier()
@@ -119,16 +130,25 @@ class Service:
         self._counts = {"seq": 0, "waiting": 0, "dropped": 0}
         self._started_s = time.monotonic()
         self._failure: EdgeError | None = None
-        self._refusal: Reason | None = None     # why the last frame was not given to the engine
-        self._told_until_s: dict[Reason, float] = {}        # monotonic: until when it need not be logged again
-        self._frames, self._serial = 0, ""      # judged since the start; of the camera that gave the last one
+        self._refusal: Reason | None = None  # why the last frame was not given to the engine
+        self._told_until_s: dict[
+            Reason, float
+        ] = {}  # monotonic: until when it need not be logged again
+        self._frames, self._serial = (
+            0,
+            "",
+        )  # judged since the start; of the camera that gave the last one
         self._status = StatusFile(store.root, self._said)
         self._capture = Capture(
             make_camera, lambda: self._station, self._mailbox, self._stopping, config.camera.fps
         )
         self._workers = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
-            for name, work in (("capture", self._capture.run), ("engine", self._judge), ("decision", self._decide))
+            for name, work in (
+                ("capture", self._capture.run),
+                ("engine", self._judge),
+                ("decision", self._decide),
+            )
         ]
 
     def stop(self) -> None:
@@ -136,10 +156,12 @@ class Service:
         self._stopping.set()
 
     def run(self) -> int:
-        """Judge parts. Returns how many were decided: none if it was stopped before it had an engine.
+        """Judge parts. Returns how many were decided: none if it was stopped before it had an
+        engine.
 
-        Raises: BusyError if another process runs this root; BundleError, EngineError or ConfigError if there is nothing
-            to judge with; StorageError if the outbox cannot be opened; DataError if a file to play cannot be read.
+        Raises: BusyError if another process runs this root; BundleError, EngineError or ConfigError
+            if there is nothing to judge with; StorageError if the outbox cannot be opened;
+            DataError if a file to play cannot be read.
         """
         with locked(self._store.data, RUN, "edge run"):
             self._status.forget()
@@ -152,12 +174,21 @@ class Service:
             self.health.note_bundle(not first.refused)
             self._outbox = Outbox(self._store.data / "line.sqlite")
             retention = self._config.retention
-            self._keeper = Keeper(self._store.data, retention, self._outbox.clock, self._outbox.find_stamp)
+            self._keeper = Keeper(
+                self._store.data, retention, self._outbox.clock, self._outbox.find_stamp
+            )
             self._housekeeping = Housekeeping(self._outbox, retention, self.health.note_storage)
             self._open_line()
             self._parts = PartMaker(
-                self._config.station.station, self._config.decision, retention.keep_ok_every, self._outbox,
-                self._line or NoLine(), self._keeper, self.health, self._plan.each_frame, not self._plan.lossless,
+                self._config.station.station,
+                self._config.decision,
+                retention.keep_ok_every,
+                self._outbox,
+                self._line or NoLine(),
+                self._keeper,
+                self.health,
+                self._plan.each_frame,
+                not self._plan.lossless,
             )
             self._keeper.start()
             self._housekeeping.start()
@@ -180,10 +211,11 @@ class Service:
     # --- main loop ---
 
     def _first_station(self) -> ActiveStation | None:
-        """What is active, its engine opened or built, which may take minutes; None if the run is stopped meanwhile.
+        """What is active, its engine opened or built, which may take minutes; None if the run is
+        stopped meanwhile.
 
-        The time for it is asked for here and not by the thread that opens: a main loop that hangs is started anew, and
-        so is an engine that hangs, after OPEN_LIMIT_S.
+        The time for it is asked for here and not by the thread that opens: a main loop that hangs
+        is started anew, and so is an engine that hangs, after OPEN_LIMIT_S.
         """
         limit_s = time.monotonic() + OPEN_LIMIT_S
         opening = in_background("opening", lambda: first_station(self._store, self._load_engine))
@@ -210,13 +242,19 @@ class Service:
             self._drain()
 
     def _drain(self) -> None:
-        """The source has ended: let the broker take the records, unless it is away or the station is asked to stop."""
+        """The source has ended: let the broker take the records, unless it is away or the station
+        is asked to stop.
+        """
         if self._line is None:
             return
-        self._state_changed()      # the last counters
+        self._state_changed()  # the last counters
         takes_records = self._line.is_connected and self._line.record_problem is None
         end_s = time.monotonic() + (DRAIN_S if takes_records else LINE_S)
-        while self._outbox.counts()["waiting"] and time.monotonic() < end_s and not self._is_asked_to_stop():
+        while (
+            self._outbox.counts()["waiting"]
+            and time.monotonic() < end_s
+            and not self._is_asked_to_stop()
+        ):
             time.sleep(0.02)
 
     def _await_line(self) -> None:
@@ -232,7 +270,8 @@ class Service:
         return self._stopping.is_set()
 
     def _shut_down(self) -> None:
-        """Within 2 s of a signal. A thread that hangs in an engine, a disk or a socket is left behind.
+        """Within 2 s of a signal. A thread that hangs in an engine, a disk or a socket is left
+        behind.
 
         The process then leaves it through os._exit: edge/__main__.py.
         """
@@ -252,12 +291,17 @@ class Service:
         self._status.stop(0.4)
         if self._line is not None:
             self._line.stop()
-        if not any(worker.is_alive() for worker in others):    # capture never asks the outbox
+        if not any(worker.is_alive() for worker in others):  # capture never asks the outbox
             self._outbox.close()
 
     def _guard(self, work: Callable[[], None]) -> None:
-        """A worker that ends ends the run. An operator's error is kept for the caller; a bug shows its traceback."""
-        failure: EdgeError | None = EdgeError("a thread of `edge run` broke: the traceback above says where. Report it")
+        """A worker that ends ends the run.
+
+        An operator's error is kept for the caller; a bug shows its traceback.
+        """
+        failure: EdgeError | None = EdgeError(
+            "a thread of `edge run` broke: the traceback above says where. Report it"
+        )
         try:
             work()
             failure = None
@@ -288,7 +332,9 @@ class Service:
             self._progress.step()
 
     def _send(self, item: Decided) -> None:
-        """To the decision thread; waits for it, so that a slow disk shows as dropped frames and not as stale ones."""
+        """To the decision thread; waits for it, so that a slow disk shows as dropped frames and not
+        as stale ones.
+        """
         while not self._stopping.is_set():
             try:
                 self._judged.put(item, timeout=PASS_S)
@@ -296,7 +342,7 @@ class Service:
             except queue.Full:
                 continue
 
-    def _judge_frame(self, frame: Frame, previous: Frame | None) -> Judgement:
+    def _judge_frame(self, frame: Frame, previous: Frame | None) -> Judgment:
         station = self._station
         wrong = find_staleness(previous, frame, time.monotonic_ns(), self._config.camera.max_age_ms)
         reason = Reason.STALE
@@ -317,7 +363,7 @@ class Service:
         with self.health.times.measured("engine"):
             return inspect(frame, site, station.engine, station.rule)
 
-    def _refused(self, reason: Reason, sentence: str) -> Judgement:
+    def _refused(self, reason: Reason, sentence: str) -> Judgment:
         """UNKNOWN without asking the engine; said in the log when it begins, not 30 times a second.
 
         Nor with every other frame, where one that is good comes between.
@@ -331,13 +377,21 @@ class Service:
         return unjudged(reason, self._station.rule.threshold)
 
     def _swap_station(self) -> None:
-        """Between parts: nothing is on its way to the decision thread, and no part is open there."""
-        if not (self._changes.are_waiting and self._is_decided(SWAP_S) and self._parts.is_between_parts):
+        """Between parts: nothing is on its way to the decision thread, and no part is open
+        there.
+        """
+        if not (
+            self._changes.are_waiting and self._is_decided(SWAP_S) and self._parts.is_between_parts
+        ):
             return
         before, self._station = self._station, self._changes.take()
         if before.engine is not self._station.engine:
             close_engine(before.engine)
-        log.info("product=%s bundle=%s takes effect", self._station.installed.product, self._station.bundle)
+        log.info(
+            "product=%s bundle=%s takes effect",
+            self._station.installed.product,
+            self._station.bundle,
+        )
         self._state_changed()
 
     def _is_decided(self, timeout_s: float) -> bool:
@@ -365,7 +419,7 @@ class Service:
             if isinstance(item, Lost):
                 refused = self._lose(item, last, refused)
             else:
-                self.health.note_frame(item.judgement)
+                self.health.note_frame(item.judgment)
                 self._parts.feed(item)
                 last, refused = item, False
             self._judged.task_done()
@@ -373,7 +427,9 @@ class Service:
                 return
 
     def _lose(self, lost: Lost, last: JudgedFrame | None, refused: bool) -> bool:
-        """Returns whether a camera that does not fit has been told to the line: once, until a frame comes through."""
+        """Returns whether a camera that does not fit has been told to the line: once, until a frame
+        comes through.
+        """
         mismatch = isinstance(lost.error, CameraMismatch)
         reason = Reason.CAMERA_MISMATCH if mismatch else Reason.CAMERA_LOST
         self.health.explain(reason, str(lost.error))
@@ -389,10 +445,15 @@ class Service:
     def _open_line(self) -> None:
         if not self._config.broker.enabled:
             return
-        names, broker = self._config.station, with_paths_below(self._config.broker, self._store.root)
+        names, broker = (
+            self._config.station,
+            with_paths_below(self._config.broker, self._store.root),
+        )
         self._line = MqttLine(
-            broker, f"edge/{names.site}/{names.line}/{names.station}", self._outbox, self._state, self._offline,
-            self._config.decision.deadline_ms / 1e3, lambda: self.health.is_ready, self._line_changed,
+            broker, f"edge/{names.site}/{names.line}/{names.station}", self._outbox, self._state,
+            self._offline,
+            self._config.decision.deadline_ms / 1e3, lambda: self.health.is_ready,
+            self._line_changed,
         )  # fmt: skip
         self._line_changed()
 
@@ -402,7 +463,9 @@ class Service:
             self.health.note_line(line.verdict_problem is None, line.record_problem is None)
 
     def details(self) -> dict[str, Any]:
-        """What there is to say besides state, reason and ready: flat, JSON types, for MQTT and `edge status` alike."""
+        """What there is to say besides state, reason and ready: flat, JSON types, for MQTT and
+        `edge status` alike.
+        """
         counts, line, station = self._known_counts(), self._line, self._station
         return {
             "busy": not self._parts.is_between_parts,
@@ -430,12 +493,16 @@ class Service:
         """For `edge status`: what the line is told, and what it has no room for."""
         state, reason, ready = self.health.state()
         return {
-            "state": state, "reason": reason, "ready": ready, "why": self.health.why, "camera": self._serial,
-            "frames": self._frames, "powered_on_s": self._outbox.clock.powered_s(), **self.details(),
+            "state": state, "reason": reason, "ready": ready, "why": self.health.why,
+            "camera": self._serial,
+            "frames": self._frames, "powered_on_s": self._outbox.clock.powered_s(),
+            **self.details(),
         }  # fmt: skip
 
     def _known_counts(self) -> dict[str, int]:
-        """Of the outbox; the last known ones while the disk does not answer, since the state must be told then too."""
+        """Of the outbox; the last known ones while the disk does not answer, since the state must
+        be told then too.
+        """
         try:
             self._counts = self._outbox.counts()
         except StorageError as error:

@@ -1,9 +1,12 @@
-"""What a running station says of itself, for `edge status`, which has no part in the line's traffic.
+"""What a running station says of itself, for `edge status`, which has no part in the line's
+traffic.
 
-    run/edge/status.json    the state message, with what it has no room for; written each second by `edge run`
+    run/edge/status.json    the state message, with what it has no room for; written each second by
+                            `edge run`
 
-It lies on a file system in memory where the system has one there, is never synced, and is worth nothing once the
-process that wrote it is gone: `edge status` sees by the lock of `edge run` whether it is.
+It lies on a file system in memory where the system has one there, is never synced, and is worth
+nothing once the process that wrote it is gone: `edge status` sees by the lock of `edge run` whether
+it is.
 """
 
 from __future__ import annotations
@@ -33,17 +36,25 @@ from edge.types import Code
 log = logging.getLogger(__name__)
 
 FILE = Path("run/edge/status.json")
-LIMIT = 64 << 10                # bytes
+LIMIT = 64 << 10  # bytes
 TEXTS = ("why", "camera", "link")
 NUMBERS = (
-    "uptime_s", "frames", "frames_dropped", "records_waiting", "records_dropped", "images_dropped", "powered_on_s",
+    "uptime_s",
+    "frames",
+    "frames_dropped",
+    "records_waiting",
+    "records_dropped",
+    "images_dropped",
+    "powered_on_s",
 )
 PASS_S = 1.0
-SILENT_S = 5.0                  # a station that runs writes each second; after so long something holds it up
+SILENT_S = 5.0  # a station that runs writes each second; after so long something holds it up
 
 
 class StatusFile:
-    """Written by the running station, in a thread of its own: a disk that hangs holds up nothing else."""
+    """Written by the running station, in a thread of its own: a disk that hangs holds up nothing
+    else.
+    """
 
     def __init__(self, root: Path, say: Callable[[], Mapping[str, Any]]) -> None:
         """say: what there is to say now; JSON types. Nothing is written before start()."""
@@ -61,20 +72,27 @@ class StatusFile:
         self.forget()
 
     def write(self) -> None:
-        """Replace the file once. Where the disk does not take it, that is logged when it begins and when it ends."""
+        """Replace the file once.
+
+        Where the disk does not take it, that is logged when it begins and when it ends.
+        """
         content = {**self._say(), "pid": os.getpid(), "boottime_s": boot_time_s()}
         temporary = self._path.with_name(f".{self._path.name}.new")
         try:
             make_folder(self._path.parent)
             temporary.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC     # never what a link leads to
+            flags = (
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            )  # never what a link leads to
             with os.fdopen(os.open(temporary, flags, 0o644), "w", encoding="ascii") as file:
                 os.fchmod(file.fileno(), 0o644)
                 file.write(json.dumps(content, allow_nan=False))
             temporary.replace(self._path)
             self._complaint.ended()
         except OSError as error:
-            self._complaint.happened(f"{self._path} cannot be written ({error.strerror}): `edge status` shows less")
+            self._complaint.happened(
+                f"{self._path} cannot be written ({error.strerror}): `edge status` shows less"
+            )
 
     def forget(self) -> None:
         """Remove what an earlier process has left: it does not speak for this one."""
@@ -83,10 +101,11 @@ class StatusFile:
 
 
 def make_place(store: Store) -> None:
-    """The folder of the file, for the account that the station works as, where no service manager has made it.
+    """The folder of the file, for the account that the station works as, where no service manager
+    has made it.
 
-    To be called by whoever starts the station, before it takes that account's rights. Where it cannot be made, writing
-    the file says so.
+    To be called by whoever starts the station, before it takes that account's rights. Where it
+    cannot be made, writing the file says so.
     """
     folder = (store.root / FILE).parent
     with contextlib.suppress(OSError), store.inside(FILE.parent.parent):
@@ -99,7 +118,10 @@ def make_place(store: Store) -> None:
 
 @dataclass(frozen=True)
 class Live:
-    """What the process that holds the root's lock said last. age_s: how long ago; said: empty if it said nothing."""
+    """What the process that holds the root's lock said last.
+
+    age_s: how long ago; said: empty if it said nothing.
+    """
 
     said: Mapping[str, Any]
     age_s: float
@@ -118,7 +140,9 @@ def read_live(store: Store) -> Live | None:
 
 
 def _is_sound(said: Mapping[str, Any]) -> bool:
-    """Whether it says what a station says: the file belongs to the service's account, which may write anything."""
+    """Whether it says what a station says: the file belongs to the service's account, which may
+    write anything.
+    """
     texts = [said["state"], said["reason"], *(said.get(key) or "" for key in TEXTS)]
     numbers = [said["pid"], *(said.get(key) or 0 for key in NUMBERS)]
     return (
@@ -146,9 +170,15 @@ def _station(live: Live | None) -> str:
         return "not running: `edge run` (or `systemctl start edge`) starts it"
     said = live.said
     if not said:
-        return f"running, not yet judging: it opens its engine, or cannot write {FILE} (then its log says so)"
+        return (
+            f"running, not yet judging: it opens its engine, or cannot write {FILE} (then its log"
+            " says so)"
+        )
     if live.age_s > SILENT_S:
-        return f"process {said['pid']} has said nothing for {live.age_s:.0f} s: see its log, or restart it"
+        return (
+            f"process {said['pid']} has said nothing for {live.age_s:.0f} s: see its log, or"
+            " restart it"
+        )
     state = str(said["state"]) + (f" ({said['reason']})" if said["reason"] else "")
     ready = "ready" if said["ready"] else "not ready"
     why = f": {said['why']}" if said.get("why") else ""
@@ -186,15 +216,23 @@ def _disk(store: Store, config: EdgeConfig, live: Live | None) -> str:
     waiting = said.get("records_waiting")
     records = "" if waiting is None else f", {waiting} records wait for the broker"
     lost = "".join(
-        f", {said[key]} {what}" for key, what in
-        (("records_dropped", "unsent records dropped by the bound"), ("images_dropped", "parts' images not kept"))
+        f", {said[key]} {what}"
+        for key, what in (
+            ("records_dropped", "unsent records dropped by the bound"),
+            ("images_dropped", "parts' images not kept"),
+        )
         if said.get(key)
     )
-    return f"{free:.1f} GB free, bound {config.retention.gb:g} GB or {config.retention.days} days{records}{lost}"
+    return (
+        f"{free:.1f} GB free, bound {config.retention.gb:g} GB or {config.retention.days}"
+        f" days{records}{lost}"
+    )
 
 
 def _clock(live: Live | None) -> str:
-    synced = "synchronized" if is_clock_synced() else "not synchronized: dates in records may be wrong"
+    synced = (
+        "synchronized" if is_clock_synced() else "not synchronized: dates in records may be wrong"
+    )
     powered = None if live is None else live.said.get("powered_on_s")
     return synced if powered is None else f"{synced}; powered on for {_duration(powered)} in all"
 
@@ -204,12 +242,22 @@ def _last_verdict(store: Store) -> str:
         fields = _last_record(store.data / "line.sqlite")
         return "none yet" if fields is None else _verdict_line(fields)
     except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
-        return f"not known, line.sqlite cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
+        return (
+            "not known, line.sqlite cannot be read:"
+            f" {' '.join(str(error).split()) or type(error).__name__}"
+        )
 
 
 def _verdict_line(fields: Mapping[str, Any]) -> str:
-    score = "" if fields["score"] is None else f", score {fields['score']:.6g} (limit {fields['thr']:.6g})"
-    return f"{fields['part']} {Code(fields['code']).name} {fields['reason']}{score}, judged {fields['judged_at']}"
+    score = (
+        ""
+        if fields["score"] is None
+        else f", score {fields['score']:.6g} (limit {fields['thr']:.6g})"
+    )
+    return (
+        f"{fields['part']} {Code(fields['code']).name} {fields['reason']}{score}, judged"
+        f" {fields['judged_at']}"
+    )
 
 
 def _last_record(path: Path) -> dict[str, Any] | None:
@@ -220,11 +268,13 @@ def _last_record(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     log_file = path.with_name(f"{path.name}-wal")
-    at_rest = not log_file.exists() or log_file.stat().st_size == 0     # SQLite would make its index file anew
+    at_rest = (
+        not log_file.exists() or log_file.stat().st_size == 0
+    )  # SQLite would make its index file anew
     name = f"{path.absolute().as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}"
     with contextlib.closing(sqlite3.connect(name, uri=True, timeout=1.0)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
-            return None                     # so far only the audit's
+            return None  # so far only the audit's
         row = connection.execute("SELECT fields FROM records ORDER BY seq DESC LIMIT 1").fetchone()
     found: dict[str, Any] | None = None if row is None else json.loads(row[0])
     return found

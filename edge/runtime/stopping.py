@@ -11,17 +11,20 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """Remembers the first signal for a main loop that looks; the second ends the process on the spot.
+    """Remembers the first signal for a main loop that looks; the second ends the process on the
+    spot.
 
-    The handler does nothing else. It runs in the main thread between any two instructions, also while that thread
-    holds the lock of an event or of the log, and would wait for itself for ever if it took one.
+    The handler does nothing else. It runs in the main thread between any two instructions, also
+    while that thread holds the lock of an event or of the log, and would wait for itself for ever
+    if it took one.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
 
     def install(self) -> None:
-        """From now to the end of the process: a process that is about to end with 0 must not die of a late signal.
+        """From now to the end of the process: a process that is about to end with 0 must not die of
+        a late signal.
 
         Only in the main thread, where Python allows it; elsewhere this does nothing.
         """
@@ -29,7 +32,9 @@ class StopSignals:
             return
         for number in SIGNALS:
             signal.signal(number, self._handle)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)     # edge/__main__.py held them back until here
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, SIGNALS
+        )  # edge/__main__.py held them back until here
 
     @property
     def name(self) -> str:
@@ -38,5 +43,5 @@ class StopSignals:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
-            os._exit(128 + number)          # as a shell reports a process that this signal ended
+            os._exit(128 + number)  # as a shell reports a process that this signal ended
         self.number = number

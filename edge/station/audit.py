@@ -1,7 +1,8 @@
-"""The audit table: every act that changes what OK means, in the order it happened. Rows are only ever added.
+"""The audit table: every act that changes what OK means, in the order it happened. Rows are only
+ever added.
 
-It lives in line.sqlite beside the records (edge/line/outbox.py), so that a copy of that one file answers both questions
-of a quality manager: what was decided, and under which rules.
+It lives in line.sqlite beside the records (edge/line/outbox.py), so that a copy of that one file
+answers both questions of a quality manager: what was decided, and under which rules.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from edge.station.account import acting_for, real_uid, require_plain
 
 PLACE = Path("var/lib/edge/line.sqlite")
 LOGIN_UID = Path("/proc/self/loginuid")
-NO_LOGIN = 0xFFFFFFFF    # a service, or a kernel without audit
-BUSY_S = 10.0            # `edge run` holds the database for milliseconds; longer is a fault
+NO_LOGIN = 0xFFFFFFFF  # a service, or a kernel without audit
+BUSY_S = 10.0  # `edge run` holds the database for milliseconds; longer is a fault
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, who TEXT NOT NULL, act TEXT NOT NULL, detail TEXT NOT NULL)
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, who TEXT NOT NULL, act TEXT NOT NULL,
+    detail TEXT NOT NULL)
 """
 
 
@@ -36,7 +38,8 @@ CREATE TABLE IF NOT EXISTS audit (
 class AuditRow:
     """One act. at: UTC, ISO 8601 with milliseconds. detail: what it acted on, flat.
 
-    The database belongs to the service's account: what a row says is text, and checked before anything follows from it.
+    The database belongs to the service's account: what a row says is text, and checked before
+    anything follows from it.
     """
 
     id: int
@@ -52,7 +55,8 @@ def now_utc() -> str:
 
 
 def current_user() -> str:
-    """Who runs this command, as the kernel knows it: the account, and who logged in where that is someone else (sudo).
+    """Who runs this command, as the kernel knows it: the account, and who logged in where that is
+    someone else (sudo).
 
     Never from the environment, which anybody may set.
     """
@@ -64,12 +68,14 @@ def current_user() -> str:
 def _name_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:    # a container's uid without an entry in passwd
+    except KeyError:  # a container's uid without an entry in passwd
         return f"uid {uid}"
 
 
 def _login_uid() -> int | None:
-    """The account that logged in, which sudo and su do not change; None where the kernel keeps none."""
+    """The account that logged in, which sudo and su do not change; None where the kernel keeps
+    none.
+    """
     try:
         uid = int(LOGIN_UID.read_text())
     except (OSError, ValueError):
@@ -77,7 +83,9 @@ def _login_uid() -> int | None:
     return None if uid == NO_LOGIN else uid
 
 
-def append_audit(root: Path, act: str, detail: Mapping[str, Any], who: str | None = None) -> AuditRow:
+def append_audit(
+    root: Path, act: str, detail: Mapping[str, Any], who: str | None = None
+) -> AuditRow:
     """Append one row; it is on disk when this returns.
 
     Raises: StorageError if the database cannot be written (disk full, permissions, not a database).
@@ -92,13 +100,24 @@ def append_audit(root: Path, act: str, detail: Mapping[str, Any], who: str | Non
 
 
 def read_audit(root: Path) -> list[AuditRow]:
-    """Every row, oldest first; empty where nothing has happened yet. Raises: StorageError if it is not a database."""
+    """Every row, oldest first; empty where nothing has happened yet.
+
+    Raises: StorageError if it is not a database.
+    """
     if not is_there(root / PLACE):
         return []
     with _database(root) as connection:
-        known = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'audit'").fetchone()
-        rows = connection.execute("SELECT id, at, who, act, detail FROM audit ORDER BY id").fetchall() if known else []
-    return [AuditRow(row[0], str(row[1]), str(row[2]), str(row[3]), _detail(row[4])) for row in rows]
+        known = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'audit'"
+        ).fetchone()
+        rows = (
+            connection.execute("SELECT id, at, who, act, detail FROM audit ORDER BY id").fetchall()
+            if known
+            else []
+        )
+    return [
+        AuditRow(row[0], str(row[1]), str(row[2]), str(row[3]), _detail(row[4])) for row in rows
+    ]
 
 
 def _detail(text: object) -> dict[str, Any]:
@@ -124,17 +143,25 @@ def _database(root: Path) -> Iterator[sqlite3.Connection]:
     except OSError as error:
         raise StorageError(f"cannot use the audit table in {path}: {sentence_of(error)}") from error
     except sqlite3.Error as error:
-        raise StorageError(f"cannot use the audit table in {path}: {error}. {remedy_for(error)}") from error
+        raise StorageError(
+            f"cannot use the audit table in {path}: {error}. {remedy_for(error)}"
+        ) from error
 
 
 def database_files(root: Path) -> list[Path]:
     """line.sqlite and what SQLite and the outbox lay beside it."""
     path = root / PLACE
-    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")), path.with_suffix(".seq")]
+    return [
+        path,
+        *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")),
+        path.with_suffix(".seq"),
+    ]
 
 
 def _make_empty(path: Path) -> None:
-    """An empty file is an empty database: made here, so that its mode does not depend on the umask."""
+    """An empty file is an empty database: made here, so that its mode does not depend on the
+    umask.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError:

@@ -1,8 +1,9 @@
-"""Acts of one step whose row in the audit table claims what is not so: the next change says that it is not in effect.
+"""Acts of one step whose row in the audit table claims what is not so: the next change says that it
+is not in effect.
 
-The row comes first, so that nothing changes what OK means without one; the step that follows is one rename. A process
-that was killed between the two, or a pulled plug, leaves a row that claims what never happened. So does a file that
-somebody moved away.
+The row comes first, so that nothing changes what OK means without one; the step that follows is one
+rename. A process that was killed between the two, or a pulled plug, leaves a row that claims what
+never happened. So does a file that somebody moved away.
 """
 
 from __future__ import annotations
@@ -20,11 +21,20 @@ if TYPE_CHECKING:
 
 Detail = Mapping[str, Any]
 DENIED = " not in effect"
-NAMES = ("keyid", "product", "version", "digest", "serial", "precision", "runtime")     # what the closing row repeats
+NAMES = (
+    "keyid",
+    "product",
+    "version",
+    "digest",
+    "serial",
+    "precision",
+    "runtime",
+)  # what the closing row repeats
 
 
 def claim(store: Store, act: str, detail: Detail, who: str | None = None) -> None:
-    """Write down an act of one step, one of IN_EFFECT; the caller holds the change lock and takes that step next.
+    """Write down an act of one step, one of IN_EFFECT; the caller holds the change lock and takes
+    that step next.
 
     Raises: StorageError if the audit table does not take it: then nothing may be done.
     """
@@ -33,11 +43,15 @@ def claim(store: Store, act: str, detail: Detail, who: str | None = None) -> Non
 
 
 def close_claim(store: Store) -> None:
-    """Add "... not in effect" if the last act of one step that was written down did not happen, or is gone.
+    """Add "... not in effect" if the last act of one step that was written down did not happen, or
+    is gone.
 
-    What cannot be read is left for the command that needs it to say. The caller holds the change lock.
+    What cannot be read is left for the command that needs it to say. The caller holds the change
+    lock.
     """
-    rows = [row for row in audit.read_audit(store.root) if row.act.removesuffix(DENIED) in IN_EFFECT]
+    rows = [
+        row for row in audit.read_audit(store.root) if row.act.removesuffix(DENIED) in IN_EFFECT
+    ]
     if not rows or rows[-1].act.endswith(DENIED):
         return
     try:
@@ -72,12 +86,19 @@ def _has_model_state(store: Store, detail: Detail) -> bool:
     digest = _name(detail, "digest")
     file = read_state(store.model_file(_name(detail, "product"), digest), ModelStateFile)
     wanted = (digest, detail.get("precision"), detail.get("runtime"))
-    found = [] if file is None else [one for one in file.states if (one.digest, one.precision, one.runtime) == wanted]
+    found = (
+        []
+        if file is None
+        else [one for one in file.states if (one.digest, one.precision, one.runtime) == wanted]
+    )
     return any(one.version >= _version(detail) for one in found)
 
 
 def _name(detail: Detail, key: str) -> str:
-    """A word that leads to no other folder. Raises: StorageError for what no command of ours wrote into the row."""
+    """A word that leads to no other folder.
+
+    Raises: StorageError for what no command of ours wrote into the row.
+    """
     word = detail.get(key)
     if not isinstance(word, str) or not PRODUCT.fullmatch(word):
         raise StorageError(f"a row of the audit table has no usable {key}")

@@ -1,4 +1,7 @@
-"""Locks of a root. They belong to the open file: the kernel lets go of them when the process dies, however it dies."""
+"""Locks of a root.
+
+They belong to the open file: the kernel lets go of them when the process dies, however it dies.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from pathlib import Path
 from edge.errors import BusyError, StorageError
 from edge.files import make_folder, sentence_of
 
-CHANGE = "change.lock"   # held by whoever changes what is installed, trusted or calibrated
-RUN = "run.lock"         # held by `edge run`; a change does not need it, it takes effect between parts
+CHANGE = "change.lock"  # held by whoever changes what is installed, trusted or calibrated
+RUN = "run.lock"  # held by `edge run`; a change does not need it, it takes effect between parts
 
 
 @contextmanager
@@ -21,7 +24,8 @@ def locked(folder: Path, name: str, who: str) -> Iterator[None]:
     """Hold the lock `name` in `folder` (made if missing) for `who`, for example "edge install".
 
     The file stays empty and is never written: a refused command leaves no trace.
-    Raises: BusyError naming the process that holds it, StorageError if this account cannot write there.
+    Raises: BusyError naming the process that holds it, StorageError if this account cannot write
+    there.
     """
     path = folder / name
     try:
@@ -41,7 +45,10 @@ def locked(folder: Path, name: str, who: str) -> Iterator[None]:
 
 
 def _open(path: Path) -> int:
-    """The lock's file, made if missing. A link or anything else in its place is refused and not waited for."""
+    """The lock's file, made if missing.
+
+    A link or anything else in its place is refused and not waited for.
+    """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
@@ -55,10 +62,12 @@ def _open(path: Path) -> int:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds this lock; looked at in the kernel's own list, so that nobody is kept from taking it."""
+    """Whether a process holds this lock; looked at in the kernel's own list, so that nobody is kept
+    from taking it.
+    """
     try:
         return _holder_of(path.stat().st_ino) is not None
-    except OSError:   # the file is not there, or /proc is hidden
+    except OSError:  # the file is not there, or /proc is hidden
         return False
 
 
@@ -68,7 +77,7 @@ def _holder(descriptor: int) -> str:
         if (process := _holder_of(os.fstat(descriptor).st_ino)) is not None:
             words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
             return f"process {process} ({b' '.join(words).decode('utf-8', 'replace').strip()})"
-    except OSError:   # the process has just ended, or /proc is hidden
+    except OSError:  # the process has just ended, or /proc is hidden
         pass
     return "another process"
 

@@ -1,4 +1,6 @@
-"""What a killed command may have left under a root, cleared by the next one that holds the change lock."""
+"""What a killed command may have left under a root, cleared by the next one that holds the change
+lock.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from edge.station.store import DATA, TRUST, Store
 from edge.station.switch import SLOT, finish
 
 ETC, UNITS = TRUST.parent, Path("etc/systemd/system")
-HALF_WRITTEN = (        # temporary files of edge.files, which begin with a dot and the final name
+HALF_WRITTEN = (  # temporary files of edge.files, which begin with a dot and the final name
     (DATA, ".active.*"),
     (DATA / "engines", ".*.json.*"),
     (DATA / "products", "*/.current.new"),
@@ -24,10 +26,11 @@ HALF_WRITTEN = (        # temporary files of edge.files, which begin with a dot 
 
 
 def settle(store: Store) -> None:
-    """Remove staging folders, half-written files and slots that nothing points at; close audit rows left open.
+    """Remove staging folders, half-written files and slots that nothing points at; close audit rows
+    left open.
 
-    Changes nothing where the last command ended well. What is no slot is none of ours and stays: see `strays`. The
-    caller holds the change lock.
+    Changes nothing where the last command ended well. What is no slot is none of ours and stays:
+    see `strays`. The caller holds the change lock.
     """
     finish(store.root, store.products_folder)
     close_claim(store)
@@ -39,8 +42,10 @@ def settle(store: Store) -> None:
     for slots in _slot_folders(store):
         product = slots.parent.name
         used = {store.link(product, "current"), store.link(product, "previous")}
-        for slot in [path for path in slots.iterdir() if path.name not in used and SLOT.fullmatch(path.name)]:
-            slot.rename(store.staging)   # one rename, so that a slot is never seen half empty
+        for slot in [
+            path for path in slots.iterdir() if path.name not in used and SLOT.fullmatch(path.name)
+        ]:
+            slot.rename(store.staging)  # one rename, so that a slot is never seen half empty
             sync_directory(slots)
             _discard(store.staging)
         _remove_if_empty(slots)

@@ -2,9 +2,10 @@
 
 Two files with two lifetimes (DESIGN, the root of a station):
 
-    site/geometry.json       per camera serial: plane, where the crop lies, region. Survives a new bundle.
-    site/model-DIGEST.json   per precision and runtime: threshold, site tensors. Belongs to one bundle and is never
-                             applied to another.
+    site/geometry.json       per camera serial: plane, where the crop lies, region. Survives a new
+                             bundle.
+    site/model-DIGEST.json   per precision and runtime: threshold, site tensors. Belongs to one
+                             bundle and is never applied to another.
 
 Both carry a version that only grows; the state each version replaced is in the audit table.
 """
@@ -26,8 +27,8 @@ from edge.files import is_there, read_bytes
 from edge.schema import Name, Precision, Sha256, Strict
 from edge.types import Geometry
 
-FILE_LIMIT = 64 << 20       # bytes
-TENSOR_LIMIT = 16 << 20     # elements
+FILE_LIMIT = 64 << 20  # bytes
+TENSOR_LIMIT = 16 << 20  # elements
 
 StateModel = TypeVar("StateModel", bound=BaseModel)
 
@@ -47,7 +48,10 @@ class PackedRegion(Strict):
         return cls(width=width, height=height, bits=base64.b64encode(bits).decode())
 
     def unpack(self) -> NDArray[np.uint8]:
-        """(h, w) uint8, 0 = ignore, 255 = judge. Raises: ValueError if the bits are damaged or of another size."""
+        """(h, w) uint8, 0 = ignore, 255 = judge.
+
+        Raises: ValueError if the bits are damaged or of another size.
+        """
         expected = -(-self.width * self.height // 8)
         decoder = zlib.decompressobj()
         try:
@@ -61,20 +65,25 @@ class PackedRegion(Strict):
 
 
 class CameraGeometry(Strict):
-    """Geometry of one product under one camera. plane: metres, in pixels of the crop at crop_x, crop_y."""
+    """Geometry of one product under one camera.
+
+    plane: meters, in pixels of the crop at crop_x, crop_y.
+    """
 
     version: int = Field(ge=1)
     plane: tuple[float, float, float, float] | None
     crop_x: int = Field(ge=0)
     crop_y: int = Field(ge=0)
     region: PackedRegion | None = None
-    intrinsics: tuple[float, float, float, float]     # fx, fy, cx, cy of the whole stream when this was made
+    intrinsics: tuple[
+        float, float, float, float
+    ]  # fx, fy, cx, cy of the whole stream when this was made
     stream_width: int = Field(ge=1)
     stream_height: int = Field(ge=1)
-    frames: int = Field(ge=0)                         # how many the plane was fitted on
-    residual_m: float | None = None                   # of the fit, root mean square
+    frames: int = Field(ge=0)  # how many the plane was fitted on
+    residual_m: float | None = None  # of the fit, root mean square
     who: str
-    when: str                                         # UTC, ISO 8601
+    when: str  # UTC, ISO 8601
 
     def as_geometry(self) -> Geometry:
         """What the runtime needs of it. Raises: ValueError if the region is damaged."""
@@ -88,7 +97,9 @@ class GeometryFile(Strict):
     schema_: Literal[1] = Field(alias="schema", default=1)
     cameras: dict[str, CameraGeometry] = Field(default_factory=dict)
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
+    )
 
 
 class PackedTensor(Strict):
@@ -100,10 +111,16 @@ class PackedTensor(Strict):
     @classmethod
     def pack(cls, tensor: NDArray[np.float32]) -> PackedTensor:
         """tensor: any shape, float32."""
-        return cls(shape=tensor.shape, data=base64.b64encode(np.ascontiguousarray(tensor, "<f4").tobytes()).decode())
+        return cls(
+            shape=tensor.shape,
+            data=base64.b64encode(np.ascontiguousarray(tensor, "<f4").tobytes()).decode(),
+        )
 
     def unpack(self) -> NDArray[np.float32]:
-        """The tensor, finite. Raises: ValueError if its bytes are damaged, not finite or of another size."""
+        """The tensor, finite.
+
+        Raises: ValueError if its bytes are damaged, not finite or of another size.
+        """
         try:
             flat = np.frombuffer(base64.b64decode(self.data, validate=True), "<f4")
         except binascii.Error as error:
@@ -114,17 +131,22 @@ class PackedTensor(Strict):
 
 
 class ModelState(Strict):
-    """What was calibrated for one bundle, precision and runtime. threshold None: the bundle's default."""
+    """What was calibrated for one bundle, precision and runtime.
+
+    threshold None: the bundle's default.
+    """
 
     version: int = Field(ge=1)
-    digest: Sha256                                    # of the bundle
+    digest: Sha256  # of the bundle
     precision: Precision
     runtime: str = Field(min_length=1, max_length=64)
-    threshold: float | None = None                    # a float32, exactly
-    rank: int | None = Field(default=None, ge=1)      # of the threshold among the parts' scores, where it is one
-    guarantee: str = ""                               # what the threshold promises, in one sentence
-    tensors: dict[Name, PackedTensor] = Field(default_factory=dict)   # site tensors by graph input
-    parts: int = Field(ge=0)                          # good parts it was calibrated on
+    threshold: float | None = None  # a float32, exactly
+    rank: int | None = Field(
+        default=None, ge=1
+    )  # of the threshold among the parts' scores, where it is one
+    guarantee: str = ""  # what the threshold promises, in one sentence
+    tensors: dict[Name, PackedTensor] = Field(default_factory=dict)  # site tensors by graph input
+    parts: int = Field(ge=0)  # good parts it was calibrated on
     who: str
     when: str
 
@@ -140,11 +162,16 @@ class ModelStateFile(Strict):
     digest: Sha256
     states: tuple[ModelState, ...] = ()
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
+    )
 
 
 def read_state(path: Path, model: type[StateModel]) -> StateModel | None:
-    """A state file, or None where there is none. Raises: ConfigError if it is damaged: it is never half believed."""
+    """A state file, or None where there is none.
+
+    Raises: ConfigError if it is damaged: it is never half believed.
+    """
     if not is_there(path):
         return None
     try:
@@ -152,4 +179,6 @@ def read_state(path: Path, model: type[StateModel]) -> StateModel | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path}: {where}: {first['msg']}: move the file away and calibrate again") from error
+        raise ConfigError(
+            f"{path}: {where}: {first['msg']}: move the file away and calibrate again"
+        ) from error

@@ -1,7 +1,9 @@
-"""Making another bundle the current one of a product, so that being killed anywhere is no worse than being told no.
+"""Making another bundle the current one of a product, so that being killed anywhere is no worse
+than being told no.
 
-Two links change, `previous` and then `current`; the rename of `current` is what counts. Both ends are written down in
-the audit table first, so that whoever finds a switch half done can tell which end it reached and put `previous` right.
+Two links change, `previous` and then `current`; the rename of `current` is what counts. Both ends
+are written down in the audit table first, so that whoever finds a switch half done can tell which
+end it reached and put `previous` right.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from edge.station import audit
 
 log = logging.getLogger(__name__)
 
-PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")                    # as edge.schema.Name
-SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[0-9a-f]{12}")          # VERSION-DIGEST12
-ACTIVE = "active"       # the file that names the active product
+PRODUCT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as edge.schema.Name
+SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[0-9a-f]{12}")  # VERSION-DIGEST12
+ACTIVE = "active"  # the file that names the active product
 SwitchStep = Literal["intent", "previous", "current"]
 Act = Literal["install", "rollback"]
 
@@ -34,7 +36,9 @@ CLOSED = {act for outcome in OUTCOMES.values() for act in outcome}
 
 
 def is_slot(path: Path) -> bool:
-    """Whether a folder that is named like a slot lies there; a stray file beside the slots is none of ours."""
+    """Whether a folder that is named like a slot lies there; a stray file beside the slots is none
+    of ours.
+    """
     return SLOT.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
 
 
@@ -43,7 +47,7 @@ def slot_of(link: Path) -> str | None:
     try:
         return link.readlink().name
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):      # nothing there, or no link
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):  # nothing there, or no link
             return None
         raise
 
@@ -59,7 +63,8 @@ def switch(
     """Make `slot` current. The caller holds the change lock and calls `finish` next.
 
     Args:
-        folder: of the product, with its slots. about: what else the audit row tells, such as version and digest.
+        folder: of the product, with its slots. about: what else the audit row tells, such as
+            version and digest.
         reached: called before each step.
     """
     before, previous = slot_of(folder / "current"), slot_of(folder / "previous")
@@ -76,17 +81,22 @@ def switch(
 def finish(root: Path, products: Path) -> bool:
     """Close the audit row of a switch, whether it was done or cut short, and put `previous` right.
 
-    A first installation that was cut short after its switch takes its last step here: its product becomes active.
+    A first installation that was cut short after its switch takes its last step here: its product
+    becomes active.
 
-    Returns: whether a row was open and its bundle is the current one. The caller holds the change lock.
+    Returns: whether a row was open and its bundle is the current one. The caller holds the change
+    lock.
     """
     rows = [row for row in audit.read_audit(root) if row.act in OUTCOMES or row.act in CLOSED]
     if not rows or rows[-1].act in CLOSED:
         return False
     links = _Links.of(rows[-1])
     if links is None or not (products / links.product).is_dir():
-        log.warning("row %s of the audit table says %r of no bundle that lies here, and is passed over",
-                    rows[-1].id, rows[-1].act)
+        log.warning(
+            "row %s of the audit table says %r of no bundle that lies here, and is passed over",
+            rows[-1].id,
+            rows[-1].act,
+        )
         return False
     folder = products / links.product
     done = slot_of(folder / "current") == links.slot
@@ -95,7 +105,9 @@ def finish(root: Path, products: Path) -> bool:
     if done and rows[-1].act == "install" and not active.exists():
         write_atomically(active, f"{folder.name}\n".encode())
     closing = OUTCOMES[rows[-1].act][0 if done else 1]
-    about = {key: value for key, value in rows[-1].detail.items() if key not in ("before", "previous")}
+    about = {
+        key: value for key, value in rows[-1].detail.items() if key not in ("before", "previous")
+    }
     audit.append_audit(root, closing, about, rows[-1].who)
     return done
 
@@ -111,8 +123,12 @@ class _Links:
 
     @classmethod
     def of(cls, row: audit.AuditRow) -> _Links | None:
-        """None unless each is a name as this module writes it: whoever can write the table may have made the row."""
-        product, slot, before, previous = (row.detail.get(key) for key in ("product", "slot", "before", "previous"))
+        """None unless each is a name as this module writes it: whoever can write the table may have
+        made the row.
+        """
+        product, slot, before, previous = (
+            row.detail.get(key) for key in ("product", "slot", "before", "previous")
+        )
         if not (isinstance(product, str) and PRODUCT.fullmatch(product) and isinstance(slot, str)):
             return None
         names = [name for name in (slot, before, previous) if name is not None]

@@ -1,15 +1,18 @@
 """What each part of a system contributes, in the form of its paper's table.
 
-    python tests/benchmarks/ablation.py --system mats --parts parts --seeds 0,1,2 --work runs/ablation
+    python tests/benchmarks/ablation.py --system mats --parts parts --seeds 0,1,2 --work
+    runs/ablation
 
-Writes docs/ablation-SYSTEM.md. The frozen features are computed once per product and seed and shared by all rows. A
-part that does not help is reported as such. MATS without the student scores by the flow's likelihood; without the mask
-the losses, the map and the score take in the background as well. AAND's rows are those of its table 5, with the floor
-of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain convolutions beside. M3DM's bank
-rows are the complete run judging by those banks alone, with the weights that its one-class machine gave them.
-VMPFD-AD's are those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with the plain
-error and patches of 16 pixels beside. Both take a part that every run starts from with --pretrained, or each run trains
-its own. Products with drawn logical defects have a column for those.
+Writes docs/ablation-SYSTEM.md. The frozen features are computed once per product and seed and
+shared by all rows. A part that does not help is reported as such. MATS without the student scores
+by the flow's likelihood; without the mask the losses, the map and the score take in the background
+as well. AAND's rows are those of its table 5, with the floor of the distance, which is ours, apart;
+NTSNet's are those of its table 3, with plain convolutions beside. M3DM's bank rows are the complete
+run judging by those banks alone, with the weights that its one-class machine gave them. VMPFD-AD's
+are those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with
+the plain error and patches of 16 pixels beside. Both take a part that every run starts from with
+--pretrained, or each run trains its own. Products with drawn logical defects have a column for
+those.
 """
 
 from __future__ import annotations
@@ -49,14 +52,19 @@ ROWS: dict[str, dict[str, dict[str, bool]]] = {
     },
     "aand": {
         COMPLETE: {},
-        "plain reverse distillation": {"gate": False, "generator": False, "hard": False, "floor": False},
+        "plain reverse distillation": {
+            "gate": False,
+            "generator": False,
+            "hard": False,
+            "floor": False,
+        },
         "base: with the floor": {"gate": False, "generator": False, "hard": False},
         "(a) gate alone as score": {"student": False},
         "(b) blind residuals": {"gate": False, "hard": False},
         "(c) gate and generator": {"hard": False},
         "(d) hard loss": {"gate": False, "generator": False},
         "all, without the floor": {"floor": False},
-        "all, teacher features standardised": {"standardised": True},
+        "all, teacher features standardized": {"standardized": True},
     },
     "ntsnet": {
         COMPLETE: {},
@@ -110,24 +118,51 @@ class Everywhere(nn.Module):
 
 def main() -> None:
     """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--system", choices=sorted(ROWS), default="mats")
-    parser.add_argument("--parts", type=Path, nargs="+", required=True, help="folders of products, or product folders")
-    parser.add_argument("--rows", help="some of the rows, separated by commas, beside the complete system")
+    parser.add_argument(
+        "--parts",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="folders of products, or product folders",
+    )
+    parser.add_argument(
+        "--rows", help="some of the rows, separated by commas, beside the complete system"
+    )
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at once, which share the processor's cores")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        help="trainings at once, which share the processor's cores",
+    )
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
-    parser.add_argument("--pretrained", type=Path, help="a file of `trainer pretrain` that every run starts from")
+    parser.add_argument(
+        "--pretrained", type=Path, help="a file of `trainer pretrain` that every run starts from"
+    )
     arguments = parser.parse_args()
     products = [product for folder in arguments.parts for product in find_products(folder)]
-    rows = [name for name in (*ROWS[arguments.system], *banks_of(arguments.system)) if asked(name, arguments.rows)]
+    rows = [
+        name
+        for name in (*ROWS[arguments.system], *banks_of(arguments.system))
+        if asked(name, arguments.rows)
+    ]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     threads = max(1, len(os.sched_getaffinity(0)) // arguments.workers)
-    with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(
+        arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
         running = {  # seed by seed, so that an interrupted ablation has whole columns first
             (name, seed, product): pool.submit(
-                measure, arguments.system, product, name, arguments.work,
+                measure,
+                arguments.system,
+                product,
+                name,
+                arguments.work,
                 TrainOptions(seed=seed, device=arguments.device, pretrained=arguments.pretrained),
             )
             for seed in seeds
@@ -138,7 +173,10 @@ def main() -> None:
         found = {key: future.result() for key, future in running.items()}
     for name in (row for row in rows if row in BANKS):
         for seed in seeds:
-            found |= {(name, seed, one): measure_banks(one, seed, name, arguments.work) for one in products}
+            found |= {
+                (name, seed, one): measure_banks(one, seed, name, arguments.work)
+                for one in products
+            }
     table = {name: [found[name, seed, one] for seed in seeds for one in products] for name in rows}
     names = [product.name for product in products]
     page = "\n".join(report(arguments.system, table, names, seeds, arguments.device)) + "\n"
@@ -161,14 +199,20 @@ def folder_of(system: str, product: Path, seed: int, name: str, work: Path) -> P
     return work / system / f"{product.name}-{seed}-{name.replace(' ', '_')}"
 
 
-def measure(system: str, product: Path, name: str, work: Path, options: TrainOptions) -> tuple[float, ...]:
+def measure(
+    system: str, product: Path, name: str, work: Path, options: TrainOptions
+) -> tuple[float, ...]:
     """Figures of one run in percent, trained unless its result is stored."""
     folder = folder_of(system, product, options.seed, name, work)
     result = folder / "ablation.json"
     if not result.is_file():
         options = replace(options, cache=work / "cache", switches=ROWS[system][name])
         finished = (folder / RUN_FILE).is_file()
-        run = load_run(folder) if finished else train(system, product, folder, options, FitControl(tell=lambda _: None))
+        run = (
+            load_run(folder)
+            if finished
+            else train(system, product, folder, options, FitControl(tell=lambda _: None))
+        )
         if name == "without mask":
             run = scored_everywhere(run)
         write_figures(run, product, result)
@@ -192,7 +236,9 @@ def write_figures(run: TrainedRun, product: Path, result: Path) -> None:
     """Evaluate and store."""
     evaluation = evaluate_run(run, open_judged(run.info, product))
     logical = [100 * group.image_auroc for group in evaluation.groups if group.name == "logical"]
-    write_json(result, [*(100 * getattr(evaluation.overall, figure) for figure in FIGURES), *logical])
+    write_json(
+        result, [*(100 * getattr(evaluation.overall, figure) for figure in FIGURES), *logical]
+    )
     print(f"{result.parent.name} {result.name}: {result.read_text().split()}", flush=True)
 
 
@@ -206,8 +252,14 @@ def scored_everywhere(run: TrainedRun) -> TrainedRun:
     """The run with the graph's mask and the map's own foreground weights removed."""
     deployed = run.deployed
     detector = deployed.detector
-    deployed.mask = Everywhere(detector.map_size)  # type: ignore[assignment, arg-type]  # stands in for MapMask
-    detector.grid_mask = lambda prepared: torch.ones(len(prepared.color), 1, *detector.grid)  # type: ignore[assignment]  # as above
+    # stands in for MapMask
+    deployed.mask = Everywhere(detector.map_size)  # type: ignore[assignment, arg-type]
+
+    # as above
+    def ones(prepared: Prepared) -> torch.Tensor:
+        return torch.ones(len(prepared.color), 1, *detector.grid)
+
+    detector.grid_mask = ones  # type: ignore[assignment]
     return replace(run, deployed=deployed)
 
 
@@ -223,10 +275,16 @@ def report(
     lines = [
         f"# What each part of {system} contributes",
         "",
-        f"Compact preset, products {', '.join(products)}, seeds {', '.join(map(str, seeds))}; mean over "
-        f"{len(complete)} runs a row, percent; in brackets the difference to the complete system and the standard "
-        "deviation of that difference over the runs. A difference smaller than its deviation is none.",
-        f"Written by `python tests/benchmarks/ablation.py --system {system}`, {when}, trained on {device}.",
+        (
+            f"Compact preset, products {', '.join(products)}, seeds {', '.join(map(str, seeds))};"
+            f" mean over {len(complete)} runs a row, percent; in brackets the difference to the"
+            " complete system and the standard deviation of that difference over the runs. A"
+            " difference smaller than its deviation is none."
+        ),
+        (
+            f"Written by `python tests/benchmarks/ablation.py --system {system}`, {when}, trained"
+            f" on {device}."
+        ),
         "",
     ]
     shown = np.isfinite(complete).any(axis=0)
@@ -237,7 +295,10 @@ def report(
         several = np.isfinite(values - against).sum(axis=0) > 1  # one difference has no deviation
         cells = [f"{value:.1f}" for value in np.nanmean(values, axis=0)]
         if name != COMPLETE:
-            deviations = [f", s {spread:.1f}" if known else "" for spread, known in zip(spreads, several, strict=True)]
+            deviations = [
+                f", s {spread:.1f}" if known else ""
+                for spread, known in zip(spreads, several, strict=True)
+            ]
             triples = zip(cells, gains, deviations, strict=True)
             cells = [f"{cell} ({gain:+.1f}{deviation})" for cell, gain, deviation in triples]
         lines.append(f"| {name} | {' | '.join(cells)} |")

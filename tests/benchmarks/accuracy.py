@@ -1,10 +1,13 @@
-"""Image and pixel figures of the compact preset over products and seeds, written to docs/accuracy.md.
+"""Image and pixel figures of the compact preset over products and seeds, written to
+docs/accuracy.md.
 
-    python tests/benchmarks/accuracy.py --parts parts --data DATA --seeds 0,1,2 --flat --work runs/accuracy
+    python tests/benchmarks/accuracy.py --parts parts --data DATA --seeds 0,1,2 --flat --work
+    runs/accuracy
 
-Synthetic products are trained with depth and, with --flat, once more without it, so that what depth contributes is a
-figure and not a belief; cookies and screw are color-only. Runs found in --work are not trained again, so that a long
-measurement can be taken in pieces. Every score comes from the deployed graph.
+Synthetic products are trained with depth and, with --flat, once more without it, so that what depth
+contributes is a figure and not a belief; cookies and screw are color-only. Runs found in --work are
+not trained again, so that a long measurement can be taken in pieces. Every score comes from the
+deployed graph.
 """
 
 from __future__ import annotations
@@ -36,7 +39,10 @@ COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)
 
 @dataclass(frozen=True)
 class Measured:
-    """One run, in percent; the last four are the image AUROC of a group of drawn defects. seconds: of training."""
+    """One run, in percent; the last four are the image AUROC of a group of drawn defects.
+
+    seconds: of training.
+    """
 
     product: str
     with_depth: bool
@@ -47,14 +53,27 @@ class Measured:
 
 def main() -> None:
     """Train what is missing, evaluate, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", type=Path, help="synthetic products, made by `trainer synthesize`")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--parts", type=Path, help="synthetic products, made by `trainer synthesize`"
+    )
     parser.add_argument("--data", type=Path, help="folder with cookies and screw")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--flat", action="store_true", help="also train the synthetic products without depth")
+    parser.add_argument(
+        "--flat", action="store_true", help="also train the synthetic products without depth"
+    )
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at once, which share the processor's cores")
-    parser.add_argument("--only-stored", action="store_true", help="train nothing, report the runs found in --work")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        help="trainings at once, which share the processor's cores",
+    )
+    parser.add_argument(
+        "--only-stored", action="store_true", help="train nothing, report the runs found in --work"
+    )
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     products = find_products(arguments.parts) if arguments.parts else []
@@ -64,8 +83,13 @@ def main() -> None:
     jobs += [(product, False, seed) for seed in seeds for product in real]
     jobs = [job for job in jobs if not arguments.only_stored or stored(*job, arguments.work)]
     threads = max(1, (os.cpu_count() or 1) // arguments.workers)
-    with ProcessPoolExecutor(arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        measured = [future.result() for future in [pool.submit(measure, *job, arguments.work) for job in jobs]]
+    with ProcessPoolExecutor(
+        arguments.workers, initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        measured = [
+            future.result()
+            for future in [pool.submit(measure, *job, arguments.work) for job in jobs]
+        ]
     PAGE.write_text("\n".join(report(measured)) + "\n", encoding="utf-8")
     print("\n".join(report(measured)))
 
@@ -84,7 +108,9 @@ def measure(product: Path, with_depth: bool, seed: int, work: Path) -> Measured:
     """Train and evaluate one job unless it is there, and read its figures."""
     folder = folder_of(product, with_depth, seed, work)
     if not stored(product, with_depth, seed, work):
-        options = TrainOptions(seed=seed, with_depth=with_depth, cache=work / "cache", overwrite=True)
+        options = TrainOptions(
+            seed=seed, with_depth=with_depth, cache=work / "cache", overwrite=True
+        )
         train("mats", product, folder, options, FitControl(tell=lambda _: None))
         run = load_run(folder)
         judged = open_judged(run.info)
@@ -96,7 +122,13 @@ def measure(product: Path, with_depth: bool, seed: int, work: Path) -> Measured:
     values = [overall[key] for key in ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05")]
     values += [groups.get(name) for name in GROUPS]
     seconds = json.loads((folder / "run.json").read_text())["train_seconds"]
-    return Measured(product.name, with_depth, seed, tuple(None if v is None else 100 * v for v in values), seconds)
+    return Measured(
+        product.name,
+        with_depth,
+        seed,
+        tuple(None if v is None else 100 * v for v in values),
+        seconds,
+    )
 
 
 def report(measured: Sequence[Measured]) -> Iterable[str]:
@@ -104,11 +136,19 @@ def report(measured: Sequence[Measured]) -> Iterable[str]:
     lines = [
         "# Accuracy",
         "",
-        "MATS, compact preset, scores and maps of the deployed graph in float32 torch on the CPU (a stand-in for",
-        "the device). Percent. depth, color, both: image AUROC of the drawn defects that change only height, only",
-        "color, or both; logical: of flawless elements in the wrong places. Written by "
-        "`python tests/benchmarks/accuracy.py` on "
-        f"{platform.machine()}, {datetime.now(timezone.utc):%Y-%m-%d}.",
+        (
+            "MATS, compact preset, scores and maps of the deployed graph in float32 torch on the"
+            " CPU (a stand-in for"
+        ),
+        (
+            "the device). Percent. depth, color, both: image AUROC of the drawn defects that change"
+            " only height, only"
+        ),
+        (
+            "color, or both; logical: of flawless elements in the wrong places. Written by "
+            "`python tests/benchmarks/accuracy.py` on "
+            f"{platform.machine()}, {datetime.now(timezone.utc):%Y-%m-%d}."
+        ),
         "",
         "## Means",
         "",
@@ -118,15 +158,24 @@ def report(measured: Sequence[Measured]) -> Iterable[str]:
     kinds = list(dict.fromkeys((run.product, run.with_depth) for run in measured))
     for product, with_depth in kinds:
         runs = [run for run in measured if (run.product, run.with_depth) == (product, with_depth)]
-        lines.append(f"| {titled(runs[0])} | {len(runs)} | {row_of([run.figures for run in runs])} |")
+        lines.append(
+            f"| {titled(runs[0])} | {len(runs)} | {row_of([run.figures for run in runs])} |"
+        )
     deep = [run for run in measured if run.with_depth]
-    flat = [run for run in measured if not run.with_depth and run.product in {run.product for run in deep}]
+    flat = [
+        run
+        for run in measured
+        if not run.with_depth and run.product in {run.product for run in deep}
+    ]
     for name, runs in (("**synthetic, with depth**", deep), ("**synthetic, color only**", flat)):
         if runs:
             lines.append(f"| {name} | {len(runs)} runs | {row_of([run.figures for run in runs])} |")
     lines += ["", "## Every run", "", f"| product | seed | {' | '.join(COLUMNS)} | training s |"]
     lines.append(f"|---|---|{'---|' * (len(COLUMNS) + 1)}")
-    lines += [f"| {titled(run)} | {run.seed} | {row_of([run.figures])} | {run.seconds:.0f} |" for run in measured]
+    lines += [
+        f"| {titled(run)} | {run.seed} | {row_of([run.figures])} | {run.seconds:.0f} |"
+        for run in measured
+    ]
     return lines
 
 

@@ -1,12 +1,14 @@
-"""What the size of M3DM's memory bank costs: the full coreset, its first greedy rows, k-means and distilled banks.
+"""What the size of M3DM's memory bank costs: the full coreset, its first greedy rows, k-means and
+distilled banks.
 
-    python tests/benchmarks/bank_size.py --data DATA/screw DATA/cookies --seeds 0,1,2 --work runs/bank-size
+    python tests/benchmarks/bank_size.py --data DATA/screw DATA/cookies --seeds 0,1,2 --work
+    runs/bank-size
 
-Color only, one bank. Writes docs/bank-size.md and docs/bank-size.png. Greedy: the first rows of the full coreset, which
-are the greedy choice of that size. k-means: scikit-learn's mini-batch k-means on the features that the coreset was
-selected from. Seconds of distilling are the processor's, of a training that distils less those of one that does not,
-features cached for both. Time is that of the bank's product alone on one image, as a ratio to the full bank's, in the
-same run.
+Color only, one bank. Writes docs/bank-size.md and docs/bank-size.png. Greedy: the first rows of the
+full coreset, which are the greedy choice of that size. k-means: scikit-learn's mini-batch k-means
+on the features that the coreset was selected from. Seconds of distilling are the processor's, of a
+training that distils less those of one that does not, features cached for both. Time is that of the
+bank's product alone on one image, as a ratio to the full bank's, in the same run.
 """
 
 from __future__ import annotations
@@ -45,15 +47,26 @@ TIMED = 30
 
 def main() -> None:
     """Measure what is missing, write the page and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="product folders; depth is not used")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="product folders; depth is not used"
+    )
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--work", type=Path, required=True, help="runs, cached features and results")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="runs, cached features and results"
+    )
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    found = [row for product in arguments.data for seed in seeds for row in measured(product, seed, arguments.work)]
+    found = [
+        row
+        for product in arguments.data
+        for seed in seeds
+        for row in measured(product, seed, arguments.work)
+    ]
     page = "\n".join(report(found, seeds)) + "\n"
     (DOCS / "bank-size.md").write_text(page, encoding="utf-8")
     draw(found, DOCS / "bank-size.png")
@@ -75,27 +88,34 @@ def _measure(product: Path, seed: int, work: Path) -> Iterator[Row]:
     _train(product, seed, work, "warm", None)  # features into the cache
     full, seconds = _train(product, seed, work, "full", None)
     bank = bank_of(full)
-    rows, centre = bank.rows.clone(), bank.centre.clone()
+    rows, center = bank.rows.clone(), bank.center.clone()
     base = time_of(bank)
     yield _row(product, seed, "full", 1, full, 0.0, 1.0)
     features = features_of(full, product)
     for share in SHARES:
         count = max(1, len(rows) // share)
-        bank.fill(rows[:count], None, centre)
+        bank.fill(rows[:count], None, center)
         yield _row(product, seed, "greedy", share, full, 0.0, time_of(bank) / base)
-        clusters = MiniBatchKMeans(count, batch_size=4096, n_init=1, random_state=seed).fit(features.numpy())
-        bank.fill(torch.from_numpy(clusters.cluster_centers_).float(), None, centre)
+        clusters = MiniBatchKMeans(count, batch_size=4096, n_init=1, random_state=seed).fit(
+            features.numpy()
+        )
+        bank.fill(torch.from_numpy(clusters.cluster_centers_).float(), None, center)
         yield _row(product, seed, "k-means", share, full, 0.0, time_of(bank) / base)
         small, longer = _train(product, seed, work, f"distilled-{share}", share)
         ratio = time_of(bank_of(small)) / base
         yield _row(product, seed, "distilled", share, small, longer - seconds, ratio)
 
 
-def _train(product: Path, seed: int, work: Path, name: str, share: int | None) -> tuple[TrainedRun, float]:
+def _train(
+    product: Path, seed: int, work: Path, name: str, share: int | None
+) -> tuple[TrainedRun, float]:
     """The run, and the processor's seconds it took."""
     m3dm.LEAST_ROWS, m3dm.BANK_SHARE = 1, 1 / (share or 1)
     options = TrainOptions(
-        seed=seed, with_depth=False, cache=work / "cache", switches={"distilled": share is not None},
+        seed=seed,
+        with_depth=False,
+        cache=work / "cache",
+        switches={"distilled": share is not None},
         overwrite=True,
     )
     folder = work / "runs" / f"{product.name}-{seed}-{name}"
@@ -119,16 +139,21 @@ def features_of(run: TrainedRun, product: Path, most: int = 100_000) -> Tensor:
     by_name = {sample.name: sample for sample in open_dataset(product).samples}
     detector, preprocess = run.deployed.detector, run.deployed.preprocess
     parts = [
-        detector.features(prepare(preprocess, run.feeds(by_name[name]))).flatten(2)[0].T for name in run.info.train
+        detector.features(prepare(preprocess, run.feeds(by_name[name]))).flatten(2)[0].T
+        for name in run.info.train
     ]
     rows = torch.cat(parts)
-    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(run.info.seed))[:most]]
+    return rows[
+        torch.randperm(len(rows), generator=torch.Generator().manual_seed(run.info.seed))[:most]
+    ]
 
 
 @torch.no_grad()
 def time_of(bank: MemoryBank) -> float:
     """Median seconds of the bank on one image's features."""
-    features = torch.randn(1, bank.weight.shape[1], 32, 32, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(
+        1, bank.weight.shape[1], 32, 32, generator=torch.Generator().manual_seed(0)
+    )
     samples = []
     for _ in range(TIMED):
         started_s = time.perf_counter()
@@ -144,7 +169,8 @@ def _row(
     row: Row = {
         "product": product.name, "seed": seed, "kind": kind, "share": share, "rows": len(bank),
         "kilobytes": bank.weight.numel() * 4 / 1000, "image_auroc": 100 * overall.image_auroc,
-        "pixel_auroc": 100 * overall.pixel_auroc, "aupro": 100 * overall.aupro_30, "seconds": seconds, "time": ratio,
+        "pixel_auroc": 100 * overall.pixel_auroc, "aupro": 100 * overall.aupro_30,
+        "seconds": seconds, "time": ratio,
     }  # fmt: skip
     print(json.dumps(row), flush=True)
     return row
@@ -160,43 +186,75 @@ def report(found: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
     yield from (
         "# Bank size",
         "",
-        f"M3DM, color only, compact preset; means of seeds {', '.join(map(str, seeds))}. kB: of the rows in float32.",
-        "distilling s: the processor's seconds beside those of the full bank. time: of the bank's product, the full "
-        "bank's is 1.",
-        f"Written by `python tests/benchmarks/bank_size.py`, {datetime.now(timezone.utc):%Y-%m-%d}, CPU.",
+        (
+            f"M3DM, color only, compact preset; means of seeds {', '.join(map(str, seeds))}. kB: of"
+            " the rows in float32."
+        ),
+        (
+            "distilling s: the processor's seconds beside those of the full bank. time: of the"
+            " bank's product, the full bank's is 1."
+        ),
+        (
+            "Written by `python tests/benchmarks/bank_size.py`,"
+            f" {datetime.now(timezone.utc):%Y-%m-%d}, CPU."
+        ),
         "",
         "![I-AUROC and AUPRO against rows](bank-size.png)",
         "",
-        "| product | bank | rows | kB | I-AUROC | every seed | P-AUROC | AUPRO 0.3 | distilling s | time |",
+        (
+            "| product | bank | rows | kB | I-AUROC | every seed | P-AUROC | AUPRO 0.3 | distilling"
+            " s | time |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|",
     )
-    for product, kind, share in dict.fromkeys((row["product"], row["kind"], row["share"]) for row in found):
-        rows = [row for row in found if (row["product"], row["kind"], row["share"]) == (product, kind, share)]
+    for product, kind, share in dict.fromkeys(
+        (row["product"], row["kind"], row["share"]) for row in found
+    ):
+        rows = [
+            row
+            for row in found
+            if (row["product"], row["kind"], row["share"]) == (product, kind, share)
+        ]
         name = str(kind) if share == 1 else f"{kind} 1/{share}"
         every = " / ".join(f"{float(str(row['image_auroc'])):.1f}" for row in rows)
         spent = f"{mean_of(rows, 'seconds'):.0f}" if kind == "distilled" else "-"
         yield (
-            f"| {product} | {name} | {mean_of(rows, 'rows'):.0f} | {mean_of(rows, 'kilobytes'):.0f} | "
-            f"{mean_of(rows, 'image_auroc'):.1f} | {every} | {mean_of(rows, 'pixel_auroc'):.1f} | "
-            f"{mean_of(rows, 'aupro'):.1f} | {spent} | {mean_of(rows, 'time'):.2f} |"
+            f"| {product} | {name} | {mean_of(rows, 'rows'):.0f} | {mean_of(rows, 'kilobytes'):.0f}"
+            f" | {mean_of(rows, 'image_auroc'):.1f} | {every} | {mean_of(rows, 'pixel_auroc'):.1f}"
+            f" | {mean_of(rows, 'aupro'):.1f} | {spent} | {mean_of(rows, 'time'):.2f} |"
         )
 
 
 def draw(found: Sequence[Row], path: Path) -> None:
     """I-AUROC and AUPRO against the number of rows, a line a kind, a column a product."""
     products = list(dict.fromkeys(str(row["product"]) for row in found))
-    figure, axes = plt.subplots(2, len(products), figsize=(4.2 * len(products), 6), squeeze=False, sharex="col")
+    figure, axes = plt.subplots(
+        2, len(products), figsize=(4.2 * len(products), 6), squeeze=False, sharex="col"
+    )
     for column, product in enumerate(products):
-        for line, (name, title) in enumerate((("image_auroc", "I-AUROC, %"), ("aupro", "AUPRO 0.3, %"))):
+        for line, (name, title) in enumerate(
+            (("image_auroc", "I-AUROC, %"), ("aupro", "AUPRO 0.3, %"))
+        ):
             ax = axes[line][column]
             for kind in ("greedy", "k-means", "distilled"):
                 banks = [  # of the same share: the seeds' parts have a few positions more or less
-                    [row for row in found if (row["product"], row["share"]) == (product, share) and row["kind"] == own]
+                    [
+                        row
+                        for row in found
+                        if (row["product"], row["share"]) == (product, share) and row["kind"] == own
+                    ]
                     for share, own in (*((share, kind) for share in reversed(SHARES)), (1, "full"))
                 ]
-                counts, means = zip(*((mean_of(rows, "rows"), mean_of(rows, name)) for rows in banks), strict=True)
+                counts, means = zip(
+                    *((mean_of(rows, "rows"), mean_of(rows, name)) for rows in banks), strict=True
+                )
                 ax.plot(counts, means, marker="o", label=kind)
-            ax.set(xscale="log", ylabel=title, xlabel="rows" if line else "", title="" if line else product)
+            ax.set(
+                xscale="log",
+                ylabel=title,
+                xlabel="rows" if line else "",
+                title="" if line else product,
+            )
             ax.grid(alpha=0.3)
     axes[0][0].legend()
     figure.tight_layout()

@@ -1,9 +1,11 @@
-"""What it costs that the camera lives in a process of its own: 1280x720 color and depth, the same frames both ways.
+"""What it costs that the camera lives in a process of its own: 1280x720 color and depth, the same
+frames both ways.
 
     python tests/benchmarks/camera_process.py --frames 120
 
-Prints milliseconds per frame, median and 99th percentile: a data set played in this process, and through the other
-process; and the crossing alone (written to the ring, read from it) as the share that it has of a frame at 30 frames/s.
+Prints milliseconds per frame, median and 99th percentile: a data set played in this process, and
+through the other process; and the crossing alone (written to the ring, read from it) as the share
+that it has of a frame at 30 frames/s.
 """
 
 from __future__ import annotations
@@ -36,8 +38,19 @@ def write_belt(folder: Path) -> None:
     for number in range(4):
         color = np.dstack([(u + 40 * number) % 256, v % 256, (u + v) % 256]).astype(np.uint8)
         cv2.imwrite(str(folder / f"{number:04d}_color.png"), color)
-        cv2.imwrite(str(folder / f"{number:04d}_depth.png"), (4000 + (u + v + number) % 200).astype(np.uint16))
-    lens = {"width": WIDTH, "height": HEIGHT, "fx": 900, "fy": 900, "cx": 640, "cy": 360, "depth_unit_m": 0.0001}
+        cv2.imwrite(
+            str(folder / f"{number:04d}_depth.png"),
+            (4000 + (u + v + number) % 200).astype(np.uint16),
+        )
+    lens = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "fx": 900,
+        "fy": 900,
+        "cx": 640,
+        "cy": 360,
+        "depth_unit_m": 0.0001,
+    }
     (folder / "intrinsics.json").write_text(json.dumps(lens))
 
 
@@ -76,7 +89,9 @@ def crossed(frames: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=120)
     frames = parser.parse_args().frames
     with tempfile.TemporaryDirectory() as folder:
@@ -88,9 +103,11 @@ def main() -> None:
     print(told("in this process", inside))
     print(told("in a process of its own", outside))
     print(told("the crossing alone", alone))
-    print(f"ratio {np.median(outside) / np.median(inside):.3f}; "
-          f"the crossing is {np.median(alone) / PERIOD_MS:.1%} of a frame at 30 frames/s; {os.cpu_count()} cores, "
-          f"load {os.getloadavg()[0]:.1f}")
+    print(
+        f"ratio {np.median(outside) / np.median(inside):.3f}; the crossing is"
+        f" {np.median(alone) / PERIOD_MS:.1%} of a frame at 30 frames/s; {os.cpu_count()} cores,"
+        f" load {os.getloadavg()[0]:.1f}"
+    )
 
 
 if __name__ == "__main__":

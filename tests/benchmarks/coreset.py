@@ -1,4 +1,5 @@
-"""Greedy k-center on 300,000 features of 512 dimensions to 1 %: seconds, and memory beside the features.
+"""Greedy k-center on 300,000 features of 512 dimensions to 1 %: seconds, and memory beside the
+features.
 
     python tests/benchmarks/coreset.py
 
@@ -22,7 +23,9 @@ CLUSTERS = 200
 
 def main() -> None:
     """Draw, select, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--features", type=int, default=300_000)
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--share", type=float, default=0.01)
@@ -33,24 +36,26 @@ def main() -> None:
     features = drawn(arguments.features, arguments.dimensions)
     before = peak_mb()
     started_s = time.perf_counter()
-    chosen = greedy_coreset(features, round(arguments.share * len(features)), 0, arguments.projected)
+    chosen = greedy_coreset(
+        features, round(arguments.share * len(features)), 0, arguments.projected
+    )
     spent_s = time.perf_counter() - started_s
     print(
-        f"{len(chosen)} of {len(features)} features of {arguments.dimensions} dimensions, projected to "
-        f"{arguments.projected or 'none'}: {spent_s:.0f} s on {arguments.threads} threads, {peak_mb() - before:.0f} MB "
-        f"beside the features' {features.numel() * 2 / 1e6:.0f} MB"
+        f"{len(chosen)} of {len(features)} features of {arguments.dimensions} dimensions, projected"
+        f" to {arguments.projected or 'none'}: {spent_s:.0f} s on {arguments.threads} threads,"
+        f" {peak_mb() - before:.0f} MB beside the features' {features.numel() * 2 / 1e6:.0f} MB"
     )
 
 
 def drawn(count: int, dimensions: int) -> torch.Tensor:
     """(count, dimensions) float16."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(CLUSTERS, dimensions, generator=generator)
+    centers = torch.randn(CLUSTERS, dimensions, generator=generator)
     spread = 0.05 + torch.rand(CLUSTERS, generator=generator)
     parts = []
     for part in torch.split(torch.randint(CLUSTERS, (count,), generator=generator), 8192):
         noise = torch.randn(len(part), dimensions, generator=generator)
-        parts.append((centres[part] + noise * spread[part, None]).half())
+        parts.append((centers[part] + noise * spread[part, None]).half())
     return torch.cat(parts)
 
 

@@ -1,10 +1,11 @@
-"""How long the whole graph takes, sensor bytes to map and score, as a ratio to the complete EfficientNet-Lite0.
+"""How long the whole graph takes, sensor bytes to map and score, as a ratio to the complete
+EfficientNet-Lite0.
 
     python tests/benchmarks/graph_speed.py model/fp32.onnx
 
-Both run in onnxruntime fp32 on the CPU with 2 threads: Lite0 at 256 px from a float32 input through its classifier.
-Each measurement is a process of its own, 20 warm-up and 200 timed runs, the two alternated three times. The limit for
-a compact system is a ratio of 2.5 at the median.
+Both run in onnxruntime fp32 on the CPU with 2 threads: Lite0 at 256 px from a float32 input through
+its classifier. Each measurement is a process of its own, 20 warm-up and 200 timed runs, the two
+alternated three times. The limit for a compact system is a ratio of 2.5 at the median.
 """
 
 from __future__ import annotations
@@ -30,7 +31,15 @@ def export_lite0(path: Path) -> None:
 
     model = timm.create_model("tf_efficientnet_lite0").eval()
     example = torch.zeros(1, 3, 256, 256)
-    torch.onnx.export(model, (example,), str(path), input_names=["image"], opset_version=18, dynamo=True, verbose=False)
+    torch.onnx.export(
+        model,
+        (example,),
+        str(path),
+        input_names=["image"],
+        opset_version=18,
+        dynamo=True,
+        verbose=False,
+    )
 
 
 def time_model(path: Path) -> list[float]:
@@ -52,7 +61,9 @@ def time_model(path: Path) -> list[float]:
 
 
 def example_input(node, generator: np.random.Generator) -> np.ndarray:
-    """A plausible value: a tilted part 3 mm to 15 mm over a table 0.3 m away, so that every branch has work to do."""
+    """A plausible value: a tilted part 3 mm to 15 mm over a table 0.3 m away, so that every branch
+    has work to do.
+    """
     shape = tuple(node.shape)
     named = {
         "unit": np.array([1e-4], np.float32),
@@ -74,14 +85,20 @@ def example_input(node, generator: np.random.Generator) -> np.ndarray:
 
 def measure_in_a_process(path: Path) -> list[float]:
     """Run this file with --time in a fresh interpreter."""
-    answer = subprocess.run([sys.executable, __file__, "--time", str(path)], check=True, capture_output=True, text=True)
+    answer = subprocess.run(
+        [sys.executable, __file__, "--time", str(path)], check=True, capture_output=True, text=True
+    )
     return json.loads(answer.stdout)
 
 
 def main() -> None:
     """Print p50 and p99 of both per round, and the ratio of the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, nargs="?", help="model/fp32.onnx of a bundle or an export")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "model", type=Path, nargs="?", help="model/fp32.onnx of a bundle or an export"
+    )
     parser.add_argument("--time", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.time:

@@ -1,14 +1,17 @@
-"""What every precision decides on parts that nothing was chosen on: good ones rejected and defective ones missed.
+"""What every precision decides on parts that nothing was chosen on: good ones rejected and
+defective ones missed.
 
-    python tests/benchmarks/precisions.py --runs runs --new new --work work --out docs/precisions.json
-    python tests/benchmarks/precisions.py --table docs/precisions.json
+    python tests/benchmarks/precisions.py --runs runs --new new --work work --out
+    docs/precisions.json python tests/benchmarks/precisions.py --table docs/precisions.json
 
-runs: run folders of `trainer train` and `trainer evaluate`. new: the same products with more test parts, drawn by
-`trainer synthesize new --test 120 --per-defect 9` with the seed that the runs' products have; images that the runs'
-products hold too are left out. Each run is exported, installed into a station of its own, its plane calibrated on the
-product's empty table, and every new part judged by every precision of the bundle with the threshold that the station
-measured: what a user gets from `trainer export`, `edge install` and `edge inspect --precision`. An outlier among the
-normal parts is kept: synthetic products have none that is not normal. Carries on where it was interrupted.
+runs: run folders of `trainer train` and `trainer evaluate`. new: the same products with more test
+parts, drawn by `trainer synthesize new --test 120 --per-defect 9` with the seed that the runs'
+products have; images that the runs' products hold too are left out. Each run is exported, installed
+into a station of its own, its plane calibrated on the product's empty table, and every new part
+judged by every precision of the bundle with the threshold that the station
+measured: what a user gets from `trainer export`, `edge install` and `edge inspect --precision`. An
+outlier among the normal parts is kept: synthetic products have none that is not normal. Carries on
+where it was interrupted.
 """
 
 from __future__ import annotations
@@ -46,10 +49,15 @@ def measure(run_folder: Path, new: Path, work: Path) -> dict[str, Any]:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     private, public = generate_key(root / "line")
-    kept = tuple(outlier.name for outlier in find_named_outliers(info.validation, info.normal_scores))
+    kept = tuple(
+        outlier.name for outlier in find_named_outliers(info.validation, info.normal_scores)
+    )
     bundle = root / "one.bundle"
     done = export_bundle(
-        ExportRequest(run_folder, info.product, "1.0.0", ("fp16", "int8"), private, bundle, kept=kept), print
+        ExportRequest(
+            run_folder, info.product, "1.0.0", ("fp16", "int8"), private, bundle, kept=kept
+        ),
+        print,
     )
     store = Store(root / "station")
     store.trust(public)
@@ -57,10 +65,16 @@ def measure(run_folder: Path, new: Path, work: Path) -> dict[str, Any]:
         print(line)
     calibrate(store, Path(info.data), info.crop)
     sections = {section.precision: section for section in done.certificate.sections}
-    result: dict[str, Any] = {"product": info.product, "system": info.system, "epochs": info.epochs, "precisions": {}}
+    result: dict[str, Any] = {
+        "product": info.product,
+        "system": info.system,
+        "epochs": info.epochs,
+        "precisions": {},
+    }
     for precision, section in sections.items():
         entry: dict[str, Any] = {
-            "noise": round(section.noise.rms, 4), "int8_macs": round(section.macs.int8, 4), "passed": section.passed,
+            "noise": round(section.noise.rms, 4), "int8_macs": round(section.macs.int8, 4),
+            "passed": section.passed,
             "reasons": list(section.reasons),
         }  # fmt: skip
         if section.passed:
@@ -77,15 +91,22 @@ def calibrate(store: Store, product: Path, crop: tuple[int, int, int, int]) -> N
     fit = fit_plane_to_frames([crop_frame(frame, crop) for frame in frames])
     serial = frames[0].serial
     geometry = Geometry(fit.plane, crop[0], crop[1])
-    store.save_geometry(store.active_product() or "", serial, geometry, frames[0].intrinsics, len(frames), fit.rms_m)
+    store.save_geometry(
+        store.active_product() or "", serial, geometry, frames[0].intrinsics, len(frames), fit.rms_m
+    )
 
 
 def judged(root: Path, new: Path, known: Path, precision: Any) -> dict[str, Any]:
-    """Counts of `edge inspect --precision` over the test images of `new` that are not in `known`."""
+    """Counts of `edge inspect --precision` over the test images of `new` that are not in
+    `known`.
+    """
     seen = {sample.name for sample in open_dataset(known).samples}
     samples = [sample for sample in open_dataset(new).split("test") if sample.name not in seen]
     with opened_station(root, precision) as station:
-        rows = [judge_view(View(sample.name, sample.defect, sample.load()), station).row for sample in samples]
+        rows = [
+            judge_view(View(sample.name, sample.defect, sample.load()), station).row
+            for sample in samples
+        ]
         threshold = float(station.rule.threshold)
     good = [row for row in rows if row.defect == "good"]
     bad = [row for row in rows if row.defect != "good"]
@@ -98,7 +119,9 @@ def judged(root: Path, new: Path, known: Path, precision: Any) -> dict[str, Any]
 
 
 def table(results: Iterable[dict[str, Any]]) -> list[str]:
-    """Markdown: a row per system and product, then each system's products in which every precision passed together."""
+    """Markdown: a row per system and product, then each system's products in which every precision
+    passed together.
+    """
     by_system: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in results:
         by_system[result["system"]].append(result)
@@ -108,14 +131,20 @@ def table(results: Iterable[dict[str, Any]]) -> list[str]:
     ]
     for system, rows in by_system.items():
         lines += [_row(system, row["product"], row["precisions"]) for row in rows]
-        whole = [row for row in rows if all(row["precisions"].get(name, {}).get("passed") for name in PRECISIONS)]
+        whole = [
+            row
+            for row in rows
+            if all(row["precisions"].get(name, {}).get("passed") for name in PRECISIONS)
+        ]
         lines.append(_row(f"**{system}**", f"**together: {len(whole)}**", _summed(whole)))
     return lines
 
 
 def _row(system: str, product: str, found: dict[str, Any]) -> str:
     cells = [_cell(found[name]) if name in found else "not made" for name in PRECISIONS]
-    noises = " / ".join(f"{found[name]['noise']:.2f}" if name in found else "-" for name in ("fp16", "int8"))
+    noises = " / ".join(
+        f"{found[name]['noise']:.2f}" if name in found else "-" for name in ("fp16", "int8")
+    )
     share = f"{found['int8']['int8_macs']:.0%}" if "int8" in found else "-"
     return f"| {system} | {product} | {' | '.join(cells)} | {noises} | {share} |"
 
@@ -131,15 +160,22 @@ def _summed(whole: list[dict[str, Any]]) -> dict[str, Any]:
     summed: dict[str, Any] = {}
     for name in PRECISIONS if whole else ():
         entries = [row["precisions"][name] for row in whole]
-        counts = {key: sum(entry[key] for entry in entries) for key in ("rejected", "good", "missed", "defective")}
-        means = {key: float(np.mean([entry[key] for entry in entries])) for key in ("noise", "int8_macs")}
+        counts = {
+            key: sum(entry[key] for entry in entries)
+            for key in ("rejected", "good", "missed", "defective")
+        }
+        means = {
+            key: float(np.mean([entry[key] for entry in entries])) for key in ("noise", "int8_macs")
+        }
         summed[name] = {**counts, **means, "passed": True, "reasons": []}
     return summed
 
 
 def main() -> None:
     """Measure what is not in the output file yet, or print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--new", type=Path)
     parser.add_argument("--work", type=Path, default=Path("work"))

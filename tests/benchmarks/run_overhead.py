@@ -1,12 +1,14 @@
-"""What `edge run` adds to the engine: from an aligned 640x480 frame to the published verdict, commit included.
+"""What `edge run` adds to the engine: from an aligned 640x480 frame to the published verdict,
+commit included.
 
     python tests/benchmarks/run_overhead.py model/fp32.onnx
 
-The whole service at work: capture, engine, decision and line in their threads, commits with fsync in the folder given
-by --folder, a real mosquitto. The engine is the given graph in onnxruntime with 2 threads; only its area output is
-replaced, so that the gate opens and closes on a belt of the tiny bundle's drawings. Per part: the time from the
-capture of the frame that completes it to the return of the publication (both messages handed to the socket), less the
-engine's time on that frame. The limit is half of the engine's time at the median.
+The whole service at work: capture, engine, decision and line in their threads, commits with fsync
+in the folder given by --folder, a real mosquitto. The engine is the given graph in onnxruntime with
+2 threads; only its area output is replaced, so that the gate opens and closes on a belt of the tiny
+bundle's drawings. Per part: the time from the capture of the frame that completes it to the return
+of the publication (both messages handed to the socket), less the engine's time on that frame. The
+limit is half of the engine's time at the median.
 """
 
 from __future__ import annotations
@@ -35,7 +37,15 @@ from tests.benchmarks.graph_speed import example_input
 from tests.support.broker import Broker
 from tests.support.service import taken_as_proven
 from tests.support.station import StationRoot
-from tests.support.tiny_bundle import FOCAL, PLANE, UNIT, draw_part, make_key, make_tiny_bundle, tiny_graph
+from tests.support.tiny_bundle import (
+    FOCAL,
+    PLANE,
+    UNIT,
+    draw_part,
+    make_key,
+    make_tiny_bundle,
+    tiny_graph,
+)
 
 HEIGHT, WIDTH, THREADS = 480, 640, 2
 INTRINSICS = Intrinsics(WIDTH, HEIGHT, FOCAL, FOCAL, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
@@ -46,7 +56,9 @@ LIMIT = 0.5
 
 @dataclass
 class TimedEngine:
-    """The graph, timed; says that a part is in view for SEEN frames of every SEEN + GAP, and that each fifth is bad."""
+    """The graph, timed; says that a part is in view for SEEN frames of every SEEN + GAP, and that
+    each fifth is bad.
+    """
 
     model: Path
     times_ns: list[int] = field(default_factory=list)
@@ -59,7 +71,9 @@ class TimedEngine:
         contract = tiny_graph(HEIGHT, WIDTH)
         self.inputs = {one.name: ((), np.dtype(np.float32)) for one in contract.graph.input}
         generator = np.random.default_rng(0)
-        self._feeds = {one.name: example_input(one, generator) for one in self._engine._session.get_inputs()}
+        self._feeds = {
+            one.name: example_input(one, generator) for one in self._engine._session.get_inputs()
+        }
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         matching = {
@@ -88,7 +102,9 @@ class Belt:
 
     def __init__(self, count: int) -> None:
         drawn = [draw_part(HEIGHT, WIDTH, seed=seed) for seed in range(4)]
-        self._frames = [Frame(color, depth, UNIT, INTRINSICS, SERIAL, 0, 0) for color, depth in drawn]
+        self._frames = [
+            Frame(color, depth, UNIT, INTRINSICS, SERIAL, 0, 0) for color, depth in drawn
+        ]
         self._count, self._next, self._pace = count, 0, Pace(30)
 
     def open(self) -> None:
@@ -100,7 +116,11 @@ class Belt:
         self._pace.wait(timeout_s)
         self._next += 1
         frame = self._frames[self._next % len(self._frames)]
-        copied = replace(frame, color=frame.color.copy(), depth=None if frame.depth is None else frame.depth.copy())
+        copied = replace(
+            frame,
+            color=frame.color.copy(),
+            depth=None if frame.depth is None else frame.depth.copy(),
+        )
         return replace(copied, frame_number=self._next, captured_mono_ns=time.monotonic_ns())
 
     def close(self) -> None:
@@ -124,14 +144,21 @@ def measure(model: Path, folder: Path, parts: int) -> tuple[list[float], list[fl
         return sent
 
     config = station.configure("folder", None, broker.port)
-    MqttLine.publish_verdict = timed_publish  # type: ignore[method-assign]  # the clock goes where the call is
+    # the clock goes where the call is
+    MqttLine.publish_verdict = timed_publish  # type: ignore[method-assign]
     belt = Belt(parts * (SEEN + GAP))
-    service = Service(station.store, config, lambda one: taken_as_proven(engine, one), lambda _: belt, RunPlan())
+    service = Service(
+        station.store, config, lambda one: taken_as_proven(engine, one), lambda _: belt, RunPlan()
+    )
     try:
         service.run()
     finally:
         broker.stop()
-    return [value / 1e6 for value in engine.times_ns[20:]], added_ms[2:], psutil.Process().memory_info().rss / 1e6
+    return (
+        [value / 1e6 for value in engine.times_ns[20:]],
+        added_ms[2:],
+        psutil.Process().memory_info().rss / 1e6,
+    )
 
 
 def make_station_640(folder: Path) -> StationRoot:
@@ -143,23 +170,32 @@ def make_station_640(folder: Path) -> StationRoot:
     station = StationRoot(folder / "root", key.private)
     station.store.trust(key.public)
     install_bundle(bundle, station.root)
-    station.store.save_geometry("washer", SERIAL, Geometry(PLANE, 0, 0), INTRINSICS, frames=30, who="benchmark")
+    station.store.save_geometry(
+        "washer", SERIAL, Geometry(PLANE, 0, 0), INTRINSICS, frames=30, who="benchmark"
+    )
     return station
 
 
 def main() -> None:
     """Print both medians and their ratio; exit code 1 above the limit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path, help="model/fp32.onnx of a bundle")
     parser.add_argument("--parts", type=int, default=60)
-    parser.add_argument("--folder", type=Path, help="where the database lies: its disk is part of the measurement")
+    parser.add_argument(
+        "--folder", type=Path, help="where the database lies: its disk is part of the measurement"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
-        engine_ms, added_ms, resident_mb = measure(arguments.model, Path(temporary), arguments.parts)
+        engine_ms, added_ms, resident_mb = measure(
+            arguments.model, Path(temporary), arguments.parts
+        )
     (e50, e99), (a50, a99) = np.percentile(engine_ms, [50, 99]), np.percentile(added_ms, [50, 99])
     print(
-        f"engine p50 {e50:.2f} ms p99 {e99:.2f} ms; added per part p50 {a50:.2f} ms p99 {a99:.2f} ms; "
-        f"ratio at p50 {a50 / e50:.2f} (limit {LIMIT}); {len(added_ms)} parts; {resident_mb:.0f} MB resident"
+        f"engine p50 {e50:.2f} ms p99 {e99:.2f} ms; added per part p50 {a50:.2f} ms p99 {a99:.2f}"
+        f" ms; ratio at p50 {a50 / e50:.2f} (limit {LIMIT}); {len(added_ms)} parts;"
+        f" {resident_mb:.0f} MB resident"
     )
     sys.exit(int(a50 / e50 > LIMIT))
 

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/scan_length.py
 
-The states of a block of VMPFD-AD's compact preset, both directions, batch 1: in the parallel form in torch and as an
-ONNX graph in onnxruntime, and token by token in torch. One thread; the lengths take turns, ROUNDS times, and the
-shortest time of each counts, so that other work on the machine weighs little.
+The states of a block of VMPFD-AD's compact preset, both directions, batch 1: in the parallel form
+in torch and as an ONNX graph in onnxruntime, and token by token in torch. One thread; the lengths
+take turns, ROUNDS times, and the shortest time of each counts, so that other work on the machine
+weighs little.
 """
 
 from __future__ import annotations
@@ -39,13 +40,20 @@ def session_of(decay: Tensor, drive: Tensor) -> Callable[[], object]:
     buffer = io.BytesIO()
     names = ["decay", "drive"]
     program = torch.onnx.export(
-        Prefix().eval(), (decay, drive), dynamo=True, opset_version=18, input_names=names, verbose=False
+        Prefix().eval(),
+        (decay, drive),
+        dynamo=True,
+        opset_version=18,
+        input_names=names,
+        verbose=False,
     )
     assert program is not None  # without a file name there is one
     program.save(buffer)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        buffer.getvalue(), options, providers=["CPUExecutionProvider"]
+    )
     feeds = {"decay": decay.numpy(), "drive": drive.numpy()}
     return lambda: session.run(None, feeds)
 
@@ -77,9 +85,13 @@ def main() -> None:
     print(f"{'tokens':24}" + "".join(f"{length:>8}" for length in LENGTHS))
     for name in timed[LENGTHS[0]]:
         first = min(seconds[name, LENGTHS[0]])
-        print(f"{name:24}" + "".join(f"{min(seconds[name, length]) / first:8.2f}" for length in LENGTHS))
+        print(
+            f"{name:24}"
+            + "".join(f"{min(seconds[name, length]) / first:8.2f}" for length in LENGTHS)
+        )
     ratios = [
-        min(seconds["token by token, torch", length]) / min(seconds["parallel, torch", length]) for length in LENGTHS
+        min(seconds["token by token, torch", length]) / min(seconds["parallel, torch", length])
+        for length in LENGTHS
     ]
     print(f"{'by token / parallel':24}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
 

@@ -1,9 +1,11 @@
-"""How many defective images among the normal ones `trainer train` names, and how often it names a clean one.
+"""How many defective images among the normal ones `trainer train` names, and how often it names a
+clean one.
 
-    python tests/benchmarks/suspects.py PRODUCT...        products with a test set, as `trainer synthesize` writes them
+    python tests/benchmarks/suspects.py PRODUCT...        products with a test set, as `trainer
+                                                          synthesize` writes them
 
-Detection: of every defect type k test images are put among n - k normal ones. Clean: the product's normal images, and
-random subsets of them, of each of which at most one in hundreds should be named.
+Detection: of every defect type k test images are put among n - k normal ones. Clean: the product's
+normal images, and random subsets of them, of each of which at most one in hundreds should be named.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from trainer.data.scene import Scene, measure_scene
 from trainer.data.splits import candidates
 from trainer.train.suspects import find_suspects
 
-MIXED = ((12, 1), (60, 3), (60, 5))     # n images, k of them defective
+MIXED = ((12, 1), (60, 3), (60, 5))  # n images, k of them defective
 SUBSETS, SIZES = 20, (8, 12, 20, 40)
 DEPTH = (128, 128)
 
@@ -47,10 +49,14 @@ def detection(dataset: Dataset, scene: Scene, normal: Sequence[Sample]) -> str:
 
 
 def alarms(scene: Scene, normal: Sequence[Sample]) -> str:
-    """Cells of the table: suspects in the whole set, then subsets with one, of SUBSETS, for each of SIZES."""
+    """Cells of the table: suspects in the whole set, then subsets with one, of SUBSETS, for each of
+    SIZES.
+    """
     cells = [f"{named(scene, normal)[1]} of {len(normal)} images"]
     for size in SIZES:
-        drawn = [np.random.default_rng(seed).permutation(len(normal))[:size] for seed in range(SUBSETS)]
+        drawn = [
+            np.random.default_rng(seed).permutation(len(normal))[:size] for seed in range(SUBSETS)
+        ]
         count = sum(named(scene, [normal[index] for index in indices])[1] > 0 for indices in drawn)
         cells.append(f"{count} of {SUBSETS}" if size < len(normal) else "-")
     return " | ".join(cells)
@@ -58,7 +64,9 @@ def alarms(scene: Scene, normal: Sequence[Sample]) -> str:
 
 def main() -> None:
     """Print both tables as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("products", type=Path, nargs="+")
     parser.add_argument("--clean-only", action="store_true")
     arguments = parser.parse_args()
@@ -66,7 +74,9 @@ def main() -> None:
     for product in arguments.products:
         dataset = open_dataset(product)
         train, validation = candidates(dataset)
-        scene = measure_scene(dataset, train, dataset.has_depth, DEPTH if dataset.has_depth else None)
+        scene = measure_scene(
+            dataset, train, dataset.has_depth, DEPTH if dataset.has_depth else None
+        )
         if not arguments.clean_only:
             print(f"| {product.name} | {detection(dataset, scene, train)} |", flush=True)
         print(f"| {product.name}, clean | {alarms(scene, [*train, *validation])} |", flush=True)

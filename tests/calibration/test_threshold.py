@@ -1,4 +1,6 @@
-"""Another operating point: the rank for a rate of all n parts, on the judging engine's own scores."""
+"""Another operating point: the rank for a rate of all n parts, on the judging engine's own
+scores.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
 
 
 def index_of(parts: int, highest: int) -> NormalIndex:
-    entries = tuple(NormalEntry(name=f"p{rank}", rank=rank, inputs={}) for rank in range(1, highest + 1))
+    entries = tuple(
+        NormalEntry(name=f"p{rank}", rank=rank, inputs={}) for rank in range(1, highest + 1)
+    )
     return NormalIndex(parts=parts, highest=highest, frames=entries)
 
 
@@ -36,11 +40,12 @@ def test_a_rate_whose_rank_was_not_carried_is_refused_with_what_to_do() -> None:
     assert require_rank(index_of(200, 48), 0.084) == 16
     with pytest.raises(CalibrationError) as refused:
         require_rank(index_of(200, 48), 0.1)
-    assert str(refused.value) == (
-        "10% of 200 normal parts takes the 20th highest score, the bundle carries enough for the 16th: ask for at most "
-        "7.96%, or export it with --false-rejects 10%"
+    assert (
+        str(refused.value)
+        == "10% of 200 normal parts takes the 20th highest score, the bundle carries enough for the"
+        " 16th: ask for at most 7.96%, or export it with --false-rejects 10%"
     )
-    assert require_rank(index_of(48, 48), 0.5) == 24       # all are carried: any rank
+    assert require_rank(index_of(48, 48), 0.5) == 24  # all are carried: any rank
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,11 @@ def test_the_engine_that_judges_gets_it_and_it_is_audited(
     assert "2nd highest of 8 normal parts" in state.guarantee
     assert state.guarantee in said
     row = read_audit(store.root)[-1]
-    assert (row.act, row.detail["threshold"], row.detail["rank"]) == ("calibrate model", state.threshold, 2)
+    assert (row.act, row.detail["threshold"], row.detail["rank"]) == (
+        "calibrate model",
+        state.threshold,
+        2,
+    )
     assert store.model_state(installed, "fp32", judge.runtime) is None
 
 
@@ -85,7 +94,7 @@ def test_site_tensors_stay_and_are_set_while_it_measures(
     install_bundle(make_tiny_bundle(tmp_path, key), store.root)
     installed = store.active()
     runtime = read_proof(store, installed).judge(installed.manifest).runtime
-    tensors = {"lift": np.float32([1.0])}                   # nothing is a part: every score is 0
+    tensors = {"lift": np.float32([1.0])}  # nothing is a part: every score is 0
     store.save_model_state(installed, "fp32", runtime, parts=0, tensors=tensors)
     assert calibrate(store, "5%", capsys, monkeypatch)[0] == 0
     state = store.model_state(installed, "fp32", runtime)
@@ -100,20 +109,27 @@ def test_a_rate_that_was_not_carried_changes_nothing(
     before = snapshot(store.root)
     code, said = calibrate(store, "5%", capsys, monkeypatch)
     assert code == 1
-    assert "takes the 5th highest score, the bundle carries enough for the 2nd: ask for at most 1.98%" in said
+    assert (
+        "takes the 5th highest score, the bundle carries enough for the 2nd: ask for at most 1.98%"
+        in said
+    )
     assert snapshot(store.root) == before
     assert calibrate(store, "2%", capsys, monkeypatch)[0] == 0
 
 
 @pytest.mark.parametrize("rate", ["5", "0", "-1%", "many"])
-def test_a_rate_that_nobody_can_mean(store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch, rate) -> None:
+def test_a_rate_that_nobody_can_mean(
+    store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch, rate
+) -> None:
     install_bundle(make_tiny_bundle(tmp_path, key), store.root)
     code, said = calibrate(store, rate, capsys, monkeypatch)
     assert code == 1
     assert "write a rate above 0" in said
 
 
-def test_the_product_can_be_named(store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_the_product_can_be_named(
+    store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch
+) -> None:
     for product in ("washer", "screw"):
         install_bundle(make_tiny_bundle(tmp_path, key, product=product), store.root)
     assert "screw 1.0.0" in calibrate(store, "25%", capsys, monkeypatch, "--product", "screw")[1]

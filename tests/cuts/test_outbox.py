@@ -1,7 +1,8 @@
 """SIGKILL and power cuts before, within and after every call of the outbox.
 
-What was committed is there with its record, no number is given out twice, and what was handed to the line comes again
-only as a replay. An acknowledgement survives SIGKILL; a power cut may undo it (docs/mqtt.md), as a replay.
+What was committed is there with its record, no number is given out twice, and what was handed to
+the line comes again only as a replay. An acknowledgement survives SIGKILL; a power cut may undo it
+(docs/mqtt.md), as a replay.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def check(cut: Cut, root: Path, act: LineAct) -> None:
     assert following > max(told, default=0), "a number is given out twice"
     outbox.close()
     records = _records_of(root / PLACE)
-    assert {seq for seq in told if seq >= act.kept} <= set(records), "a record that was told is lost"
+    assert {seq for seq in told if seq >= act.kept} <= set(records), (
+        "a record that was told is lost"
+    )
     assert sorted(records) == list(range(min(records), following + 1)), "a number is left out"
     assert all(json.loads(text) == fields(seq) for seq, text in records.items())
     for seq in _numbers(cut, "handed") & set(waiting):
@@ -72,12 +75,18 @@ def check(cut: Cut, root: Path, act: LineAct) -> None:
 
 @pytest.mark.parametrize("name", ACTS)
 def test_every_cut_keeps_what_was_told(
-    name: str, recordings: dict[str, Recording], builder: Builder, place: Path,
+    name: str,
+    recordings: dict[str, Recording],
+    builder: Builder,
+    place: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
     recording = recordings[name]
     count, cuts = recording.distinct()
-    record_property(CUTS, f"outbox, {name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots")
+    record_property(
+        CUTS,
+        f"outbox, {name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots",
+    )
     for cut in cuts:
         try:
             check(cut, builder.build(cut.tree, place / "root"), ACTS[name])

@@ -1,8 +1,8 @@
 """SIGKILL and power cuts before, within and after every call of every act that changes a root.
 
-Each ends in the old state or the new one, whole: for whoever reads without a lock at once, and for everything else
-after the next command. Nothing that was told is taken back, the audit table says what happened, and the same command
-once more ends well and leaves no litter.
+Each ends in the old state or the new one, whole: for whoever reads without a lock at once, and for
+everything else after the next command. Nothing that was told is taken back, the audit table says
+what happened, and the same command once more ends well and leaves no litter.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
 pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts of a root")]
 
-# What an act writes down before it does anything that counts, and what follows: when it was done, and when it was not.
+# What an act writes down before it does anything that counts, and what follows: when it was done,
+# and when it was not.
 ROWS: dict[str, tuple[str | None, list[str], list[str]]] = {
-    "mending install": (None, [], []),      # the same bundle stays current
-    "opening": (None, [], []),              # one row for each threshold, which are not looked at here
+    "mending install": (None, [], []),  # the same bundle stays current
+    "opening": (None, [], []),  # one row for each threshold, which are not looked at here
     "install": ("install", ["installed"], ["install abandoned"]),
     "rollback": ("rollback", ["rolled back"], ["rollback abandoned"]),
     "select": ("select", [], ["select not in effect"]),
@@ -39,7 +40,7 @@ ROWS: dict[str, tuple[str | None, list[str], list[str]]] = {
 }
 
 
-LONG = {"resumed install"}      # 800 trees that differ little from those of "second install"
+LONG = {"resumed install"}  # 800 trees that differ little from those of "second install"
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +69,14 @@ def builder(place: Path) -> Iterator[Builder]:
 
 @pytest.fixture(scope="module", autouse=True)
 def proven_once() -> Iterator[None]:
-    """A bundle is proven once, and not after each of thousands of cuts: proving writes nothing, keeping the proof does.
+    """A bundle is proven once, and not after each of thousands of cuts: proving writes nothing,
+    keeping the proof does.
     """
     proofs, prove = {}, engines.prove
 
-    def remembered(store: Store, bundle: Installed, *arguments: object, **options: object) -> engines.ProofFile:
+    def remembered(
+        store: Store, bundle: Installed, *arguments: object, **options: object
+    ) -> engines.ProofFile:
         if bundle.digest not in proofs:
             proofs[bundle.digest] = prove(store, bundle, *arguments, **options)
         return proofs[bundle.digest]
@@ -99,7 +103,9 @@ class Checker:
         self._rows = rows_of(self._root)
         self._settle()
         self._settled_old = self._read(self._root)
-        self._closed = [row.act for row in rows_of(self._root)[len(self._rows) :]]      # what was left open before
+        self._closed = [
+            row.act for row in rows_of(self._root)[len(self._rows) :]
+        ]  # what was left open before
         self.new = self._reader.read(self._build(recording.end_tree()))
         self._names = names_of(self._root)
 
@@ -107,7 +113,7 @@ class Checker:
         is_told = "returned" in cut.told
         self._check_reader(cut.tree, [self.new] if is_told else [self.old, self.new])
         self._check_next_command([self.new] if is_told else [self._settled_old, self.new])
-        if not self._name.endswith("install"):      # which settles first by itself
+        if not self._name.endswith("install"):  # which settles first by itself
             self._check_at_once(cut.tree)
 
     def _build(self, tree: Tree) -> Path:
@@ -129,7 +135,9 @@ class Checker:
         seen = self._judging[key]
         assert seen in map(_judging, allowed), "a reader sees neither the old state nor the new"
         if seen != _judging(self.old) and self._opened is not None:
-            assert self._opened in self._new_acts(), "what judges has changed and the audit table does not say so"
+            assert self._opened in self._new_acts(), (
+                "what judges has changed and the audit table does not say so"
+            )
 
     def _settle(self) -> None:
         store = Store(self._root)
@@ -145,7 +153,7 @@ class Checker:
         settled = self._read(self._root)
         assert settled in allowed, "the next command finds neither the old state nor the new"
         self._check_rows(acts, settled)
-        if settled == self._settled_old or self._opened != "rollback":       # which would go back again
+        if settled == self._settled_old or self._opened != "rollback":  # which would go back again
             self._act.run(self._root, self._files, lambda _: None)
         assert self._reader.read(self._root).without_versions() == self.new.without_versions()
         assert names_of(self._root) == self._names
@@ -164,7 +172,9 @@ class Checker:
             assert self._new_acts() in (once, [self._opened, *self._abandoned, *once])
 
     def _was_seen(self, how: str, acts: list[str]) -> bool:
-        """Whether the root was like this when it was acted on the last time, apart from the database's very bytes."""
+        """Whether the root was like this when it was acted on the last time, apart from the
+        database's very bytes.
+        """
         key = hash((how, self._key(self._root), *acts))
         known = key in self._seen
         self._seen.add(key)
@@ -172,9 +182,13 @@ class Checker:
 
     @staticmethod
     def _key(root: Path) -> int:
-        """The same for roots that are the same but for staging, which no reader looks at, and the database."""
+        """The same for roots that are the same but for staging, which no reader looks at, and the
+        database.
+        """
         files = identity_of(root, ("line.sqlite", ".staging", *SQLITE_ENDS))
-        return hash(str(sorted((path, about) for path, about in files.items() if "/.staging/" not in path)))
+        return hash(
+            str(sorted((path, about) for path, about in files.items() if "/.staging/" not in path))
+        )
 
     def _new_acts(self) -> list[str]:
         rows = rows_of(self._root)
@@ -196,14 +210,21 @@ def _judging(state: State | None) -> object:
     return None if state is None else state.judging
 
 
-@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.long] if one in LONG else []) for one in ACTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=[pytest.mark.long] if one in LONG else []) for one in ACTS]
+)
 def test_every_cut_ends_in_the_old_state_or_the_new(
-    name: str, recordings: dict[str, Recording], builder: Builder, place: Path,
+    name: str,
+    recordings: dict[str, Recording],
+    builder: Builder,
+    place: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
     recording = recordings[name]
     count, cuts = recording.distinct()
-    record_property(CUTS, f"{name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots")
+    record_property(
+        CUTS, f"{name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots"
+    )
     checker = Checker(recording, builder, place)
     for cut in cuts:
         try:

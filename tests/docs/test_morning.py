@@ -1,7 +1,8 @@
-"""The command lines that README prints run on this machine: every line as it stands, at small sizes.
+"""The command lines that README prints run on this machine: every line as it stands, at small
+sizes.
 
-Sizes are appended to the lines (SMALLER), nothing in a line is changed. `edge run` has no broker here: verdicts are
-stored, and it goes on until it is stopped.
+Sizes are appended to the lines (SMALLER), nothing in a line is changed. `edge run` has no broker
+here: verdicts are stored, and it goes on until it is stopped.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def answer_of(line: str, folder: Path) -> str:
 
 def run_until_a_verdict_is_stored(words: list[str], folder: Path) -> str:
     """Start `edge run`, wait for three records, send SIGTERM; what it printed."""
-    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     database = folder / "station/var/lib/edge/line.sqlite"
     deadline = time.monotonic() + patience_s(20)
     stored = 0
@@ -91,7 +94,9 @@ def test_every_line_of_the_morning_works_as_printed(tmp_path: Path) -> None:
 
 
 def write_photos(folder: Path, count: int) -> None:
-    """Photos of a disc as a phone takes them: JPEG, of two sizes, some stored turned with the tag that says so."""
+    """Photos of a disc as a phone takes them: JPEG, of two sizes, some stored turned with the tag
+    that says so.
+    """
     folder.mkdir()
     for number in range(count):
         rng = np.random.default_rng(number)
@@ -99,7 +104,9 @@ def write_photos(folder: Path, count: int) -> None:
         v, u = np.mgrid[:height, :width] / height
         image = np.full((height, width, 3), (70, 76, 84), np.float64)
         image[np.hypot(u - 0.66 - rng.normal(0, 0.01), v - 0.5) < 0.35] = (180, 150, 95)
-        shown = Image.fromarray(np.clip(image + rng.normal(0, 5, image.shape), 0, 255).astype(np.uint8))
+        shown = Image.fromarray(
+            np.clip(image + rng.normal(0, 5, image.shape), 0, 255).astype(np.uint8)
+        )
         exif = Image.Exif()
         exif[0x0112] = 6 if number % 4 == 1 else 1
         stored = shown.transpose(Image.Transpose.ROTATE_90) if number % 4 == 1 else shown
@@ -118,7 +125,9 @@ def test_every_verb_and_option_that_readme_prints_is_there(words: list[str]) -> 
     command, name, rest = typer.main.get_command(app), words[0], words[1:]
     while isinstance(command, typer.core.TyperGroup):
         context = command.make_context(name, list(rest))
-        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        name, found, rest = command.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
         assert found is not None
         command = found
     assert command.make_context(name, list(rest)).params
@@ -129,7 +138,7 @@ def test_six_commands_lead_from_photos_to_a_verdict(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 14)
     write_photos(tmp_path / "later", 1)
     photo = Image.open(tmp_path / "later/IMG_0000.JPG")
-    photo.paste((20, 20, 20), (880, 400, 1010, 560))        # a stain that no training photo has
+    photo.paste((20, 20, 20), (880, 400, 1010, 560))  # a stain that no training photo has
     photo.save(tmp_path / "new.jpg", quality=92)
     lines = lines_of("photos")
     assert len(lines) == 6

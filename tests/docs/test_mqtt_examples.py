@@ -24,7 +24,9 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mqtt.md").read_text(enco
 BLOCKS = dict(re.findall(r"```(?:json|text) (\S+)\n(.*?)\n```", PAGE, flags=re.DOTALL))
 
 
-def example(code: Code, reason: Reason, score: float | None, ms: int, seq: int) -> dict[str, object]:
+def example(
+    code: Code, reason: Reason, score: float | None, ms: int, seq: int
+) -> dict[str, object]:
     record = Record(
         part=f"P{seq}",
         code=code,
@@ -56,7 +58,9 @@ def example(code: Code, reason: Reason, score: float | None, ms: int, seq: int) 
 NG = example(Code.NG, Reason.ANOMALY, 13.25, 168, 4711)
 SENT = {
     "verdict": verdict_payload(NG, 181),
-    "verdict-unknown": verdict_payload({**example(Code.UNKNOWN, Reason.NO_DEPTH, None, 170, 4712), "at": None}, 187),
+    "verdict-unknown": verdict_payload(
+        {**example(Code.UNKNOWN, Reason.NO_DEPTH, None, 170, 4712), "at": None}, 187
+    ),
     "verdict/code": code_payload(NG),
     "record": record_payload(NG, replay=False),
     "heartbeat": heartbeat_payload(86, True, "5f3a9c01"),

@@ -21,30 +21,52 @@ from tests.support.station import EMPTY, GOOD, StationRoot, make_station
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs/troubleshooting.md").read_text(encoding="utf-8")
 MQTT = (REPOSITORY / "docs/mqtt.md").read_text(encoding="utf-8")
-SENTENCES = ("The station is offline", "The camera", "The broker", "Disk, records, images and clock",
-             "The bundle and its engines", "Installing, keys and accounts")
-VARIABLE = re.compile(r": |\.\.\.|\b[A-Z]\b|\b\d+(?: \w)?\b|SIG[A-Z]+|PRODUCT|TOPIC|line\.(?:seq|sqlite|clock)")
-LEAST = 6           # characters of a piece that are worth looking for
+SENTENCES = (
+    "The station is offline",
+    "The camera",
+    "The broker",
+    "Disk, records, images and clock",
+    "The bundle and its engines",
+    "Installing, keys and accounts",
+)
+VARIABLE = re.compile(
+    r": |\.\.\.|\b[A-Z]\b|\b\d+(?: \w)?\b|SIG[A-Z]+|PRODUCT|TOPIC|line\.(?:seq|sqlite|clock)"
+)
+LEAST = 6  # characters of a piece that are worth looking for
 
 
 def section(page: str, title: str) -> str:
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL
+    )
     assert found, title
     return found[1]
 
 
 def first_cells(text: str) -> list[str]:
     """Of every table's rows but the heads, without the rule below them."""
-    rows = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")]
+    rows = [
+        line.split(" | ")[0].removeprefix("| ")
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
     return [row.removesuffix(" |") for row in rows]
 
 
 def listed(page: str, title: str) -> set[str]:
-    return {word for cell in first_cells(section(page, title)) for word in re.findall(r"`([^`]+)`", cell)}
+    return {
+        word
+        for cell in first_cells(section(page, title))
+        for word in re.findall(r"`([^`]+)`", cell)
+    }
 
 
 def test_every_state_and_no_other() -> None:
-    assert listed(PAGE, "What `state` says") - {"state"} == {health.ONLINE, *health.LEVELS.values(), "offline"}
+    assert listed(PAGE, "What `state` says") - {"state"} == {
+        health.ONLINE,
+        *health.LEVELS.values(),
+        "offline",
+    }
 
 
 def test_every_reason_and_no_other() -> None:
@@ -75,7 +97,10 @@ def said() -> Iterator[str]:
         for path in (REPOSITORY / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.JoinedStr):
-                    yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                    yield "".join(
+                        str(part.value) if isinstance(part, ast.Constant) else "\0"
+                        for part in node.values
+                    )
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                     yield re.sub(r"%\w|%\.\d\w", "\0", node.value)
 
@@ -83,8 +108,12 @@ def said() -> Iterator[str]:
 def test_every_sentence_that_is_explained_is_said() -> None:
     """A row whose first cell quotes what the code no longer says is found here."""
     text = re.sub(r"[`\\]", "", "\n".join(said()))
-    quoted = [words for title in SENTENCES for cell in first_cells(section(PAGE, title))
-              for words in re.findall(r"`([^`]+)`", cell)]
+    quoted = [
+        words
+        for title in SENTENCES
+        for cell in first_cells(section(PAGE, title))
+        for words in re.findall(r"`([^`]+)`", cell)
+    ]
     pieces = {piece.strip(" .,:()") for words in quoted for piece in VARIABLE.split(words)}
     assert sorted(piece for piece in pieces if len(piece) >= LEAST and piece not in text) == []
 
@@ -93,10 +122,16 @@ def test_mqtt_lists_the_keys_of_the_state(tmp_path: Path) -> None:
     station: StationRoot = make_station(tmp_path)
     station.configure("folder", None)
     keys: list[str] = []
-    script = [frame_of(shot, number) for number, shot in enumerate([EMPTY] * 3 + [GOOD] * 6 + [EMPTY] * 3)]
+    script = [
+        frame_of(shot, number) for number, shot in enumerate([EMPTY] * 3 + [GOOD] * 6 + [EMPTY] * 3)
+    ]
     service = new_service(station, [*script, lambda: keys.extend(service.details())])
     service.run()
     head = ["schema", "station", "state", "reason", "ready"]
-    table = [word for cell in first_cells(section(MQTT, "state")) for word in re.findall(r"`([^`]+)`", cell)]
+    table = [
+        word
+        for cell in first_cells(section(MQTT, "state"))
+        for word in re.findall(r"`([^`]+)`", cell)
+    ]
     stages = {f"{stage}_ms" for stage in STAGES}
     assert set(table) == {*head, *keys, *stages, "run"}

@@ -35,14 +35,21 @@ def test_an_answer_comes_back_and_what_a_library_prints_does_not(capfd) -> None:
     assert children() == []
 
 
-@pytest.mark.parametrize(("text", "limits", "words"), [
-    ("hang", Limits(2, 2 << 30), "it took longer than 2 s"),
-    ("eat 2048", Limits(120, 256 << 20, hard=False), "it took more than 0.3 GB of memory"),
-    ("eat 2048", Limits(120, 256 << 20), "its process ended with code 1"),      # a MemoryError: refused by the kernel
-    ("crash", ROOM, "its process was ended by SIGSEGV"),
-    ("exit", ROOM, "its process ended with code 3"),
-    ("talk", ROOM, "it answered more than"),
-])
+@pytest.mark.parametrize(
+    ("text", "limits", "words"),
+    [
+        ("hang", Limits(2, 2 << 30), "it took longer than 2 s"),
+        ("eat 2048", Limits(120, 256 << 20, hard=False), "it took more than 0.3 GB of memory"),
+        (
+            "eat 2048",
+            Limits(120, 256 << 20),
+            "its process ended with code 1",
+        ),  # a MemoryError: refused by the kernel
+        ("crash", ROOM, "its process was ended by SIGSEGV"),
+        ("exit", ROOM, "its process ended with code 3"),
+        ("talk", ROOM, "it answered more than"),
+    ],
+)
 def test_whatever_it_does_is_a_clause_and_it_is_gone(text: str, limits: Limits, words: str) -> None:
     with pytest.raises(ChildFailed, match=words):
         call(text, limits)
@@ -51,7 +58,9 @@ def test_whatever_it_does_is_a_clause_and_it_is_gone(text: str, limits: Limits, 
 
 @pytest.fixture
 def _interrupts() -> Iterator[None]:
-    """Ctrl-C interrupts, also where a shell has started the tests in the background, which ignores it."""
+    """Ctrl-C interrupts, also where a shell has started the tests in the background, which ignores
+    it.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -75,11 +84,22 @@ def test_an_interrupt_takes_the_child_along(tmp_path: Path) -> None:
 
 def test_a_parent_that_is_killed_takes_the_child_along() -> None:
     script = f"from edge.bounded import *; call_bounded({CHILD!r}, b'hang', Limits(500, 1 << 31))"
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stderr=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert parent.stderr is not None
-    assert "a library says" in parent.stderr.readline()        # it has entered, and its output is no answer
-    child, = psutil.Process(parent.pid).children()
+    assert (
+        "a library says" in parent.stderr.readline()
+    )  # it has entered, and its output is no answer
+    (child,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.communicate()
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 60, "the child lives on")
+    wait_until(
+        lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE,
+        60,
+        "the child lives on",
+    )

@@ -30,11 +30,13 @@ def test_it_counts_on_over_a_restart_of_the_process(tmp_path: Path, machine: Mac
     assert first.powered_s() == pytest.approx(500)
 
 
-def test_a_new_boot_counts_on_from_the_last_reading_whatever_its_uptime(tmp_path: Path, machine: Machine) -> None:
+def test_a_new_boot_counts_on_from_the_last_reading_whatever_its_uptime(
+    tmp_path: Path, machine: Machine
+) -> None:
     first = PoweredClock(tmp_path)
     machine.run(1000)
     first.persist()
-    machine.run(30)                                 # not persisted: lost, which keeps longer
+    machine.run(30)  # not persisted: lost, which keeps longer
     machine.reboot(off_s=200 * DAY_S, up_s=50 * DAY_S)
     again = PoweredClock(tmp_path)
     assert again.powered_s() == pytest.approx(1000)
@@ -42,7 +44,9 @@ def test_a_new_boot_counts_on_from_the_last_reading_whatever_its_uptime(tmp_path
     assert again.powered_s() == pytest.approx(1007)
 
 
-def test_where_nothing_names_the_boot_it_counts_on_from_the_last_reading(tmp_path: Path, machine: Machine) -> None:
+def test_where_nothing_names_the_boot_it_counts_on_from_the_last_reading(
+    tmp_path: Path, machine: Machine
+) -> None:
     machine.boot = ""
     first = PoweredClock(tmp_path)
     machine.run(100)
@@ -59,7 +63,9 @@ def test_setting_the_wall_clock_changes_nothing(tmp_path: Path, machine: Machine
     assert clock.powered_s() == pytest.approx(10)
 
 
-@pytest.mark.parametrize("content", [b"", b"boot=first 1 2", b"\xff" * 4096, b"boot=first 1.0 9e9 0.0 12345"])
+@pytest.mark.parametrize(
+    "content", [b"", b"boot=first 1 2", b"\xff" * 4096, b"boot=first 1.0 9e9 0.0 12345"]
+)
 def test_a_damaged_file_begins_anew_and_is_said(
     tmp_path: Path, machine: Machine, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,13 +105,17 @@ def test_a_disk_that_refuses_it_is_said_once(
     ("kept", "now", "expected_s"),
     [
         (Stamp(10, 1000, True), Stamp(110, 1100, True), 100),
-        (Stamp(10, 300, False), Stamp(110, 1.8e9, True), 100),         # judged in 1970, then NTP answered
+        # judged in 1970, then NTP answered
+        (Stamp(10, 300, False), Stamp(110, 1.8e9, True), 100),
         (Stamp(10, 1.8e9, True), Stamp(110, 2.2e9, True), 100),        # a wrong server: 2038
-        (Stamp(10, 1050, True), Stamp(110, 1100, True), 50),           # both believed: the smaller one
+        # both believed: the smaller one
+        (Stamp(10, 1050, True), Stamp(110, 1100, True), 50),
         (Stamp(10, 1050, True), Stamp(110, 1100, False), 100),
         (Stamp(10, 4700, True), Stamp(110, 1100, True), 0),            # an hour back
         (Stamp(900, 1000, False), Stamp(110, 1100, True), 0),          # the counter was lost
     ],
 )  # fmt: skip
-def test_an_age_is_the_smaller_of_two_and_never_negative(kept: Stamp, now: Stamp, expected_s: float) -> None:
+def test_an_age_is_the_smaller_of_two_and_never_negative(
+    kept: Stamp, now: Stamp, expected_s: float
+) -> None:
     assert age_s(kept, now) == expected_s

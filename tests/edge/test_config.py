@@ -22,7 +22,7 @@ from edge.errors import ConfigError
 
 
 def test_the_file_that_is_laid_down_says_what_the_defaults_say(tmp_path: Path) -> None:
-    camera = CameraConfig(kind="virtual", path="/data/be \"lt\"\\x", empty="/data/\u00e4", fps=15)
+    camera = CameraConfig(kind="virtual", path='/data/be "lt"\\x', empty="/data/\u00e4", fps=15)
     assert write_first_config(tmp_path, camera)
     assert read_config(tmp_path) == EdgeConfig(camera=camera)
     assert parse_config(render_config(EdgeConfig())) == EdgeConfig()
@@ -41,37 +41,40 @@ def test_no_file_is_all_defaults(tmp_path: Path) -> None:
     assert EdgeConfig().decision.min_frames == 3
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("[camera]\nkid = 'x'", "camera.kid"),
-    ("[cam]\nkind = 'x'", "cam:"),
-    ("[camera]\nkind = 'kinect'", "camera.kind"),
-    ("[broker]\nport = '1883'", "broker.port"),
-    ("[broker]\nport = 0", "broker.port"),
-    ("[broker]\nport = true", "broker.port"),
-    ("[broker]\nhost = ''", "broker.host"),
-    ("[broker]\npassword = 'secret'", "broker.password"),
-    ("[broker]\npassword_file = '/x'", "username"),
-    ("[station]\nsite = 'a/b'", "station.site"),
-    ("[station]\nline = '#'", "station.line"),
-    ("[station]\nstation = ''", "station.station"),
-    ("[station]\nstation = 'x\\n'", "station.station"),
-    ("[retention]\ngb = nan", "retention.gb"),
-    ("[retention]\ngb = -1", "retention.gb"),
-    ("[decision]\nmin_frames = 5\nmax_frames = 4", "min_frames"),
-    ("[decision]\naggregate = 'mode'", "decision.aggregate"),
-    ("[runtime]\nthreads = 0", "runtime.threads"),
-    ("[runtime]\nprecision = 'int4'", "runtime.precision"),
-    ("[runtime", "not TOML"),
-    ("a = " + "[" * 50_000, "nested too deeply"),
-    ("[broker]\nport = " + "1" * 5000, "thousands of digits"),
-    ("[broker]\nport = " + "1" * 4000, "broker.port"),
-    ("[broker]\nhost = 'x\\u0000'".replace("'", '"'), "broker.host: it holds"),
-    ('[camera]\npath = "a\\nb"', "camera.path: it holds"),
-    ('[camera]\n"a\\nb" = 1', "camera.'a\\nb'"),
-    ('[station]\nstation = "x\\n"', "station.station"),
-    ("[broker]\nport = 1\u0000", "not TOML"),
-    ("a = 1\na = 2", "not TOML"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[camera]\nkid = 'x'", "camera.kid"),
+        ("[cam]\nkind = 'x'", "cam:"),
+        ("[camera]\nkind = 'kinect'", "camera.kind"),
+        ("[broker]\nport = '1883'", "broker.port"),
+        ("[broker]\nport = 0", "broker.port"),
+        ("[broker]\nport = true", "broker.port"),
+        ("[broker]\nhost = ''", "broker.host"),
+        ("[broker]\npassword = 'secret'", "broker.password"),
+        ("[broker]\npassword_file = '/x'", "username"),
+        ("[station]\nsite = 'a/b'", "station.site"),
+        ("[station]\nline = '#'", "station.line"),
+        ("[station]\nstation = ''", "station.station"),
+        ("[station]\nstation = 'x\\n'", "station.station"),
+        ("[retention]\ngb = nan", "retention.gb"),
+        ("[retention]\ngb = -1", "retention.gb"),
+        ("[decision]\nmin_frames = 5\nmax_frames = 4", "min_frames"),
+        ("[decision]\naggregate = 'mode'", "decision.aggregate"),
+        ("[runtime]\nthreads = 0", "runtime.threads"),
+        ("[runtime]\nprecision = 'int4'", "runtime.precision"),
+        ("[runtime", "not TOML"),
+        ("a = " + "[" * 50_000, "nested too deeply"),
+        ("[broker]\nport = " + "1" * 5000, "thousands of digits"),
+        ("[broker]\nport = " + "1" * 4000, "broker.port"),
+        ("[broker]\nhost = 'x\\u0000'".replace("'", '"'), "broker.host: it holds"),
+        ('[camera]\npath = "a\\nb"', "camera.path: it holds"),
+        ('[camera]\n"a\\nb" = 1', "camera.'a\\nb'"),
+        ('[station]\nstation = "x\\n"', "station.station"),
+        ("[broker]\nport = 1\u0000", "not TOML"),
+        ("a = 1\na = 2", "not TOML"),
+    ],
+)
 def test_wrong_value_is_named(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / PLACE).parent.mkdir(parents=True)
     (tmp_path / PLACE).write_text(text)
@@ -86,11 +89,17 @@ def test_whole_numbers_are_fine_where_a_fraction_is_meant() -> None:
     assert parse_config("[retention]\ngb = 5").retention.gb == 5.0
 
 
-@pytest.mark.parametrize(("data", "words"), [
-    (b"[station]\nsite = '\xff'\n", "UTF-8"),
-    ("[station]\nsite = 'a'\n".encode("utf-16"), "UTF-16"),
-    (b"[station]\nsite = 'a'\n" + b"# padding\n" * 30_000 + b"[nonsense]\n", "larger than 256 KiB"),
-])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"[station]\nsite = '\xff'\n", "UTF-8"),
+        ("[station]\nsite = 'a'\n".encode("utf-16"), "UTF-16"),
+        (
+            b"[station]\nsite = 'a'\n" + b"# padding\n" * 30_000 + b"[nonsense]\n",
+            "larger than 256 KiB",
+        ),
+    ],
+)
 def test_file_that_is_no_text_or_too_long(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / PLACE).parent.mkdir(parents=True)
     (tmp_path / PLACE).write_bytes(data)
@@ -109,7 +118,9 @@ def test_a_station_is_named_once(tmp_path: Path) -> None:
     before = (tmp_path / PLACE).read_text()
     name_station(tmp_path, "cell7")
     name_station(tmp_path, "cell7")
-    assert (tmp_path / PLACE).read_text() == before.replace('\nstation = "station"', '\nstation = "cell7"')
+    assert (tmp_path / PLACE).read_text() == before.replace(
+        '\nstation = "station"', '\nstation = "cell7"'
+    )
     require_name(read_config(tmp_path), tmp_path)
     with pytest.raises(ConfigError, match="this station is named cell7 already"):
         name_station(tmp_path, "cell8")
@@ -122,6 +133,8 @@ def test_a_name_that_no_topic_can_hold_is_refused(tmp_path: Path, name: str) -> 
 
 
 def test_a_station_that_nobody_named_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"this station has no name yet: set site, line and station"):
+    with pytest.raises(
+        ConfigError, match=r"this station has no name yet: set site, line and station"
+    ):
         require_name(EdgeConfig(), tmp_path)
     require_name(parse_config("[broker]\nenabled = false\n"), tmp_path)

@@ -1,4 +1,6 @@
-"""Pictures: the drawn part, height and heat are where they belong, and say what the judgement says."""
+"""Pictures: the drawn part, height and heat are where they belong, and say what the judgment
+says.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,16 @@ from edge.overlay import (
     with_banner,
     write_png,
 )
-from edge.types import Code, Frame, Intrinsics, Judgement, Reason
+from edge.types import Code, Frame, Intrinsics, Judgment, Reason
 
 UNIT, PLANE = 0.0001, (0.0, 0.0, 1.0, 0.5)
 
 
 @pytest.fixture
 def depth() -> np.ndarray:
-    """A level table at 0.5 m with a block 20 mm high in rows 24..47, columns 32..63, and a hole of 8x8 in it."""
+    """A level table at 0.5 m with a block 20 mm high in rows 24..47, columns 32..63, and a hole of
+    8x8 in it.
+    """
     counts = np.full((72, 96), 5000, np.uint16)
     counts[24:48, 32:64] = 4800
     counts[32:40, 40:48] = 0
@@ -75,7 +79,7 @@ def test_mask_keeps_the_part_darkens_the_table_and_marks_holes(depth: np.ndarray
     assert tuple(picture[5, 5]) == (30, 30, 30)
     assert tuple(picture[36, 44]) == MAGENTA
     assert tuple(picture[24, 40]) == GREEN
-    assert (color == 90).all()                       # the caller's image is not drawn into
+    assert (color == 90).all()  # the caller's image is not drawn into
 
 
 def test_higher_is_brighter_and_unread_is_magenta(depth: np.ndarray) -> None:
@@ -90,7 +94,7 @@ def test_heat_appears_only_where_the_map_doubts() -> None:
     anomaly[8:, 8:] = 2.0
     picture = draw_heatmap(color, anomaly, threshold=1.0).astype(int)
     assert (picture[:24, :24] == 80).all()
-    assert picture[56, 56, 0] > picture[56, 56, 2] + 40      # red
+    assert picture[56, 56, 0] > picture[56, 56, 2] + 40  # red
     np.testing.assert_array_equal(draw_heatmap(color, anomaly * 0.2, 1.0), color)
 
 
@@ -107,13 +111,28 @@ def test_true_defect_is_outlined() -> None:
     assert tuple(picture[30, 30]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize(("code", "reason", "line"), [
-    (Code.OK, Reason.NORMAL, GREEN), (Code.NG, Reason.ANOMALY, RED), (Code.UNKNOWN, Reason.NO_DEPTH, AMBER),
-])
-def test_inspection_shows_the_verdict_in_its_color(code: Code, reason: Reason, line: tuple[int, ...], depth) -> None:
-    frame = Frame(np.full((72, 96, 3), 90, np.uint8), depth, UNIT, Intrinsics(96, 72, 90, 90, 47.5, 35.5), "x", 1, 1)
+@pytest.mark.parametrize(
+    ("code", "reason", "line"),
+    [
+        (Code.OK, Reason.NORMAL, GREEN),
+        (Code.NG, Reason.ANOMALY, RED),
+        (Code.UNKNOWN, Reason.NO_DEPTH, AMBER),
+    ],
+)
+def test_inspection_shows_the_verdict_in_its_color(
+    code: Code, reason: Reason, line: tuple[int, ...], depth
+) -> None:
+    frame = Frame(
+        np.full((72, 96, 3), 90, np.uint8),
+        depth,
+        UNIT,
+        Intrinsics(96, 72, 90, 90, 47.5, 35.5),
+        "x",
+        1,
+        1,
+    )
     score = None if code is Code.UNKNOWN else np.float32(1.5)
-    judged = Judgement(code, reason, score, np.float32(1.0), 0.1, 0.9, np.ones((9, 12), np.float32))
+    judged = Judgment(code, reason, score, np.float32(1.0), 0.1, 0.9, np.ones((9, 12), np.float32))
     picture = draw_inspection(frame, judged, "003", PLANE, 0.005)
     assert picture.shape == (72 + BANNER_PX, 3 * 96, 3)
     banner = picture[:BANNER_PX].reshape(-1, 3).astype(int)
@@ -122,8 +141,16 @@ def test_inspection_shows_the_verdict_in_its_color(code: Code, reason: Reason, l
 
 
 def test_color_only_view_is_one_panel() -> None:
-    frame = Frame(np.zeros((72, 96, 3), np.uint8), None, UNIT, Intrinsics(96, 72, 90, 90, 47.5, 35.5), "x", 1, 1)
-    picture = draw_inspection(frame, Judgement(Code.UNKNOWN, Reason.ENGINE, None, None))
+    frame = Frame(
+        np.zeros((72, 96, 3), np.uint8),
+        None,
+        UNIT,
+        Intrinsics(96, 72, 90, 90, 47.5, 35.5),
+        "x",
+        1,
+        1,
+    )
+    picture = draw_inspection(frame, Judgment(Code.UNKNOWN, Reason.ENGINE, None, None))
     assert picture.shape == (72 + BANNER_PX, 96, 3)
 
 

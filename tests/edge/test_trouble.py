@@ -20,7 +20,9 @@ def test_it_is_told_when_it_begins_changes_and_ends(caplog: pytest.LogCaptureFix
     trouble.ended()
     trouble.ended()
     assert caplog.messages == [
-        "nothing listens", "no answer (before this: 100 failures in 0 s)", "connected again, after 200 failures in 0 s",
+        "nothing listens",
+        "no answer (before this: 100 failures in 0 s)",
+        "connected again, after 200 failures in 0 s",
     ]
     trouble.happened("nothing listens")
     trouble.ended()

@@ -14,14 +14,16 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.endurance.rig import Rig
 
-STALL_S = 2.6                   # longer than a verdict is worth, and than a camera may be silent
-NEVER_FAR = 400_000_000         # seconds to 2038 and beyond
+STALL_S = 2.6  # longer than a verdict is worth, and than a camera may be silent
+NEVER_FAR = 400_000_000  # seconds to 2038 and beyond
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind. quick: takes few seconds, so that it has a place in the short form. about: camera, broker, process,
-    disk or other: which limit of recovery it has. missing: why it cannot be done here; empty where it can."""
+    """One kind. quick: takes few seconds, so that it has a place in the short form. about: camera,
+    broker, process, disk or other: which limit of recovery it has. missing: why it cannot be done
+    here; empty where it can.
+    """
 
     name: str
     inject: Callable[[Rig], None]
@@ -93,7 +95,10 @@ def station_stopped(rig: Rig) -> None:
 
 @kind("broker", quick=True)
 def broker_killed(rig: Rig) -> None:
-    """With records in flight. What it has acknowledged has left it before: that is not the station's to repeat."""
+    """With records in flight.
+
+    What it has acknowledged has left it before: that is not the station's to repeat.
+    """
     rig.proxy.stall()
     time.sleep(0.3)
     rig.broker.kill()
@@ -105,7 +110,10 @@ def _bring_back(rig: Rig) -> None:
     archive, plc = rig.archive.subscribed, rig.plc.subscribed
     rig.proxy.refuse()
     rig.broker.start()
-    rig.wait(lambda: rig.archive.subscribed > archive and rig.plc.subscribed > plc, "nobody subscribed again")
+    rig.wait(
+        lambda: rig.archive.subscribed > archive and rig.plc.subscribed > plc,
+        "nobody subscribed again",
+    )
     rig.proxy.heal()
 
 
@@ -194,7 +202,7 @@ def broker_away(rig: Rig) -> None:
 @kind("disk", quick=True, missing=_needs_disk)
 def disk_full(rig: Rig) -> None:
     for _ in range(3):
-        rig.disk.fill()                 # also what the station freed meanwhile
+        rig.disk.fill()  # also what the station freed meanwhile
         time.sleep(0.7)
     rig.disk.free()
 
@@ -208,11 +216,16 @@ def disk_read_only(rig: Rig) -> None:
         rig.wait(lambda: rig.disk.remount("ro"), "the disk did not become read-only")
         ended = len(rig.supervisor.exits)
         rig.supervisor.release()
-        rig.wait(lambda: len(rig.supervisor.exits) > ended, "the station runs on a disk that it cannot write")
+        rig.wait(
+            lambda: len(rig.supervisor.exits) > ended,
+            "the station runs on a disk that it cannot write",
+        )
     finally:
         rig.wait(lambda: rig.disk.remount("rw"), "the disk did not become writable again")
     if rig.supervisor.exits[-1] <= 0 or "Traceback" in rig.supervisor.last_words(10):
-        rig.complaints.append(f"a read-only disk is not said in one sentence: {rig.supervisor.last_words(5)}")
+        rig.complaints.append(
+            f"a read-only disk is not said in one sentence: {rig.supervisor.last_words(5)}"
+        )
 
 
 # --- the camera ---

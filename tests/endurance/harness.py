@@ -1,6 +1,7 @@
 """Faults one after the other, what each of them cost, and the table of it.
 
-What is counted comes from outside the station: its database, what the archive kept, what the PLC heard and acted on.
+What is counted comes from outside the station: its database, what the archive kept, what the PLC
+heard and acted on.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from tests.endurance.faults import Fault
 from tests.endurance.rig import Rig
 from tests.support.plant import DEADLINE_S, Acted
 
-SETTLE_S = 0.3              # frames that were on their way when the lens was covered
-JUMP_S = 3600.0             # of more than that, the clock jumped while it was believed
-TOLERANCE_S = 0.05          # the record's moments are whole milliseconds, and its clocks are read one after the other
+SETTLE_S = 0.3  # frames that were on their way when the lens was covered
+JUMP_S = 3600.0  # of more than that, the clock jumped while it was believed
+# the record's moments are whole milliseconds, and its clocks are read one after the other
+TOLERANCE_S = 0.05
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One fault. Its parts have the numbers above `before` and up to `after`. recovery_s: from its end."""
+    """One fault. Its parts have the numbers above `before` and up to `after`.
+
+    recovery_s: from its end.
+    """
 
     fault: Fault
     before: int
@@ -51,13 +56,15 @@ class Row:
     @property
     def cells(self) -> list[str]:
         p50, worst = (f"{pick(self.recoveries_s):.1f}" for pick in (statistics.median, max))
-        counts = (self.faults, self.decided, self.on_disk, self.delivered, self.lost, self.doubled, self.late,
+        counts = (self.faults, self.decided, self.on_disk, self.delivered, self.lost, self.doubled,
+            self.late,
                   self.acted_late)  # fmt: skip
         return [self.kind, *(str(count) for count in counts), p50, worst]
 
 
 HEADER = [
-    "kind", "faults", "decided", "on disk", "delivered", "lost", "doubled", "late", "acted on late", "p50 s", "max s",
+    "kind", "faults", "decided", "on disk", "delivered", "lost", "doubled", "late", "acted on late",
+    "p50 s", "max s",
 ]  # fmt: skip
 
 
@@ -94,7 +101,9 @@ def rows_of(rig: Rig, episodes: Sequence[Episode]) -> list[Row]:
 
 
 def late_verdicts(rig: Rig) -> tuple[set[int], set[int]]:
-    """Numbers of verdicts that reached the PLC after their deadline, and of those among them that it acted on."""
+    """Numbers of verdicts that reached the PLC after their deadline, and of those among them that
+    it acted on.
+    """
     late = {one.verdict["seq"] for one in [*rig.plc.acted, *rig.plc.ignored] if _is_late(rig, one)}
     acted = {one.verdict["seq"] for one in rig.plc.acted if _is_late(rig, one)}
     return late, acted
@@ -109,14 +118,21 @@ def _is_late(rig: Rig, one: Acted) -> bool:
 
 
 def completed_s(record: dict[str, Any]) -> float:
-    """UTC seconds at which the frame that completed the part was captured: `judge_ms` before it was judged."""
+    """UTC seconds at which the frame that completed the part was captured: `judge_ms` before it was
+    judged.
+    """
     judged = datetime.fromisoformat(record["judged_at"].replace("Z", "+00:00"))
     return judged.timestamp() - record["judge_ms"] / 1000.0
 
 
 def wrongs_of(rig: Rig, last: int) -> list[str]:
-    """Every broken promise about the parts up to number `last`, in one sentence each; empty where all were kept."""
-    archive, stored = rig.archive, {record["seq"] for record in rig.records() if record["seq"] <= last}
+    """Every broken promise about the parts up to number `last`, in one sentence each; empty where
+    all were kept.
+    """
+    archive, stored = (
+        rig.archive,
+        {record["seq"] for record in rig.records() if record["seq"] <= last},
+    )
     heard = [one for one in [*rig.plc.acted, *rig.plc.ignored] if one.verdict["seq"] <= last]
     told = {one.verdict["seq"]: one.verdict for one in heard}
     return [
@@ -127,7 +143,9 @@ def wrongs_of(rig: Rig, last: int) -> list[str]:
         *_sentences("records came twice and were not marked", archive.doubled),
         *_sentences("numbers stand for two contents", archive.changed),
         *_sentences("records came out of order", _out_of_order(archive.order)),
-        *_sentences("verdicts say something else than their records", _unlike(told, archive.records)),
+        *_sentences(
+            "verdicts say something else than their records", _unlike(told, archive.records)
+        ),
         *_sentences("verdicts were told twice", _repeated(heard)),
         *_sentences("verdicts were acted on late", late_verdicts(rig)[1]),
         *_sentences("parts were OK while the lens was covered", _ok_in_the_dark(rig)),
@@ -145,7 +163,11 @@ def _out_of_order(order: Sequence[int]) -> list[int]:
 
 def _unlike(told: dict[int, dict[str, Any]], records: dict[int, dict[str, Any]]) -> list[int]:
     same = ("id", "part", "code", "reason", "score", "thr")
-    return [seq for seq, verdict in told.items() if seq in records and any(verdict[k] != records[seq][k] for k in same)]
+    return [
+        seq
+        for seq, verdict in told.items()
+        if seq in records and any(verdict[k] != records[seq][k] for k in same)
+    ]
 
 
 def _repeated(heard: Sequence[Acted]) -> list[int]:
@@ -158,7 +180,11 @@ def _ok_in_the_dark(rig: Rig) -> list[int]:
         at_s = completed_s(record)
         return any(start_s + SETTLE_S < at_s < end_s for start_s, end_s in rig.dark)
 
-    return [record["seq"] for record in rig.archive.records.values() if record["code"] == 1 and is_dark(record)]
+    return [
+        record["seq"]
+        for record in rig.archive.records.values()
+        if record["code"] == 1 and is_dark(record)
+    ]
 
 
 def table_of(rows: Sequence[Row]) -> str:

@@ -1,7 +1,8 @@
-"""A whole line in small: a belt, a station under its supervisor, a network, a broker, an archive and a PLC.
+"""A whole line in small: a belt, a station under its supervisor, a network, a broker, an archive
+and a PLC.
 
-The station is the `edge run` command; nothing here knows what is inside it. It leaves four traces: its database, its
-log, what it says over MQTT, and how it ends.
+The station is the `edge run` command; nothing here knows what is inside it. It leaves four traces:
+its database, its log, what it says over MQTT, and how it ends.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tests.support.tiny_bundle import make_tiny_bundle
 DISK_MB = 128
 FPS = 24
 UNKNOWN = 3
-CAMERA = "edge-camera"          # what the station's child that captures is called in ps
+CAMERA = "edge-camera"  # what the station's child that captures is called in ps
 CLOCK_SOURCE = Path(__file__).resolve().parents[1] / "support/clock.c"
 CONFIG = """\
 [station]
@@ -79,7 +80,9 @@ class Belt:
 
 
 class Disk:
-    """A small file system of its own for the station's data; where mounting is not allowed, `is_own` is False."""
+    """A small file system of its own for the station's data; where mounting is not allowed,
+    `is_own` is False.
+    """
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True)
@@ -112,14 +115,30 @@ class Disk:
 
 
 class Clock:
-    """The station's wall clock, through a library that is preloaded into it; synced and right at first."""
+    """The station's wall clock, through a library that is preloaded into it; synced and right at
+    first.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._file, library = folder / "clock", folder / "clock.so"
         compiler = shutil.which("gcc") or shutil.which("g++")
-        words = [compiler or "", "-x", "c", "-shared", "-fPIC", "-O1", "-o", str(library), str(CLOCK_SOURCE)]
-        self.works = compiler is not None and subprocess.run(words, capture_output=True).returncode == 0
-        self.environment = {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self._file)} if self.works else {}
+        words = [
+            compiler or "",
+            "-x",
+            "c",
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-o",
+            str(library),
+            str(CLOCK_SOURCE),
+        ]
+        self.works = (
+            compiler is not None and subprocess.run(words, capture_output=True).returncode == 0
+        )
+        self.environment = (
+            {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self._file)} if self.works else {}
+        )
         self.set(0, synced=True)
 
     def set(self, added_s: int, synced: bool) -> None:
@@ -129,7 +148,10 @@ class Clock:
 
 
 class Rig:
-    """Everything, running. dark: spans of UTC seconds in which the camera saw nothing. complaints: what was wrong."""
+    """Everything, running. dark: spans of UTC seconds in which the camera saw nothing.
+
+    complaints: what was wrong.
+    """
 
     def __init__(self, folder: Path, restart_s: float | None = None) -> None:
         self.folder = folder
@@ -171,21 +193,32 @@ class Rig:
         children = [] if pid is None else psutil.Process(pid).children()
         return next((child for child in children if child.name() == CAMERA), None)
 
-    def wait(self, condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = HANG_S) -> None:
+    def wait(
+        self, condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = HANG_S
+    ) -> None:
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
                 said = what if isinstance(what, str) else what()
-                raise AssertionError(f"{said}; {self.plc.state}; the log's end:\n{self.supervisor.last_words()}")
+                raise AssertionError(
+                    f"{said}; {self.plc.state}; the log's end:\n{self.supervisor.last_words()}"
+                )
             time.sleep(0.02)
 
     def wait_for_part(self, after_s: float) -> None:
-        """Until the PLC acts on OK or NG of a part captured after `after_s` (UTC), and the state says online."""
+        """Until the PLC acts on OK or NG of a part captured after `after_s` (UTC), and the state
+        says online.
+        """
         self.wait(lambda: self.runs_since(after_s), "the line does not run again")
 
     def runs_since(self, after_s: float) -> bool:
-        """Whether a part captured since then was judged OK or NG; UNKNOWN is what a fault leaves behind."""
-        state, judged = self.plc.state, [one.verdict for one in self.plc.acted[-1:] if one.verdict["code"] < UNKNOWN]
+        """Whether a part captured since then was judged OK or NG; UNKNOWN is what a fault leaves
+        behind.
+        """
+        state, judged = (
+            self.plc.state,
+            [one.verdict for one in self.plc.acted[-1:] if one.verdict["code"] < UNKNOWN],
+        )
         newest = judged[-1]["at"] / 1000.0 if judged else 0.0
         return newest > after_s and state.get("state") == "online" and state["ready"] is True
 
@@ -225,5 +258,8 @@ def running_rig(folder: Path, restart_s: float | None = None) -> Iterator[Rig]:
 def _two_bundles(folder: Path) -> StationRoot:
     """Version 2.0.0 is active, 1.0.0 the previous one."""
     station = make_station(folder)
-    install_bundle(make_tiny_bundle(folder, station.key, version="2.0.0", height=HEIGHT, width=WIDTH), station.root)
+    install_bundle(
+        make_tiny_bundle(folder, station.key, version="2.0.0", height=HEIGHT, width=WIDTH),
+        station.root,
+    )
     return station

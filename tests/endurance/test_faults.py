@@ -1,7 +1,8 @@
-"""Everything around a station fails, one thing after the other, while parts pass: nothing is lost, nothing comes late.
+"""Everything around a station fails, one thing after the other, while parts pass: nothing is lost,
+nothing comes late.
 
-`make endurance` runs the long form and prints its table. To run it otherwise: FAULTS=40 SEED=3 pytest -s -m long
-tests/endurance (the seed is printed with the table).
+`make endurance` runs the long form and prints its table. To run it otherwise: FAULTS=40 SEED=3
+pytest -s -m long tests/endurance (the seed is printed with the table).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from tests.endurance.rig import Rig, running_rig
 from tests.support.broker import MOSQUITTO
 from tests.support.patience import slowness
 
-LIMITS_S = {"camera": 5.0, "broker": 5.0, "process": 5.0}     # of recovery, on a quiet machine
-SHORT_RESTART_S = 0.3                                         # instead of the unit's seconds, which prove nothing
+LIMITS_S = {"camera": 5.0, "broker": 5.0, "process": 5.0}  # of recovery, on a quiet machine
+SHORT_RESTART_S = 0.3  # instead of the unit's seconds, which prove nothing
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,10 @@ def test_two_hundred_faults_at_random_cost_nothing(tmp_path: Path) -> None:
         for kind in at_random(rig, random.Random(seed), count):
             episodes.append(inject(rig, kind))
             slowest = max(slowest, slowness())
-        print(f"\nseed {seed}, {len(episodes)} faults, this machine {slowest:.1f} times slower than a quiet one")
+        print(
+            f"\nseed {seed}, {len(episodes)} faults, this machine {slowest:.1f} times slower than a"
+            " quiet one"
+        )
         print(table_of(rows_of(rig, episodes)))
         assert_nothing_is_wrong(rig, episodes)
         worst = worst_recoveries(rows_of(rig, episodes))
@@ -64,7 +68,9 @@ def limit_s(name: str) -> float:
 
 
 def at_random(rig: Rig, chance: random.Random, count: int) -> Iterator[Fault]:
-    """`count` faults of all kinds that can be done here, each kind as often as the others, in an order of chance."""
+    """`count` faults of all kinds that can be done here, each kind as often as the others, in an
+    order of chance.
+    """
     kinds = [kind for kind in KINDS if not kind.missing(rig)]
     for kind in KINDS:
         if why := kind.missing(rig):

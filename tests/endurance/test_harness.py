@@ -21,12 +21,16 @@ NOW_S = 1_800_000_000.0
 
 def record_of(seq: int, **changes: Any) -> dict[str, Any]:
     return {
-        "id": f"s1-{seq}", "seq": seq, "part": f"P{seq}", "code": 1, "reason": "normal", "score": 1.0, "thr": 2.0,
-        "judged_at": "2027-01-15T08:00:00.100Z", "judge_ms": 100, "clock_synced": True, "replay": False, **changes,
+        "id": f"s1-{seq}", "seq": seq, "part": f"P{seq}", "code": 1, "reason": "normal",
+        "score": 1.0, "thr": 2.0,
+        "judged_at": "2027-01-15T08:00:00.100Z", "judge_ms": 100, "clock_synced": True,
+        "replay": False, **changes,
     }  # fmt: skip
 
 
-def heard_of(topic: str, content: dict[str, Any], dup: bool = False, at_s: float = NOW_S + 0.2) -> Heard:
+def heard_of(
+    topic: str, content: dict[str, Any], dup: bool = False, at_s: float = NOW_S + 0.2
+) -> Heard:
     return Heard(topic, json.dumps(content).encode(), retain=False, dup=dup, at_s=at_s)
 
 
@@ -39,7 +43,9 @@ def rig_of(count: int = 3) -> Any:
     for record in records:
         archive.take(heard_of("record", record))
         plc.take(heard_of("verdict", {**record, "at": NOW_S * 1000}))
-    return SimpleNamespace(archive=archive, plc=plc, records=lambda: records, dark=[], complaints=[])
+    return SimpleNamespace(
+        archive=archive, plc=plc, records=lambda: records, dark=[], complaints=[]
+    )
 
 
 def lose(rig: Any) -> None:
@@ -90,7 +96,8 @@ def test_a_line_that_keeps_its_promises_has_nothing_wrong() -> None:
     ("breaks", "said"),
     [
         (lose, "never reached the archive"), (double, "were not marked"), (change, "two contents"),
-        (swap, "out of order"), (contradict, "something else than their records"), (tell_twice, "told twice"),
+        (swap, "out of order"), (contradict, "something else than their records"), (tell_twice,
+        "told twice"),
         (tell_what_is_not_stored, "no record has"), (act_late, "acted on late"),
         (judge_in_the_dark, "while the lens was covered"),
     ],
@@ -170,14 +177,16 @@ def test_a_reset_and_a_refusal_end_connections(echo: tuple[Proxy, socket.socket]
 
 
 def test_swallowed_bytes_never_arrive_and_their_connection_does_not_outlive_them(
-    echo: tuple[Proxy, socket.socket]
+    echo: tuple[Proxy, socket.socket],
 ) -> None:
     proxy, server = echo
     station, broker = connected(proxy, server)
     with station, broker:
         proxy.swallow()
         station.sendall(b"lost")
-        wait_until(lambda: any(pair.lost_bytes for pair in proxy._pairs), 10, "nothing was swallowed")
+        wait_until(
+            lambda: any(pair.lost_bytes for pair in proxy._pairs), 10, "nothing was swallowed"
+        )
         proxy.heal()
         with pytest.raises(ConnectionResetError):
             station.recv(1)

@@ -18,15 +18,28 @@ pytestmark = pytest.mark.gpu
 def feeds_for(engine: OnnxCpuEngine, seed: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     feeds = {
-        name: random.integers(0, 256, shape, np.uint8) if dtype == np.uint8 else np.zeros(shape, dtype)
+        name: (
+            random.integers(0, 256, shape, np.uint8)
+            if dtype == np.uint8
+            else np.zeros(shape, dtype)
+        )
         for name, (shape, dtype) in engine.inputs.items()
     }
-    return {**feeds, "unit": np.float32([1e-4]), "plane": np.float32([0, 0, 1, 0.5]), "lift": np.float32([0.005])}
+    return {
+        **feeds,
+        "unit": np.float32([1e-4]),
+        "plane": np.float32([0, 0, 1, 0.5]),
+        "lift": np.float32([0.005]),
+    }
 
 
-def test_tensorrt_answers_as_onnxruntime_does_from_any_thread_and_reuses_its_plan(tmp_path: Path) -> None:
+def test_tensorrt_answers_as_onnxruntime_does_from_any_thread_and_reuses_its_plan(
+    tmp_path: Path,
+) -> None:
     if not tensorrt_is_installed():
-        pytest.skip("tensorrt or pycuda is not installed: run this on a Jetson after `edge install`")
+        pytest.skip(
+            "tensorrt or pycuda is not installed: run this on a Jetson after `edge install`"
+        )
     from edge.engine.tensorrt import TensorRtEngine
 
     with tiny_bundle_folder(make_key(tmp_path).private) as folder:

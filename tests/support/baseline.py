@@ -1,4 +1,6 @@
-"""The baseline that any detector has to beat: how far a part is from the per-pixel median of the normal ones."""
+"""The baseline that any detector has to beat: how far a part is from the per-pixel median of the
+normal ones.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,10 @@ TOP_SHARE = 0.01
 class Reference:
     """Per-pixel medians of normal images, and what distances from them are usual.
 
-    color: (H, W, 3). depth: (H, W) counts, 0 where no normal image had a reading; None for color only.
-    color_scale, depth_scale: mean distance of the normal images themselves, so that both weigh the same.
+    color: (H, W, 3). depth: (H, W) counts, 0 where no normal image had a reading; None for color
+    only.
+    color_scale, depth_scale: mean distance of the normal images themselves, so that both weigh the
+    same.
     """
 
     color: Image
@@ -40,7 +44,10 @@ class Reference:
 
 
 def fit_reference(frames: Sequence[Frame]) -> Reference:
-    """The reference of some normal frames. Camera and table stand still: a depth difference is one of height."""
+    """The reference of some normal frames.
+
+    Camera and table stand still: a depth difference is one of height.
+    """
     color = np.median(np.stack([frame.color for frame in frames]), axis=0).astype(np.float32)
     color_scale = float(np.mean([_color_distance(frame, color).mean() for frame in frames]))
     if frames[0].depth is None:
@@ -56,10 +63,14 @@ def baseline_scores(dataset: Dataset) -> tuple[list[Sample], NDArray[np.float64]
 
     Raises: DataError without training images or defects to find.
     """
-    reference = fit_reference([_window(dataset, sample) for sample in dataset.require_split("train")])
+    reference = fit_reference(
+        [_window(dataset, sample) for sample in dataset.require_split("train")]
+    )
     tested = dataset.require_split("test")
     if not any(sample.is_defective for sample in tested):
-        raise DataError(f"{dataset.root / 'test'} has no defective images to tell from the good ones")
+        raise DataError(
+            f"{dataset.root / 'test'} has no defective images to tell from the good ones"
+        )
     return tested, np.array([reference.score(_window(dataset, sample)) for sample in tested])
 
 

@@ -29,7 +29,8 @@ def free_port() -> int:
 
 
 class Broker:
-    """mosquitto with persistence, so that sessions and retained messages survive stop() and start().
+    """mosquitto with persistence, so that sessions and retained messages survive stop() and
+    start().
 
     extra: more lines of its configuration. acl: its access list; it is read again by reload().
     """
@@ -44,13 +45,16 @@ class Broker:
             # 2.0.11 closes the connection after a denied message where it is 0, no limit.
             extra += f"acl_file {self.acl}\nmax_queued_messages 100000\n"
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {folder}/\n"
-            f"autosave_interval 1\nmax_queued_messages 0\nmax_inflight_messages 0\nuser root\n{extra}"
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence"
+            f" true\npersistence_location {folder}/\nautosave_interval 1\nmax_queued_messages"
+            f" 0\nmax_inflight_messages 0\nuser root\n{extra}"
         )
 
     def start(self) -> None:
         quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=quiet, stderr=quiet)
+        self._process = subprocess.Popen(
+            [MOSQUITTO, "-c", str(self._config)], stdout=quiet, stderr=quiet
+        )
         wait_until(self._answers, 10.0, "mosquitto does not listen")
 
     def stop(self) -> None:
@@ -127,8 +131,12 @@ class Subscriber:
         expiry = getattr(message.properties, "MessageExpiryInterval", None)
         topic = "/".join(message.topic.split("/")[4:])
         if message.dup and any(message.payload == earlier.payload for earlier in self.of(topic)):
-            return      # not the station's repeat: the broker's, of what it did not see acknowledged before it stopped
-        self.messages.append(Received(topic, message.payload, message.retain, time.monotonic(), expiry))
+            # not the station's repeat: the broker's, of what it did not see acknowledged before it
+            # stopped
+            return
+        self.messages.append(
+            Received(topic, message.payload, message.retain, time.monotonic(), expiry)
+        )
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> None:
@@ -140,7 +148,9 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Non
 
 
 def assert_archive_is_complete(records: list[dict[str, Any]], numbers: list[int]) -> None:
-    """Every number arrived, its first sending in order; a repeat is marked and differs in `replay` only."""
+    """Every number arrived, its first sending in order; a repeat is marked and differs in `replay`
+    only.
+    """
     firsts: dict[int, dict[str, Any]] = {}
     for record in records:
         first = firsts.setdefault(record["seq"], record)

@@ -1,4 +1,6 @@
-"""Brokers of other makers, as Debian packages them, each on a free port of its own and without its system service."""
+"""Brokers of other makers, as Debian packages them, each on a free port of its own and without its
+system service.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ import pytest
 from tests.support.broker import Broker, free_port, wait_until
 from tests.support.patience import patience_s
 
-START_S = 15.0         # an Erlang machine starts in 1 to 8 s on a quiet computer
+START_S = 15.0  # an Erlang machine starts in 1 to 8 s on a quiet computer
 EPMD = "/usr/bin/epmd"
-RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")      # not the wrapper in /usr/sbin: it changes the user
+RABBITMQ = Path(
+    "/usr/lib/rabbitmq/bin/rabbitmq-server"
+)  # not the wrapper in /usr/sbin: it changes the user
 
 
 class Mosquitto(Broker):
-    """mosquitto that can also be killed, stopped in its tracks, robbed of its memory and told whom to refuse."""
+    """mosquitto that can also be killed, stopped in its tracks, robbed of its memory and told whom
+    to refuse.
+    """
 
     def __init__(self, folder: Path, acl: str = "topic readwrite #") -> None:
         self.folder = folder
@@ -53,7 +59,10 @@ class Mosquitto(Broker):
 
 
 class ErlangBroker:
-    """A broker that runs in an Erlang machine, started in the foreground. user: any name and password may connect."""
+    """A broker that runs in an Erlang machine, started in the foreground.
+
+    user: any name and password may connect.
+    """
 
     needs: tuple[Path, ...] = ()
     package = ""
@@ -78,7 +87,9 @@ class ErlangBroker:
                 self._command(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
                 cwd=self.folder, start_new_session=True,
             )  # fmt: skip
-        wait_until(self._answers, START_S, f"{self.package} does not listen: {self.folder}/out says why")
+        wait_until(
+            self._answers, START_S, f"{self.package} does not listen: {self.folder}/out says why"
+        )
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -115,7 +126,10 @@ class ErlangBroker:
 
 
 class Ejabberd(ErlangBroker):
-    """ejabberd's mod_mqtt: MQTT 5, written in Erlang by ProcessOne. It wants a user name; any password will do."""
+    """ejabberd's mod_mqtt: MQTT 5, written in Erlang by ProcessOne.
+
+    It wants a user name; any password will do.
+    """
 
     needs = (Path("/usr/sbin/ejabberdctl"),)
     package = "ejabberd"
@@ -123,16 +137,29 @@ class Ejabberd(ErlangBroker):
 
     def _configure(self) -> None:
         (self.folder / "ejabberd.yml").write_text(
-            "hosts: [localhost]\nloglevel: error\nauth_method: anonymous\nanonymous_protocol: both\n"
-            f"listen:\n  - {{port: {self.port}, ip: '127.0.0.1', module: mod_mqtt}}\nmodules:\n  mod_mqtt: {{}}\n"
+            "hosts: [localhost]\nloglevel: error\nauth_method: anonymous\nanonymous_protocol:"
+            f" both\nlisten:\n  - {{port: {self.port}, ip: '127.0.0.1', module:"
+            " mod_mqtt}\nmodules:\n  mod_mqtt: {}\n"
         )
 
     def _command(self) -> list[str]:
         """Without a node name, so that no port mapper is started."""
-        return ["erl", "+K", "true", "-noinput", "-mnesia", "dir", f'"{self.folder}/spool"', "-s", "ejabberd"]
+        return [
+            "erl",
+            "+K",
+            "true",
+            "-noinput",
+            "-mnesia",
+            "dir",
+            f'"{self.folder}/spool"',
+            "-s",
+            "ejabberd",
+        ]
 
     def _environment(self) -> Mapping[str, str]:
-        libraries = next((found.parent for found in Path("/usr/lib").glob("*/ejabberd-*")), Path("/usr/lib"))
+        libraries = next(
+            (found.parent for found in Path("/usr/lib").glob("*/ejabberd-*")), Path("/usr/lib")
+        )
         return {
             "ERL_LIBS": str(libraries),
             "EJABBERD_CONFIG_PATH": str(self.folder / "ejabberd.yml"),
@@ -141,7 +168,10 @@ class Ejabberd(ErlangBroker):
 
 
 class RabbitMq(ErlangBroker):
-    """RabbitMQ 3.10 with its MQTT plugin, which speaks 3.1.1 and refuses 5. It has a port mapper of its own here."""
+    """RabbitMQ 3.10 with its MQTT plugin, which speaks 3.1.1 and refuses 5.
+
+    It has a port mapper of its own here.
+    """
 
     needs = (RABBITMQ,)
     package = "rabbitmq-server"
@@ -150,7 +180,9 @@ class RabbitMq(ErlangBroker):
     def start(self) -> None:
         self._mapper_port, self._distribution_port = free_port(), free_port()
         mapper = [EPMD, "-port", str(self._mapper_port), "-address", "127.0.0.1"]
-        self._mapper = subprocess.Popen(mapper, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._mapper = subprocess.Popen(
+            mapper, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         super().start()
 
     def _end(self, number: signal.Signals) -> None:
@@ -160,8 +192,9 @@ class RabbitMq(ErlangBroker):
 
     def _configure(self) -> None:
         (self.folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp = none\nmqtt.listeners.tcp.1 = 127.0.0.1:{self.port}\nmqtt.allow_anonymous = true\n"
-            "log.console.level = error\nlog.file = false\n"
+            "listeners.tcp = none\nmqtt.listeners.tcp.1 ="
+            f" 127.0.0.1:{self.port}\nmqtt.allow_anonymous = true\nlog.console.level ="
+            " error\nlog.file = false\n"
         )
         (self.folder / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
 

@@ -1,4 +1,6 @@
-"""What tests of the detectors share: the bytes that a small graph takes, and which tensors a training moved."""
+"""What tests of the detectors share: the bytes that a small graph takes, and which tensors a
+training moved.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def moved(before: dict[str, Tensor], module: nn.Module) -> set[str]:
 
 
 def sensor_bytes(depth: bool, noise: int = 0) -> dict[str, NDArray[Any]]:
-    """Inputs of a 64x64 graph: a square part, 2 mm high with `noise` counts of 0.1 mm, 0.3 m below the camera."""
+    """Inputs of a 64x64 graph: a square part, 2 mm high with `noise` counts of 0.1 mm, 0.3 m below
+    the camera.
+    """
     generator = np.random.default_rng(0)
     feeds: dict[str, NDArray[Any]] = {
         "color": generator.integers(0, 256, (1, 64, 64, 3)).astype(np.uint8),

@@ -1,4 +1,6 @@
-"""A broker of a few lines that answers as a test wants it to: reason codes, delays, silence, lost packets."""
+"""A broker of a few lines that answers as a test wants it to: reason codes, delays, silence, lost
+packets.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Publication:
 
 @dataclass(eq=False)
 class FakeBroker:
-    """MQTT 5 or 3.1.1 by what CONNECT asks for; returns to every client what it publishes, if it subscribed that.
+    """MQTT 5 or 3.1.1 by what CONNECT asks for; returns to every client what it publishes, if it
+    subscribed that.
 
     connack: the body of CONNACK. puback: reason code for a publication; None: no answer.
     delivers: whether a publication comes back.
@@ -74,18 +77,32 @@ class FakeBroker:
                     version = body[6]
                     self.connects.append(body)
                     answer = b"\0\0\0" if version == 5 else b"\0\0"
-                    client.sendall(packet(CONNACK, answer if self.connack is None else self.connack))
+                    client.sendall(
+                        packet(CONNACK, answer if self.connack is None else self.connack)
+                    )
                 elif kind == SUBSCRIBE:
                     topics.add(_text(body[2:], 1 if version == 5 else 0))
-                    client.sendall(packet(SUBACK, body[:2] + (b"\0" if version == 5 else b"") + bytes([self.suback])))
+                    client.sendall(
+                        packet(
+                            SUBACK,
+                            body[:2] + (b"\0" if version == 5 else b"") + bytes([self.suback]),
+                        )
+                    )
                 elif kind == PUBLISH:
                     self._publish(client, head, body, version, topics)
                 elif kind == PINGREQ:
                     client.sendall(packet(PINGRESP, b""))
 
-    def _publish(self, client: socket.socket, head: int, body: bytes, version: int, topics: set[str]) -> None:
+    def _publish(
+        self, client: socket.socket, head: int, body: bytes, version: int, topics: set[str]
+    ) -> None:
         length = int.from_bytes(body[:2], "big")
-        topic, rest, qos, number = body[2 : 2 + length].decode(), body[2 + length :], (head >> 1) & 3, 0
+        topic, rest, qos, number = (
+            body[2 : 2 + length].decode(),
+            body[2 + length :],
+            (head >> 1) & 3,
+            0,
+        )
         if qos:
             number, rest = int.from_bytes(rest[:2], "big"), rest[2:]
         payload = rest[1 + rest[0] :] if version == 5 else rest
@@ -96,7 +113,9 @@ class FakeBroker:
             reason = bytes([code]) if version == 5 and code else b""
             client.sendall(packet(PUBACK, number.to_bytes(2, "big") + reason))
         if topic in topics and self.delivers(one) and not (code or 0) >= 0x80:
-            client.sendall(packet(PUBLISH, body[: 2 + length] + (b"\0" if version == 5 else b"") + payload))
+            client.sendall(
+                packet(PUBLISH, body[: 2 + length] + (b"\0" if version == 5 else b"") + payload)
+            )
 
 
 def _close(one: socket.socket) -> None:

@@ -23,7 +23,14 @@ from tests.support.station import HEIGHT, INTRINSICS, SERIAL, WIDTH, Shot, draw_
 from tests.support.tiny_bundle import UNIT
 
 Step = Frame | Exception | Callable[[], object]
-WHOLE = (WIDTH / 2, HEIGHT / 2, 100.0, 100.0, 0.0, 0.0)   # place of a round part in the middle, away from the border
+WHOLE = (
+    WIDTH / 2,
+    HEIGHT / 2,
+    100.0,
+    100.0,
+    0.0,
+    0.0,
+)  # place of a round part in the middle, away from the border
 
 
 def frame_of(shot: Shot, number: int, **changes: Any) -> Frame:
@@ -33,8 +40,9 @@ def frame_of(shot: Shot, number: int, **changes: Any) -> Frame:
 
 @dataclass
 class ScriptedCamera:
-    """Plays frames, raises exceptions, calls functions, in order; then ends. Frames are dated as they are handed out
-    unless they carry a date of their own."""
+    """Plays frames, raises exceptions, calls functions, in order; then ends. Frames are dated as
+    they are handed out unless they carry a date of their own.
+    """
 
     script: Sequence[Step]
     interval_s: float = 0.004
@@ -54,7 +62,11 @@ class ScriptedCamera:
             if isinstance(step, Exception):
                 raise step
             if isinstance(step, Frame):
-                return step if step.captured_mono_ns else replace(step, captured_mono_ns=time.monotonic_ns())
+                return (
+                    step
+                    if step.captured_mono_ns
+                    else replace(step, captured_mono_ns=time.monotonic_ns())
+                )
             step()
         raise EndOfFrames("the script is over")
 
@@ -64,7 +76,10 @@ class ScriptedCamera:
 
 @dataclass
 class ScriptedEngine:
-    """Answers with these outputs (place: six numbers); an EngineError instead of one is raised. The last one stays."""
+    """Answers with these outputs (place: six numbers); an EngineError instead of one is raised.
+
+    The last one stays.
+    """
 
     answers: Sequence[Mapping[str, float | Sequence[float]] | Exception]
     name: str = "scripted"
@@ -84,7 +99,10 @@ class ScriptedEngine:
             raise answer
         values = {"score": 1.0, "area": 0.3, "valid": 1.0, "place": WHOLE, **answer}
         cells = np.full((1, 1, 12, 16), values.pop("cell", 0.5), np.float32)
-        return {"map": cells, **{name: np.array([value], np.float32) for name, value in values.items()}}
+        return {
+            "map": cells,
+            **{name: np.array([value], np.float32) for name, value in values.items()},
+        }
 
     def close(self) -> None:
         pass
@@ -95,7 +113,9 @@ FAILED = EngineError("the device fell off the bus")
 
 def other_lens(frame: Frame) -> Frame:
     i = frame.intrinsics
-    return replace(frame, intrinsics=Intrinsics(i.width, i.height, i.fx * 1.04, i.fy * 1.04, i.cx, i.cy))
+    return replace(
+        frame, intrinsics=Intrinsics(i.width, i.height, i.fx * 1.04, i.fy * 1.04, i.cx, i.cy)
+    )
 
 
 def committed(root: Path) -> list[dict[str, Any]]:
@@ -106,4 +126,6 @@ def committed(root: Path) -> list[dict[str, Any]]:
     with closing(sqlite3.connect(path)) as reader:
         if not reader.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
             return []
-        return [json.loads(row[0]) for row in reader.execute("SELECT fields FROM records ORDER BY seq")]
+        return [
+            json.loads(row[0]) for row in reader.execute("SELECT fields FROM records ORDER BY seq")
+        ]

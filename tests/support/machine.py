@@ -1,4 +1,6 @@
-"""A machine whose clocks a test sets: the wall clock, whether it is synchronized, the time since the boot, the boot."""
+"""A machine whose clocks a test sets: the wall clock, whether it is synchronized, the time since
+the boot, the boot.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import pytest
 from edge import clock
 
 DAY_S = 86_400.0
-NOW_S = 1_795_000_000.0         # November 2026
+NOW_S = 1_795_000_000.0  # November 2026
 
 
 @dataclass

@@ -1,4 +1,6 @@
-"""What the tests of mistakes on a command line start from: a folder of wrong files, and a command in this process."""
+"""What the tests of mistakes on a command line start from: a folder of wrong files, and a command
+in this process.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder where the commands run: a copy of what is prepared, a file, an empty folder, files of other kinds."""
+    """The folder where the commands run: a copy of what is prepared, a file, an empty folder, files
+    of other kinds.
+    """
     shutil.copytree(prepared, tmp_path, symlinks=True, dirs_exist_ok=True)
     (tmp_path / "file").write_text("a file\n")
     (tmp_path / "folder").mkdir()
@@ -69,9 +73,13 @@ OTHER_KINDS: dict[str, bytes] = {
     "pickled": pickle.dumps({"a": Path("/")}),
     "noise": np.random.default_rng(0).bytes(3000),
 }
+
+
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command in this process, through its entry point; an error that keeps its traceback is raised here."""
+    """A command in this process, through its entry point; an error that keeps its traceback is
+    raised here.
+    """
 
     def command(program: str, *arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", [program, *(str(argument) for argument in arguments)])
@@ -98,13 +106,16 @@ def refused(answer: Answer, program: str, *words: str) -> str:
 
 
 def assert_no_advice(sentence: str) -> None:
-    """Of a library, to whoever programs with it: weights_only=False runs whatever the file holds."""
+    """Of a library, to whoever programs with it: weights_only=False runs whatever the file
+    holds.
+    """
     for foreign in ("weights_only", "torch.load", "cryptography.io", "pydantic", "[Errno", "\x1b"):
         assert foreign not in sentence
 
 
 def check_the_last_resort(program: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the system refuses is a sentence; a bug keeps its traceback."""
+
     def fail(error: Exception) -> None:
         def app() -> NoReturn:
             raise error
@@ -112,8 +123,10 @@ def check_the_last_resort(program: str, run: Run, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(f"{program}.cli.app", app)
 
     for number, words in (
-        (errno.EACCES, "permission denied: check its owner"), (errno.EROFS, "read-only: mount it writable"),
-        (errno.ENOTDIR, "check the path"), (errno.EIO, "(Input/output error): check the path and the disk"),
+        (errno.EACCES, "permission denied: check its owner"),
+        (errno.EROFS, "read-only: mount it writable"),
+        (errno.ENOTDIR, "check the path"),
+        (errno.EIO, "(Input/output error): check the path and the disk"),
         (errno.ENOSPC, "free some"),
     ):
         fail(OSError(number, "Input/output error", "/data/file"))

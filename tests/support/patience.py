@@ -1,12 +1,18 @@
-"""How long tests wait. A wait only ends a hang: nothing passes or fails because a machine is slow or busy."""
+"""How long tests wait.
+
+A wait only ends a hang: nothing passes or fails because a machine is slow or busy.
+"""
 
 from __future__ import annotations
 
 import time
 
-WORK_ROUNDS, WORK_S = 400_000, 0.02         # a loop, and how long it takes on a quiet two-core machine of 2024
-HANG_S = 120.0                              # whatever has not happened by then never will
-PATIENCE = 12.0                             # a busy machine may take so many times longer than a quiet one
+WORK_ROUNDS, WORK_S = (
+    400_000,
+    0.02,
+)  # a loop, and how long it takes on a quiet two-core machine of 2024
+HANG_S = 120.0  # whatever has not happened by then never will
+PATIENCE = 12.0  # a busy machine may take so many times longer than a quiet one
 
 
 def patience_s(quiet_s: float) -> float:
@@ -15,7 +21,10 @@ def patience_s(quiet_s: float) -> float:
 
 
 def slowness() -> float:
-    """How many times longer this machine takes now than a quiet one; at least 1. Takes 0.1 s on a quiet one."""
+    """How many times longer this machine takes now than a quiet one; at least 1.
+
+    Takes 0.1 s on a quiet one.
+    """
     started_s = time.monotonic()
     for _ in range(5):
         total = 0

@@ -1,6 +1,8 @@
-"""What stands on the other side of the broker: an archive that keeps every record, and a PLC that acts on verdicts.
+"""What stands on the other side of the broker: an archive that keeps every record, and a PLC that
+acts on verdicts.
 
-Both are clients of their own, so that they see what a plant would see and nothing of the station's inside.
+Both are clients of their own, so that they see what a plant would see and nothing of the station's
+inside.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.support.broker import wait_until
 
 PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
-DEADLINE_S = 2.0          # `deadline_ms` in station.toml, by default
-AHEAD_S = 0.5             # synced clocks agree that well
+DEADLINE_S = 2.0  # `deadline_ms` in station.toml, by default
+AHEAD_S = 0.5  # synced clocks agree that well
 CONNECT_S = 5.0
 
 
 @dataclass(frozen=True)
 class Heard:
-    """One message. topic: below edge/<site>/<line>/<station>/. at_s: UTC. dup: the broker's own repeat."""
+    """One message. topic: below edge/<site>/<line>/<station>/. at_s: UTC.
+
+    dup: the broker's own repeat.
+    """
 
     topic: str
     payload: bytes
@@ -39,10 +44,18 @@ class Heard:
 
 
 class Listener:
-    """Notes everything below edge/. persistent: in a session that the broker keeps while it is away."""
+    """Notes everything below edge/.
+
+    persistent: in a session that the broker keeps while it is away.
+    """
 
     def __init__(
-        self, port: int, client_id: str, protocol: str = "5", user: str = "", persistent: bool = False
+        self,
+        port: int,
+        client_id: str,
+        protocol: str = "5",
+        user: str = "",
+        persistent: bool = False,
     ) -> None:
         self.heard: defaultdict[str, list[Heard]] = defaultdict(list)
         self.subscribed = 0
@@ -51,14 +64,16 @@ class Listener:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=level, **clean)
         if user:
             self._client.username_pw_set(user, "any")
-        self._client.reconnect_delay_set(0.1, 0.2)      # type: ignore[arg-type]  # paho only adds and compares them
+        self._client.reconnect_delay_set(0.1, 0.2)  # type: ignore[arg-type]  # paho only adds and compares them
         self._client.on_connect = lambda client, *_: client.subscribe("edge/#", qos=1)
         self._client.on_subscribe = self._note_subscribed
         self._client.on_message = self._note
         if level == paho.MQTTv5:
             properties = paho.Properties(paho.PacketTypes.CONNECT)
             properties.SessionExpiryInterval = 86_400 if persistent else 0
-            self._client.connect("127.0.0.1", port, clean_start=not persistent, properties=properties)
+            self._client.connect(
+                "127.0.0.1", port, clean_start=not persistent, properties=properties
+            )
         else:
             self._client.connect("127.0.0.1", port)
         self._client.loop_start()
@@ -85,10 +100,11 @@ class Listener:
 
 
 class Archive(Listener):
-    """Keeps the first record of each id, as docs/mqtt.md tells it to, and what is wrong with what came after.
+    """Keeps the first record of each id, as docs/mqtt.md tells it to, and what is wrong with what
+    came after.
 
-    records: by seq, as they came first. order: their seqs. doubled: ids that came again without `replay` and without
-    the broker's DUP flag. changed: seqs that came again with another content.
+    records: by seq, as they came first. order: their seqs. doubled: ids that came again without
+    `replay` and without the broker's DUP flag. changed: seqs that came again with another content.
     """
 
     def __init__(self, port: int, protocol: str = "5", user: str = "") -> None:
@@ -122,7 +138,8 @@ class Acted:
 
 
 class Plc(Listener):
-    """A PLC with a synced clock that follows the rules of docs/mqtt.md: a new number, and fresh by its `at`.
+    """A PLC with a synced clock that follows the rules of docs/mqtt.md: a new number, and fresh by
+    its `at`.
 
     acted: verdicts that it took. ignored: verdicts that the rule told it to leave.
     """
@@ -148,7 +165,9 @@ class Plc(Listener):
         self.last_seq = max(self.last_seq, acted.verdict["seq"])
 
     def accepts(self, acted: Acted) -> bool:
-        """A new number, captured less than the deadline ago and not in the future; `at` null says that nobody knows."""
+        """A new number, captured less than the deadline ago and not in the future; `at` null says
+        that nobody knows.
+        """
         captured_ms = acted.verdict["at"]
         if acted.verdict["seq"] <= self.last_seq or captured_ms is None:
             return False

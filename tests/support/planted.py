@@ -18,9 +18,14 @@ Fault = Callable[[Arrays], Arrays]
 
 
 def plant_fault(
-    monkeypatch: pytest.MonkeyPatch, fault: Fault, precision: str = "", feeds: Fault = lambda given: given
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    precision: str = "",
+    feeds: Fault = lambda given: given,
 ) -> None:
-    """From now on onnxruntime's outputs go through `fault` and its inputs through `feeds`; precision: of that file."""
+    """From now on onnxruntime's outputs go through `fault` and its inputs through `feeds`;
+    precision: of that file.
+    """
     run = OnnxCpuEngine.run
 
     def faulty(engine: OnnxCpuEngine, given: Arrays) -> Arrays:
@@ -44,7 +49,10 @@ def plant_times(monkeypatch: pytest.MonkeyPatch, times_ms: Mapping[str, float]) 
 
 def with_score(change: Callable[[float], float]) -> Fault:
     """A fault of the score alone, a function of the true one."""
-    return lambda outputs: {**outputs, "score": np.array([change(float(outputs["score"][0]))], np.float32)}
+    return lambda outputs: {
+        **outputs,
+        "score": np.array([change(float(outputs["score"][0]))], np.float32),
+    }
 
 
 def swapped_depth(feeds: Arrays) -> Arrays:
@@ -53,10 +61,14 @@ def swapped_depth(feeds: Arrays) -> Arrays:
 
 
 def noisy(deviation: float) -> Fault:
-    """Noise on the score that belongs to the frame: the same frame gets the same error, spread evenly."""
+    """Noise on the score that belongs to the frame: the same frame gets the same error, spread
+    evenly.
+    """
 
     def fault(outputs: Arrays) -> Arrays:
-        seed = int(np.ascontiguousarray(outputs["map"]).view(np.uint32).sum(dtype=np.uint64) % 2**32)
+        seed = int(
+            np.ascontiguousarray(outputs["map"]).view(np.uint32).sum(dtype=np.uint64) % 2**32
+        )
         error = np.random.default_rng(seed).normal(0, deviation)
         return {**outputs, "score": outputs["score"] + np.float32(error)}
 

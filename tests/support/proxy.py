@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tests.support.broker import free_port
 
 CHUNK = 1 << 16
-RESET = struct.pack("ii", 1, 0)     # SO_LINGER on, 0 s: closing sends RST
-CONNECT = 0x10                      # first byte of MQTT's first packet
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST
+CONNECT = 0x10  # first byte of MQTT's first packet
 
 
 @dataclass(eq=False)
@@ -28,12 +28,15 @@ class Pair:
     def reset(self) -> None:
         for writer in (self.station, self.broker):
             with contextlib.suppress(OSError):
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, RESET
+                )
             writer.transport.abort()
 
 
 class Proxy:
-    """Hands on every byte until told otherwise. Thread-safe; its event loop has a thread of its own.
+    """Hands on every byte until told otherwise. Thread-safe; its event loop has a thread of its
+    own.
 
     client_ids: of every MQTT CONNECT that passed, in order.
     """
@@ -84,7 +87,9 @@ class Proxy:
         self._swallows = True
 
     def refuse(self) -> None:
-        """Nobody listens any more, and every connection is reset: the broker's host is being restarted."""
+        """Nobody listens any more, and every connection is reset: the broker's host is being
+        restarted.
+        """
         self._call(self._refuse)
 
     def reset(self) -> None:
@@ -143,14 +148,20 @@ class Proxy:
         pair = Pair(station, broker)
         self._pairs.add(pair)
         try:
-            await asyncio.gather(self._carry(pair, reader, broker), self._carry(pair, upstream, station))
+            await asyncio.gather(
+                self._carry(pair, reader, broker), self._carry(pair, upstream, station)
+            )
         finally:
             self._pairs.discard(pair)
             station.close()
             broker.close()
 
-    async def _carry(self, pair: Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One way: what is read waits for its time in a queue, so that nothing overtakes when a delay ends."""
+    async def _carry(
+        self, pair: Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """One way: what is read waits for its time in a queue, so that nothing overtakes when a
+        delay ends.
+        """
         on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         sending = asyncio.ensure_future(self._send(on_the_way, writer))
         try:
@@ -170,7 +181,9 @@ class Proxy:
         finally:
             sending.cancel()
 
-    async def _send(self, on_the_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+    async def _send(
+        self, on_the_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+    ) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             while True:
                 due_s, data = await on_the_way.get()
@@ -191,7 +204,7 @@ def client_id_of(packet: bytes) -> str:
     """The client identifier in a CONNECT packet (MQTT 5, section 3.1; 3.1.1, section 3.1)."""
     _, at = _variable_integer(packet, 1)
     level = packet[at + 6]
-    at += 10                                        # name, level, flags, keep-alive
+    at += 10  # name, level, flags, keep-alive
     if level == 5:
         length, start = _variable_integer(packet, at)
         at = start + length

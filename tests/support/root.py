@@ -22,7 +22,9 @@ class Answer:
     err: str
 
 
-def run_edge(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Answer:
+def run_edge(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> Answer:
     """The `edge` command in this process; an error that keeps its traceback is raised here."""
     from edge.cli import run_command
 
@@ -42,7 +44,9 @@ def trusting_root(root: Path, key: KeyPair) -> Store:
 
 
 def snapshot(root: Path) -> dict[str, tuple[str, int, str]]:
-    """Everything under `root` by relative name: kind and permissions, time of change, digest or link target."""
+    """Everything under `root` by relative name: kind and permissions, time of change, digest or
+    link target.
+    """
     return {path.relative_to(root).as_posix(): _about(path) for path in sorted(root.rglob("*"))}
 
 

@@ -32,7 +32,11 @@ class Listener(Notifier):
         self.heard.append((time.monotonic(), message))
 
     def times_of(self, message: str, since_s: float, until_s: float) -> list[float]:
-        return [at_s for at_s, said in list(self.heard) if said.startswith(message) and since_s <= at_s <= until_s]
+        return [
+            at_s
+            for at_s, said in list(self.heard)
+            if said.startswith(message) and since_s <= at_s <= until_s
+        ]
 
 
 def taken_as_proven(engine: Engine, installed: Installed) -> ProvenEngine:
@@ -50,17 +54,23 @@ def new_service(
     make_camera: CameraMaker | None = None,
     progress: Progress | None = None,
 ) -> Service:
-    """engine: judges in place of the installed bundle's. plan: by default every frame of the script is judged.
+    """engine: judges in place of the installed bundle's. plan: by default every frame of the script
+    is judged.
 
-    script: may be filled until the service runs, so that its steps can look at the service. make_camera: gives the
-    frames instead of the script.
+    script: may be filled until the service runs, so that its steps can look at the service.
+    make_camera: gives the frames instead of the script.
     """
     camera = ScriptedCamera(script)
 
     def load(installed: Installed) -> ProvenEngine:
-        return open_engine(station.store, installed) if engine is None else taken_as_proven(engine, installed)
+        return (
+            open_engine(station.store, installed)
+            if engine is None
+            else taken_as_proven(engine, installed)
+        )
 
     return Service(
-        station.store, config, load, make_camera or (lambda _: camera), plan or RunPlan(lossless=True), notifier,
+        station.store, config, load, make_camera or (lambda _: camera),
+        plan or RunPlan(lossless=True), notifier,
         progress,
     )  # fmt: skip

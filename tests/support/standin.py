@@ -1,7 +1,9 @@
-"""A small detector that holds the graph contract, so that quantisation and bundles are tested without training.
+"""A small detector that holds the graph contract, so that quantization and bundles are tested
+without training.
 
-It has what a real one has: a backbone with residual blocks and depthwise convolutions, attention, Gaussians, squared
-distances; all weights are random but seeded. `loud` makes its squares larger than float16 can hold.
+It has what a real one has: a backbone with residual blocks and depthwise convolutions, attention,
+Gaussians, squared distances; all weights are random but seeded. `loud` makes its squares larger
+than float16 can hold.
 """
 
 from __future__ import annotations
@@ -89,7 +91,10 @@ def make_deployed(loud: bool = False, seed: int = 0) -> Deployed:
     detector = StandIn(loud)
     deployed = Deployed(Preprocess(HEIGHT, WIDTH, WORKING, DEPTH_WORKING), detector, top_k=0.05)
     deployed.requires_grad_(False).eval()
-    normal = [{name: torch.from_numpy(value) for name, value in make_feeds(1000 + i).items()} for i in range(4)]
+    normal = [
+        {name: torch.from_numpy(value) for name, value in make_feeds(1000 + i).items()}
+        for i in range(4)
+    ]
     features = torch.cat([detector.difference(deployed.prepare(feeds)) for feeds in normal])
     detector.mean.copy_(features.mean(dim=(0, 2, 3), keepdim=True))
     return deployed
@@ -101,19 +106,28 @@ def export(deployed: Deployed, path: Path) -> Path:
     arguments = tuple(torch.from_numpy(feeds[spec.name]) for spec in deployed.inputs)
     torch.onnx.export(
         deployed, arguments, str(path), input_names=[spec.name for spec in deployed.inputs],
-        output_names=list(deployed.outputs), dynamo=True, opset_version=18, external_data=False, verbose=False,
+        output_names=list(deployed.outputs), dynamo=True, opset_version=18, external_data=False,
+        verbose=False,
     )  # fmt: skip
     return path
 
 
 def make_feeds(seed: int, defect: float = 0.0) -> Feeds:
-    """A round part with a smooth texture, 20 mm over a table; defect: contrast of a square drawn on it, 0..1."""
+    """A round part with a smooth texture, 20 mm over a table; defect: contrast of a square drawn on
+    it, 0..1.
+    """
     generator = np.random.default_rng(seed)
     v, u = np.mgrid[:HEIGHT, :WIDTH]
     part = (v - 48) ** 2 + (u - 64) ** 2 < 40**2
-    texture = 120 + 25 * np.sin(u / 9 + generator.uniform(0, 6)) * np.cos(v / 7 + generator.uniform(0, 6))
-    light = 0.75 + 0.02 * (seed % 12)   # so that the scores of good parts differ by more than any rounding
-    color = texture[..., None] * np.array([1.0, 0.9, 0.7]) * light + generator.normal(0, 3, (HEIGHT, WIDTH, 3))
+    texture = 120 + 25 * np.sin(u / 9 + generator.uniform(0, 6)) * np.cos(
+        v / 7 + generator.uniform(0, 6)
+    )
+    light = 0.75 + 0.02 * (
+        seed % 12
+    )  # so that the scores of good parts differ by more than any rounding
+    color = texture[..., None] * np.array([1.0, 0.9, 0.7]) * light + generator.normal(
+        0, 3, (HEIGHT, WIDTH, 3)
+    )
     row, column = generator.integers(30, 55, 2)
     square = color[row : row + 16, column : column + 16]
     square += defect * (255 - square)

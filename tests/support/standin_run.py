@@ -1,4 +1,6 @@
-"""A run folder and its data set around the small detector of standin.py, and the system that loads it."""
+"""A run folder and its data set around the small detector of standin.py, and the system that loads
+it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from trainer.train.operating import DefectScores, measure_defects
 from trainer.train.run import RunInfo, TrainedRun, write_run
 
 MODULE = "tests.support.standin_run"
-LEFT, TOP, STREAM_WIDTH, STREAM_HEIGHT = 16, 12, 160, 120      # the crop is a window of the stream
+LEFT, TOP, STREAM_WIDTH, STREAM_HEIGHT = 16, 12, 160, 120  # the crop is a window of the stream
 FOCAL, UNIT = 120.0, 1e-4
 SPLITS = {"train/good": 8, "validation/good": 24, "test/good": 2, "test/spot": 4}
 
@@ -31,7 +33,9 @@ class StandInSystem:
     presets = ("compact",)
     top_k_candidates = (0.05,)
 
-    def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> base.WorkingSizes:
+    def sizes(
+        self, preset: str, height_px: int, width_px: int, with_depth: bool
+    ) -> base.WorkingSizes:
         return base.WorkingSizes(WORKING, DEPTH_WORKING)
 
     def build(self, request: base.BuildRequest) -> nn.Module:
@@ -50,9 +54,14 @@ def write_product(root: Path) -> Path:
     for number, (folder, count) in enumerate(SPLITS.items()):
         for index in range(count):
             seed = 100 * number + index
-            good, shown = (make_feeds(seed, defect) for defect in (0.0, 0.8 if "spot" in folder else 0.0))
+            good, shown = (
+                make_feeds(seed, defect) for defect in (0.0, 0.8 if "spot" in folder else 0.0)
+            )
             counts = shown["depth"].view("<u2")[0, :, :, 0]
-            _write(root / folder / "rgb" / f"{index:03d}.png", _placed(shown["color"][0], 90)[..., ::-1])
+            _write(
+                root / folder / "rgb" / f"{index:03d}.png",
+                _placed(shown["color"][0], 90)[..., ::-1],
+            )
             if folder.startswith("test"):
                 mask = (good["color"] != shown["color"])[0].any(axis=2)
                 _write(root / folder / "gt" / f"{index:03d}.png", _placed(mask * np.uint8(255), 0))
@@ -60,7 +69,8 @@ def write_product(root: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(path, _cloud(_placed(counts, 4000)), photometric="rgb")
     camera = {
-        "model": "virtual", "serial": "virtual-standin", "width": STREAM_WIDTH, "height": STREAM_HEIGHT, "fps": 30,
+        "model": "virtual", "serial": "virtual-standin", "width": STREAM_WIDTH,
+        "height": STREAM_HEIGHT, "fps": 30,
         "unit": UNIT, "intrinsics": [FOCAL, FOCAL, 63.5 + LEFT, 47.5 + TOP], "fixed": True,
     }  # fmt: skip
     (root / "camera.json").write_text(json.dumps(camera))
@@ -91,11 +101,16 @@ def write_standin_run(folder: Path, product: Path) -> Path:
     deployed = make_deployed()
     normal = [*dataset.split("train"), *dataset.split("validation")]
     fields: dict[str, Any] = {
-        "system": "standin", "preset": "compact", "product": dataset.product, "data": str(product.resolve()),
-        "data_sha256": digest_of(normal), "digests": [digest_of_pixels(sample.load()) for sample in normal],
-        "with_depth": True, "seed": 0, "epochs": 1, "camera": dataset.camera, "crop": (LEFT, TOP, WIDTH, HEIGHT),
-        "working": WORKING, "depth_working": DEPTH_WORKING, "fixed": True, "plane": (0.0, 0.0, 1.0, 0.4), "lift": 0.008,
-        "top_k": 0.05, "top_k_why": "a test", "min_area": 0.1, "max_area": 0.9, "min_valid": 0.5, "normal_scores": [],
+        "system": "standin", "preset": "compact", "product": dataset.product,
+        "data": str(product.resolve()),
+        "data_sha256": digest_of(normal),
+        "digests": [digest_of_pixels(sample.load()) for sample in normal],
+        "with_depth": True, "seed": 0, "epochs": 1, "camera": dataset.camera, "crop": (LEFT, TOP,
+        WIDTH, HEIGHT),
+        "working": WORKING, "depth_working": DEPTH_WORKING, "fixed": True, "plane": (0.0, 0.0, 1.0,
+        0.4), "lift": 0.008,
+        "top_k": 0.05, "top_k_why": "a test", "min_area": 0.1, "max_area": 0.9, "min_valid": 0.5,
+        "normal_scores": [],
         "false_rejects": DEFAULT_FALSE_REJECTS, "threshold": threshold_from_normals([0.0]),
         "defect_scores": DefectScores(kind="synthetic", groups={}),
         "train": [sample.name for sample in dataset.split("train")],

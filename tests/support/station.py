@@ -1,4 +1,6 @@
-"""A station under a temporary root: the tiny bundle installed and calibrated, and belts drawn for its camera."""
+"""A station under a temporary root: the tiny bundle installed and calibrated, and belts drawn for
+its camera.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,15 @@ from tests.support.tiny_bundle import FOCAL, PLANE, UNIT, draw_part, make_key, m
 HEIGHT, WIDTH = 96, 128
 SERIAL = "virtual-washer"
 INTRINSICS = Intrinsics(WIDTH, HEIGHT, FOCAL, FOCAL, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
-DEFECT = 60.0                     # added to red: a score of about 60, three times the threshold
+DEFECT = 60.0  # added to red: a score of about 60, three times the threshold
 
 
 @dataclass(frozen=True)
 class Shot:
-    """What one frame of a belt shows. defect: added to red. holes: share of the readings that are missing."""
+    """What one frame of a belt shows. defect: added to red.
+
+    holes: share of the readings that are missing.
+    """
 
     part: bool = False
     defect: float = 0.0
@@ -38,7 +43,9 @@ EMPTY, GOOD, BAD = Shot(), Shot(part=True), Shot(part=True, defect=DEFECT)
 
 
 def belt(lengths: Sequence[int], gap: int = 5, bad: Sequence[int] = ()) -> list[Shot]:
-    """Parts seen in so many frames each, apart by `gap` empty ones; those whose index is in `bad` are defective."""
+    """Parts seen in so many frames each, apart by `gap` empty ones; those whose index is in `bad`
+    are defective.
+    """
     shots = [EMPTY] * gap
     for index, length in enumerate(lengths):
         shots += [BAD if index in bad else GOOD] * length + [EMPTY] * gap
@@ -64,10 +71,26 @@ def write_belt(folder: Path, shots: Sequence[Shot], depth: bool = True) -> Path:
         if depth:
             cv2.imwrite(str(folder / f"{number:04d}_depth.png"), counts)
     i = INTRINSICS
-    lens = {"width": WIDTH, "height": HEIGHT, "fx": i.fx, "fy": i.fy, "cx": i.cx, "cy": i.cy, "depth_unit_m": UNIT}
+    lens = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "fx": i.fx,
+        "fy": i.fy,
+        "cx": i.cx,
+        "cy": i.cy,
+        "depth_unit_m": UNIT,
+    }
     (folder / "intrinsics.json").write_text(json.dumps(lens))
-    camera = {"model": "virtual", "serial": SERIAL, "width": WIDTH, "height": HEIGHT, "fps": 30, "unit": UNIT,
-              "intrinsics": [i.fx, i.fy, i.cx, i.cy], "fixed": True}
+    camera = {
+        "model": "virtual",
+        "serial": SERIAL,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "fps": 30,
+        "unit": UNIT,
+        "intrinsics": [i.fx, i.fy, i.cx, i.cy],
+        "fixed": True,
+    }
     (folder / "camera.json").write_text(json.dumps(camera))
     return folder
 
@@ -84,27 +107,44 @@ class StationRoot:
         return Store(self.root)
 
     def copied_to(self, folder: Path) -> StationRoot:
-        """The same in another folder, with the key and the bundle beside it: making one takes half a second."""
+        """The same in another folder, with the key and the bundle beside it: making one takes half
+        a second.
+        """
         shutil.copytree(self.root.parent, folder, symlinks=True)
         return StationRoot(folder / self.root.name, folder / self.key.name)
 
     def calibrate(self) -> None:
         """As `edge calibrate plane` leaves it, with the plane that the drawings have."""
-        self.store.save_geometry("washer", SERIAL, Geometry(PLANE, 0, 0), INTRINSICS, frames=30, who="test")
+        self.store.save_geometry(
+            "washer", SERIAL, Geometry(PLANE, 0, 0), INTRINSICS, frames=30, who="test"
+        )
 
-    def configure(self, camera_kind: str, path: Path | None, port: int = 0, more: str = "") -> EdgeConfig:
+    def configure(
+        self, camera_kind: str, path: Path | None, port: int = 0, more: str = ""
+    ) -> EdgeConfig:
         """Write station.toml; port 0: no broker."""
-        broker = f'[broker]\nhost = "127.0.0.1"\nport = {port}\n' if port else "[broker]\nenabled = false\n"
-        text = f'[station]\nstation = "s1"\n{broker}[camera]\nkind = "{camera_kind}"\npath = "{path or ""}"\n{more}'
+        broker = (
+            f'[broker]\nhost = "127.0.0.1"\nport = {port}\n'
+            if port
+            else "[broker]\nenabled = false\n"
+        )
+        text = (
+            f'[station]\nstation = "s1"\n{broker}[camera]\nkind = "{camera_kind}"\npath ='
+            f' "{path or ""}"\n{more}'
+        )
         (self.root / "etc/edge/station.toml").write_text(text)
         return parse_config(text)
 
 
-def make_station(folder: Path, calibrated: bool = True, presence: bool = True, **camera: object) -> StationRoot:
+def make_station(
+    folder: Path, calibrated: bool = True, presence: bool = True, **camera: object
+) -> StationRoot:
     """camera: replaces entries of the bundle's camera contract."""
     folder.mkdir(parents=True, exist_ok=True)
     key = make_key(folder)
-    bundle = make_tiny_bundle(folder, key, presence=presence, height=HEIGHT, width=WIDTH, camera=camera)
+    bundle = make_tiny_bundle(
+        folder, key, presence=presence, height=HEIGHT, width=WIDTH, camera=camera
+    )
     station = StationRoot(folder / "root", key.private)
     station.store.trust(key.public)
     install_bundle(bundle, station.root)

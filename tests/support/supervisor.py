@@ -1,4 +1,6 @@
-"""Runs `edge run` as systemd would with the unit that is shipped: restarted whenever it ends, and watched."""
+"""Runs `edge run` as systemd would with the unit that is shipped: restarted whenever it ends, and
+watched.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,17 @@ def of_unit(key: str) -> float:
 
 
 class Supervisor:
-    """One station's process, again and again. exits: what each of them ended with; negative: by that signal."""
+    """One station's process, again and again.
+
+    exits: what each of them ended with; negative: by that signal.
+    """
 
     def __init__(
-        self, root: Path, log: Path, options: tuple[str, ...] = (), environment: Mapping[str, str] | None = None,
+        self,
+        root: Path,
+        log: Path,
+        options: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
         restart_s: float | None = None,
     ) -> None:
         """restart_s: instead of the unit's RestartSec."""
@@ -85,17 +94,25 @@ class Supervisor:
         return "\n".join([line for line in words if "sent=True" not in line][-lines:])
 
     def _run(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, self.log.open("ab") as out:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified,
+            self.log.open("ab") as out,
+        ):
             notified.bind(str(self._notify))
             notified.settimeout(0.05)
             while not self._ending.is_set():
-                self._process = subprocess.Popen(self._words, stdout=out, stderr=out, env=self._environment)
+                self._process = subprocess.Popen(
+                    self._words, stdout=out, stderr=out, env=self._environment
+                )
                 self.exits.append(self._watch(self._process, notified))
                 self._ending.wait(self._restart_s)
                 self._may_run.wait()
 
     def _watch(self, process: subprocess.Popen[bytes], notified: socket.socket) -> int:
-        """Until it ends. As systemd does, one that was ready and says nothing for WatchdogSec is aborted."""
+        """Until it ends.
+
+        As systemd does, one that was ready and says nothing for WatchdogSec is aborted.
+        """
         heard_s: float | None = None
         while process.poll() is None:
             try:

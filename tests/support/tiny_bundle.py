@@ -1,10 +1,11 @@
 """A small signed bundle made without torch, so that the device's tests run without the trainer.
 
-The graph keeps the whole contract of DESIGN (every input and output, masks, empty foreground) on a model anyone can
-work out by hand: the map is how far red lies from RED_OF_A_GOOD_PART, averaged over CELL x CELL pixels of the part; the
-score is the map's mean over the part. A pixel belongs to the part where it stands higher than `lift` over `plane`.
-Its normal parts score from 2 to 20, evenly spread, so the threshold is about 20. Another precision is the same graph
-with its score scaled and shifted.
+The graph keeps the whole contract of DESIGN (every input and output, masks, empty foreground) on a
+model anyone can work out by hand: the map is how far red lies from RED_OF_A_GOOD_PART, averaged
+over CELL x CELL pixels of the part; the score is the map's mean over the part. A pixel belongs to
+the part where it stands higher than `lift` over `plane`. Its normal parts score from 2 to 20,
+evenly spread, so the threshold is about 20. Another precision is the same graph with its score
+scaled and shifted.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from edge.schema import Precision, TensorSpec
 
 CELL = 8
 RED_OF_A_GOOD_PART = 100.0
-NORMAL_DEFECTS = (0.0, 2.5, 5.5, 8.5, 11.5, 14.5, 17.5, 20.5)     # added to red of the normal parts
-UNIT = 0.0001                     # meters per count
-TABLE_M, PART_M = 0.5, 0.48       # distances from the camera: a part 20 mm high on a level table
+NORMAL_DEFECTS = (0.0, 2.5, 5.5, 8.5, 11.5, 14.5, 17.5, 20.5)  # added to red of the normal parts
+UNIT = 0.0001  # meters per count
+TABLE_M, PART_M = 0.5, 0.48  # distances from the camera: a part 20 mm high on a level table
 LIFT = 0.005
 PLANE = (0.0, 0.0, 1.0, TABLE_M)  # height = TABLE_M - z
 FOCAL = 300.0
 MIN_AREA, MAX_AREA, MIN_VALID = 0.02, 0.6, 0.5
 
-Line = tuple[float, float]        # a precision's score = scale x float32's + shift
+Line = tuple[float, float]  # a precision's score = scale x float32's + shift
 EXACT: Mapping[Precision, Line] = {"fp32": (1.0, 0.0)}
 ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")
 
@@ -70,9 +71,12 @@ def make_tiny_bundle(
 ) -> Path:
     """A signed bundle file PRODUCT-VERSION.bundle in `folder`.
 
-    presence: with depth and all its inputs; without, a color-only graph whose area is the region's share.
-    camera: replaces entries of the manifest's camera contract; by default stream and crop are both width x height.
-    precisions: the files besides fp32, each with its scale and shift; the certificate knows of them.
+    presence: with depth and all its inputs; without, a color-only graph whose area is the region's
+    share.
+    camera: replaces entries of the manifest's camera contract; by default stream and crop are both
+    width x height.
+    precisions: the files besides fp32, each with its scale and shift; the certificate knows of
+    them.
     parts: normal parts, of which the bundle carries the highest len(NORMAL_DEFECTS).
     """
     private = key.private if isinstance(key, KeyPair) else key
@@ -95,7 +99,11 @@ def tiny_bundle_folder(
     parts: int = len(NORMAL_DEFECTS),
 ) -> Iterator[Path]:
     """The unpacked bundle in a temporary folder, for tests that damage it before packing."""
-    lines = {precision: {**EXACT, **precisions}[precision] for precision in ORDER if precision in {*EXACT, *precisions}}
+    lines = {
+        precision: {**EXACT, **precisions}[precision]
+        for precision in ORDER
+        if precision in {*EXACT, *precisions}
+    }
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "model").mkdir()
@@ -106,23 +114,33 @@ def tiny_bundle_folder(
         _write_golden(folder / "golden", height, width, presence)
         exact = _write_normal(folder / "normal", height, width, presence, parts)
         scores = {precision: _on_line(exact, line) for precision, line in lines.items()}
-        thresholds = {precision: threshold_at(values, 1, 0.05) for precision, values in scores.items()}
+        thresholds = {
+            precision: threshold_at(values, 1, 0.05) for precision, values in scores.items()
+        }
         certificate = tiny_certificate(folder / "golden", scores, thresholds)
         (folder / "parity.json").write_text(certificate.to_json())
         (folder / "report.html").write_text(f"<!doctype html><title>{product} {version}</title>")
-        verdicts = {section.precision: section.verdicts.model_dump() for section in certificate.sections}
+        verdicts = {
+            section.precision: section.verdicts.model_dump() for section in certificate.sections
+        }
         about = {**_normal_of_manifest(scores, thresholds), "verdicts": verdicts}
-        seal(folder, tiny_manifest(folder, product, version, presence, height, width, about, camera or {}), key)
+        seal(
+            folder,
+            tiny_manifest(folder, product, version, presence, height, width, about, camera or {}),
+            key,
+        )
         yield folder
 
 
-# --- what the camera would see ----------------------------------------------------------------------------------------
+# --- what the camera would see
+# ----------------------------------------------------------------------------------------
 
 
 def draw_part(
     height: int = 96, width: int = 128, seed: int = 0, part: bool = True, defect: float = 0.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """Color (H, W, 3) uint8 and depth (H, W) uint16 counts of a round part, a third of the image wide, on a gray table.
+    """Color (H, W, 3) uint8 and depth (H, W) uint16 counts of a round part, a third of the image
+    wide, on a gray table.
 
     defect: added to red over the whole part, so it adds about that to the score.
     """
@@ -138,7 +156,9 @@ def draw_part(
     return np.clip(color, 0, 255).astype(np.uint8), counts.astype(np.uint16)
 
 
-def feeds_of(color: NDArray[np.uint8], depth: NDArray[np.uint16] | None) -> dict[str, NDArray[np.generic]]:
+def feeds_of(
+    color: NDArray[np.uint8], depth: NDArray[np.uint16] | None
+) -> dict[str, NDArray[np.generic]]:
     """Every input of the tiny graph for one view; without depth, those of the color-only graph."""
     height, width = color.shape[:2]
     region = np.full((1, height, width, 1), 255, np.uint8)
@@ -166,15 +186,22 @@ def _write_golden(folder: Path, height: int, width: int, presence: bool) -> None
         np.savez(folder / f"{index:04d}.npz", map=answer["map"], score=answer["score"], **feeds)
 
 
-def _write_normal(folder: Path, height: int, width: int, presence: bool, parts: int) -> NDArray[np.float32]:
-    """The normal frames, the highest score first; returns the (n,) falling scores, those that are not carried last."""
+def _write_normal(
+    folder: Path, height: int, width: int, presence: bool, parts: int
+) -> NDArray[np.float32]:
+    """The normal frames, the highest score first; returns the (n,) falling scores, those that are
+    not carried last.
+    """
     frames = []
     for index, defect in enumerate(reversed(NORMAL_DEFECTS)):
         color, depth = draw_part(height, width, seed=100 + index, defect=defect)
         frames.append(feeds_of(color, depth if presence else None))
     scores = [float(reference(feeds)["score"][0]) for feeds in frames]
     specs = [TensorSpec.model_validate(spec) for spec in input_specs(height, width, presence)]
-    carried = [(f"good/{rank:03d}", rank, lambda feeds=feeds: feeds) for rank, feeds in enumerate(frames, 1)]
+    carried = [
+        (f"good/{rank:03d}", rank, lambda feeds=feeds: feeds)
+        for rank, feeds in enumerate(frames, 1)
+    ]
     write_normal(folder, carried, parts, len(frames), specs)
     return np.array([*scores, *np.linspace(1.0, 0.5, parts - len(frames))], np.float32)
 
@@ -184,7 +211,9 @@ def _on_line(scores: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
 
 
 def reference(feeds: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
-    """The tiny graph in numpy, float64 inside: map (1, 1, h, w), score (1,), area (1,), valid (1,), place (1, 6)."""
+    """The tiny graph in numpy, float64 inside: map (1, 1, h, w), score (1,), area (1,), valid (1,),
+    place (1, 6).
+    """
     red = feeds["color"][0, :, :, 0].astype(np.float64)
     region = (feeds["region"][0, :, :, 0] > 0).astype(np.float64)
     part, read = region, np.ones_like(region)
@@ -194,7 +223,9 @@ def reference(feeds: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.flo
         v, u = np.mgrid[: red.shape[0], : red.shape[1]]
         z = counts * float(feeds["unit"][0])
         read = (counts > 0).astype(np.float64)
-        part = region * read * ((delta - z * (alpha * u + beta * v + gamma)) > float(feeds["lift"][0]))
+        part = (
+            region * read * ((delta - z * (alpha * u + beta * v + gamma)) > float(feeds["lift"][0]))
+        )
     counted, mask, answered = _cells(region), _cells(part), _cells(region * read)
     judged = (mask > 0).astype(np.float64)
     anomaly = _cells(np.abs(red - RED_OF_A_GOOD_PART) * part) / np.maximum(mask, 1e-6)
@@ -204,18 +235,26 @@ def reference(feeds: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.flo
         "valid": (answered * judged).sum() / max((counted * judged).sum(), 1e-6),
     }
     scalars = {name: np.array([value], np.float32) for name, value in values.items()}
-    return {"map": anomaly[None, None].astype(np.float32), **scalars, "place": _place(part).astype(np.float32)[None]}
+    return {
+        "map": anomaly[None, None].astype(np.float32),
+        **scalars,
+        "place": _place(part).astype(np.float32)[None],
+    }
 
 
 def _place(part: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(6,) of the pixels of the part that have a reading: centroid, variances, covariance, share of the border."""
+    """(6,) of the pixels of the part that have a reading: centroid, variances, covariance, share of
+    the border.
+    """
     border = np.ones_like(part)
     border[1:-1, 1:-1] = 0
     v, u = np.nonzero(part)
     if not len(u):
         return np.zeros(6)
     spread = np.cov(u, v, bias=True)
-    return np.array([u.mean(), v.mean(), spread[0, 0], spread[1, 1], spread[0, 1], part[border > 0].mean()])
+    return np.array(
+        [u.mean(), v.mean(), spread[0, 0], spread[1, 1], spread[0, 1], part[border > 0].mean()]
+    )
 
 
 def _cells(image: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -223,7 +262,8 @@ def _cells(image: NDArray[np.float64]) -> NDArray[np.float64]:
     return image.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3))
 
 
-# --- the graph --------------------------------------------------------------------------------------------------------
+# --- the graph
+# --------------------------------------------------------------------------------------------------
 
 
 class _Graph:
@@ -259,11 +299,20 @@ class _Graph:
         return self.op("Reshape", self.op("ReduceSum", image), self.constant([1], np.int64))
 
     def share(self, part: str, whole: str, least: float, name: str) -> str:
-        return self.op("Div", self.total(part), self.op("Max", self.total(whole), self.constant(least)), name=name)
+        return self.op(
+            "Div",
+            self.total(part),
+            self.op("Max", self.total(whole), self.constant(least)),
+            name=name,
+        )
 
 
-def tiny_graph(height: int, width: int, presence: bool = True, line: Line = (1.0, 0.0)) -> onnx.ModelProto:
-    """The ONNX model, opset 18, that computes what `reference` computes, its score on the given line."""
+def tiny_graph(
+    height: int, width: int, presence: bool = True, line: Line = (1.0, 0.0)
+) -> onnx.ModelProto:
+    """The ONNX model, opset 18, that computes what `reference` computes, its score on the given
+    line.
+    """
     g = _Graph()
     red = g.plane_of("color", 0, height, width)
     region = g.positive(g.plane_of("region", 0, height, width))
@@ -280,7 +329,8 @@ def tiny_graph(height: int, width: int, presence: bool = True, line: Line = (1.0
     g.share(g.op("Mul", g.cells(answered), judged), present, 1e-6, "valid")
     _place_node(g, part, height, width)
     graph = helper.make_graph(
-        g.nodes, "tiny",
+        g.nodes,
+        "tiny",
         [_value(spec) for spec in input_specs(height, width, presence)],
         [_value(spec) for spec in output_specs(height, width)],
         g.constants,
@@ -291,10 +341,14 @@ def tiny_graph(height: int, width: int, presence: bool = True, line: Line = (1.0
 
 
 def _foreground(g: _Graph, region: str, height: int, width: int) -> tuple[str, str]:
-    """(pixels of the part that have a reading, pixels of the region that have one), both (1, 1, H, W)."""
+    """(pixels of the part that have a reading, pixels of the region that have one), both (1, 1, H,
+    W).
+    """
     low, high = (g.plane_of("depth", byte, height, width) for byte in (0, 1))
     counts = g.op("Add", low, g.op("Mul", high, g.constant(256.0)))
-    alpha, beta, gamma, delta = (g.op("Gather", "plane", g.constant([index], np.int64)) for index in range(4))
+    alpha, beta, gamma, delta = (
+        g.op("Gather", "plane", g.constant([index], np.int64)) for index in range(4)
+    )
     across = g.op("Mul", alpha, g.constant(np.arange(width).reshape(1, 1, 1, width)))
     down = g.op("Mul", beta, g.constant(np.arange(height).reshape(1, 1, height, 1)))
     ray = g.op("Add", g.op("Add", across, down), gamma)
@@ -305,8 +359,12 @@ def _foreground(g: _Graph, region: str, height: int, width: int) -> tuple[str, s
 
 
 def _place_node(g: _Graph, part: str, height: int, width: int) -> None:
-    """The output `place` of the part's pixels (1, 1, H, W), about their centroid as the contract's graphs do it."""
-    weight = g.op("Div", part, g.op("Max", g.total(part), g.constant(1.0)))         # sum 1, or 0 throughout
+    """The output `place` of the part's pixels (1, 1, H, W), about their centroid as the contract's
+    graphs do it.
+    """
+    weight = g.op(
+        "Div", part, g.op("Max", g.total(part), g.constant(1.0))
+    )  # sum 1, or 0 throughout
     u = g.constant(np.arange(width).reshape(1, 1, 1, width))
     v = g.constant(np.arange(height).reshape(1, 1, height, 1))
     center_u, center_v = (g.total(g.op("Mul", weight, at)) for at in (u, v))
@@ -352,38 +410,69 @@ def output_specs(height: int, width: int) -> list[dict[str, object]]:
     ]
 
 
-# --- manifest and certificate -----------------------------------------------------------------------------------------
+# --- manifest and certificate
+# -----------------------------------------------------------------------------------------
 
 
 def tiny_certificate(
-    golden: Path, scores: Mapping[Precision, NDArray[np.float32]], thresholds: Mapping[Precision, Threshold]
+    golden: Path,
+    scores: Mapping[Precision, NDArray[np.float32]],
+    thresholds: Mapping[Precision, Threshold],
 ) -> Certificate:
-    """A parity.json that says that every file is exact on its own line; float32 alone was given new good parts."""
+    """A parity.json that says that every file is exact on its own line; float32 alone was given new
+    good parts.
+    """
     frames = [np.load(path) for path in sorted(golden.glob("*.npz"))]
     maps = np.stack([frame["map"] for frame in frames])
     exact, limit = scores["fp32"], thresholds["fp32"].value
     nothing = Count(count=0, of=28).model_dump()
-    sections = [{
-        "precision": precision, "runtime": "numpy", "frames": len(frames), "finite": True,
-        "mean_map_error": 0.0, "largest_map_error": 0.0, "rank_correlation": 1.0, "golden_map_error": 0.0,
-        "threshold": thresholds[precision].model_dump(),
-        "verdicts": {
-            "good": {"count": 1, "of": 20} if precision == "fp32" else None,
-            "expected": thresholds[precision].expected,
-            "real": {"count": 0, "of": 0}, "drawn": {"count": 1, "of": 8}, "unlike": nothing,
-            "near": {"count": 0, "of": 4}, "furthest": 0.0,
-        },
-        "noise": fit_noise(exact, values, limit).model_dump(),
-        "repeat": fit_noise(values, values, thresholds[precision].value).model_dump(),
-        "change": {}, "macs": {"fp32": 0.0, "fp16": 0.0, "int8": 0.0, precision: 1.0}, "backbone_macs": None,
-        "passed": True, "reasons": [],
-    } for precision, values in scores.items()]
-    return Certificate.model_validate({
-        "schema": 2, "provisional": True, "note": "made by a test, in numpy", "spread": spread_of(exact),
-        "map_low": float(maps.min()), "map_high": float(maps.max()),
-        "normal_frames": len(exact), "good_frames": 20, "real_frames": 0, "drawn_frames": 8, "near_frames": 4,
-        "golden_frames": len(frames), "sections": sections,
-    })
+    sections = [
+        {
+            "precision": precision,
+            "runtime": "numpy",
+            "frames": len(frames),
+            "finite": True,
+            "mean_map_error": 0.0,
+            "largest_map_error": 0.0,
+            "rank_correlation": 1.0,
+            "golden_map_error": 0.0,
+            "threshold": thresholds[precision].model_dump(),
+            "verdicts": {
+                "good": {"count": 1, "of": 20} if precision == "fp32" else None,
+                "expected": thresholds[precision].expected,
+                "real": {"count": 0, "of": 0},
+                "drawn": {"count": 1, "of": 8},
+                "unlike": nothing,
+                "near": {"count": 0, "of": 4},
+                "furthest": 0.0,
+            },
+            "noise": fit_noise(exact, values, limit).model_dump(),
+            "repeat": fit_noise(values, values, thresholds[precision].value).model_dump(),
+            "change": {},
+            "macs": {"fp32": 0.0, "fp16": 0.0, "int8": 0.0, precision: 1.0},
+            "backbone_macs": None,
+            "passed": True,
+            "reasons": [],
+        }
+        for precision, values in scores.items()
+    ]
+    return Certificate.model_validate(
+        {
+            "schema": 2,
+            "provisional": True,
+            "note": "made by a test, in numpy",
+            "spread": spread_of(exact),
+            "map_low": float(maps.min()),
+            "map_high": float(maps.max()),
+            "normal_frames": len(exact),
+            "good_frames": 20,
+            "real_frames": 0,
+            "drawn_frames": 8,
+            "near_frames": 4,
+            "golden_frames": len(frames),
+            "sections": sections,
+        }
+    )
 
 
 def _normal_of_manifest(
@@ -391,40 +480,89 @@ def _normal_of_manifest(
 ) -> dict[str, object]:
     """The keys of the manifest that speak of the normal parts."""
     exact = scores["fp32"]
-    points = [{"threshold": threshold_at(exact, rank, 0.05).model_dump(), "found": {"drawn": {"count": 7, "of": 8}}}
-              for rank in (1, 2)]
+    points = [
+        {
+            "threshold": threshold_at(exact, rank, 0.05).model_dump(),
+            "found": {"drawn": {"count": 7, "of": 8}},
+        }
+        for rank in (1, 2)
+    ]
     spreads = {
-        precision: {"median": float(np.median(values)), "mean": float(values.mean()), "deviation": float(values.std()),
-                    "spread": spread_of(values)}
+        precision: {
+            "median": float(np.median(values)),
+            "mean": float(values.mean()),
+            "deviation": float(values.std()),
+            "spread": spread_of(values),
+        }
         for precision, values in scores.items()
     }
     return {
         "precisions": list(scores),
         "normal": {"parts": len(exact), "highest": min(len(exact), len(NORMAL_DEFECTS))},
-        "normal_scores": {precision: [float(value) for value in values] for precision, values in scores.items()},
+        "normal_scores": {
+            precision: [float(value) for value in values] for precision, values in scores.items()
+        },
         "normal_spread": spreads,
-        "thresholds": {precision: threshold.model_dump() for precision, threshold in thresholds.items()},
+        "thresholds": {
+            precision: threshold.model_dump() for precision, threshold in thresholds.items()
+        },
         "operating_points": points,
     }
 
 
 def tiny_manifest(
-    folder: Path, product: str, version: str, presence: bool, height: int, width: int, normal: dict[str, object],
+    folder: Path,
+    product: str,
+    version: str,
+    presence: bool,
+    height: int,
+    width: int,
+    normal: dict[str, object],
     camera: dict[str, object],
 ) -> Manifest:
-    """The manifest of everything that lies in `folder`. normal: its keys that speak of normal parts."""
+    """The manifest of everything that lies in `folder`.
+
+    normal: its keys that speak of normal parts.
+    """
     contract = {
-        "model": "virtual", "serial": f"virtual-{product}", "width": width, "height": height, "fps": 30,
-        "intrinsics": (FOCAL, FOCAL, (width - 1) / 2, (height - 1) / 2), "unit": UNIT,
-        "crop_width": width, "crop_height": height, "crop_x": 0, "crop_y": 0,
-        "min_area": MIN_AREA, "max_area": MAX_AREA, "min_valid": MIN_VALID,
+        "model": "virtual",
+        "serial": f"virtual-{product}",
+        "width": width,
+        "height": height,
+        "fps": 30,
+        "intrinsics": (FOCAL, FOCAL, (width - 1) / 2, (height - 1) / 2),
+        "unit": UNIT,
+        "crop_width": width,
+        "crop_height": height,
+        "crop_x": 0,
+        "crop_y": 0,
+        "min_area": MIN_AREA,
+        "max_area": MAX_AREA,
+        "min_valid": MIN_VALID,
     }
-    return Manifest.model_validate({
-        "schema": 2, "product": product, "version": version, "system": "tiny", "preset": "test", "presence": presence,
-        "camera": {**contract, **camera},
-        "inputs": input_specs(height, width, presence), "outputs": output_specs(height, width), **normal,
-        "plane": PLANE if presence else None,
-        "provenance": {"created_at": "2026-01-01T00:00:00Z", "data": "drawn", "data_sha256": "0" * 64, "train_parts": 0,
-                       "validation_parts": len(NORMAL_DEFECTS), "seed": 0, "code": "tests", "packages": {}},
-        "files": list_files(folder),
-    })
+    return Manifest.model_validate(
+        {
+            "schema": 2,
+            "product": product,
+            "version": version,
+            "system": "tiny",
+            "preset": "test",
+            "presence": presence,
+            "camera": {**contract, **camera},
+            "inputs": input_specs(height, width, presence),
+            "outputs": output_specs(height, width),
+            **normal,
+            "plane": PLANE if presence else None,
+            "provenance": {
+                "created_at": "2026-01-01T00:00:00Z",
+                "data": "drawn",
+                "data_sha256": "0" * 64,
+                "train_parts": 0,
+                "validation_parts": len(NORMAL_DEFECTS),
+                "seed": 0,
+                "code": "tests",
+                "packages": {},
+            },
+            "files": list_files(folder),
+        }
+    )

@@ -1,4 +1,6 @@
-"""A tiny RGB-D product in MVTec 3D-AD's layout: a textured disc on a plane, stains and dents as defects."""
+"""A tiny RGB-D product in MVTec 3D-AD's layout: a textured disc on a plane, stains and dents as
+defects.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,19 @@ def write_tiny_product(root: Path, with_depth: bool = True, validation: bool = T
         if not validation and folder.startswith("validation"):
             continue
         for index in range(count):
-            color, z, mask = _part(np.random.default_rng(100 * number + index), folder.rpartition("/")[2])
-            _write(root / folder, index, color, z if with_depth else None, mask if folder.startswith("test") else None)
+            color, z, mask = _part(
+                np.random.default_rng(100 * number + index), folder.rpartition("/")[2]
+            )
+            _write(
+                root / folder,
+                index,
+                color,
+                z if with_depth else None,
+                mask if folder.startswith("test") else None,
+            )
     camera = {
-        "model": "virtual", "serial": "tiny", "width": SIZE, "height": SIZE, "unit": 1e-4, "fixed": True,
+        "model": "virtual", "serial": "tiny", "width": SIZE, "height": SIZE, "unit": 1e-4,
+        "fixed": True,
         "intrinsics": [FOCAL, FOCAL, (SIZE - 1) / 2, (SIZE - 1) / 2],
     }  # fmt: skip
     (root / "camera.json").write_text(json.dumps(camera))
@@ -31,7 +42,9 @@ def write_tiny_product(root: Path, with_depth: bool = True, validation: bool = T
 
 
 def write_photos(folder: Path, kind: str, count: int, seed: int) -> list[Path]:
-    """Photos of parts of one kind directly in `folder`, as somebody saves them: no layout, no camera.json."""
+    """Photos of parts of one kind directly in `folder`, as somebody saves them: no layout, no
+    camera.json.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"IMG_{seed + index:04d}.png" for index in range(count)]
     for index, path in enumerate(paths):
@@ -40,13 +53,17 @@ def write_photos(folder: Path, kind: str, count: int, seed: int) -> list[Path]:
     return paths
 
 
-def _part(rng: np.random.Generator, kind: str) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
+def _part(
+    rng: np.random.Generator, kind: str
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
     v, u = np.mgrid[:SIZE, :SIZE]
     x, y = rng.uniform(58, 70, 2)
     radius = np.hypot(u - x, v - y)
     disc = radius < 38
     mask = np.hypot(u - x - 12, v - y) < 9
-    color = np.where(disc[..., None], [180, 150, 90], [60, 80, 70]) + 12 * np.sin(radius / 3)[..., None]
+    color = (
+        np.where(disc[..., None], [180, 150, 90], [60, 80, 70]) + 12 * np.sin(radius / 3)[..., None]
+    )
     z = DISTANCE - THICKNESS * disc
     if kind == "stain":
         color = np.where(mask[..., None], [30, 20, 160], color)
@@ -58,7 +75,11 @@ def _part(rng: np.random.Generator, kind: str) -> tuple[NDArray[np.uint8], NDArr
 
 
 def _write(
-    folder: Path, index: int, color: NDArray[np.uint8], z: NDArray[np.float64] | None, mask: NDArray[np.bool_] | None
+    folder: Path,
+    index: int,
+    color: NDArray[np.uint8],
+    z: NDArray[np.float64] | None,
+    mask: NDArray[np.bool_] | None,
 ) -> None:
     (folder / "rgb").mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / "rgb" / f"{index:03d}.png"), np.ascontiguousarray(color[..., ::-1]))

@@ -15,7 +15,9 @@ from trainer.fit import FitControl, Interrupted, Phase, fit_phases, one_cycle
 
 
 class Toy:
-    """Two linear maps, the second learning what the first became; dropout-like noise from the generator."""
+    """Two linear maps, the second learning what the first became; dropout-like noise from the
+    generator.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         torch.manual_seed(seed)
@@ -36,14 +38,19 @@ class Toy:
         if self.losses in self.after_epochs:
             os.kill(os.getpid(), self.after_epochs[self.losses])
         x = self.data[batch] + 0.1 * torch.randn(len(batch), 4, generator=generator)
-        target = self.data[batch].flip(1) if name == "first" else self.root["first"](self.data[batch]).detach()
+        target = (
+            self.data[batch].flip(1)
+            if name == "first"
+            else self.root["first"](self.data[batch]).detach()
+        )
         error: Tensor = ((self.root[name](x) - target) ** 2).mean()
         return error
 
     def phases(self) -> list[Phase]:
         return [
             Phase(
-                name, self.root[name], list(self.root[name].parameters()), lambda name=name: self._begin(name),
+                name, self.root[name], list(self.root[name].parameters()),
+                lambda name=name: self._begin(name),
                 lambda batch, generator, name=name: self._loss(name, batch, generator), 4, 8, 1e-2,
             )
             for name in ("first", "second")
@@ -80,7 +87,9 @@ def test_a_training_stopped_after_any_epoch_ends_with_the_uninterrupted_weights(
     checkpoint = tmp_path / "checkpoint.pt"
     stopped = Toy()
     with pytest.raises(Interrupted):
-        fit_phases(stopped.root, stopped.phases(), 3, silent(checkpoint=checkpoint, stop_after=stop_after))
+        fit_phases(
+            stopped.root, stopped.phases(), 3, silent(checkpoint=checkpoint, stop_after=stop_after)
+        )
     resumed = Toy(seed=99)  # nothing of the fresh start may matter
     assert fit_phases(resumed.root, resumed.phases(), 3, silent(checkpoint=checkpoint)) == curves
     assert same(whole.weights(), resumed.weights())
@@ -99,7 +108,12 @@ def test_ctrl_c_ends_after_the_epoch_at_hand_with_a_checkpoint(tmp_path: Path) -
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     toy = Toy()
     with pytest.raises(Interrupted):
-        fit_phases(toy.root, toy.phases(), 3, silent(checkpoint=tmp_path / "c.pt", stop_after=1, fingerprint="a"))
+        fit_phases(
+            toy.root,
+            toy.phases(),
+            3,
+            silent(checkpoint=tmp_path / "c.pt", stop_after=1, fingerprint="a"),
+        )
     with pytest.raises(DataError, match="other data or options"):
         fit_phases(toy.root, toy.phases(), 3, silent(checkpoint=tmp_path / "c.pt", fingerprint="b"))
 
@@ -125,8 +139,12 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert one_cycle(1.0) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_stopped_after_the_last_epoch_it_measures_again_what_no_checkpoint_holds(tmp_path: Path) -> None:
-    """A power cut between the last checkpoint and the run folder: scales that `begin` fits must not stay unfitted."""
+def test_stopped_after_the_last_epoch_it_measures_again_what_no_checkpoint_holds(
+    tmp_path: Path,
+) -> None:
+    """A power cut between the last checkpoint and the run folder: scales that `begin` fits must not
+    stay unfitted.
+    """
     control = {"checkpoint": tmp_path / "checkpoint.pt", "fingerprint": "one"}
     first = Toy()
     fit_phases(first.root, first.phases(), 0, silent(**control))
@@ -136,8 +154,12 @@ def test_stopped_after_the_last_epoch_it_measures_again_what_no_checkpoint_holds
     assert same(first.weights(), again.weights())
 
 
-def test_a_held_out_figure_is_asked_for_after_every_epoch_and_changes_nothing(tmp_path: Path) -> None:
-    def trained(held_out: bool, stop_after: int | None = None) -> tuple[Toy, dict[str, list[float]]]:
+def test_a_held_out_figure_is_asked_for_after_every_epoch_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    def trained(
+        held_out: bool, stop_after: int | None = None
+    ) -> tuple[Toy, dict[str, list[float]]]:
         toy = Toy()
         phases = toy.phases()
         if held_out:

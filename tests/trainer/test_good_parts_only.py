@@ -1,4 +1,6 @@
-"""Photos of good parts are enough: train, export, install and inspect, and nothing claims more than they can show."""
+"""Photos of good parts are enough: train, export, install and inspect, and nothing claims more than
+they can show.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ from edge.proof.certificate import read_certificate
 from tests.support.tiny_product import write_photos
 from trainer.cli import app as trainer
 
-pytestmark = pytest.mark.xdist_group("good-parts-only")     # one run and one bundle for all
+pytestmark = pytest.mark.xdist_group("good-parts-only")  # one run and one bundle for all
 SMALL = replace(
-    mats.COMPACT, long_side=64, encoder_epochs=3, fusion_epochs=1, teacher_epochs=(3, 3), student_epochs=(3, 3),
+    mats.COMPACT, long_side=64, encoder_epochs=3, fusion_epochs=1, teacher_epochs=(3, 3),
+    student_epochs=(3, 3),
     fusion_steps=10, steps_per_epoch=10, batch_size=64, copies=1,
 )  # fmt: skip
 
@@ -46,7 +49,9 @@ def said(app: Typer, *words: object) -> str:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/ of 20 good parts, runs/photos trained on them with nothing else, line.key, photos.bundle."""
+    """photos/ of 20 good parts, runs/photos trained on them with nothing else, line.key,
+    photos.bundle.
+    """
     bench = tmp_path_factory.mktemp("bench")
     write_photos(bench / "photos", "good", 20, 0)
     printed = said(trainer, "train", "mats", bench / "photos", "--out", bench / "runs/photos")
@@ -64,8 +69,13 @@ def test_training_says_what_it_has_and_what_so_few_parts_can_promise(bench: Path
     printed = (bench / "train.txt").read_text()
     assert "16 normal images train, 4 validate; color only: the set has no depth" in printed
     assert "4 validation parts are few" in printed
-    assert "5% would take 19 parts on average, 59 with 95% confidence; 1% would take 99 parts on average, 29" in printed
-    assert json.loads((bench / "runs/photos/run.json").read_text())["data"] == str((bench / "photos").resolve())
+    assert (
+        "5% would take 19 parts on average, 59 with 95% confidence; 1% would take 99 parts on"
+        " average, 29" in printed
+    )
+    assert json.loads((bench / "runs/photos/run.json").read_text())["data"] == str(
+        (bench / "photos").resolve()
+    )
 
 
 def test_export_reports_on_good_parts_alone_without_an_auroc(bench: Path) -> None:
@@ -83,9 +93,14 @@ def test_export_reports_on_good_parts_alone_without_an_auroc(bench: Path) -> Non
 def test_evaluate_without_a_folder_judges_the_runs_own_good_parts(bench: Path) -> None:
     printed = said(trainer, "evaluate", bench / "runs/photos")
     last = printed.strip().splitlines()[-1]
-    assert re.fullmatch(r"good parts only: 0 of 4 rejected; threshold 0\.\d+: 20\.0% of normal parts are .*\)", last)
+    assert re.fullmatch(
+        r"good parts only: 0 of 4 rejected; threshold 0\.\d+: 20\.0% of normal parts are .*\)", last
+    )
     assert "AUROC" not in printed
-    assert re.search(r"scores of the good parts: lowest [\d.]+, median [\d.]+, highest [\d.]+; threshold", printed)
+    assert re.search(
+        r"scores of the good parts: lowest [\d.]+, median [\d.]+, highest [\d.]+; threshold",
+        printed,
+    )
     assert re.search(r"synthetic strong +4 +\d", printed)
 
 
@@ -106,10 +121,13 @@ def test_a_few_defective_photos_given_later_count_in_report_and_certificate(benc
     assert f"5 defective images (dirt 2, stain 3) of {bench / 'bad'} count" in printed
     assert re.fullmatch(r"mean I-AUROC \d+\.\d P-AUROC - AUPRO -", printed.strip().splitlines()[-1])
     exported = said(
-        trainer, "export", bench / "runs/photos", "--product", "disc", "--version", "1.0.1", "--precision", "fp32",
+        trainer, "export", bench / "runs/photos", "--product", "disc", "--version", "1.0.1",
+        "--precision", "fp32",
         "--key", bench / "line.key", "--out", bench / "with.bundle",
     )  # fmt: skip
-    assert f"5 defective images (dirt 2, stain 3) of {bench / 'bad'} count" in exported, "as evaluate remembered"
+    assert f"5 defective images (dirt 2, stain 3) of {bench / 'bad'} count" in exported, (
+        "as evaluate remembered"
+    )
     with open_bundle(bench / "with.bundle", [read_public_key(bench / "line.pub")]) as inside:
         (bench / "unpacked").mkdir()
         inside.extract(bench / "unpacked")
@@ -119,14 +137,18 @@ def test_a_few_defective_photos_given_later_count_in_report_and_certificate(benc
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_finished_run_is_replaced_only_on_demand_and_with_all_that_was_said_of_it(bench: Path) -> None:
+def test_a_finished_run_is_replaced_only_on_demand_and_with_all_that_was_said_of_it(
+    bench: Path,
+) -> None:
     run = bench / "runs/photos"
     before = (run / "run.json").read_bytes()
     words = ["train", "mats", str(bench / "photos"), "--out", str(run)]
     refused = CliRunner().invoke(trainer, words)
     assert isinstance(refused.exception, ConfigError)
-    assert str(refused.exception) == (
-        f"--out {run} holds a finished run: name another folder, or replace the run with --overwrite"
+    assert (
+        str(refused.exception)
+        == f"--out {run} holds a finished run: name another folder, or replace the run with"
+        " --overwrite"
     )
     assert (run / "run.json").read_bytes() == before
     assert (run / "report.html").is_file()

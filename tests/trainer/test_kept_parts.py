@@ -1,4 +1,6 @@
-"""What a station kept is trained on and evaluated again: its OK parts are the good ones, its NG parts defects."""
+"""What a station kept is trained on and evaluated again: its OK parts are the good ones, its NG
+parts defects.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,32 @@ from trainer.train.run import read_info
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """12 parts of a tiny product with depth: 9 OK, 2 NG, 1 UNKNOWN, kept as `edge run` keeps them."""
+    """12 parts of a tiny product with depth: 9 OK, 2 NG, 1 UNKNOWN, kept as `edge run` keeps
+    them.
+    """
     dataset = open_dataset(write_tiny_product(tmp_path / "disc"))
     good = [sample for sample in dataset.samples if not sample.is_defective][:10]
     bad = [sample for sample in dataset.samples if sample.is_defective][:2]
     codes = [Code.OK] * 9 + [Code.UNKNOWN] + [Code.NG] * 2
     for number, (sample, code) in enumerate(zip([*good, *bad], codes, strict=True)):
-        record = {"id": f"s-{number}", "code": int(code), "reason": "normal", "score": 0.1, "thr": 1.0}
-        write_images(tmp_path / "parts/2026-11-29" / f"s-{number}", Images("", sample.load(), None, record))
+        record = {
+            "id": f"s-{number}",
+            "code": int(code),
+            "reason": "normal",
+            "score": 0.1,
+            "thr": 1.0,
+        }
+        write_images(
+            tmp_path / "parts/2026-11-29" / f"s-{number}", Images("", sample.load(), None, record)
+        )
     return tmp_path / "parts"
 
 
 def test_the_archive_trains_and_evaluates(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trained = CliRunner().invoke(app, ["train", "mats", str(archive), "--epochs", "1", "--out", str(out)])
+    trained = CliRunner().invoke(
+        app, ["train", "mats", str(archive), "--epochs", "1", "--out", str(out)]
+    )
     assert trained.exit_code == 0, trained.output
     assert "the station's own verdicts stand in for the truth" in trained.output
     info = read_info(out)

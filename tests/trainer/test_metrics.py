@@ -1,4 +1,6 @@
-"""Every metric against somebody else's implementation, or a threshold sweep that shares no code with it."""
+"""Every metric against somebody else's implementation, or a threshold sweep that shares no code
+with it.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trainer import metrics
-from trainer.metrics import aupro, average_precision, image_auroc, pixel_auroc, pixel_curve, roc_curve
+from trainer.metrics import (
+    aupro,
+    average_precision,
+    image_auroc,
+    pixel_auroc,
+    pixel_curve,
+    roc_curve,
+)
 
 Maps = list[NDArray[np.float32]]
 Truths = list[NDArray[np.bool_] | None]
 
 
-def _image_scores(seed: int, levels: int | None = None) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+def _image_scores(
+    seed: int, levels: int | None = None
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     random = np.random.default_rng(seed)
     labels = random.random(60) < 0.4
     scores = (random.random(60) + 0.3 * labels).astype(np.float32)
@@ -28,23 +39,33 @@ def _image_scores(seed: int, levels: int | None = None) -> tuple[NDArray[np.bool
 
 @pytest.mark.parametrize("levels", [None, 3, 10])
 @pytest.mark.parametrize("seed", range(3))
-def test_image_figures_agree_with_scikit_learn_and_torchmetrics(seed: int, levels: int | None) -> None:
+def test_image_figures_agree_with_scikit_learn_and_torchmetrics(
+    seed: int, levels: int | None
+) -> None:
     labels, scores = _image_scores(seed, levels)
-    assert image_auroc(labels, scores) == pytest.approx(sklearn.metrics.roc_auc_score(labels, scores), abs=1e-12)
+    assert image_auroc(labels, scores) == pytest.approx(
+        sklearn.metrics.roc_auc_score(labels, scores), abs=1e-12
+    )
     wanted = sklearn.metrics.average_precision_score(labels, scores)
     assert average_precision(labels, scores) == pytest.approx(wanted, abs=1e-12)
     predicted, target = torch.sigmoid(torch.from_numpy(scores)), torch.from_numpy(labels).int()
-    assert image_auroc(labels, scores) == pytest.approx(torchmetrics.binary_auroc(predicted, target).item(), abs=1e-6)
+    assert image_auroc(labels, scores) == pytest.approx(
+        torchmetrics.binary_auroc(predicted, target).item(), abs=1e-6
+    )
     other = torchmetrics.binary_average_precision(predicted, target).item()
     assert average_precision(labels, scores) == pytest.approx(other, abs=1e-6)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=2, max_size=12))
 @settings(max_examples=200, deadline=None)
-def test_image_auroc_is_the_share_of_pairs_in_order_with_ties_half(images: list[tuple[bool, int]]) -> None:
+def test_image_auroc_is_the_share_of_pairs_in_order_with_ties_half(
+    images: list[tuple[bool, int]],
+) -> None:
     defective = [score for label, score in images if label]
     normal = [score for label, score in images if not label]
-    got = image_auroc(np.array([label for label, _ in images]), np.array([float(score) for _, score in images]))
+    got = image_auroc(
+        np.array([label for label, _ in images]), np.array([float(score) for _, score in images])
+    )
     if not defective or not normal:
         assert np.isnan(got)
         return
@@ -55,7 +76,9 @@ def test_image_auroc_is_the_share_of_pairs_in_order_with_ties_half(images: list[
 def test_roc_curve_has_the_area_of_the_auroc_and_scikit_learns_corners() -> None:
     labels, scores = _image_scores(4, levels=8)
     false_rate, true_rate = roc_curve(labels, scores)
-    wanted_false, wanted_true, _ = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
+    wanted_false, wanted_true, _ = sklearn.metrics.roc_curve(
+        labels, scores, drop_intermediate=False
+    )
     np.testing.assert_allclose(false_rate, wanted_false)
     np.testing.assert_allclose(true_rate, wanted_true)
     assert sklearn.metrics.auc(false_rate, true_rate) == pytest.approx(image_auroc(labels, scores))
@@ -73,22 +96,26 @@ def _pixel_data(seed: int, levels: int | None = None, size: int = 24) -> tuple[M
             truth[15 + index : 17 + index, 10:20] = True
             truth[22, 1] = True  # a region of one pixel
         anomaly_map = random.random((size, size)) + 0.5 * truth * random.random()
-        maps.append((anomaly_map if levels is None else np.round(anomaly_map * levels)).astype(np.float32))
+        maps.append(
+            (anomaly_map if levels is None else np.round(anomaly_map * levels)).astype(np.float32)
+        )
         truths.append(truth)
     return maps, truths
 
 
 def _swept_aupro(maps: Maps, truths: Truths, limit: float) -> float:
-    """Every distinct value as a threshold, every region counted anew; the curve by interpolation on a fine grid."""
+    """Every distinct value as a threshold, every region counted anew; the curve by interpolation on
+    a fine grid.
+    """
     known = [(m, t) for m, t in zip(maps, truths, strict=True) if t is not None]
     thresholds = np.unique(np.concatenate([m.ravel() for m, _ in known]))[::-1]
-    labelled = [scipy.ndimage.label(t, structure=np.ones((3, 3))) for _, t in known]
+    labeled = [scipy.ndimage.label(t, structure=np.ones((3, 3))) for _, t in known]
     rates, overlaps = [0.0], [0.0]
     for threshold in thresholds:
         alarms = sum(((m >= threshold) & ~t).sum() for m, t in known)
         shares = [
             (m[numbers == region] >= threshold).mean()
-            for (m, _), (numbers, count) in zip(known, labelled, strict=True)
+            for (m, _), (numbers, count) in zip(known, labeled, strict=True)
             for region in range(1, count + 1)
         ]
         rates.append(alarms / sum((~t).sum() for _, t in known))
@@ -105,7 +132,9 @@ def _swept_aupro(maps: Maps, truths: Truths, limit: float) -> float:
 
 @pytest.mark.parametrize("levels", [None, 4, 20])
 @pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
-def test_aupro_equals_a_brute_force_sweep_over_every_threshold(limit: float, levels: int | None) -> None:
+def test_aupro_equals_a_brute_force_sweep_over_every_threshold(
+    limit: float, levels: int | None
+) -> None:
     maps, truths = _pixel_data(1, levels)
     assert aupro(maps, truths, limit) == pytest.approx(_swept_aupro(maps, truths, limit), abs=1e-12)
 

@@ -1,1 +1,3 @@
-"""`trainer benchmark`, without the command line: every system on every category, in the papers' tables."""
+"""`trainer benchmark`, without the command line: every system on every category, in the papers'
+tables.
+"""

@@ -28,9 +28,13 @@ def write_pages(out: Path, results: Mapping[Job, Result], planned: int, command:
     lines = ["# Benchmark", "", f"`{command}`, {state}, {when}.", "", *markdown(made)]
     write_atomically(out / "benchmark.md", ("\n".join(lines).rstrip() + "\n").encode())
     rows = [{**_job(job), **asdict(result)} for job, result in results.items()]
-    write_json(out / "benchmark.json", {"command": command, "planned": planned, "at": when, "runs": rows})
+    write_json(
+        out / "benchmark.json", {"command": command, "planned": planned, "at": when, "runs": rows}
+    )
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
     page = environment.get_template("benchmark.html").render(
         tables=made, command=command, state=state, when=when, plots=_plots(results)
     )
@@ -43,7 +47,9 @@ def _job(job: Job) -> dict[str, object]:
 
 
 def _plots(results: Mapping[Job, Result]) -> list[tuple[str, str]]:
-    """(title, drawing): per data set the image AUROC and AUPRO of every run; accuracy against speed over all."""
+    """(title, drawing): per data set the image AUROC and AUPRO of every run; accuracy against speed
+    over all.
+    """
     plots = []
     for name, title in (("image_auroc", "I-AUROC, %"), ("aupro", "AUPRO, %")):
         points: dict[str, list[tuple[str, float]]] = {}
@@ -59,7 +65,9 @@ def _plots(results: Mapping[Job, Result]) -> list[tuple[str, str]]:
         system: [
             (result.frames_per_s, result.image_auroc)
             for job, result in results.items()
-            if job.system == system and result.frames_per_s is not None and result.image_auroc is not None
+            if job.system == system
+            and result.frames_per_s is not None
+            and result.image_auroc is not None
         ]
         for system in dict.fromkeys(job.system for job in results)
     }

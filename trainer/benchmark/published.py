@@ -1,4 +1,5 @@
-"""What the papers publish, with their own backbones and sizes: for orientation beside our figures, never mixed in.
+"""What the papers publish, with their own backbones and sizes: for orientation beside our figures,
+never mixed in.
 
 Sources are the seed papers of the five systems; a figure that a paper does not give is None.
 """
@@ -9,21 +10,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MVTEC_AD = (
-    "carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw",
+    "carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut",
+    "metal_nut", "pill", "screw",
     "toothbrush", "transistor", "zipper",
 )  # fmt: skip
-MVTEC_3D = ("bagel", "cable_gland", "carrot", "cookie", "dowel", "foam", "peach", "potato", "rope", "tire")
+MVTEC_3D = (
+    "bagel",
+    "cable_gland",
+    "carrot",
+    "cookie",
+    "dowel",
+    "foam",
+    "peach",
+    "potato",
+    "rope",
+    "tire",
+)
 VISA = (
-    "candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2", "pcb3", "pcb4",
+    "candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2",
+    "pcb3", "pcb4",
     "pipe_fryum",
 )  # fmt: skip
 BTAD = ("01", "02", "03")
-LEAST_FOUND = 0.5  # of a data set's categories, to take a folder for it: one that happens to be named "rope" is none
+# of a data set's categories, to take a folder for it: one that happens to be named "rope" is none
+LEAST_FOUND = 0.5
 
 
 @dataclass(frozen=True)
 class Published:
-    """One row: image AUROC, pixel AUROC and AUPRO in percent. category: "mean" of the whole data set, or one of it."""
+    """One row: image AUROC, pixel AUROC and AUPRO in percent.
+
+    category: "mean" of the whole data set, or one of it.
+    """
 
     system: str
     data: str
@@ -34,8 +52,10 @@ class Published:
 
 
 _NTSNET = (
-    (97.8, 98.3), (95.2, 98.7), (100.0, 99.5), (95.9, 97.9), (98.8, 96.9), (100.0, 98.7), (91.3, 96.8), (93.7, 98.5),
-    (99.8, 98.4), (98.6, 96.7), (93.7, 96.8), (92.1, 98.5), (91.4, 98.9), (91.6, 87.5), (96.3, 98.5),
+    (97.8, 98.3), (95.2, 98.7), (100.0, 99.5), (95.9, 97.9), (98.8, 96.9), (100.0, 98.7), (91.3,
+    96.8), (93.7, 98.5),
+    (99.8, 98.4), (98.6, 96.7), (93.7, 96.8), (92.1, 98.5), (91.4, 98.9), (91.6, 87.5), (96.3,
+    98.5),
 )  # fmt: skip
 PUBLISHED = (
     Published("mats", "MVTec AD", "mean", 99.0, None, None),
@@ -57,7 +77,8 @@ PUBLISHED = (
 
 
 def known_set(layout: str, categories: Sequence[str], with_depth: bool) -> str | None:
-    """The published data set that these categories belong to; a single MVTec AD category counts, too.
+    """The published data set that these categories belong to; a single MVTec AD category counts,
+    too.
 
     None for a user's own products, which no paper has measured.
     """
@@ -76,4 +97,8 @@ def known_set(layout: str, categories: Sequence[str], with_depth: bool) -> str |
 def published_rows(data: str, systems: Sequence[str], categories: Sequence[str]) -> list[Published]:
     """What the papers of these systems say of the data set and of these categories."""
     wanted = {"mean", *categories}
-    return [row for row in PUBLISHED if row.data == data and row.system in systems and row.category in wanted]
+    return [
+        row
+        for row in PUBLISHED
+        if row.data == data and row.system in systems and row.category in wanted
+    ]

@@ -1,4 +1,6 @@
-"""Train and evaluate every job that has no result yet; a result is one small file, written last and at once."""
+"""Train and evaluate every job that has no result yet; a result is one small file, written last and
+at once.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,9 @@ Tell = Callable[[str], None]
 class Result:
     """What one job gave, in percent.
 
-    groups: image AUROC by group of drawn defects, where the product has such. seconds: of training. parameters: of the
-    whole detector, backbone included. frames_per_s: of the deployed graph in float32 torch on this machine; None until
-    timed. error: why there are no figures.
+    groups: image AUROC by group of drawn defects, where the product has such. seconds: of training.
+    parameters: of the whole detector, backbone included. frames_per_s: of the deployed graph in
+    float32 torch on this machine; None until timed. error: why there are no figures.
     """
 
     identity: str
@@ -62,11 +64,14 @@ def read_result(job: Job, out: Path) -> Result | None:
     return stored if stored.identity == job.identity else None
 
 
-def run_all(jobs: Sequence[Job], out: Path, workers: int, tell: Tell, finished: Callable[[], None]) -> None:
+def run_all(
+    jobs: Sequence[Job], out: Path, workers: int, tell: Tell, finished: Callable[[], None]
+) -> None:
     """Run what has no result, or failed before.
 
     Args:
-        workers: trainings at once, which share the processor's cores. finished: called after every job.
+        workers: trainings at once, which share the processor's cores. finished: called after every
+            job.
     Raises: KeyboardInterrupt after Ctrl-C, once every training at hand has written its checkpoint.
     """
     left = [job for job in jobs if (stored := read_result(job, out)) is None or stored.error]
@@ -79,7 +84,9 @@ def run_all(jobs: Sequence[Job], out: Path, workers: int, tell: Tell, finished: 
             finished()
         return
     context = get_context("spawn")  # a forked torch may hang in its own threads
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=(threads,)
+    ) as pool:
         running: dict[Future[Result], Job] = {pool.submit(run_job, job, out): job for job in left}
         try:
             while running:
@@ -96,7 +103,9 @@ def run_all(jobs: Sequence[Job], out: Path, workers: int, tell: Tell, finished: 
 
 
 def _start_worker(threads: int) -> None:
-    """A session of its own: a terminal's Ctrl-C reaches the parent alone, which passes it on once."""
+    """A session of its own: a terminal's Ctrl-C reaches the parent alone, which passes it on
+    once.
+    """
     os.setsid()
     torch.set_num_threads(threads)
 
@@ -139,10 +148,15 @@ def run_job(job: Job, out: Path) -> Result:
 
 
 def _evaluated(run: TrainedRun) -> Evaluation:
-    """Of the run's own test images, its files written. Raises: DataError if they cannot be compared."""
+    """Of the run's own test images, its files written.
+
+    Raises: DataError if they cannot be compared.
+    """
     judged = open_judged(run.info)
     if judged.stand_in or not judged.defective:
-        raise DataError(f"{judged.folder} has no good or no defective test images: a benchmark compares both")
+        raise DataError(
+            f"{judged.folder} has no good or no defective test images: a benchmark compares both"
+        )
     evaluation = evaluate_run(run, judged)
     write_evaluation(run, judged, evaluation)
     return evaluation
@@ -151,7 +165,12 @@ def _evaluated(run: TrainedRun) -> Evaluation:
 def _machine(device: str) -> str:
     """Processor and threads of this process, and the graphics card that trained, if one did."""
     try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("model name")[2].splitlines()
+        described = (
+            Path("/proc/cpuinfo")
+            .read_text(encoding="utf-8")
+            .partition("model name")[2]
+            .splitlines()
+        )
     except OSError:  # not Linux
         described = []
     name = described[0].partition(":")[2].strip() if described else ""
@@ -161,7 +180,9 @@ def _machine(device: str) -> str:
 
 
 def time_results(jobs: Sequence[Job], out: Path) -> None:
-    """Measure frames per second of runs that have none yet, one at a time, with nothing else of ours running."""
+    """Measure frames per second of runs that have none yet, one at a time, with nothing else of
+    ours running.
+    """
     for job in jobs:
         result = read_result(job, out)
         if result is None or result.error or result.frames_per_s is not None:
@@ -193,4 +214,7 @@ def _line(job: Job, result: Result) -> str:
 def _plain(result: Result) -> dict[str, object]:
     """For JSON, which knows no NaN: a set without masks has no pixel figures."""
     values = asdict(result).items()
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values}
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in values
+    }

@@ -1,4 +1,6 @@
-"""Results as the papers print them: a row per category and their mean, I-AUROC / P-AUROC / AUPRO per system."""
+"""Results as the papers print them: a row per category and their mean, I-AUROC / P-AUROC / AUPRO
+per system.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,16 @@ class Table:
 
 
 def tables(results: Results) -> list[Table]:
-    """Per data set: means over the seeds, every run, groups of drawn defects, and what the papers publish."""
+    """Per data set: means over the seeds, every run, groups of drawn defects, and what the papers
+    publish.
+    """
     made = []
     for data, with_depth in _kinds(results):
-        chosen = {job: result for job, result in results.items() if (job.data, job.with_depth) == (data, with_depth)}
+        chosen = {
+            job: result
+            for job, result in results.items()
+            if (job.data, job.with_depth) == (data, with_depth)
+        }
         title = data if with_depth or not _has_depth(results, data) else f"{data}, color only"
         made.append(means(title, chosen))
         if any(result.groups for result in chosen.values()):
@@ -41,14 +49,19 @@ def tables(results: Results) -> list[Table]:
 
 
 def means(title: str, results: Results) -> Table:
-    """Rows: categories and, of several, their mean. Figures are means over the seeds that have a result."""
+    """Rows: categories and, of several, their mean.
+
+    Figures are means over the seeds that have a result.
+    """
     systems, categories = _systems(results), _categories(results)
     wanted = len({job.seed for job in results})
     rows = []
     for category in categories:
         row = [category]
         for system in systems:
-            found = [r for job, r in results.items() if (job.category, job.system) == (category, system)]
+            found = [
+                r for job, r in results.items() if (job.category, job.system) == (category, system)
+            ]
             row += _cells(found, wanted)
         rows.append(row)
     if len(categories) > 1:
@@ -56,14 +69,18 @@ def means(title: str, results: Results) -> Table:
         for system in systems:
             mean += _mean_cells(results, system)
         rows.append(mean)
-    columns = ["category", *(f"{system}{what}" for system in systems for what in ("", ", s", ", M", ", frames/s"))]
+    columns = [
+        "category",
+        *(f"{system}{what}" for system in systems for what in ("", ", s", ", M", ", frames/s")),
+    ]
     seeds = ", ".join(str(seed) for seed in sorted({job.seed for job in results}))
     return Table(
         title,
         columns,
         rows,
-        f"I-AUROC / P-AUROC / AUPRO in percent, mean of seeds {seeds}; s: seconds of training; M: million parameters, "
-        "backbone included; frames/s: the deployed graph in float32 torch on this machine.",
+        f"I-AUROC / P-AUROC / AUPRO in percent, mean of seeds {seeds}; s: seconds of training; M:"
+        " million parameters, backbone included; frames/s: the deployed graph in float32 torch on"
+        " this machine.",
     )
 
 
@@ -73,7 +90,11 @@ def every_run(title: str, results: Results) -> Table:
     for job, result in results.items():
         what = result.error or _triple([getattr(result, name) for name in FIGURES])
         rows.append([job.category, job.system, str(job.seed), what, result.machine])
-    return Table(f"{title}: every run", ["category", "system", "seed", "I-AUROC / P-AUROC / AUPRO", "ran on"], rows)
+    return Table(
+        f"{title}: every run",
+        ["category", "system", "seed", "I-AUROC / P-AUROC / AUPRO", "ran on"],
+        rows,
+    )
 
 
 def by_group(title: str, results: Results) -> Table:
@@ -84,11 +105,15 @@ def by_group(title: str, results: Results) -> Table:
     for name in names:
         row = [name]
         for system in systems:
-            row.append(_number((r.groups or {}).get(name) for job, r in results.items() if job.system == system))
+            row.append(
+                _number(
+                    (r.groups or {}).get(name) for job, r in results.items() if job.system == system
+                )
+            )
         rows.append(row)
     note = (
-        "I-AUROC of the defects that change only height, only color, or both; logical: of flawless elements in the "
-        "wrong places."
+        "I-AUROC of the defects that change only height, only color, or both; logical: of flawless"
+        " elements in the wrong places."
     )
     return Table(f"{title}: by group of defects", ["defects", *systems], rows, note)
 
@@ -98,12 +123,24 @@ def published(title: str, results: Results) -> list[Table]:
     categories = _categories(results)
     first = next(iter(results))
     data = known_set(first.layout, categories, first.with_depth)
-    found: list[Published] = [] if data is None else published_rows(data, _systems(results), categories)
+    found: list[Published] = (
+        [] if data is None else published_rows(data, _systems(results), categories)
+    )
     if not found:
         return []
-    rows = [[row.system, row.category, _triple([row.image_auroc, row.pixel_auroc, row.aupro])] for row in found]
-    note = f"From the papers, on the whole of {data}, with other backbones, sizes and machines than above."
-    return [Table(f"{title}: published", ["system", "category", "I-AUROC / P-AUROC / AUPRO"], rows, note)]
+    rows = [
+        [row.system, row.category, _triple([row.image_auroc, row.pixel_auroc, row.aupro])]
+        for row in found
+    ]
+    note = (
+        f"From the papers, on the whole of {data}, with other backbones, sizes and machines than"
+        " above."
+    )
+    return [
+        Table(
+            f"{title}: published", ["system", "category", "I-AUROC / P-AUROC / AUPRO"], rows, note
+        )
+    ]
 
 
 def markdown(made: Iterable[Table]) -> list[str]:
@@ -123,7 +160,9 @@ def _kinds(results: Results) -> list[tuple[str, bool]]:
 
 
 def _has_depth(results: Results, data: str) -> bool:
-    return any(job.data == data and job.layout in ("mvtec3d", "folder", "recording") for job in results)
+    return any(
+        job.data == data and job.layout in ("mvtec3d", "folder", "recording") for job in results
+    )
 
 
 def _systems(results: Results) -> list[str]:
@@ -135,7 +174,9 @@ def _categories(results: Results) -> list[str]:
 
 
 def _cells(found: Sequence[Result], wanted: int) -> Row:
-    """Figures, seconds, parameters and speed of the runs of one system on one category, of `wanted` seeds."""
+    """Figures, seconds, parameters and speed of the runs of one system on one category, of `wanted`
+    seeds.
+    """
     good = [result for result in found if not result.error]
     if not good:
         return ["failed" if found else "not run", "-", "-", "-"]
@@ -155,11 +196,16 @@ def _cells(found: Sequence[Result], wanted: int) -> Row:
 
 def _mean_cells(results: Results, system: str) -> Row:
     """The mean over categories of their means over seeds."""
-    own = {job: result for job, result in results.items() if job.system == system and not result.error}
+    own = {
+        job: result for job, result in results.items() if job.system == system and not result.error
+    }
     if not own:
         return ["-"] * 4
     means_of = [
-        [_mean([getattr(r, name) for job, r in own.items() if job.category == category]) for name in FIGURES]
+        [
+            _mean([getattr(r, name) for job, r in own.items() if job.category == category])
+            for name in FIGURES
+        ]
         for category in _categories(own)
     ]
     whole = _triple([_mean([row[number] for row in means_of]) for number in range(len(FIGURES))])

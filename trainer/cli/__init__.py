@@ -1,4 +1,6 @@
-"""The `trainer` command: one file per verb; whatever is heavy is imported inside the verb's function."""
+"""The `trainer` command: one file per verb; whatever is heavy is imported inside the verb's
+function.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,19 @@ from trainer.cli import benchmark, evaluate, export, keygen, pretrain, synthesiz
 
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
-    name="trainer", no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False
+    name="trainer",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
 @app.callback()
 def _describe() -> None:
-    """Train a detector on good parts, evaluate it, quantise it, prove it and pack a signed bundle."""
+    """Train a detector on good parts, evaluate it, quantize it, prove it and pack a signed
+    bundle.
+    """
 
 
 app.command()(export.export)
@@ -36,7 +44,11 @@ def run_command() -> None:
 
     That is an EdgeError, and whatever the operating system refuses. A bug keeps its traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
     try:
         app()
     except EdgeError as error:

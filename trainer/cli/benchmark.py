@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import typer
 
 
 def benchmark(
     out: Path = typer.Option(
-        ..., "--out", help="Folder of runs and tables. An interrupted benchmark in it goes on.", readable=False
+        ...,
+        "--out",
+        help="Folder of runs and tables. An interrupted benchmark in it goes on.",
+        readable=False,
     ),
     data: list[str] = typer.Option(
         ...,
-        help="NAME=FOLDER, a product or a folder of products (MVTec AD, MVTec 3D-AD, VisA, BTAD); may be repeated.",
+        help=(
+            "NAME=FOLDER, a product or a folder of products (MVTec AD, MVTec 3D-AD, VisA, BTAD);"
+            " may be repeated."
+        ),
     ),
-    systems: str = typer.Option("mats,ntsnet,aand,m3dm,vmpfd", help="Detectors, separated by commas."),
+    systems: str = typer.Option(
+        "mats,ntsnet,aand,m3dm,vmpfd", help="Detectors, separated by commas."
+    ),
     preset: str = typer.Option("compact", help="compact or paper."),
     seeds: str = typer.Option("0,1,2", help="Seeds, separated by commas."),
     depth: str = typer.Option("with", help="Where products have depth: with, without or both."),
-    epochs: int | None = typer.Option(None, min=1, help="Epochs of every phase instead of the preset's."),
-    weights: Path | None = typer.Option(None, help="Backbone weights, as in `trainer train`.", readable=False),
-    textures: Path | None = typer.Option(None, help="Folder of textures, as in `trainer train`.", readable=False),
-    pretrained: list[str] = typer.Option(
-        [], help="SYSTEM=FILE, an encoder of `trainer pretrain` for that system's runs; may be repeated."
+    epochs: int | None = typer.Option(
+        None, min=1, help="Epochs of every phase instead of the preset's."
     ),
-    device: str = typer.Option("cpu", help="Where to train: cpu or cuda. Evaluated and timed on the CPU."),
-    workers: int = typer.Option(1, min=1, help="Trainings at once, which share the processor's cores."),
+    weights: Path | None = typer.Option(
+        None, help="Backbone weights, as in `trainer train`.", readable=False
+    ),
+    textures: Path | None = typer.Option(
+        None, help="Folder of textures, as in `trainer train`.", readable=False
+    ),
+    pretrained: list[str] = typer.Option(
+        [],
+        help=(
+            "SYSTEM=FILE, an encoder of `trainer pretrain` for that system's runs; may be repeated."
+        ),
+    ),
+    device: str = typer.Option(
+        "cpu", help="Where to train: cpu or cuda. Evaluated and timed on the CPU."
+    ),
+    workers: int = typer.Option(
+        1, min=1, help="Trainings at once, which share the processor's cores."
+    ),
 ) -> None:
     """Train and evaluate every category, and write benchmark.md, .json and .html after each run.
 
@@ -38,7 +60,7 @@ def benchmark(
     from edge.errors import ConfigError, DataError
     from edge.files import require_folder_target
     from trainer.benchmark.page import write_pages
-    from trainer.benchmark.plan import Request, plan
+    from trainer.benchmark.plan import DepthChoice, Request, plan
     from trainer.benchmark.run import read_result, run_all, time_results
 
     if depth not in ("with", "without", "both"):
@@ -51,7 +73,18 @@ def benchmark(
     except ValueError as error:
         raise ConfigError(f"--seeds {seeds!r}: whole numbers, separated by commas") from error
     names = [name.strip() for name in systems.split(",") if name.strip()]
-    request = Request(folders, names, preset, numbers, depth, epochs, weights, textures, device, encoders)  # type: ignore[arg-type]  # looked at above
+    request = Request(
+        folders,
+        names,
+        preset,
+        numbers,
+        cast(DepthChoice, depth),
+        epochs,
+        weights,
+        textures,
+        device,
+        encoders,
+    )
     jobs = plan(request)
     out.mkdir(parents=True, exist_ok=True)
     command = "trainer " + shlex.join(sys.argv[1:])
@@ -67,7 +100,9 @@ def benchmark(
     typer.echo(f"wrote {out / 'benchmark.md'}, .json and .html")
     if failed:
         first = failed[0].describe()
-        raise DataError(f"{len(failed)} of {len(jobs)} runs failed, the first is {first}: the tables say why")
+        raise DataError(
+            f"{len(failed)} of {len(jobs)} runs failed, the first is {first}: the tables say why"
+        )
 
 
 def _named(option: str, what: str, entries: list[str]) -> dict[str, Path]:
@@ -78,6 +113,8 @@ def _named(option: str, what: str, entries: list[str]) -> dict[str, Path]:
     for entry in entries:
         name, equals, path = entry.partition("=")
         if not equals or not name or "/" in name or name in named:
-            raise ConfigError(f"{option} {entry!r}: expected {what}, each name once and without a slash")
+            raise ConfigError(
+                f"{option} {entry!r}: expected {what}, each name once and without a slash"
+            )
         named[name] = Path(path)
     return named

@@ -13,15 +13,20 @@ def evaluate(
         None, help="Folder of images to judge; default: the data of the run.", readable=False
     ),
     defects: Path | None = typer.Option(
-        None, help="A folder of defective images that count too, or of one sub-folder for each defect type.",
+        None,
+        help=(
+            "A folder of defective images that count too, or of one sub-folder for each defect"
+            " type."
+        ),
         readable=False,
     ),
 ) -> None:
-    """Judge images with the run's graph: how many good parts are rejected, how many defective ones are found.
+    """Judge images with the run's graph: how many good parts are rejected, how many defective ones
+    are found.
 
-    Of the run's own data the test images are judged; of any other folder all images, and the report goes to
-    RUN/evaluations. Without defective images synthetic defects stand in, and there is no AUROC. With good and defective
-    images the last line printed is the mean over them.
+    Of the run's own data the test images are judged; of any other folder all images, and the report
+    goes to RUN/evaluations. Without defective images synthetic defects stand in, and there is no
+    AUROC. With good and defective images the last line printed is the mean over them.
     """
     from edge.files import require_folder_target
     from trainer.data.defects import require_defects_folder
@@ -41,7 +46,11 @@ def evaluate(
     typer.echo(judged.sentence())
     evaluation = evaluate_run(trained, judged)
     report = write_evaluation(trained, judged, evaluation)
-    for line in (*evaluation.notes, *table_lines(evaluation), *threshold_lines(trained, judged, evaluation)):
+    for line in (
+        *evaluation.notes,
+        *table_lines(evaluation),
+        *threshold_lines(trained, judged, evaluation),
+    ):
         typer.echo(line)
     typer.echo(f"wrote {report}")
     typer.echo(last_line(evaluation, trained.info.threshold.guarantee))

@@ -8,12 +8,14 @@ import typer
 
 
 def keygen(
-    name: Path = typer.Argument(..., help="Where to write: NAME.key and NAME.pub, for example `line`.", readable=False),
+    name: Path = typer.Argument(
+        ..., help="Where to write: NAME.key and NAME.pub, for example `line`.", readable=False
+    ),
 ) -> None:
     """Make the pair of keys that a line's bundles are signed with.
 
-    NAME.key signs and stays on this workstation (mode 0600, back it up). NAME.pub goes to every station:
-    `edge trust NAME.pub`. An existing key is never overwritten.
+    NAME.key signs and stays on this workstation (mode 0600, back it up). NAME.pub goes to every
+    station: `edge trust NAME.pub`. An existing key is never overwritten.
     """
     from edge.bundle.signature import generate_key, read_public_key
 

@@ -8,8 +8,12 @@ import typer
 
 
 def synthesize(
-    out: Path = typer.Argument(..., help="Folder for the products, one sub-folder each.", readable=False),
-    products: str = typer.Option("washer,biscuit,connector,rope,fusebox", help="Which products, separated by commas."),
+    out: Path = typer.Argument(
+        ..., help="Folder for the products, one sub-folder each.", readable=False
+    ),
+    products: str = typer.Option(
+        "washer,biscuit,connector,rope,fusebox", help="Which products, separated by commas."
+    ),
     train: int = typer.Option(60, min=1, help="Good parts to train on."),
     validation: int = typer.Option(20, min=1, help="Good parts that set the threshold."),
     test: int = typer.Option(20, min=1, help="Good parts to test with."),
@@ -17,7 +21,9 @@ def synthesize(
     belt: int = typer.Option(24, min=0, help="Parts on the recorded belt, 0 for none."),
     seed: int = typer.Option(0, min=0, help="Same seed, same bytes."),
 ) -> None:
-    """Draw RGB-D parts with defects and masks, in MVTec 3D-AD's layout, with an empty table and a belt."""
+    """Draw RGB-D parts with defects and masks, in MVTec 3D-AD's layout, with an empty table and a
+    belt.
+    """
     from edge.errors import ConfigError
     from edge.files import require_folder_target
     from trainer.synthetic.products import PRODUCTS

@@ -22,4 +22,9 @@ def in_turn(items: Iterable[Item], kind: Callable[[Item], str], count: int) -> l
     for item in items:
         kinds[kind(item)].append(item)
     rounds = max((len(members) for members in kinds.values()), default=0)
-    return [members[index] for index in range(rounds) for members in kinds.values() if index < len(members)][:count]
+    return [
+        members[index]
+        for index in range(rounds)
+        for members in kinds.values()
+        if index < len(members)
+    ][:count]

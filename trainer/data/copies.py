@@ -16,27 +16,35 @@ def copies_note(copies: Sequence[Sample]) -> list[str]:
         return []
     several = "s are" if len(copies) > 1 else " is"
     notes = [
-        f"{len(copies)} image{several} left out, the first is {copies[0].name}: the same pixels trained or validated "
-        "this run"
+        f"{len(copies)} image{several} left out, the first is {copies[0].name}: the same pixels"
+        " trained or validated this run"
     ]
     contrary = [copy.name for copy in copies if copy.is_defective]
     if contrary:
-        notes.append(f"{contrary[0]} is called defective here and was trained on as a good part: one of both is wrong")
+        notes.append(
+            f"{contrary[0]} is called defective here and was trained on as a good part: one of both"
+            " is wrong"
+        )
     return notes
 
 
 def without_known(dataset: Dataset, digests: Sequence[str], tell: Callable[[str], None]) -> Dataset:
-    """The set without defective images whose pixels trained or validated: what was learnt as good proves nothing.
+    """The set without defective images whose pixels trained or validated: what was learned as good
+    proves nothing.
 
-    digests: of the pixels of the training and validation parts. tell: takes what was left out. An image that cannot be
-    read stays: whoever judges it says so.
+    digests: of the pixels of the training and validation parts. tell: takes what was left out. An
+    image that cannot be read stays: whoever judges it says so.
     """
     known = set(digests)
-    copies = [sample for sample in dataset.samples if sample.is_defective and _is_among(sample, known)]
+    copies = [
+        sample for sample in dataset.samples if sample.is_defective and _is_among(sample, known)
+    ]
     for note in copies_note(copies):
         tell(note)
     names = {copy.name for copy in copies}
-    return replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.name not in names))
+    return replace(
+        dataset, samples=tuple(sample for sample in dataset.samples if sample.name not in names)
+    )
 
 
 def _is_among(sample: Sample, known: set[str]) -> bool:

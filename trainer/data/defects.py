@@ -1,4 +1,6 @@
-"""Defective images that lie beside a product's data: they are never trained on, and count wherever defects count."""
+"""Defective images that lie beside a product's data: they are never trained on, and count wherever
+defects count.
+"""
 
 from __future__ import annotations
 
@@ -14,42 +16,53 @@ from edge.frames.listing import folders_in, images_in, is_good
 from edge.frames.photos import read_photos
 from edge.frames.reading import Reading
 
-PREFIX = "defects/"     # of the names of these images
-UNNAMED = "defect"      # the class of an image that lies in no folder of its own
+PREFIX = "defects/"  # of the names of these images
+UNNAMED = "defect"  # the class of an image that lies in no folder of its own
 
 
 def require_defects_folder(folder: Path | None) -> None:
     """Raises: ConfigError if `--defects` names no folder. Reads no image."""
     if folder is not None and not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise ConfigError(f"--defects {folder} {what}: name a folder of images, or of a sub-folder per defect type")
+        raise ConfigError(
+            f"--defects {folder} {what}: name a folder of images, or of a sub-folder per defect"
+            " type"
+        )
 
 
 def with_defects(dataset: Dataset, folder: Path, reading: Reading, with_depth: bool) -> Dataset:
-    """The set and, as test images, the defective images of `folder`, but those that the set has itself.
+    """The set and, as test images, the defective images of `folder`, but those that the set has
+    itself.
 
-    Everything there counts as defective that does not lie in a folder of good parts; its class is the sub-folder's name
-    or UNNAMED. Masks count where the layout has them.
+    Everything there counts as defective that does not lie in a folder of good parts; its class is
+    the sub-folder's name or UNNAMED. Masks count where the layout has them.
 
     Args:
         reading: how the set's own images are read. with_depth: whether the run uses depth.
-    Raises: ConfigError if it is no folder; DataError if there is no defective image, one cannot be read, or they do
-        not fit the set.
+    Raises: ConfigError if it is no folder; DataError if there is no defective image, one cannot be
+        read, or they do not fit the set.
     """
     require_defects_folder(folder)
     given = open_images(folder, reading)
     require_fit(given, dataset.camera, with_depth)
-    found = [defect for sample in given.samples if (defect := _as_defect(sample, given)) is not None]
+    found = [
+        defect for sample in given.samples if (defect := _as_defect(sample, given)) is not None
+    ]
     if not found:
-        raise DataError(f"--defects {folder} holds no defective image: its {len(given.samples)} images are in folders "
-                        "of good parts")
+        raise DataError(
+            f"--defects {folder} holds no defective image: its {len(given.samples)} images are in"
+            " folders of good parts"
+        )
     own = {sample.path.resolve() for sample in dataset.samples}
     added = (sample for sample in found if sample.path.resolve() not in own)
     return replace(dataset, samples=(*dataset.samples, *added))
 
 
 def open_images(path: Path, reading: Reading) -> Dataset:
-    """As `open_dataset`, and a folder of nothing but sub-folders, one for each defect type. Raises: DataError."""
+    """As `open_dataset`, and a folder of nothing but sub-folders, one for each defect type.
+
+    Raises: DataError.
+    """
     try:
         return open_dataset(path, reading)
     except DataError:
@@ -60,27 +73,46 @@ def open_images(path: Path, reading: Reading) -> Dataset:
 
 
 def _holds_only_classes(path: Path) -> bool:
-    """Whether it is no part of a product, and images lie in its sub-folders alone, none of which is of good parts."""
-    inside_product = any(part in SPLIT_FOLDERS for part in path.resolve().parts[-DEEPEST_SUBFOLDER:])
+    """Whether it is no part of a product, and images lie in its sub-folders alone, none of which is
+    of good parts.
+    """
+    inside_product = any(
+        part in SPLIT_FOLDERS for part in path.resolve().parts[-DEEPEST_SUBFOLDER:]
+    )
     classes = [] if inside_product or not path.is_dir() else folders_in(path)
-    return bool(classes) and not images_in(path, deep=False) and all(
-        images_in(kind, deep=False) and not is_good(kind.name) and kind.name not in SPLIT_FOLDERS for kind in classes
+    return (
+        bool(classes)
+        and not images_in(path, deep=False)
+        and all(
+            images_in(kind, deep=False)
+            and not is_good(kind.name)
+            and kind.name not in SPLIT_FOLDERS
+            for kind in classes
+        )
     )
 
 
 def require_fit(given: Dataset, camera: CameraInfo, with_depth: bool) -> None:
-    """Raises: DataError if images are of another size than the product's, or lack the depth that is used."""
+    """Raises: DataError if images are of another size than the product's, or lack the depth that is
+    used.
+    """
     if with_depth and not given.has_depth:
-        raise DataError(f"{given.root} has no depth images, and depth is used: add them, or train with --no-depth")
+        raise DataError(
+            f"{given.root} has no depth images, and depth is used: add them, or train with"
+            " --no-depth"
+        )
     if (given.camera.width, given.camera.height) != (camera.width, camera.height):
         raise DataError(
-            f"the images in {given.root} are {given.camera.width}x{given.camera.height} pixels, those of the training "
-            f"{camera.width}x{camera.height}: take them at that size, or train with --size WIDTHxHEIGHT"
+            f"the images in {given.root} are {given.camera.width}x{given.camera.height} pixels,"
+            f" those of the training {camera.width}x{camera.height}: take them at that size, or"
+            " train with --size WIDTHxHEIGHT"
         )
 
 
 def by_class(samples: Iterable[Sample]) -> str:
-    """How many defective images there are of each class, for a sentence: `7 defective images (dent 4, scratch 3)`."""
+    """How many defective images there are of each class, for a sentence: `7 defective images (dent
+    4, scratch 3)`.
+    """
     counts = Counter(sample.defect for sample in samples if sample.is_defective)
     total = sum(counts.values())
     listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
@@ -88,7 +120,10 @@ def by_class(samples: Iterable[Sample]) -> str:
 
 
 def defects_note(dataset: Dataset, folder: Path) -> str:
-    """How many images of the folder count as defective, for terminal and report. dataset: as `with_defects` made it."""
+    """How many images of the folder count as defective, for terminal and report.
+
+    dataset: as `with_defects` made it.
+    """
     inside = [
         sample for sample in dataset.samples
         if sample.is_defective and folder.resolve() in sample.path.resolve().parents

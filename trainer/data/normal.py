@@ -1,4 +1,6 @@
-"""The normal parts of a product, as the graph's own preprocessing gives them: what every training starts from."""
+"""The normal parts of a product, as the graph's own preprocessing gives them: what every training
+starts from.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from edge.frames.images import largest_value
 from edge.frames.reading import AS_IS, Reading
 from edge.frames.sample import ImageFiles
 from trainer.data.scene import Scene, measure_scene, require_readings
-from trainer.data.splits import candidates, digest_of, digest_of_pixels, normal_splits, require_enough
+from trainer.data.splits import (
+    candidates,
+    digest_of,
+    digest_of_pixels,
+    normal_splits,
+    require_enough,
+)
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 
@@ -28,8 +36,10 @@ COLOR_BITS = (10, 12, 14, 16)  # of industrial cameras, whose values are often k
 class NormalParts:
     """Normal training and validation parts of a product, with the geometry around them.
 
-    sizes: what the crop is reduced to; its depth is None where depth is not used. reading: how the files were read.
-    digests: of the pixels of each part, training parts first. notes: sentences for the user about the data.
+    sizes: what the crop is reduced to; its depth is None where depth is not used. reading: how the
+    files were read.
+    digests: of the pixels of each part, training parts first. notes: sentences for the user about
+    the data.
     """
 
     dataset: Dataset
@@ -47,7 +57,9 @@ class NormalParts:
 
     def preprocess(self) -> Preprocess:
         """The graph's own, for this crop and these sizes."""
-        return Preprocess(self.scene.crop[3], self.scene.crop[2], self.sizes.color, self.sizes.depth)
+        return Preprocess(
+            self.scene.crop[3], self.scene.crop[2], self.sizes.color, self.sizes.depth
+        )
 
 
 def normal_parts(
@@ -59,9 +71,10 @@ def normal_parts(
 ) -> NormalParts:
     """Read the product's lists and measure its scene.
 
-    seed: of the split, where the product has no validation parts of its own. with_depth: use depth if there is any.
-    sizes_of: (height, width of the crop in pixels, whether depth is used) -> working sizes. size: (width, height) that
-    every image is letterboxed to; None: they have one size.
+    seed: of the split, where the product has no validation parts of its own. with_depth: use depth
+    if there is any.
+    sizes_of: (height, width of the crop in pixels, whether depth is used) -> working sizes. size:
+    (width, height) that every image is letterboxed to; None: they have one size.
     Raises: DataError for an unusable product.
     """
     reading = Reading(size)
@@ -81,7 +94,9 @@ def normal_parts(
     if copies:
         copy, original = copies[0]
         more = f" ({len(copies)} such copies)" if len(copies) > 1 else ""
-        notes.append(f"{copy.path} is an exact copy of {original.path}{more}: each picture is used once")
+        notes.append(
+            f"{copy.path} is an exact copy of {original.path}{more}: each picture is used once"
+        )
     crop = dataset.camera.crop or (0, 0, dataset.camera.width, dataset.camera.height)
     sizes = sizes_of(crop[3], crop[2], with_depth)
     scene = measure_scene(dataset, train, with_depth, sizes.depth)
@@ -90,9 +105,11 @@ def normal_parts(
 
 
 def _color_bits(samples: Sequence[Sample]) -> int | None:
-    """How many bits the values of all 16-bit color images together need; None if every image has 8 bits.
+    """How many bits the values of all 16-bit color images together need; None if every image has 8
+    bits.
 
-    Raises: DataError naming two files that cannot be of one camera: 8 bits and 16, or values of other magnitudes.
+    Raises: DataError naming two files that cannot be of one camera: 8 bits and 16, or values of
+    other magnitudes.
     """
     files = [sample.path for sample in samples if isinstance(sample.source, ImageFiles)]
     largest = {path: largest_value(path) for path in files}
@@ -102,19 +119,27 @@ def _color_bits(samples: Sequence[Sample]) -> int | None:
     narrow = next((path for path in files if path not in wide), None)
     brightest, darkest = max(wide, key=wide.__getitem__), min(wide, key=wide.__getitem__)
     if narrow is not None:
-        raise DataError(f"{brightest} has 16 bits, {narrow} has 8: is one of them depth, or of another camera?")
+        raise DataError(
+            f"{brightest} has 16 bits, {narrow} has 8: is one of them depth, or of another camera?"
+        )
     if wide[brightest] <= 255:
-        raise DataError(f"{brightest} keeps 8-bit values (at most {wide[brightest]}) in 16 bits: save 8-bit images")
+        raise DataError(
+            f"{brightest} keeps 8-bit values (at most {wide[brightest]}) in 16 bits: save 8-bit"
+            " images"
+        )
     if wide[brightest] > OTHER_SCALE * wide[darkest]:
         raise DataError(
-            f"{brightest} has values up to {wide[brightest]}, {darkest} up to {wide[darkest]}: they are not scaled "
-            "alike; save all as the camera gives them"
+            f"{brightest} has values up to {wide[brightest]}, {darkest} up to {wide[darkest]}: they"
+            " are not scaled alike; save all as the camera gives them"
         )
     return next(bits for bits in COLOR_BITS if wide[brightest] < 1 << bits)
 
 
 def _digest(sample: Sample, with_depth: bool) -> str:
-    """Of the pixels. Raises: DataError for a part without depth: a training must not take it for one that is flat."""
+    """Of the pixels.
+
+    Raises: DataError for a part without depth: a training must not take it for one that is flat.
+    """
     frame = sample.load()
     if with_depth and frame.depth is not None:
         require_readings(frame.depth, sample.path, frame.unit)
@@ -125,7 +150,9 @@ def _digest(sample: Sample, with_depth: bool) -> str:
 def prepare(preprocess: Preprocess, feeds: Mapping[str, NDArray[np.generic]]) -> Prepared:
     """The graph's own preprocessing on graph inputs, batch 1."""
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
-    rows = {name: tensors[name].reshape(-1, 4) for name in ("intrinsics", "plane") if name in tensors}
+    rows = {
+        name: tensors[name].reshape(-1, 4) for name in ("intrinsics", "plane") if name in tensors
+    }
     prepared: Prepared = preprocess(
         tensors["color"],
         tensors.get("depth"),

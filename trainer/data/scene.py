@@ -1,4 +1,6 @@
-"""What stands around the pixels of a data set: the crop, the background plane and the lift above it."""
+"""What stands around the pixels of a data set: the crop, the background plane and the lift above
+it.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,9 @@ LIFT_LEAST_M = 0.0003  # below this a table's own unevenness and dust stand abov
 class Scene:
     """Geometry that the graph inputs of one product need.
 
-    crop: x, y, width, height in pixels of the stream. fixed: one plane for all images. plane: of the crop; None
-    color-only or where each image is fitted by itself. lift: metres; None color-only.
+    crop: x, y, width, height in pixels of the stream. fixed: one plane for all images. plane: of
+    the crop; None color-only or where each image is fitted by itself. lift: meters; None
+    color-only.
     """
 
     crop: tuple[int, int, int, int]
@@ -39,7 +42,10 @@ class Scene:
     lift: float | None
 
     def feeds_of(self, sample: Sample) -> dict[str, NDArray[np.generic]]:
-        """As `feeds`, of an image on disk. Raises: DataError naming the file that cannot be used."""
+        """As `feeds`, of an image on disk.
+
+        Raises: DataError naming the file that cannot be used.
+        """
         frame = sample.load()
         if self.with_depth and frame.depth is not None:
             require_readings(frame.depth, sample.path, frame.unit)
@@ -58,7 +64,9 @@ class Scene:
         if not self.with_depth:
             return {"color": cropped.tensors()["color"], "region": region}
         if cropped.depth is None:
-            raise DataError(f"frame {frame.frame_number} has no depth, and the run was trained with it")
+            raise DataError(
+                f"frame {frame.frame_number} has no depth, and the run was trained with it"
+            )
         plane = self.plane if self.plane is not None else plane_of(cropped)
         return {
             **cropped.tensors(),
@@ -82,32 +90,40 @@ def crop_frame(frame: Frame, crop: tuple[int, int, int, int]) -> Frame:
 def require_readings(depth: NDArray[np.uint16], path: Path, unit: float) -> None:
     """Raises: DataError for a depth image (H, W) without readings, or at a distance that cannot be.
 
-    unit: metres per count.
+    unit: meters per count.
     """
     if np.count_nonzero(depth) < LEAST_READ * depth.size:
         raise DataError(
-            f"{path} has a depth image with hardly a reading: was the projector off or the lens covered? Record it "
-            "again, or leave it out"
+            f"{path} has a depth image with hardly a reading: was the projector off or the lens"
+            " covered? Record it again, or leave it out"
         )
     distance = float(np.median(depth[depth > 0])) * unit
     if not NEAREST_M <= distance <= FARTHEST_M:
-        raise DataError(f"{path} shows a scene {distance:.3g} m away: the depth unit of {unit:g} m per count is wrong")
+        raise DataError(
+            f"{path} shows a scene {distance:.3g} m away: the depth unit of {unit:g} m per count is"
+            " wrong"
+        )
 
 
 def plane_of(cropped: Frame) -> Plane:
-    """The plane of one image whose camera moved: fitted to it alone, the part on the table included."""
+    """The plane of one image whose camera moved: fitted to it alone, the part on the table
+    included.
+    """
     assert cropped.depth is not None  # the caller looked
     return fit_plane([cropped.depth], cropped.unit, cropped.intrinsics).plane
 
 
 def measure_scene(
-    dataset: Dataset, normal: Sequence[Sample], with_depth: bool, depth_working: tuple[int, int] | None
+    dataset: Dataset,
+    normal: Sequence[Sample],
+    with_depth: bool,
+    depth_working: tuple[int, int] | None,
 ) -> Scene:
     """Crop, plane and lift from normal training parts.
 
-    lift: five sigma of the height of background cells (each the mean of many pixels), measured behind the plane, where
-    no part can be; never below the deepest such cell in a thousand, or LIFT_LEAST_M. Raises: CalibrationError if no
-    plane is in view.
+    lift: five sigma of the height of background cells (each the mean of many pixels), measured
+    behind the plane, where no part can be; never below the deepest such cell in a thousand, or
+    LIFT_LEAST_M. Raises: CalibrationError if no plane is in view.
     """
     camera = dataset.camera
     crop = camera.crop or (0, 0, camera.width, camera.height)
@@ -115,16 +131,24 @@ def measure_scene(
         return Scene(crop, False, camera.fixed, None, None)
     frames = [crop_frame(sample.load(), crop) for sample in normal[:JOINT_FRAMES]]
     plane = fit_plane_to_frames(frames).plane if camera.fixed else None
-    behind = np.concatenate([_depths_behind(frame, plane or plane_of(frame), depth_working) for frame in frames])
+    behind = np.concatenate(
+        [_depths_behind(frame, plane or plane_of(frame), depth_working) for frame in frames]
+    )
     sigma = 1.4826 * float(np.median(behind)) if len(behind) else 0.0
     deepest = float(np.quantile(behind, 0.999)) if len(behind) else 0.0
     return Scene(crop, True, camera.fixed, plane, max(LIFT_SIGMAS * sigma, deepest, LIFT_LEAST_M))
 
 
-def _depths_behind(cropped: Frame, plane: Plane, depth_working: tuple[int, int]) -> NDArray[np.float32]:
-    """Metres by which cells lie behind the plane, as positive numbers: noise alone puts them there."""
+def _depths_behind(
+    cropped: Frame, plane: Plane, depth_working: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Meters by which cells lie behind the plane, as positive numbers: noise alone puts them
+    there.
+    """
     assert cropped.depth is not None  # fit_plane_to_frames refuses frames without
-    preprocess = Preprocess(cropped.depth.shape[0], cropped.depth.shape[1], depth_working, depth_working)
+    preprocess = Preprocess(
+        cropped.depth.shape[0], cropped.depth.shape[1], depth_working, depth_working
+    )
     tensors = cropped.tensors()
     height, read = preprocess.average_height(
         torch.from_numpy(tensors["depth"]),

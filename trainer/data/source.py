@@ -1,4 +1,6 @@
-"""What a system trains on: prepared normal images, augmented, and a cache for whatever is computed once from them."""
+"""What a system trains on: prepared normal images, augmented, and a cache for whatever is computed
+once from them.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ from trainer.tensor_files import load_stored
 class TrainingImages:
     """Normal images as the graph's own preprocessing gives them, loaded one at a time.
 
-    load: number of an image -> Prepared of batch 1. count: how many. digest: of everything `load` depends on (pixels,
-    geometry, sizes). cache: folder for computed features, None computes them anew.
+    load: number of an image -> Prepared of batch 1. count: how many. digest: of everything `load`
+    depends on (pixels, geometry, sizes). cache: folder for computed features, None computes them
+    anew.
     """
 
     load: Callable[[int], Prepared]
@@ -32,20 +35,29 @@ class TrainingImages:
     cache: Path | None = None
 
     def with_copies(self, augmentation: Augmentation, copies: int, seed: int) -> Iterator[Prepared]:
-        """Every image once as it is, followed by `copies` augmented ones, as one batch of 1 + copies."""
+        """Every image once as it is, followed by `copies` augmented ones, as one batch of 1 +
+        copies.
+        """
         for number in range(self.count):
             image = self.load(number)
-            drawn = [augmented(image, augmentation, seed, number * copies + copy) for copy in range(copies)]
+            drawn = [
+                augmented(image, augmentation, seed, number * copies + copy)
+                for copy in range(copies)
+            ]
             yield stacked([image, *drawn])
 
     def cached(self, recipe: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The tensors of `compute`, from the cache where the same recipe met the same images before."""
+        """The tensors of `compute`, from the cache where the same recipe met the same images
+        before.
+        """
         if self.cache is None:
             return compute()
         key = hashlib.sha256(f"{self.digest} {recipe}".encode()).hexdigest()[:24]
         path = self.cache / f"features-{key}.pt"
         if path.is_file():
-            stored: dict[str, Tensor] = load_stored(path, "cached features", "remove the file, it is computed again")
+            stored: dict[str, Tensor] = load_stored(
+                path, "cached features", "remove the file, it is computed again"
+            )
             return stored
         tensors = compute()
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -63,5 +75,7 @@ def moved_to(images: Prepared, device: str) -> Prepared:
 
 def stacked(images: list[Prepared]) -> Prepared:
     """One batch of several."""
-    joined = [None if column[0] is None else torch.cat(column) for column in zip(*images, strict=True)]
+    joined = [
+        None if column[0] is None else torch.cat(column) for column in zip(*images, strict=True)
+    ]
     return Prepared(*cast(list[Tensor], joined))  # None only where a field may be

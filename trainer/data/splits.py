@@ -16,17 +16,23 @@ LEAST_TRAIN = 4  # normal images: of fewer, no detector can tell what is usual
 
 
 def candidates(dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
-    """(normal training parts, normal validation parts) of the set's own folders, in reading order."""
-    train = [sample for sample in dataset.split("train") or dataset.split("") if not sample.is_defective]
+    """(normal training parts, normal validation parts) of the set's own folders, in reading
+    order.
+    """
+    train = [
+        sample for sample in dataset.split("train") or dataset.split("") if not sample.is_defective
+    ]
     return train, [sample for sample in dataset.split("validation") if not sample.is_defective]
 
 
 def normal_splits(
     dataset: Dataset, seed: int, digests: Mapping[str, str]
 ) -> tuple[list[Sample], list[Sample], list[tuple[Sample, Sample]]]:
-    """(training samples, validation samples, (copy, original) pairs that are left out), in reading order.
+    """(training samples, validation samples, (copy, original) pairs that are left out), in reading
+    order.
 
-    Without a validation split a fifth of the training parts, drawn by seed, validates; at least one.
+    Without a validation split a fifth of the training parts, drawn by seed, validates; at least
+    one.
 
     Args:
         digests: name -> digest of the pixels: each picture is used once.
@@ -50,22 +56,28 @@ def normal_splits(
 
 
 def require_enough(dataset: Dataset, count: int, copies: int = 0) -> None:
-    """Raises: DataError if `count` normal training images, `copies` left out, are too few to train on."""
+    """Raises: DataError if `count` normal training images, `copies` left out, are too few to train
+    on.
+    """
     if count >= LEAST_TRAIN:
         return
-    where = dataset.root / "train" / "good" if dataset.layout in ("mvtec", "mvtec3d") else dataset.root
+    where = (
+        dataset.root / "train" / "good" if dataset.layout in ("mvtec", "mvtec3d") else dataset.root
+    )
     left = f" (after leaving out {copies} exact copies)" if copies else ""
     images = "image" if count == 1 else "images"
     raise DataError(
-        f"{dataset.root} has {count} normal training {images}{left}: at least {LEAST_TRAIN} are needed in {where}, and "
-        "some dozens for a threshold that promises something"
+        f"{dataset.root} has {count} normal training {images}{left}: at least {LEAST_TRAIN} are"
+        f" needed in {where}, and some dozens for a threshold that promises something"
     )
 
 
 def without_copies(
     samples: Sequence[Sample], digests: Mapping[str, str]
 ) -> tuple[list[Sample], list[tuple[Sample, Sample]]]:
-    """(samples whose pixels occur for the first time, pairs of an exact copy and the sample that it repeats)."""
+    """(samples whose pixels occur for the first time, pairs of an exact copy and the sample that it
+    repeats).
+    """
     first: dict[str, Sample] = {}
     copies: list[tuple[Sample, Sample]] = []
     for sample in samples:

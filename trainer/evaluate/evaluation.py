@@ -1,6 +1,8 @@
-"""Judge images with a trained run, through the same deployed graph as the device's, one image at a time.
+"""Judge images with a trained run, through the same deployed graph as the device's, one image at a
+time.
 
-Where no image is defective, synthetic defects on good parts stand in: shown and counted, never called an AUROC.
+Where no image is defective, synthetic defects on good parts stand in: shown and counted, never
+called an AUROC.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ from trainer.train.run import RunInfo, TrainedRun
 
 Feeds = Mapping[str, NDArray[Any]]
 Runner = Callable[[Feeds], Mapping[str, NDArray[np.float32]]]
-"""Graph inputs by name -> outputs by name: torch's deployed graph, or an engine of some precision."""
+"""Graph inputs by name -> outputs by name: torch's deployed graph, or an engine."""
 
 GROUPS: tuple[str, ...] = get_args(Group)
-SYNTHETIC = "synthetic "        # and the strength: the defect type of an image that a defect was drawn on
+SYNTHETIC = "synthetic "  # and the strength: the defect type of an image that a defect was drawn on
 NO_DEFECT = "no defective part was given: "
 SYNTHETIC_ONES = (
-    "{} synthetic defects, drawn on good parts from faint to strong, stand in; how many of them are found does not "
-    "tell how your own defects are found"
+    "{} synthetic defects, drawn on good parts from faint to strong, stand in; how many of them are"
+    " found does not tell how your own defects are found"
 )
 NONE_PASSES = "as every good part is rejected, no synthetic defect was drawn in their place"
 
@@ -54,21 +56,28 @@ class JudgedImage:
     @property
     def name(self) -> str:
         """Unique."""
-        return self.sample.name if self.strength is None else f"{self.sample.name} + {self.strength}"
+        return (
+            self.sample.name if self.strength is None else f"{self.sample.name} + {self.strength}"
+        )
 
     @property
     def defect(self) -> str:
         """Its type, or "good"."""
-        return SYNTHETIC + self.strength if self.strength is not None else self.sample.defect or "good"
+        return (
+            SYNTHETIC + self.strength if self.strength is not None else self.sample.defect or "good"
+        )
 
     def shown(self, run: TrainedRun) -> tuple[Feeds, NDArray[np.bool_] | None]:
-        """Graph inputs, and the mask (H, W) of the crop: all False for a good part, None where nobody drew one.
+        """Graph inputs, and the mask (H, W) of the crop: all False for a good part, None where
+        nobody drew one.
 
         Raises: DataError if a file cannot be read or does not fit the run.
         """
         feeds = run.feeds(self.sample)
         if self.strength is not None:
-            drawn = draw_defect(feeds, part_of(run.deployed, feeds), STRENGTHS[self.strength], self.seed)
+            drawn = draw_defect(
+                feeds, part_of(run.deployed, feeds), STRENGTHS[self.strength], self.seed
+            )
             return drawn.feeds, drawn.mask
         x, y, width, height = run.info.crop
         if self.defect == "good":
@@ -81,10 +90,12 @@ class JudgedImage:
 class Evaluation:
     """What a run says of n images.
 
-    labels: (n,) True = defective, really or synthetically. scores: (n,) float32 raw. maps: (n, h, w) float32 raw.
-    truths: as JudgedImage.shown gives them. threshold: of the run. rows: figures per defect type, all NaN unless good
-    and really defective parts are there; "all" last where defects are real. groups: per group of a synthetic product's
-    defects. notes: sentences for whoever reads the result.
+    labels: (n,) True = defective, really or synthetically. scores: (n,) float32 raw. maps: (n, h,
+    w) float32 raw.
+    truths: as JudgedImage.shown gives them. threshold: of the run. rows: figures per defect type,
+    all NaN unless good and really defective parts are there; "all" last where defects are real.
+    groups: per group of a synthetic product's defects. notes: sentences for whoever reads the
+    result.
     """
 
     images: list[JudgedImage]
@@ -119,7 +130,9 @@ class Evaluation:
 
     @property
     def is_comparison(self) -> bool:
-        """Whether good and really defective parts are there: only then figures of separation mean something."""
+        """Whether good and really defective parts are there: only then figures of separation mean
+        something.
+        """
         return not self.is_good_only and not self.labels.all()
 
     @property
@@ -129,9 +142,11 @@ class Evaluation:
 
 
 def evaluate_run(run: TrainedRun, judged: Judged, runner: Runner | None = None) -> Evaluation:
-    """Judge every image, and where none is defective, synthetic defects on up to DRAWN_PARTS good parts.
+    """Judge every image, and where none is defective, synthetic defects on up to DRAWN_PARTS good
+    parts.
 
-    runner: None is float32 torch. Raises: DataError if an image cannot be read or does not fit the run.
+    runner: None is float32 torch. Raises: DataError if an image cannot be read or does not fit the
+    run.
     """
     run_graph = runner or run.deployed.run
     images = [JudgedImage(sample) for sample in judged.samples]
@@ -158,15 +173,21 @@ def _answer(run: TrainedRun, run_graph: Runner, image: JudgedImage) -> _Answer:
     return _Answer(float(out["score"].reshape(-1)[0]), out["map"][0, 0], truth)
 
 
-def _synthetic(images: Sequence[JudgedImage], answers: Sequence[_Answer], threshold: float) -> list[JudgedImage]:
-    """A defect of every strength on parts that pass; on one that is rejected anyway it would count as found."""
+def _synthetic(
+    images: Sequence[JudgedImage], answers: Sequence[_Answer], threshold: float
+) -> list[JudgedImage]:
+    """A defect of every strength on parts that pass; on one that is rejected anyway it would count
+    as found.
+    """
     passed = [
         image for image, answer in zip(images, answers, strict=True)
         if np.float32(answer.score) <= np.float32(threshold)
     ]  # fmt: skip
     chosen = spread(passed, DRAWN_PARTS)
     return [
-        JudgedImage(image.sample, strength, seed) for strength in STRENGTHS for seed, image in enumerate(chosen)
+        JudgedImage(image.sample, strength, seed)
+        for strength in STRENGTHS
+        for seed, image in enumerate(chosen)
     ]
 
 
@@ -186,14 +207,20 @@ def _evaluation(
     if judged.good and judged.defective:
         group_of = {drawn.name: drawn.group for drawn in known_defects(judged.dataset.root)}
         rows = _rows(defects, labels, scores, maps, truths)
-        groups = _groups([group_of.get(image.name, "") for image in images], labels, scores, maps, truths)
-    return Evaluation(images, labels, scores, maps, truths, run.info.threshold.value, rows, groups, notes)
+        groups = _groups(
+            [group_of.get(image.name, "") for image in images], labels, scores, maps, truths
+        )
+    return Evaluation(
+        images, labels, scores, maps, truths, run.info.threshold.value, rows, groups, notes
+    )
 
 
 def operating_points_of(
     info: RunInfo, judged: Judged, evaluation: Evaluation
 ) -> tuple[list[OperatingPoint], str | None]:
-    """The run's operating points with the defects of this evaluation, and what real ones would suggest."""
+    """The run's operating points with the defects of this evaluation, and what real ones would
+    suggest.
+    """
     points = info.operating_points(_defect_scores(evaluation) if evaluation.labels.any() else None)
     good = evaluation.scores[~evaluation.labels]
     estimates = len(good) > 0 and not judged.stand_in
@@ -202,14 +229,17 @@ def operating_points_of(
 
 def _defect_scores(evaluation: Evaluation) -> DefectScores:
     found: dict[str, list[float]] = {}
-    for image, label, score in zip(evaluation.images, evaluation.labels, evaluation.scores, strict=True):
+    for image, label, score in zip(
+        evaluation.images, evaluation.labels, evaluation.scores, strict=True
+    ):
         if label:
             found.setdefault(image.strength or REAL, []).append(float(score))
     groups = {name: tuple(scores) for name, scores in found.items()}
     return DefectScores(kind="synthetic" if evaluation.is_good_only else "real", groups=groups)
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows
+# --------------------------------------------------------------------------------------------------
 
 
 def _uncompared(name: str, chosen: NDArray[np.bool_]) -> Figures:
@@ -236,7 +266,13 @@ def _subset(
     truths: Sequence[NDArray[np.bool_] | None],
 ) -> Figures:
     numbers = np.flatnonzero(chosen).tolist()
-    return figures(name, labels[numbers], scores[numbers], [maps[i] for i in numbers], [truths[i] for i in numbers])
+    return figures(
+        name,
+        labels[numbers],
+        scores[numbers],
+        [maps[i] for i in numbers],
+        [truths[i] for i in numbers],
+    )
 
 
 def _rows(
@@ -249,7 +285,9 @@ def _rows(
     """One row per defect type, each with all good parts, and "all"."""
     kinds = np.array(defects)
     types = sorted({kind for kind, label in zip(defects, labels, strict=True) if label})
-    rows = [_subset(kind, (kinds == kind) | ~labels, labels, scores, maps, truths) for kind in types]
+    rows = [
+        _subset(kind, (kinds == kind) | ~labels, labels, scores, maps, truths) for kind in types
+    ]
     return [*rows, _subset("all", np.ones(len(labels), bool), labels, scores, maps, truths)]
 
 
@@ -277,21 +315,35 @@ def known_defects(root: Path) -> list[KnownDefect]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return [
-            KnownDefect(entry["name"], entry["group"], entry["defect"], entry["area_share"], entry.get("height_sigma"))
+            KnownDefect(
+                entry["name"],
+                entry["group"],
+                entry["defect"],
+                entry["area_share"],
+                entry.get("height_sigma"),
+            )
             for entry in entries
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not what `trainer synthesize` writes ({error}): make the product again") from error
+        raise DataError(
+            f"{path} is not what `trainer synthesize` writes ({error}): make the product again"
+        ) from error
 
 
 def last_line(evaluation: Evaluation, guarantee: str) -> str:
-    """The line that ends `trainer evaluate`, in percent. guarantee: of the run's threshold, in a sentence."""
+    """The line that ends `trainer evaluate`, in percent.
+
+    guarantee: of the run's threshold, in a sentence.
+    """
     at = f"threshold {evaluation.threshold:.6g}"
     if evaluation.is_good_only:
         good = evaluation.rejected[~evaluation.labels]
         return f"good parts only: {int(good.sum())} of {len(good)} rejected; {at}: {guarantee}"
     if not evaluation.is_comparison:
-        return f"defective parts only: {int(evaluation.rejected.sum())} of {len(evaluation.images)} found; {at}"
+        return (
+            f"defective parts only: {int(evaluation.rejected.sum())} of {len(evaluation.images)}"
+            f" found; {at}"
+        )
     overall = evaluation.overall
     values = (overall.image_auroc, overall.pixel_auroc, overall.aupro_30)
     image, pixel, region = ("-" if np.isnan(value) else f"{100 * value:.1f}" for value in values)

@@ -1,6 +1,8 @@
-"""What an evaluation leaves: evaluate.json (figures), evaluation.npz (scores and maps), report.html.
+"""What an evaluation leaves: evaluate.json (figures), evaluation.npz (scores and maps),
+report.html.
 
-In the run folder for the run's own data, in a folder below it for any other: a run's report is about its own data.
+In the run folder for the run's own data, in a folder below it for any other: a run's report is
+about its own data.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def write_evaluation(run: TrainedRun, judged: Judged, evaluation: Evaluation) ->
         str(run.folder.resolve()), str(judged.folder), judged.own,
         datetime.now(timezone.utc).isoformat(timespec="seconds"), command_line(),
     )  # fmt: skip
-    (folder / SUMMARY).unlink(missing_ok=True)      # it vouches for the report, so it is written last
+    (folder / SUMMARY).unlink(missing_ok=True)  # it vouches for the report, so it is written last
     report = _report(run, judged, evaluation, when)
     write_atomically(folder / ARRAYS, _arrays(evaluation))
     write_report(folder / REPORT, report)
@@ -70,11 +72,15 @@ def write_evaluation(run: TrainedRun, judged: Judged, evaluation: Evaluation) ->
     return folder / REPORT
 
 
-def _summary(run: TrainedRun, judged: Judged, evaluation: Evaluation, when: Occasion) -> dict[str, Any]:
+def _summary(
+    run: TrainedRun, judged: Judged, evaluation: Evaluation, when: Occasion
+) -> dict[str, Any]:
     info, rejected = run.info, evaluation.rejected
     real = evaluation.labels & (not evaluation.is_good_only)
     return {
-        "run": info.model_dump(mode="json", include={"system", "preset", "product", "seed", "with_depth", "top_k"}),
+        "run": info.model_dump(
+            mode="json", include={"system", "preset", "product", "seed", "with_depth", "top_k"}
+        ),
         "trained_at": info.created_at,
         "data": when.data,
         "own": when.own,
@@ -88,7 +94,8 @@ def _summary(run: TrainedRun, judged: Judged, evaluation: Evaluation, when: Occa
         "defective": int(real.sum()),
         "defective_accepted": int((~rejected & real).sum()),
         "operating_points": [
-            point.model_dump(mode="json") for point in operating_points_of(info, judged, evaluation)[0]
+            point.model_dump(mode="json")
+            for point in operating_points_of(info, judged, evaluation)[0]
         ],
         "rows": [_plain(row) for row in evaluation.rows],
         "groups": [_plain(row) for row in evaluation.groups],
@@ -102,7 +109,8 @@ def _summary(run: TrainedRun, judged: Judged, evaluation: Evaluation, when: Occa
 def _plain(row: Figures) -> dict[str, Any]:
     """For JSON, which knows no NaN."""
     return {
-        key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(row).items()
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in asdict(row).items()
     }
 
 
@@ -159,7 +167,9 @@ def _report(run: TrainedRun, judged: Judged, evaluation: Evaluation, when: Occas
                 "torch on a workstation CPU, not the device's engine",
             )
         ],
-        choice=Choice(info.threshold.guarantee, points, info.threshold.rank, suggested, _outlier_pictures(run)),
+        choice=Choice(
+            info.threshold.guarantee, points, info.threshold.rank, suggested, _outlier_pictures(run)
+        ),
         occasion=when,
         notes=evaluation.notes,
         suspects=_suspect_pictures(run),
@@ -176,9 +186,15 @@ def _parameters(info: RunInfo, judged: Judged, when: Occasion) -> dict[str, str]
         "command": when.command,
         "trained on": f"{len(info.train)} normal parts of {info.data}, {info.created_at}",
         "images": _images_are(info),
-        "depth": f"plane fitted, lift {1000 * info.lift:.2f} mm" if info.lift is not None else "not used: color only",
+        "depth": (
+            f"plane fitted, lift {1000 * info.lift:.2f} mm"
+            if info.lift is not None
+            else "not used: color only"
+        ),
         "seed": str(info.seed),
-        "false rejects": f"{percent_of(info.false_rejects)} asked for: rank {rank} of {parts} normal scores",
+        "false rejects": (
+            f"{percent_of(info.false_rejects)} asked for: rank {rank} of {parts} normal scores"
+        ),
         "threshold": f"{info.threshold.value:.6g}: {info.threshold.guarantee}",
         "top k": f"{info.top_k:.1%} ({info.top_k_why})",
         "training time": f"{info.train_seconds:.0f} s",
@@ -191,7 +207,11 @@ def _images_are(info: RunInfo) -> str:
     size = f"{info.camera.width}x{info.camera.height} pixels"
     if info.size is not None:
         size = f"every image letterboxed to {info.size[0]}x{info.size[1]}"
-    return size if info.color_bits is None else f"{size}; of 16-bit color {info.color_bits} bits hold the values"
+    return (
+        size
+        if info.color_bits is None
+        else f"{size}; of 16-bit color {info.color_bits} bits hold the values"
+    )
 
 
 def _outlier_pictures(run: TrainedRun) -> Sequence[tuple[Outlier, NDArray[np.uint8] | None]]:

@@ -1,6 +1,8 @@
-"""Which images of a folder a run judges, and whether the folder holds the data that the run was trained on.
+"""Which images of a folder a run judges, and whether the folder holds the data that the run was
+trained on.
 
-Own data     its test images; where none of them is good, the validation parts count as the good ones
+Own data     its test images; where none of them is good, the validation parts count as the good
+             ones
 Other data   all images
 Both         without exact copies of the images that the run was trained or validated with
 """
@@ -14,23 +16,33 @@ from pathlib import Path
 from edge.errors import DataError
 from edge.frames.dataset import Dataset, Sample
 from trainer.data.copies import copies_note
-from trainer.data.defects import by_class, defects_note, open_images, require_defects_folder, require_fit, with_defects
+from trainer.data.defects import (
+    by_class,
+    defects_note,
+    open_images,
+    require_defects_folder,
+    require_fit,
+    with_defects,
+)
 from trainer.data.splits import digest_of_frames, digest_of_pixels
 from trainer.train.run import RunInfo
 
 HOW_TO_NAME_DATA = "as in `trainer evaluate RUN DATA`"
 STAND_IN = (
-    "no good test part is there, so the {} normal validation parts count as the good ones: they set the threshold, so "
-    "how many of them are rejected is no estimate for later parts"
+    "no good test part is there, so the {} normal validation parts count as the good ones: they set"
+    " the threshold, so how many of them are rejected is no estimate for later parts"
 )
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
     """The images that a run judges.
 
-    folder: that was named, absolute. dataset: in it, with the defective images that were given beside it. own: whether
-    the run was trained on it. samples: to judge, not empty. stand_in: whether the good ones are validation parts.
-    defects: folder of those defective images, None without. notes: sentences for whoever reads the result.
+    folder: that was named, absolute. dataset: in it, with the defective images that were given
+    beside it. own: whether the run was trained on it. samples: to judge, not empty. stand_in:
+    whether the good ones are validation parts.
+    defects: folder of those defective images, None without. notes: sentences for whoever reads the
+    result.
     """
 
     folder: Path
@@ -63,10 +75,11 @@ def open_judged(info: RunInfo, data: Path | None = None, defects: Path | None = 
     """What the run judges of a folder.
 
     Args:
-        data: None takes what the run was trained on. defects: a folder of defective images beside it; None takes, for
-            the run's own data, the folder that the training named.
-    Raises: DataError if there is nothing to judge, an image cannot be read or does not fit the run, or the data of the
-        run is gone or has changed since the training; ConfigError if `defects` is no folder.
+        data: None takes what the run was trained on. defects: a folder of defective images beside
+            it; None takes, for the run's own data, the folder that the training named.
+    Raises: DataError if there is nothing to judge, an image cannot be read or does not fit the run,
+        or the data of the run is gone or has changed since the training; ConfigError if `defects`
+        is no folder.
     """
     require_defects_folder(defects)
     folder = data_folder(info, data, HOW_TO_NAME_DATA)
@@ -88,22 +101,33 @@ def open_own(info: RunInfo, data: Path | None = None, defects: Path | None = Non
     if change and folder == Path(info.data).resolve():
         raise DataError(_changed(folder, change))
     if change:
-        raise DataError(f"{folder} is not the data of this run ({change}): name with --data what it was trained on")
+        raise DataError(
+            f"{folder} is not the data of this run ({change}): name with --data what it was"
+            " trained on"
+        )
     return _judged(info, folder, dataset, True, defects)
 
 
 def data_folder(info: RunInfo, data: Path | None, how: str) -> Path:
-    """The folder of the images, absolute. how: to name another one. Raises: DataError if it is gone; reads no image."""
+    """The folder of the images, absolute. how: to name another one.
+
+    Raises: DataError if it is gone; reads no image.
+    """
     folder = (data or Path(info.data)).resolve()
     if data is None and not folder.exists():
-        raise DataError(f"{folder}, which the run was trained on, is gone: name the folder where it is now {how}")
+        raise DataError(
+            f"{folder}, which the run was trained on, is gone: name the folder where it is now"
+            f" {how}"
+        )
     if not folder.exists():
         raise DataError(f"{data} does not exist: check the path")
     return folder
 
 
 def first_change(info: RunInfo, dataset: Dataset) -> str | None:
-    """What first tells the set from the images that the run was trained and validated with; None if nothing does."""
+    """What first tells the set from the images that the run was trained and validated with; None if
+    nothing does.
+    """
     by_name = {sample.name: sample for sample in dataset.samples}
     names = [*info.train, *info.validation]
     missing = next((name for name in names if name not in by_name), None)
@@ -111,13 +135,22 @@ def first_change(info: RunInfo, dataset: Dataset) -> str | None:
         return f"{missing} is missing"
     if digest_of_frames((name, by_name[name].load()) for name in names) == info.data_sha256:
         return None
-    pixels = zip(names, info.digests, strict=False)     # none in a run of an older version
-    other = next((name for name, digest in pixels if digest_of_pixels(by_name[name].load()) != digest), None)
-    return f"{other} is another image" if other else "the depth unit, the intrinsics or an image are others"
+    pixels = zip(names, info.digests, strict=False)  # none in a run of an older version
+    other = next(
+        (name for name, digest in pixels if digest_of_pixels(by_name[name].load()) != digest), None
+    )
+    return (
+        f"{other} is another image"
+        if other
+        else "the depth unit, the intrinsics or an image are others"
+    )
 
 
 def _is_own(info: RunInfo, folder: Path, dataset: Dataset) -> bool:
-    """By its path, or, of a folder that has moved, by product and pixels. Raises: DataError if it has changed."""
+    """By its path, or, of a folder that has moved, by product and pixels.
+
+    Raises: DataError if it has changed.
+    """
     if folder != Path(info.data).resolve():
         return dataset.product == info.product and first_change(info, dataset) is None
     change = first_change(info, dataset)
@@ -127,7 +160,9 @@ def _is_own(info: RunInfo, folder: Path, dataset: Dataset) -> bool:
 
 
 def _changed(folder: Path, change: str) -> str:
-    return f"{folder} has changed since the training ({change}): put the images back, or train again"
+    return (
+        f"{folder} has changed since the training ({change}): put the images back, or train again"
+    )
 
 
 def _judged(info: RunInfo, folder: Path, dataset: Dataset, own: bool, given: Path | None) -> Judged:
@@ -143,17 +178,21 @@ def _judged(info: RunInfo, folder: Path, dataset: Dataset, own: bool, given: Pat
         validation = set(info.validation)
         samples = [*(sample for sample in dataset.samples if sample.name in validation), *samples]
     if not samples:
-        raise DataError(f"{folder} holds nothing to judge: its images trained or validated this run, or nobody said "
-                        "what they show")
+        raise DataError(
+            f"{folder} holds nothing to judge: its images trained or validated this run, or nobody"
+            " said what they show"
+        )
     notes = [*dataset.notes, *notes, *copies_note(copies), *_unknown_note(candidates)]
-    notes += [] if own else _unlabelled_note(samples)
+    notes += [] if own else _unlabeled_note(samples)
     if stand_in:
         notes.append(STAND_IN.format(len(info.validation)))
     return Judged(folder, dataset, own, tuple(samples), stand_in, defects, tuple(notes))
 
 
 def _defects_folder(info: RunInfo, own: bool, given: Path | None) -> tuple[Path | None, list[str]]:
-    """(the folder, absolute, None without one; a sentence if the one that the training named is gone)."""
+    """(the folder, absolute, None without one; a sentence if the one that the training named is
+    gone).
+    """
     if given is not None:
         return given.resolve(), []
     if not own or info.defects is None:
@@ -161,11 +200,16 @@ def _defects_folder(info: RunInfo, own: bool, given: Path | None) -> tuple[Path 
     remembered = Path(info.defects)
     if remembered.is_dir():
         return remembered, []
-    return None, [f"{remembered}, the folder of defective images that the training named, is gone: they do not count"]
+    return None, [
+        f"{remembered}, the folder of defective images that the training named, is gone: they do"
+        " not count"
+    ]
 
 
 def _candidates(info: RunInfo, dataset: Dataset, own: bool) -> list[Sample]:
-    """Of the run's own data the test images, and what has come into a folder without splits since the training."""
+    """Of the run's own data the test images, and what has come into a folder without splits since
+    the training.
+    """
     if not own:
         return list(dataset.samples)
     used = {*info.train, *info.validation}
@@ -176,13 +220,19 @@ def _candidates(info: RunInfo, dataset: Dataset, own: bool) -> list[Sample]:
 
 
 def _is_of_unknown_truth(sample: Sample) -> bool:
-    """A test image of which nobody said what it shows: directly in test/, or UNKNOWN to the station that kept it."""
+    """A test image of which nobody said what it shows: directly in test/, or UNKNOWN to the station
+    that kept it.
+    """
     return sample.split == "test" and not sample.defect
 
 
 def _unknown_note(candidates: Sequence[Sample]) -> list[str]:
     count = sum(map(_is_of_unknown_truth, candidates))
-    return [f"{count} test images count as neither good nor defective: nobody said what they show"] if count else []
+    return (
+        [f"{count} test images count as neither good nor defective: nobody said what they show"]
+        if count
+        else []
+    )
 
 
 def _without_copies(info: RunInfo, samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
@@ -196,11 +246,11 @@ def _without_copies(info: RunInfo, samples: Sequence[Sample]) -> tuple[list[Samp
     return kept, copies
 
 
-def _unlabelled_note(samples: Sequence[Sample]) -> list[str]:
+def _unlabeled_note(samples: Sequence[Sample]) -> list[str]:
     count = sum(sample.defect == "" for sample in samples)
     if not count:
         return []
     return [
-        f"nobody said what {count} of the images show: they count as good parts; name a folder of defective ones with "
-        "--defects, or put them in a sub-folder"
+        f"nobody said what {count} of the images show: they count as good parts; name a folder of"
+        " defective ones with --defects, or put them in a sub-folder"
     ]

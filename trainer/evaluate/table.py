@@ -16,7 +16,8 @@ COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO", "AUPRO.05", "AP")
 
 
 def table_lines(evaluation: Evaluation) -> list[str]:
-    """One line per defect type, per group of a synthetic product's defects and for all, then what the threshold does.
+    """One line per defect type, per group of a synthetic product's defects and for all, then what
+    the threshold does.
 
     Figures in percent; only counts where there are no good or no defective parts to compare.
     """
@@ -28,8 +29,9 @@ def table_lines(evaluation: Evaluation) -> list[str]:
     lines.append(_line(evaluation.overall))
     rejected, good, bad = evaluation.rejected, ~evaluation.labels, evaluation.labels
     lines.append(
-        f"threshold {evaluation.threshold:.6g}: {int(rejected[good].sum())} of {int(good.sum())} good parts rejected, "
-        f"{int(rejected[bad].sum())} of {int(bad.sum())} defective parts found"
+        f"threshold {evaluation.threshold:.6g}: {int(rejected[good].sum())} of {int(good.sum())}"
+        f" good parts rejected, {int(rejected[bad].sum())} of {int(bad.sum())} defective parts"
+        " found"
     )
     return lines
 
@@ -57,12 +59,14 @@ def _spread(evaluation: Evaluation) -> list[str]:
     if not len(scores):
         return []
     return [
-        f"scores of the good parts: lowest {scores.min():.4g}, median {np.median(scores):.4g}, highest "
-        f"{scores.max():.4g}; threshold {evaluation.threshold:.4g}"
+        f"scores of the good parts: lowest {scores.min():.4g}, median {np.median(scores):.4g},"
+        f" highest {scores.max():.4g}; threshold {evaluation.threshold:.4g}"
     ]
 
 
 def _line(row: Figures, name: str | None = None) -> str:
     values = (row.image_auroc, row.pixel_auroc, row.aupro_30, row.aupro_05, row.average_precision)
-    cells = "".join(f"{'-' if math.isnan(value) else format(100 * value, '.1f'):>9}" for value in values)
+    cells = "".join(
+        f"{'-' if math.isnan(value) else format(100 * value, '.1f'):>9}" for value in values
+    )
     return f"{name or row.name:<18}{row.defective:>7}{cells}"

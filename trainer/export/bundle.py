@@ -1,4 +1,7 @@
-"""From a run folder to a signed bundle: export, quantise, prove, compile, seal. It appears whole or not at all."""
+"""From a run folder to a signed bundle: export, quantize, prove, compile, seal.
+
+It appears whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -49,19 +52,20 @@ from trainer.export.proof_frames import (
     proof_frames,
 )
 from trainer.graph.operators import check_operators
-from trainer.quantize import Quantised, quantise
+from trainer.quantize import Quantized, quantize
 from trainer.train.operating import Outlier, operating_points
 from trainer.train.run import RunInfo, TrainedRun, load_run, read_info
 from trainer.train.run_folder import REPORT
 
 log = logging.getLogger(__name__)
 
-ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")     # the order in which a station tries them
+ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")  # the order in which a station tries them
 QUANTIZED: tuple[Precision, ...] = ("fp16", "int8")
-MOST_CALIBRATION = 24      # normal training parts that set INT8's scales
+MOST_CALIBRATION = 24  # normal training parts that set INT8's scales
 NOTE = (
-    "Provisional: onnxruntime's arithmetic of these same files on a CPU, float16 results rounded after every node. "
-    "`edge install` on the station measures its own engine's threshold, and compares it with this."
+    "Provisional: onnxruntime's arithmetic of these same files on a CPU, float16 results rounded"
+    " after every node. `edge install` on the station measures its own engine's threshold, and"
+    " compares it with this."
 )
 
 Tell = Callable[[str], None]
@@ -72,9 +76,10 @@ Frames = list[dict[str, NDArray[Any]]]
 class ExportRequest:
     """What to export.
 
-    precisions: besides fp32, always there. data: where the images are now, None: as trained. false_rejects: the rate
-    that the thresholds keep, None: the run's. left_out, kept: names of normal validation parts whose scores stand
-    apart, and that the user declared not normal, or normal. defects: a folder of defective images that count too,
+    precisions: besides fp32, always there. data: where the images are now, None: as trained.
+    false_rejects: the rate that the thresholds keep, None: the run's. left_out, kept: names of
+    normal validation parts whose scores stand apart, and that the user declared not normal, or
+    normal. defects: a folder of defective images that count too,
     None: the one that the evaluation or the training named.
     """
 
@@ -93,7 +98,10 @@ class ExportRequest:
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A finished bundle. certificate: with the refused precisions too. compiler: None if none is installed."""
+    """A finished bundle. certificate: with the refused precisions too.
+
+    compiler: None if none is installed.
+    """
 
     path: Path
     certificate: Certificate
@@ -104,7 +112,9 @@ class Exported:
 
 @dataclass(frozen=True, eq=False)
 class _Normals:
-    """The n normal validation parts by falling score of the float32 file, and each precision's scores in that order."""
+    """The n normal validation parts by falling score of the float32 file, and each precision's
+    scores in that order.
+    """
 
     frames: list[Shown]
     scores: dict[Precision, NDArray[np.float32]]
@@ -113,9 +123,10 @@ class _Normals:
 def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
     """Make a bundle of a trained run.
 
-    Raises: ConfigError for a name, version or key that cannot be, DataError for a run or data that are not complete, or
-        for an outlier among the normal parts that nobody has decided on, EngineError for a graph that breaks the
-        contract, needs an operator TensorRT does not know, or does not compile.
+    Raises: ConfigError for a name, version or key that cannot be, DataError for a run or data that
+        are not complete, or for an outlier among the normal parts that nobody has decided on,
+        EngineError for a graph that breaks the contract, needs an operator TensorRT does not know,
+        or does not compile.
     """
     info = _checked_info(request)
     run = load_run(request.run)
@@ -129,10 +140,17 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
         (folder / "model").mkdir()
         exact = folder / "model" / "fp32.onnx"
         tell("exporting float32")
-        export_checked(run.deployed, exact, [frame.source() for frame in spread(frames.normal, 4)], compiled=False)
+        export_checked(
+            run.deployed,
+            exact,
+            [frame.source() for frame in spread(frames.normal, 4)],
+            compiled=False,
+        )
         if frames.set_aside:
-            tell(f"{len(frames.good)} normal validation parts are set aside to count false rejects on: there is no "
-                 "other good part")
+            tell(
+                f"{len(frames.good)} normal validation parts are set aside to count false rejects"
+                " on: there is no other good part"
+            )
         tell(f"judging {len(frames.normal)} normal validation parts")
         engine = OnnxCpuEngine(exact)
         normal = by_falling_score(answered(engine.run, frames.normal))
@@ -142,7 +160,9 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
         tell("choosing golden frames and drawing defects")
         proof = gather(run.deployed, engine.run, normal, frames.good, frames.real, threshold)
         engine.close()
-        made = _write_quantised(run, judged.dataset, proof, exact, _wanted(request.precisions, normal, tell), tell)
+        made = _write_quantized(
+            run, judged.dataset, proof, exact, _wanted(request.precisions, normal, tell), tell
+        )
         shipped = tuple(name for name in ORDER if name in made and made[name].section.passed)
         compiler = _compile_all(folder / "model", shipped, tell)
         certificate = _certificate(proof, made)
@@ -150,14 +170,19 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
         proof.write_golden(folder / "golden")
         normals = _normals(proof, normal, made, shipped)
         index = _carry(run, folder, normals, threshold.rank, tell)
-        (folder / REPORT).write_text(add_verdicts(page, *parity_rows(certificate)), encoding="utf-8")
+        (folder / REPORT).write_text(
+            add_verdicts(page, *parity_rows(certificate)), encoding="utf-8"
+        )
         manifest = _manifest(run, request, judged.folder, folder, normals, made, index)
         seal(folder, manifest, request.key)
         return Exported(pack(folder, request.out), certificate, manifest, shipped, compiler)
 
 
 def _checked_info(request: ExportRequest) -> RunInfo:
-    """run.json. Raises: ConfigError or DataError for every mistake that shows before an image is read."""
+    """run.json.
+
+    Raises: ConfigError or DataError for every mistake that shows before an image is read.
+    """
     _check_names(request)
     sign_manifest(b"", request.key)
     _check_out(request.out)
@@ -170,11 +195,15 @@ def _checked_info(request: ExportRequest) -> RunInfo:
 
 
 def _judged(info: RunInfo, request: ExportRequest) -> Judged:
-    """The run's own images, with the defective ones that this command, the evaluation or the training named."""
+    """The run's own images, with the defective ones that this command, the evaluation or the
+    training named.
+    """
     if request.defects is not None:
         return open_own(info, request.data, request.defects)
     evaluated = own_evaluation(request.run, info)
-    named = Path(evaluated.defects) if evaluated is not None and evaluated.defects is not None else None
+    named = (
+        Path(evaluated.defects) if evaluated is not None and evaluated.defects is not None else None
+    )
     return open_own(info, request.data, named)
 
 
@@ -193,8 +222,9 @@ def _plane_lines(info: RunInfo) -> list[str]:
     if info.fixed or not info.with_depth:
         return []
     return [
-        "the background plane differs from image to image, and each was trained with its own: a station judges with "
-        "the one that `edge calibrate plane` measures, so its camera and table must not move"
+        "the background plane differs from image to image, and each was trained with its own: a"
+        " station judges with the one that `edge calibrate plane` measures, so its camera and table"
+        " must not move"
     ]
 
 
@@ -205,9 +235,10 @@ def _stop_at_outliers(outliers: Sequence[Outlier], request: ExportRequest) -> No
     first = outliers[0]
     more = f" ({len(outliers) - 1} more like it)" if len(outliers) > 1 else ""
     raise DataError(
-        f"the normal part {first.name} scores {first.score:.4g}, the next {first.next_score:.4g}, the median "
-        f"{first.median:.4g}{more}: look at {request.run / 'outliers'}. Is it a defect or a damaged file, add "
-        f"--leave-out {first.name}; is it a rare kind of normal part, add --keep {first.name}"
+        f"the normal part {first.name} scores {first.score:.4g}, the next {first.next_score:.4g},"
+        f" the median {first.median:.4g}{more}: look at {request.run / 'outliers'}. Is it a defect"
+        f" or a damaged file, add --leave-out {first.name}; is it a rare kind of normal part, add"
+        f" --keep {first.name}"
     )
 
 
@@ -217,20 +248,27 @@ def _threshold(run: TrainedRun, request: ExportRequest, normal: Sequence[Shown])
     return threshold_from_normals([frame.value for frame in normal], rate, len(request.left_out))
 
 
-def _wanted(precisions: Sequence[Precision], normal: Sequence[Shown], tell: Tell) -> list[Precision]:
-    """float32, and what was asked for, unless the parts are too few to tell whether it may be shipped."""
+def _wanted(
+    precisions: Sequence[Precision], normal: Sequence[Shown], tell: Tell
+) -> list[Precision]:
+    """float32, and what was asked for, unless the parts are too few to tell whether it may be
+    shipped.
+    """
     asked = [name for name in QUANTIZED if name in precisions]
     if asked and len(normal) < LEAST_TO_QUANTIZE:
         tell(
-            f"only fp32: {len(normal)} normal validation parts cannot tell how {' and '.join(asked)} decide, "
-            f"{LEAST_TO_QUANTIZE} are needed"
+            f"only fp32: {len(normal)} normal validation parts cannot tell how"
+            f" {' and '.join(asked)} decide, {LEAST_TO_QUANTIZE} are needed"
         )
         return ["fp32"]
     return ["fp32", *asked]
 
 
 def _normals(
-    proof: Proof, normal: Sequence[Shown], made: Mapping[Precision, Quantised], shipped: Sequence[Precision]
+    proof: Proof,
+    normal: Sequence[Shown],
+    made: Mapping[Precision, Quantized],
+    shipped: Sequence[Precision],
 ) -> _Normals:
     """Every shipped precision's scores of all n parts, in the order of the float32 file's."""
     row_of = {frame.name: row for row, frame in enumerate(proof.frames)}
@@ -244,8 +282,10 @@ def _carry(run: TrainedRun, folder: Path, normals: _Normals, rank: int, tell: Te
     inputs = [_with_default(spec, run.info) for spec in run.deployed.inputs]
     index = carry(folder / "normal", normals.frames, normals.scores, rank, inputs)
     size = sum(path.stat().st_size for path in (folder / "normal").iterdir())
-    tell(f"carrying {len(index.frames)} of {index.parts} normal frames, {size / 1e6:.1f} MB: the station measures its "
-         "threshold on them")
+    tell(
+        f"carrying {len(index.frames)} of {index.parts} normal frames, {size / 1e6:.1f} MB: the"
+        " station measures its threshold on them"
+    )
     return index
 
 
@@ -254,7 +294,9 @@ def _check_names(request: ExportRequest) -> None:
         try:
             TypeAdapter(Name).validate_python(value)
         except ValidationError as error:
-            allowed = "letters, digits, dots, dashes and underscores, a letter or digit first, at most 64"
+            allowed = (
+                "letters, digits, dots, dashes and underscores, a letter or digit first, at most 64"
+            )
             raise ConfigError(f"{option} {value!r}: use {allowed}") from error
 
 
@@ -264,19 +306,30 @@ def _check_out(out: Path) -> None:
         raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
 
 
-# --- models -----------------------------------------------------------------------------------------------------------
+# --- models
+# --------------------------------------------------------------------------------------------------
 
 
-def _write_quantised(
-    run: TrainedRun, dataset: Dataset, proof: Proof, exact: Path, precisions: Sequence[Precision], tell: Tell
-) -> dict[Precision, Quantised]:
-    """Beside the float32 file, one for each precision that passed. Raises: EngineError if float32 itself fails."""
+def _write_quantized(
+    run: TrainedRun,
+    dataset: Dataset,
+    proof: Proof,
+    exact: Path,
+    precisions: Sequence[Precision],
+    tell: Tell,
+) -> dict[Precision, Quantized]:
+    """Beside the float32 file, one for each precision that passed.
+
+    Raises: EngineError if float32 itself fails.
+    """
     model = onnx.load(str(exact))
     calibration = _calibration(run, dataset) if "int8" in precisions else []
     tell(f"making and measuring {', '.join(precisions)} on {len(proof.frames)} frames")
-    made = quantise(model, precisions, calibration, proof.evidence())
+    made = quantize(model, precisions, calibration, proof.evidence())
     if not made["fp32"].section.passed:
-        raise EngineError(f"float32 in onnxruntime is not what torch computes: {made['fp32'].section.reasons[0]}")
+        raise EngineError(
+            f"float32 in onnxruntime is not what torch computes: {made['fp32'].section.reasons[0]}"
+        )
     for name, result in made.items():
         if name != "fp32" and result.section.passed:
             check_operators(result.model)
@@ -290,18 +343,23 @@ def _calibration(run: TrainedRun, dataset: Dataset) -> Frames:
 
 
 def _compile_all(folder: Path, shipped: Sequence[Precision], tell: Tell) -> str | None:
-    """Compile every file with tensorrt_rtx where it is installed. Returns: the compiler's name, None without one."""
+    """Compile every file with tensorrt_rtx where it is installed.
+
+    Returns: the compiler's name, None without one.
+    """
     if importlib.util.find_spec("tensorrt_rtx") is None:
         tell("tensorrt_rtx is not installed: no file was compiled (pip install tensorrt-rtx)")
         return None
-    logging.getLogger("tensorrt").setLevel(logging.ERROR)   # it warns of every scale; its errors are raised anyway
+    logging.getLogger("tensorrt").setLevel(
+        logging.ERROR
+    )  # it warns of every scale; its errors are raised anyway
     for name in shipped:
         built = check_compiles(folder / f"{name}.onnx")
         tell(f"{name}: compiled by tensorrt_rtx, {built.layers} layers in {built.seconds:.1f} s")
     return f"tensorrt_rtx {metadata.version('tensorrt_rtx')}"
 
 
-def _certificate(proof: Proof, made: Mapping[Precision, Quantised]) -> Certificate:
+def _certificate(proof: Proof, made: Mapping[Precision, Quantized]) -> Certificate:
     frames = proof.frames
     maps = np.concatenate([frame.map.ravel() for frame in frames if frame.kind != "near"])
     kinds = [frame.kind for frame in frames]
@@ -320,7 +378,8 @@ def _certificate(proof: Proof, made: Mapping[Precision, Quantised]) -> Certifica
     )
 
 
-# --- manifest ---------------------------------------------------------------------------------------------------------
+# --- manifest
+# --------------------------------------------------------------------------------------------------
 
 
 def _manifest(
@@ -329,7 +388,7 @@ def _manifest(
     data: Path,
     folder: Path,
     normals: _Normals,
-    made: Mapping[Precision, Quantised],
+    made: Mapping[Precision, Quantized],
     index: NormalIndex,
 ) -> Manifest:
     info = run.info
@@ -345,13 +404,16 @@ def _manifest(
         inputs=tuple(_with_default(spec, info) for spec in run.deployed.inputs),
         outputs=_outputs(folder / "model" / "fp32.onnx"),
         precisions=tuple(normals.scores),
-        normal=NormalParts(parts=index.parts, highest=index.highest, left_out=request.left_out, kept=request.kept),
-        normal_scores={name: tuple(float(score) for score in scores) for name, scores in normals.scores.items()},
+        normal=NormalParts(parts=index.parts, highest=index.highest, left_out=request.left_out,
+        kept=request.kept),
+        normal_scores={name: tuple(float(score) for score in scores) for name,
+        scores in normals.scores.items()},
         normal_spread={name: _spread(scores) for name, scores in normals.scores.items()},
         thresholds=thresholds,
         verdicts={name: made[name].section.verdicts for name in normals.scores},
         operating_points=tuple(operating_points(
-            [float(score) for score in normals.scores["fp32"]], exact.rank, exact.false_rejects, info.defect_scores,
+            [float(score) for score in normals.scores["fp32"]], exact.rank, exact.false_rejects,
+            info.defect_scores,
             exact.left_out,
         )),
         plane=info.plane,
@@ -363,13 +425,16 @@ def _manifest(
 def _spread(scores: NDArray[np.float32]) -> ScoreSpread:
     values = scores.astype(np.float64)
     return ScoreSpread(
-        median=float(np.median(values)), mean=float(values.mean()), deviation=float(values.std(ddof=1)),
+        median=float(np.median(values)), mean=float(values.mean()),
+        deviation=float(values.std(ddof=1)),
         spread=spread_of(values),
     )  # fmt: skip
 
 
 def _with_default(spec: TensorSpec, info: RunInfo) -> TensorSpec:
-    """Lift belongs to the product, not to the site: the manifest carries it as that input's default."""
+    """Lift belongs to the product, not to the site: the manifest carries it as that input's
+    default.
+    """
     if spec.name != "lift" or info.lift is None:
         return spec
     return spec.model_copy(update={"default": float(np.float32(info.lift))})
@@ -377,8 +442,13 @@ def _with_default(spec: TensorSpec, info: RunInfo) -> TensorSpec:
 
 def _outputs(path: Path) -> tuple[TensorSpec, ...]:
     values = onnx.load(str(path), load_external_data=False).graph.output
-    shapes = {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in values}
-    return tuple(TensorSpec(name=name, dtype="float32", shape=shape) for name, shape in shapes.items())
+    shapes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in values
+    }
+    return tuple(
+        TensorSpec(name=name, dtype="float32", shape=shape) for name, shape in shapes.items()
+    )
 
 
 def _camera(info: RunInfo, data: Path) -> CameraContract:
@@ -390,7 +460,8 @@ def _camera(info: RunInfo, data: Path) -> CameraContract:
 
     return CameraContract(
         **camera.model_dump(include={
-            "model", "serial", "width", "height", "intrinsics", "unit", "exposure_us", "gain", "white_balance", "laser",
+            "model", "serial", "width", "height", "intrinsics", "unit", "exposure_us", "gain",
+            "white_balance", "laser",
         }),
         fps=None if camera.fps is None else round(camera.fps),
         filters=None if camera.filters is None else tuple(camera.filters),
@@ -420,7 +491,10 @@ def _provenance(info: RunInfo) -> Provenance:
         validation_parts=len(info.validation),
         seed=info.seed,
         code=_code_version(),
-        packages={**info.packages, **{name: metadata.version(name) for name in ("onnx", "onnxruntime")}},
+        packages={
+            **info.packages,
+            **{name: metadata.version(name) for name in ("onnx", "onnxruntime")},
+        },
     )
 
 
@@ -430,38 +504,53 @@ def _code_version() -> str:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return version
-    told = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    told = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
+    )
     return f"{version} {told.stdout.strip()}".strip()
 
 
-# --- what the user reads ----------------------------------------------------------------------------------------------
+# --- what the user reads
+# ----------------------------------------------------------------------------------------------
 
 
 def parity_table(certificate: Certificate) -> list[str]:
-    """The certificate as text: a row per precision, what is left out and why, and whose figures they are."""
+    """The certificate as text: a row per precision, what is left out and why, and whose figures
+    they are.
+    """
     rows, lines = parity_rows(certificate)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     return [*table, *lines]
 
 
 def parity_rows(certificate: Certificate) -> tuple[list[tuple[str, ...]], list[str]]:
     """(a row per precision, their titles first; sentences below the table)."""
     head: tuple[str, ...] = (
-        "precision", "good rejected", "defects missed", "unlike fp32", "near", "noise", "map error", "rank corr",
+        "precision", "good rejected", "defects missed", "unlike fp32", "near", "noise", "map error",
+        "rank corr",
         "dI-AUROC", "dAUPRO", "MACs int8/fp16/fp32", "verdict",
     )  # fmt: skip
-    lines = [f"{s.precision} is left out: {'; '.join(s.reasons)}" for s in certificate.sections if not s.passed]
+    lines = [
+        f"{s.precision} is left out: {'; '.join(s.reasons)}"
+        for s in certificate.sections
+        if not s.passed
+    ]
     lines += [
-        f"{s.precision}: the noise of its normal scores is {s.noise.rms:.2f} s (s: half the spread of normal scores)"
+        f"{s.precision}: the noise of its normal scores is {s.noise.rms:.2f} s (s: half the spread"
+        " of normal scores)"
         for s in certificate.sections
         if s.passed and s.noise.rms > NAMED_NOISE
     ]
     c = certificate
     lines.append(
-        f"each with its own threshold, of {c.normal_frames} normal validation parts; counted on {c.good_frames} good "
-        f"parts that nothing was chosen on, {c.real_frames} real defects, {c.drawn_frames} synthetic ones and "
-        f"{c.near_frames} near the threshold; {c.golden_frames} frames are golden"
+        f"each with its own threshold, of {c.normal_frames} normal validation parts; counted on"
+        f" {c.good_frames} good parts that nothing was chosen on, {c.real_frames} real defects,"
+        f" {c.drawn_frames} synthetic ones and {c.near_frames} near the threshold;"
+        f" {c.golden_frames} frames are golden"
     )
     return [head, *(_row(section) for section in certificate.sections)], [*lines, certificate.note]
 
@@ -472,7 +561,8 @@ def _row(section: PrecisionSection) -> tuple[str, ...]:
     shares = " / ".join(f"{share:.0%}" for share in (s.macs.int8, s.macs.fp16, s.macs.fp32))
     changes = [_points(value) for value in (s.change.i_auroc, s.change.aupro)]
     return (
-        s.precision, good, _missed(v.real, v.drawn), str(v.unlike), str(v.near), f"{s.noise.rms:.2f} s",
+        s.precision, good, _missed(v.real, v.drawn), str(v.unlike), str(v.near),
+        f"{s.noise.rms:.2f} s",
         f"{s.mean_map_error:.3%}", f"{s.rank_correlation:.4f}", *changes, shares,
         "in the bundle" if s.passed else "left out",
     )  # fmt: skip

@@ -1,10 +1,12 @@
-"""The frames that prove a quantized graph: normal parts, defects real and drawn; boards repeat the golden ones.
+"""The frames that prove a quantized graph: normal parts, defects real and drawn; boards repeat the
+golden ones.
 
-    normal   validation parts: each precision's threshold is measured on its own scores of them
-    good     normal parts that neither the thresholds nor the choice of a plan has seen: how many would be rejected
-    real     test parts with defects, where there are any
-    drawn    defects on normal parts, from barely there to plain, drawn without regard to the threshold
-    near     the same, faded until they come near float32's threshold: what noise would change
+normal   validation parts: each precision's threshold is measured on its own scores of them
+good     normal parts that neither the thresholds nor the choice of a plan has seen: how many would
+         be rejected
+real     test parts with defects, where there are any
+drawn    defects on normal parts, from barely there to plain, drawn without regard to the threshold
+near     the same, faded until they come near float32's threshold: what noise would change
 """
 
 from __future__ import annotations
@@ -27,18 +29,19 @@ from trainer.graph.deploy import Deployed
 from trainer.quantize.evidence import Evidence, Feeds, Kind, Rule, Source, rule_of
 from trainer.synthetic.on_frames import draw_defect, part_of
 
-GOLDEN_NORMAL = 4          # golden frames of normal parts
-GOLDEN_DEFECTS = 6         # golden frames above the threshold, at least LEAST_DEFECTS
+GOLDEN_NORMAL = 4  # golden frames of normal parts
+GOLDEN_DEFECTS = 6  # golden frames above the threshold, at least LEAST_DEFECTS
 LEAST_DEFECTS = 4
 LEAST_GOLDEN = 8
-DRAWN = 48                 # about as many defects are drawn: of fewer, one swapped pair would exceed an I-AUROC limit
-MOST_DRAWN_ON = 40         # normal parts that they are drawn on
-NEAR = 12                  # defects drawn to lie near the threshold
-NEAR_WITHIN = 1.5          # s: so near that noise may well change the verdict
-NEAR_STRENGTHS = (0.1, 0.4, 1.0)   # of the defect that is faded: the first that is rejected
-NEAR_STEPS = 6             # halvings of what is left of it
-MOST_SEARCHED_REAL = 24    # real defects that the choice of a plan looks at
-SEEN = 0.05                # s: by so much a drawn defect has to change its part's score
+# about as many defects are drawn: of fewer, one swapped pair would exceed an I-AUROC limit
+DRAWN = 48
+MOST_DRAWN_ON = 40  # normal parts that they are drawn on
+NEAR = 12  # defects drawn to lie near the threshold
+NEAR_WITHIN = 1.5  # s: so near that noise may well change the verdict
+NEAR_STRENGTHS = (0.1, 0.4, 1.0)  # of the defect that is faded: the first that is rejected
+NEAR_STEPS = 6  # halvings of what is left of it
+MOST_SEARCHED_REAL = 24  # real defects that the choice of a plan looks at
+SEEN = 0.05  # s: by so much a drawn defect has to change its part's score
 
 Answer = Callable[[Feeds], Mapping[str, NDArray[Any]]]
 Mask = NDArray[np.bool_]
@@ -46,7 +49,8 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One frame. source: reads its graph inputs. truth: (H, W) bool, None where nobody knows the pixels.
+    """One frame. source: reads its graph inputs. truth: (H, W) bool, None where nobody knows the
+    pixels.
 
     map (1, 1, h, w), score (1,): float32's.
     """
@@ -73,7 +77,8 @@ class Shown:
 class Proof:
     """The certificate's frames with float32's answers.
 
-    golden: a part of them, answered by torch, in the bundle. searched: names of those that a plan's choice may look at.
+    golden: a part of them, answered by torch, in the bundle. searched: names of those that a plan's
+    choice may look at.
     """
 
     golden: tuple[Shown, ...]
@@ -130,33 +135,40 @@ def gather(
     """Choose golden frames and complete the certificate's.
 
     Args:
-        deployed: the float32 model, which answers the golden frames. answer: the same model in float32 on the quickest
-            runtime, which answers all others.
-        normal: all parts that set the thresholds, answered, by falling score. good: normal parts that were set aside.
+        deployed: the float32 model, which answers the golden frames. answer: the same model in
+            float32 on the quickest runtime, which answers all others.
+        normal: all parts that set the thresholds, answered, by falling score. good: normal parts
+            that were set aside.
         real: test parts with defects, their types in turn; there may be none of either.
         threshold: float32's, of `normal`.
-    Raises: DataError if normal scores do not vary, or fewer than four frames can be brought above the threshold: the
-        model rejects nothing.
+    Raises: DataError if normal scores do not vary, or fewer than four frames can be brought above
+        the threshold: the model rejects nothing.
     """
     rule = rule_of(threshold, np.array([frame.value for frame in normal]))
     if rule.spread <= 0:
         raise DataError(
-            f"every one of {len(normal)} normal parts has the score {normal[0].value:g}: this model tells no two parts "
-            "apart, train it longer or on other images"
+            f"every one of {len(normal)} normal parts has the score {normal[0].value:g}: this model"
+            " tells no two parts apart, train it longer or on other images"
         )
     ranks, _ = carried_ranks(len(normal), threshold.rank)
     carried = [_kept(normal[rank - 1]) for rank in ranks]
-    answered_real = answered(answer, [*map(_kept, real[:MOST_SEARCHED_REAL]), *real[MOST_SEARCHED_REAL:]])
+    answered_real = answered(
+        answer, [*map(_kept, real[:MOST_SEARCHED_REAL]), *real[MOST_SEARCHED_REAL:]]
+    )
     parts = _Parts(deployed)
     drawn = _drawn_at_strengths(answer, parts, carried, rule)
     near = _drawn_near(answer, parts, carried, rule)
-    rejected = _rejected(answer, parts, carried, [*answered_real, *by_falling_score(drawn)[::-1]], rule)
+    rejected = _rejected(
+        answer, parts, carried, [*answered_real, *by_falling_score(drawn)[::-1]], rule
+    )
     golden = _golden(carried, rejected, rule)
     chosen = {frame.name for frame in golden}
     in_memory = {frame.name: frame for frame in carried}
     kept = [in_memory.get(frame.name, frame) for frame in normal]
     others = [*kept, *answered(answer, good), *answered_real, *drawn, *near]
-    searched = {frame.name for frame in (*carried, *answered_real[:MOST_SEARCHED_REAL], *drawn, *near)}
+    searched = {
+        frame.name for frame in (*carried, *answered_real[:MOST_SEARCHED_REAL], *drawn, *near)
+    }
     return Proof(
         tuple(answered(deployed.run, golden)),
         tuple(frame for frame in others if frame.name not in chosen),
@@ -165,39 +177,52 @@ def gather(
     )
 
 
-# --- golden frames ----------------------------------------------------------------------------------------------------
+# --- golden frames
+# --------------------------------------------------------------------------------------------------
 
 
 def _rejected(
     answer: Answer, parts: _Parts, carried: Sequence[Shown], defects: Sequence[Shown], rule: Rule
 ) -> list[Shown]:
-    """Frames with a defect above the threshold, real ones first; plain ones are drawn where there are too few."""
+    """Frames with a defect above the threshold, real ones first; plain ones are drawn where there
+    are too few.
+    """
     rejected = [frame for frame in defects if _is_rejected(frame, rule)]
     real = [frame for frame in rejected if frame.kind == "real"]
     if len(real) >= LEAST_DEFECTS:
         return real
     if len(rejected) < LEAST_DEFECTS:
-        strong = (parts.drawn(frame, 1.0, seed) for seed, frame in enumerate([*carried, *carried], start=10_000))
+        strong = (
+            parts.drawn(frame, 1.0, seed)
+            for seed, frame in enumerate([*carried, *carried], start=10_000)
+        )
         rejected += [frame for frame in answered(answer, strong) if _is_rejected(frame, rule)]
     if len(rejected) < LEAST_DEFECTS:
         raise DataError(
-            f"only {len(rejected)} frames with a defect score above the threshold {rule.threshold:g}, a bundle needs "
-            f"{LEAST_DEFECTS}: this model rejects next to nothing, train it longer or on more parts"
+            f"only {len(rejected)} frames with a defect score above the threshold"
+            f" {rule.threshold:g}, a bundle needs {LEAST_DEFECTS}: this model rejects next to"
+            " nothing, train it longer or on more parts"
         )
     return rejected
 
 
 def _golden(carried: Sequence[Shown], rejected: Sequence[Shown], rule: Rule) -> list[Shown]:
-    """Normal parts and rejected defects clear of the threshold, so that only a real fault changes a verdict."""
+    """Normal parts and rejected defects clear of the threshold, so that only a real fault changes a
+    verdict.
+    """
     defects = spread(_clear_of(rejected, rule, LEAST_DEFECTS), GOLDEN_DEFECTS)
     rising = by_falling_score(carried)[::-1]
     normal = spread(_clear_of(rising, rule, GOLDEN_NORMAL), GOLDEN_NORMAL)
-    more = [frame for frame in rising if frame not in normal and abs(frame.value - rule.threshold) > 0]
+    more = [
+        frame for frame in rising if frame not in normal and abs(frame.value - rule.threshold) > 0
+    ]
     return [*normal, *more[: max(0, LEAST_GOLDEN - len(normal) - len(defects))], *defects]
 
 
 def _clear_of(frames: Sequence[Shown], rule: Rule, needed: int) -> list[Shown]:
-    """Frames outside the distance within which a verdict may differ, the clearest of them where those are too few."""
+    """Frames outside the distance within which a verdict may differ, the clearest of them where
+    those are too few.
+    """
     band = UNLIKE_DISTANCE * rule.spread
     clear = [frame for frame in frames if abs(frame.value - rule.threshold) > band]
     if len(clear) >= needed:
@@ -210,7 +235,8 @@ def _is_rejected(frame: Shown, rule: Rule) -> bool:
     return bool(frame.score[0] > np.float32(rule.threshold))
 
 
-# --- drawn defects ----------------------------------------------------------------------------------------------------
+# --- drawn defects
+# --------------------------------------------------------------------------------------------------
 
 
 class _Parts:
@@ -221,32 +247,45 @@ class _Parts:
         self._known: dict[str, Mask] = {}
 
     def drawn(self, frame: Shown, strength: float, seed: int, kind: Kind = "drawn") -> Shown:
-        """A defect on a normal part; strength: 0..1. Its name tells the seed, so that no two are the same."""
+        """A defect on a normal part; strength: 0..1.
+
+        Its name tells the seed, so that no two are the same.
+        """
         feeds = frame.source()
         if frame.name not in self._known:
             self._known[frame.name] = part_of(self._deployed, feeds)
         defect = draw_defect(feeds, self._known[frame.name], strength, seed)
-        return Shown(f"{frame.name} + {defect.kind} {seed}", lambda: defect.feeds, kind, defect.mask)
+        return Shown(
+            f"{frame.name} + {defect.kind} {seed}", lambda: defect.feeds, kind, defect.mask
+        )
 
 
-def _drawn_at_strengths(answer: Answer, parts: _Parts, carried: Sequence[Shown], rule: Rule) -> list[Shown]:
+def _drawn_at_strengths(
+    answer: Answer, parts: _Parts, carried: Sequence[Shown], rule: Rule
+) -> list[Shown]:
     """Defects from barely there to plain, those that float32 itself answers.
 
-    The others tie with the part they were drawn on, to the last bit: any rounding would order them anew, and say
-    nothing about the precision.
+    The others tie with the part they were drawn on, to the last bit: any rounding would order them
+    anew, and say nothing about the precision.
     """
     pairs = _strengths(spread(carried, MOST_DRAWN_ON))
     drawn = (parts.drawn(frame, strength, seed) for seed, (frame, strength) in enumerate(pairs))
     both = zip(answered(answer, drawn), pairs, strict=True)
-    return [frame for frame, (source, _) in both if abs(frame.value - source.value) > SEEN * rule.spread]
+    return [
+        frame for frame, (source, _) in both if abs(frame.value - source.value) > SEEN * rule.spread
+    ]
 
 
 def _drawn_near(answer: Answer, parts: _Parts, carried: Sequence[Shown], rule: Rule) -> list[Shown]:
-    """Defects that are faded until they lie near the threshold, each on another part that lies below it."""
+    """Defects that are faded until they lie near the threshold, each on another part that lies
+    below it.
+    """
     below = [frame for frame in carried if frame.value < rule.threshold - NEAR_WITHIN * rule.spread]
     found = []
     for seed, source in enumerate(spread(below, NEAR), start=20_000):
-        drawn = answered(answer, (parts.drawn(source, strength, seed, "near") for strength in NEAR_STRENGTHS))
+        drawn = answered(
+            answer, (parts.drawn(source, strength, seed, "near") for strength in NEAR_STRENGTHS)
+        )
         nearest = next((frame for frame in drawn if _is_rejected(frame, rule)), None)
         if nearest is None:
             continue
@@ -262,7 +301,9 @@ def _drawn_near(answer: Answer, parts: _Parts, carried: Sequence[Shown], rule: R
 
 
 def _faded(source: Shown, whole: Shown, share: float) -> Shown:
-    """A drawn defect of which `share` is left: every pixel and count lies that far from the normal part's."""
+    """A drawn defect of which `share` is left: every pixel and count lies that far from the normal
+    part's.
+    """
     clean, drawn = source.source(), whole.source()
     color = _mixed(clean["color"], drawn["color"], share)
     mixed = {**drawn, "color": color.astype(np.uint8)}
@@ -282,7 +323,8 @@ def _strengths(normal: Sequence[Shown]) -> list[tuple[Shown, float]]:
     return [(frame, index / max(1, len(pairs) - 1)) for index, frame in enumerate(pairs)]
 
 
-# --- lists ------------------------------------------------------------------------------------------------------------
+# --- lists
+# --------------------------------------------------------------------------------------------------
 
 
 def _kept(frame: Shown) -> Shown:
@@ -292,7 +334,9 @@ def _kept(frame: Shown) -> Shown:
 
 
 def _reduced(truth: Mask | None, map_size: tuple[int, ...]) -> Mask | None:
-    """A mask at about four pixels a map cell: a pixel is defective if any pixel it stands for is."""
+    """A mask at about four pixels a map cell: a pixel is defective if any pixel it stands for
+    is.
+    """
     if truth is None:
         return None
     step = max(1, min(truth.shape[0] // (4 * map_size[0]), truth.shape[1] // (4 * map_size[1])))

@@ -1,4 +1,6 @@
-"""Which images of a data set prove a bundle: what sets the thresholds, what nothing is chosen on, what is carried."""
+"""Which images of a data set prove a bundle: what sets the thresholds, what nothing is chosen on,
+what is carried.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,19 @@ from trainer.quantize.evidence import Kind
 from trainer.train.operating import Outlier, find_named_outliers
 from trainer.train.run import TrainedRun
 
-LEAST_TO_QUANTIZE = 8      # normal validation parts: of fewer, nothing tells a precision's noise from its parts
-LEAST_TO_SET_ASIDE = 20    # validation parts of which a fifth is set aside, where no other good part is there
-SET_ASIDE = 5              # every fifth
-MOST_GOOD, MOST_REAL = 400, 200   # images of the test split that are looked at
-MORE = 16                  # normal frames that are carried besides, where a precision orders them otherwise
+# normal validation parts: of fewer, nothing tells a precision's noise from its parts
+LEAST_TO_QUANTIZE = 8
+# validation parts of which a fifth is set aside, where no other good part is there
+LEAST_TO_SET_ASIDE = 20
+SET_ASIDE = 5  # every fifth
+MOST_GOOD, MOST_REAL = 400, 200  # images of the test split that are looked at
+MORE = 16  # normal frames that are carried besides, where a precision orders them otherwise
 
 
 @dataclass(frozen=True)
 class ProofFrames:
-    """normal: validation parts that set the thresholds. good: normal parts that nothing is chosen on. real: defects.
+    """normal: validation parts that set the thresholds. good: normal parts that nothing is chosen
+    on. real: defects.
 
     set_aside: whether `good` are validation parts, because no other good part is there.
     """
@@ -44,7 +49,8 @@ class ProofFrames:
 
 
 def proof_frames(run: TrainedRun, judged: Judged, left_out: Sequence[str]) -> ProofFrames:
-    """The frames of a run's own data, unanswered: none that counts as good or defective has trained or validated it.
+    """The frames of a run's own data, unanswered: none that counts as good or defective has trained
+    or validated it.
 
     left_out: names of validation parts that the user declared not to be normal.
     Raises: ConfigError if a name is none of its validation parts, or no part is left.
@@ -52,10 +58,17 @@ def proof_frames(run: TrainedRun, judged: Judged, left_out: Sequence[str]) -> Pr
     check_names("--leave-out", left_out, run.info.validation)
     validation = [name for name in run.info.validation if name not in set(left_out)]
     if not validation:
-        raise ConfigError("--leave-out names every normal validation part: nothing is left to set a threshold with")
+        raise ConfigError(
+            "--leave-out names every normal validation part: nothing is left to set a threshold"
+            " with"
+        )
     by_name = {sample.name: sample for sample in judged.dataset.samples}
     good = [] if judged.stand_in else judged.good[:MOST_GOOD]
-    aside = [] if good or len(validation) < LEAST_TO_SET_ASIDE else validation[SET_ASIDE - 1 :: SET_ASIDE]
+    aside = (
+        []
+        if good or len(validation) < LEAST_TO_SET_ASIDE
+        else validation[SET_ASIDE - 1 :: SET_ASIDE]
+    )
     normal = [by_name[name] for name in validation if name not in set(aside)]
     defects = in_turn(judged.defective, lambda sample: sample.defect, MOST_REAL)
     return ProofFrames(
@@ -70,8 +83,10 @@ def check_names(option: str, names: Sequence[str], validation: Sequence[str]) ->
     """Raises: ConfigError for a name that is no normal validation part of the run."""
     for name in names:
         if name not in validation:
-            raise ConfigError(f"{option} {name}: no normal validation part of this run has that name; they are called "
-                              f"{validation[0]} and so on")
+            raise ConfigError(
+                f"{option} {name}: no normal validation part of this run has that name; they are"
+                f" called {validation[0]} and so on"
+            )
 
 
 def open_outliers(normal: Sequence[Shown], kept: Sequence[str]) -> list[Outlier]:
@@ -83,7 +98,9 @@ def open_outliers(normal: Sequence[Shown], kept: Sequence[str]) -> list[Outlier]
 def _shown(run: TrainedRun, sample: Sample, kind: Kind) -> Shown:
     x, y, width, height = run.info.crop
     if kind != "real":
-        return Shown(sample.name, partial(feeds_of, run, sample), kind, np.zeros((height, width), np.bool_))
+        return Shown(
+            sample.name, partial(feeds_of, run, sample), kind, np.zeros((height, width), np.bool_)
+        )
     mask = sample.load_mask()
     truth = None if mask is None else mask[y : y + height, x : x + width]
     return Shown(sample.name, partial(feeds_of, run, sample), kind, truth)
@@ -94,7 +111,9 @@ def feeds_of(run: TrainedRun, sample: Sample) -> dict[str, NDArray[Any]]:
     return complete_feeds(run.deployed, run.feeds(sample))
 
 
-def complete_feeds(deployed: Deployed, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def complete_feeds(
+    deployed: Deployed, feeds: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
     """Every graph input: those given, and the neutral defaults."""
     neutral = {spec.name: spec.neutral() for spec in deployed.inputs}
     return {**{name: values for name, values in neutral.items() if values is not None}, **feeds}
@@ -107,10 +126,12 @@ def carry(
     rank: int,
     inputs: Sequence[TensorSpec],
 ) -> NormalIndex:
-    """Write normal/: as many of the highest as every precision needs to find its threshold among them.
+    """Write normal/: as many of the highest as every precision needs to find its threshold among
+    them.
 
     Args:
-        normal: all n parts by falling float32 score. scores: (n,) of each shipped precision, in the same order.
+        normal: all n parts by falling float32 score. scores: (n,) of each shipped precision, in the
+            same order.
         rank: of the threshold. inputs: of the graph, with the manifest's defaults.
     """
     more = 0

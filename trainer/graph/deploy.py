@@ -15,14 +15,15 @@ from edge.errors import ConfigError
 from edge.schema import TensorSpec
 from trainer.graph.preprocess import ANY, AreaResize, Prepared, Preprocess
 
-MAX_TOPK = 3840       # TensorRT's TopK layer takes no larger K
+MAX_TOPK = 3840  # TensorRT's TopK layer takes no larger K
 
 
 class Answer(NamedTuple):
     """What a detector says of N images.
 
-    map: (N, 1, h, w), raw, unmasked, never negative. features: (N, C, h', w') that the site tensors act on, before
-    them; in systems that have such. score: (N,) of systems that do not leave it to the map's top k.
+    map: (N, 1, h, w), raw, unmasked, never negative. features: (N, C, h', w') that the site tensors
+    act on, before them; in systems that have such. score: (N,) of systems that do not leave it to
+    the map's top k.
     """
 
     map: Tensor
@@ -31,10 +32,12 @@ class Answer(NamedTuple):
 
 
 class Detector(Protocol):
-    """One of the five systems: an nn.Module from Prepared (and its site tensors) to an Answer, or to the map alone.
+    """One of the five systems: an nn.Module from Prepared (and its site tensors) to an Answer, or
+    to the map alone.
 
-    map_size: (h, w) of the map. site_inputs: its site tensors, with defaults, which may follow from the training.
-    Called as detector(prepared, **site). One that answers with a score says so by an attribute `has_score`, True.
+    map_size: (h, w) of the map. site_inputs: its site tensors, with defaults, which may follow from
+    the training. Called as detector(prepared, **site). One that answers with a score says so by an
+    attribute `has_score`, True.
     """
 
     map_size: tuple[int, int]
@@ -48,8 +51,9 @@ class Detector(Protocol):
 class MapMask(nn.Module):
     """Foreground and read masks at a detector's map resolution, (N, 1, h, w) float32 0 or 1 each.
 
-    foreground: any cell of the prepared foreground falls into the map cell. scored: besides, at least half of that
-    foreground had a reading. Losses should use the same masks, so that nothing is scored that was never trained on.
+    foreground: any cell of the prepared foreground falls into the map cell. scored: besides, at
+    least half of that foreground had a reading. Losses should use the same masks, so that nothing
+    is scored that was never trained on.
     """
 
     def __init__(self, size_in: tuple[int, int], map_size: tuple[int, int]) -> None:
@@ -75,10 +79,11 @@ class MapMask(nn.Module):
 class TopKMean(nn.Module):
     """Mean of the top k share of the foreground of a masked map, with a constant K (TensorRT).
 
-    K = ceil(k x cells); a rank weighs 1 while it is below ceil(k x foreground cells), else 0; divided by the number
-    of such ranks. A foreground cell that is not scored holds 0 and still counts, so a lost reading can only lower the
-    score. (A hole too large to be filled is no foreground at all: that shows in area, which min_area judges.) An empty
-    foreground scores 0. Raises: ConfigError if k is not in (0, 1] or K is larger than TensorRT takes.
+    K = ceil(k x cells); a rank weighs 1 while it is below ceil(k x foreground cells), else 0;
+    divided by the number of such ranks. A foreground cell that is not scored holds 0 and still
+    counts, so a lost reading can only lower the score. (A hole too large to be filled is no
+    foreground at all: that shows in area, which min_area judges.) An empty foreground scores 0.
+    Raises: ConfigError if k is not in (0, 1] or K is larger than TensorRT takes.
     """
 
     ranks: Tensor
@@ -87,26 +92,34 @@ class TopKMean(nn.Module):
         super().__init__()
         if not 0 < share <= 1:
             raise ConfigError(f"top-k share {share} is not in (0, 1]")
-        self.share = share * (1 - 1e-6)     # 0.01 x 300 is 3 cells, whatever float32 makes of 0.01
+        self.share = share * (1 - 1e-6)  # 0.01 x 300 is 3 cells, whatever float32 makes of 0.01
         self.k = math.ceil(self.share * map_size[0] * map_size[1])
         if self.k > MAX_TOPK:
-            raise ConfigError(f"top-k of {share:.1%} on a {map_size[1]}x{map_size[0]} map needs K = {self.k}, and "
-                              f"TensorRT takes {MAX_TOPK}: choose a smaller share or map")
-        self.register_buffer("ranks", torch.arange(self.k, dtype=torch.float32)[None], persistent=False)
+            raise ConfigError(
+                f"top-k of {share:.1%} on a {map_size[1]}x{map_size[0]} map needs K = {self.k}, and"
+                f" TensorRT takes {MAX_TOPK}: choose a smaller share or map"
+            )
+        self.register_buffer(
+            "ranks", torch.arange(self.k, dtype=torch.float32)[None], persistent=False
+        )
 
     def forward(self, masked: Tensor, foreground: Tensor) -> Tensor:
-        """Score (N,) of masked (N, 1, h, w), 0 wherever it is not scored, and foreground (N, 1, h, w)."""
-        top = masked.flatten(1).topk(self.k, dim=1).values                                            # (N, K), falling
-        cells = foreground.sum(dim=(1, 2, 3)).reshape(-1, 1)                                          # (N, 1)
+        """Score (N,) of masked (N, 1, h, w), 0 wherever it is not scored, and foreground (N, 1, h,
+        w).
+        """
+        top = masked.flatten(1).topk(self.k, dim=1).values  # (N, K), falling
+        cells = foreground.sum(dim=(1, 2, 3)).reshape(-1, 1)  # (N, 1)
         taken = (cells * self.share).ceil()
-        weight = (self.ranks < taken).to(torch.float32)                                               # (N, K)
+        weight = (self.ranks < taken).to(torch.float32)  # (N, K)
         return (top * weight).sum(dim=1) / taken.clamp(min=1.0).reshape(-1)
 
 
 class Deployed(nn.Module):
-    """Preprocess, detector and score: what is exported. Tensors in the order of `inputs`, results in that of `outputs`.
+    """Preprocess, detector and score: what is exported. Tensors in the order of `inputs`, results
+    in that of `outputs`.
 
-    top_k: share of the foreground whose mean is the score. Batch N in training and evaluation, 1 in the export.
+    top_k: share of the foreground whose mean is the score. Batch N in training and evaluation, 1 in
+    the export.
     """
 
     def __init__(self, preprocess: Preprocess, detector: nn.Module, top_k: float) -> None:
@@ -133,9 +146,11 @@ class Deployed(nn.Module):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The graph inputs in order: names, types and static shapes of the contract, then the system's site tensors.
+        """The graph inputs in order: names, types and static shapes of the contract, then the
+        system's site tensors.
 
-        No system reads `expected` (where material should be) so far: it is declared, and its values change nothing.
+        No system reads `expected` (where material should be) so far: it is declared, and its values
+        change nothing.
         """
         h, w = self.preprocess.size
         color = TensorSpec(name="color", dtype="uint8", shape=(1, h, w, 3))
@@ -144,43 +159,80 @@ class Deployed(nn.Module):
             return (color, region, *self.site_inputs)
         depth = TensorSpec(name="depth", dtype="uint8", shape=(1, h, w, 2))
         sizes = {"unit": 1, "intrinsics": 4, "plane": 4, "lift": 1}
-        scene = (TensorSpec(name=name, dtype="float32", shape=(size,)) for name, size in sizes.items())
+        scene = (
+            TensorSpec(name=name, dtype="float32", shape=(size,)) for name, size in sizes.items()
+        )
         expected = TensorSpec(name="expected", dtype="uint8", shape=(1, h, w, 1), default=0)
         return (color, depth, region, *scene, expected, *self.site_inputs)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The graph outputs in order."""
-        return ("map", "score", "area", "valid", "place", *(("features",) if self.site_inputs else ()))
+        return (
+            "map",
+            "score",
+            "area",
+            "valid",
+            "place",
+            *(("features",) if self.site_inputs else ()),
+        )
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Judge a batch of N: tensors in the order of `inputs`, plane and intrinsics (N, 4), unit and lift (N,)."""
+        """Judge a batch of N: tensors in the order of `inputs`, plane and intrinsics (N, 4), unit
+        and lift (N,).
+        """
         named = {spec.name: tensor for spec, tensor in zip(self.inputs, tensors, strict=True)}
         site = {spec.name: named[spec.name] for spec in self.site_inputs}
         prepared = self.prepare(named)
         given = self.detector(prepared, **site)
         answer = given if isinstance(given, Answer) else Answer(given)
         foreground, scored = self.mask(prepared)
-        masked = torch.where(scored > 0, answer.map, torch.zeros_like(answer.map))                    # (N, 1, h, w)
+        masked = torch.where(scored > 0, answer.map, torch.zeros_like(answer.map))  # (N, 1, h, w)
         score = self.score(masked, foreground)
         if answer.score is not None:
-            score = torch.where(foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score))
-        outputs = (masked, score, prepared.area, prepared.valid, cast(Tensor, prepared.place))        # (N, 6)
+            score = torch.where(
+                foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score)
+            )
+        outputs = (
+            masked,
+            score,
+            prepared.area,
+            prepared.valid,
+            cast(Tensor, prepared.place),
+        )  # (N, 6)
         return outputs if answer.features is None else (*outputs, answer.features)
 
     def prepare(self, named: Mapping[str, Tensor]) -> Prepared:
-        """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch of one."""
+        """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch
+        of one.
+        """
         if not self.has_depth:
             return cast(Prepared, self.preprocess(named["color"], None, named["region"]))
         rows = {name: named[name].reshape(-1, 4) for name in ("intrinsics", "plane")}
-        return cast(Prepared, self.preprocess(named["color"], named["depth"], named["region"], named["unit"],
-                                              rows["intrinsics"], rows["plane"], named["lift"]))
+        return cast(
+            Prepared,
+            self.preprocess(
+                named["color"],
+                named["depth"],
+                named["region"],
+                named["unit"],
+                rows["intrinsics"],
+                rows["plane"],
+                named["lift"],
+            ),
+        )
 
     @torch.no_grad()
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Outputs by name for graph inputs by name, as an engine returns them; inputs not given take their defaults."""
+        """Outputs by name for graph inputs by name, as an engine returns them; inputs not given
+        take their defaults.
+        """
         optional = (spec for spec in self.inputs if spec.default is not None)
-        given: dict[str, NDArray[Any]] = {spec.name: np.full(spec.shape, spec.default, spec.dtype) for spec in optional}
+        given: dict[str, NDArray[Any]] = {
+            spec.name: np.full(spec.shape, spec.default, spec.dtype) for spec in optional
+        }
         given.update(feeds)
         tensors = [torch.from_numpy(np.ascontiguousarray(given[spec.name])) for spec in self.inputs]
-        return {name: tensor.numpy() for name, tensor in zip(self.outputs, self(*tensors), strict=True)}
+        return {
+            name: tensor.numpy() for name, tensor in zip(self.outputs, self(*tensors), strict=True)
+        }

@@ -1,10 +1,11 @@
-"""Sensor bytes to tensors, inside the exported graph: the only preprocessing there is, in training and on the device.
+"""Sensor bytes to tensors, inside the exported graph: the only preprocessing there is, in training
+and on the device.
 
-Every resize is an exact area average, two products with constant matrices (TensorRT has no antialiased Resize).
-Foreground is decided at the depth working resolution, not per pixel: a cell averages the readings of its n pixels,
-which divides the sensor's noise by sqrt(n) before the comparison with `lift`. area and valid stay fractions of
-pixels, because all cells cover the same number of pixels and each carries the exact share of its pixels that is in
-the region or was read.
+Every resize is an exact area average, two products with constant matrices (TensorRT has no
+antialiased Resize). Foreground is decided at the depth working resolution, not per pixel: a cell
+averages the readings of its n pixels, which divides the sensor's noise by sqrt(n) before the
+comparison with `lift`. area and valid stay fractions of pixels, because all cells cover the same
+number of pixels and each carries the exact share of its pixels that is in the region or was read.
 """
 
 from __future__ import annotations
@@ -19,46 +20,71 @@ from torch import Tensor, nn
 from edge.errors import ConfigError
 from trainer.graph.place import Place
 
-HOLE_PASSES = 4       # 3x3 averages, so holes up to 8 cells across are closed: 30 px of a 480 px crop at 128 cells
-HALF = 0.4999         # "at least half of the pixels", a hair below 0.5: a tie must not depend on the order of a sum
-ANY = 1e-4            # "any pixel": above the rounding of a zero share
+# 3x3 averages, so holes up to 8 cells across are closed: 30 px of a 480 px crop at 128 cells
+HOLE_PASSES = 4
+# "at least half of the pixels", a hair below 0.5: a tie must not depend on the order of a sum
+HALF = 0.4999
+ANY = 1e-4  # "any pixel": above the rounding of a zero share
 
 
 class Prepared(NamedTuple):
-    """What a detector sees of N images; (h, w) color and (hd, wd) depth working size; color-only: hd, wd = h, w."""
+    """What a detector sees of N images; (h, w) color and (hd, wd) depth working size; color-only:
+    hd, wd = h, w.
+    """
 
     color: Tensor  # (N, 3, h, w) float32, RGB, 0..255
-    height: Tensor | None  # (N, 1, hd, wd) float32 metres over the background, holes filled, 0 outside the foreground
+    height: (
+        Tensor | None
+    )  # (N, 1, hd, wd) float32 meters over the background, holes filled, 0 outside the foreground
     foreground: Tensor  # (N, 1, hd, wd) float32, 0 or 1
-    read: Tensor | None  # (N, 1, hd, wd) float32, 1 where at least half of the cell's pixels had a reading
+    read: (
+        Tensor | None
+    )  # (N, 1, hd, wd) float32, 1 where at least half of the cell's pixels had a reading
     area: Tensor  # (N,) foreground share of the region
-    valid: Tensor  # (N,) share of foreground pixels that had a reading; 0 without foreground, 1 without depth
+    # (N,) share of foreground pixels that had a reading; 0 without foreground, 1 without depth
+    valid: Tensor
     intrinsics: Tensor | None = None  # (N, 4) fx, fy, cx, cy of the crop; None without depth
-    plane: Tensor | None = None  # (N, 4) alpha, beta, gamma, delta of the background; None without depth
-    place: Tensor | None = None  # (N, 6) of the foreground, see Place; None in views made up for a training
+    # (N, 4) alpha, beta, gamma, delta of the background; None without depth
+    plane: Tensor | None = None
+    # (N, 6) of the foreground, see Place; None in views made up for a training
+    place: Tensor | None = None
 
 
-def working_size(height_px: int, width_px: int, long_side: int = 256, multiple: int = 32) -> tuple[int, int]:
-    """(h, w) of the working image: long side `long_side`, aspect kept, both rounded to a multiple of `multiple`."""
+def working_size(
+    height_px: int, width_px: int, long_side: int = 256, multiple: int = 32
+) -> tuple[int, int]:
+    """(h, w) of the working image: long side `long_side`, aspect kept, both rounded to a multiple
+    of `multiple`.
+    """
     scale = long_side / max(height_px, width_px)
-    return (max(multiple, round(height_px * scale / multiple) * multiple),
-            max(multiple, round(width_px * scale / multiple) * multiple))
+    return (
+        max(multiple, round(height_px * scale / multiple) * multiple),
+        max(multiple, round(width_px * scale / multiple) * multiple),
+    )
 
 
 def area_matrix(size_in: int, size_out: int) -> Tensor:
-    """(size_out, size_in) float32, rows summing to 1: the share that each input pixel has in each output cell."""
+    """(size_out, size_in) float32, rows summing to 1: the share that each input pixel has in each
+    output cell.
+    """
     cell = Fraction(size_in, size_out)
-    rows = [[max(Fraction(0), min(cell * (o + 1), Fraction(i + 1)) - max(cell * o, Fraction(i))) / cell
-             for i in range(size_in)] for o in range(size_out)]
+    rows = [
+        [
+            max(Fraction(0), min(cell * (o + 1), Fraction(i + 1)) - max(cell * o, Fraction(i)))
+            / cell
+            for i in range(size_in)
+        ]
+        for o in range(size_out)
+    ]
     return torch.tensor([[float(share) for share in row] for row in rows], dtype=torch.float32)
 
 
 class AreaResize(nn.Module):
     """Exact area average of (N, H, W, C) to (N, C, h, w).
 
-    With g = gcd(in, out) the area matrix of an axis is block diagonal, g equal blocks of (out/g, in/g). Rows are
-    reduced first, while the channels still lie side by side: the transposition to (N, C, h, W) then moves the fewest
-    numbers.
+    With g = gcd(in, out) the area matrix of an axis is block diagonal, g equal blocks of (out/g,
+    in/g). Rows are reduced first, while the channels still lie side by side: the transposition to
+    (N, C, h, W) then moves the fewest numbers.
     """
 
     rows: Tensor
@@ -68,19 +94,28 @@ class AreaResize(nn.Module):
         super().__init__()
         self.size_in, self.size_out = size_in, size_out
         self.blocks = (math.gcd(size_in[0], size_out[0]), math.gcd(size_in[1], size_out[1]))
-        rows, columns = (area_matrix(i // g, o // g) for i, o, g in zip(size_in, size_out, self.blocks, strict=True))
+        rows, columns = (
+            area_matrix(i // g, o // g)
+            for i, o, g in zip(size_in, size_out, self.blocks, strict=True)
+        )
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns.T.contiguous(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Average (N, H, W, C) float32 over the cells of (h, w); the result is (N, C, h, w)."""
         n, channels, h, width = image.shape[0], image.shape[3], self.size_out[0], self.size_in[1]
-        reduced = self.reduce_rows(image.reshape(n, self.size_in[0], -1), self.rows).reshape(n, h, width, channels)
-        return self.reduce_columns(reduced.permute(0, 3, 1, 2) if channels > 1 else reduced.reshape(n, 1, h, width))
+        reduced = self.reduce_rows(image.reshape(n, self.size_in[0], -1), self.rows).reshape(
+            n, h, width, channels
+        )
+        return self.reduce_columns(
+            reduced.permute(0, 3, 1, 2) if channels > 1 else reduced.reshape(n, 1, h, width)
+        )
 
     def reduce_rows(self, image: Tensor, rows: Tensor) -> Tensor:
         """(N, H, M) to (N g, R, M): every block of H/g rows times rows (R, H/g)."""
-        return torch.matmul(rows, image.reshape(-1, self.size_in[0] // self.blocks[0], image.shape[2]))
+        return torch.matmul(
+            rows, image.reshape(-1, self.size_in[0] // self.blocks[0], image.shape[2])
+        )
 
     def reduce_columns(self, image: Tensor) -> Tensor:
         """(N, C, h, W) to (N, C, h, w)."""
@@ -91,8 +126,9 @@ class AreaResize(nn.Module):
 class Preprocess(nn.Module):
     """Bytes of an aligned, cropped frame to what a detector sees.
 
-    height_px, width_px: size of the crop. working: (h, w) of the color image. depth_working: (hd, wd) of the height
-    image, None for a color-only graph, whose foreground is the region. Raises: ConfigError for a size below 1.
+    height_px, width_px: size of the crop. working: (h, w) of the color image. depth_working: (hd,
+    wd) of the height image, None for a color-only graph, whose foreground is the region. Raises:
+    ConfigError for a size below 1.
     """
 
     u: Tensor
@@ -100,12 +136,19 @@ class Preprocess(nn.Module):
     decode: Tensor
     moments: Tensor
 
-    def __init__(self, height_px: int, width_px: int, working: tuple[int, int],
-                 depth_working: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        height_px: int,
+        width_px: int,
+        working: tuple[int, int],
+        depth_working: tuple[int, int] | None,
+    ) -> None:
         super().__init__()
         if min(height_px, width_px, *working, *(depth_working or working)) < 1:
-            raise ConfigError(f"a crop of {width_px}x{height_px} px cannot be resized to {working} and "
-                              f"{depth_working}: every size must be at least 1")
+            raise ConfigError(
+                f"a crop of {width_px}x{height_px} px cannot be resized to {working} and "
+                f"{depth_working}: every size must be at least 1"
+            )
         self.size, self.working, self.depth_working = (height_px, width_px), working, depth_working
         self.color_resize = AreaResize(self.size, working)
         self.cell_resize = AreaResize(self.size, depth_working or working)
@@ -113,78 +156,118 @@ class Preprocess(nn.Module):
         self.register_plane_buffers(height_px, width_px)
 
     def register_plane_buffers(self, height_px: int, width_px: int) -> None:
-        """Constants of average_height. u: (W,) pixel centres. v: (g, 1, 1) first row of each of the g blocks of rows.
+        """Constants of average_height. u: (W,) pixel centers. v: (g, 1, 1) first row of each of the
+        g blocks of rows.
 
-        moments: (2 h/g, H/g) area matrix of a block's rows, and the same times the row number inside the block.
-        decode: (2 k, k) bytes of k pixels to their counts; one product is faster than taking the bytes apart.
+        moments: (2 h/g, H/g) area matrix of a block's rows, and the same times the row number
+        inside the block.
+        decode: (2 k, k) bytes of k pixels to their counts; one product is faster than taking the
+        bytes apart.
         """
         rows, blocks = self.cell_resize.rows, self.cell_resize.blocks[0]
         inside = torch.arange(height_px // blocks, dtype=torch.float32)
         pixels = math.gcd(width_px, 16)
-        decode = torch.einsum("ij,b->ibj", torch.eye(pixels), torch.tensor([1.0, 256.0])).reshape(2 * pixels, pixels)
+        decode = torch.einsum("ij,b->ibj", torch.eye(pixels), torch.tensor([1.0, 256.0])).reshape(
+            2 * pixels, pixels
+        )
         self.register_buffer("u", torch.arange(width_px, dtype=torch.float32), persistent=False)
-        self.register_buffer("v", torch.arange(blocks).reshape(-1, 1, 1) * float(len(inside)), persistent=False)
+        self.register_buffer(
+            "v", torch.arange(blocks).reshape(-1, 1, 1) * float(len(inside)), persistent=False
+        )
         self.register_buffer("moments", torch.cat([rows, rows * inside]), persistent=False)
         self.register_buffer("decode", decode, persistent=False)
 
-    def forward(self, color: Tensor, depth: Tensor | None, region: Tensor, unit: Tensor | None = None,
-                intrinsics: Tensor | None = None, plane: Tensor | None = None, lift: Tensor | None = None) -> Prepared:
+    def forward(
+        self,
+        color: Tensor,
+        depth: Tensor | None,
+        region: Tensor,
+        unit: Tensor | None = None,
+        intrinsics: Tensor | None = None,
+        plane: Tensor | None = None,
+        lift: Tensor | None = None,
+    ) -> Prepared:
         """Prepare a batch.
 
         Args:
-            color: (N, H, W, 3) uint8 RGB. depth: (N, H, W, 2) uint8, little-endian counts, None for a color-only graph.
-            region: (N, H, W, 1) uint8, 0 = ignore. unit: (N,) metres per count. intrinsics: (N, 4).
-            plane: (N, 4) alpha, beta, gamma, delta. lift: (N,) metres.
+            color: (N, H, W, 3) uint8 RGB. depth: (N, H, W, 2) uint8, little-endian counts, None for
+                a color-only graph.
+            region: (N, H, W, 1) uint8, 0 = ignore. unit: (N,) meters per count. intrinsics: (N, 4).
+            plane: (N, 4) alpha, beta, gamma, delta. lift: (N,) meters.
         """
-        small = self.color_resize(color.to(torch.float32))                              # (N, 3, h, w)
-        inside = self.cell_resize(region.to(torch.float32).clamp(max=1.0))              # (N, 1, hd, wd), share
+        small = self.color_resize(color.to(torch.float32))  # (N, 3, h, w)
+        inside = self.cell_resize(region.to(torch.float32).clamp(max=1.0))  # (N, 1, hd, wd), share
         in_region = (inside > HALF).to(torch.float32)
         if depth is None or unit is None or intrinsics is None or plane is None or lift is None:
-            share = inside.mean(dim=(1, 2, 3))                                          # (N,)
+            share = inside.mean(dim=(1, 2, 3))  # (N,)
             place = self.place(in_region * inside)
-            return Prepared(small, None, in_region, None, share, torch.ones_like(share), place=place)
+            return Prepared(
+                small, None, in_region, None, share, torch.ones_like(share), place=place
+            )
         average, read = self.average_height(depth, unit, plane)
         filled, known = fill_holes(average, read)
         foreground = (filled > lift.reshape(-1, 1, 1, 1)).to(torch.float32) * known * in_region
-        pixels = foreground.sum(dim=(1, 2, 3))                                          # (N,) cells
+        pixels = foreground.sum(dim=(1, 2, 3))  # (N,) cells
         covered = foreground * inside
         area = covered.sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)).clamp(min=1.0)
         valid = (foreground * read).sum(dim=(1, 2, 3)) / pixels.clamp(min=1.0)
         known_cells = (read > HALF).to(torch.float32)
         place = self.place(covered)
-        return Prepared(small, filled * foreground, foreground, known_cells, area, valid, intrinsics, plane, place)
+        return Prepared(
+            small,
+            filled * foreground,
+            foreground,
+            known_cells,
+            area,
+            valid,
+            intrinsics,
+            plane,
+            place,
+        )
 
     def average_height(self, depth: Tensor, unit: Tensor, plane: Tensor) -> tuple[Tensor, Tensor]:
-        """(height, read): masked area average of delta - z (alpha u + beta v + gamma), and the share of pixels read.
+        """(height, read): masked area average of delta - z (alpha u + beta v + gamma), and the
+        share of pixels read.
 
-        Height is linear in z, so the average of z (alpha u + beta v + gamma) is taken, and delta enters once per
-        cell. A pixel without a reading has count 0 and adds nothing to that sum nor to the share which divides it:
-        masked, it never gets height delta. v = first row of the block + row inside, so rows are reduced before the
-        plane is applied. Both (N, 1, hd, wd); height is 0 where nothing was read.
+        Height is linear in z, so the average of z (alpha u + beta v + gamma) is taken, and delta
+        enters once per cell. A pixel without a reading has count 0 and adds nothing to that sum nor
+        to the share which divides it: masked, it never gets height delta. v = first row of the
+        block + row inside, so rows are reduced before the plane is applied. Both (N, 1, hd, wd);
+        height is 0 where nothing was read.
         """
         n, (height_px, width_px), cells = depth.shape[0], self.size, self.cell_resize.size_out[0]
         count = torch.matmul(depth.to(torch.float32).reshape(-1, len(self.decode)), self.decode)
         count = count.reshape(n, height_px, width_px)
-        read = self.cell_resize(count.clamp(max=1.0).unsqueeze(3))                      # (N, 1, hd, wd), share
-        sums = self.cell_resize.reduce_rows(count, self.moments).reshape(n, len(self.v), -1, width_px)
-        plain, by_row = sums.chunk(2, dim=2)                                            # (N, g, hd/g, W) each
+        read = self.cell_resize(count.clamp(max=1.0).unsqueeze(3))  # (N, 1, hd, wd), share
+        sums = self.cell_resize.reduce_rows(count, self.moments).reshape(
+            n, len(self.v), -1, width_px
+        )
+        plain, by_row = sums.chunk(2, dim=2)  # (N, g, hd/g, W) each
         alpha, beta, gamma, delta = (plane[:, i].reshape(-1, 1, 1, 1) for i in range(4))
-        along = plain * (alpha * self.u + (beta * self.v + gamma)) + beta * by_row      # counts along the normal
-        along = self.cell_resize.reduce_columns(along.reshape(n, 1, cells, width_px))   # (N, 1, hd, wd)
+        along = (
+            plain * (alpha * self.u + (beta * self.v + gamma)) + beta * by_row
+        )  # counts along the normal
+        along = self.cell_resize.reduce_columns(
+            along.reshape(n, 1, cells, width_px)
+        )  # (N, 1, hd, wd)
         known = (read > ANY).to(torch.float32)
         return known * (delta - unit.reshape(-1, 1, 1, 1) * along / read.clamp(min=ANY)), read
 
 
 def fill_holes(height: Tensor, read: Tensor, passes: int = HOLE_PASSES) -> tuple[Tensor, Tensor]:
-    """Close cells without any reading by a fixed number of masked 3x3 averages, from the rim of each hole inwards.
+    """Close cells without any reading by a fixed number of masked 3x3 averages, from the rim of
+    each hole inwards.
 
-    height, read: (N, 1, hd, wd). Returns (filled height, 1 where known after filling); what stays unknown is 0.
+    height, read: (N, 1, hd, wd). Returns (filled height, 1 where known after filling); what stays
+    unknown is 0.
     """
     known = (read > ANY).to(torch.float32)
     height = height * known
     for _ in range(passes):
-        near = nn.functional.avg_pool2d(known, 3, stride=1, padding=1)                  # share of known neighbours
-        mean = nn.functional.avg_pool2d(height, 3, stride=1, padding=1) / near.clamp(min=0.1)   # 0.1: below 1 of 9
+        near = nn.functional.avg_pool2d(known, 3, stride=1, padding=1)  # share of known neighbors
+        mean = nn.functional.avg_pool2d(height, 3, stride=1, padding=1) / near.clamp(
+            min=0.1
+        )  # 0.1: below 1 of 9
         height = height + mean * (1.0 - known)
-        known = (near * 16.0).clamp(max=1.0)                                            # 1 with any known neighbour
+        known = (near * 16.0).clamp(max=1.0)  # 1 with any known neighbor
     return height, known

@@ -1,4 +1,6 @@
-"""How far a student's features are from its teacher's, position by position, and the distillation losses made of it."""
+"""How far a student's features are from its teacher's, position by position, and the distillation
+losses made of it.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +11,34 @@ TINY = 1e-6  # added to squared norms: where a feature is all zeros its cosine i
 
 
 def channel_sum(features: Tensor) -> Tensor:
-    """(N, C, h, w) -> (N, 1, h, w), written as a product: a CPU is several times as slow at sums over channels."""
+    """(N, C, h, w) -> (N, 1, h, w), written as a product: a CPU is several times as slow at sums
+    over channels.
+    """
     count, channels, height, width = features.shape
     ones = torch.ones(1, channels, dtype=features.dtype, device=features.device)
     return (ones @ features.flatten(2)).reshape(count, 1, height, width)
 
 
 def unit(features: Tensor, floor: float = 0.0) -> Tensor:
-    """(N, C, h, w), every position's feature divided by its length; with a floor, weak features stay short.
+    """(N, C, h, w), every position's feature divided by its length; with a floor, weak features
+    stay short.
 
     Args:
-        floor: share of a mean square of 1 that is added to each feature's own, f / sqrt(|f|^2 + C floor). The direction
-            of a weak feature is noise, of an empty table for example, and two networks never agree on it.
+        floor: share of a mean square of 1 that is added to each feature's own, f / sqrt(|f|^2 + C
+            floor). The direction of a weak feature is noise, of an empty table for example, and two
+            networks never agree on it.
     """
-    return features * torch.rsqrt(channel_sum(features.square()) + (features.shape[1] * floor + TINY))
+    return features * torch.rsqrt(
+        channel_sum(features.square()) + (features.shape[1] * floor + TINY)
+    )
 
 
 def feature_distance(teacher: Tensor, student: Tensor, floor: float = 0.0) -> Tensor:
-    """Half the squared difference of the unit features at every position (NTSNet, equation 10 at one position).
+    """Half the squared difference of the unit features at every position (NTSNet, equation 10 at
+    one position).
 
-    Without a floor this is 1 - cos, 0 to 2 (AAND, equation 13), written so that it does not cancel where the two agree.
+    Without a floor this is 1 - cos, 0 to 2 (AAND, equation 13), written so that it does not cancel
+    where the two agree.
 
     Args:
         teacher, student: (N, C, h, w). floor: see `unit`.
@@ -38,16 +48,22 @@ def feature_distance(teacher: Tensor, student: Tensor, floor: float = 0.0) -> Te
 
 
 def matched(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
-    """The student's map (N, C, h, w), scaled to the teacher's mean square within the mask (N, 1, h, w), image by image.
+    """The student's map (N, C, h, w), scaled to the teacher's mean square within the mask (N, 1, h,
+    w), image by image.
 
-    A loss over flattened maps' cosine leaves that scale free, and a distance with a floor depends on it.
+    A loss over flattened maps' cosine leaves that scale free, and a distance with a floor depends
+    on it.
     """
-    first, second = (channel_sum((one * mask).square()).mean(dim=(2, 3), keepdim=True) for one in (teacher, student))
+    first, second = (
+        channel_sum((one * mask).square()).mean(dim=(2, 3), keepdim=True)
+        for one in (teacher, student)
+    )
     return student * ((first + TINY) / (second + TINY)).sqrt()
 
 
 def flat_distance(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
-    """Mean over images of 1 - cos of the flattened maps (AAND, equation 10, as reverse distillation has it).
+    """Mean over images of 1 - cos of the flattened maps (AAND, equation 10, as reverse distillation
+    has it).
 
     Args:
         teacher, student: (N, C, h, w). mask: (N, 1, h, w), 0 where a position does not count.
@@ -60,14 +76,22 @@ def hard_distance(distance: Tensor, mask: Tensor, hardest: int) -> Tensor:
     """Mean of 1 - cos over each image's `hardest` positions (AAND, equation 11).
 
     Args:
-        distance: (N, 1, h, w). mask: (N, 1, h, w); an image with fewer positions than that counts those it has.
+        distance: (N, 1, h, w). mask: (N, 1, h, w); an image with fewer positions than that counts
+            those it has.
     """
     taken = min(hardest, distance[0].numel())
-    top = torch.where(mask > 0, distance, torch.full_like(distance, -1.0)).flatten(1).topk(taken, dim=1).values
+    top = (
+        torch.where(mask > 0, distance, torch.full_like(distance, -1.0))
+        .flatten(1)
+        .topk(taken, dim=1)
+        .values
+    )
     real = (top >= 0).to(distance)
     return ((top * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)).mean()
 
 
 def masked_mean(distance: Tensor, mask: Tensor) -> Tensor:
-    """Mean over images of the mean over each image's positions in the mask (NTSNet, equation 10)."""
+    """Mean over images of the mean over each image's positions in the mask (NTSNet, equation
+    10).
+    """
     return ((distance * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp(min=1)).mean()

@@ -15,7 +15,9 @@ class Foldable(Protocol):
     """A module that computes the same function in fewer operations once its weights are fixed."""
 
     def fold(self) -> None:
-        """Rewrite the module in place; it cannot be trained or loaded from a checkpoint afterwards."""
+        """Rewrite the module in place; it cannot be trained or loaded from a checkpoint
+        afterwards.
+        """
         ...
 
 

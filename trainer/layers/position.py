@@ -1,4 +1,7 @@
-"""Sine position encoding over a feature grid (Vaswani et al. 2017 in two dimensions, as AST uses it)."""
+"""Sine position encoding over a feature grid (Vaswani et al.
+
+2017 in two dimensions, as AST uses it).
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,15 @@ def sine_position_encoding(channels: int, height: int, width: int) -> Tensor:
     if channels % 4:
         raise ValueError(f"a position encoding needs a multiple of 4 channels, not {channels}")
     half = channels // 2
-    frequencies = torch.exp(torch.arange(0, half, 2, dtype=torch.float64) * (-math.log(10_000.0) / half))
-    columns = torch.arange(width, dtype=torch.float64)[None, :] * frequencies[:, None]  # (half / 2, width)
-    rows = torch.arange(height, dtype=torch.float64)[None, :] * frequencies[:, None]  # (half / 2, height)
+    frequencies = torch.exp(
+        torch.arange(0, half, 2, dtype=torch.float64) * (-math.log(10_000.0) / half)
+    )
+    columns = (
+        torch.arange(width, dtype=torch.float64)[None, :] * frequencies[:, None]
+    )  # (half / 2, width)
+    rows = (
+        torch.arange(height, dtype=torch.float64)[None, :] * frequencies[:, None]
+    )  # (half / 2, height)
     encoding = torch.empty(1, channels, height, width, dtype=torch.float64)
     encoding[0, 0:half:2] = columns.sin()[:, None, :]
     encoding[0, 1:half:2] = columns.cos()[:, None, :]

@@ -14,22 +14,27 @@ from trainer.quantize.convert import LEVELS
 from trainer.quantize.session import session_of
 from trainer.quantize.view import View
 
-SAMPLES = 8192                                       # values kept per tensor and frame
-CLIPS = tuple(np.linspace(1.0, 0.3, 36).tolist())    # shares of the largest value that are tried as the clipping point
-HEADROOMS = (1.0, 1.5, 2.0)                          # of the largest value of a normal part: an anomaly's are larger
+SAMPLES = 8192  # values kept per tensor and frame
+CLIPS = tuple(
+    np.linspace(1.0, 0.3, 36).tolist()
+)  # shares of the largest value that are tried as the clipping point
+HEADROOMS = (1.0, 1.5, 2.0)  # of the largest value of a normal part: an anomaly's are larger
 
 Feeds = Mapping[str, NDArray[Any]]
 
 
-def activation_scales(view: View, tensors: Collection[str], frames: Sequence[Feeds]) -> dict[str, dict[str, float]]:
+def activation_scales(
+    view: View, tensors: Collection[str], frames: Sequence[Feeds]
+) -> dict[str, dict[str, float]]:
     """Several ways to choose the scale of every tensor: name of the way -> tensor -> scale.
 
-    "least error" clips where the mean squared error over the frames' values is least; "largest x H" leaves headroom
-    over the largest value of a normal part, because an anomaly's values are what must not be lost. Which is best is
-    measured with defects in view.
+    "least error" clips where the mean squared error over the frames' values is least; "largest x H"
+    leaves headroom over the largest value of a normal part, because an anomaly's values are what
+    must not be lost. Which is best is measured with defects in view.
 
     Args:
-        view: the float32 graph. tensors: names of activations in it. frames: graph inputs of normal parts.
+        view: the float32 graph. tensors: names of activations in it. frames: graph inputs of normal
+            parts.
     """
     names = sorted(tensors)
     if not names:
@@ -42,15 +47,25 @@ def activation_scales(view: View, tensors: Collection[str], frames: Sequence[Fee
         for name, values in zip(names, session.run(names, dict(feeds)), strict=True):
             flat = np.abs(values.ravel())
             largest[name] = max(largest[name], float(flat.max()))
-            kept[name].append(flat if flat.size <= SAMPLES else flat[generator.integers(flat.size, size=SAMPLES)])
-    ways = {"least error": {name: best_scale(np.concatenate(kept[name]), largest[name]) for name in names}}
+            kept[name].append(
+                flat if flat.size <= SAMPLES else flat[generator.integers(flat.size, size=SAMPLES)]
+            )
+    ways = {
+        "least error": {
+            name: best_scale(np.concatenate(kept[name]), largest[name]) for name in names
+        }
+    }
     for headroom in HEADROOMS:
-        ways[f"largest x {headroom:g}"] = {name: max(largest[name], 1e-6) * headroom / LEVELS for name in names}
+        ways[f"largest x {headroom:g}"] = {
+            name: max(largest[name], 1e-6) * headroom / LEVELS for name in names
+        }
     return ways
 
 
 def best_scale(values: NDArray[np.float32], largest: float) -> float:
-    """The symmetric INT8 scale of least mean squared error; values: (n,) magnitudes, largest: of all there were."""
+    """The symmetric INT8 scale of least mean squared error; values: (n,) magnitudes, largest: of
+    all there were.
+    """
     top = max(largest, 1e-6)
     errors = []
     for clip in CLIPS:
@@ -66,6 +81,8 @@ def _with_outputs(view: View, names: Sequence[str]) -> onnx.ModelProto:
     model.CopyFrom(view.model)
     there = {value.name for value in model.graph.output}
     model.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, view.shapes[name]) for name in names if name not in there
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, view.shapes[name])
+        for name in names
+        if name not in there
     )
     return model

@@ -1,4 +1,6 @@
-"""The frames that a precision is judged on, and what they say of it: thresholds, verdicts, noise, maps, ranks."""
+"""The frames that a precision is judged on, and what they say of it: thresholds, verdicts, noise,
+maps, ranks.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +27,23 @@ from edge.proof.compare import (
 from edge.proof.threshold import Threshold, expected_rate, threshold_at
 from trainer.metrics import pixel_curve
 
-PRO_LIMIT = 0.3      # false positive rate up to which overlap is integrated, as everywhere in the reports
+# false positive rate up to which overlap is integrated, as everywhere in the reports
+PRO_LIMIT = 0.3
 
 Feeds = Mapping[str, NDArray[Any]]
-Source = Callable[[], Feeds]      # reads one frame's graph inputs, from memory or from disk
+Source = Callable[[], Feeds]  # reads one frame's graph inputs, from memory or from disk
 Kind = Literal["normal", "good", "real", "drawn", "near"]
-"""normal: sets the thresholds. good: normal, and nothing was chosen on it. real, drawn, near: with a defect, near the
-threshold by intent."""
+"""normal: sets the thresholds. good: normal, and nothing was chosen on it. real, drawn, near: with
+a defect; near: beside the threshold by intent.
+"""
 
 
 @dataclass(frozen=True)
 class Rule:
     """How a precision's threshold follows from its normal scores.
 
-    rank, false_rejects, left_out: as in Threshold. parts: n. spread: s of float32's scores of all n, raw units.
+    rank, false_rejects, left_out: as in Threshold. parts: n. spread: s of float32's scores of all
+    n, raw units.
     threshold: float32's, raw units.
     """
 
@@ -54,10 +59,12 @@ class Rule:
 class Evidence:
     """The k frames of the certificate, the golden ones first.
 
-    sources: what reads each frame's graph inputs. reference: float32's answers. kinds: (k,) Kind of each.
+    sources: what reads each frame's graph inputs. reference: float32's answers. kinds: (k,) Kind of
+    each.
     truths: masks (H, W) bool, None where nobody knows the pixels. golden: how many are golden.
-    searched: (k,) bool, the frames that the choice of a plan may look at. Of more normal parts than are carried in a
-    bundle those are the highest and some of the rest, whose order statistic of the rule's rank is that of all.
+    searched: (k,) bool, the frames that the choice of a plan may look at. Of more normal parts than
+    are carried in a bundle those are the highest and some of the rest, whose order statistic of the
+    rule's rank is that of all.
     """
 
     sources: Sequence[Source]
@@ -85,23 +92,37 @@ class Evidence:
         )
 
     def threshold(self, candidate: Responses) -> Threshold:
-        """The candidate's own, of its own normal scores. Raises: CalibrationError if one is not finite."""
+        """The candidate's own, of its own normal scores.
+
+        Raises: CalibrationError if one is not finite.
+        """
         rule, scores = self.rule, candidate.scores[self.rows("normal")]
         return threshold_at(scores, rule.rank, rule.false_rejects, rule.parts, rule.left_out)
 
     def noise(self, candidate: Responses) -> Noise:
         """Of the candidate's normal scores against float32's."""
         rows = self.rows("normal")
-        return fit_noise(self.reference.scores[rows], candidate.scores[rows], self.rule.threshold, self.rule.spread)
+        return fit_noise(
+            self.reference.scores[rows],
+            candidate.scores[rows],
+            self.rule.threshold,
+            self.rule.spread,
+        )
 
     def verdicts(self, candidate: Responses, threshold: float) -> Verdicts:
-        """Counts of what the candidate decides with this threshold, and of what it decides unlike float32."""
+        """Counts of what the candidate decides with this threshold, and of what it decides unlike
+        float32.
+        """
         rule, (f, q) = self.rule, (self.reference.scores, candidate.scores)
         changed = unlike(f, q, (rule.threshold, threshold), rule.spread)
         normal = self.rows("normal")
         changed[normal] = left_out_unlike(f[normal], q[normal], rule.rank, rule.spread)
         good, near = self.rows("good"), self.rows("near")
-        plain = self.rows("good", "real", "drawn") if len(good) else self.rows("normal", "real", "drawn")
+        plain = (
+            self.rows("good", "real", "drawn")
+            if len(good)
+            else self.rows("normal", "real", "drawn")
+        )
         rejected = q > np.float32(threshold)
 
         def missed(kind: Kind) -> Count:
@@ -122,7 +143,8 @@ class Evidence:
         )
 
     def plain(self) -> NDArray[np.intp]:
-        """Frames that maps, ranks and AUROC are compared on: not those that were put near the threshold by intent.
+        """Frames that maps, ranks and AUROC are compared on: not those that were put near the
+        threshold by intent.
 
         Any noise changes their order among the highest normal parts.
         """
@@ -132,8 +154,12 @@ class Evidence:
         """Change of I-AUROC alone; null without frames of both kinds."""
         rows = self.plain()
         labels = np.isin(self.kinds[rows], ("real", "drawn"))
-        first, second = (image_auroc(labels, answers.scores[rows]) for answers in (self.reference, candidate))
-        return AccuracyChange(i_auroc=None if first is None or second is None else 100 * (second - first))
+        first, second = (
+            image_auroc(labels, answers.scores[rows]) for answers in (self.reference, candidate)
+        )
+        return AccuracyChange(
+            i_auroc=None if first is None or second is None else 100 * (second - first)
+        )
 
     def change(self, candidate: Responses) -> AccuracyChange:
         """Change of every measure, of pixels where at least one frame with a defect has a mask."""
@@ -143,7 +169,9 @@ class Evidence:
         p_auroc, overlap = self._pixel_figures(candidate)
         first_auroc, first_overlap = self.float32_pixels
         return AccuracyChange(
-            i_auroc=images.i_auroc, p_auroc=100 * (p_auroc - first_auroc), aupro=100 * (overlap - first_overlap)
+            i_auroc=images.i_auroc,
+            p_auroc=100 * (p_auroc - first_auroc),
+            aupro=100 * (overlap - first_overlap),
         )
 
     @cached_property
@@ -159,5 +187,10 @@ class Evidence:
 def rule_of(threshold: Threshold, scores: NDArray[Any]) -> Rule:
     """The rule behind float32's threshold. scores: (n,) of all normal parts, float32's."""
     return Rule(
-        threshold.rank, threshold.parts, threshold.false_rejects, threshold.left_out, spread_of(scores), threshold.value
+        threshold.rank,
+        threshold.parts,
+        threshold.false_rejects,
+        threshold.left_out,
+        spread_of(scores),
+        threshold.value,
     )

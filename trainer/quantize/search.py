@@ -1,4 +1,6 @@
-"""Which part of the graph runs in which precision: measured, block by block, on the frames of the certificate."""
+"""Which part of the graph runs in which precision: measured, block by block, on the frames of the
+certificate.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,17 @@ from trainer.quantize.view import MAC_OPERATORS, View, scope_of
 
 log = logging.getLogger(__name__)
 
-DETECTOR = "detector"      # the module that may leave float32; sensor bytes to height, masks and score never do
-MOST_BLOCKS = 20           # the detector is cut into at most about as many blocks
-QUICK_NORMAL = 12          # normal parts of the evidence for a block's own error: noise is a residual of a line
-QUICK_NEAR = 4             # ... and defects near the threshold, where noise decides
-QUICK_OTHERS = 4           # ... and other defects
-ENOUGH_NOISE = 0.10        # s: below this nothing more is given up for less noise
-HALVED = 0.5               # a block goes if that leaves at most this share of the noise
-BEARABLE = 1.0             # sum of costs (1 is a limit) at which it is worth trying the whole certificate
+DETECTOR = (  # the module that may leave float32; sensor bytes to height, masks and score never do
+    "detector"
+)
+MOST_BLOCKS = 20  # the detector is cut into at most about as many blocks
+# normal parts of the evidence for a block's own error: noise is a residual of a line
+QUICK_NORMAL = 12
+QUICK_NEAR = 4  # ... and defects near the threshold, where noise decides
+QUICK_OTHERS = 4  # ... and other defects
+ENOUGH_NOISE = 0.10  # s: below this nothing more is given up for less noise
+HALVED = 0.5  # a block goes if that leaves at most this share of the noise
+BEARABLE = 1.0  # sum of costs (1 is a limit) at which it is worth trying the whole certificate
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ class Block:
 class QuickLook:
     """A plan on a few frames.
 
-    noise: of scores in units of s, see Bench.quick. lost_rank: what the rank correlation over all frames would lose,
-    see `lost_rank`.
+    noise: of scores in units of s, see Bench.quick. lost_rank: what the rank correlation over all
+    frames would lose, see `lost_rank`.
     """
 
     measured: MapComparison
@@ -61,7 +66,9 @@ class Bench:
     evidence: Evidence
     quick_rows: list[int]
     scales: Mapping[str, float]
-    known: dict[frozenset[tuple[str, NodePrecision]], Responses] = field(default_factory=dict, repr=False)
+    known: dict[frozenset[tuple[str, NodePrecision]], Responses] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def on(cls, view: View, evidence: Evidence) -> Bench:
@@ -72,19 +79,24 @@ class Bench:
         """The plan's answers for every frame; computed once."""
         key = frozenset(plan.items())
         if key not in self.known:
-            self.known[key] = responses_of(converted(self.view, plan, self.scales, emulate=True), self.evidence.sources)
+            self.known[key] = responses_of(
+                converted(self.view, plan, self.scales, emulate=True), self.evidence.sources
+            )
         return self.known[key]
 
     def noise(self, plan: Plan) -> float:
         """Of the plan's normal scores, units of s; infinite if they are not finite."""
         answers = self.responses(plan)
-        return self.evidence.noise(answers).rms if np.isfinite(answers.scores).all() else float("inf")
+        return (
+            self.evidence.noise(answers).rms if np.isfinite(answers.scores).all() else float("inf")
+        )
 
     def quick(self, plan: Plan) -> QuickLook:
         """The plan on a few frames.
 
-        Noise is what is left of the scores when the line that normal scores lie on is taken off, over normal parts and
-        defects near the threshold: a shift alone changes no verdict, since the threshold shifts with it.
+        Noise is what is left of the scores when the line that normal scores lie on is taken off,
+        over normal parts and defects near the threshold: a shift alone changes no verdict, since
+        the threshold shifts with it.
         """
         evidence, rows = self.evidence, self.quick_rows
         model = converted(self.view, plan, self.scales, emulate=True)
@@ -97,9 +109,15 @@ class Bench:
         f, q = reference.scores.astype(np.float64), candidate.scores.astype(np.float64)
         normal, decided = kinds == "normal", np.isin(kinds, ("normal", "near"))
         line = fit_noise(f[normal], q[normal], rule.threshold, rule.spread)
-        residuals = (q - line.slope * f - line.offset)[decided] / max(abs(line.slope) * rule.spread, TINY)
+        residuals = (q - line.slope * f - line.offset)[decided] / max(
+            abs(line.slope) * rule.spread, TINY
+        )
         noise = float(np.sqrt(np.mean(residuals * residuals)))
-        return QuickLook(measured, noise, lost_rank(evidence.reference.scores, reference.scores, candidate.scores))
+        return QuickLook(
+            measured,
+            noise,
+            lost_rank(evidence.reference.scores, reference.scores, candidate.scores),
+        )
 
 
 def quick_rows(evidence: Evidence) -> list[int]:
@@ -129,7 +147,9 @@ def low_precision_nodes(view: View) -> list[str]:
 
 
 def int8_candidates(view: View, allowed: Collection[str]) -> list[str]:
-    """Nodes that may become INT8: products of an activation and a constant weight, of those in `allowed`."""
+    """Nodes that may become INT8: products of an activation and a constant weight, of those in
+    `allowed`.
+    """
     chosen = set(allowed)
     return [
         node.name
@@ -140,7 +160,9 @@ def int8_candidates(view: View, allowed: Collection[str]) -> list[str]:
 
 
 def blocks_of(view: View, names: Collection[str], most: int = MOST_BLOCKS) -> list[Block]:
-    """Cut nodes into about `most` blocks by module: the block with the most multiply-accumulates is split first."""
+    """Cut nodes into about `most` blocks by module: the block with the most multiply-accumulates is
+    split first.
+    """
     chosen = set(names)
     nodes = [node for node in view.nodes if node.name in chosen]
     groups: dict[tuple[str, ...], list[Any]] = {(): nodes} if nodes else {}
@@ -158,21 +180,27 @@ def blocks_of(view: View, names: Collection[str], most: int = MOST_BLOCKS) -> li
             final.add(largest)
         groups.update(parts)
     return [
-        Block(".".join(key) or "graph", tuple(node.name for node in members), sum(view.macs(node) for node in members))
+        Block(
+            ".".join(key) or "graph",
+            tuple(node.name for node in members),
+            sum(view.macs(node) for node in members),
+        )
         for key, members in groups.items()
     ]
 
 
 def lost_rank(population: NDArray[Any], reference: NDArray[Any], candidate: NDArray[Any]) -> float:
-    """Expected loss of Spearman's correlation among a population of scores, from the few that were computed.
+    """Expected loss of Spearman's correlation among a population of scores, from the few that were
+    computed.
 
-    The correlation is 1 - 6 mean(d^2) for ranks in 0..1. A rank among a few scores is too coarse to tell blocks apart;
-    so both scores of a frame are ranked among the whole population, between two of which ranks are interpolated.
-    A strong defect's score is hundreds of times a normal one's: an error that is nothing beside it can reorder
-    every normal part, and only this figure shows it.
+    The correlation is 1 - 6 mean(d^2) for ranks in 0..1. A rank among a few scores is too coarse to
+    tell blocks apart; so both scores of a frame are ranked among the whole population, between two
+    of which ranks are interpolated. A strong defect's score is hundreds of times a normal one's: an
+    error that is nothing beside it can reorder every normal part, and only this figure shows it.
 
     Args:
-        population: (n,) float32's scores of all frames. reference, candidate: (m,) float32's and the plan's of a few.
+        population: (n,) float32's scores of all frames. reference, candidate: (m,) float32's and
+            the plan's of a few.
     """
     ordered = np.sort(np.asarray(population, np.float64))
     places = (np.arange(len(ordered)) + 0.5) / len(ordered)
@@ -183,7 +211,8 @@ def lost_rank(population: NDArray[Any], reference: NDArray[Any], candidate: NDAr
 def cost_of(look: QuickLook, precision: Precision) -> float:
     """One figure for an error, of second order, so that those of blocks add up.
 
-    1 is a mean map error or a noise of the scores at its limit, or a loss of rank correlation at its limit.
+    1 is a mean map error or a noise of the scores at its limit, or a loss of rank correlation at
+    its limit.
     """
     measured, limits = look.measured, LIMITS[precision]
     if not measured.finite:
@@ -193,15 +222,20 @@ def cost_of(look: QuickLook, precision: Precision) -> float:
 
 
 def costs_of(
-    bench: Bench, blocks: Sequence[Block], precision: Precision, plan_with: Callable[[Sequence[Block]], dict[str, Any]]
+    bench: Bench,
+    blocks: Sequence[Block],
+    precision: Precision,
+    plan_with: Callable[[Sequence[Block]], dict[str, Any]],
 ) -> dict[str, float]:
     """What each block costs when it alone runs in `precision`."""
     costs = {}
     for block in blocks:
         look = bench.quick(plan_with([block]))
         costs[block.name] = cost_of(look, precision)
-        log.debug("%s in %s alone: map error %.4f %%, noise %.3f s, rank correlation %.4f lower", block.name,
-                  precision, 100 * look.measured.mean_map_error, look.noise, look.lost_rank)  # fmt: skip
+        log.debug("%s in %s alone: map error %.4f %%, noise %.3f s, rank correlation %.4f lower",
+        block.name,
+                  precision, 100 * look.measured.mean_map_error, look.noise,
+                  look.lost_rank)  # fmt: skip
     return costs
 
 
@@ -213,16 +247,20 @@ def assigned(
     refusals: Callable[[Plan], tuple[str, ...]],
     hopeless: Callable[[Plan], bool],
 ) -> tuple[dict[str, NodePrecision], tuple[str, ...]]:
-    """Give as many blocks as possible the precision: all, else without those that cost most for what they compute.
+    """Give as many blocks as possible the precision: all, else without those that cost most for
+    what they compute.
 
-    A block without which the rest would be hopeless keeps it. Where that leaves no plan, those go first that cost most
-    whatever they compute: many small blocks may otherwise use up what could have paid for a large one. Where the limits
-    hold, a block more goes as long as that halves the noise of the scores.
+    A block without which the rest would be hopeless keeps it. Where that leaves no plan, those go
+    first that cost most whatever they compute: many small blocks may otherwise use up what could
+    have paid for a large one. Where the limits hold, a block more goes as long as that halves the
+    noise of the scores.
 
-    How many have to go is guessed from the sum of the costs, then raised by 1, 2, 4, ... while the limits do not hold.
+    How many have to go is guessed from the sum of the costs, then raised by 1, 2, 4, ... while the
+    limits do not hold.
 
     Args:
-        plan_with: the plan in which the given blocks have the precision and all others the next higher one.
+        plan_with: the plan in which the given blocks have the precision and all others the next
+            higher one.
         refusals: what of the certificate does not hold for a plan, on every frame.
         hopeless: whether a plan leaves too little in the precision to be called by its name.
     Returns: the plan, and what still does not hold (empty: found).
@@ -281,20 +319,27 @@ def _without_the_first(
     refusals: Callable[[Plan], tuple[str, ...]],
     hopeless: Callable[[Plan], bool],
 ) -> tuple[dict[str, NodePrecision], list[Block], tuple[str, ...]]:
-    """The plan without as few of the first blocks as the limits ask for, those blocks, and what does not hold."""
+    """The plan without as few of the first blocks as the limits ask for, those blocks, and what
+    does not hold.
+    """
     kept, plans, higher = list(order), [plan_with(order)], list[Block]()
     left = [sum(costs.values())]
     for block in order:
         fewer = [other for other in kept if other is not block]
         candidate = plan_with(fewer)
-        if hopeless(candidate):  # too much of the work is this block's: it has to stay, a cheaper one may go
+        if hopeless(
+            candidate
+        ):  # too much of the work is this block's: it has to stay, a cheaper one may go
             continue
         kept = fewer
         plans.append(candidate)
         higher.append(block)
         left.append(sum(costs[other.name] for other in kept))
     most = len(higher)
-    dropped, step = max(1, next((index for index, cost in enumerate(left) if cost <= BEARABLE), 1)), 1
+    dropped, step = (
+        max(1, next((index for index, cost in enumerate(left) if cost <= BEARABLE), 1)),
+        1,
+    )
     while True:
         dropped = min(dropped, most)
         reasons = refusals(plans[dropped])

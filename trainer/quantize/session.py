@@ -1,4 +1,6 @@
-"""onnxruntime as the arithmetic that measures: exact Q/DQ, no fusion into its own integer kernels."""
+"""onnxruntime as the arithmetic that measures: exact Q/DQ, no fusion into its own integer
+kernels.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,16 @@ def session_of(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.log_severity_level = 3
-    # Without VNNI its fused integer kernels saturate 16-bit sums, which no GPU does; unfused, Q/DQ is exact.
+    # Without VNNI its fused integer kernels saturate 16-bit sums, which no GPU does; unfused, Q/DQ
+    # is exact.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # a shared machine waits for nobody
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # a shared machine waits for nobody
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
     except onnxruntime.capi.onnxruntime_pybind11_state.Fail as error:
         raise EngineError(f"onnxruntime refuses the graph: {error}") from error
 

@@ -1,10 +1,11 @@
 """Drawn anomalies on prepared images of normal parts, with the mask of where they are.
 
-The recipe is DRAEM's (Zavrtanik et al., ICCV 2021, section 3.3), which AAND trains its first stage with (section III-B,
-Anomaly synthesis): a Perlin mask on the part, a texture blended in with random opacity. Two additions serve the line.
-Scratches and stains are made of the part's own colors: a third of the anomalies paste a piece of the image itself,
-moved as CutPaste does (Li et al., CVPR 2021), or smoothed or changed in light. Where a piece is missing, the background
-shows. Where there is depth, dents and bumps.
+The recipe is DRAEM's (Zavrtanik et al., ICCV 2021, section 3.3), which AAND trains its first stage
+with (section III-B, Anomaly synthesis): a Perlin mask on the part, a texture blended in with random
+opacity. Two additions serve the line. Scratches and stains are made of the part's own colors: a
+third of the anomalies paste a piece of the image itself, moved as CutPaste does (Li et al., CVPR
+2021), or smoothed or changed in light. Where a piece is missing, the background shows. Where there
+is depth, dents and bumps.
 """
 
 from __future__ import annotations
@@ -25,27 +26,30 @@ from trainer.synthetic.textures import Textures
 OPACITY = (0.2, 1.0)
 OWN_CHANCE = 1 / 3  # of an anomaly made of the image itself
 MISSING_CHANCE = 0.15  # of one that shows the background, where there is a background
-LEAST_CHANGE = 10.0  # grey levels, mean over mask and channels: below it the mask would call a normal look abnormal
+# gray levels, mean over mask and channels: below it the mask would call a normal look abnormal
+LEAST_CHANGE = 10.0
 TRIES = 4
 RELIEF_SIGMAS = (2.0, 10.0)
 EDGE_CELLS = (1.0, 6.0)  # width of a dent's rim
 PART_SHARES = (0.05, 0.95)  # of the image that thresholding may call the part
-SPECK = 0.1  # of the largest piece of the part: smaller ones are dust, glare or the edge of something else
+# of the largest piece of the part: smaller ones are dust, glare or the edge of something else
+SPECK = 0.1
 
 
 def corrupted(
     image: Prepared, textures: Textures, depth_sigma: float | None, seed: int, number: int
 ) -> tuple[Prepared, Tensor]:
-    """Anomaly `number` on an image (batch 1): the same for the same seed and number, in whatever order they are drawn.
+    """Anomaly `number` on an image (batch 1): the same for the same seed and number, in whatever
+    order they are drawn.
 
-    With depth, an anomaly is seen in color, in depth or in both, with equal chance. Where it is seen in depth, its mask
-    consists of whole cells of the depth image. Height stays at or above the background. A sample without any part in
-    its region comes back as it is, with an empty mask.
+    With depth, an anomaly is seen in color, in depth or in both, with equal chance. Where it is
+    seen in depth, its mask consists of whole cells of the depth image. Height stays at or above the
+    background. A sample without any part in its region comes back as it is, with an empty mask.
 
     Args:
-        depth_sigma: noise of the height in metres; None leaves height as it is.
-    Returns: the image with the anomaly; area, valid, read and foreground are the normal image's. And the mask,
-        (1, 1, h, w) float32, 1 on the anomaly, at the color working size.
+        depth_sigma: noise of the height in meters; None leaves height as it is.
+    Returns: the image with the anomaly; area, valid, read and foreground are the normal image's.
+        And the mask, (1, 1, h, w) float32, 1 on the anomaly, at the color working size.
     """
     rng = np.random.default_rng((seed % (1 << 63), number % (1 << 63)))
     color = np.ascontiguousarray(image.color[0].permute(1, 2, 0).cpu().numpy())
@@ -58,7 +62,9 @@ def corrupted(
         part = _enlarged(cells, color.shape[:2])
         mask = anomaly_mask(cells, rng)
         relief = _relief(mask, rng) * np.float32(depth_sigma)
-        height = (height + torch.from_numpy(relief)[None, None].to(height)).clamp(min=0) * image.foreground
+        height = (height + torch.from_numpy(relief)[None, None].to(height)).clamp(
+            min=0
+        ) * image.foreground
         mask = _enlarged(mask, color.shape[:2])
     else:
         part = _enlarged(cells, color.shape[:2])
@@ -72,10 +78,12 @@ def corrupted(
 
 
 def part_by_threshold(color: Image) -> Mask:
-    """The part on a color-only image (h, w, 3), (h, w) bool: grayscale thresholding (AAND, section IV-B), by Otsu.
+    """The part on a color-only image (h, w, 3), (h, w) bool: grayscale thresholding (AAND, section
+    IV-B), by Otsu.
 
-    The part is the class with fewer pixels on the image's border, without specks: pieces below a tenth of its largest.
-    Where the class is under 5 % or over 95 % of the image there is no plain background, and everything is the part.
+    The part is the class with fewer pixels on the image's border, without specks: pieces below a
+    tenth of its largest. Where the class is under 5 % or over 95 % of the image there is no plain
+    background, and everything is the part.
     """
     gray = cv2.medianBlur(cv2.cvtColor(color.astype(np.uint8), cv2.COLOR_RGB2GRAY), 5)
     _, classes = cv2.threshold(gray, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
@@ -91,11 +99,15 @@ def part_by_threshold(color: Image) -> Mask:
 
 def _enlarged(cells: Mask, size: tuple[int, int]) -> Mask:
     """(hd, wd) -> (h, w): every pixel that a marked cell covers."""
-    whole = functional.adaptive_max_pool2d(torch.from_numpy(cells.astype(np.float32))[None, None], size)
+    whole = functional.adaptive_max_pool2d(
+        torch.from_numpy(cells.astype(np.float32))[None, None], size
+    )
     return np.asarray(whole[0, 0].numpy() > 0)
 
 
-def _pasted(color: Image, mask: Mask, part: Mask, textures: Textures, rng: np.random.Generator) -> Image:
+def _pasted(
+    color: Image, mask: Mask, part: Mask, textures: Textures, rng: np.random.Generator
+) -> Image:
     """The color image (h, w, 3) with something visibly else inside the mask."""
     before: Image = color[mask]
     missing, own = rng.uniform() < MISSING_CHANCE and not part.all(), rng.uniform() < OWN_CHANCE
@@ -103,13 +115,19 @@ def _pasted(color: Image, mask: Mask, part: Mask, textures: Textures, rng: np.ra
         if missing:
             texture, opacity = _background(color, part, rng), np.float32(1.0)
         else:
-            texture = _own_texture(color, mask, rng) if own else textures.draw(color.shape[0], color.shape[1], rng)
+            texture = (
+                _own_texture(color, mask, rng)
+                if own
+                else textures.draw(color.shape[0], color.shape[1], rng)
+            )
             opacity = np.float32(rng.uniform(*OPACITY))
         after = np.clip(opacity * texture[mask] + (1 - opacity) * before, 0, 255)
         if np.abs(after - before).mean() >= LEAST_CHANGE:
             break
     else:
-        after = np.where(before.mean() > 127, before * np.float32(0.6), before * np.float32(0.6) + 102)
+        after = np.where(
+            before.mean() > 127, before * np.float32(0.6), before * np.float32(0.6) + 102
+        )
     pasted: Image = color.copy()
     pasted[mask] = after
     return pasted
@@ -133,22 +151,31 @@ def _own_texture(color: Image, mask: Mask, rng: np.random.Generator) -> Image:
         return cast(Image, color * np.float32(rng.uniform(0.1, 0.6)))
     if way == 3:
         return cast(Image, 255 - (255 - color) * np.float32(rng.uniform(0.1, 0.6)))
-    gain, offset = rng.uniform(0.5, 1.5, 3).astype(np.float32), rng.uniform(-50, 50, 3).astype(np.float32)
+    gain, offset = (
+        rng.uniform(0.5, 1.5, 3).astype(np.float32),
+        rng.uniform(-50, 50, 3).astype(np.float32),
+    )
     return cast(Image, color * gain + offset)
 
 
 def _moved(color: Image, mask: Mask, rng: np.random.Generator) -> Image:
-    """The image turned and shifted so that another place of it, any, comes to lie on the mask's centre."""
+    """The image turned and shifted so that another place of it, any, comes to lie on the mask's
+    center.
+    """
     height, width = mask.shape
     rows, columns = np.nonzero(mask)
     source = float(rng.uniform(0.1, 0.9) * width), float(rng.uniform(0.1, 0.9) * height)
     move = cv2.getRotationMatrix2D(source, float(rng.uniform(-180, 180)), 1.0)
     move[:, 2] += (columns.mean() - source[0], rows.mean() - source[1])
-    return cast(Image, cv2.warpAffine(color, move, (width, height), borderMode=cv2.BORDER_REFLECT_101))
+    return cast(
+        Image, cv2.warpAffine(color, move, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    )
 
 
 def _relief(mask: Mask, rng: np.random.Generator) -> Image:
-    """One bump or dent (hd, wd) in sigma, 0 outside the mask: every connected piece rises to it over a smooth rim."""
+    """One bump or dent (hd, wd) in sigma, 0 outside the mask: every connected piece rises to it
+    over a smooth rim.
+    """
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     inwards = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     deepest = np.ones(count, np.float32)

@@ -12,7 +12,9 @@ Image = NDArray[np.float32]
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Image:
-    """(height, width) float32, mean 0, standard deviation 1: random points `cell` pixels apart, cubic between them."""
+    """(height, width) float32, mean 0, standard deviation 1: random points `cell` pixels apart,
+    cubic between them.
+    """
     rows, columns = int(np.ceil(height / cell)) + 3, int(np.ceil(width / cell)) + 3
     grid = rng.standard_normal((rows, columns), np.float32)
     big = cv2.resize(grid, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
@@ -22,9 +24,16 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float)
 
 
 def fractal_noise(
-    rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 4, decay: float = 0.55
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    cell: float,
+    octaves: int = 4,
+    decay: float = 0.55,
 ) -> Image:
-    """Octaves of smooth noise, each of half the pitch and `decay` the amplitude of the last; standard deviation 1."""
+    """Octaves of smooth noise, each of half the pitch and `decay` the amplitude of the last;
+    standard deviation 1.
+    """
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         pitch = max(cell / 2**octave, 1.0)
@@ -33,7 +42,9 @@ def fractal_noise(
 
 
 class Tile:
-    """A large texture drawn once, of which every part gets a window of its own: as good as new noise, and free."""
+    """A large texture drawn once, of which every part gets a window of its own: as good as new
+    noise, and free.
+    """
 
     def __init__(self, texture: Image) -> None:
         self._texture = texture

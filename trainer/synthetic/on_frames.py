@@ -1,6 +1,8 @@
-"""Defects drawn on frames of normal parts, on the graph's input bytes and with their truth: nobody has real ones.
+"""Defects drawn on frames of normal parts, on the graph's input bytes and with their truth: nobody
+has real ones.
 
-They prove engines, they train nothing: a stain and a scratch change color, a dent and a bump change depth, dirt both.
+They prove engines, they train nothing: a stain and a scratch change color, a dent and a bump change
+depth, dirt both.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from trainer.graph.deploy import Deployed
 
 COLOR_KINDS = ("stain", "scratch")
 DEPTH_KINDS = ("dent", "bump")
-LEAST_SHARE, LARGEST_SHARE = 0.002, 0.03    # of the part's area
-LEAST_SIGMA, LARGEST_SIGMA = 3.0, 20.0      # height of a dent or bump, in steps of the depth noise on the part
-MASK_LEVEL = 0.3                            # the mask is where a defect has this share of its full strength
+LEAST_SHARE, LARGEST_SHARE = 0.002, 0.03  # of the part's area
+LEAST_SIGMA, LARGEST_SIGMA = (
+    3.0,
+    20.0,
+)  # height of a dent or bump, in steps of the depth noise on the part
+MASK_LEVEL = 0.3  # the mask is where a defect has this share of its full strength
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -45,13 +50,15 @@ def draw_defect(feeds: Feeds, part: NDArray[np.bool_], strength: float, seed: in
     generator = np.random.default_rng(seed)
     kinds = (*COLOR_KINDS, *(DEPTH_KINDS if "depth" in feeds else ()), "dirt")
     kind = kinds[seed % len(kinds)]
-    shape = _blob(part, strength, kind == "scratch", generator)     # (H, W) 0..1
+    shape = _blob(part, strength, kind == "scratch", generator)  # (H, W) 0..1
     drawn = {name: np.array(values) for name, values in feeds.items()}
     if kind in (*COLOR_KINDS, "dirt"):
         _paint(drawn["color"], shape, strength, generator)
     if "depth" in feeds and kind in (*DEPTH_KINDS, "dirt"):
-        sign = 1.0 if kind == "dent" else -1.0     # a dent lies further from the camera
-        _shift_depth(drawn["depth"], shape, part, sign * _between(LEAST_SIGMA, LARGEST_SIGMA, strength))
+        sign = 1.0 if kind == "dent" else -1.0  # a dent lies further from the camera
+        _shift_depth(
+            drawn["depth"], shape, part, sign * _between(LEAST_SIGMA, LARGEST_SIGMA, strength)
+        )
     return DrawnDefect(kind, drawn, shape > MASK_LEVEL)
 
 
@@ -76,14 +83,18 @@ def _blob(
     inner = cv2.erode(part.astype(np.uint8), np.ones((5, 5), np.uint8), iterations=2).astype(bool)
     rows, columns = np.nonzero(inner if inner.any() else np.ones_like(part))
     pick = int(generator.integers(len(rows)))
-    area = (part.sum() if part.any() else part.size) * _between(LEAST_SHARE, LARGEST_SHARE, strength)
+    area = (part.sum() if part.any() else part.size) * _between(
+        LEAST_SHARE, LARGEST_SHARE, strength
+    )
     aspect = 12.0 if thin else float(generator.uniform(1.0, 2.5))
     radius = float(np.sqrt(area / np.pi))
     angle = float(generator.uniform(0, np.pi))
     v, u = np.mgrid[:height, :width].astype(np.float32)
     v, u = v - rows[pick], u - columns[pick]
     along, across = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
-    distance = np.sqrt((along / (radius * np.sqrt(aspect))) ** 2 + (across * np.sqrt(aspect) / radius) ** 2)
+    distance = np.sqrt(
+        (along / (radius * np.sqrt(aspect))) ** 2 + (across * np.sqrt(aspect) / radius) ** 2
+    )
     coarse = generator.uniform(-1, 1, (16, 16)).astype(np.float32)
     ragged = 0.3 * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     shape = np.clip((1.2 + ragged - distance) / 0.4, 0, 1)
@@ -91,12 +102,19 @@ def _blob(
 
 
 def _paint(
-    color: NDArray[np.uint8], shape: NDArray[np.float32], strength: float, generator: np.random.Generator
+    color: NDArray[np.uint8],
+    shape: NDArray[np.float32],
+    strength: float,
+    generator: np.random.Generator,
 ) -> None:
-    """Blend (1, H, W, 3) color in place towards another grey or tint, by a share that grows with strength."""
+    """Blend (1, H, W, 3) color in place towards another gray or tint, by a share that grows with
+    strength.
+    """
     inside = color[0][shape > MASK_LEVEL]
     mean = inside.mean(axis=0) if len(inside) else np.full(3, 128.0)
-    target = np.where(mean > 127, mean * 0.2, 255 - (255 - mean) * 0.2) + generator.uniform(-30, 30, 3)
+    target = np.where(mean > 127, mean * 0.2, 255 - (255 - mean) * 0.2) + generator.uniform(
+        -30, 30, 3
+    )
     share = (shape * _between(0.25, 0.95, strength))[..., None]
     color[0] = np.clip(color[0] * (1 - share) + target * share, 0, 255).round().astype(np.uint8)
 
@@ -104,7 +122,9 @@ def _paint(
 def _shift_depth(
     depth: NDArray[np.uint8], shape: NDArray[np.float32], part: NDArray[np.bool_], sigmas: float
 ) -> None:
-    """Move the counts of (1, H, W, 2) bytes in place by `sigmas` times the part's depth noise; 0 stays 0."""
+    """Move the counts of (1, H, W, 2) bytes in place by `sigmas` times the part's depth noise; 0
+    stays 0.
+    """
     counts = depth.view("<u2")[0, :, :, 0]
     read = (counts > 0) & (part if part.any() else True)
     values = counts.astype(np.float32)

@@ -1,8 +1,9 @@
 """Where drawn anomalies lie: thresholded Perlin noise on the part.
 
-Gradient noise with the fade of Perlin, Improving Noise (SIGGRAPH 2002); masks as DRAEM draws them (Zavrtanik et al.,
-ICCV 2021, section 3.3), which AAND takes over (section III-B, Anomaly synthesis). DRAEM's masks are large, and real
-damages are small: half of the masks here keep only a few of their connected pieces.
+Gradient noise with the fade of Perlin, Improving Noise (SIGGRAPH 2002); masks as DRAEM draws them
+(Zavrtanik et al., ICCV 2021, section 3.3), which AAND takes over (section III-B, Anomaly
+synthesis). DRAEM's masks are large, and real damages are small: half of the masks here keep only a
+few of their connected pieces.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ LEAST_PX = 4  # a smaller mask is no anomaly that an image of this size could sh
 TRIES = 12
 
 
-def perlin_noise(height: int, width: int, cells: tuple[int, int], rng: np.random.Generator) -> Image:
-    """Gradient noise within -1..1, sampled at pixel centres, 0 at the corners of the cells.
+def perlin_noise(
+    height: int, width: int, cells: tuple[int, int], rng: np.random.Generator
+) -> Image:
+    """Gradient noise within -1..1, sampled at pixel centers, 0 at the corners of the cells.
 
-    In a cell, the noise is the blend of its corners' gradients (unit vectors) times the way from each corner, by the
-    fade 6t^5 - 15t^4 + 10t^3 per axis. The blend is separable, so all pixels are two matrix products.
+    In a cell, the noise is the blend of its corners' gradients (unit vectors) times the way from
+    each corner, by the fade 6t^5 - 15t^4 + 10t^3 per axis. The blend is separable, so all pixels
+    are two matrix products.
 
     Args:
         height, width: pixels. cells: rows and columns of gradient cells, any numbers >= 1.
@@ -44,7 +48,9 @@ def perlin_noise(height: int, width: int, cells: tuple[int, int], rng: np.random
 
 
 def _corners(pixels: int, cells: int) -> tuple[Image, Image]:
-    """(pixels, cells + 1) each: the weight of a corner at a pixel, and that times the signed way in cells."""
+    """(pixels, cells + 1) each: the weight of a corner at a pixel, and that times the signed way in
+    cells.
+    """
     position = (np.arange(pixels) + 0.5) * cells / pixels
     cell = np.minimum(position.astype(int), cells - 1)
     t = position - cell
@@ -57,11 +63,18 @@ def _corners(pixels: int, cells: int) -> tuple[Image, Image]:
 
 
 def perlin_mask(height: int, width: int, rng: np.random.Generator) -> Mask:
-    """(height, width) bool: noise of random cells per axis, turned at random, above 0.5. It may be empty."""
+    """(height, width) bool: noise of random cells per axis, turned at random, above 0.5.
+
+    It may be empty.
+    """
     cells = _drawn_cells(height, rng), _drawn_cells(width, rng)
     noise = perlin_noise(height, width, cells, rng)
-    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), float(rng.uniform(-90, 90)), 1.0)
-    turned = cv2.warpAffine(noise, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    turn = cv2.getRotationMatrix2D(
+        ((width - 1) / 2, (height - 1) / 2), float(rng.uniform(-90, 90)), 1.0
+    )
+    turned = cv2.warpAffine(
+        noise, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
     return cast(Mask, turned > THRESHOLD)
 
 
@@ -78,14 +91,17 @@ def some_pieces(mask: Mask, rng: np.random.Generator) -> Mask:
     return np.isin(labels, kept)
 
 
-def anomaly_mask(foreground: Mask, rng: np.random.Generator, least: float = 0.0005, most: float = 0.2) -> Mask:
+def anomaly_mask(
+    foreground: Mask, rng: np.random.Generator, least: float = 0.0005, most: float = 0.2
+) -> Mask:
     """Where an anomaly lies: a part of the foreground, never empty unless the foreground is.
 
-    Perlin masks are drawn until one covers enough and not too much of the foreground; after twelve in vain, a blob of
-    a share drawn within the bounds.
+    Perlin masks are drawn until one covers enough and not too much of the foreground; after twelve
+    in vain, a blob of a share drawn within the bounds.
 
     Args:
-        foreground: (h, w) bool. least, most: share of the foreground; `least` is LEAST_PX pixels at the least.
+        foreground: (h, w) bool. least, most: share of the foreground; `least` is LEAST_PX pixels at
+            the least.
     Returns: (h, w) bool.
     """
     pixels = int(foreground.sum())
@@ -103,15 +119,17 @@ def anomaly_mask(foreground: Mask, rng: np.random.Generator, least: float = 0.00
 
 
 def _blob(foreground: Mask, pixels: int, rng: np.random.Generator) -> Mask:
-    """The `pixels` pixels of the foreground nearest to one of them, along a random ellipse with a rough outline."""
+    """The `pixels` pixels of the foreground nearest to one of them, along a random ellipse with a
+    rough outline.
+    """
     mask = np.zeros_like(foreground)
     height, width = foreground.shape
     rows, columns = np.nonzero(foreground)
     if not pixels:
         return mask
-    centre, turn = int(rng.integers(len(rows))), float(rng.uniform(0, np.pi))
+    center, turn = int(rng.integers(len(rows))), float(rng.uniform(0, np.pi))
     stretch = float(np.exp(rng.uniform(-0.7, 0.7)))
-    dy, dx = rows - rows[centre], columns - columns[centre]
+    dy, dx = rows - rows[center], columns - columns[center]
     along = (dx * np.cos(turn) + dy * np.sin(turn)) / stretch
     across = (dy * np.cos(turn) - dx * np.sin(turn)) * stretch
     cell = max(2.0, math.sqrt(pixels) / 2)

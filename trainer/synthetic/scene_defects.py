@@ -1,10 +1,11 @@
-"""Ten local defects in three groups, for any product: what each does to height and color, and where.
+"""Ten local defects in three groups, for any product: what each does to height and color, and
+where.
 
 depth     seen by the depth camera alone: the color image is rendered without it
 color     seen by the color camera alone
 both      in height and in color
-logical   in both as well, but flawless wherever one looks: products with counted elements only, and drawn as a part
-          with others of these elements (trainer.synthetic.logical)
+logical   in both as well, but flawless wherever one looks: products with counted elements only, and
+          drawn as a part with others of these elements (trainer.synthetic.logical)
 """
 
 from __future__ import annotations
@@ -24,14 +25,23 @@ from trainer.synthetic.surface import Counted, Product, Surface
 
 Group = Literal["depth", "color", "both", "logical"]
 GROUPS: dict[str, Group] = {
-    "dent": "depth", "bump": "depth", "warp": "depth", "missing": "depth",
-    "stain": "color", "print": "color", "discolouration": "color",
-    "crack": "both", "hole": "both", "contamination": "both",
-    "absent": "logical", "extra": "logical", "swapped": "logical",
+    "dent": "depth",
+    "bump": "depth",
+    "warp": "depth",
+    "missing": "depth",
+    "stain": "color",
+    "print": "color",
+    "discoloration": "color",
+    "crack": "both",
+    "hole": "both",
+    "contamination": "both",
+    "absent": "logical",
+    "extra": "logical",
+    "swapped": "logical",
 }
-LEAST_SHARE, LARGEST_SHARE = 0.0005, 0.02       # of the part's area
-LEAST_SIGMA, LARGEST_SIGMA = 2.0, 6.0           # of the depth noise there
-MASK_LEVEL = 0.3                                # the mask is where a defect has this share of its full strength
+LEAST_SHARE, LARGEST_SHARE = 0.0005, 0.02  # of the part's area
+LEAST_SIGMA, LARGEST_SIGMA = 2.0, 6.0  # of the depth noise there
+MASK_LEVEL = 0.3  # the mask is where a defect has this share of its full strength
 TRIES = 40
 
 
@@ -45,7 +55,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how large: centre in pixels, wanted area in pixels, amplitude in mm (positive), on an (S, S) grid."""
+    """Where and how large: center in pixels, wanted area in pixels, amplitude in mm (positive), on
+    an (S, S) grid.
+    """
 
     row: int
     column: int
@@ -55,9 +67,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A defect on a grid. strength: 0..1, its mask is where this exceeds MASK_LEVEL. rise: mm added to the height.
+    """A defect on a grid. strength: 0..1, its mask is where this exceeds MASK_LEVEL. rise: mm added
+    to the height.
 
-    paint: albedo it takes on, with the share `cover` of it; factor: what multiplies the albedo instead, to that share.
+    paint: albedo it takes on, with the share `cover` of it; factor: what multiplies the albedo
+    instead, to that share.
     """
 
     strength: Image
@@ -68,7 +82,9 @@ class Drawn:
 
 
 def defects_of(product: Product) -> list[str]:
-    """What can be drawn on the product: logical defects, first, where its elements are counted; all others anywhere."""
+    """What can be drawn on the product: logical defects, first, where its elements are counted; all
+    others anywhere.
+    """
     logical = [kind for kind, group in GROUPS.items() if group == "logical"]
     local = [kind for kind in GROUPS if kind not in logical]
     return [*logical, *local] if isinstance(product, Counted) else local
@@ -77,7 +93,8 @@ def defects_of(product: Product) -> list[str]:
 def draw_defect(
     kind: str, product: Product, surface: Surface, sigma_mm: float, rng: np.random.Generator
 ) -> tuple[Drawn, NDArray[np.bool_], float]:
-    """A local defect of `kind` on a part: what to draw, its mask (S, S), and its height in sigma (0 for color only).
+    """A local defect of `kind` on a part: what to draw, its mask (S, S), and its height in sigma (0
+    for color only).
 
     Tries places and sizes until the mask lies within the limits of area.
     Raises: RuntimeError if it cannot: the part has no place for it.
@@ -104,7 +121,9 @@ def apply_color(drawn: Drawn, surface: Surface) -> Surface:
         shine = surface.shine * (1 - 0.75 * drawn.cover)
     else:
         albedo = surface.albedo * (1 + cover * (np.array(drawn.factor, np.float32) - 1))
-        shine = surface.shine * (1 + drawn.cover * (float(np.mean(cast(tuple[float, ...], drawn.factor))) - 1))
+        shine = surface.shine * (
+            1 + drawn.cover * (float(np.mean(cast(tuple[float, ...], drawn.factor))) - 1)
+        )
     return replace(surface, albedo=albedo.astype(np.float32), shine=shine.astype(np.float32))
 
 
@@ -115,8 +134,11 @@ def raised(drawn: Drawn, surface: Surface) -> Image:
     return cast(Image, np.maximum(surface.height + drawn.rise * surface.inside, 0))
 
 
-def _find_place(kind: str, surface: Surface, area: float, amplitude: float, rng: np.random.Generator) -> Place:
-    """A random place: near the rim for a warp, elsewhere far enough from it for most of the defect to lie on the part.
+def _find_place(
+    kind: str, surface: Surface, area: float, amplitude: float, rng: np.random.Generator
+) -> Place:
+    """A random place: near the rim for a warp, elsewhere far enough from it for most of the defect
+    to lie on the part.
 
     A depth defect is put on the upper part of the relief: no camera reads the floor of a cavity.
     """
@@ -136,7 +158,9 @@ def _find_place(kind: str, surface: Surface, area: float, amplitude: float, rng:
 def _ragged_distance(
     place: Place, part: Part, rng: np.random.Generator, ragged: float, longest: float = 1.7
 ) -> Image:
-    """Distance from the place over the radius of a disc of its area, squeezed and bent at random: 1 at its border."""
+    """Distance from the place over the radius of a disc of its area, squeezed and bent at random: 1
+    at its border.
+    """
     size = part.surface.height.shape
     rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
     dy, dx = rows - place.row, columns - place.column
@@ -163,7 +187,9 @@ def _warp(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     """A piece of the rim bent up or down, most at the rim."""
     distance = _ragged_distance(place, part, rng, 0.03) / 1.5
     strength = np.clip(1.15 - distance, 0, 1) ** 0.8
-    return Drawn(strength.astype(np.float32), rise=place.amplitude * float(rng.choice([-1, 1])) * strength)
+    return Drawn(
+        strength.astype(np.float32), rise=place.amplitude * float(rng.choice([-1, 1])) * strength
+    )
 
 
 def _missing(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
@@ -177,14 +203,22 @@ def _stain(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     distance = _ragged_distance(place, part, rng, 0.16)
     strength = smooth_step(distance, 1.08, 0.92)
     border = smooth_step(np.abs(distance - 0.93), 0.16, 0.02)
-    return Drawn(strength, cover=(strength * (0.42 + 0.25 * border)).astype(np.float32), paint=part.product.stain)
+    return Drawn(
+        strength,
+        cover=(strength * (0.42 + 0.25 * border)).astype(np.float32),
+        paint=part.product.stain,
+    )
 
 
 def _print(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     """A stroke of a marker or a letter stamped where none belongs."""
-    ink = ((0.02, 0.03, 0.20), (0.25, 0.02, 0.03), (0.015, 0.015, 0.015), (0.50, 0.50, 0.48))[int(rng.integers(4))]
+    ink = ((0.02, 0.03, 0.20), (0.25, 0.02, 0.03), (0.015, 0.015, 0.015), (0.50, 0.50, 0.48))[
+        int(rng.integers(4))
+    ]
     ground = float(part.surface.albedo[place.row, place.column].mean())
-    if abs(np.log((float(np.mean(ink)) + 0.02) / (ground + 0.02))) < 0.9:      # nobody prints with the part's own color
+    if (
+        abs(np.log((float(np.mean(ink)) + 0.02) / (ground + 0.02))) < 0.9
+    ):  # nobody prints with the part's own color
         ink = (0.50, 0.50, 0.48) if ground < 0.2 else (0.015, 0.015, 0.015)
     canvas = np.zeros(part.surface.height.shape, np.uint8)
     letter = "ABEHKMNRSX3458"[int(rng.integers(14))]
@@ -198,7 +232,7 @@ def _print(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     return Drawn(strength, cover=0.8 * strength, paint=ink)
 
 
-def _discolouration(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _discoloration(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     distance = _ragged_distance(place, part, rng, 0.12)
     strength = smooth_step(distance, 1.35, 0.75)
     return Drawn(strength, cover=strength, factor=part.product.tint)
@@ -212,18 +246,30 @@ def _crack(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * 6, axis=0)
     path += np.array([place.column, place.row]) - path.mean(axis=0)
     canvas = np.zeros(part.surface.height.shape, np.uint8)
-    points = [(round(16 * x), round(16 * y)) for x, y in path.tolist()]      # OpenCV takes 1/16 pixels with shift 4
+    points = [
+        (round(16 * x), round(16 * y)) for x, y in path.tolist()
+    ]  # OpenCV takes 1/16 pixels with shift 4
     for index, (start, end) in enumerate(pairwise(points)):
         taper = 0.55 + 0.45 * np.sin(np.pi * (index + 0.5) / len(path))
         cv2.line(canvas, start, end, 255, max(2, round(width * taper)), cv2.LINE_AA, 4)
     strength = cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), 0.8)
-    return Drawn(strength, rise=-place.amplitude * strength, cover=0.75 * strength, paint=(0.015, 0.012, 0.01))
+    return Drawn(
+        strength,
+        rise=-place.amplitude * strength,
+        cover=0.75 * strength,
+        paint=(0.015, 0.012, 0.01),
+    )
 
 
 def _hole(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     distance = _ragged_distance(place, part, rng, 0.10)
     strength = smooth_step(distance, 1.08, 0.90)
-    return Drawn(strength, rise=-place.amplitude * strength, cover=0.85 * strength, paint=(0.02, 0.016, 0.013))
+    return Drawn(
+        strength,
+        rise=-place.amplitude * strength,
+        cover=0.85 * strength,
+        paint=(0.02, 0.016, 0.013),
+    )
 
 
 def _contamination(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
@@ -233,17 +279,36 @@ def _contamination(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     dome = np.sqrt(np.clip(1.1 - distance**2, 0, 1)) * strength
     colors = ((0.30, 0.05, 0.04), (0.05, 0.20, 0.07), (0.55, 0.52, 0.45), (0.42, 0.33, 0.06))
     paint = colors[int(rng.integers(4))]
-    return Drawn(strength, rise=(place.amplitude * dome).astype(np.float32), cover=0.9 * strength, paint=paint)
+    return Drawn(
+        strength,
+        rise=(place.amplitude * dome).astype(np.float32),
+        cover=0.9 * strength,
+        paint=paint,
+    )
 
 
 Draw = Callable[[Place, Part, np.random.Generator], Drawn]
 _DRAW: dict[str, Draw] = {
-    "dent": _dent, "bump": _bump, "warp": _warp, "missing": _missing,
-    "stain": _stain, "print": _print, "discolouration": _discolouration,
-    "crack": _crack, "hole": _hole, "contamination": _contamination,
+    "dent": _dent,
+    "bump": _bump,
+    "warp": _warp,
+    "missing": _missing,
+    "stain": _stain,
+    "print": _print,
+    "discoloration": _discoloration,
+    "crack": _crack,
+    "hole": _hole,
+    "contamination": _contamination,
 }
 _SMALLEST = {
-    "dent": 0.006, "bump": 0.006, "warp": 0.008, "missing": 0.006,
-    "stain": 0.002, "print": 0.004, "discolouration": 0.004,
-    "crack": 0.004, "hole": 0.0012, "contamination": 0.0012,
+    "dent": 0.006,
+    "bump": 0.006,
+    "warp": 0.008,
+    "missing": 0.006,
+    "stain": 0.002,
+    "print": 0.004,
+    "discoloration": 0.004,
+    "crack": 0.004,
+    "hole": 0.0012,
+    "contamination": 0.0012,
 }

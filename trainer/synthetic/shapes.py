@@ -1,4 +1,4 @@
-"""Small geometry in millimetres: smooth steps, rounded boxes, tables over a radius."""
+"""Small geometry in millimeters: smooth steps, rounded boxes, tables over a radius."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from trainer.synthetic.noise import Image
 
-TEMPLATE_MM = 340.0         # side of a template: the whole crop
-TEMPLATE_PITCH = 0.3        # mm per template pixel
+TEMPLATE_MM = 340.0  # side of a template: the whole crop
+TEMPLATE_PITCH = 0.3  # mm per template pixel
 
 
 def smooth_step(x: ArrayLike, low: float, high: float) -> Image:
@@ -37,7 +37,9 @@ def template_axes() -> tuple[Image, Image]:
 
 
 def template_window(x_mm: float, y_mm: float, reach_mm: float) -> tuple[slice, slice]:
-    """Rows and columns of a template within `reach_mm` of a point, so that a detail costs no pass over all of it."""
+    """Rows and columns of a template within `reach_mm` of a point, so that a detail costs no pass
+    over all of it.
+    """
     side = round(TEMPLATE_MM / TEMPLATE_PITCH)
     ends = (y_mm - reach_mm, y_mm + reach_mm, x_mm - reach_mm, x_mm + reach_mm)
     edges = [end / TEMPLATE_PITCH + (side - 1) / 2 for end in ends]
@@ -47,6 +49,11 @@ def template_window(x_mm: float, y_mm: float, reach_mm: float) -> tuple[slice, s
 
 def sample_template(template: Image, x: Image, y: Image, outside: float = 0.0) -> Image:
     """The template at part coordinates x, y (mm), linear between its pixels."""
-    centre = np.float32((template.shape[0] - 1) / 2)
-    u, v = x / np.float32(TEMPLATE_PITCH) + centre, y / np.float32(TEMPLATE_PITCH) + centre
-    return cast(Image, cv2.remap(template, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside))
+    center = np.float32((template.shape[0] - 1) / 2)
+    u, v = x / np.float32(TEMPLATE_PITCH) + center, y / np.float32(TEMPLATE_PITCH) + center
+    return cast(
+        Image,
+        cv2.remap(
+            template, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
+        ),
+    )

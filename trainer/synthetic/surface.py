@@ -1,4 +1,6 @@
-"""What a product draws: height, color and shine over the supersampled view; and the light that falls on it."""
+"""What a product draws: height, color and shine over the supersampled view; and the light that
+falls on it.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,22 @@ from trainer.synthetic.blend import times
 from trainer.synthetic.noise import Image
 
 Layout = tuple[str, ...]
-"""Rows of places, as many in each, a letter a place: the kind of element it holds, EMPTY, or OPTION."""
+"""Rows of equally many places, a letter a place: the kind of element, EMPTY, or OPTION."""
 
-EMPTY, OPTION = ".", "?"        # OPTION: a good part may hold anything or nothing there
+EMPTY, OPTION = ".", "?"  # OPTION: a good part may hold anything or nothing there
 SHADOW_STEPS = 9
-SHADOW_STEP_PX = 2.0        # at half resolution
+SHADOW_STEP_PX = 2.0  # at half resolution
 
 
 @dataclass
 class Surface:
-    """A part as seen from above on an (S, S) grid. Everything float32; the arrays may be changed by a defect.
+    """A part as seen from above on an (S, S) grid. Everything float32; the arrays may be changed by
+    a defect.
 
-    height: mm over the table, 0 outside. inside: 0..1 coverage. albedo: (S, S, 3) linear reflectance 0..1.
-    shine: strength of the highlight. exponent: its sharpness. tangent: (S, S, 2) along turning marks, or None.
+    height: mm over the table, 0 outside. inside: 0..1 coverage. albedo: (S, S, 3) linear
+    reflectance 0..1.
+    shine: strength of the highlight. exponent: its sharpness. tangent: (S, S, 2) along turning
+    marks, or None.
     """
 
     height: Image
@@ -38,7 +43,9 @@ class Surface:
 
 @dataclass(frozen=True)
 class Light:
-    """A lamp: azimuth and elevation in radians, strength, its color (linear RGB), and the even light around it."""
+    """A lamp: azimuth and elevation in radians, strength, its color (linear RGB), and the even
+    light around it.
+    """
 
     azimuth: float
     elevation: float
@@ -61,7 +68,11 @@ class Light:
     def direction(self) -> tuple[float, float, float]:
         """Unit vector towards the lamp; x right, y down, z towards the camera."""
         c = np.cos(self.elevation)
-        return float(c * np.cos(self.azimuth)), float(c * np.sin(self.azimuth)), float(np.sin(self.elevation))
+        return (
+            float(c * np.cos(self.azimuth)),
+            float(c * np.sin(self.azimuth)),
+            float(np.sin(self.elevation)),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,16 @@ class Grid:
 
 
 class Product(Protocol):
-    """A kind of part. Its constructor may take seconds and draws from the generator; `draw` is called once a part."""
+    """A kind of part.
+
+    Its constructor may take seconds and draws from the generator; `draw` is called once a part.
+    """
 
     name: str
-    table: tuple[float, float, float]       # linear RGB of the surface it lies on
-    turns: float                            # degrees it may be turned to either side
-    stain: tuple[float, float, float]       # albedo of what soils it
-    tint: tuple[float, float, float]        # factor of a discolouration
+    table: tuple[float, float, float]  # linear RGB of the surface it lies on
+    turns: float  # degrees it may be turned to either side
+    stain: tuple[float, float, float]  # albedo of what soils it
+    tint: tuple[float, float, float]  # factor of a discoloration
 
     def __init__(self, rng: np.random.Generator) -> None: ...
 
@@ -95,7 +109,8 @@ class Product(Protocol):
 
 @runtime_checkable
 class Counted(Product, Protocol):
-    """A product whose elements are counted and in order: what each place holds makes a part good or not.
+    """A product whose elements are counted and in order: what each place holds makes a part good or
+    not.
 
     `draw` first decides the options (trainer.synthetic.logical.equipped), then fills the places.
     """
@@ -103,15 +118,20 @@ class Counted(Product, Protocol):
     layout: Layout
 
     def filled(self, grid: Grid, rng: np.random.Generator, layout: Layout) -> Surface:
-        """A part with this layout, without options. The same generator gives the same part but for what it holds."""
+        """A part with this layout, without options.
+
+        The same generator gives the same part but for what it holds.
+        """
         ...
 
 
 def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
-    """Linear color (S/2, S/2, 3) and glare (S/2, S/2) of the view; pitch: mm per supersampled pixel.
+    """Linear color (S/2, S/2, 3) and glare (S/2, S/2) of the view; pitch: mm per supersampled
+    pixel.
 
-    Lambert's cosine law with a cast shadow and a curvature term for ambient light; Blinn's half-vector highlight, or
-    for turned metal Kajiya and Kay's sine of the angle to the marks' direction (Rendering Fur, SIGGRAPH 1989).
+    Lambert's cosine law with a cast shadow and a curvature term for ambient light; Blinn's
+    half-vector highlight, or for turned metal Kajiya and Kay's sine of the angle to the marks'
+    direction (Rendering Fur, SIGGRAPH 1989).
     """
     lx, ly, lz = light.direction()
     dx = cv2.Sobel(surface.height, cv2.CV_32F, 1, 0, ksize=3, scale=1 / (8 * pitch))
@@ -120,7 +140,11 @@ def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
     facing = np.maximum((lz - dx * lx - dy * ly) * norm, 0)
     lit, open_sky = _shadow_and_openness(surface.height, light, pitch)
     length = math.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
-    half = lx / length, ly / length, (lz + 1) / length      # plain floats: numpy's own would make everything float64
+    half = (
+        lx / length,
+        ly / length,
+        (lz + 1) / length,
+    )  # plain floats: numpy's own would make everything float64
     if surface.tangent is None:
         base = np.maximum((half[2] - dx * half[0] - dy * half[1]) * norm, 0)
     else:
@@ -139,7 +163,9 @@ def _halved(image: Image) -> Image:
 
 
 def _shadow_and_openness(height: Image, light: Light, pitch: float) -> tuple[Image, Image]:
-    """Share of the lamp's light and of the even light that arrives, both (S, S) in 0..1, from half resolution."""
+    """Share of the lamp's light and of the even light that arrives, both (S, S) in 0..1, from half
+    resolution.
+    """
     small = _halved(height)
     lx, ly, _ = light.direction()
     length = math.hypot(lx, ly)
@@ -155,5 +181,9 @@ def _shadow_and_openness(height: Image, light: Light, pitch: float) -> tuple[Ima
     near = np.maximum(cv2.GaussianBlur(small, (0, 0), 3) - small, 0)
     far = np.maximum(cv2.GaussianBlur(small, (0, 0), 11) - small, 0)
     open_sky = 1 / (1 + 0.30 * near + 0.10 * far)
-    both = cv2.resize(cv2.merge([lit, open_sky.astype(np.float32)]), height.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    both = cv2.resize(
+        cv2.merge([lit, open_sky.astype(np.float32)]),
+        height.shape[::-1],
+        interpolation=cv2.INTER_LINEAR,
+    )
     return both[..., 0], both[..., 1]

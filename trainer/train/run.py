@@ -1,11 +1,13 @@
-"""A run folder: what a training leaves, and how evaluation, quantisation and export take it up again.
+"""A run folder: what a training leaves, and how evaluation, quantization and export take it up
+again.
 
 run.json       RunInfo: everything but the weights
 model.pt       the detector's state dict, backbone included
 curves.json    mean loss of every epoch, by phase
 outliers/      a picture of each normal validation part whose score stands apart
 suspects/      a picture of each normal image that does not look like the others
-evaluate.json, evaluation.npz, report.html    by `trainer evaluate`, or `trainer export`, of its own data
+evaluate.json, evaluation.npz, report.html    by `trainer evaluate`, or `trainer export`, of its own
+                                              data
 evaluations/   the same of other data, a folder each
 checkpoint.pt  while training, removed at its end; cache/ the frozen features
 """
@@ -52,17 +54,19 @@ CURVES = TypeAdapter(Curves)
 class RunInfo(Strict):
     """run.json.
 
-    crop: x, y, width, height in the stream. working: (h, w) of color, depth_working of the height image. plane: of the
-    crop, null where each image is fitted by itself. lift: metres. top_k: share of the foreground averaged into the
-    score, top_k_why in words.
-    min_area, max_area, min_valid, max_border: of a part, from normal validation parts. normal_scores: theirs, raw, in
-    the order of `validation`. threshold: float32's, of all of them. false_rejects: the rate that somebody asked for.
+    crop: x, y, width, height in the stream. working: (h, w) of color, depth_working of the height
+    image. plane: of the crop, null where each image is fitted by itself. lift: meters. top_k: share
+    of the foreground averaged into the score, top_k_why in words.
+    min_area, max_area, min_valid, max_border: of a part, from normal validation parts.
+    normal_scores: theirs, raw, in the order of `validation`. threshold: float32's, of all of them.
+    false_rejects: the rate that somebody asked for.
     defect_scores: for the table of operating points only.
     train, validation: sample names. digests: of the pixels of each, train first.
-    size, color_bits: how the files are read (edge.frames.reading.Reading). defects: folder of defective images given
-    beside the data. switches: parts of the system turned off. backbone_weights, pretrained: sha256 of
-    the user's files. backbone: timm's name, if another than the preset's. suspects: normal images that do not look like
-    the others. brightness: of normal validation parts.
+    size, color_bits: how the files are read (edge.frames.reading.Reading). defects: folder of
+    defective images given beside the data. switches: parts of the system turned off.
+    backbone_weights, pretrained: sha256 of the user's files. backbone: timm's name, if another than
+    the preset's. suspects: normal images that do not look like the others. brightness: of normal
+    validation parts.
     """
 
     schema_: Literal[2] = SCHEMA
@@ -120,9 +124,15 @@ class RunInfo(Strict):
         return find_named_outliers(self.validation, self.normal_scores)
 
     def operating_points(self, defects: DefectScores | None = None) -> list[OperatingPoint]:
-        """The table that the threshold is chosen from. defects: None takes those measured at the training's end."""
+        """The table that the threshold is chosen from.
+
+        defects: None takes those measured at the training's end.
+        """
         return operating_points(
-            self.normal_scores, self.threshold.rank, self.false_rejects, defects or self.defect_scores
+            self.normal_scores,
+            self.threshold.rank,
+            self.false_rejects,
+            defects or self.defect_scores,
         )
 
 
@@ -144,11 +154,19 @@ class TrainedRun:
         return self.info.scene().feeds_of(sample)
 
 
-def build_deployed(info: RunInfo, weights: Path | None = None, *, random_backbone: bool = True) -> Deployed:
+def build_deployed(
+    info: RunInfo, weights: Path | None = None, *, random_backbone: bool = True
+) -> Deployed:
     """The whole graph with an untrained detector, shaped as `info` says."""
     sizes = WorkingSizes(info.working, info.depth_working, (info.crop[3], info.crop[2]))
     request = BuildRequest(
-        info.preset, sizes, weights, info.seed, random_backbone, info.switches, backbone=info.backbone
+        info.preset,
+        sizes,
+        weights,
+        info.seed,
+        random_backbone,
+        info.switches,
+        backbone=info.backbone,
     )
     detector = find_system(info.system).build(request)
     preprocess = Preprocess(info.crop[3], info.crop[2], info.working, info.depth_working)
@@ -166,21 +184,36 @@ def load_run(path: Path) -> TrainedRun:
     deployed = build_deployed(info)
     model = path / MODEL_FILE
     if not model.is_file():
-        raise DataError(f"{model} is missing: this training has not ended; repeat its command to go on")
+        raise DataError(
+            f"{model} is missing: this training has not ended; repeat its command to go on"
+        )
     try:
-        deployed.detector.load_state_dict(load_stored(model, "the weights of this run", "train again"))
-    except (RuntimeError, TypeError, AttributeError) as error:      # other tensors, shapes or things than these
+        deployed.detector.load_state_dict(
+            load_stored(model, "the weights of this run", "train again")
+        )
+    except (
+        RuntimeError,
+        TypeError,
+        AttributeError,
+    ) as error:  # other tensors, shapes or things than these
         raise DataError(f"{model} does not fit {path / RUN_FILE}: train again") from error
     return TrainedRun(path, info, deployed.requires_grad_(False).eval())
 
 
 def read_info(path: Path) -> RunInfo:
-    """run.json of a run folder. Raises: DataError naming the file and the schema or key that is wrong."""
+    """run.json of a run folder.
+
+    Raises: DataError naming the file and the schema or key that is wrong.
+    """
     file = path / RUN_FILE
     if not file.is_file():
-        raise DataError(f"{path} is not a finished run: there is no {RUN_FILE}. Make one with `trainer train`")
+        raise DataError(
+            f"{path} is not a finished run: there is no {RUN_FILE}. Make one with `trainer train`"
+        )
     try:
-        return RunInfo.model_validate_json(without_mark(read_bytes(file, DataError), file, DataError))
+        return RunInfo.model_validate_json(
+            without_mark(read_bytes(file, DataError), file, DataError)
+        )
     except ValidationError as error:
         raise DataError(f"{file} {_complaint(error)}: train again with this version") from error
 
@@ -207,14 +240,19 @@ def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> 
 
 
 def read_curves(path: Path) -> Curves:
-    """curves.json of a run folder; empty where there is none. Raises: DataError if it is damaged."""
+    """curves.json of a run folder; empty where there is none.
+
+    Raises: DataError if it is damaged.
+    """
     file = path / CURVES_FILE
     if not file.is_file():
         return {}
     try:
         return CURVES.validate_json(read_bytes(file, DataError))
     except ValidationError as error:
-        raise DataError(f"{file} is damaged: remove it, it only draws the report's curves of the training") from error
+        raise DataError(
+            f"{file} is damaged: remove it, it only draws the report's curves of the training"
+        ) from error
 
 
 def names_of(samples: Sequence[Sample]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Pictures of the images that trainer.train.suspects found, beside where they differ from the others."""
+"""Pictures of the images that trainer.train.suspects found, beside where they differ from the
+others.
+"""
 
 from __future__ import annotations
 

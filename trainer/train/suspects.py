@@ -1,19 +1,24 @@
-"""Normal images that do not look like the others: perhaps defects, which would teach the detector to accept them.
+"""Normal images that do not look like the others: perhaps defects, which would teach the detector
+to accept them.
 
-No detector is asked, and nothing that is trained changes. Every image is cut into patches of 8 working pixels. A patch
-is described by frozen ImageNet features of the color and, by itself, by the shape of the height around it. It is
-unusual if few of the other images have anything like it:
+No detector is asked, and nothing that is trained changes. Every image is cut into patches of 8
+working pixels. A patch is described by frozen ImageNet features of the color and, by itself, by the
+shape of the height around it. It is unusual if few of the other images have anything like it:
 
-- Its distance is the m-th smallest of its distances to the nearest patch of each other image, m a third of them. So
-  three images with the same scratch do not vouch for each other, and what a third of the images show is normal. Where
-  in the image the nearest patch lies does not matter: parts may lie anywhere and turn.
-- It counts relative to the distances of the patches that it is nearest to (the local outlier factor of Breunig et al.,
-  SIGMOD 2000): edges and print differ from image to image more than a plain face does.
-- An image scores the mean of its TOP_SHARE most unusual patches. Scores that are too high for the others are found by
-  the generalized ESD test (Rosner, Technometrics 1983) on their logarithms, once for color and once for height.
+- Its distance is the m-th smallest of its distances to the nearest patch of each other image, m a
+  third of them. So three images with the same scratch do not vouch for each other, and what a third
+  of the images show is normal. Where in the image the nearest patch lies does not matter: parts may
+  lie anywhere and turn.
+- It counts relative to the distances of the patches that it is nearest to (the local outlier factor
+  of Breunig et al., SIGMOD 2000): edges and print differ from image to image more than a plain face
+  does.
+- An image scores the mean of its TOP_SHARE most unusual patches. Scores that are too high for the
+  others are found by the generalized ESD test (Rosner, Technometrics 1983) on their logarithms,
+  once for color and once for height.
 
-The test alarms by chance on at most ALARMS of all clean sets for each of the two, if the logarithms of the scores are
-normally distributed. They have longer tails: tests/benchmarks/suspects.py measures how often it does.
+The test alarms by chance on at most ALARMS of all clean sets for each of the two, if the logarithms
+of the scores are normally distributed. They have longer tails: tests/benchmarks/suspects.py
+measures how often it does.
 """
 
 from __future__ import annotations
@@ -40,22 +45,28 @@ from trainer.data.scene import Scene
 from trainer.graph.preprocess import Prepared, Preprocess, working_size
 from trainer.layers.backbone import LITE0, build_trunk
 
-PICTURES = "suspects"       # folder in the run
-LEAST_IMAGES = 6            # of fewer, no image can be told from the others
-MOST_SHARE = 1 / 3          # of the images: more that look alike are a kind of normal part
+PICTURES = "suspects"  # folder in the run
+LEAST_IMAGES = 6  # of fewer, no image can be told from the others
+MOST_SHARE = 1 / 3  # of the images: more that look alike are a kind of normal part
 MOST_OTHERS, LEAST_OTHERS = 48, 12  # images that every image is compared with
-MOST_PAIRS = 5000           # of images compared: more images are compared with fewer others each
-ALARMS = 5e-4               # rate of clean sets with an alarm, for each of color and height
-GAP = 0.3                   # to the next score, as a share of the next score's own distance from the median
-TOP_SHARE = 0.01            # of the patches, the most unusual ones, make the score
-CHANNELS = 48               # principal components of the color features that are compared
-CELLS = 4                   # depth cells along a patch: the height image has half the color image's sides
-FOREGROUND = 0.3            # share of a patch that must be foreground
-LEAST_LOCAL = 0.25          # local distances below this share of the median count as this share
-SCALES = (1.0, 2.0, 4.0, 8.0)   # standard deviations of the averages that describe heights, in depth cells
+MOST_PAIRS = 5000  # of images compared: more images are compared with fewer others each
+ALARMS = 5e-4  # rate of clean sets with an alarm, for each of color and height
+GAP = 0.3  # to the next score, as a share of the next score's own distance from the median
+TOP_SHARE = 0.01  # of the patches, the most unusual ones, make the score
+CHANNELS = 48  # principal components of the color features that are compared
+CELLS = 4  # depth cells along a patch: the height image has half the color image's sides
+FOREGROUND = 0.3  # share of a patch that must be foreground
+LEAST_LOCAL = 0.25  # local distances below this share of the median count as this share
+SCALES = (
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+)  # standard deviations of the averages that describe heights, in depth cells
 
 WHAT_TO_DO = (
-    "A defect among them teaches the detector to accept it: look, and move it to a defect folder, then train again"
+    "A defect among them teaches the detector to accept it: look, and move it to a defect folder,"
+    " then train again"
 )
 
 Modality = Literal["color", "height"]
@@ -64,7 +75,8 @@ Modality = Literal["color", "height"]
 class Suspect(Strict):
     """A normal image that does not look like the others.
 
-    differs: in what. score: how unusual its most unusual patches are; 1 is as unusual as the patches like them.
+    differs: in what. score: how unusual its most unusual patches are; 1 is as unusual as the
+    patches like them.
     next_score: the highest score of an image that is not suspect.
     """
 
@@ -81,8 +93,8 @@ class Suspect(Strict):
     def sentence(self) -> str:
         """Which image, in what, and how far it is from the others."""
         return (
-            f"{self.name} differs from the others in {self.differs}: score {self.score:.3g}, the next image "
-            f"{self.next_score:.3g}"
+            f"{self.name} differs from the others in {self.differs}: score {self.score:.3g}, the"
+            f" next image {self.next_score:.3g}"
         )
 
 
@@ -90,7 +102,8 @@ class Suspect(Strict):
 class Search:
     """What was found among n images.
 
-    suspects: the highest score first, those that differ in color before those that differ in height only.
+    suspects: the highest score first, those that differ in color before those that differ in height
+    only.
     maps: of each modality, by image: (h, w) how unusual each patch is, 0 where nothing is compared.
     """
 
@@ -115,22 +128,34 @@ def find_suspects(scene: Scene, samples: Sequence[Sample]) -> Search:
     color = working_size(height, width)
     depth = (color[0] // 2, color[1] // 2) if scene.with_depth else None
     preprocess = Preprocess(height, width, color, depth)
-    with torch.random.fork_rng(devices=[]):     # a network starts at random values, even if weights replace them
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # a network starts at random values, even if weights replace them
         trunk = build_trunk(LITE0, None)
-    described: dict[Modality, Describe] = {"color": lambda prepared: color_features(trunk(prepared.color))}
+    described: dict[Modality, Describe] = {
+        "color": lambda prepared: color_features(trunk(prepared.color))
+    }
     if scene.with_depth:
         described["height"] = height_features
     found = _unusual(_Images(scene, preprocess, samples), described)
-    maps = {modality: dict(zip((s.name for s in samples), ones, strict=True)) for modality, ones in found.items()}
+    maps = {
+        modality: dict(zip((s.name for s in samples), ones, strict=True))
+        for modality, ones in found.items()
+    }
     suspects: dict[str, Suspect] = {}
     for modality, by_name in maps.items():
         suspects = {suspect.name: suspect for suspect in _suspects(modality, by_name)} | suspects
-    order = sorted(suspects.values(), key=lambda suspect: (suspect.differs != "color", -suspect.score))
+    order = sorted(
+        suspects.values(), key=lambda suspect: (suspect.differs != "color", -suspect.score)
+    )
     return Search(len(samples), order, maps)
 
 
 def suspect_lines(search: Search, folder: Path) -> list[str]:
-    """For the terminal: each suspect with its picture, and what to do; empty without any. folder: of the run."""
+    """For the terminal: each suspect with its picture, and what to do; empty without any.
+
+    folder: of the run.
+    """
     if search.images < LEAST_IMAGES:
         return [
             f"{search.images} normal images are too few to tell whether one of them is a defect: "
@@ -139,23 +164,32 @@ def suspect_lines(search: Search, folder: Path) -> list[str]:
     if not search.suspects:
         return []
     found = [
-        f"suspect among the normal images: {suspect.sentence()} (picture: {folder / suspect.picture})"
+        f"suspect among the normal images: {suspect.sentence()} (picture:"
+        f" {folder / suspect.picture})"
         for suspect in search.suspects
     ]
-    return [*found, f"{len(found)} of {search.images} normal images do not look like the rest. {WHAT_TO_DO}"]
+    return [
+        *found,
+        f"{len(found)} of {search.images} normal images do not look like the rest. {WHAT_TO_DO}",
+    ]
 
 
 def reminder_lines(suspects: Sequence[Suspect], folder: Path) -> list[str]:
     """The same in one line, for the end of a training; empty without any. folder: of the run."""
     names = ", ".join(suspect.name for suspect in suspects)
-    return [f"suspect among the normal images: {names}: look at {folder / PICTURES}"] if suspects else []
+    return (
+        [f"suspect among the normal images: {names}: look at {folder / PICTURES}"]
+        if suspects
+        else []
+    )
 
 
 def stand_apart(scores: NDArray[np.float64]) -> list[int]:
     """Indices of the scores that are too high for the others, highest first.
 
-    The generalized ESD test, upper side, with a chance of ALARMS, on logarithms. Of its answers only those stand that
-    a gap of GAP separates from the rest, and at most MOST_SHARE of the scores: a long tail is no separate group.
+    The generalized ESD test, upper side, with a chance of ALARMS, on logarithms. Of its answers
+    only those stand that a gap of GAP separates from the rest, and at most MOST_SHARE of the
+    scores: a long tail is no separate group.
 
     Args:
         scores: (n,), not negative.
@@ -168,35 +202,47 @@ def stand_apart(scores: NDArray[np.float64]) -> list[int]:
         rest, below = logs[taken:], logs[taken + 1 :]
         deviation = float(rest.std(ddof=1))
         gap = float(rest[0] - below[0])
-        if gap >= GAP * float(below[0] - np.median(below)) and rest[0] - rest.mean() > _critical(len(rest)) * deviation:
+        if (
+            gap >= GAP * float(below[0] - np.median(below))
+            and rest[0] - rest.mean() > _critical(len(rest)) * deviation
+        ):
             found = taken + 1
     return [int(index) for index in order[:found]]
 
 
 def _critical(n: int) -> float:
-    """Deviations from the mean that the highest of n normally distributed values exceeds with a chance of ALARMS."""
+    """Deviations from the mean that the highest of n normally distributed values exceeds with a
+    chance of ALARMS.
+    """
     t = float(stats.t.ppf(1 - ALARMS / n, n - 2))
     return (n - 1) * t / math.sqrt((n - 2 + t * t) * n)
 
 
 def color_features(levels: Sequence[Tensor]) -> Tensor:
-    """Features of the frozen backbone at 1/8 and 1/16 of the image -> (N, C, h, w) at 1/8, averaged over 3x3."""
+    """Features of the frozen backbone at 1/8 and 1/16 of the image -> (N, C, h, w) at 1/8, averaged
+    over 3x3.
+    """
     fine, coarse = levels
     fine = functional.avg_pool2d(fine, 3, stride=1, padding=1, count_include_pad=False)
     size = (fine.shape[2], fine.shape[3])
-    return torch.cat([fine, functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)], dim=1)
+    return torch.cat(
+        [fine, functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)],
+        dim=1,
+    )
 
 
 def height_features(prepared: Prepared) -> Tensor:
     """The height's shape around each patch, the same however the part is turned: (N, 10, h, w).
 
-    Differences between averages of rising scale, the average height, slopes, and how much foreground is near.
+    Differences between averages of rising scale, the average height, slopes, and how much
+    foreground is near.
     """
     assert prepared.height is not None  # only asked for with depth
     foreground = prepared.foreground
     near = [_average(foreground, scale) for scale in SCALES]
     levels = [
-        _average(prepared.height, scale) / share.clamp(min=0.05) for scale, share in zip(SCALES, near, strict=True)
+        _average(prepared.height, scale) / share.clamp(min=0.05)
+        for scale, share in zip(SCALES, near, strict=True)
     ]
     bands = [finer - coarser for finer, coarser in pairwise(levels)]
     slopes = [_slope(level) for level in levels[:3]]
@@ -208,7 +254,9 @@ def height_features(prepared: Prepared) -> Tensor:
 def _average(image: Tensor, scale: float) -> Tensor:
     """(N, 1, h, w) averaged with Gaussian weights of standard deviation `scale`, zeros outside."""
     reach = math.ceil(2.5 * scale)
-    weights = torch.exp(-(torch.arange(-reach, reach + 1, dtype=torch.float32) ** 2) / (2 * scale * scale))
+    weights = torch.exp(
+        -(torch.arange(-reach, reach + 1, dtype=torch.float32) ** 2) / (2 * scale * scale)
+    )
     weights = weights / weights.sum()
     across = functional.conv2d(image, weights.view(1, 1, 1, -1), padding=(0, reach))
     return functional.conv2d(across, weights.view(1, 1, -1, 1), padding=(reach, 0))
@@ -252,7 +300,9 @@ class _Comparison:
         self.banks = [self.project(one, mask) for one, mask in zip(features, masks, strict=True)]
         kept = [self._distances(bank, skip=number) for number, bank in enumerate(self.banks)]
         self.own = [distance for distance, _, _ in kept]
-        self.least = max(LEAST_LOCAL * float(torch.cat(self.own).median()), float(np.finfo(np.float32).tiny))
+        self.least = max(
+            LEAST_LOCAL * float(torch.cat(self.own).median()), float(np.finfo(np.float32).tiny)
+        )
         self.known = [self._relative(*one) for one in kept]
 
     def project(self, features: Tensor, mask: Tensor) -> Tensor:
@@ -263,29 +313,44 @@ class _Comparison:
         """(P,) how unusual the patches of an image are that is not one of the others."""
         return self._relative(*self._distances(patches))
 
-    def _distances(self, patches: Tensor, skip: int | None = None) -> tuple[Tensor, list[int], Tensor]:
-        """((P,) distances, the M others compared with, (M, P) the nearest patch of each). skip: not this other."""
+    def _distances(
+        self, patches: Tensor, skip: int | None = None
+    ) -> tuple[Tensor, list[int], Tensor]:
+        """((P,) distances, the M others compared with, (M, P) the nearest patch of each).
+
+        skip: not this other.
+        """
         compared = [number for number in range(len(self.banks)) if number != skip]
         squares = (patches * patches).sum(dim=1)
         nearest = []
         for number in compared:
             bank = self.banks[number]
-            partial = torch.addmm((bank * bank).sum(dim=1)[None], patches, bank.T, alpha=-2)    # (P, rows of the bank)
+            partial = torch.addmm(
+                (bank * bank).sum(dim=1)[None], patches, bank.T, alpha=-2
+            )  # (P, rows of the bank)
             nearest.append(partial.min(dim=1))
-        distances = torch.stack([values for values, _ in nearest]) + squares                    # (M, P), squared
+        distances = torch.stack([values for values, _ in nearest]) + squares  # (M, P), squared
         m = max(1, math.ceil(MOST_SHARE * len(compared)))
         distance = distances.kthvalue(m, dim=0).values.clamp(min=0).sqrt()
         return distance, compared, torch.stack([rows for _, rows in nearest])
 
     def _relative(self, distance: Tensor, compared: list[int], nearest: Tensor) -> Tensor:
-        """(P,) the distances relative to those of the patches that are nearest, the median over the others."""
-        local = torch.stack([self.own[number][rows] for number, rows in zip(compared, nearest, strict=True)])
+        """(P,) the distances relative to those of the patches that are nearest, the median over the
+        others.
+        """
+        local = torch.stack(
+            [self.own[number][rows] for number, rows in zip(compared, nearest, strict=True)]
+        )
         return distance / local.median(dim=0).values.clamp(min=self.least)
 
 
 @torch.no_grad()
-def _unusual(images: _Images, described: dict[Modality, Describe]) -> dict[Modality, list[NDArray[np.float32]]]:
-    """Of every modality and image: (h, w) how unusual each patch is, 0 where nothing is compared."""
+def _unusual(
+    images: _Images, described: dict[Modality, Describe]
+) -> dict[Modality, list[NDArray[np.float32]]]:
+    """Of every modality and image: (h, w) how unusual each patch is, 0 where nothing is
+    compared.
+    """
     others = images.others()
     first: dict[Modality, list[Tensor]] = {modality: [] for modality in described}
     masks: list[Tensor] = []
@@ -314,7 +379,9 @@ def _unusual(images: _Images, described: dict[Modality, Describe]) -> dict[Modal
 
 
 def _mask(prepared: Prepared, features: Tensor) -> Tensor:
-    """(h, w) bool: the patches of the part; all of them where no part stands above the background."""
+    """(h, w) bool: the patches of the part; all of them where no part stands above the
+    background.
+    """
     size = (features.shape[1], features.shape[2])
     mask = functional.adaptive_avg_pool2d(prepared.foreground, size)[0, 0] > FOREGROUND
     return mask if bool(mask.any()) else torch.ones_like(mask)
@@ -344,6 +411,8 @@ def _suspects(modality: Modality, maps: Mapping[str, NDArray[np.float32]]) -> li
     found = stand_apart(scores)
     next_score = float(np.delete(scores, found).max())
     return [
-        Suspect(name=names[index], differs=modality, score=float(scores[index]), next_score=next_score)
+        Suspect(
+            name=names[index], differs=modality, score=float(scores[index]), next_score=next_score
+        )
         for index in found
     ]

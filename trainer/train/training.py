@@ -37,7 +37,14 @@ from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.synthetic.textures import Textures
-from trainer.systems.seam import BuildRequest, FitRequest, System, find_system, require_preset, require_weights
+from trainer.systems.seam import (
+    BuildRequest,
+    FitRequest,
+    System,
+    find_system,
+    require_preset,
+    require_weights,
+)
 from trainer.train.operating import (
     DefectScores,
     choice_lines,
@@ -54,7 +61,7 @@ from trainer.train.suspects import Suspect, find_suspects, reminder_lines, suspe
 PACKAGES = ("torch", "timm", "numpy", "onnxruntime", "rgbd-inspection")
 BORDER_MARGIN = 0.01  # max_border lies this far above what normal validation parts show
 AREA_MARGIN = 0.3  # min_area and max_area lie this far outside what normal validation parts show
-LEAST_SIDE_PX, MOST_SIDE_PX = 32, 8192      # of a letterboxed image
+LEAST_SIDE_PX, MOST_SIDE_PX = 32, 8192  # of a letterboxed image
 VALID_MARGIN = 0.5  # min_valid is this share of the worst normal validation part's
 
 
@@ -62,12 +69,14 @@ VALID_MARGIN = 0.5  # min_valid is this share of the worst normal validation par
 class TrainOptions:
     """What the user asked for.
 
-    Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run. textures: folder of
-    images for drawn anomalies, in systems that draw some; None: procedural ones. pretrained: a file of
-    `trainer pretrain`; None leaves it to the system. backbone: timm's name of another one than the preset's.
-    false_rejects: rate of normal parts that the threshold may reject, 0..1; it changes nothing that is trained.
-    size: (width, height) in pixels that every image is letterboxed to; None: as they are. defects: a folder of
-    defective images, never trained on. overwrite: replace a finished run in the folder.
+    Epochs, top_k: None leaves it to preset and validation. cache: None is a folder in the run.
+    textures: folder of images for drawn anomalies, in systems that draw some; None: procedural
+    ones. pretrained: a file of `trainer pretrain`; None leaves it to the system. backbone: timm's
+    name of another one than the preset's.
+    false_rejects: rate of normal parts that the threshold may reject, 0..1; it changes nothing that
+    is trained.
+    size: (width, height) in pixels that every image is letterboxed to; None: as they are. defects:
+    a folder of defective images, never trained on. overwrite: replace a finished run in the folder.
     """
 
     preset: str = "compact"
@@ -90,7 +99,10 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A training, decided before anything is computed. dataset: with the defective images given beside it."""
+    """A training, decided before anything is computed.
+
+    dataset: with the defective images given beside it.
+    """
 
     system: System
     dataset: Dataset
@@ -122,19 +134,29 @@ class _Plan:
 def parse_size(text: str) -> tuple[int, int]:
     """(width, height) of `640x480`. Raises: ConfigError for anything else."""
     match = re.fullmatch(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*", text)
-    if match is None or min(size := (int(match[1]), int(match[2]))) < LEAST_SIDE_PX or max(size) > MOST_SIDE_PX:
+    if (
+        match is None
+        or min(size := (int(match[1]), int(match[2]))) < LEAST_SIDE_PX
+        or max(size) > MOST_SIDE_PX
+    ):
         raise ConfigError(
-            f"--size {text}: write width and height in pixels, each {LEAST_SIDE_PX} to {MOST_SIDE_PX}, such as 640x480"
+            f"--size {text}: write width and height in pixels, each {LEAST_SIDE_PX} to"
+            f" {MOST_SIDE_PX}, such as 640x480"
         )
     return size
 
 
 def train(
-    system_name: str, product: Path, out: Path, options: TrainOptions, control: FitControl | None = None
+    system_name: str,
+    product: Path,
+    out: Path,
+    options: TrainOptions,
+    control: FitControl | None = None,
 ) -> TrainedRun:
     """Train a system on the normal images of a product and write the run folder `out`.
 
-    Raises: ConfigError for an impossible option, DataError for unusable images, fit.Interrupted after Ctrl-C.
+    Raises: ConfigError for an impossible option, DataError for unusable images, fit.Interrupted
+    after Ctrl-C.
     """
     started_s = time.monotonic()
     control = control or FitControl()
@@ -153,7 +175,15 @@ def train(
     control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
     seconds = time.monotonic() - started_s
     deployed = _deployed(plan, detector, top_k)
-    info = _info(plan, normal, top_k, why, _defect_scores(plan, deployed, normal, top_k, control), seconds, suspects)
+    info = _info(
+        plan,
+        normal,
+        top_k,
+        why,
+        _defect_scores(plan, deployed, normal, top_k, control),
+        seconds,
+        suspects,
+    )
     _draw_outliers(out, plan, normal, info)
     write_run(out, info, deployed, curves)
     control.checkpoint.unlink(missing_ok=True)
@@ -166,7 +196,9 @@ def train(
 
 
 def _suspects(plan: _Plan, out: Path, control: FitControl) -> list[Suspect]:
-    """Normal images that do not look like the others: told and drawn before hours are spent on them."""
+    """Normal images that do not look like the others: told and drawn before hours are spent on
+    them.
+    """
     samples = [*plan.train, *plan.validation]
     search = find_suspects(plan.scene, samples)
     draw_suspects(out, search, plan.scene, samples)
@@ -178,29 +210,48 @@ def _suspects(plan: _Plan, out: Path, control: FitControl) -> list[Suspect]:
 def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
     system = _checked_system(system_name, options)
     parts = normal_parts(
-        product, options.seed, options.with_depth, partial(system.sizes, options.preset), options.size
+        product,
+        options.seed,
+        options.with_depth,
+        partial(system.sizes, options.preset),
+        options.size,
     )
     dataset = parts.dataset
     if options.defects is not None:
-        dataset = with_defects(dataset, options.defects, parts.reading, parts.sizes.depth is not None)
+        dataset = with_defects(
+            dataset, options.defects, parts.reading, parts.sizes.depth is not None
+        )
     return _Plan(system, dataset, options, parts, parts.sha256())
 
 
 def _checked_system(name: str, options: TrainOptions) -> System:
-    """The system. Raises: ConfigError or DataError for every mistake that shows before an image is read."""
+    """The system.
+
+    Raises: ConfigError or DataError for every mistake that shows before an image is read.
+    """
     system = find_system(name)
     require_preset(system, options.preset)
     require_device(options.device)
     if options.backbone and not system.takes_backbone:
-        raise ConfigError(f"--backbone {options.backbone}: {system.name} is built for its preset's own backbone")
+        raise ConfigError(
+            f"--backbone {options.backbone}: {system.name} is built for its preset's own backbone"
+        )
     if options.pretrained and system.pretrains is None:
-        raise ConfigError(f"--pretrained {options.pretrained}: {system.name} has no part that `trainer pretrain` makes")
+        raise ConfigError(
+            f"--pretrained {options.pretrained}: {system.name} has no part that `trainer pretrain`"
+            " makes"
+        )
     if options.pretrained and system.pretrains == "depth" and not options.with_depth:
-        raise ConfigError(f"--pretrained {options.pretrained}: it is for depth, leave --no-depth or --pretrained out")
+        raise ConfigError(
+            f"--pretrained {options.pretrained}: it is for depth, leave --no-depth or"
+            " --pretrained out"
+        )
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     if options.top_k is not None and not 0 < options.top_k <= 1:
-        raise ConfigError(f"--top-k {options.top_k}: a share of the foreground, above 0 and at most 1")
+        raise ConfigError(
+            f"--top-k {options.top_k}: a share of the foreground, above 0 and at most 1"
+        )
     rank_for(1, options.false_rejects)
     if options.cache is not None:
         require_folder_target(options.cache, "--cache")
@@ -230,7 +281,10 @@ def _depth(plan: _Plan) -> str:
     frame = crop_frame(plan.train[0].load(), plan.scene.crop)
     plane = plan.scene.plane or plane_of(frame)
     where = "" if plan.scene.plane else " in the first image (each image has its own)"
-    return f"with depth: {1000 * frame.unit:.4g} mm per count, background plane {1000 * plane[3]:.0f} mm away{where}"
+    return (
+        f"with depth: {1000 * frame.unit:.4g} mm per count, background plane {1000 * plane[3]:.0f}"
+        f" mm away{where}"
+    )
 
 
 def _fingerprint(plan: _Plan) -> str:
@@ -266,19 +320,27 @@ def _fit(plan: _Plan, out: Path, control: FitControl) -> tuple[nn.Module, dict[s
         options.preset, plan.sizes, options.weights, options.seed, switches=dict(options.switches),
         pretrained=options.pretrained, backbone=options.backbone,
     ))  # fmt: skip
-    preprocess = Preprocess(plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth)
-    digest = hashlib.sha256(f"{plan.data_sha256} {names_of(plan.train)} {plan.scene} {plan.sizes}".encode()).hexdigest()
+    preprocess = Preprocess(
+        plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth
+    )
+    digest = hashlib.sha256(
+        f"{plan.data_sha256} {names_of(plan.train)} {plan.scene} {plan.sizes}".encode()
+    ).hexdigest()
 
     def load(number: int) -> Prepared:
         return prepare(preprocess, plan.scene.feeds_of(plan.train[number]))
 
     images = TrainingImages(load, len(plan.train), digest, options.cache or out / "cache")
-    request = FitRequest(options.preset, options.epochs, options.seed, options.device, control, options.textures)
+    request = FitRequest(
+        options.preset, options.epochs, options.seed, options.device, control, options.textures
+    )
     return detector, plan.system.fit(detector, images, request)
 
 
 def _deployed(plan: _Plan, detector: nn.Module, top_k: float) -> Deployed:
-    preprocess = Preprocess(plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth)
+    preprocess = Preprocess(
+        plan.scene.crop[3], plan.scene.crop[2], plan.sizes.color, plan.sizes.depth
+    )
     return Deployed(preprocess, detector, top_k).requires_grad_(False).eval()
 
 
@@ -301,7 +363,12 @@ class NormalPart:
         if self.own is not None:
             return self.own
         mean = TopKMean(top_k, (self.map.shape[0], self.map.shape[1]))
-        return float(mean(torch.from_numpy(self.map)[None, None], torch.from_numpy(self.foreground)[None, None]))
+        return float(
+            mean(
+                torch.from_numpy(self.map)[None, None],
+                torch.from_numpy(self.foreground)[None, None],
+            )
+        )
 
 
 @torch.no_grad()
@@ -310,12 +377,14 @@ def _judge(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
     outputs = deployed.run(feeds)
     foreground, _ = deployed.mask(prepare(deployed.preprocess, feeds))
     part = NormalPart(
-        float(outputs["score"][0]) if deployed.has_score else None, outputs["map"][0, 0], foreground[0, 0].numpy(),
+        float(outputs["score"][0]) if deployed.has_score else None, outputs["map"][0, 0],
+        foreground[0, 0].numpy(),
         float(outputs["area"][0]), float(outputs["valid"][0]), float(outputs["place"][0, 5]),
     )  # fmt: skip
     if part.area <= 0:
         raise DataError(
-            f"no part stands above the background in {sample.name}: check camera.json (unit, intrinsics, fixed)"
+            f"no part stands above the background in {sample.name}: check camera.json (unit,"
+            " intrinsics, fixed)"
         )
     return part
 
@@ -329,11 +398,13 @@ def _top_k(plan: _Plan, deployed: Deployed, normal: Sequence[NormalPart]) -> tup
 
 
 def choose_top_k(normal: Sequence[NormalPart], candidates: Sequence[float]) -> tuple[float, str]:
-    """(k, why): the largest candidate whose normal validation scores spread about as little as those of the best.
+    """(k, why): the largest candidate whose normal validation scores spread about as little as
+    those of the best.
 
-    Spread is the deviation relative to the mean: a score that varies little among normal parts leaves the most room
-    below any defect. A spread measured on n parts is uncertain by 1 / sqrt(2 (n - 1)) of itself; within that of the
-    smallest, the largest share wins, for its mean leans least on a single cell. With fewer than three parts: 1 %.
+    Spread is the deviation relative to the mean: a score that varies little among normal parts
+    leaves the most room below any defect. A spread measured on n parts is uncertain by 1 / sqrt(2
+    (n - 1)) of itself; within that of the smallest, the largest share wins, for its mean leans
+    least on a single cell. With fewer than three parts: 1 %.
     """
     if len(normal) < 3:
         return 0.01, f"the default: {len(normal)} normal validation parts are too few to choose by"
@@ -343,19 +414,30 @@ def choose_top_k(normal: Sequence[NormalPart], candidates: Sequence[float]) -> t
         spreads.append(float(scores.std() / max(float(scores.mean()), 1e-12)))
     allowed = min(spreads) * (1 + 1 / math.sqrt(2 * (len(normal) - 1)))
     best = max(
-        (number for number, spread in enumerate(spreads) if spread <= allowed), key=lambda number: candidates[number]
+        (number for number, spread in enumerate(spreads) if spread <= allowed),
+        key=lambda number: candidates[number],
     )
-    listed = ", ".join(f"{k:.1%}: {spread:.3f}" for k, spread in zip(candidates, spreads, strict=True))
-    return candidates[
-        best
-    ], f"the largest share with a steady score over {len(normal)} normal validation parts; spreads {listed}"
+    listed = ", ".join(
+        f"{k:.1%}: {spread:.3f}" for k, spread in zip(candidates, spreads, strict=True)
+    )
+    return (
+        candidates[best],
+        (
+            f"the largest share with a steady score over {len(normal)} normal validation parts;"
+            f" spreads {listed}"
+        ),
+    )
 
 
 def _defect_scores(
     plan: _Plan, deployed: Deployed, normal: Sequence[NormalPart], top_k: float, control: FitControl
 ) -> DefectScores:
-    """Of real defects or synthetic ones, which are not drawn on an outlier: it would be found without them."""
-    outliers = find_named_outliers(names_of(plan.validation), [part.score(top_k) for part in normal])
+    """Of real defects or synthetic ones, which are not drawn on an outlier: it would be found
+    without them.
+    """
+    outliers = find_named_outliers(
+        names_of(plan.validation), [part.score(top_k) for part in normal]
+    )
     apart = {outlier.name for outlier in outliers}
     usual = [sample for sample in plan.validation if sample.name not in apart]
     dataset = without_known(plan.dataset, plan.parts.digests, control.tell)
@@ -413,7 +495,11 @@ def _info(
         top_k_why=why,
         min_area=min(areas) * (1 - AREA_MARGIN) if plan.with_depth else 0.0,
         max_area=min(1.0, max(areas) * (1 + AREA_MARGIN)) if plan.with_depth else 1.0,
-        max_border=min(1.0, max(part.border for part in normal) + BORDER_MARGIN) if plan.with_depth else 1.0,
+        max_border=(
+            min(1.0, max(part.border for part in normal) + BORDER_MARGIN)
+            if plan.with_depth
+            else 1.0
+        ),
         min_valid=VALID_MARGIN * min(part.valid for part in normal) if plan.with_depth else 0.0,
         normal_scores=scores,
         false_rejects=options.false_rejects,
@@ -427,7 +513,8 @@ def _info(
         defects=None if options.defects is None else str(options.defects.resolve()),
         suspects=suspects,
         brightness=normal_brightness(
-            measure_brightness(crop_frame(sample.load(), scene.crop).color) for sample in plan.validation
+            measure_brightness(crop_frame(sample.load(), scene.crop).color)
+            for sample in plan.validation
         ),
         train_seconds=round(seconds, 1),
         packages=_versions(),

@@ -1,4 +1,6 @@
-"""Every way to damage or forge a bundle that we could think of: one sentence, exit code 1, the root as it was."""
+"""Every way to damage or forge a bundle that we could think of: one sentence, exit code 1, the root
+as it was.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,23 @@ from edge.bundle.manifest import Manifest
 from edge.bundle.signature import canonical_json, sign_manifest
 from edge.install.install import install_bundle
 from tests.support.root import run_edge, snapshot, trusting_root
-from tests.support.tiny_bundle import RED_OF_A_GOOD_PART, KeyPair, make_key, make_tiny_bundle, tiny_bundle_folder
+from tests.support.tiny_bundle import (
+    RED_OF_A_GOOD_PART,
+    KeyPair,
+    make_key,
+    make_tiny_bundle,
+    tiny_bundle_folder,
+)
 
 MEMBERS = [
-    "manifest.json", "signature.json", *(f"golden/{index:04d}.npz" for index in range(8)),
-    "model/fp32.onnx", "normal/index.json", "normal/0000_color.png", "normal/0003_depth.png", "parity.json",
+    "manifest.json",
+    "signature.json",
+    *(f"golden/{index:04d}.npz" for index in range(8)),
+    "model/fp32.onnx",
+    "normal/index.json",
+    "normal/0000_color.png",
+    "normal/0003_depth.png",
+    "parity.json",
     "report.html",
 ]
 PICTURES = [f"normal/{index:04d}_{kind}.png" for index in range(8) for kind in ("color", "depth")]
@@ -50,7 +64,9 @@ def root(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Path:
 def refused(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[bytes | Path, str], str]:
-    """Install these bytes (or this path) with the real command; the sentence holds `words`, the root is unchanged."""
+    """Install these bytes (or this path) with the real command; the sentence holds `words`, the
+    root is unchanged.
+    """
 
     def check(damaged: bytes | Path, words: str) -> str:
         path = damaged if isinstance(damaged, Path) else tmp_path / "washer-2.0.0.bundle"
@@ -74,7 +90,9 @@ def members_of(data: bytes) -> Members:
         return {info.name: tar.extractfile(info).read() for info in tar}
 
 
-def tar_of(members: Members, *more: tuple[tarfile.TarInfo, bytes], kind: int = tarfile.USTAR_FORMAT) -> bytes:
+def tar_of(
+    members: Members, *more: tuple[tarfile.TarInfo, bytes], kind: int = tarfile.USTAR_FORMAT
+) -> bytes:
     """A tar of these members and then of any headers whatever, padded like any tar."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=kind) as tar:
@@ -87,14 +105,18 @@ def tar_of(members: Members, *more: tuple[tarfile.TarInfo, bytes], kind: int = t
     return buffer.getvalue()
 
 
-def entry(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", link: str = "") -> tuple[tarfile.TarInfo, bytes]:
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname = kind, len(data), link
     return info, data
 
 
 def resigned(data: bytes, key: KeyPair, change: Callable[[dict[str, object]], object]) -> bytes:
-    """The bundle with its manifest changed and signed again by a trusted key: only the manifest's content is wrong."""
+    """The bundle with its manifest changed and signed again by a trusted key: only the manifest's
+    content is wrong.
+    """
     members = members_of(data)
     manifest = json.loads(members["manifest.json"])
     change(manifest)
@@ -110,14 +132,19 @@ def test_the_undamaged_bundle_is_accepted_in_every_harmless_spelling(
     assert sorted(members) == sorted({*MEMBERS, *PICTURES})
     shuffled = dict(sorted(members.items(), reverse=True))
     info = tarfile.TarInfo("report.html")
-    info.size, info.mtime = len(members["report.html"]), 1.5     # the fraction makes an extended header
+    info.size, info.mtime = (
+        len(members["report.html"]),
+        1.5,
+    )  # the fraction makes an extended header
     timed = {name: data for name, data in members.items() if name != "report.html"}
-    for index, data in enumerate([
-        good,
-        tar_of(shuffled),
-        tar_of(members, entry("golden", tarfile.DIRTYPE), entry("model", tarfile.DIRTYPE)),
-        tar_of(timed, (info, members["report.html"]), kind=tarfile.PAX_FORMAT),
-    ]):
+    for index, data in enumerate(
+        [
+            good,
+            tar_of(shuffled),
+            tar_of(members, entry("golden", tarfile.DIRTYPE), entry("model", tarfile.DIRTYPE)),
+            tar_of(timed, (info, members["report.html"]), kind=tarfile.PAX_FORMAT),
+        ]
+    ):
         store = trusting_root(tmp_path / f"root{index}", key)
         bundle = tmp_path / f"{index}.bundle"
         bundle.write_bytes(data)
@@ -132,7 +159,10 @@ def test_flipped_bits_in_a_member(refused, good: bytes, name: str, place: float,
     members = members_of(good)
     data = bytearray(members[name])
     data[round(place * (len(data) - 1))] ^= mask
-    refused(tar_of({**members, name: bytes(data)}), "" if name in ("manifest.json", "signature.json") else name)
+    refused(
+        tar_of({**members, name: bytes(data)}),
+        "" if name in ("manifest.json", "signature.json") else name,
+    )
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -151,9 +181,14 @@ def test_member_longer_or_shorter_than_signed(refused, good: bytes, name: str) -
     refused(tar_of({**members, name: b""}), "")
 
 
-@pytest.mark.parametrize("name", ["extra.txt", "golden/0008.npz", "model/int8.onnx", "model/extra/deep.txt", "active"])
+@pytest.mark.parametrize(
+    "name", ["extra.txt", "golden/0008.npz", "model/int8.onnx", "model/extra/deep.txt", "active"]
+)
 def test_extra_file(refused, good: bytes, name: str) -> None:
-    refused(tar_of(members_of(good), entry(name, data=b"hello")), f"{name} is not in the signed manifest")
+    refused(
+        tar_of(members_of(good), entry(name, data=b"hello")),
+        f"{name} is not in the signed manifest",
+    )
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -163,47 +198,59 @@ def test_doubled_member(refused, good: bytes, name: str) -> None:
     refused(tar_of(members, entry(name, data=b"another")), f"{name} is in the bundle twice")
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("../evil", "escapes"),
-    ("golden/../../evil", "escapes"),
-    ("golden/..", "escapes"),
-    ("/etc/evil", "absolute"),
-    ("//evil", "absolute"),
-    ("./report.html", "not a file name"),
-    ("golden//0000.npz", "not a file name"),
-    ("golden/", "not a file name"),
-    (".hidden", "not a file name"),
-    ("a\nb", "not a file name"),
-    ("a\\b", "not a file name"),
-    ("a b", "not a file name"),
-    ("-rf", "not a file name"),
-    ("m\u00f6del", "not ASCII"),
-    ("d/" * 60 + "deep/" * 18 + "x", "not a file name"),
-    ("", "not a file name"),
-])
-def test_path_that_leaves_the_folder_or_is_unusual(refused, good: bytes, name: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../evil", "escapes"),
+        ("golden/../../evil", "escapes"),
+        ("golden/..", "escapes"),
+        ("/etc/evil", "absolute"),
+        ("//evil", "absolute"),
+        ("./report.html", "not a file name"),
+        ("golden//0000.npz", "not a file name"),
+        ("golden/", "not a file name"),
+        (".hidden", "not a file name"),
+        ("a\nb", "not a file name"),
+        ("a\\b", "not a file name"),
+        ("a b", "not a file name"),
+        ("-rf", "not a file name"),
+        ("m\u00f6del", "not ASCII"),
+        ("d/" * 60 + "deep/" * 18 + "x", "not a file name"),
+        ("", "not a file name"),
+    ],
+)
+def test_path_that_leaves_the_folder_or_is_unusual(
+    refused, good: bytes, name: str, words: str
+) -> None:
     refused(tar_of(members_of(good), entry(name, data=b"evil")), words)
 
 
-@pytest.mark.parametrize(("kind", "words"), [
-    (tarfile.SYMTYPE, "a symbolic link"),
-    (tarfile.LNKTYPE, "a hard link"),
-    (tarfile.CHRTYPE, "a character device"),
-    (tarfile.BLKTYPE, "a block device"),
-    (tarfile.FIFOTYPE, "a named pipe"),
-    (tarfile.GNUTYPE_SPARSE, "a sparse file"),
-    (tarfile.CONTTYPE, "of an unknown kind"),
-    (b"Z", "of an unknown kind"),
-])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (tarfile.SYMTYPE, "a symbolic link"),
+        (tarfile.LNKTYPE, "a hard link"),
+        (tarfile.CHRTYPE, "a character device"),
+        (tarfile.BLKTYPE, "a block device"),
+        (tarfile.FIFOTYPE, "a named pipe"),
+        (tarfile.GNUTYPE_SPARSE, "a sparse file"),
+        (tarfile.CONTTYPE, "of an unknown kind"),
+        (b"Z", "of an unknown kind"),
+    ],
+)
 @pytest.mark.parametrize("name", ["report.html", "extra", "golden/0000.npz"])
-def test_anything_but_a_plain_file(refused, good: bytes, kind: bytes, words: str, name: str) -> None:
+def test_anything_but_a_plain_file(
+    refused, good: bytes, kind: bytes, words: str, name: str
+) -> None:
     members = {member: data for member, data in members_of(good).items() if member != name}
     refused(tar_of(members, entry(name, kind, link="/etc/passwd")), words)
 
 
 def test_link_as_the_folder_of_later_members(refused, good: bytes) -> None:
     members = members_of(good)
-    golden = [entry(name, data=data) for name, data in members.items() if name.startswith("golden/")]
+    golden = [
+        entry(name, data=data) for name, data in members.items() if name.startswith("golden/")
+    ]
     rest = {name: data for name, data in members.items() if not name.startswith("golden/")}
     refused(tar_of(rest, entry("golden", tarfile.SYMTYPE, link="/tmp"), *golden), "a symbolic link")
 
@@ -222,14 +269,17 @@ def test_folder_with_content_and_file_used_as_folder(refused, good: bytes) -> No
     refused(tar_of(members, entry("report.html/x", data=b"1")), "report.html")
 
 
-@pytest.mark.parametrize("pax", [
-    {"path": "../evil"},
-    {"size": "1"},
-    {"linkpath": "x"},
-    {"GNU.sparse.major": "1"},
-    {"comment": "c" * 5000},
-    {"uid": "0"},
-])
+@pytest.mark.parametrize(
+    "pax",
+    [
+        {"path": "../evil"},
+        {"size": "1"},
+        {"linkpath": "x"},
+        {"GNU.sparse.major": "1"},
+        {"comment": "c" * 5000},
+        {"uid": "0"},
+    ],
+)
 def test_extended_headers_that_change_a_member(refused, good: bytes, pax: dict[str, str]) -> None:
     info, data = entry("report.html", data=members_of(good)["report.html"])
     info.pax_headers = pax
@@ -239,10 +289,30 @@ def test_extended_headers_that_change_a_member(refused, good: bytes, pax: dict[s
 
 @pytest.mark.parametrize("kind", [b"L", b"K", b"g"])
 def test_headers_that_speak_of_other_headers(refused, good: bytes, kind: bytes) -> None:
-    refused(tar_of(members_of(good), entry("././@LongLink", kind, data=b"../evil\0")), "plain files only")
+    refused(
+        tar_of(members_of(good), entry("././@LongLink", kind, data=b"../evil\0")),
+        "plain files only",
+    )
 
 
-CUTS = [1, 100, 511, 512, 513, 1024, 4096, 10239, 10240, 20480, -1, -511, -512, -1024, -1536, -10240]
+CUTS = [
+    1,
+    100,
+    511,
+    512,
+    513,
+    1024,
+    4096,
+    10239,
+    10240,
+    20480,
+    -1,
+    -511,
+    -512,
+    -1024,
+    -1536,
+    -10240,
+]
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -252,7 +322,9 @@ def test_truncated_file(refused, good: bytes, cut: int) -> None:
 
 def test_truncated_at_every_member_boundary(refused, good: bytes) -> None:
     with tarfile.open(fileobj=io.BytesIO(good)) as tar:
-        starts = [(info.offset, info.offset_data, info.offset_data + info.size // 2) for info in tar]
+        starts = [
+            (info.offset, info.offset_data, info.offset_data + info.size // 2) for info in tar
+        ]
     for offset in sum(starts, ())[1:]:
         refused(good[:offset], "")
         refused(good[:offset] + bytes(-offset % RECORD), "")
@@ -272,15 +344,18 @@ def test_damaged_header(refused, good: bytes, position: int) -> None:
         refused(bytes(data), "")
 
 
-@pytest.mark.parametrize(("size", "words"), [
-    (b"77777777777\0", "at most"),
-    (b"07777777777\0", "truncated"),
-    (b"\x80" + bytes(6) + b"\x7f" * 5, "absurd size"),
-    (b"\xff" * 12, "absurd size"),
-    (b"-0000000001\0", "absurd size"),
-    (b"            ", "absurd size"),
-    (b"0x000000001\0", "absurd size"),
-])
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (b"77777777777\0", "at most"),
+        (b"07777777777\0", "truncated"),
+        (b"\x80" + bytes(6) + b"\x7f" * 5, "absurd size"),
+        (b"\xff" * 12, "absurd size"),
+        (b"-0000000001\0", "absurd size"),
+        (b"            ", "absurd size"),
+        (b"0x000000001\0", "absurd size"),
+    ],
+)
 def test_absurd_size_in_a_header(refused, good: bytes, size: bytes, words: str) -> None:
     header = bytearray(entry("huge")[0].tobuf(tarfile.USTAR_FORMAT))
     header[124:136] = size
@@ -289,13 +364,20 @@ def test_absurd_size_in_a_header(refused, good: bytes, size: bytes, words: str) 
 
 def test_absurd_size_in_a_signed_manifest(refused, good: bytes, key: KeyPair) -> None:
     for size in (10 << 40, -1, 1.5):
-        absurd = resigned(good, key, lambda m, size=size: m["files"]["report.html"].update(size=size))
+        absurd = resigned(
+            good, key, lambda m, size=size: m["files"]["report.html"].update(size=size)
+        )
         refused(absurd, "files.report.html")
-    refused(resigned(good, key, lambda m: m["files"]["report.html"].update(size=1 << 30)), "report.html has")
+    refused(
+        resigned(good, key, lambda m: m["files"]["report.html"].update(size=1 << 30)),
+        "report.html has",
+    )
 
 
 def test_actual_size_beyond_every_limit(refused, good: bytes, tmp_path: Path) -> None:
-    """Five gigabytes of zeros behind a good bundle: refused from its length, without reading or writing them."""
+    """Five gigabytes of zeros behind a good bundle: refused from its length, without reading or
+    writing them.
+    """
     path = tmp_path / "bomb.bundle"
     path.write_bytes(good)
     os.truncate(path, 5 << 30)
@@ -314,7 +396,10 @@ def test_member_of_a_gigabyte_that_nobody_signed(refused, good: bytes, tmp_path:
 
 
 def test_too_many_members(refused, good: bytes) -> None:
-    refused(tar_of(members_of(good), *(entry(f"f{index}") for index in range(5000))), "more than 4096 files")
+    refused(
+        tar_of(members_of(good), *(entry(f"f{index}") for index in range(5000))),
+        "more than 4096 files",
+    )
 
 
 @pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.XHDTYPE])
@@ -324,7 +409,9 @@ def test_every_entry_counts_and_not_only_files(refused, good: bytes, kind: bytes
     refused(tar_of(members_of(good), *more), "more than 12288 entries")
 
 
-@pytest.mark.parametrize(("name", "size"), [("manifest.json", 5 << 20), ("signature.json", 20 << 10)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("manifest.json", 5 << 20), ("signature.json", 20 << 10)]
+)
 def test_absurdly_large_manifest_or_signature(refused, good: bytes, name: str, size: int) -> None:
     refused(tar_of({**members_of(good), name: b" " * size}), f"{name} has")
 
@@ -335,55 +422,76 @@ def _with_precisions(manifest: dict[str, object], *precisions: str) -> None:
         manifest[key] = dict.fromkeys(precisions, manifest[key]["fp32"])
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda m: m.update(surprise=1), "surprise"),
-    (lambda m: m["camera"].update(surprise=1), "camera.surprise"),
-    (lambda m: m["files"]["report.html"].update(surprise=1), "files.report.html.surprise"),
-    (lambda m: m.update(schema=3), "schema 3"),
-    (lambda m: m.update(schema=1), "export it again with this version"),
-    (lambda m: m.update(schema=99), "update the station's software"),
-    (lambda m: m.update(schema="1"), "schema"),
-    (lambda m: m.update(schema=0), "schema"),
-    (lambda m: m.pop("thresholds"), "thresholds"),
-    (lambda m: m["thresholds"]["fp32"].update(value=float("nan")), ""),
-    (lambda m: m["thresholds"]["fp32"].update(value=float("inf")), ""),
-    (lambda m: m["thresholds"]["fp32"].update(value=30.0), "not its normal score of rank 1"),
-    (lambda m: m["thresholds"]["fp32"].update(rank=2), "not its normal score of rank 2"),
-    (lambda m: m["normal"].update(parts=9), "8 normal scores"),
-    (lambda m: m["normal_scores"]["fp32"].reverse(), "not ordered"),
-    (lambda m: m["files"].pop("normal/index.json"), "normal/index.json"),
-    (lambda m: m.update(product="../washer"), "product"),
-    (lambda m: m.update(product="a/b"), "product"),
-    (lambda m: m.update(product="was her"), "product"),
-    (lambda m: m.update(product="w\u00e4scher"), "product"),
-    (lambda m: m.update(product=""), "product"),
-    (lambda m: m.update(product="."), "product"),
-    (lambda m: m.update(product="p" * 65), "product"),
-    (lambda m: m.update(product="washer\n"), "product"),
-    (lambda m: m.update(version="../1"), "version"),
-    (lambda m: m["files"].update({"../evil": m["files"].pop("report.html")}), "escapes"),
-    (lambda m: m["files"].update({"/etc/evil": m["files"].pop("report.html")}), "absolute"),
-    (lambda m: m["files"].update({"manifest.json": m["files"]["report.html"]}), "manifest.json"),
-    (lambda m: m.update(precisions=["int8", "fp32"]), "normal_scores has ['fp32'], the bundle ['fp32', 'int8']"),
-    (lambda m: _with_precisions(m, "int8", "fp32"), "model/int8.onnx"),
-    (lambda m: _with_precisions(m, "int8"), "fp32 is missing"),
-    (_with_precisions, "manifest.json"),
-    (lambda m: m.update(presence="yes"), "presence"),
-    (lambda m: m["camera"].update(width="128"), "camera.width"),
-    (lambda m: m["camera"].update(fixed=1), "camera.fixed"),
-    (lambda m: m["inputs"][0].update(shape=[1, 96, 0, 3]), "inputs.0.shape.2"),
-    (lambda m: m["inputs"][0].update(shape=[1, 96, 1 << 30, 3]), "elements"),
-    (lambda m: m["inputs"][1].update(default=300), "the default 300 of region is no uint8"),
-    (lambda m: m["files"]["golden/0003.npz"].update(size=65 << 20), "golden/0003.npz has"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.update(surprise=1), "surprise"),
+        (lambda m: m["camera"].update(surprise=1), "camera.surprise"),
+        (lambda m: m["files"]["report.html"].update(surprise=1), "files.report.html.surprise"),
+        (lambda m: m.update(schema=3), "schema 3"),
+        (lambda m: m.update(schema=1), "export it again with this version"),
+        (lambda m: m.update(schema=99), "update the station's software"),
+        (lambda m: m.update(schema="1"), "schema"),
+        (lambda m: m.update(schema=0), "schema"),
+        (lambda m: m.pop("thresholds"), "thresholds"),
+        (lambda m: m["thresholds"]["fp32"].update(value=float("nan")), ""),
+        (lambda m: m["thresholds"]["fp32"].update(value=float("inf")), ""),
+        (lambda m: m["thresholds"]["fp32"].update(value=30.0), "not its normal score of rank 1"),
+        (lambda m: m["thresholds"]["fp32"].update(rank=2), "not its normal score of rank 2"),
+        (lambda m: m["normal"].update(parts=9), "8 normal scores"),
+        (lambda m: m["normal_scores"]["fp32"].reverse(), "not ordered"),
+        (lambda m: m["files"].pop("normal/index.json"), "normal/index.json"),
+        (lambda m: m.update(product="../washer"), "product"),
+        (lambda m: m.update(product="a/b"), "product"),
+        (lambda m: m.update(product="was her"), "product"),
+        (lambda m: m.update(product="w\u00e4scher"), "product"),
+        (lambda m: m.update(product=""), "product"),
+        (lambda m: m.update(product="."), "product"),
+        (lambda m: m.update(product="p" * 65), "product"),
+        (lambda m: m.update(product="washer\n"), "product"),
+        (lambda m: m.update(version="../1"), "version"),
+        (lambda m: m["files"].update({"../evil": m["files"].pop("report.html")}), "escapes"),
+        (lambda m: m["files"].update({"/etc/evil": m["files"].pop("report.html")}), "absolute"),
+        (
+            lambda m: m["files"].update({"manifest.json": m["files"]["report.html"]}),
+            "manifest.json",
+        ),
+        (
+            lambda m: m.update(precisions=["int8", "fp32"]),
+            "normal_scores has ['fp32'], the bundle ['fp32', 'int8']",
+        ),
+        (lambda m: _with_precisions(m, "int8", "fp32"), "model/int8.onnx"),
+        (lambda m: _with_precisions(m, "int8"), "fp32 is missing"),
+        (_with_precisions, "manifest.json"),
+        (lambda m: m.update(presence="yes"), "presence"),
+        (lambda m: m["camera"].update(width="128"), "camera.width"),
+        (lambda m: m["camera"].update(fixed=1), "camera.fixed"),
+        (lambda m: m["inputs"][0].update(shape=[1, 96, 0, 3]), "inputs.0.shape.2"),
+        (lambda m: m["inputs"][0].update(shape=[1, 96, 1 << 30, 3]), "elements"),
+        (lambda m: m["inputs"][1].update(default=300), "the default 300 of region is no uint8"),
+        (lambda m: m["files"]["golden/0003.npz"].update(size=65 << 20), "golden/0003.npz has"),
+    ],
+)
 def test_manifest_that_a_trusted_key_signed_and_yet_is_wrong(
     refused, good: bytes, key: KeyPair, change: Callable[[dict[str, object]], object], words: str
 ) -> None:
     refused(resigned(good, key, change), words)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1e400}',
-                                  b'{"schema": ' + b"1" * 5000 + b"}", b'{"schema": 2, "schema": 2}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"schema": 1e400}',
+        b'{"schema": ' + b"1" * 5000 + b"}",
+        b'{"schema": 2, "schema": 2}',
+    ],
+)
 def test_manifest_that_is_not_an_object(refused, good: bytes, key: KeyPair, text: bytes) -> None:
     members = members_of(good)
     members.update({"manifest.json": text, "signature.json": sign_manifest(text, key.private)})
@@ -394,27 +502,40 @@ def test_unsigned(refused, good: bytes) -> None:
     members = members_of(good)
     del members["signature.json"]
     assert "not signed" in refused(tar_of(members), "signature.json is missing")
-    refused(tar_of({**members, "signature.json": canonical_json({"schema": 1, "signatures": []})}), "signature.json")
+    refused(
+        tar_of({**members, "signature.json": canonical_json({"schema": 1, "signatures": []})}),
+        "signature.json",
+    )
     refused(tar_of({**members, "signature.json": b""}), "signature.json")
 
 
 def test_signed_by_a_key_that_is_not_trusted(refused, tmp_path: Path) -> None:
     stranger = make_key(tmp_path, "stranger")
-    assert "edge trust" in refused(make_tiny_bundle(tmp_path, stranger, version="3.0.0"), "does not trust")
+    assert "edge trust" in refused(
+        make_tiny_bundle(tmp_path, stranger, version="3.0.0"), "does not trust"
+    )
 
 
-def test_stranger_who_uses_the_name_of_a_trusted_key(refused, good: bytes, key: KeyPair, tmp_path: Path) -> None:
+def test_stranger_who_uses_the_name_of_a_trusted_key(
+    refused, good: bytes, key: KeyPair, tmp_path: Path
+) -> None:
     stranger = make_key(tmp_path, "stranger")
     members = members_of(good)
     keyid = json.loads(key.public.read_bytes())["keyid"]
     forged = json.loads(sign_manifest(members["manifest.json"], stranger.private))
     forged["signatures"][0]["keyid"] = keyid
-    refused(tar_of({**members, "signature.json": canonical_json(forged)}), "does not match its signature")
+    refused(
+        tar_of({**members, "signature.json": canonical_json(forged)}),
+        "does not match its signature",
+    )
 
 
 def test_signature_of_another_bundle(refused, good: bytes, key: KeyPair, tmp_path: Path) -> None:
     other = members_of(make_tiny_bundle(tmp_path, key, version="4.0.0").read_bytes())
-    refused(tar_of({**members_of(good), "signature.json": other["signature.json"]}), "does not match its signature")
+    refused(
+        tar_of({**members_of(good), "signature.json": other["signature.json"]}),
+        "does not match its signature",
+    )
 
 
 def test_root_that_trusts_nobody(good: bytes, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -426,7 +547,9 @@ def test_root_that_trusts_nobody(good: bytes, tmp_path: Path, capsys, monkeypatc
     assert not (tmp_path / "fresh").exists()
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", bytes(RECORD), bytes(range(256)) * 200, b"<html>" * 5000])
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", bytes(RECORD), bytes(range(256)) * 200, b"<html>" * 5000]
+)
 def test_not_a_tar(refused, data: bytes) -> None:
     refused(data, "not a bundle")
 
@@ -444,7 +567,9 @@ def test_not_even_a_file(refused, tmp_path: Path) -> None:
 
 def _other_reference_red(folder: Path) -> None:
     model = folder / "model" / "fp32.onnx"
-    model.write_bytes(model.read_bytes().replace(struct.pack("<f", RED_OF_A_GOOD_PART), struct.pack("<f", 150.0)))
+    model.write_bytes(
+        model.read_bytes().replace(struct.pack("<f", RED_OF_A_GOOD_PART), struct.pack("<f", 150.0))
+    )
 
 
 def _not_a_model(folder: Path) -> None:
@@ -492,26 +617,37 @@ def _certificate_with_an_unknown_key(folder: Path) -> None:
     (folder / "parity.json").write_text(json.dumps({**certificate, "surprise": 30.0}))
 
 
-@pytest.mark.parametrize(("damage", "words"), [
-    (_other_reference_red, "no engine decides as the trained model did"),
-    (_not_a_model, "cannot be loaded"),
-    (_damaged_golden_frame, "not a golden frame"),
-    (_pickled_golden_frame, "not a golden frame"),
-    (_golden_frames_all_good, "above the threshold"),
-    (_certificate_of_another_threshold, "certificate's threshold of fp32 is 30.0"),
-    (_normal_frames_of_another_count, "the 8 highest of 9, the manifest says 8 of 8"),
-    (_normal_frame_without_its_picture, "good/003 has no color"),
-    (_normal_frame_that_is_no_picture, "normal/0002_color.png: no picture"),
-    (_certificate_with_an_unknown_key, "surprise"),
-])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_other_reference_red, "no engine decides as the trained model did"),
+        (_not_a_model, "cannot be loaded"),
+        (_damaged_golden_frame, "not a golden frame"),
+        (_pickled_golden_frame, "not a golden frame"),
+        (_golden_frames_all_good, "above the threshold"),
+        (_certificate_of_another_threshold, "certificate's threshold of fp32 is 30.0"),
+        (_normal_frames_of_another_count, "the 8 highest of 9, the manifest says 8 of 8"),
+        (_normal_frame_without_its_picture, "good/003 has no color"),
+        (_normal_frame_that_is_no_picture, "normal/0002_color.png: no picture"),
+        (_certificate_with_an_unknown_key, "surprise"),
+    ],
+)
 def test_signed_and_whole_but_not_proven_here(
-    root: Path, key: KeyPair, tmp_path: Path, capsys, monkeypatch, damage: Callable[[Path], None], words: str
+    root: Path,
+    key: KeyPair,
+    tmp_path: Path,
+    capsys,
+    monkeypatch,
+    damage: Callable[[Path], None],
+    words: str,
 ) -> None:
     """Refused only after staging: no file has changed, no name is new."""
     with tiny_bundle_folder(key.private, version="5.0.0") as folder:
         damage(folder)
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        seal(folder, Manifest.model_validate({**manifest, "files": list_files(folder)}), key.private)
+        seal(
+            folder, Manifest.model_validate({**manifest, "files": list_files(folder)}), key.private
+        )
         bundle = pack(folder, tmp_path / "other.bundle")
     before = snapshot(root)
     answer = run_edge(capsys, monkeypatch, "install", bundle, "--root", root)
@@ -520,7 +656,9 @@ def test_signed_and_whole_but_not_proven_here(
     assert words in answer.err
     assert answer.err.count("\n") == 1
     assert list(after) == list(before)
-    assert {name for name in after if after[name] != before[name]} <= {"var/lib/edge"}   # the folder's own time
+    assert {name for name in after if after[name] != before[name]} <= {
+        "var/lib/edge"
+    }  # the folder's own time
 
 
 def _offset_of(data: bytes, name: str) -> int:
@@ -529,7 +667,9 @@ def _offset_of(data: bytes, name: str) -> int:
 
 
 def _with_header(tar: bytes, header: bytearray, body: bytes, pad: bool = True) -> bytes:
-    """`tar` with a raw header and its body before the end mark; the header's checksum is made right."""
+    """`tar` with a raw header and its body before the end mark; the header's checksum is made
+    right.
+    """
     header[148:156] = b" " * 8
     header[148:156] = f"{sum(header):06o}\0 ".encode()
     end = _end_of(tar)

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from edge.bundle.archive import open_bundle, pack, verify_folder
-from edge.bundle.signature import canonical_json, generate_key, read_public_key, sign_manifest, verify_signature
+from edge.bundle.signature import (
+    canonical_json,
+    generate_key,
+    read_public_key,
+    sign_manifest,
+    verify_signature,
+)
 from edge.errors import BundleError, ConfigError
 from tests.support.tiny_bundle import make_key, make_tiny_bundle, tiny_bundle_folder
 
@@ -62,7 +68,9 @@ def test_every_flipped_bit_of_a_signature_file_is_refused(tmp_path: Path) -> Non
                 verify_signature(b"manifest", bytes(damaged), trusted)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+)
 def test_a_signing_key_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.key").write_bytes(content)
     with pytest.raises(ConfigError, match="trainer keygen"):
@@ -104,19 +112,26 @@ def test_extracted_folder_verifies_like_the_packed_file(tmp_path: Path) -> None:
     with open_bundle(make_tiny_bundle(tmp_path, key), trusted) as bundle:
         bundle.extract(target)
     assert verify_folder(target, trusted) == bundle.manifest
-    assert {stat.S_IMODE(path.stat().st_mode) for path in target.rglob("*") if path.is_file()} == {0o644}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in target.rglob("*") if path.is_file()} == {
+        0o644
+    }
     assert json.loads((target / "manifest.json").read_bytes())["product"] == "washer"
 
 
-@pytest.mark.parametrize("damage", [
-    lambda folder: (folder / "report.html").write_text("x"),
-    lambda folder: (folder / "report.html").unlink(),
-    lambda folder: (folder / "extra").write_text("x"),
-    lambda folder: (folder / "golden" / "link").symlink_to("/etc/passwd"),
-    lambda folder: (folder / "signature.json").unlink(),
-    lambda folder: (folder / "manifest.json").write_text("{}"),
-    lambda folder: (folder / "model" / "fp32.onnx").write_bytes((folder / "model" / "fp32.onnx").read_bytes()[::-1]),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "report.html").write_text("x"),
+        lambda folder: (folder / "report.html").unlink(),
+        lambda folder: (folder / "extra").write_text("x"),
+        lambda folder: (folder / "golden" / "link").symlink_to("/etc/passwd"),
+        lambda folder: (folder / "signature.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("{}"),
+        lambda folder: (folder / "model" / "fp32.onnx").write_bytes(
+            (folder / "model" / "fp32.onnx").read_bytes()[::-1]
+        ),
+    ],
+)
 def test_an_unpacked_bundle_that_rots_is_noticed(tmp_path: Path, damage) -> None:
     key = make_key(tmp_path)
     with tiny_bundle_folder(key.private) as folder:

@@ -17,10 +17,15 @@ FrameFolder = Callable[..., Path]
 
 @pytest.fixture
 def frame_folder(tmp_path: Path) -> FrameFolder:
-    """Writes a folder layout: frame n is n everywhere in green, depth 500 + n counts with a hole at (5, 7)."""
+    """Writes a folder layout: frame n is n everywhere in green, depth 500 + n counts with a hole at
+    (5, 7).
+    """
 
     def write(
-        count: int = 4, name: str = "frames", depth: bool = True, camera: dict[str, object] | None = None
+        count: int = 4,
+        name: str = "frames",
+        depth: bool = True,
+        camera: dict[str, object] | None = None,
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
@@ -38,7 +43,9 @@ def frame_folder(tmp_path: Path) -> FrameFolder:
             info = {"width": WIDTH, "height": HEIGHT, "depth_unit_m": 0.0001, **pinhole}
             (folder / "intrinsics.json").write_text(json.dumps(info))
         if camera is not None:
-            (folder / "camera.json").write_text(json.dumps({"width": WIDTH, "height": HEIGHT, **camera}))
+            (folder / "camera.json").write_text(
+                json.dumps({"width": WIDTH, "height": HEIGHT, **camera})
+            )
         return folder
 
     return write

@@ -13,11 +13,27 @@ from edge.types import Frame, Intrinsics
 
 PINHOLE = Intrinsics(64, 48, 60.0, 60.5, 31.5, 23.5)
 FRAME = Frame(
-    np.zeros((48, 64, 3), np.uint8), np.ones((48, 64), np.uint16), 0.0001, PINHOLE, "123", 7, 5_000_000_000
+    np.zeros((48, 64, 3), np.uint8),
+    np.ones((48, 64), np.uint16),
+    0.0001,
+    PINHOLE,
+    "123",
+    7,
+    5_000_000_000,
 )
 CONTRACT = CameraContract(
-    model="D405", width=64, height=48, unit=0.0001, intrinsics=(60.0, 60.5, 31.5, 23.5), crop_width=32, crop_height=32,
-    crop_x=0, crop_y=0, min_area=0.1, max_area=0.9, min_valid=0.5,
+    model="D405",
+    width=64,
+    height=48,
+    unit=0.0001,
+    intrinsics=(60.0, 60.5, 31.5, 23.5),
+    crop_width=32,
+    crop_height=32,
+    crop_x=0,
+    crop_y=0,
+    min_area=0.1,
+    max_area=0.9,
+    min_valid=0.5,
 )
 
 
@@ -30,7 +46,9 @@ def test_float32_rounding_of_the_unit_is_no_mismatch() -> None:
     assert find_mismatch(replace(FRAME, unit=float(np.float32(0.0001))), CONTRACT) is None
 
 
-@pytest.mark.parametrize(("off", "refused"), [(1.029, False), (0.971, False), (1.031, True), (0.969, True)])
+@pytest.mark.parametrize(
+    ("off", "refused"), [(1.029, False), (0.971, False), (1.031, True), (0.969, True)]
+)
 @pytest.mark.parametrize("axis", ["fx", "fy"])
 def test_focal_length_may_be_three_percent_off(off: float, refused: bool, axis: str) -> None:
     pinhole = replace(PINHOLE, **{axis: getattr(PINHOLE, axis) * off})
@@ -44,14 +62,18 @@ def test_another_unit_is_refused() -> None:
 
 
 def test_another_size_is_refused_by_image_and_by_intrinsics() -> None:
-    small = replace(FRAME, color=FRAME.color[:24], depth=None, intrinsics=replace(PINHOLE, height=24))
+    small = replace(
+        FRAME, color=FRAME.color[:24], depth=None, intrinsics=replace(PINHOLE, height=24)
+    )
     assert "64x24" in str(find_mismatch(small, CONTRACT))
     assert find_mismatch(replace(FRAME, color=FRAME.color[:24]), CONTRACT) is not None
 
 
 def test_depth_must_be_there_and_aligned_where_the_product_needs_it() -> None:
     assert "no depth" in str(find_mismatch(replace(FRAME, depth=None), CONTRACT))
-    assert "aligned" in str(find_mismatch(replace(FRAME, depth=np.ones((24, 32), np.uint16)), CONTRACT))
+    assert "aligned" in str(
+        find_mismatch(replace(FRAME, depth=np.ones((24, 32), np.uint16)), CONTRACT)
+    )
     color_only = CONTRACT.model_copy(update={"unit": None, "intrinsics": None})
     assert find_mismatch(replace(FRAME, depth=None, unit=0.001), color_only) is None
 

@@ -1,4 +1,7 @@
-"""RealSenseCamera on librealsense's software device: options, refusals, losses. No real camera is ever asked."""
+"""RealSenseCamera on librealsense's software device: options, refusals, losses.
+
+No real camera is ever asked.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,27 @@ pytestmark = pytest.mark.timeout(600)
 
 PINHOLE = Intrinsics(96, 64, 90.0, 91.0, 47.1, 32.2)
 CONTRACT = CameraContract(
-    model="test", width=96, height=64, fps=30, unit=0.001, crop_width=96, crop_height=64, crop_x=0, crop_y=0,
-    min_area=0.0, max_area=1.0, min_valid=0.0,
+    model="test",
+    width=96,
+    height=64,
+    fps=30,
+    unit=0.001,
+    crop_width=96,
+    crop_height=64,
+    crop_x=0,
+    crop_y=0,
+    min_area=0.0,
+    max_area=1.0,
+    min_valid=0.0,
 )
 RANGES = {
-    "exposure": (1, 10_000, 1), "gain": (0, 128, 1), "white_balance": (2800, 6500, 10), "laser_power": (0, 360, 30),
-    "enable_auto_exposure": (0, 1, 1), "enable_auto_white_balance": (0, 1, 1), "emitter_enabled": (0, 2, 1),
+    "exposure": (1, 10_000, 1),
+    "gain": (0, 128, 1),
+    "white_balance": (2800, 6500, 10),
+    "laser_power": (0, 360, 30),
+    "enable_auto_exposure": (0, 1, 1),
+    "enable_auto_white_balance": (0, 1, 1),
+    "emitter_enabled": (0, 2, 1),
 }
 OF_DEPTH = ("laser_power", "emitter_enabled")
 
@@ -72,10 +90,14 @@ def test_contract_is_set_and_read_back() -> None:
     )
     with opened(camera_of(device, contract)) as camera:
         assert (camera.serial, camera.info.model) == ("42", "Test D435")
-        assert (camera.info.gain, camera.info.white_balance, camera.info.laser) == (16.0, 4600.0, 150.0)
+        assert (camera.info.gain, camera.info.white_balance, camera.info.laser) == (
+            16.0,
+            4600.0,
+            150.0,
+        )
         assert camera.info.unit == pytest.approx(0.001)
         color = device.device.query_sensors()[1]
-        assert color.get_option(rs.option.exposure) == 80          # steps of 100 microseconds
+        assert color.get_option(rs.option.exposure) == 80  # steps of 100 microseconds
         assert color.get_option(rs.option.enable_auto_exposure) == 0
         assert color.get_option(rs.option.enable_auto_white_balance) == 0
 
@@ -188,7 +210,8 @@ def test_librealsense_errors_become_a_lost_camera() -> None:
 def fake_driver(*serials: str) -> Any:
     devices = [SimpleNamespace(get_info=lambda _, serial=serial: serial) for serial in serials]
     return SimpleNamespace(
-        camera_info=SimpleNamespace(serial_number=0), context=lambda: SimpleNamespace(query_devices=lambda: devices)
+        camera_info=SimpleNamespace(serial_number=0),
+        context=lambda: SimpleNamespace(query_devices=lambda: devices),
     )
 
 
@@ -210,27 +233,47 @@ def test_camera_that_is_not_there_or_not_unique_is_named(
 
 def test_mid_exposure_on_the_hosts_monotonic_clock() -> None:
     """The camera's global time says readout was 20 ms ago, and mid-exposure 4 ms before that."""
-    assert captured_mono_ns("global_time", 1_000_000.0, 4000.0, 1_000_020.0, 7_000_000_000) == 6_976_000_000
-    assert captured_mono_ns("system_time", 1_000_000.0, 0.0, 1_000_005.0, 7_000_000_000) == 6_995_000_000
+    assert (
+        captured_mono_ns("global_time", 1_000_000.0, 4000.0, 1_000_020.0, 7_000_000_000)
+        == 6_976_000_000
+    )
+    assert (
+        captured_mono_ns("system_time", 1_000_000.0, 0.0, 1_000_005.0, 7_000_000_000)
+        == 6_995_000_000
+    )
 
 
 @pytest.mark.parametrize("timestamp_ms", [1_000_500.0, 900_000.0])
 def test_wall_clock_that_was_set_does_not_date_a_frame(timestamp_ms: float) -> None:
-    assert captured_mono_ns("global_time", timestamp_ms, 0.0, 1_000_020.0, 7_000_000_000) == 7_000_000_000
+    assert (
+        captured_mono_ns("global_time", timestamp_ms, 0.0, 1_000_020.0, 7_000_000_000)
+        == 7_000_000_000
+    )
 
 
 def test_hardware_clock_is_dated_by_arrival() -> None:
-    assert captured_mono_ns("hardware_clock", 123.0, 0.0, 1_000_020.0, 7_000_000_000) == 7_000_000_000
+    assert (
+        captured_mono_ns("hardware_clock", 123.0, 0.0, 1_000_020.0, 7_000_000_000) == 7_000_000_000
+    )
 
 
 def test_a_step_of_the_wall_clock_is_no_age() -> None:
     """NTP answers and sets it ahead by 3 s; the driver's timestamps follow seconds later."""
     clock, mono_ns = ExposureClock(), 7_000_000_000
-    usual = [clock.date("global_time", 1_000_000.0 + 33 * n, 0.0, 1_000_020.0 + 33 * n, mono_ns + 33_000_000 * n)
-             for n in range(3)]  # fmt: skip
+    usual = [
+        clock.date(
+            "global_time", 1_000_000.0 + 33 * n, 0.0, 1_000_020.0 + 33 * n, mono_ns + 33_000_000 * n
+        )
+        for n in range(3)
+    ]
     assert usual[0] == mono_ns - 20_000_000
     for n in range(3, 90):
         now_ns = mono_ns + 33_000_000 * n
-        assert clock.date("global_time", 1_000_000.0 + 33 * n, 0.0, 1_003_020.0 + 33 * n, now_ns) == now_ns - 20_000_000
+        assert (
+            clock.date("global_time", 1_000_000.0 + 33 * n, 0.0, 1_003_020.0 + 33 * n, now_ns)
+            == now_ns - 20_000_000
+        )
     later_ns = mono_ns + 20_000_000_000
-    assert clock.date("global_time", 1_022_995.0, 0.0, 1_023_020.0, later_ns) == later_ns - 25_000_000
+    assert (
+        clock.date("global_time", 1_022_995.0, 0.0, 1_023_020.0, later_ns) == later_ns - 25_000_000
+    )

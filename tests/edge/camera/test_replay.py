@@ -1,4 +1,6 @@
-"""Cameras that play files: order, end, numbering, pace, and what the factory makes of station.toml."""
+"""Cameras that play files: order, end, numbering, pace, and what the factory makes of
+station.toml.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def test_looped_replay_never_looks_stale(frame_folder) -> None:
 
 
 def test_camera_json_names_the_camera_and_an_option_overrules(frame_folder) -> None:
-    folder = frame_folder(1, camera={"serial": "virtual-x", "model": "virtual", "exposure_us": 8000.0})
+    folder = frame_folder(
+        1, camera={"serial": "virtual-x", "model": "virtual", "exposure_us": 8000.0}
+    )
     with opened(FolderCamera(folder)) as camera:
         assert (camera.serial, camera.info.model) == ("virtual-x", "virtual")
         assert camera.next_frame(1.0).exposure_us == 8000.0
@@ -90,7 +94,7 @@ def test_pace_gives_the_frame_rate_and_no_bursts_after_a_pause() -> None:
     times = []
     for index in range(6):
         if index == 3:
-            clock.sleep(1.0)                       # the consumer was busy for a second
+            clock.sleep(1.0)  # the consumer was busy for a second
         pace.wait(1.0)
         times.append(clock.now_s - 100.0)
     assert times == pytest.approx([0.0, 0.05, 0.10, 1.10, 1.15, 1.20])

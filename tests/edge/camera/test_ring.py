@@ -69,9 +69,10 @@ def test_memory_of_another_size_than_was_said_is_not_mapped() -> None:
     writer.close()
 
 
-@pytest.mark.parametrize(("slot", "color", "depth"), [
-    (3, COLOR, DEPTH), (-1, COLOR, DEPTH), (0, (640, 96, 3), None), (0, COLOR, (6400, 96)),
-])
+@pytest.mark.parametrize(
+    ("slot", "color", "depth"),
+    [(3, COLOR, DEPTH), (-1, COLOR, DEPTH), (0, (640, 96, 3), None), (0, COLOR, (6400, 96))],
+)
 def test_a_frame_that_fits_no_slot_is_refused(
     slot: int, color: tuple[int, int, int], depth: tuple[int, int] | None
 ) -> None:

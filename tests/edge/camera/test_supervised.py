@@ -1,4 +1,6 @@
-"""Cameras in a process of their own: the same frames, and whatever a driver does there ends as a sentence."""
+"""Cameras in a process of their own: the same frames, and whatever a driver does there ends as a
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,12 @@ from edge.types import Frame
 from tests.support.broker import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-FRAME_S = 60.0                      # ends a hang; a healthy camera answers in milliseconds
+FRAME_S = 60.0  # ends a hang; a healthy camera answers in milliseconds
 
 
-def folder_camera(folder: Path, *, fps: int = 120, loop: bool = False, live: bool = False) -> SupervisedCamera:
+def folder_camera(
+    folder: Path, *, fps: int = 120, loop: bool = False, live: bool = False
+) -> SupervisedCamera:
     config = CameraConfig(kind="folder", path=folder.name, fps=fps)
     return supervised_camera(config, folder.parent, loop=loop, live=live)
 
@@ -66,7 +70,11 @@ def assert_same(frames: list[Frame], expected: list[Frame]) -> None:
     for frame, one in zip(frames, expected, strict=True):
         np.testing.assert_array_equal(frame.color, one.color)
         np.testing.assert_array_equal(frame.depth, one.depth)
-        assert (frame.unit, frame.intrinsics, frame.serial) == (one.unit, one.intrinsics, one.serial)
+        assert (frame.unit, frame.intrinsics, frame.serial) == (
+            one.unit,
+            one.intrinsics,
+            one.serial,
+        )
         assert (frame.frame_number, frame.clock_domain) == (one.frame_number, one.clock_domain)
         assert (frame.exposure_us, frame.gain) == (one.exposure_us, one.gain)
 
@@ -84,7 +92,9 @@ def test_it_tells_what_the_camera_tells(frame_folder) -> None:
         assert (outside.serial, outside.info) == (inside.serial, inside.info)
 
 
-def test_a_consumer_that_takes_its_time_loses_no_frame_of_files_and_gets_none_that_is_old(frame_folder) -> None:
+def test_a_consumer_that_takes_its_time_loses_no_frame_of_files_and_gets_none_that_is_old(
+    frame_folder,
+) -> None:
     with opened(folder_camera(frame_folder(4))) as camera:
         previous = None
         for number in range(1, 5):
@@ -100,7 +110,7 @@ def test_a_live_camera_gives_the_newest_frame_and_counts_the_others(frame_folder
     with opened(folder_camera(frame_folder(4), loop=True, live=True)) as camera:
         last = camera.next_frame(FRAME_S).frame_number
         for _ in range(3):
-            time.sleep(0.3)                       # 36 frames: more than any slot holds
+            time.sleep(0.3)  # 36 frames: more than any slot holds
             number = camera.next_frame(FRAME_S).frame_number
             assert number > last + 1
             last = number
@@ -129,7 +139,9 @@ def test_frames_of_other_sizes_and_without_depth_cross_in_memory_made_anew(
                 size, self.count = sizes[self.count], self.count + 1
                 depth = np.full(size, 1000 + self.count, np.uint16) if self.count % 2 else None
                 color = np.full((*size, 3), self.count, np.uint8)
-                return Frame(color, depth, 0.001, Intrinsics(96, 64, 9, 9, 4, 4), "1", self.count, self.count)
+                return Frame(
+                    color, depth, 0.001, Intrinsics(96, 64, 9, 9, 4, 4), "1",
+                    self.count, self.count)
         order = Order.model_validate_json(connection.recv(65536))
         feed = Feed(connection, order.live)
         feed.send(Hello())
@@ -148,7 +160,9 @@ def test_frames_of_other_sizes_and_without_depth_cross_in_memory_made_anew(
 
 
 def test_the_virtual_realsense_crosses_too(frame_folder) -> None:
-    pytest.importorskip("pyrealsense2", reason="the virtual camera is librealsense's software device")
+    pytest.importorskip(
+        "pyrealsense2", reason="the virtual camera is librealsense's software device"
+    )
     folder = frame_folder(6)
     config = CameraConfig(kind="virtual", path=str(folder), fps=120)
     frames = play_all(supervised_camera(config, folder.parent))
@@ -166,9 +180,10 @@ def tree(base: type[EdgeError]) -> list[type[EdgeError]]:
     return [base, *(deeper for direct in base.__subclasses__() for deeper in tree(direct))]
 
 
-@pytest.mark.parametrize("error", [
-    one for one in tree(EdgeError) if one.__module__ == errors.__name__ or one is EndOfFrames
-])
+@pytest.mark.parametrize(
+    "error",
+    [one for one in tree(EdgeError) if one.__module__ == errors.__name__ or one is EndOfFrames],
+)
 def test_errors_survive_the_crossing(error: type[EdgeError]) -> None:
     crossed = failure_of(error("camera 42: what happened, and what to do")).exception()
     assert type(crossed) is error
@@ -176,7 +191,9 @@ def test_errors_survive_the_crossing(error: type[EdgeError]) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_one_sentence() -> None:
-    crossed = failure_of(PermissionError(13, "Permission denied", "/data/0000_color.png")).exception()
+    crossed = failure_of(
+        PermissionError(13, "Permission denied", "/data/0000_color.png")
+    ).exception()
     assert type(crossed) is DataError
     assert str(crossed).startswith("/data/0000_color.png cannot be used, permission denied")
 
@@ -199,7 +216,9 @@ def test_what_cannot_be_opened_is_refused_as_in_this_process(tmp_path: Path) -> 
 
 
 def test_a_missing_camera_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pyrealsense2.py").write_text("raise ImportError('libusb-1.0.so.0: cannot open shared object file')\n")
+    (tmp_path / "pyrealsense2.py").write_text(
+        "raise ImportError('libusb-1.0.so.0: cannot open shared object file')\n"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(MissingDependency, match=r"libusb-1\.0\.so\.0"):
         supervised_camera(CameraConfig(), tmp_path).open()
@@ -223,9 +242,10 @@ def test_a_damaged_recording_is_one_sentence_and_nothing_of_librealsenses(
     camera = supervised_camera(CameraConfig(kind="recording", path="broken.db3"), tmp_path)
     with pytest.raises(DataError) as refused:
         camera.open()
-    assert str(refused.value) == (
-        f"{tmp_path}/broken.db3 cannot be played by librealsense: it is damaged, cut short, or of another format. "
-        "Record it again, as .db3"
+    assert (
+        str(refused.value)
+        == f"{tmp_path}/broken.db3 cannot be played by librealsense: it is damaged, cut short, or"
+        " of another format. Record it again, as .db3"
     )
     assert capfd.readouterr() == ("", "")
 
@@ -233,12 +253,17 @@ def test_a_damaged_recording_is_one_sentence_and_nothing_of_librealsenses(
 # --- a process that dies, hangs or talks nonsense ---
 
 
-@pytest.mark.parametrize(("number", "said"), [
-    (signal.SIGSEGV, r"driver crashed \(SIGSEGV\)"),
-    (signal.SIGABRT, r"driver crashed \(SIGABRT\)"),
-    (signal.SIGKILL, "ended by SIGKILL"),
-])
-def test_a_crash_is_a_lost_camera_with_the_signals_name(frame_folder, number: signal.Signals, said: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGSEGV, r"driver crashed \(SIGSEGV\)"),
+        (signal.SIGABRT, r"driver crashed \(SIGABRT\)"),
+        (signal.SIGKILL, "ended by SIGKILL"),
+    ],
+)
+def test_a_crash_is_a_lost_camera_with_the_signals_name(
+    frame_folder, number: signal.Signals, said: str
+) -> None:
     camera = folder_camera(frame_folder(4), loop=True)
     with opened(camera):
         camera.next_frame(FRAME_S)
@@ -246,7 +271,7 @@ def test_a_crash_is_a_lost_camera_with_the_signals_name(frame_folder, number: si
         os.kill(camera.pid, number)
         with pytest.raises(CameraLost, match=said):
             ask_on(camera, FRAME_S)
-    with opened(camera):                                    # the next opening starts a new one
+    with opened(camera):  # the next opening starts a new one
         assert camera.next_frame(FRAME_S).frame_number == 1
 
 
@@ -301,14 +326,16 @@ OPEN = f"""{HELLO}
     made = {{"number": 0, "slots": 1, "slot_bytes": 4096}}
     def fill(**changes):
         tell("filled", **{{**dict(
-            ring=0, slot=0, color=(8, 8, 3), depth=None, dropped=0, unit=0.001, pinhole=(8, 8, 9.0, 9.0, 4.0, 4.0),
-            serial="1", frame_number=1, captured_mono_ns=1, clock_domain="file", exposure_us=None, gain=None),
+            ring=0, slot=0, color=(8, 8, 3), depth=None, dropped=0, unit=0.001,
+            pinhole=(8, 8, 9.0, 9.0, 4.0, 4.0),
+            serial="1", frame_number=1, captured_mono_ns=1, clock_domain="file",
+            exposure_us=None, gain=None),
             **changes}})
 """
 HANG = "time.sleep(600)"
 NONSENSE = [
     ("connection.send(b'\\x00garbage')", "nobody understands"),
-    ("connection.send(b'{\"kind\": \"filled\"}')", "nobody understands"),
+    ('connection.send(b\'{"kind": "filled"}\')', "nobody understands"),
     ("connection.send(b'x' * 65000)", "nobody understands"),
     ("connection.shutdown(socket.SHUT_RDWR)", "closed its end"),
     ("tell('hello')", "out of turn"),
@@ -319,7 +346,10 @@ NONSENSE = [
     ("tell('ring', memory, **made); fill(slot=3)", "does not fit"),
     ("tell('ring', memory, **made); fill(color=(8000, 8000, 3))", "does not fit"),
     ("tell('ring', os.memfd_create('soft'), **made)", "change its size"),
-    ("sys.exit('ImportError: no module named numpy')", "exit code 1: ImportError: no module named numpy"),
+    (
+        "sys.exit('ImportError: no module named numpy')",
+        "exit code 1: ImportError: no module named numpy",
+    ),
     ("os._exit(0)", "exit code 0: it said nothing"),
 ]
 
@@ -331,7 +361,9 @@ def test_nonsense_from_the_process_is_a_lost_camera(stand_in, script: str, said:
         camera.next_frame(FRAME_S)
 
 
-def test_why_the_camera_was_lost_is_heard_though_its_driver_does_not_return_from_closing_it(stand_in) -> None:
+def test_why_the_camera_was_lost_is_heard_though_its_driver_does_not_return_from_closing_it(
+    stand_in,
+) -> None:
     camera = stand_in("""
         from edge.camera.child import Feed, Hello, play
         from edge.errors import CameraLost
@@ -340,7 +372,8 @@ def test_why_the_camera_was_lost_is_heard_though_its_driver_does_not_return_from
             serial, info = "1", CameraInfo(width=96, height=64)
             def open(self): pass
             def close(self): time.sleep(600)
-            def next_frame(self, timeout_s): raise CameraLost("camera 1: xioctl failed. Check the USB 3 cable")
+            def next_frame(self, timeout_s):
+                raise CameraLost("camera 1: xioctl failed. Check the USB 3 cable")
         feed = Feed(connection, live=False)
         connection.recv(65536)
         feed.send(Hello())
@@ -351,8 +384,12 @@ def test_why_the_camera_was_lost_is_heard_though_its_driver_does_not_return_from
 
 
 def test_the_last_words_of_a_process_are_heard_though_it_is_gone(stand_in) -> None:
-    """It leaves messages of the station unread, which the kernel reports before it hands out what was said."""
-    camera = stand_in(HELLO, "tell('failed', error='DataError', text='0002_color.png is damaged')", "os._exit(0)")
+    """It leaves messages of the station unread, which the kernel reports before it hands out what
+    was said.
+    """
+    camera = stand_in(
+        HELLO, "tell('failed', error='DataError', text='0002_color.png is damaged')", "os._exit(0)"
+    )
     with pytest.raises(DataError, match="0002_color"):
         camera.open()
 
@@ -366,7 +403,9 @@ def test_a_frame_named_twice_and_descriptors_of_a_lost_camera_leave_nothing_open
     assert open_descriptors() == before
 
 
-def test_a_process_that_never_says_a_word_is_given_up(stand_in, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_never_says_a_word_is_given_up(
+    stand_in, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(supervised, "HELLO_S", 0.3)
     with pytest.raises(CameraLost, match="is not open after"):
         stand_in(HANG).open()
@@ -383,7 +422,9 @@ def test_a_driver_that_does_not_return_from_opening_is_killed(
     assert not psutil.pid_exists(int(told.read_text()))
 
 
-def test_opening_that_takes_long_is_waited_for_as_long_as_it_works(stand_in, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_that_takes_long_is_waited_for_as_long_as_it_works(
+    stand_in, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A data set of thousands of images: slow, and not hanging."""
     monkeypatch.setattr(supervised, "HELLO_S", 0.5)
     steps: list[float] = []
@@ -398,7 +439,8 @@ def test_its_log_lines_are_passed_on_and_what_a_library_prints_is_not(
     stand_in, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    camera = stand_in("""
+    camera = stand_in(
+        """
         import logging
         from edge.camera.child import LogLines
         lines = logging.StreamHandler()
@@ -406,8 +448,12 @@ def test_its_log_lines_are_passed_on_and_what_a_library_prints_is_not(
         logging.getLogger().addHandler(lines)
         logging.getLogger("edge.camera.realsense").warning("the driver is slow\\nand has two lines")
         print(" 29/11 12:00:00,123 ERROR [140] (backend-v4l2.cpp:123) xioctl failed", flush=True)
-        os.write(2, b"\\xff\\xfe no text at all\\nedge-log {}\\nedge-log nonsense\\n" + b"x" * 50_000)
-        """, OPEN, HANG)
+        os.write(2, b"\\xff\\xfe no text at all\\nedge-log {}\\nedge-log nonsense\\n")
+        os.write(2, b"x" * 50_000)
+        """,
+        OPEN,
+        HANG,
+    )
     with opened(camera):
         pass
     assert [(one.name, one.levelname, one.getMessage()) for one in caplog.records] == [
@@ -419,8 +465,13 @@ def test_its_log_lines_are_passed_on_and_what_a_library_prints_is_not(
 
 
 def test_it_has_a_name_and_holds_nothing_of_the_station(frame_folder, tmp_path: Path) -> None:
-    """Neither the lock of the root nor its database: whoever is left over could keep them from the next station."""
-    with (tmp_path / "run.lock").open("w") as lock, opened(folder_camera(frame_folder(2))) as camera:
+    """Neither the lock of the root nor its database: whoever is left over could keep them from the
+    next station.
+    """
+    with (
+        (tmp_path / "run.lock").open("w") as lock,
+        opened(folder_camera(frame_folder(2))) as camera,
+    ):
         os.set_inheritable(lock.fileno(), True)
         camera.close()
         camera.open()
@@ -428,7 +479,9 @@ def test_it_has_a_name_and_holds_nothing_of_the_station(frame_folder, tmp_path: 
         assert (folder / "comm").read_text().strip() == "edge-camera"
         assert "edge.camera.child" in (folder / "cmdline").read_text()
         held = {str(fd.readlink()) for fd in (folder / "fd").iterdir()}
-        assert not [name for name in held if name.startswith(str(tmp_path)) and "frames" not in name]
+        assert not [
+            name for name in held if name.startswith(str(tmp_path)) and "frames" not in name
+        ]
 
 
 def test_closing_ends_it_and_leaves_no_descriptor_open(frame_folder) -> None:
@@ -459,7 +512,10 @@ def test_it_dies_with_a_station_that_is_killed(frame_folder, hanging: bool) -> N
         print(camera.pid, flush=True)
         time.sleep(600)"""
     station = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert station.stdout is not None
@@ -469,13 +525,19 @@ def test_it_dies_with_a_station_that_is_killed(frame_folder, hanging: bool) -> N
     finally:
         station.kill()
         station.communicate()
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 60, "it outlived the station")
+    wait_until(
+        lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE,
+        60,
+        "it outlived the station",
+    )
 
 
 def test_a_station_that_ends_leaves_none_behind_that_still_loads_its_libraries(
     frame_folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before it has asked the kernel to die with the station; the capture thread waits for its first word."""
+    """Before it has asked the kernel to die with the station; the capture thread waits for its
+    first word.
+    """
     monkeypatch.setattr(camera_process, "CHILD", ("-c", "import time; time.sleep(600)"))
     mailbox, stopping = Mailbox(), threading.Event()
     camera = folder_camera(frame_folder())

@@ -1,4 +1,6 @@
-"""Folders through librealsense's software device, syncer, align, recorder and player; and the real sensor folders."""
+"""Folders through librealsense's software device, syncer, align, recorder and player; and the real
+sensor folders.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +58,11 @@ def test_every_frame_comes_through_syncer_and_align_unchanged(frame_folder) -> N
 def test_frames_own_their_bytes_and_stay_fresh_when_looped(frame_folder) -> None:
     kept: list[Frame] = []
     with opened(VirtualCamera(frame_folder(3), loop=True)) as camera:
-        for _ in range(40):                       # more than any queue of librealsense's holds
+        for _ in range(40):  # more than any queue of librealsense's holds
             frame = camera.next_frame(2.0)
-            assert find_staleness(kept[-1] if kept else None, frame, time.monotonic_ns(), 500) is None
+            assert (
+                find_staleness(kept[-1] if kept else None, frame, time.monotonic_ns(), 500) is None
+            )
             kept.append(frame)
     assert [int(frame.color[0, 0, 1]) for frame in kept] == [index % 3 for index in range(40)]
     assert all(frame.color.flags.owndata for frame in kept)
@@ -94,7 +98,9 @@ def test_frame_rate_is_kept(frame_folder) -> None:
 
 
 def test_depth_from_another_viewpoint_is_moved_by_librealsense(frame_folder) -> None:
-    """A depth camera 10 mm to the left: at 0.05 m and 90 pixels of focal length everything moves by 18 pixels."""
+    """A depth camera 10 mm to the left: at 0.05 m and 90 pixels of focal length everything moves by
+    18 pixels.
+    """
     folder = frame_folder(1)
     cv2.imwrite(str(folder / "0000_depth.png"), np.full((64, 96), 500, np.uint16))
     view = DepthView(Intrinsics(96, 64, 90.0, 91.0, 47.1, 32.2), translation=(0.01, 0.0, 0.0))
@@ -137,9 +143,15 @@ def test_damaged_recording_is_one_sentence(tmp_path: Path) -> None:
         RecordingCamera(target).open()
 
 
-# --- the real sensor folders: PrimeSense, RealSense D435, and a moving camera ----------------------------------------
+# --- the real sensor folders: PrimeSense, RealSense D435, and a moving camera
+# ----------------------------------------
 
-SENSORS = {"gqcnn_single_primesense": 10, "uoc_tabletop": 9, "cleargrasp_d435_opaque": 4, "tsdf_stream": 20}
+SENSORS = {
+    "gqcnn_single_primesense": 10,
+    "uoc_tabletop": 9,
+    "cleargrasp_d435_opaque": 4,
+    "tsdf_stream": 20,
+}
 
 
 @pytest.mark.parametrize("name", SENSORS)
@@ -153,8 +165,9 @@ def test_real_sensor_folder_comes_through_unchanged(name: str, real_data: Path) 
 def test_real_object_is_foreground_and_the_board_is_not(real_data: Path) -> None:
     """Joint plane over ten views through librealsense; the masks of the objects come with the data.
 
-    Three of the ten objects lie flat (a clip, pliers: under 4 mm in places), so that the whole set is asked for the
-    median. Some board beside the robot arms is covered by them in the hole-filled depth, which is less than 6 %.
+    Three of the ten objects lie flat (a clip, pliers: under 4 mm in places), so that the whole set
+    is asked for the median. Some board beside the robot arms is covered by them in the hole-filled
+    depth, which is less than 6 %.
     """
     folder = real_data / "rgbd" / "gqcnn_single_primesense"
     frames = play_all(VirtualCamera(folder))
@@ -174,7 +187,9 @@ def test_real_object_is_foreground_and_the_board_is_not(real_data: Path) -> None
 
 
 def test_real_holes_count_as_no_reading(real_data: Path) -> None:
-    """A D435's view of a table top: shadows beside objects have no reading, and stay unread in mask and height."""
+    """A D435's view of a table top: shadows beside objects have no reading, and stay unread in mask
+    and height.
+    """
     frame = play_all(VirtualCamera(real_data / "rgbd" / "uoc_tabletop"))[0]
     assert frame.depth is not None
     fit = fit_plane([frame.depth], frame.unit, frame.intrinsics)
@@ -184,7 +199,9 @@ def test_real_holes_count_as_no_reading(real_data: Path) -> None:
     assert 0.8 < relief.valid < 1.0
     magenta = (255, 0, 200)
     assert (draw_height(relief)[~relief.read] == magenta).all()
-    assert (draw_mask(frame.color, relief)[relief.foreground & ~relief.read] == magenta).all(axis=-1).mean() > 0.5
+    assert (draw_mask(frame.color, relief)[relief.foreground & ~relief.read] == magenta).all(
+        axis=-1
+    ).mean() > 0.5
 
 
 def test_room_without_a_table_is_refused(real_data: Path) -> None:

@@ -1,4 +1,6 @@
-"""`edge calibrate plane` as a technician uses it, on a station whose camera plays files through librealsense."""
+"""`edge calibrate plane` as a technician uses it, on a station whose camera plays files through
+librealsense.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,23 @@ pytestmark = pytest.mark.timeout(600)
 SERIAL = "virtual-washer"
 
 
-def write_frames(folder: Path, count: int, part: bool, focal: float = FOCAL, unit: float = UNIT) -> Path:
+def write_frames(
+    folder: Path, count: int, part: bool, focal: float = FOCAL, unit: float = UNIT
+) -> Path:
     folder.mkdir(parents=True)
     for index in range(count):
         color, depth = draw_part(seed=index, part=part)
         cv2.imwrite(str(folder / f"{index:04d}_color.png"), color[..., ::-1])
         cv2.imwrite(str(folder / f"{index:04d}_depth.png"), depth)
-    info = {"width": 128, "height": 96, "depth_unit_m": unit, "fx": focal, "fy": focal, "cx": 63.5, "cy": 47.5}
+    info = {
+        "width": 128,
+        "height": 96,
+        "depth_unit_m": unit,
+        "fx": focal,
+        "fy": focal,
+        "cx": 63.5,
+        "cy": 47.5,
+    }
     (folder / "intrinsics.json").write_text(json.dumps(info))
     camera = {"model": "virtual", "serial": SERIAL, "width": 128, "height": 96}
     (folder / "camera.json").write_text(json.dumps(camera))
@@ -55,7 +67,9 @@ def station(tmp_path: Path) -> Path:
 
 
 def calibrate(root: Path, *more: str) -> str:
-    result = CliRunner().invoke(app, ["calibrate", "plane", "--root", str(root), *more], catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, ["calibrate", "plane", "--root", str(root), *more], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -124,4 +138,6 @@ def test_tilted_table_gives_its_tilt(station: Path, tmp_path: Path) -> None:
     rays = np.stack([(u - 63.5) / FOCAL, (v - 47.5) / FOCAL, np.ones(u.shape)], -1)
     for path in folder.glob("*_depth.png"):
         cv2.imwrite(str(path), np.rint(TABLE_M / (rays @ normal) / UNIT).astype(np.uint16))
-    assert "tilt         4.00 degrees" in calibrate(station, "--frames", "5", "--source", str(folder))
+    assert "tilt         4.00 degrees" in calibrate(
+        station, "--frames", "5", "--source", str(folder)
+    )

@@ -30,7 +30,9 @@ def bundle(tmp_path: Path, key: KeyPair) -> Path:
     return make_tiny_bundle(tmp_path, key, precisions={"fp16": (1.0, 0.01), "int8": (1.1, 12.0)})
 
 
-def status(store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def status(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
     before = snapshot(store.root)
     answer = run_edge(capsys, monkeypatch, "status", "--root", store.root)
     assert answer.code == 0, answer.err
@@ -52,8 +54,13 @@ def test_one_screen(store: Store, bundle: Path, capsys, monkeypatch) -> None:
     at = next(number for number, line in enumerate(lines) if line.startswith("threshold"))
     assert f" {own.value:.6g}, measured on this engine" in lines[at]
     assert lines[at + 1].strip() == own.guarantee
-    assert any(line.startswith("also proven") and line.endswith(" fp32, 10.00 ms") for line in lines)
-    assert any(line.startswith("not proven") and "every normal part has the same score" in line for line in lines)
+    assert any(
+        line.startswith("also proven") and line.endswith(" fp32, 10.00 ms") for line in lines
+    )
+    assert any(
+        line.startswith("not proven") and "every normal part has the same score" in line
+        for line in lines
+    )
     points = [line.split() for line in lines[-2:]]
     assert points[0][:2] == ["*", "1"]
     assert points[1][0] == "2"
@@ -63,20 +70,27 @@ def test_one_screen(store: Store, bundle: Path, capsys, monkeypatch) -> None:
 
 def test_a_root_without_a_bundle(tmp_path: Path, key: KeyPair, capsys, monkeypatch) -> None:
     store = trusting_root(tmp_path / "station", key)
-    said, = status(store, capsys, monkeypatch)
-    assert said == f"no bundle is installed under {store.root}: run `edge install BUNDLE --root {store.root}`"
+    (said,) = status(store, capsys, monkeypatch)
+    assert (
+        said == f"no bundle is installed under {store.root}: run `edge install BUNDLE --root"
+        f" {store.root}`"
+    )
 
 
 def test_a_pending_engine(store: Store, bundle: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(install_module, "_is_of_this_machine", lambda _: False)
     install_bundle(bundle, store.root)
     lines = status(store, capsys, monkeypatch)
-    assert lines[2] == (
-        f"engine       pending: the first `edge run --root {store.root}` on the station builds and proves it"
+    assert (
+        lines[2]
+        == f"engine       pending: the first `edge run --root {store.root}` on the station builds"
+        " and proves it"
     )
 
 
-def test_a_wanted_precision_that_is_not_there(store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_wanted_precision_that_is_not_there(
+    store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch
+) -> None:
     install_bundle(make_tiny_bundle(tmp_path, key), store.root)
     (store.root / "etc/edge/station.toml").write_text('[runtime]\nprecision = "int8"\n')
     lines = status(store, capsys, monkeypatch)
@@ -86,9 +100,21 @@ def test_a_wanted_precision_that_is_not_there(store: Store, key: KeyPair, tmp_pa
 def test_the_sites_own_threshold(store: Store, bundle: Path, capsys, monkeypatch) -> None:
     plant_times(monkeypatch, {"fp32": 1.0, "fp16": 10.0, "int8": 5.0})
     install_bundle(bundle, store.root)
-    answer = run_edge(capsys, monkeypatch, "calibrate", "threshold", "--false-rejects", "25%", "--root", store.root)
+    answer = run_edge(
+        capsys,
+        monkeypatch,
+        "calibrate",
+        "threshold",
+        "--false-rejects",
+        "25%",
+        "--root",
+        store.root,
+    )
     assert answer.code == 0
     lines = status(store, capsys, monkeypatch)
-    assert any(line.startswith("threshold") and "calibrated on this station, version 1 by" in line for line in lines)
+    assert any(
+        line.startswith("threshold") and "calibrated on this station, version 1 by" in line
+        for line in lines
+    )
     assert any("2nd highest of 8 normal parts" in line for line in lines)
     assert lines[-1].split()[:2] == ["*", "2"]

@@ -1,4 +1,6 @@
-"""A dark, black, bright or white view is named; what normal parts show, black and white backgrounds too, is not."""
+"""A dark, black, bright or white view is named; what normal parts show, black and white backgrounds
+too, is not.
+"""
 
 from __future__ import annotations
 
@@ -20,30 +22,45 @@ def view(background: int, part: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def said(changed: NDArray[np.floating], background: int = 110, part: int = 180) -> str | None:
-    normal = normal_brightness(measure_brightness(view(background, part, seed)) for seed in range(1, 6))
-    return find_odd_brightness(measure_brightness(np.clip(changed, 0, 255).astype(np.uint8)), normal)
+    normal = normal_brightness(
+        measure_brightness(view(background, part, seed)) for seed in range(1, 6)
+    )
+    return find_odd_brightness(
+        measure_brightness(np.clip(changed, 0, 255).astype(np.uint8)), normal
+    )
 
 
 def test_the_measures_are_what_they_are_called() -> None:
     picture = np.zeros((10, 10, 3), np.uint8)
     picture[:3] = 255
-    picture[3] = (255, 0, 0)        # red is neither
+    picture[3] = (255, 0, 0)  # red is neither
     measured = measure_brightness(picture)
     assert (measured.black, measured.white, measured.upper) == (0.6, 0.3, 255.0)
     assert measured.mean == pytest.approx(255 * 3.3333 / 10, abs=0.1)
 
 
-@pytest.mark.parametrize(("divisor", "sentence"), [
-    (40, "100% of the view is black, at most 0% of a normal part's"),
-    (20, "of the view is black"),
-    (10, r"much darker than every normal part \(mean 12, normal 12\d to 12\d of 255\): look at lamp, lens and"),
-    (2, "much darker"),
-])
+@pytest.mark.parametrize(
+    ("divisor", "sentence"),
+    [
+        (40, "100% of the view is black, at most 0% of a normal part's"),
+        (20, "of the view is black"),
+        (
+            10,
+            (
+                r"much darker than every normal part \(mean 12, normal 12\d to 12\d of 255\): look"
+                r" at lamp, lens and"
+            ),
+        ),
+        (2, "much darker"),
+    ],
+)
 def test_a_view_in_the_dark_is_named(divisor: float, sentence: str) -> None:
     assert re.search(sentence, said(view(110, 180).astype(np.float32) / divisor) or "")
 
 
-@pytest.mark.parametrize(("factor", "sentence"), [(3, "of the view is white"), (2, "much brighter"), (1.7, "brighter")])
+@pytest.mark.parametrize(
+    ("factor", "sentence"), [(3, "of the view is white"), (2, "much brighter"), (1.7, "brighter")]
+)
 def test_an_overexposed_view_is_named(factor: float, sentence: str) -> None:
     assert sentence in (said(view(110, 180) * np.float32(factor)) or "")
 

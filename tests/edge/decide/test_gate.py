@@ -19,7 +19,9 @@ def at_rest(area: float, number: int = 0) -> Sighting:
 
 def parts_of(areas: list[float], **settings: int) -> list[list[int]]:
     gate: PresenceGate[int] = PresenceGate(0.1, max_area=0.5, **settings)
-    parts = [part for index, area in enumerate(areas) for part in gate.feed(at_rest(area, index), index)]
+    parts = [
+        part for index, area in enumerate(areas) for part in gate.feed(at_rest(area, index), index)
+    ]
     return [list(part.frames) for part in (*parts, *gate.close())]
 
 
@@ -39,7 +41,9 @@ def test_an_empty_belt_gives_none() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(5, 20), st.integers(0, 19)), min_size=1, max_size=6))
-def test_a_dropout_of_one_frame_neither_splits_nor_loses_a_part(lengths: list[tuple[int, int]]) -> None:
+def test_a_dropout_of_one_frame_neither_splits_nor_loses_a_part(
+    lengths: list[tuple[int, int]],
+) -> None:
     belt = [EMPTY] * 4
     for length, flicker in lengths:
         seen = [PART] * length
@@ -66,7 +70,9 @@ def test_alternating_noise_opens_nothing() -> None:
 
 def test_a_part_that_stays_is_decided_once_after_max_frames() -> None:
     gate: PresenceGate[int] = PresenceGate(0.1, max_frames=30)
-    events = [(index, part) for index in range(500) for part in gate.feed(at_rest(PART, index), index)]
+    events = [
+        (index, part) for index in range(500) for part in gate.feed(at_rest(PART, index), index)
+    ]
     assert [(index, len(part.frames)) for index, part in events] == [(29, 30)]
     assert gate.phase is Phase.LEAVING
     assert gate.is_between_parts
@@ -126,29 +132,56 @@ def test_a_part_decided_under_one_bundle_is_not_decided_again_under_the_next() -
     assert after.phase is Phase.EMPTY
 
 
-# --- parts that follow each other closely -----------------------------------------------------------------------------
+# --- parts that follow each other closely
+# -----------------------------------------------------------------------------
 
 WIDTH, RADIUS = 640.0, 60.0
-DEVIATION2 = RADIUS**2 / 4      # variance of a disc's pixels along any direction
-WHOLE = 0.05                    # share of the view that one disc covers
+DEVIATION2 = RADIUS**2 / 4  # variance of a disc's pixels along any direction
+WHOLE = 0.05  # share of the view that one disc covers
 
 
 def view(centers: list[float], number: int, noise: float = 0.0) -> Sighting:
-    """Discs of RADIUS at these places along the belt, cut by a view that is WIDTH long: what the graph would say."""
-    seen = [(max(0.0, c - RADIUS), min(WIDTH, c + RADIUS)) for c in centers if -RADIUS < c < WIDTH + RADIUS]
+    """Discs of RADIUS at these places along the belt, cut by a view that is WIDTH long: what the
+    graph would say.
+    """
+    seen = [
+        (max(0.0, c - RADIUS), min(WIDTH, c + RADIUS))
+        for c in centers
+        if -RADIUS < c < WIDTH + RADIUS
+    ]
     lengths = [right - left for left, right in seen]
     total = sum(lengths)
     if total == 0:
         return Sighting(number, 0.0)
-    u = sum((left + right) / 2 * length for (left, right), length in zip(seen, lengths, strict=True)) / total
-    spread = sum(length * ((left + right) / 2 - u) ** 2 for (left, right), length in zip(seen, lengths, strict=True))
+    u = (
+        sum(
+            (left + right) / 2 * length for (left, right), length in zip(seen, lengths, strict=True)
+        )
+        / total
+    )
+    spread = sum(
+        length * ((left + right) / 2 - u) ** 2
+        for (left, right), length in zip(seen, lengths, strict=True)
+    )
     border = 0.1 * sum(left == 0.0 or right == WIDTH for left, right in seen)
     area = WHOLE * total / (2 * RADIUS)
-    return Sighting(number, area, u + noise, 200.0 - noise, (DEVIATION2 + spread / total, DEVIATION2, 0.0), border)
+    return Sighting(
+        number,
+        area,
+        u + noise,
+        200.0 - noise,
+        (DEVIATION2 + spread / total, DEVIATION2, 0.0),
+        border,
+    )
 
 
-def on_a_belt(speed: float, spacing: float, parts: int, noise: float = 0.0) -> list[Part[tuple[float, list[int]]]]:
-    """What the gate makes of a belt of discs. Its frames: area, numbers of the discs that are wholly in view."""
+def on_a_belt(
+    speed: float, spacing: float, parts: int, noise: float = 0.0
+) -> list[Part[tuple[float, list[int]]]]:
+    """What the gate makes of a belt of discs.
+
+    Its frames: area, numbers of the discs that are wholly in view.
+    """
     gate: PresenceGate[tuple[float, list[int]]] = PresenceGate(0.005, 1.3 * WHOLE, 0.01)
     done: list[Part[tuple[float, list[int]]]] = []
     for number in range(int((WIDTH + 2 * RADIUS + spacing * parts) / speed) + 3):
@@ -161,7 +194,14 @@ def on_a_belt(speed: float, spacing: float, parts: int, noise: float = 0.0) -> l
 
 def discs_in(part: Part[tuple[float, list[int]]]) -> list[int]:
     """Those that frames of the part show alone and whole: its verdict rests on them."""
-    return sorted({disc for area, whole in part.frames if area <= 1.3 * WHOLE and len(whole) == 1 for disc in whole})
+    return sorted(
+        {
+            disc
+            for area, whole in part.frames
+            if area <= 1.3 * WHOLE and len(whole) == 1
+            for disc in whole
+        }
+    )
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0])
@@ -173,7 +213,9 @@ def test_parts_without_an_empty_frame_between_them_are_still_parts_of_their_own(
     """Never is the view empty for two frames: each disc leaves as the next one comes."""
     spacing = WIDTH + 2 * RADIUS - (1 - gap) * speed
     parts = on_a_belt(speed, spacing, 5, noise)
-    assert [(discs_in(part), part.two_parts) for part in parts] == [([disc], False) for disc in range(5)]
+    assert [(discs_in(part), part.two_parts) for part in parts] == [
+        ([disc], False) for disc in range(5)
+    ]
 
 
 @pytest.mark.parametrize("speed", [20.0, 45.0, 90.0, 130.0])
@@ -185,8 +227,15 @@ def test_no_part_rests_on_the_frames_of_two_discs(speed: float, spacing: float) 
         assert len(discs_in(part)) <= 1 or part.two_parts or too_large > 1
 
 
-@pytest.mark.parametrize("speeds", [[30.0] * 12, [30.0] * 4 + [0.0] * 8, [0.0] * 5 + [10.0, 20.0, 30.0, 30.0, 30.0],
-                                    [30.0, 20.0, 10.0, 0.0, 0.0, 10.0, 20.0]])
+@pytest.mark.parametrize(
+    "speeds",
+    [
+        [30.0] * 12,
+        [30.0] * 4 + [0.0] * 8,
+        [0.0] * 5 + [10.0, 20.0, 30.0, 30.0, 30.0],
+        [30.0, 20.0, 10.0, 0.0, 0.0, 10.0, 20.0],
+    ],
+)
 def test_a_belt_that_stops_and_starts_splits_no_part(speeds: list[float]) -> None:
     gate: PresenceGate[int] = PresenceGate(0.005, 1.3 * WHOLE, 0.01)
     place, done = 100.0, []
@@ -198,9 +247,16 @@ def test_a_belt_that_stops_and_starts_splits_no_part(speeds: list[float]) -> Non
 
 def test_another_part_at_another_place_after_one_empty_frame_is_another_part() -> None:
     gate: PresenceGate[int] = PresenceGate(0.005, 1.3 * WHOLE, 0.01)
-    views = [view([400.0], n) for n in range(5)] + [Sighting(5, 0.0)] + [view([200.0], 6 + n) for n in range(8)]
+    views = (
+        [view([400.0], n) for n in range(5)]
+        + [Sighting(5, 0.0)]
+        + [view([200.0], 6 + n) for n in range(8)]
+    )
     done = [part for number, one in enumerate(views) for part in gate.feed(one, number)]
-    assert [list(part.frames) for part in (*done, *gate.close())] == [list(range(5)), list(range(6, 14))]
+    assert [list(part.frames) for part in (*done, *gate.close())] == [
+        list(range(5)),
+        list(range(6, 14)),
+    ]
 
 
 def test_a_part_seen_too_briefly_before_the_next_is_no_part_of_the_next() -> None:
@@ -216,7 +272,10 @@ def test_a_decided_part_that_another_one_follows_at_once_does_not_hide_it() -> N
     gate: PresenceGate[int] = PresenceGate(0.005, 1.3 * WHOLE, 0.01, max_frames=5)
     views = [view([300.0], n) for n in range(9)] + [view([80.0], 9 + n) for n in range(9)]
     done = [part for number, one in enumerate(views) for part in gate.feed(one, number)]
-    assert [list(part.frames) for part in (*done, *gate.close())] == [list(range(5)), list(range(9, 14))]
+    assert [list(part.frames) for part in (*done, *gate.close())] == [
+        list(range(5)),
+        list(range(9, 14)),
+    ]
 
 
 def test_frames_that_cut_a_part_off_are_not_collected_once_it_was_seen() -> None:
@@ -224,7 +283,9 @@ def test_frames_that_cut_a_part_off_are_not_collected_once_it_was_seen() -> None
     done: list[Part[list[int]]] = []
     for number in range(60):
         center = number * 15.0 - RADIUS
-        done += gate.feed(view([center], number), [number] if RADIUS <= center <= WIDTH - RADIUS else [])
+        done += gate.feed(
+            view([center], number), [number] if RADIUS <= center <= WIDTH - RADIUS else []
+        )
     (part,) = [*done, *gate.close()]
     assert sum(not frame for frame in part.frames) <= 8, "only those before it was wholly in view"
 
@@ -232,5 +293,9 @@ def test_frames_that_cut_a_part_off_are_not_collected_once_it_was_seen() -> None
 def test_what_is_in_view_at_the_start_has_to_leave_first() -> None:
     gate: PresenceGate[int] = PresenceGate(0.1, starts_unsure=True)
     shown = [PART] * 20 + [EMPTY] * 2 + [PART] * 6 + [EMPTY] * 2
-    done = [part for number, area in enumerate(shown) for part in gate.feed(at_rest(area, number), number)]
+    done = [
+        part
+        for number, area in enumerate(shown)
+        for part in gate.feed(at_rest(area, number), number)
+    ]
     assert [list(part.frames) for part in done] == [list(range(22, 28))]

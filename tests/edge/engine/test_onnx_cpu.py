@@ -19,7 +19,9 @@ from tests.support.tiny_bundle import draw_part, feeds_of, reference, tiny_graph
 
 
 def save_graph(path: Path, kind: int = TensorProto.UINT8) -> Path:
-    """sum = the sum of color + lift; `intrinsics` is declared and unused, as the contract allows."""
+    """sum = the sum of color + lift; `intrinsics` is declared and unused, as the contract
+    allows.
+    """
     nodes = [
         helper.make_node("Cast", ["color"], ["c"], to=TensorProto.FLOAT),
         helper.make_node("ReduceSum", ["c"], ["s"], keepdims=0),
@@ -30,12 +32,21 @@ def save_graph(path: Path, kind: int = TensorProto.UINT8) -> Path:
         helper.make_tensor_value_info("lift", TensorProto.FLOAT, (1,)),
         helper.make_tensor_value_info("intrinsics", TensorProto.FLOAT, (4,)),
     ]
-    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("sum", TensorProto.FLOAT, (1,))])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    graph = helper.make_graph(
+        nodes, "g", inputs, [helper.make_tensor_value_info("sum", TensorProto.FLOAT, (1,))]
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10),
+        str(path),
+    )
     return path
 
 
-FEEDS = {"color": np.full((2, 3), 200, np.uint8), "lift": np.float32([0.5]), "intrinsics": np.zeros(4, np.float32)}
+FEEDS = {
+    "color": np.full((2, 3), 200, np.uint8),
+    "lift": np.float32([0.5]),
+    "intrinsics": np.zeros(4, np.float32),
+}
 
 
 def test_runs_a_graph_and_declares_every_input_even_an_unused_one(tmp_path: Path) -> None:
@@ -43,17 +54,28 @@ def test_runs_a_graph_and_declares_every_input_even_an_unused_one(tmp_path: Path
     assert engine.run(FEEDS)["sum"] == 1200.5
     assert engine.name.startswith("onnxruntime 1.")
     assert engine.precision == "fp16"
-    assert engine.inputs == {"color": ((2, 3), np.uint8), "lift": ((1,), np.float32), "intrinsics": ((4,), np.float32)}
+    assert engine.inputs == {
+        "color": ((2, 3), np.uint8),
+        "lift": ((1,), np.float32),
+        "intrinsics": ((4,), np.float32),
+    }
 
 
 def test_views_that_are_not_contiguous_are_taken(tmp_path: Path) -> None:
     wide = np.arange(12, dtype=np.uint8).reshape(2, 6)
-    assert OnnxCpuEngine(save_graph(tmp_path / "fp32.onnx")).run({**FEEDS, "color": wide[:, ::2]})["sum"] == 30.5
+    assert (
+        OnnxCpuEngine(save_graph(tmp_path / "fp32.onnx")).run({**FEEDS, "color": wide[:, ::2]})[
+            "sum"
+        ]
+        == 30.5
+    )
 
 
 def test_an_input_that_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
     engine = OnnxCpuEngine(save_graph(tmp_path / "fp32.onnx"))
-    with pytest.raises(EngineError, match=r"'color' is uint8 \(3, 3\), the engine takes uint8 \(2, 3\)"):
+    with pytest.raises(
+        EngineError, match=r"'color' is uint8 \(3, 3\), the engine takes uint8 \(2, 3\)"
+    ):
         engine.run({**FEEDS, "color": np.zeros((3, 3), np.uint8)})
     with pytest.raises(EngineError, match="'lift' is missing"):
         engine.run({"color": FEEDS["color"]})
@@ -94,8 +116,12 @@ def test_the_tiny_graph_gives_every_output_of_its_reference_whatever_is_expected
 ) -> None:
     onnx.save(tiny_graph(96, 128, presence), str(tmp_path / "fp32.onnx"))
     engine = OnnxCpuEngine(tmp_path / "fp32.onnx")
-    for seed, (shift, part) in enumerate([(0, True), (45, True), (0, False)]):     # inside, cut by the border, empty
-        color, depth = (np.roll(image, (shift // 3, shift), (0, 1)) for image in draw_part(seed=seed, part=part))
+    for seed, (shift, part) in enumerate(
+        [(0, True), (45, True), (0, False)]
+    ):  # inside, cut by the border, empty
+        color, depth = (
+            np.roll(image, (shift // 3, shift), (0, 1)) for image in draw_part(seed=seed, part=part)
+        )
         depth[:, :shift] = 5000
         feeds = feeds_of(color, depth if presence else None)
         if not presence:
@@ -116,7 +142,9 @@ def test_the_tiny_graph_gives_every_output_of_its_reference_whatever_is_expected
 def test_a_layout_that_the_machine_has_no_kernel_for_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On arm64 onnxruntime moves float16 pooling of opset 19 to a layout for which it has no kernel."""
+    """On arm64 onnxruntime moves float16 pooling of opset 19 to a layout for which it has no
+    kernel.
+    """
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
@@ -144,8 +172,14 @@ def test_an_engine_opens_only_the_file_that_was_proven(tmp_path: Path) -> None:
 
 
 def test_onnxruntime_tells_its_maker_nothing(tmp_path: Path) -> None:
-    """Its builds keep an id of the machine and a queue of events under the account's home, to be sent."""
+    """Its builds keep an id of the machine and a queue of events under the account's home, to be
+    sent.
+    """
     code = "import edge, onnxruntime as o, time; o.get_available_providers(); time.sleep(0.2)"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
-    subprocess.run([sys.executable, "-c", code], check=True, env={**environment, "HOME": str(tmp_path)})
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))
+    }
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**environment, "HOME": str(tmp_path)}
+    )
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,6 @@
-"""The one builder, run for real with tensorrt_rtx; and what other versions lack, with stand-ins for their modules."""
+"""The one builder, run for real with tensorrt_rtx; and what other versions lack, with stand-ins for
+their modules.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,12 @@ def rtx() -> ModuleType:
     )
 
 
-def save_graph(path: Path, half: bool = False, operator: str = "Relu", quantised: bool = False) -> Path:
-    """bytes -> float -> (half) -> operator -> 1x1 convolution -> float, optionally with Q/DQ around the convolution."""
+def save_graph(
+    path: Path, half: bool = False, operator: str = "Relu", quantized: bool = False
+) -> Path:
+    """bytes -> float -> (half) -> operator -> 1x1 convolution -> float, optionally with Q/DQ around
+    the convolution.
+    """
     element, kind = (TensorProto.FLOAT16, np.float16) if half else (TensorProto.FLOAT, np.float32)
     nodes = [
         helper.make_node("Cast", ["color"], ["x"], to=element, name="cast"),
@@ -43,7 +49,7 @@ def save_graph(path: Path, half: bool = False, operator: str = "Relu", quantised
     ]
     weight = np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(kind)
     constants = [numpy_helper.from_array(weight, "w")]
-    if quantised:
+    if quantized:
         constants += [
             numpy_helper.from_array(np.array(0.5, kind), "s"),
             numpy_helper.from_array(np.array(0, np.int8), "z"),
@@ -55,7 +61,7 @@ def save_graph(path: Path, half: bool = False, operator: str = "Relu", quantised
             helper.make_node("DequantizeLinear", ["wq", "s", "z"], ["wd"]),
         ]
     nodes += [
-        helper.make_node("Conv", ["d", "wd"] if quantised else ["r", "w"], ["y"], name="conv"),
+        helper.make_node("Conv", ["d", "wd"] if quantized else ["r", "w"], ["y"], name="conv"),
         helper.make_node("Cast", ["y"], ["map"], to=TensorProto.FLOAT),
     ]
     graph = helper.make_graph(
@@ -68,7 +74,10 @@ def save_graph(path: Path, half: bool = False, operator: str = "Relu", quantised
         [helper.make_tensor_value_info("map", TensorProto.FLOAT, (1, 4, 8, 8))],
         constants,
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10), str(path))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10),
+        str(path),
+    )
     return path
 
 
@@ -76,24 +85,35 @@ def key_of(path: Path) -> EngineKey:
     return EngineKey(sha256_of(path), "fp32", "1.7.1.116", "89", "x86_64 bench")
 
 
-@pytest.mark.parametrize(("half", "quantised"), [(False, False), (True, False), (False, True), (True, True)])
-def test_compiles_every_precision_without_a_gpu(rtx: ModuleType, tmp_path: Path, half: bool, quantised: bool) -> None:
-    built = build_plan(rtx, save_graph(tmp_path / "graph.onnx", half, quantised=quantised))
+@pytest.mark.parametrize(
+    ("half", "quantized"), [(False, False), (True, False), (False, True), (True, True)]
+)
+def test_compiles_every_precision_without_a_gpu(
+    rtx: ModuleType, tmp_path: Path, half: bool, quantized: bool
+) -> None:
+    built = build_plan(rtx, save_graph(tmp_path / "graph.onnx", half, quantized=quantized))
     assert len(built.plan) > 1000
     assert built.layers >= 3
     assert built.timing_cache is None
 
 
-def test_a_refused_operator_is_named_with_the_parsers_own_message(rtx: ModuleType, tmp_path: Path) -> None:
+def test_a_refused_operator_is_named_with_the_parsers_own_message(
+    rtx: ModuleType, tmp_path: Path
+) -> None:
     with pytest.raises(
-        EngineError, match=r"graph\.onnx: tensorrt_rtx 1\..* refuses the graph: operator Det \(node middle\): .."
+        EngineError,
+        match=(
+            r"graph\.onnx: tensorrt_rtx 1\..* refuses the graph: operator Det \(node middle\): .."
+        ),
     ) as caught:
         build_plan(rtx, save_graph(tmp_path / "graph.onnx", operator="Det"))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph"])
-def test_a_file_that_is_no_graph_is_refused(rtx: ModuleType, tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_graph_is_refused(
+    rtx: ModuleType, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "graph.onnx").write_bytes(content)
     with pytest.raises(EngineError, match=r"graph\.onnx.*refuses"):
         build_plan(rtx, tmp_path / "graph.onnx")
@@ -118,7 +138,9 @@ def test_an_unused_contract_input_is_no_warning(
     assert "intrinsics" not in caplog.text
 
 
-def test_a_plan_is_built_once_per_key(rtx: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_is_built_once_per_key(
+    rtx: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, cache = save_graph(tmp_path / "graph.onnx"), tmp_path / "engines"
     key = key_of(path)
     assert find_cached_plan(cache, key) is None
@@ -140,10 +162,14 @@ def test_every_part_of_the_key_is_in_the_name() -> None:
     ]
     assert len({key.stem, *(other.stem for other in others)}) == 6
     assert all("/" not in other.stem and " " not in other.stem for other in others)
-    assert len({key.timing_stem, *(other.timing_stem for other in others)}) == 4  # graph and precision share one
+    assert (
+        len({key.timing_stem, *(other.timing_stem for other in others)}) == 4
+    )  # graph and precision share one
 
 
-def test_a_graph_that_changed_since_it_was_verified_is_not_built(rtx: ModuleType, tmp_path: Path) -> None:
+def test_a_graph_that_changed_since_it_was_verified_is_not_built(
+    rtx: ModuleType, tmp_path: Path
+) -> None:
     path = save_graph(tmp_path / "graph.onnx")
     key = key_of(path)
     path.write_bytes(path.read_bytes() + b"\0")
@@ -187,7 +213,9 @@ class FakeConfig:
 
 
 @pytest.mark.parametrize(("blob", "kept"), [(None, b"+"), (b"old", b"old+"), (b"bad", b"+")])
-def test_timing_cache_goes_in_and_out_and_a_foreign_one_is_dropped(blob: bytes | None, kept: bytes) -> None:
+def test_timing_cache_goes_in_and_out_and_a_foreign_one_is_dropped(
+    blob: bytes | None, kept: bytes
+) -> None:
     config = FakeConfig()
     assert build.timing_bytes(config, attach_timing_cache(config, blob)) == kept
 
@@ -202,6 +230,11 @@ def test_versions_without_timing_caches_or_strong_typing_are_served() -> None:
 
 
 def test_parser_errors_of_versions_without_operator_names_still_read() -> None:
-    assert describe_error(SimpleNamespace(desc=lambda: "no\n importer", node=lambda: 7)) == "no importer"
-    error = SimpleNamespace(desc=lambda: "no importer", node_operator=lambda: "Det", node_name=lambda: "n7")
+    assert (
+        describe_error(SimpleNamespace(desc=lambda: "no\n importer", node=lambda: 7))
+        == "no importer"
+    )
+    error = SimpleNamespace(
+        desc=lambda: "no importer", node_operator=lambda: "Det", node_name=lambda: "n7"
+    )
     assert describe_error(error) == "operator Det (node n7): no importer"

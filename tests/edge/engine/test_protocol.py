@@ -27,7 +27,9 @@ def test_this_machine_opens_the_cpu_without_tensorrt_and_says_what_is_wrong_with
         openers[ONNXRUNTIME](tmp_path / "fp32.onnx", "fp32")
 
 
-def test_tensorrt_is_preferred_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorrt_is_preferred_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("edge.engine.order.tensorrt_is_installed", lambda: True)
     assert list(machine_openers(tmp_path)) == [TENSORRT, ONNXRUNTIME]
 
@@ -43,8 +45,10 @@ def test_feeds_that_fit_pass_and_others_are_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"lift": None}, "'lift' is missing"), ({"lift": np.zeros(2, np.float32)}, r"'lift' is float32 \(2,\).*\(1,\)"),
-    ({"lift": np.zeros(1)}, "'lift' is float64"), ({"color": np.zeros((1, 4, 6, 3), np.float32)}, "'color' is float32"),
+    ({"lift": None}, "'lift' is missing"), ({"lift": np.zeros(2, np.float32)},
+    r"'lift' is float32 \(2,\).*\(1,\)"),
+    ({"lift": np.zeros(1)}, "'lift' is float64"), ({"color": np.zeros((1, 4, 6, 3), np.float32)},
+    "'color' is float32"),
 ])  # fmt: skip
 def test_feeds_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
     feeds = {name: value for name, value in {**FEEDS, **change}.items() if value is not None}
@@ -71,7 +75,10 @@ def test_outputs_lose_their_batch_axis_and_keep_float32() -> None:
 
 @pytest.mark.parametrize("name", ["map", "score", "area", "valid", "place"])
 def test_an_output_that_the_engine_does_not_give_is_named(name: str) -> None:
-    outputs = {"map": np.ones((1, 1, 2, 3)), **dict.fromkeys(("score", "area", "valid"), np.zeros(1))}
+    outputs = {
+        "map": np.ones((1, 1, 2, 3)),
+        **dict.fromkeys(("score", "area", "valid"), np.zeros(1)),
+    }
     whole = {**outputs, "place": np.zeros((1, 6))}
     with pytest.raises(EngineError, match=f"no {name}:"):
         outputs_of({other: value for other, value in whole.items() if other != name})

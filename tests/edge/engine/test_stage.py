@@ -1,6 +1,8 @@
-"""The image stage: its host build against librealsense's own align, count for count; its kernels through nvcc.
+"""The image stage: its host build against librealsense's own align, count for count; its kernels
+through nvcc.
 
-Nothing here runs on a GPU: the kernels share the per-pixel functions that the host build runs, and are compiled only.
+Nothing here runs on a GPU: the kernels share the per-pixel functions that the host build runs, and
+are compiled only.
 """
 
 from __future__ import annotations
@@ -36,27 +38,45 @@ D435 = (rotation(0.01, -0.006, 0.004), (0.015, 0.0003, -0.0004))
 CASES = {
     "same camera": Rig(COLOR, COLOR, UNIT, (0, 0, 320, 240)),
     "beside it": Rig(COLOR, COLOR, UNIT, (0, 0, 320, 240), *D435),
-    "coarser depth": Rig(Intrinsics(320, 240, 195.0, 195.3, 159.1, 120.8), COLOR, UNIT, (0, 0, 320, 240), *D435),
+    "coarser depth": Rig(
+        Intrinsics(320, 240, 195.0, 195.3, 159.1, 120.8), COLOR, UNIT, (0, 0, 320, 240), *D435
+    ),
     "finer depth": Rig(
-        Intrinsics(320, 240, 450.0, 452.5, 159.1, 120.8), COLOR, UNIT, (0, 0, 320, 240), rotation(-0.01, 0.006, 0.02),
+        Intrinsics(320, 240, 450.0, 452.5, 159.1, 120.8),
+        COLOR,
+        UNIT,
+        (0, 0, 320, 240),
+        rotation(-0.01, 0.006, 0.02),
         (-0.05, 0.003, 0.004),
     ),
     "larger color": Rig(
-        COLOR, Intrinsics(640, 360, 460.0, 460.0, 321.0, 181.0), UNIT, (0, 0, 640, 360), rotation(0.003, 0.002, -0.001),
+        COLOR,
+        Intrinsics(640, 360, 460.0, 460.0, 321.0, 181.0),
+        UNIT,
+        (0, 0, 640, 360),
+        rotation(0.003, 0.002, -0.001),
         (0.0147, 0.0, 0.0),
     ),
-    "rolled far": Rig(COLOR, COLOR, UNIT, (0, 0, 320, 240), rotation(0.05, -0.1, 0.6), (0.08, -0.06, 0.02)),
+    "rolled far": Rig(
+        COLOR, COLOR, UNIT, (0, 0, 320, 240), rotation(0.05, -0.1, 0.6), (0.08, -0.06, 0.02)
+    ),
 }
 
 
 def scene(rig: Rig, seed: int = 0) -> NDArray[np.uint16]:
-    """A tilted table with boxes and holes as the depth stream sees it: steps in depth make occlusion."""
+    """A tilted table with boxes and holes as the depth stream sees it: steps in depth make
+    occlusion.
+    """
     noise = np.random.default_rng(seed)
     height, width = rig.depth.height, rig.depth.width
     v, u = np.mgrid[:height, :width]
     z = 700.0 + 0.4 * u - 0.3 * v + noise.normal(0, 2, (height, width))
     for _ in range(6):
-        x, y, size = noise.integers(0, width - 40), noise.integers(0, height - 40), noise.integers(10, 60)
+        x, y, size = (
+            noise.integers(0, width - 40),
+            noise.integers(0, height - 40),
+            noise.integers(10, 60),
+        )
         z[y : y + size, x : x + size] -= noise.uniform(30, 300)
     z[noise.random((height, width)) < 0.05] = 0
     return z.astype(np.uint16)
@@ -64,7 +84,11 @@ def scene(rig: Rig, seed: int = 0) -> NDArray[np.uint16]:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("c++") is None and shutil.which("g++") is None and shutil.which("clang++") is None:
+    if (
+        shutil.which("c++") is None
+        and shutil.which("g++") is None
+        and shutil.which("clang++") is None
+    ):
         pytest.skip("no C++ compiler to build the host side of stage.cu")
     target = tmp_path_factory.mktemp("stage") / "stage.so"
     compile_host(target)
@@ -103,9 +127,16 @@ def test_host_build_gives_librealsenses_counts(name: str, library: Path) -> None
     np.testing.assert_array_equal(counts, expected)
 
 
-@pytest.mark.parametrize(("baseline_m", "near_u", "far_u", "target_u"), [(0.1, 100, 131, 161), (-0.1, 162, 131, 100)])
-def test_nearest_reading_wins(baseline_m: float, near_u: int, far_u: int, target_u: int, library: Path) -> None:
-    """Two readings on one color pixel, 0.1 m aside: 61 pixels at 0.5 m, 31 at 1 m. Near first, then far first."""
+@pytest.mark.parametrize(
+    ("baseline_m", "near_u", "far_u", "target_u"), [(0.1, 100, 131, 161), (-0.1, 162, 131, 100)]
+)
+def test_nearest_reading_wins(
+    baseline_m: float, near_u: int, far_u: int, target_u: int, library: Path
+) -> None:
+    """Two readings on one color pixel, 0.1 m aside: 61 pixels at 0.5 m, 31 at 1 m.
+
+    Near first, then far first.
+    """
     rig = Rig(COLOR, COLOR, UNIT, (0, 0, 320, 240), translation=(baseline_m, 0.0, 0.0))
     depth = np.zeros((240, 320), np.uint16)
     depth[100, near_u], depth[100, far_u] = 500, 1000
@@ -132,7 +163,9 @@ def test_rectangles_are_covered_where_depth_is_coarser() -> None:
     assert not covers_rectangles(CASES["finer depth"].depth, COLOR)
 
 
-@pytest.mark.parametrize("crop", [(-1, 0, 10, 10), (0, 0, 321, 10), (300, 0, 21, 10), (0, 231, 10, 10), (0, 0, 0, 10)])
+@pytest.mark.parametrize(
+    "crop", [(-1, 0, 10, 10), (0, 0, 321, 10), (300, 0, 21, 10), (0, 231, 10, 10), (0, 0, 0, 10)]
+)
 def test_crop_outside_the_image_is_refused(crop: tuple[int, int, int, int]) -> None:
     with pytest.raises(EngineError, match="not inside"):
         Rig(COLOR, COLOR, UNIT, crop).as_c()
@@ -141,7 +174,11 @@ def test_crop_outside_the_image_is_refused(crop: tuple[int, int, int, int]) -> N
 def test_images_of_another_size_are_refused(library: Path) -> None:
     stage = HostStage(library, CASES["same camera"])
     good: tuple[Any, Any] = np.zeros((240, 320), np.uint16), np.zeros((240, 320, 3), np.uint8)
-    for depth, color in ((good[0][1:], good[1]), (good[0], good[1][:, 1:]), (good[0].astype(np.int32), good[1])):
+    for depth, color in (
+        (good[0][1:], good[1]),
+        (good[0], good[1][:, 1:]),
+        (good[0].astype(np.int32), good[1]),
+    ):
         with pytest.raises(EngineError, match="rig says"):
             stage.run(depth, color)
 

@@ -14,19 +14,36 @@ from edge.frames.dataset import open_dataset
 from edge.frames.reading import Reading
 from edge.runtime.keeper import Images, write_images
 from edge.types import Code, Frame, Intrinsics
-from tests.support.layouts import CENTRE_X, CENTRE_Y, FOCAL, HEIGHT, WIDTH, color_image, counts_image
+from tests.support.layouts import (
+    CENTER_X,
+    CENTER_Y,
+    FOCAL,
+    HEIGHT,
+    WIDTH,
+    color_image,
+    counts_image,
+)
 
 
 def frame_of(seed: int, serial: str = "A1", with_depth: bool = True) -> Frame:
-    lens = Intrinsics(WIDTH, HEIGHT, FOCAL, FOCAL, CENTRE_X, CENTRE_Y)
+    lens = Intrinsics(WIDTH, HEIGHT, FOCAL, FOCAL, CENTER_X, CENTER_Y)
     depth = counts_image(seed) if with_depth else None
     return Frame(color_image(seed), depth, 0.0001, lens, serial, seed, seed, exposure_us=8000.0)
 
 
 def keep(parts: Path, number: int, code: Code, serial: str = "A1", with_depth: bool = True) -> Path:
     folder = parts / "2026-11-29" / f"cell-{number}"
-    record = {"id": f"cell-{number}", "code": int(code), "reason": "normal", "score": 0.5, "thr": 1.0}
-    write_images(folder, Images("", frame_of(number, serial, with_depth), np.zeros((4, 5), np.float32), record))
+    record = {
+        "id": f"cell-{number}",
+        "code": int(code),
+        "reason": "normal",
+        "score": 0.5,
+        "thr": 1.0,
+    }
+    write_images(
+        folder,
+        Images("", frame_of(number, serial, with_depth), np.zeros((4, 5), np.float32), record),
+    )
     return folder
 
 
@@ -45,7 +62,11 @@ def test_a_kept_part_is_the_frame_that_the_station_saw(parts: Path, opened: str)
         frame, expected = sample.load(), frame_of(seed)
         np.testing.assert_array_equal(frame.color, expected.color)
         np.testing.assert_array_equal(frame.depth, expected.depth)
-        assert (frame.unit, frame.intrinsics, frame.exposure_us) == (0.0001, expected.intrinsics, 8000.0)
+        assert (frame.unit, frame.intrinsics, frame.exposure_us) == (
+            0.0001,
+            expected.intrinsics,
+            8000.0,
+        )
 
 
 def test_one_kept_part_is_a_set_of_one(parts: Path) -> None:
@@ -56,14 +77,21 @@ def test_one_kept_part_is_a_set_of_one(parts: Path) -> None:
 def test_the_stations_verdicts_stand_in_for_the_truth_and_that_is_said(parts: Path) -> None:
     dataset = open_dataset(parts)
     assert [sample.defect for sample in dataset.samples] == ["good", "NG", "", "good"]
-    assert [sample.split for sample in dataset.samples] == ["", "test", "test", ""]     # only OK parts train
+    assert [sample.split for sample in dataset.samples] == [
+        "",
+        "test",
+        "test",
+        "",
+    ]  # only OK parts train
     assert any("stand in for the truth" in note for note in dataset.notes)
     assert any("1 of 4 parts were UNKNOWN" in note for note in dataset.notes)
 
 
 def test_sorted_by_hand_the_folders_say_what_the_parts_are(parts: Path, tmp_path: Path) -> None:
     for number, kind in enumerate(("good", "scratch", "good", "scratch")):
-        shutil.copytree(parts / "2026-11-29" / f"cell-{number}", tmp_path / "sorted" / kind / f"cell-{number}")
+        shutil.copytree(
+            parts / "2026-11-29" / f"cell-{number}", tmp_path / "sorted" / kind / f"cell-{number}"
+        )
     dataset = open_dataset(tmp_path / "sorted")
     assert [sample.defect for sample in dataset.samples] == ["good", "good", "scratch", "scratch"]
     assert dataset.notes == ()
@@ -81,12 +109,16 @@ def test_a_color_only_archive_reads_too_and_can_be_letterboxed(tmp_path: Path) -
     assert open_dataset(tmp_path, Reading((30, 30))).samples[0].load().color.shape == (30, 30, 3)
 
 
-@pytest.mark.parametrize(("name", "defect"), [("good", "good"), ("scratch", "scratch"), ("good/2026-11-29", "good")])
+@pytest.mark.parametrize(
+    ("name", "defect"), [("good", "good"), ("scratch", "scratch"), ("good/2026-11-29", "good")]
+)
 def test_a_folder_sorted_by_hand_says_the_class_when_it_is_opened_itself(
     parts: Path, tmp_path: Path, name: str, defect: str
 ) -> None:
     for number in range(2):
-        shutil.copytree(parts / "2026-11-29" / f"cell-{number}", tmp_path / "sorted" / name / f"cell-{number}")
+        shutil.copytree(
+            parts / "2026-11-29" / f"cell-{number}", tmp_path / "sorted" / name / f"cell-{number}"
+        )
     dataset = open_dataset(tmp_path / "sorted" / Path(name).parts[0])
     assert [sample.defect for sample in dataset.samples] == [defect, defect]
     assert any("its name says what they are" in note for note in dataset.notes)
@@ -94,7 +126,10 @@ def test_a_folder_sorted_by_hand_says_the_class_when_it_is_opened_itself(
 
 @pytest.mark.parametrize(
     ("file", "sentence"),
-    [("color.png", r"cell-2 has a record\.json and no color\.png"), ("depth.png", r"cell-2 has no depth\.png")],
+    [
+        ("color.png", r"cell-2 has a record\.json and no color\.png"),
+        ("depth.png", r"cell-2 has no depth\.png"),
+    ],
 )
 def test_a_part_without_an_image_is_named(parts: Path, file: str, sentence: str) -> None:
     (parts / "2026-11-29" / "cell-2" / file).unlink()
@@ -106,7 +141,9 @@ def test_a_part_without_an_image_is_named(parts: Path, file: str, sentence: str)
 def test_parts_of_two_setups_are_not_mixed(parts: Path, key: str, value: float) -> None:
     path = parts / "2026-11-29" / "cell-2" / "intrinsics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    with pytest.raises(DataError, match=r"cell-2 and .*cell-0 have different intrinsics or depth units"):
+    with pytest.raises(
+        DataError, match=r"cell-2 and .*cell-0 have different intrinsics or depth units"
+    ):
         open_dataset(parts)
 
 

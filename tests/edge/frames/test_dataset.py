@@ -13,8 +13,8 @@ import pytest
 from edge.errors import DataError
 from edge.frames.dataset import Dataset, find_products, open_dataset
 from tests.support.layouts import (
-    CENTRE_X,
-    CENTRE_Y,
+    CENTER_X,
+    CENTER_Y,
     FOCAL,
     HEIGHT,
     WIDTH,
@@ -78,7 +78,9 @@ def test_mvtec3d_gives_exact_counts_and_the_lens(tmp_path: Path) -> None:
         assert frame.depth is not None
         assert frame.depth.dtype == np.uint16
     i = dataset.samples[0].load().intrinsics
-    np.testing.assert_allclose((i.fx, i.fy, i.cx, i.cy), (FOCAL, FOCAL, CENTRE_X, CENTRE_Y), rtol=1e-4)
+    np.testing.assert_allclose(
+        (i.fx, i.fy, i.cx, i.cy), (FOCAL, FOCAL, CENTER_X, CENTER_Y), rtol=1e-4
+    )
     mask = dataset.samples[by_name(dataset)["test/dent/000"]].load_mask()
     assert mask is not None
     assert mask.sum() == 6
@@ -91,7 +93,13 @@ def test_mvtec3d_without_any_xyz_is_a_color_product(tmp_path: Path) -> None:
 
 
 def test_camera_json_rules_over_what_the_images_tell(tmp_path: Path) -> None:
-    camera = {"width": WIDTH, "height": HEIGHT, "unit": 0.001, "intrinsics": [31, 32, 12, 10], "serial": "A1"}
+    camera = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "unit": 0.001,
+        "intrinsics": [31, 32, 12, 10],
+        "serial": "A1",
+    }
     (write_mvtec3d(tmp_path) / "camera.json").write_text(json.dumps(camera))
     frame = open_dataset(tmp_path).samples[0].load()
     assert (frame.unit, frame.serial, frame.intrinsics.fy) == (0.001, "A1", 32)
@@ -105,7 +113,7 @@ def test_folder_gives_frames_in_order_of_their_numbers(tmp_path: Path) -> None:
     for number, frame in enumerate(frames):
         np.testing.assert_array_equal(frame.color, color_image(number))
         np.testing.assert_array_equal(frame.depth, counts_image(number))
-        assert (frame.frame_number, frame.unit, frame.intrinsics.cx) == (number, 0.0001, CENTRE_X)
+        assert (frame.frame_number, frame.unit, frame.intrinsics.cx) == (number, 0.0001, CENTER_X)
     assert np.all(np.diff([frame.captured_mono_ns for frame in frames]) > 0)
     assert dataset.samples[0].load_mask() is None
     assert dataset.samples[0].defect == ""
@@ -116,14 +124,26 @@ def test_folder_without_depth_is_color_only(tmp_path: Path) -> None:
 
 
 def test_truth_of_a_belt_names_the_defects(tmp_path: Path) -> None:
-    parts = [{"part": 0, "defect": "good", "group": None, "frames": [1, 1]},
-             {"part": 1, "defect": "dent", "group": "depth", "frames": [2, 3]}]
+    parts = [
+        {"part": 0, "defect": "good", "group": None, "frames": [1, 1]},
+        {"part": 1, "defect": "dent", "group": "depth", "frames": [2, 3]},
+    ]
     (write_frames(tmp_path, 5) / "truth.json").write_text(json.dumps(parts))
-    assert [sample.defect for sample in open_dataset(tmp_path).samples] == ["", "good", "dent", "dent", ""]
+    assert [sample.defect for sample in open_dataset(tmp_path).samples] == [
+        "",
+        "good",
+        "dent",
+        "dent",
+        "",
+    ]
 
 
-@pytest.mark.parametrize(("below", "count"), [("test", 2), ("test/dent", 1), ("test/dent/rgb", 1), ("train", 2)])
-def test_a_subfolder_opens_as_the_part_of_its_product(tmp_path: Path, below: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("below", "count"), [("test", 2), ("test/dent", 1), ("test/dent/rgb", 1), ("train", 2)]
+)
+def test_a_subfolder_opens_as_the_part_of_its_product(
+    tmp_path: Path, below: str, count: int
+) -> None:
     write_mvtec3d(tmp_path / "bagel")
     dataset = open_dataset(tmp_path / "bagel" / below)
     assert (dataset.product, len(dataset.samples), dataset.has_depth) == ("bagel", count, True)
@@ -148,7 +168,7 @@ def test_visa_is_read_by_its_split_table(tmp_path: Path) -> None:
     for name in ("test/anomaly/000", "test/anomaly/001"):
         mask = dataset.samples[by_name(dataset)[name]].load_mask()
         assert mask is not None
-        np.testing.assert_array_equal(mask, spot_mask() > 0)    # whatever its class is
+        np.testing.assert_array_equal(mask, spot_mask() > 0)  # whatever its class is
     assert find_products(tmp_path) == [tmp_path / "candle"]
 
 
@@ -170,7 +190,9 @@ def test_a_split_table_of_another_system_is_read(tmp_path: Path, before: str, af
         ("candle,", "cookie,", "lists no image of candle"),
     ],
 )
-def test_a_split_table_with_other_words_is_refused(tmp_path: Path, before: str, after: str, wrong: str) -> None:
+def test_a_split_table_with_other_words_is_refused(
+    tmp_path: Path, before: str, after: str, wrong: str
+) -> None:
     root = write_visa(tmp_path / "candle")
     table = tmp_path / "split_csv" / "1cls.csv"
     table.write_text(table.read_text().replace(before, after))
@@ -268,8 +290,12 @@ DAMAGES: list[tuple[Damage, str, Damage]] = [
 ]
 
 
-@pytest.mark.parametrize(("write", "damaged", "damage"), DAMAGES, ids=lambda v: getattr(v, "__name__", v))
-def test_damage_is_named_in_one_sentence(tmp_path: Path, write: Damage, damaged: str, damage: Damage) -> None:
+@pytest.mark.parametrize(
+    ("write", "damaged", "damage"), DAMAGES, ids=lambda v: getattr(v, "__name__", v)
+)
+def test_damage_is_named_in_one_sentence(
+    tmp_path: Path, write: Damage, damaged: str, damage: Damage
+) -> None:
     path = damage(write(tmp_path / "set") / damaged)
     with pytest.raises(DataError) as caught:
         everything(tmp_path / "set")
@@ -311,9 +337,12 @@ def test_what_is_no_data_set_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "key"), [({"widht": 3}, "width"), ({"width": WIDTH, "height": HEIGHT, "fpss": 3}, "fpss")]
+    ("content", "key"),
+    [({"widht": 3}, "width"), ({"width": WIDTH, "height": HEIGHT, "fpss": 3}, "fpss")],
 )
-def test_a_wrong_camera_file_names_its_key(tmp_path: Path, content: dict[str, int], key: str) -> None:
+def test_a_wrong_camera_file_names_its_key(
+    tmp_path: Path, content: dict[str, int], key: str
+) -> None:
     path = write_mvtec3d(tmp_path) / "camera.json"
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=key) as caught:

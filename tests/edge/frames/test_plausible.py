@@ -13,7 +13,15 @@ import tifffile
 from edge.errors import DataError
 from edge.frames.clouds import intrinsics_of, read_cloud
 from edge.frames.dataset import open_dataset
-from tests.support.layouts import HEIGHT, WIDTH, cloud, color_image, counts_image, write_mvtec3d, write_rgb
+from tests.support.layouts import (
+    HEIGHT,
+    WIDTH,
+    cloud,
+    color_image,
+    counts_image,
+    write_mvtec3d,
+    write_rgb,
+)
 
 GOOD = {"width": WIDTH, "height": HEIGHT, "unit": 0.0001, "intrinsics": [30, 30, 11.25, 9.5]}
 
@@ -28,10 +36,15 @@ GOOD = {"width": WIDTH, "height": HEIGHT, "unit": 0.0001, "intrinsics": [30, 30,
         ({"unit": 1000}, "unit: Input should be less than"),
         ({"crop": [-1, 0, 10, 10]}, "crop 10x10 at -1, 0 leaves the 24x20 image"),
         ({"crop": [20, 0, 10, 10]}, "crop 10x10 at 20, 0 leaves"),
-        ({"intrinsics": [60, 60, 11.25, 9.5]}, "has a focal length of 30 pixels, the camera's file says 60"),
+        (
+            {"intrinsics": [60, 60, 11.25, 9.5]},
+            "has a focal length of 30 pixels, the camera's file says 60",
+        ),
     ],
 )
-def test_a_camera_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+def test_a_camera_that_cannot_be_is_refused(
+    tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
     (write_mvtec3d(tmp_path) / "camera.json").write_text(json.dumps({**GOOD, **change}))
     with pytest.raises(DataError, match=sentence) as caught:
         open_dataset(tmp_path).samples[0].load()
@@ -39,12 +52,16 @@ def test_a_camera_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, An
 
 
 @pytest.mark.parametrize("missing", ["unit", "intrinsics"])
-def test_counts_of_which_nobody_says_what_they_mean_are_refused(tmp_path: Path, missing: str) -> None:
+def test_counts_of_which_nobody_says_what_they_mean_are_refused(
+    tmp_path: Path, missing: str
+) -> None:
     write_rgb(tmp_path / "rgb/000.png", color_image(0))
     write_rgb(tmp_path / "depth/000.png", counts_image(0))
     told = {key: value for key, value in GOOD.items() if key != missing}
     (tmp_path / "camera.json").write_text(json.dumps(told))
-    with pytest.raises(DataError, match=f"holds counts, and nothing says what they mean: add {missing}"):
+    with pytest.raises(
+        DataError, match=f"holds counts, and nothing says what they mean: add {missing}"
+    ):
         open_dataset(tmp_path).samples[0].load()
 
 
@@ -60,8 +77,12 @@ def test_the_largest_count_is_no_reading(tmp_path: Path) -> None:
     np.testing.assert_array_equal(depth[3:], counts[3:])
 
 
-@pytest.mark.parametrize("placeholder", [(0, 0, 65.535), (0, 0, 10), (1e10, 1e10, 1e10), (-1, -1, -1), (0, 0, -1)])
-def test_placeholders_in_a_cloud_are_no_readings(tmp_path: Path, placeholder: tuple[float, float, float]) -> None:
+@pytest.mark.parametrize(
+    "placeholder", [(0, 0, 65.535), (0, 0, 10), (1e10, 1e10, 1e10), (-1, -1, -1), (0, 0, -1)]
+)
+def test_placeholders_in_a_cloud_are_no_readings(
+    tmp_path: Path, placeholder: tuple[float, float, float]
+) -> None:
     points = cloud(counts_image(1))
     points[::2, ::2] = placeholder
     tifffile.imwrite(tmp_path / "a.tiff", points, photometric="rgb")

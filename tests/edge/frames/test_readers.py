@@ -1,4 +1,6 @@
-"""The readers agree with other implementations pixel by pixel, and refuse what they would have to guess."""
+"""The readers agree with other implementations pixel by pixel, and refuse what they would have to
+guess.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,15 @@ from edge.frames.images import FILL, largest_value, read_color, read_depth, read
 from edge.frames.listing import images_in
 from edge.frames.masks import read_mask
 from edge.frames.reading import Reading
-from tests.support.layouts import cloud, color_image, counts_image, spot_mask, write_frames, write_mvtec, write_rgb
+from tests.support.layouts import (
+    cloud,
+    color_image,
+    counts_image,
+    spot_mask,
+    write_frames,
+    write_mvtec,
+    write_rgb,
+)
 
 ORIENTATION = 0x0112
 HEIGHT, WIDTH = 61, 83
@@ -50,14 +60,20 @@ def encoded(path: Path, mode: str, **how: Any) -> Path:
 @pytest.mark.parametrize(
     ("name", "mode", "how"),
     [
-        ("a.png", "RGB", {}), ("a.png", "L", {}), ("a.png", "P", {}), ("a.png", "1", {}), ("a.png", "RGBA", {}),
-        ("a.jpg", "RGB", {"quality": 80}), ("a.jpg", "RGB", {"quality": 95, "subsampling": 0}), ("a.jpg", "L", {}),
-        ("a.jpg", "RGB", {"progressive": True}), ("a.bmp", "RGB", {}), ("a.bmp", "L", {}), ("a.bmp", "P", {}),
-        ("a.tif", "RGB", {}), ("a.tif", "RGB", {"compression": "tiff_lzw"}), ("a.tif", "L", {}), ("a.tif", "P", {}),
+        ("a.png", "RGB", {}), ("a.png", "L", {}), ("a.png", "P", {}), ("a.png", "1", {}), ("a.png",
+        "RGBA", {}),
+        ("a.jpg", "RGB", {"quality": 80}), ("a.jpg", "RGB", {"quality": 95, "subsampling": 0}),
+        ("a.jpg", "L", {}),
+        ("a.jpg", "RGB", {"progressive": True}), ("a.bmp", "RGB", {}), ("a.bmp", "L", {}), ("a.bmp",
+        "P", {}),
+        ("a.tif", "RGB", {}), ("a.tif", "RGB", {"compression": "tiff_lzw"}), ("a.tif", "L", {}),
+        ("a.tif", "P", {}),
         ("a.webp", "RGB", {"quality": 80}), ("a.webp", "RGB", {"lossless": True}),
     ],
 )  # fmt: skip
-def test_color_is_what_pillow_and_opencv_see(tmp_path: Path, name: str, mode: str, how: dict[str, Any]) -> None:
+def test_color_is_what_pillow_and_opencv_see(
+    tmp_path: Path, name: str, mode: str, how: dict[str, Any]
+) -> None:
     path = encoded(tmp_path / name, mode, **how)
     color = read_color(path)
     np.testing.assert_array_equal(color, by_pillow(path))
@@ -81,7 +97,9 @@ def test_every_orientation_is_turned_as_viewers_do(tmp_path: Path, turn: int, su
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("gray", [False, True])
-def test_sixteen_bit_color_is_scaled_by_its_bits(tmp_path: Path, bits: int, suffix: str, gray: bool) -> None:
+def test_sixteen_bit_color_is_scaled_by_its_bits(
+    tmp_path: Path, bits: int, suffix: str, gray: bool
+) -> None:
     values = np.random.default_rng(bits).integers(0, 1 << bits, (9, 11, 3)).astype(np.uint16)
     values[0, 0] = (1 << bits) - 1
     stored = values[..., 0] if gray else values
@@ -98,7 +116,9 @@ def test_sixteen_bit_color_is_scaled_by_its_bits(tmp_path: Path, bits: int, suff
     with pytest.raises(DataError, match=f"{path.name} is 16-bit color .*color_bits"):
         read_color(path)
     if bits > 10:
-        with pytest.raises(DataError, match=f"{path.name} has a value of {(1 << bits) - 1}, more than the 10 bits"):
+        with pytest.raises(
+            DataError, match=f"{path.name} has a value of {(1 << bits) - 1}, more than the 10 bits"
+        ):
             read_color(path, Reading(None, 10))
 
 
@@ -139,13 +159,23 @@ def save_pages(path: Path) -> None:
         ("a.png", save_transparent, "has transparent pixels"),
         ("a.png", save_wrong_checksum, "cannot|is not an image that can be decoded"),
         ("a.tif", save_pages, "holds 2 images: save each in a file of its own"),
-        ("a.tif", lambda path: tifffile.imwrite(path, np.zeros((8, 9), np.float32)), "holds float32"),
-        ("a.png", lambda path: path.write_bytes(b"GIF89a" + bytes(20)), "is not an image that can be decoded"),
+        (
+            "a.tif",
+            lambda path: tifffile.imwrite(path, np.zeros((8, 9), np.float32)),
+            "holds float32",
+        ),
+        (
+            "a.png",
+            lambda path: path.write_bytes(b"GIF89a" + bytes(20)),
+            "is not an image that can be decoded",
+        ),
         ("a.png", lambda path: path.write_bytes(b""), "is empty: copy it again"),
         ("a.png", lambda path: path.mkdir(), "is a folder"),
     ],
 )
-def test_what_is_no_color_image_is_said(tmp_path: Path, name: str, write: Broken, sentence: str) -> None:
+def test_what_is_no_color_image_is_said(
+    tmp_path: Path, name: str, write: Broken, sentence: str
+) -> None:
     path = tmp_path / name
     write(path)
     with pytest.raises(DataError, match=sentence) as caught:
@@ -154,13 +184,18 @@ def test_what_is_no_color_image_is_said(tmp_path: Path, name: str, write: Broken
     assert "\n" not in str(caught.value)
 
 
-# --- TIFFs that tifffile leaves to others, and what Pillow warns of ---------------------------------------------------
+# --- TIFFs that tifffile leaves to others, and what Pillow warns of
+# ---------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
-@pytest.mark.parametrize("compression", [cv2.IMWRITE_TIFF_COMPRESSION_LZW, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE])
+@pytest.mark.parametrize(
+    "compression", [cv2.IMWRITE_TIFF_COMPRESSION_LZW, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE]
+)
 @pytest.mark.parametrize("shape", [(20, 24), (20, 24, 3)])
-def test_a_tiff_as_opencv_writes_it(tmp_path: Path, kind: Any, compression: int, shape: tuple[int, ...]) -> None:
+def test_a_tiff_as_opencv_writes_it(
+    tmp_path: Path, kind: Any, compression: int, shape: tuple[int, ...]
+) -> None:
     values = np.random.default_rng(1).integers(0, 4000, shape).astype(kind)
     stored = values[..., ::-1] if len(shape) == 3 else values
     assert cv2.imwrite(str(tmp_path / "a.tif"), stored, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
@@ -191,7 +226,9 @@ def test_planes_are_channels(tmp_path: Path) -> None:
     values = np.random.default_rng(1).integers(0, 65536, (9, 11, 3)).astype(np.uint16)
     planes = np.ascontiguousarray(np.moveaxis(values, 2, 0))
     tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
-    np.testing.assert_array_equal(read_color(tmp_path / "a.tif", Reading(None, 16)), np.rint(values / 257))
+    np.testing.assert_array_equal(
+        read_color(tmp_path / "a.tif", Reading(None, 16)), np.rint(values / 257)
+    )
 
 
 def test_a_jpeg_with_a_cut_exif_block_is_read(tmp_path: Path) -> None:
@@ -202,13 +239,18 @@ def test_a_jpeg_with_a_cut_exif_block_is_read(tmp_path: Path) -> None:
     assert read_color(tmp_path / "a.jpg").shape == (HEIGHT, WIDTH, 3)
 
 
-@pytest.mark.parametrize("most", [3000, 1500])      # Pillow warns up to twice the limit, and fails beyond
+@pytest.mark.parametrize(
+    "most", [3000, 1500]
+)  # Pillow warns up to twice the limit, and fails beyond
 def test_an_image_beyond_the_limit_says_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     path = encoded(tmp_path / "a.png", "RGB")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
-    with pytest.raises(DataError, match=rf"a\.png has more than {most / 1e6:g} million pixels, the most that is read"):
+    with pytest.raises(
+        DataError,
+        match=rf"a\.png has more than {most / 1e6:g} million pixels, the most that is read",
+    ):
         read_color(path)
 
 
@@ -221,10 +263,13 @@ def test_the_cause_is_the_decoders(tmp_path: Path) -> None:
         read_color(path)
 
 
-# --- masks ------------------------------------------------------------------------------------------------------------
+# --- masks
+# --------------------------------------------------------------------------------------------------
 
 
-def test_a_palette_is_read_by_number_or_by_color_whichever_marks_no_background(tmp_path: Path) -> None:
+def test_a_palette_is_read_by_number_or_by_color_whichever_marks_no_background(
+    tmp_path: Path,
+) -> None:
     truth = spot_mask() > 0
     black, red, white = (0, 0, 0), (200, 0, 0), (255, 255, 255)
     for zero, one, marked in ((black, red, 1), (white, black, 1), (white, black, 0)):
@@ -237,7 +282,9 @@ def test_a_palette_is_read_by_number_or_by_color_whichever_marks_no_background(t
 def test_a_large_defect_that_leaves_the_border_is_no_inverted_mask(tmp_path: Path) -> None:
     mask = np.zeros((20, 24), np.uint8)
     mask[2:18, 2:22] = 255
-    assert read_mask(write_rgb(tmp_path / "m.png", mask))[0].mean() == pytest.approx(2 / 3, abs=0.01)
+    assert read_mask(write_rgb(tmp_path / "m.png", mask))[0].mean() == pytest.approx(
+        2 / 3, abs=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,7 +295,9 @@ def test_a_large_defect_that_leaves_the_border_is_no_inverted_mask(tmp_path: Pat
         (np.zeros((20, 24), np.uint8), "marks nothing"),
     ],
 )
-def test_a_mask_that_marks_no_place_is_refused(tmp_path: Path, mask: NDArray[np.uint8], sentence: str) -> None:
+def test_a_mask_that_marks_no_place_is_refused(
+    tmp_path: Path, mask: NDArray[np.uint8], sentence: str
+) -> None:
     path = write_rgb(tmp_path / "m.png", mask)
     with pytest.raises(DataError, match=sentence) as caught:
         read_mask(path)
@@ -257,7 +306,10 @@ def test_a_mask_that_marks_no_place_is_refused(tmp_path: Path, mask: NDArray[np.
 
 def test_a_mask_of_two_meanings_is_refused(tmp_path: Path) -> None:
     layers = np.zeros((20, 24, 4), np.uint8)
-    layers[4:6, 7:10, 3], layers[4:6, 7:9, :3] = 255, 255      # alpha marks six pixels, color four of them
+    layers[4:6, 7:10, 3], layers[4:6, 7:9, :3] = (
+        255,
+        255,
+    )  # alpha marks six pixels, color four of them
     Image.fromarray(layers).save(tmp_path / "m.png")
     with pytest.raises(DataError, match="can be read in two ways"):
         read_mask(tmp_path / "m.png")
@@ -282,7 +334,9 @@ def numbered(count: int, step: int, kind: Any = np.uint8) -> NDArray[Any]:
     return mask
 
 
-@pytest.mark.parametrize("kind", ["lzw", "group4", "PNG", "miniswhite", "bool", "planes", "turned palette"])
+@pytest.mark.parametrize(
+    "kind", ["lzw", "group4", "PNG", "miniswhite", "bool", "planes", "turned palette"]
+)
 def test_a_mask_named_tif_is_read_by_its_content(tmp_path: Path, kind: str) -> None:
     path, mask = tmp_path / "m.tif", scratch_mask()
     if kind == "lzw":
@@ -306,7 +360,9 @@ def test_a_mask_named_tif_is_read_by_its_content(tmp_path: Path, kind: str) -> N
 
 
 def test_an_inverted_mask_of_a_large_defect_is_refused(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_mask(write_rgb(tmp_path / "m.png", large_mask()))[0], large_mask() > 0)
+    np.testing.assert_array_equal(
+        read_mask(write_rgb(tmp_path / "m.png", large_mask()))[0], large_mask() > 0
+    )
     with pytest.raises(DataError, match="marks 40% of the image as defect: it looks inverted"):
         read_mask(write_rgb(tmp_path / "m.png", 255 - large_mask()))
 
@@ -326,7 +382,9 @@ def test_a_picture_is_no_mask(tmp_path: Path, kind: str) -> None:
 
 def test_a_drawing_in_gray_is_refused(tmp_path: Path) -> None:
     soft = np.asarray(cv2.GaussianBlur(scratch_mask() // 3, (0, 0), 2), np.uint8)
-    with pytest.raises(DataError, match=rf"brightest value is {soft.max()}, less than half of white"):
+    with pytest.raises(
+        DataError, match=rf"brightest value is {soft.max()}, less than half of white"
+    ):
         read_mask(write_rgb(tmp_path / "m.png", soft))
 
 
@@ -341,7 +399,9 @@ def test_noise_of_few_levels_is_no_defect(tmp_path: Path, levels: int) -> None:
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize("kind", ["8 levels", "16 colors", "16 levels"])
 def test_soft_edges_of_few_levels_are_cut_at_half(tmp_path: Path, sigma: float, kind: str) -> None:
-    soft = cv2.GaussianBlur(cv2.circle(np.zeros((96, 128), np.uint8), (60, 50), 14, 255, -1), (0, 0), sigma)
+    soft = cv2.GaussianBlur(
+        cv2.circle(np.zeros((96, 128), np.uint8), (60, 50), 14, 255, -1), (0, 0), sigma
+    )
     path = tmp_path / "m.png"
     if kind == "16 colors":
         Image.fromarray(np.stack([soft] * 3, -1)).quantize(16).save(path)
@@ -367,7 +427,8 @@ def classes_of(shape: str) -> NDArray[np.uint8]:
 @pytest.mark.parametrize(
     "mask",
     [
-        numbered(25, 10), numbered(40, 1), numbered(40, 1, np.uint16), numbered(20, 3), numbered(2, 1),
+        numbered(25, 10), numbered(40, 1), numbered(40, 1, np.uint16), numbered(20, 3), numbered(2,
+        1),
         classes_of("thin"), classes_of("nested"),
     ],
 )  # fmt: skip
@@ -376,7 +437,9 @@ def test_every_instance_of_a_label_map_is_a_defect(tmp_path: Path, mask: NDArray
 
 
 @pytest.mark.parametrize(("suffix", "form"), [(".jpg", "JPEG"), (".webp", "lossy WebP")])
-def test_lossy_compression_keeps_drawings_and_no_labels(tmp_path: Path, suffix: str, form: str) -> None:
+def test_lossy_compression_keeps_drawings_and_no_labels(
+    tmp_path: Path, suffix: str, form: str
+) -> None:
     path, mask = tmp_path / f"m{suffix}", scratch_mask()
 
     def save_lossy(values: NDArray[np.uint8]) -> Path:
@@ -402,11 +465,14 @@ def test_a_cut_jpeg_mask_is_refused(tmp_path: Path) -> None:
         read_mask(path)
 
 
-# --- what belongs together --------------------------------------------------------------------------------------------
+# --- what belongs together
+# --------------------------------------------------------------------------------------------
 
 
 def turned_set(root: Path, turn: int, mask: NDArray[np.uint8]) -> Path:
-    """An MVTec product whose defective image is stored so that `turn` sets it upright; its mask as given."""
+    """An MVTec product whose defective image is stored so that `turn` sets it upright; its mask as
+    given.
+    """
     write_mvtec(root)
     path, exif = root / "test/scratch/000.png", Image.Exif()
     exif[ORIENTATION] = turn
@@ -418,7 +484,9 @@ def turned_set(root: Path, turn: int, mask: NDArray[np.uint8]) -> Path:
 
 
 def scratch(root: Path) -> Any:
-    return next(sample for sample in open_dataset(root).samples if sample.name == "test/scratch/000")
+    return next(
+        sample for sample in open_dataset(root).samples if sample.name == "test/scratch/000"
+    )
 
 
 @pytest.mark.parametrize("drawn_on", ["stored pixels", "image as shown"])
@@ -459,7 +527,9 @@ def test_one_name_in_two_formats_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["IMG_1.HEIC", "a.gif", "b.cr2", "0000_depth.npy", "cloud.PLY"])
-def test_pictures_and_depth_of_other_kinds_are_never_left_out_silently(tmp_path: Path, name: str) -> None:
+def test_pictures_and_depth_of_other_kinds_are_never_left_out_silently(
+    tmp_path: Path, name: str
+) -> None:
     write_rgb(tmp_path / "000.png", color_image(0))
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DataError, match=name):
@@ -467,7 +537,14 @@ def test_pictures_and_depth_of_other_kinds_are_never_left_out_silently(tmp_path:
 
 
 def test_litter_is_skipped_and_sub_folders_are_not(tmp_path: Path) -> None:
-    for name in ("000.png", "batch 2/001.png", "._000.png", "@eaDir/000.png/x.png", "__MACOSX/000.png", ".x/1.png"):
+    for name in (
+        "000.png",
+        "batch 2/001.png",
+        "._000.png",
+        "@eaDir/000.png/x.png",
+        "__MACOSX/000.png",
+        ".x/1.png",
+    ):
         write_rgb(tmp_path / name, color_image(0))
     (tmp_path / "Thumbs.db").write_bytes(b"x")
     (tmp_path / "notes.txt").write_text("lamp replaced")
@@ -481,7 +558,8 @@ def test_depth_in_a_folder_of_another_name_is_said(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-# --- photos -----------------------------------------------------------------------------------------------------------
+# --- photos
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_of_photos_is_a_data_set(tmp_path: Path) -> None:
@@ -519,7 +597,10 @@ def test_rgb_and_xyz_of_any_folder_are_good_parts(tmp_path: Path, place: str) ->
         write_cloud(tmp_path / "set" / place / f"xyz/{index:03d}.tiff", index)
     opened = tmp_path / "set" / (Path(place).parts[0] if place.startswith("calibration") else "")
     dataset = open_dataset(opened)
-    assert (dataset.has_depth, [sample.defect for sample in dataset.samples]) == (True, ["good", "good"])
+    assert (dataset.has_depth, [sample.defect for sample in dataset.samples]) == (
+        True,
+        ["good", "good"],
+    )
     np.testing.assert_array_equal(dataset.samples[1].load().depth, counts_image(1))
 
 
@@ -529,14 +610,24 @@ def test_a_split_of_another_name_inside_a_product_is_read(tmp_path: Path) -> Non
     write_rgb(tmp_path / "monday/good/rgb/000.png", color_image(7))
     write_cloud(tmp_path / "monday/good/xyz/000.tiff", 7)
     (camera := tmp_path / "camera.json").write_text(
-        json.dumps({"width": 24, "height": 20, "unit": 0.0001, "intrinsics": [31, 31, 11, 9], "serial": "A1"})
+        json.dumps(
+            {
+                "width": 24,
+                "height": 20,
+                "unit": 0.0001,
+                "intrinsics": [31, 31, 11, 9],
+                "serial": "A1",
+            }
+        )
     )
     (sample,) = open_dataset(tmp_path / "monday").samples
     assert camera.is_file()
     assert (sample.load().serial, sample.load().intrinsics.fx) == ("A1", 31)
 
 
-@pytest.mark.parametrize(("shape", "inside"), [((40, 60), (0, 5, 30, 20)), ((60, 40), (5, 0, 20, 30))])
+@pytest.mark.parametrize(
+    ("shape", "inside"), [((40, 60), (0, 5, 30, 20)), ((60, 40), (5, 0, 20, 30))]
+)
 def test_sizes_are_letterboxed_with_their_masks(
     tmp_path: Path, shape: tuple[int, int], inside: tuple[int, int, int, int]
 ) -> None:
@@ -565,9 +656,18 @@ def test_a_photo_taken_with_the_camera_turned_is_named(tmp_path: Path) -> None:
     assert any("5.png is portrait, most images are landscape" in note for note in notes)
 
 
-# --- lenses and clouds ------------------------------------------------------------------------------------------------
+# --- lenses and clouds
+# ------------------------------------------------------------------------------------------------
 
-OWN = {"width": 24, "height": 20, "fx": 30.0, "fy": 31.0, "cx": 11.0, "cy": 9.0, "depth_unit_m": 0.001}
+OWN = {
+    "width": 24,
+    "height": 20,
+    "fx": 30.0,
+    "fy": 31.0,
+    "cx": 11.0,
+    "cy": 9.0,
+    "depth_unit_m": 0.001,
+}
 
 
 def lens_file(folder: Path, told: Any, name: str = "intrinsics.json") -> Path:
@@ -581,9 +681,12 @@ def lens_file(folder: Path, told: Any, name: str = "intrinsics.json") -> Path:
     [
         OWN,
         {**{k: v for k, v in OWN.items() if k not in ("cx", "cy")}, "ppx": 11.0, "ppy": 9.0},
-        {"width": 24, "height": 20, "intrinsic_matrix": [30, 0, 0, 0, 31, 0, 11, 9, 1], "depth_scale": 1000},
-        {"width": 24, "height": 20, "intrinsic_matrix": [[30, 0, 11], [0, 31, 9], [0, 0, 1]], "depth_scale": 0.001},
-        {"image_width": 24, "image_height": 20, "K": [30, 0, 11, 0, 31, 9, 0, 0, 1], "depth_unit_m": 0.001},
+        {"width": 24, "height": 20, "intrinsic_matrix": [30, 0, 0, 0, 31, 0, 11, 9, 1],
+        "depth_scale": 1000},
+        {"width": 24, "height": 20, "intrinsic_matrix": [[30, 0, 11], [0, 31, 9], [0, 0, 1]],
+        "depth_scale": 0.001},
+        {"image_width": 24, "image_height": 20, "K": [30, 0, 11, 0, 31, 9, 0, 0, 1],
+        "depth_unit_m": 0.001},
         {"image_width": 24, "image_height": 20, "camera_matrix": {"rows": 3, "cols": 3, "data": [
             30, 0, 11, 0, 31, 9, 0, 0, 1]}, "depth_scale": 1000},
     ],
@@ -600,13 +703,18 @@ def test_a_lens_in_the_words_of_any_tool(tmp_path: Path, told: dict[str, Any]) -
         ({"depth_unit_m": 1000}, "depth_unit_m 1000 cannot be"),
         ({"depth_unit_m": 0}, "depth_unit_m is 0, a number above 0 is needed"),
         ({"depth_unit_m": None}, "depth_unit_m is None"),
-        ({"depth_scale": 0.0001}, "says depth_unit_m 0.001 and depth_scale 0.0001: keep the one that is right"),
+        (
+            {"depth_scale": 0.0001},
+            "says depth_unit_m 0.001 and depth_scale 0.0001: keep the one that is right",
+        ),
         ({"depth_unit_m": "1 mm"}, "depth_unit_m is '1 mm'"),
         ({"fx": 0}, "fx: Input should be greater than 0"),
         ({"K": [1, 2, 3]}, "the camera matrix needs 3x3 numbers"),
     ],
 )
-def test_a_lens_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+def test_a_lens_that_cannot_be_is_refused(
+    tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
     path = lens_file(tmp_path, {**OWN, **change})
     with pytest.raises(DataError, match=sentence) as caught:
         read_lens(path)
@@ -615,22 +723,32 @@ def test_a_lens_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, Any]
 
 def test_a_lens_without_a_unit_is_refused(tmp_path: Path) -> None:
     path = lens_file(tmp_path, {key: value for key, value in OWN.items() if key != "depth_unit_m"})
-    with pytest.raises(DataError, match=r"does not say how many meters .*0\.001 for a RealSense D435"):
+    with pytest.raises(
+        DataError, match=r"does not say how many meters .*0\.001 for a RealSense D435"
+    ):
         read_lens(path)
 
 
 def test_two_files_that_disagree_about_the_unit_are_refused(tmp_path: Path) -> None:
     write_frames(tmp_path, 1)
     (tmp_path / "camera.json").write_text(json.dumps({"width": 24, "height": 20, "unit": 0.001}))
-    with pytest.raises(DataError, match=r"camera\.json says .* 0\.001 m, intrinsics\.json 0\.0001 m"):
+    with pytest.raises(
+        DataError, match=r"camera\.json says .* 0\.001 m, intrinsics\.json 0\.0001 m"
+    ):
         open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
 @pytest.mark.parametrize("axes", [(1, 1, 1), (1, -1, -1), (1, 1, -1)])
-def test_clouds_become_meters_before_the_camera(tmp_path: Path, scale: float, axes: tuple[int, int, int]) -> None:
+def test_clouds_become_meters_before_the_camera(
+    tmp_path: Path, scale: float, axes: tuple[int, int, int]
+) -> None:
     plain = cloud(counts_image(1))
-    tifffile.imwrite(tmp_path / "a.tiff", plain * np.float32(scale) * np.array(axes, np.float32), photometric="rgb")
+    tifffile.imwrite(
+        tmp_path / "a.tiff",
+        plain * np.float32(scale) * np.array(axes, np.float32),
+        photometric="rgb",
+    )
     found = read_cloud(tmp_path / "a.tiff")
     np.testing.assert_array_equal(counts_of(found.z, 1e-4), counts_image(1))
     np.testing.assert_allclose(intrinsics_of(found), (30, 30, 11.25, 9.5), rtol=1e-4)
@@ -648,7 +766,9 @@ def test_numbers_that_are_none_are_no_readings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", [1e-6, 100.0, 1e6])
 def test_a_cloud_at_no_distance_that_can_be_is_refused(tmp_path: Path, scale: float) -> None:
-    tifffile.imwrite(tmp_path / "a.tiff", cloud(counts_image(1)) * np.float32(scale), photometric="rgb")
+    tifffile.imwrite(
+        tmp_path / "a.tiff", cloud(counts_image(1)) * np.float32(scale), photometric="rgb"
+    )
     with pytest.raises(DataError, match=r"a\.tiff has z around .* no distance in meters"):
         read_cloud(tmp_path / "a.tiff")
 

@@ -30,7 +30,14 @@ def depth_of(number: int) -> np.ndarray:
 
 def stream(kind: Any, uid: int, form: Any, bytes_per_pixel: int) -> Any:
     lens = rs.intrinsics()
-    lens.width, lens.height, lens.ppx, lens.ppy, lens.fx, lens.fy = WIDTH, HEIGHT, WIDTH / 2, HEIGHT / 2, FOCAL, FOCAL
+    lens.width, lens.height, lens.ppx, lens.ppy, lens.fx, lens.fy = (
+        WIDTH,
+        HEIGHT,
+        WIDTH / 2,
+        HEIGHT / 2,
+        FOCAL,
+        FOCAL,
+    )
     lens.model, lens.coeffs = rs.distortion.none, [0.0] * 5
     made = rs.video_stream()
     made.type, made.index, made.uid, made.fmt, made.bpp = kind, 0, uid, form, bytes_per_pixel
@@ -42,7 +49,11 @@ def software_frame(profile: Any, pixels: np.ndarray, number: int) -> Any:
     made = rs.software_video_frame()
     bytes_per_pixel = pixels.dtype.itemsize * (pixels.shape[2] if pixels.ndim == 3 else 1)
     made.pixels, made.stride, made.bpp = pixels, WIDTH * bytes_per_pixel, bytes_per_pixel
-    made.timestamp, made.domain, made.frame_number = 1000 + number * 33.3, rs.timestamp_domain.hardware_clock, number
+    made.timestamp, made.domain, made.frame_number = (
+        1000 + number * 33.3,
+        rs.timestamp_domain.hardware_clock,
+        number,
+    )
     made.profile = profile.as_video_stream_profile()
     if bytes_per_pixel == 2:
         made.depth_units = UNIT
@@ -85,7 +96,7 @@ def test_every_frame_comes_back_aligned_in_color_and_depth(recording: Path) -> N
         np.testing.assert_array_equal(frame.color, color_of(frame.frame_number))
         assert frame.depth is not None
         read = frame.depth > 0
-        assert read.mean() > 0.95               # librealsense's align leaves a few columns out by rounding
+        assert read.mean() > 0.95  # librealsense's align leaves a few columns out by rounding
         np.testing.assert_array_equal(frame.depth[read], depth_of(frame.frame_number)[read])
         assert frame.unit == pytest.approx(UNIT)
         assert frame.intrinsics.fx == pytest.approx(FOCAL)

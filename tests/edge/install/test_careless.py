@@ -1,4 +1,6 @@
-"""Bundles that a trusted key signed without care: each is refused with one sentence, or its engine is truly proven."""
+"""Bundles that a trusted key signed without care: each is refused with one sentence, or its engine
+is truly proven.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,13 @@ def store(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Store:
 
 
 @pytest.fixture
-def careless(content: Path, tmp_path: Path, key: KeyPair, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], Path]:
+def careless(
+    content: Path, tmp_path: Path, key: KeyPair, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Change], Path]:
     """The bundle after a change of its files or its manifest, signed again."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)        # what a power cut would leave is not asked here
+    monkeypatch.setattr(
+        os, "fsync", lambda _: None
+    )  # what a power cut would leave is not asked here
 
     def make(change: Change) -> Path:
         folder = shutil.copytree(content, tmp_path / "content")
@@ -76,10 +82,13 @@ def _is_refused(store: Store, bundle: Path, words: str) -> None:
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 800
     assert list(after) == list(before)
-    assert {name for name in after if after[name] != before[name]} <= {"var/lib/edge"}     # the folder's own time
+    assert {name for name in after if after[name] != before[name]} <= {
+        "var/lib/edge"
+    }  # the folder's own time
 
 
-# --- changes ----------------------------------------------------------------------------------------------------------
+# --- changes
+# --------------------------------------------------------------------------------------------------
 
 
 def camera(**values: object) -> Change:
@@ -135,6 +144,7 @@ def golden(change: Callable[[dict[str, np.ndarray]], object], frames: str = "000
 
 def entry(**values: object) -> Change:
     """The first normal frame's entry in the index."""
+
     def change(data: bytes) -> bytes:
         index = json.loads(data)
         index["frames"][0].update(values)
@@ -145,6 +155,7 @@ def entry(**values: object) -> Change:
 
 def given(**inputs: list[float]) -> Change:
     """What the first normal frame gives beside its pictures."""
+
     def change(data: bytes) -> bytes:
         index = json.loads(data)
         index["frames"][0]["inputs"].update(inputs)
@@ -154,7 +165,9 @@ def given(**inputs: list[float]) -> Change:
 
 
 def flipped(data: bytes) -> bytes:
-    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 0xFF]) + data[len(data) // 2 + 1 :]
+    return (
+        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 0xFF]) + data[len(data) // 2 + 1 :]
+    )
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -172,9 +185,12 @@ def external(model: onnx.ModelProto) -> None:
 
 def ready(kind: str, *inputs: str, **attributes: object) -> Callable[[onnx.ModelProto], None]:
     """The score goes through one more operator."""
+
     def change(model: onnx.ModelProto) -> None:
         next(node for node in model.graph.node if "score" in node.output).output[0] = "before"
-        model.graph.node.append(helper.make_node(kind, ["before", *inputs], ["score"], **attributes))
+        model.graph.node.append(
+            helper.make_node(kind, ["before", *inputs], ["score"], **attributes)
+        )
 
     return change
 
@@ -183,8 +199,16 @@ def endless(model: onnx.ModelProto) -> None:
     """A Loop of 2^62 turns between the score and its output."""
     value = helper.make_tensor_value_info
     body = helper.make_graph(
-        [helper.make_node("Identity", ["on"], ["on_out"]), helper.make_node("Sin", ["x"], ["x_out"])], "body",
-        [value("i", TensorProto.INT64, []), value("on", TensorProto.BOOL, []), value("x", TensorProto.FLOAT, [1])],
+        [
+            helper.make_node("Identity", ["on"], ["on_out"]),
+            helper.make_node("Sin", ["x"], ["x_out"]),
+        ],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("on", TensorProto.BOOL, []),
+            value("x", TensorProto.FLOAT, [1]),
+        ],
         [value("on_out", TensorProto.BOOL, []), value("x_out", TensorProto.FLOAT, [1])],
     )
     model.graph.initializer.append(numpy_helper.from_array(np.int64(1 << 62), "turns"))
@@ -196,16 +220,21 @@ def greedy(model: onnx.ModelProto) -> None:
     """Four gigabytes of ones that depend on the input, summed up."""
     model.graph.initializer.append(numpy_helper.from_array(np.array([1 << 30]), "size"))
     next(node for node in model.graph.node if "score" in node.output).output[0] = "before"
-    model.graph.node.extend([
-        helper.make_node("Expand", ["before", "size"], ["many"]),
-        helper.make_node("ReduceMean", ["many"], ["score"], keepdims=1),
-    ])
+    model.graph.node.extend(
+        [
+            helper.make_node("Expand", ["before", "size"], ["many"]),
+            helper.make_node("ReduceMean", ["many"], ["score"], keepdims=1),
+        ]
+    )
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
     # the manifest alone
     "crop of no width": (camera(crop_width=0), "its crop is 0 pixels wide"),
-    "crop larger than the stream": (camera(width=100), "its crop is 128 pixels wide from 0 on, the camera's image 100"),
+    "crop larger than the stream": (
+        camera(width=100),
+        "its crop is 128 pixels wide from 0 on, the camera's image 100",
+    ),
     "crop outside": (camera(crop_y=1), "its crop is 96 pixels high from 1 on"),
     "crop before the image": (camera(crop_x=-1), "from -1 on"),
     "crop as a word": (camera(crop_width="128"), "camera.crop_width"),
@@ -216,9 +245,15 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no unit": (camera(unit=0), "counts depth in 0 m"),
     "no images a second": (camera(fps=0), "0 images a second"),
     "bits": (camera(color_bits=99), "99 bits"),
-    "a model on two lines": (camera(model="D435\n"), r"a line end or another control character: 'D435\n'"),
+    "a model on two lines": (
+        camera(model="D435\n"),
+        r"a line end or another control character: 'D435\n'",
+    ),
     "a folder with NUL": (camera(belt="\0"), "its belt holds"),
-    "data that clear the screen": (lambda _, m: m["provenance"].update(data="\x1b[2J"), "its data holds"),
+    "data that clear the screen": (
+        lambda _, m: m["provenance"].update(data="\x1b[2J"),
+        "its data holds",
+    ),
     "presence in a word": (lambda _, m: m.update(presence="yes"), "presence"),
     "presence denied": (lambda _, m: m.update(presence=False), "measures no presence"),
     "no inputs": (lambda _, m: m.update(inputs=[]), "no input color"),
@@ -228,66 +263,130 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no map output": (without("outputs", "map"), "no output map"),
     "map without a batch": (tensor("outputs", "map", shape=[12, 16]), "no output map"),
     "no plane": (without("inputs", "plane"), "no input plane"),
-    "input of another type": (tensor("inputs", "color", dtype="float32"), "the input color is float32"),
+    "input of another type": (
+        tensor("inputs", "color", dtype="float32"),
+        "the input color is float32",
+    ),
     "input of another size": (tensor("inputs", "color", shape=[1, 128, 96, 3]), "(1, 128, 96, 3)"),
     "input of no size": (tensor("inputs", "color", shape=[]), "the input color is uint8 ()"),
-    "input twice": (more("inputs", {"name": "color", "dtype": "uint8", "shape": [1]}), "the input color twice"),
-    "output twice": (more("outputs", {"name": "map", "dtype": "float32", "shape": [1]}), "the output map twice"),
-    "site input that nobody gives": (
-        more("inputs", {"name": "shift", "dtype": "float32", "shape": [4]}), "its input shift has no default",
+    "input twice": (
+        more("inputs", {"name": "color", "dtype": "uint8", "shape": [1]}),
+        "the input color twice",
     ),
-    "lift that nobody gives": (tensor("inputs", "lift", default=None), "its input lift has no default"),
+    "output twice": (
+        more("outputs", {"name": "map", "dtype": "float32", "shape": [1]}),
+        "the output map twice",
+    ),
+    "site input that nobody gives": (
+        more("inputs", {"name": "shift", "dtype": "float32", "shape": [4]}),
+        "its input shift has no default",
+    ),
+    "lift that nobody gives": (
+        tensor("inputs", "lift", default=None),
+        "its input lift has no default",
+    ),
     "default of another type": (tensor("inputs", "region", default=0.5), "is no uint8"),
     "precision twice": (lambda _, m: m.update(precisions=["fp32", "fp32"]), "a precision twice"),
     "promise too good": (threshold(bound=0.0001), "promises"),
     "rate too good": (threshold(expected=0.0001), "promises"),
     "left out without a name": (threshold(left_out=3), "leaves out 3 parts, the manifest names 0"),
     "more verdicts than frames": (
-        lambda _, m: m["verdicts"]["fp32"]["drawn"].update(count=9), "verdicts.fp32.drawn: Value error, 9 of 8 frames",
+        lambda _, m: m["verdicts"]["fp32"]["drawn"].update(count=9),
+        "verdicts.fp32.drawn: Value error, 9 of 8 frames",
     ),
     # the graph against the manifest
-    "graph of another size": (graph(lambda _: None, height=80), "its manifest says uint8 (1, 96, 128, 3)"),
+    "graph of another size": (
+        graph(lambda _: None, height=80),
+        "its manifest says uint8 (1, 96, 128, 3)",
+    ),
     "graph without place": (graph(lambda m: m.graph.output.pop()), "has no output 'place'"),
     "graph with another input": (
-        graph(lambda m: m.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))),
+        graph(
+            lambda m: m.graph.input.append(
+                helper.make_tensor_value_info("more", TensorProto.FLOAT, [1])
+            )
+        ),
         "has an input 'more'",
     ),
     "graph with an input of 64 bits": (
-        graph(lambda m: m.graph.input.append(helper.make_tensor_value_info("lift", TensorProto.DOUBLE, [1]))),
+        graph(
+            lambda m: m.graph.input.append(
+                helper.make_tensor_value_info("lift", TensorProto.DOUBLE, [1])
+            )
+        ),
         "the input 'lift' as float64",
     ),
     "graph with a free size": (
-        graph(lambda m: m.graph.output[0].CopyFrom(helper.make_tensor_value_info("map", 1, [1, 1, "h", 16]))),
+        graph(
+            lambda m: m.graph.output[0].CopyFrom(
+                helper.make_tensor_value_info("map", 1, [1, 1, "h", 16])
+            )
+        ),
         "the output 'map' as float32 (1, 1, 0, 16)",
     ),
     "graph with weights elsewhere": (graph(external), "lies in another file"),
-    "graph of no bytes": (raw("model/fp32.onnx", lambda _: b""), "cannot be loaded: the file is empty"),
+    "graph of no bytes": (
+        raw("model/fp32.onnx", lambda _: b""),
+        "cannot be loaded: the file is empty",
+    ),
     "graph cut short": (raw("model/fp32.onnx", lambda data: data[:-200]), "cut short"),
-    "graph of another format": (raw("model/fp32.onnx", lambda _: b"this is no graph"), "not an ONNX graph"),
+    "graph of another format": (
+        raw("model/fp32.onnx", lambda _: b"this is no graph"),
+        "not an ONNX graph",
+    ),
     # the graph itself
-    "graph of a later opset": (graph(lambda m: setattr(m.opset_import[0], "version", 99)), "cannot be loaded"),
+    "graph of a later opset": (
+        graph(lambda m: setattr(m.opset_import[0], "version", 99)),
+        "cannot be loaded",
+    ),
     "operator that nobody knows": (graph(ready("Frobnicate")), "cannot be loaded"),
     "graph of no number": (graph(ready("Asin")), "not finite"),
     "graph of one answer": (graph(ready("Sign")), "every normal part has the same score"),
     # golden frames
-    "golden frame cut short": (raw("golden/0003.npz", lambda data: data[:-100]), "0003.npz: not a golden frame"),
-    "golden frame damaged": (raw("golden/0003.npz", flipped), "0003.npz: not a golden frame"),
-    "golden frame of no bytes": (raw("golden/0003.npz", lambda _: b""), "0003.npz: not a golden frame"),
-    "golden frame of another size": (
-        golden(lambda a: a.update(color=a["color"][:, :80])), "color is uint8 (1, 80, 128, 3), the manifest says",
+    "golden frame cut short": (
+        raw("golden/0003.npz", lambda data: data[:-100]),
+        "0003.npz: not a golden frame",
     ),
-    "golden frame of another type": (golden(lambda a: a.update(map=a["map"].astype(float))), "map is float64"),
-    "golden map of another size": (golden(lambda a: a.update(map=a["map"][:, :, :5])), "map is float32 (1, 1, 5, 16)"),
-    "golden map without numbers": (golden(lambda a: a.update(map=a["map"] * np.nan), "*"), "map is not finite"),
-    "golden plane without numbers": (golden(lambda a: a["plane"].fill(np.inf)), "plane is not finite"),
+    "golden frame damaged": (raw("golden/0003.npz", flipped), "0003.npz: not a golden frame"),
+    "golden frame of no bytes": (
+        raw("golden/0003.npz", lambda _: b""),
+        "0003.npz: not a golden frame",
+    ),
+    "golden frame of another size": (
+        golden(lambda a: a.update(color=a["color"][:, :80])),
+        "color is uint8 (1, 80, 128, 3), the manifest says",
+    ),
+    "golden frame of another type": (
+        golden(lambda a: a.update(map=a["map"].astype(float))),
+        "map is float64",
+    ),
+    "golden map of another size": (
+        golden(lambda a: a.update(map=a["map"][:, :, :5])),
+        "map is float32 (1, 1, 5, 16)",
+    ),
+    "golden map without numbers": (
+        golden(lambda a: a.update(map=a["map"] * np.nan), "*"),
+        "map is not finite",
+    ),
+    "golden plane without numbers": (
+        golden(lambda a: a["plane"].fill(np.inf)),
+        "plane is not finite",
+    ),
     "golden frame without a score": (golden(lambda a: a.pop("score")), "score.npy is missing"),
     "golden frame with more": (golden(lambda a: a.update(more=a["map"])), "more.npy is too many"),
-    "golden frames below the threshold": (golden(lambda a: a["score"].fill(1.0), "*"), "0 golden frames are above"),
+    "golden frames below the threshold": (
+        golden(lambda a: a["score"].fill(1.0), "*"),
+        "0 golden frames are above",
+    ),
     "golden frame fewer than counted": (
-        lambda folder, _: shutil.copy(folder / "golden/0000.npz", folder / "golden/0008.npz"), "counts 8 golden frames",
+        lambda folder, _: shutil.copy(folder / "golden/0000.npz", folder / "golden/0008.npz"),
+        "counts 8 golden frames",
     ),
     # normal frames
-    "index with another n": (text("normal/index.json", parts=9), "the 8 highest of 9, the manifest says 8 of 8"),
+    "index with another n": (
+        text("normal/index.json", parts=9),
+        "the 8 highest of 9, the manifest says 8 of 8",
+    ),
     "index with another highest": (text("normal/index.json", highest=7), "the 7 highest of 8"),
     "index with a rank twice": (entry(rank=2), "ranks are doubled"),
     "index with a rank of none": (entry(rank=0), "rank"),
@@ -297,39 +396,68 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "plane beyond float32": (given(plane=[0, 0, 1, 1e300]), "no float32"),
     "index of no JSON": (raw("normal/index.json", lambda data: data[:-5]), "not JSON"),
     "index nested": (raw("normal/index.json", lambda _: b"[" * 100_000), "nested too deeply"),
-    "index with NaN": (raw("normal/index.json", lambda data: data.replace(b": 8", b": NaN", 1)), "NaN is no number"),
+    "index with NaN": (
+        raw("normal/index.json", lambda data: data.replace(b": 8", b": NaN", 1)),
+        "NaN is no number",
+    ),
     "index with a huge number": (raw("normal/index.json", lambda _: b"1" * 5000), "not JSON"),
     "picture of another size": (
-        lambda folder, _: shutil.copy(folder / "normal/0000_depth.png", folder / "normal/0000_color.png"),
+        lambda folder, _: shutil.copy(
+            folder / "normal/0000_depth.png", folder / "normal/0000_color.png"
+        ),
         "where color of 128x96 pixels is expected",
     ),
-    "picture as large as a house": (raw("normal/0000_color.png", lambda _: png_of(99_999, 99_999)), "no picture"),
+    "picture as large as a house": (
+        raw("normal/0000_color.png", lambda _: png_of(99_999, 99_999)),
+        "no picture",
+    ),
     "picture cut short": (raw("normal/0000_color.png", lambda data: data[:60]), "0000_color.png"),
     # the certificate
     "certificate of no JSON": (raw("parity.json", lambda data: data[:-5]), "parity.json: not JSON"),
     "certificate with a key twice": (
-        raw("parity.json", lambda data: data.replace(b'"schema": 2', b'"schema": 2, "schema": 2', 1)), "there twice",
+        raw(
+            "parity.json", lambda data: data.replace(b'"schema": 2', b'"schema": 2, "schema": 2', 1)
+        ),
+        "there twice",
     ),
-    "certificate of other golden frames": (text("parity.json", golden_frames=7), "counts 7 golden frames"),
-    "certificate of other normal parts": (text("parity.json", normal_frames=7), "counts 7 normal parts"),
-    "certificate of an impossible map": (text("parity.json", map_low=5.0, map_high=1.0), "maps reach from 5 to 1"),
+    "certificate of other golden frames": (
+        text("parity.json", golden_frames=7),
+        "counts 7 golden frames",
+    ),
+    "certificate of other normal parts": (
+        text("parity.json", normal_frames=7),
+        "counts 7 normal parts",
+    ),
+    "certificate of an impossible map": (
+        text("parity.json", map_low=5.0, map_high=1.0),
+        "maps reach from 5 to 1",
+    ),
     "certificate of nothing": (text("parity.json", sections=[]), "no fp32"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_with_one_sentence(store: Store, careless: Callable[[Change], Path], name: str) -> None:
+def test_it_is_refused_with_one_sentence(
+    store: Store, careless: Callable[[Change], Path], name: str
+) -> None:
     change, words = REFUSED[name]
     _is_refused(store, careless(change), words)
 
 
 @pytest.mark.usefixtures("engines_in_child")
-@pytest.mark.parametrize(("change", "words"), [
-    (endless, "not proven: it took longer than 5 s"),
-    (greedy, "no engine decides as the trained model did"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (endless, "not proven: it took longer than 5 s"),
+        (greedy, "no engine decides as the trained model did"),
+    ],
+)
 def test_a_proof_ends_in_time_and_within_its_memory(
-    store: Store, careless: Callable[[Change], Path], monkeypatch: pytest.MonkeyPatch, change, words: str
+    store: Store,
+    careless: Callable[[Change], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    change,
+    words: str,
 ) -> None:
     monkeypatch.setitem(measure_module.LIMITS, ONNXRUNTIME, Limits(5, 1 << 30))
     _is_refused(store, careless(graph(change)), words)
@@ -352,11 +480,14 @@ def test_a_member_as_large_as_a_disk_is_refused_by_its_manifest(
 
 
 @pytest.mark.usefixtures("engines_in_child")
-@pytest.mark.parametrize("change", [
-    lambda *_: None,
-    camera(fps=None, serial=None, model="unknown", filters=["whatever"]),
-    lambda folder, _: (folder / "report.html").write_bytes(b"\xff\xfe\0"),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda *_: None,
+        camera(fps=None, serial=None, model="unknown", filters=["whatever"]),
+        lambda folder, _: (folder / "report.html").write_bytes(b"\xff\xfe\0"),
+    ],
+)
 def test_what_does_no_harm_is_installed_with_a_proven_engine(
     key: KeyPair, tmp_path: Path, careless: Callable[[Change], Path], change: Change
 ) -> None:

@@ -26,16 +26,23 @@ def store(tmp_path: Path, key: KeyPair) -> Store:
 
 @pytest.fixture
 def install(tmp_path: Path, store: Store, key: KeyPair) -> Installer:
-    """Installs, and lays down what a TensorRT builder would have cached; heights differ, so graphs differ."""
+    """Installs, and lays down what a TensorRT builder would have cached; heights differ, so graphs
+    differ.
+    """
 
     def one(product: str, version: str, height: int) -> list[Path]:
         bundle = make_tiny_bundle(tmp_path, key, product=product, version=version, height=height)
         install_bundle(bundle, store.root)
         installed = store.installed(product)
-        plans = [store.engines / name for name in names_of_plans(installed.manifest.files["model/fp32.onnx"].sha256)]
+        plans = [
+            store.engines / name
+            for name in names_of_plans(installed.manifest.files["model/fp32.onnx"].sha256)
+        ]
         for plan in plans:
             plan.write_bytes(b"plan")
-        kept = [store.engines / f"{installed.digest[:12]}{end}.json" for end in ("", "-certificate")]
+        kept = [
+            store.engines / f"{installed.digest[:12]}{end}.json" for end in ("", "-certificate")
+        ]
         return [*plans, *kept]
 
     return one
@@ -43,7 +50,9 @@ def install(tmp_path: Path, store: Store, key: KeyPair) -> Installer:
 
 def names_of_plans(digest: str) -> list[str]:
     """Two precisions, and one whose writing was cut short."""
-    fp32, int8 = (EngineKey(digest, precision, "10.3.0", "87", "Orin").stem for precision in ("fp32", "int8"))
+    fp32, int8 = (
+        EngineKey(digest, precision, "10.3.0", "87", "Orin").stem for precision in ("fp32", "int8")
+    )
     return [f"{fp32}.plan", f"{int8}.plan", f".{int8}.plan.a1b2c3"]
 
 
@@ -53,7 +62,9 @@ def are_there(paths: list[Path]) -> bool:
     return there.pop()
 
 
-def test_the_engines_of_a_bundle_go_with_its_slot_and_no_others(store: Store, install: Installer) -> None:
+def test_the_engines_of_a_bundle_go_with_its_slot_and_no_others(
+    store: Store, install: Installer
+) -> None:
     screw = install("screw", "1.0.0", 80)
     first = install("washer", "1.0.0", 88)
     second = install("washer", "2.0.0", 96)
@@ -77,11 +88,13 @@ def test_a_graph_that_two_bundles_share_keeps_its_plans(store: Store, install: I
     assert are_there(plans)
 
 
-def test_a_pending_engine_stays_pending(store: Store, install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pending_engine_stays_pending(
+    store: Store, install: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(install_module, "_is_of_this_machine", lambda _: False)
         *waiting, certificate = install("washer", "1.0.0", 96)
-    assert not certificate.exists()                    # nothing was measured here
+    assert not certificate.exists()  # nothing was measured here
     install("screw", "1.0.0", 88)
     assert are_there(waiting)
     assert read_proof(store, store.installed("washer")).state == "pending"
@@ -106,14 +119,20 @@ def test_a_refused_bundle_leaves_no_engine(
     assert are_there(used)
 
 
-def test_what_a_killed_installation_has_built_is_used_by_the_next(store: Store, install: Installer) -> None:
+def test_what_a_killed_installation_has_built_is_used_by_the_next(
+    store: Store, install: Installer
+) -> None:
     install("washer", "1.0.0", 96)
     built = [store.engines / name for name in names_of_plans("ab" * 32)]
     for path in built:
         path.write_bytes(b"minutes of work")
     seen: list[bool] = []
     bundle = store.root.parent / "washer-1.0.0.bundle"
-    install_bundle(bundle, store.root, reached=lambda step: seen.append(are_there(built)) if step == "prove" else None)
+    install_bundle(
+        bundle,
+        store.root,
+        reached=lambda step: seen.append(are_there(built)) if step == "prove" else None,
+    )
     assert seen == [True]
     assert not are_there(built)
 

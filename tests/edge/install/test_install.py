@@ -37,7 +37,11 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Callable[
 
     def make(product: str, version: str) -> Path:
         path = folder / f"{product}-{version}.bundle"
-        return path if path.exists() else make_tiny_bundle(folder, key, product=product, version=version)
+        return (
+            path
+            if path.exists()
+            else make_tiny_bundle(folder, key, product=product, version=version)
+        )
 
     return make
 
@@ -48,11 +52,15 @@ def store(tmp_path: Path, key: KeyPair) -> Store:
 
 
 def test_first_install_lays_down_the_whole_root(store: Store, bundles, capsys, monkeypatch) -> None:
-    answer = run_edge(capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root)
+    answer = run_edge(
+        capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root
+    )
     assert answer.code == 0, answer.err
     assert "installed washer 1.0.0" in answer.out
     assert re.search(r"^onnxruntime \S+ +fp32 .* judges$", answer.out, re.MULTILINE)
-    assert re.search(r"^threshold \S+: 11\.1% of normal parts are rejected on average", answer.out, re.MULTILINE)
+    assert re.search(
+        r"^threshold \S+: 11\.1% of normal parts are rejected on average", answer.out, re.MULTILINE
+    )
     assert "active product: washer" in answer.out
     installed = store.active()
     store.verify(installed)
@@ -63,7 +71,12 @@ def test_first_install_lays_down_the_whole_root(store: Store, bundles, capsys, m
     assert (store.data / "active").read_text() == "washer\n"
     assert (store.root / "etc/edge/station.toml").is_file()
     assert (store.root / "etc/systemd/system/edge.service").is_file()
-    assert [row.act for row in read_audit(store.root)] == ["trust", "threshold", "install", "installed"]
+    assert [row.act for row in read_audit(store.root)] == [
+        "trust",
+        "threshold",
+        "install",
+        "installed",
+    ]
     assert read_audit(store.root)[-1].detail["digest"] == installed.digest
     assert not list(store.root.rglob(".*"))
 
@@ -75,7 +88,10 @@ def test_a_second_version_keeps_the_first_as_previous(store: Store, bundles) -> 
     assert store.link("washer", "previous") == first.slot
     assert store.active().manifest.version == "2.0.0"
     install_bundle(bundles("washer", "3.0.0"), store.root)
-    assert [bundle.manifest.version for bundle in store.slots("washer")] == ["2.0.0", "3.0.0"]   # 1.0.0 made room
+    assert [bundle.manifest.version for bundle in store.slots("washer")] == [
+        "2.0.0",
+        "3.0.0",
+    ]  # 1.0.0 made room
     assert store.link("washer", "previous").startswith("2.0.0")
 
 
@@ -86,14 +102,23 @@ def test_installing_the_same_bundle_again_changes_nothing(store: Store, bundles)
     again = install_bundle(bundles("washer", "2.0.0"), store.root)
     assert not again.changed
     assert "already installed" in again.lines()[0]
-    assert (list(snapshot(store.root)), store.token(), read_audit(store.root)) == (before, links, audit)
+    assert (list(snapshot(store.root)), store.token(), read_audit(store.root)) == (
+        before,
+        links,
+        audit,
+    )
     assert store.link("washer", "previous").startswith("1.0.0")
 
 
-def test_an_earlier_version_is_installed_only_when_that_is_meant(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_an_earlier_version_is_installed_only_when_that_is_meant(
+    store: Store, bundles, capsys, monkeypatch
+) -> None:
     for version in ("1.0.0", "2.0.0"):
         install_bundle(bundles("washer", version), store.root)
-    before, line = snapshot(store.root), ("install", bundles("washer", "1.0.0"), "--root", store.root)
+    before, line = (
+        snapshot(store.root),
+        ("install", bundles("washer", "1.0.0"), "--root", store.root),
+    )
     for more in ([], ["--dry-run"]):
         answer = run_edge(capsys, monkeypatch, *line, *more)
         assert answer.code == 1
@@ -112,10 +137,14 @@ def test_an_earlier_version_is_installed_only_when_that_is_meant(store: Store, b
     assert "downgrade_from" not in read_audit(store.root)[-1].detail
 
 
-def test_the_same_version_with_other_content_is_no_update(store: Store, bundles, key: KeyPair, tmp_path: Path) -> None:
+def test_the_same_version_with_other_content_is_no_update(
+    store: Store, bundles, key: KeyPair, tmp_path: Path
+) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     other = make_tiny_bundle(tmp_path, key, version="1.0.0", camera={"fps": 15})
-    with pytest.raises(BundleError, match=r"of the same version as the current 1\.0\.0, but not the same bundle"):
+    with pytest.raises(
+        BundleError, match=r"of the same version as the current 1\.0\.0, but not the same bundle"
+    ):
         install_bundle(other, store.root)
     install_bundle(other, store.root, allow_downgrade=True)
     assert read_audit(store.root)[-1].detail["downgrade_from"] == "1.0.0"
@@ -130,8 +159,24 @@ def test_after_a_rollback_the_version_taken_back_is_a_newer_one(store: Store, bu
 
 
 def test_versions_are_compared_piece_by_piece() -> None:
-    ordered = ["0.9", "1.0.dev1", "1.0a1", "1.0-alpha.2", "1.0b1", "1.0-rc1", "1.0.0rc2", "1.0", "1.0.post1", "1.0.1",
-               "1.1-beta", "v1.1", "1.9", "1.10", "2026.01.31", "2026-02-01"]
+    ordered = [
+        "0.9",
+        "1.0.dev1",
+        "1.0a1",
+        "1.0-alpha.2",
+        "1.0b1",
+        "1.0-rc1",
+        "1.0.0rc2",
+        "1.0",
+        "1.0.post1",
+        "1.0.1",
+        "1.1-beta",
+        "v1.1",
+        "1.9",
+        "1.10",
+        "2026.01.31",
+        "2026-02-01",
+    ]
     assert sorted([*ordered[::-1]], key=version_key) == ordered
     assert len({version_key(version) for version in ordered}) == len(ordered)
     assert version_key("1.0") == version_key("v1.0.0")
@@ -139,7 +184,11 @@ def test_versions_are_compared_piece_by_piece() -> None:
 
 def names_and_content(of: dict[str, tuple[str, int, str]]) -> dict[str, tuple[str, str]]:
     """A snapshot without times and without SQLite's own files, which a reader may write anew."""
-    return {name: (kind, content) for name, (kind, _, content) in of.items() if "sqlite" not in name and content}
+    return {
+        name: (kind, content)
+        for name, (kind, _, content) in of.items()
+        if "sqlite" not in name and content
+    }
 
 
 def test_reinstalling_mends_a_damaged_slot(store: Store, bundles) -> None:
@@ -167,13 +216,23 @@ def test_products_side_by_side(store: Store, bundles, capsys, monkeypatch) -> No
     install_bundle(bundles("washer", "2.0.0"), store.root)
     assert store.active().product == "screw"
     listed = run_edge(capsys, monkeypatch, "bundle", "list", "--root", store.root).out
-    assert [line[:10].split() for line in listed.splitlines()] == [["*", "screw"], ["-", "washer"], ["washer"]]
+    assert [line[:10].split() for line in listed.splitlines()] == [
+        ["*", "screw"],
+        ["-", "washer"],
+        ["washer"],
+    ]
     shown = run_edge(capsys, monkeypatch, "bundle", "show", "--root", store.root).out
     assert "screw 7.0.0" in shown
-    assert re.search(r"^engine       onnxruntime \S+ fp32 on .* ms: the only one that is proven$", shown, re.MULTILINE)
+    assert re.search(
+        r"^engine       onnxruntime \S+ fp32 on .* ms: the only one that is proven$",
+        shown,
+        re.MULTILINE,
+    )
 
 
-def test_select_of_a_product_that_is_not_installed(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_select_of_a_product_that_is_not_installed(
+    store: Store, bundles, capsys, monkeypatch
+) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     before = snapshot(store.root)
     answer = run_edge(capsys, monkeypatch, "bundle", "select", "gear", "--root", store.root)
@@ -208,9 +267,19 @@ def test_rollback_refuses_a_damaged_bundle(store: Store, bundles) -> None:
     assert store.active().manifest.version == "2.0.0"
 
 
-def test_dry_run_proves_everything_and_writes_nothing(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_dry_run_proves_everything_and_writes_nothing(
+    store: Store, bundles, capsys, monkeypatch
+) -> None:
     before = snapshot(store.root)
-    answer = run_edge(capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root, "--dry-run")
+    answer = run_edge(
+        capsys,
+        monkeypatch,
+        "install",
+        bundles("washer", "1.0.0"),
+        "--root",
+        store.root,
+        "--dry-run",
+    )
     assert answer.code == 0
     assert "would install washer 1.0.0" in answer.out
     assert "fp32 judges" in answer.out
@@ -225,7 +294,9 @@ def test_a_running_edge_run_does_not_stop_an_installation(store: Store, bundles)
         assert store.token() != token
 
 
-def _hold(folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
+def _hold(
+    folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event
+) -> None:
     with locked(folder, CHANGE, "another"):
         ready.set()
         done.wait(patience_s(10))
@@ -252,16 +323,28 @@ def test_two_changes_never_interleave(store: Store, bundles) -> None:
 def test_five_installations_at_once_leave_one_of_the_bundles_active(store: Store, bundles) -> None:
     paths = [bundles("washer", f"{index}.0.0") for index in range(1, 6)]
     command = [sys.executable, "-m", "edge", "install"]
-    running = [subprocess.Popen([*command, path, "--root", store.root], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True, cwd=REPOSITORY) for path in paths]
-    ends = [(process.communicate(timeout=patience_s(20)), process.returncode) for process in running]
+    running = [
+        subprocess.Popen(
+            [*command, path, "--root", store.root],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for path in paths
+    ]
+    ends = [
+        (process.communicate(timeout=patience_s(20)), process.returncode) for process in running
+    ]
     assert any(code == 0 for _, code in ends)
     assert all(code == 0 or "change.lock is held by" in said[1] for said, code in ends)
     store.verify(store.active())
     assert not (store.data / ".staging").exists()
 
 
-def test_disk_without_room_is_told_before_anything_is_written(store: Store, bundles, monkeypatch) -> None:
+def test_disk_without_room_is_told_before_anything_is_written(
+    store: Store, bundles, monkeypatch
+) -> None:
     usage = shutil.disk_usage(store.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     before = snapshot(store.root)
@@ -287,15 +370,18 @@ def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) ->
     assert store.active().manifest.version == "1.0.0"
 
 
-# --- the engine -------------------------------------------------------------------------------------------------------
+# --- the engine
+# --------------------------------------------------------------------------------------------------
 
 
-def test_the_proof_is_remembered_and_opens_the_same_engine(store: Store, bundles, monkeypatch) -> None:
+def test_the_proof_is_remembered_and_opens_the_same_engine(
+    store: Store, bundles, monkeypatch
+) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     proof = read_proof(store, store.active())
     judge = proof.judge(store.active().manifest)
     assert (proof.state, judge.precision) == ("proven", "fp32")
-    monkeypatch.setattr("edge.install.proven.prove", None)      # would fail if it proved again
+    monkeypatch.setattr("edge.install.proven.prove", None)  # would fail if it proved again
     proven = open_engine(store, store.active())
     assert (proven.engine.name, proven.engine.precision) == (judge.runtime, "fp32")
     assert proven.threshold == judge.section.threshold
@@ -330,7 +416,9 @@ def test_a_new_runtime_version_is_proven_again(store: Store, bundles) -> None:
 def _system_of(root: Path, machine: int) -> None:
     program = root / "usr" / "bin" / "env"
     program.parent.mkdir(parents=True)
-    program.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44))
+    program.write_bytes(
+        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44)
+    )
 
 
 def test_root_of_another_architecture_leaves_the_engine_pending(store: Store, bundles) -> None:
@@ -338,17 +426,24 @@ def test_root_of_another_architecture_leaves_the_engine_pending(store: Store, bu
     result = install_bundle(bundles("washer", "1.0.0"), store.root)
     assert "engine pending" in result.lines()[1]
     assert read_proof(store, store.active()).state == "pending"
-    open_engine(store, store.active()).engine.close()           # what the first `edge run` does
+    open_engine(store, store.active()).engine.close()  # what the first `edge run` does
     assert read_proof(store, store.active()).state == "proven"
 
 
 def test_root_with_this_machines_system_is_proven_at_once(store: Store, bundles) -> None:
-    shutil.copytree("/usr/bin", store.root / "usr/bin", symlinks=True, ignore=lambda _, names: set(names) - {"env"})
+    shutil.copytree(
+        "/usr/bin",
+        store.root / "usr/bin",
+        symlinks=True,
+        ignore=lambda _, names: set(names) - {"env"},
+    )
     assert architecture(store.root) == architecture(Path("/"))
     assert install_bundle(bundles("washer", "1.0.0"), store.root).proven is not None
 
 
-def test_a_pending_engine_that_fails_its_proof_never_judges(store: Store, bundles, monkeypatch) -> None:
+def test_a_pending_engine_that_fails_its_proof_never_judges(
+    store: Store, bundles, monkeypatch
+) -> None:
     _system_of(store.root, 183 if architecture(Path("/")) != "aarch64" else 62)
     install_bundle(bundles("washer", "1.0.0"), store.root)
     monkeypatch.setattr("edge.proof.prove.board_failures", lambda *_, **__: ("planted",))
@@ -357,20 +452,31 @@ def test_a_pending_engine_that_fails_its_proof_never_judges(store: Store, bundle
     assert read_proof(store, store.active()).state == "pending"
 
 
-# --- the station's own files ------------------------------------------------------------------------------------------
+# --- the station's own files
+# ------------------------------------------------------------------------------------------
 
 
-def test_virtual_camera_plays_the_folders_of_the_trainer(store: Store, key: KeyPair, tmp_path: Path) -> None:
+def test_virtual_camera_plays_the_folders_of_the_trainer(
+    store: Store, key: KeyPair, tmp_path: Path
+) -> None:
     for name in ("empty", "belt"):
         (tmp_path / "station-files" / name).mkdir(parents=True)
     folders = {name: str(tmp_path / "station-files" / name) for name in ("empty", "belt")}
     install_bundle(make_tiny_bundle(tmp_path, key, camera=folders), store.root)
     camera = read_config(store.root).camera
-    assert (camera.kind, camera.path, camera.empty) == ("virtual", folders["belt"], folders["empty"])
+    assert (camera.kind, camera.path, camera.empty) == (
+        "virtual",
+        folders["belt"],
+        folders["empty"],
+    )
 
 
-def test_virtual_camera_whose_folders_are_elsewhere_is_left_blank(store: Store, key: KeyPair, tmp_path: Path) -> None:
-    bundle = make_tiny_bundle(tmp_path, key, camera={"belt": "/nowhere/belt", "empty": "/nowhere/empty"})
+def test_virtual_camera_whose_folders_are_elsewhere_is_left_blank(
+    store: Store, key: KeyPair, tmp_path: Path
+) -> None:
+    bundle = make_tiny_bundle(
+        tmp_path, key, camera={"belt": "/nowhere/belt", "empty": "/nowhere/empty"}
+    )
     result = install_bundle(bundle, store.root)
     camera = read_config(store.root).camera
     assert (camera.kind, camera.path, camera.empty) == ("virtual", "", "")
@@ -379,27 +485,36 @@ def test_virtual_camera_whose_folders_are_elsewhere_is_left_blank(store: Store, 
 
 def test_real_camera(store: Store, key: KeyPair, tmp_path: Path) -> None:
     install_bundle(make_tiny_bundle(tmp_path, key, camera={"model": "D405", "fps": 15}), store.root)
-    assert (read_config(store.root).camera.kind, read_config(store.root).camera.fps) == ("realsense", 15)
+    assert (read_config(store.root).camera.kind, read_config(store.root).camera.fps) == (
+        "realsense",
+        15,
+    )
 
 
 def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
-    for path in (store.root / "etc/edge/station.toml", store.root / "etc/systemd/system/edge.service"):
+    for path in (
+        store.root / "etc/edge/station.toml",
+        store.root / "etc/systemd/system/edge.service",
+    ):
         path.write_text(path.read_text() + "# mine\n")
     install_bundle(bundles("washer", "2.0.0"), store.root)
     assert (store.root / "etc/edge/station.toml").read_text().endswith("# mine\n")
     assert (store.root / "etc/systemd/system/edge.service").read_text().endswith("# mine\n")
 
 
-# --- killed: one real process; every cut of every act is in tests/cuts ------------------------------------------------
+# --- killed: one real process; every cut of every act is in tests/cuts
+# ------------------------------------------------
 
 
 @pytest.mark.endurance
 @pytest.mark.parametrize("step", ["slot", "done"])
 def test_a_killed_installation_is_finished_by_the_next(step: str, store: Store, bundles) -> None:
-    script = ("import os, signal, sys\nfrom pathlib import Path\nfrom edge.install.install import install_bundle\n"
-              "def reached(step):\n    step == sys.argv[3] and os.kill(os.getpid(), signal.SIGKILL)\n"
-              "install_bundle(Path(sys.argv[1]), Path(sys.argv[2]), reached=reached)\n")
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom edge.install.install import"
+        " install_bundle\ndef reached(step):\n    step == sys.argv[3] and os.kill(os.getpid(),"
+        " signal.SIGKILL)\ninstall_bundle(Path(sys.argv[1]), Path(sys.argv[2]), reached=reached)\n"
+    )
     command = [sys.executable, "-c", script, bundles("washer", "2.0.0"), store.root, step]
     assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
     assert store.active_product() == ("washer" if step == "done" else None)
@@ -419,13 +534,18 @@ def test_a_product_with_a_plane_for_each_image_is_named_wherever_the_station_spe
     store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     bundle = make_tiny_bundle(tmp_path, key, camera={"fixed": False})
-    sentence = "trained with a plane fitted to each image; this station judges with its one calibrated plane"
+    sentence = (
+        "trained with a plane fitted to each image; this station judges with its one calibrated"
+        " plane"
+    )
     for command in (["install", bundle, "--dry-run"], ["install", bundle], ["status"], ["verify"]):
         answer = run_edge(capsys, monkeypatch, *command, "--root", store.root)
         assert answer.out.count(sentence) == 1, command
 
 
-@pytest.mark.parametrize("changes", [{"presence": True}, {"presence": False, "camera": {"fixed": False}}])
+@pytest.mark.parametrize(
+    "changes", [{"presence": True}, {"presence": False, "camera": {"fixed": False}}]
+)
 def test_one_plane_for_all_images_or_no_depth_is_nothing_to_name(
     store: Store, key: KeyPair, tmp_path: Path, changes: dict[str, Any]
 ) -> None:

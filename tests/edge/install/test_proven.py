@@ -1,4 +1,6 @@
-"""Which engine judges: every precision is proven, timed and given its own threshold; the fastest proven one judges."""
+"""Which engine judges: every precision is proven, timed and given its own threshold; the fastest
+proven one judges.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from edge.errors import ConfigError, EngineError, MissingDependency, ParityError
 from edge.install import measure as measure_module
 from edge.install import proven as engines_module
 from edge.install.install import install_bundle
-from edge.install.proven import certificate_path, choose_engine, open_engine, open_precision, prove, read_proof
+from edge.install.proven import (
+    certificate_path,
+    choose_engine,
+    open_engine,
+    open_precision,
+    prove,
+    read_proof,
+)
 from edge.proof.certificate import read_certificate
 from edge.schema import Precision
 from edge.station.audit import read_audit
@@ -25,7 +34,10 @@ from tests.support.planted import noisy, plant_fault, plant_times, swapped_depth
 from tests.support.root import run_edge, snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
-LINES: dict[Precision, tuple[float, float]] = {"fp16": (1.0, 0.01), "int8": (1.1, 12.0)}   # int8: 2 s and more above
+LINES: dict[Precision, tuple[float, float]] = {
+    "fp16": (1.0, 0.01),
+    "int8": (1.1, 12.0),
+}  # int8: 2 s and more above
 FAST_INT8 = {"fp32": 10.0, "fp16": 9.5, "int8": 5.0}
 
 
@@ -54,11 +66,14 @@ def thresholds_in_audit(store: Store) -> list[dict[str, object]]:
     return [row.detail for row in read_audit(store.root) if row.act == "threshold"]
 
 
-# --- the threshold belongs to the engine ------------------------------------------------------------------------------
+# --- the threshold belongs to the engine
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("fast_int8")
-def test_the_fastest_proven_engine_judges_by_a_threshold_of_its_own_scores(store: Store, bundle: Path) -> None:
+def test_the_fastest_proven_engine_judges_by_a_threshold_of_its_own_scores(
+    store: Store, bundle: Path
+) -> None:
     install_bundle(bundle, store.root)
     manifest = store.active().manifest
     proven = open_engine(store, store.active())
@@ -69,41 +84,68 @@ def test_the_fastest_proven_engine_judges_by_a_threshold_of_its_own_scores(store
 
 
 @pytest.mark.usefixtures("fast_int8")
-def test_install_prints_a_row_per_engine_and_the_guarantee(store: Store, bundle: Path, capsys, monkeypatch) -> None:
+def test_install_prints_a_row_per_engine_and_the_guarantee(
+    store: Store, bundle: Path, capsys, monkeypatch
+) -> None:
     out = run_edge(capsys, monkeypatch, "install", bundle, "--root", store.root).out.splitlines()
     rows = {line.split()[2]: line for line in out if line.startswith("onnxruntime")}
     assert list(rows) == ["fp32", "fp16", "int8"]
     assert " 10.00 " in rows["fp32"]
-    assert " 1 of 20 " in rows["fp32"]                                  # good parts rejected, by the certificate
+    assert " 1 of 20 " in rows["fp32"]  # good parts rejected, by the certificate
     assert " not measured, expected 11.1% " in rows["int8"]
-    assert " 1 of 8 " in rows["int8"]                                   # defects missed
+    assert " 1 of 8 " in rows["int8"]  # defects missed
     assert rows["fp32"].endswith("proven")
     assert rows["int8"].endswith("judges")
     own, stated = rows["int8"].split()[-3:-1]
     assert own == stated
-    judges = r"engine proven: onnxruntime \S+ int8 judges \(at least 10% faster than the more exact ones\)"
+    judges = (
+        r"engine proven: onnxruntime \S+ int8 judges \(at least 10% faster than the more exact"
+        r" ones\)"
+    )
     assert any(re.fullmatch(judges, line) for line in out)
     assert any(line.startswith(f"threshold {own}: 11.1% of normal parts") for line in out)
 
 
 @pytest.mark.usefixtures("fast_int8")
-def test_measured_thresholds_are_audited_once_per_proof_and_not_in_a_dry_run(store: Store, bundle: Path) -> None:
+def test_measured_thresholds_are_audited_once_per_proof_and_not_in_a_dry_run(
+    store: Store, bundle: Path
+) -> None:
     install_bundle(bundle, store.root, dry_run=True)
     assert thresholds_in_audit(store) == []
     install_bundle(bundle, store.root)
     rows = thresholds_in_audit(store)
-    assert [(row["precision"], row["chosen"]) for row in rows] == [("fp32", False), ("fp16", False), ("int8", True)]
+    assert [(row["precision"], row["chosen"]) for row in rows] == [
+        ("fp32", False),
+        ("fp16", False),
+        ("int8", True),
+    ]
     manifest = store.active().manifest
-    assert [row["manifest"] for row in rows] == [manifest.thresholds[row["precision"]].value for row in rows]
-    assert set(rows[0]) == {"product", "digest", "precision", "runtime", "board", "value", "rank", "parts", "expected",
-                            "bound", "manifest", "chosen"}
+    assert [row["manifest"] for row in rows] == [
+        manifest.thresholds[row["precision"]].value for row in rows
+    ]
+    assert set(rows[0]) == {
+        "product",
+        "digest",
+        "precision",
+        "runtime",
+        "board",
+        "value",
+        "rank",
+        "parts",
+        "expected",
+        "bound",
+        "manifest",
+        "chosen",
+    }
     install_bundle(bundle, store.root)
     open_engine(store, store.active()).engine.close()
     assert thresholds_in_audit(store) == rows
 
 
 @pytest.mark.usefixtures("fast_int8")
-def test_a_change_of_the_machine_is_proven_and_audited_again(store: Store, bundle: Path, monkeypatch) -> None:
+def test_a_change_of_the_machine_is_proven_and_audited_again(
+    store: Store, bundle: Path, monkeypatch
+) -> None:
     install_bundle(bundle, store.root)
     for module in (engines_module, measure_module):
         monkeypatch.setattr(module, "this_machine", lambda: "another board")
@@ -111,7 +153,9 @@ def test_a_change_of_the_machine_is_proven_and_audited_again(store: Store, bundl
     assert [row["board"] for row in thresholds_in_audit(store)][3:] == ["another board"] * 3
 
 
-def test_the_certificate_is_completed_beside_the_proof_and_the_signed_one_stays(store: Store, bundle: Path) -> None:
+def test_the_certificate_is_completed_beside_the_proof_and_the_signed_one_stays(
+    store: Store, bundle: Path
+) -> None:
     install_bundle(bundle, store.root)
     installed = store.active()
     completed = read_certificate(certificate_path(store, installed))
@@ -122,15 +166,19 @@ def test_the_certificate_is_completed_beside_the_proof_and_the_signed_one_stays(
     store.verify(installed)
 
 
-# --- the choice -------------------------------------------------------------------------------------------------------
+# --- the choice
+# --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("times_ms", "judge"), [
-    ({"fp32": 10.0, "fp16": 9.01, "int8": 9.01}, "fp32"),      # not by at least 10 %
-    ({"fp32": 10.0, "fp16": 9.0, "int8": 8.2}, "fp16"),        # int8 is compared with the best so far
-    ({"fp32": 10.0, "fp16": 9.0, "int8": 8.1}, "int8"),
-    ({"fp32": 10.0, "fp16": 12.0, "int8": 9.0}, "int8"),
-])
+@pytest.mark.parametrize(
+    ("times_ms", "judge"),
+    [
+        ({"fp32": 10.0, "fp16": 9.01, "int8": 9.01}, "fp32"),  # not by at least 10 %
+        ({"fp32": 10.0, "fp16": 9.0, "int8": 8.2}, "fp16"),  # int8 is compared with the best so far
+        ({"fp32": 10.0, "fp16": 9.0, "int8": 8.1}, "int8"),
+        ({"fp32": 10.0, "fp16": 12.0, "int8": 9.0}, "int8"),
+    ],
+)
 def test_a_less_exact_precision_has_to_be_a_tenth_faster(
     store: Store, bundle: Path, monkeypatch, times_ms: Mapping[str, float], judge: str
 ) -> None:
@@ -140,7 +188,9 @@ def test_a_less_exact_precision_has_to_be_a_tenth_faster(
 
 
 @pytest.mark.usefixtures("fast_int8")
-def test_a_fast_engine_that_is_refused_does_not_judge(store: Store, bundle: Path, monkeypatch) -> None:
+def test_a_fast_engine_that_is_refused_does_not_judge(
+    store: Store, bundle: Path, monkeypatch
+) -> None:
     plant_fault(monkeypatch, with_score(lambda score: score + 60), "int8")
     install_bundle(bundle, store.root)
     proof = read_proof(store, store.active())
@@ -148,35 +198,48 @@ def test_a_fast_engine_that_is_refused_does_not_judge(store: Store, bundle: Path
     assert "off the certificate's" in proof.find("int8").why_not
 
 
-def test_the_choice_stays_where_the_station_is_calibrated(store: Store, bundle: Path, monkeypatch) -> None:
+def test_the_choice_stays_where_the_station_is_calibrated(
+    store: Store, bundle: Path, monkeypatch
+) -> None:
     install_bundle(bundle, store.root)
     installed = store.active()
     entries = read_proof(store, installed).engines
     store.save_model_state(installed, "fp32", entries[0].runtime, parts=30, threshold=25.0)
     plant_times(monkeypatch, FAST_INT8)
-    monkeypatch.setattr(engines_module, "this_machine", lambda: "another board")     # proven anew
+    monkeypatch.setattr(engines_module, "this_machine", lambda: "another board")  # proven anew
     proven = open_engine(store, installed)
     proven.engine.close()
     assert proven.engine.precision == "fp32"
     proof = read_proof(store, installed)
     assert proof.why == "this station is calibrated for it"
-    refused = [entry if entry.precision != "fp32" else entry.model_copy(update={"section": None, "reason": "planted"})
-               for entry in proof.engines]
+    refused = [
+        (
+            entry
+            if entry.precision != "fp32"
+            else entry.model_copy(update={"section": None, "reason": "planted"})
+        )
+        for entry in proof.engines
+    ]
     chosen, _ = choose_engine(refused, store.model_states(installed))
-    assert chosen.precision == "int8"                                                # calibrated, and not proven
+    assert chosen.precision == "int8"  # calibrated, and not proven
 
 
 def test_nothing_proven_names_every_engine_and_why(store: Store, bundle: Path, monkeypatch) -> None:
     before = snapshot(store.data / "line.sqlite")
     plant_fault(monkeypatch, with_score(lambda _: 3.0))
-    with pytest.raises(ParityError, match=r"fp32: every normal part.*fp16: every normal part.*int8: every normal part"):
+    with pytest.raises(
+        ParityError,
+        match=r"fp32: every normal part.*fp16: every normal part.*int8: every normal part",
+    ):
         install_bundle(bundle, store.root)
     assert store.products() == []
     assert thresholds_in_audit(store) == []
     assert before == snapshot(store.data / "line.sqlite")
 
 
-@pytest.mark.parametrize("failure", [EngineError("out of memory"), MissingDependency("no such library")])
+@pytest.mark.parametrize(
+    "failure", [EngineError("out of memory"), MissingDependency("no such library")]
+)
 def test_an_engine_that_cannot_be_opened_is_a_row_and_not_the_end(
     store: Store, bundle: Path, capsys, monkeypatch, failure: Exception
 ) -> None:
@@ -188,7 +251,7 @@ def test_an_engine_that_cannot_be_opened_is_a_row_and_not_the_end(
                 raise failure
             return opener(model, precision)
 
-        (runtime, opener), = openers(*arguments).items()
+        ((runtime, opener),) = openers(*arguments).items()
         return {runtime: open_one}
 
     monkeypatch.setattr(measure_module, "machine_openers", failing)
@@ -220,7 +283,8 @@ def test_engines_are_open_one_at_a_time(store: Store, bundle: Path, monkeypatch)
     assert (most, open_now) == ([1], set())
 
 
-# --- on a machine with TensorRT ---------------------------------------------------------------------------------------
+# --- on a machine with TensorRT
+# ---------------------------------------------------------------------------------------
 
 
 class OtherRuntime(OnnxCpuEngine):
@@ -236,25 +300,40 @@ def with_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = engines_module.machine_openers
     name = engines_module.runtime_name
     for module in (engines_module, measure_module):
-        monkeypatch.setattr(module, "machine_openers", lambda *more: {"tensorrt": OtherRuntime, **cpu(*more)})
-    monkeypatch.setattr(engines_module, "runtime_name", lambda kind: "tensorrt 10.3.0" if kind == "tensorrt" else
-                        name(kind))
+        monkeypatch.setattr(
+            module, "machine_openers", lambda *more: {"tensorrt": OtherRuntime, **cpu(*more)}
+        )
+    monkeypatch.setattr(
+        engines_module,
+        "runtime_name",
+        lambda kind: "tensorrt 10.3.0" if kind == "tensorrt" else name(kind),
+    )
 
 
 @pytest.mark.usefixtures("with_tensorrt", "fast_int8")
-def test_every_precision_is_proven_on_tensorrt_and_the_cpu_is_left_alone(store: Store, bundle: Path) -> None:
+def test_every_precision_is_proven_on_tensorrt_and_the_cpu_is_left_alone(
+    store: Store, bundle: Path
+) -> None:
     install_bundle(bundle, store.root)
     proof = read_proof(store, store.active())
-    assert [entry.name for entry in proof.engines] == [f"tensorrt 10.3.0 {name}" for name in ("fp32", "fp16", "int8")]
+    assert [entry.name for entry in proof.engines] == [
+        f"tensorrt 10.3.0 {name}" for name in ("fp32", "fp16", "int8")
+    ]
     proven = open_engine(store, store.active())
     proven.engine.close()
     assert (proven.engine.name, proven.engine.precision) == ("tensorrt 10.3.0", "int8")
 
 
 @pytest.mark.usefixtures("with_tensorrt")
-def test_float32_on_the_cpu_judges_where_none_of_tensorrts_is_proven(store: Store, bundle: Path, monkeypatch) -> None:
-    monkeypatch.setattr(OtherRuntime, "run", lambda self, feeds: with_score(lambda _: 1.0)(super(
-        OtherRuntime, self).run(feeds)), raising=False)
+def test_float32_on_the_cpu_judges_where_none_of_tensorrts_is_proven(
+    store: Store, bundle: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        OtherRuntime,
+        "run",
+        lambda self, feeds: with_score(lambda _: 1.0)(super(OtherRuntime, self).run(feeds)),
+        raising=False,
+    )
     install_bundle(bundle, store.root)
     proof = read_proof(store, store.active())
     assert [entry.is_proven for entry in proof.engines] == [False, False, False, True]
@@ -264,14 +343,19 @@ def test_float32_on_the_cpu_judges_where_none_of_tensorrts_is_proven(store: Stor
     assert len(thresholds_in_audit(store)) == 1
 
 
-def test_tensorrt_that_came_later_is_proven_before_it_judges(store: Store, bundle: Path, request) -> None:
+def test_tensorrt_that_came_later_is_proven_before_it_judges(
+    store: Store, bundle: Path, request
+) -> None:
     install_bundle(bundle, store.root)
     request.getfixturevalue("with_tensorrt")
     open_engine(store, store.active()).engine.close()
-    assert {entry.runtime for entry in read_proof(store, store.active()).engines} == {"tensorrt 10.3.0"}
+    assert {entry.runtime for entry in read_proof(store, store.active()).engines} == {
+        "tensorrt 10.3.0"
+    }
 
 
-# --- station.toml and --precision -------------------------------------------------------------------------------------
+# --- station.toml and --precision
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("fast_int8")
@@ -282,17 +366,23 @@ def test_station_toml_names_the_precision(store: Store, bundle: Path, capsys, mo
     proven = open_engine(store, store.active(), wanted="fp16")
     proven.engine.close()
     assert proven.engine.precision == "fp16"
-    assert read_proof(store, store.active()).judge(store.active().manifest).precision == "int8"     # the choice stays
+    assert (
+        read_proof(store, store.active()).judge(store.active().manifest).precision == "int8"
+    )  # the choice stays
 
 
 def test_a_wanted_precision_that_the_bundle_lacks_is_one_sentence(
     store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     want(store, "int8")
-    answer = run_edge(capsys, monkeypatch, "install", make_tiny_bundle(tmp_path, key), "--root", store.root)
+    answer = run_edge(
+        capsys, monkeypatch, "install", make_tiny_bundle(tmp_path, key), "--root", store.root
+    )
     assert answer.code == 1
-    assert answer.err.splitlines()[-1] == (
-        "edge: etc/edge/station.toml: runtime.precision is int8, washer 1.0.0 has no such file: set it to fp32 or auto"
+    assert (
+        answer.err.splitlines()[-1]
+        == "edge: etc/edge/station.toml: runtime.precision is int8, washer 1.0.0 has no such file:"
+        " set it to fp32 or auto"
     )
     assert store.products() == []
     assert thresholds_in_audit(store) == []
@@ -311,7 +401,9 @@ def test_a_wanted_precision_that_is_not_proven_is_one_sentence(
         assert "set it to fp32, fp16 or auto" in answer.err
 
 
-def test_any_precision_can_be_looked_at_by_its_own_threshold(store: Store, bundle: Path, monkeypatch, caplog) -> None:
+def test_any_precision_can_be_looked_at_by_its_own_threshold(
+    store: Store, bundle: Path, monkeypatch, caplog
+) -> None:
     plant_fault(monkeypatch, with_score(lambda score: score + 60), "int8")
     install_bundle(bundle, store.root)
     installed = store.active()
@@ -320,33 +412,51 @@ def test_any_precision_can_be_looked_at_by_its_own_threshold(store: Store, bundl
         proven.engine.close()
     expected = installed.manifest.thresholds["int8"].value + 60
     assert looked_at["int8"].threshold.value == pytest.approx(expected, rel=1e-5)
-    assert looked_at["fp32"].threshold.value == pytest.approx(installed.manifest.thresholds["fp32"].value, rel=1e-5)
+    assert looked_at["fp32"].threshold.value == pytest.approx(
+        installed.manifest.thresholds["fp32"].value, rel=1e-5
+    )
     assert "int8 is not proven on this machine" in caplog.text
 
 
-def test_a_precision_to_look_at_that_the_bundle_lacks(store: Store, key: KeyPair, tmp_path: Path) -> None:
+def test_a_precision_to_look_at_that_the_bundle_lacks(
+    store: Store, key: KeyPair, tmp_path: Path
+) -> None:
     install_bundle(make_tiny_bundle(tmp_path, key), store.root)
-    with pytest.raises(ConfigError, match=r"washer 1\.0\.0 has no int8, only fp32: use one of those"):
+    with pytest.raises(
+        ConfigError, match=r"washer 1\.0\.0 has no int8, only fp32: use one of those"
+    ):
         open_precision(store, store.active(), "int8")
 
 
-# --- planted faults ---------------------------------------------------------------------------------------------------
+# --- planted faults
+# --------------------------------------------------------------------------------------------------
 
 
 def _spread(store: Store) -> float:
     return store.active().manifest.normal_spread["fp32"].spread
 
 
-@pytest.mark.parametrize(("fault", "words"), [
-    (lambda s: with_score(lambda score: score + 3 * s), "off the certificate's"),
-    (lambda s: with_score(lambda score: score * 0.1 + 0.02 * s * np.sin(1e4 * score)), "scores are 0.10 times"),
-    (lambda _: with_score(lambda _: 5.0), "every normal part has the same score"),
-    (noisy, "noise of the normal scores"),
-    (lambda _: with_score(lambda score: min(score, 20.0)), "a golden frame changes sides"),
-    (lambda _: with_score(lambda _: float("nan")), "not finite"),
-    (lambda _: lambda outputs: {**outputs, "map": outputs["map"] * np.float32(1.1)}, "mean map error"),
-])
-def test_a_planted_fault_is_refused_on_the_board(store: Store, bundle: Path, monkeypatch, fault, words: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lambda s: with_score(lambda score: score + 3 * s), "off the certificate's"),
+        (
+            lambda s: with_score(lambda score: score * 0.1 + 0.02 * s * np.sin(1e4 * score)),
+            "scores are 0.10 times",
+        ),
+        (lambda _: with_score(lambda _: 5.0), "every normal part has the same score"),
+        (noisy, "noise of the normal scores"),
+        (lambda _: with_score(lambda score: min(score, 20.0)), "a golden frame changes sides"),
+        (lambda _: with_score(lambda _: float("nan")), "not finite"),
+        (
+            lambda _: lambda outputs: {**outputs, "map": outputs["map"] * np.float32(1.1)},
+            "mean map error",
+        ),
+    ],
+)
+def test_a_planted_fault_is_refused_on_the_board(
+    store: Store, bundle: Path, monkeypatch, fault, words: str
+) -> None:
     install_bundle(bundle, store.root)
     installed = store.active()
     with monkeypatch.context() as planted:
@@ -371,4 +481,4 @@ def test_a_damaged_proof_is_never_half_believed(store: Store, bundle: Path, capl
     path.write_text(json.dumps(proof))
     open_engine(store, store.active()).engine.close()
     assert "engines.0.section.threshold" in caplog.text
-    assert "threshold" in json.loads(path.read_text())["engines"][0]["section"]       # proven again
+    assert "threshold" in json.loads(path.read_text())["engines"][0]["section"]  # proven again

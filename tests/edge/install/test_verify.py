@@ -45,7 +45,9 @@ def test_a_sound_station(store: Store, capsys, monkeypatch) -> None:
     assert section.threshold.guarantee == expected.guarantee
 
 
-def test_the_same_for_a_product_that_is_not_active(store: Store, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_the_same_for_a_product_that_is_not_active(
+    store: Store, tmp_path: Path, capsys, monkeypatch
+) -> None:
     other = make_key(tmp_path, "other")
     store.trust(other.public)
     install_bundle(make_tiny_bundle(tmp_path, other, product="screw", presence=False), store.root)
@@ -64,13 +66,16 @@ def test_a_file_that_rotted_since_the_installation(store: Store, capsys, monkeyp
     assert "0005.npz is damaged" in answer.err
 
 
-@pytest.mark.parametrize("fault", [
-    lambda out: {**out, "map": np.zeros_like(out["map"])},
-    lambda out: {**out, "map": out["map"] * np.float32(4)},
-    lambda out: {**out, "score": np.float32([0])},
-    lambda out: {**out, "score": out["score"] * np.float32("nan")},
-    lambda out: {**out, "map": out["map"] + np.float32("inf")},
-])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda out: {**out, "map": np.zeros_like(out["map"])},
+        lambda out: {**out, "map": out["map"] * np.float32(4)},
+        lambda out: {**out, "score": np.float32([0])},
+        lambda out: {**out, "score": out["score"] * np.float32("nan")},
+        lambda out: {**out, "map": out["map"] + np.float32("inf")},
+    ],
+)
 def test_an_engine_that_computes_something_else(store: Store, capsys, monkeypatch, fault) -> None:
     run = OnnxCpuEngine.run
     monkeypatch.setattr(OnnxCpuEngine, "run", lambda self, feeds: fault(run(self, feeds)))
@@ -80,7 +85,9 @@ def test_an_engine_that_computes_something_else(store: Store, capsys, monkeypatc
 
 
 def test_under_this_stations_own_threshold(store: Store, capsys, monkeypatch) -> None:
-    """With the threshold moved to 70 the engine still decides as float32 does, and the table says by whose rule."""
+    """With the threshold moved to 70 the engine still decides as float32 does, and the table says
+    by whose rule.
+    """
     judge = read_proof(store, store.active()).judge(store.active().manifest)
     store.save_model_state(store.active(), "fp32", judge.runtime, parts=30, threshold=70.0)
     answer = run_edge(capsys, monkeypatch, "verify", "--root", store.root)
@@ -92,10 +99,14 @@ def test_under_this_stations_own_threshold(store: Store, capsys, monkeypatch) ->
 def test_a_threshold_that_is_not_the_kept_one_is_a_failed_row_and_nothing_changes(
     store: Store, capsys, monkeypatch, share: float, code: int
 ) -> None:
-    """The engine answers a little higher than when it was proven: 2 in 100 of s is no fault of it, yet is named."""
+    """The engine answers a little higher than when it was proven: 2 in 100 of s is no fault of it,
+    yet is named.
+    """
     manifest, proof = store.active().manifest, store.engines / f"{store.active().digest[:12]}.json"
     before, audit = proof.read_bytes(), read_audit(store.root)
-    plant_fault(monkeypatch, with_score(lambda score: score + share * manifest.normal_spread["fp32"].spread))
+    plant_fault(
+        monkeypatch, with_score(lambda score: score + share * manifest.normal_spread["fp32"].spread)
+    )
     answer = run_edge(capsys, monkeypatch, "verify", "--root", store.root)
     assert answer.code == code
     assert ("kept is" in answer.out) == bool(code)
@@ -110,15 +121,21 @@ def test_verify_changes_nothing_under_the_root(store: Store, capsys, monkeypatch
 
 
 def test_on_another_machine_nobody_judges(store: Store, capsys, monkeypatch) -> None:
-    """A copy of a station's root on a workstation: what is measured here says nothing about the station's engine."""
+    """A copy of a station's root on a workstation: what is measured here says nothing about the
+    station's engine.
+    """
     path = store.engines / f"{store.active().digest[:12]}.json"
-    path.write_text(path.read_text().replace(json.dumps(this_machine()), '"NVIDIA Jetson Orin Nano"'))
+    path.write_text(
+        path.read_text().replace(json.dumps(this_machine()), '"NVIDIA Jetson Orin Nano"')
+    )
     before = snapshot(store.root)
     answer = run_edge(capsys, monkeypatch, "verify", "--root", store.root)
     assert answer.code == 0
     assert "  judges" not in answer.out
     assert "would judge here" in answer.out
-    assert answer.out.splitlines()[-1].endswith("what judges on NVIDIA Jetson Orin Nano is proven there")
+    assert answer.out.splitlines()[-1].endswith(
+        "what judges on NVIDIA Jetson Orin Nano is proven there"
+    )
     assert snapshot(store.root) == before
 
 
@@ -134,32 +151,49 @@ def three(tmp_path: Path) -> Store:
     return store
 
 
-def test_under_site_tensors_the_oracle_is_float32_under_the_same(three: Store, capsys, monkeypatch) -> None:
-    """A bit of the table counts as part: the scores are not the certificate's, but int8 still follows float32."""
+def test_under_site_tensors_the_oracle_is_float32_under_the_same(
+    three: Store, capsys, monkeypatch
+) -> None:
+    """A bit of the table counts as part: the scores are not the certificate's, but int8 still
+    follows float32.
+    """
     installed = three.active()
     runtime = read_proof(three, installed).judge(installed.manifest).runtime
-    tensors = {"plane": np.float32([0, 0, 1, 0.505])}      # at 5 mm of lift the noise of the table decides
+    tensors = {
+        "plane": np.float32([0, 0, 1, 0.505])
+    }  # at 5 mm of lift the noise of the table decides
     limit = installed.manifest.thresholds["int8"].value
-    three.save_model_state(installed, "int8", runtime, parts=30, threshold=limit + 5, tensors=tensors)
+    three.save_model_state(
+        installed, "int8", runtime, parts=30, threshold=limit + 5, tensors=tensors
+    )
     answer = run_edge(capsys, monkeypatch, "verify", "--root", three.root)
     assert answer.code == 0, answer.out
     row = next(line for line in answer.out.splitlines() if " int8 " in line)
     assert row.endswith("judges (under this station's calibration)")
-    assert row.split()[-7] != row.split()[-6]              # its threshold is another, and that is no failure
+    assert row.split()[-7] != row.split()[-6]  # its threshold is another, and that is no failure
     plant_fault(monkeypatch, with_score(lambda _: 5.0), "int8")
     assert run_edge(capsys, monkeypatch, "verify", "--root", three.root).code == 1
 
 
-def test_the_stored_choice_judges_whatever_the_times_are_now(three: Store, capsys, monkeypatch) -> None:
+def test_the_stored_choice_judges_whatever_the_times_are_now(
+    three: Store, capsys, monkeypatch
+) -> None:
     plant_times(monkeypatch, {"fp32": 1.0, "fp16": 10.0, "int8": 5.0})
     answer = run_edge(capsys, monkeypatch, "verify", "--root", three.root)
-    rows = {line.split()[2]: line for line in answer.out.splitlines() if line.startswith("onnxruntime")}
+    rows = {
+        line.split()[2]: line for line in answer.out.splitlines() if line.startswith("onnxruntime")
+    }
     assert answer.code == 0
-    assert {name: row.split()[-1] for name, row in rows.items()} == {"fp32": "proven", "fp16": "proven",
-                                                                    "int8": "judges"}
+    assert {name: row.split()[-1] for name, row in rows.items()} == {
+        "fp32": "proven",
+        "fp16": "proven",
+        "int8": "judges",
+    }
 
 
-def test_the_engine_that_judges_decides_whether_it_passed(three: Store, capsys, monkeypatch) -> None:
+def test_the_engine_that_judges_decides_whether_it_passed(
+    three: Store, capsys, monkeypatch
+) -> None:
     with monkeypatch.context() as planted:
         plant_fault(planted, with_score(lambda _: 5.0), "fp16")
         answer = run_edge(capsys, planted, "verify", "--root", three.root)
@@ -180,7 +214,10 @@ def test_a_precision_that_cannot_be_loaded_is_a_row(three: Store, capsys, monkey
     monkeypatch.setattr(OnnxCpuEngine, "__init__", fail)
     answer = run_edge(capsys, monkeypatch, "verify", "--root", three.root)
     assert answer.code == 0
-    assert any(" fp16 " in line and line.endswith("failed: planted: no memory") for line in answer.out.splitlines())
+    assert any(
+        " fp16 " in line and line.endswith("failed: planted: no memory")
+        for line in answer.out.splitlines()
+    )
 
 
 def test_a_pending_engine_is_measured_and_stays_pending(store: Store, capsys, monkeypatch) -> None:

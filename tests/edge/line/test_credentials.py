@@ -1,4 +1,6 @@
-"""Files of [broker] are checked before anything starts, each with a sentence that names key and file."""
+"""Files of [broker] are checked before anything starts, each with a sentence that names key and
+file.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from edge.line.identity import client_id, short_id
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     for name in ("one", "two"):
-        words = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=a -keyout {name}.key"
+        words = (
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=a -keyout"
+            f" {name}.key"
+        )
         command = ["openssl", *words.split(), "-out", f"{name}.pem"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     words = "ec -in one.key -aes256 -passout pass:secret -out locked.key"
@@ -29,20 +34,30 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("ca", "cert", "key", "words"), [
-    ("absent", "", "", "broker.ca_file: {}/absent does not exist"),
-    ("folder", "", "", "broker.ca_file: {}/folder is a folder"),
-    ("pipe", "", "", "broker.ca_file: {}/pipe is a named pipe where a file is needed"),
-    ("one.pem", "one.pem", "pipe", "broker.key_file: {}/pipe is a named pipe where a file is needed"),
-    ("text", "", "", "broker.ca_file: {}/text holds no certificate in PEM"),
-    ("one.pem", "absent", "one.key", "broker.cert_file: {}/absent does not exist"),
-    ("", "one.pem", "absent", "broker.key_file: {}/absent does not exist"),
-    ("", "one.pem", "two.key", "they do not belong together"),
-    ("", "text", "one.key", "they are not a certificate and an unencrypted key in PEM"),
-    ("", "one.pem", "text", "they are not a certificate and an unencrypted key in PEM"),
-    ("", "one.pem", "locked.key", "they are not a certificate and an unencrypted key in PEM"),
-])
-def test_a_file_that_cannot_be_used_is_named(files: Path, ca: str, cert: str, key: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("ca", "cert", "key", "words"),
+    [
+        ("absent", "", "", "broker.ca_file: {}/absent does not exist"),
+        ("folder", "", "", "broker.ca_file: {}/folder is a folder"),
+        ("pipe", "", "", "broker.ca_file: {}/pipe is a named pipe where a file is needed"),
+        (
+            "one.pem",
+            "one.pem",
+            "pipe",
+            "broker.key_file: {}/pipe is a named pipe where a file is needed",
+        ),
+        ("text", "", "", "broker.ca_file: {}/text holds no certificate in PEM"),
+        ("one.pem", "absent", "one.key", "broker.cert_file: {}/absent does not exist"),
+        ("", "one.pem", "absent", "broker.key_file: {}/absent does not exist"),
+        ("", "one.pem", "two.key", "they do not belong together"),
+        ("", "text", "one.key", "they are not a certificate and an unencrypted key in PEM"),
+        ("", "one.pem", "text", "they are not a certificate and an unencrypted key in PEM"),
+        ("", "one.pem", "locked.key", "they are not a certificate and an unencrypted key in PEM"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    files: Path, ca: str, cert: str, key: str, words: str
+) -> None:
     broker = BrokerConfig(tls=True, ca_file=ca, cert_file=cert, key_file=key)
     with pytest.raises(ConfigError) as error:
         check_credentials(with_paths_below(broker, files))
@@ -50,12 +65,17 @@ def test_a_file_that_cannot_be_used_is_named(files: Path, ca: str, cert: str, ke
 
 
 def test_files_that_can_be_used_pass(files: Path) -> None:
-    check_credentials(with_paths_below(
-        BrokerConfig(tls=True, ca_file="one.pem", cert_file="one.pem", key_file="one.key"), files
-    ))
+    check_credentials(
+        with_paths_below(
+            BrokerConfig(tls=True, ca_file="one.pem", cert_file="one.pem", key_file="one.key"),
+            files,
+        )
+    )
 
 
-@pytest.mark.parametrize(("mode", "is_told"), [(0o600, False), (0o400, False), (0o644, True), (0o620, True)])
+@pytest.mark.parametrize(
+    ("mode", "is_told"), [(0o600, False), (0o400, False), (0o644, True), (0o620, True)]
+)
 def test_a_secret_that_others_can_read_or_change_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, is_told: bool
 ) -> None:
@@ -63,22 +83,35 @@ def test_a_secret_that_others_can_read_or_change_is_warned_of(
     path.write_text("secret\n")
     path.chmod(mode)
     check_credentials(BrokerConfig(tls=True, username="edge", password_file=str(path)))
-    assert [f"other accounts can read or change {path}" in line for line in caplog.messages] == [True] * is_told
+    assert [f"other accounts can read or change {path}" in line for line in caplog.messages] == [
+        True
+    ] * is_told
 
 
-def test_a_password_without_tls_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_password_without_tls_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "password").write_text("secret\n")
     (tmp_path / "password").chmod(0o600)
     check_credentials(BrokerConfig(username="edge", password_file=str(tmp_path / "password")))
     assert caplog.messages == [
-        "broker.password_file: the password crosses the network in clear: set tls = true in [broker]"
+        "broker.password_file: the password crosses the network in clear: set tls = true in"
+        " [broker]"
     ]
 
 
-@pytest.mark.parametrize("text", [
-    'cert_file = "a.pem"\ntls = true', 'key_file = "a.key"\ntls = true', 'cert_file = "a"\nkey_file = "b"',
-    'ca_file = "a"', 'protocol = "3.1"', "protocol = 5", 'password_file = "a"',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'cert_file = "a.pem"\ntls = true',
+        'key_file = "a.key"\ntls = true',
+        'cert_file = "a"\nkey_file = "b"',
+        'ca_file = "a"',
+        'protocol = "3.1"',
+        "protocol = 5",
+        'password_file = "a"',
+    ],
+)
 def test_keys_that_contradict_each_other_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="broker"):
         parse_config(f"[broker]\n{text}\n")
@@ -87,7 +120,11 @@ def test_keys_that_contradict_each_other_are_refused(text: str) -> None:
 def test_identifiers_differ_wherever_names_differ_and_stay_readable() -> None:
     assert client_id("edge/site/line/cell7", "record") == "edge:site:line:cell7:record"
     prefixes = ["edge/a/b-c/s", "edge/a-b/c/s", "edge/a/b/c-s", "edge/a.b/c/s", "edge/a/b.c/s"]
-    both = [make(client_id(prefix, role)) for prefix in prefixes for role in ("record", "verdict")
-            for make in (str, short_id)]
+    both = [
+        make(client_id(prefix, role))
+        for prefix in prefixes
+        for role in ("record", "verdict")
+        for make in (str, short_id)
+    ]
     assert len(set(both)) == len(both)
     assert all(len(short_id(one)) == 23 and short_id(one).isalnum() for one in both)

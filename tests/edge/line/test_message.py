@@ -1,4 +1,6 @@
-"""What a PLC programmer relies on: bytes, order, length, and numbers that read back as they were."""
+"""What a PLC programmer relies on: bytes, order, length, and numbers that read back as they
+were.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +26,36 @@ from edge.line.message import (
 from edge.types import Code, Reason
 
 RECORD = Record(
-    part="A17", code=Code.NG, reason=Reason.ANOMALY, score=np.float32(0.7), threshold=np.float32(0.5), ms=34, area=0.31,
-    valid=0.97, frames=8, product="washer", bundle="washer-1.0.0-0123456789ab", geometry="ab" * 6, model_state=None,
-    engine="onnxruntime 1.32.0 fp32", threshold_from="bundle", threshold_parts=60, guarantee="few are rejected",
-    captured_at="2026-11-22T17:00:00.000Z", judged_at="2026-11-22T17:00:00.034Z", clock_synced=True,
+    part="A17",
+    code=Code.NG,
+    reason=Reason.ANOMALY,
+    score=np.float32(0.7),
+    threshold=np.float32(0.5),
+    ms=34,
+    area=0.31,
+    valid=0.97,
+    frames=8,
+    product="washer",
+    bundle="washer-1.0.0-0123456789ab",
+    geometry="ab" * 6,
+    model_state=None,
+    engine="onnxruntime 1.32.0 fp32",
+    threshold_from="bundle",
+    threshold_parts=60,
+    guarantee="few are rejected",
+    captured_at="2026-11-22T17:00:00.000Z",
+    judged_at="2026-11-22T17:00:00.034Z",
+    clock_synced=True,
 )
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False).map(np.float32)
 
 
 def test_the_verdict_is_byte_exact() -> None:
     fields = record_fields(replace(RECORD, at=1795366800123), "s1", 4711)
-    assert verdict_payload(fields, 36) == (
-        b'{"id":"s1-4711","seq":4711,"part":"A17","code":2,"reason":"anomaly","score":0.7,"thr":0.5,"ms":36,'
+    assert (
+        verdict_payload(fields, 36)
+        == b'{"id":"s1-4711","seq":4711,"part":"A17","code":2,"reason":"anomaly","score":0.7,'
+        b'"thr":0.5,"ms":36,'
         b'"at":1795366800123}'
     )
     assert verdict_payload({**fields, "at": None}, 36).endswith(b'"ms":36,"at":null}')
@@ -48,12 +68,29 @@ def test_an_unjudged_score_is_null() -> None:
     assert record_fields(unknown, "s1", 1)["margin"] is None
 
 
-@given(part=st.text(), station=st.text(max_size=80), seq=st.integers(1, 2**53), ms=st.integers(-5, 10**15),
-       at=st.none() | st.integers(0, 2**42), score=FLOATS, threshold=FLOATS, reason=st.sampled_from(Reason))
+@given(
+    part=st.text(),
+    station=st.text(max_size=80),
+    seq=st.integers(1, 2**53),
+    ms=st.integers(-5, 10**15),
+    at=st.none() | st.integers(0, 2**42),
+    score=FLOATS,
+    threshold=FLOATS,
+    reason=st.sampled_from(Reason),
+)
 def test_no_verdict_is_longer_than_a_plc_string(
-    part: str, station: str, seq: int, ms: int, at: int | None, score: np.float32, threshold: np.float32, reason: Reason
+    part: str,
+    station: str,
+    seq: int,
+    ms: int,
+    at: int | None,
+    score: np.float32,
+    threshold: np.float32,
+    reason: Reason,
 ) -> None:
-    record = replace(RECORD, part=part, ms=ms, at=at, score=score, threshold=threshold, reason=reason)
+    record = replace(
+        RECORD, part=part, ms=ms, at=at, score=score, threshold=threshold, reason=reason
+    )
     fields = record_fields(record, station, seq)
     payload = verdict_payload(fields, ms)
     assert len(payload) <= 250
@@ -68,7 +105,9 @@ def test_no_verdict_is_longer_than_a_plc_string(
 def test_the_longest_verdict_fits() -> None:
     smallest = np.float32(-1.1754944e-38)
     mismatch = replace(RECORD, reason=Reason.CAMERA_MISMATCH)
-    record = replace(mismatch, part="W" * 99, at=4_102_444_800_000, score=smallest, threshold=smallest)
+    record = replace(
+        mismatch, part="W" * 99, at=4_102_444_800_000, score=smallest, threshold=smallest
+    )
     payload = verdict_payload(record_fields(record, "S" * 99, 2**53), 10**12)
     assert 220 < len(payload) <= 250
 
@@ -87,16 +126,18 @@ def test_a_record_is_flat_and_its_repeat_differs_in_replay_only() -> None:
     assert {key for key in first if first[key] != again[key]} == {"replay"}
     assert not any(isinstance(value, (dict, list)) for value in first.values())
     names = (
-        "schema id seq part code reason score thr judge_ms at margin area valid frames product bundle geometry "
-        "model_state engine thr_from thr_parts guarantee captured_at judged_at clock_synced images images_sha256 replay"
+        "schema id seq part code reason score thr judge_ms at margin area valid frames product"
+        " bundle geometry model_state engine thr_from thr_parts guarantee captured_at judged_at"
+        " clock_synced images images_sha256 replay"
     )
     assert " ".join(first) == names
     assert first["margin"] == pytest.approx(-0.2, abs=1e-6)
 
 
 def test_the_state_says_whether_a_part_would_be_judged() -> None:
-    assert state_payload("fault", "storage", False, "s1", {"parts": 3}) == (
-        b'{"schema":1,"station":"s1","state":"fault","reason":"storage","ready":false,"parts":3}'
+    assert (
+        state_payload("fault", "storage", False, "s1", {"parts": 3})
+        == b'{"schema":1,"station":"s1","state":"fault","reason":"storage","ready":false,"parts":3}'
     )
 
 

@@ -1,4 +1,6 @@
-"""Against a real mosquitto: records arrive all and in order, verdicts now or never, the state is always known."""
+"""Against a real mosquitto: records arrive all and in order, verdicts now or never, the state is
+always known.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from tests.support.broker import Broker, Subscriber, assert_archive_is_complete,
 from tests.support.line import drain, new_line, tell
 
 
-def test_a_part_is_a_verdict_now_and_a_record_once(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
+def test_a_part_is_a_verdict_now_and_a_record_once(
+    broker: Broker, archive: Subscriber, outbox: Outbox
+) -> None:
     line = new_line(broker.port, outbox)
     line.start()
     assert line.wait_connected(60)
@@ -26,8 +30,14 @@ def test_a_part_is_a_verdict_now_and_a_record_once(broker: Broker, archive: Subs
     drain(outbox, 60)
     for topic in ("verdict", "verdict/code", "record"):
         wait_until(partial(archive.of, topic), 60, f"no {topic}")
-    (verdict,), (code,), (record,) = archive.of("verdict"), archive.of("verdict/code"), archive.of("record")
-    said = {key: value for key, value in verdict.json.items() if key != "ms"}      # known only when it is sent
+    (verdict,), (code,), (record,) = (
+        archive.of("verdict"),
+        archive.of("verdict/code"),
+        archive.of("record"),
+    )
+    said = {
+        key: value for key, value in verdict.json.items() if key != "ms"
+    }  # known only when it is sent
     assert said == {key: record.json[key] for key in said}
     assert (code.payload, verdict.expiry_s, verdict.retain) == (b"1 1 A17", 2, False)
     assert record.json["replay"] is False
@@ -37,7 +47,7 @@ def test_a_part_is_a_verdict_now_and_a_record_once(broker: Broker, archive: Subs
 def test_a_verdict_without_a_broker_is_never_sent_and_its_record_always(
     broker: Broker, archive: Subscriber, outbox: Outbox
 ) -> None:
-    broker.stop()                                              # it keeps the archive's subscription, as a plant's does
+    broker.stop()  # it keeps the archive's subscription, as a plant's does
     line = new_line(broker.port, outbox)
     line.start()
     assert not tell(line, outbox)
@@ -53,7 +63,9 @@ def test_a_verdict_without_a_broker_is_never_sent_and_its_record_always(
     line.stop()
 
 
-def test_a_verdict_past_its_deadline_is_not_sent(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
+def test_a_verdict_past_its_deadline_is_not_sent(
+    broker: Broker, archive: Subscriber, outbox: Outbox
+) -> None:
     line = new_line(broker.port, outbox)
     line.start()
     assert line.wait_connected(60)
@@ -76,7 +88,7 @@ def test_the_state_is_retained_and_the_last_will_says_lost(broker: Broker, outbo
         link._stopping.set()
     for connection in connections:
         assert connection is not None
-        connection._sock.shutdown(socket.SHUT_RDWR)            # no DISCONNECT: as a process that was killed
+        connection._sock.shutdown(socket.SHUT_RDWR)  # no DISCONNECT: as a process that was killed
     wait_until(lambda: late.of("state")[-1].json["state"] == "offline", 60, "no last will")
     assert late.of("state")[-1].json["reason"] == "connection lost"
     assert late.of("state")[-1].json["ready"] is False
@@ -128,7 +140,11 @@ def test_a_broker_that_stops_in_mid_run_loses_no_record(broker: Broker, outbox: 
 
     def wait_for(count: int, was_sent: bool) -> None:
         before = len(sent)
-        wait_until(lambda: [one for _, one, _ in sent[before:]].count(was_sent) >= count, 60, f"no {count} more")
+        wait_until(
+            lambda: [one for _, one, _ in sent[before:]].count(was_sent) >= count,
+            60,
+            f"no {count} more",
+        )
 
     producer = threading.Thread(target=produce)
     producer.start()
@@ -140,7 +156,11 @@ def test_a_broker_that_stops_in_mid_run_loses_no_record(broker: Broker, outbox: 
     finished.set()
     producer.join()
     drain(outbox, 60)
-    wait_until(lambda: archive.records()[-1]["seq"] == len(sent), 60, "the archive did not get the last record")
+    wait_until(
+        lambda: archive.records()[-1]["seq"] == len(sent),
+        60,
+        "the archive did not get the last record",
+    )
     assert_archive_is_complete(archive.records(), list(range(1, len(sent) + 1)))
     told = {number: at_s for number, was_sent, at_s in sent if was_sent}
     verdicts = archive.of("verdict")
@@ -152,12 +172,14 @@ def test_a_broker_that_stops_in_mid_run_loses_no_record(broker: Broker, outbox: 
 
 
 def test_an_open_socket_is_no_connection_before_the_broker_says_so(outbox: Outbox) -> None:
-    """A broker that accepts and never answers: paho would queue a QoS 0 message behind its CONNECT."""
+    """A broker that accepts and never answers: paho would queue a QoS 0 message behind its
+    CONNECT.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         line = new_line(server.getsockname()[1], outbox)
         line.start()
         held = [server.accept()[0] for _ in range(2)]
-        assert not tell(line, outbox)                          # no CONNACK yet: not connected
+        assert not tell(line, outbox)  # no CONNACK yet: not connected
         line.stop()
         for connection in held:
             connection.close()
@@ -174,13 +196,32 @@ def test_tls_and_a_password_from_a_file(tmp_path: Path, outbox: Outbox) -> None:
         pytest.skip("openssl is not installed: it makes the broker's certificate")
     certificate, key = tmp_path / "broker.pem", tmp_path / "broker.key"
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)],
-        check=True, capture_output=True,
+        [
+            openssl,
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-out",
+            str(certificate),
+            "-keyout",
+            str(key),
+        ],
+        check=True,
+        capture_output=True,
     )
     (tmp_path / "password").write_text("correct horse\n")
     (tmp_path / "passwords").write_text("edge:correct horse\n")
-    subprocess.run(["mosquitto_passwd", "-U", str(tmp_path / "passwords")], check=True, capture_output=True)
+    subprocess.run(
+        ["mosquitto_passwd", "-U", str(tmp_path / "passwords")], check=True, capture_output=True
+    )
     (tmp_path / "passwords").chmod(0o644)
     extra = f"certfile {certificate}\nkeyfile {key}\npassword_file {tmp_path}/passwords\n"
     secure = Broker(tmp_path / "secure", extra)
@@ -188,7 +229,14 @@ def test_tls_and_a_password_from_a_file(tmp_path: Path, outbox: Outbox) -> None:
     secure._config.write_text(text.replace("allow_anonymous true", "allow_anonymous false"))
     secure.start()
     password = str(tmp_path / "password")
-    line = new_line(secure.port, outbox, tls=True, ca_file=str(certificate), username="edge", password_file=password)
+    line = new_line(
+        secure.port,
+        outbox,
+        tls=True,
+        ca_file=str(certificate),
+        username="edge",
+        password_file=password,
+    )
     line.start()
     assert line.wait_connected(60)
     assert tell(line, outbox)

@@ -1,4 +1,6 @@
-"""On disk before on the wire: numbers that are never given out twice, and a full disk that is really full."""
+"""On disk before on the wire: numbers that are never given out twice, and a full disk that is
+really full.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def fields(seq: int) -> dict[str, Any]:
 def fill_disk(outbox: Outbox) -> None:
     """Let SQLite answer SQLITE_FULL, as on a full disk: the file may not grow by another page."""
     connection = outbox._connection()
-    connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}").fetchall()
+    connection.execute(
+        f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}"
+    ).fetchall()
 
 
 def test_numbers_are_contiguous_and_survive_a_restart(tmp_path: Path) -> None:
@@ -35,7 +39,9 @@ def test_numbers_are_contiguous_and_survive_a_restart(tmp_path: Path) -> None:
             outbox.commit(fields)
         outbox.close()
     reader = sqlite3.connect(tmp_path / "line.sqlite")
-    assert [row[0] for row in reader.execute("SELECT seq FROM records ORDER BY seq")] == list(range(1, 13))
+    assert [row[0] for row in reader.execute("SELECT seq FROM records ORDER BY seq")] == list(
+        range(1, 13)
+    )
     reader.close()
 
 
@@ -50,12 +56,16 @@ def test_records_leave_in_order_and_only_those_in_flight_are_replays(tmp_path: P
     outbox = Outbox(tmp_path / "line.sqlite")
     for _ in range(5):
         outbox.commit(fields)
-    assert [(one.seq, one.replay) for one in outbox.unsent(0, 3)] == [(1, False), (2, False), (3, False)]
+    assert [(one.seq, one.replay) for one in outbox.unsent(0, 3)] == [
+        (1, False),
+        (2, False),
+        (3, False),
+    ]
     outbox.mark_sent([1, 3])
     assert [(one.seq, one.replay) for one in outbox.unsent(0, 2)] == [(2, True), (4, False)]
     assert outbox.unsent(5, 9) == []
     outbox.close()
-    again = Outbox(tmp_path / "line.sqlite")          # 2 and 4 were in flight when the process ended
+    again = Outbox(tmp_path / "line.sqlite")  # 2 and 4 were in flight when the process ended
     waiting = again.unsent(0, 9)
     assert [(one.seq, one.replay, one.fields["part"]) for one in waiting] == [
         (2, True, "P2"), (4, True, "P4"), (5, False, "P5"),
@@ -170,7 +180,7 @@ def test_a_record_that_a_full_disk_refused_survives_the_process(tmp_path: Path) 
                 outbox.commit(lambda seq: {**fields(seq), "ballast": "x" * 60_000})
             outbox.commit_failed(lambda seq: {**fields(seq), "reason": "storage"})
         assert outbox.unwritten == 3
-        ballast.unlink()                              # the process is killed: no goodbye
+        ballast.unlink()  # the process is killed: no goodbye
         again = Outbox(disk / "line.sqlite")
         waiting = again.unsent(0, 9)
         assert [(one.seq, one.fields.get("reason"), one.replay) for one in waiting] == [
@@ -191,13 +201,17 @@ def test_a_station_starts_while_its_disk_is_full(tmp_path: Path) -> None:
         ballast = fill(disk)
         assert outcome(lambda: outbox.commit(lambda seq: {**fields(seq), **large})) != "done"
         outbox.commit_failed(lambda seq: {**fields(seq), **large})
-        again = Outbox(disk / "line.sqlite")          # the first one was killed
+        again = Outbox(disk / "line.sqlite")  # the first one was killed
         assert again.is_failing
         assert again.counts() == {"seq": 2, "waiting": 2, "dropped": 0}
         assert again.commit_failed(fields)["seq"] == 3
         ballast.unlink()
         again.probe()
-        assert [(one.seq, one.replay) for one in again.unsent(0, 9)] == [(1, False), (2, False), (3, False)]
+        assert [(one.seq, one.replay) for one in again.unsent(0, 9)] == [
+            (1, False),
+            (2, False),
+            (3, False),
+        ]
         assert (again.unwritten, again.is_failing) == (0, False)
         outbox._database.close()
         again.close()
@@ -213,11 +227,15 @@ def test_a_clean_stop_commits_what_waited(tmp_path: Path) -> None:
 
 
 def test_what_was_told_replaces_what_a_failing_sync_left_behind(tmp_path: Path) -> None:
-    """The commit of an OK failed on its last sync, the part was told UNKNOWN, the process died: UNKNOWN counts."""
+    """The commit of an OK failed on its last sync, the part was told UNKNOWN, the process died:
+    UNKNOWN counts.
+    """
     outbox = Outbox(tmp_path / "line.sqlite")
     outbox.commit_failed(lambda seq: {**fields(seq), "code": 3})
     with outbox._database.transaction() as connection:
-        connection.execute("INSERT INTO records (seq, fields, committed_at) VALUES (1, '{\"code\": 1}', 0)")
+        connection.execute(
+            "INSERT INTO records (seq, fields, committed_at) VALUES (1, '{\"code\": 1}', 0)"
+        )
     again = Outbox(tmp_path / "line.sqlite")
     assert [one.fields.get("code") for one in again.unsent(0, 9)] == [3]
     assert again.counts()["waiting"] == 1
@@ -232,7 +250,7 @@ def test_what_finds_no_place_at_all_is_counted_and_its_numbers_are_not_used_agai
     outbox = Outbox(tmp_path / "line.sqlite")
     assert [outbox.commit_failed(fields)["seq"] for _ in range(5)] == [1, 2, 3, 4, 5]
     assert outbox.counts() == {"seq": 5, "waiting": 3, "dropped": 2}
-    again = Outbox(tmp_path / "line.sqlite")          # killed
+    again = Outbox(tmp_path / "line.sqlite")  # killed
     assert again.counts() == {"seq": 5, "waiting": 3, "dropped": 2}
     assert again.commit(fields)["seq"] == 6
     outbox._database.close()
@@ -266,7 +284,9 @@ def test_a_disk_too_small_for_the_reserve_still_gives_out_numbers(
         outbox.close()
 
 
-def test_a_connection_that_was_opened_while_the_disk_was_read_only_works_again_with_the_disk(tmp_path: Path) -> None:
+def test_a_connection_that_was_opened_while_the_disk_was_read_only_works_again_with_the_disk(
+    tmp_path: Path,
+) -> None:
     with small_disk(tmp_path / "disk") as disk:
         outbox = Outbox(disk / "line.sqlite")
         outbox.commit(fields)
@@ -285,8 +305,12 @@ def test_a_connection_that_was_opened_while_the_disk_was_read_only_works_again_w
         assert then == "done"
 
 
-@pytest.mark.parametrize("message", ["disk I/O error", "attempt to write a readonly database", "unable to open"])
-def test_after_an_error_of_the_disk_the_next_call_has_a_new_connection(tmp_path: Path, message: str) -> None:
+@pytest.mark.parametrize(
+    "message", ["disk I/O error", "attempt to write a readonly database", "unable to open"]
+)
+def test_after_an_error_of_the_disk_the_next_call_has_a_new_connection(
+    tmp_path: Path, message: str
+) -> None:
     outbox = Outbox(tmp_path / "line.sqlite")
     outbox.commit(fields)
     broken = outbox._connection()
@@ -299,16 +323,26 @@ def test_after_an_error_of_the_disk_the_next_call_has_a_new_connection(tmp_path:
     outbox.close()
 
 
-def test_what_the_line_is_about_to_take_is_marked_with_its_commit_and_is_no_replay(tmp_path: Path) -> None:
+def test_what_the_line_is_about_to_take_is_marked_with_its_commit_and_is_no_replay(
+    tmp_path: Path,
+) -> None:
     outbox = Outbox(tmp_path / "line.sqlite")
-    assert outbox.unsent(0, 2) == []                  # the line is idle: it will take two more
+    assert outbox.unsent(0, 2) == []  # the line is idle: it will take two more
     for _ in range(3):
         outbox.commit(fields)
-    marked = outbox._connection().execute("SELECT seq FROM records WHERE attempted ORDER BY seq").fetchall()
+    marked = (
+        outbox._connection()
+        .execute("SELECT seq FROM records WHERE attempted ORDER BY seq")
+        .fetchall()
+    )
     assert marked == [(1,), (2,)]
     assert [(one.seq, one.replay) for one in outbox.unsent(0, 1)] == [(1, False)]
     killed = Outbox(tmp_path / "line.sqlite")
-    assert [(one.seq, one.replay) for one in killed.unsent(0, 3)] == [(1, True), (2, True), (3, False)]
+    assert [(one.seq, one.replay) for one in killed.unsent(0, 3)] == [
+        (1, True),
+        (2, True),
+        (3, False),
+    ]
     killed._database.close()
     outbox.close()
 
@@ -366,10 +400,14 @@ def write_bytes() -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/io")
 def test_a_record_costs_the_disk_at_most_16_kb(tmp_path: Path) -> None:
-    """At steady state, one at a time: committed, handed over, acknowledged, moved into the database, and deleted."""
+    """At steady state, one at a time: committed, handed over, acknowledged, moved into the
+    database, and deleted.
+    """
     records = 300
     content = json.loads(next(
-        line for line in Path("docs/mqtt.md").read_text(encoding="utf-8").splitlines() if line.startswith('{"schema"')
+        line
+        for line in Path("docs/mqtt.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith('{"schema"')
     ))  # fmt: skip
     outbox = Outbox(tmp_path / "line.sqlite")
     outbox.unsent(0, 20)
@@ -379,9 +417,11 @@ def test_a_record_costs_the_disk_at_most_16_kb(tmp_path: Path) -> None:
         for number in range(count):
             outbox.commit(lambda seq: {**content, "seq": seq})
             outbox.mark_sent([one.seq for one in outbox.unsent(0, 20)])
-            if number % 100 == 99:                    # as often as housekeeping does at 3 parts a second
+            if number % 100 == 99:  # as often as housekeeping does at 3 parts a second
                 outbox.retain(1e9, 100)
-                frames[0] += outbox._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+                frames[0] += (
+                    outbox._connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+                )
 
     steady(200)
     frames[0], before = 0, write_bytes()
@@ -390,19 +430,23 @@ def test_a_record_costs_the_disk_at_most_16_kb(tmp_path: Path) -> None:
     page = outbox._connection().execute("PRAGMA page_size").fetchone()[0]
     outbox.close()
     assert 0 < frames[0] * page / records < 8_000, "pages in the write-ahead log"
-    assert counted / records < 16_000 + 500           # the counter is of the whole process
+    assert counted / records < 16_000 + 500  # the counter is of the whole process
 
 
-def test_retention_removes_the_oldest_and_counts_what_was_never_acknowledged(tmp_path: Path) -> None:
+def test_retention_removes_the_oldest_and_counts_what_was_never_acknowledged(
+    tmp_path: Path,
+) -> None:
     outbox = Outbox(tmp_path / "line.sqlite")
     for _ in range(10):
         outbox.commit(fields)
     outbox.unsent(0, 4)
     outbox.mark_sent([1, 2, 3])
-    assert outbox.retain(max_age_s=3600, max_records=5) == 2      # 1..3 had been acknowledged, 4 and 5 had not
+    assert (
+        outbox.retain(max_age_s=3600, max_records=5) == 2
+    )  # 1..3 had been acknowledged, 4 and 5 had not
     assert outbox.counts() == {"seq": 10, "waiting": 5, "dropped": 2}
     assert outbox.retain(max_age_s=0, max_records=5) == 5
-    assert outbox.commit(fields)["seq"] == 11                     # an emptied table starts no number again
+    assert outbox.commit(fields)["seq"] == 11  # an emptied table starts no number again
     outbox.close()
 
 

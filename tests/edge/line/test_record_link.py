@@ -1,4 +1,6 @@
-"""Records reach the archive all and in order, several at a time; what the broker refuses stays and is said."""
+"""Records reach the archive all and in order, several at a time; what the broker refuses stays and
+is said.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def sequence(broker: FakeBroker) -> list[int]:
 
 
 def test_several_are_in_flight_and_none_waits_for_the_one_before(outbox: Outbox) -> None:
-    """No acknowledgement comes until a whole window has left: one at a time would never get there."""
+    """No acknowledgement comes until a whole window has left: one at a time would never get
+    there.
+    """
     fill(outbox, WINDOW)
     seen = threading.Event()
 
@@ -45,7 +49,9 @@ def test_several_are_in_flight_and_none_waits_for_the_one_before(outbox: Outbox)
 
 
 @pytest.mark.parametrize(("allowed", "in_flight"), [(1, 1), (2, 1), (5, 4)])
-def test_no_more_are_in_flight_than_the_broker_allows(outbox: Outbox, allowed: int, in_flight: int) -> None:
+def test_no_more_are_in_flight_than_the_broker_allows(
+    outbox: Outbox, allowed: int, in_flight: int
+) -> None:
     """Receive Maximum of CONNACK (MQTT 5.0, section 3.2.2.3.3); one place is the state's."""
     fill(outbox, 12)
     answers = {"record": False}
@@ -80,12 +86,16 @@ def test_what_was_in_flight_when_the_connection_broke_is_repeated_in_order_and_m
         connection._sock.shutdown(2)
         link.heal()
         drain(outbox, 60)
-        wait_until(lambda: archive.records() and archive.records()[-1]["seq"] == 200, 60, "not all arrived")
+        wait_until(
+            lambda: archive.records() and archive.records()[-1]["seq"] == 200, 60, "not all arrived"
+        )
     assert_archive_is_complete(archive.records(), list(range(1, 201)))
 
 
 @pytest.mark.endurance
-def test_a_slow_link_does_not_slow_the_archive(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
+def test_a_slow_link_does_not_slow_the_archive(
+    broker: Broker, archive: Subscriber, outbox: Outbox
+) -> None:
     """300 records over a round trip of 0.3 s: one at a time would take 90 s."""
     fill(outbox, 300)
     with Proxy(broker.port) as slow:
@@ -107,12 +117,17 @@ def test_a_refused_record_stays_is_said_once_and_leaves_when_it_may(
         return 0x97 if refuses["now"] and one.topic.endswith("/record") else 0
 
     with FakeBroker(puback=puback) as broker, started(broker.port, outbox) as line:
-        wait_problem(line, f"the broker refuses {PREFIX}/record: Quota exceeded (0x97): raise the broker's quota")
+        wait_problem(
+            line,
+            f"the broker refuses {PREFIX}/record: Quota exceeded (0x97): raise the broker's quota",
+        )
         assert line.verdict_problem is None or "nothing yet" in line.verdict_problem
         wait_until(lambda: sequence(broker)[5:] == [1], 60, "not tried again, alone")
         states = len(broker.of("state"))
         line.state_changed()
-        wait_until(lambda: len(broker.of("state")) > states, 60, "records that wait block the state")
+        wait_until(
+            lambda: len(broker.of("state")) > states, 60, "records that wait block the state"
+        )
         assert (outbox.counts()["waiting"], line.counters.records_sent) == (5, 0)
         refuses["now"] = False
         drain(outbox, 60)
@@ -136,7 +151,11 @@ def test_an_acknowledgement_that_overtakes_waits_for_the_one_before(outbox: Outb
 
     with FakeBroker(puback=puback) as broker, started(broker.port, outbox) as line:
         wait_until(lambda: len(sequence(broker)) == 3, 60, "not three in flight")
-        wait_until(lambda: sum(one.is_acknowledged for one in line._records._flight.values()) == 2, 60, "no answers")
+        wait_until(
+            lambda: sum(one.is_acknowledged for one in line._records._flight.values()) == 2,
+            60,
+            "no answers",
+        )
         assert outbox.counts()["waiting"] == 3
         assert line.counters.records_sent == 0
 
@@ -146,9 +165,14 @@ def test_an_acknowledgement_that_overtakes_waits_for_the_one_before(outbox: Outb
 def test_an_access_list_that_denies_records_is_said_and_none_counts_as_sent(
     tmp_path: Path, outbox: Outbox, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In MQTT 3.1.1 mosquitto acknowledges what it throws away: the station sees that nothing comes back."""
+    """In MQTT 3.1.1 mosquitto acknowledges what it throws away: the station sees that nothing comes
+    back.
+    """
     monkeypatch.setattr("edge.line.records.ACK_S", 1.0)
-    rest = "".join(f"topic write {PREFIX}/{name}\n" for name in ("verdict", "verdict/code", "heartbeat", "state"))
+    rest = "".join(
+        f"topic write {PREFIX}/{name}\n"
+        for name in ("verdict", "verdict/code", "heartbeat", "state")
+    )
     fill(outbox, 3)
     with Broker(tmp_path / "guarded", acl=f"topic read edge/#\n{rest}") as guarded:
         archive = Subscriber(guarded.port)
@@ -170,7 +194,10 @@ def test_the_brokers_maximum_packet_size_is_said_once_with_the_size_of_a_record(
     tmp_path: Path, outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(outbox, 3)
-    with Broker(tmp_path / "small", extra="max_packet_size 400\n") as small, started(small.port, outbox) as line:
+    with (
+        Broker(tmp_path / "small", extra="max_packet_size 400\n") as small,
+        started(small.port, outbox) as line,
+    ):
         wait_problem(line, "the broker takes packets of at most 400 bytes and a record has 5")
         outbox.commit(build)
         line.records_waiting()
@@ -193,8 +220,8 @@ def test_a_broker_that_acknowledges_nothing_at_all_by_its_configuration(
             assert outbox.counts()["waiting"] == 1
         page.stop()
     assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
-        "the broker takes QoS 0 only and acknowledges nothing: allow QoS 1 in its configuration. Records wait in the "
-        "outbox"
+        "the broker takes QoS 0 only and acknowledges nothing: allow QoS 1 in its configuration."
+        " Records wait in the outbox"
     ]
 
 

@@ -1,4 +1,6 @@
-"""Which records go: by powered-on age, in the order of numbers, the unsent last; never because the clock was wrong."""
+"""Which records go: by powered-on age, in the order of numbers, the unsent last; never because the
+clock was wrong.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,13 @@ def left_in(outbox: Outbox) -> list[int]:
     return [row[0] for row in outbox._connection().execute("SELECT seq FROM records ORDER BY seq")]
 
 
-@pytest.mark.parametrize("wrong_s", [JAN_1970_S, YEAR_2038_S, NOW_S + 3600], ids=["1970", "2038", "an hour ahead"])
+@pytest.mark.parametrize(
+    "wrong_s", [JAN_1970_S, YEAR_2038_S, NOW_S + 3600], ids=["1970", "2038", "an hour ahead"]
+)
 @pytest.mark.parametrize("synced", [False, True], ids=["not synced", "falsely synced"])
-def test_records_outlive_a_wrong_clock(outbox: Outbox, machine: Machine, wrong_s: float, synced: bool) -> None:
+def test_records_outlive_a_wrong_clock(
+    outbox: Outbox, machine: Machine, wrong_s: float, synced: bool
+) -> None:
     outbox.commit(fields)
     machine.wall_s, machine.synced = wrong_s, synced
     outbox.commit(fields)
@@ -67,7 +73,9 @@ def test_age_counts_the_days_that_the_station_was_on(tmp_path: Path, machine: Ma
     again.close()
 
 
-def test_two_believed_wall_clocks_make_an_age_smaller_never_larger(outbox: Outbox, machine: Machine) -> None:
+def test_two_believed_wall_clocks_make_an_age_smaller_never_larger(
+    outbox: Outbox, machine: Machine
+) -> None:
     outbox.commit(fields)
     machine.up_s += 100 * DAY_S
     machine.wall_s += 10 * DAY_S
@@ -89,7 +97,9 @@ def test_a_date_in_the_future_holds_nothing_else_back(outbox: Outbox, machine: M
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged", "old"])
-def test_a_lost_counter_deletes_nothing_early_and_counts_on(tmp_path: Path, machine: Machine, damage: str) -> None:
+def test_a_lost_counter_deletes_nothing_early_and_counts_on(
+    tmp_path: Path, machine: Machine, damage: str
+) -> None:
     path, counter = tmp_path / "line.sqlite", tmp_path / "line.clock"
     outbox = Outbox(path)
     old = counter.read_bytes()
@@ -115,20 +125,29 @@ def older_database(path: Path, sent: int, unsent: int, attempted: int) -> None:
     with closing(sqlite3.connect(path)) as old:
         old.executescript("""
             PRAGMA journal_mode = WAL;
-            CREATE TABLE records (seq INTEGER PRIMARY KEY, fields TEXT NOT NULL, committed_at REAL NOT NULL,
+            CREATE TABLE records (seq INTEGER PRIMARY KEY, fields TEXT NOT NULL,
+                committed_at REAL NOT NULL,
                 attempted INTEGER NOT NULL DEFAULT 0, sent_at REAL);
             CREATE INDEX records_unsent ON records (seq) WHERE sent_at IS NULL;
             CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
             INSERT INTO counters VALUES ('seq', 0), ('dropped', 7);
         """)
         for seq in range(1, sent + unsent + 1):
-            row = (seq, f'{{"seq": {seq}}}', JAN_1970_S, seq <= sent + attempted, 1.0 if seq <= sent else None)
+            row = (
+                seq,
+                f'{{"seq": {seq}}}',
+                JAN_1970_S,
+                seq <= sent + attempted,
+                1.0 if seq <= sent else None,
+            )
             old.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", row)
         old.execute("UPDATE counters SET value = ? WHERE name = 'seq'", (sent + unsent,))
         old.commit()
 
 
-def test_an_older_database_loses_nothing_and_its_records_count_from_now(tmp_path: Path, machine: Machine) -> None:
+def test_an_older_database_loses_nothing_and_its_records_count_from_now(
+    tmp_path: Path, machine: Machine
+) -> None:
     path = tmp_path / "line.sqlite"
     older_database(path, sent=3, unsent=4, attempted=1)
     (tmp_path / "line.seq").write_bytes(b"7\n7\n".ljust(4096))
@@ -136,7 +155,12 @@ def test_an_older_database_loses_nothing_and_its_records_count_from_now(tmp_path
     assert outbox.counts() == {"seq": 7, "waiting": 4, "dropped": 7}
     assert outbox.retain(LIMIT_S, 10**6) == 0
     assert left_in(outbox) == list(range(1, 8))
-    assert [(one.seq, one.replay) for one in outbox.unsent(0, 9)] == [(4, True), (5, False), (6, False), (7, False)]
+    assert [(one.seq, one.replay) for one in outbox.unsent(0, 9)] == [
+        (4, True),
+        (5, False),
+        (6, False),
+        (7, False),
+    ]
     assert outbox.commit(fields)["seq"] == 8
     outbox.close()
     machine.run(91 * DAY_S)
@@ -147,7 +171,9 @@ def test_an_older_database_loses_nothing_and_its_records_count_from_now(tmp_path
     again.close()
 
 
-def test_an_older_database_that_was_sent_has_nothing_waiting(tmp_path: Path, machine: Machine) -> None:
+def test_an_older_database_that_was_sent_has_nothing_waiting(
+    tmp_path: Path, machine: Machine
+) -> None:
     older_database(tmp_path / "line.sqlite", sent=3, unsent=0, attempted=0)
     outbox = Outbox(tmp_path / "line.sqlite")
     assert outbox.counts() == {"seq": 3, "waiting": 0, "dropped": 7}
@@ -155,7 +181,9 @@ def test_an_older_database_that_was_sent_has_nothing_waiting(tmp_path: Path, mac
     outbox.close()
 
 
-def test_the_size_bound_takes_acknowledged_records_first_whatever_their_number(outbox: Outbox) -> None:
+def test_the_size_bound_takes_acknowledged_records_first_whatever_their_number(
+    outbox: Outbox,
+) -> None:
     for _ in range(10):
         outbox.commit(fields)
     outbox.unsent(0, 10)
@@ -185,7 +213,9 @@ def test_the_bound_of_bytes_shrinks_the_file_in_steps_between_which_parts_are_co
     assert len(outbox.unsent(0, 1000)) == outbox.counts()["waiting"]
 
 
-def test_counts_are_right_after_a_restart_without_a_goodbye(tmp_path: Path, machine: Machine) -> None:
+def test_counts_are_right_after_a_restart_without_a_goodbye(
+    tmp_path: Path, machine: Machine
+) -> None:
     first = Outbox(tmp_path / "line.sqlite")
     for _ in range(20):
         first.commit(fields)

@@ -1,4 +1,6 @@
-"""A verdict counts as sent when the broker delivers it, and nothing is said over a link that is not known to work."""
+"""A verdict counts as sent when the broker delivers it, and nothing is said over a link that is not
+known to work.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,22 @@ def only(*names: str) -> str:
 
 @pytest.mark.endurance
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_a_station_without_parts_knows_that_it_may_not_publish(tmp_path: Path, outbox: Outbox, protocol: str) -> None:
+def test_a_station_without_parts_knows_that_it_may_not_publish(
+    tmp_path: Path, outbox: Outbox, protocol: str
+) -> None:
     acl = only("record", "state", "verdict", "verdict/code")
-    with Broker(tmp_path / "guarded", acl=acl) as guarded, started(guarded.port, outbox, protocol=protocol) as line:
+    with (
+        Broker(tmp_path / "guarded", acl=acl) as guarded,
+        started(guarded.port, outbox, protocol=protocol) as line,
+    ):
         wait_problem(line, "publish")
         assert line.verdict_problem is not None
         assert "heartbeat" in line.verdict_problem
         if protocol == "5":
-            assert line.verdict_problem == (
-                f"the broker refuses {PREFIX}/heartbeat: Not authorized (0x87): allow this user to publish there, in "
-                "the broker's access list"
+            assert (
+                line.verdict_problem
+                == f"the broker refuses {PREFIX}/heartbeat: Not authorized (0x87): allow this user"
+                " to publish there, in the broker's access list"
             )
         guarded.reload(ALL)
         wait_ready(line)
@@ -47,9 +55,12 @@ def test_a_verdict_that_the_broker_discards_is_not_sent(
     tmp_path: Path, outbox: Outbox, caplog: pytest.LogCaptureFixture, denied: str
 ) -> None:
     names = {"record", "state", "heartbeat", "verdict", "verdict/code"} - {denied}
-    with Broker(tmp_path / "guarded", acl=only(*names)) as guarded, started(guarded.port, outbox) as line:
+    with (
+        Broker(tmp_path / "guarded", acl=only(*names)) as guarded,
+        started(guarded.port, outbox) as line,
+    ):
         wait_ready(line)
-        assert tell(line, outbox)                              # the library took it: nobody knows yet
+        assert tell(line, outbox)  # the library took it: nobody knows yet
         wait_problem(line, f"the broker discards {PREFIX}/{denied}, what was sent later came back")
         if denied == "verdict":
             assert (line.counters.verdicts_sent, line.counters.verdicts_unsent) == (0, 1)
@@ -71,7 +82,9 @@ def test_a_refused_subscription_is_said(outbox: Outbox) -> None:
 def test_a_stalled_broker_gets_no_second_verdict_and_the_first_one_is_not_counted(
     broker: Broker, archive: Subscriber, outbox: Outbox
 ) -> None:
-    """SIGSTOP: the kernel goes on acknowledging bytes that the broker will deliver whenever it wakes."""
+    """SIGSTOP: the kernel goes on acknowledging bytes that the broker will deliver whenever it
+    wakes.
+    """
     with started(broker.port, outbox) as line:
         wait_ready(line)
         broker.signal(signal.SIGSTOP)
@@ -86,7 +99,11 @@ def test_a_stalled_broker_gets_no_second_verdict_and_the_first_one_is_not_counte
         assert not any(told)
         wait_ready(line)
         counters = line.counters
-        wait_until(lambda: counters.verdicts_sent + counters.verdicts_unsent >= handed + 10, 60, "not counted")
+        wait_until(
+            lambda: counters.verdicts_sent + counters.verdicts_unsent >= handed + 10,
+            60,
+            "not counted",
+        )
         assert tell(line, outbox)
         wait_until(lambda: line.counters.verdicts_sent >= 1, 60, "the link did not come back")
         late = [one for one in archive.of("verdict") if one.at_s > at_s]
@@ -98,7 +115,10 @@ def test_a_verdict_that_does_not_come_back_ends_the_connection_and_drops_what_is
     outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     deaf = {"now": False}
-    with FakeBroker(delivers=lambda _: not deaf["now"]) as broker, started(broker.port, outbox) as line:
+    with (
+        FakeBroker(delivers=lambda _: not deaf["now"]) as broker,
+        started(broker.port, outbox) as line,
+    ):
         wait_ready(line)
         connects = len(broker.connects)
         deaf["now"] = True
@@ -111,14 +131,18 @@ def test_a_verdict_that_does_not_come_back_ends_the_connection_and_drops_what_is
     assert "did not come back before the deadline" in caplog.text
 
 
-def test_the_heartbeat_counts_and_says_what_ready_says(broker: Broker, archive: Subscriber, outbox: Outbox) -> None:
+def test_the_heartbeat_counts_and_says_what_ready_says(
+    broker: Broker, archive: Subscriber, outbox: Outbox
+) -> None:
     ready = {"is": True}
     line = new_line(broker.port, outbox)
     line._ready = lambda: ready["is"]
     line.start()
     wait_until(lambda: len(archive.of("heartbeat")) >= 2, 60, "no heartbeat")
     ready["is"] = False
-    wait_until(lambda: not archive.of("heartbeat")[-1].json["ready"], 60, "the heartbeat does not follow")
+    wait_until(
+        lambda: not archive.of("heartbeat")[-1].json["ready"], 60, "the heartbeat does not follow"
+    )
     beats = [json.loads(one.payload) for one in archive.of("heartbeat")]
     assert [beat["n"] for beat in beats] == list(range(1, len(beats) + 1))
     assert not any(one.retain for one in archive.of("heartbeat"))
@@ -138,7 +162,7 @@ def test_a_verdict_leaves_at_once_and_with_its_code(outbox: Outbox) -> None:
         connection = line._verdicts.link.connection
         assert connection is not None
         assert connection._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        client.recv(10_000)                                    # subscriptions
+        client.recv(10_000)  # subscriptions
         assert tell(line, outbox)
         read = b""
         while b"/verdict{" not in read.replace(b"\x05\x02\0\0\0\x02", b""):
@@ -180,7 +204,9 @@ def test_a_verdict_says_when_its_part_was_captured_and_how_long_it_took(outbox: 
     with FakeBroker() as broker, started(broker.port, outbox) as line:
         wait_ready(line)
         fields = {**outbox.commit(build), "at": 1795366800123}
-        assert line.publish_verdict(fields, time.monotonic_ns() + 1_500_000_000)   # captured half a second ago
+        assert line.publish_verdict(
+            fields, time.monotonic_ns() + 1_500_000_000
+        )  # captured half a second ago
         wait_until(lambda: broker.of("verdict"), 60, "no verdict")
         said = json.loads(broker.of("verdict")[0].payload)
         assert said["at"] == 1795366800123

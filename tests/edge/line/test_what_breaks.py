@@ -1,4 +1,6 @@
-"""Whatever breaks inside the line comes back by itself, is said once, and holds up nothing behind it."""
+"""Whatever breaks inside the line comes back by itself, is said once, and holds up nothing behind
+it.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def break_once(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> threa
     return broken
 
 
-def test_a_thread_that_breaks_begins_again_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_thread_that_breaks_begins_again_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     calls = iter([KeyError("x"), KeyError("x"), KeyError("x")])
 
     def work() -> None:
@@ -48,9 +52,15 @@ def test_a_thread_that_breaks_begins_again_and_says_so_once(caplog: pytest.LogCa
     assert caplog.text.count("Traceback") == 1
 
 
-@pytest.mark.parametrize(("owner", "name"), [
-    (VerdictChannel, "_beat"), (RecordChannel, "_work"), (Connection, "open"), (paho.Client, "loop_stop"),
-])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (VerdictChannel, "_beat"),
+        (RecordChannel, "_work"),
+        (Connection, "open"),
+        (paho.Client, "loop_stop"),
+    ],
+)
 def test_a_bug_in_a_thread_of_the_line_is_not_the_end_of_it(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
 ) -> None:
@@ -58,12 +68,16 @@ def test_a_bug_in_a_thread_of_the_line_is_not_the_end_of_it(
     with FakeBroker() as broker, started(broker.port, outbox) as line:
         if owner is paho.Client:
             wait_ready(line)
-            line._verdicts.link.connection._sock.shutdown(2)      # type: ignore[union-attr]
+            line._verdicts.link.connection._sock.shutdown(2)  # type: ignore[union-attr]
         wait_until(broken.is_set, 60, "the bug was not met")
         wait_ready(line)
         tell(line, outbox)
         drain(outbox, 60)
-        wait_until(lambda: line.counters.verdicts_sent == 1 or tell(line, outbox) is None, 60, "no verdict came back")
+        wait_until(
+            lambda: line.counters.verdicts_sent == 1 or tell(line, outbox) is None,
+            60,
+            "no verdict came back",
+        )
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -79,8 +93,12 @@ def test_the_librarys_thread_that_breaks_on_a_packet_ends_its_connection(
         wait_ready(line)
 
 
-def test_a_connection_that_is_half_dead_is_left_without_a_verdict_on_its_way(outbox: Outbox) -> None:
-    """Bytes leave and none come: TCP alone would take ten seconds, in which every part is rejected."""
+def test_a_connection_that_is_half_dead_is_left_without_a_verdict_on_its_way(
+    outbox: Outbox,
+) -> None:
+    """Bytes leave and none come: TCP alone would take ten seconds, in which every part is
+    rejected.
+    """
     delivers = [True]
     with FakeBroker(delivers=lambda _: delivers[0]) as broker, started(broker.port, outbox) as line:
         wait_ready(line)
@@ -96,7 +114,9 @@ def test_a_connection_that_is_half_dead_is_left_without_a_verdict_on_its_way(out
 def test_only_what_comes_back_ends_a_trouble_with_verdicts(
     outbox: Outbox, caplog: pytest.LogCaptureFixture, denied: str
 ) -> None:
-    """One of two topics that is discarded: said once however often the station connects anew, ever less often."""
+    """One of two topics that is discarded: said once however often the station connects anew, ever
+    less often.
+    """
     allowed = [False]
     broker = FakeBroker(delivers=lambda one: allowed[0] or not one.topic.endswith(f"/{denied}"))
     with broker, started(broker.port, outbox) as line:
@@ -110,7 +130,11 @@ def test_only_what_comes_back_ends_a_trouble_with_verdicts(
         allowed[0] = True
         wait_ready(line)
         tell(line, outbox)
-        wait_until(lambda: "verdicts come back again, after 2 failures" in caplog.text, 60, "the end was not told")
+        wait_until(
+            lambda: "verdicts come back again, after 2 failures" in caplog.text,
+            60,
+            "the end was not told",
+        )
 
 
 def test_a_record_that_is_damaged_on_the_disk_holds_up_none_behind_it(
@@ -130,7 +154,9 @@ def test_a_record_that_is_damaged_on_the_disk_holds_up_none_behind_it(
 def test_a_database_that_is_moved_away_takes_no_record_and_is_used_again_once_it_is_back(
     tmp_path: Path, outbox: Outbox
 ) -> None:
-    """What is written to a file without a name is lost with the process, and said to be on the disk until then."""
+    """What is written to a file without a name is lost with the process, and said to be on the disk
+    until then.
+    """
     outbox.commit(build)
     path = tmp_path / "line.sqlite"
     path.rename(tmp_path / "away")
@@ -146,9 +172,14 @@ def test_a_database_that_is_moved_away_takes_no_record_and_is_used_again_once_it
 
 
 def test_a_late_heartbeat_does_not_hide_a_late_verdict(outbox: Outbox) -> None:
-    """The heartbeat left first and is late first: the verdict behind it still ends the connection."""
+    """The heartbeat left first and is late first: the verdict behind it still ends the
+    connection.
+    """
     stalled = [False]
-    with FakeBroker(delivers=lambda _: not stalled[0]) as broker, started(broker.port, outbox) as line:
+    with (
+        FakeBroker(delivers=lambda _: not stalled[0]) as broker,
+        started(broker.port, outbox) as line,
+    ):
         wait_ready(line)
         stalled[0], beats = True, len(broker.of("heartbeat"))
         wait_until(lambda: len(broker.of("heartbeat")) > beats, 60, "no heartbeat")

@@ -31,19 +31,23 @@ THRESHOLD = threshold_from_normals(np.linspace(0, 1, 20))
 
 def maps_with(**changes: Any) -> MapComparison:
     perfect: dict[str, Any] = {
-        "frames": 20, "finite": True, "mean_map_error": 0, "largest_map_error": 0, "rank_correlation": 1,
+        "frames": 20, "finite": True, "mean_map_error": 0, "largest_map_error": 0,
+        "rank_correlation": 1,
     }  # fmt: skip
     return MapComparison(**{**perfect, **changes})
 
 
 def noise_with(**changes: Any) -> Noise:
-    return Noise(**{"frames": 40, "slope": 1, "offset": 0, "rms": 0, "shift": 0, "spread": 0.3, **changes})
+    return Noise(
+        **{"frames": 40, "slope": 1, "offset": 0, "rms": 0, "shift": 0, "spread": 0.3, **changes}
+    )
 
 
 def verdicts_with(**changes: Any) -> Verdicts:
     none = Count(count=0, of=0)
     fine: dict[str, Any] = {
-        "good": None, "expected": 0.05, "real": none, "drawn": none, "unlike": Count(count=0, of=100), "near": none,
+        "good": None, "expected": 0.05, "real": none, "drawn": none, "unlike": Count(count=0,
+        of=100), "near": none,
         "furthest": 0,
     }  # fmt: skip
     return Verdicts(**{**fine, **changes})
@@ -69,14 +73,30 @@ def reasons(precision: Any, **parts: Any) -> tuple[str, ...]:
         ("int8", {"change": -0.51}, "I-AUROC"),
         ("fp16", {"change": 0.21}, "I-AUROC"),
         ("int8", {"noise": noise_with(rms=0.36)}, "noise of the normal scores 0.36 s"),
-        ("int8", {"repeat": noise_with(shift=0.11)}, "in another arithmetic scores at the threshold are +0.11 s off"),
+        (
+            "int8",
+            {"repeat": noise_with(shift=0.11)},
+            "in another arithmetic scores at the threshold are +0.11 s off",
+        ),
         ("fp16", {"noise": noise_with(rms=0.11)}, "noise of the normal scores 0.11 s"),
         ("int8", {"noise": noise_with(slope=0.49)}, "scores are 0.49 times"),
         ("int8", {"noise": noise_with(slope=2.01)}, "scores are 2.01 times"),
         ("int8", {"noise": noise_with(spread=0)}, "every normal part has the same score"),
-        ("int8", {"verdicts": verdicts_with(unlike=Count(count=3, of=100))}, "3 of 100 verdicts differ"),
-        ("int8", {"verdicts": verdicts_with(unlike=Count(count=7, of=300))}, "7 of 300 verdicts differ"),
-        ("int8", {"verdicts": verdicts_with(furthest=1.01)}, "a verdict differs 1.01 s from the threshold"),
+        (
+            "int8",
+            {"verdicts": verdicts_with(unlike=Count(count=3, of=100))},
+            "3 of 100 verdicts differ",
+        ),
+        (
+            "int8",
+            {"verdicts": verdicts_with(unlike=Count(count=7, of=300))},
+            "7 of 300 verdicts differ",
+        ),
+        (
+            "int8",
+            {"verdicts": verdicts_with(furthest=1.01)},
+            "a verdict differs 1.01 s from the threshold",
+        ),
         ("int8", {"macs": MacShares(fp32=0, fp16=0.41, int8=0.59)}, "59.0% of all"),
         ("int8", {"backbone": MacShares(fp32=0, fp16=0.21, int8=0.79)}, "79.0% of the backbone"),
     ],
@@ -89,13 +109,14 @@ def test_each_limit_fails_alone(precision: Any, parts: dict[str, Any], sentence:
 
 def test_exactly_at_the_limits_passes() -> None:
     assert reasons(
-        "int8", measured=maps_with(mean_map_error=0.01, rank_correlation=0.99), noise=noise_with(rms=0.35, slope=2),
+        "int8", measured=maps_with(mean_map_error=0.01, rank_correlation=0.99),
+        noise=noise_with(rms=0.35, slope=2),
         verdicts=verdicts_with(unlike=Count(count=2, of=100), furthest=1.0), change=-0.5,
         macs=MacShares(fp32=0, fp16=0.4, int8=0.6), backbone=MacShares(fp32=0, fp16=0.2, int8=0.8),
     ) == ()  # fmt: skip
 
 
-def test_a_shift_under_its_own_threshold_costs_nothing_and_frames_near_the_threshold_may_change() -> None:
+def test_a_shift_under_its_own_threshold_costs_nothing_and_near_frames_may_change() -> None:
     assert reasons("int8", noise=noise_with(shift=3.0, offset=5.0)) == ()
     assert reasons("int8", verdicts=verdicts_with(near=Count(count=9, of=12), furthest=0.9)) == ()
 
@@ -109,7 +130,8 @@ def test_one_verdict_in_fifty_may_differ_and_always_two() -> None:
 
 def section_with(**changes: Any) -> PrecisionSection:
     given: dict[str, Any] = {
-        **maps_with().model_dump(), "precision": "int8", "runtime": "onnxruntime", "threshold": THRESHOLD,
+        **maps_with().model_dump(), "precision": "int8", "runtime": "onnxruntime",
+        "threshold": THRESHOLD,
         "verdicts": verdicts_with(), "noise": noise_with(), "repeat": noise_with(),
         "golden_map_error": 0.002, "change": AccuracyChange(),
         "macs": ALL_INT8, "backbone_macs": None, "passed": True, "reasons": (),
@@ -117,16 +139,19 @@ def section_with(**changes: Any) -> PrecisionSection:
     return PrecisionSection(**{**given, **changes})
 
 
-@pytest.mark.parametrize(("parts", "sentence"), [
-    ({"measured": maps_with(mean_map_error=0.0041)}, "mean map error 0.410%"),
-    ({"measured": maps_with(finite=False)}, "not finite"),
-    ({"distance": 1.01}, "a golden frame changes sides 1.01 s"),
-    ({"noise": noise_with(slope=1.051)}, "scores are 1.051 times the certificate's"),
-    ({"noise": noise_with(slope=0.949)}, "scores are 0.949 times the certificate's"),
-    ({"noise": noise_with(shift=0.101)}, "scores at the threshold are +0.10 s off"),
-    ({"noise": noise_with(shift=-0.101)}, "scores at the threshold are -0.10 s off"),
-    ({"noise": noise_with(rms=0.36)}, "noise of the normal scores"),
-])
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"measured": maps_with(mean_map_error=0.0041)}, "mean map error 0.410%"),
+        ({"measured": maps_with(finite=False)}, "not finite"),
+        ({"distance": 1.01}, "a golden frame changes sides 1.01 s"),
+        ({"noise": noise_with(slope=1.051)}, "scores are 1.051 times the certificate's"),
+        ({"noise": noise_with(slope=0.949)}, "scores are 0.949 times the certificate's"),
+        ({"noise": noise_with(shift=0.101)}, "scores at the threshold are +0.10 s off"),
+        ({"noise": noise_with(shift=-0.101)}, "scores at the threshold are -0.10 s off"),
+        ({"noise": noise_with(rms=0.36)}, "noise of the normal scores"),
+    ],
+)
 def test_each_limit_of_a_board_fails_alone(parts: dict[str, Any], sentence: str) -> None:
     measured, noise = parts.get("measured", maps_with()), parts.get("noise", noise_with())
     failed = board_failures(measured, parts.get("distance", 0.0), noise, section_with())
@@ -154,18 +179,29 @@ def test_a_board_sums_in_another_order_than_an_exact_certificate() -> None:
 
 def board_with(**changes: Any) -> BoardSection:
     given: dict[str, Any] = {
-        **maps_with().model_dump(), "precision": "int8", "runtime": "tensorrt 10.3.0", "board": "a board",
-        "model_sha256": "", "threshold": THRESHOLD, "golden_unlike": Count(count=0, of=8), "furthest": 0,
-        "noise": noise_with(), "time_ms": 3.2, "proven_at": "2026-01-01T00:00:00+00:00", "passed": True, "reasons": (),
+        **maps_with().model_dump(), "precision": "int8", "runtime": "tensorrt 10.3.0",
+        "board": "a board",
+        "model_sha256": "", "threshold": THRESHOLD, "golden_unlike": Count(count=0, of=8),
+        "furthest": 0,
+        "noise": noise_with(), "time_ms": 3.2, "proven_at": "2026-01-01T00:00:00+00:00",
+        "passed": True, "reasons": (),
     }  # fmt: skip
     return BoardSection(**{**given, **changes})
 
 
 @pytest.fixture
 def certificate() -> Certificate:
-    counts = dict.fromkeys(("normal_frames", "good_frames", "real_frames", "drawn_frames", "near_frames"), 20)
+    counts = dict.fromkeys(
+        ("normal_frames", "good_frames", "real_frames", "drawn_frames", "near_frames"), 20
+    )
     return Certificate(
-        note="test", spread=0.3, map_low=0, map_high=1, golden_frames=8, sections=(section_with(),), **counts
+        note="test",
+        spread=0.3,
+        map_low=0,
+        map_high=1,
+        golden_frames=8,
+        sections=(section_with(),),
+        **counts,
     )
 
 
@@ -189,7 +225,9 @@ def test_it_is_provisional_until_a_board_has_passed(certificate: Certificate) ->
 
 
 def test_missed_defects_are_real_and_drawn_ones() -> None:
-    verdicts = verdicts_with(real=Count(count=1, of=10), drawn=Count(count=2, of=30), near=Count(count=5, of=6))
+    verdicts = verdicts_with(
+        real=Count(count=1, of=10), drawn=Count(count=2, of=30), near=Count(count=5, of=6)
+    )
     assert str(verdicts.missed) == "3 of 40"
 
 

@@ -31,17 +31,24 @@ from edge.proof.compare import (
 
 def responses(scores: list[float], maps: NDArray[Any] | None = None) -> Responses:
     default = np.array(scores, np.float32)[:, None, None] * np.ones((1, 4, 4), np.float32)
-    return Responses(default if maps is None else maps.astype(np.float32), np.array(scores, np.float32))
+    return Responses(
+        default if maps is None else maps.astype(np.float32), np.array(scores, np.float32)
+    )
 
 
 # Ranks and maps
 
 
-@given(arrays(np.float32, st.integers(3, 40), elements=st.integers(0, 8).map(float)), st.integers(0, 2**32 - 1))
+@given(
+    arrays(np.float32, st.integers(3, 40), elements=st.integers(0, 8).map(float)),
+    st.integers(0, 2**32 - 1),
+)
 def test_rank_correlation_is_scipys_with_ties(scores: NDArray[np.float32], seed: int) -> None:
     other = np.random.default_rng(seed).permutation(scores)
     if len(set(scores)) > 1:
-        assert rank_correlation(scores, other) == pytest.approx(spearmanr(scores, other).statistic, abs=1e-9)
+        assert rank_correlation(scores, other) == pytest.approx(
+            spearmanr(scores, other).statistic, abs=1e-9
+        )
 
 
 def test_a_constant_output_has_no_rank_correlation() -> None:
@@ -49,7 +56,10 @@ def test_a_constant_output_has_no_rank_correlation() -> None:
     assert rank_correlation(np.full(5, 2.0), np.full(5, 2.0)) == 1
 
 
-@given(arrays(np.float32, st.integers(2, 40), elements=st.integers(0, 8).map(float)), st.integers(0, 2**32 - 1))
+@given(
+    arrays(np.float32, st.integers(2, 40), elements=st.integers(0, 8).map(float)),
+    st.integers(0, 2**32 - 1),
+)
 def test_image_auroc_is_sklearns_with_ties(scores: NDArray[np.float32], seed: int) -> None:
     labels = np.random.default_rng(seed).random(len(scores)) < 0.5
     if 0 < labels.sum() < len(labels):
@@ -60,13 +70,16 @@ def test_image_auroc_is_sklearns_with_ties(scores: NDArray[np.float32], seed: in
 
 def test_map_error_is_a_share_of_float32s_range_and_the_background_does_not_dilute_it() -> None:
     maps = np.zeros((2, 4, 4))
-    maps[0, 0, :2] = 10.0          # two judged cells; everything else is background, 0 in both
+    maps[0, 0, :2] = 10.0  # two judged cells; everything else is background, 0 in both
     candidate = maps.copy()
     candidate[0, 0, 0] = 11.0
     measured = compare_maps(responses([0, 1], maps), responses([0, 1], candidate))
     assert measured.mean_map_error == pytest.approx(0.05)
     assert measured.largest_map_error == pytest.approx(0.1)
-    assert compare_maps(responses([0, 1], maps), responses([0, 1], candidate), 100.0).mean_map_error < 0.006
+    assert (
+        compare_maps(responses([0, 1], maps), responses([0, 1], candidate), 100.0).mean_map_error
+        < 0.006
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -93,16 +106,22 @@ SCORES = arrays(np.float64, st.integers(4, 50), elements=st.floats(0, 100), uniq
 
 
 @given(SCORES, st.floats(0.5, 2), st.floats(-50, 50), st.integers(0, 2**32 - 1))
-def test_the_line_is_numpys(scores: NDArray[np.float64], slope: float, offset: float, seed: int) -> None:
+def test_the_line_is_numpys(
+    scores: NDArray[np.float64], slope: float, offset: float, seed: int
+) -> None:
     if spread_of(scores) < 1e-3:
         return
     candidate = slope * scores + offset + np.random.default_rng(seed).normal(0, 1, len(scores))
     noise = fit_noise(scores, candidate, threshold=50.0)
     expected = np.polynomial.Polynomial.fit(scores, candidate, 1).convert().coef
-    assert (noise.offset, noise.slope) == pytest.approx(tuple(np.resize(expected, 2)), rel=1e-5, abs=1e-5)
+    assert (noise.offset, noise.slope) == pytest.approx(
+        tuple(np.resize(expected, 2)), rel=1e-5, abs=1e-5
+    )
     residuals = candidate - (noise.slope * scores + noise.offset)
     rms = np.sqrt((residuals**2).sum() / (len(scores) - 2))
-    assert noise.rms * abs(noise.slope) * spread_of(scores) == pytest.approx(rms, rel=1e-6, abs=1e-9)
+    assert noise.rms * abs(noise.slope) * spread_of(scores) == pytest.approx(
+        rms, rel=1e-6, abs=1e-9
+    )
 
 
 def test_a_shift_and_a_scale_are_no_noise() -> None:
@@ -153,7 +172,7 @@ def test_a_score_at_the_threshold_is_no_change_of_verdict_but_one_beside_it_is()
 
 
 def test_equality_is_decided_in_float32() -> None:
-    limit = float(np.float32(0.1))   # 0.1 as float64 lies below float32's 0.1
+    limit = float(np.float32(0.1))  # 0.1 as float64 lies below float32's 0.1
     assert not unlike(np.float32([limit]), np.float32([limit]), (0.1, limit), 0.0).any()
 
 
@@ -170,10 +189,18 @@ def test_the_distance_is_float32s_from_its_threshold_in_units_of_s() -> None:
 @given(SCORES, st.integers(1, 3))
 def test_a_shifted_engine_leaves_out_the_same_parts(scores: NDArray[np.float64], rank: int) -> None:
     assert not left_out_unlike(scores, scores, rank, spread_of(scores)).any()
-    assert not left_out_unlike(np.round(scores), 2 * np.round(scores) + 40, rank, spread_of(scores)).any()
+    assert not left_out_unlike(
+        np.round(scores), 2 * np.round(scores) + 40, rank, spread_of(scores)
+    ).any()
 
 
 def test_parts_that_change_places_across_the_threshold_are_unlike() -> None:
     reference = np.array([9.0, 7.0, 5.0, 3.0, 1.0])
     candidate = np.array([5.0, 7.0, 9.0, 3.0, 1.0])
-    assert left_out_unlike(reference, candidate, 1, 1.0).tolist() == [True, False, True, False, False]
+    assert left_out_unlike(reference, candidate, 1, 1.0).tolist() == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]

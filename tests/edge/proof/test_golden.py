@@ -50,12 +50,17 @@ def feeds(seed: int, **changes: NDArray[Any]) -> dict[str, NDArray[Any]]:
     }
 
 
-def written(folder: Path, frames: list[dict[str, NDArray[Any]]], parts: int | None = None) -> NormalIndex:
-    carried = [(f"good/{rank:03d}", rank, lambda one=one: one) for rank, one in enumerate(frames, 1)]
+def written(
+    folder: Path, frames: list[dict[str, NDArray[Any]]], parts: int | None = None
+) -> NormalIndex:
+    carried = [
+        (f"good/{rank:03d}", rank, lambda one=one: one) for rank, one in enumerate(frames, 1)
+    ]
     return write_normal(folder, carried, parts or len(frames), len(frames), SPECS)
 
 
-# --- normal frames ----------------------------------------------------------------------------------------------------
+# --- normal frames
+# --------------------------------------------------------------------------------------------------
 
 
 def test_every_input_comes_back_to_the_bit(tmp_path: Path) -> None:
@@ -63,7 +68,11 @@ def test_every_input_comes_back_to_the_bit(tmp_path: Path) -> None:
     region[0, :2] = 0
     expected = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(1, HEIGHT, WIDTH, 1)
     shift = np.float32([[0.1, -3e-7, 1e20]])
-    frames = [feeds(0), feeds(1, region=region, expected=expected), feeds(2, shift=shift, lift=np.float32([0.1]))]
+    frames = [
+        feeds(0),
+        feeds(1, region=region, expected=expected),
+        feeds(2, shift=shift, lift=np.float32([0.1])),
+    ]
     written(tmp_path, frames)
     normal = read_normal(tmp_path, SPECS)
     assert len(normal) == 3
@@ -77,8 +86,14 @@ def test_every_input_comes_back_to_the_bit(tmp_path: Path) -> None:
 
 def test_what_is_the_default_takes_no_file(tmp_path: Path) -> None:
     written(tmp_path, [feeds(0)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000_color.png", "0000_depth.png", "index.json"]
-    assert json.loads((tmp_path / "index.json").read_text())["frames"][0]["inputs"].keys() == {"plane"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "0000_color.png",
+        "0000_depth.png",
+        "index.json",
+    ]
+    assert json.loads((tmp_path / "index.json").read_text())["frames"][0]["inputs"].keys() == {
+        "plane"
+    }
 
 
 def test_pictures_are_what_a_viewer_expects(tmp_path: Path) -> None:
@@ -98,15 +113,20 @@ def test_ranks_and_names_are_kept(tmp_path: Path) -> None:
     assert [entry.name for entry in normal.index.frames] == ["good/001", "good/002"]
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"highest": 3}, "the 3 highest are not all there"),
-    ({"parts": 1}, "beyond the 1 parts"),
-    ({"parts": 0}, "parts: "),
-    ({"surprise": 1}, "surprise"),
-    ({"schema": 2}, "schema"),
-    ({"frames": []}, "frames"),
-])
-def test_an_index_that_contradicts_itself_is_one_sentence(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"highest": 3}, "the 3 highest are not all there"),
+        ({"parts": 1}, "beyond the 1 parts"),
+        ({"parts": 0}, "parts: "),
+        ({"surprise": 1}, "surprise"),
+        ({"schema": 2}, "schema"),
+        ({"frames": []}, "frames"),
+    ],
+)
+def test_an_index_that_contradicts_itself_is_one_sentence(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
     written(tmp_path, [feeds(0), feeds(1)], parts=5)
     path = tmp_path / "index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
@@ -123,14 +143,31 @@ def test_doubled_ranks_are_refused(tmp_path: Path) -> None:
         read_normal(tmp_path, SPECS)
 
 
-@pytest.mark.parametrize(("name", "picture", "words"), [
-    ("0000_color.png", np.zeros((HEIGHT, WIDTH), np.uint8), "uint8 (6, 8), where color of 8x6 pixels"),
-    ("0000_color.png", np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), "(6, 9, 3), where color of 8x6 pixels"),
-    ("0000_depth.png", np.zeros((HEIGHT, WIDTH), np.uint8), "uint8 (6, 8), where depth of 8x6 pixels"),
-    ("0000_depth.png", None, "no picture"),
-    ("0000_color.png", "absent", "good/001 has no color"),
-])
-def test_a_damaged_picture_is_one_sentence(tmp_path: Path, name: str, picture: Any, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "picture", "words"),
+    [
+        (
+            "0000_color.png",
+            np.zeros((HEIGHT, WIDTH), np.uint8),
+            "uint8 (6, 8), where color of 8x6 pixels",
+        ),
+        (
+            "0000_color.png",
+            np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8),
+            "(6, 9, 3), where color of 8x6 pixels",
+        ),
+        (
+            "0000_depth.png",
+            np.zeros((HEIGHT, WIDTH), np.uint8),
+            "uint8 (6, 8), where depth of 8x6 pixels",
+        ),
+        ("0000_depth.png", None, "no picture"),
+        ("0000_color.png", "absent", "good/001 has no color"),
+    ],
+)
+def test_a_damaged_picture_is_one_sentence(
+    tmp_path: Path, name: str, picture: Any, words: str
+) -> None:
     written(tmp_path, [feeds(0)])
     if picture is None:
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -145,7 +182,9 @@ def test_a_damaged_picture_is_one_sentence(tmp_path: Path, name: str, picture: A
 
 def test_numbers_that_do_not_fit_the_graph_are_one_sentence(tmp_path: Path) -> None:
     written(tmp_path, [feeds(0, plane=np.zeros(5, np.float32))])
-    with pytest.raises(BundleError, match=r"plane of good/001 has 5 values, the graph takes \(4,\)"):
+    with pytest.raises(
+        BundleError, match=r"plane of good/001 has 5 values, the graph takes \(4,\)"
+    ):
         list(read_normal(tmp_path, SPECS).feeds())
 
 
@@ -154,13 +193,23 @@ def test_no_index_is_one_sentence(tmp_path: Path) -> None:
         read_normal(tmp_path, SPECS)
 
 
-# --- which are carried ------------------------------------------------------------------------------------------------
+# --- which are carried
+# ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("parts", "rank", "highest", "carried"), [
-    (1, 1, 1, 1), (CARRY_ALL, 3, CARRY_ALL, CARRY_ALL), (200, 10, 48, 64), (400, 20, 60, 76), (65, 3, 65, 64 + 1),
-])
-def test_the_highest_are_carried_and_some_of_the_rest(parts: int, rank: int, highest: int, carried: int) -> None:
+@pytest.mark.parametrize(
+    ("parts", "rank", "highest", "carried"),
+    [
+        (1, 1, 1, 1),
+        (CARRY_ALL, 3, CARRY_ALL, CARRY_ALL),
+        (200, 10, 48, 64),
+        (400, 20, 60, 76),
+        (65, 3, 65, 64 + 1),
+    ],
+)
+def test_the_highest_are_carried_and_some_of_the_rest(
+    parts: int, rank: int, highest: int, carried: int
+) -> None:
     ranks, up_to = carried_ranks(parts, rank)
     assert (up_to, len(ranks)) == (highest, carried) or (up_to == 48 and len(ranks) == carried - 1)
     assert ranks == sorted(set(ranks))
@@ -173,13 +222,16 @@ def test_more_are_carried_where_another_order_needs_them() -> None:
     assert carried_ranks(100, 10, more=1000) == (list(range(1, 101)), 100)
 
 
-def test_a_rank_may_take_a_third_of_the_highest_or_any_where_all_are_carried(tmp_path: Path) -> None:
+def test_a_rank_may_take_a_third_of_the_highest_or_any_where_all_are_carried(
+    tmp_path: Path,
+) -> None:
     some = written(tmp_path / "some", [feeds(seed) for seed in range(9)], parts=40)
     every = written(tmp_path / "every", [feeds(seed) for seed in range(9)])
     assert (some.largest_rank, every.largest_rank) == (3, 9)
 
 
-# --- golden frames ----------------------------------------------------------------------------------------------------
+# --- golden frames
+# --------------------------------------------------------------------------------------------------
 
 
 VIEW = (TensorSpec(name="color", dtype="uint8", shape=(1, 2, 2, 3)),)
@@ -187,7 +239,11 @@ ANSWERS = (
     TensorSpec(name="map", dtype="float32", shape=(1, 1, 2, 2)),
     TensorSpec(name="score", dtype="float32", shape=(1,)),
 )
-COLOR, MAP, SCORE = np.zeros((1, 2, 2, 3), np.uint8), np.ones((1, 1, 2, 2), np.float32), np.ones(1, np.float32)
+COLOR, MAP, SCORE = (
+    np.zeros((1, 2, 2, 3), np.uint8),
+    np.ones((1, 1, 2, 2), np.float32),
+    np.ones(1, np.float32),
+)
 
 
 def test_no_golden_frames(tmp_path: Path) -> None:
@@ -216,21 +272,26 @@ def cut(path: Path, flip: int = 0) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("make", [
-    lambda path: path.write_bytes(b"PK\x03\x04 not an archive"),
-    lambda path: path.write_bytes(b""),
-    lambda path: np.savez(path, color=COLOR),
-    lambda path: np.savez(path, color=COLOR, map=MAP, score=SCORE, more=SCORE),
-    lambda path: np.savez(path, color=COLOR[:, :1], map=MAP, score=SCORE),
-    lambda path: np.savez(path, color=COLOR.astype(np.int16), map=MAP, score=SCORE),
-    lambda path: np.savez(path, color=COLOR, map=MAP.astype(np.float64), score=SCORE),
-    lambda path: np.savez(path, color=COLOR, map=MAP * np.float32("nan"), score=SCORE),
-    lambda path: np.savez(path, color=COLOR, map=MAP, score=SCORE * np.float32("inf")),
-    lambda path: np.savez(path, color=COLOR, map=np.array([{}], dtype=object), score=SCORE),
-    bomb,
-    *(lambda path, flip=flip: cut(path, flip) for flip in (-300, -100, 0, 100, 300)),
-])
-def test_a_golden_frame_that_is_none_is_one_sentence(tmp_path: Path, make: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_bytes(b"PK\x03\x04 not an archive"),
+        lambda path: path.write_bytes(b""),
+        lambda path: np.savez(path, color=COLOR),
+        lambda path: np.savez(path, color=COLOR, map=MAP, score=SCORE, more=SCORE),
+        lambda path: np.savez(path, color=COLOR[:, :1], map=MAP, score=SCORE),
+        lambda path: np.savez(path, color=COLOR.astype(np.int16), map=MAP, score=SCORE),
+        lambda path: np.savez(path, color=COLOR, map=MAP.astype(np.float64), score=SCORE),
+        lambda path: np.savez(path, color=COLOR, map=MAP * np.float32("nan"), score=SCORE),
+        lambda path: np.savez(path, color=COLOR, map=MAP, score=SCORE * np.float32("inf")),
+        lambda path: np.savez(path, color=COLOR, map=np.array([{}], dtype=object), score=SCORE),
+        bomb,
+        *(lambda path, flip=flip: cut(path, flip) for flip in (-300, -100, 0, 100, 300)),
+    ],
+)
+def test_a_golden_frame_that_is_none_is_one_sentence(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
     make(tmp_path / "0000.npz")
     with pytest.raises(BundleError, match=r"0000\.npz: not a golden frame") as refused:
         read_golden(tmp_path, VIEW, ANSWERS)
@@ -239,7 +300,12 @@ def test_a_golden_frame_that_is_none_is_one_sentence(tmp_path: Path, make: Calla
 
 def test_golden_frames_come_by_name(tmp_path: Path) -> None:
     for index in (2, 0, 1):
-        np.savez(tmp_path / f"{index:04d}.npz", color=COLOR + np.uint8(index), map=MAP, score=np.float32([index]))
+        np.savez(
+            tmp_path / f"{index:04d}.npz",
+            color=COLOR + np.uint8(index),
+            map=MAP,
+            score=np.float32([index]),
+        )
     frames = read_golden(tmp_path, VIEW, ANSWERS)
     assert [frame.name for frame in frames] == ["0000", "0001", "0002"]
     assert isinstance(frames[0], GoldenFrame)

@@ -9,9 +9,39 @@ from hypothesis import strategies as st
 
 from edge.proof.outliers import LEAST_PARTS, MOST_SHARE, find_outliers
 
-# 29 validation images of a real category: the highest set a threshold under which no defect was found
-REAL = [0.43, 0.32, 0.27, 0.26, 0.25, 0.245, 0.24, 0.235, 0.23, 0.225, 0.222, 0.22, 0.218, 0.215, 0.21, 0.208, 0.205,
-        0.2, 0.198, 0.195, 0.19, 0.188, 0.185, 0.18, 0.176, 0.17, 0.165, 0.16, 0.15]
+# 29 validation images of a real category: the highest set a threshold under which no defect was
+# found
+REAL = [
+    0.43,
+    0.32,
+    0.27,
+    0.26,
+    0.25,
+    0.245,
+    0.24,
+    0.235,
+    0.23,
+    0.225,
+    0.222,
+    0.22,
+    0.218,
+    0.215,
+    0.21,
+    0.208,
+    0.205,
+    0.2,
+    0.198,
+    0.195,
+    0.19,
+    0.188,
+    0.185,
+    0.18,
+    0.176,
+    0.17,
+    0.165,
+    0.16,
+    0.15,
+]
 
 
 def skewed(parts: int, seed: int, spread: float = 0.2) -> np.ndarray:
@@ -37,7 +67,9 @@ def test_the_image_that_hid_every_defect_is_named() -> None:
 
 @pytest.mark.parametrize(("parts", "most"), [(12, 0.12), (20, 0.08), (60, 0.05), (200, 0.05)])
 def test_honest_scores_are_seldom_called_outliers(parts: int, most: float) -> None:
-    """Few parts do not tell how wide scores spread: the rarer the parts, the more often one is named for nothing."""
+    """Few parts do not tell how wide scores spread: the rarer the parts, the more often one is
+    named for nothing.
+    """
     named = sum(bool(find_outliers(skewed(parts, seed))) for seed in range(400))
     assert named / 400 <= most
 
@@ -46,7 +78,9 @@ def test_honest_scores_are_seldom_called_outliers(parts: int, most: float) -> No
 def test_a_long_tail_is_no_outlier(parts: int) -> None:
     """Log-normal with three times the spread, and uniform: both have large gaps at their ends."""
     wide = sum(bool(find_outliers(skewed(parts, seed, 0.6))) for seed in range(200))
-    flat = sum(bool(find_outliers(np.random.default_rng(seed).uniform(1, 2, parts))) for seed in range(200))
+    flat = sum(
+        bool(find_outliers(np.random.default_rng(seed).uniform(1, 2, parts))) for seed in range(200)
+    )
     assert wide / 200 <= 0.05
     assert flat / 200 <= 0.02
 

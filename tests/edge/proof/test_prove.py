@@ -1,4 +1,6 @@
-"""An engine on the machine that judges: a real Q/DQ graph passes, and with a planted fault it does not."""
+"""An engine on the machine that judges: a real Q/DQ graph passes, and with a planted fault it does
+not.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,25 @@ from edge.proof.certificate import (
     Verdicts,
     failures,
 )
-from edge.proof.compare import Count, Noise, Responses, compare_maps, fit_noise, furthest, spread_of, unlike
+from edge.proof.compare import (
+    Count,
+    Noise,
+    Responses,
+    compare_maps,
+    fit_noise,
+    furthest,
+    spread_of,
+    unlike,
+)
 from edge.proof.golden import GoldenFrame, NormalFrames, read_golden, read_normal, write_normal
-from edge.proof.prove import LEAST_TIMED, WARM_UP, Calibrated, Expected, measure_normal, prove_engine
+from edge.proof.prove import (
+    LEAST_TIMED,
+    WARM_UP,
+    Calibrated,
+    Expected,
+    measure_normal,
+    prove_engine,
+)
 from edge.proof.threshold import threshold_from_normals
 from edge.schema import TensorSpec
 
@@ -46,19 +64,27 @@ SCALES = {"pixels": 1 / 127, "hidden": 6 / 127}
 
 
 def quantized(nodes: list[Any], constants: list[Any], name: str, fault: str) -> str:
-    """Append Q/DQ of `name` and return the dequantized name; a faulty scale is twice what it should be."""
+    """Append Q/DQ of `name` and return the dequantized name; a faulty scale is twice what it should
+    be.
+    """
     scale = SCALES[name]
     back = scale * (2 if fault == f"scale of {name}" else 1)
     constants.append(numpy_helper.from_array(np.float32(scale), f"{name}.s"))
     constants.append(numpy_helper.from_array(np.float32(back), f"{name}.b"))
     constants.append(numpy_helper.from_array(np.int8(0), f"{name}.z"))
-    nodes.append(helper.make_node("QuantizeLinear", [name, f"{name}.s", f"{name}.z"], [f"{name}.q"]))
-    nodes.append(helper.make_node("DequantizeLinear", [f"{name}.q", f"{name}.b", f"{name}.z"], [f"{name}.d"]))
+    nodes.append(
+        helper.make_node("QuantizeLinear", [name, f"{name}.s", f"{name}.z"], [f"{name}.q"])
+    )
+    nodes.append(
+        helper.make_node("DequantizeLinear", [f"{name}.q", f"{name}.b", f"{name}.z"], [f"{name}.d"])
+    )
     return f"{name}.d"
 
 
 def graph(int8: bool = False, fault: str = "") -> bytes:
-    """Color bytes -> 3x3 convolution, ReLU, 1x1 convolution -> map and its mean; with Q/DQ, with a fault, if asked."""
+    """Color bytes -> 3x3 convolution, ReLU, 1x1 convolution -> map and its mean; with Q/DQ, with a
+    fault, if asked.
+    """
     order = [2, 1, 0] if fault == "swapped channels" else [0, 1, 2]
     constants = [numpy_helper.from_array(WEIGHT[:, order], "w"), numpy_helper.from_array(HEAD, "h")]
     constants.append(numpy_helper.from_array(np.float32(255), "full"))
@@ -118,7 +144,9 @@ def frame(seed: int, structure: float) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True)
 class Product:
-    """What a bundle holds of one product: golden and normal frames, the certificate of its int8 file."""
+    """What a bundle holds of one product: golden and normal frames, the certificate of its int8
+    file.
+    """
 
     golden: list[GoldenFrame]
     normal: NormalFrames
@@ -133,19 +161,27 @@ class Product:
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
-    """Normal parts of a little structure, golden frames from few to much; answers of both graphs."""
+    """Normal parts of a little structure, golden frames from few to much; answers of both
+    graphs.
+    """
     folder = tmp_path_factory.mktemp("product")
     exact, coarse = OnnxRunner(graph()), OnnxRunner(graph(int8=True))
     parts = [frame(100 + index, 2 + 4 * index / PARTS) for index in range(PARTS)]
     scores = np.array([exact.run(feeds)["score"][0] for feeds in parts])
     order = [int(index) for index in np.argsort(-scores)]
-    carried = [(f"good/{index:03d}", rank, lambda index=index: parts[index]) for rank, index in enumerate(order, 1)]
+    carried = [
+        (f"good/{index:03d}", rank, lambda index=index: parts[index])
+        for rank, index in enumerate(order, 1)
+    ]
     write_normal(folder / "normal", carried, PARTS, PARTS, SPECS)
     (folder / "golden").mkdir()
     for index in range(GOLDEN):
         feeds = frame(index, 3 + 1.5 * index)
         np.savez_compressed(folder / "golden" / f"{index:04d}.npz", **feeds, **exact.run(feeds))
-    golden, normal = read_golden(folder / "golden", SPECS, OUTPUTS), read_normal(folder / "normal", SPECS)
+    golden, normal = (
+        read_golden(folder / "golden", SPECS, OUTPUTS),
+        read_normal(folder / "normal", SPECS),
+    )
     own = measure_normal(coarse, normal).scores
     limits = [threshold_from_normals(values) for values in (scores[order], own)]
     expected = Expected(own.astype(np.float64), limits[1], limits[0])
@@ -165,16 +201,22 @@ def _certificate(
         unlike=Count(count=int(changed.sum()), of=len(golden)), near=none,
         furthest=furthest(reference.scores, changed, limits[0], spread),
     )  # fmt: skip
-    noise, measured = fit_noise(scores, expected.scores, limits[0]), compare_maps(reference, candidate)
+    noise, measured = (
+        fit_noise(scores, expected.scores, limits[0]),
+        compare_maps(reference, candidate),
+    )
     reasons = failures(measured, "int8", noise, EXACT, verdicts, NO_CHANGE, ALL_INT8, None)
     section = PrecisionSection(
-        **measured.model_dump(), precision="int8", runtime="onnxruntime", threshold=expected.threshold,
+        **measured.model_dump(), precision="int8", runtime="onnxruntime",
+        threshold=expected.threshold,
         verdicts=verdicts, noise=noise, repeat=EXACT, golden_map_error=measured.mean_map_error,
         change=NO_CHANGE, macs=ALL_INT8, backbone_macs=None, passed=not reasons, reasons=reasons,
     )  # fmt: skip
     return Certificate(
-        note="test", spread=spread, map_low=float(reference.maps.min()), map_high=float(reference.maps.max()),
-        normal_frames=PARTS, good_frames=0, real_frames=0, drawn_frames=0, near_frames=0, golden_frames=GOLDEN,
+        note="test", spread=spread, map_low=float(reference.maps.min()),
+        map_high=float(reference.maps.max()),
+        normal_frames=PARTS, good_frames=0, real_frames=0, drawn_frames=0, near_frames=0,
+        golden_frames=GOLDEN,
         sections=(section,),
     )  # fmt: skip
 
@@ -184,7 +226,9 @@ class Changed:
 
     name = "changed"
 
-    def __init__(self, engine: OnnxRunner, change: Callable[[dict[str, NDArray[Any]]], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, engine: OnnxRunner, change: Callable[[dict[str, NDArray[Any]]], Mapping[str, Any]]
+    ) -> None:
         self.engine, self.change = engine, change
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -193,8 +237,10 @@ class Changed:
 
 def scored(change: Callable[[float], float]) -> Changed:
     """The int8 graph with its score changed."""
-    return Changed(OnnxRunner(graph(int8=True)),
-                   lambda out: {**out, "score": np.float32([change(float(out["score"][0]))])})
+    return Changed(
+        OnnxRunner(graph(int8=True)),
+        lambda out: {**out, "score": np.float32([change(float(out["score"][0]))])},
+    )
 
 
 def prove(engine: Any, product: Product, **options: Any) -> Any:
@@ -202,12 +248,19 @@ def prove(engine: Any, product: Product, **options: Any) -> Any:
     return prove_engine(engine, "int8", *parts, **options)
 
 
-def test_the_graph_without_a_fault_is_proven_with_a_threshold_of_its_own_scores(product: Product) -> None:
+def test_the_graph_without_a_fault_is_proven_with_a_threshold_of_its_own_scores(
+    product: Product,
+) -> None:
     assert product.certificate.sections[0].passed, product.certificate.sections[0].reasons
     assert 0 < product.certificate.sections[0].mean_map_error < 0.01
     section = prove(OnnxRunner(graph(int8=True)), product, board="a test", model_sha256="ab")
     assert section.passed, section.reasons
-    assert (section.frames, section.golden_unlike.of, section.board, section.model_sha256) == (8, 8, "a test", "ab")
+    assert (section.frames, section.golden_unlike.of, section.board, section.model_sha256) == (
+        8,
+        8,
+        "a test",
+        "ab",
+    )
     assert section.threshold == product.expected.threshold
     assert section.time_ms > 0
     assert not product.certificate.with_boards((section,)).provisional
@@ -221,7 +274,13 @@ def test_an_engine_that_rounds_otherwise_gets_its_own_threshold(product: Product
     assert section.threshold.guarantee == product.expected.threshold.guarantee
 
 
-GRAPH_FAULTS = ["constant output", "swapped channels", "scale of pixels", "scale of hidden", "not finite"]
+GRAPH_FAULTS = [
+    "constant output",
+    "swapped channels",
+    "scale of pixels",
+    "scale of hidden",
+    "not finite",
+]
 
 
 @pytest.mark.parametrize("fault", GRAPH_FAULTS)
@@ -239,12 +298,24 @@ def random_errors(score: float, deviation: float) -> float:
 
 
 SCORE_FAULTS: dict[str, tuple[Callable[[float, Product], float], str]] = {
-    "3 s too high under its own threshold": (lambda score, one: score + 3 * one.spread, "off the certificate's"),
-    "a tenth, and noise": (lambda score, one: random_errors(0.1 * score, 0.02 * one.spread), "scores are 0.1"),
+    "3 s too high under its own threshold": (
+        lambda score, one: score + 3 * one.spread,
+        "off the certificate's",
+    ),
+    "a tenth, and noise": (
+        lambda score, one: random_errors(0.1 * score, 0.02 * one.spread),
+        "scores are 0.1",
+    ),
     "a tenth more": (lambda score, _: 1.1 * score, "times the certificate's"),
     "constant": (lambda *_: 3.0, "every normal part has the same score"),
-    "noise of 1 s": (lambda score, one: random_errors(score, one.spread), "noise of the normal scores"),
-    "normal to everything": (lambda score, one: min(score, one.expected.threshold.value), "a golden frame changes"),
+    "noise of 1 s": (
+        lambda score, one: random_errors(score, one.spread),
+        "noise of the normal scores",
+    ),
+    "normal to everything": (
+        lambda score, one: min(score, one.expected.threshold.value),
+        "a golden frame changes",
+    ),
     "not a number": (lambda *_: float("nan"), "not finite"),
     "infinite": (lambda *_: float("inf"), "not finite"),
 }
@@ -258,7 +329,9 @@ def test_a_fault_in_the_score_alone_is_not_proven(product: Product, name: str) -
     assert any(words in reason for reason in section.reasons), section.reasons
 
 
-def test_only_the_golden_frames_show_an_engine_that_answers_normal_to_everything(product: Product) -> None:
+def test_only_the_golden_frames_show_an_engine_that_answers_normal_to_everything(
+    product: Product,
+) -> None:
     """Its normal scores are right to the bit: nothing but frames with defects can tell."""
     section = prove(scored(lambda score: min(score, product.expected.threshold.value)), product)
     assert section.noise.rms == 0
@@ -267,7 +340,9 @@ def test_only_the_golden_frames_show_an_engine_that_answers_normal_to_everything
 
 
 def test_a_map_of_something_else_is_not_proven(product: Product) -> None:
-    engine = Changed(OnnxRunner(graph(int8=True)), lambda out: {**out, "map": out["map"] * np.float32(1.2)})
+    engine = Changed(
+        OnnxRunner(graph(int8=True)), lambda out: {**out, "map": out["map"] * np.float32(1.2)}
+    )
     section = prove(engine, product)
     assert [reason[:14] for reason in section.reasons] == ["mean map error"]
 
@@ -296,13 +371,17 @@ def test_a_site_threshold_moves_the_sides(product: Product) -> None:
 
 
 def test_a_site_threshold_above_every_golden_frame_hides_no_fault(product: Product) -> None:
-    """The engine's own threshold is always looked at too: an engine that clips its scores is found there."""
+    """The engine's own threshold is always looked at too: an engine that clips its scores is found
+    there.
+    """
     clipped = scored(lambda score: min(score, product.expected.threshold.value))
     assert not prove(clipped, product, calibrated=Calibrated(1e6, {}, clipped)).passed
 
 
 def test_under_site_tensors_float32_under_the_same_is_what_counts(product: Product) -> None:
-    """color as a site tensor: every frame becomes the same view, which the certificate never saw."""
+    """color as a site tensor: every frame becomes the same view, which the certificate never
+    saw.
+    """
     same_view = {"color": frame(5, 8.0)["color"]}
     exact, coarse = OnnxRunner(graph()), OnnxRunner(graph(int8=True))
     section = prove(coarse, product, calibrated=Calibrated(None, same_view, exact))
@@ -325,7 +404,10 @@ class Counting:
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         self.runs += 1
-        return {"score": np.float32([feeds["color"].mean()]), "map": np.zeros((1, 1, 2, 2), np.float32)}
+        return {
+            "score": np.float32([feeds["color"].mean()]),
+            "map": np.zeros((1, 1, 2, 2), np.float32),
+        }
 
 
 @pytest.fixture
@@ -339,5 +421,7 @@ def test_scores_come_in_the_order_of_the_frames_after_a_warm_up(few: NormalFrame
     engine = Counting()
     measured = measure_normal(engine, few)
     assert engine.runs == WARM_UP + LEAST_TIMED
-    assert measured.scores.tolist() == [np.float32(frame(rank, 2.0)["color"].mean()) for rank in (1, 2, 3)]
+    assert measured.scores.tolist() == [
+        np.float32(frame(rank, 2.0)["color"].mean()) for rank in (1, 2, 3)
+    ]
     assert measured.time_ms > 0

@@ -1,4 +1,6 @@
-"""The threshold's promise: the order statistic's closed form against simulation, scipy and the published table."""
+"""The threshold's promise: the order statistic's closed form against simulation, scipy and the
+published table.
+"""
 
 from __future__ import annotations
 
@@ -35,20 +37,26 @@ def test_the_bound_of_the_highest_matches_the_wilks_table(parts: int, rate: floa
 @given(st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 def test_the_bound_is_the_quantile_of_beta(parts: int, share: float, confidence: float) -> None:
     rank = 1 + int(share * (parts - 1))
-    assert rate_bound(parts, rank, confidence) == pytest.approx(beta.ppf(confidence, rank, parts + 1 - rank), abs=1e-9)
+    assert rate_bound(parts, rank, confidence) == pytest.approx(
+        beta.ppf(confidence, rank, parts + 1 - rank), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(("parts", "rank"), [(20, 1), (29, 4), (100, 5), (200, 10)])
 def test_the_promise_holds_in_simulation(parts: int, rank: int) -> None:
-    """Of many thresholds set with n parts, 95 % must keep the bound; the mean rate is r / (n + 1)."""
+    """Of many thresholds set with n parts, 95 % must keep the bound; the mean rate is r / (n
+    + 1).
+    """
     rng = np.random.default_rng(3)
     scores = np.sort(rng.exponential(size=(20_000, parts)), axis=1)
-    rates = np.exp(-scores[:, parts - rank])                       # of the same exponential parts, those above it
+    rates = np.exp(-scores[:, parts - rank])  # of the same exponential parts, those above it
     assert np.mean(rates <= rate_bound(parts, rank)) == pytest.approx(0.95, abs=0.005)
     assert rates.mean() == pytest.approx(expected_rate(parts, rank), rel=0.02)
 
 
-@pytest.mark.parametrize(("rate", "rank", "parts"), [(0.05, 1, 59), (0.01, 1, 299), (0.001, 1, 2995), (0.05, 2, 93)])
+@pytest.mark.parametrize(
+    ("rate", "rank", "parts"), [(0.05, 1, 59), (0.01, 1, 299), (0.001, 1, 2995), (0.05, 2, 93)]
+)
 def test_parts_needed_is_the_smallest_that_holds(rate: float, rank: int, parts: int) -> None:
     assert parts_needed(rate, rank) == parts
     assert rate_bound(parts, rank) <= rate < rate_bound(parts - 1, rank)
@@ -56,7 +64,8 @@ def test_parts_needed_is_the_smallest_that_holds(rate: float, rank: int, parts: 
 
 @pytest.mark.parametrize(
     ("parts", "rate", "rank"),
-    [(1, 0.05, 1), (18, 0.05, 1), (19, 0.05, 1), (29, 0.05, 1), (38, 0.05, 1), (39, 0.05, 2), (99, 0.29, 29),
+    [(1, 0.05, 1), (18, 0.05, 1), (19, 0.05, 1), (29, 0.05, 1), (38, 0.05, 1), (39, 0.05, 2), (99,
+    0.29, 29),
      (99, 0.07, 7), (99, 0.5, 50), (999, 0.057, 57), (98, 0.29, 28), (20, 0.001, 1)],
 )  # fmt: skip
 def test_the_rank_is_the_largest_that_keeps_the_rate(parts: int, rate: float, rank: int) -> None:
@@ -72,16 +81,20 @@ def test_the_threshold_is_that_score_as_float32_with_its_guarantee() -> None:
     assert threshold.value == float(np.float32(np.sort(scores)[-3]))
     assert (threshold.parts, threshold.expected, threshold.false_rejects) == (59, 3 / 60, 0.05)
     assert threshold.bound == pytest.approx(beta.ppf(0.95, 3, 57))
-    assert threshold == threshold_at(np.sort(scores)[-3:], 3, 0.05, parts=59), "the highest scores are enough"
+    assert threshold == threshold_at(np.sort(scores)[-3:], 3, 0.05, parts=59), (
+        "the highest scores are enough"
+    )
 
 
 def test_the_guarantee_says_how_many_parts_would_be_needed() -> None:
-    assert guarantee_sentence(20, 1, 0.05) == (
-        "4.8% of normal parts are rejected on average, with 95% confidence at most 13.9% "
+    assert (
+        guarantee_sentence(20, 1, 0.05)
+        == "4.8% of normal parts are rejected on average, with 95% confidence at most 13.9% "
         "(highest of 20 normal parts; 59 would give 5%)"
     )
-    assert guarantee_sentence(100, 5, 0.05) == (
-        "5.0% of normal parts are rejected on average, with 95% confidence at most 8.9% "
+    assert (
+        guarantee_sentence(100, 5, 0.05)
+        == "5.0% of normal parts are rejected on average, with 95% confidence at most 8.9% "
         "(5th highest of 100 normal parts)"
     )
     assert "highest of 1 normal part;" in guarantee_sentence(1, 1, 0.05)
@@ -92,17 +105,22 @@ def test_parts_left_out_are_counted_as_if_they_had_been_normal() -> None:
     assert (threshold.parts, threshold.left_out) == (28, 2)
     assert threshold.expected_if_left_out_were_normal == pytest.approx((1 + 2) / (28 + 2 + 1))
     assert threshold.guarantee.endswith("; 9.7% if the 2 left out were normal")
-    assert threshold_from_normals([1.0, 2.0]).expected_if_left_out_were_normal == pytest.approx(1 / 3)
+    assert threshold_from_normals([1.0, 2.0]).expected_if_left_out_were_normal == pytest.approx(
+        1 / 3
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "rate"), [("5%", 0.05), ("5 %", 0.05), (" 0.05 ", 0.05), (".5%", 0.005), ("50%", 0.5), ("0.1", 0.1)]
+    ("text", "rate"),
+    [("5%", 0.05), ("5 %", 0.05), (" 0.05 ", 0.05), (".5%", 0.005), ("50%", 0.5), ("0.1", 0.1)],
 )
 def test_a_rate_is_read_as_written(text: str, rate: float) -> None:
     assert parse_rate(text) == pytest.approx(rate, rel=1e-12)
 
 
-@pytest.mark.parametrize("text", ["5", "0", "0%", "-1%", "80%", "abc", "", "nan", "1e-2", "5%%", "5,0%"])
+@pytest.mark.parametrize(
+    "text", ["5", "0", "0%", "-1%", "80%", "abc", "", "nan", "1e-2", "5%%", "5,0%"]
+)
 def test_a_rate_that_could_mean_anything_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--false-rejects .*such as 5% or 0\.05"):
         parse_rate(text)
@@ -137,6 +155,19 @@ def test_a_rank_beyond_the_scores_is_refused(rank: int) -> None:
 
 def test_numbers_are_written_as_people_do() -> None:
     numbers = (1, 2, 3, 4, 11, 12, 13, 21, 22, 111, 112, 101)
-    written = ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "111th", "112th", "101st"]
+    written = [
+        "1st",
+        "2nd",
+        "3rd",
+        "4th",
+        "11th",
+        "12th",
+        "13th",
+        "21st",
+        "22nd",
+        "111th",
+        "112th",
+        "101st",
+    ]
     assert [ordinal(number) for number in numbers] == written
     assert [percent_of(rate) for rate in (0.05, 0.005, 0.125)] == ["5%", "0.5%", "12.5%"]

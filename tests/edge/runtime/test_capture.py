@@ -1,4 +1,6 @@
-"""The camera is lost, hangs, comes back: what the station tries, what it says, and what the watchdog hears."""
+"""The camera is lost, hangs, comes back: what the station tries, what it says, and what the
+watchdog hears.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ STATION: Any = SimpleNamespace(manifest=SimpleNamespace(camera=None))
 
 
 class Waits(threading.Event):
-    """`stopping` of a capture: notes how long it would have waited, and ends it when the source has ended."""
+    """`stopping` of a capture: notes how long it would have waited, and ends it when the source has
+    ended.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,8 +110,10 @@ def test_losses_are_said_when_they_begin_change_and_end(caplog: pytest.LogCaptur
     caplog.set_level(logging.INFO)
     play([frame(1), *[lost()] * 50, *[lost("the driver crashed")] * 20, frame(2), lost(), frame(3)])
     said = [one.getMessage() for one in caplog.records]
-    assert said[:2] == [f"camera: {what} (trying again until it comes back)" for what in (
-        "unplugged", "the driver crashed")]
+    assert said[:2] == [
+        f"camera: {what} (trying again until it comes back)"
+        for what in ("unplugged", "the driver crashed")
+    ]
     assert said[2].startswith("camera: frames again after ")
     assert said[2].endswith(", 70 tries")
     assert said[3:] == [said[0], said[4]]
@@ -158,7 +164,9 @@ def hanging_step(released: threading.Event) -> Callable[[], object]:
 
 
 def hangs_in(where: str, released: threading.Event, seen: threading.Event) -> ScriptedCamera:
-    """A camera that gives four frames and, once they were seen, hangs: in the next one, or when it is opened again."""
+    """A camera that gives four frames and, once they were seen, hangs: in the next one, or when it
+    is opened again.
+    """
     shown: list[Step] = [*(frame(number) for number in range(1, 5)), lambda: seen.wait(60)]
     if where == "next_frame":
         return ScriptedCamera([*shown, hanging_step(released), frame(5)])
@@ -173,16 +181,26 @@ def hangs_in(where: str, released: threading.Event, seen: threading.Event) -> Sc
 
 
 @pytest.mark.parametrize("where", ["next_frame", "open"])
-def test_a_call_that_hangs_is_said_and_does_not_feed_the_watchdog(station: StationRoot, where: str) -> None:
+def test_a_call_that_hangs_is_said_and_does_not_feed_the_watchdog(
+    station: StationRoot, where: str
+) -> None:
     """Today: 30 s of `online`, until systemd ends the process."""
     released, seen, listener = threading.Event(), threading.Event(), Listener()
     camera = hangs_in(where, released, seen)
     service = new_service(station, [], notifier=listener, make_camera=lambda _: camera)
     with running(service):
-        wait_until(lambda: service.health.state()[0] == "online" and service.health.state()[2], 60, "no frames")
+        wait_until(
+            lambda: service.health.state()[0] == "online" and service.health.state()[2],
+            60,
+            "no frames",
+        )
         seen.set()
-        wait_until(lambda: service.health.state() == ("degraded", "camera_lost", False), 60, "it is not said")
-        time.sleep(0.3)                                   # a pass of the main loop that was under way
+        wait_until(
+            lambda: service.health.state() == ("degraded", "camera_lost", False),
+            60,
+            "it is not said",
+        )
+        time.sleep(0.3)  # a pass of the main loop that was under way
         since_s = time.monotonic()
         time.sleep(0.7)
         assert listener.times_of(ALIVE, since_s, time.monotonic()) == []
@@ -191,9 +209,13 @@ def test_a_call_that_hangs_is_said_and_does_not_feed_the_watchdog(station: Stati
 
 
 def test_it_is_said_within_two_seconds() -> None:
-    """The limits, not the machine: a silence is due before 2 s, and found by the next pass of the main loop."""
+    """The limits, not the machine: a silence is due before 2 s, and found by the next pass of the
+    main loop.
+    """
     released, mailbox, stopping = threading.Event(), Taken(), threading.Event()
-    work = Capture(lambda _: hangs_in("next_frame", released, released), lambda: STATION, mailbox, stopping)
+    work = Capture(
+        lambda _: hangs_in("next_frame", released, released), lambda: STATION, mailbox, stopping
+    )
     thread = threading.Thread(target=work.run)
     thread.start()
     wait_until(lambda: len(mailbox.items) == 4, 60, "no frames")
@@ -217,7 +239,9 @@ def test_a_camera_that_is_unplugged_feeds_the_watchdog(station: StationRoot) -> 
     assert max(later - sooner for sooner, later in itertools.pairwise(fed)) < 30
 
 
-def service_on_a_belt(station: StationRoot, tmp_path: Path, **plan: Any) -> tuple[Service, list[SupervisedCamera]]:
+def service_on_a_belt(
+    station: StationRoot, tmp_path: Path, **plan: Any
+) -> tuple[Service, list[SupervisedCamera]]:
     """A station whose camera plays a belt in a process of its own, for ever."""
     write_belt(tmp_path / "belt", belt([6, 6], gap=4))
     cameras: list[SupervisedCamera] = []
@@ -245,15 +269,21 @@ def test_a_camera_process_that_dies_or_hangs_is_replaced_and_parts_go_on(
             process = psutil.Process(cameras[-1].pid)
             getattr(process, hit)()
             wait_until(lambda round_=round_: len(cameras) > round_, 60, "no new process")
-            wait_until(lambda: service.health.state() == ("online", "", True), 60, "it does not come back")
+            wait_until(
+                lambda: service.health.state() == ("online", "", True), 60, "it does not come back"
+            )
             assert not process.is_running()
         assert service._capture.restarts >= times
     reasons = {record["reason"] for record in committed(station.root)}
     assert reasons <= {"normal", "camera_lost"}
-    assert len({record["seq"] for record in committed(station.root)}) == len(committed(station.root))
+    assert len({record["seq"] for record in committed(station.root)}) == len(
+        committed(station.root)
+    )
 
 
-def test_an_open_part_is_unknown_when_the_process_dies_under_it(station: StationRoot, tmp_path: Path) -> None:
+def test_an_open_part_is_unknown_when_the_process_dies_under_it(
+    station: StationRoot, tmp_path: Path
+) -> None:
     write_belt(tmp_path / "belt", [EMPTY] * 3 + [GOOD] * 40 + [EMPTY] * 3)
     cameras: list[SupervisedCamera] = []
 

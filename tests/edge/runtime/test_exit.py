@@ -25,7 +25,9 @@ def command(script: str, *words: str) -> subprocess.CompletedProcess[str]:
     """`edge WORDS` in a process that ran `script` first."""
     begun = f"{textwrap.dedent(script)}\nimport sys\nsys.argv[1:] = {list(words)}\n"
     whole = f"{begun}from edge.__main__ import main\nmain()"
-    return subprocess.run([sys.executable, "-c", whole], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", whole], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
 
 
 NATIVE = """
@@ -38,18 +40,23 @@ atexit.register(as_cxx_does)
 
 
 def test_libraries_are_not_taken_down_behind_the_work(tmp_path: Path) -> None:
-    """What onnxruntime or librealsense do when the interpreter ends under their threads: two runs in five ended so."""
+    """What onnxruntime or librealsense do when the interpreter ends under their threads: two runs
+    in five ended so.
+    """
     done = command(NATIVE, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "inspect" in done.stdout, "what was printed is out"
 
 
-@pytest.mark.parametrize(("words", "code", "said"), [
-    (["run", "--root", "nowhere"], 1, "edge: no bundle is installed under nowhere"),
-    (["bundle", "show", "nowhere.bundle"], 1, "edge: nowhere.bundle"),
-    (["run", "--no-such-option"], 2, "No such option"),
-    (["nosuch"], 2, "No such command"),
-])
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "--root", "nowhere"], 1, "edge: no bundle is installed under nowhere"),
+        (["bundle", "show", "nowhere.bundle"], 1, "edge: nowhere.bundle"),
+        (["run", "--no-such-option"], 2, "No such option"),
+        (["nosuch"], 2, "No such command"),
+    ],
+)
 def test_errors_keep_their_code_and_their_sentence(words: list[str], code: int, said: str) -> None:
     done = command(NATIVE, *words)
     assert done.returncode == code
@@ -71,9 +78,18 @@ def test_output_that_the_disk_does_not_take_is_no_success() -> None:
     buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            words, cwd=REPOSITORY, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+            words,
+            cwd=REPOSITORY,
+            env=buffered,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
         )
-    assert (done.returncode, done.stderr) == (1, "edge: what it printed cannot be written: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "edge: what it printed cannot be written: No space left on device\n",
+    )
 
 
 SIGNALS = """
@@ -88,16 +104,23 @@ sys.exit(0)
 """
 
 
-@pytest.mark.parametrize(("first", "then", "code"), [
-    ("SIGTERM", "", 0),
-    ("SIGINT", "", 0),
-    ("SIGTERM", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", 128 + signal.SIGTERM),
-    ("SIGINT", "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 128 + signal.SIGINT),
-    ("SIGINT", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", 128 + signal.SIGTERM),
-])
-def test_a_signal_is_remembered_and_the_second_ends_at_once(first: str, then: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "then", "code"),
+    [
+        ("SIGTERM", "", 0),
+        ("SIGINT", "", 0),
+        ("SIGTERM", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", 128 + signal.SIGTERM),
+        ("SIGINT", "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", 128 + signal.SIGINT),
+        ("SIGINT", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", 128 + signal.SIGTERM),
+    ],
+)
+def test_a_signal_is_remembered_and_the_second_ends_at_once(
+    first: str, then: str, code: int
+) -> None:
     script = SIGNALS.format(first=first, then=then)
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stderr) == (code, "")
 
 
@@ -130,7 +153,7 @@ def test_asked_while_the_camera_hangs_it_ends_with_0_and_takes_the_cameras_proce
     station.configure("folder", write_belt(tmp_path / "belt", belt([8, 8])), more="fps = 60\n")
     with running(station, tmp_path / "log") as process:
         wait_until(lambda: committed(station.root), 60, "no part")
-        camera, = psutil.Process(process.pid).children()
+        (camera,) = psutil.Process(process.pid).children()
         assert camera.name() == "edge-camera"
         camera.suspend()
         process.send_signal(signal.SIGTERM)
@@ -142,7 +165,7 @@ def test_asked_while_the_camera_hangs_it_ends_with_0_and_takes_the_cameras_proce
     assert "terminate called" not in log
 
 
-SIGNALLED = """
+SIGNALED = """
 import builtins, os, signal
 load = builtins.__import__
 def load_and_be_asked_to_stop(name, *rest, **options):
@@ -154,7 +177,9 @@ builtins.__import__ = load_and_be_asked_to_stop
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT"])
-def test_asked_to_stop_while_its_modules_are_loaded_it_ends_with_0(station: StationRoot, name: str) -> None:
+def test_asked_to_stop_while_its_modules_are_loaded_it_ends_with_0(
+    station: StationRoot, name: str
+) -> None:
     station.configure("folder", write_belt(station.root.parent / "belt", belt([6])))
-    done = command(SIGNALLED.replace("NAME", name), "run", "--root", str(station.root))
+    done = command(SIGNALED.replace("NAME", name), "run", "--root", str(station.root))
     assert (done.returncode, "0 parts decided" in done.stderr) == (0, True)

@@ -1,4 +1,6 @@
-"""A bundle that cannot be opened leaves the previous one judging: when the station starts, and while it runs."""
+"""A bundle that cannot be opened leaves the previous one judging: when the station starts, and
+while it runs.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from tests.support.service import new_service
 from tests.support.station import EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, make_station, write_belt
 from tests.support.tiny_bundle import make_tiny_bundle
 
-PART = [frame_of(shot, number) for number, shot in enumerate([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5)]
+PART = [
+    frame_of(shot, number) for number, shot in enumerate([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5)
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,8 @@ def station(two: StationRoot, tmp_path: Path) -> StationRoot:
 def install_second(station: StationRoot) -> None:
     folder = station.root.parent
     install_bundle(
-        make_tiny_bundle(folder, station.key, version="2.0.0", height=HEIGHT, width=WIDTH), station.root
+        make_tiny_bundle(folder, station.key, version="2.0.0", height=HEIGHT, width=WIDTH),
+        station.root,
     )
 
 
@@ -91,7 +96,7 @@ def test_a_station_starts_with_the_bundle_before_the_one_that_broke(
     BREAKAGES[name](slot_of(station.store))
     service = new_service(station, PART)
     service.run()
-    record, = committed(station.root)
+    (record,) = committed(station.root)
     assert (record["code"], record["bundle"][:6]) == (1, "1.0.0-")
     assert service.health.state() == ("degraded", "bundle", True)
     assert "THE PREVIOUS BUNDLE JUDGES, 1.0.0-" in caplog.text
@@ -100,10 +105,19 @@ def test_a_station_starts_with_the_bundle_before_the_one_that_broke(
     assert row.detail["why"]
 
 
-@pytest.mark.parametrize("error", [
-    KeyError("map"), zipfile.BadZipFile("no archive"), MemoryError(), RecursionError("too deep"), ValueError("\n\nodd"),
-    TypeError("factory function returned nullptr"), EngineError("no device"), ParityError("not proven"),
-])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("map"),
+        zipfile.BadZipFile("no archive"),
+        MemoryError(),
+        RecursionError("too deep"),
+        ValueError("\n\nodd"),
+        TypeError("factory function returned nullptr"),
+        EngineError("no device"),
+        ParityError("not proven"),
+    ],
+)
 def test_whatever_opening_raises(station: StationRoot, error: Exception) -> None:
     service = new_service(station, PART)
     service._load_engine = loader_that_raises(station, error)
@@ -112,8 +126,11 @@ def test_whatever_opening_raises(station: StationRoot, error: Exception) -> None
     assert "\n" not in read_audit(station.root)[-1].detail["why"]
 
 
-def loader_that_raises(station: StationRoot, error: Exception) -> Callable[[Installed], ProvenEngine]:
+def loader_that_raises(
+    station: StationRoot, error: Exception
+) -> Callable[[Installed], ProvenEngine]:
     """Opens every bundle but 2.0.0."""
+
     def load(installed: Installed) -> ProvenEngine:
         if installed.manifest.version == "2.0.0":
             raise error
@@ -145,7 +162,9 @@ def test_a_previous_bundle_that_tells_parts_apart_otherwise_is_no_way_out(tmp_pa
         new_service(station, PART).run()
 
 
-def test_the_whole_command_with_a_manifest_that_is_gone(station: StationRoot, tmp_path: Path) -> None:
+def test_the_whole_command_with_a_manifest_that_is_gone(
+    station: StationRoot, tmp_path: Path
+) -> None:
     (slot_of(station.store) / "manifest.json").unlink()
     belt = write_belt(tmp_path / "belt", [EMPTY] * 5 + [GOOD] * 8 + [EMPTY] * 5)
     station.configure("folder", belt)
@@ -154,8 +173,14 @@ def test_the_whole_command_with_a_manifest_that_is_gone(station: StationRoot, tm
 
 
 WHILE_IT_RUNS = (
-    "manifest gone", "manifest nested", "graph damaged", "golden frame damaged", "proof forgotten", "everything gone",
-    "active", "unforeseen",
+    "manifest gone",
+    "manifest nested",
+    "graph damaged",
+    "golden frame damaged",
+    "proof forgotten",
+    "everything gone",
+    "active",
+    "unforeseen",
 )
 
 
@@ -187,9 +212,16 @@ def test_a_running_station_goes_on_and_says_so_until_a_sound_bundle_comes(
     def mend() -> None:
         store.activate("washer")
         install_bundle(third, station.root)
-        wait_until(lambda: service._changes._latest.bundle.startswith("3.0.0"), 60, "the sound bundle is not taken")
+        wait_until(
+            lambda: service._changes._latest.bundle.startswith("3.0.0"),
+            60,
+            "the sound bundle is not taken",
+        )
 
-    numbered = [frame_of(shot, number) for number, shot in enumerate(([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5) * 2)]
+    numbered = [
+        frame_of(shot, number)
+        for number, shot in enumerate(([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5) * 2)
+    ]
     script += [*numbered[:4], break_it, *numbered[4:17], mend, *numbered[17:]]
     service.run()
     assert seen == [("degraded", "bundle", True)]

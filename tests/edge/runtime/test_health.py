@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edge.runtime.health import Health
-from edge.types import Code, Judgement, Reason
+from edge.types import Code, Judgment, Reason
 
-SEEN = Judgement(Code.OK, Reason.NORMAL, None, None)
+SEEN = Judgment(Code.OK, Reason.NORMAL, None, None)
 
 
 def test_ready_needs_frames_disk_pace_and_the_link_to_the_plc() -> None:
@@ -16,10 +16,18 @@ def test_ready_needs_frames_disk_pace_and_the_link_to_the_plc() -> None:
     health.note_frame(SEEN)
     assert health.is_ready
     for reason, spoil, mend in (
-        ("storage", lambda: health.note_storage(works=False), lambda: health.note_storage(works=True)),
+        (
+            "storage",
+            lambda: health.note_storage(works=False),
+            lambda: health.note_storage(works=True),
+        ),
         ("slow", lambda: health.note_pace(keeps_up=False), lambda: health.note_pace(keeps_up=True)),
         ("link", lambda: health.note_line(False, True), lambda: health.note_line(True, True)),
-        ("camera_lost", lambda: health.note_lost(Reason.CAMERA_LOST), lambda: health.note_frame(SEEN)),
+        (
+            "camera_lost",
+            lambda: health.note_lost(Reason.CAMERA_LOST),
+            lambda: health.note_frame(SEEN),
+        ),
     ):
         spoil()
         assert health.state()[1:] == (reason, False)
@@ -42,7 +50,7 @@ def test_a_good_frame_mends_neither_disk_nor_link() -> None:
     health.note_line(verdicts=False, records=True)
     health.note_frame(SEEN)
     assert health.state() == ("fault", "storage", False)
-    health.note_storage(works=True)                       # as housekeeping finds out, without a part
+    health.note_storage(works=True)  # as housekeeping finds out, without a part
     assert health.state() == ("degraded", "link", False)
 
 

@@ -1,4 +1,6 @@
-"""Housekeeping runs beside everything else: it says when the disk is back, and nothing waits for it or ends it."""
+"""Housekeeping runs beside everything else: it says when the disk is back, and nothing waits for it
+or ends it.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def test_a_storage_fault_clears_itself_without_a_part(
     assert "the disk takes records again" in caplog.text
 
 
-def test_a_disk_that_fails_while_no_part_comes_is_noticed(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_while_no_part_comes_is_noticed(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PROBE_S", 0.05)
     health, disk = Health(), Disk(monkeypatch)
     disk.full = False
@@ -132,7 +136,9 @@ def test_an_error_ends_neither_the_thread_nor_the_watch_over_the_disk(
     assert "disk I/O error" in caplog.text
 
 
-def test_a_lowered_bound_is_enforced_while_parts_are_committed(outbox: Outbox, tmp_path: Path) -> None:
+def test_a_lowered_bound_is_enforced_while_parts_are_committed(
+    outbox: Outbox, tmp_path: Path
+) -> None:
     for _ in range(60):
         outbox.commit(lambda seq: {**fields(seq), "ballast": "x" * 50_000})
     outbox.mark_sent(list(range(1, 60)))
@@ -159,9 +165,17 @@ def test_the_station_judges_and_feeds_the_watchdog_while_housekeeping_hangs(
         yield 0
 
     monkeypatch.setattr(Outbox, "retain_in_steps", hang)
-    shown = [frame_of(shot, number + 1) for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])]
+    shown = [
+        frame_of(shot, number + 1)
+        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
+    ]
     alive: list[float] = []
-    watched = [lambda: entered.wait(60), shown[0], lambda: wait_until(lambda: alive, 60, "no sign of life"), *shown[1:]]
+    watched = [
+        lambda: entered.wait(60),
+        shown[0],
+        lambda: wait_until(lambda: alive, 60, "no sign of life"),
+        *shown[1:],
+    ]
     service = new_service(station, watched)
     service._notifier.alive = lambda: alive.append(time.monotonic())  # type: ignore[method-assign]
     try:
@@ -176,7 +190,10 @@ def test_the_stations_state_says_what_waits_for_the_disk_until_it_is_back(
 ) -> None:
     monkeypatch.setattr(module, "PASS_S", 0.01)
     disk = Disk(monkeypatch)
-    shown = [frame_of(shot, number + 1) for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])]
+    shown = [
+        frame_of(shot, number + 1)
+        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
+    ]
     told: list[dict[str, Any]] = []
 
     def note_state() -> None:
@@ -185,7 +202,11 @@ def test_the_stations_state_says_what_waits_for_the_disk_until_it_is_back(
 
     def free_disk() -> None:
         disk.full = False
-        wait_until(lambda: service.health.state()[1] != "storage", 60, "the fault stays although no part comes")
+        wait_until(
+            lambda: service.health.state()[1] != "storage",
+            60,
+            "the fault stays although no part comes",
+        )
         told.append(json.loads(service._state()))
 
     service = new_service(station, [*shown, note_state, free_disk])

@@ -1,4 +1,6 @@
-"""Bounds of the kept images: at each write, by number and powered-on age; and nothing that is not the station's."""
+"""Bounds of the kept images: at each write, by number and powered-on age; and nothing that is not
+the station's.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
 
 
 def images(number: int, day: str = "2026-11-10") -> Images:
-    record = {"part": f"P{number}", "id": f"s1-{number}", "code": 3, "reason": "no_depth", "score": None, "thr": 20.0}
+    record = {
+        "part": f"P{number}",
+        "id": f"s1-{number}",
+        "code": 3,
+        "reason": "no_depth",
+        "score": None,
+        "thr": 20.0,
+    }
     return Images(f"parts/{day}/s1-{number}", FRAME, None, record)
 
 
@@ -50,7 +59,9 @@ def names_in(folder: Path) -> list[str]:
 
 
 def disk_usage(data: Path) -> int:
-    return sum(path.lstat().st_blocks * 512 for path in [data / "parts", *(data / "parts").rglob("*")])
+    return sum(
+        path.lstat().st_blocks * 512 for path in [data / "parts", *(data / "parts").rglob("*")]
+    )
 
 
 def size_of_one(folder: Path) -> int:
@@ -94,7 +105,9 @@ def test_the_database_counts_in_the_bound_of_gigabytes(tmp_path: Path) -> None:
     assert kept_numbers(data) == [4, 5]
 
 
-def test_disk_space_stays_free_at_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_space_stays_free_at_every_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = size_of_one(tmp_path / "one")
     data = tmp_path / "data"
     total = 10 * one
@@ -113,7 +126,13 @@ def test_disk_space_stays_free_at_every_write(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_order_of_removal_is_the_number_whatever_the_dates_say(tmp_path: Path) -> None:
-    for number, day in ((1, "2038-01-19"), (2, "1970-01-01"), (10, "2026-11-10"), (9, "2026-11-11"), (3, "2026-11-09")):
+    for number, day in (
+        (1, "2038-01-19"),
+        (2, "1970-01-01"),
+        (10, "2026-11-10"),
+        (9, "2026-11-11"),
+        (3, "2026-11-09"),
+    ):
         write_images(tmp_path / f"parts/{day}/s1-{number}", images(number))
     assert kept_numbers(tmp_path) == [1, 2, 3, 9, 10]
     size = sorted_folders(tmp_path / "parts")[0][1]
@@ -125,7 +144,9 @@ def test_the_order_of_removal_is_the_number_whatever_the_dates_say(tmp_path: Pat
     assert not (tmp_path / "parts/2038-01-19").exists()
 
 
-def test_images_are_as_old_as_their_records_whatever_the_date_of_their_folder(tmp_path: Path, machine: Machine) -> None:
+def test_images_are_as_old_as_their_records_whatever_the_date_of_their_folder(
+    tmp_path: Path, machine: Machine
+) -> None:
     outbox = Outbox(tmp_path / "line.sqlite")
     for day in ("1970-01-01", "2038-01-19", "2026-11-10"):
         number = outbox.commit(lambda seq: {"seq": seq})["seq"]
@@ -134,7 +155,7 @@ def test_images_are_as_old_as_their_records_whatever_the_date_of_their_folder(tm
 
     def new_keeper() -> Keeper:
         keeper = Keeper(tmp_path, ROOMY, outbox.clock, outbox.find_stamp)
-        for _ in zip(range(3), keeper._work(), strict=False):       # what was kept before is found
+        for _ in zip(range(3), keeper._work(), strict=False):  # what was kept before is found
             pass
         return keeper
 
@@ -157,16 +178,25 @@ def test_images_are_as_old_as_their_records_whatever_the_date_of_their_folder(tm
     outbox.close()
 
 
-def test_a_clock_that_is_wrong_for_a_while_removes_no_images(tmp_path: Path, machine: Machine) -> None:
+def test_a_clock_that_is_wrong_for_a_while_removes_no_images(
+    tmp_path: Path, machine: Machine
+) -> None:
     keeper = Keeper(tmp_path, ROOMY)
-    for wall_s, synced in ((300.0, False), (NOW_S, True), (2_150_000_000.0, True), (NOW_S - 3600, True)):
+    for wall_s, synced in (
+        (300.0, False),
+        (NOW_S, True),
+        (2_150_000_000.0, True),
+        (NOW_S - 3600, True),
+    ):
         machine.wall_s, machine.synced = wall_s, synced
         keeper._write(images(len(kept_numbers(tmp_path)) + 1))
         keeper.clean()
     assert kept_numbers(tmp_path) == [1, 2, 3, 4]
     machine.run(91 * DAY_S)
     keeper.clean()
-    assert kept_numbers(tmp_path) == [3], "the wall clock said 2038, and was believed: that one stays longer"
+    assert kept_numbers(tmp_path) == [3], (
+        "the wall clock said 2038, and was believed: that one stays longer"
+    )
 
 
 def put_strays(parts: Path, elsewhere: Path) -> list[Path]:
@@ -194,11 +224,13 @@ def put_strays(parts: Path, elsewhere: Path) -> list[Path]:
     return [*beside, *elsewhere.rglob("*"), day / "s1-781/notes.txt", parts / "good/s1-5/color.png"]
 
 
-def test_what_is_not_the_stations_is_neither_counted_nor_followed_nor_removed(tmp_path: Path) -> None:
+def test_what_is_not_the_stations_is_neither_counted_nor_followed_nor_removed(
+    tmp_path: Path,
+) -> None:
     data = tmp_path / "data"
     strays = put_strays(data / "parts", tmp_path / "elsewhere")
     assert kept_numbers(data) == [781]
-    keeper = Keeper(data, replace_config(gb=1e-6))       # all that is the station's has to go
+    keeper = Keeper(data, replace_config(gb=1e-6))  # all that is the station's has to go
     keeper.start()
     wait_until(lambda: kept_numbers(data) == [], 60, "nothing was removed")
     for number in (777, 1):
@@ -213,7 +245,13 @@ def test_a_part_whose_place_is_taken_costs_that_parts_images_only(tmp_path: Path
     strays = put_strays(data / "parts", elsewhere)
     keeper = Keeper(data, ROOMY)
     keeper.start()
-    for part in (images(777), images(778), images(790, "2026-11-11"), images(791, "2026-11-12"), images(792)):
+    for part in (
+        images(777),
+        images(778),
+        images(790, "2026-11-11"),
+        images(791, "2026-11-12"),
+        images(792),
+    ):
         keeper.put(part)
     wait_until(lambda: 792 in kept_numbers(data), 60, "the thread has ended")
     keeper.stop(10)
@@ -223,7 +261,9 @@ def test_a_part_whose_place_is_taken_costs_that_parts_images_only(tmp_path: Path
     assert not list((data / "parts").rglob(".writing-*"))
 
 
-def test_whatever_an_image_raises_costs_that_part_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_whatever_an_image_raises_costs_that_part_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = replace(images(1), frame=replace(FRAME, depth=np.zeros((4, 4), np.complex128)))
     unwritable = replace(images(2), record={**images(2).record, "score": object()})
     keeper = Keeper(tmp_path, ROOMY)
@@ -242,20 +282,24 @@ def test_what_a_crash_left_half_written_is_removed_at_the_start(tmp_path: Path) 
     day = tmp_path / "parts/2026-11-10"
     for number in range(1, 6):
         write_images(day / f"s1-{number}", images(number))
-    (day / "s1-2/record.json").unlink()                          # as an older version leaves it
-    (day / "s1-3/depth.png").write_bytes(b"")                    # a power cut: the name is there, the bytes are not
+    (day / "s1-2/record.json").unlink()  # as an older version leaves it
+    (day / "s1-3/depth.png").write_bytes(b"")  # a power cut: the name is there, the bytes are not
     (day / "s1-4").rename(day / ".writing-s1-4")
     (day / ".writing-s1-6").mkdir()
     keeper = Keeper(tmp_path, ROOMY)
     keeper.start()
     keeper.put(images(7))
-    wait_until(lambda: 7 in kept_numbers(tmp_path) and len(names_in(day)) == 3, 60, "it was not removed")
+    wait_until(
+        lambda: 7 in kept_numbers(tmp_path) and len(names_in(day)) == 3, 60, "it was not removed"
+    )
     keeper.stop(10)
     assert names_in(day) == ["s1-1", "s1-5", "s1-7"]
 
 
 @pytest.mark.parametrize("dies_at", range(1, 9))
-def test_a_part_cut_off_at_any_write_is_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int) -> None:
+def test_a_part_cut_off_at_any_write_is_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
     """The process is killed: nothing cleans up behind it."""
     calls = [0]
     write = kept_folders._write
@@ -274,7 +318,9 @@ def test_a_part_cut_off_at_any_write_is_no_part(tmp_path: Path, monkeypatch: pyt
     except KeyboardInterrupt:
         assert kept_numbers(tmp_path) == []
     else:
-        assert (dies_at, kept_numbers(tmp_path)) == (8, [1]), "it has seven files: no overlay of a part without a crop"
+        assert (dies_at, kept_numbers(tmp_path)) == (8, [1]), (
+            "it has seven files: no overlay of a part without a crop"
+        )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
@@ -287,13 +333,16 @@ def test_a_disk_that_fills_up_leaves_no_half_folder(tmp_path: Path) -> None:
         pytest.skip("mounting a small tmpfs needs root")
     try:
         keeper = Keeper(data, ROOMY)
-        keeper._has_room = lambda _: True  # type: ignore[method-assign]    # another program takes the space meanwhile
+        # another program takes the space meanwhile
+        keeper._has_room = lambda _: True  # type: ignore[method-assign]
         for number in range(1, 5):
             keeper._write(images(number))
         assert keeper.dropped == 2
         assert [folder.name for folder, _ in sorted_folders(data / "parts")] == ["s1-1", "s1-2"]
         assert sorted(path.name for path in (data / "parts").glob("*/*")) == ["s1-1", "s1-2"]
-        assert (data / "parts").stat().st_dev != data.stat().st_dev, "min_free_gb is of the images' disk"
+        assert (data / "parts").stat().st_dev != data.stat().st_dev, (
+            "min_free_gb is of the images' disk"
+        )
         del keeper._has_room
         keeper._write(images(5))
         assert kept_numbers(data) == [2, 5], "the oldest made room"
@@ -311,7 +360,9 @@ def test_parts_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
     assert (tmp_path / "large/2026-11-10/s1-1/record.json").is_file()
 
 
-def test_a_folder_that_cannot_be_removed_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_removed_still_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -327,7 +378,9 @@ def test_a_folder_that_cannot_be_removed_still_counts(tmp_path: Path, monkeypatc
 
 
 def test_a_part_is_kept_again_under_its_number(tmp_path: Path) -> None:
-    """The database was moved away, numbers began anew on the same day: the newer images are what the record means."""
+    """The database was moved away, numbers began anew on the same day: the newer images are what
+    the record means.
+    """
     keeper = Keeper(tmp_path, ROOMY)
     keeper._write(images(1))
     keeper._write(replace(images(1), record={**images(1).record, "part": "again"}))
@@ -336,7 +389,9 @@ def test_a_part_is_kept_again_under_its_number(tmp_path: Path) -> None:
     assert told["part"] == "again"
 
 
-def test_a_folder_without_any_stamp_counts_from_when_it_was_first_seen(tmp_path: Path, machine: Machine) -> None:
+def test_a_folder_without_any_stamp_counts_from_when_it_was_first_seen(
+    tmp_path: Path, machine: Machine
+) -> None:
     write_images(tmp_path / "parts/2020-01-01/s1-1", images(1))
     clock = PoweredClock(tmp_path)
     machine.run(500 * DAY_S)
@@ -344,7 +399,9 @@ def test_a_folder_without_any_stamp_counts_from_when_it_was_first_seen(tmp_path:
     for _ in zip(range(2), keeper._work(), strict=False):
         pass
     assert kept_numbers(tmp_path) == [1]
-    assert keeper._stamps[tmp_path / "parts/2020-01-01/s1-1"] == Stamp(500 * DAY_S, machine.wall_s, True)
+    assert keeper._stamps[tmp_path / "parts/2020-01-01/s1-1"] == Stamp(
+        500 * DAY_S, machine.wall_s, True
+    )
     machine.run(91 * DAY_S)
     keeper.clean()
     assert kept_numbers(tmp_path) == []
@@ -375,7 +432,9 @@ def test_a_folder_that_cannot_be_read_is_said_and_passed_over(
 def test_what_cannot_be_removed_for_a_while_is_removed_later_and_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A disk that is mounted read-only and writable again: its folders still count, and still go."""
+    """A disk that is mounted read-only and writable again: its folders still count, and still
+    go.
+    """
     keeper = Keeper(tmp_path, ROOMY)
     for number in range(1, 4):
         keeper._write(images(number))
@@ -395,7 +454,9 @@ def test_what_cannot_be_removed_for_a_while_is_removed_later_and_said_once(
     assert "kept images are removed again, after 6 failures" in caplog.text
 
 
-def test_a_disk_that_takes_no_image_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disk_that_takes_no_image_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     keeper = Keeper(tmp_path, RetentionConfig(min_free_gb=10_000))
     for number in range(1, 6):
         keeper._write(images(number))

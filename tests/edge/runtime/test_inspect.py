@@ -15,14 +15,26 @@ from edge.errors import ConfigError, DataError
 from edge.install.install import install_bundle
 from edge.types import Code, Reason
 from tests.support.fakes import committed
-from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, SERIAL, WIDTH, StationRoot, make_station, write_belt
+from tests.support.station import (
+    BAD,
+    EMPTY,
+    GOOD,
+    HEIGHT,
+    SERIAL,
+    WIDTH,
+    StationRoot,
+    make_station,
+    write_belt,
+)
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
 SHOTS = [GOOD, BAD, EMPTY, BAD]
 
 
 def with_truth(folder: Path) -> Path:
-    """The first view is good, the second and the last show one dent each, the third shows nothing."""
+    """The first view is good, the second and the last show one dent each, the third shows
+    nothing.
+    """
     write_belt(folder, SHOTS)
     parts = [
         {"part": 0, "defect": "good", "group": None, "frames": [0, 0]},
@@ -40,11 +52,15 @@ def inspect(*words: object) -> str:
 
 
 def test_each_image_is_a_part_and_has_a_picture(station: StationRoot, tmp_path: Path) -> None:
-    output = inspect(with_truth(tmp_path / "views"), "--root", station.root, "--out", tmp_path / "overlays")
+    output = inspect(
+        with_truth(tmp_path / "views"), "--root", station.root, "--out", tmp_path / "overlays"
+    )
     rows = [line.split() for line in output.splitlines()[2:6]]
     told = [" ".join(row[-3:-1]) for row in rows]
     assert told == ["OK normal", "NG anomaly", "UNKNOWN no_part", "NG anomaly"]
-    assert "4 images: 1 OK, 2 NG, 1 UNKNOWN; missed 0 of 2 defective, rejected 0 of 1 good" in output
+    assert (
+        "4 images: 1 OK, 2 NG, 1 UNKNOWN; missed 0 of 2 defective, rejected 0 of 1 good" in output
+    )
     pictures = sorted((tmp_path / "overlays").glob("*.png"))
     assert len(pictures) == 4
     picture = cv2.imread(str(pictures[0]))
@@ -55,7 +71,9 @@ def test_each_image_is_a_part_and_has_a_picture(station: StationRoot, tmp_path: 
 
 def test_without_a_plane_everything_is_uncalibrated_with_the_remedy(tmp_path: Path) -> None:
     fresh = make_station(tmp_path / "fresh", calibrated=False)
-    output = inspect(with_truth(tmp_path / "views"), "--root", fresh.root, "--out", tmp_path / "overlays")
+    output = inspect(
+        with_truth(tmp_path / "views"), "--root", fresh.root, "--out", tmp_path / "overlays"
+    )
     assert "4 images: 0 OK, 0 NG, 4 UNKNOWN" in output
     assert f"no background plane for camera {SERIAL}" in output
     assert "edge calibrate plane" in output
@@ -69,40 +87,64 @@ def test_without_a_path_it_looks_through_the_camera(station: StationRoot, tmp_pa
 
 def test_another_size_is_camera_mismatch(tmp_path: Path) -> None:
     other = make_station(tmp_path / "other", width=640, height=480, intrinsics=None)
-    output = inspect(with_truth(tmp_path / "views"), "--root", other.root, "--out", tmp_path / "overlays")
+    output = inspect(
+        with_truth(tmp_path / "views"), "--root", other.root, "--out", tmp_path / "overlays"
+    )
     assert "hint: the camera delivers 128x96 pixels, the product was trained on 640x480" in output
     assert output.count(Reason.CAMERA_MISMATCH.value) == 4
     assert Code.OK.name not in [line.split()[-3] for line in output.splitlines()[2:6]]
 
 
-def test_the_engine_and_its_threshold_are_said_before_the_table(station: StationRoot, tmp_path: Path) -> None:
-    output = inspect(with_truth(tmp_path / "views"), "--root", station.root, "--out", tmp_path / "overlays")
+def test_the_engine_and_its_threshold_are_said_before_the_table(
+    station: StationRoot, tmp_path: Path
+) -> None:
+    output = inspect(
+        with_truth(tmp_path / "views"), "--root", station.root, "--out", tmp_path / "overlays"
+    )
     first = output.splitlines()[0]
-    assert re.fullmatch(r"washer 1\.0\.0: onnxruntime \S+ fp32 judges, threshold 20\.\d+, measured on its own scores: "
-                        r"11\.1% of normal parts are rejected on average.*", first)
+    assert re.fullmatch(
+        r"washer 1\.0\.0: onnxruntime \S+ fp32 judges, threshold 20\.\d+, measured on its own"
+        r" scores: "
+        r"11\.1% of normal parts are rejected on average.*",
+        first,
+    )
     assert output.splitlines()[1].startswith("image")
 
 
 def test_each_precision_judges_by_its_own_threshold(tmp_path: Path) -> None:
-    """int8 scores twice as high: under float32's threshold it would reject what float32 lets pass."""
+    """int8 scores twice as high: under float32's threshold it would reject what float32 lets
+    pass.
+    """
     key = make_key(tmp_path)
-    bundle = make_tiny_bundle(tmp_path, key, height=HEIGHT, width=WIDTH, precisions={"int8": (1.0, 25.0)})
+    bundle = make_tiny_bundle(
+        tmp_path, key, height=HEIGHT, width=WIDTH, precisions={"int8": (1.0, 25.0)}
+    )
     station = StationRoot(tmp_path / "root", key.private)
     station.store.trust(key.public)
     install_bundle(bundle, station.root)
     station.calibrate()
     views = with_truth(tmp_path / "views")
     for precision, threshold in (("fp32", "20."), ("int8", "45.")):
-        output = inspect(views, "--root", station.root, "--out", tmp_path / precision, "--precision", precision)
+        output = inspect(
+            views, "--root", station.root, "--out", tmp_path / precision, "--precision", precision
+        )
         assert f"{precision} judges, threshold {threshold}" in output
-        assert "4 images: 1 OK, 2 NG, 1 UNKNOWN; missed 0 of 2 defective, rejected 0 of 1 good" in output
+        assert (
+            "4 images: 1 OK, 2 NG, 1 UNKNOWN; missed 0 of 2 defective, rejected 0 of 1 good"
+            in output
+        )
 
 
-@pytest.mark.parametrize(("word", "sentence"), [
-    ("int4", "--precision int4: write fp32, fp16, int8"),
-    ("int8", "washer 1.0.0 has no int8, only fp32: use one of those"),
-])
-def test_a_precision_that_is_not_there_is_one_sentence(station: StationRoot, word: str, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("int4", "--precision int4: write fp32, fp16, int8"),
+        ("int8", "washer 1.0.0 has no int8, only fp32: use one of those"),
+    ],
+)
+def test_a_precision_that_is_not_there_is_one_sentence(
+    station: StationRoot, word: str, sentence: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
         inspect("--root", station.root, "--precision", word)
     assert str(refused.value) == sentence
@@ -127,7 +169,9 @@ def test_a_view_in_the_dark_is_named_beside_its_verdict(tmp_path: Path) -> None:
     noted = [line for line in dark[2:6] if "look at lamp, lens and exposure" in line]
     assert len(noted) == 2
     assert [line.split()[0] for line in noted] == ["0000", "0001"]
-    assert [line.split()[2:4] for line in noted] == [["NG", "anomaly"]] * 2, "a note, not another verdict"
+    assert [line.split()[2:4] for line in noted] == [["NG", "anomaly"]] * 2, (
+        "a note, not another verdict"
+    )
     assert dark[6].startswith("hint: 2 of 4 images: 0000: ")
 
 

@@ -1,4 +1,6 @@
-"""What the station keeps of a part: the very frame, and a picture that is never a reason to keep less."""
+"""What the station keeps of a part: the very frame, and a picture that is never a reason to keep
+less.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,16 @@ def images(number: int = 1, judged: bool = True) -> Images:
     heat[4:8, 6:10] = 50.0
     record = {
         "part": f"P{number}", "id": f"s1-{number}", "code": 2 if judged else 3,
-        "reason": "anomaly" if judged else "no_depth", "score": 50.0 if judged else None, "thr": 20.0,
+        "reason": "anomaly" if judged else "no_depth", "score": 50.0 if judged else None,
+        "thr": 20.0,
     }  # fmt: skip
     frame = frame_of(BAD, number, exposure_us=8000.0)
     return Images(
-        f"parts/2026-11-10/s1-{number}", frame, heat if judged else None, record, CROP if judged else None
+        f"parts/2026-11-10/s1-{number}",
+        frame,
+        heat if judged else None,
+        record,
+        CROP if judged else None,
     )
 
 
@@ -42,14 +49,18 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_a_kept_part_is_read_back_as_the_frame_that_was_judged(station: StationRoot) -> None:
-    shown = [frame_of(shot, number + 1) for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])]
+    shown = [
+        frame_of(shot, number + 1)
+        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
+    ]
     new_service(station, shown).run()
-    record, = committed(station.root)
+    (record,) = committed(station.root)
     folder = station.root / "var/lib/edge" / record["images"]
     assert {path.name for path in folder.iterdir()} == {
-        "color.png", "depth.png", "intrinsics.json", "camera.json", "map.npz", "map.png", "record.json", "overlay.png",
+        "color.png", "depth.png", "intrinsics.json", "camera.json", "map.npz", "map.png",
+        "record.json", "overlay.png",
     }  # fmt: skip
-    sample, = open_dataset(station.root / "var/lib/edge/parts").samples
+    (sample,) = open_dataset(station.root / "var/lib/edge/parts").samples
     again = sample.load()
     judged = next(frame for frame in shown if np.array_equal(frame.color, again.color))
     np.testing.assert_array_equal(again.depth, judged.depth)
@@ -65,22 +76,29 @@ def test_the_camera_is_written_as_readers_of_the_folder_layout_know_it(tmp_path:
     frame = images().frame
     i = frame.intrinsics
     assert lens == {
-        "width": WIDTH, "height": HEIGHT, "depth_unit_m": frame.unit, "fx": i.fx, "fy": i.fy, "cx": i.cx, "cy": i.cy,
+        "width": WIDTH, "height": HEIGHT, "depth_unit_m": frame.unit, "fx": i.fx, "fy": i.fy,
+        "cx": i.cx, "cy": i.cy,
     }  # fmt: skip
     told = json.loads((tmp_path / "a/camera.json").read_text())
     assert told == {"serial": SERIAL, "width": WIDTH, "height": HEIGHT, "exposure_us": 8000.0}
 
 
-def test_the_overlay_shows_the_crop_and_outlines_where_the_map_is_above_the_threshold(tmp_path: Path) -> None:
+def test_the_overlay_shows_the_crop_and_outlines_where_the_map_is_above_the_threshold(
+    tmp_path: Path,
+) -> None:
     part = images()
     write_overlay(tmp_path / "overlay.png", part)
     picture = read(tmp_path / "overlay.png")
     x, y, width, height = CROP
     assert picture.shape == (height + BANNER_PX, 2 * width, 3)
-    np.testing.assert_array_equal(picture[BANNER_PX:, :width], part.frame.color[y : y + height, x : x + width])
+    np.testing.assert_array_equal(
+        picture[BANNER_PX:, :width], part.frame.color[y : y + height, x : x + width]
+    )
     white = (picture[BANNER_PX:, width:] == 255).all(axis=2)
     rows, columns = np.nonzero(white)
-    assert (rows.min(), rows.max()) == pytest.approx((16, 31), abs=2)       # 4 map pixels are 16 of the crop
+    assert (rows.min(), rows.max()) == pytest.approx(
+        (16, 31), abs=2
+    )  # 4 map pixels are 16 of the crop
     assert (columns.min(), columns.max()) == pytest.approx((24, 39), abs=2)
     assert not white[22:26, 30:34].any(), "an outline, not an area"
     above = picture[BANNER_PX : BANNER_PX + 8, width:]

@@ -1,4 +1,6 @@
-"""Whatever keeps the station from judging: UNKNOWN with its reason, never OK, and the state says why."""
+"""Whatever keeps the station from judging: UNKNOWN with its reason, never OK, and the state says
+why.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def frames(*shots: Shot, **changes: Any) -> list[Step]:
     return [frame_of(shot, number + 1, **changes) for number, shot in enumerate(shots)]
 
 
-def run(station: StationRoot, script: Sequence[Step], engine: Engine | None = None) -> list[tuple[int, str]]:
+def run(
+    station: StationRoot, script: Sequence[Step], engine: Engine | None = None
+) -> list[tuple[int, str]]:
     service = new_service(station, script, engine)
     service.run()
     return [(record["code"], record["reason"]) for record in committed(station.root)]
@@ -52,14 +56,22 @@ def test_no_depth(station: StationRoot) -> None:
 
 
 def test_no_depth_image_at_all(station: StationRoot) -> None:
-    (code, reason), = run(station, frames(*PART, depth=None))
-    assert (code, reason) == (3, "camera_mismatch")       # this product's camera has depth: it is another camera
+    ((code, reason),) = run(station, frames(*PART, depth=None))
+    assert (code, reason) == (
+        3,
+        "camera_mismatch",
+    )  # this product's camera has depth: it is another camera
 
 
 def test_no_part_when_an_image_shows_none(station: StationRoot) -> None:
-    service = new_service(station, frames(EMPTY, GOOD), plan=RunPlan(each_frame=True, lossless=True))
+    service = new_service(
+        station, frames(EMPTY, GOOD), plan=RunPlan(each_frame=True, lossless=True)
+    )
     service.run()
-    assert [(one["code"], one["reason"]) for one in committed(station.root)] == [(3, "no_part"), (1, "normal")]
+    assert [(one["code"], one["reason"]) for one in committed(station.root)] == [
+        (3, "no_part"),
+        (1, "normal"),
+    ]
 
 
 def test_too_large(station: StationRoot) -> None:
@@ -69,24 +81,36 @@ def test_too_large(station: StationRoot) -> None:
 
 def test_a_part_that_another_one_touches_is_too_large(station: StationRoot) -> None:
     large = Shot(part=True, large=True)
-    assert run(station, frames(*[EMPTY] * 3, *[GOOD] * 8, large, large, *[EMPTY] * 3)) == [(3, "too_large")]
+    assert run(station, frames(*[EMPTY] * 3, *[GOOD] * 8, large, large, *[EMPTY] * 3)) == [
+        (3, "too_large")
+    ]
 
 
 @pytest.mark.parametrize("between", [[], [EMPTY]])
-def test_a_dent_that_a_good_part_follows_at_once_is_never_passed(station: StationRoot, between: list[Shot]) -> None:
+def test_a_dent_that_a_good_part_follows_at_once_is_never_passed(
+    station: StationRoot, between: list[Shot]
+) -> None:
     script = frames(*[EMPTY] * 3, *[BAD] * 5, *between, *[GOOD] * 8, *[EMPTY] * 3)
     assert run(station, script) == [(3, "two_parts")]
 
 
 def test_two_parts_at_two_places_are_two_verdicts(station: StationRoot) -> None:
-    left, right = (WIDTH / 4, 48.0, 100.0, 100.0, 0.0, 0.0), (3 * WIDTH / 4, 48.0, 100.0, 100.0, 0.0, 0.0)
+    left, right = (
+        (WIDTH / 4, 48.0, 100.0, 100.0, 0.0, 0.0),
+        (3 * WIDTH / 4, 48.0, 100.0, 100.0, 0.0, 0.0),
+    )
     shown = [{"score": 99.0, "place": right}] * 5 + [{"place": left}] * 8
     engine = ScriptedEngine([{"area": 0.0}] * 3 + shown + [{"area": 0.0}])
-    assert run(station, frames(*[EMPTY] * 3, *[GOOD] * 13, *[EMPTY] * 3), engine) == [(2, "anomaly"), (1, "normal")]
+    assert run(station, frames(*[EMPTY] * 3, *[GOOD] * 13, *[EMPTY] * 3), engine) == [
+        (2, "anomaly"),
+        (1, "normal"),
+    ]
     assert [record["frames"] for record in committed(station.root)] == [5, 8]
 
 
-def test_a_part_that_is_never_whole_is_partial_and_frames_that_cut_it_do_not_decide(tmp_path: Path) -> None:
+def test_a_part_that_is_never_whole_is_partial_and_frames_that_cut_it_do_not_decide(
+    tmp_path: Path,
+) -> None:
     station = make_station(tmp_path / "whole", max_border=0.05)
     cut = {"score": 99.0, "place": (*WHOLE[:5], 0.2)}
     whole = [{"area": 0.0}] * 3 + [cut] * 3 + [{}] * 6 + [cut] * 3 + [{"area": 0.0}] * 3
@@ -100,7 +124,7 @@ def test_a_restart_under_a_part_does_not_count_it_twice(station: StationRoot) ->
     script = frames(*[GOOD] * 10, *[EMPTY] * 3, *[GOOD] * 6, *[EMPTY] * 3)
     new_service(station, script, plan=RunPlan()).run()
     (record,) = committed(station.root)
-    assert 3 <= record["frames"] <= 6           # a live camera's frames may be replaced by newer ones
+    assert 3 <= record["frames"] <= 6  # a live camera's frames may be replaced by newer ones
 
 
 def states_while(station: StationRoot, script: Sequence[Step]) -> set[tuple[str, str, bool]]:
@@ -122,7 +146,9 @@ def test_a_black_picture_is_said_though_no_part_comes(station: StationRoot) -> N
     seen = states_while(station, dark)
     assert ("degraded", "blind", False) in seen
     assert ("online", "", True) not in seen
-    assert [(one["code"], one["reason"]) for one in committed(station.root)] == [(3, "blind")], "said once"
+    assert [(one["code"], one["reason"]) for one in committed(station.root)] == [(3, "blind")], (
+        "said once"
+    )
 
 
 def test_a_picture_that_stands_still_is_said_and_not_judged(station: StationRoot) -> None:
@@ -130,7 +156,9 @@ def test_a_picture_that_stands_still_is_said_and_not_judged(station: StationRoot
     assert not callable(still)
     assert not isinstance(still, Exception)
     frozen = [replace(still, frame_number=number) for number in range(4, 40)]
-    seen = states_while(station, [*frames(*[EMPTY] * 3), *frozen, frame_of(EMPTY, 41), frame_of(EMPTY, 42)])
+    seen = states_while(
+        station, [*frames(*[EMPTY] * 3), *frozen, frame_of(EMPTY, 41), frame_of(EMPTY, 42)]
+    )
     assert ("degraded", "stale", False) in seen
     assert ("online", "", True) in seen
 
@@ -138,29 +166,40 @@ def test_a_picture_that_stands_still_is_said_and_not_judged(station: StationRoot
 def test_an_engine_that_cannot_keep_up_is_said(station: StationRoot) -> None:
     every_third = [frame_of(EMPTY, 3 * number) for number in range(1, 41)]
     assert ("degraded", "slow", False) in states_while(station, every_third)
-    assert not any(reason == "slow" for _, reason, _ in states_while(station, frames(*[EMPTY] * 40)))
+    assert not any(
+        reason == "slow" for _, reason, _ in states_while(station, frames(*[EMPTY] * 40))
+    )
 
 
 def test_uncalibrated_says_so_once(tmp_path: Path) -> None:
     station = make_station(tmp_path / "fresh", calibrated=False)
     service = new_service(station, frames(*PART, *PART))
     service.run()
-    record, = committed(station.root)
+    (record,) = committed(station.root)
     assert (record["code"], record["reason"], record["score"]) == (3, "uncalibrated", None)
     assert service.health.state() == ("fault", "uncalibrated", False)
 
 
 def test_another_lens_is_camera_mismatch(station: StationRoot) -> None:
-    script = [other_lens(one) for one in frames(*PART) if not callable(one) and not isinstance(one, Exception)]
+    script = [
+        other_lens(one)
+        for one in frames(*PART)
+        if not callable(one) and not isinstance(one, Exception)
+    ]
     service = new_service(station, script)
     service.run()
-    assert [(one["code"], one["reason"]) for one in committed(station.root)] == [(3, "camera_mismatch")]
+    assert [(one["code"], one["reason"]) for one in committed(station.root)] == [
+        (3, "camera_mismatch")
+    ]
     assert service.health.state() == ("fault", "camera_mismatch", False)
 
 
 def test_a_camera_that_cannot_be_set_is_camera_mismatch(station: StationRoot) -> None:
     refused = CameraMismatch("camera 1 delivers 848x480, the product needs 640x480")
-    assert run(station, [refused, refused, *frames(*PART)]) == [(3, "camera_mismatch"), (1, "normal")]
+    assert run(station, [refused, refused, *frames(*PART)]) == [
+        (3, "camera_mismatch"),
+        (1, "normal"),
+    ]
 
 
 def test_a_lost_camera_ends_the_open_part(station: StationRoot) -> None:
@@ -181,10 +220,13 @@ def test_a_lost_camera_is_degraded_until_it_is_back(station: StationRoot) -> Non
     service = new_service(station, script)
 
     def becomes(*state: object) -> Callable[[], None]:
-        return lambda: wait_until(lambda: service.health.state() == state, 60, f"it does not become {state}")
+        return lambda: wait_until(
+            lambda: service.health.state() == state, 60, f"it does not become {state}"
+        )
 
     script += [
-        *shown[:1], becomes("online", "", True), CameraLost("unplugged"), becomes("degraded", "camera_lost", False),
+        *shown[:1], becomes("online", "", True), CameraLost("unplugged"), becomes("degraded",
+        "camera_lost", False),
         *shown[1:3], becomes("online", "", True), *shown[3:],
     ]  # fmt: skip
     assert service.run() == 1
@@ -196,7 +238,7 @@ def test_a_frame_that_repeats_itself_is_stale(station: StationRoot) -> None:
 
 
 def test_an_old_frame_is_stale(station: StationRoot) -> None:
-    old = frame_of(GOOD, 1, captured_mono_ns=time.monotonic_ns() - 600_000_000)     # max_age_ms is 500
+    old = frame_of(GOOD, 1, captured_mono_ns=time.monotonic_ns() - 600_000_000)  # max_age_ms is 500
     service = new_service(station, [old], plan=RunPlan(each_frame=True, lossless=True))
     service.run()
     assert [(one["code"], one["reason"]) for one in committed(station.root)] == [(3, "stale")]
@@ -215,7 +257,9 @@ def test_an_engine_that_fails(station: StationRoot) -> None:
     assert run(station, frames(*[GOOD] * 15), engine) == [(3, "engine")]
 
 
-def test_an_engine_that_always_fails_says_so_once_and_the_state_is_fault(station: StationRoot) -> None:
+def test_an_engine_that_always_fails_says_so_once_and_the_state_is_fault(
+    station: StationRoot,
+) -> None:
     service = new_service(station, frames(*[GOOD] * 30), ScriptedEngine([FAILED]))
     service.run()
     assert [(one["code"], one["reason"]) for one in committed(station.root)] == [(3, "engine")]
@@ -224,10 +268,16 @@ def test_an_engine_that_always_fails_says_so_once_and_the_state_is_fault(station
 
 def test_late(station: StationRoot) -> None:
     engine = ScriptedEngine([{}], delay_s=0.03)
-    config = NO_BROKER.model_copy(update={"decision": NO_BROKER.decision.model_copy(update={"deadline_ms": 10})})
-    service = new_service(station, frames(GOOD), engine, RunPlan(each_frame=True, lossless=True), config)
+    config = NO_BROKER.model_copy(
+        update={"decision": NO_BROKER.decision.model_copy(update={"deadline_ms": 10})}
+    )
+    service = new_service(
+        station, frames(GOOD), engine, RunPlan(each_frame=True, lossless=True), config
+    )
     service.run()
-    assert [(one["code"], one["reason"], one["score"]) for one in committed(station.root)] == [(3, "late", None)]
+    assert [(one["code"], one["reason"], one["score"]) for one in committed(station.root)] == [
+        (3, "late", None)
+    ]
 
 
 def test_a_full_disk_is_storage_and_its_numbers_are_not_used_again(
@@ -238,7 +288,9 @@ def test_a_full_disk_is_storage_and_its_numbers_are_not_used_again(
     commit = Outbox.commit
 
     def commit_on_full_disk(outbox: Outbox, build: Any) -> Any:
-        """While `full` is set the database may not grow by a page: SQLite itself answers that the disk is full."""
+        """While `full` is set the database may not grow by a page: SQLite itself answers that the
+        disk is full.
+        """
         connection = outbox._connection()
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         limit = pages if full.is_set() else 1 << 30
@@ -251,11 +303,23 @@ def test_a_full_disk_is_storage_and_its_numbers_are_not_used_again(
     service = new_service(station, script)
 
     def told_in(state: str, count: int) -> None:
-        wait_until(lambda: len(told) == count and service.health.state()[0] == state, 60, f"not {state}: {told}")
+        wait_until(
+            lambda: len(told) == count and service.health.state()[0] == state,
+            60,
+            f"not {state}: {told}",
+        )
 
     shown = frames(*PART, *PART, *PART)
     first, second, third = shown[:12], shown[12:24], shown[24:]
-    script += [*first, lambda: told_in("online", 1), full.set, *second, lambda: told_in("fault", 2), full.clear, *third]
+    script += [
+        *first,
+        lambda: told_in("online", 1),
+        full.set,
+        *second,
+        lambda: told_in("fault", 2),
+        full.clear,
+        *third,
+    ]
 
     def tell(_: NoLine, fields: Any, deadline_mono_ns: int) -> bool:
         told.append((fields["seq"], fields["code"], fields["reason"]))
@@ -272,7 +336,9 @@ def test_a_full_disk_is_storage_and_its_numbers_are_not_used_again(
 def test_a_disk_that_takes_nothing_at_all_gets_no_verdict_out(
     station: StationRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even the reserved block can be written: a number could be given out twice, so the PLC's timer must reject."""
+    """Not even the reserved block can be written: a number could be given out twice, so the PLC's
+    timer must reject.
+    """
 
     def refuse(*_: object) -> None:
         raise StorageError("input/output error")
@@ -297,7 +363,10 @@ def test_sqlite_sees_the_records_while_the_station_runs(station: StationRoot) ->
 def test_a_reason_that_comes_and_goes_with_the_frames_is_logged_once(
     station: StationRoot, caplog: pytest.LogCaptureFixture
 ) -> None:
-    black = [replace(frame_of(EMPTY, number), color=np.zeros((HEIGHT, WIDTH, 3), np.uint8)) for number in range(1, 21)]
+    black = [
+        replace(frame_of(EMPTY, number), color=np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        for number in range(1, 21)
+    ]
     script = [frame_of(EMPTY, n) if n % 2 else black[n - 1] for n in range(1, 21)]
     run(station, script)
     assert caplog.text.count("blind: ") == 1

@@ -20,26 +20,39 @@ def refuse(station: StationRoot, text: str) -> str:
     (station.root / "etc/edge/station.toml").write_text(text)
     with pytest.raises(ConfigError) as error:
         run_station(station.root, once=True)
-    assert not (station.root / "var/lib/edge/line.seq").exists()     # what the outbox lays down
+    assert not (station.root / "var/lib/edge/line.seq").exists()  # what the outbox lays down
     return str(error.value)
 
 
-def test_a_station_without_a_name_of_its_own_does_not_start(station: StationRoot, belt_folder: Path) -> None:
+def test_a_station_without_a_name_of_its_own_does_not_start(
+    station: StationRoot, belt_folder: Path
+) -> None:
     camera = f'[camera]\nkind = "folder"\npath = "{belt_folder}"\n'
     said = refuse(station, f"[broker]\nport = 1\n{camera}")
-    assert said == (
-        f"{station.root}/etc/edge/station.toml: this station has no name yet: set site, line and station in [station] "
-        "so that no other station has the same three (or enabled = false in [broker])"
+    assert (
+        said
+        == f"{station.root}/etc/edge/station.toml: this station has no name yet: set site, line and"
+        " station in [station] so that no other station has the same three (or enabled = false"
+        " in [broker])"
     )
     (station.root / "etc/edge/station.toml").write_text(f"[broker]\nenabled = false\n{camera}")
     run_station(station.root, once=True)
 
 
-@pytest.mark.parametrize(("keys", "words"), [
-    ('tls = true\nca_file = "ours.pem"', "broker.ca_file: {root}/ours.pem does not exist"),
-    ('username = "edge"\npassword_file = "etc/edge/password"', "broker.password_file: {root}/etc/edge/password"),
-    ('tls = true\ncert_file = "a.pem"\nkey_file = "a.key"', "broker.cert_file: {root}/a.pem does not exist"),
-])
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ('tls = true\nca_file = "ours.pem"', "broker.ca_file: {root}/ours.pem does not exist"),
+        (
+            'username = "edge"\npassword_file = "etc/edge/password"',
+            "broker.password_file: {root}/etc/edge/password",
+        ),
+        (
+            'tls = true\ncert_file = "a.pem"\nkey_file = "a.key"',
+            "broker.cert_file: {root}/a.pem does not exist",
+        ),
+    ],
+)
 def test_a_file_that_is_not_there_stops_it_before_the_outbox_is_opened(
     station: StationRoot, belt_folder: Path, keys: str, words: str
 ) -> None:
@@ -49,6 +62,11 @@ def test_a_file_that_is_not_there_stops_it_before_the_outbox_is_opened(
 
 
 @pytest.mark.parametrize("kind", ["virtual", "folder", "recording"])
-def test_files_that_nobody_named_are_not_looked_for_in_the_root(station: StationRoot, kind: str) -> None:
-    said = refuse(station, f'[station]\nstation = "s1"\n[broker]\nenabled = false\n[camera]\nkind = "{kind}"\n')
+def test_files_that_nobody_named_are_not_looked_for_in_the_root(
+    station: StationRoot, kind: str
+) -> None:
+    said = refuse(
+        station,
+        f'[station]\nstation = "s1"\n[broker]\nenabled = false\n[camera]\nkind = "{kind}"\n',
+    )
     assert said.startswith("station.toml: camera.path is empty: ")

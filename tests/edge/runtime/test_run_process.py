@@ -71,7 +71,16 @@ def test_ten_parts_past_the_virtual_camera_are_ten_verdicts(
     assert_archive_is_complete(archive.records(), list(range(1, 11)))
     states = [message.json for message in archive.of("state")]
     assert (states[-1]["state"], states[-1]["reason"]) == ("offline", "stopped")
-    counters = {"ok", "ng", "unknown", "seq", "records_waiting", "records_dropped", "verdicts_unsent", "frames_dropped"}
+    counters = {
+        "ok",
+        "ng",
+        "unknown",
+        "seq",
+        "records_waiting",
+        "records_dropped",
+        "verdicts_unsent",
+        "frames_dropped",
+    }
     assert counters <= set(states[-2])
     assert states[-2]["product"] == "washer"
 
@@ -92,18 +101,28 @@ def test_a_graph_without_presence_plays_stills_image_by_image(tmp_path: Path) ->
     path = write_belt(tmp_path / "stills", belt([1, 1, 1], gap=0, bad=[1]), depth=False)
     station.configure("folder", path)
     run_to_end(station, "--once")
-    assert [(record["seq"], record["frames"]) for record in committed(station.root)] == [(1, 1), (2, 1), (3, 1)]
+    assert [(record["seq"], record["frames"]) for record in committed(station.root)] == [
+        (1, 1),
+        (2, 1),
+        (3, 1),
+    ]
 
 
 def test_max_parts_ends_a_belt_that_never_does(station: StationRoot, tmp_path: Path) -> None:
-    station.configure("folder", write_belt(tmp_path / "belt", belt([6, 6], gap=3)), more="fps = 120\n")
+    station.configure(
+        "folder", write_belt(tmp_path / "belt", belt([6, 6], gap=3)), more="fps = 120\n"
+    )
     assert "5 parts decided" in run_to_end(station, "--max-parts", "5")
     assert len(committed(station.root)) == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_within_two_seconds(
-    station: StationRoot, broker: Broker, archive: Subscriber, tmp_path: Path, number: signal.Signals
+    station: StationRoot,
+    broker: Broker,
+    archive: Subscriber,
+    tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([8, 8])), broker.port)
     with running(station, tmp_path / "log") as process:
@@ -117,20 +136,28 @@ def test_a_signal_ends_it_within_two_seconds(
 
 
 @pytest.mark.endurance
-def test_it_stays_under_400_mb(station: StationRoot, broker: Broker, archive: Subscriber, tmp_path: Path) -> None:
-    station.configure("folder", write_belt(tmp_path / "belt", belt([20] * 3, bad=[0, 1, 2])), broker.port)
+def test_it_stays_under_400_mb(
+    station: StationRoot, broker: Broker, archive: Subscriber, tmp_path: Path
+) -> None:
+    station.configure(
+        "folder", write_belt(tmp_path / "belt", belt([20] * 3, bad=[0, 1, 2])), broker.port
+    )
     with running(station, tmp_path / "log") as process:
         wait_until(lambda: len(archive.of("verdict")) >= 3, 30, "no verdicts")
         assert psutil.Process(process.pid).memory_info().rss < 400e6
 
 
 @pytest.mark.endurance
-def test_a_second_run_on_the_same_root_is_refused_in_one_sentence(station: StationRoot, tmp_path: Path) -> None:
+def test_a_second_run_on_the_same_root_is_refused_in_one_sentence(
+    station: StationRoot, tmp_path: Path
+) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([8])))
     with running(station, tmp_path / "log"):
         wait_until(lambda: committed(station.root), 20, "no part")
         words, patience = command(station), patience_s(30)
-        second = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=patience)
+        second = subprocess.run(
+            words, env=ENVIRONMENT, capture_output=True, text=True, timeout=patience
+        )
     assert second.returncode == 1
     assert "run.lock is held by" in second.stderr
     assert "Traceback" not in second.stderr
@@ -140,33 +167,49 @@ def test_a_second_run_on_the_same_root_is_refused_in_one_sentence(station: Stati
 def test_a_broker_that_stops_for_8_s_in_mid_run_costs_no_record(
     station: StationRoot, broker: Broker, archive: Subscriber, tmp_path: Path
 ) -> None:
-    station.configure("folder", write_belt(tmp_path / "belt", belt([5, 5, 5], gap=3)), broker.port, more="fps = 60\n")
+    station.configure(
+        "folder",
+        write_belt(tmp_path / "belt", belt([5, 5, 5], gap=3)),
+        broker.port,
+        more="fps = 60\n",
+    )
     with running(station, tmp_path / "log") as process:
         wait_until(lambda: len(archive.of("verdict")) >= 5, 20, "no verdicts before the outage")
         broker.stop()
         time.sleep(8.0)
         broker.start()
         during = committed(station.root)[-1]["seq"]
-        wait_until(lambda: archive.of("verdict")[-1].json["seq"] > during + 3, 30, "no verdicts after the outage")
+        wait_until(
+            lambda: archive.of("verdict")[-1].json["seq"] > during + 3,
+            30,
+            "no verdicts after the outage",
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(patience_s(5)) == 0
-    run_to_end(station, "--max-parts", "1")                     # whatever was still waiting leaves now
+    run_to_end(station, "--max-parts", "1")  # whatever was still waiting leaves now
     numbers = [record["seq"] for record in committed(station.root)]
     wait_until(lambda: archive.records()[-1]["seq"] == numbers[-1], 10, "records are missing")
     assert_archive_is_complete(archive.records(), numbers)
     told = {record["seq"]: record for record in archive.records()}
     for message in archive.of("verdict"):
-        said = {key: value for key, value in message.json.items() if key != "ms"}     # known only when it is sent
+        said = {
+            key: value for key, value in message.json.items() if key != "ms"
+        }  # known only when it is sent
         assert said.items() <= told[message.json["seq"]].items()
     outage = set(numbers) - {message.json["seq"] for message in archive.of("verdict")}
-    assert len(outage) > 20                                     # parts that passed meanwhile: never told late
+    assert len(outage) > 20  # parts that passed meanwhile: never told late
 
 
 @pytest.mark.endurance
 def test_killed_again_and_again_it_loses_no_record_and_repeats_no_number(
     station: StationRoot, broker: Broker, archive: Subscriber, tmp_path: Path
 ) -> None:
-    station.configure("folder", write_belt(tmp_path / "belt", belt([5, 5, 5], gap=3)), broker.port, more="fps = 120\n")
+    station.configure(
+        "folder",
+        write_belt(tmp_path / "belt", belt([5, 5, 5], gap=3)),
+        broker.port,
+        more="fps = 120\n",
+    )
     chance = random.Random(7)
     for _ in range(KILLS):
         before = len(committed(station.root))

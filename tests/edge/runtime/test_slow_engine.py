@@ -1,4 +1,6 @@
-"""An engine that takes long to open, because it has to be built: at the start, and when a bundle is changed."""
+"""An engine that takes long to open, because it has to be built: at the start, and when a bundle is
+changed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class SlowBuilder:
         self._station, self._slow_version = station, slow_version
         self.began, self.release = threading.Event(), threading.Event()
         self.failure: Exception | None = None
-        self.building_s: list[float] = []       # from when to when it was slow
+        self.building_s: list[float] = []  # from when to when it was slow
 
     def __call__(self, installed: Installed) -> ProvenEngine:
         if installed.manifest.version == self._slow_version:
@@ -54,7 +56,9 @@ def second(station: StationRoot, tmp_path: Path) -> Path:
     return make_tiny_bundle(tmp_path, station.key, version="2.0.0", height=HEIGHT, width=WIDTH)
 
 
-def service_with(station: StationRoot, script: list[Step], builder: SlowBuilder, listener: Listener) -> Service:
+def service_with(
+    station: StationRoot, script: list[Step], builder: SlowBuilder, listener: Listener
+) -> Service:
     service = new_service(station, script, notifier=listener)
     service._load_engine = builder
     return service
@@ -71,10 +75,13 @@ def empty_view(count: int, first: int = 1) -> list[Step]:
     return [frame_of(EMPTY, number) for number in range(first, first + count)]
 
 
-# --- at the start -----------------------------------------------------------------------------------------------------
+# --- at the start
+# --------------------------------------------------------------------------------------------------
 
 
-def test_systemd_waits_while_the_first_engine_is_built(station: StationRoot, listener: Listener) -> None:
+def test_systemd_waits_while_the_first_engine_is_built(
+    station: StationRoot, listener: Listener
+) -> None:
     builder = SlowBuilder(station, "1.0.0")
     thread, _ = in_thread(service_with(station, empty_view(5), builder, listener))
     wait_until(lambda: len(listener.heard) >= 2, 10, "no more time was asked for")
@@ -99,15 +106,17 @@ def test_a_first_engine_that_hangs_is_not_waited_for_for_ever(
     time.sleep(1.1)
     asked = len(listener.heard)
     time.sleep(0.4)
-    assert len(listener.heard) == asked          # no more after the limit: systemd's patience ends
+    assert len(listener.heard) == asked  # no more after the limit: systemd's patience ends
     service.stop()
     thread.join(patience_s(2))
-    assert parts == [0]                          # a signal still ends it, while the builder hangs
+    assert parts == [0]  # a signal still ends it, while the builder hangs
     assert [message for _, message in listener.heard][asked:] == [STOPPING]
     builder.release.set()
 
 
-def test_a_first_engine_that_cannot_be_built_ends_the_run(station: StationRoot, listener: Listener) -> None:
+def test_a_first_engine_that_cannot_be_built_ends_the_run(
+    station: StationRoot, listener: Listener
+) -> None:
     builder = SlowBuilder(station, "1.0.0")
     builder.failure = EngineError("planted")
     builder.release.set()
@@ -116,13 +125,17 @@ def test_a_first_engine_that_cannot_be_built_ends_the_run(station: StationRoot, 
     assert listener.heard == []
 
 
-# --- at a change ------------------------------------------------------------------------------------------------------
+# --- at a change
+# --------------------------------------------------------------------------------------------------
 
 
 def building(
     builder: SlowBuilder, bundle: Path, station: StationRoot, seconds: float | None = None
 ) -> Callable[[], None]:
-    """A step of a script: install a bundle whose engine takes so long, None: it hangs. Frames go on meanwhile."""
+    """A step of a script: install a bundle whose engine takes so long, None: it hangs.
+
+    Frames go on meanwhile.
+    """
 
     def install() -> None:
         install_bundle(bundle, station.root)
@@ -137,20 +150,24 @@ def test_the_watchdog_is_fed_and_parts_are_judged_while_the_next_engine_is_built
     station: StationRoot, second: Path, listener: Listener
 ) -> None:
     builder = SlowBuilder(station, "2.0.0")
-    shown: list[Step] = [frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 22, gap=4))]
+    shown: list[Step] = [
+        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 22, gap=4))
+    ]
 
     def finish() -> None:
         builder.release.set()
         wait_until(lambda: service._changes.are_waiting, 60, "the next engine is not open")
 
     install = building(builder, second, station)
-    script = [*shown[:24], install, *shown[24:224], finish, *shown[224:]]      # in the middle of a part
+    script = [*shown[:24], install, *shown[24:224], finish, *shown[224:]]  # in the middle of a part
     service = service_with(station, script, builder, listener)
     service.run()
     bundles = [record["bundle"][:5] for record in committed(station.root)]
     assert bundles == ["1.0.0"] * bundles.count("1.0.0") + ["2.0.0"] * bundles.count("2.0.0")
     assert len(bundles) == 22
-    assert bundles.count("1.0.0") > 16           # 2 were judged before, the others while the engine was built
+    assert (
+        bundles.count("1.0.0") > 16
+    )  # 2 were judged before, the others while the engine was built
     assert bundles[-1] == "2.0.0"
     assert len(listener.times_of(ALIVE, *builder.building_s)) > 3
 
@@ -178,10 +195,16 @@ def test_a_main_loop_that_hangs_starves_the_watchdog_even_while_an_engine_is_bui
         wait_until(lambda: hung_s, 5, "the main loop does not turn")
 
     monkeypatch.setattr(changes.Changes, "follow", follow_or_hang)
-    script = [*empty_view(20), install_and_hang, *empty_view(300, 21), freed.set, *empty_view(40, 321)]
+    script = [
+        *empty_view(20),
+        install_and_hang,
+        *empty_view(300, 21),
+        freed.set,
+        *empty_view(40, 321),
+    ]
     service_with(station, script, builder, listener).run()
     builder.release.set()
-    assert hung_s[1] - hung_s[0] > 1.0           # 300 frames were judged meanwhile
+    assert hung_s[1] - hung_s[0] > 1.0  # 300 frames were judged meanwhile
     assert listener.times_of(ALIVE, hung_s[0], hung_s[1]) == []
     assert listener.times_of(ALIVE, hung_s[1], float("inf"))
 
@@ -193,7 +216,11 @@ def test_a_station_that_judges_nothing_starves_the_watchdog_even_while_an_engine
     quiet_s: list[float] = []
 
     def hang() -> None:
-        wait_until(lambda: time.monotonic() - listener.heard[-1][0] > 0.5, 60, "what was judged before is told")
+        wait_until(
+            lambda: time.monotonic() - listener.heard[-1][0] > 0.5,
+            60,
+            "what was judged before is told",
+        )
         quiet_s.append(time.monotonic())
         time.sleep(1.2)
         quiet_s.append(time.monotonic())
@@ -205,12 +232,17 @@ def test_a_station_that_judges_nothing_starves_the_watchdog_even_while_an_engine
 
 
 def test_a_next_engine_that_hangs_is_said_once_and_the_station_goes_on(
-    station: StationRoot, second: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch,
+    station: StationRoot,
+    second: Path,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(changes, "OPEN_LIMIT_S", 0.3)
     builder = SlowBuilder(station, "2.0.0")
-    shown: list[Step] = [frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 16, gap=4))]
+    shown: list[Step] = [
+        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 16, gap=4))
+    ]
     with caplog.at_level(logging.ERROR, "edge.runtime.changes"):
         script = [*shown[:24], building(builder, second, station), *shown[24:]]
         service_with(station, script, builder, listener).run()
@@ -224,15 +256,20 @@ def test_a_next_engine_that_cannot_be_built_leaves_the_station_as_it_was(
 ) -> None:
     builder = SlowBuilder(station, "2.0.0")
     builder.failure = EngineError("planted")
-    shown: list[Step] = [frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 12, gap=4))]
+    shown: list[Step] = [
+        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 12, gap=4))
+    ]
     with caplog.at_level(logging.ERROR, "edge.runtime.changes"):
         script = [*shown[:24], building(builder, second, station, 0.1), *shown[24:]]
         service_with(station, script, builder, listener).run()
     assert [record["bundle"][:5] for record in committed(station.root)] == ["1.0.0"] * 12
-    assert caplog.text.count("the change is not taken up, the station goes on as it was: planted") == 1
+    assert (
+        caplog.text.count("the change is not taken up, the station goes on as it was: planted") == 1
+    )
 
 
-# --- engines that are not needed any more -----------------------------------------------------------------------------
+# --- engines that are not needed any more
+# -----------------------------------------------------------------------------
 
 
 class Closable(ScriptedEngine):
@@ -254,16 +291,25 @@ def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(
         return taken_as_proven(opened[-1], installed)
 
     def follow_until(count: int) -> None:
-        wait_until(lambda: following.follow() or len(opened) == count, 10, "the change was not noticed")
-        wait_until(lambda: following.follow() or following._opening is None, 10, "the change was not resolved")
+        wait_until(
+            lambda: following.follow() or len(opened) == count, 10, "the change was not noticed"
+        )
+        wait_until(
+            lambda: following.follow() or following._opening is None,
+            10,
+            "the change was not resolved",
+        )
 
     running = changes.resolve_station(station.store, load)
     following = changes.Changes(station.store, load, running)
     install_bundle(second, station.root)
     follow_until(2)
-    station.calibrate()                          # new site state of the bundle that waits: its engine is kept
+    station.calibrate()  # new site state of the bundle that waits: its engine is kept
     follow_until(2)
-    install_bundle(make_tiny_bundle(tmp_path, station.key, version="3.0.0", height=HEIGHT, width=WIDTH), station.root)
+    install_bundle(
+        make_tiny_bundle(tmp_path, station.key, version="3.0.0", height=HEIGHT, width=WIDTH),
+        station.root,
+    )
     follow_until(3)
     assert [engine.closed for engine in opened] == [False, True, False]
     assert following.take().installed.manifest.version == "3.0.0"

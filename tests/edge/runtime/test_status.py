@@ -19,8 +19,10 @@ from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, SERIAL, StationRoot
 
 SAID = {
-    "state": "degraded", "reason": "camera_lost", "ready": False, "why": "no frame for 2 s", "uptime_s": 7500,
-    "camera": "123", "frames": 4500, "frames_dropped": 3, "link": None, "records_waiting": 12, "records_dropped": 0,
+    "state": "degraded", "reason": "camera_lost", "ready": False, "why": "no frame for 2 s",
+    "uptime_s": 7500,
+    "camera": "123", "frames": 4500, "frames_dropped": 3, "link": None, "records_waiting": 12,
+    "records_dropped": 0,
     "images_dropped": 2, "powered_on_s": 90_000.0,
 }  # fmt: skip
 
@@ -77,19 +79,31 @@ def test_a_station_that_hangs_is_not_called_online(store: Store) -> None:
 
 
 FORGED: list[dict[str, object]] = [
-    {"uptime_s": "x"}, {"reason": None}, {"why": "\x1b[2J"}, {"camera": ["a"]}, {"powered_on_s": [1]}, {"pid": "1"},
+    {"uptime_s": "x"}, {"reason": None}, {"why": "\x1b[2J"}, {"camera": ["a"]},
+    {"powered_on_s": [1]}, {"pid": "1"},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("content", [
-    "", "{", "[]", '{"boottime_s": "x"}', "null", '{"boottime_s": 0}', "[" * 20_000,
-    *(json.dumps({**SAID, "pid": 1, "boottime_s": 0, **forged}) for forged in FORGED),
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"boottime_s": "x"}',
+        "null",
+        '{"boottime_s": 0}',
+        "[" * 20_000,
+        *(json.dumps({**SAID, "pid": 1, "boottime_s": 0, **forged}) for forged in FORGED),
+    ],
+)
 def test_a_damaged_file_is_a_station_that_said_nothing(store: Store, content: str) -> None:
     with locked(store.data, RUN, "edge run"):
         (store.root / FILE).parent.mkdir(parents=True)
         (store.root / FILE).write_text(content)
-        assert shown(store)["station"].startswith("running, not yet judging: it opens its engine, or cannot write")
+        assert shown(store)["station"].startswith(
+            "running, not yet judging: it opens its engine, or cannot write"
+        )
 
 
 def test_a_pipe_in_its_place_is_not_waited_for(store: Store) -> None:
@@ -111,7 +125,9 @@ def test_a_link_in_its_place_is_not_written_through(store: Store, tmp_path: Path
     assert json.loads((store.root / FILE).read_text())["state"] == "degraded"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts a station for another account: run as root")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root starts a station for another account: run as root"
+)
 def test_its_folder_is_made_for_the_account_that_the_station_works_as(store: Store) -> None:
     os.chown(store.data, 65534, 65534)
     make_place(store)
@@ -133,12 +149,16 @@ def test_the_last_verdict_comes_from_the_database(store: Store) -> None:
     assert sorted(path.name for path in store.data.iterdir()) <= before
 
 
-def test_a_place_that_cannot_be_written_is_said_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_place_that_cannot_be_written_is_said_once(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     (store.root / "run").write_text("in the way")
     file = StatusFile(store.root, lambda: SAID)
     for _ in range(3):
         file.write()
-    assert ["status.json cannot be written" in record.message for record in caplog.records] == [True]
+    assert ["status.json cannot be written" in record.message for record in caplog.records] == [
+        True
+    ]
 
 
 def test_a_station_at_work_writes_it_and_takes_it_away(station: StationRoot) -> None:
@@ -146,21 +166,35 @@ def test_a_station_at_work_writes_it_and_takes_it_away(station: StationRoot) -> 
     sentence = "camera 1 is unplugged: look at its cable"
 
     def look() -> None:
-        wait_until(lambda: shown(station.store)["last verdict"].startswith("P1 NG anomaly, score "), 60, "no verdict")
-        wait_until(lambda: "12 frames" in shown(station.store)["camera"], 60, "its frames are not told")
-        wait_until(lambda: shown(station.store)["station"].endswith(sentence), 60, "nor why it is not ready")
+        wait_until(
+            lambda: shown(station.store)["last verdict"].startswith("P1 NG anomaly, score "),
+            60,
+            "no verdict",
+        )
+        wait_until(
+            lambda: "12 frames" in shown(station.store)["camera"], 60, "its frames are not told"
+        )
+        wait_until(
+            lambda: shown(station.store)["station"].endswith(sentence),
+            60,
+            "nor why it is not ready",
+        )
         lines = shown(station.store)
         assert lines["station"].startswith("degraded (camera_lost), not ready, process ")
         assert lines["camera"].startswith(f"folder, serial {SERIAL}: ")
         assert lines["broker"].startswith("none: broker.enabled is false")
 
-    script = [frame_of(shot, number) for number, shot in enumerate([EMPTY] * 3 + [BAD] * 6 + [EMPTY] * 3)]
+    script = [
+        frame_of(shot, number) for number, shot in enumerate([EMPTY] * 3 + [BAD] * 6 + [EMPTY] * 3)
+    ]
     new_service(station, [*script, CameraLost(sentence), look]).run()
     assert not (station.root / FILE).exists()
     assert shown(station.store)["station"].startswith("not running")
 
 
-@pytest.mark.parametrize("content", ['{"boottime_s": 1}', "[]", '{"state": "online", "boottime_s": 5}'])
+@pytest.mark.parametrize(
+    "content", ['{"boottime_s": 1}', "[]", '{"state": "online", "boottime_s": 5}']
+)
 def test_a_file_that_says_less_than_it_should_is_no_traceback(store: Store, content: str) -> None:
     with locked(store.data, RUN, "edge run"):
         (store.root / FILE).parent.mkdir(parents=True)
@@ -168,7 +202,9 @@ def test_a_file_that_says_less_than_it_should_is_no_traceback(store: Store, cont
         assert shown(store)["station"].startswith("running, not yet judging")
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but long enough to be looked at" * 30, b"SQLite format 3\0"])
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to be looked at" * 30, b"SQLite format 3\0"]
+)
 def test_a_database_that_cannot_be_read_is_not_called_empty(store: Store, content: bytes) -> None:
     (store.data / "line.sqlite").write_bytes(content)
     assert shown(store)["last verdict"].startswith("not known, line.sqlite cannot be read: ")

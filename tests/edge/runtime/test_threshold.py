@@ -18,7 +18,9 @@ def resolved(station: StationRoot) -> ActiveStation:
     return active
 
 
-def test_a_record_says_which_engine_judged_and_what_its_threshold_promises(station: StationRoot) -> None:
+def test_a_record_says_which_engine_judged_and_what_its_threshold_promises(
+    station: StationRoot,
+) -> None:
     new_service(station, [frame_of(shot, number + 1) for number, shot in enumerate(SHOWN)]).run()
     threshold = station.store.active().manifest.thresholds["fp32"]
     first, second = committed(station.root)
@@ -30,15 +32,25 @@ def test_a_record_says_which_engine_judged_and_what_its_threshold_promises(stati
     assert (first["code"], second["code"]) == (1, 2)
 
 
-def test_the_sites_own_threshold_replaces_the_measured_one_for_this_very_engine(station: StationRoot) -> None:
+def test_the_sites_own_threshold_replaces_the_measured_one_for_this_very_engine(
+    station: StationRoot,
+) -> None:
     store = station.store
     installed = store.active()
     before = resolved(station)
-    store.save_model_state(installed, "fp32", "onnxruntime 0.1", parts=30, threshold=70.0)     # another version
+    store.save_model_state(
+        installed, "fp32", "onnxruntime 0.1", parts=30, threshold=70.0
+    )  # another version
     assert resolved(station).rule == before.rule
     assert before.guarantee.source == "bundle"
     store.save_model_state(
-        installed, "fp32", before.engine.name, parts=30, threshold=70.0, guarantee="3.2% are rejected", rank=1
+        installed,
+        "fp32",
+        before.engine.name,
+        parts=30,
+        threshold=70.0,
+        guarantee="3.2% are rejected",
+        rank=1,
     )
     new_service(station, [frame_of(shot, number + 1) for number, shot in enumerate(SHOWN)]).run()
     records = committed(station.root)

@@ -21,7 +21,7 @@ def store(tmp_path: Path, key: KeyPair) -> Store:
 def _settled(store: Store) -> list[str]:
     with store.change("test"):
         settle(store)
-        settle(store)       # says it once
+        settle(store)  # says it once
     return [row.act for row in read_audit(store.root)]
 
 
@@ -35,13 +35,20 @@ def test_a_key_whose_file_is_gone_is_said_by_the_next_change(store: Store) -> No
     assert read_audit(store.root)[-1].detail["keyid"] == read_audit(store.root)[0].detail["keyid"]
 
 
-@pytest.mark.parametrize("detail", [
-    {},
-    {"product": "../../../etc", "serial": "1", "version": 1, "digest": "a" * 64},
-    {"product": "washer", "serial": "1", "version": 1, "digest": "../../../secret"},
-    {"product": ["washer"], "serial": 1, "version": "new", "digest": None},
-])
-@pytest.mark.parametrize("act", ["trust", "distrust", "select", "calibrate geometry", "calibrate model"])
-def test_a_row_that_no_command_wrote_stops_nothing(store: Store, act: str, detail: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {},
+        {"product": "../../../etc", "serial": "1", "version": 1, "digest": "a" * 64},
+        {"product": "washer", "serial": "1", "version": 1, "digest": "../../../secret"},
+        {"product": ["washer"], "serial": 1, "version": "new", "digest": None},
+    ],
+)
+@pytest.mark.parametrize(
+    "act", ["trust", "distrust", "select", "calibrate geometry", "calibrate model"]
+)
+def test_a_row_that_no_command_wrote_stops_nothing(
+    store: Store, act: str, detail: dict[str, object]
+) -> None:
     append_audit(store.root, act, detail)
     assert _settled(store)[:2] == ["trust", act]

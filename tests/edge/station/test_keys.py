@@ -1,4 +1,5 @@
-"""Whose bundles a station takes: ids that belong to their keys, keys that nobody can forge for, products, list, remove.
+"""Whose bundles a station takes: ids that belong to their keys, keys that nobody can forge for,
+products, list, remove.
 """
 
 from __future__ import annotations
@@ -22,10 +23,18 @@ from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
 
 pytestmark = pytest.mark.timeout(120)
 
-# RFC 8032's curve: the y of the points of order 1, 2, 4 and 8; with either sign they are the eight of small order.
-ORDER_8 = ("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-           "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
-SMALL = [1, FIELD - 1, 0, *(int.from_bytes(bytes.fromhex(y), "little") & ((1 << 255) - 1) for y in ORDER_8)]
+# RFC 8032's curve: the y of the points of order 1, 2, 4 and 8; with either sign they are the eight
+# of small order.
+ORDER_8 = (
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+)
+SMALL = [
+    1,
+    FIELD - 1,
+    0,
+    *(int.from_bytes(bytes.fromhex(y), "little") & ((1 << 255) - 1) for y in ORDER_8),
+]
 NOT_CANONICAL = [FIELD, FIELD + 1, *range(FIELD + 2, 1 << 255)]
 
 
@@ -43,20 +52,32 @@ def installed(tmp_path: Path, key: KeyPair, bundles: Callable[[str], Path]) -> S
 
 
 def pub_file(path: Path, public: str, keyid: str | None = None) -> Path:
-    about = {"keyid": keyid or key_id(public), "keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": public}}
+    about = {
+        "keyid": keyid or key_id(public),
+        "keytype": "ed25519",
+        "scheme": "ed25519",
+        "keyval": {"public": public},
+    }
     path.write_text(json.dumps(about))
     return path
 
 
-# --- ids and points ---------------------------------------------------------------------------------------------------
+# --- ids and points
+# --------------------------------------------------------------------------------------------------
 
 
-def test_a_foreign_key_under_a_known_id_replaces_nothing(installed: Store, key: KeyPair, tmp_path: Path, run) -> None:
+def test_a_foreign_key_under_a_known_id_replaces_nothing(
+    installed: Store, key: KeyPair, tmp_path: Path, run
+) -> None:
     stranger = make_key(tmp_path, "stranger")
     forged = json.loads(stranger.public.read_bytes()) | {"keyid": read_public_key(key.public).keyid}
     (tmp_path / "forged.pub").write_text(json.dumps(forged))
     before = snapshot(installed.root)
-    said = refused(run("edge", "trust", tmp_path / "forged.pub", "--root", installed.root), "edge", "forged.pub")
+    said = refused(
+        run("edge", "trust", tmp_path / "forged.pub", "--root", installed.root),
+        "edge",
+        "forged.pub",
+    )
     assert "carries the id" in said
     assert snapshot(installed.root) == before
     installed.verify(installed.active())
@@ -76,8 +97,12 @@ def test_a_file_in_the_folder_of_keys_is_checked_whenever_it_is_read(
         (" " * 20_000, "larger than 16 KiB"),
     ):
         path.write_text(content)
-        for act in (lambda: installed.verify(installed.active()), lambda: open_engine(installed, installed.active()),
-                    lambda: install_bundle(bundles("washer"), installed.root), installed.trusted_keys):
+        for act in (
+            lambda: installed.verify(installed.active()),
+            lambda: open_engine(installed, installed.active()),
+            lambda: install_bundle(bundles("washer"), installed.root),
+            installed.trusted_keys,
+        ):
             with pytest.raises(ConfigError, match=rf"{words}.*edge trust"):
                 act()
     path.write_bytes(honest)
@@ -86,7 +111,9 @@ def test_a_file_in_the_folder_of_keys_is_checked_whenever_it_is_read(
         installed.trusted_keys()
 
 
-def test_a_key_that_somebody_laid_there_by_hand_goes_on_working(installed: Store, key: KeyPair) -> None:
+def test_a_key_that_somebody_laid_there_by_hand_goes_on_working(
+    installed: Store, key: KeyPair
+) -> None:
     path = installed.trust_folder / f"{read_public_key(key.public).keyid}.pub"
     path.unlink()
     (installed.trust_folder / "line.pub").write_bytes(key.public.read_bytes())
@@ -110,12 +137,16 @@ def test_honest_keys_are_sound_and_keep_the_id_that_they_were_made_with(tmp_path
     for number in range(16):
         assert read_public_key(make_key(tmp_path, str(number)).public).keytype == "ed25519"
     # RFC 8032, section 7.1, test 1; and two points that are not on the curve
-    assert is_sound_point(bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"))
+    assert is_sound_point(
+        bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+    )
     assert not any(is_sound_point(y.to_bytes(32, "little")) for y in (2, 7))
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "utf16"])
-def test_what_is_no_file_of_text_is_refused_and_not_waited_for(tmp_path: Path, key: KeyPair, run, kind: str) -> None:
+def test_what_is_no_file_of_text_is_refused_and_not_waited_for(
+    tmp_path: Path, key: KeyPair, run, kind: str
+) -> None:
     path = tmp_path / "stranger.pub"
     if kind == "fifo":
         os.mkfifo(path)
@@ -146,20 +177,37 @@ def test_a_signing_key_that_others_may_read_signs_nothing(tmp_path: Path, mode: 
     sign_manifest(b"manifest", pair.private)
 
 
-# --- products ---------------------------------------------------------------------------------------------------------
+# --- products
+# --------------------------------------------------------------------------------------------------
 
 
-def test_a_key_that_is_limited_to_products_signs_no_other(tmp_path: Path, key: KeyPair, bundles, run: Run) -> None:
+def test_a_key_that_is_limited_to_products_signs_no_other(
+    tmp_path: Path, key: KeyPair, bundles, run: Run
+) -> None:
     root = tmp_path / "station"
-    answer = run("edge", "trust", key.public, "--product", "gear", "--product", "washer", "--root", root)
+    answer = run(
+        "edge", "trust", key.public, "--product", "gear", "--product", "washer", "--root", root
+    )
     assert answer.code == 0
     assert answer.out.endswith("for gear, washer only\n")
-    refused(run("edge", "install", bundles("screw"), "--root", root), "edge", "product screw", "gear, washer only")
+    refused(
+        run("edge", "install", bundles("screw"), "--root", root),
+        "edge",
+        "product screw",
+        "gear, washer only",
+    )
     assert run("edge", "install", bundles("washer"), "--root", root).code == 0
     store = Store(root)
-    refused(run("edge", "trust", key.public, "--product", "gear", "--root", root), "edge", "washer", "--force")
+    refused(
+        run("edge", "trust", key.public, "--product", "gear", "--root", root),
+        "edge",
+        "washer",
+        "--force",
+    )
     store.verify(store.active())
-    assert run("edge", "trust", key.public, "--product", "gear", "--force", "--root", root).code == 0
+    assert (
+        run("edge", "trust", key.public, "--product", "gear", "--force", "--root", root).code == 0
+    )
     for act in (lambda: store.verify(store.active()), lambda: open_engine(store, store.active())):
         with pytest.raises(BundleError, match=r"product washer.*trusted here for gear only"):
             act()
@@ -167,11 +215,15 @@ def test_a_key_that_is_limited_to_products_signs_no_other(tmp_path: Path, key: K
     store.verify(store.active())
     rows = [row.detail for row in read_audit(root) if row.act == "trust"]
     assert [(row["products"], row.get("before")) for row in rows] == [
-        (["gear", "washer"], None), (["gear"], ["gear", "washer"]), ([], ["gear"]),
+        (["gear", "washer"], None),
+        (["gear"], ["gear", "washer"]),
+        ([], ["gear"]),
     ]
 
 
-def test_a_second_signature_may_be_the_one_that_allows_the_product(tmp_path: Path, key: KeyPair) -> None:
+def test_a_second_signature_may_be_the_one_that_allows_the_product(
+    tmp_path: Path, key: KeyPair
+) -> None:
     from edge.bundle.signature import verify_signature
 
     other, manifest = make_key(tmp_path, "other"), b'{"product": "washer"}'
@@ -181,7 +233,10 @@ def test_a_second_signature_may_be_the_one_that_allows_the_product(tmp_path: Pat
     with pytest.raises(BundleError, match="gear only"):
         verify_signature(manifest, signature, store.trusted_keys())
     store.trust(other.public, ["washer"])
-    assert verify_signature(manifest, signature, store.trusted_keys()).keyid == read_public_key(other.public).keyid
+    assert (
+        verify_signature(manifest, signature, store.trusted_keys()).keyid
+        == read_public_key(other.public).keyid
+    )
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "x" * 65, "a\n"])
@@ -191,29 +246,44 @@ def test_a_product_that_cannot_be_one(tmp_path: Path, key: KeyPair, name: str) -
     assert not (tmp_path / "station").exists()
 
 
-# --- list and remove --------------------------------------------------------------------------------------------------
+# --- list and remove
+# --------------------------------------------------------------------------------------------------
 
 
 def test_options_may_come_first(tmp_path: Path, key: KeyPair, run: Run) -> None:
     assert run("edge", "trust", "--root", tmp_path / "station", key.public).code == 0
-    assert [one.keyid for one in Store(tmp_path / "station").trusted_keys()] == [read_public_key(key.public).keyid]
+    assert [one.keyid for one in Store(tmp_path / "station").trusted_keys()] == [
+        read_public_key(key.public).keyid
+    ]
 
 
-def test_list_shows_id_since_when_by_whom_and_products(tmp_path: Path, key: KeyPair, run: Run) -> None:
+def test_list_shows_id_since_when_by_whom_and_products(
+    tmp_path: Path, key: KeyPair, run: Run
+) -> None:
     root = tmp_path / "station"
     assert "no key is trusted" in run("edge", "trust", "list", "--root", root).out
     assert not root.exists()
     run("edge", "trust", "add", key.public, "--product", "washer", "--root", root)
     row = read_audit(root)[-1]
     listed = run("edge", "trust", "list", "--root", root).out
-    assert listed == f"{row.detail['keyid']}  since {listed.split()[2]} by {row.who}, products: washer\n"
+    assert (
+        listed
+        == f"{row.detail['keyid']}  since {listed.split()[2]} by {row.who}, products: washer\n"
+    )
     assert listed.split()[2][:19] == row.at[:19]
 
 
-def test_a_removed_key_vouches_for_nothing_and_the_audit_tells_it(installed: Store, key: KeyPair, run: Run) -> None:
+def test_a_removed_key_vouches_for_nothing_and_the_audit_tells_it(
+    installed: Store, key: KeyPair, run: Run
+) -> None:
     keyid = read_public_key(key.public).keyid
     before = snapshot(installed.root)
-    refused(run("edge", "trust", "remove", keyid[:12], "--root", installed.root), "edge", "washer", "--force")
+    refused(
+        run("edge", "trust", "remove", keyid[:12], "--root", installed.root),
+        "edge",
+        "washer",
+        "--force",
+    )
     assert list(before) == list(snapshot(installed.root))
     installed.verify(installed.active())
     answer = run("edge", "trust", "remove", key.public, "--force", "--root", installed.root)
@@ -223,7 +293,9 @@ def test_a_removed_key_vouches_for_nothing_and_the_audit_tells_it(installed: Sto
         installed.verify(installed.active())
     row = read_audit(installed.root)[-1]
     assert (row.act, row.detail["keyid"], row.detail["orphans"]) == ("distrust", keyid, ["washer"])
-    assert run("edge", "trust", "list", "--root", installed.root).out.startswith("no key is trusted")
+    assert run("edge", "trust", "list", "--root", installed.root).out.startswith(
+        "no key is trusted"
+    )
 
 
 def test_a_key_that_vouches_for_nothing_that_is_current_is_removed_at_once(

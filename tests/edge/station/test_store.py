@@ -24,7 +24,9 @@ PLANE = (0.001, -0.002, 0.99, 0.5)
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bundles")
-    return {version: make_tiny_bundle(folder, key, version=version) for version in ("1.0.0", "2.0.0")}
+    return {
+        version: make_tiny_bundle(folder, key, version=version) for version in ("1.0.0", "2.0.0")
+    }
 
 
 @pytest.fixture
@@ -34,7 +36,8 @@ def store(tmp_path: Path, key: KeyPair, versions: dict[str, Path]) -> Store:
     return store
 
 
-# --- geometry ---------------------------------------------------------------------------------------------------------
+# --- geometry
+# --------------------------------------------------------------------------------------------------
 
 
 def test_geometry_comes_back_as_it_was_saved(store: Store) -> None:
@@ -62,7 +65,9 @@ def test_geometry_is_kept_per_camera_and_counted(store: Store) -> None:
     assert store.geometry("gear", "S1") is None
 
 
-def test_geometry_survives_a_new_bundle_and_a_rollback(store: Store, versions: dict[str, Path]) -> None:
+def test_geometry_survives_a_new_bundle_and_a_rollback(
+    store: Store, versions: dict[str, Path]
+) -> None:
     store.save_geometry("washer", "S1", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
     install_bundle(versions["2.0.0"], store.root)
     assert store.geometry("washer", "S1").plane == PLANE
@@ -74,14 +79,23 @@ def test_what_a_new_geometry_replaced_can_be_found_in_the_audit_table(store: Sto
     store.save_geometry("washer", "S1", Geometry(PLANE, 3, 4), INTRINSICS, frames=30, who="anna")
     store.save_geometry("washer", "S1", Geometry(None, 9, 9), INTRINSICS, frames=1, who="bert")
     rows = [row for row in read_audit(store.root) if row.act == "calibrate geometry"]
-    assert [(row.who, row.detail["version"], row.detail["crop_x"]) for row in rows] == [("anna", 1, 3), ("bert", 2, 9)]
+    assert [(row.who, row.detail["version"], row.detail["crop_x"]) for row in rows] == [
+        ("anna", 1, 3),
+        ("bert", 2, 9),
+    ]
     assert tuple(rows[0].detail["plane"]) == PLANE
 
 
-@pytest.mark.parametrize("damage", [
-    lambda text: text[:-40], lambda text: text[:0], lambda text: text.replace('"plane"', '"plain"'),
-    lambda text: text.replace('"frames": 30', '"frames": -1'), lambda text: text.replace('"schema": 1', '"schema": 2'),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-40],
+        lambda text: text[:0],
+        lambda text: text.replace('"plane"', '"plain"'),
+        lambda text: text.replace('"frames": 30', '"frames": -1'),
+        lambda text: text.replace('"schema": 1', '"schema": 2'),
+    ],
+)
 def test_damaged_geometry_is_never_half_believed(store: Store, damage) -> None:
     store.save_geometry("washer", "S1", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
     path = store.site_folder("washer") / "geometry.json"
@@ -112,13 +126,18 @@ def test_geometry_of_a_product_that_is_not_installed(store: Store) -> None:
         store.save_geometry("gear", "S1", Geometry(PLANE, 0, 0), INTRINSICS, frames=1)
 
 
-# --- model state ------------------------------------------------------------------------------------------------------
+# --- model state
+# --------------------------------------------------------------------------------------------------
 
 
-def test_model_state_belongs_to_one_bundle_precision_and_runtime(store: Store, versions: dict[str, Path]) -> None:
+def test_model_state_belongs_to_one_bundle_precision_and_runtime(
+    store: Store, versions: dict[str, Path]
+) -> None:
     first = store.active()
     shift = np.arange(6, dtype=np.float32).reshape(1, 6)
-    store.save_model_state(first, "fp32", "onnxruntime 1", parts=20, threshold=25.5, tensors={"shift": shift})
+    store.save_model_state(
+        first, "fp32", "onnxruntime 1", parts=20, threshold=25.5, tensors={"shift": shift}
+    )
     state = store.model_state(first, "fp32", "onnxruntime 1")
     assert (state.threshold, state.parts, state.version) == (25.5, 20, 1)
     np.testing.assert_array_equal(state.arrays()["shift"], shift)
@@ -130,7 +149,9 @@ def test_model_state_belongs_to_one_bundle_precision_and_runtime(store: Store, v
     assert store.model_state(store.active(), "fp32", "onnxruntime 1") == state
 
 
-def test_model_state_of_another_bundle_in_its_place_is_refused(store: Store, versions: dict[str, Path]) -> None:
+def test_model_state_of_another_bundle_in_its_place_is_refused(
+    store: Store, versions: dict[str, Path]
+) -> None:
     first = store.active()
     store.save_model_state(first, "fp32", "onnxruntime 1", parts=20, threshold=25.5)
     install_bundle(versions["2.0.0"], store.root)
@@ -143,14 +164,19 @@ def test_model_state_of_another_bundle_in_its_place_is_refused(store: Store, ver
 def test_threshold_is_the_float32_that_is_compared(store: Store) -> None:
     state = store.save_model_state(store.active(), "fp32", "onnxruntime 1", parts=1, threshold=0.1)
     assert state.threshold == float(np.float32(0.1))
-    assert store.model_state(store.active(), "fp32", "onnxruntime 1").threshold == float(np.float32(0.1))
+    assert store.model_state(store.active(), "fp32", "onnxruntime 1").threshold == float(
+        np.float32(0.1)
+    )
 
 
 def test_states_are_counted_and_others_are_kept(store: Store) -> None:
     bundle = store.active()
     store.save_model_state(bundle, "int8", "tensorrt 10", parts=5)
     for expected in (1, 2, 3):
-        assert store.save_model_state(bundle, "fp32", "onnxruntime 1", parts=expected).version == expected
+        assert (
+            store.save_model_state(bundle, "fp32", "onnxruntime 1", parts=expected).version
+            == expected
+        )
     assert store.model_state(bundle, "int8", "tensorrt 10").parts == 5
 
 
@@ -161,7 +187,8 @@ def test_site_tensor_that_is_not_finite_is_refused_when_read(store: Store) -> No
         store.model_state(store.active(), "fp32", "onnxruntime 1").arrays()
 
 
-# --- trust and audit --------------------------------------------------------------------------------------------------
+# --- trust and audit
+# --------------------------------------------------------------------------------------------------
 
 
 def test_trust_twice_is_one_act(tmp_path: Path, key: KeyPair, capsys, monkeypatch) -> None:
@@ -174,7 +201,9 @@ def test_trust_twice_is_one_act(tmp_path: Path, key: KeyPair, capsys, monkeypatc
     assert [row.act for row in read_audit(root)] == ["trust"]
 
 
-def test_trust_of_something_that_is_not_a_public_key(tmp_path: Path, key: KeyPair, capsys, monkeypatch) -> None:
+def test_trust_of_something_that_is_not_a_public_key(
+    tmp_path: Path, key: KeyPair, capsys, monkeypatch
+) -> None:
     (tmp_path / "other.pub").write_text(json.dumps({"keyid": "x"}))
     for path in (key.private, tmp_path / "other.pub", tmp_path / "absent.pub"):
         answer = run_edge(capsys, monkeypatch, "trust", path, "--root", tmp_path / "station")
@@ -184,7 +213,9 @@ def test_trust_of_something_that_is_not_a_public_key(tmp_path: Path, key: KeyPai
 
 
 def test_audit_rows_from_many_threads_are_all_there_in_order(tmp_path: Path) -> None:
-    threads = [threading.Thread(target=append_audit, args=(tmp_path, "act", {"n": n})) for n in range(16)]
+    threads = [
+        threading.Thread(target=append_audit, args=(tmp_path, "act", {"n": n})) for n in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -204,7 +235,9 @@ def test_audit_shares_the_database_with_the_records(store: Store) -> None:
     assert [row.act for row in read_audit(store.root)][-2:] == ["select", "select"]
 
 
-def test_audit_that_cannot_be_written_stops_the_act(store: Store, key: KeyPair, versions: dict[str, Path]) -> None:
+def test_audit_that_cannot_be_written_stops_the_act(
+    store: Store, key: KeyPair, versions: dict[str, Path]
+) -> None:
     (store.data / "line.sqlite").write_bytes(b"this is not a database" * 100)
     with pytest.raises(StorageError, match="audit table"):
         install_bundle(versions["2.0.0"], store.root)
@@ -219,4 +252,7 @@ def test_nothing_installed(tmp_path: Path, key: KeyPair, capsys, monkeypatch) ->
         answer = run_edge(capsys, monkeypatch, *arguments, "--root", store.root)
         assert answer.code == 1
         assert "edge install" in answer.err
-    assert "no bundle is installed" in run_edge(capsys, monkeypatch, "bundle", "list", "--root", store.root).out
+    assert (
+        "no bundle is installed"
+        in run_edge(capsys, monkeypatch, "bundle", "list", "--root", store.root).out
+    )

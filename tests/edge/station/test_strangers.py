@@ -1,6 +1,8 @@
-"""The account of the service owns var/lib/edge; whatever it puts there, root changes nothing elsewhere.
+"""The account of the service owns var/lib/edge; whatever it puts there, root changes nothing
+elsewhere.
 
-And the station's files have their modes whatever the umask, and an account that may do nothing is told so.
+And the station's files have their modes whatever the umask, and an account that may do nothing is
+told so.
 """
 
 from __future__ import annotations
@@ -38,20 +40,27 @@ from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
 
 pytestmark = pytest.mark.timeout(300)
 REPOSITORY = Path(__file__).resolve().parents[3]
-SERVICE = 65534         # an account that owns nothing else
+SERVICE = 65534  # an account that owns nothing else
 WASHER = "products/washer"
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another account: run as root")
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can act for another account: run as root"
+)
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bundles")
-    return {version: make_tiny_bundle(folder, key, version=version) for version in ("1.0.0", "2.0.0", "3.0.0")}
+    return {
+        version: make_tiny_bundle(folder, key, version=version)
+        for version in ("1.0.0", "2.0.0", "3.0.0")
+    }
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory, key: KeyPair, bundles: dict[str, Path]) -> Path:
+def pristine(
+    tmp_path_factory: pytest.TempPathFactory, key: KeyPair, bundles: dict[str, Path]
+) -> Path:
     """A station with 1.0.0 and 2.0.0."""
     store = trusting_root(tmp_path_factory.mktemp("pristine") / "station", key)
     for version in ("1.0.0", "2.0.0"):
@@ -75,14 +84,29 @@ def store(open_folder: Path, pristine: Path) -> Store:
 
 @pytest.fixture
 def outside(open_folder: Path) -> Path:
-    """What belongs to root elsewhere: a folder like a station's, with names that the station deletes or writes."""
+    """What belongs to root elsewhere: a folder like a station's, with names that the station
+    deletes or writes.
+    """
     folder = open_folder / "outside"
-    for name in ("slots/1.0.0-0123456789ab", "washer/slots/9.9.9-0123456789ab", "site", "2020-01-01/part"):
+    for name in (
+        "slots/1.0.0-0123456789ab",
+        "washer/slots/9.9.9-0123456789ab",
+        "site",
+        "2020-01-01/part",
+    ):
         (folder / name).mkdir(parents=True)
         (folder / name / "precious").write_text("precious")
-    for name in ("0123456789ab.json", "precious", "washer/.current.new", "site/.geometry.json.x", "a.plan"):
+    for name in (
+        "0123456789ab.json",
+        "precious",
+        "washer/.current.new",
+        "site/.geometry.json.x",
+        "a.plan",
+    ):
         (folder / name).write_text("precious")
-    sqlite3.connect(folder / "other.sqlite").executescript("CREATE TABLE a (b); INSERT INTO a VALUES (1);")
+    sqlite3.connect(folder / "other.sqlite").executescript(
+        "CREATE TABLE a (b); INSERT INTO a VALUES (1);"
+    )
     return folder
 
 
@@ -94,34 +118,64 @@ def own(store: Store, uid: int = SERVICE) -> None:
 
 def acts(store: Store, bundles: dict[str, Path], other: KeyPair) -> list[Callable[[], object]]:
     return [
-        lambda: install_bundle(bundles["3.0.0"], store.root), lambda: store.rollback("washer"),
-        lambda: store.trust(other.public), lambda: settle(store), lambda: append_audit(store.root, "act", {}),
+        lambda: install_bundle(bundles["3.0.0"], store.root),
+        lambda: store.rollback("washer"),
+        lambda: store.trust(other.public),
+        lambda: settle(store),
+        lambda: append_audit(store.root, "act", {}),
         lambda: store.select("washer"),
     ]
 
 
-# --- links ------------------------------------------------------------------------------------------------------------
+# --- links
+# --------------------------------------------------------------------------------------------------
 
 
 PLACES = [
-    ("engines", "."), ("products", "."), (WASHER, "washer"), (f"{WASHER}/slots", "slots"), (f"{WASHER}/site", "site"),
-    (".staging", "."), (f"{WASHER}/current", "slots/1.0.0-0123456789ab"), (f"{WASHER}/previous", "slots"),
-    ("parts", "."), ("active", "precious"), ("line.sqlite", "other.sqlite"), ("line.sqlite-wal", "precious"),
-    ("line.sqlite-journal", "precious"), ("line.seq", "precious"), ("change.lock", "precious"),
-    (".", "."), (f"{WASHER}/slots/3.0.0-0123456789ab", "slots"), ("change.lock", "not there"),
-    ("line.sqlite", "not there"), (".active.x", "."), ("engines/.x.json.y", "."),
+    ("engines", "."),
+    ("products", "."),
+    (WASHER, "washer"),
+    (f"{WASHER}/slots", "slots"),
+    (f"{WASHER}/site", "site"),
+    (".staging", "."),
+    (f"{WASHER}/current", "slots/1.0.0-0123456789ab"),
+    (f"{WASHER}/previous", "slots"),
+    ("parts", "."),
+    ("active", "precious"),
+    ("line.sqlite", "other.sqlite"),
+    ("line.sqlite-wal", "precious"),
+    ("line.sqlite-journal", "precious"),
+    ("line.seq", "precious"),
+    ("change.lock", "precious"),
+    (".", "."),
+    (f"{WASHER}/slots/3.0.0-0123456789ab", "slots"),
+    ("change.lock", "not there"),
+    ("line.sqlite", "not there"),
+    (".active.x", "."),
+    ("engines/.x.json.y", "."),
 ]
 
 
 @pytest.mark.endurance
-@pytest.mark.parametrize(("place", "target", "uid"), [
-    *(pytest.param(*case, SERVICE, marks=needs_root) for case in PLACES),
-    *((*case, os.geteuid()) for case in PLACES[:8]),
-])
+@pytest.mark.parametrize(
+    ("place", "target", "uid"),
+    [
+        *(pytest.param(*case, SERVICE, marks=needs_root) for case in PLACES),
+        *((*case, os.geteuid()) for case in PLACES[:8]),
+    ],
+)
 def test_a_link_leads_no_act_out_of_the_station(
-    store: Store, bundles: dict[str, Path], outside: Path, tmp_path: Path, place: str, target: str, uid: int
+    store: Store,
+    bundles: dict[str, Path],
+    outside: Path,
+    tmp_path: Path,
+    place: str,
+    target: str,
+    uid: int,
 ) -> None:
-    """Where root owns everything there is no stranger; the places that are known are refused all the same."""
+    """Where root owns everything there is no stranger; the places that are known are refused all
+    the same.
+    """
     link, before = store.data / place, snapshot(outside)
     shutil.rmtree(link) if link.is_dir() and not link.is_symlink() else link.unlink(missing_ok=True)
     link.symlink_to(outside / target)
@@ -130,27 +184,47 @@ def test_a_link_leads_no_act_out_of_the_station(
     else:
         os.chown(store.data.parent, uid, uid)
     for act in acts(store, bundles, make_key(tmp_path, "other")):
-        with suppress(EdgeError):       # a sentence each
+        with suppress(EdgeError):  # a sentence each
             act()
     assert snapshot(outside) == before
 
 
 @pytest.mark.endurance
 @pytest.mark.parametrize("uid", [pytest.param(SERVICE, marks=needs_root), os.geteuid()])
-@pytest.mark.parametrize(("name", "kind"), [
-    ("active", "fifo"), ("line.sqlite", "fifo"), ("change.lock", "fifo"), ("line.sqlite-wal", "fifo"),
-    ("line.sqlite", "hard link"), ("line.sqlite-journal", "hard link"), ("engines", "fifo"), ("products", "fifo"),
-    (f"{WASHER}/previous", "fifo"), (f"{WASHER}/slots", "fifo"),
-])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("active", "fifo"),
+        ("line.sqlite", "fifo"),
+        ("change.lock", "fifo"),
+        ("line.sqlite-wal", "fifo"),
+        ("line.sqlite", "hard link"),
+        ("line.sqlite-journal", "hard link"),
+        ("engines", "fifo"),
+        ("products", "fifo"),
+        (f"{WASHER}/previous", "fifo"),
+        (f"{WASHER}/slots", "fifo"),
+    ],
+)
 def test_a_pipe_or_a_second_name_is_not_waited_for_nor_written(
-    store: Store, bundles: dict[str, Path], outside: Path, tmp_path: Path, name: str, kind: str, uid: int
+    store: Store,
+    bundles: dict[str, Path],
+    outside: Path,
+    tmp_path: Path,
+    name: str,
+    kind: str,
+    uid: int,
 ) -> None:
     place, before = store.data / name, snapshot(outside)
-    shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(missing_ok=True)
+    (
+        shutil.rmtree(place)
+        if place.is_dir() and not place.is_symlink()
+        else place.unlink(missing_ok=True)
+    )
     own(store, uid)
     os.mkfifo(place) if kind == "fifo" else place.hardlink_to(outside / "other.sqlite")
     for act in acts(store, bundles, make_key(tmp_path, "other")):
-        with suppress(EdgeError):       # a sentence each
+        with suppress(EdgeError):  # a sentence each
             act()
     assert snapshot(outside) == before
 
@@ -188,9 +262,15 @@ def test_links_that_are_changed_meanwhile_lead_root_nowhere(
     try:
         assert ready.wait(60)
         for _ in range(3):
-            for act in (lambda: install_bundle(bundles["3.0.0"], store.root), lambda: store.rollback("washer"),
-                        lambda: settle(store), lambda: install_bundle(bundles["2.0.0"], store.root)):
-                with suppress(EdgeError, OSError):      # a sentence each: what was taken away is not there
+            for act in (
+                lambda: install_bundle(bundles["3.0.0"], store.root),
+                lambda: store.rollback("washer"),
+                lambda: settle(store),
+                lambda: install_bundle(bundles["2.0.0"], store.root),
+            ):
+                with suppress(
+                    EdgeError, OSError
+                ):  # a sentence each: what was taken away is not there
                     act()
     finally:
         os.kill(swapper.pid or 0, signal.SIGKILL)
@@ -199,9 +279,16 @@ def test_links_that_are_changed_meanwhile_lead_root_nowhere(
 
 
 @needs_root
-@pytest.mark.parametrize(("name", "step"), [
-    ("engines", "prove"), (WASHER, "slot"), (WASHER, "done"), (f"{WASHER}/slots", "slot"), (".staging", "slot"),
-])
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("engines", "prove"),
+        (WASHER, "slot"),
+        (WASHER, "done"),
+        (f"{WASHER}/slots", "slot"),
+        (".staging", "slot"),
+    ],
+)
 def test_a_link_that_is_put_there_between_two_steps_leads_root_nowhere(
     store: Store, bundles: dict[str, Path], outside: Path, name: str, step: str
 ) -> None:
@@ -213,7 +300,9 @@ def test_a_link_that_is_put_there_between_two_steps_leads_root_nowhere(
             with suppress(FileNotFoundError):
                 place.rename(store.data / "aside")
             put.append(place)
-            place.symlink_to(outside / {WASHER: "washer", f"{WASHER}/slots": "slots"}.get(name, "."))
+            place.symlink_to(
+                outside / {WASHER: "washer", f"{WASHER}/slots": "slots"}.get(name, ".")
+            )
 
     with suppress(EdgeError, OSError):
         install_bundle(bundles["3.0.0"], store.root, reached=put_link)
@@ -221,11 +310,14 @@ def test_a_link_that_is_put_there_between_two_steps_leads_root_nowhere(
     assert snapshot(outside) == before
 
 
-# --- whose rights -----------------------------------------------------------------------------------------------------
+# --- whose rights
+# --------------------------------------------------------------------------------------------------
 
 
 @needs_root
-def test_root_works_as_the_owner_and_what_it_makes_is_the_owners(store: Store, bundles: dict[str, Path]) -> None:
+def test_root_works_as_the_owner_and_what_it_makes_is_the_owners(
+    store: Store, bundles: dict[str, Path]
+) -> None:
     own(store)
     install_bundle(bundles["3.0.0"], store.root)
     store.rollback("washer")
@@ -262,24 +354,50 @@ def test_who_is_what_the_kernel_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         monkeypatch.setenv(name, "mallory")
     assert audit.current_user() == own_name
     monkeypatch.setattr(audit, "real_uid", lambda: 0)
-    for content, who in (("65534\n", "root (login nobody)"), ("0\n", "root"), ("4294967295\n", "root"), ("", "root"),
-                         ("123456789", "root (login uid 123456789)")):
+    for content, who in (
+        ("65534\n", "root (login nobody)"),
+        ("0\n", "root"),
+        ("4294967295\n", "root"),
+        ("", "root"),
+        ("123456789", "root (login uid 123456789)"),
+    ):
         (tmp_path / "loginuid").write_text(content)
         monkeypatch.setattr(audit, "LOGIN_UID", tmp_path / "loginuid")
         assert audit.current_user() == who
 
 
-# --- forged rows ------------------------------------------------------------------------------------------------------
+# --- forged rows
+# --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("detail", [
-    {"product": "../../../../outside", "slot": "1.0.0-0123456789ab", "before": None, "previous": None},
-    {"product": "/", "slot": "1.0.0-0123456789ab", "before": "1.0.0-0123456789ab", "previous": None},
-    {"product": "washer", "slot": "../x", "before": None, "previous": None},
-    {"product": "washer", "slot": "1.0.0-0123456789ab", "before": None, "previous": "../../../../../outside"},
-    {"product": "washer", "slot": ["a"], "before": None, "previous": None},
-    {"product": {"a": 1}}, {}, {"product": "gear", "slot": "1.0.0-0123456789ab", "before": None, "previous": None},
-])
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {
+            "product": "../../../../outside",
+            "slot": "1.0.0-0123456789ab",
+            "before": None,
+            "previous": None,
+        },
+        {
+            "product": "/",
+            "slot": "1.0.0-0123456789ab",
+            "before": "1.0.0-0123456789ab",
+            "previous": None,
+        },
+        {"product": "washer", "slot": "../x", "before": None, "previous": None},
+        {
+            "product": "washer",
+            "slot": "1.0.0-0123456789ab",
+            "before": None,
+            "previous": "../../../../../outside",
+        },
+        {"product": "washer", "slot": ["a"], "before": None, "previous": None},
+        {"product": {"a": 1}},
+        {},
+        {"product": "gear", "slot": "1.0.0-0123456789ab", "before": None, "previous": None},
+    ],
+)
 def test_a_forged_open_row_moves_nothing_and_stops_nothing(
     store: Store, bundles: dict[str, Path], outside: Path, detail: dict[str, object]
 ) -> None:
@@ -292,20 +410,29 @@ def test_a_forged_open_row_moves_nothing_and_stops_nothing(
     assert [row.act for row in read_audit(store.root)][-2:] == ["install", "installed"]
 
 
-@pytest.mark.parametrize("detail", [b"\xff\xfe", "not json", "[1]", "null", 7, "[" * 100_000, '{"product": NaN}'])
-def test_a_row_that_is_no_row_is_passed_over(store: Store, bundles: dict[str, Path], detail: object) -> None:
+@pytest.mark.parametrize(
+    "detail", [b"\xff\xfe", "not json", "[1]", "null", 7, "[" * 100_000, '{"product": NaN}']
+)
+def test_a_row_that_is_no_row_is_passed_over(
+    store: Store, bundles: dict[str, Path], detail: object
+) -> None:
     with sqlite3.connect(store.data / "line.sqlite") as connection:
-        insert = "INSERT INTO audit (at, who, act, detail) VALUES (?, CAST(? AS TEXT), 'install', ?)"
+        insert = (
+            "INSERT INTO audit (at, who, act, detail) VALUES (?, CAST(? AS TEXT), 'install', ?)"
+        )
         connection.execute(insert, ("", b"\xff", detail))
     connection.close()
     settle(store)
     assert install_bundle(bundles["3.0.0"], store.root).changed
 
 
-# --- what lies among the slots ----------------------------------------------------------------------------------------
+# --- what lies among the slots
+# ----------------------------------------------------------------------------------------
 
 
-def test_a_stray_among_the_slots_stops_nothing_and_is_told(store: Store, bundles: dict[str, Path], run: Run) -> None:
+def test_a_stray_among_the_slots_stops_nothing_and_is_told(
+    store: Store, bundles: dict[str, Path], run: Run
+) -> None:
     slots = store.products_folder / "washer" / "slots"
     (slots / "notes.txt").write_text("mine")
     (slots / "1.0.0-0123456789ab").write_text("a file that is named like a slot")
@@ -323,19 +450,28 @@ def test_a_stray_among_the_slots_stops_nothing_and_is_told(store: Store, bundles
     assert run("edge", "bundle", "rollback", "--root", store.root).code == 0
 
 
-def test_anything_in_place_of_the_staging_folder_is_cleared(store: Store, bundles: dict[str, Path]) -> None:
-    for make in (lambda: store.staging.write_text("x"), lambda: os.mkfifo(store.staging),
-                 lambda: (store.staging / "a/b").mkdir(parents=True), lambda: store.staging.symlink_to("/etc")):
+def test_anything_in_place_of_the_staging_folder_is_cleared(
+    store: Store, bundles: dict[str, Path]
+) -> None:
+    for make in (
+        lambda: store.staging.write_text("x"),
+        lambda: os.mkfifo(store.staging),
+        lambda: (store.staging / "a/b").mkdir(parents=True),
+        lambda: store.staging.symlink_to("/etc"),
+    ):
         make()
         settle(store)
         assert not os.path.lexists(store.staging)
 
 
-# --- modes ------------------------------------------------------------------------------------------------------------
+# --- modes
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o027])
-def test_modes_do_not_depend_on_the_umask(tmp_path: Path, key: KeyPair, bundles: dict[str, Path], umask: int) -> None:
+def test_modes_do_not_depend_on_the_umask(
+    tmp_path: Path, key: KeyPair, bundles: dict[str, Path], umask: int
+) -> None:
     before = os.umask(umask)
     try:
         store = trusting_root(tmp_path / "station", key)
@@ -344,11 +480,19 @@ def test_modes_do_not_depend_on_the_umask(tmp_path: Path, key: KeyPair, bundles:
         store.rollback("washer")
     finally:
         os.umask(before)
-    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in store.root.rglob("*") if not path.is_symlink()}
-    assert {path for path, mode in modes.items() if mode != (0o755 if path.is_dir() else 0o644)} == set()
+    modes = {
+        path: stat.S_IMODE(path.lstat().st_mode)
+        for path in store.root.rglob("*")
+        if not path.is_symlink()
+    }
+    assert {
+        path for path, mode in modes.items() if mode != (0o755 if path.is_dir() else 0o644)
+    } == set()
 
 
-def test_what_everybody_may_change_is_not_trusted(store: Store, bundles: dict[str, Path], run: Run) -> None:
+def test_what_everybody_may_change_is_not_trusted(
+    store: Store, bundles: dict[str, Path], run: Run
+) -> None:
     for name in ("etc/edge/trust", f"etc/edge/trust/{store.trusted_keys()[0].keyid}.pub"):
         path = store.root / name
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -357,16 +501,33 @@ def test_what_everybody_may_change_is_not_trusted(store: Store, bundles: dict[st
             refused(run("edge", *line, "--root", store.root), "edge", f"chmod o-w {path}")
         path.chmod(mode)
     store.data.chmod(0o777)
-    refused(run("edge", "install", bundles["3.0.0"], "--root", store.root), "edge", f"chmod o-w {store.data}")
+    refused(
+        run("edge", "install", bundles["3.0.0"], "--root", store.root),
+        "edge",
+        f"chmod o-w {store.data}",
+    )
 
 
-# --- an account that may do nothing -----------------------------------------------------------------------------------
+# --- an account that may do nothing
+# -----------------------------------------------------------------------------------
 
 LINES = (
-    "status", "verify", "bundle list", "bundle show", "bundle select washer", "bundle rollback", "trust list",
-    "trust other.pub", "trust remove line.pub --force", "install washer-3.0.0.bundle",
-    "install washer-3.0.0.bundle --dry-run", "calibrate threshold --false-rejects 5%", "calibrate plane",
-    "run --once --max-parts 1", "inspect --out pictures", "inspect . --out pictures",
+    "status",
+    "verify",
+    "bundle list",
+    "bundle show",
+    "bundle select washer",
+    "bundle rollback",
+    "trust list",
+    "trust other.pub",
+    "trust remove line.pub --force",
+    "install washer-3.0.0.bundle",
+    "install washer-3.0.0.bundle --dry-run",
+    "calibrate threshold --false-rejects 5%",
+    "calibrate plane",
+    "run --once --max-parts 1",
+    "inspect --out pictures",
+    "inspect . --out pictures",
 )
 
 
@@ -389,7 +550,9 @@ def answers_of(lines: Sequence[str]) -> list[tuple[str, int, str]]:
 
 
 def as_account(uid: int, act: Callable[[], object]) -> Any:
-    """What `act` returns in a forked process that has become the account; it can go back to no other."""
+    """What `act` returns in a forked process that has become the account; it can go back to no
+    other.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -408,8 +571,12 @@ def as_account(uid: int, act: Callable[[], object]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory, pristine: Path, key: KeyPair, bundles: dict[str, Path]) -> None:
-    """Every module that the verbs import is imported: this Python may lie where other accounts cannot read it."""
+def loaded(
+    tmp_path_factory: pytest.TempPathFactory, pristine: Path, key: KeyPair, bundles: dict[str, Path]
+) -> None:
+    """Every module that the verbs import is imported: this Python may lie where other accounts
+    cannot read it.
+    """
     folder = tmp_path_factory.mktemp("loaded")
     shutil.copytree(pristine, folder / "station", symlinks=True)
     shutil.copy(bundles["3.0.0"], folder)
@@ -423,13 +590,28 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, pristine: Path, key: KeyPai
 
 @needs_root
 @pytest.mark.usefixtures("loaded")
-@pytest.mark.parametrize(("closed", "mode"), [
-    (None, 0), ("etc/edge/station.toml", 0o600), ("etc/edge", 0o700), ("etc/edge/trust", 0o700), (str(DATA), 0o700),
-    (f"{DATA}/line.sqlite", 0o600), (f"{DATA}/products", 0o700), (f"{DATA}/active", 0o600), (".", 0o700),
-])
+@pytest.mark.parametrize(
+    ("closed", "mode"),
+    [
+        (None, 0),
+        ("etc/edge/station.toml", 0o600),
+        ("etc/edge", 0o700),
+        ("etc/edge/trust", 0o700),
+        (str(DATA), 0o700),
+        (f"{DATA}/line.sqlite", 0o600),
+        (f"{DATA}/products", 0o700),
+        (f"{DATA}/active", 0o600),
+        (".", 0o700),
+    ],
+)
 def test_an_account_that_may_do_nothing_is_told_so_in_a_sentence(
-    store: Store, open_folder: Path, key: KeyPair, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch,
-    closed: str | None, mode: int,
+    store: Store,
+    open_folder: Path,
+    key: KeyPair,
+    bundles: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    closed: str | None,
+    mode: int,
 ) -> None:
     for path in (key.public, bundles["3.0.0"], make_key(open_folder, "other").public):
         (open_folder / path.name).write_bytes(path.read_bytes())
@@ -438,7 +620,9 @@ def test_an_account_that_may_do_nothing_is_told_so_in_a_sentence(
         (store.root / closed).chmod(mode)
     monkeypatch.chdir(open_folder)
     before = snapshot(store.root)
-    for line, code, said in as_account(SERVICE, lambda: answers_of([f"{line} --root station" for line in LINES])):
+    for line, code, said in as_account(
+        SERVICE, lambda: answers_of([f"{line} --root station" for line in LINES])
+    ):
         assert code in (0, 1), (line, said)
         sentences = [one for one in said.splitlines() if one.startswith("edge: ")]
         assert len(sentences) == code, (line, said)
@@ -449,20 +633,39 @@ def test_an_account_that_may_do_nothing_is_told_so_in_a_sentence(
 
 
 @pytest.mark.endurance
-@pytest.mark.parametrize("place", [
-    "etc", "etc/edge/trust", "etc/systemd/system/edge.service", "var/lib/edge", f"{DATA}/engines", f"{DATA}/products",
-    f"{DATA}/{WASHER}/current",
-])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "etc",
+        "etc/edge/trust",
+        "etc/systemd/system/edge.service",
+        "var/lib/edge",
+        f"{DATA}/engines",
+        f"{DATA}/products",
+        f"{DATA}/{WASHER}/current",
+    ],
+)
 def test_a_pipe_in_place_of_anything_ends_every_verb_in_a_sentence(
-    store: Store, open_folder: Path, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, place: str
+    store: Store,
+    open_folder: Path,
+    bundles: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
 ) -> None:
     shutil.copy(bundles["3.0.0"], open_folder)
     monkeypatch.chdir(open_folder)
     path = store.root / place
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     os.mkfifo(path)
-    lines = ("status", "verify", "bundle list", "trust list", "calibrate threshold --false-rejects 20%",
-             "install washer-3.0.0.bundle", "bundle rollback")
+    lines = (
+        "status",
+        "verify",
+        "bundle list",
+        "trust list",
+        "calibrate threshold --false-rejects 20%",
+        "install washer-3.0.0.bundle",
+        "bundle rollback",
+    )
     for line, code, said in answers_of([f"{line} --root station" for line in lines]):
         sentences = [one for one in said.splitlines() if one.startswith("edge: ")]
         assert (code, len(sentences)) in ((0, 0), (1, 1)), (line, said)
@@ -470,15 +673,21 @@ def test_a_pipe_in_place_of_anything_ends_every_verb_in_a_sentence(
         assert "[Errno" not in said, (line, said)
 
 
-# --- the last resort --------------------------------------------------------------------------------------------------
+# --- the last resort
+# --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("error", "words"), [
-    (OSError(5, "Input/output error"), "Input/output error"), (OSError(40, "Too many levels"), "in a circle"),
-    (OSError(36, "File name too long", "x"), "too long a name"), (PermissionError(13, "no", 7), "permission denied"),
-    (sqlite3.OperationalError("database is locked"), "Wait until the other process"),
-    (sqlite3.DatabaseError("file is not a database"), "Move the file away"),
-])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (OSError(40, "Too many levels"), "in a circle"),
+        (OSError(36, "File name too long", "x"), "too long a name"),
+        (PermissionError(13, "no", 7), "permission denied"),
+        (sqlite3.OperationalError("database is locked"), "Wait until the other process"),
+        (sqlite3.DatabaseError("file is not a database"), "Move the file away"),
+    ],
+)
 def test_what_has_no_file_name_is_a_sentence_too(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
@@ -489,13 +698,16 @@ def test_what_has_no_file_name_is_a_sentence_too(
     refused(run("edge", "status"), "edge", words)
 
 
-# --- looking ----------------------------------------------------------------------------------------------------------
+# --- looking
+# --------------------------------------------------------------------------------------------------
 
 
 @needs_root
 @pytest.mark.parametrize("beside", ["line.sqlite-wal", "line.sqlite-shm"])
 def test_looking_changes_no_owner(store: Store, outside: Path, beside: str, run: Run) -> None:
-    """SQLite gives the files beside a database to the database's owner, also where it only reads."""
+    """SQLite gives the files beside a database to the database's owner, also where it only
+    reads.
+    """
     own(store)
     place = store.data / beside
     place.unlink(missing_ok=True)
@@ -504,7 +716,9 @@ def test_looking_changes_no_owner(store: Store, outside: Path, beside: str, run:
     assert (outside / "precious").stat().st_uid == 0
 
 
-def test_a_file_of_any_size_is_not_read_whole(store: Store, bundles: dict[str, Path], run: Run) -> None:
+def test_a_file_of_any_size_is_not_read_whole(
+    store: Store, bundles: dict[str, Path], run: Run
+) -> None:
     """40 GB that take no room: the service's account makes them in a moment."""
     os.truncate(store.active_file, 40 << 30)
     assert "active is larger than" in refused(run("edge", "status", "--root", store.root), "edge")
@@ -526,7 +740,10 @@ def test_a_station_is_named_with_the_rights_of_whoever_owns_its_file(
     shutil.rmtree(folder)
     folder.symlink_to(outside)
     before = snapshot(outside)
-    refused(run("edge", "install", bundles["2.0.0"], "--station", "press-7", "--root", store.root), "edge")
+    refused(
+        run("edge", "install", bundles["2.0.0"], "--station", "press-7", "--root", store.root),
+        "edge",
+    )
     assert snapshot(outside) == before
 
 

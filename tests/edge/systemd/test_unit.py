@@ -24,7 +24,7 @@ def unit() -> str:
 
 def settings(unit: str) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(strict=True, interpolation=None)
-    parser.optionxform = str   # systemd's keys are case sensitive
+    parser.optionxform = str  # systemd's keys are case sensitive
     parser.read_string(unit)
     return parser
 
@@ -41,11 +41,17 @@ def test_it_notifies_is_watched_and_comes_back(unit: str) -> None:
 def test_it_runs_with_least_rights_and_can_still_write_its_state(unit: str) -> None:
     service = settings(unit)["Service"]
     assert service["User"] == "edge"
-    assert service["StateDirectory"] == "edge"      # /var/lib/edge stays writable under ProtectSystem=strict
+    assert (
+        service["StateDirectory"] == "edge"
+    )  # /var/lib/edge stays writable under ProtectSystem=strict
     assert service["ProtectSystem"] == "strict"
     assert (service["NoNewPrivileges"], service["CapabilityBoundingSet"]) == ("yes", "")
-    assert not {"MemoryDenyWriteExecute", "DevicePolicy", "PrivateDevices"} & set(service)   # they hide the GPU
-    assert {"AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"} == set(service["RestrictAddressFamilies"].split())
+    assert not {"MemoryDenyWriteExecute", "DevicePolicy", "PrivateDevices"} & set(
+        service
+    )  # they hide the GPU
+    assert {"AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"} == set(
+        service["RestrictAddressFamilies"].split()
+    )
 
 
 def test_systemd_itself_understands_it(unit: str, tmp_path: Path) -> None:
@@ -53,7 +59,9 @@ def test_systemd_itself_understands_it(unit: str, tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed: the unit was parsed only")
     path = tmp_path / "edge.service"
     path.write_text(unit.replace("/opt/edge/bin/edge", "/bin/true"))
-    verified = subprocess.run(["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True)
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True
+    )
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
@@ -65,7 +73,14 @@ def test_it_lies_where_systemd_looks(unit: str, tmp_path: Path) -> None:
 
 
 def test_the_watchdog_waits_longer_than_every_step_that_a_lost_camera_takes(unit: str) -> None:
-    """A camera that is unplugged is no reason to start the station anew, however long it stays away."""
-    steps_s = [supervised.HELLO_S, supervised.OPEN_S, capture.FIRST_FRAME_S, capture.LOST_S + capture.RETRY_S,
-               supervised.CLOSE_S + process.KILL_S]
+    """A camera that is unplugged is no reason to start the station anew, however long it stays
+    away.
+    """
+    steps_s = [
+        supervised.HELLO_S,
+        supervised.OPEN_S,
+        capture.FIRST_FRAME_S,
+        capture.LOST_S + capture.RETRY_S,
+        supervised.CLOSE_S + process.KILL_S,
+    ]
     assert max(steps_s) < int(settings(unit)["Service"]["WatchdogSec"])

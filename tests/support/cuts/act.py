@@ -11,10 +11,11 @@ Mark = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Act:
-    """prepare(root, files) makes what is safely on the disk before; run(root, files, mark) is what is cut.
+    """prepare(root, files) makes what is safely on the disk before; run(root, files, mark) is what
+    is cut.
 
-    run calls `mark` with what it has told somebody: from then on a cut must not take it back. When it has returned,
-    "returned" is told.
+    run calls `mark` with what it has told somebody: from then on a cut must not take it back. When
+    it has returned, "returned" is told.
     """
 
     prepare: Callable[[Path, Path], object]

@@ -1,4 +1,6 @@
-"""Every cut of an act: one run of it is recorded, and what each cut leaves is rebuilt from the record."""
+"""Every cut of an act: one run of it is recorded, and what each cut leaves is rebuilt from the
+record.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ from tests.support.cuts.disk import Call, Disk, Snapshot, Tree, key_of, read_log
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SHIM = Path(__file__).with_name("shim.c")
-MEMORY = Path("/dev/shm")       # a file system in memory, where a sync costs nothing
+MEMORY = Path("/dev/shm")  # a file system in memory, where a sync costs nothing
 
 
 @dataclass(frozen=True)
 class Cut:
     """What one cut leaves. where: for a failing test to say; told: all that was told before it."""
 
-    is_kill: bool       # SIGKILL; else a power cut
+    is_kill: bool  # SIGKILL; else a power cut
     where: str
     told: tuple[str, ...]
     tree: Tree
@@ -41,7 +43,9 @@ class Recording:
     calls: list[Call]
 
     def cuts(self) -> Iterator[Cut]:
-        """SIGKILL and power cuts before, within and after every call, in order; the same tree may come many times."""
+        """SIGKILL and power cuts before, within and after every call, in order; the same tree may
+        come many times.
+        """
         disk, told, number = Disk(self.root, self.before), (), 0
         yield from _cuts_here(disk, "before the first call", told)
         for call in self.calls:
@@ -58,7 +62,9 @@ class Recording:
         self._require_complete(disk)
 
     def distinct(self) -> tuple[int, list[Cut]]:
-        """How many cuts there are, and one for each tree that they leave: the last, before which the most was told."""
+        """How many cuts there are, and one for each tree that they leave: the last, before which
+        the most was told.
+        """
         count, last = 0, dict[tuple[bool, int], Cut]()
         for cut in self.cuts():
             count += 1
@@ -72,9 +78,13 @@ class Recording:
         return Disk(self.root, self.end).after_kill()
 
     def _require_complete(self, disk: Disk) -> None:
-        """The record has every call that mattered: replayed, it makes what really lay there at the end."""
+        """The record has every call that mattered: replayed, it makes what really lay there at the
+        end.
+        """
         replayed, real = disk.after_kill(), self.end_tree()
-        different = sorted(path for path in {*replayed, *real} if replayed.get(path) != real.get(path))
+        different = sorted(
+            path for path in {*replayed, *real} if replayed.get(path) != real.get(path)
+        )
         assert not different, f"the record of {self.name} lacks calls that changed {different}"
 
 
@@ -85,8 +95,18 @@ def _cuts_here(disk: Disk, where: str, told: tuple[str, ...]) -> Iterator[Cut]:
 
 
 def _words(call: Call) -> str:
-    names = {"C": "create", "W": "write", "Z": "truncate", "F": "sync", "H": "chmod", "M": "mkdir", "S": "symlink",
-             "R": "rename", "L": "link", "U": "remove"}
+    names = {
+        "C": "create",
+        "W": "write",
+        "Z": "truncate",
+        "F": "sync",
+        "H": "chmod",
+        "M": "mkdir",
+        "S": "symlink",
+        "R": "rename",
+        "L": "link",
+        "U": "remove",
+    }
     return f"{names[call.op]} {os.fsdecode(call.first) or f'inode {call.inode}'}"
 
 
@@ -96,9 +116,24 @@ def record(module: str, names: Sequence[str], work: Path, files: Path) -> dict[s
     compiler = shutil.which("gcc") or shutil.which("g++")
     assert compiler is not None, "no C compiler: scripts/install.sh installs g++"
     language = ["-x", "c", SHIM] if compiler.endswith("gcc") else [SHIM]
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", shim, *language, "-lpthread"], check=True)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.support.cuts.recorder", module, str(work), str(files), *names]
+    subprocess.run(
+        [compiler, "-O1", "-shared", "-fPIC", "-o", shim, *language, "-lpthread"], check=True
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "LD_PRELOAD": str(shim),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.cuts.recorder",
+        module,
+        str(work),
+        str(files),
+        *names,
+    ]
     end = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPOSITORY)
     assert end.returncode == 0, end.stderr
     return {name: _read(name, work) for name in names}
@@ -111,7 +146,9 @@ def _read(name: str, work: Path) -> Recording:
 
 @contextmanager
 def workplace(fallback: Path) -> Iterator[Path]:
-    """A folder in memory where the machine has one, else `fallback`: thousands of roots are made and removed in it."""
+    """A folder in memory where the machine has one, else `fallback`: thousands of roots are made
+    and removed in it.
+    """
     if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < 256 << 20:
         yield fallback
         return

@@ -1,15 +1,17 @@
-"""A file system that remembers what is only in memory yet: what a log leaves after SIGKILL or a power cut at each call.
+"""A file system that remembers what is only in memory yet: what a log leaves after SIGKILL or a
+power cut at each call.
 
-SIGKILL loses nothing that a call has done. A power cut loses everything that was not synced, or any part of it, since
-the kernel writes back in whatever order it likes:
+SIGKILL loses nothing that a call has done. A power cut loses everything that was not synced, or any
+part of it, since the kernel writes back in whatever order it likes:
 
-- Data of a file is safe once that file was synced; before, it may be there, partly there, or missing from a file that
-  has already its new length (zeros) or its old one.
-- A name (create, rename, link, unlink) is safe once its folder was synced, or both of a rename's. POSIX promises no
-  more, and not even that the sync of a new file keeps the file's name, which ext4 does.
+- Data of a file is safe once that file was synced; before, it may be there, partly there, or
+  missing from a file that has already its new length (zeros) or its old one.
+- A name (create, rename, link, unlink) is safe once its folder was synced, or both of a rename's.
+  POSIX promises no more, and not even that the sync of a new file keeps the file's name, which ext4
+  does.
 
-SQLite's -shm files are left out: they are written through mmap, hold no data, and the first process that opens the
-database after a cut makes them anew from the -wal.
+SQLite's -shm files are left out: they are written through mmap, hold no data, and the first process
+that opens the database after a cut makes them anew from the -wal.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ Kind = Literal["folder", "file", "link"]
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the log. number: offset, size, mode or flags; first, second: paths, a link's target, data."""
+    """One call of the log.
+
+    number: offset, size, mode or flags; first, second: paths, a link's target, data.
+    """
 
     op: str
     inode: int
@@ -50,8 +55,10 @@ class Entry:
     digest: bytes
 
 
-Snapshot = list[tuple[str, int, int, bytes]]   # (path below the root, inode, st_mode, content), folders first
-Tree = dict[str, Entry]         # by path below the root, folders before what lies in them
+Snapshot = list[
+    tuple[str, int, int, bytes]
+]  # (path below the root, inode, st_mode, content), folders first
+Tree = dict[str, Entry]  # by path below the root, folders before what lies in them
 
 
 def read_log(path: Path) -> list[Call]:
@@ -72,7 +79,8 @@ def entry(kind: Kind, mode: int, content: bytes) -> Entry:
     return Entry(kind, mode, content, hashlib.blake2b(content, digest_size=12).digest())
 
 
-# --- inodes -----------------------------------------------------------------------------------------------------------
+# --- inodes
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -99,12 +107,16 @@ def changed(version: Version, change: Change) -> Version:
         return Version(old, number)
     if what == "size":
         return Version(old[:number].ljust(number, b"\0"), version.mode)
-    return Version(old[:number].ljust(number, b"\0") + data + old[number + len(data) :], version.mode)
+    return Version(
+        old[:number].ljust(number, b"\0") + data + old[number + len(data) :], version.mode
+    )
 
 
 @dataclass
 class File:
-    """safe: what was synced; now: what a reader sees; pending: the changes between the two, in order."""
+    """safe: what was synced; now: what a reader sees; pending: the changes between the two, in
+    order.
+    """
 
     safe: Version
     now: Version
@@ -158,7 +170,11 @@ def _zeros(file: File) -> Version:
 
 
 POLICIES: dict[str, Callable[[File], Version]] = {
-    "none": lambda file: file.safe, "zeros": _zeros, "torn": _torn, "late": _late_ones, "all": lambda file: file.now,
+    "none": lambda file: file.safe,
+    "zeros": _zeros,
+    "torn": _torn,
+    "late": _late_ones,
+    "all": lambda file: file.now,
 }
 
 
@@ -182,7 +198,7 @@ class Link:
 @dataclass(eq=False)
 class Folder:
     mode: int
-    names: dict[str, Node] = field(default_factory=dict)      # as a reader sees them
+    names: dict[str, Node] = field(default_factory=dict)  # as a reader sees them
 
 
 Node = File | Link | Folder
@@ -192,8 +208,10 @@ Node = File | Link | Folder
 class Naming:
     """One call that changed names: each (folder, name, what it names now or None).
 
-    It is done or not, never half, and safe once each of its folders was synced: waiting_for are those that were not.
-    removed: a folder that this call removed, whose own names are of no interest any more once that is safe.
+    It is done or not, never half, and safe once each of its folders was synced: waiting_for are
+    those that were not.
+    removed: a folder that this call removed, whose own names are of no interest any more once that
+    is safe.
     """
 
     changes: list[tuple[Folder, str, Node | None]]
@@ -208,7 +226,8 @@ class Naming:
         return [folder for folder, _, _ in self.changes]
 
 
-# --- the disk ---------------------------------------------------------------------------------------------------------
+# --- the disk
+# --------------------------------------------------------------------------------------------------
 
 
 class Disk:
@@ -220,7 +239,9 @@ class Disk:
         self._inodes: dict[int, Node] = {}
         self._namings: list[Naming] = []
         self._root = Folder(0o755)
-        self._known: list[Node] = []       # all that ever was, so that id() of a folder is never given to another
+        self._known: list[
+            Node
+        ] = []  # all that ever was, so that id() of a folder is never given to another
         for path, inode, mode, content in snapshot:
             self._know(inode, self._place(path, mode, content))
         self._safe_names = {id(folder): dict(folder.names) for folder in self._folders()}
@@ -281,7 +302,10 @@ class Disk:
 
     @contextmanager
     def within(self, call: Call) -> Iterator[bool]:
-        """Carry out half of a write, and take it back at the end. Yields: whether there is such a half."""
+        """Carry out half of a write, and take it back at the end.
+
+        Yields: whether there is such a half.
+        """
         file = self._inodes.get(call.inode)
         if call.op != "W" or len(call.second) < 2 or not isinstance(file, File):
             yield False
@@ -300,7 +324,9 @@ class Disk:
         elif isinstance(node, Folder):
             node.mode = call.number
         elif isinstance(node, File):
-            what: Literal["write", "size", "mode"] = {"W": "write", "Z": "size", "H": "mode"}[call.op]  # type: ignore[assignment]
+            what: Literal["write", "size", "mode"] = {"W": "write", "Z": "size", "H": "mode"}[
+                call.op
+            ]  # type: ignore[assignment]
             node.change((what, call.number, call.second))
         return True
 
@@ -309,8 +335,10 @@ class Disk:
             node.sync()
         if isinstance(node, Folder):
             synced = [node]
-            for folder in synced:       # grows: what lay in a folder that is safely gone is gone
-                synced += [one.removed for one in self._namings if one.removed and one.folders == [folder]]
+            for folder in synced:  # grows: what lay in a folder that is safely gone is gone
+                synced += [
+                    one.removed for one in self._namings if one.removed and one.folders == [folder]
+                ]
             for naming in self._namings:
                 naming.waiting_for -= {id(folder) for folder in synced}
 
@@ -340,7 +368,9 @@ class Disk:
             return [(folder, name, None)]
         if call.op in "RL":
             assert other is not None, f"{call.first!r} left the root"
-            assert not call.number, f"{call.first!r} was renamed with flags, which is not known here"
+            assert not call.number, (
+                f"{call.first!r} was renamed with flags, which is not known here"
+            )
             node = folder.names[name]
             return [(*other, node)] if call.op == "L" else [(folder, name, None), (*other, node)]
         node = self._new(call)
@@ -362,7 +392,10 @@ class Disk:
         return self._tree(lambda folder: folder.names, "all")
 
     def after_power_cuts(self) -> Iterator[tuple[str, Tree]]:
-        """What the disk may hold, each with the rule it follows. What comes twice is yielded twice."""
+        """What the disk may hold, each with the rule it follows.
+
+        What comes twice is yielded twice.
+        """
         pending = [naming for naming in self._namings if naming.waiting_for]
         folders = {id(folder): folder for naming in pending for folder in naming.folders}
         for policy in ("none", "torn", "late", "all"):
@@ -371,8 +404,14 @@ class Disk:
             yield f"every name, data {policy}", self._cut(lambda _: True, policy)
         if len(folders) > 1:
             for one in folders.values():
-                yield "names of one folder", self._cut(lambda n, one=one: any(f is one for f in n.folders), "none")
-                yield "names of all but one", self._cut(lambda n, one=one: all(f is not one for f in n.folders), "none")
+                yield (
+                    "names of one folder",
+                    self._cut(lambda n, one=one: any(f is one for f in n.folders), "none"),
+                )
+                yield (
+                    "names of all but one",
+                    self._cut(lambda n, one=one: all(f is not one for f in n.folders), "none"),
+                )
 
     def _cut(self, keeps: Callable[[Naming], bool], policy: str) -> Tree:
         names = dict(self._safe_names)
@@ -412,7 +451,8 @@ def key_of(tree: Tree) -> int:
     return hash(frozenset((path, one.kind, one.mode, one.digest) for path, one in tree.items()))
 
 
-# --- real folders -----------------------------------------------------------------------------------------------------
+# --- real folders
+# --------------------------------------------------------------------------------------------------
 
 
 def snapshot(root: Path) -> Snapshot:
@@ -432,7 +472,9 @@ def snapshot(root: Path) -> Snapshot:
 
 
 class Builder:
-    """Lays trees down as real folders; the files of bundles, which nothing changes, are hard links to one copy each."""
+    """Lays trees down as real folders; the files of bundles, which nothing changes, are hard links
+    to one copy each.
+    """
 
     def __init__(self, work: Path) -> None:
         """work: a folder on the file system where the trees will lie."""
@@ -460,7 +502,9 @@ class Builder:
     def require_untouched(self) -> None:
         """No command wrote into a bundle's file in place, which a cut would leave half written."""
         for (digest, _), path in self._copies.items():
-            assert entry("file", 0, Path(path).read_bytes()).digest == digest, f"{path} was written in place"
+            assert entry("file", 0, Path(path).read_bytes()).digest == digest, (
+                f"{path} was written in place"
+            )
 
     def _copy_of(self, one: Entry) -> str:
         key = (one.digest, one.mode)

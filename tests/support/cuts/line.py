@@ -1,9 +1,9 @@
 """The acts of the outbox, each telling what must not be taken back.
 
-    committed SEQ   the record is on disk: the verdict may be told
-    reserved SEQ    the disk was full, and the part was told UNKNOWN under this number
-    handed SEQ      given to the line to be sent
-    sent SEQ        the broker's acknowledgement is noted
+committed SEQ   the record is on disk: the verdict may be told
+reserved SEQ    the disk was full, and the part was told UNKNOWN under this number
+handed SEQ      given to the line to be sent
+sent SEQ        the broker's acknowledgement is noted
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def with_records(count: int) -> Callable[[Path, Path], None]:
 
 
 def killed_on_a_full_disk(root: Path, files: Path) -> None:
-    """8 records, and 3 parts that were told while the disk was full, of a process that ended before it had space."""
+    """8 records, and 3 parts that were told while the disk was full, of a process that ended before
+    it had space.
+    """
     with_records(8)(root, files)
     child = os.fork()
     if child == 0:
@@ -106,7 +108,10 @@ def retention(root: Path, files: Path, mark: Mark) -> None:
 
 @dataclass(frozen=True)
 class LineAct(Act):
-    """before: records there were. acknowledges: numbers that the act marks as sent. kept: the first that it keeps."""
+    """before: records there were. acknowledges: numbers that the act marks as sent.
+
+    kept: the first that it keeps.
+    """
 
     before: int = 0
     acknowledges: frozenset[int] = frozenset()
@@ -118,5 +123,7 @@ ACTS = {
     "delivery": LineAct(with_records(4), deliver, before=4, acknowledges=frozenset((1, 2, 3))),
     "full disk": LineAct(with_records(8), full_disk, before=8),
     "opening again": LineAct(killed_on_a_full_disk, open_again, before=11),
-    "retention": LineAct(with_records(40), retention, before=40, acknowledges=frozenset(range(1, 31)), kept=21),
+    "retention": LineAct(
+        with_records(40), retention, before=40, acknowledges=frozenset(range(1, 31)), kept=21
+    ),
 }

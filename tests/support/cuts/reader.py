@@ -1,4 +1,6 @@
-"""What a station's root says to whoever reads it, for comparing a cut root with the old and the new one."""
+"""What a station's root says to whoever reads it, for comparing a cut root with the old and the new
+one.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,14 @@ from edge.station.audit import AuditRow, read_audit
 from edge.station.site import GeometryFile, read_state
 from edge.station.store import Installed, Store
 
-SQLITE_ENDS = ("-wal", "-shm")      # beside the database while somebody has it open
+SQLITE_ENDS = ("-wal", "-shm")  # beside the database while somebody has it open
 Site = dict[str, int]
 
 
 @dataclass(frozen=True)
 class State:
-    """current, previous: slots by product. proofs: whether the current bundle's engines are proven or pending.
+    """current, previous: slots by product. proofs: whether the current bundle's engines are proven
+    or pending.
 
     keys: ids. sites: by product, what is calibrated and in which version.
     """
@@ -36,13 +39,17 @@ class State:
 
     @property
     def judging(self) -> tuple[object, ...]:
-        """What a running `edge run` sees, which reads without a lock: what decides about the active product's parts."""
+        """What a running `edge run` sees, which reads without a lock: what decides about the active
+        product's parts.
+        """
         active = self.active or ""
         return self.active, self.current.get(active), self.keys, self.sites.get(active)
 
     def without_versions(self) -> State:
         """For comparing after the same act was carried out once more."""
-        return replace(self, sites={product: dict.fromkeys(site, 0) for product, site in self.sites.items()})
+        return replace(
+            self, sites={product: dict.fromkeys(site, 0) for product, site in self.sites.items()}
+        )
 
 
 class Reader:
@@ -105,7 +112,9 @@ def rows_of(root: Path) -> list[AuditRow]:
 
 
 def identity_of(folder: Path, left_out: tuple[str, ...] = ()) -> dict[str, tuple[object, ...]]:
-    """What tells a folder from any other: each name with its kind, mode and content, of a Builder's copy its inode."""
+    """What tells a folder from any other: each name with its kind, mode and content, of a Builder's
+    copy its inode.
+    """
     found, waiting = {}, [""]
     while waiting:
         prefix = waiting.pop()

@@ -1,9 +1,11 @@
-"""Carry out acts in a process that the shim is preloaded into, and keep for each what Disk needs to cut it anywhere.
+"""Carry out acts in a process that the shim is preloaded into, and keep for each what Disk needs to
+cut it anywhere.
 
     LD_PRELOAD=shim.so python -m tests.support.cuts.recorder MODULE WORK FILES NAME...
 
-MODULE has ACTS, a mapping from NAME to an Act. FILES: bundles and keys that the acts use. For each NAME, WORK/NAME.log
-and WORK/NAME.snapshots appear; the latter holds the root's path and what lay under it before and after.
+MODULE has ACTS, a mapping from NAME to an Act. FILES: bundles and keys that the acts use. For each
+NAME, WORK/NAME.log and WORK/NAME.snapshots appear; the latter holds the root's path and what lay
+under it before and after.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def record(act: Act, name: str, work: Path, files: Path, shim: ctypes.CDLL) -> N
 def main() -> None:
     shim = ctypes.CDLL(None)
     shim.cuts_start.argtypes = [ctypes.c_char_p, ctypes.c_uint64]
-    engines.measure_in_child = measure      # a process of its own takes a second, and writes nothing under the root
+    # a process of its own takes a second, and writes nothing under the root
+    engines.measure_in_child = measure
     module, work, files, *names = sys.argv[1:]
     for name in names:
         record(importlib.import_module(module).ACTS[name], name, Path(work), Path(files), shim)

@@ -16,7 +16,7 @@ from edge.types import Geometry, Intrinsics
 from tests.support.cuts.act import Act, Mark
 
 SERIAL = "camera-1"
-JUNK = "0123456789abcdef-fp16-trt10.3.0-sm87-0a1b2c3d.plan"      # an engine's plan that no slot needs
+JUNK = "0123456789abcdef-fp16-trt10.3.0-sm87-0a1b2c3d.plan"  # an engine's plan that no slot needs
 
 
 def bundle(files: Path, product: str, version: str) -> Path:
@@ -41,14 +41,20 @@ def install(version: str) -> Callable[[Path, Path, Mark], None]:
     return lambda root, files, _: install_bundle(bundle(files, "washer", version), root)
 
 
-def cut_before(step: str, act: Callable[[Path, Path], None], version: str) -> Callable[[Path, Path], None]:
+def cut_before(
+    step: str, act: Callable[[Path, Path], None], version: str
+) -> Callable[[Path, Path], None]:
     """What is left where a process that installs ends before a step."""
 
     def prepare(root: Path, files: Path) -> None:
         act(root, files)
         child = os.fork()
         if child == 0:
-            install_bundle(bundle(files, "washer", version), root, reached=lambda now: now == step and os._exit(7))
+            install_bundle(
+                bundle(files, "washer", version),
+                root,
+                reached=lambda now: now == step and os._exit(7),
+            )
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
     return prepare
@@ -59,7 +65,9 @@ def pending(root: Path, files: Path) -> None:
     machine = 183 if architecture(Path("/")) != "aarch64" else 62
     program = root / "usr" / "bin" / "env"
     program.parent.mkdir(parents=True)
-    program.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44))
+    program.write_bytes(
+        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44)
+    )
     installed(("washer", "1.0.0"))(root, files)
 
 
@@ -85,13 +93,22 @@ def calibrated(root: Path, files: Path) -> None:
 
 def save_geometry(root: Path, files: Path, mark: Mark) -> None:
     geometry = Geometry((0.0, 0.0, 1.0, 0.5), 0, 0, np.full((96, 128), 255, np.uint8))
-    Store(root).save_geometry("washer", SERIAL, geometry, Intrinsics(128, 96, 300.0, 300.0, 63.5, 47.5), 10)
+    Store(root).save_geometry(
+        "washer", SERIAL, geometry, Intrinsics(128, 96, 300.0, 300.0, 63.5, 47.5), 10
+    )
 
 
 def save_model_state(root: Path, files: Path, mark: Mark) -> None:
     store = Store(root)
-    store.save_model_state(store.active(), "fp32", "onnxruntime", 59, 12.5, "as measured",
-                           {"shift": np.zeros(8, np.float32)})
+    store.save_model_state(
+        store.active(),
+        "fp32",
+        "onnxruntime",
+        59,
+        12.5,
+        "as measured",
+        {"shift": np.zeros(8, np.float32)},
+    )
 
 
 def select(root: Path, files: Path, mark: Mark) -> None:
@@ -125,7 +142,9 @@ ACTS = {
     "distrust": Act(trusting_both, distrust),
     "first install": Act(installed(), install("1.0.0")),
     "second install": Act(installed(WASHER_1, SCREW), install("2.0.0")),
-    "third install": Act(installed(WASHER_1, WASHER_2), install("3.0.0")),      # the first slot makes room
+    "third install": Act(
+        installed(WASHER_1, WASHER_2), install("3.0.0")
+    ),  # the first slot makes room
     "resumed install": Act(cut_before("current", installed(WASHER_1), "2.0.0"), install("2.0.0")),
     "mending install": Act(damaged, install("1.0.0")),
     "first opening": Act(pending, open_first),

@@ -9,8 +9,13 @@ CUTS = "cuts"
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-    lines = [value for report in reports if report.when == "call" for name, value in report.user_properties
-             if name == CUTS]
+    lines = [
+        value
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name == CUTS
+    ]
     if lines:
         terminalreporter.section("SIGKILL and power cuts")
         for line in sorted(lines):

@@ -1,4 +1,6 @@
-"""`trainer benchmark`: tables by hand, carried on after an interruption, one bad category costs no other."""
+"""`trainer benchmark`: tables by hand, carried on after an interruption, one bad category costs no
+other.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +34,17 @@ SIDE = 64
 
 
 def write_category(root: Path, seed: int = 0) -> Path:
-    """MVTec AD: stripes train, spots are defects; 6 images train, 3 good and 3 spotted ones test."""
+    """MVTec AD: stripes train, spots are defects; 6 images train, 3 good and 3 spotted ones
+    test.
+    """
     generator = np.random.default_rng(seed)
 
     def image(spot: bool) -> np.ndarray:
         stripes = 120 + 60 * np.sin(np.arange(SIDE) / 3)[None, :, None]
-        grey = stripes + generator.normal(0, 4, (SIDE, SIDE, 3))
+        gray = stripes + generator.normal(0, 4, (SIDE, SIDE, 3))
         if spot:
-            grey[20:34, 20:34] = (250, 20, 20)
-        return grey.clip(0, 255).astype(np.uint8)
+            gray[20:34, 20:34] = (250, 20, 20)
+        return gray.clip(0, 255).astype(np.uint8)
 
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[20:34, 20:34] = 255
@@ -55,8 +59,10 @@ def write_category(root: Path, seed: int = 0) -> Path:
 
 def job(category: str = "one", system: str = "mats", seed: int = 0, **named: object) -> Job:
     fields: dict[str, object] = {
-        "data": "set", "product": Path(category), "layout": "mvtec", "with_depth": False, "system": system,
-        "preset": "compact", "seed": seed, "epochs": 1, "weights": None, "textures": None, "device": "cpu",
+        "data": "set", "product": Path(category), "layout": "mvtec", "with_depth": False,
+        "system": system,
+        "preset": "compact", "seed": seed, "epochs": 1, "weights": None, "textures": None,
+        "device": "cpu",
         "pretrained": None, "identity": f"{category} {system} {seed}",
     }  # fmt: skip
     return Job(**{**fields, **named})  # type: ignore[arg-type]  # test shorthand
@@ -73,38 +79,46 @@ def row(table: Table, first: str) -> list[str]:
 
 
 def test_means_are_over_seeds_and_then_over_categories() -> None:
-    made = tables({
-        job("one", seed=0): result(90.0, 80.0, 70.0),
-        job("one", seed=1): result(94.0, 82.0, 74.0, seconds=20.0),
-        job("two", seed=0): result(60.0, 50.0, 40.0),
-    })[0]
+    made = tables(
+        {
+            job("one", seed=0): result(90.0, 80.0, 70.0),
+            job("one", seed=1): result(94.0, 82.0, 74.0, seconds=20.0),
+            job("two", seed=0): result(60.0, 50.0, 40.0),
+        }
+    )[0]
     assert made.columns == ["category", "mats", "mats, s", "mats, M", "mats, frames/s"]
     assert row(made, "one") == ["one", "92.0 / 81.0 / 72.0", "15", "2.0", "20.0"]
-    assert row(made, "**mean**")[1] == "**76.0 / 65.5 / 56.0**"     # not 81.3, the mean over runs
+    assert row(made, "**mean**")[1] == "**76.0 / 65.5 / 56.0**"  # not 81.3, the mean over runs
 
 
 def test_every_seed_is_printed() -> None:
     runs = tables({job(seed=s): result(90.0 + s, None, None) for s in (0, 1, 2)})[1]
-    assert [cells[2:4] for cells in runs.rows] == [[str(s), f"{90 + s}.0 / - / -"] for s in (0, 1, 2)]
+    assert [cells[2:4] for cells in runs.rows] == [
+        [str(s), f"{90 + s}.0 / - / -"] for s in (0, 1, 2)
+    ]
 
 
 def test_a_mean_of_fewer_seeds_says_so_and_one_category_has_no_mean() -> None:
-    made = tables({
-        job("one", seed=0): result(90.0, 80.0, 70.0),
-        job("one", seed=1): result(94.0, 82.0, 74.0),
-        job("one", "aand", seed=0): result(60.0, 50.0, 40.0),
-    })[0]
+    made = tables(
+        {
+            job("one", seed=0): result(90.0, 80.0, 70.0),
+            job("one", seed=1): result(94.0, 82.0, 74.0),
+            job("one", "aand", seed=0): result(60.0, 50.0, 40.0),
+        }
+    )[0]
     assert [cells[0] for cells in made.rows] == ["one"]
     assert made.rows[0][1] == "92.0 / 81.0 / 72.0"
     assert made.rows[0][5] == "60.0 / 50.0 / 40.0 (1 of 2 seeds)"
 
 
 def test_a_failed_run_is_no_zero_and_says_why() -> None:
-    made = tables({
-        job("one"): result(90.0, 80.0, 70.0),
-        job("one", seed=1): Result("", error="x.png is cut off"),
-        job("two"): Result("", error="y.png is cut off"),
-    })
+    made = tables(
+        {
+            job("one"): result(90.0, 80.0, 70.0),
+            job("one", seed=1): Result("", error="x.png is cut off"),
+            job("two"): Result("", error="y.png is cut off"),
+        }
+    )
     assert row(made[0], "one")[1] == "90.0 / 80.0 / 70.0 (1 failed)"
     assert row(made[0], "two")[1] == "failed"
     assert row(made[0], "**mean**")[1] == "**90.0 / 80.0 / 70.0**"
@@ -112,45 +126,76 @@ def test_a_failed_run_is_no_zero_and_says_why() -> None:
 
 
 def test_groups_of_drawn_defects_have_a_table() -> None:
-    made = tables({
-        job("one", with_depth=True, layout="mvtec3d"): result(1.0, 1.0, 1.0, groups={"depth": 90.0}),
-        job("two", with_depth=True, layout="mvtec3d"): result(1.0, 1.0, 1.0, groups={"depth": 80.0, "logical": 50.0}),
-    })
+    made = tables(
+        {
+            job("one", with_depth=True, layout="mvtec3d"): result(
+                1.0, 1.0, 1.0, groups={"depth": 90.0}
+            ),
+            job("two", with_depth=True, layout="mvtec3d"): result(
+                1.0, 1.0, 1.0, groups={"depth": 80.0, "logical": 50.0}
+            ),
+        }
+    )
     assert made[1].rows == [["depth", "85.0"], ["logical", "50.0"]]
 
 
 def test_color_only_runs_of_a_set_with_depth_are_a_table_of_their_own() -> None:
-    runs = {job(with_depth=d, layout="mvtec3d", identity=str(d)): result(1.0, 1.0, 1.0) for d in (True, False)}
+    runs = {
+        job(with_depth=d, layout="mvtec3d", identity=str(d)): result(1.0, 1.0, 1.0)
+        for d in (True, False)
+    }
     assert [table.title for table in tables(runs)] == [
         "set", "set: every run", "set, color only", "set, color only: every run",
     ]  # fmt: skip
 
 
 def test_published_figures_stand_where_they_belong_only() -> None:
-    made = tables({job("screw", "ntsnet"): result(1.0, 1.0, 1.0), job("screw", "aand"): result(1.0, 1.0, 1.0)})
+    made = tables(
+        {job("screw", "ntsnet"): result(1.0, 1.0, 1.0), job("screw", "aand"): result(1.0, 1.0, 1.0)}
+    )
     assert made[-1].title == "set: published"
     assert ["ntsnet", "screw", "92.1 / 98.5 / -"] in made[-1].rows
     assert ["aand", "mean", "99.5 / 98.4 / 95.0"] in made[-1].rows
-    assert not any("published" in table.title for table in tables({job("cookies"): result(1.0, 1.0, 1.0)}))
+    assert not any(
+        "published" in table.title for table in tables({job("cookies"): result(1.0, 1.0, 1.0)})
+    )
     assert known_set("mvtec3d", ["rope", "washer"], True) is None
-    assert known_set("mvtec3d", ["rope"], True) is None     # a product of that name, not the data set
+    assert known_set("mvtec3d", ["rope"], True) is None  # a product of that name, not the data set
     assert known_set("mvtec3d", list(MVTEC_3D), False) == "MVTec 3D-AD, color only"
     assert [row.system for row in published_rows("MVTec 3D-AD", ["mats", "aand"], [])] == ["mats"]
 
 
 def run_command(out: Path, data: Path, *more: str) -> object:
-    arguments = ["benchmark", "--out", out, "--data", f"set={data}", "--systems", "mats", "--epochs", "1", *more]
+    arguments = [
+        "benchmark",
+        "--out",
+        out,
+        "--data",
+        f"set={data}",
+        "--systems",
+        "mats",
+        "--epochs",
+        "1",
+        *more,
+    ]
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_it_trains_evaluates_and_writes_three_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains_evaluates_and_writes_three_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_category(tmp_path / "data" / "stripes")
     answer = run_command(tmp_path / "out", tmp_path / "data", "--seeds", "3")
     assert answer.exit_code == 0, answer.output
     page = (tmp_path / "out" / "benchmark.md").read_text()
     stored = json.loads((tmp_path / "out" / "benchmark.json").read_text())["runs"]
-    assert [(one["category"], one["seed"], one["system"]) for one in stored] == [("stripes", 3, "mats")]
-    assert f"{stored[0]['image_auroc']:.1f} / {stored[0]['pixel_auroc']:.1f} / {stored[0]['aupro']:.1f}" in page
+    assert [(one["category"], one["seed"], one["system"]) for one in stored] == [
+        ("stripes", 3, "mats")
+    ]
+    assert (
+        f"{stored[0]['image_auroc']:.1f} / {stored[0]['pixel_auroc']:.1f} /"
+        f" {stored[0]['aupro']:.1f}" in page
+    )
     assert stored[0]["frames_per_s"] > 0
     assert stored[0]["parameters"] > 1e6
     html = (tmp_path / "out" / "benchmark.html").read_text()
@@ -179,7 +224,8 @@ def test_a_result_of_other_options_or_data_is_never_reused(tmp_path: Path) -> No
 
     def planned(**named: object) -> Job:
         fields = {
-            "data": {"set": tmp_path / "data"}, "systems": ["mats"], "preset": "compact", "seeds": [0],
+            "data": {"set": tmp_path / "data"}, "systems": ["mats"], "preset": "compact",
+            "seeds": [0],
             "depth": "with", "epochs": 1,
         }  # fmt: skip
         return plan(Request(**{**fields, **named}))[0]  # type: ignore[arg-type]  # test shorthand
@@ -199,34 +245,52 @@ def test_a_pretrained_encoder_goes_to_the_runs_that_can_use_it(tmp_path: Path) -
     write_mvtec3d(tmp_path / "data" / "bagel")
     first, second = tmp_path / "first.pth", tmp_path / "second.pth"
     spec = COMPACT_POINTS
-    for path in (first, second):    # of other random values each
-        write_pointmae(path, PointTransformer(spec.tokeniser, spec.width, spec.depth, spec.heads, spec.taps))
+    for path in (first, second):  # of other random values each
+        write_pointmae(
+            path, PointTransformer(spec.tokenizer, spec.width, spec.depth, spec.heads, spec.taps)
+        )
 
     def planned(**pretrained: Path) -> dict[tuple[str, bool], Job]:
-        request = Request({"set": tmp_path / "data"}, ["mats", "m3dm"], "compact", [0], "both", pretrained=pretrained)
+        request = Request(
+            {"set": tmp_path / "data"},
+            ["mats", "m3dm"],
+            "compact",
+            [0],
+            "both",
+            pretrained=pretrained,
+        )
         return {(one.system, one.with_depth): one for one in plan(request)}
 
     without, one, other = planned(), planned(m3dm=first), planned(m3dm=second)
     assert {key: value.pretrained for key, value in one.items()} == {
         ("mats", True): None, ("mats", False): None, ("m3dm", True): first, ("m3dm", False): None,
     }  # fmt: skip
-    changed = {key for key in one if len({plans[key].identity for plans in (without, one, other)}) > 1}
+    changed = {
+        key for key in one if len({plans[key].identity for plans in (without, one, other)}) > 1
+    }
     assert changed == {("m3dm", True)}
     assert len({plans["m3dm", True].identity for plans in (without, one, other)}) == 3
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
-def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(tmp_path: Path, workers: int) -> None:
-    names = ["one", "two", "three", "four"][: 2 * workers]  # more than are trained at once, with some to spare
+def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(
+    tmp_path: Path, workers: int
+) -> None:
+    names = ["one", "two", "three", "four"][
+        : 2 * workers
+    ]  # more than are trained at once, with some to spare
     for name in names:
         write_category(tmp_path / "data" / name)
     command = [
         sys.executable, "-m", "trainer", "benchmark", "--out", str(tmp_path / "out"), "--data",
-        f"set={tmp_path / 'data'}", "--systems", "mats", "--epochs", "1", "--seeds", "0", "--workers", str(workers),
+        f"set={tmp_path / 'data'}", "--systems", "mats", "--epochs", "1", "--seeds", "0",
+        "--workers", str(workers),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
     deadline = time.monotonic() + patience_s(60)
     while not (finished := list((tmp_path / "out").rglob(RESULT_FILE))):
         assert time.monotonic() < deadline
@@ -252,7 +316,11 @@ def test_failed_runs_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     folder = one.folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / RESULT_FILE).write_text(json.dumps({"identity": "x", "error": "disk full"}))
-    monkeypatch.setattr(running, "run_job", lambda what, _: seen.append(what.identity) or Result("x", 1.0, seconds=1.0))
+    monkeypatch.setattr(
+        running,
+        "run_job",
+        lambda what, _: seen.append(what.identity) or Result("x", 1.0, seconds=1.0),
+    )
     run_all([one], tmp_path, 1, lambda _: None, lambda: None)
     assert seen == ["x"]
 
@@ -269,14 +337,19 @@ def test_failed_runs_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["--data", "a={data}", "--seeds", "1,1"], "each seed once"),
         (["--data", "a={data}", "--depth", "maybe"], "with, without or both"),
         (["--data", "a={data}", "--pretrained", "file.pth"], "SYSTEM=FILE"),
-        (["--data", "a={data}", "--pretrained", "mats=file.pth"], "mats is not among the systems, or has nothing"),
+        (
+            ["--data", "a={data}", "--pretrained", "mats=file.pth"],
+            "mats is not among the systems, or has nothing",
+        ),
         (["--data", "a={data}", "--pretrained", "m3dm=nothing.pth"], "nothing.pth"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(tmp_path: Path, arguments: list[str], named: str) -> None:
     write_category(tmp_path / "data" / "stripes")
     (tmp_path / "empty").mkdir()
-    filled = [argument.format(data=tmp_path / "data", empty=tmp_path / "empty") for argument in arguments]
+    filled = [
+        argument.format(data=tmp_path / "data", empty=tmp_path / "empty") for argument in arguments
+    ]
     answer = CliRunner().invoke(app, ["benchmark", "--out", str(tmp_path / "out"), *filled])
     assert isinstance(answer.exception, ConfigError)
     assert named in str(answer.exception)

@@ -18,12 +18,23 @@ from trainer.synthetic.products import PRODUCTS, write
 @pytest.mark.parametrize("products", ["washer,spoon", "", " , "])
 def test_unknown_products_are_refused_with_the_known_ones(tmp_path: Path, products: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        synthesize(tmp_path / "parts", products, train=1, validation=1, test=1, per_defect=1, belt=0, seed=0)
+        synthesize(
+            tmp_path / "parts",
+            products,
+            train=1,
+            validation=1,
+            test=1,
+            per_defect=1,
+            belt=0,
+            seed=0,
+        )
     assert all(name in str(caught.value) for name in PRODUCTS)
     assert not (tmp_path / "parts").exists()
 
 
-def test_without_a_choice_every_product_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_choice_every_product_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[str] = []
 
     def noted(name: str, folder: Path, amounts: object, seed: int) -> Iterator[str]:
@@ -31,13 +42,17 @@ def test_without_a_choice_every_product_is_drawn(tmp_path: Path, monkeypatch: py
         return iter(())
 
     monkeypatch.setattr(write, "write_product", noted)
-    result = CliRunner().invoke(app, ["synthesize", str(tmp_path / "parts")], catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, ["synthesize", str(tmp_path / "parts")], catch_exceptions=False
+    )
     assert result.exit_code == 0
     assert drawn == list(PRODUCTS)
     assert f"wrote {len(PRODUCTS)} products into" in result.output
 
 
 def test_a_product_is_written_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    synthesize(tmp_path / "parts", "connector", train=2, validation=1, test=1, per_defect=1, belt=0, seed=0)
+    synthesize(
+        tmp_path / "parts", "connector", train=2, validation=1, test=1, per_defect=1, belt=0, seed=0
+    )
     assert "wrote 1 product into" in capsys.readouterr().out
     assert len(open_dataset(tmp_path / "parts" / "connector").samples) == 14

@@ -35,7 +35,9 @@ def photo(seed: int, bits: int = 8, shift: int = 0) -> np.ndarray:
         (photo(9, 12, 4), "they are not scaled alike"),
     ],
 )
-def test_bit_depths_that_do_not_belong_together_are_refused(tmp_path: Path, odd: np.ndarray, sentence: str) -> None:
+def test_bit_depths_that_do_not_belong_together_are_refused(
+    tmp_path: Path, odd: np.ndarray, sentence: str
+) -> None:
     for number in range(5):
         write_rgb(tmp_path / f"{number}.png", photo(number, 12))
     write_rgb(tmp_path / "5.png", odd)
@@ -66,7 +68,9 @@ def test_a_picture_that_is_there_twice_trains_once_and_is_said(tmp_path: Path) -
     write_rgb(tmp_path / "again.png", photo(2))
     parts = normal(tmp_path)
     assert len(parts.train) + len(parts.validation) == 6
-    assert any("again.png" in note or "2.png" in note for note in parts.notes if "exact copy" in note)
+    assert any(
+        "again.png" in note or "2.png" in note for note in parts.notes if "exact copy" in note
+    )
 
 
 def test_a_copy_of_a_training_part_among_the_defects_proves_nothing(tmp_path: Path) -> None:
@@ -81,4 +85,6 @@ def test_a_copy_of_a_training_part_among_the_defects_proves_nothing(tmp_path: Pa
     told: list[str] = []
     dataset = without_known(normal(product).dataset, parts.digests, told.append)
     assert not any("copy" in sample.name for sample in dataset.samples)
-    assert any("test/dent/copy is called defective here and was trained on" in line for line in told)
+    assert any(
+        "test/dent/copy is called defective here and was trained on" in line for line in told
+    )

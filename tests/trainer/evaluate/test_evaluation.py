@@ -46,7 +46,13 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
     root = tmp_path_factory.mktemp("standin")
     product = write_product(root / "product")
     records = [
-        {"name": f"test/spot/{index:03d}", "group": group, "defect": "spot", "area_share": 0.01, "height_sigma": 4.0}
+        {
+            "name": f"test/spot/{index:03d}",
+            "group": group,
+            "defect": "spot",
+            "area_share": 0.01,
+            "height_sigma": 4.0,
+        }
         for index, group in enumerate(("logical", "depth", "color", "both"))
     ]
     write_json(product / "defects.json", records)
@@ -57,7 +63,9 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
     return run.folder, evaluation
 
 
-def test_every_group_has_its_figures_over_its_own_images_and_all_good_ones(judged: tuple[Path, Evaluation]) -> None:
+def test_every_group_has_its_figures_over_its_own_images_and_all_good_ones(
+    judged: tuple[Path, Evaluation],
+) -> None:
     folder, evaluation = judged
     assert [row.name for row in evaluation.groups] == ["depth", "color", "both", "logical"]
     logical = evaluation.groups[-1]
@@ -76,7 +84,7 @@ def test_the_printed_table_and_the_report_name_every_group(judged: tuple[Path, E
     section = page[page.index("By what shows the defect") :]
     for group in get_args(Group):
         assert f"({group})" in printed
-        assert re.search(rf"\s{group}\s+1\s", section)      # a row: the group, one defective image
+        assert re.search(rf"\s{group}\s+1\s", section)  # a row: the group, one defective image
 
 
 def test_the_operating_points_are_printed_stored_and_shown(judged: tuple[Path, Evaluation]) -> None:
@@ -123,15 +131,24 @@ def text_of(page: Path) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", page.read_text()).split())
 
 
-def test_good_test_parts_alone_are_counted_and_compared_with_nothing(product: Path, run_folder: Path) -> None:
+def test_good_test_parts_alone_are_counted_and_compared_with_nothing(
+    product: Path, run_folder: Path
+) -> None:
     shutil.rmtree(product / "test/spot")
     printed = evaluated(run_folder)
     threshold = load_run(run_folder).info.threshold
-    assert printed[-1] == f"good parts only: 0 of 2 rejected; threshold {threshold.value:.6g}: {threshold.guarantee}"
+    assert (
+        printed[-1] == f"good parts only: 0 of 2 rejected; threshold {threshold.value:.6g}:"
+        f" {threshold.guarantee}"
+    )
     assert not any("AUROC" in line for line in printed)
     stored = json.loads((run_folder / "evaluate.json").read_text())
     assert (stored["good"], stored["good_rejected"], stored["defective"]) == (2, 0, 0)
-    assert {row["name"] for row in stored["rows"]} == {"synthetic faint", "synthetic medium", "synthetic strong"}
+    assert {row["name"] for row in stored["rows"]} == {
+        "synthetic faint",
+        "synthetic medium",
+        "synthetic strong",
+    }
     assert {row["image_auroc"] for row in stored["rows"]} == {None}
     assert set(stored["operating_points"][0]["found"]) == {"faint", "medium", "strong"}
     page = text_of(run_folder / "report.html")
@@ -140,7 +157,9 @@ def test_good_test_parts_alone_are_counted_and_compared_with_nothing(product: Pa
     assert "ROC curve" not in page
 
 
-def test_synthetic_defects_are_drawn_only_on_parts_that_pass(product: Path, run_folder: Path) -> None:
+def test_synthetic_defects_are_drawn_only_on_parts_that_pass(
+    product: Path, run_folder: Path
+) -> None:
     shutil.rmtree(product / "test/spot")
     run = load_run(run_folder)
     judged = open_judged(run.info)
@@ -154,17 +173,24 @@ def test_synthetic_defects_are_drawn_only_on_parts_that_pass(product: Path, run_
 
     evaluation = evaluate_run(run, judged, first_is_rejected)
     assert {image.sample.name for image in evaluation.images if image.strength} == {"test/good/001"}
-    rejected = evaluate_run(run, judged, lambda feeds: {**run.deployed.run(feeds), "score": np.float32([9])})
+    rejected = evaluate_run(
+        run, judged, lambda feeds: {**run.deployed.run(feeds), "score": np.float32([9])}
+    )
     assert len(rejected.images) == 2
     assert "as every good part is rejected" in rejected.notes[-1]
     assert last_line(rejected, "-").startswith("good parts only: 2 of 2 rejected")
 
 
-def test_validation_parts_stand_in_for_good_test_parts_and_it_is_said(product: Path, run_folder: Path) -> None:
+def test_validation_parts_stand_in_for_good_test_parts_and_it_is_said(
+    product: Path, run_folder: Path
+) -> None:
     shutil.rmtree(product / "test/good")
     printed = evaluated(run_folder)
     assert "mean I-AUROC" in printed[-1]
-    assert "the 24 normal validation parts count as the good ones: they set the threshold" in "".join(printed)
+    assert (
+        "the 24 normal validation parts count as the good ones: they set the threshold"
+        in "".join(printed)
+    )
     stored = json.loads((run_folder / "evaluate.json").read_text())
     assert (stored["good"], stored["defective"]) == (24, 4)
     assert "is no estimate for later parts" in text_of(run_folder / "report.html")
@@ -184,18 +210,25 @@ def test_another_folder_gets_a_report_of_its_own_and_the_runs_stays_as_it_is(
     product: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated(run_folder)
-    before = {name: (run_folder / name).read_bytes() for name in ("report.html", "evaluate.json", "evaluation.npz")}
+    before = {
+        name: (run_folder / name).read_bytes()
+        for name in ("report.html", "evaluate.json", "evaluation.npz")
+    }
     other = write_product(tmp_path / "other batch")
-    for image in (other / "train/good/rgb").iterdir():      # the names of the training images, other parts
+    for image in (
+        other / "train/good/rgb"
+    ).iterdir():  # the names of the training images, other parts
         cv2.imwrite(str(image), cv2.imread(str(image)) // 2)
     monkeypatch.setattr("sys.argv", ["/usr/bin/trainer", "evaluate", "run", "other batch"])
     printed = evaluated(run_folder, other)
     assert {name: (run_folder / name).read_bytes() for name in before} == before
-    folder, = (run_folder / "evaluations").iterdir()
+    (folder,) = (run_folder / "evaluations").iterdir()
     assert re.fullmatch(r"other batch-[0-9a-f]{6}", folder.name)
     assert {path.name for path in folder.iterdir()} == set(before)
     stored = json.loads((folder / "evaluate.json").read_text())
-    assert {f"train/good/{number:03d}" for number in range(8)} <= {image["name"] for image in stored["images"]}
+    assert {f"train/good/{number:03d}" for number in range(8)} <= {
+        image["name"] for image in stored["images"]
+    }
     assert f"wrote {folder / 'report.html'}" in printed
     page = text_of(folder / "report.html")
     assert "product: run “run” judges the folder “other batch”" in page
@@ -204,12 +237,17 @@ def test_another_folder_gets_a_report_of_its_own_and_the_runs_stays_as_it_is(
     assert re.search(r"date 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", page)
 
 
-def test_copies_of_the_runs_images_are_left_out_and_counted(product: Path, run_folder: Path, tmp_path: Path) -> None:
+def test_copies_of_the_runs_images_are_left_out_and_counted(
+    product: Path, run_folder: Path, tmp_path: Path
+) -> None:
     """A renamed copy of the whole product: 32 of its images trained or validated."""
     shutil.copytree(product, tmp_path / "renamed")
     printed = evaluated(run_folder, tmp_path / "renamed")
-    assert any(line.startswith("32 images are left out, the first is train/good/000: the same") for line in printed)
-    folder, = (run_folder / "evaluations").iterdir()
+    assert any(
+        line.startswith("32 images are left out, the first is train/good/000: the same")
+        for line in printed
+    )
+    (folder,) = (run_folder / "evaluations").iterdir()
     stored = json.loads((folder / "evaluate.json").read_text())
     assert (stored["good"], stored["defective"]) == (2, 4)
     only = tmp_path / "only/train"
@@ -219,19 +257,29 @@ def test_copies_of_the_runs_images_are_left_out_and_counted(product: Path, run_f
         open_judged(load_run(run_folder).info, only.parent)
 
 
-def test_a_training_image_among_the_test_images_is_left_out(product: Path, run_folder: Path) -> None:
+def test_a_training_image_among_the_test_images_is_left_out(
+    product: Path, run_folder: Path
+) -> None:
     for kind, suffix in (("rgb", "png"), ("xyz", "tiff")):
-        shutil.copy(product / f"train/good/{kind}/003.{suffix}", product / f"test/good/{kind}/000.{suffix}")
+        shutil.copy(
+            product / f"train/good/{kind}/003.{suffix}", product / f"test/good/{kind}/000.{suffix}"
+        )
     judged = open_judged(load_run(run_folder).info)
     assert [sample.name for sample in judged.good] == ["test/good/001"]
-    assert any(note.startswith("1 image is left out, the first is test/good/000") for note in judged.notes)
+    assert any(
+        note.startswith("1 image is left out, the first is test/good/000") for note in judged.notes
+    )
 
 
-def test_a_product_that_moved_is_still_the_runs_own(product: Path, run_folder: Path, tmp_path: Path) -> None:
+def test_a_product_that_moved_is_still_the_runs_own(
+    product: Path, run_folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     product.rename(tmp_path / "elsewhere/product")
     info = load_run(run_folder).info
-    with pytest.raises(DataError, match=r"product, which the run was trained on, is gone: name .*`trainer evaluate"):
+    with pytest.raises(
+        DataError, match=r"product, which the run was trained on, is gone: name .*`trainer evaluate"
+    ):
         open_judged(info)
     assert open_judged(info, tmp_path / "elsewhere/product").own
     evaluated(run_folder, tmp_path / "elsewhere/product")
@@ -243,7 +291,10 @@ def test_data_that_changed_since_the_training_is_refused(product: Path, run_fold
     cv2.imwrite(str(image), 255 - cv2.imread(str(image)))
     answer = CliRunner().invoke(app, ["evaluate", str(run_folder), str(product)])
     assert isinstance(answer.exception, DataError)
-    says = f"{product} has changed since the training (train/good/005 is another image): put the images back, or train"
+    says = (
+        f"{product} has changed since the training (train/good/005 is another image): put the"
+        " images back, or train"
+    )
     assert str(answer.exception).startswith(says)
     image.unlink()
     (product / "train/good/xyz/005.tiff").unlink()
@@ -252,19 +303,25 @@ def test_data_that_changed_since_the_training_is_refused(product: Path, run_fold
     assert not (run_folder / "report.html").exists()
 
 
-def test_images_of_another_size_or_without_depth_are_refused(run_folder: Path, tmp_path: Path) -> None:
+def test_images_of_another_size_or_without_depth_are_refused(
+    run_folder: Path, tmp_path: Path
+) -> None:
     info = load_run(run_folder).info
     write_photos(tmp_path / "photos", "good", 2, 0)
     with pytest.raises(DataError, match="has no depth images, and depth is used"):
         open_judged(info, tmp_path / "photos")
-    with pytest.raises(DataError, match=r"are 128x128 pixels, those of the training 160x120: .*--size"):
+    with pytest.raises(
+        DataError, match=r"are 128x128 pixels, those of the training 160x120: .*--size"
+    ):
         open_judged(info.model_copy(update={"with_depth": False}), tmp_path / "photos")
 
 
 # Defective images given beside the data
 
 
-def test_defective_images_count_by_folder_and_none_twice(product: Path, run_folder: Path, tmp_path: Path) -> None:
+def test_defective_images_count_by_folder_and_none_twice(
+    product: Path, run_folder: Path, tmp_path: Path
+) -> None:
     info = load_run(run_folder).info
     given = tmp_path / "given"
     shutil.copytree(product / "test/spot", given / "test/dent")
@@ -272,13 +329,17 @@ def test_defective_images_count_by_folder_and_none_twice(product: Path, run_fold
     shutil.copy(product / "camera.json", given)
     judged = open_judged(info, None, given)
     added = [sample for sample in judged.samples if sample.name.startswith("defects/")]
-    assert [sample.name for sample in added] == [f"defects/test/dent/{number:03d}" for number in range(4)]
+    assert [sample.name for sample in added] == [
+        f"defects/test/dent/{number:03d}" for number in range(4)
+    ]
     assert {sample.defect for sample in added} == {"dent"}
     mask = added[0].load_mask()
     assert mask is not None
     assert mask.any(), "the layout's masks count"
     assert f"4 defective images (dent 4) of {given} count" in judged.notes
-    assert len(open_judged(info, None, product / "test").defective) == 4, "these are in the set already"
+    assert len(open_judged(info, None, product / "test").defective) == 4, (
+        "these are in the set already"
+    )
     remembered = info.model_copy(update={"defects": str(given)})
     assert open_judged(remembered).defects == given
     assert open_judged(remembered, given).defects is None, "other data comes without"
@@ -296,8 +357,9 @@ def test_photos_count_as_defective_whether_they_lie_in_classes_or_not(tmp_path: 
     ]  # fmt: skip
     write_photos(tmp_path / "sorted/dirt", "stain", 1, 200)
     write_photos(tmp_path / "sorted/scratch", "stain", 2, 300)
-    assert by_class(with_defects(dataset, tmp_path / "sorted", AS_IS, False).samples) == (
-        "3 defective images (dirt 1, scratch 2)"
+    assert (
+        by_class(with_defects(dataset, tmp_path / "sorted", AS_IS, False).samples)
+        == "3 defective images (dirt 1, scratch 2)"
     )
     write_photos(tmp_path / "mixed/good", "good", 1, 400)
     with pytest.raises(DataError, match="holds no defective image"):
@@ -307,7 +369,9 @@ def test_photos_count_as_defective_whether_they_lie_in_classes_or_not(tmp_path: 
             with_defects(dataset, tmp_path / name, AS_IS, False)
 
 
-def test_mistakes_are_found_before_the_run_or_an_image_is_read(run_folder: Path, tmp_path: Path) -> None:
+def test_mistakes_are_found_before_the_run_or_an_image_is_read(
+    run_folder: Path, tmp_path: Path
+) -> None:
     (run_folder / "model.pt").unlink()
     for words, says in (
         (["nothing"], "nothing is not a finished run"),

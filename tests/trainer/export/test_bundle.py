@@ -59,11 +59,15 @@ def request_of(run: Path, key: Path, out: Path, *precisions: Any, **more: Any) -
 
 @pytest.fixture(scope="module")
 def exported(run_folder: Path, key: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return export_bundle(request_of(run_folder, key, tmp_path_factory.mktemp("out") / "washer-1.0.0.bundle"))
+    return export_bundle(
+        request_of(run_folder, key, tmp_path_factory.mktemp("out") / "washer-1.0.0.bundle")
+    )
 
 
 @pytest.fixture(scope="module")
-def opened(exported: Exported, key: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Path]:
+def opened(
+    exported: Exported, key: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Manifest, Path]:
     """The bundle as a station unpacks it, signature and digests checked."""
     folder = tmp_path_factory.mktemp("unpacked") / "slot"
     folder.mkdir()
@@ -76,13 +80,17 @@ def opened(exported: Exported, key: Path, tmp_path_factory: pytest.TempPathFacto
 def exported_before(opened: tuple[Manifest, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the float32 file from the finished bundle: torch's exporter is what takes long."""
     known = opened[1] / "model" / "fp32.onnx"
-    monkeypatch.setattr(bundle, "export_checked", lambda _, path, *__, **___: shutil.copyfile(known, path))
+    monkeypatch.setattr(
+        bundle, "export_checked", lambda _, path, *__, **___: shutil.copyfile(known, path)
+    )
 
 
 # What is in it
 
 
-def test_the_manifest_says_what_the_run_was(opened: tuple[Manifest, Path], run_folder: Path) -> None:
+def test_the_manifest_says_what_the_run_was(
+    opened: tuple[Manifest, Path], run_folder: Path
+) -> None:
     manifest, _ = opened
     info = load_run(run_folder).info
     assert (manifest.product, manifest.version, manifest.system) == ("washer", "1.0.0", "standin")
@@ -90,7 +98,9 @@ def test_the_manifest_says_what_the_run_was(opened: tuple[Manifest, Path], run_f
     exact = manifest.thresholds["fp32"]
     assert exact.value == pytest.approx(info.threshold.value, rel=1e-5)
     assert (exact.rank, exact.parts, exact.false_rejects) == (1, 24, 0.05)
-    assert manifest.normal_scores["fp32"] == pytest.approx(sorted(info.normal_scores, reverse=True), rel=1e-5)
+    assert manifest.normal_scores["fp32"] == pytest.approx(
+        sorted(info.normal_scores, reverse=True), rel=1e-5
+    )
     assert (manifest.camera.crop_x, manifest.camera.crop_y) == (LEFT, TOP)
     assert (manifest.camera.crop_width, manifest.camera.crop_height) == (WIDTH, HEIGHT)
     assert manifest.presence
@@ -102,16 +112,20 @@ def test_the_manifests_tensors_are_the_graphs(opened: tuple[Manifest, Path]) -> 
     for precision in manifest.precisions:
         graph = onnx.load(str(folder / "model" / f"{precision}.onnx")).graph
         for specs, values in ((manifest.inputs, graph.input), (manifest.outputs, graph.output)):
-            found = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
+            found = {
+                value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+                for value in values
+            }
             assert found == {spec.name: list(spec.shape) for spec in specs}
     defaults = {spec.name: spec.default for spec in manifest.inputs}
     assert defaults["lift"] == pytest.approx(0.008)
-    assert defaults["plane"] is None   # only a calibration may give it
+    assert defaults["plane"] is None  # only a calibration may give it
 
 
 def test_every_precision_has_a_threshold_of_its_own_scores(opened: tuple[Manifest, Path]) -> None:
     manifest, _ = opened
-    assert set(manifest.thresholds) == set(manifest.normal_scores) == set(manifest.normal_spread) == {
+    assert set(manifest.thresholds) == set(manifest.normal_scores)
+    assert set(manifest.thresholds) == set(manifest.normal_spread) == {
         "fp32", "fp16", "int8",
     }  # fmt: skip
     for precision, threshold in manifest.thresholds.items():
@@ -139,7 +153,9 @@ def test_the_normal_frames_are_carried_losslessly_with_every_input(
             assert feeds[name].dtype == values.dtype
     ranked = [manifest.normal_scores["fp32"][rank - 1] for rank in frames.ranks]
     engine = OnnxCpuEngine(folder / "model" / "fp32.onnx")
-    np.testing.assert_allclose([engine.run(feeds)["score"][0] for feeds in frames.feeds()], ranked, rtol=1e-4)
+    np.testing.assert_allclose(
+        [engine.run(feeds)["score"][0] for feeds in frames.feeds()], ranked, rtol=1e-4
+    )
 
 
 def test_golden_frames_are_complete_answered_by_torch_and_half_of_them_defective(
@@ -151,7 +167,9 @@ def test_golden_frames_are_complete_answered_by_torch_and_half_of_them_defective
     threshold, spread = manifest.thresholds["fp32"].value, manifest.normal_spread["fp32"].spread
     assert len(frames) >= 8
     assert sum(frame.score[0] > np.float32(threshold) for frame in frames) >= 4
-    assert all(abs(float(frame.score[0]) - threshold) > spread for frame in frames)   # either side, never near it
+    assert all(
+        abs(float(frame.score[0]) - threshold) > spread for frame in frames
+    )  # either side, never near it
     for frame in frames:
         assert set(frame.feeds) == {spec.name for spec in manifest.inputs}
         answer = deployed.run(frame.feeds)
@@ -176,7 +194,9 @@ def proven(opened: tuple[Manifest, Path], precision: Any, model: Path | None = N
     manifest, folder = opened
     engine = OnnxCpuEngine(model or folder / "model" / f"{precision}.onnx")
     expected = Expected(
-        np.array(manifest.normal_scores[precision]), manifest.thresholds[precision], manifest.thresholds["fp32"]
+        np.array(manifest.normal_scores[precision]),
+        manifest.thresholds[precision],
+        manifest.thresholds["fp32"],
     )
     normal = read_normal(folder / "normal", manifest.inputs)
     certificate = read_certificate(folder / "parity.json")
@@ -194,34 +214,53 @@ def test_every_shipped_precision_proves_itself_on_the_carried_frames(
     assert abs(section.threshold.value - opened[0].thresholds[precision].value) < 0.1 * spread
 
 
-def test_another_precisions_file_with_a_fault_does_not(opened: tuple[Manifest, Path], tmp_path: Path) -> None:
+def test_another_precisions_file_with_a_fault_does_not(
+    opened: tuple[Manifest, Path], tmp_path: Path
+) -> None:
     _, folder = opened
     model = onnx.load(str(folder / "model" / "int8.onnx"))
     product = next(node for node in model.graph.node if node.op_type == "Conv")
     weight = next(node for node in model.graph.node if product.input[1] in node.output)
     levels = next(tensor for tensor in model.graph.initializer if tensor.name == weight.input[0])
     values = onnx.numpy_helper.to_array(levels)
-    levels.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values[:, ::-1]), levels.name))
+    levels.CopyFrom(
+        onnx.numpy_helper.from_array(np.ascontiguousarray(values[:, ::-1]), levels.name)
+    )
     onnx.save(model, str(tmp_path / "int8.onnx"))
     assert not proven(opened, "int8", tmp_path / "int8.onnx").passed
 
 
-def test_the_certificate_counts_verdicts_and_says_whose_figures_they_are(exported: Exported) -> None:
+def test_the_certificate_counts_verdicts_and_says_whose_figures_they_are(
+    exported: Exported,
+) -> None:
     certificate = exported.certificate
     assert certificate.provisional
     assert certificate.golden_frames >= 8
-    assert (certificate.normal_frames, certificate.good_frames, certificate.real_frames) == (24, 2, 4)
+    assert (certificate.normal_frames, certificate.good_frames, certificate.real_frames) == (
+        24,
+        2,
+        4,
+    )
     assert certificate.drawn_frames >= 8
     assert certificate.near_frames >= 4
     for section in certificate.sections:
         assert section.verdicts.good is not None
-        assert section.verdicts.good.of == 2      # test/good, which neither threshold nor search has seen
+        assert (
+            section.verdicts.good.of == 2
+        )  # test/good, which neither threshold nor search has seen
         assert section.verdicts.real.of == 4
         assert section.noise.frames == 24
     assert "onnxruntime" in certificate.note
     table = "\n".join(parity_table(certificate))
-    for word in ("int8", "good rejected", "defects missed", "noise", "0 of 4 real", "in the bundle",
-                 "onnxruntime's arithmetic"):
+    for word in (
+        "int8",
+        "good rejected",
+        "defects missed",
+        "noise",
+        "0 of 4 real",
+        "in the bundle",
+        "onnxruntime's arithmetic",
+    ):
         assert word in table
 
 
@@ -240,8 +279,12 @@ def test_manifest_and_report_count_the_same_verdicts(opened: tuple[Manifest, Pat
 # The operating point
 
 
-def test_another_rate_takes_another_rank(run_folder: Path, key: Path, tmp_path: Path, exported_before: None) -> None:
-    done = export_bundle(request_of(run_folder, key, tmp_path / "w.bundle", "fp32", false_rejects=0.2))
+def test_another_rate_takes_another_rank(
+    run_folder: Path, key: Path, tmp_path: Path, exported_before: None
+) -> None:
+    done = export_bundle(
+        request_of(run_folder, key, tmp_path / "w.bundle", "fp32", false_rejects=0.2)
+    )
     threshold = done.manifest.thresholds["fp32"]
     assert (threshold.rank, threshold.false_rejects) == (5, 0.2)
     assert threshold.value == done.manifest.normal_scores["fp32"][4]
@@ -251,9 +294,12 @@ def test_a_part_left_out_sets_no_threshold_and_is_counted(
     run_folder: Path, key: Path, tmp_path: Path, exported: Exported, exported_before: None
 ) -> None:
     highest = max(
-        zip(load_run(run_folder).info.normal_scores, load_run(run_folder).info.validation, strict=True)
+        zip(load_run(run_folder).info.normal_scores, load_run(run_folder).info.validation,
+        strict=True)
     )[1]  # fmt: skip
-    done = export_bundle(request_of(run_folder, key, tmp_path / "w.bundle", "fp32", left_out=(highest,)))
+    done = export_bundle(
+        request_of(run_folder, key, tmp_path / "w.bundle", "fp32", left_out=(highest,))
+    )
     threshold = done.manifest.thresholds["fp32"]
     assert done.manifest.normal.left_out == (highest,)
     assert (threshold.parts, threshold.left_out) == (23, 1)
@@ -262,13 +308,23 @@ def test_a_part_left_out_sets_no_threshold_and_is_counted(
 
 
 @pytest.mark.parametrize("option", ["left_out", "kept"])
-def test_a_name_that_is_no_validation_part_is_refused(run_folder: Path, key: Path, tmp_path: Path, option: str) -> None:
+def test_a_name_that_is_no_validation_part_is_refused(
+    run_folder: Path, key: Path, tmp_path: Path, option: str
+) -> None:
     with pytest.raises(ConfigError, match="train/good/000: no normal validation part"):
-        export_bundle(request_of(run_folder, key, tmp_path / "w.bundle", "fp32", **{option: ("train/good/000",)}))
+        export_bundle(
+            request_of(
+                run_folder, key, tmp_path / "w.bundle", "fp32", **{option: ("train/good/000",)}
+            )
+        )
 
 
 def test_an_outlier_stops_the_export_until_somebody_says_what_it_is(
-    run_folder: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported_before: None
+    run_folder: Path,
+    key: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exported_before: None,
 ) -> None:
     """One normal part scores three times the highest of the others."""
     own = OnnxCpuEngine.run
@@ -284,10 +340,14 @@ def test_an_outlier_stops_the_export_until_somebody_says_what_it_is(
         return outputs
 
     monkeypatch.setattr(OnnxCpuEngine, "run", lifted)
-    with pytest.raises(DataError, match=f"{odd} scores 0.5, the next .*--leave-out {odd}.*--keep {odd}"):
+    with pytest.raises(
+        DataError, match=f"{odd} scores 0.5, the next .*--leave-out {odd}.*--keep {odd}"
+    ):
         export_bundle(request_of(run_folder, key, tmp_path / "w.bundle", "fp32"))
     assert list(tmp_path.iterdir()) == []
-    done = export_bundle(request_of(run_folder, key, tmp_path / "w.bundle", "fp32", left_out=(odd,)))
+    done = export_bundle(
+        request_of(run_folder, key, tmp_path / "w.bundle", "fp32", left_out=(odd,))
+    )
     assert done.manifest.thresholds["fp32"].value < 0.1
 
 
@@ -299,13 +359,18 @@ def standin_proof(parts: int) -> Proof:
 
 
 def shown(seeds: Any) -> list[Shown]:
-    return [Shown(f"validation/good/{seed}", lambda seed=seed: make_feeds(seed), "normal", None) for seed in seeds]
+    return [
+        Shown(f"validation/good/{seed}", lambda seed=seed: make_feeds(seed), "normal", None)
+        for seed in seeds
+    ]
 
 
 def test_without_test_parts_a_fifth_of_the_validation_parts_is_set_aside(run_folder: Path) -> None:
     run = load_run(run_folder)
     dataset = open_dataset(Path(run.info.data))
-    alone = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.split != "test"))
+    alone = replace(
+        dataset, samples=tuple(sample for sample in dataset.samples if sample.split != "test")
+    )
     validation = tuple(alone.split("validation"))
     judged = Judged(dataset.root, alone, True, validation, stand_in=True)
     frames = proof_frames(run, judged, ())
@@ -328,7 +393,10 @@ def test_fewer_than_eight_validation_parts_ship_float32_alone(
 
 def test_more_parts_are_carried_where_a_precision_orders_them_otherwise(tmp_path: Path) -> None:
     """Of 100 parts the 48 highest and 16 more are carried; INT8's highest is float32's 60th."""
-    frames = [replace(frame, name=f"validation/good/{seed:03d}") for seed, frame in enumerate(shown([0]) * 100)]
+    frames = [
+        replace(frame, name=f"validation/good/{seed:03d}")
+        for seed, frame in enumerate(shown([0]) * 100)
+    ]
     exact = np.linspace(2, 1, 100, dtype=np.float32)
     other = exact.copy()
     other[59] = 3
@@ -341,7 +409,9 @@ def test_more_parts_are_carried_where_a_precision_orders_them_otherwise(tmp_path
 
 
 def test_every_file_was_compiled_where_the_compiler_is(exported: Exported) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="pip install rgbd-inspection[rtx] to compile without a GPU")
+    pytest.importorskip(
+        "tensorrt_rtx", reason="pip install rgbd-inspection[rtx] to compile without a GPU"
+    )
     assert exported.compiler is not None
     assert exported.compiler.startswith("tensorrt_rtx")
 
@@ -401,7 +471,9 @@ def test_a_report_is_made_once_and_again_where_other_defects_count(
     told.clear()
     export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"), told.append)
     assert not any("the run has no report" in line for line in told)
-    with_them = export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32", defects=bad), told.append)
+    with_them = export_bundle(
+        request_of(run, key, tmp_path / "w.bundle", "fp32", defects=bad), told.append
+    )
     assert f"4 defective images (dent 4) of {bad} count" in told
     assert with_them.certificate.real_frames == 4
     assert with_them.certificate.sections[-1].verdicts.real.of == 4
@@ -410,15 +482,21 @@ def test_a_report_is_made_once_and_again_where_other_defects_count(
     assert again.certificate.real_frames == 4, "as the report counts them"
 
 
-def test_data_that_changed_since_the_training_gets_no_bundle(own: tuple[Path, Path], key: Path, tmp_path: Path) -> None:
+def test_data_that_changed_since_the_training_gets_no_bundle(
+    own: tuple[Path, Path], key: Path, tmp_path: Path
+) -> None:
     product, run = own
     shutil.copytree(product, tmp_path / "as it was")
     shutil.copy(product / "validation/good/rgb/000.png", product / "validation/good/rgb/001.png")
-    with pytest.raises(DataError, match=r"has changed since the training \(validation/good/001 is another image\)"):
+    with pytest.raises(
+        DataError, match=r"has changed since the training \(validation/good/001 is another image\)"
+    ):
         export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"))
     shutil.copytree(product, tmp_path / "changed")
     with pytest.raises(DataError, match=r"changed is not the data of this run .*--data"):
-        export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32", data=tmp_path / "changed"))
+        export_bundle(
+            request_of(run, key, tmp_path / "w.bundle", "fp32", data=tmp_path / "changed")
+        )
     assert not (tmp_path / "w.bundle").exists()
 
 
@@ -428,7 +506,9 @@ def test_data_that_moved_is_found_with_data_from_any_folder(
 ) -> None:
     product, run = own
     product.rename(tmp_path / "renamed")
-    with pytest.raises(DataError, match=r"product, which the run was trained on, is gone: name .* with --data"):
+    with pytest.raises(
+        DataError, match=r"product, which the run was trained on, is gone: name .* with --data"
+    ):
         export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"))
     monkeypatch.chdir(tmp_path)
     export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32", data=Path("renamed")))
@@ -443,10 +523,18 @@ def test_the_manifest_says_how_images_are_read_and_a_plane_for_each_is_told(
     stored = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**stored, "fixed": False, "color_bits": 12}))
     told: list[str] = []
-    camera = export_bundle(request_of(run, key, tmp_path / "w.bundle", "fp32"), told.append).manifest.camera
+    camera = export_bundle(
+        request_of(run, key, tmp_path / "w.bundle", "fp32"), told.append
+    ).manifest.camera
     assert (camera.fixed, camera.letterbox, camera.color_bits) == (False, False, 12)
-    assert any("a station judges with the one that `edge calibrate plane` measures" in line for line in told)
-    assert "160x120 pixels; of 16-bit color 12 bits hold the values" in (run / "report.html").read_text()
+    assert any(
+        "a station judges with the one that `edge calibrate plane` measures" in line
+        for line in told
+    )
+    assert (
+        "160x120 pixels; of 16-bit color 12 bits hold the values"
+        in (run / "report.html").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -464,25 +552,42 @@ def test_the_manifest_says_how_images_are_read_and_a_plane_for_each_is_told(
     ],
 )
 def test_mistakes_are_found_before_the_run_or_an_image_is_read(
-    changes: dict[str, Any], says: str, run_folder: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any],
+    says: str,
+    run_folder: Path,
+    key: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bundle, "load_run", lambda _: pytest.fail("read the run's model"))
     monkeypatch.setattr(bundle, "open_own", lambda *_: pytest.fail("read images"))
-    paths = {name: tmp_path / value for name, value in changes.items() if name in ("key", "out", "data", "defects")}
-    request = replace(request_of(run_folder, key, tmp_path / "w.bundle", "fp32"), **{**changes, **paths})
+    paths = {
+        name: tmp_path / value
+        for name, value in changes.items()
+        if name in ("key", "out", "data", "defects")
+    }
+    request = replace(
+        request_of(run_folder, key, tmp_path / "w.bundle", "fp32"), **{**changes, **paths}
+    )
     with pytest.raises(EdgeError, match=says):
         export_bundle(request)
 
 
 @pytest.mark.parametrize("product", ["", "../washer", "wash er", "-washer"])
-def test_a_name_that_cannot_be_is_refused(product: str, run_folder: Path, key: Path, tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_is_refused(
+    product: str, run_folder: Path, key: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="--product"):
         export_bundle(ExportRequest(run_folder, product, "1", (), key, tmp_path / "washer.bundle"))
 
 
 def test_data_that_moved_away_is_named(run_folder: Path, key: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        export_bundle(ExportRequest(run_folder, "washer", "1", (), key, tmp_path / "w.bundle", data=tmp_path / "gone"))
+        export_bundle(
+            ExportRequest(
+                run_folder, "washer", "1", (), key, tmp_path / "w.bundle", data=tmp_path / "gone"
+            )
+        )
 
 
 def test_a_model_that_rejects_nothing_gets_no_bundle() -> None:
@@ -497,7 +602,14 @@ def test_a_model_that_tells_no_parts_apart_gets_no_bundle() -> None:
     deployed = make_deployed()
     same = answered(deployed.run, shown([0]) * 8)
     with pytest.raises(DataError, match="tells no two parts apart"):
-        gather(deployed, deployed.run, same, [], [], threshold_from_normals([frame.value for frame in same]))
+        gather(
+            deployed,
+            deployed.run,
+            same,
+            [],
+            [],
+            threshold_from_normals([frame.value for frame in same]),
+        )
 
 
 def test_a_drawn_defect_that_float32_does_not_see_is_not_used() -> None:
@@ -524,7 +636,7 @@ def test_defects_are_faded_until_they_lie_near_the_threshold() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_drawn_defect_changes_the_part_where_its_mask_is(seed: int) -> None:
     feeds = make_feeds(3)
-    feeds["depth"][0, 40:50, 60:70] = 0     # a hole in the readings
+    feeds["depth"][0, 40:50, 60:70] = 0  # a hole in the readings
     part = part_of(make_deployed(), feeds)
     drawn = draw_defect(feeds, part, strength=1.0, seed=seed)
     assert 20 < drawn.mask.sum() < 0.15 * part.sum()
@@ -534,7 +646,7 @@ def test_a_drawn_defect_changes_the_part_where_its_mask_is(seed: int) -> None:
     assert changed[drawn.mask].mean() > 0.7
     assert not changed[~part].any()
     assert (drawn.feeds["depth"][0, 40:50, 60:70] == 0).all()
-    assert (make_feeds(3)["color"] == feeds["color"]).all()   # the normal frame itself is left alone
+    assert (make_feeds(3)["color"] == feeds["color"]).all()  # the normal frame itself is left alone
 
 
 def test_drawn_defects_repeat_by_seed_and_come_in_every_kind() -> None:
@@ -544,4 +656,8 @@ def test_drawn_defects_repeat_by_seed_and_come_in_every_kind() -> None:
     kinds = {draw_defect(feeds, part, 0.5, seed).kind for seed in range(5)}
     assert kinds == {"stain", "scratch", "dent", "bump", "dirt"}
     color_only = {name: feeds[name] for name in ("color", "region")}
-    assert {draw_defect(color_only, part, 0.5, seed).kind for seed in range(5)} == {"stain", "scratch", "dirt"}
+    assert {draw_defect(color_only, part, 0.5, seed).kind for seed in range(5)} == {
+        "stain",
+        "scratch",
+        "dirt",
+    }

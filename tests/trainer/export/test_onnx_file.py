@@ -14,7 +14,13 @@ from torch import nn
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import EngineError
 from tests.support.standin import Feeds, StandIn, make_deployed, make_feeds
-from trainer.export.onnx_file import check_agreement, check_compiles, check_contract, export_checked, export_onnx
+from trainer.export.onnx_file import (
+    check_agreement,
+    check_compiles,
+    check_contract,
+    export_checked,
+    export_onnx,
+)
 from trainer.graph.deploy import Deployed
 from trainer.graph.operators import OPERATORS, check_operators
 from trainer.graph.preprocess import Prepared, Preprocess
@@ -33,18 +39,28 @@ def exported(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def node_model(
-    op_type: str, kind: int, shape: tuple[int, ...], domain: str = "", opset: int = 18, **attributes: object
+    op_type: str,
+    kind: int,
+    shape: tuple[int, ...],
+    domain: str = "",
+    opset: int = 18,
+    **attributes: object,
 ) -> onnx.ModelProto:
     """One operator between x and y, after nothing else."""
     node = helper.make_node(op_type, ["x"], ["y"], name="suspect", domain=domain, **attributes)
     graph = helper.make_graph(
-        [node], "g", [helper.make_tensor_value_info("x", kind, shape)], [helper.make_tensor_value_info("y", kind, None)]
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, None)],
     )
     opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def test_onnxruntime_agrees_with_torch_and_tensorrt_rtx_compiles(deployed: Deployed, tmp_path: Path) -> None:
+def test_onnxruntime_agrees_with_torch_and_tensorrt_rtx_compiles(
+    deployed: Deployed, tmp_path: Path
+) -> None:
     report = export_checked(deployed, tmp_path / "fp32.onnx", FRAMES)
     assert report.agreement.map < 1e-4
     assert report.agreement.place < 1e-6
@@ -63,7 +79,9 @@ def test_color_only_exports_and_compiles(tmp_path: Path) -> None:
     assert list(OnnxCpuEngine(report.path).inputs) == ["color", "region"]
 
 
-def test_the_file_holds_the_contract_and_nothing_of_this_machine(deployed: Deployed, exported: Path) -> None:
+def test_the_file_holds_the_contract_and_nothing_of_this_machine(
+    deployed: Deployed, exported: Path
+) -> None:
     model = onnx.load(str(exported))
     check_contract(model, deployed)
     assert [value.name for value in model.graph.input] == [
@@ -76,12 +94,22 @@ def test_the_file_holds_the_contract_and_nothing_of_this_machine(deployed: Deplo
         "lift",
         "expected",
     ]
-    assert [value.name for value in model.graph.output] == ["map", "score", "area", "valid", "place"]
+    assert [value.name for value in model.graph.output] == [
+        "map",
+        "score",
+        "area",
+        "valid",
+        "place",
+    ]
     assert [entry.version for entry in model.opset_import if not entry.domain] == [18]
     assert b"stack_trace" not in exported.read_bytes()
     assert b".py" not in exported.read_bytes()
     # under preprocess, whose nodes stay float32 in every precision
-    assert any("preprocess.place" in entry.value for node in model.graph.node for entry in node.metadata_props)
+    assert any(
+        "preprocess.place" in entry.value
+        for node in model.graph.node
+        for entry in node.metadata_props
+    )
 
 
 def test_empty_views_agree_too(deployed: Deployed, exported: Path) -> None:
@@ -99,10 +127,14 @@ def test_expected_material_is_an_input_that_changes_no_output_so_far(exported: P
         assert np.array_equal(value, everywhere[name]), name
 
 
-def test_a_changed_weight_is_a_disagreement(deployed: Deployed, exported: Path, tmp_path: Path) -> None:
+def test_a_changed_weight_is_a_disagreement(
+    deployed: Deployed, exported: Path, tmp_path: Path
+) -> None:
     model = onnx.load(str(exported))
     weight = next(tensor for tensor in model.graph.initializer if "project.weight" in tensor.name)
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    weight.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name)
+    )
     onnx.save(model, str(tmp_path / "fp32.onnx"))
     with pytest.raises(EngineError, match="onnxruntime and torch differ in map by"):
         check_agreement(deployed, tmp_path / "fp32.onnx", FRAMES)
@@ -112,7 +144,8 @@ def test_a_changed_weight_is_a_disagreement(deployed: Deployed, exported: Path, 
 def test_a_different_place_is_a_disagreement(
     number: int, wrong: float, deployed: Deployed, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a 128 px crop: a centroid off by 0.05 px, a variance by 3 square pixels, a border by a thousandth; no number.
+    """Of a 128 px crop: a centroid off by 0.05 px, a variance by 3 square pixels, a border by a
+    thousandth; no number.
 
     Only in the last frame.
     """
@@ -131,10 +164,14 @@ def test_a_different_place_is_a_disagreement(
 
 @pytest.mark.parametrize(("what", "message"), [
     ("input type", "graph input 'region' is .*float32"), ("input shape", "graph input 'color'"),
-    ("input gone", "graph input 'intrinsics' is None"), ("output name", "graph outputs are map, points"),
-    ("output shape", "graph output 'score'"), ("place shape", r"graph output 'place'.*\(1, 5\).*\(1, 6\)"),
+    ("input gone", "graph input 'intrinsics' is None"), ("output name",
+    "graph outputs are map, points"),
+    ("output shape", "graph output 'score'"), ("place shape",
+    r"graph output 'place'.*\(1, 5\).*\(1, 6\)"),
 ])  # fmt: skip
-def test_a_graph_off_the_contract_is_refused(deployed: Deployed, exported: Path, what: str, message: str) -> None:
+def test_a_graph_off_the_contract_is_refused(
+    deployed: Deployed, exported: Path, what: str, message: str
+) -> None:
     model = onnx.load(str(exported))
     inputs = {value.name: value for value in model.graph.input}
     if what == "input type":
@@ -154,13 +191,19 @@ def test_a_graph_off_the_contract_is_refused(deployed: Deployed, exported: Path,
 
 
 @pytest.mark.parametrize(("model", "message"), [
-    (node_model("Unique", TensorProto.FLOAT, (4,)), r"operator Unique \(node suspect\).*does not support"),
-    (node_model("Transpose", TensorProto.UINT8, (2, 3)), "operator Transpose.*cast it to float first"),
-    (node_model("Relu", TensorProto.FLOAT, (2, 3), opset=21), "opset 21: TensorRT 10.3 takes 9 to 20"),
-    (node_model("FusedGelu", TensorProto.FLOAT, (2, 3), domain="com.microsoft"), "FusedGelu.*com.microsoft"),
+    (node_model("Unique", TensorProto.FLOAT, (4,)),
+    r"operator Unique \(node suspect\).*does not support"),
+    (node_model("Transpose", TensorProto.UINT8, (2, 3)),
+    "operator Transpose.*cast it to float first"),
+    (node_model("Relu", TensorProto.FLOAT, (2, 3), opset=21),
+    "opset 21: TensorRT 10.3 takes 9 to 20"),
+    (node_model("FusedGelu", TensorProto.FLOAT, (2, 3), domain="com.microsoft"),
+    "FusedGelu.*com.microsoft"),
     (node_model("Resize", TensorProto.FLOAT, (1, 1, 4, 4), antialias=1), "no antialiased Resize"),
 ])  # fmt: skip
-def test_what_tensorrt_10_3_does_not_document_is_refused_by_name(model: onnx.ModelProto, message: str) -> None:
+def test_what_tensorrt_10_3_does_not_document_is_refused_by_name(
+    model: onnx.ModelProto, message: str
+) -> None:
     with pytest.raises(EngineError, match=message):
         check_operators(model)
 
@@ -194,12 +237,18 @@ class Median(nn.Module):
     map_size, site_inputs = (8, 12), ()
 
     def forward(self, prepared: Prepared) -> torch.Tensor:
-        return nn.functional.avg_pool2d(prepared.color[:, :1], 8) * torch.unique(prepared.foreground).sum()
+        return (
+            nn.functional.avg_pool2d(prepared.color[:, :1], 8)
+            * torch.unique(prepared.foreground).sum()
+        )
 
 
 def test_a_detector_with_an_unknown_operator_fails_the_export_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="operator Unique"):
-        export_onnx(Deployed(Preprocess(96, 128, (64, 96), (32, 48)), Median(), 0.05), tmp_path / "fp32.onnx")
+        export_onnx(
+            Deployed(Preprocess(96, 128, (64, 96), (32, 48)), Median(), 0.05),
+            tmp_path / "fp32.onnx",
+        )
     assert not (tmp_path / "fp32.onnx").exists()
 
 

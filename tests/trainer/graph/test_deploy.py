@@ -34,7 +34,8 @@ class Shifted(Redness):
 
     site_inputs = (TensorSpec(name="shift", dtype="float32", shape=(1,), default=0.0),)
 
-    def forward(self, prepared: Prepared, shift: Tensor) -> Answer:  # type: ignore[override]  # has a site tensor
+    # has a site tensor
+    def forward(self, prepared: Prepared, shift: Tensor) -> Answer:  # type: ignore[override]
         features = super().forward(prepared)
         return Answer(features + shift, features)
 
@@ -65,7 +66,9 @@ def without_reading(feeds: Feeds, rows: slice, columns: slice) -> Feeds:
     return {**feeds, "depth": depth}
 
 
-def top_k_by_sorting(map_: NDArray[np.float32], foreground: NDArray[np.bool_], share: float) -> float:
+def top_k_by_sorting(
+    map_: NDArray[np.float32], foreground: NDArray[np.bool_], share: float
+) -> float:
     cells = int(foreground.sum())
     taken = math.ceil(round(share * cells, 6))
     return float(np.sort(map_.ravel().astype(np.float64))[::-1][:taken].mean()) if taken else 0.0
@@ -79,7 +82,8 @@ def test_score_is_the_mean_of_the_top_share_of_the_foreground(cells: int, share:
     foreground[random.permutation(1024)[:cells]] = True
     map_ = np.where(foreground, random.random(1024), 0).astype(np.float32)
     score = TopKMean(share, (32, 32))(
-        torch.from_numpy(map_).reshape(1, 1, 32, 32), torch.from_numpy(foreground).float().reshape(1, 1, 32, 32)
+        torch.from_numpy(map_).reshape(1, 1, 32, 32),
+        torch.from_numpy(foreground).float().reshape(1, 1, 32, 32),
     )
     assert score.item() == pytest.approx(top_k_by_sorting(map_, foreground, share), rel=1e-5)
 
@@ -114,14 +118,18 @@ def test_map_is_zero_outside_the_part_and_its_score_is_inside() -> None:
     assert outputs["score"] == pytest.approx(top_k_by_sorting(map_, map_ > 0, 0.02), rel=1e-5)
     assert outputs["area"] == pytest.approx(math.pi * 40**2 / (HEIGHT * WIDTH), abs=0.03)
     assert outputs["valid"] == pytest.approx(1)
-    assert outputs["place"][0, :2] == pytest.approx([64, 48], abs=0.5)          # where the disc of 40 px was drawn
-    assert outputs["place"][0, 2:4] == pytest.approx([400, 400], rel=0.05)      # r^2 / 4
+    assert outputs["place"][0, :2] == pytest.approx(
+        [64, 48], abs=0.5
+    )  # where the disc of 40 px was drawn
+    assert outputs["place"][0, 2:4] == pytest.approx([400, 400], rel=0.05)  # r^2 / 4
     assert outputs["place"][0, 5] == 0
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_pixels_without_a_reading_never_raise_the_score(seed: int) -> None:
-    """Holes that filling can close, anywhere on the part, on and off its defect and across the whole of it."""
+    """Holes that filling can close, anywhere on the part, on and off its defect and across the
+    whole of it.
+    """
     random = np.random.default_rng(seed)
     deployed, feeds = deployed_with(Redness(), top_k=0.05), make_feeds(seed, defect=0.8)
     before = deployed.run(feeds)
@@ -130,7 +138,9 @@ def test_pixels_without_a_reading_never_raise_the_score(seed: int) -> None:
         row, column = random.integers(20, 70), random.integers(35, 88)
         holes = without_reading(holes, slice(row, row + 8), slice(column, column + 8))
         after = deployed.run(holes)
-        if after["area"] < before["area"] - 1e-6:  # too much to fill: that is for min_area and min_valid to judge
+        if (
+            after["area"] < before["area"] - 1e-6
+        ):  # too much to fill: that is for min_area and min_valid to judge
             break
         assert after["score"] <= before["score"] + 1e-6
         assert after["valid"] <= before["valid"] + 1e-6
@@ -176,7 +186,9 @@ def test_site_tensors_are_inputs_with_neutral_defaults_and_their_features_an_out
 
 def test_a_detector_may_score_by_itself_but_not_an_empty_view() -> None:
     deployed, feeds = deployed_with(Scoring()), make_feeds(0)
-    expected = 7 + deployed_with(Redness()).run(feeds)["map"].max()  # the mean lies below the largest
+    expected = (
+        7 + deployed_with(Redness()).run(feeds)["map"].max()
+    )  # the mean lies below the largest
     assert 7 < deployed.run(feeds)["score"] < expected
     empty = deployed.run({**feeds, "region": np.zeros_like(feeds["region"])})
     assert (empty["score"], empty["area"]) == (0, 0)
@@ -213,7 +225,7 @@ def test_color_only_has_two_inputs_and_is_always_valid() -> None:
     outputs = deployed.run({name: feeds[name] for name in ("color", "region")})
     assert [spec.name for spec in deployed.inputs] == ["color", "region"]
     assert (outputs["area"].item(), outputs["valid"].item()) == (0.5, 1.0)
-    assert outputs["place"][0, :2] == pytest.approx([95.5, 47.5])   # of the region
+    assert outputs["place"][0, :2] == pytest.approx([95.5, 47.5])  # of the region
     assert outputs["map"][..., :16].max() == 0 < outputs["map"][..., 16:].min()
 
 
@@ -225,4 +237,7 @@ def test_map_cells_are_foreground_with_any_of_it_and_scored_with_half_of_it_read
     none = torch.zeros(1)
     found, scored = MapMask((4, 6), (2, 3))(Prepared(none, none, foreground, read, none, none))
     assert found[0, 0].tolist() == [[1, 1, 0], [0, 0, 1]]
-    assert scored[0, 0].tolist() == [[1, 1, 0], [0, 0, 0]]  # three of four read; one of one; one of four
+    assert scored[0, 0].tolist() == [
+        [1, 1, 0],
+        [0, 0, 0],
+    ]  # three of four read; one of one; one of four

@@ -1,4 +1,6 @@
-"""Preprocessing against a float64 reference that resizes by integration and works pixel by pixel."""
+"""Preprocessing against a float64 reference that resizes by integration and works pixel by
+pixel.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge.errors import ConfigError
-from trainer.graph.preprocess import HOLE_PASSES, AreaResize, Prepared, Preprocess, fill_holes, working_size
+from trainer.graph.preprocess import (
+    HOLE_PASSES,
+    AreaResize,
+    Prepared,
+    Preprocess,
+    fill_holes,
+    working_size,
+)
 
 Array = NDArray[np.float64]
 UNIT = 1e-4
 
 
 def area_average(image: Array, size: tuple[int, int]) -> Array:
-    """Mean over every cell, by integrating along one axis and then the other: no matrices, any rational factor."""
+    """Mean over every cell, by integrating along one axis and then the other: no matrices, any
+    rational factor.
+    """
     for axis in (0, 1):
         image = np.moveaxis(image, axis, 0)
         integral = np.concatenate([np.zeros((1, *image.shape[1:])), np.cumsum(image, 0)])
@@ -77,15 +88,22 @@ class Reference:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        scene, (alpha, beta, gamma, delta) = self.scene, np.float32(self.scene.plane).astype(np.float64)
+        scene, (alpha, beta, gamma, delta) = (
+            self.scene,
+            np.float32(self.scene.plane).astype(np.float64),
+        )
         v, u = np.mgrid[: scene.counts.shape[0], : scene.counts.shape[1]].astype(np.float64)
         read = (scene.counts > 0).astype(np.float64)
         height = np.where(
-            read > 0, delta - np.float64(np.float32(UNIT)) * scene.counts * (alpha * u + beta * v + gamma), 0
+            read > 0,
+            delta - np.float64(np.float32(UNIT)) * scene.counts * (alpha * u + beta * v + gamma),
+            0,
         )
         self.share = area_average(read, self.size)
         known = self.share > 1e-4
-        mean = np.where(known, area_average(height * read, self.size) / np.where(known, self.share, 1), 0)
+        mean = np.where(
+            known, area_average(height * read, self.size) / np.where(known, self.share, 1), 0
+        )
         filled, known = filled_by_loops(mean, known)
         self.inside = area_average((scene.region > 0).astype(np.float64), self.size)
         self.foreground = (filled > np.float32(scene.lift)) & known & (self.inside >= 0.5 - 1e-9)
@@ -96,19 +114,27 @@ class Reference:
 
 
 def make_scene(seed: int, height: int, width: int, holes: float = 0.08) -> Scene:
-    """A tilted table, a domed part, single pixels and blocks without a reading, a clamp that the region leaves out."""
+    """A tilted table, a domed part, single pixels and blocks without a reading, a clamp that the
+    region leaves out.
+    """
     random = np.random.default_rng(seed)
     v, u = np.mgrid[:height, :width]
     plane = (random.uniform(-2e-4, 2e-4), random.uniform(-2e-4, 2e-4), 1.0, 0.4)
-    part = 0.02 * np.clip(1.2 - ((v - height / 2) ** 2 + (u - width / 2) ** 2) / (min(height, width) / 3) ** 2, 0, 1)
-    z = (plane[3] - part) / (plane[0] * u + plane[1] * v + plane[2]) + random.normal(0, 3e-4, (height, width))
+    part = 0.02 * np.clip(
+        1.2 - ((v - height / 2) ** 2 + (u - width / 2) ** 2) / (min(height, width) / 3) ** 2, 0, 1
+    )
+    z = (plane[3] - part) / (plane[0] * u + plane[1] * v + plane[2]) + random.normal(
+        0, 3e-4, (height, width)
+    )
     counts = np.round(z / UNIT).astype(np.uint16)
     counts[random.random((height, width)) < holes] = 0
     row, column = random.integers(0, height - height // 8), random.integers(0, width - width // 8)
     counts[row : row + height // 8, column : column + width // 8] = 0
     region = np.full((height, width), 255, np.uint8)
     region[: height // 5, : width // 3] = 0
-    return Scene(random.integers(0, 256, (height, width, 3), dtype=np.uint8), counts, region, plane, 0.004)
+    return Scene(
+        random.integers(0, 256, (height, width, 3), dtype=np.uint8), counts, region, plane, 0.004
+    )
 
 
 def prepare(scene: Scene, working: tuple[int, int], depth_working: tuple[int, int]) -> Prepared:
@@ -116,7 +142,9 @@ def prepare(scene: Scene, working: tuple[int, int], depth_working: tuple[int, in
     return prepared
 
 
-@pytest.mark.parametrize(("size", "depth_size"), [((96, 128), (32, 32)), ((90, 120), (32, 48)), ((75, 101), (17, 23))])
+@pytest.mark.parametrize(
+    ("size", "depth_size"), [((96, 128), (32, 32)), ((90, 120), (32, 48)), ((75, 101), (17, 23))]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_reference_for_whole_fractional_and_odd_factors(
     seed: int, size: tuple[int, int], depth_size: tuple[int, int]
@@ -127,7 +155,9 @@ def test_equals_the_reference_for_whole_fractional_and_odd_factors(
     assert prepared.read is not None
     assert 0.1 < expected.area < 0.9
     assert (prepared.foreground[0, 0].numpy() > 0).tolist() == expected.foreground.tolist()
-    assert np.abs(prepared.height[0, 0].numpy() - expected.height).max() < 2e-7  # metres; depth noise is 3e-4
+    assert (
+        np.abs(prepared.height[0, 0].numpy() - expected.height).max() < 2e-7
+    )  # meters; depth noise is 3e-4
     assert (prepared.read[0, 0].numpy() > 0).tolist() == expected.read.tolist()
     assert prepared.area.item() == pytest.approx(expected.area, abs=1e-5)
     assert prepared.valid.item() == pytest.approx(expected.valid, abs=1e-5)
@@ -137,20 +167,37 @@ def test_equals_the_reference_for_whole_fractional_and_odd_factors(
 
 def test_whole_factors_equal_opencv() -> None:
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    ours = AreaResize((120, 160), (30, 40))(torch.from_numpy(image)[None].float())[0].permute(1, 2, 0).numpy()
-    assert np.abs(ours - cv2.resize(image.astype(np.float32), (40, 30), interpolation=cv2.INTER_AREA)).max() < 1e-3
+    ours = (
+        AreaResize((120, 160), (30, 40))(torch.from_numpy(image)[None].float())[0]
+        .permute(1, 2, 0)
+        .numpy()
+    )
+    assert (
+        np.abs(
+            ours - cv2.resize(image.astype(np.float32), (40, 30), interpolation=cv2.INTER_AREA)
+        ).max()
+        < 1e-3
+    )
 
 
 def test_a_pixel_without_a_reading_never_has_height_delta() -> None:
     counts = np.full((8, 8), 3900, np.uint16)  # 10 mm above the table at 0.4 m
     counts[::2, ::2] = 0  # as height delta, they would be 400 mm high
-    scene = Scene(np.zeros((8, 8, 3), np.uint8), counts, np.ones((8, 8), np.uint8), (0, 0, 1, 0.4), 0.005)
+    scene = Scene(
+        np.zeros((8, 8, 3), np.uint8), counts, np.ones((8, 8), np.uint8), (0, 0, 1, 0.4), 0.005
+    )
     prepared = prepare(scene, (4, 4), (4, 4))
     assert prepared.height is not None
     assert prepared.height.numpy() == pytest.approx(0.010, abs=1e-6)
     assert prepared.valid.item() == pytest.approx(0.75)
     table = prepare(
-        Scene(scene.color, np.where(counts == 0, 0, 4000).astype(np.uint16), scene.region, scene.plane, 0.005),
+        Scene(
+            scene.color,
+            np.where(counts == 0, 0, 4000).astype(np.uint16),
+            scene.region,
+            scene.plane,
+            0.005,
+        ),
         (4, 4),
         (4, 4),
     )
@@ -248,7 +295,9 @@ def test_color_only_takes_the_region_as_foreground() -> None:
 @pytest.mark.parametrize(
     ("crop", "size"), [((480, 480), (256, 256)), ((480, 640), (192, 256)), ((100, 3000), (32, 256))]
 )
-def test_working_size_keeps_the_aspect_in_multiples(crop: tuple[int, int], size: tuple[int, int]) -> None:
+def test_working_size_keeps_the_aspect_in_multiples(
+    crop: tuple[int, int], size: tuple[int, int]
+) -> None:
     assert working_size(*crop) == size
 
 

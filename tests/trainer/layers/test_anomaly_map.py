@@ -24,8 +24,10 @@ def test_it_interpolates_and_smooths_as_scipy_does() -> None:
     upsampled = functional.interpolate(
         torch.from_numpy(values)[None, None], size=(24, 32), mode="bilinear", align_corners=False
     )[0, 0].numpy()
-    # Far from the rim, where the map's Gaussian is cut off and renormalised and scipy's is padded.
+    # Far from the rim, where the map's Gaussian is cut off and renormalized and scipy's is padded.
     expected = gaussian_filter(upsampled, 1.5, truncate=8)[8:-8, 8:-8]
     to_map = AnomalyMap((6, 8), (24, 32), 1.5)
-    got = to_map(torch.from_numpy(values).float()[None, None], torch.ones(1, 1, 6, 8))[0, 0, 8:-8, 8:-8].numpy()
+    got = to_map(torch.from_numpy(values).float()[None, None], torch.ones(1, 1, 6, 8))[
+        0, 0, 8:-8, 8:-8
+    ].numpy()
     np.testing.assert_allclose(got, expected, atol=1e-4)

@@ -11,7 +11,9 @@ import torch
 from trainer.layers.backbone import LITE0_LEVELS, RESNET18, WIDE_RESNET50, BackboneSpec, build_trunk
 
 
-@pytest.mark.parametrize("spec", [LITE0_LEVELS, RESNET18, WIDE_RESNET50], ids=lambda spec: spec.timm_name)
+@pytest.mark.parametrize(
+    "spec", [LITE0_LEVELS, RESNET18, WIDE_RESNET50], ids=lambda spec: spec.timm_name
+)
 def test_levels_are_timms_own(spec: BackboneSpec, tmp_path: Path) -> None:
     torch.manual_seed(0)
     whole = timm.create_model(spec.timm_name, pretrained=False, features_only=True).eval()

@@ -27,8 +27,12 @@ def test_folded_copy_computes_the_same_and_leaves_the_model_as_it_was() -> None:
         model(target, auxiliary)  # BatchNorm meets some data
     before = {name: value.clone() for name, value in model.state_dict().items()}
     folded = folded_copy(model)
-    assert not any(isinstance(module, (InvertedBottleneck, nn.BatchNorm1d)) for module in folded.modules())
+    assert not any(
+        isinstance(module, (InvertedBottleneck, nn.BatchNorm1d)) for module in folded.modules()
+    )
     assert model.training
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    torch.testing.assert_close(folded(target, auxiliary), model.eval()(target, auxiliary), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        folded(target, auxiliary), model.eval()(target, auxiliary), rtol=1e-9, atol=1e-9
+    )

@@ -1,4 +1,6 @@
-"""Depth's encoder: what is drawn for it, what it measures, and that it learns to see both a dent and a stain."""
+"""Depth's encoder: what is drawn for it, what it measures, and that it learns to see both a dent
+and a stain.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ SIGMA_M = 2e-4
 
 
 def _parts(count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Height, foreground and color of flat noisy parts that fill most of the view; color at twice the size."""
+    """Height, foreground and color of flat noisy parts that fill most of the view; color at twice
+    the size.
+    """
     foreground = torch.zeros(count, 1, side, side)
     foreground[..., 4:-4, 4:-4] = 1
     noise = torch.randn(count, 1, side, side, generator=generator)
@@ -40,7 +44,9 @@ def test_the_noise_of_a_smooth_relief_is_found() -> None:
     encoder = HeightEncoder()
     encoder.measure(height + 3e-3 * (rows[:, None] ** 2 + rows[None] ** 2) * foreground, foreground)
     assert float(encoder.sigma) == pytest.approx(SIGMA_M, rel=0.05)
-    assert float(encoder.mean) == pytest.approx(0.01 + 3e-3 * 2 * float((rows[4:-4] ** 2).mean()), rel=0.02)
+    assert float(encoder.mean) == pytest.approx(
+        0.01 + 3e-3 * 2 * float((rows[4:-4] ** 2).mean()), rel=0.02
+    )
 
 
 def test_untrained_it_answers_nothing_and_outside_the_part_never_anything() -> None:
@@ -77,15 +83,21 @@ def test_tint_changes_the_color_where_it_says_and_by_what_it_says() -> None:
     foreground = torch.zeros(50, 1, 64, 64)
     foreground[..., 8:56, 8:56] = 1
     color = torch.full((50, 3, 64, 64), 128.0)
-    stained, strength = drawn_tint(color, foreground, torch.Generator().manual_seed(3), units=(1.0, 3.0))
+    stained, strength = drawn_tint(
+        color, foreground, torch.Generator().manual_seed(3), units=(1.0, 3.0)
+    )
     change = (stained - color).abs()
     assert not change.amax(dim=1, keepdim=True)[strength == 0].any()
     assert not strength[foreground == 0].any()
     assert bool((change <= TINT_LEVELS * strength + 1e-3).all())
     share = change.amax(dim=1, keepdim=True) / (TINT_LEVELS * strength).clamp(min=1e-3)
-    assert float(share[strength > 0.1].median()) > 0.9, "where stains do not overlap, one channel changes by all of it"
+    assert float(share[strength > 0.1].median()) > 0.9, (
+        "where stains do not overlap, one channel changes by all of it"
+    )
     assert float(strength.max()) <= 3.0 * TINT_BLOBS
-    white = drawn_tint(torch.full_like(color, 250.0), foreground, torch.Generator().manual_seed(3))[0]
+    white = drawn_tint(torch.full_like(color, 250.0), foreground, torch.Generator().manual_seed(3))[
+        0
+    ]
     assert float(white.max()) <= 255.0
 
 
@@ -96,12 +108,14 @@ def test_it_learns_dents_and_stains_alike() -> None:
     height, foreground, color = _parts(24, 48, generator)
     encoder = HeightEncoder()
     encoder.measure(height, foreground)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=3e-3)
     for _ in range(160):
         chosen = torch.randint(24, (8,), generator=generator)
-        optimiser.zero_grad()
-        encoder_error(encoder, height[chosen], foreground[chosen], color[chosen], generator).backward()
-        optimiser.step()
+        optimizer.zero_grad()
+        encoder_error(
+            encoder, height[chosen], foreground[chosen], color[chosen], generator
+        ).backward()
+        optimizer.step()
     encoder.eval()
     height, foreground, color = _parts(16, 48, generator)
     relief = drawn_relief(foreground, generator)
@@ -110,7 +124,10 @@ def test_it_learns_dents_and_stains_alike() -> None:
         got_relief, got_tint = encoder(height + relief * encoder.sigma, foreground, stained)
     inside, small = foreground > 0, half(foreground) == 1
     wanted = torch.nn.functional.avg_pool2d(strength, 4)
-    for got, drawn in ((got_relief[inside].abs(), relief[inside].abs()), (got_tint[small], wanted[small])):
+    for got, drawn in (
+        (got_relief[inside].abs(), relief[inside].abs()),
+        (got_tint[small], wanted[small]),
+    ):
         clear = (drawn > 2) | (drawn == 0)
         auroc = image_auroc((drawn[clear] > 2).numpy(), got[clear].numpy())
         assert auroc is not None

@@ -19,7 +19,9 @@ def test_every_value_follows_the_formula() -> None:
         for row in range(height):
             for column in range(width):
                 along = column if channel < half else row
-                assert encoding[0, channel, row, column].item() == pytest.approx(wave(along * frequency), abs=1e-6)
+                assert encoding[0, channel, row, column].item() == pytest.approx(
+                    wave(along * frequency), abs=1e-6
+                )
 
 
 def test_no_two_cells_of_a_grid_share_an_encoding() -> None:

@@ -1,4 +1,6 @@
-"""FP16 and INT8 of a graph that holds the contract: types, placement, multiply-accumulates, limits, planted faults."""
+"""FP16 and INT8 of a graph that holds the contract: types, placement, multiply-accumulates, limits,
+planted faults.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-import trainer.quantize as quantising
+import trainer.quantize as quantizing
 from edge.errors import EngineError
 from edge.proof.compare import Responses, compare_maps, rank_correlation
 from edge.proof.threshold import threshold_from_normals
 from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
-from trainer.quantize import Evidence, Quantised, certify, count_macs, quantise
+from trainer.quantize import Evidence, Quantized, certify, count_macs, quantize
 from trainer.quantize.calibrate import best_scale
-from trainer.quantize.convert import converted, quantised_inputs, quantised_weight, storable_scale
+from trainer.quantize.convert import converted, quantized_inputs, quantized_weight, storable_scale
 from trainer.quantize.evidence import rule_of
 from trainer.quantize.search import (
     Bench,
@@ -40,7 +42,9 @@ from trainer.quantize.view import prepared, scope_of, view_of
 
 NORMAL, GOOD, DEFECTS = 16, 8, 8
 KINDS = np.array(["normal"] * NORMAL + ["good"] * GOOD + ["drawn"] * DEFECTS)
-FRAMES: list[Feeds] = [make_feeds(seed, 0.0 if seed < NORMAL + GOOD else 0.1 * (seed - 22)) for seed in range(32)]
+FRAMES: list[Feeds] = [
+    make_feeds(seed, 0.0 if seed < NORMAL + GOOD else 0.1 * (seed - 22)) for seed in range(32)
+]
 CALIBRATION: list[Feeds] = [make_feeds(seed) for seed in range(100, 112)]
 
 
@@ -72,14 +76,18 @@ def evidence() -> Evidence:
 
 
 @pytest.fixture(scope="module")
-def made(model: onnx.ModelProto, evidence: Evidence) -> dict[Any, Quantised]:
-    return quantise(model, ["fp32", "fp16", "int8"], CALIBRATION, evidence)
+def made(model: onnx.ModelProto, evidence: Evidence) -> dict[Any, Quantized]:
+    return quantize(model, ["fp32", "fp16", "int8"], CALIBRATION, evidence)
 
 
 def interface(model: onnx.ModelProto) -> list[tuple[str, int, list[int]]]:
     values = [*model.graph.input, *model.graph.output]
     return [
-        (value.name, value.type.tensor_type.elem_type, [dim.dim_value for dim in value.type.tensor_type.shape.dim])
+        (
+            value.name,
+            value.type.tensor_type.elem_type,
+            [dim.dim_value for dim in value.type.tensor_type.shape.dim],
+        )
         for value in values
     ]
 
@@ -89,7 +97,7 @@ def interface(model: onnx.ModelProto) -> list[tuple[str, int, list[int]]]:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_every_precision_passes_and_keeps_the_interface(
-    precision: Any, made: dict[Any, Quantised], model: onnx.ModelProto
+    precision: Any, made: dict[Any, Quantized], model: onnx.ModelProto
 ) -> None:
     assert made[precision].section.passed, made[precision].section.reasons
     onnx.checker.check_model(made[precision].model, full_check=True)
@@ -98,23 +106,27 @@ def test_every_precision_passes_and_keeps_the_interface(
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_the_shipped_file_computes_what_was_measured(
-    precision: Any, made: dict[Any, Quantised], evidence: Evidence
+    precision: Any, made: dict[Any, Quantized], evidence: Evidence
 ) -> None:
-    measured = compare_maps(evidence.reference, responses_of(made[precision].model, sources_of(FRAMES)))
+    measured = compare_maps(
+        evidence.reference, responses_of(made[precision].model, sources_of(FRAMES))
+    )
     assert measured.mean_map_error <= 1.5 * made[precision].section.mean_map_error + 1e-4
 
 
-def test_sensor_bytes_to_height_masks_and_score_stay_float32(made: dict[Any, Quantised]) -> None:
+def test_sensor_bytes_to_height_masks_and_score_stay_float32(made: dict[Any, Quantized]) -> None:
     for precision in ("fp16", "int8"):
         view = view_of(made[precision].model)
         for node in view.nodes:
             if scope_of(node).split(".")[0] in {"preprocess", "mask", "score"}:
-                assert all(view.types[name] != TensorProto.FLOAT16 for name in node.output), node.name
+                assert all(view.types[name] != TensorProto.FLOAT16 for name in node.output), (
+                    node.name
+                )
     half = view_of(made["fp16"].model)
     assert sum(half.types[node.output[0]] == TensorProto.FLOAT16 for node in half.nodes) > 20
 
 
-def test_int8_is_explicit_symmetric_and_per_channel(made: dict[Any, Quantised]) -> None:
+def test_int8_is_explicit_symmetric_and_per_channel(made: dict[Any, Quantized]) -> None:
     view = view_of(made["int8"].model)
     assert {entry.version for entry in view.model.opset_import if entry.domain == ""} == {19}
     for node in view.nodes:
@@ -129,7 +141,7 @@ def test_int8_is_explicit_symmetric_and_per_channel(made: dict[Any, Quantised]) 
         assert all(reader.op_type != "QuantizeLinear" for reader in view.consumers[node.output[0]])
 
 
-def test_a_residual_addition_has_qdq_on_its_identity_only(made: dict[Any, Quantised]) -> None:
+def test_a_residual_addition_has_qdq_on_its_identity_only(made: dict[Any, Quantized]) -> None:
     view = view_of(made["int8"].model)
     additions = [node for node in view.nodes if node.op_type == "Add" and "trunk" in scope_of(node)]
     assert len(additions) == 2
@@ -141,7 +153,8 @@ def test_a_residual_addition_has_qdq_on_its_identity_only(made: dict[Any, Quanti
 @pytest.mark.parametrize("total", ["fp16", "fp32"])
 @pytest.mark.parametrize("chosen", [{"left"}, {"right"}, {"left", "right"}])
 def test_the_scales_of_everything_serve_every_smaller_plan(chosen: set[str], total: Any) -> None:
-    """A sum of two products: whichever of them stays float16 is the identity then, and needs a scale.
+    """A sum of two products: whichever of them stays float16 is the identity then, and needs a
+    scale.
 
     In float32 the sum reads both as float32: TensorRT adds no halves to floats.
     """
@@ -158,9 +171,20 @@ def test_the_scales_of_everything_serve_every_smaller_plan(chosen: set[str], tot
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4, 8, 8))],
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
-    view = view_of(prepared(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)))
-    scales = dict.fromkeys(quantised_inputs(view, {"left": "int8", "right": "int8", "sum": total}), 0.05)
-    plan: dict[str, Any] = {"left": "fp16", "right": "fp16", "sum": total, **dict.fromkeys(chosen, "int8")}
+    view = view_of(
+        prepared(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        )
+    )
+    scales = dict.fromkeys(
+        quantized_inputs(view, {"left": "int8", "right": "int8", "sum": total}), 0.05
+    )
+    plan: dict[str, Any] = {
+        "left": "fp16",
+        "right": "fp16",
+        "sum": total,
+        **dict.fromkeys(chosen, "int8"),
+    }
     onnx.checker.check_model(converted(view, plan, scales), full_check=True)
     model = converted(view, plan, scales, emulate=True)
     x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32)
@@ -168,16 +192,22 @@ def test_the_scales_of_everything_serve_every_smaller_plan(chosen: set[str], tot
     np.testing.assert_allclose(y, np.repeat(x.sum(axis=1, keepdims=True), 4, axis=1), atol=0.15)
 
 
-def test_no_path_of_the_exporting_machine_is_in_the_file(made: dict[Any, Quantised], model: onnx.ModelProto) -> None:
+def test_no_path_of_the_exporting_machine_is_in_the_file(
+    made: dict[Any, Quantized], model: onnx.ModelProto
+) -> None:
     here = str(Path(__file__).resolve().parents[3]).encode()
-    assert here in model.SerializeToString()   # the exporter's stack traces
+    assert here in model.SerializeToString()  # the exporter's stack traces
     for precision in ("fp32", "fp16", "int8"):
         assert here not in made[precision].model.SerializeToString()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_tensorrt_rtx_compiles_it_strongly_typed(precision: Any, made: dict[Any, Quantised]) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="pip install rgbd-inspection[rtx] to compile without a GPU")
+def test_tensorrt_rtx_compiles_it_strongly_typed(
+    precision: Any, made: dict[Any, Quantized]
+) -> None:
+    trt = pytest.importorskip(
+        "tensorrt_rtx", reason="pip install rgbd-inspection[rtx] to compile without a GPU"
+    )
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -199,11 +229,16 @@ def test_squares_beyond_float16_become_a_float32_island(loud: onnx.ModelProto) -
     loud_evidence = evidence_of(make_deployed(loud=True))
     view = view_of(prepared(loud))
     everything = dict.fromkeys(low_precision_nodes(view), "fp16")
-    forced = responses_of(converted(view, everything, {}, emulate=True), sources_of(FRAMES))   # type: ignore[arg-type]
+    rounded = converted(view, everything, {}, emulate=True)  # type: ignore[arg-type]
+    forced = responses_of(rounded, sources_of(FRAMES))
     assert not np.isfinite(forced.maps).all()
-    result = quantise(loud, ["fp16"], CALIBRATION, loud_evidence)["fp16"]
+    result = quantize(loud, ["fp16"], CALIBRATION, loud_evidence)["fp16"]
     assert result.section.passed, result.section.reasons
-    island = {node.name for node in view.nodes if scope_of(node) == "detector.distance" and node.op_type == "Mul"}
+    island = {
+        node.name
+        for node in view.nodes
+        if scope_of(node) == "detector.distance" and node.op_type == "Mul"
+    }
     half = view_of(result.model)
     squares = [node for node in half.nodes if node.name in island]
     assert squares
@@ -212,22 +247,29 @@ def test_squares_beyond_float16_become_a_float32_island(loud: onnx.ModelProto) -
 
 
 def test_onnxruntimes_own_float16_would_have_hidden_it(loud: onnx.ModelProto) -> None:
-    """Why measuring emulates the rounding: the CPU runs the shipped flavour in float32 and sees no overflow."""
+    """Why measuring emulates the rounding: the CPU runs the shipped flavor in float32 and sees no
+    overflow.
+    """
     view = view_of(prepared(loud))
     everything = dict.fromkeys(low_precision_nodes(view), "fp16")
-    deployed = responses_of(converted(view, everything, {}), sources_of(FRAMES[:2]))   # type: ignore[arg-type]
+    model = converted(view, everything, {})  # type: ignore[arg-type]
+    deployed = responses_of(model, sources_of(FRAMES[:2]))
     assert np.isfinite(deployed.maps).all()
 
 
-def test_what_cannot_be_int8_is_refused_with_its_reason(model: onnx.ModelProto, evidence: Evidence) -> None:
+def test_what_cannot_be_int8_is_refused_with_its_reason(
+    model: onnx.ModelProto, evidence: Evidence
+) -> None:
     """Scales from frames that show nothing of what they are to scale."""
-    grey = [{**feeds, "color": np.full_like(feeds["color"], 128)} for feeds in CALIBRATION[:2]]   # 0 at the first layer
-    section = quantise(model, ["int8"], grey, evidence)["int8"].section
+    gray = [
+        {**feeds, "color": np.full_like(feeds["color"], 128)} for feeds in CALIBRATION[:2]
+    ]  # 0 at the first layer
+    section = quantize(model, ["int8"], gray, evidence)["int8"].section
     assert not section.passed
     assert any("limit" in reason for reason in section.reasons)
 
 
-def test_the_certificate_tells_the_change_of_pixels_too(made: dict[Any, Quantised]) -> None:
+def test_the_certificate_tells_the_change_of_pixels_too(made: dict[Any, Quantized]) -> None:
     change = made["int8"].section.change
     assert change.p_auroc is not None
     assert change.aupro is not None
@@ -235,7 +277,7 @@ def test_the_certificate_tells_the_change_of_pixels_too(made: dict[Any, Quantise
     assert abs(made["fp32"].section.change.aupro or 0) < 0.05
 
 
-def test_the_certificate_names_its_arithmetic(made: dict[Any, Quantised]) -> None:
+def test_the_certificate_names_its_arithmetic(made: dict[Any, Quantized]) -> None:
     assert all(entry.section.runtime.startswith("onnxruntime") for entry in made.values())
 
 
@@ -252,7 +294,9 @@ def conv_graph() -> onnx.ModelProto:
         helper.make_node("Reshape", ["b", "rows"], ["c"], name="reshape"),
         helper.make_node("MatMul", ["c", "matrix"], ["y"], name="product"),
     ]
-    nodes[0].metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'detector', 'detector.trunk', 'conv2d']")
+    nodes[0].metadata_props.add(
+        key="pkg.torch.onnx.name_scopes", value="['', 'detector', 'detector.trunk', 'conv2d']"
+    )
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 6, 4))]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, (24, 5))]
     graph = helper.make_graph(nodes, "convolutions", inputs, outputs, weights)
@@ -279,14 +323,18 @@ def test_blocks_hold_every_node_once_and_split_where_the_work_is(model: onnx.Mod
     names = low_precision_nodes(view)
     blocks = blocks_of(view, names, most=8)
     assert sorted(name for block in blocks for name in block.nodes) == sorted(names)
-    assert sum(block.macs for block in blocks) == sum(view.macs(node) for node in view.nodes if node.name in set(names))
+    assert sum(block.macs for block in blocks) == sum(
+        view.macs(node) for node in view.nodes if node.name in set(names)
+    )
     assert len(blocks) >= 5
     assert any(block.name.startswith("detector.trunk.") for block in blocks)
 
 
 @pytest.mark.parametrize("error", [0.01, 0.05, 0.2])
 def test_the_rank_lost_on_a_few_frames_is_what_all_frames_lose(error: float) -> None:
-    """Against Spearman's correlation itself, over many draws of scores that are all alike in distribution."""
+    """Against Spearman's correlation itself, over many draws of scores that are all alike in
+    distribution.
+    """
     generator = np.random.default_rng(0)
     lost, wanted = [], []
     for _ in range(200):
@@ -300,20 +348,34 @@ def test_the_rank_lost_on_a_few_frames_is_what_all_frames_lose(error: float) -> 
 
 
 def test_an_error_that_reorders_normal_parts_costs_though_it_is_nothing_beside_a_defect() -> None:
-    """Ten normal scores around 1 and ten defects in the hundreds: noise of 0.2 is a thousandth of the range."""
-    reference = np.concatenate([np.linspace(1.0, 1.3, 10), np.linspace(100, 300, 10)]).astype(np.float32)
-    candidate = reference + np.where(reference < 2, 0.2 * (-1.0) ** np.arange(20), 0).astype(np.float32)
+    """Ten normal scores around 1 and ten defects in the hundreds: noise of 0.2 is a thousandth of
+    the range.
+    """
+    reference = np.concatenate([np.linspace(1.0, 1.3, 10), np.linspace(100, 300, 10)]).astype(
+        np.float32
+    )
+    candidate = reference + np.where(reference < 2, 0.2 * (-1.0) ** np.arange(20), 0).astype(
+        np.float32
+    )
     maps = np.zeros((20, 2, 2), np.float32)
     maps[-1] = 300
     measured = compare_maps(Responses(maps, reference), Responses(maps, candidate))
-    assert cost_of(QuickLook(measured, 0.0, lost_rank(reference, reference, reference)), "int8") < 0.01
+    assert (
+        cost_of(QuickLook(measured, 0.0, lost_rank(reference, reference, reference)), "int8") < 0.01
+    )
     assert cost_of(QuickLook(measured, 0.0, lost_rank(reference, reference, candidate)), "int8") > 1
 
 
-def test_noise_costs_and_a_shift_of_all_scores_does_not(evidence: Evidence, model: onnx.ModelProto) -> None:
-    """The threshold shifts with the scores, so only what a line does not explain may change a verdict."""
+def test_noise_costs_and_a_shift_of_all_scores_does_not(
+    evidence: Evidence, model: onnx.ModelProto
+) -> None:
+    """The threshold shifts with the scores, so only what a line does not explain may change a
+    verdict.
+    """
     maps = np.zeros((1, 2, 2), np.float32)
-    measured = compare_maps(Responses(maps, np.zeros(1, np.float32)), Responses(maps, np.zeros(1, np.float32)))
+    measured = compare_maps(
+        Responses(maps, np.zeros(1, np.float32)), Responses(maps, np.zeros(1, np.float32))
+    )
     assert cost_of(QuickLook(measured, 0.35, 0.0), "int8") == pytest.approx(1)
     assert cost_of(QuickLook(measured, 0.07, 0.0), "int8") == pytest.approx(0.04)
     bench = Bench.on(view_of(prepared(model)), evidence.for_search())
@@ -360,14 +422,21 @@ def kept_higher(
 
 
 @pytest.mark.parametrize(("needed", "higher"), [("none", {"dear"}), ("dear", {"middle"})])
-def test_a_block_that_the_precision_needs_stays_and_the_next_dearest_goes(needed: str, higher: set[str]) -> None:
+def test_a_block_that_the_precision_needs_stays_and_the_next_dearest_goes(
+    needed: str, higher: set[str]
+) -> None:
     blocks = [Block(name, (name,), 1) for name in ("cheap", "middle", "dear")]
     errors = {"cheap": 0.0, "middle": 0.5, "dear": 2.0}
-    assert kept_higher(blocks, errors, 2.0, lambda plan: needed != "none" and needed not in plan) == higher
+    assert (
+        kept_higher(blocks, errors, 2.0, lambda plan: needed != "none" and needed not in plan)
+        == higher
+    )
 
 
 def test_small_blocks_do_not_use_up_what_pays_for_a_large_one() -> None:
-    """All three small ones cost more for what they compute; without them the large one could not go any more."""
+    """All three small ones cost more for what they compute; without them the large one could not go
+    any more.
+    """
     blocks = [Block("large", ("large",), 10), *(Block(name, (name,), 1) for name in "abc")]
     errors = {"large": 2.0, "a": 0.8, "b": 0.8, "c": 0.8}
     macs = {block.name: block.macs for block in blocks}
@@ -379,10 +448,14 @@ def test_small_blocks_do_not_use_up_what_pays_for_a_large_one() -> None:
 @pytest.mark.parametrize(
     ("noises", "needed", "higher"),
     [
-        ({"dear": 0.3, "middle": 0.05}, "none", {"dear"}),       # without it a sixth of the noise is left
-        ({"dear": 0.3, "middle": 0.05}, "dear", set()),          # the precision needs it
-        ({"dear": 0.2, "middle": 0.2}, "none", set()),           # it would not be halved
-        ({"dear": 0.09}, "none", set()),                         # little enough as it is
+        (
+            {"dear": 0.3, "middle": 0.05},
+            "none",
+            {"dear"},
+        ),  # without it a sixth of the noise is left
+        ({"dear": 0.3, "middle": 0.05}, "dear", set()),  # the precision needs it
+        ({"dear": 0.2, "middle": 0.2}, "none", set()),  # it would not be halved
+        ({"dear": 0.09}, "none", set()),  # little enough as it is
     ],
 )
 def test_a_plan_within_its_limits_gives_up_a_block_more_where_that_halves_the_noise(
@@ -390,30 +463,41 @@ def test_a_plan_within_its_limits_gives_up_a_block_more_where_that_halves_the_no
 ) -> None:
     blocks = [Block(name, (name,), 1) for name in ("cheap", "middle", "dear")]
     errors = {"cheap": 0.0, "middle": 0.1, "dear": 0.2}
-    assert kept_higher(blocks, errors, 2.0, lambda plan: needed != "none" and needed not in plan, noises) == higher
+    assert (
+        kept_higher(
+            blocks, errors, 2.0, lambda plan: needed != "none" and needed not in plan, noises
+        )
+        == higher
+    )
 
 
 def test_scales_are_chosen_anew_for_the_blocks_that_stay(
     monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto, evidence: Evidence
 ) -> None:
-    """What had to leave INT8 wanted coarse scales; what stays fails with those and is best served by fine ones."""
+    """What had to leave INT8 wanted coarse scales; what stays fails with those and is best served
+    by fine ones.
+    """
     ways = {"coarse": {"x": 2.0}, "fine": {"x": 1.0}, "odd": {"x": 3.0}}
-    monkeypatch.setattr(quantising, "activation_scales", lambda *_: ways)
+    monkeypatch.setattr(quantizing, "activation_scales", lambda *_: ways)
     monkeypatch.setattr(Bench, "quick", lambda bench, plan: (bench.scales["x"], len(plan)))
-    everything = len(int8_candidates(view_of(prepared(model)), low_precision_nodes(view_of(prepared(model)))))
+    everything = len(
+        int8_candidates(view_of(prepared(model)), low_precision_nodes(view_of(prepared(model))))
+    )
     best = {everything: 2.0, 3: 1.0}
-    monkeypatch.setattr(quantising, "cost_of", lambda look, _: abs(look[0] - best[look[1]]))
+    monkeypatch.setattr(quantizing, "cost_of", lambda look, _: abs(look[0] - best[look[1]]))
     searched = []
 
     def search(bench: Bench, *_: object) -> tuple[dict[str, str], tuple[str, ...]]:
         searched.append(bench.scales["x"])
-        return dict.fromkeys("abc", "int8"), ("too far",) if bench.scales["x"] == 2.0 or never else ()
+        return dict.fromkeys("abc", "int8"), (
+            ("too far",) if bench.scales["x"] == 2.0 or never else ()
+        )
 
-    monkeypatch.setattr(quantising, "assigned", search)
+    monkeypatch.setattr(quantizing, "assigned", search)
     never = False
-    maker = quantising._Maker(view_of(prepared(model)), CALIBRATION, evidence)
+    maker = quantizing._Maker(view_of(prepared(model)), CALIBRATION, evidence)
     half = dict.fromkeys(low_precision_nodes(maker.view), "fp32")
-    monkeypatch.setattr(quantising, "int8_candidates", lambda view, _: int8_candidates(view, half))
+    monkeypatch.setattr(quantizing, "int8_candidates", lambda view, _: int8_candidates(view, half))
     assert maker.int8_plan({}) == dict.fromkeys("abc", "int8")
     assert searched == [2.0, 1.0]
     assert maker.bench.scales == ways["fine"]
@@ -433,18 +517,24 @@ def test_a_weight_that_is_reshaped_at_run_time_is_still_a_weight() -> None:
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4, 2, 2))]
     shape = numpy_helper.from_array(np.array([4, 3, 1, 1]), "kernel_shape")
     graph = helper.make_graph(nodes, "late", inputs, outputs, [flat, shape])
-    view = view_of(prepared(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)))
+    view = view_of(
+        prepared(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        )
+    )
     assert int8_candidates(view, ["conv"]) == ["conv"]
     assert view.shapes["kernel"] == (4, 3, 1, 1)
 
 
 @pytest.mark.parametrize("emulate", [False, True])
 def test_a_constant_output_stays(emulate: bool) -> None:
-    """valid of a color-only graph is 1 whatever the image: the exporter makes it an initialiser."""
+    """valid of a color-only graph is 1 whatever the image: the exporter makes it an initializer."""
     model = conv_graph()
     model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "valid"))
     model.graph.output.append(helper.make_tensor_value_info("valid", TensorProto.FLOAT, (1,)))
-    made = converted(view_of(prepared(model)), {"dense": "int8", "deep": "fp16"}, {"x": 0.1}, emulate=emulate)
+    made = converted(
+        view_of(prepared(model)), {"dense": "int8", "deep": "fp16"}, {"x": 0.1}, emulate=emulate
+    )
     onnx.checker.check_model(made, full_check=True)
     outputs = session_of(made).run(["valid", "y"], {"x": np.ones((1, 3, 6, 4), np.float32)})
     assert outputs[0] == 1
@@ -469,12 +559,16 @@ def test_a_stored_scale_is_a_float16_not_below_the_wanted_one(scale: NDArray[np.
     assert (stored <= scale * 1.001 + 6e-8).all()
 
 
-WEIGHTS = arrays(np.float32, (4, 3, 2, 2), elements=st.floats(-2, 2, width=32, allow_subnormal=False))
+WEIGHTS = arrays(
+    np.float32, (4, 3, 2, 2), elements=st.floats(-2, 2, width=32, allow_subnormal=False)
+)
 
 
 @given(WEIGHTS, st.sampled_from([0, 1]))
-def test_a_quantised_weight_is_within_half_a_step_per_channel(weight: NDArray[np.float32], axis: int) -> None:
-    levels, scale = quantised_weight(weight, axis)
+def test_a_quantized_weight_is_within_half_a_step_per_channel(
+    weight: NDArray[np.float32], axis: int
+) -> None:
+    levels, scale = quantized_weight(weight, axis)
     shape = [-1 if i == axis else 1 for i in range(4)]
     steps = scale.reshape(shape)
     assert np.abs(levels.astype(int)).max() <= 127
@@ -509,18 +603,22 @@ def faulty(model: onnx.ModelProto, fault: str) -> onnx.ModelProto:
         change(copy, view.producer[products[-1].input[1]].input[1], lambda scale: scale * 4)
     elif fault in ("activation scale times 4", "scale times 2 in the head"):
         last = fault.endswith("head")
-        dequantise = view.producer[products[-1 if last else 1].input[0]]
-        value = numpy_helper.to_array(view.constants[dequantise.input[1]])
+        dequantize = view.producer[products[-1 if last else 1].input[0]]
+        value = numpy_helper.to_array(view.constants[dequantize.input[1]])
         wrong = np.asarray(value * (2 if last else 4), value.dtype)
         copy.graph.initializer.append(numpy_helper.from_array(wrong, "wrong_scale"))
-        next(node for node in copy.graph.node if node.name == dequantise.name).input[1] = "wrong_scale"
+        next(node for node in copy.graph.node if node.name == dequantize.name).input[1] = (
+            "wrong_scale"
+        )
     return copy
 
 
 def change(model: onnx.ModelProto, name: str, how: Any) -> None:
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
     values = numpy_helper.to_array(tensor)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(how(values)).astype(values.dtype), name))
+    tensor.CopyFrom(
+        numpy_helper.from_array(np.ascontiguousarray(how(values)).astype(values.dtype), name)
+    )
 
 
 def judged(evidence: Evidence, candidate: Responses, section: Any, **more: Any) -> Any:
@@ -537,15 +635,19 @@ def judged(evidence: Evidence, candidate: Responses, section: Any, **more: Any) 
     ],
 )  # fmt: skip
 def test_a_planted_fault_in_the_graph_fails_the_certificate(
-    fault: str, made: dict[Any, Quantised], evidence: Evidence
+    fault: str, made: dict[Any, Quantized], evidence: Evidence
 ) -> None:
     section = made["int8"].section
     candidate = responses_of(faulty(made["int8"].model, fault), evidence.sources)
     assert judged(evidence, candidate, section).reasons
 
 
-def test_a_swapped_depth_byte_order_fails_the_certificate(made: dict[Any, Quantised], evidence: Evidence) -> None:
-    swapped = [{**feeds, "depth": np.ascontiguousarray(feeds["depth"][..., ::-1])} for feeds in FRAMES]
+def test_a_swapped_depth_byte_order_fails_the_certificate(
+    made: dict[Any, Quantized], evidence: Evidence
+) -> None:
+    swapped = [
+        {**feeds, "depth": np.ascontiguousarray(feeds["depth"][..., ::-1])} for feeds in FRAMES
+    ]
     section = made["int8"].section
     candidate = responses_of(made["int8"].model, sources_of(swapped))
     assert judged(evidence, candidate, section).reasons
@@ -574,7 +676,7 @@ def scores_with(fault: str, evidence: Evidence) -> NDArray[np.float32]:
     ],
 )
 def test_a_planted_fault_in_the_scores_fails_the_certificate(
-    fault: str, sentence: str, made: dict[Any, Quantised], evidence: Evidence
+    fault: str, sentence: str, made: dict[Any, Quantized], evidence: Evidence
 ) -> None:
     section = made["int8"].section
     candidate = Responses(evidence.reference.maps, scores_with(fault, evidence))
@@ -583,11 +685,15 @@ def test_a_planted_fault_in_the_scores_fails_the_certificate(
 
 
 def test_scores_shifted_by_3_s_pass_with_their_own_threshold_and_fail_with_float32s(
-    made: dict[Any, Quantised], evidence: Evidence
+    made: dict[Any, Quantized], evidence: Evidence
 ) -> None:
-    """What the certificate once let through: 97 of 100 good parts rejected, rank correlation and AUROC untouched."""
+    """What the certificate once let through: 97 of 100 good parts rejected, rank correlation and
+    AUROC untouched.
+    """
     section = made["int8"].section
-    shifted = Responses(evidence.reference.maps, evidence.reference.scores + np.float32(3 * evidence.rule.spread))
+    shifted = Responses(
+        evidence.reference.maps, evidence.reference.scores + np.float32(3 * evidence.rule.spread)
+    )
     assert judged(evidence, shifted, section).passed
     foreign = evidence.threshold(evidence.reference)
     refused = judged(evidence, shifted, section, threshold=foreign)
@@ -596,11 +702,15 @@ def test_scores_shifted_by_3_s_pass_with_their_own_threshold_and_fail_with_float
     assert any("verdicts differ" in reason for reason in refused.reasons)
 
 
-@pytest.mark.parametrize(("slope", "offset", "passes"), [(1.0, 0.0, True), (1.0, 0.15, False), (1.08, 0.0, False)])
+@pytest.mark.parametrize(
+    ("slope", "offset", "passes"), [(1.0, 0.0, True), (1.0, 0.15, False), (1.08, 0.0, False)]
+)
 def test_a_precision_that_another_arithmetic_shifts_is_refused(
-    slope: float, offset: float, passes: bool, made: dict[Any, Quantised], evidence: Evidence
+    slope: float, offset: float, passes: bool, made: dict[Any, Quantized], evidence: Evidence
 ) -> None:
-    """A station's engine rounds elsewhere: what two arithmetics of one file disagree on, the board would refuse."""
+    """A station's engine rounds elsewhere: what two arithmetics of one file disagree on, the board
+    would refuse.
+    """
     section, candidate = made["int8"].section, made["int8"].responses
     own = candidate.scores[evidence.rows("normal")]
     repeat = np.float32(slope) * own + np.float32(offset * section.noise.spread)
@@ -619,8 +729,12 @@ def test_the_search_never_looks_at_the_good_parts(evidence: Evidence) -> None:
 def test_leave_one_out_stands_in_where_no_good_part_was_set_aside(evidence: Evidence) -> None:
     seen = evidence.for_search()
     reversed_order = seen.reference.scores.copy()
-    reversed_order[:NORMAL] = np.float32(2 * seen.reference.scores[:NORMAL].mean()) - reversed_order[:NORMAL]
+    reversed_order[:NORMAL] = (
+        np.float32(2 * seen.reference.scores[:NORMAL].mean()) - reversed_order[:NORMAL]
+    )
     own = seen.threshold(Responses(seen.reference.maps, reversed_order)).value
     verdicts = seen.verdicts(Responses(seen.reference.maps, reversed_order), own)
     assert verdicts.unlike.of == NORMAL + DEFECTS
-    assert verdicts.unlike.count >= 2     # the highest part is another one: one rejected more, one fewer
+    assert (
+        verdicts.unlike.count >= 2
+    )  # the highest part is another one: one rejected more, one fewer

@@ -1,4 +1,6 @@
-"""An anomaly is on the part, where its mask says, in what it is said to be seen in, and the same again."""
+"""An anomaly is on the part, where its mask says, in what it is said to be seen in, and the same
+again.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def part(size: tuple[int, int] = (64, 96), depth: tuple[int, int] | None = (32, 
     if depth is None:
         return Prepared(color.clamp(0, 255), None, torch.ones(1, 1, *size), None, one, one)
     inside = disc(*depth)
-    return Prepared(color.clamp(0, 255), 0.01 * inside, inside, torch.ones(1, 1, *depth), 0.3 * one, one)
+    return Prepared(
+        color.clamp(0, 255), 0.01 * inside, inside, torch.ones(1, 1, *depth), 0.3 * one, one
+    )
 
 
 def changes(image: Prepared, result: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +75,7 @@ def test_only_the_mask_changes_and_it_lies_on_the_part(depth: tuple[int, int] | 
         for kept in ("area", "valid", "read", "foreground"):
             assert getattr(result, kept) is getattr(image, kept)
         if depth is None:
-            near = functional.max_pool2d(disc(64, 96), 5, 1, 2)   # thresholding smooths the outline
+            near = functional.max_pool2d(disc(64, 96), 5, 1, 2)  # thresholding smooths the outline
         else:
             near = functional.adaptive_max_pool2d(image.foreground, (64, 96))
             inside = functional.adaptive_max_pool2d(mask, depth)[0, 0] > 0
@@ -144,12 +148,14 @@ def test_a_folders_textures_are_pasted(tmp_path: Path) -> None:
     assert 55 < green < 85  # two in three are foreign
 
 
-@pytest.mark.parametrize(("ground", "on_it"), [(30, 200), (220, 90)], ids=["bright on dark", "dark on bright"])
+@pytest.mark.parametrize(
+    ("ground", "on_it"), [(30, 200), (220, 90)], ids=["bright on dark", "dark on bright"]
+)
 def test_the_part_is_found_by_thresholding(ground: int, on_it: int) -> None:
     rng = np.random.default_rng(0)
     color = np.full((80, 100, 3), ground, np.float32)
     color[20:60, 25:75] = on_it
-    color[2:6, 90:94] = on_it                                    # a speck, not the part
+    color[2:6, 90:94] = on_it  # a speck, not the part
     color = np.clip(color + rng.normal(0, 5, color.shape), 0, 255).astype(np.float32)
     truth = np.zeros((80, 100), np.bool_)
     truth[20:60, 25:75] = True

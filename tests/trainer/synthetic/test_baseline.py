@@ -1,4 +1,6 @@
-"""The baseline sees what it should: a change in color, a change in height, not a missing reading."""
+"""The baseline sees what it should: a change in color, a change in height, not a missing
+reading.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Logical anomalies are what they are called: count and order by brute force, and nothing flawed anywhere."""
+"""Logical anomalies are what they are called: count and order by brute force, and nothing flawed
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.synthetic.logical import NEIGHBOURS, equipped, rearranged
+from trainer.synthetic.logical import NEIGHBORS, equipped, rearranged
 from trainer.synthetic.noise import Image
 from trainer.synthetic.products.fusebox import DECK_MM, PITCH_MM, PLACES, RATINGS, ROWS_MM, FuseBox
 from trainer.synthetic.products.scene import Scene, Station
@@ -20,8 +22,8 @@ from trainer.synthetic.surface import Counted, Grid, Layout
 LOGICAL = ["absent", "extra", "swapped"]
 LAYOUT = FuseBox.layout
 FIXED = [place for place, kind in enumerate("".join(LAYOUT)) if kind != "?"]
-SOCKET_MM = 2.8         # a socket's floor lies so much under the deck
-SHADE_REACH_PX = 60     # shadows and dimmed sky of a fuse reach less far
+SOCKET_MM = 2.8  # a socket's floor lies so much under the deck
+SHADE_REACH_PX = 60  # shadows and dimmed sky of a fuse reach less far
 
 
 @cache
@@ -57,7 +59,7 @@ def test_good_parts_differ_in_their_options_alone_and_every_option_takes_every_k
 
 def test_absent_takes_one_element_that_every_good_part_has() -> None:
     for holding, changed in anomalies("absent"):
-        (place, (before, after)), = changed_places(holding, changed).items()
+        ((place, (before, after)),) = changed_places(holding, changed).items()
         assert place in FIXED
         assert (before != ".", after) == (True, ".")
 
@@ -65,7 +67,7 @@ def test_absent_takes_one_element_that_every_good_part_has() -> None:
 def test_extra_fills_one_place_that_is_empty_on_every_good_part() -> None:
     kinds: set[str] = set()
     for holding, changed in anomalies("extra"):
-        (place, (before, after)), = changed_places(holding, changed).items()
+        ((place, (before, after)),) = changed_places(holding, changed).items()
         assert place in FIXED
         assert before == "."
         kinds.add(after)
@@ -82,16 +84,20 @@ def test_swapped_exchanges_two_different_elements_and_keeps_the_count() -> None:
 
 
 @pytest.mark.parametrize("kind", LOGICAL)
-def test_every_few_neighbours_are_as_on_some_good_part_in_the_same_row(kind: str) -> None:
-    good: list[set[str]] = [set(), set()]       # by brute force over every good row there is
+def test_every_few_neighbors_are_as_on_some_good_part_in_the_same_row(kind: str) -> None:
+    good: list[set[str]] = [set(), set()]  # by brute force over every good row there is
     for row, seen in zip(LAYOUT, good, strict=True):
         for filled in product(*(RATINGS if place == "?" else place for place in row)):
             ended = f"|{''.join(filled)}|"
-            seen |= {ended[start : start + NEIGHBOURS] for start in range(len(ended) - NEIGHBOURS + 1)}
+            seen |= {
+                ended[start : start + NEIGHBORS] for start in range(len(ended) - NEIGHBORS + 1)
+            }
     for _, changed in anomalies(kind):
         for row, seen in zip(changed, good, strict=True):
             ended = f"|{row}|"
-            assert {ended[start : start + NEIGHBOURS] for start in range(len(ended) - NEIGHBOURS + 1)} <= seen
+            assert {
+                ended[start : start + NEIGHBORS] for start in range(len(ended) - NEIGHBORS + 1)
+            } <= seen
 
 
 @pytest.mark.parametrize(("kind", "at_least"), [("absent", 4), ("extra", 6), ("swapped", 5)])
@@ -106,7 +112,7 @@ def test_a_layout_whose_every_change_shows_is_refused(kind: str) -> None:
 
 
 def unposed() -> Grid:
-    """Part coordinates of a part that lies straight in the middle, half a millimetre a pixel."""
+    """Part coordinates of a part that lies straight in the middle, half a millimeter a pixel."""
     axis = (np.arange(600, dtype=np.float32) - 299.5) * np.float32(0.5)
     x, y = np.meshgrid(axis, axis)
     return Grid(x, y, 0.5, 0.0)
@@ -131,8 +137,11 @@ def read_back(layout: Layout) -> str:
     height, albedo, _ = drawn(layout)
     kinds = ""
     for place in range(2 * PLACES):
-        pixel = pixel_of(place, 4.0, 5.7)               # between the print and a blade
-        kind = min(RATINGS, key=lambda kind: abs(DECK_MM + (RATINGS[kind].stands_mm or -SOCKET_MM) - height[pixel]))
+        pixel = pixel_of(place, 4.0, 5.7)  # between the print and a blade
+        kind = min(
+            RATINGS,
+            key=lambda kind: abs(DECK_MM + (RATINGS[kind].stands_mm or -SOCKET_MM) - height[pixel]),
+        )
         if kind != ".":
             own = albedo[pixel] / albedo[pixel].sum()
             shades = {k: np.array(RATINGS[k].color) / sum(RATINGS[k].color) for k in "YRB"}
@@ -161,15 +170,21 @@ def test_the_place_of_an_absent_fuse_is_the_box_as_it_is_without_any() -> None:
     rows = slice(row - 16, row + 16)
     floor, deck = (rows, slice(column + 6, column + 12)), (rows, slice(column + 22, column + 30))
     assert np.median(height[deck]) - np.median(height[floor]) == pytest.approx(SOCKET_MM, abs=0.15)
-    np.testing.assert_allclose(np.median(albedo[floor], (0, 1)), np.median(albedo[deck], (0, 1)), rtol=0.05)
+    np.testing.assert_allclose(
+        np.median(albedo[floor], (0, 1)), np.median(albedo[deck], (0, 1)), rtol=0.05
+    )
 
 
 def test_a_fuse_looks_the_same_wherever_it_sits() -> None:
-    """The same seat with the same fuse: in an option of a good part, or as an anomaly with other neighbours."""
+    """The same seat with the same fuse: in an option of a good part, or as an anomaly with other
+    neighbors.
+    """
     for holding, changed in anomalies("swapped")[:3]:
         place = next(iter(changed_places(holding, changed)))
         alone = ["." * PLACES, "." * PLACES]
-        alone[place // PLACES] = "." * (place % PLACES) + "".join(changed)[place] + "." * (PLACES - 1 - place % PLACES)
+        alone[place // PLACES] = (
+            "." * (place % PLACES) + "".join(changed)[place] + "." * (PLACES - 1 - place % PLACES)
+        )
         row, column = pixel_of(place)
         window = slice(row - 26, row + 26), slice(column - 17, column + 17)
         for one, other in zip(drawn(changed), drawn(tuple(alone)), strict=True):
@@ -183,13 +198,17 @@ def grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
 
 @pytest.mark.parametrize("kind", LOGICAL)
 @pytest.mark.parametrize("index", [0, 1])
-def test_the_scene_differs_where_the_mask_says_in_height_and_in_color(kind: str, index: int) -> None:
+def test_the_scene_differs_where_the_mask_says_in_height_and_in_color(
+    kind: str, index: int
+) -> None:
     good, bad = scene("good", index), scene(kind, index)
     rise = np.abs(bad.z_m - good.z_m)
     assert (rise[bad.mask] > 0.0002).all()
     assert (rise[~grown(bad.mask, 2)] < 1e-6).all()
     shown = np.abs(bad.color - good.color).max(axis=-1)
-    assert (shown[bad.mask] > 0.02).mean() > 0.7       # contacts are where blades were, and ink is on every fuse
+    assert (
+        shown[bad.mask] > 0.02
+    ).mean() > 0.7  # contacts are where blades were, and ink is on every fuse
     far = ~grown(bad.mask, SHADE_REACH_PX)
     np.testing.assert_array_equal(bad.color[far], good.color[far])
     pieces, _ = cv2.connectedComponents(bad.mask.astype(np.uint8))
@@ -197,6 +216,6 @@ def test_the_scene_differs_where_the_mask_says_in_height_and_in_color(kind: str,
     assert bad.truth is not None
     assert bad.truth.group == "logical"
     sigma_m = station().camera.sigma_m(0.29)
-    assert bad.truth.height_sigma == pytest.approx(float(np.median(rise[bad.mask])) / sigma_m, rel=0.1)
-
-
+    assert bad.truth.height_sigma == pytest.approx(
+        float(np.median(rise[bad.mask])) / sigma_m, rel=0.1
+    )

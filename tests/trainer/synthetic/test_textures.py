@@ -40,7 +40,9 @@ def write(path: Path, bgr: tuple[int, int, int], size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 900), (700, 60), (1500, 1100)])
-def test_a_folders_color_comes_back_whatever_the_size_of_its_images(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_a_folders_color_comes_back_whatever_the_size_of_its_images(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
     write(tmp_path / "deeper" / "red.PNG", (20, 20, 230), size)
     texture = Textures(tmp_path).draw(48, 64, np.random.default_rng(1))
     assert texture.shape == (48, 64, 3)

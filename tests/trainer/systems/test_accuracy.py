@@ -1,8 +1,10 @@
-"""Every detector finds what is broken on real images: a fault in its training, its map or its score shows here.
+"""Every detector finds what is broken on real images: a fault in its training, its map or its score
+shows here.
 
-Cookies, color only, compact; fewer epochs than the preset's where those take minutes. The measured results with all
-epochs and three seeds are in docs/results.md. `make test` holds MATS to it, `make endurance` the others. One fault was
-planted that does not show: a student of MATS that learns the teacher's answers to other rows.
+Cookies, color only, compact; fewer epochs than the preset's where those take minutes. The measured
+results with all epochs and three seeds are in docs/results.md. `make test` holds MATS to it, `make
+endurance` the others. One fault was planted that does not show: a student of MATS that learns the
+teacher's answers to other rows.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from trainer.train.training import TrainOptions, train
 
 EPOCHS = {"mats": 10, "ntsnet": 15, "aand": 10, "m3dm": None, "vmpfd": 4}
 LEAST_IMAGE_AUROC = 0.90
-LEAST_AUPRO = 0.813  # of anomalib's PaDiM with the same backbone, weights and image size on these images
+# of anomalib's PaDiM with the same backbone, weights and image size on these images
+LEAST_AUPRO = 0.813
 
 
 def test_every_system_is_held_to_it() -> None:
@@ -27,7 +30,8 @@ def test_every_system_is_held_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "system", [name if name == "mats" else pytest.param(name, marks=pytest.mark.long) for name in EPOCHS]
+    "system",
+    [name if name == "mats" else pytest.param(name, marks=pytest.mark.long) for name in EPOCHS],
 )
 def test_broken_cookies_are_found_and_where(system: str, real_data: Path, tmp_path: Path) -> None:
     cookies = real_data / "cookies"

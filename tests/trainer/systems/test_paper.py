@@ -1,4 +1,6 @@
-"""The paper's preset at its own size, with random weights: nobody can download EfficientNet-B5's here."""
+"""The paper's preset at its own size, with random weights: nobody can download EfficientNet-B5's
+here.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +45,16 @@ def test_it_exports_agrees_and_compiles(tmp_path: Path) -> None:
     system = find_system("mats")
     sizes = system.sizes("paper", SIDE, SIDE, True)
     detector = system.build(BuildRequest("paper", sizes, random_backbone=True))
-    deployed = Deployed(Preprocess(SIDE, SIDE, sizes.color, sizes.depth), detector, 0.01).requires_grad_(False).eval()
+    deployed = (
+        Deployed(Preprocess(SIDE, SIDE, sizes.color, sizes.depth), detector, 0.01)
+        .requires_grad_(False)
+        .eval()
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for block in detector.flow.blocks:    # they start as the identity, which no fault could change
+        for (
+            block
+        ) in detector.flow.blocks:  # they start as the identity, which no fault could change
             for subnet in (block.for_first, block.for_second):
                 torch.nn.init.normal_(subnet.last.weight, std=0.01)
     report = export_checked(deployed, tmp_path / "fp32.onnx", [_feeds()])
@@ -54,4 +62,4 @@ def test_it_exports_agrees_and_compiles(tmp_path: Path) -> None:
     assert report.layers
     whole, backbone = count_macs(prepared(onnx.load(tmp_path / "fp32.onnx")))
     assert (whole.fp32, backbone and backbone.fp32) == (1.0, 1.0)
-    assert (0.25 < float(deployed.run(_feeds())["area"][0]) < 0.4), "the part is a third of the view"
+    assert 0.25 < float(deployed.run(_feeds())["area"][0]) < 0.4, "the part is a third of the view"

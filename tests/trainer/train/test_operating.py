@@ -1,4 +1,6 @@
-"""Operating points and outliers: what the user chooses a threshold from, and what no defect ever moves."""
+"""Operating points and outliers: what the user chooses a threshold from, and what no defect ever
+moves.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,21 @@ from trainer.train.operating import (
 from trainer.train.run import RUN_FILE, load_run, read_info
 from trainer.train.training import TrainOptions, train
 
-# The category of the issue: 29 normal scores, one outlier 0.43, the next 0.32, the median 0.21; 87 defects.
-NORMAL = [0.21, *np.linspace(0.15, 0.205, 14), *np.linspace(0.215, 0.26, 10), 0.29, 0.30, 0.32, 0.43]
+# The category of the issue: 29 normal scores, one outlier 0.43, the next 0.32, the median 0.21; 87
+# defects.
+NORMAL = [
+    0.21,
+    *np.linspace(0.15, 0.205, 14),
+    *np.linspace(0.215, 0.26, 10),
+    0.29,
+    0.30,
+    0.32,
+    0.43,
+]
 NAMES = [f"validation/good/{index:03d}" for index in range(29)]
-DEFECTS = DefectScores(kind="real", groups={"real": (*[0.19] * 49, 0.27, *[0.295] * 9, *[0.31] * 8, *[0.4] * 20)})
+DEFECTS = DefectScores(
+    kind="real", groups={"real": (*[0.19] * 49, 0.27, *[0.295] * 9, *[0.31] * 8, *[0.4] * 20)}
+)
 GOOD = [*np.linspace(0.15, 0.25, 24), 0.295]
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -50,15 +63,20 @@ def standin_system(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_the_outlier_is_named_with_its_score_the_next_and_the_median() -> None:
-    outlier, = find_named_outliers(NAMES, NORMAL)
+    (outlier,) = find_named_outliers(NAMES, NORMAL)
     assert outlier.name == "validation/good/028"
     assert (outlier.score, outlier.next_score, outlier.median) == (0.43, 0.32, 0.21)
     told, asked = outlier_lines([outlier], 1, Path("run"))
-    assert "validation/good/028 scores 0.43; the next normal part scores 0.32, the median is 0.21" in told
+    assert (
+        "validation/good/028 scores 0.43; the next normal part scores 0.32, the median is 0.21"
+        in told
+    )
     assert "run/outliers/validation-good-028.png" in told
-    assert asked == (
-        "Is it a defect, a damaged file, or a kind of normal part that is too rare in the set? It alone sets the "
-        "threshold. `trainer export` stops until you say --leave-out NAME or --keep NAME."
+    assert (
+        asked
+        == "Is it a defect, a damaged file, or a kind of normal part that is too rare in the set?"
+        " It alone sets the threshold. `trainer export` stops until you say --leave-out NAME or"
+        " --keep NAME."
     )
     assert "alone" not in outlier_lines([outlier], 2, Path("run"))[-1]
 
@@ -79,7 +97,10 @@ def test_of_two_outliers_the_next_is_one_that_is_none() -> None:
     ids=["normal", "lognormal", "wide lognormal"],
 )  # fmt: skip
 def test_ordinary_draws_name_an_outlier_in_at_most_one_of_ten(parts: int, draw: Draw) -> None:
-    named = [bool(find_named_outliers([""] * parts, list(draw(np.random.default_rng(i), parts)))) for i in range(200)]
+    named = [
+        bool(find_named_outliers([""] * parts, list(draw(np.random.default_rng(i), parts))))
+        for i in range(200)
+    ]
     assert np.mean(named) <= 0.1
 
 
@@ -106,18 +127,23 @@ def test_parts_left_out_are_in_every_guarantee() -> None:
 
 def test_a_score_at_the_threshold_is_not_found() -> None:
     at = float(np.float32(0.43))
-    points = operating_points(NORMAL, 1, 0.05, DefectScores(kind="real", groups={"real": (at, at + 1e-9, 0.4300001)}))
+    points = operating_points(
+        NORMAL, 1, 0.05, DefectScores(kind="real", groups={"real": (at, at + 1e-9, 0.4300001)})
+    )
     assert points[0].found["real"].count == 1
 
 
 def test_real_defects_suggest_and_never_move() -> None:
     points = operating_points(NORMAL, 1, 0.05, DEFECTS)
-    assert suggestion(points, 1, GOOD) == (
-        "The real defects would suggest the 4th highest: 37 of 87 found instead of 0, 13.3% of normal parts rejected "
-        "on average instead of 3.3%, 1 more rejected of 25 good test parts. Defects never move the threshold; "
-        "--false-rejects 13.4% does"
+    assert (
+        suggestion(points, 1, GOOD)
+        == "The real defects would suggest the 4th highest: 37 of 87 found instead of 0, 13.3% of"
+        " normal parts rejected on average instead of 3.3%, 1 more rejected of 25 good test"
+        " parts. Defects never move the threshold; --false-rejects 13.4% does"
     )
-    assert suggestion(operating_points(NORMAL, 4, 0.134, DEFECTS), 4, GOOD) is None, "already chosen"
+    assert suggestion(operating_points(NORMAL, 4, 0.134, DEFECTS), 4, GOOD) is None, (
+        "already chosen"
+    )
     fewer = suggestion(operating_points(NORMAL, 6, 0.2, DEFECTS), 6, [0.27] * 5)
     assert fewer is not None
     assert "5 fewer rejected of 5 good test parts" in fewer
@@ -125,45 +151,73 @@ def test_real_defects_suggest_and_never_move() -> None:
     assert suggestion(operating_points(NORMAL, 1, 0.05, synthetic), 1) is None
 
 
-def test_without_defective_images_synthetic_ones_are_drawn_in_three_strengths(tmp_path: Path) -> None:
+def test_without_defective_images_synthetic_ones_are_drawn_in_three_strengths(
+    tmp_path: Path,
+) -> None:
     product = write_product(tmp_path / "product")
     run, dataset = load_run(write_standin_run(tmp_path / "run", product)), open_dataset(product)
-    normal = replace(dataset, samples=tuple(sample for sample in dataset.samples if not sample.is_defective))
+    normal = replace(
+        dataset, samples=tuple(sample for sample in dataset.samples if not sample.is_defective)
+    )
     validation = dataset.split("validation")
     made = measure_defects(run.deployed, run.info.scene(), normal, validation, pytest.fail)
     assert made.kind == "synthetic"
-    assert {name: len(scores) for name, scores in made.groups.items()} == {"faint": 16, "medium": 16, "strong": 16}
-    assert np.mean(made.groups["faint"]) < np.mean(made.groups["medium"]) < np.mean(made.groups["strong"])
+    assert {name: len(scores) for name, scores in made.groups.items()} == {
+        "faint": 16,
+        "medium": 16,
+        "strong": 16,
+    }
+    assert (
+        np.mean(made.groups["faint"])
+        < np.mean(made.groups["medium"])
+        < np.mean(made.groups["strong"])
+    )
     found = [count.count for count in run.info.operating_points(made)[0].found.values()]
     assert found == sorted(found)
     assert found[-1] > found[0]
     title, columns = operating_lines(run.info.operating_points(made), 1)[:2]
     assert title.endswith("synthetic defects found")
-    assert columns.split()[-6:] == ["synthetic", "faint", "synthetic", "medium", "synthetic", "strong"]
+    assert columns.split()[-6:] == [
+        "synthetic",
+        "faint",
+        "synthetic",
+        "medium",
+        "synthetic",
+        "strong",
+    ]
     few = measure_defects(run.deployed, run.info.scene(), normal, validation[:2], pytest.fail)
     assert len(few.groups["faint"]) == 2
 
 
-def test_of_many_real_defects_every_kind_is_judged_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_real_defects_every_kind_is_judged_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     product = write_product(tmp_path / "product")
     run, dataset = load_run(write_standin_run(tmp_path / "run", product)), open_dataset(product)
     first, second, third, other = (
-        replace(sample, defect=kind) for sample, kind in zip(dataset.split("test")[-4:], "aaab", strict=True)
+        replace(sample, defect=kind)
+        for sample, kind in zip(dataset.split("test")[-4:], "aaab", strict=True)
     )
     monkeypatch.setattr("trainer.train.operating.MOST_REAL", 3)
     kinds = replace(dataset, samples=(first, second, third, other))
     made = measure_defects(run.deployed, run.info.scene(), kinds, [], pytest.fail)
-    expected = [float(run.deployed.run(run.feeds(sample))["score"][0]) for sample in (first, other, second)]
+    expected = [
+        float(run.deployed.run(run.feeds(sample))["score"][0]) for sample in (first, other, second)
+    ]
     assert made == DefectScores(kind="real", groups={"real": tuple(expected)})
 
 
-def test_a_defective_image_that_cannot_be_read_is_told_and_costs_no_training(tmp_path: Path) -> None:
+def test_a_defective_image_that_cannot_be_read_is_told_and_costs_no_training(
+    tmp_path: Path,
+) -> None:
     product = write_product(tmp_path / "product")
     run = load_run(write_standin_run(tmp_path / "run", product))
     (product / "test/spot/rgb/002.png").write_bytes(b"torn")
     told: list[str] = []
     dataset = open_dataset(product)
-    made = measure_defects(run.deployed, run.info.scene(), dataset, dataset.split("validation"), told.append)
+    made = measure_defects(
+        run.deployed, run.info.scene(), dataset, dataset.split("validation"), told.append
+    )
     assert len(made.groups["real"]) == 3
     assert "test/spot/002 is not counted among the defects" in told[0]
 
@@ -175,10 +229,15 @@ def test_training_names_an_outlier_and_draws_it_and_evaluation_shows_it(tmp_path
     damaged[50:80, 60:90] = (0, 0, 255)
     cv2.imwrite(str(image), damaged)
     out, runner = tmp_path / "run", CliRunner()
-    trained = runner.invoke(app, ["train", "standin", str(product), "--out", str(out)], catch_exceptions=False)
+    trained = runner.invoke(
+        app, ["train", "standin", str(product), "--out", str(out)], catch_exceptions=False
+    )
     assert trained.exit_code == 0, trained.output
     picture = out / "outliers/validation-good-017.png"
-    assert "outlier among the normal parts: validation/good/017 scores 0.178; the next" in trained.output
+    assert (
+        "outlier among the normal parts: validation/good/017 scores 0.178; the next"
+        in trained.output
+    )
     assert str(picture) in trained.output
     shown = read_color(picture).astype(int)
     red = (shown[..., 0] > 180) & (shown[..., 1] < 60)
@@ -194,17 +253,33 @@ def test_training_names_an_outlier_and_draws_it_and_evaluation_shows_it(tmp_path
     page = (out / "report.html").read_text()
     first = page[page.index("<section>") : page.index("</section>")]
     assert "validation/good/017" in first
-    assert first.count("data:image/jpeg;base64,") == 2      # as an outlier, and as an image unlike the others
+    assert (
+        first.count("data:image/jpeg;base64,") == 2
+    )  # as an outlier, and as an image unlike the others
 
 
 def test_the_rate_that_was_asked_for_sets_the_rank(tmp_path: Path) -> None:
     product = write_product(tmp_path / "product")
-    arguments = ["train", "standin", str(product), "--out", str(tmp_path / "run"), "--false-rejects", "12 %"]
+    arguments = [
+        "train",
+        "standin",
+        str(product),
+        "--out",
+        str(tmp_path / "run"),
+        "--false-rejects",
+        "12 %",
+    ]
     assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
     info = read_info(tmp_path / "run")
-    assert (info.false_rejects, info.threshold.false_rejects, info.threshold.rank) == (0.12, 0.12, 3)
+    assert (info.false_rejects, info.threshold.false_rejects, info.threshold.rank) == (
+        0.12,
+        0.12,
+        3,
+    )
     assert info.threshold.value == sorted(info.normal_scores)[-3]
-    assert info.operating_points() == operating_points(info.normal_scores, 3, 0.12, info.defect_scores)
+    assert info.operating_points() == operating_points(
+        info.normal_scores, 3, 0.12, info.defect_scores
+    )
     assert info.outliers() == []
     assert not (tmp_path / "run/outliers").exists()
 
@@ -212,16 +287,29 @@ def test_the_rate_that_was_asked_for_sets_the_rank(tmp_path: Path) -> None:
 def test_an_older_run_is_refused_with_one_sentence(tmp_path: Path) -> None:
     folder = write_standin_run(tmp_path / "run", write_product(tmp_path / "product"))
     stored = json.loads((folder / RUN_FILE).read_text())
-    threshold = {"value": 1.0, "parts": 24, "false_reject_rate": 0.1, "confidence": 0.95, "guarantee": "none"}
-    old = {key: value for key, value in stored.items() if key not in ("false_rejects", "defect_scores")}
+    threshold = {
+        "value": 1.0,
+        "parts": 24,
+        "false_reject_rate": 0.1,
+        "confidence": 0.95,
+        "guarantee": "none",
+    }
+    old = {
+        key: value for key, value in stored.items() if key not in ("false_rejects", "defect_scores")
+    }
     (folder / RUN_FILE).write_text(json.dumps({**old, "schema_": 1, "threshold": threshold}))
     with pytest.raises(DataError) as refused:
         load_run(folder)
-    says = f"{folder / RUN_FILE} has schema 1, this version reads schema 2: train again with this version"
+    says = (
+        f"{folder / RUN_FILE} has schema 1, this version reads schema 2: train again with this"
+        " version"
+    )
     assert str(refused.value) == says
 
 
-def test_synthetic_defects_are_not_drawn_on_an_outlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthetic_defects_are_not_drawn_on_an_outlier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     product = write_product(tmp_path / "product")
     image = product / "validation/good/rgb/017.png"
     damaged = cv2.imread(str(image))
@@ -230,7 +318,8 @@ def test_synthetic_defects_are_not_drawn_on_an_outlier(tmp_path: Path, monkeypat
     given: list[str] = []
 
     def measure(*arguments: object) -> DefectScores:
-        given.extend(sample.name for sample in arguments[3])  # type: ignore[attr-defined]  # the validation samples
+        # the validation samples
+        given.extend(sample.name for sample in arguments[3])  # type: ignore[attr-defined]
         return DefectScores(kind="synthetic", groups={})
 
     monkeypatch.setattr("trainer.train.training.measure_defects", measure)

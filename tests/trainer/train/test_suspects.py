@@ -1,4 +1,6 @@
-"""Contaminated training sets are found, in color and in height; clean ones, turned parts and two kinds are not."""
+"""Contaminated training sets are found, in color and in height; clean ones, turned parts and two
+kinds are not.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,14 @@ from trainer.data.scene import Scene
 from trainer.export.bundle import _camera
 from trainer.train.run import load_run
 from trainer.train.suspect_pictures import draw_suspects
-from trainer.train.suspects import LEAST_IMAGES, Search, _Comparison, find_suspects, stand_apart, suspect_lines
+from trainer.train.suspects import (
+    LEAST_IMAGES,
+    Search,
+    _Comparison,
+    find_suspects,
+    stand_apart,
+    suspect_lines,
+)
 
 HEIGHT, WIDTH, UNIT, DISTANCE = 96, 128, 1e-4, 0.4
 PLANE: Plane = (0.0, 0.0, 1.0, DISTANCE)
@@ -41,7 +50,11 @@ class Drawn:
 
 
 def part(
-    seed: int, scratch: bool = False, dent: bool = False, turn: float = 0.0, kind: tuple[int, int, int] = (190, 150, 90)
+    seed: int,
+    scratch: bool = False,
+    dent: bool = False,
+    turn: float = 0.0,
+    kind: tuple[int, int, int] = (190, 150, 90),
 ) -> Frame:
     """A disc 10 mm high on a table, with a notch; noise of 0.2 mm."""
     rng = np.random.default_rng(seed)
@@ -66,14 +79,27 @@ def part(
 
 def samples(frames: list[Frame]) -> list[Sample]:
     return [
-        Sample(f"train/good/{number:03d}", "train", "good", Drawn(frame), "clean", Path(f"{number:03d}.png"))  # type: ignore[arg-type]  # Drawn
+        Sample(
+            f"train/good/{number:03d}",
+            "train",
+            "good",
+            Drawn(frame),
+            "clean",
+            Path(f"{number:03d}.png"),
+        )  # type: ignore[arg-type]  # Drawn
         for number, frame in enumerate(frames)
     ]
 
 
 def searched(frames: list[Frame], with_depth: bool = False) -> tuple[Search, Scene, list[Sample]]:
     torch.set_num_threads(1)
-    scene = Scene((0, 0, WIDTH, HEIGHT), with_depth, True, PLANE if with_depth else None, 0.002 if with_depth else None)
+    scene = Scene(
+        (0, 0, WIDTH, HEIGHT),
+        with_depth,
+        True,
+        PLANE if with_depth else None,
+        0.002 if with_depth else None,
+    )
     listed = samples(frames)
     return find_suspects(scene, listed), scene, listed
 
@@ -95,11 +121,15 @@ def test_dents_that_only_depth_shows_are_found() -> None:
     assert found(frames, with_depth=True) == [(2, "height"), (8, "height")]
 
 
-@pytest.mark.parametrize("drawing", [
-    part,
-    lambda number: part(number, turn=360 * np.random.default_rng(number).random()),
-    lambda number: part(number, kind=(190, 150, 90) if number % 2 else (90, 150, 60)),
-], ids=["alike", "turned", "two kinds"])
+@pytest.mark.parametrize(
+    "drawing",
+    [
+        part,
+        lambda number: part(number, turn=360 * np.random.default_rng(number).random()),
+        lambda number: part(number, kind=(190, 150, 90) if number % 2 else (90, 150, 60)),
+    ],
+    ids=["alike", "turned", "two kinds"],
+)
 def test_clean_sets_have_no_suspects(drawing: Callable[[int], Frame]) -> None:
     assert found([drawing(number) for number in range(14)], with_depth=True) == []
 
@@ -108,7 +138,9 @@ def test_images_that_are_equal_to_the_last_bit_are_no_suspects() -> None:
     assert found([part(0)] * 8, with_depth=True) == []
 
 
-def test_more_images_than_are_compared_with_are_searched_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_images_than_are_compared_with_are_searched_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import trainer.train.suspects as module
 
     monkeypatch.setattr(module, "MOST_OTHERS", 8)
@@ -117,15 +149,22 @@ def test_more_images_than_are_compared_with_are_searched_all(monkeypatch: pytest
 
 
 def test_a_part_that_is_not_there_is_found_and_breaks_nothing() -> None:
-    empty = replace(part(0), color=part(0).color * 0 + 60, depth=np.full((HEIGHT, WIDTH), 4000, np.uint16))
-    assert (5, "color") in found([*(part(number) for number in range(5)), empty, *map(part, range(6, 12))], True)
+    empty = replace(
+        part(0), color=part(0).color * 0 + 60, depth=np.full((HEIGHT, WIDTH), 4000, np.uint16)
+    )
+    assert (5, "color") in found(
+        [*(part(number) for number in range(5)), empty, *map(part, range(6, 12))], True
+    )
 
 
 def test_of_few_images_nothing_is_said_but_that() -> None:
-    search, _, _ = searched([part(number, scratch=number == 1) for number in range(LEAST_IMAGES - 1)])
+    search, _, _ = searched(
+        [part(number, scratch=number == 1) for number in range(LEAST_IMAGES - 1)]
+    )
     assert search.suspects == []
     assert suspect_lines(search, Path("run")) == [
-        "5 normal images are too few to tell whether one of them is a defect: at least 6 are compared with each other"
+        "5 normal images are too few to tell whether one of them is a defect: at least 6 are"
+        " compared with each other"
     ]
 
 
@@ -150,7 +189,9 @@ def test_the_picture_is_hot_where_the_image_differs(tmp_path: Path) -> None:
 
 
 def test_a_small_change_where_images_agree_outweighs_a_large_one_where_they_never_do() -> None:
-    """Left half: plain, alike to 1 % of what the right half, print, differs by from image to image."""
+    """Left half: plain, alike to 1 % of what the right half, print, differs by from image to
+    image.
+    """
     generator = torch.Generator().manual_seed(0)
     scale = torch.where(torch.arange(12) < 6, 0.01, 1.0).expand(4, 12)
     features = [torch.randn(3, 4, 12, generator=generator) * scale for _ in range(12)]
@@ -164,7 +205,8 @@ def test_a_small_change_where_images_agree_outweighs_a_large_one_where_they_neve
     assert int(unusual.argmax()) == 2 * 12 + 3
 
 
-# --- the rule ---------------------------------------------------------------------------------------------------------
+# --- the rule
+# --------------------------------------------------------------------------------------------------
 
 
 def usual(seed: int, count: int) -> NDArray[np.float64]:
@@ -183,7 +225,7 @@ def test_at_most_a_third_is_apart() -> None:
 def test_normally_distributed_logarithms_alarm_as_rarely_as_is_said() -> None:
     for count in (6, 12, 60):
         alarms = sum(bool(stand_apart(usual(seed, count))) for seed in range(500))
-        assert alarms <= 3      # 0.25 are expected at a rate of 0.05 %
+        assert alarms <= 3  # 0.25 are expected at a rate of 0.05 %
 
 
 @pytest.mark.parametrize("scores", [np.ones(10), np.zeros(10), usual(0, 5) * [1, 1, 1, 1, 9.0]])
@@ -191,14 +233,16 @@ def test_equal_scores_and_few_scores_are_not_apart(scores: NDArray[np.float64]) 
     assert stand_apart(scores) == []
 
 
-# --- the commands -----------------------------------------------------------------------------------------------------
+# --- the commands
+# --------------------------------------------------------------------------------------------------
 
 
 def test_train_names_draws_and_remembers_them_and_the_report_shows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = replace(
-        mats.COMPACT, long_side=64, encoder_epochs=1, fusion_epochs=1, teacher_epochs=(1, 1), student_epochs=(1, 1),
+        mats.COMPACT, long_side=64, encoder_epochs=1, fusion_epochs=1, teacher_epochs=(1, 1),
+        student_epochs=(1, 1),
         fusion_steps=2, steps_per_epoch=2, batch_size=64, copies=1,
     )  # fmt: skip
     monkeypatch.setitem(mats.PRESETS, "compact", small)
@@ -208,14 +252,23 @@ def test_train_names_draws_and_remembers_them_and_the_report_shows_them(
     for number in range(2):
         write(product / f"test/good/{number:03d}.png", part(50 + number))
         write(product / f"test/scratch/{number:03d}.png", part(60 + number, scratch=True))
-    trained = CliRunner().invoke(app, ["train", "mats", str(product), "--out", str(out)], catch_exceptions=False)
+    trained = CliRunner().invoke(
+        app, ["train", "mats", str(product), "--out", str(out)], catch_exceptions=False
+    )
     for name in ("008", "009"):
-        assert f"suspect among the normal images: train/good/{name} differs from the others in color" in trained.output
+        assert (
+            f"suspect among the normal images: train/good/{name} differs from the others in color"
+            in trained.output
+        )
         assert (out / f"suspects/train-good-{name}.png").is_file()
-    assert "2 of 11 normal images do not look like the rest. A defect among them teaches" in trained.output
+    assert (
+        "2 of 11 normal images do not look like the rest. A defect among them teaches"
+        in trained.output
+    )
     last = trained.output.splitlines()[-12:]
     assert any(
-        line.startswith("suspect among the normal images: train/good/00") and line.endswith(f"look at {out}/suspects")
+        line.startswith("suspect among the normal images: train/good/00")
+        and line.endswith(f"look at {out}/suspects")
         for line in last
     ), "said again where the user looks after hours"
     info = load_run(out).info

@@ -1,4 +1,6 @@
-"""Which share of a map makes its score: the largest that is about as steady among normal parts as the steadiest."""
+"""Which share of a map makes its score: the largest that is about as steady among normal parts as
+the steadiest.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,24 @@ MEANS = (4.0, 2.0, 1.0)  # of the scores under each share; a larger share reache
 
 
 def parts_with(spreads: tuple[float, float, float], count: int) -> list[NormalPart]:
-    """Maps of 10x10 cells whose scores under SHARES vary among the parts by exactly these, relative to their mean."""
+    """Maps of 10x10 cells whose scores under SHARES vary among the parts by exactly these, relative
+    to their mean.
+    """
     steps = np.linspace(-1, 1, count)
     steps /= steps.std()
-    one, ten, fifty = (mean * (1 + spread * steps) for mean, spread in zip(MEANS, spreads, strict=True))
-    return [normal_part([one[i], (10 * ten[i] - one[i]) / 9, (50 * fifty[i] - 10 * ten[i]) / 40]) for i in range(count)]
+    one, ten, fifty = (
+        mean * (1 + spread * steps) for mean, spread in zip(MEANS, spreads, strict=True)
+    )
+    return [
+        normal_part([one[i], (10 * ten[i] - one[i]) / 9, (50 * fifty[i] - 10 * ten[i]) / 40])
+        for i in range(count)
+    ]
 
 
 def normal_part(levels: list[float]) -> NormalPart:
-    """1 cell of the first level, 9 of the second, 40 of the third, 50 that no share reaches; scattered."""
+    """1 cell of the first level, 9 of the second, 40 of the third, 50 that no share reaches;
+    scattered.
+    """
     assert sorted(levels, reverse=True) == levels
     cells = np.repeat([*levels, 0.0], (1, 9, 40, 50)).astype(np.float32)
     shuffled = np.random.default_rng(0).permutation(cells).reshape(10, 10)
@@ -43,7 +54,11 @@ def test_the_maps_have_the_spreads_that_were_asked_for() -> None:
         (8, (0.10, 0.020, 0.0250), 0.5),  # 25 % above the smallest: the larger share wins
         (8, (0.10, 0.020, 0.0257), 0.1),  # 28.5 %: it does not
         (8, (0.02, 0.020, 0.0200), 0.5),  # all alike
-        (8, (0.02, 0.030, 0.0240), 0.5),  # a share between them that is out of bounds does not stand in the way
+        (
+            8,
+            (0.02, 0.030, 0.0240),
+            0.5,
+        ),  # a share between them that is out of bounds does not stand in the way
         (8, (0.01, 0.050, 0.0500), 0.01),  # one cell, where it really is the steadiest
         (8, (0.05, 0.050, 0.0100), 0.5),
         # the fewer parts, the more is allowed
@@ -69,7 +84,10 @@ def test_the_largest_share_within_the_uncertainty_of_the_smallest_spread_is_chos
 def test_a_single_noisy_cell_makes_the_smallest_share_lose() -> None:
     noise = np.random.default_rng(0)
     steady = [normal_part([5.0, 2.0 + 0.02 * noise.random(), 1.0]) for _ in range(8)]
-    noisy = [normal_part([3.0 + 4.0 * noise.random(), 2.0 + 0.02 * noise.random(), 1.0]) for _ in range(8)]
+    noisy = [
+        normal_part([3.0 + 4.0 * noise.random(), 2.0 + 0.02 * noise.random(), 1.0])
+        for _ in range(8)
+    ]
     assert choose_top_k(steady, SHARES[:2])[0] == 0.01
     assert choose_top_k(noisy, SHARES[:2])[0] == 0.1
     assert choose_top_k(noisy, SHARES)[0] == 0.5  # and the more cells, the less that one weighs

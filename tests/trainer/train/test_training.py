@@ -64,7 +64,9 @@ def control() -> FitControl:
 def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     runner = CliRunner()
-    trained = runner.invoke(app, ["train", "mats", str(product), "--out", str(out)], catch_exceptions=False)
+    trained = runner.invoke(
+        app, ["train", "mats", str(product), "--out", str(out)], catch_exceptions=False
+    )
     assert trained.exit_code == 0, trained.output
     assert {"run.json", "model.pt", "curves.json"} <= {path.name for path in out.iterdir()}
     assert not (out / "checkpoint.pt").exists()
@@ -74,8 +76,12 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
     assert judged.exit_code == 0, judged.output
     run = load_run(out)
     evaluation = evaluate_run(run, open_judged(run.info))
-    assert judged.output.strip().splitlines()[-1] == last_line(evaluation, run.info.threshold.guarantee)
-    assert re.fullmatch(r"mean I-AUROC \d+\.\d P-AUROC \d+\.\d AUPRO \d+\.\d", last_line(evaluation, ""))
+    assert judged.output.strip().splitlines()[-1] == last_line(
+        evaluation, run.info.threshold.guarantee
+    )
+    assert re.fullmatch(
+        r"mean I-AUROC \d+\.\d P-AUROC \d+\.\d AUPRO \d+\.\d", last_line(evaluation, "")
+    )
     assert any(line.startswith("stain") for line in judged.output.splitlines())
     table = trained.output[trained.output.index("operating points") :].splitlines(keepends=True)[:6]
     assert "4th highest" in table[-1]
@@ -87,7 +93,9 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
     stored = np.load(out / "evaluation.npz", allow_pickle=False)
     assert np.array_equal(stored["maps"], evaluation.maps)
     check_scene_and_limits(run.info)
-    assert evaluation.overall.image_auroc > 0.9  # a big stain and a deep dent on a disc: anything sees them
+    assert (
+        evaluation.overall.image_auroc > 0.9
+    )  # a big stain and a deep dent on a disc: anything sees them
 
 
 def check_scene_and_limits(info: object) -> None:
@@ -118,15 +126,21 @@ def test_an_interrupted_training_goes_on_to_the_same_run(product: Path, tmp_path
             train("mats", product, tmp_path / "parts", QUIET, stop)
         with pytest.raises(DataError, match=r"not a finished run|run\.json"):
             load_run(tmp_path / "parts")
-    resumed = train("mats", product, tmp_path / "parts", replace(QUIET, false_rejects=0.4), control())
+    resumed = train(
+        "mats", product, tmp_path / "parts", replace(QUIET, false_rejects=0.4), control()
+    )
     first, second = whole.deployed.detector.state_dict(), resumed.deployed.detector.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert whole.info.normal_scores == resumed.info.normal_scores
-    assert resumed.info.threshold.value == sorted(whole.info.normal_scores)[-2]   # another rate is no other training
+    assert (
+        resumed.info.threshold.value == sorted(whole.info.normal_scores)[-2]
+    )  # another rate is no other training
 
 
 def test_color_only_products_and_runs_take_no_depth(product: Path, tmp_path: Path) -> None:
-    run = train("mats", product, tmp_path / "flat", replace(QUIET, with_depth=False, epochs=1), control())
+    run = train(
+        "mats", product, tmp_path / "flat", replace(QUIET, with_depth=False, epochs=1), control()
+    )
     assert run.info.lift is None
     assert set(run.feeds(open_dataset(product).samples[0])) == {"color", "region"}
     flat = write_tiny_product(tmp_path / "disc2d", with_depth=False, validation=False)
@@ -135,7 +149,9 @@ def test_color_only_products_and_runs_take_no_depth(product: Path, tmp_path: Pat
 
 
 def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
-    dataset = open_dataset(write_tiny_product(tmp_path / "disc", with_depth=False, validation=False))
+    dataset = open_dataset(
+        write_tiny_product(tmp_path / "disc", with_depth=False, validation=False)
+    )
     digests = {sample.name: sample.name for sample in dataset.samples}
     first, again, other = (normal_splits(dataset, seed, digests) for seed in (1, 1, 4))
     assert first == again
@@ -150,21 +166,38 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
         (TrainOptions(preset="huge"), "no preset 'huge': choose one of paper, compact"),
         (TrainOptions(epochs=0), "--epochs 0"),
         (TrainOptions(top_k=1.5), "--top-k 1.5"),
-        (TrainOptions(false_rejects=0.8), "a rate of false rejects lies above 0 and at most 50%, not at 0.8"),
+        (
+            TrainOptions(false_rejects=0.8),
+            "a rate of false rejects lies above 0 and at most 50%, not at 0.8",
+        ),
         (TrainOptions(device="tpu"), "--device 'tpu': cpu, cuda, or cuda:N"),
-        (TrainOptions(device="cuda:99"), r"--device cuda:99 cannot be used \(.+\): use --device cpu"),
-        (TrainOptions(pretrained=Path("points.pth")), "points.pth: mats has no part that `trainer pretrain` makes"),
+        (
+            TrainOptions(device="cuda:99"),
+            r"--device cuda:99 cannot be used \(.+\): use --device cpu",
+        ),
+        (
+            TrainOptions(pretrained=Path("points.pth")),
+            "points.pth: mats has no part that `trainer pretrain` makes",
+        ),
         (TrainOptions(weights=Path("none.pth")), "at none.pth: name .* with --weights"),
-        (TrainOptions(preset="paper"), "has no packaged ImageNet weights: name a timm state dict with --weights FILE"),
+        (
+            TrainOptions(preset="paper"),
+            "has no packaged ImageNet weights: name a timm state dict with --weights FILE",
+        ),
         (TrainOptions(textures=Path("none")), "none is not a folder: name one that holds images"),
         (TrainOptions(defects=Path("none")), "--defects none does not exist: name a folder"),
-        (TrainOptions(backbone="resnet18"), "--backbone resnet18: mats is built for its preset's own backbone"),
+        (
+            TrainOptions(backbone="resnet18"),
+            "--backbone resnet18: mats is built for its preset's own backbone",
+        ),
     ],
 )
 def test_impossible_options_are_named_before_an_image_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: TrainOptions, says: str
 ) -> None:
-    monkeypatch.setattr("trainer.train.training.normal_parts", lambda *_: pytest.fail("read images"))
+    monkeypatch.setattr(
+        "trainer.train.training.normal_parts", lambda *_: pytest.fail("read images")
+    )
     with pytest.raises(EdgeError, match=says):
         train("mats", tmp_path / "product", tmp_path / "run", options, control())
     assert not (tmp_path / "run").exists()
@@ -174,12 +207,27 @@ def test_impossible_options_are_named_before_an_image_is_read(
     ("words", "says"),
     [
         (["nosuch", "x", "--out", "run"], "there is no system 'nosuch'"),
-        (["mats", "x", "--out", "file"], "--out file is a file where a folder is needed: name another path"),
-        (["mats", "x", "--out", "file/run"], "--out file/run: file is a file where a folder is needed"),
-        (["m3dm", "x", "--out", "run", "--weights", "file"], "file .*name another file with --weights"),
+        (
+            ["mats", "x", "--out", "file"],
+            "--out file is a file where a folder is needed: name another path",
+        ),
+        (
+            ["mats", "x", "--out", "file/run"],
+            "--out file/run: file is a file where a folder is needed",
+        ),
+        (
+            ["m3dm", "x", "--out", "run", "--weights", "file"],
+            "file .*name another file with --weights",
+        ),
         (["m3dm", "x", "--out", "run", "--pretrained", "file"], "file .*with --pretrained"),
-        (["m3dm", "x", "--out", "run", "--pretrained", "file", "--no-depth"], "--pretrained file: it is for depth"),
-        (["mats", "x", "--out", "run", "--size", "640"], "--size 640: write width and height in pixels, .* as 640x480"),
+        (
+            ["m3dm", "x", "--out", "run", "--pretrained", "file", "--no-depth"],
+            "--pretrained file: it is for depth",
+        ),
+        (
+            ["mats", "x", "--out", "run", "--size", "640"],
+            "--size 640: write width and height in pixels, .* as 640x480",
+        ),
         (["mats", "x", "--out", "run", "--size", "0x480"], "--size 0x480: write width and height"),
     ],
 )
@@ -187,7 +235,9 @@ def test_mistakes_on_the_command_line_are_found_before_an_image_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trainer.train.training.normal_parts", lambda *_: pytest.fail("read images"))
+    monkeypatch.setattr(
+        "trainer.train.training.normal_parts", lambda *_: pytest.fail("read images")
+    )
     (tmp_path / "file").write_text("no weights")
     answer = CliRunner().invoke(app, ["train", *words])
     assert isinstance(answer.exception, EdgeError)
@@ -209,10 +259,16 @@ def test_images_of_many_sizes_train_and_are_judged_with_a_size(tmp_path: Path) -
     told: list[str] = []
     write_photos(tmp_path / "bad/stain", "stain", 2, 100)
     options = replace(QUIET, size=(96, 80), defects=tmp_path / "bad")
-    run = train("mats", tmp_path / "photos", tmp_path / "run", options, FitControl(tell=told.append))
+    run = train(
+        "mats", tmp_path / "photos", tmp_path / "run", options, FitControl(tell=told.append)
+    )
     assert "every image is letterboxed to 96x80 pixels" in told
     assert f"2 defective images (stain 2) of {tmp_path / 'bad'} count" in told
-    assert (run.info.size, run.info.crop, run.info.defects) == ((96, 80), (0, 0, 96, 80), str(tmp_path / "bad"))
+    assert (run.info.size, run.info.crop, run.info.defects) == (
+        (96, 80),
+        (0, 0, 96, 80),
+        str(tmp_path / "bad"),
+    )
     assert run.info.defect_scores.kind == "real"
     assert not any("defects/" in name for name in (*run.info.train, *run.info.validation))
     evaluation = evaluate_run(run, open_judged(run.info))
@@ -223,11 +279,16 @@ def test_images_of_many_sizes_train_and_are_judged_with_a_size(tmp_path: Path) -
     assert _camera(run.info, tmp_path).letterbox
 
 
-def test_training_says_what_the_set_holds_and_where_the_background_is(product: Path, tmp_path: Path) -> None:
+def test_training_says_what_the_set_holds_and_where_the_background_is(
+    product: Path, tmp_path: Path
+) -> None:
     told: list[str] = []
     train("mats", product, tmp_path / "run", replace(QUIET, epochs=1), FitControl(tell=told.append))
     assert told[:2] == [
-        "6 normal images train, 4 validate; with depth: 0.1 mm per count, background plane 400 mm away",
+        (
+            "6 normal images train, 4 validate; with depth: 0.1 mm per count, background plane 400"
+            " mm away"
+        ),
         "4 defective images (dent 2, stain 2): not trained on",
     ]
     told.clear()
@@ -236,7 +297,9 @@ def test_training_says_what_the_set_holds_and_where_the_background_is(product: P
     assert told[0] == "6 normal images train, 4 validate; color only: --no-depth"
 
 
-def test_overwriting_goes_on_with_a_training_that_was_stopped(product: Path, tmp_path: Path) -> None:
+def test_overwriting_goes_on_with_a_training_that_was_stopped(
+    product: Path, tmp_path: Path
+) -> None:
     again = replace(QUIET, seed=1, overwrite=True)
     whole = train("mats", product, tmp_path / "whole", replace(QUIET, seed=1), control())
     run = train("mats", product, tmp_path / "run", replace(QUIET, epochs=1), control()).folder
@@ -254,7 +317,14 @@ def test_overwriting_goes_on_with_a_training_that_was_stopped(product: Path, tmp
 
 @pytest.mark.parametrize("rate", ["5", "0", "-1%", "80%", "abc"])
 def test_a_rate_that_is_none_is_refused_before_any_image_is_read(tmp_path: Path, rate: str) -> None:
-    arguments = ["train", "mats", str(tmp_path / "nothing"), "--out", str(tmp_path / "run"), f"--false-rejects={rate}"]
+    arguments = [
+        "train",
+        "mats",
+        str(tmp_path / "nothing"),
+        "--out",
+        str(tmp_path / "run"),
+        f"--false-rejects={rate}",
+    ]
     answer = CliRunner().invoke(app, arguments)
     assert isinstance(answer.exception, ConfigError)
     assert str(answer.exception).startswith(f"--false-rejects {rate}: write a rate")
@@ -271,14 +341,21 @@ def test_a_checkpoint_of_other_options_is_refused(product: Path, tmp_path: Path)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_a_full_disk_is_one_sentence_and_with_space_again_the_same_command_ends(
-    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    product: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+    ).returncode:
         pytest.skip("mounting a small tmpfs needs root")
     try:
-        monkeypatch.setattr(sys, "argv", ["trainer", "train", "mats", str(product), "--out", str(disk / "run")])
+        monkeypatch.setattr(
+            sys, "argv", ["trainer", "train", "mats", str(product), "--out", str(disk / "run")]
+        )
         with pytest.raises(SystemExit) as ended:
             run_command()
         assert ended.value.code == 1

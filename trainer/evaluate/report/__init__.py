@@ -1,4 +1,6 @@
-"""report.html: one self-contained page that shows a quality manager what a detector finds and what it misses."""
+"""report.html: one self-contained page that shows a quality manager what a detector finds and what
+it misses.
+"""
 
 from trainer.evaluate.report.model import Choice, Claim, KnownDefect, Occasion, Report
 from trainer.evaluate.report.page import add_verdicts, write_report

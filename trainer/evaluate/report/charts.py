@@ -1,4 +1,6 @@
-"""Charts as inline SVG text: sharp when printed, a few kilobytes each, no script and no font to load."""
+"""Charts as inline SVG text: sharp when printed, a few kilobytes each, no script and no font to
+load.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Axis:
 
 
 def score_axis(scores: Floats, threshold: float, start: float, end: float) -> Axis:
-    """Choose the axis for scores: logarithmic where they are positive and span more than a factor of 20."""
+    """Choose the axis for scores: logarithmic where they are positive and span more than a factor
+    of 20.
+    """
     every = np.append(np.asarray(scores, dtype=np.float64), threshold)
     low, high = float(every.min()), float(every.max())
     if low > 0 and high / low > 20:
@@ -59,7 +63,9 @@ def score_axis(scores: Floats, threshold: float, start: float, end: float) -> Ax
     return Axis(low - margin, high + margin, start, end)
 
 
-def histogram(scores: Floats, labels: NDArray[np.bool_], threshold: float, other: str = "defective") -> str:
+def histogram(
+    scores: Floats, labels: NDArray[np.bool_], threshold: float, other: str = "defective"
+) -> str:
     """Count normal and defective images by score, the threshold drawn across.
 
     Args:
@@ -71,7 +77,10 @@ def histogram(scores: Floats, labels: NDArray[np.bool_], threshold: float, other
     x = score_axis(scores, threshold, 50, 620)
     pixels = np.array([x(float(score)) for score in scores])
     edges = np.linspace(x.start, x.end, 39)
-    counts = {NORMAL: np.histogram(pixels[~labels], edges)[0], DEFECTIVE: np.histogram(pixels[labels], edges)[0]}
+    counts = {
+        NORMAL: np.histogram(pixels[~labels], edges)[0],
+        DEFECTIVE: np.histogram(pixels[labels], edges)[0],
+    }
     y = Axis(0, max(1, *(int(count.max()) for count in counts.values())), 230, 24)
     bars = [
         _bar(left + 0.8, right - left - 1.6, y(0), y(float(count)), color)
@@ -79,8 +88,15 @@ def histogram(scores: Floats, labels: NDArray[np.bool_], threshold: float, other
         for left, right, count in zip(edges[:-1], edges[1:], row, strict=True)
         if count
     ]
-    parts = [*_x_axis(x, 230, "image score"), *_y_axis(y, 50, "images"), *bars, *_threshold(x, threshold, 230)]
-    return _svg(640, 275, parts, f"Histogram of image scores, normal and {other}, with the threshold")
+    parts = [
+        *_x_axis(x, 230, "image score"),
+        *_y_axis(y, 50, "images"),
+        *bars,
+        *_threshold(x, threshold, 230),
+    ]
+    return _svg(
+        640, 275, parts, f"Histogram of image scores, normal and {other}, with the threshold"
+    )
 
 
 def strips(rows: Mapping[str, Floats], normal: str, threshold: float) -> str:
@@ -97,11 +113,13 @@ def strips(rows: Mapping[str, Floats], normal: str, threshold: float) -> str:
     for index, (name, scores) in enumerate(rows.items()):
         middle = 26 + 24 * index
         parts.append(f'<line x1="150" x2="1040" y1="{middle}" y2="{middle}" class="grid"/>')
-        parts.append(f'<text x="142" y="{middle + 4}" class="label" text-anchor="end">{escape(name)}</text>')
+        parts.append(
+            f'<text x="142" y="{middle + 4}" class="label" text-anchor="end">{escape(name)}</text>'
+        )
         color = NORMAL if name == normal else DEFECTIVE
         parts += [
-            f'<circle cx="{x(float(score)):.1f}" cy="{middle + (place % 5 - 2) * 2}" r="3.6" fill="{color}"'
-            ' fill-opacity="0.6"/>'
+            f'<circle cx="{x(float(score)):.1f}" cy="{middle + (place % 5 - 2) * 2}" r="3.6"'
+            f' fill="{color}" fill-opacity="0.6"/>'
             for place, score in enumerate(scores)
         ]
     parts += _threshold(x, threshold, height)
@@ -117,15 +135,23 @@ def roc(false_rate: Floats, true_rate: Floats, chosen: tuple[float, float]) -> s
         chosen: false and true positive rate at the threshold.
     """
     x, y = Axis(0, 1, 50, 290), Axis(0, 1, 250, 14)
-    line = " ".join(f"{x(float(a)):.1f},{y(float(b)):.1f}" for a, b in zip(false_rate, true_rate, strict=True))
+    line = " ".join(
+        f"{x(float(a)):.1f},{y(float(b)):.1f}" for a, b in zip(false_rate, true_rate, strict=True)
+    )
     parts = [
         *_x_axis(x, 250, "normal parts rejected"),
         *_y_axis(y, 50, "defective parts found"),
         f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(1)}" y2="{y(1)}" class="diagonal"/>',
-        f'<polygon points="{x(0)},{y(0)} {line} {x(1)},{y(0)}" fill="{DEFECTIVE}" fill-opacity="0.08"/>',
+        (
+            f'<polygon points="{x(0)},{y(0)} {line} {x(1)},{y(0)}" fill="{DEFECTIVE}"'
+            ' fill-opacity="0.08"/>'
+        ),
         f'<polyline points="{line}" fill="none" stroke="{DEFECTIVE}" stroke-width="2.2"/>',
         f'<circle cx="{x(chosen[0]):.1f}" cy="{y(chosen[1]):.1f}" r="5" class="chosen"/>',
-        f'<text x="{x(chosen[0]) + 9:.1f}" y="{y(chosen[1]) + 14:.1f}" class="label">the threshold</text>',
+        (
+            f'<text x="{x(chosen[0]) + 9:.1f}" y="{y(chosen[1]) + 14:.1f}" class="label">the'
+            " threshold</text>"
+        ),
     ]
     return _svg(310, 295, parts, "ROC curve of the image scores")
 
@@ -137,15 +163,22 @@ def lines(curves: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
         curves: loss per epoch by name; not finite values and empty curves are left out.
     Returns: name and SVG of each.
     """
-    kept = {name: [(i + 1, v) for i, v in enumerate(values) if math.isfinite(v)] for name, values in curves.items()}
+    kept = {
+        name: [(i + 1, v) for i, v in enumerate(values) if math.isfinite(v)]
+        for name, values in curves.items()
+    }
     return [
         (name, _line_chart(points, color))
-        for (name, points), color in zip(kept.items(), SERIES * (1 + len(kept) // len(SERIES)), strict=False)
+        for (name, points), color in zip(
+            kept.items(), SERIES * (1 + len(kept) // len(SERIES)), strict=False
+        )
         if points
     ]
 
 
-def scatter_distribution(values: Sequence[float], groups: Sequence[str], label: str, colors: Mapping[str, str]) -> str:
+def scatter_distribution(
+    values: Sequence[float], groups: Sequence[str], label: str, colors: Mapping[str, str]
+) -> str:
     """Draw a stacked histogram of one property of the drawn defects, colored by group.
 
     Args:
@@ -156,19 +189,35 @@ def scatter_distribution(values: Sequence[float], groups: Sequence[str], label: 
     """
     low, high = min(values), max(values)
     log = low > 0 and high / low > 12
-    x = Axis(low / 1.15, high * 1.15, 50, 430, log) if log else Axis(min(0.0, low), high * 1.08 or 1.0, 50, 430)
+    x = (
+        Axis(low / 1.15, high * 1.15, 50, 430, log)
+        if log
+        else Axis(min(0.0, low), high * 1.08 or 1.0, 50, 430)
+    )
     edges = np.linspace(x.start, x.end, 20)
     counts = {
-        group: np.histogram([x(v) for v, g in zip(values, groups, strict=True) if g == group], edges)[0]
+        group: np.histogram(
+            [x(v) for v, g in zip(values, groups, strict=True) if g == group], edges
+        )[0]
         for group in colors
     }
-    y = Axis(0, max(1, int(sum(counts.values()).max())), 190, 14)  # type: ignore[union-attr]  # colors is not empty
+    # colors is not empty
+    y = Axis(0, max(1, int(sum(counts.values()).max())), 190, 14)  # type: ignore[union-attr]
     below = np.zeros(len(edges) - 1)
     parts = [*_x_axis(x, 190, label), *_y_axis(y, 50, "defects")]
     for group, row in counts.items():
         for left, right, base, count in zip(edges[:-1], edges[1:], below, row, strict=True):
             if count:
-                parts.append(_bar(left + 0.8, right - left - 1.6, y(base), y(base + count), colors[group], solid=True))
+                parts.append(
+                    _bar(
+                        left + 0.8,
+                        right - left - 1.6,
+                        y(base),
+                        y(base + count),
+                        colors[group],
+                        solid=True,
+                    )
+                )
         below += row
     return _svg(450, 235, parts, f"Distribution of {label}")
 
@@ -190,9 +239,12 @@ def dots(rows: Mapping[str, Sequence[tuple[str, float]]], label: str) -> str:
     for index, (name, row) in enumerate(rows.items()):
         middle = 46 + 26 * index
         parts.append(f'<line x1="230" x2="1040" y1="{middle}" y2="{middle}" class="grid"/>')
-        parts.append(f'<text x="222" y="{middle + 4}" class="label" text-anchor="end">{escape(name)}</text>')
+        parts.append(
+            f'<text x="222" y="{middle + 4}" class="label" text-anchor="end">{escape(name)}</text>'
+        )
         parts += [
-            f'<circle cx="{x(value):.1f}" cy="{middle + (series.index(kind) - (len(series) - 1) / 2) * 5:.1f}" r="4"'
+            f'<circle cx="{x(value):.1f}"'
+            f' cy="{middle + (series.index(kind) - (len(series) - 1) / 2) * 5:.1f}" r="4"'
             f' fill="{colors[kind]}" fill-opacity="0.75"/>'
             for kind, value in row
         ]
@@ -215,7 +267,8 @@ def cloud(series: Mapping[str, Sequence[tuple[float, float]]], along: str, up: s
     parts = [*_x_axis(x, 260, along), *_y_axis(y, 60, up), *_legend(colors, 60)]
     for name, row in series.items():
         parts += [
-            f'<circle cx="{x(first):.1f}" cy="{y(second):.1f}" r="4" fill="{colors[name]}" fill-opacity="0.75"/>'
+            f'<circle cx="{x(first):.1f}" cy="{y(second):.1f}" r="4" fill="{colors[name]}"'
+            ' fill-opacity="0.75"/>'
             for first, second in row
         ]
     return _svg(640, 305, parts, f"{up} against {along}")
@@ -240,13 +293,20 @@ def _line_chart(points: Sequence[tuple[int, float]], color: str) -> str:
     low, high = min(values), max(values)
     log = low > 0 and high / low > 20
     margin = 0.05 * (high - low) or abs(high) * 0.05 or 1.0
-    y = Axis(low / 1.1, high * 1.1, 190, 14, log=True) if log else Axis(low - margin, high + margin, 190, 14)
+    y = (
+        Axis(low / 1.1, high * 1.1, 190, 14, log=True)
+        if log
+        else Axis(low - margin, high + margin, 190, 14)
+    )
     x = Axis(1, max(2, points[-1][0]), 62, 430)
     line = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in points)
     parts = [
         *_x_axis(x, 190, "epoch"),
         *_y_axis(y, 62, "loss"),
-        f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2" stroke-linejoin="round"/>',
+        (
+            f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"'
+            ' stroke-linejoin="round"/>'
+        ),
         f'<circle cx="{x(points[-1][0]):.1f}" cy="{y(values[-1]):.1f}" r="3.5" fill="{color}"/>',
     ]
     return _svg(450, 235, parts, "Training loss by epoch")
@@ -266,9 +326,15 @@ def _x_axis(x: Axis, bottom: float, label: str) -> list[str]:
     for tick in x.ticks():
         at = f"{x(tick):.1f}"
         parts.append(f'<line x1="{at}" x2="{at}" y1="{bottom}" y2="{bottom + 4}" class="axis"/>')
-        parts.append(f'<text x="{at}" y="{bottom + 17}" class="tick" text-anchor="middle">{number(tick)}</text>')
+        parts.append(
+            f'<text x="{at}" y="{bottom + 17}" class="tick"'
+            f' text-anchor="middle">{number(tick)}</text>'
+        )
     middle = (x.start + x.end) / 2
-    parts.append(f'<text x="{middle}" y="{bottom + 36}" class="label" text-anchor="middle">{escape(label)}</text>')
+    parts.append(
+        f'<text x="{middle}" y="{bottom + 36}" class="label"'
+        f' text-anchor="middle">{escape(label)}</text>'
+    )
     return parts
 
 
@@ -277,18 +343,23 @@ def _y_axis(y: Axis, left: float, label: str) -> list[str]:
     for tick in y.ticks():
         at = f"{y(tick):.1f}"
         parts.append(f'<line x1="{left}" x2="{left + 2000}" y1="{at}" y2="{at}" class="grid"/>')
-        parts.append(f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" class="tick" text-anchor="end">{number(tick)}</text>')
+        parts.append(
+            f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" class="tick"'
+            f' text-anchor="end">{number(tick)}</text>'
+        )
     middle = (y.start + y.end) / 2
     turned = f'transform="translate(12 {middle}) rotate(-90)"'
     parts.append(f'<text {turned} class="label" text-anchor="middle">{escape(label)}</text>')
     return parts
 
 
-def _bar(left: float, width: float, bottom: float, top: float, color: str, solid: bool = False) -> str:
+def _bar(
+    left: float, width: float, bottom: float, top: float, color: str, solid: bool = False
+) -> str:
     opacity = 0.9 if solid else 0.62
     return (
-        f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{bottom - top:.1f}" fill="{color}"'
-        f' fill-opacity="{opacity}"/>'
+        f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{bottom - top:.1f}"'
+        f' fill="{color}" fill-opacity="{opacity}"/>'
     )
 
 
@@ -298,7 +369,10 @@ def _threshold(x: Axis, threshold: float, bottom: float) -> list[str]:
     anchor = "start" if share < 0.15 else "end" if share > 0.85 else "middle"
     return [
         f'<line x1="{at:.1f}" x2="{at:.1f}" y1="15" y2="{bottom}" class="threshold"/>',
-        f'<text x="{at:.1f}" y="11" class="label strong" text-anchor="{anchor}">threshold {number(threshold)}</text>',
+        (
+            f'<text x="{at:.1f}" y="11" class="label strong" text-anchor="{anchor}">threshold'
+            f" {number(threshold)}</text>"
+        ),
     ]
 
 

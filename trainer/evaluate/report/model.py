@@ -41,7 +41,8 @@ class KnownDefect:
         group: "depth", "color", "both" or "logical".
         kind: the defect's type.
         area_share: share of the part it covers, 0..1.
-        height_sigma: height in standard deviations of the depth noise there; None or 0 for one without height.
+        height_sigma: height in standard deviations of the depth noise there; None or 0 for one
+        without height.
     """
 
     name: str
@@ -60,8 +61,8 @@ class Choice:
         points: the operating points, by rising rank.
         rank: of the chosen one.
         suggestion: what real defects would choose, if another one; they never move the threshold.
-        outliers: normal validation parts whose score stands apart, the highest first, each with a picture, uint8 RGB
-            (H, W, 3), or None where its file is gone.
+        outliers: normal validation parts whose score stands apart, the highest first, each with a
+            picture, uint8 RGB (H, W, 3), or None where its file is gone.
     """
 
     guarantee: str
@@ -101,13 +102,16 @@ class Report:
         labels: (n,) bool, True = defective.
         scores: (n,) raw image scores.
         maps: n raw anomaly maps (h, w) float32.
-        truths: n masks (H, W) bool; all False for a normal image, None where the defect was never outlined.
+        truths: n masks (H, W) bool; all False for a normal image, None where the defect was never
+        outlined.
         threshold: a score above it is NG.
-        image: returns image i, uint8 RGB (H, W, 3), of its truth's size; asked only for the few that are shown.
+        image: returns image i, uint8 RGB (H, W, 3), of its truth's size; asked only for the few
+        that are shown.
         rows: figures per defect type, the row of all images last; NaN where nothing is compared.
-        synthetic: whether the defective images are synthetic, because no part was defective: then nothing is compared.
-        height: returns the height of image i over the background, float32 metres, of any size with the image's aspect,
-            0 or less outside the part; None without depth.
+        synthetic: whether the defective images are synthetic, because no part was defective: then
+        nothing is compared.
+        height: returns the height of image i over the background, float32 meters, of any size with
+            the image's aspect, 0 or less outside the part; None without depth.
         groups: figures per group of defects (depth, color, both, logical), where known.
         curves: training loss per epoch, by the name of what was trained.
         drawn: what is known of drawn defects.
@@ -116,8 +120,8 @@ class Report:
         choice: what the threshold was chosen from; None where nobody knows.
         occasion: who judged what; None where nobody knows.
         notes: sentences that the reader needs first.
-        suspects: normal images of the training that do not look like the others, each with a picture, uint8 RGB
-            (H, W, 3), or None where its file is gone.
+        suspects: normal images of the training that do not look like the others, each with a
+            picture, uint8 RGB (H, W, 3), or None where its file is gone.
     """
 
     product: str
@@ -146,7 +150,9 @@ class Report:
 
     @property
     def is_comparison(self) -> bool:
-        """Whether good and really defective parts are there: only then figures of separation mean something."""
+        """Whether good and really defective parts are there: only then figures of separation mean
+        something.
+        """
         return bool(self.labels.any() and not self.labels.all()) and not self.synthetic
 
     @property

@@ -23,13 +23,17 @@ from trainer.train.suspects import WHAT_TO_DO
 NORMALS_SHOWN = 6
 MISSED_SHOWN = 6
 SHOWN_OF_A_TYPE = 4
-VERDICTS = "<!-- verdicts of the bundle's files -->"     # where the report of a bundle shows its certificate
+VERDICTS = (  # where the report of a bundle shows its certificate
+    "<!-- verdicts of the bundle's files -->"
+)
 GROUP_COLORS = {"depth": "#1d3b53", "color": "#d9662b", "both": "#7a9a3a", "logical": "#8a5a9e"}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as the page shows it, its four pictures as data addresses; `relief` is empty without depth."""
+    """One image as the page shows it, its four pictures as data addresses; `relief` is empty
+    without depth.
+    """
 
     name: str
     defect: str
@@ -59,8 +63,8 @@ class Count:
 class ChoiceShown:
     """What the threshold was chosen from, as the page shows it.
 
-    outliers: each with its picture as a data address, "" without. question: what to decide about them. titles: of the
-    table's columns. rows: whether it is the chosen one, and the cells.
+    outliers: each with its picture as a data address, "" without. question: what to decide about
+    them. titles: of the table's columns. rows: whether it is the chosen one, and the cells.
     """
 
     guarantee: str
@@ -77,8 +81,16 @@ def write_report(path: Path, report: Report) -> None:
     Raises: ValueError if the lists of the report differ in length.
     """
     count = len(report.names)
-    if {len(report.defects), len(report.labels), len(report.scores), len(report.maps), len(report.truths)} != {count}:
-        raise ValueError(f"the report of {report.product} has {count} names, but other lists of another length")
+    if {
+        len(report.defects),
+        len(report.labels),
+        len(report.scores),
+        len(report.maps),
+        len(report.truths),
+    } != {count}:
+        raise ValueError(
+            f"the report of {report.product} has {count} names, but other lists of another length"
+        )
     write_atomically(path, render(report).encode())
 
 
@@ -86,7 +98,8 @@ def add_verdicts(page: str, rows: Sequence[Sequence[str]], lines: Sequence[str])
     """Return a report with the table of the bundle's files, where the page has its place for one.
 
     Args:
-        page: what `render` returned. rows: of the table, its titles first. lines: what stands below it.
+        page: what `render` returned. rows: of the table, its titles first. lines: what stands below
+            it.
     A page of another origin is returned as it is.
     """
     section = _environment().get_template("certified.html").render(rows=rows, lines=lines)
@@ -96,7 +109,11 @@ def add_verdicts(page: str, rows: Sequence[Sequence[str]], lines: Sequence[str])
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
     return environment
@@ -104,23 +121,34 @@ def _environment() -> jinja2.Environment:
 
 def render(report: Report) -> str:
     """Return the page as HTML text."""
-    return _environment().get_template("report.html").render(
-        report=report,
-        threshold=charts.number(report.threshold),
-        found=_count(report, report.labels),
-        refused=_count(report, ~report.labels),
-        counts=_counts(report),
-        total=next((row for row in reversed(report.rows) if row.name == "all"), None) if report.is_comparison else None,
-        title=_title(report),
-        charts=_score_charts(report) if len(report.names) else {},
-        curves=charts.lines(report.curves),
-        distributions=_distributions(report.drawn),
-        group_colors=GROUP_COLORS,
-        sections=_sections(report) if len(report.names) else [],
-        choice=_choice_shown(report.choice) if report.choice else None,
-        suspects=[(one, "" if image is None else pictures.jpeg(image)) for one, image in report.suspects],
-        what_to_do=WHAT_TO_DO,
-        outlined=sum(truth is None for truth in report.truths),
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            threshold=charts.number(report.threshold),
+            found=_count(report, report.labels),
+            refused=_count(report, ~report.labels),
+            counts=_counts(report),
+            total=(
+                next((row for row in reversed(report.rows) if row.name == "all"), None)
+                if report.is_comparison
+                else None
+            ),
+            title=_title(report),
+            charts=_score_charts(report) if len(report.names) else {},
+            curves=charts.lines(report.curves),
+            distributions=_distributions(report.drawn),
+            group_colors=GROUP_COLORS,
+            sections=_sections(report) if len(report.names) else [],
+            choice=_choice_shown(report.choice) if report.choice else None,
+            suspects=[
+                (one, "" if image is None else pictures.jpeg(image))
+                for one, image in report.suspects
+            ],
+            what_to_do=WHAT_TO_DO,
+            outlined=sum(truth is None for truth in report.truths),
+        )
     )
 
 
@@ -137,8 +165,15 @@ def _choice_shown(choice: Choice) -> ChoiceShown:
     chosen = [point.threshold.rank == choice.rank for point in choice.points]
     return ChoiceShown(
         choice.guarantee,
-        [(outlier, "" if image is None else pictures.jpeg(image)) for outlier, image in choice.outliers],
-        outlier_question([outlier for outlier, _ in choice.outliers], choice.rank) if choice.outliers else "",
+        [
+            (outlier, "" if image is None else pictures.jpeg(image))
+            for outlier, image in choice.outliers
+        ],
+        (
+            outlier_question([outlier for outlier, _ in choice.outliers], choice.rank)
+            if choice.outliers
+            else ""
+        ),
         titles,
         list(zip(chosen, rows, strict=True)),
         choice.suggestion,
@@ -146,7 +181,10 @@ def _choice_shown(choice: Choice) -> ChoiceShown:
 
 
 def percent(value: float) -> str:
-    """Write a share 0..1 in percent with one decimal; a dash where it is undefined. 100.0 is exactly all."""
+    """Write a share 0..1 in percent with one decimal; a dash where it is undefined.
+
+    100.0 is exactly all.
+    """
     if math.isnan(value):
         return "–"
     return "100.0" if value == 1 else f"{min(100 * value, 99.9):.1f}"
@@ -161,7 +199,9 @@ def _counts(report: Report) -> dict[str, Count]:
     defects = np.array(report.defects, dtype=object)
     groups = {drawn.name: drawn.group for drawn in report.drawn}
     group_of = np.array([groups.get(name, "") for name in report.names], dtype=object)
-    counts = {row.name: _count(report, (defects == row.name) & report.labels) for row in report.rows}
+    counts = {
+        row.name: _count(report, (defects == row.name) & report.labels) for row in report.rows
+    }
     counts |= {row.name: _count(report, group_of == row.name) for row in report.groups}
     return counts | {"all": _count(report, report.labels)}
 
@@ -172,31 +212,47 @@ def _score_charts(report: Report) -> dict[str, str]:
     drawn = {"histogram": charts.histogram(report.scores, report.labels, report.threshold, other)}
     defects = np.array(report.defects, dtype=object)
     rows = {"good": report.scores[~report.labels]} if (~report.labels).any() else {}
-    rows |= {str(name): report.scores[(defects == name) & report.labels] for name in _defect_types(report)}
+    rows |= {
+        str(name): report.scores[(defects == name) & report.labels]
+        for name in _defect_types(report)
+    }
     drawn["strips"] = charts.strips(rows, "good", report.threshold)
     if report.is_comparison:
         false_rate, true_rate = roc_curve(report.labels, report.scores)
-        chosen = (_count(report, ~report.labels).percent / 100, _count(report, report.labels).percent / 100)
+        chosen = (
+            _count(report, ~report.labels).percent / 100,
+            _count(report, report.labels).percent / 100,
+        )
         drawn["roc"] = charts.roc(false_rate, true_rate, chosen)
     return drawn
 
 
 def _defect_types(report: Report) -> list[str]:
     """Types of the defective images, in alphabetical order."""
-    return sorted({name for name, label in zip(report.defects, report.labels, strict=True) if label})
+    return sorted(
+        {name for name, label in zip(report.defects, report.labels, strict=True) if label}
+    )
 
 
 def _distributions(drawn: Sequence[KnownDefect]) -> list[str]:
-    """Draw how large and how high the drawn defects are; one without height has no second figure."""
+    """Draw how large and how high the drawn defects are; one without height has no second
+    figure.
+    """
     charted = []
     if drawn:
         groups = [one.group for one in drawn]
         areas = [100 * one.area_share for one in drawn]
-        charted.append(charts.scatter_distribution(areas, groups, "share of the part, %", GROUP_COLORS))
+        charted.append(
+            charts.scatter_distribution(areas, groups, "share of the part, %", GROUP_COLORS)
+        )
     heights = [(abs(one.height_sigma), one.group) for one in drawn if one.height_sigma]
     if heights:
         values, groups = [height for height, _ in heights], [group for _, group in heights]
-        charted.append(charts.scatter_distribution(values, groups, "height, sigma of the depth noise", GROUP_COLORS))
+        charted.append(
+            charts.scatter_distribution(
+                values, groups, "height, sigma of the depth noise", GROUP_COLORS
+            )
+        )
     return charted
 
 
@@ -206,7 +262,7 @@ def _sections(report: Report) -> list[tuple[str, str, list[Picture]]]:
     scale = pictures.heat_scale(report.maps, report.labels)
     missed = [int(i) for i in order if report.labels[i] and not report.rejected[i]][:MISSED_SHOWN]
     if report.synthetic:
-        missed = []     # the faintest are meant to be missed; each strength is shown below
+        missed = []  # the faintest are meant to be missed; each strength is shown below
     normals = [int(i) for i in order[::-1] if not report.labels[i]][:NORMALS_SHOWN]
     chosen: list[tuple[str, str, list[int]]] = [
         ("Missed", "Defective parts that the threshold lets pass, the lowest score first.", missed),
@@ -215,8 +271,18 @@ def _sections(report: Report) -> list[tuple[str, str, list[Picture]]]:
     for defect in _defect_types(report):
         own = [int(i) for i in order if report.labels[i] and report.defects[i] == defect]
         places = np.linspace(0, len(own) - 1, min(SHOWN_OF_A_TYPE, len(own))).round().astype(int)
-        chosen.append((defect, "From the lowest score of its type to the highest.", [own[place] for place in places]))
-    return [(title, text, [_picture(report, i, scale) for i in shown]) for title, text, shown in chosen if shown]
+        chosen.append(
+            (
+                defect,
+                "From the lowest score of its type to the highest.",
+                [own[place] for place in places],
+            )
+        )
+    return [
+        (title, text, [_picture(report, i, scale) for i in shown])
+        for title, text, shown in chosen
+        if shown
+    ]
 
 
 def _picture(report: Report, index: int, scale: HeatScale) -> Picture:

@@ -10,5 +10,9 @@ from trainer.synthetic.products.washer import Washer
 from trainer.synthetic.surface import Product
 
 PRODUCTS: dict[str, type[Product]] = {
-    "washer": Washer, "biscuit": Biscuit, "connector": Connector, "rope": Rope, "fusebox": FuseBox,
+    "washer": Washer,
+    "biscuit": Biscuit,
+    "connector": Connector,
+    "rope": Rope,
+    "fusebox": FuseBox,
 }

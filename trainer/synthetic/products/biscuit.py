@@ -1,4 +1,6 @@
-"""An embossed biscuit: scalloped edge, a ridged rim, docker holes, raised letters, browned where it stands up."""
+"""An embossed biscuit: scalloped edge, a ridged rim, docker holes, raised letters, browned where it
+stands up.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +45,22 @@ class Biscuit:
     def draw(self, grid: Grid, rng: np.random.Generator) -> Surface:
         """One good part: crumb, pores and browning are its own."""
         size = grid.x.shape
-        crumb, clouds, pores = (tile.window(rng, *size) for tile in (self._crumb, self._clouds, self._pores))
+        crumb, clouds, pores = (
+            tile.window(rng, *size) for tile in (self._crumb, self._clouds, self._pores)
+        )
         bend = 0.7
         x, y = grid.x + bend * clouds, grid.y + bend * clouds[::-1]
         shape, browned = sample_template(self._template, x, y), sample_template(self._browned, x, y)
         inside = smooth_step(shape, 1.0, 2.6)
         height = shape + (0.10 * crumb + 0.12 * clouds - 0.5 * pores) * inside
-        brown = smooth_step(shape, THICKNESS_MM - 4.0, THICKNESS_MM + 2.6) + 0.10 * clouds + 0.05 * crumb
-        baked = np.clip(0.16 + 0.50 * (brown - 0.45) + 0.58 * browned + float(rng.normal(0, 0.025)), 0, 1)
+        brown = (
+            smooth_step(shape, THICKNESS_MM - 4.0, THICKNESS_MM + 2.6)
+            + 0.10 * clouds
+            + 0.05 * crumb
+        )
+        baked = np.clip(
+            0.16 + 0.50 * (brown - 0.45) + 0.58 * browned + float(rng.normal(0, 0.025)), 0, 1
+        )
         albedo = times(between(PALE, DARK, baked), 1 + 0.055 * crumb - 0.35 * pores)
         shine = np.full(size, 0.035, np.float32)
         return Surface(cast(Image, height * inside), inside, albedo, shine, 12.0)
@@ -60,9 +70,12 @@ def _templates() -> tuple[Image, Image]:
     """Height in mm and how brown the place is (0..1) over the template grid."""
     x, y = template_axes()
     beside = np.abs(x) - HALF_WIDTH_MM > np.abs(y) - HALF_HEIGHT_MM
-    wave = np.cos(np.where(beside, HALF_HEIGHT_MM - np.abs(y), HALF_WIDTH_MM - np.abs(x)) * (2 * np.pi / SCALLOP_MM))
+    wave = np.cos(
+        np.where(beside, HALF_HEIGHT_MM - np.abs(y), HALF_WIDTH_MM - np.abs(x))
+        * (2 * np.pi / SCALLOP_MM)
+    )
     box = rounded_box(x, y, HALF_WIDTH_MM, HALF_HEIGHT_MM, 10.0)
-    inside = -(box - 2.0 * wave)          # scalloped; the corner ends in a tooth from both sides
+    inside = -(box - 2.0 * wave)  # scalloped; the corner ends in a tooth from both sides
     height = THICKNESS_MM * smooth_step(inside, -2.5, 7.0)
     rim = smooth_step(np.abs(-box - 12), 6.0, 2.0)
     height += rim * (1.5 + 0.6 * wave)

@@ -1,4 +1,4 @@
-"""A moulded connector: plastic body, two rows of cavities with a pin in each, ribs, a latch."""
+"""A molded connector: plastic body, two rows of cavities with a pin in each, ribs, a latch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import numpy as np
 
 from trainer.synthetic.blend import between, times
 from trainer.synthetic.noise import Image, Tile, fractal_noise
-from trainer.synthetic.shapes import rounded_box, sample_template, smooth_step, template_axes, template_window
+from trainer.synthetic.shapes import (
+    rounded_box,
+    sample_template,
+    smooth_step,
+    template_axes,
+    template_window,
+)
 from trainer.synthetic.surface import Grid, Surface
 
 HALF_WIDTH_MM, HALF_HEIGHT_MM, BODY_MM = 124.0, 62.0, 10.0
@@ -31,7 +37,7 @@ class Connector:
         self._clouds = Tile(fractal_noise(rng, 1500, 1500, 120, 2))
 
     def draw(self, grid: Grid, rng: np.random.Generator) -> Surface:
-        """One good part: the mould's grain and flow lines differ."""
+        """One good part: the mold's grain and flow lines differ."""
         size = grid.x.shape
         grain, clouds = self._grain.window(rng, *size), self._clouds.window(rng, *size)
         height = sample_template(self._height, grid.x, grid.y)
@@ -52,7 +58,9 @@ def _templates() -> tuple[Image, Image, Image]:
     ears = rounded_box(np.abs(x) - 122, y - 30, 14.0, 16.0, 5.0)
     inside = smooth_step(np.minimum(np.minimum(body, latch), ears), 0.25, -0.25)
     height = np.maximum(5.5 * inside, BODY_MM * smooth_step(body, 0.3, -2.0))
-    height = np.maximum(height, (BODY_MM + 2.0) * smooth_step(rounded_box(x, y + 66, 22.0, 15.0, 3.0), 0.3, -1.5))
+    height = np.maximum(
+        height, (BODY_MM + 2.0) * smooth_step(rounded_box(x, y + 66, 22.0, 15.0, 3.0), 0.3, -1.5)
+    )
     height -= 3.5 * smooth_step(rounded_box(x, y + 70, 11.0, 5.0, 2.0), 0.6, -0.6)
     height -= 4.0 * smooth_step(np.hypot(np.abs(x) - 127, y - 30), 5.2, 4.2)
     metal = np.zeros_like(height)
@@ -66,12 +74,16 @@ def _templates() -> tuple[Image, Image, Image]:
     return height.astype(np.float32), inside, metal
 
 
-def _cut_cavity(height: Image, metal: Image, x: Image, y: Image, centre_x: float, centre_y: float) -> None:
+def _cut_cavity(
+    height: Image, metal: Image, x: Image, y: Image, center_x: float, center_y: float
+) -> None:
     """One cavity with its raised collar and its pin, in place."""
-    window = template_window(centre_x, centre_y, 16)
-    dx, dy = x[window] - np.float32(centre_x), y[window] - np.float32(centre_y)
+    window = template_window(center_x, center_y, 16)
+    dx, dy = x[window] - np.float32(center_x), y[window] - np.float32(center_y)
     cavity, post = rounded_box(dx, dy, 8.8, 11.5, 1.8), rounded_box(dx, dy, 2.6, 3.6, 0.8)
     level = height[window] + 1.2 * smooth_step(np.abs(cavity - 2.0), 1.6, 0.8)
-    level = np.where(cavity < 0.5, np.minimum(level, BODY_MM - 5.0 * smooth_step(cavity, 0.4, -0.9)), level)
+    level = np.where(
+        cavity < 0.5, np.minimum(level, BODY_MM - 5.0 * smooth_step(cavity, 0.4, -0.9)), level
+    )
     height[window] = np.maximum(level, np.where(post < 0.5, 8.0 * smooth_step(post, 0.4, -0.6), 0))
     metal[window] = np.maximum(metal[window], smooth_step(post, 0.4, -0.3))

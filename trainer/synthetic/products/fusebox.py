@@ -1,7 +1,8 @@
 """A fuse box: two rows of eight places, each empty or holding a blade fuse of one of three ratings.
 
-Ten places are the same in every good part. Six are options: what equipment a car has decides whether there is a fuse
-and which, so that a good part shows any fuse beside any other, and any place empty, somewhere.
+Ten places are the same in every good part. Six are options: what equipment a car has decides
+whether there is a fuse and which, so that a good part shows any fuse beside any other, and any
+place empty, somewhere.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ RATINGS = {
 class Seats:
     """The places of one part, P of them, row by row, as fuses sit in them.
 
-    x, y: (P,) mm, centres. filled: (P,) 0 or 1. top: (P,) mm over the table. color: (P, 3). rating: (P,) number in
-    RATINGS.
+    x, y: (P,) mm, centers. filled: (P,) 0 or 1. top: (P,) mm over the table. color: (P, 3). rating:
+    (P,) number in RATINGS.
     """
 
     x: Image
@@ -82,11 +83,16 @@ class FuseBox:
         self._clouds = Tile(fractal_noise(rng, 1500, 1500, 120, 2))
 
     def draw(self, grid: Grid, rng: np.random.Generator) -> Surface:
-        """One good part: its options, the mould's grain, and how each fuse sits and is dyed, are its own."""
+        """One good part: its options, the mold's grain, and how each fuse sits and is dyed, are
+        its own.
+        """
         return self.filled(grid, rng, equipped(self.layout, rng))
 
     def filled(self, grid: Grid, rng: np.random.Generator, layout: Layout) -> Surface:
-        """A part with these fuses. The same generator gives the same box and the same seats, whatever they hold."""
+        """A part with these fuses.
+
+        The same generator gives the same box and the same seats, whatever they hold.
+        """
         size = grid.x.shape
         grain, clouds = self._grain.window(rng, *size), self._clouds.window(rng, *size)
         pigment, seats = np.float32(rng.uniform(0.96, 1.04)), _seats(layout, rng)
@@ -100,29 +106,46 @@ class FuseBox:
         return Surface(cast(Image, height * inside), inside, albedo, shine.astype(np.float32), 32.0)
 
     def _fuses(self, grid: Grid, seats: Seats) -> tuple[Image, Image, Image, Image]:
-        """Share of a pixel that a fuse covers, its height in mm, its color (S, S, 3), and how much of it is blade."""
-        column = np.round(grid.x / np.float32(PITCH_MM) + np.float32((PLACES - 1) / 2)).astype(np.int32)
+        """Share of a pixel that a fuse covers, its height in mm, its color (S, S, 3), and how much
+        of it is blade.
+        """
+        column = np.round(grid.x / np.float32(PITCH_MM) + np.float32((PLACES - 1) / 2)).astype(
+            np.int32
+        )
         place = np.clip(column, 0, PLACES - 1) + PLACES * (grid.y > 0)
         dx, dy = grid.x - seats.x[place], grid.y - seats.y[place]
         outline = rounded_box(dx, dy, FUSE_HALF_WIDTH_MM, FUSE_HALF_LENGTH_MM, 2.0)
         blade = smooth_step(rounded_box(dx, np.abs(dy) - np.float32(9.0), 2.8, 1.3, 0.6), 0.2, -0.2)
         top = seats.top[place] - 1.2 * smooth_step(outline, -1.6, 0.2) - 0.8 * blade
         ink = 0.9 * self._printed(dx, dy, seats.rating[place])
-        color = mixed(mixed(seats.color[place], _plain(INK, dx.shape), ink), _plain(CONTACT, dx.shape), blade)
-        return smooth_step(outline, 0.25, -0.25) * seats.filled[place], cast(Image, top), color, blade
+        color = mixed(
+            mixed(seats.color[place], _plain(INK, dx.shape), ink), _plain(CONTACT, dx.shape), blade
+        )
+        return (
+            smooth_step(outline, 0.25, -0.25) * seats.filled[place],
+            cast(Image, top),
+            color,
+            blade,
+        )
 
     def _printed(self, dx: Image, dy: Image, rating: Image) -> Image:
         """0..1: ink at dx, dy (mm) from the middle of a fuse of that rating."""
-        pitch, centre = np.float32(TEMPLATE_PITCH), np.float32((PRINT_SIDE - 1) / 2)
-        u, v = dx / pitch + centre + rating * np.float32(PRINT_SIDE), dy / pitch + centre
-        return cast(Image, cv2.remap(self._print, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+        pitch, center = np.float32(TEMPLATE_PITCH), np.float32((PRINT_SIDE - 1) / 2)
+        u, v = dx / pitch + center + rating * np.float32(PRINT_SIDE), dy / pitch + center
+        return cast(
+            Image, cv2.remap(self._print, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        )
 
 
 def _seats(layout: Layout, rng: np.random.Generator) -> Seats:
-    """How fuses sit and are dyed: a little askew, drawn for every place, so that no place depends on another's fuse."""
+    """How fuses sit and are dyed: a little askew, drawn for every place, so that no place depends
+    on another's fuse.
+    """
     kinds = "".join(layout)
     ratings = [RATINGS[kind] for kind in kinds]
-    shift_x, shift_y, more = rng.normal(0, [[0.22], [0.22], [0.15]], (3, len(kinds))).astype(np.float32)
+    shift_x, shift_y, more = rng.normal(0, [[0.22], [0.22], [0.15]], (3, len(kinds))).astype(
+        np.float32
+    )
     dye = rng.normal(1, 0.035, (len(kinds), 1)).astype(np.float32)
     x, y = np.meshgrid((np.arange(PLACES) - (PLACES - 1) / 2) * PITCH_MM, ROWS_MM)
     return Seats(
@@ -140,11 +163,17 @@ def _plain(color: tuple[float, float, float], size: tuple[int, ...]) -> Image:
 
 
 def _templates() -> tuple[Image, Image, Image]:
-    """Of the box without fuses: height in mm, coverage 0..1 and share of metal 0..1 over the template grid."""
+    """Of the box without fuses: height in mm, coverage 0..1 and share of metal 0..1 over the
+    template grid.
+    """
     x, y = template_axes()
-    keyed = (x + y - (HALF_WIDTH_MM + HALF_HEIGHT_MM - 18)) * np.float32(np.sqrt(0.5))      # one corner is cut off
+    keyed = (x + y - (HALF_WIDTH_MM + HALF_HEIGHT_MM - 18)) * np.float32(
+        np.sqrt(0.5)
+    )  # one corner is cut off
     body = np.maximum(rounded_box(x, y, HALF_WIDTH_MM, HALF_HEIGHT_MM, 5.0), keyed)
-    height = DECK_MM * smooth_step(body, 0.3, -1.2) + 2.2 * smooth_step(np.abs(body + 3.6), 2.6, 1.4)
+    height = DECK_MM * smooth_step(body, 0.3, -1.2) + 2.2 * smooth_step(
+        np.abs(body + 3.6), 2.6, 1.4
+    )
     height -= 4.5 * smooth_step(np.hypot(np.abs(x) - 123.5, y), 4.4, 3.4)
     for rib in range(-19, 20):
         window = template_window(rib * 6, 0, 12)
@@ -153,24 +182,30 @@ def _templates() -> tuple[Image, Image, Image]:
     metal = np.zeros_like(height)
     for row in ROWS_MM:
         for place in range(PLACES):
-            _mould_place(height, metal, x, y, (place - (PLACES - 1) / 2) * PITCH_MM, row)
+            _mold_place(height, metal, x, y, (place - (PLACES - 1) / 2) * PITCH_MM, row)
     return height.astype(np.float32), smooth_step(body, 0.25, -0.25), metal
 
 
-def _mould_place(height: Image, metal: Image, x: Image, y: Image, centre_x: float, centre_y: float) -> None:
-    """One socket with a slot for each blade of a fuse, and the pad for its label on the inner side, in place."""
-    window = template_window(centre_x, centre_y, 32)
-    dx, dy = x[window] - np.float32(centre_x), y[window] - np.float32(centre_y)
+def _mold_place(
+    height: Image, metal: Image, x: Image, y: Image, center_x: float, center_y: float
+) -> None:
+    """One socket with a slot for each blade of a fuse, and the pad for its label on the inner side,
+    in place.
+    """
+    window = template_window(center_x, center_y, 32)
+    dx, dy = x[window] - np.float32(center_x), y[window] - np.float32(center_y)
     socket = rounded_box(dx, dy, FUSE_HALF_WIDTH_MM + 0.7, FUSE_HALF_LENGTH_MM + 0.7, 2.2)
     slot = rounded_box(dx, np.abs(dy) - np.float32(6.8), 1.3, 3.2, 0.5)
-    label = rounded_box(dx, dy * np.float32(np.sign(centre_y)) + np.float32(24.0), 10.0, 4.5, 1.5)
+    label = rounded_box(dx, dy * np.float32(np.sign(center_y)) + np.float32(24.0), 10.0, 4.5, 1.5)
     height[window] -= 2.8 * smooth_step(socket, 0.4, -0.5) + 2.0 * smooth_step(slot, 0.4, -0.4)
     height[window] += 0.7 * smooth_step(label, 0.4, -0.5)
     metal[window] = np.maximum(metal[window], smooth_step(np.abs(slot - 0.3), 0.6, 0.2))
 
 
 def _print() -> Image:
-    """0..1: what is printed on the fuses of RATINGS, side by side, each on a square of PRINT_SIDE pixels."""
+    """0..1: what is printed on the fuses of RATINGS, side by side, each on a square of PRINT_SIDE
+    pixels.
+    """
     canvas = np.zeros((PRINT_SIDE, PRINT_SIDE * len(RATINGS)), np.uint8)
     font, scale, weight = cv2.FONT_HERSHEY_SIMPLEX, 7.5 / TEMPLATE_PITCH / 21, 3
     for number, rating in enumerate(RATINGS.values()):

@@ -1,4 +1,6 @@
-"""A rope laid in an S: three twisted strands with a blue tracer, its ends whipped with red thread."""
+"""A rope laid in an S: three twisted strands with a blue tracer, its ends whipped with red
+thread.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from trainer.synthetic.surface import Grid, Surface
 
 RADIUS_MM, ARC_MM, LAY_MM = 27.0, 56.0, 96.0
 WHIPPING_MM = 26.0
-FLATTENED = 0.34             # it lies pressed by its own weight
+FLATTENED = 0.34  # it lies pressed by its own weight
 
 
 class Rope:
@@ -47,16 +49,24 @@ class Rope:
         thread = np.sin(along * np.float32(2 * np.pi / 3.2) + 0.02 * across)
         height = height * (1 - whipped) + (bound + 0.5 * thread) * whipped
         inside = smooth_step(height, 8.0, 9.0) * smooth_step(ends, 0.0, 0.8) * near
-        yarn = np.sin(0.62 * offset * np.float32(2 * np.pi / 2.3) + along * np.float32(2 * np.pi / 7.0) + 0.5 * fuzz)
+        yarn = np.sin(
+            0.62 * offset * np.float32(2 * np.pi / 2.3)
+            + along * np.float32(2 * np.pi / 7.0)
+            + 0.5 * fuzz
+        )
         albedo = _albedo(strand, yarn, fuzz, whipped, thread)
         height = height + (0.16 * yarn * (1 - whipped) + 0.10 * fuzz) * inside
         height = FLATTENED * height * smooth_step(ends, -0.5, 5.0)
         shine = np.full(size, 0.03, np.float32)
-        return Surface(cast(Image, (height * inside).astype(np.float32)), inside, albedo, shine, 10.0)
+        return Surface(
+            cast(Image, (height * inside).astype(np.float32)), inside, albedo, shine, 10.0
+        )
 
 
 def _strands(twist: Image, across: Image) -> tuple[Image, NDArray[np.int8], Image]:
-    """Height in mm of the topmost of three round strands on a helix, its number, and the place across it (mm)."""
+    """Height in mm of the topmost of three round strands on a helix, its number, and the place
+    across it (mm).
+    """
     axis, thick = 0.53 * RADIUS_MM, 0.52 * RADIUS_MM
     height = np.zeros_like(across)
     strand = np.zeros(across.shape, np.int8)
@@ -73,7 +83,9 @@ def _strands(twist: Image, across: Image) -> tuple[Image, NDArray[np.int8], Imag
     return height.astype(np.float32), strand, offset.astype(np.float32)
 
 
-def _albedo(strand: NDArray[np.int8], yarn: Image, fuzz: Image, whipped: Image, thread: Image) -> Image:
+def _albedo(
+    strand: NDArray[np.int8], yarn: Image, fuzz: Image, whipped: Image, thread: Image
+) -> Image:
     """(S, S, 3): two strands of hemp, one blue, the ends red."""
     palette = np.array([[0.50, 0.36, 0.19], [0.50, 0.36, 0.19], [0.07, 0.16, 0.36]], np.float32)
     fibre = times(palette[strand], 1 + 0.22 * yarn + 0.10 * fuzz)
@@ -92,7 +104,8 @@ def _curve() -> NDArray[np.float32]:
 
 
 def _curve_coordinates() -> tuple[Image, Image, Image, float]:
-    """Over the template grid, mm: distance along the S, signed distance across it, distance from it (1000 far away);
+    """Over the template grid, mm: distance along the S, signed distance across it, distance from it
+    (1000 far away);
 
     and the length of the S.
     """
@@ -105,10 +118,13 @@ def _curve_coordinates() -> tuple[Image, Image, Image, float]:
     heading /= np.hypot(*heading.T)[:, None]
     near = np.full_like(x, 1e6)
     reach = int(1.4 * RADIUS_MM / TEMPLATE_PITCH)
-    centre = (x.shape[0] - 1) / 2
+    center = (x.shape[0] - 1) / 2
     for point, direction, length in zip(points, heading, lengths, strict=True):
-        column, row = (np.round(point / TEMPLATE_PITCH + centre)).astype(int)
-        window = (slice(max(row - reach, 0), row + reach), slice(max(column - reach, 0), column + reach))
+        column, row = (np.round(point / TEMPLATE_PITCH + center)).astype(int)
+        window = (
+            slice(max(row - reach, 0), row + reach),
+            slice(max(column - reach, 0), column + reach),
+        )
         dx, dy = x[window] - point[0], y[window] - point[1]
         squared = dx * dx + dy * dy
         closer = squared < near[window]

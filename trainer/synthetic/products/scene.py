@@ -1,4 +1,6 @@
-"""One station: a fixed camera over a slightly tilted table, a part on it, light, and what the two imagers deliver."""
+"""One station: a fixed camera over a slightly tilted table, a part on it, light, and what the two
+imagers deliver.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,23 @@ from trainer.synthetic.stereo import StereoCamera, StereoImager
 from trainer.synthetic.surface import Counted, Grid, Light, Surface, shade
 
 WIDTH, HEIGHT = 640, 480
-CROP = (80, 0, 480, 480)        # x, y, width, height: where parts lie
+CROP = (80, 0, 480, 480)  # x, y, width, height: where parts lie
 SUPERSAMPLING = 2
 DISTANCE_M = 0.30
 MM_PER_M = 1000.0
-COLOR_NOISE = 1.2               # RMS in grey levels, equal in the three channels as after demosaicing
-WHITE = 1.25                    # linear light to full scale
-CHANGED_MM = 0.5                # more of a difference in height is where elements differ
+COLOR_NOISE = 1.2  # RMS in gray levels, equal in the three channels as after demosaicing
+WHITE = 1.25  # linear light to full scale
+CHANGED_MM = 0.5  # more of a difference in height is where elements differ
 
 _NOTHING = np.zeros((HEIGHT, WIDTH), np.float32)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What was done to a part. area_share: of the part's area. height_sigma: amplitude over the depth noise there."""
+    """What was done to a part. area_share: of the part's area.
+
+    height_sigma: amplitude over the depth noise there.
+    """
 
     defect: str
     group: Group | None
@@ -46,8 +51,8 @@ class Truth:
 class Marred:
     """A part with what is wrong with it, on an (S, S) grid.
 
-    shaded: as the color camera sees it. height: mm, as the depth camera sees it. mask: (S, S) bool. sigmas: the
-    defect's height over the depth noise.
+    shaded: as the color camera sees it. height: mm, as the depth camera sees it. mask: (S, S) bool.
+    sigmas: the defect's height over the depth noise.
     """
 
     shaded: Surface
@@ -60,7 +65,8 @@ class Marred:
 class Scene:
     """What lies before the camera, without the camera's noise.
 
-    color: (480, 640, 3) linear reflectance times light. glare: (480, 640). z_m: true distance. mask: (480, 640) bool.
+    color: (480, 640, 3) linear reflectance times light. glare: (480, 640). z_m: true distance.
+    mask: (480, 640) bool.
     """
 
     color: Image
@@ -71,7 +77,10 @@ class Scene:
 
 
 class Station:
-    """A product, the table it lies on, and the camera above. Everything fixed is drawn here from the seed."""
+    """A product, the table it lies on, and the camera above.
+
+    Everything fixed is drawn here from the seed.
+    """
 
     def __init__(self, product: str, seed: int) -> None:
         self.seed = seed
@@ -114,18 +123,32 @@ class Station:
         color, glare = self._color(marred.shaded, light, grid.pitch)
         small_mask = _pasted(_halved(marred.mask.astype(np.float32)), _NOTHING) >= 0.5
         share = float(small_mask.sum()) / part_px
-        truth = Truth(defect, GROUPS.get(defect), share, marred.sigmas, part_px / (CROP[2] * CROP[3]))
-        return Scene(color, _pasted(glare, _NOTHING), self._distance(marred.height), small_mask, truth)
+        truth = Truth(
+            defect, GROUPS.get(defect), share, marred.sigmas, part_px / (CROP[2] * CROP[3])
+        )
+        return Scene(
+            color, _pasted(glare, _NOTHING), self._distance(marred.height), small_mask, truth
+        )
 
     def _damaged(self, defect: str, surface: Surface, rng: np.random.Generator) -> Marred:
         """The part with a local defect."""
-        drawn, mask, sigmas = draw_defect(defect, self.product, surface, self._sigma_mm(surface), rng)
-        return Marred(_colored(drawn, surface, GROUPS[defect]), raised(drawn, surface), mask, sigmas)
+        drawn, mask, sigmas = draw_defect(
+            defect, self.product, surface, self._sigma_mm(surface), rng
+        )
+        return Marred(
+            _colored(drawn, surface, GROUPS[defect]), raised(drawn, surface), mask, sigmas
+        )
 
     def _rearranged(
-        self, defect: str, good: Surface, grid: Grid, before: np.random.Generator, rng: np.random.Generator
+        self,
+        defect: str,
+        good: Surface,
+        grid: Grid,
+        before: np.random.Generator,
+        rng: np.random.Generator,
     ) -> Marred:
-        """The same part with a logical defect; before: the generator as it was when the good part was drawn.
+        """The same part with a logical defect; before: the generator as it was when the good part
+        was drawn.
 
         Raises: TypeError if nothing on this product is counted.
         """
@@ -135,22 +158,30 @@ class Station:
         surface = self.product.filled(grid, before, layout)
         change = np.abs(surface.height - good.height)
         mask = change > CHANGED_MM
-        return Marred(surface, surface.height, mask, float(np.median(change[mask])) / self._sigma_mm(good))
+        return Marred(
+            surface, surface.height, mask, float(np.median(change[mask])) / self._sigma_mm(good)
+        )
 
     def _sigma_mm(self, surface: Surface) -> float:
         """Depth noise at the height of the part."""
         top_m = DISTANCE_M - float(np.median(surface.height[surface.inside > 0.5])) / MM_PER_M
         return self.camera.sigma_m(top_m) * MM_PER_M
 
-    def capture(self, scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-        """What the camera delivers: color (480, 640, 3) uint8 RGB and depth (480, 640) uint16 counts."""
+    def capture(
+        self, scene: Scene, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """What the camera delivers: color (480, 640, 3) uint8 RGB and depth (480, 640) uint16
+        counts.
+        """
         encoded = np.power(np.clip(scene.color * WHITE, 0, 1), np.float32(1 / 2.2)) * 255
         noise = np.float32(COLOR_NOISE) * self._color_noise.window(rng, HEIGHT, WIDTH)
         color = np.clip(np.round(encoded + noise[..., None]), 0, 255).astype(np.uint8)
         return color, self._imager.read(scene.z_m, scene.glare, rng)
 
     def _tilted_plane(self, rng: np.random.Generator) -> Image:
-        """alpha u + beta v + gamma of the table: a pixel of height h is (DISTANCE_M - h) over this away."""
+        """alpha u + beta v + gamma of the table: a pixel of height h is (DISTANCE_M - h) over this
+        away.
+        """
         fx, fy, cx, cy = self.intrinsics
         nx, ny = np.tan(np.deg2rad(rng.uniform(0.6, 2.0, 2) * rng.choice([-1, 1], 2)))
         normal = np.array([nx, ny, 1.0]) / np.sqrt(nx * nx + ny * ny + 1)
@@ -185,7 +216,7 @@ class Station:
         return cast(Image, self._table * (np.float32(level) * np.array(light.color, np.float32)))
 
     def _distance(self, height_mm: Image) -> Image:
-        """True distance in metres of every pixel of the view."""
+        """True distance in meters of every pixel of the view."""
         height_m = _pasted(_halved(height_mm), _NOTHING) / np.float32(MM_PER_M)
         return cast(Image, ((DISTANCE_M - height_m) / self._slope).astype(np.float32))
 
@@ -218,6 +249,13 @@ def _table_albedo(tint: tuple[float, float, float], rng: np.random.Generator) ->
     for _ in range(14):
         start = rng.uniform(0, 1, 2) * (WIDTH, HEIGHT)
         end = start + rng.normal(0, 130, 2)
-        cv2.line(scratches, (round(start[0]), round(start[1])), (round(end[0]), round(end[1])), 255, 1, cv2.LINE_AA)
+        cv2.line(
+            scratches,
+            (round(start[0]), round(start[1])),
+            (round(end[0]), round(end[1])),
+            255,
+            1,
+            cv2.LINE_AA,
+        )
     factor = 1 + 0.06 * speckle + 0.035 * clouds + 0.10 * scratches.astype(np.float32) / 255
     return cast(Image, (factor[..., None] * np.array(tint, np.float32)).astype(np.float32))

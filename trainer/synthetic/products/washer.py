@@ -1,4 +1,6 @@
-"""A turned metal washer: a bore, chamfers, a turned groove, concentric marks that catch the light."""
+"""A turned metal washer: a bore, chamfers, a turned groove, concentric marks that catch the
+light.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,22 @@ class Washer:
         height, marks = height_table[index], mark_table[index]
         grain = self._grain.window(rng, *radius.shape)
         clouds = self._clouds.window(rng, *radius.shape)
-        inside = smooth_step(radius, OUTER_MM + 0.2, OUTER_MM - 0.2) * smooth_step(radius, bore - 0.2, bore + 0.2)
+        inside = smooth_step(radius, OUTER_MM + 0.2, OUTER_MM - 0.2) * smooth_step(
+            radius, bore - 0.2, bore + 0.2
+        )
         bright = 0.135 + 0.017 * marks + 0.007 * grain + 0.004 * clouds
         albedo = tinted(bright, (1.0, 0.985, 0.95))
         shine = 0.46 * (1 + 0.20 * marks + 0.06 * grain)
         cos, sin = np.float32(np.cos(grid.turn)), np.float32(np.sin(grid.turn))
-        towards_x, towards_y = cos * grid.x - sin * grid.y, sin * grid.x + cos * grid.y     # as the view is turned
+        towards_x, towards_y = (
+            cos * grid.x - sin * grid.y,
+            sin * grid.x + cos * grid.y,
+        )  # as the view is turned
         scale = 1 / np.maximum(radius, 1)
         tangent = np.stack([-towards_y * scale, towards_x * scale], -1)
-        return Surface(height, inside, albedo, shine.astype(np.float32), 46.0, tangent.astype(np.float32))
+        return Surface(
+            height, inside, albedo, shine.astype(np.float32), 46.0, tangent.astype(np.float32)
+        )
 
     def _tables(self, bore: float, rng: np.random.Generator) -> tuple[Image, Image]:
         """Height in mm and strength of the turning marks (unit RMS) over the radius."""
@@ -55,5 +64,8 @@ class Washer:
         height -= 2.4 * smooth_step(np.abs(r - groove), 4.2, 2.6)
         height[(r > OUTER_MM) | (r < bore)] = 0
         marks = np.convolve(rng.standard_normal(r.size), np.hanning(7), "same").astype(np.float32)
-        marks = marks / marks.std() + np.sin(r * 2 * np.pi / 1.6 + float(rng.uniform(0, 6))).astype(np.float32) * 0.6
+        marks = (
+            marks / marks.std()
+            + np.sin(r * 2 * np.pi / 1.6 + float(rng.uniform(0, 6))).astype(np.float32) * 0.6
+        )
         return height.astype(np.float32), marks.astype(np.float32)

@@ -1,4 +1,6 @@
-"""A synthetic product on disk: MVTec 3D-AD's layout, camera.json, defects.json, the empty table and a belt."""
+"""A synthetic product on disk: MVTec 3D-AD's layout, camera.json, defects.json, the empty table and
+a belt.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,16 @@ from trainer.synthetic.scene_defects import GROUPS, defects_of
 FRAMES_PER_PART, FRAMES_BETWEEN = 8, 5
 DEFECTIVE_SHARE = 0.4
 PNG_LEVEL = 1
-XY_STEP_M = 2.0**-17        # x and y are rounded to 8 micrometres: files a third smaller, intrinsics still exact
+XY_STEP_M = (
+    2.0**-17
+)  # x and y are rounded to 8 micrometers: files a third smaller, intrinsics still exact
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How many images: per split, per defect type, parts on the belt (0: no belt), frames of the empty table."""
+    """How many images: per split, per defect type, parts on the belt (0: no belt), frames of the
+    empty table.
+    """
 
     train: int = 60
     validation: int = 20
@@ -42,10 +48,16 @@ def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> It
     if (folder / "camera.json").exists():
         raise DataError(f"{folder} already holds a product: remove it or name another folder")
     station = Station(product, seed)
-    for split, count in (("train", amounts.train), ("validation", amounts.validation), ("test", amounts.test)):
+    for split, count in (
+        ("train", amounts.train),
+        ("validation", amounts.validation),
+        ("test", amounts.test),
+    ):
         for index in range(count):
             scene, rng = _part(station, split, index, "good")
-            _write_sample(station, folder / split / "good", index, scene, rng, with_mask=split == "test")
+            _write_sample(
+                station, folder / split / "good", index, scene, rng, with_mask=split == "test"
+            )
         yield f"{split}: {count} good"
     write_json(folder / "defects.json", _write_defects(station, folder, amounts.per_defect))
     yield f"test: {amounts.per_defect} of each of {len(defects_of(station.product))} defects"
@@ -57,7 +69,9 @@ def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> It
     write_json(folder / "camera.json", _camera_json(station) | folders)
 
 
-def _part(station: Station, purpose: str, index: int, defect: str) -> tuple[Scene, np.random.Generator]:
+def _part(
+    station: Station, purpose: str, index: int, defect: str
+) -> tuple[Scene, np.random.Generator]:
     rng = station.random(purpose, index)
     return station.part(rng, defect), rng
 
@@ -70,13 +84,22 @@ def _write_defects(station: Station, folder: Path, per_defect: int) -> list[dict
             scene, rng = _part(station, f"test/{defect}", index, defect)
             _write_sample(station, folder / "test" / defect, index, scene, rng, with_mask=True)
             truth = asdict(scene.truth) if scene.truth is not None else {}
-            rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in truth.items()}
+            rounded = {
+                key: round(value, 5) if isinstance(value, float) else value
+                for key, value in truth.items()
+            }
             records.append({"name": f"test/{defect}/{index:03d}", **rounded})
     return records
 
 
 def _write_sample(
-    station: Station, folder: Path, index: int, scene: Scene, rng: np.random.Generator, *, with_mask: bool
+    station: Station,
+    folder: Path,
+    index: int,
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    with_mask: bool,
 ) -> None:
     color, depth = station.capture(scene, rng)
     for kind in ("rgb", "xyz", "gt") if with_mask else ("rgb", "xyz"):
@@ -93,17 +116,23 @@ def _write_png(path: Path, image: NDArray[np.generic]) -> None:
 
 
 def _write_xyz(path: Path, depth: NDArray[np.uint16], station: Station) -> None:
-    """Organised point cloud (H, W, 3) float32 metres; all zero where there is no reading."""
+    """Organized point cloud (H, W, 3) float32 meters; all zero where there is no reading."""
     fx, fy, cx, cy = station.intrinsics
     z = depth.astype(np.float64) * station.camera.unit
     x = (np.arange(WIDTH) - cx) / fx * z
     y = ((np.arange(HEIGHT) - cy) / fy)[:, None] * z
-    xyz = np.stack([np.round(x / XY_STEP_M) * XY_STEP_M, np.round(y / XY_STEP_M) * XY_STEP_M, z], -1).astype(np.float32)
+    xyz = np.stack(
+        [np.round(x / XY_STEP_M) * XY_STEP_M, np.round(y / XY_STEP_M) * XY_STEP_M, z], -1
+    ).astype(np.float32)
     level = {"level": PNG_LEVEL}
-    tifffile.imwrite(path, xyz, photometric="rgb", compression="zlib", compressionargs=level, metadata=None)
+    tifffile.imwrite(
+        path, xyz, photometric="rgb", compression="zlib", compressionargs=level, metadata=None
+    )
 
 
-def _write_frame(station: Station, folder: Path, number: int, scene: Scene, rng: np.random.Generator) -> None:
+def _write_frame(
+    station: Station, folder: Path, number: int, scene: Scene, rng: np.random.Generator
+) -> None:
     color, depth = station.capture(scene, rng)
     _write_png(folder / f"{number:04d}_color.png", color[..., ::-1])
     _write_png(folder / f"{number:04d}_depth.png", depth)
@@ -115,7 +144,15 @@ def _write_camera(station: Station, folder: Path) -> None:
     fx, fy, cx, cy = station.intrinsics
     write_json(
         folder / "intrinsics.json",
-        {"width": WIDTH, "height": HEIGHT, "depth_unit_m": station.camera.unit, "fx": fx, "fy": fy, "cx": cx, "cy": cy},
+        {
+            "width": WIDTH,
+            "height": HEIGHT,
+            "depth_unit_m": station.camera.unit,
+            "fx": fx,
+            "fy": fy,
+            "cx": cx,
+            "cy": cy,
+        },
     )
 
 
@@ -129,7 +166,9 @@ def _write_empty(station: Station, folder: Path, frames: int) -> None:
 
 
 def _write_belt(station: Station, folder: Path, parts: int) -> None:
-    """Parts one after the other, each standing for some frames, with the empty table before, between and after."""
+    """Parts one after the other, each standing for some frames, with the empty table before,
+    between and after.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kinds = _belt_kinds(station, parts)
     empty = station.empty(station.random("belt empty", 0))
@@ -144,7 +183,9 @@ def _write_belt(station: Station, folder: Path, parts: int) -> None:
             break
         scene, _ = _part(station, "belt", index, defect)
         shown = [number, number + FRAMES_PER_PART - 1]
-        truth.append({"part": index, "defect": defect, "group": GROUPS.get(defect), "frames": shown})
+        truth.append(
+            {"part": index, "defect": defect, "group": GROUPS.get(defect), "frames": shown}
+        )
         for _ in range(FRAMES_PER_PART):
             _write_frame(station, folder, number, scene, noise)
             number += 1
@@ -163,8 +204,18 @@ def _belt_kinds(station: Station, parts: int) -> list[str]:
 
 def _camera_json(station: Station) -> dict[str, object]:
     return {
-        "model": "virtual", "serial": f"virtual-{station.name}", "width": WIDTH, "height": HEIGHT, "fps": 30.0,
-        "unit": station.camera.unit, "intrinsics": list(station.intrinsics), "fixed": True,
-        "exposure_us": 8000.0, "gain": 16.0, "white_balance": 4600.0, "laser": None, "filters": [],
+        "model": "virtual",
+        "serial": f"virtual-{station.name}",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "fps": 30.0,
+        "unit": station.camera.unit,
+        "intrinsics": list(station.intrinsics),
+        "fixed": True,
+        "exposure_us": 8000.0,
+        "gain": 16.0,
+        "white_balance": 4600.0,
+        "laser": None,
+        "filters": [],
         "crop": list(CROP),
     }

@@ -1,7 +1,8 @@
-"""Residual anomaly amplification (AAND, section III-B): what looks abnormal is pushed further from what is normal.
+"""Residual anomaly amplification (AAND, section III-B): what looks abnormal is pushed further from
+what is normal.
 
-The advanced teacher's feature is F_T + w delta (equation 1). The gate gives w, from 0 for a normal position to 1; the
-generator gives delta, which scales each channel of F_T by a factor of its own.
+The advanced teacher's feature is F_T + w delta (equation 1). The gate gives w, from 0 for a normal
+position to 1; the generator gives delta, which scales each channel of F_T by a factor of its own.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ PAIRS = 256  # positions of each kind that the amplification loss compares, draw
 class ResidualGate(nn.Module):
     """Matching-guided residual gate (equations 2 to 4).
 
-    Each position asks a memory of normal and of abnormal items; w is the weight of the abnormal ones in a softmax over
-    all cosine similarities. The paper divides by no temperature: with cosines in -1..1, w then lies in 0.12..0.88 and
-    normal positions keep an eighth of the residual. See trainer.systems.aand.system for the temperature taken.
+    Each position asks a memory of normal and of abnormal items; w is the weight of the abnormal
+    ones in a softmax over all cosine similarities. The paper divides by no temperature: with
+    cosines in -1..1, w then lies in 0.12..0.88 and normal positions keep an eighth of the residual.
+    See trainer.systems.aand.system for the temperature taken.
 
     Args:
-        channels: of the features. position: (1, channels, h, w), added to them. items: L, of each memory.
+        channels: of the features. position: (1, channels, h, w), added to them. items: L, of each
+            memory.
     """
 
     position: Tensor
@@ -32,8 +35,12 @@ class ResidualGate(nn.Module):
     def __init__(self, channels: int, position: Tensor, items: int, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
-        self.shift = 0.5 / temperature  # keeps exponentials and their sums within float16 for temperatures from 0.1
-        self.project = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1))
+        self.shift = (
+            0.5 / temperature
+        )  # keeps exponentials and their sums within float16 for temperatures from 0.1
+        self.project = nn.Sequential(
+            nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
+        )
         self.normal = nn.Parameter(torch.randn(items, channels))
         self.abnormal = nn.Parameter(torch.randn(items, channels))
         self.register_buffer("position", position, persistent=False)
@@ -43,7 +50,8 @@ class ResidualGate(nn.Module):
         query = unit(self.project(features + self.position))  # equation 2
         items = functional.normalize(torch.cat([self.normal, self.abnormal]), dim=1)
         similarity = functional.conv2d(query, items[:, :, None, None] / self.temperature)
-        # Equations 3 and 4 without a softmax's maximum, which a CPU is slow to find over channels: cosines are bounded.
+        # Equations 3 and 4 without a softmax's maximum, which a CPU is slow to find over channels:
+        # cosines are bounded.
         weights = (similarity - self.shift).exp()
         normal, abnormal = (channel_sum(part) for part in weights.chunk(2, dim=1))
         return abnormal / (normal + abnormal)
@@ -54,7 +62,9 @@ class ResidualGenerator(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.scaling = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1))
+        self.scaling = nn.Sequential(
+            nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> delta (N, C, h, w)."""
@@ -62,7 +72,8 @@ class ResidualGenerator(nn.Module):
 
 
 def focal_loss(weight: Tensor, abnormal: Tensor, mask: Tensor) -> Tensor:
-    """Focal loss of the gate (Lin et al., ICCV 2017, equation 4 there): -(1 - p)^2 log p, p that of the true kind.
+    """Focal loss of the gate (Lin et al., ICCV 2017, equation 4 there): -(1 - p)^2 log p, p that of
+    the true kind.
 
     Args:
         weight: w (N, 1, h, w), 0..1. abnormal: (N, 1, h, w), 0 or 1. mask: positions that count.
@@ -72,12 +83,15 @@ def focal_loss(weight: Tensor, abnormal: Tensor, mask: Tensor) -> Tensor:
     return (loss * mask).sum() / mask.sum().clamp(min=1)
 
 
-def amplification_loss(amplified: Tensor, features: Tensor, normal: Tensor, margin: float) -> Tensor:
+def amplification_loss(
+    amplified: Tensor, features: Tensor, normal: Tensor, margin: float
+) -> Tensor:
     """Equations 7 and 8: mean over pairs of max(cos(F_A_i, F_T_j), cos(F_T_i, F_T_j) - margin).
 
     Args:
         amplified: F_A (A, C) of abnormal positions. features: F_T (A, C) of the same.
-        normal: F_T (B, C) of normal positions. margin: alpha; by how much a similarity has to fall to be low enough.
+        normal: F_T (B, C) of normal positions. margin: alpha; by how much a similarity has to fall
+            to be low enough.
     """
     normal = functional.normalize(normal, dim=1)
     after = functional.normalize(amplified, dim=1) @ normal.T

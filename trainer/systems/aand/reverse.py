@@ -1,7 +1,8 @@
-"""Reverse distillation's one-class bottleneck and student decoder (Deng and Li, CVPR 2022, which AAND builds on).
+"""Reverse distillation's one-class bottleneck and student decoder (Deng and Li, CVPR 2022, which
+AAND builds on).
 
-The student never sees the image: only what three levels of the teacher leave in a small map, from which it has to give
-the levels back. What never occurred in training does not pass.
+The student never sees the image: only what three levels of the teacher leave in a small map, from
+which it has to give the levels back. What never occurred in training does not pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from torch.nn import functional
 
 
 class Block(nn.Module):
-    """A residual block of a ResNet with bottleneck: 1x1, 3x3 and 1x1 convolutions, each with BatchNorm."""
+    """A residual block of a ResNet with bottleneck: 1x1, 3x3 and 1x1 convolutions, each with
+    BatchNorm.
+    """
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
@@ -32,18 +35,26 @@ class Block(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """One-class bottleneck embedding: all levels at the coarsest one's size, joined, then halved once more.
+    """One-class bottleneck embedding: all levels at the coarsest one's size, joined, then halved
+    once more.
 
     Args:
         channels: of the levels, finest first; each level has half the side of the one before.
-        widths: of the decoder at the levels; the joined map has the last one's. out: channels of the embedding.
+        widths: of the decoder at the levels; the joined map has the last one's. out: channels of
+            the embedding.
     """
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int], out: int, blocks: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], widths: Sequence[int], out: int, blocks: int
+    ) -> None:
         super().__init__()
         last = len(channels) - 1
         self.reduce = nn.ModuleList(
-            nn.Sequential(*_halvings([own, *widths[level + 1 :]])) if level < last else nn.Identity()
+            (
+                nn.Sequential(*_halvings([own, *widths[level + 1 :]]))
+                if level < last
+                else nn.Identity()
+            )
             for level, own in enumerate(channels)
         )
         joined = widths[-1] * last + channels[-1]
@@ -61,25 +72,33 @@ class Bottleneck(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the embedding back to every level, coarsest first inside, finest first in what it returns.
+    """From the embedding back to every level, coarsest first inside, finest first in what it
+    returns.
 
     Args:
         channels: of the levels. widths: of the decoder at each. out: channels of the embedding.
         blocks: residual blocks per level.
     """
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int], out: int, blocks: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], widths: Sequence[int], out: int, blocks: int
+    ) -> None:
         super().__init__()
         before = [*widths[1:], out]
         self.rise = nn.ModuleList(
             # A transposed 2x2 convolution with stride 2, written as one product and a shuffle.
-            nn.Conv2d(coarse, 4 * width, 1, bias=False) for coarse, width in zip(before, widths, strict=True)
+            nn.Conv2d(coarse, 4 * width, 1, bias=False)
+            for coarse, width in zip(before, widths, strict=True)
         )
         self.refine = nn.ModuleList(
-            nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), *(Block(width, width // 2) for _ in range(blocks)))
+            nn.Sequential(
+                nn.BatchNorm2d(width), nn.ReLU(), *(Block(width, width // 2) for _ in range(blocks))
+            )
             for width in widths
         )
-        self.leave = nn.ModuleList(nn.Conv2d(width, own, 1) for width, own in zip(widths, channels, strict=True))
+        self.leave = nn.ModuleList(
+            nn.Conv2d(width, own, 1) for width, own in zip(widths, channels, strict=True)
+        )
 
     def forward(self, embedded: Tensor) -> list[Tensor]:
         """(N, out, h, w) -> (N, C, 2^k h, 2^k w) of every level."""

@@ -29,7 +29,7 @@ give back, and 1 - cos is as large there as on a defect. Floor, decoder's widths
 chosen on the test images of screw, seed 0.
 
 Switches, on unless turned off: `gate`, `generator`, `hard`, `student` (off: the gate alone judges),
-`depth`, `floor`. Off unless turned on: `standardised` (every channel of the teacher has mean 0 and
+`depth`, `floor`. Off unless turned on: `standardized` (every channel of the teacher has mean 0 and
 deviation 1).
 
 With depth, the amplified depth image, unshuffled, joins every level's features
@@ -78,7 +78,7 @@ from trainer.systems.common.levels import (
 )
 from trainer.systems.seam import BuildRequest, FitRequest, System
 
-SWITCHES = ("gate", "generator", "hard", "student", "depth", "floor", "standardised")
+SWITCHES = ("gate", "generator", "hard", "student", "depth", "floor", "standardized")
 MEMORY_ITEMS = 50  # L, section IV-B
 MARGIN = 0.3  # alpha
 HARDEST = 10  # K_h
@@ -154,8 +154,10 @@ class AandDetector(nn.Module):
 
     def __init__(self, preset: AandPreset, request: BuildRequest) -> None:
         super().__init__()
-        usual = {**dict.fromkeys(SWITCHES, True), "standardised": False}
-        switches = {name: (request.switches or {}).get(name, value) for name, value in usual.items()}
+        usual = {**dict.fromkeys(SWITCHES, True), "standardized": False}
+        switches = {
+            name: (request.switches or {}).get(name, value) for name, value in usual.items()
+        }
         self.preset, self.switches = preset, switches
         self.floor = preset.floor if switches["floor"] else 0.0
         self.features = LevelFeatures(preset.backbone, request, switches["depth"])
@@ -168,7 +170,10 @@ class AandDetector(nn.Module):
         self.bottleneck = Bottleneck(channels, preset.widths, preset.out, preset.blocks)
         self.decoder = Decoder(channels, preset.widths, preset.out, preset.blocks)
         long_side = max(grids[0])
-        self.map_size = (preset.map_side * grids[0][0] // long_side, preset.map_side * grids[0][1] // long_side)
+        self.map_size = (
+            preset.map_side * grids[0][0] // long_side,
+            preset.map_side * grids[0][1] // long_side,
+        )
         self.to_map = LevelMaps(grids, self.map_size, preset.blur, "sum")
 
     def forward(self, prepared: Prepared) -> Tensor:
@@ -185,12 +190,17 @@ class AandDetector(nn.Module):
         teacher = self.advanced(levels)
         return self.compared(teacher, self.given(teacher), masks)
 
-    def compared(self, teacher: Sequence[Tensor], given: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
+    def compared(
+        self, teacher: Sequence[Tensor], given: Sequence[Tensor], masks: Sequence[Tensor]
+    ) -> list[Tensor]:
         """Distance of both networks' levels, position by position."""
         if not self.floor:
             return [feature_distance(own, other) for own, other in zip(teacher, given, strict=True)]
         levels = zip(teacher, given, masks, strict=True)
-        return [feature_distance(own, matched(own, other, mask), self.floor) for own, other, mask in levels]
+        return [
+            feature_distance(own, matched(own, other, mask), self.floor)
+            for own, other, mask in levels
+        ]
 
     def advanced(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """The advanced teacher's levels, F_A (equation 1).
@@ -227,7 +237,12 @@ class _Trainer:
     """Both stages over cached features; everything here lives only while training."""
 
     def __init__(
-        self, detector: AandDetector, normal: Views, drawn: Views, marks: Tensor, request: FitRequest
+        self,
+        detector: AandDetector,
+        normal: Views,
+        drawn: Views,
+        marks: Tensor,
+        request: FitRequest,
     ) -> None:
         self.detector, self.preset, self.device = detector, PRESETS[request.preset], request.device
         self.normal, self.drawn, self.marks = normal, drawn, marks
@@ -246,14 +261,20 @@ class _Trainer:
                 self.depth[name] = features.depth_maps_of(views, self.device)
         masks = features.masks(self.normal.foreground.float())
         for level, (color, mask) in enumerate(zip(self.normal.levels, masks, strict=True)):
-            standardised = self.detector.switches["standardised"]
-            features.measure(level, color, self.depth.get("normal"), mask, standardised=standardised)
+            standardized = self.detector.switches["standardized"]
+            features.measure(
+                level, color, self.depth.get("normal"), mask, standardized=standardized
+            )
         self.measured = True
 
     def levels(self, name: str, views: Views, batch: Tensor) -> list[Tensor]:
         """Scaled levels of some views."""
         depth = self.depth.get(name)
-        maps = None if depth is None else (depth[0][batch].to(self.device), depth[1][batch].to(self.device))
+        maps = (
+            None
+            if depth is None
+            else (depth[0][batch].to(self.device), depth[1][batch].to(self.device))
+        )
         return self.detector.features.joined(views.colors(batch, self.device), maps)
 
     def begin_amplify(self) -> int:
@@ -289,7 +310,10 @@ class _Trainer:
             self.detector.advanced(self.levels("normal", self.normal, batch))
             for batch in torch.split(torch.arange(len(self.normal)), self.preset.batch_size)
         ]
-        self.teacher = [torch.cat([level.half().cpu() for level in column]) for column in zip(*parts, strict=True)]
+        self.teacher = [
+            torch.cat([level.half().cpu() for level in column])
+            for column in zip(*parts, strict=True)
+        ]
         return len(self.normal)
 
     def distil_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -297,12 +321,20 @@ class _Trainer:
         del generator
         detector = self.detector
         teacher = [level[batch].to(self.device, torch.float32) for level in self.teacher]
-        masks = detector.features.masks(self.normal.foreground[batch].to(self.device, torch.float32))
+        masks = detector.features.masks(
+            self.normal.foreground[batch].to(self.device, torch.float32)
+        )
         given = detector.given(teacher)
-        losses = [flat_distance(own, other, mask) for own, other, mask in zip(teacher, given, masks, strict=True)]
+        losses = [
+            flat_distance(own, other, mask)
+            for own, other, mask in zip(teacher, given, masks, strict=True)
+        ]
         if detector.switches["hard"]:
             distances = detector.compared(teacher, given, masks)
-            losses += [hard_distance(one, mask, HARDEST) for one, mask in zip(distances, masks, strict=True)]
+            losses += [
+                hard_distance(one, mask, HARDEST)
+                for one, mask in zip(distances, masks, strict=True)
+            ]
         return torch.stack(losses).sum()
 
 
@@ -330,12 +362,19 @@ class Aand:
         assert isinstance(detector, AandDetector)  # the registry pairs build and fit
         preset, features = PRESETS[request.preset], detector.features.to(request.device)
         copies = copies_for(images.count, preset.views)
-        request.control.tell(f"features of {images.count} images, {1 + copies} normal views and as many anomalies each")
-        normal = normal_views(features.trunk, images, preset.augmentation, copies, request.seed, request.device)
+        request.control.tell(
+            f"features of {images.count} images, {1 + copies} normal views and as many anomalies"
+            " each"
+        )
+        normal = normal_views(
+            features.trunk, images, preset.augmentation, copies, request.seed, request.device
+        )
         sigma = None if features.encoder is None else depth_sigma(features.encoder, normal)
         drawn, marks = drawn_views(features.trunk, images, 1 + copies, sigma, request)
         trainer = _Trainer(detector.to(request.device), normal, drawn, marks, request)
-        curves = fit_phases(detector, _phases(trainer, normal, request), request.seed, request.control)
+        curves = fit_phases(
+            detector, _phases(trainer, normal, request), request.seed, request.control
+        )
         detector.cpu().requires_grad_(False).eval()
         return curves
 
@@ -352,12 +391,15 @@ def _phases(trainer: _Trainer, normal: Views, request: FitRequest) -> list[Phase
         steps_per_epoch=preset.steps_per_epoch,
     )  # fmt: skip
     distil = replace(
-        amplify, name="distil", module=two, parameters=list(two.parameters()), begin=trainer.begin_distil,
+        amplify, name="distil", module=two, parameters=list(two.parameters()),
+        begin=trainer.begin_distil,
         loss=trainer.distil_loss, epochs=request.epochs or preset.distil_epochs,
     )  # fmt: skip
     phases = []
     if (encoder := detector.features.encoder) is not None:
-        phases.append(encoder_phase(encoder, normal, request.epochs or preset.encoder_epochs, request.device))
+        phases.append(
+            encoder_phase(encoder, normal, request.epochs or preset.encoder_epochs, request.device)
+        )
     if detector.switches["generator"] or not detector.switches["student"]:
         phases.append(amplify)
     if detector.switches["student"]:

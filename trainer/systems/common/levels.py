@@ -1,7 +1,8 @@
-"""What both distillation systems compare: levels of a frozen backbone, with the depth's beside them.
+"""What both distillation systems compare: levels of a frozen backbone, with the depth's beside
+them.
 
-Also what systems with a frozen backbone have in common while training: its features of every view, normal ones and
-those with drawn anomalies, computed once and cached.
+Also what systems with a frozen backbone have in common while training: its features of every view,
+normal ones and those with drawn anomalies, computed once and cached.
 """
 
 from __future__ import annotations
@@ -33,21 +34,26 @@ MOST_COPIES = 7
 FINEST = 4  # stride of the finest level
 DEPTH_CELLS = 2  # depth image cells per cell of the finest level, on a side
 DEPTH_SHARE = 0.05  # energy of a normal part's depth features beside its color features'
-DEPTH_BOUND = 8.0  # of depth features, in root mean squares of normal parts: what is further out is no more abnormal
+# of depth features, in root mean squares of normal parts: what is further out is no more abnormal
+DEPTH_BOUND = 8.0
 
 
 def level_sizes(height_px: int, width_px: int, long_side: int, with_depth: bool) -> WorkingSizes:
-    """Long side given, aspect kept to whole cells of the coarsest level; the depth image has half the color's side."""
+    """Long side given, aspect kept to whole cells of the coarsest level; the depth image has half
+    the color's side.
+    """
     color = working_size(height_px, width_px, long_side)
     cells = color[0] // FINEST * DEPTH_CELLS, color[1] // FINEST * DEPTH_CELLS
     return WorkingSizes(color, cells if with_depth else None)
 
 
 class LevelFeatures(nn.Module):
-    """Frozen features at three levels, each scaled to a mean square of 1 over the training foreground.
+    """Frozen features at three levels, each scaled to a mean square of 1 over the training
+    foreground.
 
-    With depth, the amplified depth image (trainer.layers.height) is unshuffled to every level's grid and joins its
-    channels with DEPTH_SHARE of their energy. The cosine between two such features weighs both modalities.
+    With depth, the amplified depth image (trainer.layers.height) is unshuffled to every level's
+    grid and joins its channels with DEPTH_SHARE of their energy. The cosine between two such
+    features weighs both modalities.
 
     Args:
         spec: of the backbone. request: sizes and weights. depth: whether depth joins.
@@ -75,10 +81,15 @@ class LevelFeatures(nn.Module):
         return self.joined(self.trunk(prepared.color), self.depth_maps(prepared))
 
     def depth_maps(self, prepared: Prepared) -> tuple[Tensor, Tensor] | None:
-        """The amplified depth image (N, 1, hd, wd) and its tint at half its size; None where depth does not join."""
+        """The amplified depth image (N, 1, hd, wd) and its tint at half its size; None where depth
+        does not join.
+        """
         if self.encoder is None or prepared.height is None:
             return None
-        return cast(tuple[Tensor, Tensor], self.encoder(prepared.height, prepared.foreground, prepared.color))
+        return cast(
+            tuple[Tensor, Tensor],
+            self.encoder(prepared.height, prepared.foreground, prepared.color),
+        )
 
     @torch.no_grad()
     def depth_maps_of(self, views: Views, device: str) -> tuple[Tensor, Tensor]:
@@ -96,7 +107,9 @@ class LevelFeatures(nn.Module):
             if depth is not None:
                 bound = DEPTH_BOUND * depth_gain.view(1, -1, 1, 1)
                 folded = self.folded(level, depth) / bound.clamp(min=1e-12)
-                scaled = torch.cat([scaled, folded.clamp(-1, 1) * self._depth_weight(level, color)], dim=1)
+                scaled = torch.cat(
+                    [scaled, folded.clamp(-1, 1) * self._depth_weight(level, color)], dim=1
+                )
             levels.append(scaled)
         return levels
 
@@ -107,7 +120,9 @@ class LevelFeatures(nn.Module):
         return torch.cat([pixel_unshuffle(depth[0], fold), tint], dim=1)
 
     def _depth_weight(self, level: int, color: Tensor) -> float:
-        """What a depth feature at its bound counts: all together have DEPTH_SHARE of color's energy at 1 / bound."""
+        """What a depth feature at its bound counts: all together have DEPTH_SHARE of color's energy
+        at 1 / bound.
+        """
         more = self.channels[level] - color.shape[1]
         return DEPTH_BOUND * math.sqrt(DEPTH_SHARE * color.shape[1] / more)
 
@@ -125,17 +140,17 @@ class LevelFeatures(nn.Module):
         depth: tuple[Tensor, Tensor] | None,
         mask: Tensor,
         *,
-        standardised: bool,
+        standardized: bool,
     ) -> None:
         """Take the scales of one level from normal images.
 
         Args:
             color: (N, C, h, w) raw. depth: as depth_maps gives it. mask: (N, 1, h, w) foreground.
-            standardised: each channel to mean 0 and deviation 1; else one factor for all of them.
+            standardized: each channel to mean 0 and deviation 1; else one factor for all of them.
         """
         mean, gain, depth_gain = self._scales(level)
         rows = rows_of(color, mask).double()
-        if standardised:
+        if standardized:
             mean.copy_(rows.mean(dim=0))
             gain.copy_((rows.var(dim=0, correction=0) + 1e-12).rsqrt())
         else:
@@ -147,22 +162,31 @@ class LevelFeatures(nn.Module):
     def masks(self, foreground: Tensor) -> list[Tensor]:
         """Cells of every level with any foreground, (N, 1, h, w), 0 or 1."""
         return [
-            (functional.avg_pool2d(foreground, foreground.shape[2] // rows) > 1e-4).to(torch.float32)
+            (functional.avg_pool2d(foreground, foreground.shape[2] // rows) > 1e-4).to(
+                torch.float32
+            )
             for rows, _ in self.grids
         ]
 
 
 class LevelMaps(nn.Module):
-    """One distance map per level to one anomaly map: smoothed, brought to one size, then added or multiplied."""
+    """One distance map per level to one anomaly map: smoothed, brought to one size, then added or
+    multiplied.
+    """
 
-    def __init__(self, grids: Sequence[tuple[int, int]], map_size: tuple[int, int], blur: float, fusion: str) -> None:
+    def __init__(
+        self, grids: Sequence[tuple[int, int]], map_size: tuple[int, int], blur: float, fusion: str
+    ) -> None:
         super().__init__()
         self.fusion = fusion
         self.to_map = nn.ModuleList(AnomalyMap(grid, map_size, blur) for grid in grids)
 
     def forward(self, distances: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
         """Distances (N, 1, h, w) and masks of every level -> (N, 1, H, W)."""
-        maps = [to_map(one, mask) for to_map, one, mask in zip(self.to_map, distances, masks, strict=True)]
+        maps = [
+            to_map(one, mask)
+            for to_map, one, mask in zip(self.to_map, distances, masks, strict=True)
+        ]
         if self.fusion == "sum":
             return torch.stack(maps).sum(dim=0)
         product: Tensor = maps[0]
@@ -180,7 +204,8 @@ def rows_of(features: Tensor, mask: Tensor) -> Tensor:
 class Views:
     """Prepared images and their frozen raw color levels, of n views.
 
-    image: (n, 3, h, w) float16, 0..255, None if not kept. height, foreground: (n, 1, hd, wd), float32 or None, uint8.
+    image: (n, 3, h, w) float16, 0..255, None if not kept. height, foreground: (n, 1, hd, wd),
+    float32 or None, uint8.
     levels: float16, finest first. intrinsics, plane: (n, 4), None without depth.
     """
 
@@ -232,8 +257,12 @@ def normal_views(
     *,
     keep_image: bool = True,
 ) -> Views:
-    """Every image once as it is and `copies` times augmented; from the cache where they were computed before."""
-    recipe = f"levels 3 {trunk.spec} {augmentation} {copies} {seed} {keep_image} {weights_digest(trunk)}"
+    """Every image once as it is and `copies` times augmented; from the cache where they were
+    computed before.
+    """
+    recipe = (
+        f"levels 3 {trunk.spec} {augmentation} {copies} {seed} {keep_image} {weights_digest(trunk)}"
+    )
     batches = (moved_to(batch, device) for batch in images.with_copies(augmentation, copies, seed))
     return to_views(images.cached(recipe, lambda: computed_views(trunk, batches, keep_image)))
 
@@ -248,9 +277,11 @@ def drawn_views(
     *,
     keep_image: bool = True,
 ) -> tuple[Views, Tensor]:
-    """`copies` drawn anomalies on every image, and their masks (n, 1, h, w) at the color working size.
+    """`copies` drawn anomalies on every image, and their masks (n, 1, h, w) at the color working
+    size.
 
-    depth_sigma: noise of the height in metres, by which anomalies in depth are scaled; None: none in depth.
+    depth_sigma: noise of the height in meters, by which anomalies in depth are scaled; None: none
+    in depth.
     """
     textures = Textures(request.textures)
     marks: list[Tensor] = []
@@ -259,7 +290,9 @@ def drawn_views(
         for number in range(images.count):
             image = images.load(number)
             for copy in range(copies):
-                view, mark = corrupted(image, textures, depth_sigma, request.seed, number * copies + copy)
+                view, mark = corrupted(
+                    image, textures, depth_sigma, request.seed, number * copies + copy
+                )
                 marks.append(mark)
                 yield moved_to(view, request.device)
 
@@ -274,7 +307,9 @@ def drawn_views(
 
 
 @torch.no_grad()
-def computed_views(trunk: AnyTrunk, batches: Iterator[Prepared], keep_image: bool) -> dict[str, Tensor]:
+def computed_views(
+    trunk: AnyTrunk, batches: Iterator[Prepared], keep_image: bool
+) -> dict[str, Tensor]:
     """Tensors of `Views` by name, of prepared batches on the trunk's device."""
     columns: dict[str, list[Tensor]] = {}
     for batch in batches:
@@ -294,11 +329,15 @@ def to_views(tensors: dict[str, Tensor]) -> Views:
     """Views from their tensors by name."""
     levels = [tensors[name] for name in sorted(tensors) if name.startswith("level_")]
     geometry = (tensors.get(name) for name in ("intrinsics", "plane"))
-    return Views(tensors.get("image"), tensors.get("height"), tensors["foreground"], levels, *geometry)
+    return Views(
+        tensors.get("image"), tensors.get("height"), tensors["foreground"], levels, *geometry
+    )
 
 
 def depth_sigma(encoder: HeightEncoder, normal: Views) -> float | None:
-    """Noise of the height of normal views in metres, which the encoder takes as well; None without depth."""
+    """Noise of the height of normal views in meters, which the encoder takes as well; None without
+    depth.
+    """
     if normal.height is None:
         return None
     encoder.measure(normal.height, normal.foreground.float())
@@ -306,7 +345,9 @@ def depth_sigma(encoder: HeightEncoder, normal: Views) -> float | None:
 
 
 def encoder_phase(encoder: HeightEncoder, views: Views, epochs: int, device: str) -> Phase:
-    """The training of the depth's encoder on drawn dents and stains, as in MATS (trainer.systems.mats.system)."""
+    """The training of the depth's encoder on drawn dents and stains, as in MATS
+    (trainer.systems.mats.system).
+    """
 
     def begin() -> int:
         everything = views.prepared(slice(None), "cpu")
@@ -317,8 +358,18 @@ def encoder_phase(encoder: HeightEncoder, views: Views, epochs: int, device: str
     def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
         prepared = views.prepared(batch, device)
         assert prepared.height is not None  # there is an encoder
-        return encoder_error(encoder, prepared.height, prepared.foreground, prepared.color, generator)
+        return encoder_error(
+            encoder, prepared.height, prepared.foreground, prepared.color, generator
+        )
 
     return Phase(
-        "depth", encoder, list(encoder.parameters()), begin, loss, epochs, 4, 3e-3, steps_per_epoch=20
+        "depth",
+        encoder,
+        list(encoder.parameters()),
+        begin,
+        loss,
+        epochs,
+        4,
+        3e-3,
+        steps_per_epoch=20,
     )

@@ -1,9 +1,10 @@
-"""Where the groups of a point cloud lie: by farthest point sampling, or by equal steps along a curve over the grid.
+"""Where the groups of a point cloud lie: by farthest point sampling, or by equal steps along a
+curve over the grid.
 
-Farthest point sampling (Qi et al., PointNet++, 2017), which Point-MAE and M3DM use, picks one point after the other. On
-the device that is a long chain of tiny steps. On an organised grid equal steps along a space-filling curve through the
-foreground spread the centres as well by construction, in a few parallel operations, and exactly as many for a part of
-any size.
+Farthest point sampling (Qi et al., PointNet++, 2017), which Point-MAE and M3DM use, picks one point
+after the other. On the device that is a long chain of tiny steps. On an organized grid equal steps
+along a space-filling curve through the foreground spread the centers as well by construction, in a
+few parallel operations, and exactly as many for a part of any size.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-BETWEEN = 0.25  # (g + 1/2) n + 1/4 is never a multiple of G: no rounding can turn a rank into the next
+# (g + 1/2) n + 1/4 is never a multiple of G: no rounding can turn a rank into the next
+BETWEEN = 0.25
 NOWHERE = -1.0  # below any squared distance: what is no foreground is never the farthest
 
 
 def farthest_points(points: Tensor, foreground: Tensor, count: int) -> Tensor:
-    """Each next point is the one farthest from all before it; the first the one farthest from the origin.
+    """Each next point is the one farthest from all before it; the first the one farthest from the
+    origin.
 
-    Of equally far points the one with the lowest number is taken. Where there are fewer points than `count`, those
-    after the last are repeats.
+    Of equally far points the one with the lowest number is taken. Where there are fewer points than
+    `count`, those after the last are repeats.
 
     Args:
         points: (N, P, 3). foreground: (N, P), 0 or 1.
@@ -29,7 +32,9 @@ def farthest_points(points: Tensor, foreground: Tensor, count: int) -> Tensor:
     nearest = (points * points).sum(dim=2)  # to the chosen ones; before the first, to the origin
     chosen: list[Tensor] = []
     for _ in range(count):
-        index = torch.where(foreground > 0, nearest, torch.full_like(nearest, NOWHERE)).argmax(dim=1)  # (N,)
+        index = torch.where(foreground > 0, nearest, torch.full_like(nearest, NOWHERE)).argmax(
+            dim=1
+        )  # (N,)
         difference = points - points.gather(1, index[:, None, None].expand(-1, 1, 3))
         squared = (difference * difference).sum(dim=2)
         nearest = torch.minimum(nearest, squared) if chosen else squared
@@ -40,9 +45,9 @@ def farthest_points(points: Tensor, foreground: Tensor, count: int) -> Tensor:
 class CurvePoints(nn.Module):
     """Equal steps along a Hilbert curve over the foreground cells of a grid.
 
-    With n foreground cells, centre g of G is the cell of rank floor((g + 1/2) n / G) along the curve. Every G-th part
-    of the foreground gets one, none is empty, and for n < G cells are repeated. An empty foreground gives the last cell
-    of the curve, G times.
+    With n foreground cells, center g of G is the cell of rank floor((g + 1/2) n / G) along the
+    curve. Every G-th part of the foreground gets one, none is empty, and for n < G cells are
+    repeated. An empty foreground gives the last cell of the curve, G times.
     """
 
     order: Tensor
@@ -57,22 +62,28 @@ class CurvePoints(nn.Module):
         rows = cells // self.row
         self.register_buffer("order", hilbert_order(grid), persistent=False)
         self.count = count
-        self.register_buffer("steps", torch.arange(count, dtype=torch.float32) + 0.5, persistent=False)
+        self.register_buffer(
+            "steps", torch.arange(count, dtype=torch.float32) + 0.5, persistent=False
+        )
         # Sums of prefixes by two products, because TensorRT runs CumSum as a loop.
         self.register_buffer("within", torch.ones(self.row, self.row).triu(), persistent=False)
         self.register_buffer("before", torch.ones(rows, rows).tril(-1), persistent=False)
 
     def forward(self, foreground: Tensor) -> Tensor:
-        """(N, P) float 0 or 1, row by row -> (N, count) int64 numbers of cells, in the order of the curve."""
+        """(N, P) float 0 or 1, row by row -> (N, count) int64 numbers of cells, in the order of the
+        curve.
+        """
         along = foreground.index_select(1, self.order).reshape(len(foreground), -1, self.row)
         inside = along @ self.within
-        ranks = (inside + self.before @ inside[:, :, -1:]).flatten(1)  # (N, P), foreground cells up to this one
+        ranks = (inside + self.before @ inside[:, :, -1:]).flatten(
+            1
+        )  # (N, P), foreground cells up to this one
         passed = ranks[:, None, :] <= self.wanted(ranks[:, -1:])[:, :, None]  # (N, G, P)
         place = passed.to(torch.float32).sum(dim=2).clamp(max=ranks.shape[1] - 1)
         return self.order.index_select(0, place.to(torch.int64).flatten()).reshape(place.shape)
 
     def wanted(self, total: Tensor) -> Tensor:
-        """Ranks of the centres, (N, G), of (N, 1) foreground cells."""
+        """Ranks of the centers, (N, G), of (N, 1) foreground cells."""
         return (self.steps * total + BETWEEN) / self.count
 
 
@@ -84,8 +95,8 @@ def _row_length(cells: int) -> int:
 def hilbert_order(grid: tuple[int, int]) -> Tensor:
     """(P,) int64 numbers of a grid's cells, row by row, in the order of Hilbert's curve.
 
-    On a grid that is no square of a power of two: the curve of the smallest such square around it, without what lies
-    outside the grid.
+    On a grid that is no square of a power of two: the curve of the smallest such square around it,
+    without what lies outside the grid.
     """
     side = 1 << (max(grid) - 1).bit_length()
     step = torch.arange(side * side)

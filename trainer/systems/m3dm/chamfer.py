@@ -1,4 +1,6 @@
-"""Chamfer distance between point sets, squared (L2), as Point-MAE's loss takes it (Pang et al., ECCV 2022, eq. 6)."""
+"""Chamfer distance between point sets, squared (L2), as Point-MAE's loss takes it (Pang et al.,
+ECCV 2022, eq. 6).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Point-MAE weights on disk, in the layout of the published checkpoints (github.com/Pang-Yatian/Point-MAE).
+"""Point-MAE weights on disk, in the layout of the published checkpoints
+(github.com/Pang-Yatian/Point-MAE).
 
-The published file is {"base_model": state, ...}, its names MAE_encoder.encoder..., MAE_encoder.pos_embed...,
-MAE_encoder.blocks.blocks.N... and MAE_encoder.norm...; checkpoints of several GPUs put "module." before them, those of
-its classifiers have no MAE_encoder. Ours is the state alone, under the published names: one reader takes all of them.
+The published file is {"base_model": state, ...}, its names MAE_encoder.encoder...,
+MAE_encoder.pos_embed..., MAE_encoder.blocks.blocks.N... and MAE_encoder.norm...; checkpoints of
+several GPUs put "module." before them, those of its classifiers have no MAE_encoder. Ours is the
+state alone, under the published names: one reader takes all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ WRAPPINGS = ("module.", "base_model.", ENCODER)
 def write_pointmae(path: Path, transformer: PointTransformer) -> None:
     """Write the encoder's weights, whole or not at all."""
     buffer = io.BytesIO()
-    state = {ENCODER + name: tensor.detach().cpu() for name, tensor in transformer.state_dict().items()}
+    state = {
+        ENCODER + name: tensor.detach().cpu() for name, tensor in transformer.state_dict().items()
+    }
     torch.save(state, buffer)
     write_atomically(path, buffer.getvalue())
 
@@ -33,18 +37,21 @@ def write_pointmae(path: Path, transformer: PointTransformer) -> None:
 def load_pointmae(path: Path, transformer: PointTransformer) -> None:
     """Fill the encoder from a file of `trainer pretrain pointmae` or a published one.
 
-    What the file holds besides, its decoder and its classifier, is left. Raises: DataError if it cannot be read, or
-    does not hold every tensor of this encoder with its shape.
+    What the file holds besides, its decoder and its classifier, is left. Raises: DataError if it
+    cannot be read, or does not hold every tensor of this encoder with its shape.
     """
     wanted = "Point-MAE weights of `trainer pretrain pointmae`, or published ones"
-    stored = {_bare(name): tensor for name, tensor in read_weights(path, "--pretrained", wanted).items()}
+    stored = {
+        _bare(name): tensor for name, tensor in read_weights(path, "--pretrained", wanted).items()
+    }
     needed = transformer.state_dict()
     misfit = find_misfit(needed, stored)
     if misfit is not None:
         width, depth = transformer.norm.weight.numel(), len(transformer.blocks.blocks)
         raise DataError(
-            f"{path} does not fit a Point-MAE encoder of width {width} and {depth} blocks: {misfit}. Make one with "
-            "`trainer pretrain pointmae` and the same --preset, or name a published checkpoint with --preset paper"
+            f"{path} does not fit a Point-MAE encoder of width {width} and {depth} blocks:"
+            f" {misfit}. Make one with `trainer pretrain pointmae` and the same --preset, or name a"
+            " published checkpoint with --preset paper"
         )
     transformer.load_state_dict({name: stored[name] for name in needed})
 

@@ -1,10 +1,13 @@
-"""Point feature alignment (PFA) of M3DM, section 3.2: features of groups to the grid of the color features.
+"""Point feature alignment (PFA) of M3DM, section 3.2: features of groups to the grid of the color
+features.
 
-Every point of the part takes the features of its three nearest centres, weighted by the inverse squared distance, as
-M3DM's published code does; the points are projected to the image, and pooled over the cells of the color features. Our
-points are organised: a point's cell is its projection (a test holds it against the intrinsics), so nothing is left to
-project, and distances are taken in the image (trainer.systems.m3dm.groups says why). Interpolating and pooling are both
-linear: they become one matrix (cells of the color grid x groups), and no feature is ever computed for a point.
+Every point of the part takes the features of its three nearest centers, weighted by the inverse
+squared distance, as M3DM's published code does; the points are projected to the image, and pooled
+over the cells of the color features. Our points are organized: a point's cell is its projection (a
+test holds it against the intrinsics), so nothing is left to project, and distances are taken in the
+image (trainer.systems.m3dm.groups says why). Interpolating and pooling are both
+linear: they become one matrix (cells of the color grid x groups), and no feature is ever computed
+for a point.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from torch.nn import functional
 from trainer.systems.m3dm.groups import MOST_SORTED
 
 NEAREST = 3
-SOFTEN = 1e-3  # added to squared distances: a point that is a centre takes that centre's features
-TIE = 1 + 1e-5  # rounding must not cut off the third centre
+SOFTEN = 1e-3  # added to squared distances: a point that is a center takes that center's features
+TIE = 1 + 1e-5  # rounding must not cut off the third center
 LEAST_SHARE = 1e-4  # of a cell covered by the part
 
 
@@ -35,12 +38,15 @@ class PointFeatureAlignment(nn.Module):
         """Align.
 
         Args:
-            features: (N, G, C) of every group. distances: (N, G, P) squared, from its centre to every point.
+            features: (N, G, C) of every group. distances: (N, G, P) squared, from its center to
+                every point.
             weight: (N, 1, rows, columns) share of each point's cell that belongs to the part.
         Returns: (N, C, h, w), the weighted mean over each cell, 0 where there is no part.
         """
         count, groups, _ = distances.shape
-        shares = self.pooled(interpolation(distances).reshape(count, groups, *self.grid) * weight)  # (N, G, h, w)
+        shares = self.pooled(
+            interpolation(distances).reshape(count, groups, *self.grid) * weight
+        )  # (N, G, h, w)
         shares = shares / self.pooled(weight).clamp(min=LEAST_SHARE)
         aligned = features.transpose(1, 2) @ shares.flatten(2)  # (N, C, h w)
         return aligned.reshape(count, -1, *shares.shape[2:])
@@ -51,9 +57,14 @@ class PointFeatureAlignment(nn.Module):
 
 
 def interpolation(distances: Tensor) -> Tensor:
-    """(N, G, P) squared distances -> (N, G, P) weights that sum to one over the groups, 0 but for the NEAREST."""
+    """(N, G, P) squared distances -> (N, G, P) weights that sum to one over the groups, 0 but for
+    the NEAREST.
+    """
     at_once = max(1, MOST_SORTED // distances.shape[1])
-    nearest = [part.topk(NEAREST, dim=1, largest=False).values for part in torch.split(distances, at_once, dim=2)]
+    nearest = [
+        part.topk(NEAREST, dim=1, largest=False).values
+        for part in torch.split(distances, at_once, dim=2)
+    ]
     furthest = torch.cat(nearest, dim=2)[:, NEAREST - 1 :]  # (N, 1, P)
     near = (distances <= furthest * TIE).to(distances.dtype) / (distances + SOFTEN)
     weights: Tensor = near / near.sum(dim=1, keepdim=True)

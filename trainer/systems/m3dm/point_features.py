@@ -1,21 +1,21 @@
 """The point side of M3DM (Wang et al., CVPR 2023): a depth image to Point-MAE features on the grid
 of the color ones.
 
-Points of the part, centres among them, the nearest points of each as a group, Point-MAE's encoder,
+Points of the part, centers among them, the nearest points of each as a group, Point-MAE's encoder,
 and PFA back to a grid. What the paper leaves open, or what a small device needs otherwise, settled
 here:
 
 - Scale. Point-MAE scales each object into the unit sphere. One length for a product, measured on
   its training parts, keeps a part that is too large too large. Heights are relative to the
   product's mean height, not to the part's own.
-- Relief (compact). A flat part's points differ within a group by centimetres along the plane and by
-  tenths of a millimetre in height: the tokeniser then sees the grid, and Chamfer's distance hardly
+- Relief (compact). A flat part's points differ within a group by centimeters along the plane and by
+  tenths of a millimeter in height: the tokenizer then sees the grid, and Chamfer's distance hardly
   a dent. Heights are scaled so that inside the groups of normal parts they deviate as much as the
   points do along the plane.
 - Averaging (compact). A defect may be a few sigma of the depth noise high. A point is the mean of 4
   x 4 cells of a depth image of 128 cells, and 16 of them span an eighth of the image: groups of 16
   single cells find less.
-- Outline: see trainer.systems.m3dm.points. Neighbourhoods in the image: see
+- Outline: see trainer.systems.m3dm.points. Neighborhoods in the image: see
   trainer.systems.m3dm.groups.
 """
 
@@ -37,8 +37,9 @@ from trainer.systems.m3dm.pfa import PointFeatureAlignment
 from trainer.systems.m3dm.pointmae import PointTransformer
 from trainer.systems.m3dm.points import PointCloud
 
-Centres = Literal["curve", "farthest"]
-LEAST_DEVIATION_M = 2e-4  # heights that deviate less are not stretched further: float32 depth is good to 1e-7 m
+Centers = Literal["curve", "farthest"]
+# heights that deviate less are not stretched further: float32 depth is good to 1e-7 m
+LEAST_DEVIATION_M = 2e-4
 MOST_DISTANCES = 1 << 25  # at once while measuring and grouping: 128 MiB
 
 
@@ -48,10 +49,10 @@ class PointSpec:
 
     depth_side: long side of the depth image, cells; depth_multiple: both its sides are multiples of
     that. reduce, trim: see PointCloud. groups, group_size: how many groups of how many points.
-    tokeniser: widths of the mini-PointNet.
+    tokenizer: widths of the mini-PointNet.
     width, depth, heads: of the transformer. taps: blocks whose outputs are features, 0 for the
     tokens themselves.
-    relief: scale heights to the deviation along the plane. centres: "curve" or "farthest", see
+    relief: scale heights to the deviation along the plane. centers: "curve" or "farthest", see
     trainer.systems.m3dm.centers; only the curve runs on the device.
     """
 
@@ -61,13 +62,13 @@ class PointSpec:
     trim: int
     groups: int
     group_size: int
-    tokeniser: tuple[int, int, int]
+    tokenizer: tuple[int, int, int]
     width: int
     depth: int
     heads: int
     taps: tuple[int, ...]
     relief: bool
-    centres: Centres
+    centers: Centers
 
     @property
     def channels(self) -> int:
@@ -75,9 +76,11 @@ class PointSpec:
         return len(self.taps) * self.width
 
 
-# M3DM's: 1024 groups of 128 of the 224 x 224 points, and the published Point-MAE; centres that the
+# M3DM's: 1024 groups of 128 of the 224 x 224 points, and the published Point-MAE; centers that the
 # device can find.
-PAPER_POINTS = PointSpec(224, 28, 1, 1, 1024, 128, (128, 256, 512), 384, 12, 6, (4, 8, 12), False, "curve")
+PAPER_POINTS = PointSpec(
+    224, 28, 1, 1, 1024, 128, (128, 256, 512), 384, 12, 6, (4, 8, 12), False, "curve"
+)
 COMPACT_POINTS = PointSpec(128, 16, 4, 3, 128, 16, (32, 64, 128), 96, 4, 3, (2, 4), True, "curve")
 
 
@@ -93,12 +96,12 @@ class DepthImages(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """Groups of N parts: members (N, G, K, 3) relative to centres (N, G, 3), and the centres' cells
+    """Groups of N parts: members (N, G, K, 3) relative to centers (N, G, 3), and the centers' cells
     (N, G) int64.
     """
 
     members: Tensor
-    centres: Tensor
+    centers: Tensor
     cells: Tensor
 
 
@@ -115,19 +118,27 @@ class PointFeatures(nn.Module):
     relief: Tensor
 
     def __init__(
-        self, spec: PointSpec, size_px: tuple[int, int], depth_grid: tuple[int, int], grid: tuple[int, int]
+        self,
+        spec: PointSpec,
+        size_px: tuple[int, int],
+        depth_grid: tuple[int, int],
+        grid: tuple[int, int],
     ) -> None:
         super().__init__()
-        if any(fine % (spec.reduce * coarse) for fine, coarse in zip(depth_grid, grid, strict=True)):
+        if any(
+            fine % (spec.reduce * coarse) for fine, coarse in zip(depth_grid, grid, strict=True)
+        ):
             raise ConfigError(
-                f"a depth image of {depth_grid[1]}x{depth_grid[0]} cells, {spec.reduce} to a point, does not divide "
-                f"into a feature grid of {grid[1]}x{grid[0]}: choose sizes that do"
+                f"a depth image of {depth_grid[1]}x{depth_grid[0]} cells, {spec.reduce} to a point,"
+                f" does not divide into a feature grid of {grid[1]}x{grid[0]}: choose sizes that do"
             )
         self.spec = spec
         self.cloud = PointCloud(size_px, depth_grid, spec.reduce, spec.trim)
         self.curve = CurvePoints(self.cloud.grid, spec.groups)
         self.distance = GridDistance(self.cloud.grid)
-        self.transformer = PointTransformer(spec.tokeniser, spec.width, spec.depth, spec.heads, spec.taps)
+        self.transformer = PointTransformer(
+            spec.tokenizer, spec.width, spec.depth, spec.heads, spec.taps
+        )
         self.align = PointFeatureAlignment(self.cloud.grid, grid)
         self.register_buffer("length", torch.ones(()))
         self.register_buffer("level", torch.zeros(()))
@@ -137,11 +148,13 @@ class PointFeatures(nn.Module):
         """Prepared images with depth -> (N, channels, h, w), 0 outside the foreground."""
         images = depth_of(prepared)
         groups = self.grouped(*images)
-        features = self.transformer(groups.members, groups.centres)
+        features = self.transformer(groups.members, groups.centers)
         weight = functional.avg_pool2d(images.foreground, self.spec.reduce)
         return cast(Tensor, self.align(features, self.distance(groups.cells), weight))
 
-    def grouped(self, height: Tensor, foreground: Tensor, intrinsics: Tensor, plane: Tensor) -> Groups:
+    def grouped(
+        self, height: Tensor, foreground: Tensor, intrinsics: Tensor, plane: Tensor
+    ) -> Groups:
         """Groups in the product's own scale, in which its parts have radius one.
 
         Arguments as DepthImages.
@@ -152,14 +165,20 @@ class PointFeatures(nn.Module):
 
     def _divided(self, points: Tensor, valid: Tensor, relief: Tensor) -> Groups:
         """Points (N, P, 3) and valid (N, P) to groups, with heights times relief."""
-        cells = self.curve(valid) if self.spec.centres == "curve" else farthest_points(points, valid, self.spec.groups)
+        cells = (
+            self.curve(valid)
+            if self.spec.centers == "curve"
+            else farthest_points(points, valid, self.spec.groups)
+        )
         points = points * (1 + (relief - 1) * _upwards(points))
         members = nearest_points(self.distance(cells), valid, self.spec.group_size)
-        centres = gather_points(points, cells)
-        return Groups(relative_groups(points, valid, centres, members), centres, cells)
+        centers = gather_points(points, cells)
+        return Groups(relative_groups(points, valid, centers, members), centers, cells)
 
     @torch.no_grad()
-    def measure(self, height: Tensor, foreground: Tensor, intrinsics: Tensor, plane: Tensor) -> None:
+    def measure(
+        self, height: Tensor, foreground: Tensor, intrinsics: Tensor, plane: Tensor
+    ) -> None:
         """Take the product's length, level and relief from normal parts, on any device.
 
         Arguments as DepthImages.
@@ -172,8 +191,12 @@ class PointFeatures(nn.Module):
         self.level.copy_((points[:, :, 2] * valid).sum() / valid.sum().clamp(min=1))
         if self.spec.relief:
             plain = torch.ones_like(self.relief)
-            members = torch.cat([self._divided(points, valid, plain).members for points, valid in clouds])
-            self.relief.copy_(members[..., :2].std() / members[..., 2].std().clamp(min=LEAST_DEVIATION_M))
+            members = torch.cat(
+                [self._divided(points, valid, plain).members for points, valid in clouds]
+            )
+            self.relief.copy_(
+                members[..., :2].std() / members[..., 2].std().clamp(min=LEAST_DEVIATION_M)
+            )
 
     @torch.no_grad()
     def all_groups(self, images: DepthImages) -> Groups:
@@ -183,7 +206,9 @@ class PointFeatures(nn.Module):
 
     def split(self, images: DepthImages) -> Iterator[DepthImages]:
         """The images, a few at a time, on this module's device."""
-        cells = self.cloud.grid[0] * self.cloud.grid[1] * self.spec.groups  # distances between groups and points
+        cells = (
+            self.cloud.grid[0] * self.cloud.grid[1] * self.spec.groups
+        )  # distances between groups and points
         at_once = max(1, MOST_DISTANCES // cells)
         for part in zip(*(torch.split(tensor, at_once) for tensor in images), strict=True):
             yield DepthImages(*(tensor.to(self.length.device) for tensor in part))

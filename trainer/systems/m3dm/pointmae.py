@@ -1,8 +1,10 @@
-"""Point-MAE's encoder (Pang et al., ECCV 2022): a mini-PointNet makes a token of each group, a transformer mixes them.
+"""Point-MAE's encoder (Pang et al., ECCV 2022): a mini-PointNet makes a token of each group, a
+transformer mixes them.
 
-Module names follow the published code's, so that a state dict of its layout fits: `encoder` (the tokeniser),
-`pos_embed`, `blocks.blocks.N`, `norm`. Features of several depths, each through the final norm and side by side, are
-M3DM's (Wang et al., CVPR 2023, which takes blocks 4, 8 and 12 of 12).
+Module names follow the published code's, so that a state dict of its layout fits: `encoder` (the
+tokenizer), `pos_embed`, `blocks.blocks.N`, `norm`. Features of several depths, each through the
+final norm and side by side, are M3DM's (Wang et al., CVPR 2023, which takes blocks 4, 8 and 12 of
+12).
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-class Tokeniser(nn.Module):
-    """Mini-PointNet: every point alone, their maximum, every point beside that maximum, and the maximum again.
+class Tokenizer(nn.Module):
+    """Mini-PointNet: every point alone, their maximum, every point beside that maximum, and the
+    maximum again.
 
-    Convolutions of width one, as published, computed as products over the rows of all points. The published second
-    convolution sees the maximum repeated for every point; its part in the product is computed once a group.
+    Convolutions of width one, as published, computed as products over the rows of all points. The
+    published second convolution sees the maximum repeated for every point; its part in the product
+    is computed once a group.
 
     widths: (128, 256, 512) in the publication. width: of a token.
     """
@@ -31,16 +35,21 @@ class Tokeniser(nn.Module):
             nn.Conv1d(3, first, 1), nn.BatchNorm1d(first), nn.ReLU(), nn.Conv1d(first, second, 1)
         )
         self.second_conv = nn.Sequential(
-            nn.Conv1d(2 * second, third, 1), nn.BatchNorm1d(third), nn.ReLU(), nn.Conv1d(third, width, 1)
+            nn.Conv1d(2 * second, third, 1),
+            nn.BatchNorm1d(third),
+            nn.ReLU(),
+            nn.Conv1d(third, width, 1),
         )
 
     def forward(self, groups: Tensor) -> Tensor:
-        """(N, G, K, 3) relative to their centres -> (N, G, width)."""
+        """(N, G, K, 3) relative to their centers -> (N, G, width)."""
         count, many, size, _ = groups.shape
         enter, enter_norm, _, widen = self.first_conv
         mix, mix_norm, _, leave = self.second_conv
         assert isinstance(mix, nn.Conv1d)  # nn.Sequential forgets it
-        rows = _at_points(widen, torch.relu(enter_norm(_at_points(enter, groups.reshape(-1, 3)))))  # (N G K, second)
+        rows = _at_points(
+            widen, torch.relu(enter_norm(_at_points(enter, groups.reshape(-1, 3))))
+        )  # (N G K, second)
         whole = rows.reshape(count * many, size, -1).amax(dim=1)  # (N G, second)
         of_whole, of_point = mix.weight[:, :, 0].chunk(2, dim=1)
         shared = functional.linear(whole, of_whole, mix.bias)[:, None, :]
@@ -50,7 +59,9 @@ class Tokeniser(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Put both BatchNorms, as they stand, into the layers before them: for export, in eval mode."""
+        """Put both BatchNorms, as they stand, into the layers before them: for export, in eval
+        mode.
+        """
         for layers in (self.first_conv, self.second_conv):
             convolution, norm = layers[0], layers[1]
             if isinstance(norm, nn.BatchNorm1d):
@@ -77,7 +88,12 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, G, width) -> (N, G, width)."""
         count, many, width = tokens.shape
-        query, key, value = self.qkv(tokens).reshape(count, many, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = (
+            self.qkv(tokens)
+            .reshape(count, many, 3, self.heads, -1)
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
         scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)  # (N, heads, G, G)
         mixed = (torch.softmax(scores, dim=3) @ value).transpose(1, 2).reshape(count, many, width)
         answer: Tensor = self.proj(mixed)
@@ -134,35 +150,44 @@ class Blocks(nn.Module):
 class PointTransformer(nn.Module):
     """Point-MAE's encoder.
 
-    tokeniser: widths of the mini-PointNet. taps: numbers of the blocks (from 1) whose outputs are features; 0 is the
-    token itself, before any attention.
+    tokenizer: widths of the mini-PointNet. taps: numbers of the blocks (from 1) whose outputs are
+    features; 0 is the token itself, before any attention.
     """
 
     def __init__(
-        self, tokeniser: tuple[int, int, int], width: int, depth: int, heads: int, taps: Sequence[int]
+        self,
+        tokenizer: tuple[int, int, int],
+        width: int,
+        depth: int,
+        heads: int,
+        taps: Sequence[int],
     ) -> None:
         super().__init__()
         self.taps = tuple(taps)
-        self.encoder = Tokeniser(tokeniser, width)
+        self.encoder = Tokenizer(tokenizer, width)
         self.pos_embed = position_embedding(width)
         self.blocks = Blocks(width, depth, heads)
         self.norm = nn.LayerNorm(width)
         self.apply(_publish_start)
 
-    def forward(self, groups: Tensor, centres: Tensor) -> Tensor:
-        """Groups (N, G, K, 3) relative to centres (N, G, 3) -> features of all taps, (N, G, taps x width)."""
+    def forward(self, groups: Tensor, centers: Tensor) -> Tensor:
+        """Groups (N, G, K, 3) relative to centers (N, G, 3) -> features of all taps, (N, G, taps x
+        width).
+        """
         tokens = self.encoder(groups)
-        outputs = [tokens, *self.blocks(tokens, self.pos_embed(centres))]
+        outputs = [tokens, *self.blocks(tokens, self.pos_embed(centers))]
         return torch.cat([self.norm(outputs[tap]) for tap in self.taps], dim=2)
 
-    def encode(self, groups: Tensor, centres: Tensor) -> Tensor:
-        """The last block's output alone, (N, G, width), of the groups that a masked autoencoder leaves visible."""
-        output: Tensor = self.norm(self.blocks(self.encoder(groups), self.pos_embed(centres))[-1])
+    def encode(self, groups: Tensor, centers: Tensor) -> Tensor:
+        """The last block's output alone, (N, G, width), of the groups that a masked autoencoder
+        leaves visible.
+        """
+        output: Tensor = self.norm(self.blocks(self.encoder(groups), self.pos_embed(centers))[-1])
         return output
 
 
 def position_embedding(width: int) -> nn.Sequential:
-    """Of a centre: (N, G, 3) -> (N, G, width)."""
+    """Of a center: (N, G, 3) -> (N, G, width)."""
     return nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
 
 

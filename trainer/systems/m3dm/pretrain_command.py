@@ -29,7 +29,12 @@ from trainer.systems.m3dm.point_features import (
     depth_of,
 )
 from trainer.systems.m3dm.pointmae import PointTransformer
-from trainer.systems.m3dm.pretraining import COMPACT_PLAN, PAPER_PLAN, PretrainPlan, reconstruction_phase
+from trainer.systems.m3dm.pretraining import (
+    COMPACT_PLAN,
+    PAPER_PLAN,
+    PretrainPlan,
+    reconstruction_phase,
+)
 
 POINTMAE_PRESETS: dict[str, tuple[PointSpec, PretrainPlan]] = {
     "compact": (COMPACT_POINTS, COMPACT_PLAN),
@@ -49,7 +54,10 @@ class PretrainOptions:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What came of it. parts: trained on. first, last: loss on parts that were held out, after one epoch and all."""
+    """What came of it. parts: trained on.
+
+    first, last: loss on parts that were held out, after one epoch and all.
+    """
 
     parts: int
     first: float
@@ -59,11 +67,13 @@ class Pretrained:
 def pretrain_pointmae(
     folders: Sequence[Path], out: Path, options: PretrainOptions, control: FitControl | None = None
 ) -> Pretrained:
-    """Pretrain Point-MAE's encoder on the normal parts of products with depth, and write its weights.
+    """Pretrain Point-MAE's encoder on the normal parts of products with depth, and write its
+    weights.
 
-    folders: products, or folders of products. Every product is measured by itself, so that its parts have one size.
-    Raises: ConfigError for an impossible option, DataError for products without depth or normal images,
-        fit.Interrupted after Ctrl-C: the same call goes on from there.
+    folders: products, or folders of products. Every product is measured by itself, so that its
+    parts have one size.
+    Raises: ConfigError for an impossible option, DataError for products without depth or normal
+        images, fit.Interrupted after Ctrl-C: the same call goes on from there.
     """
     spec, plan = _preset(options)
     require_device(options.device)
@@ -75,9 +85,13 @@ def pretrain_pointmae(
     control.fingerprint = _fingerprint(products, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        transformer = PointTransformer(spec.tokeniser, spec.width, spec.depth, spec.heads, spec.taps).to(options.device)
+        transformer = PointTransformer(
+            spec.tokenizer, spec.width, spec.depth, spec.heads, spec.taps
+        ).to(options.device)
     train, held_out = _groups(products, spec, options.device)
-    phase = reconstruction_phase(transformer, spec, plan, lambda: train, options.device, options.seed, held_out)
+    phase = reconstruction_phase(
+        transformer, spec, plan, lambda: train, options.device, options.seed, held_out
+    )
     curves = fit_phases(phase.module, [phase], options.seed, control)
     write_pointmae(out, transformer)
     control.checkpoint.unlink(missing_ok=True)
@@ -87,7 +101,10 @@ def pretrain_pointmae(
 
 def _preset(options: PretrainOptions) -> tuple[PointSpec, PretrainPlan]:
     if options.preset not in POINTMAE_PRESETS:
-        raise ConfigError(f"pointmae has no preset {options.preset!r}: choose one of {', '.join(POINTMAE_PRESETS)}")
+        raise ConfigError(
+            f"pointmae has no preset {options.preset!r}: choose one of"
+            f" {', '.join(POINTMAE_PRESETS)}"
+        )
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     spec, plan = POINTMAE_PRESETS[options.preset]
@@ -95,7 +112,9 @@ def _preset(options: PretrainOptions) -> tuple[PointSpec, PretrainPlan]:
 
 
 def _products(folders: Sequence[Path]) -> list[Path]:
-    """The products in every folder; a folder that is or holds none stays, for open_dataset to say what is wrong."""
+    """The products in every folder; a folder that is or holds none stays, for open_dataset to say
+    what is wrong.
+    """
     return [product for folder in folders for product in find_products(folder) or [folder]]
 
 
@@ -106,7 +125,10 @@ def _open(product: Path, spec: PointSpec, seed: int) -> NormalParts:
 
     parts = normal_parts(product, seed, True, sizes)
     if parts.sizes.depth is None:
-        raise DataError(f"{product} has no depth, and Point-MAE learns from nothing else: name products that have it")
+        raise DataError(
+            f"{product} has no depth, and Point-MAE learns from nothing else: name products that"
+            " have it"
+        )
     return parts
 
 
@@ -123,12 +145,17 @@ def _groups(products: Sequence[NormalParts], spec: PointSpec, device: str) -> tu
     for parts in products:
         assert parts.sizes.depth is not None  # _open refuses a product without
         grid = (parts.sizes.depth[0] // spec.reduce, parts.sizes.depth[1] // spec.reduce)
-        points = PointFeatures(spec, (parts.scene.crop[3], parts.scene.crop[2]), parts.sizes.depth, grid).to(device)
+        points = PointFeatures(
+            spec, (parts.scene.crop[3], parts.scene.crop[2]), parts.sizes.depth, grid
+        ).to(device)
         train = _images(parts, parts.train)
         points.measure(*train)
-        pairs.append((points.all_groups(train), points.all_groups(_images(parts, parts.validation))))
+        pairs.append(
+            (points.all_groups(train), points.all_groups(_images(parts, parts.validation)))
+        )
     train_groups, held_out = (
-        Groups(*(torch.cat(column) for column in zip(*groups, strict=True))) for groups in zip(*pairs, strict=True)
+        Groups(*(torch.cat(column) for column in zip(*groups, strict=True)))
+        for groups in zip(*pairs, strict=True)
     )
     return train_groups, held_out
 

@@ -1,12 +1,14 @@
-"""Pretraining of Point-MAE's encoder (Pang et al., ECCV 2022): masked groups rebuilt from the visible ones.
+"""Pretraining of Point-MAE's encoder (Pang et al., ECCV 2022): masked groups rebuilt from the
+visible ones.
 
-60 % of the groups are hidden; the encoder sees the others, a light decoder guesses the hidden ones' points from where
-their centres are, and Chamfer's distance to the true points is the loss. Nothing but normal parts is needed: the user's
-own, or the synthetic products.
+60 % of the groups are hidden; the encoder sees the others, a light decoder guesses the hidden ones'
+points from where their centers are, and Chamfer's distance to the true points is the loss. Nothing
+but normal parts is needed: the user's own, or the synthetic products.
 
-What differs from the publication, and why: each cloud is turned about the plane's normal instead of scaled and shifted
-(a part on a table may lie in any turn, its size is known); Adam instead of AdamW (trainer.fit has one optimiser for
-all); the tokeniser sees the visible groups alone, which changes the statistics of its two BatchNorms and saves time.
+What differs from the publication, and why: each cloud is turned about the plane's normal instead of
+scaled and shifted (a part on a table may lie in any turn, its size is known); Adam instead of AdamW
+(trainer.fit has one optimizer for all); the tokenizer sees the visible groups alone, which changes
+the statistics of its two BatchNorms and saves time.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class PretrainPlan:
     masked: float = 0.6
 
 
-# The publication: 300 epochs, a rate of 1e-3 for batches of 128 clouds of 64 groups; M3DM's clouds have 1024 groups.
+# The publication: 300 epochs, a rate of 1e-3 for batches of 128 clouds of 64 groups; M3DM's clouds
+# have 1024 groups.
 PAPER_PLAN = PretrainPlan(epochs=300, batch_size=8, rate=2.5e-4, decoder_depth=4)
 COMPACT_PLAN = PretrainPlan(epochs=60, batch_size=16, rate=1e-3, decoder_depth=2)
 
@@ -61,15 +64,19 @@ class MaskedAutoencoder(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
 
-    def forward(self, members: Tensor, centres: Tensor, generator: torch.Generator) -> Tensor:
-        """Loss of rebuilding hidden groups; members (N, G, K, 3) relative to centres (N, G, 3)."""
+    def forward(self, members: Tensor, centers: Tensor, generator: torch.Generator) -> Tensor:
+        """Loss of rebuilding hidden groups; members (N, G, K, 3) relative to centers (N, G, 3)."""
         order = torch.rand(members.shape[:2], generator=generator).argsort(dim=1).to(members.device)
         shown, hidden = order[:, : self.visible], order[:, self.visible :]
-        rebuilt = self.rebuilt(_chosen(members, shown), gather_points(centres, shown), gather_points(centres, hidden))
+        rebuilt = self.rebuilt(
+            _chosen(members, shown), gather_points(centers, shown), gather_points(centers, hidden)
+        )
         return chamfer_distance(rebuilt.flatten(0, 1), _chosen(members, hidden).flatten(0, 1))
 
     def rebuilt(self, shown: Tensor, at: Tensor, wanted: Tensor) -> Tensor:
-        """Shown groups (N, V, K, 3) at centres (N, V, 3) -> the groups at centres wanted (N, H, 3), (N, H, K, 3)."""
+        """Shown groups (N, V, K, 3) at centers (N, V, 3) -> the groups at centers wanted (N, H, 3),
+        (N, H, K, 3).
+        """
         tokens = self.transformer.encode(shown, at)
         blanks = self.mask_token.expand(len(wanted), wanted.shape[1], -1)
         position = torch.cat([self.pos_embed(at), self.pos_embed(wanted)], dim=1)
@@ -84,7 +91,9 @@ def _chosen(members: Tensor, groups: Tensor) -> Tensor:
 
 
 def turned(points: Tensor, angles: Tensor) -> Tensor:
-    """Points (N, ..., 3) turned about the third axis by angles (N,) in radians, counterclockwise."""
+    """Points (N, ..., 3) turned about the third axis by angles (N,) in radians,
+    counterclockwise.
+    """
     angles = angles.reshape(-1, *[1] * (points.dim() - 2))
     x, y, up = points.unbind(-1)
     cosine, sine = angles.cos(), angles.sin()
@@ -92,7 +101,9 @@ def turned(points: Tensor, angles: Tensor) -> Tensor:
 
 
 class _Pretraining:
-    """Groups of all images, and the loss of a batch of them; everything here lives only while training."""
+    """Groups of all images, and the loss of a batch of them; everything here lives only while
+    training.
+    """
 
     def __init__(self, autoencoder: MaskedAutoencoder, grouped: Callable[[], Groups]) -> None:
         self.autoencoder, self.grouped = autoencoder, grouped
@@ -107,9 +118,9 @@ class _Pretraining:
         """Of rebuilding the hidden groups of these images, each turned at random."""
         assert self.groups is not None  # begin comes first
         angles = 2 * math.pi * torch.rand(len(batch), generator=generator)
-        members, centres = (tensor[batch.to(tensor.device)] for tensor in self.groups[:2])
+        members, centers = (tensor[batch.to(tensor.device)] for tensor in self.groups[:2])
         angles = angles.to(members.device)
-        loss: Tensor = self.autoencoder(turned(members, angles), turned(centres, angles), generator)
+        loss: Tensor = self.autoencoder(turned(members, angles), turned(centers, angles), generator)
         return loss
 
 
@@ -124,8 +135,9 @@ def reconstruction_phase(
 ) -> Phase:
     """The phase that trains `transformer`, in place.
 
-    grouped: gives the groups of all training images, on `device`; called when the phase begins or goes on. seed: of the
-    decoder's first weights. held_out: groups of images that are not trained on, whose loss is followed.
+    grouped: gives the groups of all training images, on `device`; called when the phase begins or
+    goes on. seed: of the decoder's first weights. held_out: groups of images that are not trained
+    on, whose loss is followed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -154,8 +166,8 @@ def reconstruction_error(autoencoder: MaskedAutoencoder, groups: Groups) -> floa
     """Loss of rebuilding these groups as they lie, always with the same ones hidden."""
     generator = torch.Generator().manual_seed(0)
     losses = [
-        float(autoencoder(members[None], centres[None], generator))
-        for members, centres in zip(groups.members, groups.centres, strict=True)
+        float(autoencoder(members[None], centers[None], generator))
+        for members, centers in zip(groups.members, groups.centers, strict=True)
     ]
     return sum(losses) / len(losses)
 
@@ -163,10 +175,11 @@ def reconstruction_error(autoencoder: MaskedAutoencoder, groups: Groups) -> floa
 def pretrain_phase(
     points: PointFeatures, images: DepthImages, plan: PretrainPlan, device: str, seed: int = 0
 ) -> Phase:
-    """The first phase of a detector that is given no weights: pretrain its own point features on its own images.
+    """The first phase of a detector that is given no weights: pretrain its own point features on
+    its own images.
 
-    points: on `device`; its scale is measured on the images when the phase begins. images: of normal parts, on any
-    device.
+    points: on `device`; its scale is measured on the images when the phase begins. images: of
+    normal parts, on any device.
     """
 
     def grouped() -> Groups:

@@ -10,11 +10,11 @@ What the paper leaves open, or the device needs, settled here:
 
 - Banks are selected from every image as it is and once augmented, by greedy k-center
   (trainer.systems.m3dm.coreset). What ships is distilled: BANK_SHARE as many rows, at least
-  LEAST_ROWS, optimised to give the large bank's distances on views that it has not seen
+  LEAST_ROWS, optimized to give the large bank's distances on views that it has not seen
   (trainer.systems.m3dm.distilled).
 - Positions count where the part is: the plane input replaces RANSAC, the part's foreground the
   dropped points.
-- Centres of the point groups: along a curve over the organised grid (switch `farthest` on: farthest
+- Centers of the point groups: along a curve over the organized grid (switch `farthest` on: farthest
   point sampling, which is sequential and not exported).
 - `compact`: the amplified depth image (trainer.layers.height), unshuffled, joins the point
   features. Groups of points average what is a few sigma of the sensor's noise high, and part of the
@@ -81,7 +81,7 @@ from trainer.systems.m3dm.one_class import fused_weights
 from trainer.systems.m3dm.point_features import (
     COMPACT_POINTS,
     PAPER_POINTS,
-    Centres,
+    Centers,
     DepthImages,
     PointFeatures,
     PointSpec,
@@ -92,14 +92,23 @@ from trainer.systems.m3dm.uff import FeatureFusion
 from trainer.systems.seam import BuildRequest, FitRequest, Modality, System
 
 BANK_SHARE = 0.25  # rows of the shipped bank, of the large coreset's
-LEAST_ROWS = 256  # a bank of so many costs next to nothing: a large one that has no more ships as it is
+# a bank of so many costs next to nothing: a large one that has no more ships as it is
+LEAST_ROWS = 256
 SPARE = 64  # rows that a station may add
 AT_ONCE = 16  # views
 BANKED = 2  # views of an image that the banks are made of: as it is, and once augmented
 POOL = 200_000  # features on which a distilled bank learns, at most
 TINY = 1e-6  # under a root: no slope is infinite
-SWITCHES = {"rgb": True, "points": True, "fused": True, "distilled": True, "relief": True, "farthest": False}
-RELIEF_BOUND = 30.0  # of amplified depth, in root mean squares of normal parts: beyond, nothing is more abnormal
+SWITCHES = {
+    "rgb": True,
+    "points": True,
+    "fused": True,
+    "distilled": True,
+    "relief": True,
+    "farthest": False,
+}
+# of amplified depth, in root mean squares of normal parts: beyond, nothing is more abnormal
+RELIEF_BOUND = 30.0
 
 
 @dataclass(frozen=True)
@@ -186,7 +195,9 @@ class ColorFeatures(nn.Module):
 
     def __init__(self, spec: BackboneSpec, preset: M3dmPreset, request: BuildRequest) -> None:
         super().__init__()
-        self.trunk = build_any_trunk(spec, request.weights, request.sizes.color, random=request.random_backbone)
+        self.trunk = build_any_trunk(
+            spec, request.weights, request.sizes.color, random=request.random_backbone
+        )
         self.pool, self.channels = preset.pool, sum(spec.channels)
         finest = min(spec.strides)
         self.grid = (request.sizes.color[0] // finest, request.sizes.color[1] // finest)
@@ -200,7 +211,11 @@ class ColorFeatures(nn.Module):
         """Raw feature maps, pooled, resized and side by side."""
         maps = [functional.avg_pool2d(tap, self.pool, 1, self.pool // 2) for tap in taps]
         sized = [
-            one if one.shape[2:] == self.grid else functional.interpolate(one, self.grid, mode="bilinear")
+            (
+                one
+                if one.shape[2:] == self.grid
+                else functional.interpolate(one, self.grid, mode="bilinear")
+            )
             for one in maps
         ]
         return torch.cat(sized, dim=1)
@@ -217,7 +232,9 @@ class Points(nn.Module):
     gain: Tensor
     relief_gain: Tensor
 
-    def __init__(self, spec: PointSpec, relief: bool, sizes: WorkingSizes, grid: tuple[int, int]) -> None:
+    def __init__(
+        self, spec: PointSpec, relief: bool, sizes: WorkingSizes, grid: tuple[int, int]
+    ) -> None:
         super().__init__()
         assert sizes.depth is not None  # there are no points without
         assert sizes.crop is not None  # M3dm.sizes names it
@@ -247,7 +264,9 @@ class Points(nn.Module):
         points = points * self.gain
         if relief is None:
             return points
-        bounded = (relief * self.relief_gain.reshape(1, -1, 1, 1)).clamp(-RELIEF_BOUND, RELIEF_BOUND)
+        bounded = (relief * self.relief_gain.reshape(1, -1, 1, 1)).clamp(
+            -RELIEF_BOUND, RELIEF_BOUND
+        )
         return torch.cat([points, bounded], dim=1)
 
     @torch.no_grad()
@@ -267,16 +286,20 @@ class M3dmDetector(nn.Module):
     def __init__(self, preset: M3dmPreset, request: BuildRequest) -> None:
         super().__init__()
         self.preset, self.pretrained = preset, False
-        self.switches = {name: (request.switches or {}).get(name, usual) for name, usual in SWITCHES.items()}
+        self.switches = {
+            name: (request.switches or {}).get(name, usual) for name, usual in SWITCHES.items()
+        }
         spec = named_backbone(request.backbone) if request.backbone else preset.backbone
         self.color = ColorFeatures(spec, preset, request)
         self.has_score = preset.own_score
         channels = {"rgb": self.color.channels}
         self.points = self.fusion = None
         if request.sizes.depth is not None and (self.switches["points"] or self.switches["fused"]):
-            centres: Centres = "farthest" if self.switches["farthest"] else preset.points.centres
-            points = replace(preset.points, centres=centres)
-            self.points = Points(points, preset.relief and self.switches["relief"], request.sizes, self.color.grid)
+            centers: Centers = "farthest" if self.switches["farthest"] else preset.points.centers
+            points = replace(preset.points, centers=centers)
+            self.points = Points(
+                points, preset.relief and self.switches["relief"], request.sizes, self.color.grid
+            )
             channels["points"] = self.points.channels
             if self.switches["fused"]:
                 self.fusion = FeatureFusion(channels["rgb"], channels["points"], preset.fused)
@@ -285,7 +308,9 @@ class M3dmDetector(nn.Module):
         judging = {name: size for name, size in channels.items() if self.switches[name]}
         if not judging:
             names = ["rgb"] if request.sizes.depth is None else ["rgb", "points", "fused"]
-            raise ConfigError(f"m3dm: no bank is left of {', '.join(names)}: switch at least one of them on")
+            raise ConfigError(
+                f"m3dm: no bank is left of {', '.join(names)}: switch at least one of them on"
+            )
         self.banks = nn.ModuleDict({name: MemoryBank(size) for name, size in judging.items()})
         self.register_buffer("map_weights", torch.ones(len(self.banks)))
         self.register_buffer("score_weights", torch.ones(len(self.banks)))
@@ -302,7 +327,9 @@ class M3dmDetector(nn.Module):
             TensorSpec(name="spare_valid", dtype="float32", shape=(SPARE,), default=0.0),
         )
 
-    def forward(self, prepared: Prepared, shift: Tensor, spare: Tensor, spare_valid: Tensor) -> Answer:
+    def forward(
+        self, prepared: Prepared, shift: Tensor, spare: Tensor, spare_valid: Tensor
+    ) -> Answer:
         """Prepared batch, shift (C,), spare (SPARE, C), spare_valid (SPARE,) -> map, features and,
         if asked, score.
         """
@@ -311,12 +338,16 @@ class M3dmDetector(nn.Module):
         parts = self.parts(features - shift.reshape(1, -1, 1, 1))
         own = self.parts(spare.T[None, :, :, None])
         squared = {
-            name: bank(parts[name], own[name][0, :, :, 0].T, spare_valid) for name, bank in self.named_banks()
+            name: bank(parts[name], own[name][0, :, :, 0].T, spare_valid)
+            for name, bank in self.named_banks()
         }
         answer = Answer(self.to_map(self.fused(squared), mask), features)
         if not self.has_score:
             return answer
-        scores = [self.reweighted(bank, parts[name], squared[name], mask) for name, bank in self.named_banks()]
+        scores = [
+            self.reweighted(bank, parts[name], squared[name], mask)
+            for name, bank in self.named_banks()
+        ]
         return answer._replace(score=torch.stack(scores, dim=1) @ self.score_weights)
 
     def named_banks(self) -> Iterator[tuple[str, MemoryBank]]:
@@ -355,7 +386,9 @@ class _Trainer:
     distils them.
     """
 
-    def __init__(self, detector: M3dmDetector, normal: Views, drawn: Views, copies: int, request: FitRequest) -> None:
+    def __init__(
+        self, detector: M3dmDetector, normal: Views, drawn: Views, copies: int, request: FitRequest
+    ) -> None:
         self.detector, self.normal, self.drawn, self.copies = detector, normal, drawn, copies
         self.preset, self.seed, self.device = PRESETS[request.preset], request.seed, request.device
         self.known: dict[str, Tensor] = {}
@@ -390,7 +423,10 @@ class _Trainer:
             self._measure_color()
             if self.detector.points is not None:
                 self.detector.points.features.measure(*self.depth_images())
-            parts = {name: self._raw_points(one) for name, one in (("normal", self.normal), ("drawn", self.drawn))}
+            parts = {
+                name: self._raw_points(one)
+                for name, one in (("normal", self.normal), ("drawn", self.drawn))
+            }
             if self.detector.points is not None:
                 self._measure_points(*parts["normal"])
             for name, one in (("normal", self.normal), ("drawn", self.drawn)):
@@ -403,14 +439,18 @@ class _Trainer:
         assert normal.height is not None  # there are no points without depth
         assert normal.intrinsics is not None  # as height
         assert normal.plane is not None  # as height
-        return DepthImages(normal.height, normal.foreground.float(), normal.intrinsics, normal.plane)
+        return DepthImages(
+            normal.height, normal.foreground.float(), normal.intrinsics, normal.plane
+        )
 
     def _measure_color(self) -> None:
         """The scale of the color features, over the foreground of the banks' views."""
         color = self.detector.color
         total, count = 0.0, 0
         for part in torch.split(self.banked(), AT_ONCE):
-            rows = rows_of(color.joined(self.normal.colors(part, "cpu")), self.mask(self.normal, part)).double()
+            rows = rows_of(
+                color.joined(self.normal.colors(part, "cpu")), self.mask(self.normal, part)
+            ).double()
             total, count = total + float(rows.square().sum()), count + rows.numel()
         color.gain.fill_((count / max(total, 1e-12)) ** 0.5)
 
@@ -425,7 +465,9 @@ class _Trainer:
             for part in torch.split(torch.arange(len(views)), AT_ONCE)
         ]
         relief = [extra.half().cpu() for _, extra in pairs if extra is not None]
-        return torch.cat([points.half().cpu() for points, _ in pairs]), torch.cat(relief) if relief else None
+        return torch.cat([points.half().cpu() for points, _ in pairs]), (
+            torch.cat(relief) if relief else None
+        )
 
     def _measure_points(self, points: Tensor | None, relief: Tensor | None) -> None:
         assert self.detector.points is not None  # asked for only then
@@ -442,7 +484,9 @@ class _Trainer:
         for part in torch.split(torch.arange(len(views)), AT_ONCE):
             joined = color.joined(views.colors(part, self.device)) * color.gain
             if side is not None and points is not None:
-                own, extra = (None if one is None else one[part].to(joined) for one in (points, relief))
+                own, extra = (
+                    None if one is None else one[part].to(joined) for one in (points, relief)
+                )
                 assert own is not None  # points are
                 joined = torch.cat([joined, side.scaled(own, extra)], dim=1)
             parts.append(joined.half().cpu())
@@ -455,7 +499,8 @@ class _Trainer:
         """
         features = self.features(views)
         return torch.cat([
-            rows_of(self.detector.parts(features[part].to(self.device, torch.float32))[name].half().cpu(),
+            rows_of(self.detector.parts(features[part].to(self.device,
+            torch.float32))[name].half().cpu(),
                     self.mask(views, part))
             for part in torch.split(numbers, AT_ONCE)
         ])  # fmt: skip
@@ -486,7 +531,10 @@ class _Trainer:
         fusion = self.detector.fusion
         assert fusion is not None  # there is no such phase without
         features = self.features(self.normal)[batch].to(self.device, torch.float32)
-        color, points = features[:, : self.detector.color.channels], features[:, self.detector.color.channels :]
+        color, points = (
+            features[:, : self.detector.color.channels],
+            features[:, self.detector.color.channels :],
+        )
         return fusion.loss(color, points, self.mask(self.normal, batch).to(self.device))
 
     @torch.no_grad()
@@ -495,7 +543,9 @@ class _Trainer:
         large = self.selected(name)
         self.distilled[name].start(large)
         drawn = torch.arange(len(self.drawn))
-        pool = torch.cat([self.rows(name, self.normal, self.unseen()), self.rows(name, self.drawn, drawn)])
+        pool = torch.cat(
+            [self.rows(name, self.normal, self.unseen()), self.rows(name, self.drawn, drawn)]
+        )
         generator = torch.Generator().manual_seed(self.seed)
         pool = pool[torch.randperm(len(pool), generator=generator)[:POOL]].to(self.device)
         self.pools[name] = (pool, nearest_distance(large, pool))
@@ -505,7 +555,9 @@ class _Trainer:
         """See trainer.systems.m3dm.distilled."""
         del generator
         pool, wanted = self.pools[name]
-        return self.distilled[name].loss(pool[batch].float(), wanted[batch], SMALLEST * wanted.mean())
+        return self.distilled[name].loss(
+            pool[batch].float(), wanted[batch], SMALLEST * wanted.mean()
+        )
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -523,10 +575,15 @@ class _Trainer:
             mask = self.mask(self.normal, part).to(self.device)
             parts = detector.parts(self.features(self.normal)[part].to(self.device, torch.float32))
             squared = {name: bank(parts[name]) for name, bank in detector.named_banks()}
-            distances.append(rows_of(torch.cat([(one + TINY).sqrt() for one in squared.values()], dim=1), mask).cpu())
+            distances.append(
+                rows_of(
+                    torch.cat([(one + TINY).sqrt() for one in squared.values()], dim=1), mask
+                ).cpu()
+            )
             if detector.has_score:
                 each = [
-                    detector.reweighted(bank, parts[name], squared[name], mask) for name, bank in detector.named_banks()
+                    detector.reweighted(bank, parts[name], squared[name], mask)
+                    for name, bank in detector.named_banks()
                 ]
                 scores.append(torch.stack(each, dim=1).cpu())
         detector.map_weights.copy_(fused_weights(torch.cat(distances), self.seed))
@@ -547,7 +604,9 @@ class M3dm:
         """The preset's squares."""
         chosen = PRESETS[preset]
         depth = (chosen.points.depth_side, chosen.points.depth_side)
-        return WorkingSizes((chosen.side, chosen.side), depth if with_depth else None, (height_px, width_px))
+        return WorkingSizes(
+            (chosen.side, chosen.side), depth if with_depth else None, (height_px, width_px)
+        )
 
     def build(self, request: BuildRequest) -> M3dmDetector:
         """The untrained detector; the same seed gives the same weights."""
@@ -556,7 +615,9 @@ class M3dm:
             detector = M3dmDetector(PRESETS[request.preset], request).eval()
         if request.pretrained is not None:
             if detector.points is None:
-                raise ConfigError(f"--pretrained {request.pretrained}: without depth m3dm has no points")
+                raise ConfigError(
+                    f"--pretrained {request.pretrained}: without depth m3dm has no points"
+                )
             load_pointmae(request.pretrained, detector.points.features.transformer)
         detector.pretrained = request.pretrained is not None
         return detector
@@ -564,13 +625,26 @@ class M3dm:
     def fit(self, detector: nn.Module, images: TrainingImages, request: FitRequest) -> Curves:
         """Cache frozen features, teach points and fusion, select the coresets and distil them."""
         assert isinstance(detector, M3dmDetector)  # the registry pairs build and fit
-        preset, trunk, tell = PRESETS[request.preset], detector.color.trunk.to(request.device), request.control.tell
+        preset, trunk, tell = (
+            PRESETS[request.preset],
+            detector.color.trunk.to(request.device),
+            request.control.tell,
+        )
         anomalies = max(1, copies_for(images.count, preset.views))
         copies = BANKED - 1 + anomalies
         keep = detector.points is not None  # depth's encoder sees the image
-        tell(f"features of {images.count} images, {1 + copies} normal views and {anomalies} drawn anomalies each")
+        tell(
+            f"features of {images.count} images, {1 + copies} normal views and {anomalies} drawn"
+            " anomalies each"
+        )
         normal = normal_views(
-            trunk, images, preset.augmentation, copies, request.seed, request.device, keep_image=keep
+            trunk,
+            images,
+            preset.augmentation,
+            copies,
+            request.seed,
+            request.device,
+            keep_image=keep,
         )
         encoder = None if detector.points is None else detector.points.encoder
         sigma = None if encoder is None else depth_sigma(encoder, normal)
@@ -591,13 +665,17 @@ def _phases(trainer: _Trainer, request: FitRequest) -> list[Phase]:
     phases = [] if detector.points is None else _point_phases(trainer, detector.points, request)
     if detector.fusion is not None:
         phases.append(Phase(
-            "fusion", detector.fusion, list(detector.fusion.parameters()), trainer.begin_fusion, trainer.fusion_loss,
+            "fusion", detector.fusion, list(detector.fusion.parameters()), trainer.begin_fusion,
+            trainer.fusion_loss,
             request.epochs or preset.fusion_epochs, preset.fusion_batch, preset.fusion_rate,
             steps_per_epoch=preset.steps_per_epoch,
         ))  # fmt: skip
     rows = max(LEAST_ROWS, round(BANK_SHARE * trainer.count()))
     if detector.switches["distilled"] and rows < trainer.count():
-        phases += [_distil_phase(trainer, name, bank, rows, request) for name, bank in detector.named_banks()]
+        phases += [
+            _distil_phase(trainer, name, bank, rows, request)
+            for name, bank in detector.named_banks()
+        ]
     return phases
 
 
@@ -613,12 +691,15 @@ def _point_phases(trainer: _Trainer, points: Points, request: FitRequest) -> lis
     return phases
 
 
-def _distil_phase(trainer: _Trainer, name: str, bank: MemoryBank, rows: int, request: FitRequest) -> Phase:
+def _distil_phase(
+    trainer: _Trainer, name: str, bank: MemoryBank, rows: int, request: FitRequest
+) -> Phase:
     preset = trainer.preset
     small = trainer.distilled[name] = DistilledBank(bank.weight.shape[1], rows).to(request.device)
     return Phase(
         f"bank {name}", small, list(small.parameters()), partial(trainer.begin_distil, name),
-        partial(trainer.distil_loss, name), request.epochs or preset.distil_epochs, preset.distil_batch,
+        partial(trainer.distil_loss, name), request.epochs or preset.distil_epochs,
+        preset.distil_batch,
         preset.distil_rate, weight_decay=0.0, steps_per_epoch=preset.steps_per_epoch,
     )  # fmt: skip
 

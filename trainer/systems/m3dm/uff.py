@@ -1,14 +1,16 @@
-"""UFF, unsupervised feature fusion (M3DM, section 3.3): color and point features of one place are made alike.
+"""UFF, unsupervised feature fusion (M3DM, section 3.3): color and point features of one place are
+made alike.
 
-One MLP a modality maps its features; heads map both to unit vectors h, and patch-wise InfoNCE (equation 1) asks for
-each position's color vector to be nearest to the point vector of the same position, among all positions (k, l) of the
-image:
+One MLP a modality maps its features; heads map both to unit vectors h, and patch-wise InfoNCE
+(equation 1) asks for each position's color vector to be nearest to the point vector of the same
+position, among all positions (k, l) of the image:
 
     L = - log exp(h_rgb(i,j) . h_pt(i,j) / t) / sum over (k,l) of exp(h_rgb(i,j) . h_pt(k,l) / t)
 
-As printed, the sum runs over matched pairs; the meaning is the one above. The fused feature is the concatenation of
-both MLPs' outputs, of the trained MLPs: the seed's correction of the public code, which concatenates the features
-themselves. Equation 1 names no temperature; 0.07 is contrastive learning's usual one (MoCo, CVPR 2020).
+As printed, the sum runs over matched pairs; the meaning is the one above. The fused feature is the
+concatenation of both MLPs' outputs, of the trained MLPs: the seed's correction of the public code,
+which concatenates the features themselves. Equation 1 names no temperature; 0.07 is contrastive
+learning's usual one (MoCo, CVPR 2020).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ HEAD = 64  # dimensions in which positions are compared
 
 
 class PositionNorm(nn.Module):
-    """LayerNorm over the channels of every position, (N, C, h, w), written with products that every runtime knows."""
+    """LayerNorm over the channels of every position, (N, C, h, w), written with products that every
+    runtime knows.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -40,7 +44,8 @@ class FeatureFusion(nn.Module):
     """The two MLPs, per position.
 
     Args:
-        color, points: channels of either modality. fused: channels that either MLP gives; None keeps its own.
+        color, points: channels of either modality. fused: channels that either MLP gives; None
+            keeps its own.
     """
 
     def __init__(self, color: int, points: int, fused: int | None = None) -> None:
@@ -70,11 +75,16 @@ class FeatureFusion(nn.Module):
 
 def info_nce(query: Tensor, key: Tensor) -> Tensor:
     """Mean over P positions of equation 1, of unit vectors (P, D) and (P, D) in the same order."""
-    return functional.cross_entropy(query @ key.T / TEMPERATURE, torch.arange(len(query), device=query.device))
+    return functional.cross_entropy(
+        query @ key.T / TEMPERATURE, torch.arange(len(query), device=query.device)
+    )
 
 
 def _mlp(channels: int, given: int) -> nn.Sequential:
     hidden = WIDER * channels
     return nn.Sequential(
-        PositionNorm(channels), nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, given, 1)
+        PositionNorm(channels),
+        nn.Conv2d(channels, hidden, 1),
+        nn.GELU(),
+        nn.Conv2d(hidden, given, 1),
     )

@@ -2,15 +2,17 @@
 
 Settled here, because the paper leaves it open:
 
-- Resolution: CAA works on the feature grid. Depth enters pixel-unshuffled (64 channels for d = 8), so the 64 outputs
-  of the decoder of the depth side *are* the unshuffled amplified depth image.
-- Channels: the paper narrows the auxiliary modality back to its own width c. Equation 3 adds it to the target, whose
-  width differs (112 or 304 color channels, 64 of depth): the narrowing convolution goes to the target's width.
-- Weights: equations 1 and 2 apply a matrix to every position's features, so a weight exists per position and channel
-  ("position", the default): an anomaly changes the mixture where it is and nowhere else. The text speaks of fully
-  connected layers over global features: "channel" pools first and gives one weight per channel for the whole image,
-  at the price that a defect in one corner moves every position's features. In both each weight sees its own modality,
-  as the equations have it.
+- Resolution: CAA works on the feature grid. Depth enters pixel-unshuffled (64 channels for d = 8),
+  so the 64 outputs of the decoder of the depth side *are* the unshuffled amplified depth image.
+- Channels: the paper narrows the auxiliary modality back to its own width c. Equation 3 adds it to
+  the target, whose width differs (112 or 304 color channels, 64 of depth): the narrowing
+  convolution goes to the target's width.
+- Weights: equations 1 and 2 apply a matrix to every position's features, so a weight exists per
+  position and channel ("position", the default): an anomaly changes the mixture where it is and
+  nowhere else. The text speaks of fully connected layers over global features: "channel" pools
+  first and gives one weight per channel for the whole image, at the price that a defect in one
+  corner moves every position's features. In both each weight sees its own modality, as the
+  equations have it.
 - Decoder: one 1x1 convolution. The paper says no more than that there is one.
 """
 
@@ -25,10 +27,11 @@ WeightsOver = Literal["position", "channel"]
 
 
 class InvertedBottleneck(nn.Module):
-    """Inverted bottleneck projection: IBP(F) = Conv3x3(Conv1x1(F)), c -> 2c -> target channels, zero padded.
+    """Inverted bottleneck projection: IBP(F) = Conv3x3(Conv1x1(F)), c -> 2c -> target channels,
+    zero padded.
 
-    The paper puts nothing between the two convolutions, and the first has no bias here: so they are one 3x3
-    convolution at run time, with half the work (`folded`).
+    The paper puts nothing between the two convolutions, and the first has no bias here: so they are
+    one 3x3 convolution at run time, with half the work (`folded`).
     """
 
     def __init__(self, channels: int, target_channels: int) -> None:
@@ -43,7 +46,9 @@ class InvertedBottleneck(nn.Module):
 
     def folded(self) -> nn.Conv2d:
         """Return the one 3x3 convolution that computes the same."""
-        kernel = torch.einsum("oeyx,ei->oiyx", self.compress.weight.double(), self.expand.weight.double()[:, :, 0, 0])
+        kernel = torch.einsum(
+            "oeyx,ei->oiyx", self.compress.weight.double(), self.expand.weight.double()[:, :, 0, 0]
+        )
         bias = self.compress.bias
         assert bias is not None  # Conv2d has one unless told otherwise; mypy cannot know
         single = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel_size=3, padding=1).to(bias)
@@ -64,36 +69,49 @@ class CAA(nn.Module):
         weights_over: "position" or "channel", see the module's text.
     """
 
-    def __init__(self, target_channels: int, auxiliary_channels: int, weights_over: WeightsOver = "position") -> None:
+    def __init__(
+        self, target_channels: int, auxiliary_channels: int, weights_over: WeightsOver = "position"
+    ) -> None:
         super().__init__()
         self.weights_over = weights_over
         self.project: nn.Module = InvertedBottleneck(auxiliary_channels, target_channels)
         self.target_weight = nn.Conv2d(target_channels, target_channels, kernel_size=1, bias=False)
-        self.auxiliary_weight = nn.Conv2d(target_channels, target_channels, kernel_size=1, bias=False)
+        self.auxiliary_weight = nn.Conv2d(
+            target_channels, target_channels, kernel_size=1, bias=False
+        )
         self.decoder = nn.Conv2d(target_channels, target_channels, kernel_size=1)
 
     def forward(self, target: Tensor, auxiliary: Tensor) -> Tensor:
-        """(N, target channels, H, W), (N, auxiliary channels, H, W) -> (N, target channels, H, W)."""
+        """(N, target channels, H, W), (N, auxiliary channels, H, W) -> (N, target channels,
+        H, W).
+        """
         decoded: Tensor = self.decoder(self.fuse(target, self.project(auxiliary)))
         return decoded
 
     def fuse(self, target: Tensor, projected: Tensor) -> Tensor:
         """Equation 3 before the decoder; both arguments and the result (N, target channels, H, W).
 
-        Written as target + share (projected - target) with share = e^w2 / (e^w1 + e^w2) = sigmoid(w2 - w1): the same
-        value with one exponential and no division.
+        Written as target + share (projected - target) with share = e^w2 / (e^w1 + e^w2) =
+        sigmoid(w2 - w1): the same value with one exponential and no division.
         """
-        share = torch.sigmoid(self._weight(self.auxiliary_weight, projected) - self._weight(self.target_weight, target))
+        share = torch.sigmoid(
+            self._weight(self.auxiliary_weight, projected)
+            - self._weight(self.target_weight, target)
+        )
         return target + share * (projected - target)
 
     def _weight(self, matrix: nn.Conv2d, features: Tensor) -> Tensor:
-        """Equations 1 and 2: (N, c, H, W) -> (N, c, H, W) or, over channels, (N, c, 1, 1), in 0..1."""
+        """Equations 1 and 2: (N, c, H, W) -> (N, c, H, W) or, over channels, (N, c, 1, 1), in
+        0..1.
+        """
         active = torch.relu(features)
         if self.weights_over == "channel":
             active = active.mean(dim=(2, 3), keepdim=True)
         return torch.sigmoid(matrix(active))
 
     def fold(self) -> None:
-        """Replace the inverted bottleneck by its single convolution: for export, and only once trained."""
+        """Replace the inverted bottleneck by its single convolution: for export, and only once
+        trained.
+        """
         if isinstance(self.project, InvertedBottleneck):
             self.project = self.project.folded()

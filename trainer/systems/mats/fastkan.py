@@ -1,7 +1,7 @@
 """FastKAN (Li 2024) and the student network made of it, MATS section 2.4.
 
-A FastKAN layer is a Kolmogorov-Arnold layer whose splines are Gaussians on a fixed grid. Everything works per position:
-a pixel's result depends on that pixel alone.
+A FastKAN layer is a Kolmogorov-Arnold layer whose splines are Gaussians on a fixed grid. Everything
+works per position: a pixel's result depends on that pixel alone.
 """
 
 from __future__ import annotations
@@ -14,28 +14,33 @@ from torch.nn import functional
 class FastKANLayer(nn.Module):
     """y = W_s phi(LayerNorm(x)) + W_b silu(x) + b, per position.
 
-    phi_g(u) = exp(-((u - c_g) / h)^2) for every channel and every centre c_g of an even grid; h is the distance of two
-    centres. LayerNorm runs over the channels of a position, with learnable scale and shift.
-    Positions are rows here, (M, channels), and the products plain matrix products: the layer does the same at every
-    position and the wide tensor of Gaussians then needs no reordering between operations.
+    phi_g(u) = exp(-((u - c_g) / h)^2) for every channel and every center c_g of an even grid; h is
+    the distance of two centers. LayerNorm runs over the channels of a position, with learnable
+    scale and shift. Positions are rows here, (M, channels), and the products plain matrix products:
+    the layer does the same at every position and the wide tensor of Gaussians then needs no
+    reordering between operations.
 
     Args:
         inputs: channels of x.
         outputs: channels of y.
-        grid: G, the number of centres, at least 2.
-        limits: first and last centre; LayerNorm leaves most values within -2..2.
+        grid: G, the number of centers, at least 2.
+        limits: first and last center; LayerNorm leaves most values within -2..2.
     """
 
-    centres: Tensor
+    centers: Tensor
 
-    def __init__(self, inputs: int, outputs: int, grid: int = 8, limits: tuple[float, float] = (-2.0, 2.0)) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, grid: int = 8, limits: tuple[float, float] = (-2.0, 2.0)
+    ) -> None:
         super().__init__()
         self.inverse_width = (grid - 1) / (limits[1] - limits[0])
         self.norm = nn.LayerNorm(inputs)
         self.spline = nn.Linear(grid * inputs, outputs, bias=False)
         self.base = nn.Linear(inputs, outputs)
-        centres = torch.linspace(*limits, grid) * self.inverse_width  # in widths, as `basis` needs them
-        self.register_buffer("centres", centres[:, None], persistent=False)  # (G, 1)
+        centers = (
+            torch.linspace(*limits, grid) * self.inverse_width
+        )  # in widths, as `basis` needs them
+        self.register_buffer("centers", centers[:, None], persistent=False)  # (G, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, inputs) -> (M, outputs)."""
@@ -43,16 +48,20 @@ class FastKANLayer(nn.Module):
         return y
 
     def basis(self, x: Tensor) -> Tensor:
-        """(M, inputs) -> (M, G inputs) in 0..1; column g * inputs + c is centre g of channel c."""
+        """(M, inputs) -> (M, G inputs) in 0..1; column g * inputs + c is center g of channel c."""
         # 1 / h is folded into LayerNorm's scale and shift: one pass less over the wide tensor.
         scale, shift = self.norm.weight * self.inverse_width, self.norm.bias * self.inverse_width
-        in_widths = functional.layer_norm(x, self.norm.normalized_shape, scale, shift, self.norm.eps)
-        distance = in_widths.unsqueeze(1) - self.centres  # (M, G, inputs)
+        in_widths = functional.layer_norm(
+            x, self.norm.normalized_shape, scale, shift, self.norm.eps
+        )
+        distance = in_widths.unsqueeze(1) - self.centers  # (M, G, inputs)
         return torch.exp(-(distance * distance)).flatten(1)
 
 
 class ResidualBlock(nn.Module):
-    """Two FastKAN layers with BatchNorm and LeakyReLU and a way around them, as AST's residual block."""
+    """Two FastKAN layers with BatchNorm and LeakyReLU and a way around them, as AST's residual
+    block.
+    """
 
     def __init__(self, channels: int, grid: int) -> None:
         super().__init__()
@@ -69,7 +78,9 @@ class ResidualBlock(nn.Module):
         return y
 
     def fold(self) -> None:
-        """Put both BatchNorms, as they stand, into the layers before them: the same function in eval mode only."""
+        """Put both BatchNorms, as they stand, into the layers before them: the same function in
+        eval mode only.
+        """
         for layer, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
             if isinstance(norm, nn.BatchNorm1d):
                 _fold_norm(layer, norm)
@@ -77,7 +88,8 @@ class ResidualBlock(nn.Module):
 
 
 class StudentFastKAN(nn.Module):
-    """The student: a FastKAN layer into the hidden width, residual blocks, a FastKAN layer to the teacher's width.
+    """The student: a FastKAN layer into the hidden width, residual blocks, a FastKAN layer to the
+    teacher's width.
 
     Args:
         inputs: channels of the features with the position encoding concatenated.
@@ -87,7 +99,9 @@ class StudentFastKAN(nn.Module):
         grid: Gaussians per channel.
     """
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, blocks: int = 4, grid: int = 8) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, blocks: int = 4, grid: int = 8
+    ) -> None:
         super().__init__()
         self.enter = FastKANLayer(inputs, hidden, grid)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden, grid) for _ in range(blocks)))
@@ -100,7 +114,9 @@ class StudentFastKAN(nn.Module):
         return rows.reshape(count, height, width, -1).permute(0, 3, 1, 2)
 
     def positions(self, rows: Tensor) -> Tensor:
-        """(M, inputs) -> (M, outputs): any positions, for instance those of the foreground alone while training."""
+        """(M, inputs) -> (M, outputs): any positions, for instance those of the foreground alone
+        while training.
+        """
         y: Tensor = self.leave(self.blocks(self.enter(rows)))
         return y
 

@@ -1,13 +1,15 @@
-"""Real-NVP normalising flow per position, MATS section 2.3.2, equations 9 to 13.
+"""Real-NVP normalizing flow per position, MATS section 2.3.2, equations 9 to 13.
 
 Settled here, because the paper leaves it open or prints it otherwise:
 
-- Position: equation 9 concatenates the position encoding to the flow's own input. Constant channels have no density:
-  the flow can shrink them without end and the likelihood grows without bound. As in AST, the encoding conditions the
-  coupling subnets instead: it is concatenated to *their* input.
-- Equation 11 prints s1(x1), t1(x1). Then the Jacobian is not triangular and its determinant is not the product of the
-  scales. Real-NVP (and FrEIA, which AST uses) takes y1, the half already transformed; so do we.
-- Clamp: the "alpha clamping" of the text is FrEIA's, s -> 2 alpha / pi atan(s / alpha), within -alpha..alpha.
+- Position: equation 9 concatenates the position encoding to the flow's own input. Constant channels
+  have no density: the flow can shrink them without end and the likelihood grows without bound. As
+  in AST, the encoding conditions the coupling subnets instead: it is concatenated to *their* input.
+- Equation 11 prints s1(x1), t1(x1). Then the Jacobian is not triangular and its determinant is not
+  the product of the scales. Real-NVP (and FrEIA, which AST uses) takes y1, the half already
+  transformed; so do we.
+- Clamp: the "alpha clamping" of the text is FrEIA's, s -> 2 alpha / pi atan(s / alpha), within
+  -alpha..alpha.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from torch import Tensor, nn
 
 
 class Subnet(nn.Module):
-    """Predict scale and shift of one half from the other half and the condition: convolution, ReLU, convolution.
+    """Predict scale and shift of one half from the other half and the condition: convolution, ReLU,
+    convolution.
 
-    The first convolution of the concatenation [half, condition] is written as the sum of one convolution each, which
-    is the same function; the condition is constant, so its share becomes a constant map when the graph is folded.
-    The last convolution starts at zero: the flow starts as a permutation.
+    The first convolution of the concatenation [half, condition] is written as the sum of one
+    convolution each, which is the same function; the condition is constant, so its share becomes a
+    constant map when the graph is folded. The last convolution starts at zero: the flow starts as a
+    permutation.
     """
 
     def __init__(self, given: int, condition: int, hidden: int, wanted: int, kernel: int) -> None:
@@ -36,19 +40,27 @@ class Subnet(nn.Module):
             nn.init.zeros_(self.last.bias)
 
     def forward(self, half: Tensor, condition: Tensor) -> Tensor:
-        """(N, given, H, W), (1 or N, condition, H, W) -> (N, 2 wanted, H, W): raw scales, then shifts."""
-        predicted: Tensor = self.last(torch.relu(self.from_half(half) + self.from_condition(condition)))
+        """(N, given, H, W), (1 or N, condition, H, W) -> (N, 2 wanted, H, W): raw scales, then
+        shifts.
+        """
+        predicted: Tensor = self.last(
+            torch.relu(self.from_half(half) + self.from_condition(condition))
+        )
         return predicted
 
 
 class Coupling(nn.Module):
-    """Fixed channel permutation, then both halves transformed, each given the other (equations 10 and 11)."""
+    """Fixed channel permutation, then both halves transformed, each given the other (equations 10
+    and 11).
+    """
 
     first: Tensor
     second: Tensor
     back: Tensor
 
-    def __init__(self, channels: int, hidden: int, alpha: float, condition: int, kernel: int, seed: int) -> None:
+    def __init__(
+        self, channels: int, hidden: int, alpha: float, condition: int, kernel: int, seed: int
+    ) -> None:
         super().__init__()
         half = channels // 2
         order = torch.randperm(channels, generator=torch.Generator().manual_seed(seed))
@@ -60,7 +72,9 @@ class Coupling(nn.Module):
         self.for_second = Subnet(half, condition, hidden, channels - half, kernel)
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> y (N, C, H, W) and the log of its scales, summed over channels, (N, 1, H, W)."""
+        """(N, C, H, W) -> y (N, C, H, W) and the log of its scales, summed over channels, (N, 1, H,
+        W).
+        """
         x1, x2 = x.index_select(1, self.first), x.index_select(1, self.second)
         scale1, shift1 = self._scale_and_shift(self.for_first(x2, condition))
         y1 = x1 * torch.exp(scale1) + shift1
@@ -111,7 +125,8 @@ class RealNVP(nn.Module):
         super().__init__()
         self.channels = channels
         self.blocks = nn.ModuleList(
-            Coupling(channels, hidden, alpha, condition_channels, kernel, seed + index) for index in range(blocks)
+            Coupling(channels, hidden, alpha, condition_channels, kernel, seed + index)
+            for index in range(blocks)
         )
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,8 +135,8 @@ class RealNVP(nn.Module):
         Args:
             x: (N, C, H, W).
             condition: (1 or N, condition channels, H, W), the position encoding.
-        Returns: z (N, C, H, W), and (N, 1, H, W) the log of the scales of each position; its sum over the positions
-            is log |det dz/dx|.
+        Returns: z (N, C, H, W), and (N, 1, H, W) the log of the scales of each position; its sum
+            over the positions is log |det dz/dx|.
         """
         log_det = torch.zeros_like(x[:, :1])
         for block in self.blocks:

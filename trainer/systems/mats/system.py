@@ -31,7 +31,7 @@ Where the presets differ from the paper:
   trainer.layers.height. `paper` unshuffles the plain depth image, with heights outside the
   foreground replaced by the mean of their cell's foreground.
 - Scales. Each color feature is scaled to unit deviation, depth features to unit covariance (both
-  are a fixed 1x1 convolution with the statistics of the training foreground): neighbouring depth
+  are a fixed 1x1 convolution with the statistics of the training foreground): neighboring depth
   values are almost equal, and the few directions of common height would hide those of a dent.
   Depth's variances are shrunk towards their mean.
 - Metric. `latent` is the paper's: pixel = ||student - teacher||^2. But the flow contracts what it
@@ -78,10 +78,15 @@ from trainer.systems.mats.mdla import MDLA
 from trainer.systems.seam import BuildRequest, FitRequest, System
 
 UNSHUFFLE = 8
-BOUND = 8.0  # of features and latents, in deviations: what is further out is no more and no less abnormal
+# of features and latents, in deviations: what is further out is no more and no less abnormal
+BOUND = 8.0
 VIEWS_AT_ONCE = 16
 POSITION_CHANNELS = 32
-METRICS = {"latent": 0, "balanced": 1, "volume": 2}  # powers of the flow's scale that are divided out
+METRICS = {
+    "latent": 0,
+    "balanced": 1,
+    "volume": 2,
+}  # powers of the flow's scale that are divided out
 SWITCHES = ("caa", "mdla", "mask", "position", "student")
 
 
@@ -207,8 +212,8 @@ class Whiten(nn.Module):
         if not full:
             self.matrix.copy_((wide.var(dim=0, correction=0) + 1e-12).rsqrt().diag())
             return
-        centred = wide - mean
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(wide))
+        centered = wide - mean
+        values, vectors = torch.linalg.eigh(centered.T @ centered / len(wide))
         scales = (values.clamp(min=0) + shrink * values.mean()).clamp(min=1e-12).rsqrt()
         self.matrix.copy_((vectors * scales) @ vectors.T)
 
@@ -220,7 +225,9 @@ class Fusion(nn.Module):
     both (N, C, h, w): the student's and the teacher's input.
     """
 
-    def __init__(self, color: int, depth: int, grid: tuple[int, int], switches: Mapping[str, bool]) -> None:
+    def __init__(
+        self, color: int, depth: int, grid: tuple[int, int], switches: Mapping[str, bool]
+    ) -> None:
         super().__init__()
         crossed = depth > 0 and switches["caa"]
         self.color_caa = CAA(color, depth) if crossed else None
@@ -268,7 +275,7 @@ class Fusion(nn.Module):
         return torch.cat([self.color_caa(color, depth), self.depth_caa(depth, color)], dim=1)
 
     def attended(self, joined: Tensor) -> Tensor:
-        """With the neighbourhood's answer added."""
+        """With the neighborhood's answer added."""
         return joined if self.mdla is None else joined + self.mdla(joined)
 
 
@@ -284,9 +291,15 @@ class MatsDetector(nn.Module):
         spec = preset.backbone
         self.preset, self.switches = preset, switches
         self.trunk = build_trunk(spec, request.weights, random=request.random_backbone)
-        self.grid = (request.sizes.color[0] // spec.strides[-1], request.sizes.color[1] // spec.strides[-1])
+        self.grid = (
+            request.sizes.color[0] // spec.strides[-1],
+            request.sizes.color[1] // spec.strides[-1],
+        )
         long_side = max(self.grid)
-        self.map_size = (preset.map_side * self.grid[0] // long_side, preset.map_side * self.grid[1] // long_side)
+        self.map_size = (
+            preset.map_side * self.grid[0] // long_side,
+            preset.map_side * self.grid[1] // long_side,
+        )
         depth = UNSHUFFLE**2 if request.sizes.depth is not None else 0
         color = sum(spec.channels) if preset.pool_finer else spec.channels[-1]
         self.encoder = None
@@ -298,14 +311,21 @@ class MatsDetector(nn.Module):
         self.whiten_depth = Whiten(depth) if depth else None
         self.fusion = Fusion(color, depth, self.grid, switches)
         self.flow = RealNVP(
-            channels, 4, preset.flow_hidden[color_only], preset.clamp[color_only], POSITION_CHANNELS, seed=request.seed
+            channels,
+            4,
+            preset.flow_hidden[color_only],
+            preset.clamp[color_only],
+            POSITION_CHANNELS,
+            seed=request.seed,
         )
         self.student = StudentFastKAN(
             channels + POSITION_CHANNELS, preset.student_hidden, channels, 4, preset.student_grid
         )
         encoding = sine_position_encoding(POSITION_CHANNELS, *self.grid)
         self.register_buffer(
-            "position", encoding if switches["position"] else torch.zeros_like(encoding), persistent=False
+            "position",
+            encoding if switches["position"] else torch.zeros_like(encoding),
+            persistent=False,
         )
         self.to_map = AnomalyMap(self.grid, self.map_size, preset.blur)
 
@@ -322,14 +342,20 @@ class MatsDetector(nn.Module):
         maps = self.trunk(prepared.color)
         finest = maps[-1].shape[2]
         finer = maps[:-1] if self.preset.pool_finer else ()
-        return torch.cat([*(functional.avg_pool2d(m, m.shape[2] // finest) for m in finer), maps[-1]], dim=1)
+        return torch.cat(
+            [*(functional.avg_pool2d(m, m.shape[2] // finest) for m in finer), maps[-1]], dim=1
+        )
 
     def grid_mask(self, prepared: Prepared) -> Tensor:
         """Cells with any foreground, (N, 1, h, w), 0 or 1."""
-        share = functional.avg_pool2d(prepared.foreground, prepared.foreground.shape[2] // self.grid[0])
+        share = functional.avg_pool2d(
+            prepared.foreground, prepared.foreground.shape[2] // self.grid[0]
+        )
         return (share > 1e-4).to(torch.float32)
 
-    def encoded(self, color: Tensor, height: Tensor, foreground: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    def encoded(
+        self, color: Tensor, height: Tensor, foreground: Tensor, image: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(color features, depth features) on the grid.
 
         With the encoder (compact) the amplified depth image, unshuffled to 64 channels, and its
@@ -341,7 +367,11 @@ class MatsDetector(nn.Module):
             return torch.cat([color, more], dim=1), pixel_unshuffle(relief, UNSHUFFLE)
         share = functional.avg_pool2d(foreground, UNSHUFFLE)
         mean = functional.avg_pool2d(height, UNSHUFFLE) / share.clamp(min=1e-4)
-        return color, pixel_unshuffle(height, UNSHUFFLE) + (1 - pixel_unshuffle(foreground, UNSHUFFLE)) * mean
+        return (
+            color,
+            pixel_unshuffle(height, UNSHUFFLE)
+            + (1 - pixel_unshuffle(foreground, UNSHUFFLE)) * mean,
+        )
 
     def whitened(self, color: Tensor, depth: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Both modalities with unit covariance over the training foreground."""
@@ -372,7 +402,9 @@ class MatsDetector(nn.Module):
 class _Trainer:
     """The phases over cached features; everything here lives only while training."""
 
-    def __init__(self, detector: MatsDetector, tensors: Mapping[str, Tensor], preset: MatsPreset, device: str) -> None:
+    def __init__(
+        self, detector: MatsDetector, tensors: Mapping[str, Tensor], preset: MatsPreset, device: str
+    ) -> None:
         self.detector, self.preset, self.device = detector, preset, device
         self.tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         mask = self.tensors["mask"]
@@ -382,7 +414,9 @@ class _Trainer:
 
     def depth_images(self, views: Tensor | slice) -> tuple[Tensor, Tensor, Tensor]:
         """(height, foreground, color image) of these views, as the encoder takes them."""
-        height, foreground, color = (self.tensors[name][views] for name in ("height", "foreground", "image"))
+        height, foreground, color = (
+            self.tensors[name][views] for name in ("height", "foreground", "image")
+        )
         return height, foreground.to(torch.float32), color.to(torch.float32)
 
     def begin_encoder(self) -> int:
@@ -408,12 +442,15 @@ class _Trainer:
         if detector.whiten_depth is not None:
             parts = [
                 detector.encoded(
-                    color[start : start + VIEWS_AT_ONCE], *self.depth_images(slice(start, start + VIEWS_AT_ONCE))
+                    color[start : start + VIEWS_AT_ONCE],
+                    *self.depth_images(slice(start, start + VIEWS_AT_ONCE)),
                 )
                 for start in range(0, len(color), VIEWS_AT_ONCE)
             ]
             color, depth = (torch.cat(list(column)) for column in zip(*parts, strict=True))
-            detector.whiten_depth.fit(foreground_rows(depth, self.mask), self.preset.shrink, full=True)
+            detector.whiten_depth.fit(
+                foreground_rows(depth, self.mask), self.preset.shrink, full=True
+            )
         detector.whiten_color.fit(foreground_rows(color, self.mask), self.preset.shrink, full=False)
         self.color, self.depth = detector.whitened(color, depth)
         return len(self.mask)
@@ -422,7 +459,11 @@ class _Trainer:
         """Foreground error of clean target features rebuilt from noisy ones, by CAA and by MDLA
         after it.
         """
-        color, depth, mask = self.color[batch], None if self.depth is None else self.depth[batch], self.mask[batch]
+        color, depth, mask = (
+            self.color[batch],
+            None if self.depth is None else self.depth[batch],
+            self.mask[batch],
+        )
         clean = color if depth is None else torch.cat([color, depth], dim=1)
         joined, attended = self.detector.fusion(
             self._noisy(color, generator), None if depth is None else self._noisy(depth, generator)
@@ -463,14 +504,18 @@ class _Trainer:
 
     def _flow(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The flow on rows, as one image of B x 1 positions."""
-        x, position = (self.rows[name][batch].T[None, :, :, None] for name in ("attended", "position"))
+        x, position = (
+            self.rows[name][batch].T[None, :, :, None] for name in ("attended", "position")
+        )
         return cast(tuple[Tensor, Tensor], self.detector.flow(x, position))
 
     @torch.no_grad()
     def begin_student(self) -> int:
         """Ask the frozen teacher once about every row."""
         count = len(self.rows["joined"]) if self.rows else self.begin_teacher()
-        parts = [self._flow(part)[0][0, :, :, 0].T for part in torch.split(torch.arange(count), 8192)]
+        parts = [
+            self._flow(part)[0][0, :, :, 0].T for part in torch.split(torch.arange(count), 8192)
+        ]
         self.rows["teacher"] = torch.cat(parts)
         return count
 
@@ -478,7 +523,9 @@ class _Trainer:
         """Equation 14 per channel, over foreground cells."""
         del generator
         given = torch.cat([self.rows["joined"][batch], self.rows["position"][batch]], dim=1)
-        return functional.mse_loss(self.detector.student.positions(given), self.rows["teacher"][batch])
+        return functional.mse_loss(
+            self.detector.student.positions(given), self.rows["teacher"][batch]
+        )
 
 
 def foreground_rows(features: Tensor, mask: Tensor) -> Tensor:
@@ -528,12 +575,20 @@ class Mats:
         tell = request.control.tell
         if detector.whiten_depth is None and detector.switches["caa"]:
             tell("color only: the cross-modal amplifier needs two modalities and is off")
-        kind = (preset.backbone, preset.pool_finer, preset.copies, preset.augmentation, request.seed)
+        kind = (
+            preset.backbone,
+            preset.pool_finer,
+            preset.copies,
+            preset.augmentation,
+            request.seed,
+        )
         recipe = f"mats 3 {kind} {weights_digest(detector.trunk)}"
         tell(f"features of {images.count} images, {1 + preset.copies} views each")
         tensors = images.cached(recipe, lambda: _frozen_features(detector, images, preset, request))
         trainer = _Trainer(detector.to(request.device), tensors, preset, request.device)
-        curves = fit_phases(detector, _phases(trainer, preset, request.epochs), request.seed, request.control)
+        curves = fit_phases(
+            detector, _phases(trainer, preset, request.epochs), request.seed, request.control
+        )
         detector.cpu().requires_grad_(False).eval()
         return curves
 
@@ -542,7 +597,9 @@ def _phases(trainer: _Trainer, preset: MatsPreset, epochs: int | None) -> list[P
     """Fusion (if anything is there to learn), teacher, student."""
     detector = trainer.detector
     color_only = int(detector.whiten_depth is None)
-    common = Phase("", detector, (), lambda: 0, trainer.fusion_loss, 0, 8, 0.0, schedule=preset.copies > 0)
+    common = Phase(
+        "", detector, (), lambda: 0, trainer.fusion_loss, 0, 8, 0.0, schedule=preset.copies > 0
+    )
     fusion = replace(
         common,
         name="fusion",
@@ -604,14 +661,17 @@ def _frozen_features(
 ) -> dict[str, Tensor]:
     """What never learns, of every view: color features and mask on the grid.
 
-    With depth also the depth image's height (metres) and foreground, and the color image (both
+    With depth also the depth image's height (meters) and foreground, and the color image (both
     uint8).
     """
     detector.to(request.device)
     parts: dict[str, list[Tensor]] = {}
     for views in images.with_copies(preset.augmentation, preset.copies, request.seed):
         on_device = moved_to(views, request.device)
-        computed = {"color": detector.color_features(on_device), "mask": detector.grid_mask(on_device)}
+        computed = {
+            "color": detector.color_features(on_device),
+            "mask": detector.grid_mask(on_device),
+        }
         if on_device.height is not None:
             computed["height"] = on_device.height
             computed["foreground"] = on_device.foreground.to(torch.uint8)

@@ -1,7 +1,7 @@
-"""Exponential moving average normalisation (EMAN), NTSNet section 3.3, equations 3 to 8.
+"""Exponential moving average normalization (EMAN), NTSNet section 3.3, equations 3 to 8.
 
 Mean and variance of a teacher's BatchNorm follow those of the student's batches, m = 0.99; the
-teacher normalises with them (equation 8) and keeps its own gain and bias. Nothing else of the
+teacher normalizes with them (equation 8) and keeps its own gain and bias. Nothing else of the
 teacher moves, and no gradient reaches it.
 
 Settled here: which layers follow which. The paper's networks have the same BatchNorms in both; ours
@@ -28,7 +28,9 @@ def following(pairs: Sequence[Pair], momentum: float = MOMENTUM) -> Iterator[Non
     """Inside, every batch that meets a student's BatchNorm in training mode moves its teacher's
     statistics.
     """
-    handles = [student.register_forward_pre_hook(_mover(teacher, momentum)) for student, teacher in pairs]
+    handles = [
+        student.register_forward_pre_hook(_mover(teacher, momentum)) for student, teacher in pairs
+    ]
     try:
         yield
     finally:
@@ -36,7 +38,9 @@ def following(pairs: Sequence[Pair], momentum: float = MOMENTUM) -> Iterator[Non
             handle.remove()
 
 
-def _mover(teacher: nn.BatchNorm2d, momentum: float) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+def _mover(
+    teacher: nn.BatchNorm2d, momentum: float
+) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     """The hook before a student's BatchNorm."""
 
     def moved(student: nn.Module, batch: tuple[Tensor, ...]) -> None:
@@ -58,9 +62,17 @@ def same_named(student: nn.Module, teacher: nn.Module) -> list[Pair]:
     """Pairs of BatchNorms that have the same name and width in both networks."""
     own = dict(norms(teacher))
     pairs = ((norm, own.get(name)) for name, norm in norms(student))
-    return [(norm, other) for norm, other in pairs if other is not None and other.num_features == norm.num_features]
+    return [
+        (norm, other)
+        for norm, other in pairs
+        if other is not None and other.num_features == norm.num_features
+    ]
 
 
 def norms(network: nn.Module) -> list[tuple[str, nn.BatchNorm2d]]:
     """The BatchNorms of a network with their names, in order."""
-    return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    return [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]

@@ -2,8 +2,8 @@
 
 A student learns to give three levels of a frozen teacher back from the image, on normal images
 only. It is built otherwise than the teacher, of contextual transformer blocks
-(trainer.systems.ntsnet.cot), so that it does not imitate the teacher where nothing was learnt. The
-anomaly map is the sum over the levels of half the squared distance of the normalised features.
+(trainer.systems.ntsnet.cot), so that it does not imitate the teacher where nothing was learned. The
+anomaly map is the sum over the levels of half the squared distance of the normalized features.
 
 What the paper leaves open, settled here:
 
@@ -164,10 +164,12 @@ class MirrorStudent(nn.Module):
         self.taps, self.stem, self.stages = spec.taps, trunk.stem, trunk.stages
         if groups is not None:
             for block in [module for module in self.modules() if isinstance(module, BasicBlock)]:
-                block.conv1, block.conv2 = (_as_cot(old, groups) for old in (block.conv1, block.conv2))
+                block.conv1, block.conv2 = (
+                    _as_cot(old, groups) for old in (block.conv1, block.conv2)
+                )
 
     def forward(self, color: Tensor) -> list[Tensor]:
-        """Normalised color (N, 3, h, w) -> every level, finest first."""
+        """Normalized color (N, 3, h, w) -> every level, finest first."""
         x, levels = self.stem(color), []
         for number, stage in enumerate(self.stages):
             x = stage(x)
@@ -209,7 +211,9 @@ class LeanStudent(nn.Module):
         widths = (shape.stem, *shape.widths)
         self.stem = nn.Sequential(*_halving(3, shape.stem))
         self.levels = nn.ModuleList(
-            nn.Sequential(*_halving(before, width), *(Residual(width, cot, groups) for _ in range(blocks)))
+            nn.Sequential(
+                *_halving(before, width), *(Residual(width, cot, groups) for _ in range(blocks))
+            )
             for before, width, blocks in zip(widths, shape.widths, shape.blocks, strict=False)
         )
         self.heads = nn.ModuleList(
@@ -218,7 +222,7 @@ class LeanStudent(nn.Module):
         )
 
     def forward(self, color: Tensor) -> list[Tensor]:
-        """Normalised color (N, 3, h, w) -> every level, finest first."""
+        """Normalized color (N, 3, h, w) -> every level, finest first."""
         x, levels = self.stem(color), []
         for level, head in zip(self.levels, self.heads, strict=True):
             x = level(x)
@@ -239,14 +243,22 @@ class LeanStudent(nn.Module):
         pairs = []
         for head, tap in zip(self.heads, teacher.spec.taps, strict=True):
             ((_, own),) = norms(head)
-            last = [norm for _, norm in norms(teacher.stages[tap]) if norm.num_features == own.num_features][-1]
+            last = [
+                norm
+                for _, norm in norms(teacher.stages[tap])
+                if norm.num_features == own.num_features
+            ][-1]
             pairs.append((own, last))
         return pairs
 
 
 def _halving(channels: int, out: int) -> list[nn.Module]:
     """3x3 convolution with stride 2, BatchNorm, ReLU."""
-    return [nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+    return [
+        nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(),
+    ]
 
 
 class NtsnetDetector(nn.Module):
@@ -258,13 +270,20 @@ class NtsnetDetector(nn.Module):
         super().__init__()
         self.preset = preset
         usual = {"cot": True, "symmetric": False, "eman": preset.eman, "product": preset.product}
-        self.switches = {name: (request.switches or {}).get(name, value) for name, value in usual.items()}
+        self.switches = {
+            name: (request.switches or {}).get(name, value) for name, value in usual.items()
+        }
         self.features = LevelFeatures(preset.backbone, request, depth=False)
         self.student = _student(preset, self.switches)
         grids = self.features.grids
         long_side = max(grids[0])
-        self.map_size = (preset.map_side * grids[0][0] // long_side, preset.map_side * grids[0][1] // long_side)
-        self.to_map = LevelMaps(grids, self.map_size, preset.blur, "product" if self.switches["product"] else "sum")
+        self.map_size = (
+            preset.map_side * grids[0][0] // long_side,
+            preset.map_side * grids[0][1] // long_side,
+        )
+        self.to_map = LevelMaps(
+            grids, self.map_size, preset.blur, "product" if self.switches["product"] else "sum"
+        )
 
     def forward(self, prepared: Prepared) -> Tensor:
         """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
@@ -274,16 +293,24 @@ class NtsnetDetector(nn.Module):
     def distances(self, teacher: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
         """Anomaly per position of every level, (N, 1, h, w): equation 10 at one position."""
         floor = self.preset.floor
-        return [feature_distance(own, student, floor) for own, student in zip(teacher, given, strict=True)]
+        return [
+            feature_distance(own, student, floor)
+            for own, student in zip(teacher, given, strict=True)
+        ]
 
     def given(self, color: Tensor) -> list[Tensor]:
         """The student's levels, F_S, of color (N, 3, h, w) in 0..255."""
         trunk = self.features.trunk
-        return cast(list[Tensor], self.student((color - cast(Tensor, trunk.mean)) * cast(Tensor, trunk.inverse_scale)))
+        return cast(
+            list[Tensor],
+            self.student((color - cast(Tensor, trunk.mean)) * cast(Tensor, trunk.inverse_scale)),
+        )
 
     def learning(self) -> nn.Module:
         """What training changes: the student, and with EMAN the teacher's statistics."""
-        return nn.ModuleList([self.student, self.features.trunk] if self.switches["eman"] else [self.student])
+        return nn.ModuleList(
+            [self.student, self.features.trunk] if self.switches["eman"] else [self.student]
+        )
 
 
 def _student(preset: NtsnetPreset, switches: dict[str, bool]) -> MirrorStudent | LeanStudent:
@@ -302,7 +329,7 @@ class _Trainer:
         features = detector.features
         masks = features.masks(views.foreground.float())
         for level, (color, mask) in enumerate(zip(views.levels, masks, strict=True)):
-            features.measure(level, color, None, mask, standardised=False)
+            features.measure(level, color, None, mask, standardized=False)
             if isinstance(detector.student, LeanStudent):
                 scale = features.get_buffer(f"gain_{level}").to(color.device)
                 detector.student.start_at(level, rows_of(color, mask).float() * scale)
@@ -318,7 +345,9 @@ class _Trainer:
         given = detector.given(self.images(batch))
         masks = detector.features.masks(self.views.foreground[batch].to(self.device, torch.float32))
         distances = detector.distances(self.teacher(batch), given)
-        return torch.stack([masked_mean(one, mask) for one, mask in zip(distances, masks, strict=True)]).sum()
+        return torch.stack(
+            [masked_mean(one, mask) for one, mask in zip(distances, masks, strict=True)]
+        ).sum()
 
     @torch.no_grad()
     def teacher(self, batch: Tensor) -> list[Tensor]:
@@ -358,10 +387,13 @@ class Ntsnet:
         preset, features = PRESETS[request.preset], detector.features.to(request.device)
         copies = copies_for(images.count, preset.views)
         request.control.tell(f"features of {images.count} images, {1 + copies} views each")
-        views = normal_views(features.trunk, images, preset.augmentation, copies, request.seed, request.device)
+        views = normal_views(
+            features.trunk, images, preset.augmentation, copies, request.seed, request.device
+        )
         trainer = _Trainer(detector.to(request.device), views, request.device)
         phase = Phase(
-            "student", detector.learning(), list(detector.student.parameters()), trainer.begin, trainer.loss,
+            "student", detector.learning(), list(detector.student.parameters()), trainer.begin,
+            trainer.loss,
             request.epochs or preset.epochs, preset.batch_size, preset.rate, preset.weight_decay,
             steps_per_epoch=preset.steps_per_epoch,
         )  # fmt: skip

@@ -1,4 +1,6 @@
-"""What VMPFD-AD gives the image back with (section 2.1.2), and the encoder that its own replaces (table 5)."""
+"""What VMPFD-AD gives the image back with (section 2.1.2), and the encoder that its own replaces
+(table 5).
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,10 @@ LAYERS = 6
 class Code(nn.Module):
     """All tokens of an image to one short vector, and tokens from it again.
 
-    A token may pass its patch on to the decoder by itself, whatever lies elsewhere: then a part that is whole but in
-    the wrong place is given back as well as any other. What has to fit into one vector for the whole image is what
-    differs from one normal image to the next; what never differs takes no room in it, and comes back as it always was.
+    A token may pass its patch on to the decoder by itself, whatever lies elsewhere: then a part
+    that is whole but in the wrong place is given back as well as any other. What has to fit into
+    one vector for the whole image is what differs from one normal image to the next; what never
+    differs takes no room in it, and comes back as it always was.
 
     Args:
         width: of a token. grid: (h, w) of them. size: of the vector.
@@ -33,12 +36,15 @@ class Code(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Six transposed convolutions with BatchNorm and ReLU between them and tanh last, from tokens back to the image.
+    """Six transposed convolutions with BatchNorm and ReLU between them and tanh last, from tokens
+    back to the image.
 
-    The last `doublings` have 4x4 kernels and stride 2; those before, 3x3 and stride 1, work where there are few tokens.
+    The last `doublings` have 4x4 kernels and stride 2; those before, 3x3 and stride 1, work where
+    there are few tokens.
 
     Args:
-        channels: of the tokens and of what each layer but the last gives, six in all. doublings: at most six.
+        channels: of the tokens and of what each layer but the last gives, six in all. doublings: at
+            most six.
     """
 
     def __init__(self, channels: Sequence[int], doublings: int) -> None:
@@ -47,7 +53,9 @@ class Decoder(nn.Module):
         for number, (before, after) in enumerate(pairwise((*channels, 3))):
             size, stride = (4, 2) if number >= LAYERS - doublings else (3, 1)
             last = number == LAYERS - 1
-            layers.append(nn.ConvTranspose2d(before, after, size, stride=stride, padding=1, bias=last))
+            layers.append(
+                nn.ConvTranspose2d(before, after, size, stride=stride, padding=1, bias=last)
+            )
             layers += [nn.Tanh()] if last else [nn.BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 
@@ -67,7 +75,11 @@ class CnnEncoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in pairwise((3, *channels)):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [
+                nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+            ]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,21 +1,25 @@
-"""A patch description network, distilled from a frozen backbone (EfficientAD, Batzner et al., WACV 2024, section 3.1).
+"""A patch description network, distilled from a frozen backbone (EfficientAD, Batzner et al., WACV
+2024, section 3.1).
 
-The network learns to give the backbone's features of every patch back: two levels of the frozen backbone, brought to
-the descriptors' grid and joined, every channel normalised to mean 0 and deviation 1 over the images.
+The network learns to give the backbone's features of every patch back: two levels of the frozen
+backbone, brought to the descriptors' grid and joined, every channel normalized to mean 0 and
+deviation 1 over the images.
 
 What the recipe leaves open or needs here, settled:
 
-- Images. EfficientAD has ImageNet's; here whatever the user names, down to the normal images of one product. A network
-  that has seen nothing else describes nothing else: with 200 views of washers its descriptors told their defects by
-  chance. So in half of every batch irregular patches of other images and of drawn textures are laid over the images
-  (`disturbed`), as likely faint as opaque. No defect is seen or labelled; the target is the backbone's answer as ever.
-- Channels. EfficientAD averages neighbouring channels to 384. Here the features are turned to their principal axes and
-  cut to the network's channels, an orthonormal map of the channel-normalised features: 95 to 98 % of their variance
-  are kept on the images at hand with 96 of 152 channels.
-- Scale. EfficientAD's teacher sees the image at twice the size, so that its features are of patches as small as the
-  network's own. `paper` does so; `compact` takes the image as it is, for half the teacher's work.
-- `compact`: EfficientNet-Lite0 after blocks.2 and blocks.4 in place of WideResNet-101's second and third level;
-  `paper` has WideResNet-50, which is the larger backbone this package knows.
+- Images. EfficientAD has ImageNet's; here whatever the user names, down to the normal images of one
+  product. A network that has seen nothing else describes nothing else: with 200 views of washers
+  its descriptors told their defects by chance. So in half of every batch irregular patches of other
+  images and of drawn textures are laid over the images (`disturbed`), as likely faint as opaque. No
+  defect is seen or labeled; the target is the backbone's answer as ever.
+- Channels. EfficientAD averages neighboring channels to 384. Here the features are turned to their
+  principal axes and cut to the network's channels, an orthonormal map of the channel-normalized
+  features: 95 to 98 % of their variance are kept on the images at hand with 96 of 152 channels.
+- Scale. EfficientAD's teacher sees the image at twice the size, so that its features are of patches
+  as small as the network's own. `paper` does so; `compact` takes the image as it is, for half the
+  teacher's work.
+- `compact`: EfficientNet-Lite0 after blocks.2 and blocks.4 in place of WideResNet-101's second and
+  third level; `paper` has WideResNet-50, which is the larger backbone this package knows.
 """
 
 from __future__ import annotations
@@ -64,7 +68,8 @@ Draw = Callable[[Tensor, torch.Generator], Tensor]
 class PdnRecipe:
     """How one kind of network is distilled.
 
-    kind: of PatchDescriptors. backbone: with two taps. enlarge: the teacher sees the image so many times larger.
+    kind: of PatchDescriptors. backbone: with two taps. enlarge: the teacher sees the image so many
+    times larger.
     """
 
     kind: str
@@ -85,10 +90,12 @@ RECIPES: dict[str, PdnRecipe] = {
 
 
 class Teacher(nn.Module):
-    """Frozen features of an image on the grid of a network's descriptors, normalised and cut to its channels.
+    """Frozen features of an image on the grid of a network's descriptors, normalized and cut to its
+    channels.
 
     Args:
-        weights: the user's backbone file or None. grid: cells of `channels` descriptors per image, as a stride in px.
+        weights: the user's backbone file or None. grid: cells of `channels` descriptors per image,
+            as a stride in px.
     """
 
     mean: Tensor
@@ -106,59 +113,87 @@ class Teacher(nn.Module):
 
     def forward(self, color: Tensor) -> Tensor:
         """Color (N, 3, H, W) 0..255 -> (N, C, H / stride, W / stride)."""
-        normalised = (self.raw(color) - self.mean[:, None, None]) * self.gain[:, None, None]
-        return functional.conv2d(normalised, self.axes[:, :, None, None])
+        normalized = (self.raw(color) - self.mean[:, None, None]) * self.gain[:, None, None]
+        return functional.conv2d(normalized, self.axes[:, :, None, None])
 
     def raw(self, color: Tensor) -> Tensor:
         """Both levels of the backbone on the descriptors' grid."""
         cells = color.shape[2] // self.stride, color.shape[3] // self.stride
         if self.enlarge > 1:
-            color = functional.interpolate(color, scale_factor=self.enlarge, mode="bilinear", align_corners=False)
+            color = functional.interpolate(
+                color, scale_factor=self.enlarge, mode="bilinear", align_corners=False
+            )
         levels = [
-            functional.interpolate(level, size=cells, mode="bilinear", align_corners=False)
-            if level.shape[2] < cells[0]
-            else functional.adaptive_avg_pool2d(level, cells)
+            (
+                functional.interpolate(level, size=cells, mode="bilinear", align_corners=False)
+                if level.shape[2] < cells[0]
+                else functional.adaptive_avg_pool2d(level, cells)
+            )
             for level in self.trunk(color)
         ]
         return torch.cat(levels, dim=1)
 
     @torch.no_grad()
     def measure(self, images: Sequence[Tensor]) -> None:
-        """Take mean and deviation of every channel and the principal axes from batches of color images."""
-        rows = torch.cat([self.raw(batch).permute(0, 2, 3, 1).flatten(0, 2).cpu() for batch in images]).double()
+        """Take mean and deviation of every channel and the principal axes from batches of color
+        images.
+        """
+        rows = torch.cat(
+            [self.raw(batch).permute(0, 2, 3, 1).flatten(0, 2).cpu() for batch in images]
+        ).double()
         mean, deviation = rows.mean(dim=0), rows.var(dim=0, correction=0)
         gain = (deviation + 1e-6 * deviation.mean() + 1e-12).rsqrt()
-        normalised = (rows - mean) * gain
-        _, axes = torch.linalg.eigh(normalised.T @ normalised / len(rows))
+        normalized = (rows - mean) * gain
+        _, axes = torch.linalg.eigh(normalized.T @ normalized / len(rows))
         self.mean.copy_(mean)
         self.gain.copy_(gain)
         self.axes.copy_(axes[:, -len(self.axes) :].T)
 
 
 class Distillation:
-    """The phase that makes a network a student of a teacher; everything here lives only while training.
+    """The phase that makes a network a student of a teacher; everything here lives only while
+    training.
 
     Args:
-        student: takes color in -1..1. draw: gives the images. count: how many there are. size: (h, w) of them.
+        student: takes color in -1..1. draw: gives the images. count: how many there are. size: (h,
+            w) of them.
     """
 
     def __init__(
-        self, student: PatchDescriptors, teacher: Teacher, draw: Draw, count: int, size: tuple[int, int], device: str
+        self,
+        student: PatchDescriptors,
+        teacher: Teacher,
+        draw: Draw,
+        count: int,
+        size: tuple[int, int],
+        device: str,
     ) -> None:
-        self.student, self.teacher, self.draw, self.count, self.device = student, teacher, draw, count, device
+        self.student, self.teacher, self.draw, self.count, self.device = (
+            student,
+            teacher,
+            draw,
+            count,
+            device,
+        )
         source, rng = Textures(), np.random.default_rng(0)
         drawn = [np.clip(source.draw(*size, rng), 0, 255) for _ in range(TEXTURES)]
-        self.textures = torch.from_numpy(np.stack(drawn).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+        self.textures = (
+            torch.from_numpy(np.stack(drawn).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+        )
 
     def phase(self, recipe: PdnRecipe, epochs: int | None) -> Phase:
         """The phase of this distillation."""
         return Phase(
             "descriptors", self.student, list(self.student.parameters()), self.begin, self.loss,
-            epochs or recipe.epochs, recipe.batch_size, recipe.rate, steps_per_epoch=recipe.steps_per_epoch,
+            epochs or recipe.epochs, recipe.batch_size, recipe.rate,
+            steps_per_epoch=recipe.steps_per_epoch,
         )  # fmt: skip
 
     def begin(self) -> int:
-        """Take the teacher's scales from some of the images. Returns: how many numbers an epoch draws from."""
+        """Take the teacher's scales from some of the images.
+
+        Returns: how many numbers an epoch draws from.
+        """
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randperm(self.count, generator=generator)[:MEASURED]
         self.teacher.measure([self.images(part, generator) for part in torch.split(chosen, 8)])
@@ -168,10 +203,15 @@ class Distillation:
         """Images of these numbers, mirrored at random, every second one disturbed."""
         images = self.draw(batch, generator)
         flips = torch.rand(len(images), 2, generator=generator) < 0.5
-        images = torch.stack([
-            image.flip([axis + 1 for axis in range(2) if flip[axis]]) for image, flip in zip(images, flips, strict=True)
-        ])
-        others = torch.cat([self.textures, images[torch.randperm(len(images), generator=generator)]])
+        images = torch.stack(
+            [
+                image.flip([axis + 1 for axis in range(2) if flip[axis]])
+                for image, flip in zip(images, flips, strict=True)
+            ]
+        )
+        others = torch.cat(
+            [self.textures, images[torch.randperm(len(images), generator=generator)]]
+        )
         images[::2] = disturbed(images[::2], others, generator)
         return images.to(self.device)
 
@@ -184,7 +224,9 @@ class Distillation:
 
 
 def disturbed(images: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
-    """Irregular patches of some `others` (M, 3, h, w), of random opacity, laid over images (N, 3, h, w)."""
+    """Irregular patches of some `others` (M, 3, h, w), of random opacity, laid over images (N, 3,
+    h, w).
+    """
     count, _, height, width = images.shape
     cells = [max(2, round(COARSE * side / min(height, width))) for side in (height, width)]
     noise = torch.randn(count, 1, *cells, generator=generator)
@@ -209,14 +251,20 @@ class PdnOptions:
     device: str = "cpu"
 
 
-def pretrain_pdn(folders: Sequence[Path], out: Path, options: PdnOptions, control: FitControl) -> int:
-    """Distil a network on the images of `folders` and write it to `out`. Returns: of how many images.
+def pretrain_pdn(
+    folders: Sequence[Path], out: Path, options: PdnOptions, control: FitControl
+) -> int:
+    """Distil a network on the images of `folders` and write it to `out`. Returns: of how many
+    images.
 
     Ctrl-C leaves a checkpoint beside `out`; the same call goes on from it.
-    Raises: ConfigError for an impossible option, DataError for a folder without images, fit.Interrupted after Ctrl-C.
+    Raises: ConfigError for an impossible option, DataError for a folder without images,
+    fit.Interrupted after Ctrl-C.
     """
     if options.preset not in RECIPES:
-        raise ConfigError(f"there is no preset {options.preset!r}: choose one of {', '.join(RECIPES)}")
+        raise ConfigError(
+            f"there is no preset {options.preset!r}: choose one of {', '.join(RECIPES)}"
+        )
     if options.epochs is not None and options.epochs < 1:
         raise ConfigError(f"--epochs {options.epochs}: at least 1")
     require_device(options.device)
@@ -233,7 +281,12 @@ def pretrain_pdn(folders: Sequence[Path], out: Path, options: PdnOptions, contro
     control.tell(f"{len(paths)} images")
     files = _Files(paths)
     distillation = Distillation(
-        student.to(options.device), teacher, files.draw, files.numbers(recipe), (SIDE, SIDE), options.device
+        student.to(options.device),
+        teacher,
+        files.draw,
+        files.numbers(recipe),
+        (SIDE, SIDE),
+        options.device,
     )
     fit_phases(student, [distillation.phase(recipe, options.epochs)], options.seed, control)
     write_pdn(out, student.cpu(), recipe.kind, len(paths))
@@ -242,7 +295,10 @@ def pretrain_pdn(folders: Sequence[Path], out: Path, options: PdnOptions, contro
 
 
 class _Files:
-    """Image files as windows of SIDE x SIDE. The first KEPT of them are held in memory, little larger than a window."""
+    """Image files as windows of SIDE x SIDE.
+
+    The first KEPT of them are held in memory, little larger than a window.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
@@ -255,14 +311,17 @@ class _Files:
 
     def draw(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """A random window of each, of an image reduced to little more than the window."""
-        return torch.stack([self._window(self.paths[int(number) % len(self.paths)], generator) for number in batch])
+        return torch.stack(
+            [self._window(self.paths[int(number) % len(self.paths)], generator) for number in batch]
+        )
 
     def _window(self, path: Path, generator: torch.Generator) -> Tensor:
         image = self._reduced(path)
         draws = torch.rand(3, generator=generator).tolist()
         resized = _resized(image, round(SIDE * (1 + (LARGEST - 1) * draws[0])))
         top, left = (
-            int(share * (side - SIDE + 1)) for share, side in zip(draws[1:], resized.shape[:2], strict=True)
+            int(share * (side - SIDE + 1))
+            for share, side in zip(draws[1:], resized.shape[:2], strict=True)
         )
         window = np.ascontiguousarray(resized[top : top + SIDE, left : left + SIDE])
         return torch.from_numpy(window).permute(2, 0, 1).to(torch.float32)
@@ -280,12 +339,15 @@ def _resized(image: NDArray[np.uint8], short: int) -> NDArray[np.uint8]:
     """The image with its short side `short` px long, averaged over areas where that is smaller."""
     factor = short / min(image.shape[:2])
     height, width = (max(short, round(factor * side)) for side in image.shape[:2])
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    )
     return cast(NDArray[np.uint8], resized)
 
 
 def normal_images(folders: Sequence[Path]) -> list[Path]:
-    """Color images of the folders, sorted: of products those of normal training parts, of any other folder all.
+    """Color images of the folders, sorted: of products those of normal training parts, of any other
+    folder all.
 
     Raises: DataError for a folder that is not there or holds no image.
     """
@@ -294,12 +356,16 @@ def normal_images(folders: Sequence[Path]) -> list[Path]:
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder: name folders of images, or of products")
         products = find_products(folder)
-        samples = [sample for product in products for sample in open_dataset(product).split("train")]
+        samples = [
+            sample for product in products for sample in open_dataset(product).split("train")
+        ]
         images = [sample.path for sample in samples if not sample.is_defective]
         if not products:
             images = [path for path in files_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
-            raise DataError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): name a folder that does")
+            raise DataError(
+                f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): name a folder that does"
+            )
         found.update(images)
     return sorted(found)
 
@@ -313,12 +379,17 @@ def _fingerprint(paths: Sequence[Path], options: PdnOptions) -> str:
 def write_pdn(path: Path, student: PatchDescriptors, kind: str, images: int) -> None:
     """Write a weights file that `--pretrained` takes."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "kind": kind, "images": images, "state": student.state_dict()}, buffer)
+    torch.save(
+        {"format": FORMAT, "kind": kind, "images": images, "state": student.state_dict()}, buffer
+    )
     write_atomically(path, buffer.getvalue())
 
 
 def read_pdn(path: Path, kind: str) -> dict[str, Tensor]:
-    """The state of a network of this kind. Raises: DataError if the file is none, or of another kind."""
+    """The state of a network of this kind.
+
+    Raises: DataError if the file is none, or of another kind.
+    """
     wanted, remedy = "a file of `trainer pretrain pdn`", "make one, or leave --pretrained out"
     if not path.is_file():
         raise DataError(f"there is no file at {path}: make one with `trainer pretrain pdn`")
@@ -327,11 +398,17 @@ def read_pdn(path: Path, kind: str) -> dict[str, Tensor]:
         raise DataError(f"{path} is not {wanted}: {remedy}")
     if stored.get("kind") != kind:
         raise DataError(
-            f"{path} holds descriptors of the preset {stored.get('kind')}, this training needs those of {kind}: "
-            f"make them with `trainer pretrain pdn --preset {kind}`"
+            f"{path} holds descriptors of the preset {stored.get('kind')}, this training needs"
+            f" those of {kind}: make them with `trainer pretrain pdn --preset {kind}`"
         )
     state = stored.get("state")
-    misfit = find_misfit(PatchDescriptors(kind).state_dict(), state) if isinstance(state, dict) else "it holds none"
+    misfit = (
+        find_misfit(PatchDescriptors(kind).state_dict(), state)
+        if isinstance(state, dict)
+        else "it holds none"
+    )
     if misfit is not None:
-        raise DataError(f"{path} does not fit the descriptors of the preset {kind}: {misfit}: {remedy}")
+        raise DataError(
+            f"{path} does not fit the descriptors of the preset {kind}: {misfit}: {remedy}"
+        )
     return cast(dict[str, Tensor], state)

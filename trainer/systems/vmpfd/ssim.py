@@ -1,4 +1,7 @@
-"""Structural similarity of two images (Wang et al. 2004), as Bergmann et al. 2019b train autoencoders with it."""
+"""Structural similarity of two images (Wang et al. 2004), as Bergmann et al.
+
+2019b train autoencoders with it.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ SPAN = 2.0  # of values in -1..1
 def ssim_map(first: Tensor, second: Tensor) -> Tensor:
     """Equation 5 at every position, in -1..1: means, variances and covariance of an 11x11 window.
 
-    The window weighs its pixels by a Gaussian of sigma 1.5, as Wang et al. have it; c_1 = (0.01 L)^2 and
-    c_2 = (0.03 L)^2 with the images' span L. Outside the image everything is mirrored.
+    The window weighs its pixels by a Gaussian of sigma 1.5, as Wang et al. have it; c_1 = (0.01
+    L)^2 and c_2 = (0.03 L)^2 with the images' span L. Outside the image everything is mirrored.
 
     Args:
         first, second: (N, C, H, W) in -1..1, H and W at least 6.
@@ -31,7 +34,9 @@ def ssim_map(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _windowed(images: Tensor) -> Tensor:
-    """Weighted mean over the window of every channel: two passes, for a Gaussian is a product of two."""
+    """Weighted mean over the window of every channel: two passes, for a Gaussian is a product of
+    two.
+    """
     channels, reach = images.shape[1], WINDOW // 2
     steps = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - reach
     kernel = torch.exp(-0.5 * (steps / SIGMA) ** 2)

@@ -3,9 +3,9 @@ and Graphics, 2025).
 
 Two branches judge the color image, and their maps are added:
 
-global    A ViM encoder (trainer.systems.vmpfd.vim) reads the patches as tokens, a decoder reconstructs
-          the image; the squared error is the global map. It sees what is in the wrong place:
-          logical defects.
+global    A ViM encoder (trainer.systems.vmpfd.vim) reads the patches as tokens, a decoder
+          reconstructs the image; the squared error is the global map. It sees what is in the wrong
+          place: logical defects.
 local     A patch description network (trainer.systems.vmpfd.pdn), distilled from a frozen backbone
           and frozen then, describes every small patch. A mixture density network
           (trainer.systems.vmpfd.gmdn) models for each token how the descriptors on its patch are
@@ -15,7 +15,7 @@ What the paper leaves open, or the device needs, settled here:
 
 - Condition (equations 11 to 13 name one feature as both condition and value). y is the descriptors,
   x the token of the patch they lie on: the encoder's token beside the adapter's, which sees the
-  descriptors' mean over the patch and its neighbours. A patch has 16 descriptors (`paper`: 64), and
+  descriptors' mean over the patch and its neighbors. A patch has 16 descriptors (`paper`: 64), and
   none of them is in x by itself.
 - y. Descriptors are turned to the principal axes of normal ones and scaled (`PrincipalAxes`), so
   that defects in directions in which normal ones hardly vary count; `paper` keeps the least
@@ -35,12 +35,12 @@ What the paper leaves open, or the device needs, settled here:
   order stays.
 - Score: the mean of the top k %; the smallest candidate is the paper's maximum (equation 21), the
   largest 0.2 %: small defects are few cells, and a larger share dilutes them.
-- Losses count where the part is. The optimiser is Adam, its rate in one cycle.
+- Losses count where the part is. The optimizer is Adam, its rate in one cycle.
 - Equation 8 is one loss for all; in `compact` the encoder learns from the reconstruction alone. The
   likelihood's gradient makes tokens that tell descriptors apart, not ones that the image can be
   given back from.
 - Normal views. The vector through which all tokens pass must hold what differs between normal parts
-  and nothing else; from few images that is learnt from many views, 17 of each where there are 60.
+  and nothing else; from few images that is learned from many views, 17 of each where there are 60.
 
 With depth the part's foreground comes from it; depth itself is not judged.
 
@@ -95,10 +95,12 @@ SWITCHES = {
 }
 BRANCHES = ("local", "global")
 QUANTILES = {"start": 0.9, "end": 0.995}  # equations 15, 16, 18, 19
-LEAST_SPAN = 0.02  # of end - start, in the maps' units: the fused map stays finite in float16, whatever the site says
+# of end - start, in the maps' units: the fused map stays finite in float16, whatever the site says
+LEAST_SPAN = 0.02
 BOUND = 8.0  # of y: what is further out is no more abnormal
 ERROR_SCALE = 100.0  # of plain squared errors, in squares of -1..1
-LARGEST_ERROR = 400.0  # of the global map: what is larger is no more abnormal, and all stays finite in float16
+# of the global map: what is larger is no more abnormal, and all stays finite in float16
+LARGEST_ERROR = 400.0
 MSE_WEIGHT = 5.0  # lambda 1 of equation 8
 HELD_OUT = 0.1  # share of the images that the branches do not learn from
 LEAST_HELD = 2  # images
@@ -228,7 +230,9 @@ class PrincipalAxes(nn.Module):
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, D, h, w)."""
-        turned = functional.conv2d(descriptors, self.matrix[:, :, None, None], -self.matrix @ self.mean)
+        turned = functional.conv2d(
+            descriptors, self.matrix[:, :, None, None], -self.matrix @ self.mean
+        )
         return turned.clamp(-BOUND, BOUND)
 
     @torch.no_grad()
@@ -259,7 +263,9 @@ class LocalBranch(nn.Module):
         if sources["pdn_features"]:
             self.adapter = nn.Conv2d(dims, preset.adapter, 3, padding=1)
             condition += preset.adapter
-        self.mixture = MixtureDensityNetwork(condition, dims, preset.components, preset.hidden, preset.floor)
+        self.mixture = MixtureDensityNetwork(
+            condition, dims, preset.components, preset.hidden, preset.floor
+        )
 
     def log_density(self, y: Tensor, tokens: Tensor) -> Tensor:
         """log p(y | x) / D (N, 1, h, w) of y (N, D, h, w), x the tokens (N, E, h', w'); equations 9
@@ -299,7 +305,9 @@ class VmpfdDetector(nn.Module):
 
     def __init__(self, preset: VmpfdPreset, request: BuildRequest) -> None:
         super().__init__()
-        self.switches = {name: (request.switches or {}).get(name, usual) for name, usual in SWITCHES.items()}
+        self.switches = {
+            name: (request.switches or {}).get(name, usual) for name, usual in SWITCHES.items()
+        }
         _require_something(self.switches)
         if self.switches["as_published"]:
             preset = replace(preset, code=None, relative=False, joint=True)
@@ -309,7 +317,10 @@ class VmpfdDetector(nn.Module):
         self.tokens = height // patch, width // patch
         long_side = max(height, width)
         self.map_size = preset.map_side * height // long_side, preset.map_side * width // long_side
-        self.image_size = preset.image_side * height // long_side, preset.image_side * width // long_side
+        self.image_size = (
+            preset.image_side * height // long_side,
+            preset.image_side * width // long_side,
+        )
         self.encoder = _encoder(preset, self.tokens, patch, cnn=self.switches["cnn_encoder"])
         self.code = self.decoder = self.local = None
         if self.switches["global"]:
@@ -324,13 +335,19 @@ class VmpfdDetector(nn.Module):
             self.grid = height // stride, width // stride
             self.local = LocalBranch(preset, patch // stride, self.switches)
             self.to_local = AnomalyMap(self.grid, self.map_size, preset.blur)
-        self.quantiles = {f"{branch}_{name}": float(name == "end") for branch in self.branches for name in QUANTILES}
+        self.quantiles = {
+            f"{branch}_{name}": float(name == "end")
+            for branch in self.branches
+            for name in QUANTILES
+        }
         self.teacher: Teacher | None = None
         if self.switches["local"] and request.pretrained is not None:
             self.descriptors.load_state_dict(read_pdn(request.pretrained, preset.descriptors))
         elif self.switches["local"] and not request.random_backbone:
             kind = RECIPES[preset.descriptors]
-            self.teacher = Teacher(kind, request.weights, self.descriptors.stride, self.descriptors.channels)
+            self.teacher = Teacher(
+                kind, request.weights, self.descriptors.stride, self.descriptors.channels
+            )
 
     @property
     def branches(self) -> list[str]:
@@ -341,7 +358,8 @@ class VmpfdDetector(nn.Module):
     def site_inputs(self) -> tuple[TensorSpec, ...]:
         """The quantiles, by default those of the training's held-out images."""
         return tuple(
-            TensorSpec(name=name, dtype="float32", shape=(1,), default=value) for name, value in self.quantiles.items()
+            TensorSpec(name=name, dtype="float32", shape=(1,), default=value)
+            for name, value in self.quantiles.items()
         )
 
     def get_extra_state(self) -> Tensor:
@@ -355,14 +373,17 @@ class VmpfdDetector(nn.Module):
     def forward(self, prepared: Prepared, **site: Tensor) -> Answer:
         """Prepared batch and the quantiles (1,) by name -> Answer: equations 17 and 20, summed."""
         maps = self.raw_maps(prepared)
-        total = torch.stack([
-            (one - site[f"{branch}_start"]) / (site[f"{branch}_end"] - site[f"{branch}_start"]).clamp(min=LEAST_SPAN)
-            for branch, one in maps.items()
-        ]).sum(dim=0)
+        total = torch.stack(
+            [
+                (one - site[f"{branch}_start"])
+                / (site[f"{branch}_end"] - site[f"{branch}_start"]).clamp(min=LEAST_SPAN)
+                for branch, one in maps.items()
+            ]
+        ).sum(dim=0)
         return Answer(functional.softplus(total), torch.cat(list(maps.values()), dim=1))
 
     def raw_maps(self, prepared: Prepared) -> dict[str, Tensor]:
-        """LAM and GAM before they are normalised, (N, 1, H, W) each, of the branches that judge."""
+        """LAM and GAM before they are normalized, (N, 1, H, W) each, of the branches that judge."""
         image = scaled(prepared.color)
         tokens = self.encoder(image)
         maps = {}
@@ -399,13 +420,24 @@ class VmpfdDetector(nn.Module):
 
     def learning(self) -> nn.Module:
         """What the training trains: everything but the descriptors."""
-        return nn.ModuleList([part for part in (self.encoder, self.code, self.decoder, self.local) if part is not None])
+        return nn.ModuleList(
+            [
+                part
+                for part in (self.encoder, self.code, self.decoder, self.local)
+                if part is not None
+            ]
+        )
 
 
 def _require_something(switches: Mapping[str, bool]) -> None:
-    for names, what in ((BRANCHES, "branch that judges"), (("vim_features", "pdn_features"), "source of features")):
+    for names, what in (
+        (BRANCHES, "branch that judges"),
+        (("vim_features", "pdn_features"), "source of features"),
+    ):
         if not any(switches[name] for name in names):
-            raise ConfigError(f"vmpfd: no {what} is left: switch at least one of {', '.join(names)} on")
+            raise ConfigError(
+                f"vmpfd: no {what} is left: switch at least one of {', '.join(names)} on"
+            )
 
 
 def _encoder(preset: VmpfdPreset, grid: tuple[int, int], patch: int, *, cnn: bool) -> nn.Module:
@@ -413,7 +445,9 @@ def _encoder(preset: VmpfdPreset, grid: tuple[int, int], patch: int, *, cnn: boo
     if not cnn:
         return VimEncoder(grid, patch, preset.width, preset.inner, preset.states, preset.blocks)
     halvings = patch.bit_length() - 1
-    return CnnEncoder((*(min(preset.width, 16 * 2**level) for level in range(halvings - 1)), preset.width))
+    return CnnEncoder(
+        (*(min(preset.width, 16 * 2**level) for level in range(halvings - 1)), preset.width)
+    )
 
 
 def scaled(color: Tensor) -> Tensor:
@@ -439,7 +473,12 @@ class _Trainer:
     """The training over cached views; everything here lives only while training."""
 
     def __init__(
-        self, detector: VmpfdDetector, views: Mapping[str, Tensor], train: Tensor, held: Tensor, device: str
+        self,
+        detector: VmpfdDetector,
+        views: Mapping[str, Tensor],
+        train: Tensor,
+        held: Tensor,
+        device: str,
     ) -> None:
         self.detector, self.device = detector, device
         self.image, self.foreground = views["image"], views["foreground"]
@@ -460,7 +499,9 @@ class _Trainer:
             raw = torch.cat([detector.descriptors(self.seen(part)).cpu() for part in views])
             mask = share(self.foreground[self.train].float(), detector.grid)
             detector.local.axes.fit(rows_of(raw[self.train], mask), detector.preset.shrink)
-            parts = [detector.local.axes(part.to(self.device)) for part in torch.split(raw, AT_ONCE)]
+            parts = [
+                detector.local.axes(part.to(self.device)) for part in torch.split(raw, AT_ONCE)
+            ]
             self.y = torch.cat([part.half().cpu() for part in parts])
         return len(self.train)
 
@@ -487,19 +528,27 @@ class _Trainer:
         wanted, given = detector.wanted(image), detector.given_back(tokens)
         mask = self.mask(views, detector.image_size)
         difference = given - wanted
-        return total + MSE_WEIGHT * masked(difference * difference, mask) + 1 - masked(ssim_map(given, wanted), mask)
+        return (
+            total
+            + MSE_WEIGHT * masked(difference * difference, mask)
+            + 1
+            - masked(ssim_map(given, wanted), mask)
+        )
 
     def log_likelihood(self, views: Tensor, tokens: Tensor) -> Tensor:
         """Mean log p(y | x) / D of some views over the foreground."""
         assert self.detector.local is not None  # whoever asks has a local branch
         y = self.y[views].to(self.device, torch.float32)
-        return masked(self.detector.local.log_density(y, tokens), self.mask(views, self.detector.grid))
+        return masked(
+            self.detector.local.log_density(y, tokens), self.mask(views, self.detector.grid)
+        )
 
     def held_out(self) -> float:
         """The same of the held-out images."""
         parts = torch.split(self.held, AT_ONCE)
         figures = [
-            len(part) * float(self.log_likelihood(part, self.detector.encoder(self.seen(part)))) for part in parts
+            len(part) * float(self.log_likelihood(part, self.detector.encoder(self.seen(part))))
+            for part in parts
         ]
         return sum(figures) / len(self.held)
 
@@ -507,7 +556,11 @@ class _Trainer:
     def settle(self) -> None:
         """What is usual in every cell, then equations 15, 16, 18 and 19 on the held-out images."""
         detector = self.detector
-        if detector.decoder is not None and detector.preset.relative and not detector.switches["plain_error"]:
+        if (
+            detector.decoder is not None
+            and detector.preset.relative
+            and not detector.switches["plain_error"]
+        ):
             detector.gain.copy_(1 / self.usual_error())
         values: dict[str, list[Tensor]] = {}
         for part in torch.split(self.held, AT_ONCE):
@@ -515,13 +568,17 @@ class _Trainer:
             foreground = self.foreground[part].to(self.device, torch.float32)
             color = self.image[part].to(self.device, torch.float32)
             inside = share(foreground, detector.map_size) > 0
-            for branch, one in detector.raw_maps(Prepared(color, None, foreground, None, ones, ones)).items():
+            for branch, one in detector.raw_maps(
+                Prepared(color, None, foreground, None, ones, ones)
+            ).items():
                 values.setdefault(branch, []).append(one[inside].cpu())
         for branch, cells in values.items():
             joined = torch.cat(cells).sort().values
             for name, quantile in QUANTILES.items():
                 if len(joined):
-                    detector.quantiles[f"{branch}_{name}"] = float(joined[round(quantile * (len(joined) - 1))])
+                    detector.quantiles[f"{branch}_{name}"] = float(
+                        joined[round(quantile * (len(joined) - 1))]
+                    )
 
     def usual_error(self) -> Tensor:
         """Mean squared error of the training views in every cell of the map, (1, 1, H, W), plus
@@ -586,19 +643,29 @@ def _phases(trainer: _Trainer, request: FitRequest) -> list[Phase]:
     if detector.teacher is not None:
         size = (trainer.image.shape[2], trainer.image.shape[3])
         distillation = Distillation(
-            detector.descriptors, detector.teacher, trainer.draw, len(trainer.train), size, request.device
+            detector.descriptors,
+            detector.teacher,
+            trainer.draw,
+            len(trainer.train),
+            size,
+            request.device,
         )
-        phases.append(distillation.phase(RECIPES[preset.descriptors], request.epochs or preset.distil_epochs))
+        phases.append(
+            distillation.phase(RECIPES[preset.descriptors], request.epochs or preset.distil_epochs)
+        )
     module = detector.learning()
     phases.append(Phase(
         "training", module, list(module.parameters()), trainer.begin, trainer.loss,
         request.epochs or preset.epochs, preset.batch_size, preset.rate, preset.weight_decay,
-        steps_per_epoch=preset.steps_per_epoch, held_out=None if detector.local is None else trainer.held_out,
+        steps_per_epoch=preset.steps_per_epoch,
+        held_out=None if detector.local is None else trainer.held_out,
     ))  # fmt: skip
     return phases
 
 
-def _views(images: TrainingImages, preset: VmpfdPreset, copies: int, seed: int) -> dict[str, Tensor]:
+def _views(
+    images: TrainingImages, preset: VmpfdPreset, copies: int, seed: int
+) -> dict[str, Tensor]:
     """Color (n, 3, h, w) float16 0..255 and foreground (n, 1, hd, wd) uint8 of every image and its
     copies.
     """

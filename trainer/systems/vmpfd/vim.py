@@ -1,14 +1,17 @@
-"""Vision Mamba (ViM, Zhu et al., ICML 2024): VMPFD-AD's bidirectional state space block, section 2.1.1, figure 1(c).
+"""Vision Mamba (ViM, Zhu et al., ICML 2024): VMPFD-AD's bidirectional state space block, section
+2.1.1, figure 1(c).
 
-The image is cut into patches, each patch is embedded as a token, and tokens are read from the first to the last and
-from the last to the first: a block normalises them, projects them to x and to a gate z, runs a causal convolution and a
-selective scan over x in either direction, gates both results with z, adds them, projects back and adds its input.
+The image is cut into patches, each patch is embedded as a token, and tokens are read from the first
+to the last and from the last to the first: a block normalizes them, projects them to x and to a
+gate z, runs a causal convolution and a selective scan over x in either direction, gates both
+results with z, adds them, projects back and adds its input.
 
-Settled here, because the paper leaves it open: the norm is LayerNorm (ViM takes RMSNorm); S, the number of states of a
-channel, and the inner width are the preset's; the position of a token is learnt; initial steps, decays and projections
-are those of Mamba's code (steps log-uniform in 0.001..0.1, decays -1..-S). After the last block comes BatchNorm, where
-ViM has a norm of the single token: that one gives every token the same size, also one that no normal part has, and
-what is read from the tokens cannot tell.
+Settled here, because the paper leaves it open: the norm is LayerNorm (ViM takes RMSNorm); S, the
+number of states of a channel, and the inner width are the preset's; the position of a token is
+learned; initial steps, decays and projections are those of Mamba's code (steps log-uniform in
+0.001..0.1, decays -1..-S). After the last block comes BatchNorm, where ViM has a norm of the single
+token: that one gives every token the same size, also one that no normal part has, and what is read
+from the tokens cannot tell.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ STEPS = (1e-3, 1e-1)
 
 
 class Direction(nn.Module):
-    """What one direction of a block has of its own: convolution, projections of x' to B, C and step, decay and skip.
+    """What one direction of a block has of its own: convolution, projections of x' to B, C and
+    step, decay and skip.
 
     Args:
         inner: D, channels of x. states: S.
@@ -46,13 +50,19 @@ class Direction(nn.Module):
         steps = torch.exp(low + (high - low) * torch.rand(inner))
         with torch.no_grad():
             nn.init.uniform_(self.to_step.weight, -(self.rank**-0.5), self.rank**-0.5)
-            self.to_step.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus of it is the step
+            self.to_step.bias.copy_(
+                steps + torch.log(-torch.expm1(-steps))
+            )  # softplus of it is the step
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens (N, L, D) in this direction's order -> x', step (N, L, D), B and C (N, L, S) of the scan."""
+        """Tokens (N, L, D) in this direction's order -> x', step (N, L, D), B and C (N, L, S) of
+        the scan.
+        """
         length = x.shape[1]
         padded = functional.pad(x, (0, 0, CONVOLVED - 1, 0))
-        mixed = self.offset + sum(self.taps[tap] * padded[:, tap : tap + length] for tap in range(CONVOLVED))
+        mixed = self.offset + sum(
+            self.taps[tap] * padded[:, tap : tap + length] for tap in range(CONVOLVED)
+        )
         chosen = functional.silu(mixed)
         step, enter, leave = self.select(chosen).split([self.rank, self.states, self.states], dim=2)
         return chosen, functional.softplus(self.to_step(step)), enter, leave
@@ -68,10 +78,14 @@ class VimBlock(nn.Module):
     def __init__(self, width: int, length: int, inner: int, states: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.to_x, self.to_gate = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
+        self.to_x, self.to_gate = (
+            nn.Linear(width, inner, bias=False),
+            nn.Linear(width, inner, bias=False),
+        )
         self.forwards, self.backwards = Direction(inner, states), Direction(inner, states)
         self.leave = nn.Linear(inner, width, bias=False)
-        # Read backwards by a constant order of tokens: a slice with a negative step is not every runtime's.
+        # Read backwards by a constant order of tokens: a slice with a negative step is not every
+        # runtime's.
         self.register_buffer("reverse", torch.arange(length - 1, -1, -1), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -80,7 +94,9 @@ class VimBlock(nn.Module):
         x, gate = self.to_x(normed), functional.silu(self.to_gate(normed))
         reverse = cast(Tensor, self.reverse)
         read = zip(self.forwards(x), self.backwards(x.index_select(1, reverse)), strict=True)
-        chosen, step, enter, leave = (torch.stack(pair) for pair in read)  # (2, N, L, ...): both directions at once
+        chosen, step, enter, leave = (
+            torch.stack(pair) for pair in read
+        )  # (2, N, L, ...): both directions at once
         ways = (self.forwards, self.backwards)
         decay = torch.stack([-way.log_decay.exp() for way in ways])
         skip = torch.stack([way.skip for way in ways])
@@ -90,10 +106,11 @@ class VimBlock(nn.Module):
 
 
 class VimEncoder(nn.Module):
-    """Patches to tokens, learnt positions, blocks, then BatchNorm.
+    """Patches to tokens, learned positions, blocks, then BatchNorm.
 
     Args:
-        grid: (h, w) patches. patch: side of one, px. width, inner, states: see VimBlock. blocks: how many.
+        grid: (h, w) patches. patch: side of one, px. width, inner, states: see VimBlock. blocks:
+            how many.
     """
 
     def __init__(
@@ -102,7 +119,9 @@ class VimEncoder(nn.Module):
         super().__init__()
         self.embed = nn.Conv2d(3, width, patch, stride=patch)
         self.position = nn.Parameter(0.02 * torch.randn(1, grid[0] * grid[1], width))
-        self.blocks = nn.ModuleList(VimBlock(width, grid[0] * grid[1], inner, states) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            VimBlock(width, grid[0] * grid[1], inner, states) for _ in range(blocks)
+        )
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, image: Tensor) -> Tensor:

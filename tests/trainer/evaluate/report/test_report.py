@@ -1,4 +1,6 @@
-"""The page: complete in itself, true to the numbers it is given, and readable whatever the run left out."""
+"""The page: complete in itself, true to the numbers it is given, and readable whatever the run left
+out.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ SIZE = (48, 64)
 
 
 def _report(**changes: Any) -> Report:
-    """Four good parts with scores 1, 2, 3, 4; dents with 2.5, 5, 6, one of them not outlined; a stain with 9."""
+    """Four good parts with scores 1, 2, 3, 4; dents with 2.5, 5, 6, one of them not outlined; a
+    stain with 9.
+    """
     scores = np.array([1, 2, 3, 4, 2.5, 5, 6, 9], np.float32)
     labels = np.array([False] * 4 + [True] * 4)
     defects = ["good"] * 4 + ["dent", "dent", "dent", "stain"]
@@ -40,15 +44,20 @@ def _report(**changes: Any) -> Report:
     for index in range(4, 8):
         maps[index][2:5, 5:8] = scores[index]
     rows = [
-        figures(name, labels[keep], scores[keep], [maps[i] for i in keep], [truths[i] for i in keep])
+        figures(
+            name, labels[keep], scores[keep], [maps[i] for i in keep], [truths[i] for i in keep]
+        )
         for name, keep in (("dent", [*range(7)]), ("stain", [0, 1, 2, 3, 7]), ("all", [*range(8)]))
     ]
     values: dict[str, Any] = {
-        "product": "washer", "system": "MATS", "preset": "compact", "names": names, "defects": defects,
-        "labels": labels, "scores": scores, "maps": maps, "truths": truths, "threshold": 3.5, "rows": rows,
+        "product": "washer", "system": "MATS", "preset": "compact", "names": names,
+        "defects": defects,
+        "labels": labels, "scores": scores, "maps": maps, "truths": truths, "threshold": 3.5,
+        "rows": rows,
         "image": lambda index: np.full((*SIZE, 3), 90 + index, np.uint8),
         "curves": {"teacher": [3.0, 2.0, 1.0], "student": [1.0, float("nan"), 0.5]},
-        "drawn": [KnownDefect(names[4], "depth", "dent", 0.01, 3.0), KnownDefect(names[7], "color", "stain", 0.002)],
+        "drawn": [KnownDefect(names[4], "depth", "dent", 0.01, 3.0), KnownDefect(names[7], "color",
+        "stain", 0.002)],
         "parameters": {"seed": "0"}, "claims": [Claim("INT8 on a Jetson", "never executed")],
     }  # fmt: skip
     return Report(**(values | changes))
@@ -65,7 +74,9 @@ class _Balance(HTMLParser):
         self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")]
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")
+        ]
         if tag not in self.void:
             self.open.append(tag)
 
@@ -100,21 +111,35 @@ def test_the_missed_part_comes_first_and_good_parts_by_falling_score() -> None:
     order = [title or name for title, name in shown]
     assert order[order.index("Missed") + 1] == "test/dent/004"
     start = order.index("Most suspicious good parts")
-    assert order[start + 1 : start + 5] == ["test/good/003", "test/good/002", "test/good/001", "test/good/000"]
+    assert order[start + 1 : start + 5] == [
+        "test/good/003",
+        "test/good/002",
+        "test/good/001",
+        "test/good/000",
+    ]
 
 
 def test_every_verdict_is_named_as_what_it_is() -> None:
     page = render(_report())
-    for score, verdict in (("2.5", "OK, missed"), ("4", "NG, false alarm"), ("9", "NG, found"), ("3", "OK, passed")):
+    for score, verdict in (
+        ("2.5", "OK, missed"),
+        ("4", "NG, false alarm"),
+        ("9", "NG, found"),
+        ("3", "OK, passed"),
+    ):
         assert f"{score} {verdict}" in page
 
 
 def _choice(picture: NDArray[np.uint8] | None) -> Choice:
     """Nine normal scores with an outlier of 4, three real defects; the highest is chosen."""
     scores = [4.0, 1.3, 1.2, 1.15, 1.1, 1.05, 1.0, 0.95, 0.9]
-    points = operating_points(scores, 1, 0.05, DefectScores(kind="real", groups={"real": (1.25, 2.0, 3.0)}))
+    points = operating_points(
+        scores, 1, 0.05, DefectScores(kind="real", groups={"real": (1.25, 2.0, 3.0)})
+    )
     outlier = Outlier("validation/good/<7>", 4.0, 1.3, 1.1)
-    return Choice(points[0].threshold.guarantee, points, 1, suggestion(points, 1), [(outlier, picture)])
+    return Choice(
+        points[0].threshold.guarantee, points, 1, suggestion(points, 1), [(outlier, picture)]
+    )
 
 
 def test_the_first_section_shows_the_outlier_and_the_operating_points() -> None:
@@ -125,8 +150,14 @@ def test_the_first_section_shows_the_outlier_and_the_operating_points() -> None:
     assert address is not None
     assert abs(_decoded(address[1]) - picture).max() < 20
     page = " ".join(re.sub(r"<[^>]+>", " ", first).split())
-    assert "Outlier among the normal parts: validation/good/&lt;7&gt;. Score 4, next 1.3, median 1.1." in page
-    assert "It alone sets the threshold. `trainer export` stops until you say --leave-out NAME or --keep NAME." in page
+    assert (
+        "Outlier among the normal parts: validation/good/&lt;7&gt;. Score 4, next 1.3, median 1.1."
+        in page
+    )
+    assert (
+        "It alone sets the threshold. `trainer export` stops until you say --leave-out NAME or"
+        " --keep NAME." in page
+    )
     assert "highest (chosen) 4 10.0% 28.3% 0 of 3" in page
     assert "2nd highest 1.3 20.0% 42.9% 2 of 3" in page
     assert "would suggest the 3rd highest: 3 of 3 found instead of 0" in page
@@ -148,12 +179,17 @@ def test_names_cannot_inject_markup() -> None:
 
 
 def test_depth_adds_a_picture_of_the_height() -> None:
-    without, with_depth = render(_report()), render(_report(height=lambda _: np.ones((24, 32), np.float32)))
+    without, with_depth = (
+        render(_report()),
+        render(_report(height=lambda _: np.ones((24, 32), np.float32))),
+    )
     assert 'alt="height of' not in without
     assert with_depth.count('alt="height of') == without.count('alt="close-up of')
 
 
-@pytest.mark.parametrize("keep", [[0, 1], [4, 7], []], ids=["only good", "only defective", "no image"])
+@pytest.mark.parametrize(
+    "keep", [[0, 1], [4, 7], []], ids=["only good", "only defective", "no image"]
+)
 def test_a_run_without_one_of_the_classes_still_gives_a_page(keep: list[int]) -> None:
     whole = _report()
     part = dataclasses.replace(
@@ -191,14 +227,18 @@ def test_histogram_has_an_image_in_every_unit_of_bar() -> None:
     for color, count in ((charts.NORMAL, 4), (charts.DEFECTIVE, 4)):
         heights = [float(bar["height"]) for bar in _shapes(svg, "rect") if bar["fill"] == color]
         assert sum(heights) / min(heights) == pytest.approx(count, abs=0.05)
-    line = next(float(line["x1"]) for line in _shapes(svg, "line") if line.get("class") == "threshold")
+    line = next(
+        float(line["x1"]) for line in _shapes(svg, "line") if line.get("class") == "threshold"
+    )
     assert line == pytest.approx(charts.score_axis(report.scores, 3.5, 50, 620)(3.5), abs=0.1)
 
 
 def test_strips_have_one_dot_per_image_on_its_side_of_the_threshold() -> None:
     rows = {"good": np.array([1.0, 2.0]), "dent": np.array([30.0, 400.0, 5.0])}
     svg = charts.strips(rows, "good", threshold=10.0)
-    line = next(float(line["x1"]) for line in _shapes(svg, "line") if line.get("class") == "threshold")
+    line = next(
+        float(line["x1"]) for line in _shapes(svg, "line") if line.get("class") == "threshold"
+    )
     dots = _shapes(svg, "circle")
     assert len(dots) == 5
     assert sum(float(dot["cx"]) > line for dot in dots) == 2
@@ -215,7 +255,9 @@ def test_axis_turns_logarithmic_only_where_it_can_and_must() -> None:
 
 
 def test_training_curves_skip_what_is_not_finite_and_what_is_empty() -> None:
-    drawn = dict(charts.lines({"student": [1.0, float("nan"), 0.5], "nothing": [], "broken": [float("inf")]}))
+    drawn = dict(
+        charts.lines({"student": [1.0, float("nan"), 0.5], "nothing": [], "broken": [float("inf")]})
+    )
     assert list(drawn) == ["student"]
     assert len(_shapes(drawn["student"], "polyline")[0]["points"].split()) == 2
 
@@ -281,10 +323,15 @@ def test_close_up_shows_the_defect_or_else_the_peak(outlined: bool) -> None:
 
 
 def test_relief_shows_a_dent_darker_than_the_part_around_it() -> None:
-    height = np.full((40, 60), 0.01, np.float32) + np.random.default_rng(0).normal(0, 1e-5, (40, 60)).astype(np.float32)
+    height = np.full((40, 60), 0.01, np.float32) + np.random.default_rng(0).normal(
+        0, 1e-5, (40, 60)
+    ).astype(np.float32)
     height[20:23, 30:33] -= 0.001
     truth = np.zeros((80, 120), bool)
     truth[40:46, 60:66] = True
     shown = _decoded(pictures.relief(height, np.zeros((4, 6), np.float32), truth))[..., 0]
-    middle = shown[shown.shape[0] // 2 - 8 : shown.shape[0] // 2 + 8, shown.shape[1] // 2 - 8 : shown.shape[1] // 2 + 8]
+    middle = shown[
+        shown.shape[0] // 2 - 8 : shown.shape[0] // 2 + 8,
+        shown.shape[1] // 2 - 8 : shown.shape[1] // 2 + 8,
+    ]
     assert middle.mean() + 60 < shown[:20].mean()

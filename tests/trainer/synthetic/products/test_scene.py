@@ -1,4 +1,6 @@
-"""What is drawn keeps the promises of the data: limits of defects, groups, repeatability, fixed camera."""
+"""What is drawn keeps the promises of the data: limits of defects, groups, repeatability, fixed
+camera.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ import pytest
 from trainer.synthetic import scene_defects as defects
 from trainer.synthetic.products import PRODUCTS
 from trainer.synthetic.products.scene import CROP, HEIGHT, WIDTH, Scene, Station
-from trainer.synthetic.scene_defects import GROUPS, LARGEST_SHARE, LARGEST_SIGMA, LEAST_SHARE, LEAST_SIGMA, defects_of
+from trainer.synthetic.scene_defects import (
+    GROUPS,
+    LARGEST_SHARE,
+    LARGEST_SIGMA,
+    LEAST_SHARE,
+    LEAST_SIGMA,
+    defects_of,
+)
 
 ALL_PRODUCTS = sorted(PRODUCTS)
 LOCAL = [kind for kind, group in GROUPS.items() if group != "logical"]
@@ -45,8 +54,7 @@ def test_a_part_lies_in_the_crop_and_fills_a_quarter_to_half_of_it(product: str)
 
 
 @pytest.mark.parametrize(
-    ("defect", "product"),
-    [*pairs(LOCAL, ALL_PRODUCTS), *pairs(LOGICAL, COUNTED)],
+    ("defect", "product"), [*pairs(LOCAL, ALL_PRODUCTS), *pairs(LOGICAL, COUNTED)]
 )
 def test_defects_keep_within_the_limits_of_area_and_height(defect: str, product: str) -> None:
     truth = scene(product, defect).truth
@@ -54,7 +62,7 @@ def test_defects_keep_within_the_limits_of_area_and_height(defect: str, product:
     assert LEAST_SHARE <= truth.area_share <= LARGEST_SHARE
     if GROUPS[defect] == "color":
         assert truth.height_sigma == 0
-    elif GROUPS[defect] == "logical":       # as high as the element is: it does not hide
+    elif GROUPS[defect] == "logical":  # as high as the element is: it does not hide
         assert truth.height_sigma > LEAST_SIGMA
     else:
         assert LEAST_SIGMA <= truth.height_sigma <= LARGEST_SIGMA
@@ -112,7 +120,9 @@ def test_a_scene_depends_on_seed_product_purpose_and_index_alone(product: str, d
 
 
 @pytest.mark.parametrize("product", ALL_PRODUCTS)
-def test_logical_defects_are_drawn_where_elements_are_counted_and_nowhere_else(product: str) -> None:
+def test_logical_defects_are_drawn_where_elements_are_counted_and_nowhere_else(
+    product: str,
+) -> None:
     made = station(product)
     assert defects_of(made.product) == (LOGICAL + LOCAL if product in COUNTED else LOCAL)
     if product not in COUNTED:
@@ -123,7 +133,9 @@ def test_logical_defects_are_drawn_where_elements_are_counted_and_nowhere_else(p
 def test_the_table_is_a_plane_slightly_tilted() -> None:
     z_m = station("connector").empty(np.random.default_rng(0)).z_m
     v, u = np.mgrid[:HEIGHT, :WIDTH]
-    inverse = np.linalg.lstsq(np.stack([u.ravel(), v.ravel(), np.ones(u.size)], 1), 1 / z_m.ravel(), rcond=None)
-    assert np.sqrt(inverse[1][0] / u.size) < 1e-4           # 1 / z is linear in u and v on a plane
+    inverse = np.linalg.lstsq(
+        np.stack([u.ravel(), v.ravel(), np.ones(u.size)], 1), 1 / z_m.ravel(), rcond=None
+    )
+    assert np.sqrt(inverse[1][0] / u.size) < 1e-4  # 1 / z is linear in u and v on a plane
     assert 0.28 < z_m[HEIGHT // 2, WIDTH // 2] < 0.32
     assert np.ptp(z_m) > 0.005

@@ -1,4 +1,6 @@
-"""A written product reads back with the numbers asked for, byte for byte the same with the same seed."""
+"""A written product reads back with the numbers asked for, byte for byte the same with the same
+seed.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,22 @@ def biscuit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_the_layout_holds_what_was_asked_for(biscuit: Path) -> None:
     dataset = open_dataset(biscuit)
     assert (dataset.layout, dataset.product, dataset.has_depth) == ("mvtec3d", "biscuit", True)
     assert find_products(biscuit.parent) == [biscuit]
-    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [8, 1, 5 + len(LOCAL)]
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [
+        8,
+        1,
+        5 + len(LOCAL),
+    ]
     defective = [sample for sample in dataset.split("test") if sample.is_defective]
     assert sorted(sample.defect for sample in defective) == sorted(LOCAL)
     for sample in defective:
@@ -73,7 +83,9 @@ def test_defects_json_has_a_line_for_every_defective_image(biscuit: Path) -> Non
     assert {record["name"] for record in records} == names
     for record in records:
         assert record["group"] == GROUPS[record["defect"]]
-        mask = next(s for s in open_dataset(biscuit).samples if s.name == record["name"]).load_mask()
+        mask = next(
+            s for s in open_dataset(biscuit).samples if s.name == record["name"]
+        ).load_mask()
         assert mask is not None
         part_px = record["part_share"] * 480 * 480
         assert mask.sum() / part_px == pytest.approx(record["area_share"], rel=0.01)
@@ -103,11 +115,13 @@ def test_the_belt_shows_each_part_in_eight_frames_between_empty_ones(biscuit: Pa
     shown = [sample.defect != "" for sample in belt.samples]
     assert shown == ([False] * 5 + [True] * 8) * 3 + [False] * 5
     first, second = belt.samples[5].load(), belt.samples[6].load()
-    assert not np.array_equal(first.depth, second.depth)        # the same part, the camera's noise anew
+    assert not np.array_equal(first.depth, second.depth)  # the same part, the camera's noise anew
     assert np.abs(first.color.astype(int) - second.color).mean() < 3
 
 
-def test_same_seed_gives_the_same_bytes_however_many_are_drawn(biscuit: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_bytes_however_many_are_drawn(
+    biscuit: Path, tmp_path: Path
+) -> None:
     amounts = Amounts(train=2, validation=1, test=1, per_defect=1, belt=0, empty=2)
     list(write_product("biscuit", tmp_path / "few", amounts, SEED))
     few, many = digests(tmp_path / "few"), digests(biscuit)
@@ -116,12 +130,16 @@ def test_same_seed_gives_the_same_bytes_however_many_are_drawn(biscuit: Path, tm
     assert [path for path in images if few[path] != many[path]] == []
 
 
-def test_a_product_with_counted_elements_has_logical_defects_in_the_test_set_and_on_the_belt(tmp_path: Path) -> None:
+def test_a_product_with_counted_elements_has_logical_defects_in_the_test_set_and_on_the_belt(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "fusebox"
     amounts = Amounts(train=1, validation=1, test=1, per_defect=1, belt=2, empty=1)
     told = list(write_product("fusebox", folder, amounts, SEED))
     assert f"test: 1 of each of {len(GROUPS)} defects" in told
-    records = {record["defect"]: record for record in json.loads((folder / "defects.json").read_text())}
+    records = {
+        record["defect"]: record for record in json.loads((folder / "defects.json").read_text())
+    }
     assert {defect: record["group"] for defect, record in records.items()} == GROUPS
     for sample in open_dataset(folder).split("test"):
         mask = sample.load_mask()

@@ -1,4 +1,6 @@
-"""Gate, generator and their losses against equations 2 to 8 of AAND, position by position, in float64."""
+"""Gate, generator and their losses against equations 2 to 8 of AAND, position by position, in
+float64.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 def _mlp(layers: torch.nn.Sequential, x: np.ndarray) -> np.ndarray:
     first, last = (
-        (layer.weight[:, :, 0, 0].detach().numpy(), layer.bias.detach().numpy()) for layer in (layers[0], layers[2])
+        (layer.weight[:, :, 0, 0].detach().numpy(), layer.bias.detach().numpy())
+        for layer in (layers[0], layers[2])
     )
     return np.asarray(last[0] @ np.maximum(first[0] @ x + first[1], 0) + last[1])
 
@@ -41,7 +44,9 @@ def test_the_gate_is_the_share_of_abnormal_memory(temperature: float) -> None:
 
 
 def test_without_a_temperature_the_gate_cannot_close() -> None:
-    """Why equation 3 as printed is not taken: cosines in -1..1 leave w between 1 / (1 + e^2) and its mirror image."""
+    """Why equation 3 as printed is not taken: cosines in -1..1 leave w between 1 / (1 + e^2) and
+    its mirror image.
+    """
     gate = ResidualGate(4, torch.zeros(1, 4, 1, 1), 1, 1.0)
     with torch.no_grad():
         gate.normal.copy_(torch.tensor([[1.0, 0, 0, 0]]))
@@ -58,7 +63,9 @@ def test_the_generator_scales_every_channel_by_less_than_one() -> None:
     got = generator(features).detach().numpy()
     for v, u in np.ndindex(2, 2):
         x = features[0, :, v, u].numpy()
-        np.testing.assert_allclose(got[0, :, v, u], np.tanh(_mlp(generator.scaling, x)) * x, rtol=1e-9)
+        np.testing.assert_allclose(
+            got[0, :, v, u], np.tanh(_mlp(generator.scaling, x)) * x, rtol=1e-9
+        )
 
 
 def test_the_focal_loss_is_that_of_its_paper_inside_the_mask() -> None:
@@ -79,9 +86,13 @@ def test_the_amplification_loss_is_a_mean_over_pairs_with_a_floor_of_their_own()
     before, normal = generator.normal(size=(3, 4)), generator.normal(size=(5, 4))
     after = before + generator.normal(size=before.shape)
     pairs = [
-        max(_cosine(after[i], normal[j]), _cosine(before[i], normal[j]) - 0.3) for i in range(3) for j in range(5)
+        max(_cosine(after[i], normal[j]), _cosine(before[i], normal[j]) - 0.3)
+        for i in range(3)
+        for j in range(5)
     ]
-    got = amplification_loss(torch.from_numpy(after), torch.from_numpy(before), torch.from_numpy(normal), 0.3)
+    got = amplification_loss(
+        torch.from_numpy(after), torch.from_numpy(before), torch.from_numpy(normal), 0.3
+    )
     assert float(got) == pytest.approx(np.mean(pairs), abs=1e-9)
 
 

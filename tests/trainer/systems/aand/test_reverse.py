@@ -35,9 +35,13 @@ def test_every_level_reaches_the_embedding(both: tuple[Bottleneck, Decoder]) -> 
         assert not torch.allclose(both[0](changed), whole)
 
 
-def test_the_rise_is_a_transposed_convolution_of_two_by_two(both: tuple[Bottleneck, Decoder]) -> None:
+def test_the_rise_is_a_transposed_convolution_of_two_by_two(
+    both: tuple[Bottleneck, Decoder],
+) -> None:
     rise = both[1].rise[2]
     x = torch.randn(1, OUT, 3, 4)
     weight = rise.weight[:, :, 0, 0].reshape(WIDTHS[2], 2, 2, OUT).permute(3, 0, 1, 2)
     expected = torch.nn.functional.conv_transpose2d(x, weight, stride=2)
-    torch.testing.assert_close(torch.nn.functional.pixel_shuffle(rise(x), 2), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.nn.functional.pixel_shuffle(rise(x), 2), expected, rtol=1e-4, atol=1e-5
+    )

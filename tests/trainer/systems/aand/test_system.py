@@ -1,4 +1,6 @@
-"""AAND wired: what each stage trains, what stays frozen, what depth adds, what the switches leave out."""
+"""AAND wired: what each stage trains, what stays frozen, what depth adds, what the switches leave
+out.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = aand.encoder_phase
 
     def short(*arguments: object) -> Phase:
-        return replace(whole(*arguments), epochs=1, steps_per_epoch=2)  # type: ignore[arg-type]  # passed on as they are
+        # passed on as they are
+        return replace(whole(*arguments), epochs=1, steps_per_epoch=2)  # type: ignore[arg-type]
 
     monkeypatch.setattr(aand, "encoder_phase", short)
 
@@ -73,16 +76,21 @@ def images(tmp_path: Path | None = None, depth: bool = True) -> TrainingImages:
 
 def request(**named: object) -> FitRequest:
     control = named.pop("control", None) or FitControl(tell=lambda _: None)
-    return FitRequest("small", None, 0, "cpu", control, **named)  # type: ignore[arg-type]  # test shorthand
+    # test shorthand
+    return FitRequest("small", None, 0, "cpu", control, **named)  # type: ignore[arg-type]
 
 
 def built(sizes: WorkingSizes = WITH_DEPTH, **switches: bool) -> aand.AandDetector:
     return aand.Aand().build(BuildRequest("small", sizes, switches=switches))
 
 
-def fitted(sizes: WorkingSizes = WITH_DEPTH, epochs: int | None = None, **switches: bool) -> aand.AandDetector:
+def fitted(
+    sizes: WorkingSizes = WITH_DEPTH, epochs: int | None = None, **switches: bool
+) -> aand.AandDetector:
     detector = built(sizes, **switches)
-    aand.Aand().fit(detector, images(depth=sizes.depth is not None), replace(request(), epochs=epochs))
+    aand.Aand().fit(
+        detector, images(depth=sizes.depth is not None), replace(request(), epochs=epochs)
+    )
     return detector
 
 
@@ -120,7 +128,7 @@ def test_the_gate_learns_by_the_focal_loss_alone_and_the_generator_by_amplificat
 ) -> None:
     detector = built()
     trainer = trainer_of(detector)
-    batch = torch.arange(len(trainer.synthetic.on_frames))
+    batch = torch.arange(len(trainer.drawn))
     for removed, silent, learning in (
         ("focal_loss", detector.gates, detector.generators),
         ("amplification_loss", detector.generators, detector.gates),
@@ -157,8 +165,8 @@ def test_stage_two_is_taught_by_the_advanced_teacher_of_each_view() -> None:
         assert not torch.allclose(taught[batch].float(), raw, rtol=1e-3, atol=1e-3)
 
 
-def test_standardised_levels_have_no_mean_and_unit_deviation() -> None:
-    trainer = trainer_of(built(depth=False, standardised=True))
+def test_standardized_levels_have_no_mean_and_unit_deviation() -> None:
+    trainer = trainer_of(built(depth=False, standardized=True))
     levels = trainer.levels("normal", trainer.normal, torch.arange(len(trainer.normal)))
     masks = trainer.detector.features.masks(trainer.normal.foreground.float())
     for level, mask in zip(levels, masks, strict=True):
@@ -196,7 +204,8 @@ def test_an_unusual_part_scores_higher_than_a_normal_one(sizes: WorkingSizes) ->
 
 def test_depth_joins_unless_it_is_switched_off() -> None:
     joined, alone = fitted(), fitted(depth=False)
-    assert [more - own for more, own in zip(joined.features.channels, alone.features.channels, strict=True)] == [
+    pairs = zip(joined.features.channels, alone.features.channels, strict=True)
+    assert [more - own for more, own in pairs] == [
         4 + 1, 16 + 4, 64 + 16,
     ]  # fmt: skip
     part = image(21)
@@ -226,7 +235,7 @@ def test_each_part_can_be_left_out() -> None:
     for left_out in ("gate", "generator", "hard"):
         assert not torch.allclose(fitted(COLOR_ONLY, **{left_out: False})(part), whole), left_out
     gate_alone = fitted(COLOR_ONLY, student=False)(part)
-    assert float(gate_alone.max()) <= 3.0     # three gates, each at most 1
+    assert float(gate_alone.max()) <= 3.0  # three gates, each at most 1
 
 
 def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
@@ -244,14 +253,20 @@ def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: 
         (tmp_path / name).mkdir()
     whole = weights([], tmp_path / "whole")
     assert weights([], tmp_path / "again") == whole
-    assert weights([1, 2, 1], tmp_path / "parts") == whole     # in the encoder, in stage 1, in stage 2
+    assert weights([1, 2, 1], tmp_path / "parts") == whole  # in the encoder, in stage 1, in stage 2
 
 
 @pytest.mark.parametrize(
-    "sizes", [WITH_DEPTH, pytest.param(COLOR_ONLY, marks=pytest.mark.long)], ids=["with depth", "color only"]
+    "sizes",
+    [WITH_DEPTH, pytest.param(COLOR_ONLY, marks=pytest.mark.long)],
+    ids=["with depth", "color only"],
 )
 def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> None:
-    deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), fitted(sizes), 0.01).requires_grad_(False).eval()
+    deployed = (
+        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), fitted(sizes), 0.01)
+        .requires_grad_(False)
+        .eval()
+    )
     feeds = sensor_bytes(sizes.depth is not None)
     report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds])
     assert report.agreement.map < 1e-4

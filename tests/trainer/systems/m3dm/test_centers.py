@@ -1,4 +1,4 @@
-"""Centres: farthest points against brute force in float64, and the curve against its definition."""
+"""Centers: farthest points against brute force in float64, and the curve against its definition."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ def disc(size: int, radius: float, seed: int = 0) -> Tensor:
 def test_farthest_points_are_those_of_brute_force(seed: int) -> None:
     random = np.random.default_rng(seed)
     points, foreground = random.normal(size=(2, 60, 3)), random.random((2, 60)) < 0.7
-    got = farthest_points(torch.from_numpy(points), torch.from_numpy(foreground.astype(np.float64)), 12)
+    got = farthest_points(
+        torch.from_numpy(points), torch.from_numpy(foreground.astype(np.float64)), 12
+    )
     for number in range(2):
         allowed = np.flatnonzero(foreground[number])
         chosen = [max(allowed, key=lambda i: (points[number, i] ** 2).sum())]
         while len(chosen) < 12:
-            gaps = [min(((points[number, i] - points[number, j]) ** 2).sum() for j in chosen) for i in allowed]
+            gaps = [
+                min(((points[number, i] - points[number, j]) ** 2).sum() for j in chosen)
+                for i in allowed
+            ]
             chosen.append(allowed[int(np.argmax(gaps))])
         assert got[number].tolist() == [int(i) for i in chosen]
 
@@ -49,11 +54,13 @@ def test_the_curve_passes_every_cell_once(grid: tuple[int, int]) -> None:
     if grid[0] == grid[1]:
         rows, columns = order // grid[1], order % grid[1]
         steps = (rows.diff().abs() + columns.diff().abs()).tolist()
-        assert set(steps) == {1}, "on a square of a power of two it only ever goes to a neighbour"
+        assert set(steps) == {1}, "on a square of a power of two it only ever goes to a neighbor"
 
 
-@pytest.mark.parametrize(("grid", "cells"), [((32, 32), 400), ((24, 40), 77), ((24, 40), 960), ((32, 32), 1)])
-def test_centres_have_equal_ranks_along_the_curve(grid: tuple[int, int], cells: int) -> None:
+@pytest.mark.parametrize(
+    ("grid", "cells"), [((32, 32), 400), ((24, 40), 77), ((24, 40), 960), ((32, 32), 1)]
+)
+def test_centers_have_equal_ranks_along_the_curve(grid: tuple[int, int], cells: int) -> None:
     generator = torch.Generator().manual_seed(cells)
     foreground = torch.zeros(2, grid[0] * grid[1])
     for image in foreground:
@@ -72,14 +79,22 @@ def test_no_rounding_turns_a_rank_into_the_next(count: int) -> None:
 
 
 def test_the_curve_covers_a_part_nearly_as_well_as_farthest_points() -> None:
-    """The largest gap may be twice theirs; the mean one is hardly larger. On the cells of a grid, so many to a side."""
+    """The largest gap may be twice theirs; the mean one is hardly larger.
+
+    On the cells of a grid, so many to a side.
+    """
     v, u = np.mgrid[:32, :32]
-    places = torch.from_numpy(np.stack([v.ravel(), u.ravel(), 0 * u.ravel()], axis=1).astype(np.float32))
+    places = torch.from_numpy(
+        np.stack([v.ravel(), u.ravel(), 0 * u.ravel()], axis=1).astype(np.float32)
+    )
     for seed in range(4):
         foreground = disc(32, 11, seed)
         cells = places[foreground[0] > 0]
         gaps = []
-        for chosen in (CurvePoints((32, 32), 64)(foreground), farthest_points(places[None], foreground, 64)):
+        for chosen in (
+            CurvePoints((32, 32), 64)(foreground),
+            farthest_points(places[None], foreground, 64),
+        ):
             assert (foreground[0, chosen[0]] == 1).all()
             gaps.append(torch.cdist(cells, places[chosen[0]]).amin(dim=1))
         curve, farthest = gaps

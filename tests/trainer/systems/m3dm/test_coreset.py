@@ -23,13 +23,17 @@ def brute_force(features: Tensor, count: int, first: int) -> list[int]:
 def features(count: int, channels: int = 7, seed: int = 0) -> Tensor:
     """Clusters of very different density, far from the origin."""
     generator = torch.Generator().manual_seed(seed)
-    centres = 5 * torch.randn(6, channels, generator=generator) + 30
+    centers = 5 * torch.randn(6, channels, generator=generator) + 30
     chosen = torch.randint(6, (count,), generator=generator)
-    return centres[chosen] + torch.randn(count, channels, generator=generator) * (0.1 + chosen[:, None])
+    return centers[chosen] + torch.randn(count, channels, generator=generator) * (
+        0.1 + chosen[:, None]
+    )
 
 
 @pytest.mark.parametrize("pool", [3, 32, 10_000])
-def test_it_is_the_greedy_choice_whatever_the_pool(pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_greedy_choice_whatever_the_pool(
+    pool: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(coreset, "POOL", pool)
     monkeypatch.setattr(coreset, "BLOCK", 64)
     rows = features(400)

@@ -1,4 +1,4 @@
-"""Neighbourhoods on a grid against brute force."""
+"""Neighborhoods on a grid against brute force."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_distances_are_those_between_cells(grid: tuple[int, int]) -> None:
     assert 2 * FAR < 65504, "distances and what is added to them are finite in float16"
 
 
-def test_no_two_of_a_cells_neighbours_are_equally_far() -> None:
+def test_no_two_of_a_cells_neighbors_are_equally_far() -> None:
     """Or runtimes would choose differently: the gap is far above the rounding of float32."""
     distances = GridDistance((32, 32))(torch.tensor([[16 * 32 + 16]]))[0, 0].sort().values[:150]
     assert float((distances.diff() / distances[1:]).min()) > 1e-5
@@ -46,11 +46,14 @@ def test_the_nearest_are_those_of_brute_force_and_never_what_is_no_point() -> No
             assert sorted(mine) == sorted(squared)[:16]
 
 
-def test_members_are_relative_to_their_centre_and_missing_ones_are_the_centre() -> None:
+def test_members_are_relative_to_their_center_and_missing_ones_are_the_center() -> None:
     points = torch.rand(1, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     valid = torch.tensor([[1.0, 1.0, 0.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
-    centres, members = points[:, [1, 3]], torch.tensor([[[1, 0, 2], [3, 5, 4]]])
-    got = relative_groups(points, valid, centres, members)[0]
+    centers, members = points[:, [1, 3]], torch.tensor([[[1, 0, 2], [3, 5, 4]]])
+    got = relative_groups(points, valid, centers, members)[0]
     zero = torch.zeros(3, dtype=torch.float64)
-    expected = [[zero, points[0, 0] - points[0, 1], zero], [zero, zero, points[0, 4] - points[0, 3]]]
+    expected = [
+        [zero, points[0, 0] - points[0, 1], zero],
+        [zero, zero, points[0, 4] - points[0, 3]],
+    ]
     torch.testing.assert_close(got, torch.stack([torch.stack(group) for group in expected]))

@@ -27,23 +27,31 @@ def test_equals_interpolating_every_point_and_pooling_over_the_part() -> None:
                         away = distances[image, :, row * 12 + column].numpy()
                         near = np.argsort(away)[:NEAREST]
                         shares = 1 / (away[near] + SOFTEN)
-                        point = (features[image].numpy()[near] * (shares / shares.sum())[:, None]).sum(axis=0)
+                        point = (
+                            features[image].numpy()[near] * (shares / shares.sum())[:, None]
+                        ).sum(axis=0)
                         total += point * float(weight[image, 0, row, column])
                         share += float(weight[image, 0, row, column])
                 expected = total / share if share else np.zeros(5)
-                assert np.allclose(got[image, :, i, j], expected, rtol=1e-9, atol=1e-9), (image, i, j)
+                assert np.allclose(got[image, :, i, j], expected, rtol=1e-9, atol=1e-9), (
+                    image,
+                    i,
+                    j,
+                )
     assert not got[:, :, 0, 0].any()
 
 
-def test_weights_sum_to_one_and_a_centre_keeps_its_own_features() -> None:
+def test_weights_sum_to_one_and_a_center_keeps_its_own_features() -> None:
     cells = torch.tensor([[3, 40, 77, 90, 12]])
     weights = interpolation(GridDistance((10, 10))(cells))
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(1, 100))
     assert ((weights > 0).sum(dim=1) == NEAREST).all()
-    assert all(float(weights[0, group, cell]) > 0.98 for group, cell in enumerate(cells[0].tolist()))
+    assert all(
+        float(weights[0, group, cell]) > 0.98 for group, cell in enumerate(cells[0].tolist())
+    )
 
 
-def test_centres_in_the_same_cell_share_its_points() -> None:
+def test_centers_in_the_same_cell_share_its_points() -> None:
     """Fewer cells than groups: the same cell several times, all of which may be the nearest."""
     weights = interpolation(GridDistance((10, 10))(torch.tensor([[3, 3, 3, 3, 90]])))
     assert bool(torch.isfinite(weights).all())

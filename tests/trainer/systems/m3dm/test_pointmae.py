@@ -1,4 +1,6 @@
-"""Point-MAE's encoder: the published layout, and every part against a computation that is not ours."""
+"""Point-MAE's encoder: the published layout, and every part against a computation that is not
+ours.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.systems.m3dm.pointmae import Block, PointTransformer, Tokeniser
+from trainer.systems.m3dm.pointmae import Block, PointTransformer, Tokenizer
 
-# Names and shapes of the encoder in the published pretrain.pth, MAE_encoder. left off; %d: blocks 0 to 11.
+# Names and shapes of the encoder in the published pretrain.pth, MAE_encoder. left off; %d: blocks 0
+# to 11.
 PUBLISHED = """
 encoder.first_conv.0.weight 128 3 1         encoder.first_conv.0.bias 128
 encoder.first_conv.1.weight 128             encoder.first_conv.1.bias 128
@@ -50,7 +53,7 @@ def test_names_and_shapes_are_the_published_ones() -> None:
 
 
 def trained(module: nn.Module) -> nn.Module:
-    """With statistics and weights that no initialisation gives."""
+    """With statistics and weights that no initialization gives."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
@@ -60,46 +63,59 @@ def trained(module: nn.Module) -> nn.Module:
 
 
 def groups(count: int = 2, many: int = 5, size: int = 7) -> Tensor:
-    return torch.randn(count, many, size, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        count, many, size, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
 
-def as_published(tokeniser: Tokeniser, points: Tensor) -> Tensor:
+def as_published(tokenizer: Tokenizer, points: Tensor) -> Tensor:
     """The maximum repeated beside every point's features, through plain 1-D convolutions."""
     rows = points.flatten(0, 1).transpose(1, 2)
-    features = tokeniser.first_conv(rows)
+    features = tokenizer.first_conv(rows)
     whole = features.max(dim=2, keepdim=True).values.repeat(1, 1, rows.shape[2])
-    return tokeniser.second_conv(torch.cat([whole, features], dim=1)).max(dim=2).values.reshape(*points.shape[:2], -1)
+    return (
+        tokenizer.second_conv(torch.cat([whole, features], dim=1))
+        .max(dim=2)
+        .values.reshape(*points.shape[:2], -1)
+    )
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_tokens_are_those_of_the_published_convolutions(training: bool) -> None:
-    tokeniser = trained(Tokeniser((6, 8, 10), 4).double()).train(training)
-    assert isinstance(tokeniser, Tokeniser)
-    expected = as_published(copy.deepcopy(tokeniser), groups())
-    torch.testing.assert_close(tokeniser(groups()), expected, rtol=1e-10, atol=1e-10)
+    tokenizer = trained(Tokenizer((6, 8, 10), 4).double()).train(training)
+    assert isinstance(tokenizer, Tokenizer)
+    expected = as_published(copy.deepcopy(tokenizer), groups())
+    torch.testing.assert_close(tokenizer(groups()), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_folded_it_is_the_same_function() -> None:
-    tokeniser = trained(Tokeniser((6, 8, 10), 4).double())
-    assert isinstance(tokeniser, Tokeniser)
-    folded = copy.deepcopy(tokeniser)
+    tokenizer = trained(Tokenizer((6, 8, 10), 4).double())
+    assert isinstance(tokenizer, Tokenizer)
+    folded = copy.deepcopy(tokenizer)
     folded.fold()
     assert not any(isinstance(module, nn.BatchNorm1d) for module in folded.modules())
-    torch.testing.assert_close(folded(groups()), tokeniser(groups()), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(folded(groups()), tokenizer(groups()), rtol=1e-10, atol=1e-10)
 
 
 def test_a_block_is_torchs_pre_norm_transformer_layer() -> None:
     block = trained(Block(12, 3).double())
-    layer = nn.TransformerEncoderLayer(12, 3, 48, 0.0, "gelu", norm_first=True, batch_first=True).double()
+    layer = nn.TransformerEncoderLayer(
+        12, 3, 48, 0.0, "gelu", norm_first=True, batch_first=True
+    ).double()
     state = block.state_dict()
     names = {
-        "self_attn.in_proj_weight": "attn.qkv.weight", "self_attn.out_proj.weight": "attn.proj.weight",
-        "self_attn.out_proj.bias": "attn.proj.bias", "linear1.weight": "mlp.fc1.weight", "linear1.bias": "mlp.fc1.bias",
-        "linear2.weight": "mlp.fc2.weight", "linear2.bias": "mlp.fc2.bias", "norm1.weight": "norm1.weight",
+        "self_attn.in_proj_weight": "attn.qkv.weight",
+        "self_attn.out_proj.weight": "attn.proj.weight",
+        "self_attn.out_proj.bias": "attn.proj.bias", "linear1.weight": "mlp.fc1.weight",
+        "linear1.bias": "mlp.fc1.bias",
+        "linear2.weight": "mlp.fc2.weight", "linear2.bias": "mlp.fc2.bias",
+        "norm1.weight": "norm1.weight",
         "norm1.bias": "norm1.bias", "norm2.weight": "norm2.weight", "norm2.bias": "norm2.bias",
     }  # fmt: skip
     zeros = torch.zeros(36, dtype=torch.float64)
-    layer.load_state_dict({**{mine: state[theirs] for mine, theirs in names.items()}, "self_attn.in_proj_bias": zeros})
+    layer.load_state_dict(
+        {**{mine: state[theirs] for mine, theirs in names.items()}, "self_attn.in_proj_bias": zeros}
+    )
     tokens = torch.randn(2, 9, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     torch.testing.assert_close(block(tokens), layer.train()(tokens), rtol=1e-9, atol=1e-9)
 
@@ -107,20 +123,20 @@ def test_a_block_is_torchs_pre_norm_transformer_layer() -> None:
 def test_features_are_normed_outputs_of_the_tapped_blocks_with_the_position_before_each() -> None:
     net = trained(PointTransformer((6, 8, 10), 12, 3, 3, (0, 1, 3)).double())
     assert isinstance(net, PointTransformer)
-    centres = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    tokens, position = net.encoder(groups()), net.pos_embed(centres)
+    centers = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    tokens, position = net.encoder(groups()), net.pos_embed(centers)
     outputs = [tokens]
     for block in net.blocks.blocks:
         tokens = block(tokens + position)
         outputs.append(tokens)
     expected = torch.cat([net.norm(outputs[tap]) for tap in (0, 1, 3)], dim=2)
-    torch.testing.assert_close(net(groups(), centres), expected)
-    torch.testing.assert_close(net.encode(groups(), centres), expected[:, :, 24:])
+    torch.testing.assert_close(net(groups(), centers), expected)
+    torch.testing.assert_close(net.encode(groups(), centers), expected[:, :, 24:])
 
 
 def test_the_order_of_groups_and_of_their_members_does_not_matter() -> None:
     net = trained(PointTransformer((6, 8, 10), 12, 2, 3, (2,)).double())
-    centres = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    centers = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     order, members = torch.tensor([3, 1, 4, 0, 2]), torch.tensor([6, 0, 5, 1, 4, 2, 3])
-    shuffled = net(groups()[:, order][:, :, members], centres[:, order])
-    torch.testing.assert_close(shuffled, net(groups(), centres)[:, order])
+    shuffled = net(groups()[:, order][:, :, members], centers[:, order])
+    torch.testing.assert_close(shuffled, net(groups(), centers)[:, order])

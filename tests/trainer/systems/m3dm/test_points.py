@@ -1,4 +1,6 @@
-"""Points of an organised depth image against the pinhole camera in float64, and what of them belongs to the part."""
+"""Points of an organized depth image against the pinhole camera in float64, and what of them
+belongs to the part.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ SIZE_PX, GRID = (90, 120), (30, 24)
 CAMERA = Intrinsics(fx=150.0, fy=140.0, cx=61.3, cy=40.2, width=120, height=90)
 
 
-def tilted(nx: float, ny: float, distance_m: float = 0.4) -> tuple[Array, tuple[float, float, float, float]]:
+def tilted(
+    nx: float, ny: float, distance_m: float = 0.4
+) -> tuple[Array, tuple[float, float, float, float]]:
     """(unit normal, plane of CAMERA)."""
     normal = np.array([nx, ny, np.sqrt(1 - nx * nx - ny * ny)])
     return normal, plane_from_normal(normal.tolist(), distance_m, CAMERA)
@@ -27,7 +31,9 @@ def heights(seed: int = 0) -> Array:
 
 
 def in_camera(height: Array, normal: Array, distance_m: float = 0.4) -> Array:
-    """(hd, wd, 3): where the ray through the middle of each cell's pixels is `height` above the plane."""
+    """(hd, wd, 3): where the ray through the middle of each cell's pixels is `height` above the
+    plane.
+    """
     points = np.zeros((*GRID, 3))
     for row in range(GRID[0]):
         for column in range(GRID[1]):
@@ -42,7 +48,11 @@ def computed(height: Array, plane: tuple[float, float, float, float]) -> Array:
     module = OrganisedPoints(SIZE_PX, GRID).double()
     intrinsics = torch.tensor([[CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]], dtype=torch.float64)
     tensor = torch.from_numpy(height)[None, None]
-    return module(tensor, intrinsics, torch.tensor([plane], dtype=torch.float64))[0].permute(1, 2, 0).numpy()
+    return (
+        module(tensor, intrinsics, torch.tensor([plane], dtype=torch.float64))[0]
+        .permute(1, 2, 0)
+        .numpy()
+    )
 
 
 @pytest.mark.parametrize(("nx", "ny"), [(0.0, 0.0), (0.3, 0.0), (-0.2, 0.35)])
@@ -59,11 +69,13 @@ def test_the_frame_is_the_cameras_turned_onto_the_plane(nx: float, ny: float) ->
     pairs = np.random.default_rng(1).integers(0, camera[..., 0].size, (50, 2))
     mine, theirs = got.reshape(-1, 3)[pairs], camera.reshape(-1, 3)[pairs]
     lengths = (np.linalg.norm(points[:, 0] - points[:, 1], axis=1) for points in (mine, theirs))
-    assert np.allclose(*lengths, rtol=0, atol=1e-12), "a turn keeps every length, whatever the camera's tilt"
+    assert np.allclose(*lengths, rtol=0, atol=1e-12), (
+        "a turn keeps every length, whatever the camera's tilt"
+    )
 
 
 def test_the_cell_of_a_point_is_its_projection() -> None:
-    """What PFA needs of an organised grid: nothing is left to project."""
+    """What PFA needs of an organized grid: nothing is left to project."""
     normal, plane = tilted(-0.2, 0.35)
     got = computed(heights(), plane)
     x_axis = np.array([1.0, 0, 0]) - normal[0] * normal
@@ -77,11 +89,18 @@ def test_the_cell_of_a_point_is_its_projection() -> None:
     assert ((u + 0.5) // 5 == columns).all()
 
 
-def cloud(foreground: torch.Tensor, reduce: int, trim: int, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+def cloud(
+    foreground: torch.Tensor, reduce: int, trim: int, size: int = 32
+) -> tuple[torch.Tensor, torch.Tensor]:
     module = PointCloud((4 * size, 4 * size), (size, size), reduce, trim)
-    height = torch.rand(len(foreground), 1, size, size, generator=torch.Generator().manual_seed(0)) * 0.02
+    height = (
+        torch.rand(len(foreground), 1, size, size, generator=torch.Generator().manual_seed(0))
+        * 0.02
+    )
     row = torch.tensor([[150.0, 150.0, 64.0, 60.0]]).expand(len(foreground), -1)
-    return module(height * foreground, foreground, row, torch.tensor([[1e-4, 2e-4, 0.97, 0.4]]).expand_as(row))
+    return module(
+        height * foreground, foreground, row, torch.tensor([[1e-4, 2e-4, 0.97, 0.4]]).expand_as(row)
+    )
 
 
 def test_the_outline_is_left_out_but_not_the_images_border() -> None:
@@ -109,10 +128,14 @@ def test_a_point_is_the_mean_of_the_cells_inside_the_part() -> None:
             chosen = cells[point][known[point] > 0]
             assert float(valid[number, point]) == float(len(chosen) > 0)
             if len(chosen):
-                # Both clouds are centred, each on its own mean: compare relative to the first point of either.
+                # Both clouds are centered, each on its own mean: compare relative to the first
+                # point of either.
                 start = int(valid[number].argmax())
                 first = cells[start][known[start] > 0].mean(dim=0)
-                expected, got = chosen.mean(dim=0) - first, points[number, point] - points[number, start]
+                expected, got = (
+                    chosen.mean(dim=0) - first,
+                    points[number, point] - points[number, start],
+                )
                 torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-7)
             else:
                 assert not points[number, point].any()

@@ -1,4 +1,6 @@
-"""Masked autoencoding: what is hidden stays hidden, what is learned goes into a file that fits, and comes back."""
+"""Masked autoencoding: what is hidden stays hidden, what is learned goes into a file that fits, and
+comes back.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ from tests.support.tiny_product import write_tiny_product
 from trainer.cli import app
 from trainer.fit import FitControl, Interrupted, fit_phases
 from trainer.systems.m3dm.checkpoint import load_pointmae, write_pointmae
-from trainer.systems.m3dm.point_features import COMPACT_POINTS, DepthImages, Groups, PointFeatures, PointSpec
+from trainer.systems.m3dm.point_features import (
+    COMPACT_POINTS,
+    DepthImages,
+    Groups,
+    PointFeatures,
+    PointSpec,
+)
 from trainer.systems.m3dm.pointmae import PointTransformer
 from trainer.systems.m3dm.pretrain_command import PretrainOptions, pretrain_pointmae
 from trainer.systems.m3dm.pretraining import (
@@ -31,7 +39,16 @@ from trainer.systems.m3dm.pretraining import (
     turned,
 )
 
-SMALL = replace(COMPACT_POINTS, groups=20, group_size=8, tokeniser=(8, 12, 16), width=12, depth=2, heads=2, taps=(2,))
+SMALL = replace(
+    COMPACT_POINTS,
+    groups=20,
+    group_size=8,
+    tokenizer=(8, 12, 16),
+    width=12,
+    depth=2,
+    heads=2,
+    taps=(2,),
+)
 PLAN = replace(COMPACT_PLAN, epochs=6, batch_size=4, decoder_depth=1)
 
 
@@ -43,17 +60,21 @@ def _one_thread() -> Iterator[None]:
 
 def encoder(spec: PointSpec = SMALL, seed: int = 0) -> PointTransformer:
     torch.manual_seed(seed)
-    return PointTransformer(spec.tokeniser, spec.width, spec.depth, spec.heads, spec.taps)
+    return PointTransformer(spec.tokenizer, spec.width, spec.depth, spec.heads, spec.taps)
 
 
 def groups(count: int = 6, seed: int = 0) -> Groups:
     """Groups of domes: what is hidden follows from its place."""
     generator = torch.Generator().manual_seed(seed)
-    centres = 2 * torch.rand(count, 20, 2, generator=generator) - 1
+    centers = 2 * torch.rand(count, 20, 2, generator=generator) - 1
     around = 0.3 * torch.randn(count, 20, 8, 2, generator=generator)
-    places = torch.cat([centres[:, :, None], centres[:, :, None] + around], dim=2)
+    places = torch.cat([centers[:, :, None], centers[:, :, None] + around], dim=2)
     points = torch.cat([places, (places * places).sum(dim=3, keepdim=True)], dim=3)
-    return Groups(points[:, :, 1:] - points[:, :, :1], points[:, :, 0], torch.zeros(count, 20, dtype=torch.int64))
+    return Groups(
+        points[:, :, 1:] - points[:, :, :1],
+        points[:, :, 0],
+        torch.zeros(count, 20, dtype=torch.int64),
+    )
 
 
 def depth_images(count: int = 5) -> DepthImages:
@@ -69,16 +90,24 @@ def test_sixty_percent_are_hidden_and_the_encoder_never_sees_them() -> None:
     autoencoder = MaskedAutoencoder(encoder(), SMALL, PLAN).eval()
     assert autoencoder.visible == 8
     seen: list[Tensor] = []
-    autoencoder.transformer.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    members, centres, _ = groups(1)
-    autoencoder(members, centres, torch.Generator().manual_seed(3))
+    autoencoder.transformer.encoder.register_forward_pre_hook(
+        lambda _, given: seen.append(given[0])
+    )
+    members, centers, _ = groups(1)
+    autoencoder(members, centers, torch.Generator().manual_seed(3))
     shown = (seen[0].flatten(2)[0][:, None] == members.flatten(2)[0][None]).all(dim=2).any(dim=0)
     assert int(shown.sum()) == 8
     other = members.clone()
     other[:, ~shown] += 5.0
-    same = [autoencoder.transformer.encode(part[:, shown], centres[:, shown]) for part in (members, other)]
+    same = [
+        autoencoder.transformer.encode(part[:, shown], centers[:, shown])
+        for part in (members, other)
+    ]
     torch.testing.assert_close(*same)
-    drawn = [autoencoder(members, centres, torch.Generator().manual_seed(seed)).item() for seed in range(6)]
+    drawn = [
+        autoencoder(members, centers, torch.Generator().manual_seed(seed)).item()
+        for seed in range(6)
+    ]
     assert len(set(drawn)) == 6, "each call hides others"
 
 
@@ -93,7 +122,9 @@ def test_gradients_reach_encoder_and_decoder_but_not_the_points() -> None:
 def test_a_turn_is_about_the_third_axis() -> None:
     points = torch.tensor([[[1.0, 0.0, 5.0]], [[0.0, 2.0, 7.0]]])
     expected = torch.tensor([[[0.0, 1.0, 5.0]], [[0.0, -2.0, 7.0]]])
-    torch.testing.assert_close(turned(points, torch.tensor([math.pi / 2, math.pi])), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        turned(points, torch.tensor([math.pi / 2, math.pi])), expected, rtol=0, atol=1e-6
+    )
 
 
 def fit_small(
@@ -103,7 +134,9 @@ def fit_small(
     torch.manual_seed(0)
     points = PointFeatures(SMALL, (192, 192), (64, 64), (8, 8)).eval()
     phase = pretrain_phase(points, depth_images(), replace(PLAN, epochs=epochs), "cpu")
-    fit_phases(points, [phase], 0, FitControl(checkpoint, tell=lambda _: None, stop_after=stop_after))
+    fit_phases(
+        points, [phase], 0, FitControl(checkpoint, tell=lambda _: None, stop_after=stop_after)
+    )
     assert isinstance(phase.module, MaskedAutoencoder)
     return points, reconstruction_error(phase.module, points.all_groups(depth_images()))
 
@@ -125,12 +158,15 @@ def test_pretraining_stopped_and_resumed_ends_with_the_same_weights(tmp_path: Pa
 
 
 def published(path: Path, state: dict[str, Tensor], prefix: str) -> Path:
-    """As Point-MAE's own training saves: with an optimiser, a metric of numpy, and a decoder."""
+    """As Point-MAE's own training saves: with an optimizer, a metric of numpy, and a decoder."""
     base = {prefix + name: tensor for name, tensor in state.items()}
     base[prefix.removesuffix("MAE_encoder.") + "MAE_decoder.norm.weight"] = torch.ones(3)
-    optimiser = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-3}]}
+    optimizer = {
+        "state": {0: {"step": 3, "exp_avg": torch.zeros(2)}},
+        "param_groups": [{"lr": 1e-3}],
+    }
     metrics = {"acc": np.float64(0.93)}
-    torch.save({"base_model": base, "optimizer": optimiser, "epoch": 300, "metrics": metrics}, path)
+    torch.save({"base_model": base, "optimizer": optimizer, "epoch": 300, "metrics": metrics}, path)
     return path
 
 
@@ -139,7 +175,9 @@ def of_numpy_one(path: Path) -> Path:
     renamed = path.with_name(f"old-{path.name}")
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(renamed, "w") as target:
         for name in source.namelist():
-            target.writestr(name, source.read(name).replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+            target.writestr(
+                name, source.read(name).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            )
     return renamed
 
 
@@ -171,7 +209,9 @@ def test_a_file_that_does_not_fit_is_one_sentence_and_changes_nothing(tmp_path: 
     narrow, target = encoder(replace(SMALL, width=8)), encoder(seed=2)
     before = encoder(seed=2)
     write_pointmae(tmp_path / "narrow.pth", narrow)
-    with pytest.raises(DataError, match=r"not fit a Point-MAE encoder of width 12 and 2 blocks: \d+ of \d+ tensors"):
+    with pytest.raises(
+        DataError, match=r"not fit a Point-MAE encoder of width 12 and 2 blocks: \d+ of \d+ tensors"
+    ):
         load_pointmae(tmp_path / "narrow.pth", target)
     torch.save({"conv1.weight": torch.ones(3)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match="does not fit"):
@@ -197,10 +237,21 @@ def _small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_small_preset")
 def test_the_command_writes_a_file_that_the_features_take(product: Path, tmp_path: Path) -> None:
     out = tmp_path / "weights" / "points.pth"
-    command = ["pretrain", "pointmae", str(product), str(product.parent), "--out", str(out), "--epochs", "2"]
+    command = [
+        "pretrain",
+        "pointmae",
+        str(product),
+        str(product.parent),
+        "--out",
+        str(out),
+        "--epochs",
+        "2",
+    ]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "12 parts" in done.output.splitlines()[-1], "a product named, and found again in its folder"
+    assert "12 parts" in done.output.splitlines()[-1], (
+        "a product named, and found again in its folder"
+    )
     target, untouched = encoder(seed=2), encoder(seed=2)
     load_pointmae(out, target)
     assert not same(target, untouched)
@@ -210,11 +261,17 @@ def test_the_command_writes_a_file_that_the_features_take(product: Path, tmp_pat
 @pytest.mark.usefixtures("_small_preset")
 def test_the_command_interrupted_goes_on_to_the_same_file(product: Path, tmp_path: Path) -> None:
     options = PretrainOptions(epochs=3, seed=4)
-    whole = pretrain_pointmae([product], tmp_path / "whole.pth", options, FitControl(tell=lambda _: None))
+    whole = pretrain_pointmae(
+        [product], tmp_path / "whole.pth", options, FitControl(tell=lambda _: None)
+    )
     with pytest.raises(Interrupted):
-        pretrain_pointmae([product], tmp_path / "b.pth", options, FitControl(tell=lambda _: None, stop_after=1))
+        pretrain_pointmae(
+            [product], tmp_path / "b.pth", options, FitControl(tell=lambda _: None, stop_after=1)
+        )
     assert not (tmp_path / "b.pth").exists()
-    again = pretrain_pointmae([product], tmp_path / "b.pth", options, FitControl(tell=lambda _: None))
+    again = pretrain_pointmae(
+        [product], tmp_path / "b.pth", options, FitControl(tell=lambda _: None)
+    )
     assert again == whole
     first, second = encoder(), encoder()
     load_pointmae(tmp_path / "whole.pth", first)
@@ -222,7 +279,9 @@ def test_the_command_interrupted_goes_on_to_the_same_file(product: Path, tmp_pat
     assert same(first, second)
 
 
-def test_impossible_wishes_are_refused_before_anything_is_read(tmp_path: Path, product: Path) -> None:
+def test_impossible_wishes_are_refused_before_anything_is_read(
+    tmp_path: Path, product: Path
+) -> None:
     with pytest.raises(ConfigError, match="no preset 'tiny': choose one of compact, paper"):
         pretrain_pointmae([product], tmp_path / "w.pth", PretrainOptions(preset="tiny"))
     with pytest.raises(ConfigError, match="--epochs 0"):

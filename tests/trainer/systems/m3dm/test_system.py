@@ -1,4 +1,6 @@
-"""M3DM wired: which bank sees what, what learns and what stays, the station's own rows, export and switches."""
+"""M3DM wired: which bank sees what, what learns and what stays, the station's own rows, export and
+switches.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def image(number: int, depth: bool = True) -> Prepared:
-    """A striped, ribbed square part, 3 mm high, on a dark table that a camera sees from 0.3 m above."""
+    """A striped, ribbed square part, 3 mm high, on a dark table that a camera sees from 0.3 m
+    above.
+    """
     generator = torch.Generator().manual_seed(number)
     foreground = torch.zeros(1, 1, 64, 64)
     foreground[..., 12:52, 12:52] = 1
@@ -72,7 +76,10 @@ def image(number: int, depth: bool = True) -> Prepared:
     small = nn.functional.avg_pool2d(foreground, 2)
     ribs = 3e-3 + 3e-4 * torch.sin(torch.arange(32) / 2.0).view(1, 1, 1, 32)
     height = (ribs + 5e-5 * torch.randn(1, 1, 32, 32, generator=generator)) * small
-    intrinsics, plane = torch.tensor([[60.0, 60.0, 31.5, 31.5]]), torch.tensor([[0.0, 0.0, 1.0, 0.3]])
+    intrinsics, plane = (
+        torch.tensor([[60.0, 60.0, 31.5, 31.5]]),
+        torch.tensor([[0.0, 0.0, 1.0, 0.3]]),
+    )
     return Prepared(color.clamp(0, 255), height, small, small, one, one, intrinsics, plane)
 
 
@@ -80,20 +87,29 @@ def images(cache: Path | None = None, depth: bool = True) -> TrainingImages:
     return TrainingImages(lambda number: image(number, depth), 6, f"digest {depth}", cache)
 
 
-def built(sizes: WorkingSizes = WITH_DEPTH, pretrained: Path | None = None, **switches: bool) -> m3dm.M3dmDetector:
+def built(
+    sizes: WorkingSizes = WITH_DEPTH, pretrained: Path | None = None, **switches: bool
+) -> m3dm.M3dmDetector:
     return m3dm.M3dm().build(BuildRequest("small", sizes, switches=switches, pretrained=pretrained))
 
 
 def fit(
-    detector: m3dm.M3dmDetector, epochs: int | None = None, cache: Path | None = None, control: FitControl | None = None
+    detector: m3dm.M3dmDetector,
+    epochs: int | None = None,
+    cache: Path | None = None,
+    control: FitControl | None = None,
 ) -> Curves:
     control = control or FitControl(tell=lambda _: None)
     depth = detector.points is not None
-    return m3dm.M3dm().fit(detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control))
+    return m3dm.M3dm().fit(
+        detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control)
+    )
 
 
 def answer(detector: m3dm.M3dmDetector, part: Prepared, **site: Tensor) -> Answer:
-    neutral = {spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs}
+    neutral = {
+        spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs
+    }
     with torch.no_grad():
         return detector(part, **{**neutral, **site})
 
@@ -127,18 +143,28 @@ def test_training_moves_points_fusion_and_banks_and_nothing_else() -> None:
     detector = built()
     before = state(detector)
     curves = fit(detector)
-    names = moved({name: tensor for name, tensor in before.items() if not name.startswith("banks")}, detector)
+    names = moved(
+        {name: tensor for name, tensor in before.items() if not name.startswith("banks")}, detector
+    )
     transformer = detector.points.features.transformer
-    learnt = {name for name, _ in transformer.named_parameters() if ".norm1" not in name and ".norm2" not in name}
-    assert {f"points.features.transformer.{name}" for name in learnt} <= names
-    assert {f"fusion.{name}" for name, _ in detector.fusion.named_parameters() if "head" not in name} <= names
+    learned = {
+        name
+        for name, _ in transformer.named_parameters()
+        if ".norm1" not in name and ".norm2" not in name
+    }
+    assert {f"points.features.transformer.{name}" for name in learned} <= names
+    assert {
+        f"fusion.{name}" for name, _ in detector.fusion.named_parameters() if "head" not in name
+    } <= names
     assert not [name for name in names if name.startswith("color.trunk")]
     assert list(curves) == ["depth", "points", "fusion", "bank rgb", "bank points", "bank fused"]
     assert all(curves[f"bank {name}"][-1] < curves[f"bank {name}"][0] for name in BANKS)
     assert not any(parameter.requires_grad for parameter in detector.parameters())
 
 
-def test_a_distilled_bank_has_a_quarter_of_the_rows_and_its_own_ones(trained: m3dm.M3dmDetector) -> None:
+def test_a_distilled_bank_has_a_quarter_of_the_rows_and_its_own_ones(
+    trained: m3dm.M3dmDetector,
+) -> None:
     whole = built(distilled=False)
     curves = fit(whole)
     assert not [name for name in curves if name.startswith("bank")]
@@ -155,7 +181,9 @@ def test_each_bank_sees_its_own_modality(trained: m3dm.M3dmDetector) -> None:
             maps = [bank(parts[name]) * mask for name, bank in trained.named_banks()]
         return [float(one[0, 0, 3:5, 3:5].sum()) for one in maps]
 
-    good, dent, stain = (distances(part) for part in (image(20), dented(image(20)), stained(image(20))))
+    good, dent, stain = (
+        distances(part) for part in (image(20), dented(image(20)), stained(image(20)))
+    )
     assert [name for name, _ in trained.named_banks()] == BANKS
     assert dent[0] == good[0]
     assert dent[1] > 3 * good[1]
@@ -165,7 +193,9 @@ def test_each_bank_sees_its_own_modality(trained: m3dm.M3dmDetector) -> None:
 
 
 @pytest.mark.parametrize("change", [dented, stained])
-def test_an_unusual_part_scores_higher_than_a_normal_one(trained: m3dm.M3dmDetector, change) -> None:
+def test_an_unusual_part_scores_higher_than_a_normal_one(
+    trained: m3dm.M3dmDetector, change
+) -> None:
     good, bad = answer(trained, image(21)).map, answer(trained, change(image(21))).map
     assert good.shape == (1, 1, *trained.map_size) == (1, 1, 16, 16)
     assert float(good.min()) >= 0
@@ -179,7 +209,9 @@ def test_color_only_has_one_bank_and_no_points() -> None:
     assert [name for name, _ in detector.named_banks()] == ["rgb"]
     assert list(curves) == ["bank rgb"]
     part = image(20, depth=False)
-    assert float(answer(detector, stained(part)).map.max()) > 1.2 * float(answer(detector, part).map.max())
+    assert float(answer(detector, stained(part)).map.max()) > 1.2 * float(
+        answer(detector, part).map.max()
+    )
 
 
 def test_a_stations_own_rows_are_normal_to_every_bank(trained: m3dm.M3dmDetector) -> None:
@@ -218,21 +250,31 @@ def test_the_map_is_the_weighted_sum_of_the_banks_distances(trained: m3dm.M3dmDe
 
 
 def test_banks_are_fused_and_distilled_on_views_that_they_were_not_made_of() -> None:
-    """A view that is in the bank is at distance 0: weights from such views would say nothing about new parts."""
+    """A view that is in the bank is at distance 0: weights from such views would say nothing about
+    new parts.
+    """
     control = FitControl(tell=lambda _: None)
-    views = cast(Views, range(15))  # three images, each followed by four augmented copies; only their number is asked
-    trainer = m3dm._Trainer(built(COLOR_ONLY), views, views, 4, FitRequest("small", 1, 0, "cpu", control))
+    views = cast(
+        Views, range(15)
+    )  # three images, each followed by four augmented copies; only their number is asked
+    trainer = m3dm._Trainer(
+        built(COLOR_ONLY), views, views, 4, FitRequest("small", 1, 0, "cpu", control)
+    )
     assert trainer.banked().tolist() == [0, 1, 5, 6, 10, 11]
     assert trainer.unseen().tolist() == [2, 3, 4, 7, 8, 9, 12, 13, 14]
 
 
 @pytest.mark.parametrize("sizes", [WITH_DEPTH, COLOR_ONLY], ids=["with depth", "color only"])
-def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(sizes: WorkingSizes, tmp_path: Path) -> None:
+def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(
+    sizes: WorkingSizes, tmp_path: Path
+) -> None:
     def weights(stops: list[int], name: str) -> str:
         detector = built(sizes)
         (tmp_path / name).mkdir()
         for stop in (*stops, None):
-            control = FitControl(tmp_path / name / "checkpoint.pt", "one", lambda _: None, stop_after=stop)
+            control = FitControl(
+                tmp_path / name / "checkpoint.pt", "one", lambda _: None, stop_after=stop
+            )
             try:
                 fit(detector, cache=tmp_path / "cache", control=control)
             except Interrupted:
@@ -262,7 +304,9 @@ def test_a_pretrained_file_replaces_the_first_phase(tmp_path: Path) -> None:
     write_pointmae(tmp_path / "points.pth", source.points.features.transformer)
     detector = built(pretrained=tmp_path / "points.pth")
     before = state(detector.points.features.transformer)
-    torch.testing.assert_close(before["norm.weight"], source.points.features.transformer.norm.weight)
+    torch.testing.assert_close(
+        before["norm.weight"], source.points.features.transformer.norm.weight
+    )
     assert "points" not in fit(detector, epochs=1)
     assert moved(before, detector.points.features.transformer) == set()
     with pytest.raises(ConfigError, match="without depth m3dm has no points"):
@@ -272,7 +316,9 @@ def test_a_pretrained_file_replaces_the_first_phase(tmp_path: Path) -> None:
 def test_any_timm_backbone_serves_with_its_weights(tmp_path: Path) -> None:
     weights = timm.create_model("vit_tiny_patch16_224", pretrained=False).state_dict()
     torch.save(weights, tmp_path / "vit.pth")
-    request = BuildRequest("small", COLOR_ONLY, tmp_path / "vit.pth", backbone="vit_tiny_patch16_224")
+    request = BuildRequest(
+        "small", COLOR_ONLY, tmp_path / "vit.pth", backbone="vit_tiny_patch16_224"
+    )
     detector = m3dm.M3dm().build(request)
     assert (detector.color.channels, detector.color.grid) == (192, (4, 4))
     loaded = detector.color.trunk.model.state_dict()["blocks.3.attn.qkv.weight"]
@@ -309,7 +355,11 @@ def test_the_paper_preset_is_dino_and_the_published_point_mae() -> None:
     sizes = system.sizes("paper", 800, 800, True)
     assert sizes == WorkingSizes((224, 224), (224, 224), (800, 800))
     preset = m3dm.PRESETS["paper"]
-    assert (preset.backbone.channels, preset.points.groups, preset.points.channels) == ((768,), 1024, 1152)
+    assert (preset.backbone.channels, preset.points.groups, preset.points.channels) == (
+        (768,),
+        1024,
+        1152,
+    )
     assert preset.own_score
     with pytest.raises(ConfigError, match="--weights"):
         system.build(BuildRequest("paper", sizes))
@@ -319,15 +369,25 @@ def test_the_paper_preset_is_dino_and_the_published_point_mae() -> None:
 def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> None:
     detector = built(sizes)
     fit(detector, epochs=1)
-    deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01).requires_grad_(False).eval()
+    deployed = (
+        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01)
+        .requires_grad_(False)
+        .eval()
+    )
     feeds = sensor_bytes(sizes.depth is not None, noise=3)
     site = {
         "shift": np.linspace(-0.5, 0.5, detector.channels, dtype=np.float32),
-        "spare": np.random.default_rng(1).normal(size=(m3dm.SPARE, detector.channels)).astype(np.float32),
+        "spare": (
+            np.random.default_rng(1).normal(size=(m3dm.SPARE, detector.channels)).astype(np.float32)
+        ),
         "spare_valid": (np.arange(m3dm.SPARE) < 3).astype(np.float32),
     }
-    neutral = {spec.name: np.full(spec.shape, spec.default, np.float32) for spec in detector.site_inputs}
-    report = export_checked(deployed, tmp_path / "fp32.onnx", [{**feeds, **neutral}, {**feeds, **site}])
+    neutral = {
+        spec.name: np.full(spec.shape, spec.default, np.float32) for spec in detector.site_inputs
+    }
+    report = export_checked(
+        deployed, tmp_path / "fp32.onnx", [{**feeds, **neutral}, {**feeds, **site}]
+    )
     assert report.agreement.map < 1e-4
     assert report.layers
     if sizes.depth is not None:
@@ -337,7 +397,9 @@ def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> 
         assert all(np.isfinite(values).all() for values in outputs.values())
 
 
-def test_patchcores_score_replaces_the_maps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_patchcores_score_replaces_the_maps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(m3dm.PRESETS, "small", replace(SMALL, own_score=True))
     detector = built()
     fit(detector, epochs=1)
@@ -348,11 +410,19 @@ def test_patchcores_score_replaces_the_maps(monkeypatch: pytest.MonkeyPatch, tmp
         parts = detector.parts(good.features)
         mask = detector.grid_mask(image(20).foreground)
         banks = detector.named_banks()
-        scores = [detector.reweighted(bank, parts[name], bank(parts[name]), mask) for name, bank in banks]
-    assert float(good.score) == pytest.approx(float(torch.stack(scores)[:, 0] @ detector.score_weights), rel=1e-5)
+        scores = [
+            detector.reweighted(bank, parts[name], bank(parts[name]), mask) for name, bank in banks
+        ]
+    assert float(good.score) == pytest.approx(
+        float(torch.stack(scores)[:, 0] @ detector.score_weights), rel=1e-5
+    )
     color = built(COLOR_ONLY)
     fit(color, epochs=1)
     deployed = Deployed(Preprocess(64, 64, CROP, None), color, 0.01).requires_grad_(False).eval()
-    neutral = {spec.name: np.full(spec.shape, spec.default, np.float32) for spec in color.site_inputs}
-    report = export_checked(deployed, tmp_path / "fp32.onnx", [{**sensor_bytes(depth=False), **neutral}])
+    neutral = {
+        spec.name: np.full(spec.shape, spec.default, np.float32) for spec in color.site_inputs
+    }
+    report = export_checked(
+        deployed, tmp_path / "fp32.onnx", [{**sensor_bytes(depth=False), **neutral}]
+    )
     assert report.agreement.score < 1e-4

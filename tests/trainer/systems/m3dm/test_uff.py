@@ -49,15 +49,17 @@ def test_training_makes_the_same_place_most_alike() -> None:
     module = fusion()
     generator = torch.Generator().manual_seed(0)
     color = torch.randn(4, 5, 4, 4, generator=generator)
-    points = torch.tanh(torch.einsum("oc,nchw->nohw", torch.randn(3, 5, generator=generator), color))
+    points = torch.tanh(
+        torch.einsum("oc,nchw->nohw", torch.randn(3, 5, generator=generator), color)
+    )
     mask = torch.ones(4, 1, 4, 4)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
     first = float(module.loss(color, points, mask).detach())
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = module.loss(color, points, mask)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert float(loss.detach()) < 0.5 * first
     assert all(parameter.grad is not None for parameter in module.parameters())
 
@@ -68,5 +70,9 @@ def test_the_fused_feature_is_both_mlps_side_by_side() -> None:
     fused = module(color, points)
     assert fused.shape == (2, 8, 4, 4)
     assert torch.equal(fused[:, :5], module.color(color))
-    assert FeatureFusion(5, 3, 4)(color, points).shape == (2, FeatureFusion(5, 3, 4).channels, 4, 4) == (2, 8, 4, 4)
+    assert (
+        FeatureFusion(5, 3, 4)(color, points).shape
+        == (2, FeatureFusion(5, 3, 4).channels, 4, 4)
+        == (2, 8, 4, 4)
+    )
     assert torch.equal(fused[:, 5:], module.points(points))

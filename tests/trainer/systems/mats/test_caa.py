@@ -40,19 +40,29 @@ def _bottleneck(module: InvertedBottleneck, auxiliary: Array) -> Array:
 def _reference(caa: CAA, target: Array, auxiliary: Array) -> Array:
     assert isinstance(caa.project, InvertedBottleneck)
     projected = _bottleneck(caa.project, auxiliary)
-    w1_matrix, w2_matrix, decoder = _matrix(caa.target_weight), _matrix(caa.auxiliary_weight), _matrix(caa.decoder)
+    w1_matrix, w2_matrix, decoder = (
+        _matrix(caa.target_weight),
+        _matrix(caa.auxiliary_weight),
+        _matrix(caa.decoder),
+    )
     decoder_bias = caa.decoder.bias
     assert decoder_bias is not None
     positive_target, positive_projected = np.maximum(target, 0), np.maximum(projected, 0)
     if caa.weights_over == "channel":
-        positive_target = np.broadcast_to(positive_target.mean(axis=(1, 2), keepdims=True), target.shape)
-        positive_projected = np.broadcast_to(positive_projected.mean(axis=(1, 2), keepdims=True), target.shape)
+        positive_target = np.broadcast_to(
+            positive_target.mean(axis=(1, 2), keepdims=True), target.shape
+        )
+        positive_projected = np.broadcast_to(
+            positive_projected.mean(axis=(1, 2), keepdims=True), target.shape
+        )
     out = np.empty_like(target)
     for row in range(target.shape[1]):
         for column in range(target.shape[2]):
             w1 = np.exp(_sigmoid(w1_matrix @ positive_target[:, row, column]))  # equation 1
             w2 = np.exp(_sigmoid(w2_matrix @ positive_projected[:, row, column]))  # equation 2
-            fused = (w1 * target[:, row, column] + w2 * projected[:, row, column]) / (w1 + w2)  # equation 3
+            fused = (w1 * target[:, row, column] + w2 * projected[:, row, column]) / (
+                w1 + w2
+            )  # equation 3
             out[:, row, column] = decoder @ fused + decoder_bias.detach().numpy()
     return out
 
@@ -69,7 +79,9 @@ def test_equals_equations_1_to_3(weights_over: WeightsOver) -> None:
 
 
 @pytest.mark.parametrize("weights_over", ["position", "channel"])
-def test_folded_for_export_it_computes_the_same_at_the_border_too(weights_over: WeightsOver) -> None:
+def test_folded_for_export_it_computes_the_same_at_the_border_too(
+    weights_over: WeightsOver,
+) -> None:
     torch.manual_seed(1)
     caa = CAA(6, 4, weights_over).double()
     target, auxiliary = torch.randn(1, 6, 5, 5).double(), torch.randn(1, 4, 5, 5).double()

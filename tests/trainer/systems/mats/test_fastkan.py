@@ -1,4 +1,6 @@
-"""FastKAN against its definition, number by number, in float64; the student's residual blocks and its folding."""
+"""FastKAN against its definition, number by number, in float64; the student's residual blocks and
+its folding.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +40,23 @@ def test_equals_its_definition(grid: int, limits: tuple[float, float]) -> None:
                 silu = values[channel] / (1 + math.exp(-values[channel]))
                 wanted += layer.base.weight[output, channel].item() * silu
                 for index in range(grid):
-                    gaussian = math.exp(-(((normed[channel] - (limits[0] + index * step)) / step) ** 2))
+                    gaussian = math.exp(
+                        -(((normed[channel] - (limits[0] + index * step)) / step) ** 2)
+                    )
                     wanted += layer.spline.weight[output, index * 4 + channel].item() * gaussian
-            assert got[row, output].item() == pytest.approx(wanted, rel=1e-6, abs=1e-6)  # the centres are float32
+            assert got[row, output].item() == pytest.approx(
+                wanted, rel=1e-6, abs=1e-6
+            )  # the centers are float32
 
 
-def test_gaussian_is_one_at_its_centre_and_falls_to_1_over_e_at_the_next() -> None:
+def test_gaussian_is_one_at_its_center_and_falls_to_1_over_e_at_the_next() -> None:
     layer = FastKANLayer(2, 1, grid=5)
     layer.norm.weight.data.zero_()
-    layer.norm.bias.data.copy_(torch.tensor([0.0, 1.0]))  # the third and the fourth centre
+    layer.norm.bias.data.copy_(torch.tensor([0.0, 1.0]))  # the third and the fourth center
     basis = layer.basis(torch.randn(1, 2)).reshape(5, 2)
-    assert basis[:, 0].tolist() == pytest.approx([math.exp(-4), math.exp(-1), 1, math.exp(-1), math.exp(-4)])
+    assert basis[:, 0].tolist() == pytest.approx(
+        [math.exp(-4), math.exp(-1), 1, math.exp(-1), math.exp(-4)]
+    )
     assert basis[:, 1].argmax() == 3
 
 

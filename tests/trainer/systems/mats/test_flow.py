@@ -43,9 +43,13 @@ def test_log_determinant_is_that_of_autograds_jacobian(channels: int, kernel: in
     x = torch.randn(1, channels, 2, 3).double()
     _, log_det = flow(x, _condition())
     size = x.numel()
-    jacobian = torch.autograd.functional.jacobian(lambda value: flow(value, _condition())[0], x).reshape(size, size)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda value: flow(value, _condition())[0], x
+    ).reshape(size, size)
     assert log_det.shape == (1, 1, 2, 3)
-    assert log_det.sum().item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-9)
+    assert log_det.sum().item() == pytest.approx(
+        torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-9
+    )
 
 
 def test_log_determinant_belongs_to_its_position() -> None:
@@ -58,7 +62,9 @@ def test_log_determinant_belongs_to_its_position() -> None:
             alone = torch.autograd.functional.jacobian(
                 lambda value, cell=cell: flow(value, _condition()[cell])[0], x[cell]
             ).reshape(6, 6)
-            assert log_det[0, 0, row, column].item() == pytest.approx(torch.linalg.slogdet(alone).logabsdet.item())
+            assert log_det[0, 0, row, column].item() == pytest.approx(
+                torch.linalg.slogdet(alone).logabsdet.item()
+            )
 
 
 def test_coupling_equals_equations_10_and_11_with_the_clamp() -> None:
@@ -70,7 +76,9 @@ def test_coupling_equals_equations_10_and_11_with_the_clamp() -> None:
 
     def subnet(which: str, half: Tensor) -> tuple[Tensor, Tensor]:
         net = getattr(block, which)
-        first = torch.cat([net.from_half.weight, net.from_condition.weight], dim=1)[:, :, 0, 0]  # of the concatenation
+        first = torch.cat([net.from_half.weight, net.from_condition.weight], dim=1)[
+            :, :, 0, 0
+        ]  # of the concatenation
         inner = torch.relu(first @ torch.cat([half, condition.flatten()]) + net.from_half.bias)
         raw, shift = (net.last.weight[:, :, 0, 0] @ inner + net.last.bias).chunk(2)
         return 2 * 1.9 / math.pi * torch.atan(raw / 1.9), shift

@@ -1,4 +1,4 @@
-"""MDLA against equations 4 to 8 by loops over every cell, head and neighbour, in float64."""
+"""MDLA against equations 4 to 8 by loops over every cell, head and neighbor, in float64."""
 
 from __future__ import annotations
 
@@ -34,17 +34,24 @@ def _reference(module: MDLA, features: Array, dilations: tuple[int, ...], heads:
                     for dx in (-1, 0, 1)
                     if 0 <= row + dy * step < height and 0 <= column + dx * step < width
                 ]
-                scores = np.array([query[channels, row, column] @ key[channels, y, x] for y, x in cells])
+                scores = np.array(
+                    [query[channels, row, column] @ key[channels, y, x] for y, x in cells]
+                )
                 weights = np.exp(scores / np.sqrt(dimension))
                 weights /= weights.sum()
                 out[channels, row, column] = sum(
-                    weight * value[channels, y, x] for weight, (y, x) in zip(weights, cells, strict=True)
+                    weight * value[channels, y, x]
+                    for weight, (y, x) in zip(weights, cells, strict=True)
                 )
     return _linear(module.merge, out)
 
 
-@pytest.mark.parametrize(("channels", "dilations", "heads"), [(7, (1, 2, 3), 1), (8, (1, 2, 3), 2), (4, (2,), 1)])
-def test_equals_the_equations_by_loops(channels: int, dilations: tuple[int, ...], heads: int) -> None:
+@pytest.mark.parametrize(
+    ("channels", "dilations", "heads"), [(7, (1, 2, 3), 1), (8, (1, 2, 3), 2), (4, (2,), 1)]
+)
+def test_equals_the_equations_by_loops(
+    channels: int, dilations: tuple[int, ...], heads: int
+) -> None:
     torch.manual_seed(0)
     module = MDLA(channels, (5, 8), dilations, heads).double()
     features = torch.randn(2, channels, 5, 8).double() * 2
@@ -65,15 +72,17 @@ def test_whatever_the_scores_no_cell_outside_the_window_counts_and_no_weight_is_
     module.project.weight.data.copy_(torch.cat([query, key, value])[:, :, None, None])
     features = torch.zeros(1, 6, 6, 6)
     features[:, 0] = 1.0
-    features[:, 1] = 1.0                     # every other cell answers as loudly as it can
+    features[:, 1] = 1.0  # every other cell answers as loudly as it can
     features[:, 2] = 1e3
-    centre = module.allowed[0, 0, 14].reshape(6, 6) > 0    # row 2, column 2: the window of dilation 1
-    features[:, 1, centre] = -1.0
-    features[:, 2, centre] = 0.0
+    center = module.allowed[0, 0, 14].reshape(6, 6) > 0  # row 2, column 2: the window of dilation 1
+    features[:, 1, center] = -1.0
+    features[:, 2, center] = 0.0
     with torch.no_grad():
         assert float(module(features)[0, 0, 2, 2].abs()) < 1e-7 * 1e3
     lowest = MASKED - FURTHEST
-    assert np.exp(np.float32(lowest)) >= np.finfo(np.float32).tiny, "the least exponential must be a normal number"
+    assert np.exp(np.float32(lowest)) >= np.finfo(np.float32).tiny, (
+        "the least exponential must be a normal number"
+    )
 
 
 def test_each_dilation_reaches_its_window_and_no_further() -> None:
@@ -84,7 +93,9 @@ def test_each_dilation_reaches_its_window_and_no_further() -> None:
 
 
 def test_padding_takes_no_weight() -> None:
-    """With equal values everywhere an average is that value, at the corner too: a zero key would pull it down."""
+    """With equal values everywhere an average is that value, at the corner too: a zero key would
+    pull it down.
+    """
     module = MDLA(6, (6, 6))
     torch.nn.init.zeros_(module.project.weight)
     torch.nn.init.ones_(module.project.bias)

@@ -57,14 +57,20 @@ def build(with_depth: bool = True, **switches: bool) -> mats.MatsDetector:
     return mats.Mats().build(BuildRequest("small", sizes, random_backbone=False, switches=switches))
 
 
-def fitted(with_depth: bool = True, seed: int = 0, cache: Path | None = None, **switches: bool) -> mats.MatsDetector:
+def fitted(
+    with_depth: bool = True, seed: int = 0, cache: Path | None = None, **switches: bool
+) -> mats.MatsDetector:
     detector = build(with_depth, **switches)
     fit(detector, with_depth, seed, FitControl(tell=lambda _: None), cache)
     return detector
 
 
 def fit(
-    detector: mats.MatsDetector, with_depth: bool, seed: int, control: FitControl, cache: Path | None = None
+    detector: mats.MatsDetector,
+    with_depth: bool,
+    seed: int,
+    control: FitControl,
+    cache: Path | None = None,
 ) -> dict[str, list[float]]:
     images = TrainingImages(lambda number: image(number, with_depth), 5, "digest", cache)
     return mats.Mats().fit(detector, images, FitRequest("small", None, seed, "cpu", control))
@@ -113,7 +119,9 @@ def test_fusion_keeps_the_variance_of_the_features(with_depth: bool) -> None:
     given = torch.cat([part for part in detector.whitened(color, depth) if part is not None], dim=1)
     _, attended = detector.fused(color, depth)
     mask = detector.grid_mask(prepared)
-    before, after = (mats.foreground_rows(part, mask).var(dim=0).mean() for part in (given, attended))
+    before, after = (
+        mats.foreground_rows(part, mask).var(dim=0).mean() for part in (given, attended)
+    )
     assert 0.5 < float(after / before) < 1.5
 
 
@@ -127,8 +135,12 @@ def test_what_lies_outside_the_foreground_does_not_change_a_loss(which: str) -> 
     assert bool(outside.any())
     if changed.depth is not None:
         changed.color, changed.depth = changed.color + 5.0 * outside, changed.depth + 5.0 * outside
-    changed.tensors["height"] = changed.tensors["height"] + 0.02 * (changed.tensors["foreground"] == 0)
-    if which == "fusion":  # a 3x3 neighbour of the rim is its input; the rim itself is what the loss looks at
+    changed.tensors["height"] = changed.tensors["height"] + 0.02 * (
+        changed.tensors["foreground"] == 0
+    )
+    if (
+        which == "fusion"
+    ):  # a 3x3 neighbor of the rim is its input; the rim itself is what the loss looks at
         changed.detector.fusion.color_caa = changed.detector.fusion.depth_caa = None
         trainer.detector.fusion.color_caa = trainer.detector.fusion.depth_caa = None
         clean = loss_of(trainer, which)
@@ -138,7 +150,9 @@ def test_what_lies_outside_the_foreground_does_not_change_a_loss(which: str) -> 
 def cached_trainer(detector: mats.MatsDetector) -> mats._Trainer:
     images = TrainingImages(image, 3, "digest")
     request = FitRequest("small", None, 0, "cpu", FitControl())
-    trainer = mats._Trainer(detector, mats._frozen_features(detector, images, SMALL, request), SMALL, "cpu")
+    trainer = mats._Trainer(
+        detector, mats._frozen_features(detector, images, SMALL, request), SMALL, "cpu"
+    )
     trainer.begin_encoder()
     trainer.begin_fusion()
     return trainer
@@ -220,7 +234,9 @@ def test_the_paper_preset_asks_for_weights_and_checks_them(tmp_path: Path) -> No
         mats.Mats().build(BuildRequest("paper", WorkingSizes((64, 64), None)))
     torch.save({"conv_stem.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
     with pytest.raises(DataError, match="does not fit tf_efficientnet_b5"):
-        mats.Mats().build(BuildRequest("paper", WorkingSizes((64, 64), None), tmp_path / "wrong.pth"))
+        mats.Mats().build(
+            BuildRequest("paper", WorkingSizes((64, 64), None), tmp_path / "wrong.pth")
+        )
 
 
 def test_an_unknown_system_is_named_with_those_there_are() -> None:

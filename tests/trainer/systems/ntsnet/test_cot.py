@@ -1,4 +1,4 @@
-"""CoT against equations 1 and 2 by loops over every position, head and neighbour, in float64."""
+"""CoT against equations 1 and 2 by loops over every position, head and neighbor, in float64."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_equals_the_equations_by_loops(channels: int, share: int, groups: int) -
     with torch.no_grad():
         got = module(x).numpy()
     for index in range(2):
-        np.testing.assert_allclose(got[index], _reference(module, x[index].numpy(), share), rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(
+            got[index], _reference(module, x[index].numpy(), share), rtol=1e-11, atol=1e-12
+        )
 
 
 def test_with_stride_two_cells_are_averaged_first() -> None:
@@ -93,11 +95,15 @@ def test_with_stride_two_cells_are_averaged_first() -> None:
     with torch.no_grad():
         got = module(x)
     assert got.shape == (1, 6, 3, 2)
-    np.testing.assert_allclose(got[0].numpy(), _reference(module, pooled[0].numpy(), 3), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(
+        got[0].numpy(), _reference(module, pooled[0].numpy(), 3), rtol=1e-11, atol=1e-12
+    )
 
 
-def test_one_neighbour_alone_shifts_and_only_its_heads_channels() -> None:
-    """All weight of the first head on the neighbour to the lower left; the second head keeps the middle."""
+def test_one_neighbor_alone_shifts_and_only_its_heads_channels() -> None:
+    """All weight of the first head on the neighbor to the lower left; the second head keeps the
+    middle.
+    """
     values = torch.arange(24.0).reshape(1, 2, 3, 4) + 1
     weights = torch.zeros(1, 2, 9, 3, 4)
     weights[:, 0, 6], weights[:, 1, 4] = 1, 1
@@ -112,4 +118,8 @@ def test_every_part_learns() -> None:
     module = made().train()
     module(torch.randn(2, 6, 4, 4).double()).square().sum().backward()
     assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
-    assert all(float(layer.weight.grad.abs().max()) > 0 for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    assert all(
+        float(layer.weight.grad.abs().max()) > 0
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv2d)
+    )

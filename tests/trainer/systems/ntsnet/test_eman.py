@@ -12,7 +12,10 @@ from trainer.systems.ntsnet.eman import following, norms, same_named
 
 def pair() -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
     torch.manual_seed(0)
-    student, teacher = nn.BatchNorm2d(3).double(), BatchNormAct2d(3, apply_act=False).double().eval()
+    student, teacher = (
+        nn.BatchNorm2d(3).double(),
+        BatchNormAct2d(3, apply_act=False).double().eval(),
+    )
     for norm in (student, teacher):
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -37,13 +40,21 @@ def test_statistics_and_output_equal_equations_3_to_8() -> None:
             rows = batch.numpy().transpose(1, 0, 2, 3).reshape(3, -1)
             own = rows.sum(axis=1) / 8  # equation 3
             spread = ((rows - own[:, None]) ** 2).sum(axis=1) / 8  # equation 4
-            mean, variance = 0.99 * mean + 0.01 * own, 0.99 * variance + 0.01 * spread  # equations 6 and 7
+            mean, variance = (
+                0.99 * mean + 0.01 * own,
+                0.99 * variance + 0.01 * spread,
+            )  # equations 6 and 7
     got_mean, got_variance = statistics(teacher)
     np.testing.assert_allclose(got_mean.numpy(), mean, rtol=1e-12)
     np.testing.assert_allclose(got_variance.numpy(), variance, rtol=1e-12)
     x = torch.randn(2, 3, 2, 2).double()
-    gain, bias = (tensor.detach().numpy()[:, None, None] for tensor in (teacher.weight, teacher.bias))
-    wanted = gain * (x.numpy() - mean[:, None, None]) / np.sqrt(variance[:, None, None] + teacher.eps) + bias
+    gain, bias = (
+        tensor.detach().numpy()[:, None, None] for tensor in (teacher.weight, teacher.bias)
+    )
+    wanted = (
+        gain * (x.numpy() - mean[:, None, None]) / np.sqrt(variance[:, None, None] + teacher.eps)
+        + bias
+    )
     np.testing.assert_allclose(teacher(x).detach().numpy(), wanted, rtol=1e-12)  # equation 8
 
 
@@ -52,7 +63,9 @@ def test_only_batches_in_training_mode_and_only_while_followed_move_anything() -
     before, batch = statistics(teacher), torch.randn(2, 3, 2, 2).double()
     with following([(student, teacher)]):
         student.eval()(batch)
-        assert all(torch.equal(old, new) for old, new in zip(before, statistics(teacher), strict=True))
+        assert all(
+            torch.equal(old, new) for old, new in zip(before, statistics(teacher), strict=True)
+        )
         student.train()(batch)
         after = statistics(teacher)
     assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))

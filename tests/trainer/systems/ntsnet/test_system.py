@@ -1,4 +1,6 @@
-"""NTSNet wired: what the student learns from, what EMAN moves, what stays frozen, what the switches change."""
+"""NTSNet wired: what the student learns from, what EMAN moves, what stays frozen, what the switches
+change.
+"""
 
 from __future__ import annotations
 
@@ -66,17 +68,22 @@ def built(sizes: WorkingSizes = WITH_DEPTH, **switches: bool) -> ntsnet.NtsnetDe
 
 
 def fit(
-    detector: ntsnet.NtsnetDetector, depth: bool = True, epochs: int | None = None, cache: Path | None = None,
+    detector: ntsnet.NtsnetDetector, depth: bool = True, epochs: int | None = None,
+    cache: Path | None = None,
     control: FitControl | None = None,
 ) -> Curves:  # fmt: skip
     control = control or FitControl(tell=lambda _: None)
-    return ntsnet.Ntsnet().fit(detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control))
+    return ntsnet.Ntsnet().fit(
+        detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control)
+    )
 
 
 def trainer_of(detector: ntsnet.NtsnetDetector, spoilt: float = 0.0) -> ntsnet._Trainer:
     """spoilt: added to the cached teacher's levels wherever there is no foreground."""
     views = ntsnet.normal_views(detector.features.trunk, images(), SMALL.augmentation, 1, 0, "cpu")
-    for level, mask in zip(views.levels, detector.features.masks(views.foreground.float()), strict=True):
+    for level, mask in zip(
+        views.levels, detector.features.masks(views.foreground.float()), strict=True
+    ):
         level.add_(spoilt * (1 - mask).half())
     return ntsnet._Trainer(detector, views, "cpu")
 
@@ -100,7 +107,9 @@ def test_eman_moves_the_statistics_of_the_paired_layers_and_nothing_else(symmetr
     fit(detector, epochs=1)
     every = {name for name in before if name.endswith(("running_mean", "running_var"))}
     heads = {
-        f"stages.{stage}.bn3.running_{kind}" for stage in ("1.1", "2.1", "4.2") for kind in ("mean", "var")
+        f"stages.{stage}.bn3.running_{kind}"
+        for stage in ("1.1", "2.1", "4.2")
+        for kind in ("mean", "var")
     }  # the last BatchNorms of the three levels
     assert heads < every
     assert moved(before, trunk) == (every if symmetric else heads)
@@ -123,12 +132,17 @@ def test_the_loss_is_equations_10_and_11() -> None:
         given = detector.given(trainer.views.image[batch].float())
     total = 0.0
     for level, (own, other) in enumerate(zip(trainer.teacher(batch), given, strict=True)):
-        mask = detector.features.masks(trainer.views.foreground[batch].float())[level][:, 0].numpy() > 0
+        mask = (
+            detector.features.masks(trainer.views.foreground[batch].float())[level][:, 0].numpy()
+            > 0
+        )
         first, second = own.double().numpy(), other.double().numpy()
         for number in range(3):
             rows = [array[number].transpose(1, 2, 0)[mask[number]] for array in (first, second)]
             floor = ntsnet.COMPACT.floor * own.shape[1]
-            unit = [array / np.sqrt((array**2).sum(axis=1, keepdims=True) + floor) for array in rows]
+            unit = [
+                array / np.sqrt((array**2).sum(axis=1, keepdims=True) + floor) for array in rows
+            ]
             total += 0.5 * ((unit[0] - unit[1]) ** 2).sum() / mask[number].sum() / 3
     assert got == pytest.approx(total, rel=1e-4)
 
@@ -138,13 +152,19 @@ def test_the_teacher_comes_from_the_cache_unless_eman_moves_it() -> None:
     batch = torch.tensor([0, 2])
     before = cached.teacher(batch), running.teacher(batch)
     for one, other in zip(*before, strict=True):
-        assert float((one - other).abs().mean()) < 0.05 * float(other.abs().mean())  # half floats, whole grey levels
+        assert float((one - other).abs().mean()) < 0.05 * float(
+            other.abs().mean()
+        )  # half floats, whole gray levels
     for trainer in (cached, running):
         for _, norm in trainer.detector.student.pairs(trainer.detector.features.trunk):
             assert norm.running_var is not None
             norm.running_var.mul_(4)
-    assert all(torch.equal(*levels) for levels in zip(before[0], cached.teacher(batch), strict=True))
-    assert not any(torch.allclose(*levels) for levels in zip(before[1], running.teacher(batch), strict=True))
+    assert all(
+        torch.equal(*levels) for levels in zip(before[0], cached.teacher(batch), strict=True)
+    )
+    assert not any(
+        torch.allclose(*levels) for levels in zip(before[1], running.teacher(batch), strict=True)
+    )
 
 
 def test_the_heads_start_with_the_teachers_mean_and_deviation() -> None:
@@ -176,12 +196,16 @@ def test_color_only_judges_the_whole_region() -> None:
 
 
 @pytest.mark.parametrize("eman", [True, False])
-def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(eman: bool, tmp_path: Path) -> None:
+def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(
+    eman: bool, tmp_path: Path
+) -> None:
     def weights(stops: list[int], name: str) -> str:
         detector = built(eman=eman)
         (tmp_path / name).mkdir()
         for stop in (*stops, None):
-            control = FitControl(tmp_path / name / "checkpoint.pt", "one", lambda _: None, stop_after=stop)
+            control = FitControl(
+                tmp_path / name / "checkpoint.pt", "one", lambda _: None, stop_after=stop
+            )
             try:
                 fit(detector, cache=tmp_path / "cache", control=control)
             except Interrupted:
@@ -229,7 +253,9 @@ def test_without_cot_the_same_student_has_plain_convolutions() -> None:
     whole, plain = built(), built(cot=False)
     assert sum(isinstance(module, CoT) for module in whole.modules()) == 3
     assert not any(isinstance(module, CoT) for module in plain.modules())
-    shapes = [[level.shape for level in detector.given(image(0).color)] for detector in (whole, plain)]
+    shapes = [
+        [level.shape for level in detector.given(image(0).color)] for detector in (whole, plain)
+    ]
     assert shapes[0] == shapes[1] == [(1, 24, 16, 16), (1, 40, 8, 8), (1, 112, 4, 4)]
     assert fit(plain, epochs=1)["student"][0] > 0
 
@@ -251,7 +277,8 @@ def test_product_multiplies_the_levels_maps_and_sum_adds_them() -> None:
         distances = added.distances(added.features(part), added.given(part.color))
         masks = added.features.masks(part.foreground)
         maps = [
-            one(distance, mask) for one, distance, mask in zip(added.to_map.to_map, distances, masks, strict=True)
+            one(distance, mask)
+            for one, distance, mask in zip(added.to_map.to_map, distances, masks, strict=True)
         ]
         torch.testing.assert_close(added(part), maps[0] + maps[1] + maps[2])
         torch.testing.assert_close(multiplied(part), maps[0] * maps[1] * maps[2])
@@ -267,7 +294,9 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
     with torch.no_grad():
         given = detector.given(torch.rand(1, 3, 256, 256))
     assert [level.shape[1:] for level in given] == [(64, 64, 64), (128, 32, 32), (256, 16, 16)]
-    assert sum(isinstance(module, CoT) for module in detector.modules()) == 12  # two in each of six residual blocks
+    assert (
+        sum(isinstance(module, CoT) for module in detector.modules()) == 12
+    )  # two in each of six residual blocks
     pairs = detector.student.pairs(detector.features.trunk)
     assert len(pairs) == 15
     assert all(own.num_features == other.num_features for own, other in pairs)
@@ -277,7 +306,9 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
 
 def test_the_paper_presets_symmetric_student_is_the_baselines() -> None:
     switches = {"cot": False}
-    detector = ntsnet.Ntsnet().build(BuildRequest("paper", COLOR_ONLY, random_backbone=True, switches=switches))
+    detector = ntsnet.Ntsnet().build(
+        BuildRequest("paper", COLOR_ONLY, random_backbone=True, switches=switches)
+    )
     megabytes = sum(4e-6 * tensor.numel() for tensor in detector.parameters())
     assert megabytes == pytest.approx(22.4, rel=0.03)  # table 2, MKD
     assert len(detector.student.pairs(detector.features.trunk)) == 15
@@ -291,16 +322,25 @@ def test_the_paper_preset_asks_for_weights_and_checks_them(tmp_path: Path) -> No
         ntsnet.Ntsnet().build(BuildRequest("paper", COLOR_ONLY, tmp_path / "wrong.pth"))
 
 
-@pytest.mark.parametrize(("preset", "sizes"), [
-    ("small", WITH_DEPTH),
-    pytest.param("small", COLOR_ONLY, marks=pytest.mark.long),
-    pytest.param("paper", COLOR_ONLY, marks=pytest.mark.long),
-])
-def test_it_exports_and_agrees_and_compact_compiles(preset: str, sizes: WorkingSizes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("preset", "sizes"),
+    [
+        ("small", WITH_DEPTH),
+        pytest.param("small", COLOR_ONLY, marks=pytest.mark.long),
+        pytest.param("paper", COLOR_ONLY, marks=pytest.mark.long),
+    ],
+)
+def test_it_exports_and_agrees_and_compact_compiles(
+    preset: str, sizes: WorkingSizes, tmp_path: Path
+) -> None:
     detector = ntsnet.Ntsnet().build(BuildRequest(preset, sizes, random_backbone=preset == "paper"))
     if preset == "small":
         fit(detector, sizes.depth is not None, epochs=1)
-    deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01).requires_grad_(False).eval()
+    deployed = (
+        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01)
+        .requires_grad_(False)
+        .eval()
+    )
     feeds = sensor_bytes(sizes.depth is not None)
     compiled = preset == "small"  # the paper's student takes the compiler a minute
     report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds], compiled)

@@ -1,4 +1,6 @@
-"""The decoder's sizes, the code that everything global has to pass, the convolutional encoder in ViM's place."""
+"""The decoder's sizes, the code that everything global has to pass, the convolutional encoder in
+ViM's place.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The mixture density network against torch.distributions in float64, its floor, and what it learns."""
+"""The mixture density network against torch.distributions in float64, its floor, and what it
+learns.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def test_the_density_is_that_of_torchs_mixture(dims: int, components: int) -> No
         normals = distributions.MultivariateNormal(
             mixture.mean, torch.linalg.inv(factor.transpose(-1, -2) @ factor)
         )
-        whole = distributions.MixtureSameFamily(distributions.Categorical(logits=mixture.log_weights), normals)
+        whole = distributions.MixtureSameFamily(
+            distributions.Categorical(logits=mixture.log_weights), normals
+        )
         wanted = torch.stack([whole.log_prob(y[:, :, place]) for place in range(7)], dim=2)
     torch.testing.assert_close(given, wanted, rtol=1e-9, atol=1e-9)
 
@@ -90,9 +94,13 @@ def test_no_eigenvalue_is_below_the_floor_and_no_density_above_the_bound(loud: f
     net, condition = network(loud=loud)
     with torch.no_grad():
         mixture = net(condition)
-        largest = torch.linalg.matrix_norm(factors(mixture), ord=2)  # its inverse square is the least eigenvalue
+        largest = torch.linalg.matrix_norm(
+            factors(mixture), ord=2
+        )  # its inverse square is the least eigenvalue
         assert float((largest**-2.0).min()) > FLOOR * (1 - 1e-9)
-        best = torch.cat([log_likelihood(mixture.mean[:, :, [k]], mixture) for k in range(4)], dim=2)
+        best = torch.cat(
+            [log_likelihood(mixture.mean[:, :, [k]], mixture) for k in range(4)], dim=2
+        )
     assert float(best.max()) <= greatest_density(3, FLOOR) + 1e-9
 
 
@@ -108,12 +116,12 @@ def test_a_single_value_seen_again_and_again_is_no_singularity() -> None:
     torch.manual_seed(0)
     net = MixtureDensityNetwork(2, 3, 2, 8, 1e-2)
     condition, y = torch.ones(1, 1, 2), torch.ones(1, 1, 4, 3)
-    optimiser = torch.optim.Adam(net.parameters(), 0.05)
+    optimizer = torch.optim.Adam(net.parameters(), 0.05)
     for _ in range(300):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = -log_likelihood(y, net(condition)).mean()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        optimiser.step()
+        optimizer.step()
     reached = -float(loss.detach())
     assert math.isfinite(reached)
     bound = greatest_density(3, 1e-2)
@@ -121,20 +129,27 @@ def test_a_single_value_seen_again_and_again_is_no_singularity() -> None:
 
 
 def test_it_learns_how_a_distribution_depends_on_its_condition() -> None:
-    """y lies along one diagonal where x is 1 and along the other where it is -1, narrow here, wide there."""
+    """y lies along one diagonal where x is 1 and along the other where it is -1, narrow here, wide
+    there.
+    """
     torch.manual_seed(0)
     net = MixtureDensityNetwork(1, 2, 2, 16, 1e-3)
     sign = torch.tensor([1.0, -1.0]).repeat(8)
     first = torch.randn(16, 1, 400)
     second = sign[:, None, None] * 0.9 * first + math.sqrt(1 - 0.81) * torch.randn(16, 1, 400)
-    y, condition = torch.stack([first, second], dim=3) * (1.5 + 0.5 * sign).reshape(16, 1, 1, 1), sign[:, None, None]
-    optimiser = torch.optim.Adam(net.parameters(), 0.02)
+    y, condition = (
+        torch.stack([first, second], dim=3) * (1.5 + 0.5 * sign).reshape(16, 1, 1, 1),
+        sign[:, None, None],
+    )
+    optimizer = torch.optim.Adam(net.parameters(), 0.02)
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = -log_likelihood(y, net(condition)).mean()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        optimiser.step()
-    entropy = math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - 0.81) + math.log(2)  # twice as wide in half of them
+        optimizer.step()
+    entropy = (
+        math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - 0.81) + math.log(2)
+    )  # twice as wide in half of them
     assert float(loss.detach()) == pytest.approx(entropy, abs=0.05)
 
 

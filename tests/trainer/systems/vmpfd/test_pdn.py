@@ -16,7 +16,13 @@ def multiply_accumulates(network: nn.Module, image: Tensor) -> int:
 
     def count(layer: nn.Conv2d, _: object, output: Tensor) -> None:
         nonlocal total
-        total += output.numel() * layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+        total += (
+            output.numel()
+            * layer.in_channels
+            // layer.groups
+            * layer.kernel_size[0]
+            * layer.kernel_size[1]
+        )
 
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):

@@ -1,4 +1,6 @@
-"""Distilling patch descriptors: what teaches, what learns, which images, and the file that comes of it."""
+"""Distilling patch descriptors: what teaches, what learns, which images, and the file that comes of
+it.
+"""
 
 from __future__ import annotations
 
@@ -57,12 +59,19 @@ def distilled(epochs: int) -> tuple[Distillation, Curves]:
     student = PatchDescriptors("compact")
     images = colors()
     made = Distillation(
-        student, Teacher(RECIPE, None, 8, 96), lambda batch, _: images[batch].clone(), len(images), (64, 64), "cpu"
+        student,
+        Teacher(RECIPE, None, 8, 96),
+        lambda batch, _: images[batch].clone(),
+        len(images),
+        (64, 64),
+        "cpu",
     )
-    return made, fit_phases(student, [made.phase(RECIPE, epochs)], 0, FitControl(tell=lambda _: None))
+    return made, fit_phases(
+        student, [made.phase(RECIPE, epochs)], 0, FitControl(tell=lambda _: None)
+    )
 
 
-def test_the_teacher_gives_the_backbones_levels_normalised_on_their_principal_axes() -> None:
+def test_the_teacher_gives_the_backbones_levels_normalized_on_their_principal_axes() -> None:
     teacher, images = Teacher(RECIPE, None, 8, 96), colors()
     teacher.measure([images[:3], images[3:]])
     with torch.no_grad():
@@ -73,11 +82,11 @@ def test_the_teacher_gives_the_backbones_levels_normalised_on_their_principal_ax
     raw = torch.cat([fine, coarse], dim=1).permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
     assert raw.shape[1] == sum(LITE0.channels)
     deviation = raw.std(axis=0)
-    normalised = (raw - raw.mean(axis=0)) / np.sqrt(deviation**2 + 1e-6 * (deviation**2).mean())
-    values = np.linalg.eigvalsh(np.cov(normalised.T, bias=True))[-96:]
+    normalized = (raw - raw.mean(axis=0)) / np.sqrt(deviation**2 + 1e-6 * (deviation**2).mean())
+    values = np.linalg.eigvalsh(np.cov(normalized.T, bias=True))[-96:]
     assert np.abs(given.mean(axis=0)).max() < 1e-3
     assert np.cov(given.T, bias=True) == pytest.approx(np.diag(values), abs=2e-3 * values.max())
-    assert values.sum() > 0.9 * np.trace(np.cov(normalised.T, bias=True))
+    assert values.sum() > 0.9 * np.trace(np.cov(normalized.T, bias=True))
 
 
 def test_the_student_learns_and_the_teacher_stays() -> None:
@@ -100,12 +109,16 @@ def test_half_of_a_batch_is_disturbed_in_patches_and_neither_image_is_changed_in
     assert 0 < float(differs.mean()) < 0.4
     torch.manual_seed(0)
     made = Distillation(
-        PatchDescriptors("compact"), Teacher(RECIPE, None, 8, 96), lambda batch, _: images[batch].clone(), 8,
+        PatchDescriptors("compact"), Teacher(RECIPE, None, 8, 96), lambda batch,
+        _: images[batch].clone(), 8,
         (64, 64), "cpu",
     )  # fmt: skip
     drawn = made.images(torch.arange(8), torch.Generator().manual_seed(3))
     mirrored = [[image.flip(axes) for axes in ([], [1], [2], [1, 2])] for image in images]
-    whole = [any(torch.equal(one, way) for way in ways) for one, ways in zip(drawn, mirrored, strict=True)]
+    whole = [
+        any(torch.equal(one, way) for way in ways)
+        for one, ways in zip(drawn, mirrored, strict=True)
+    ]
     assert whole[1::2] == [True] * 4
     assert not all(whole[::2])
 
@@ -115,7 +128,9 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_product(tmp_path_factory.mktemp("parts") / "disc")
 
 
-def test_of_a_product_it_takes_normal_training_parts_and_of_a_folder_every_image(product: Path, tmp_path: Path) -> None:
+def test_of_a_product_it_takes_normal_training_parts_and_of_a_folder_every_image(
+    product: Path, tmp_path: Path
+) -> None:
     taken = normal_images([product.parent])
     assert len(taken) == 6
     assert all("train" in path.parts for path in taken)
@@ -146,7 +161,9 @@ def test_what_cannot_be_done_is_refused_before_anything_is_trained(tmp_path: Pat
 
 def test_the_command_writes_a_file_that_comes_back(product: Path, tmp_path: Path) -> None:
     out = tmp_path / "weights" / "patches.pdn"
-    done = CliRunner().invoke(app, ["pretrain", "pdn", str(product), "--out", str(out)], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, ["pretrain", "pdn", str(product), "--out", str(out)], catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     assert "6 images" in done.output.splitlines()[-1]
     network = PatchDescriptors("compact")
@@ -160,10 +177,14 @@ def test_interrupted_it_goes_on_to_the_same_file(product: Path, tmp_path: Path) 
     options = PdnOptions(seed=4)
     pretrain_pdn([product], tmp_path / "whole.pdn", options, FitControl(tell=lambda _: None))
     with pytest.raises(Interrupted):
-        pretrain_pdn([product], tmp_path / "b.pdn", options, FitControl(tell=lambda _: None, stop_after=1))
+        pretrain_pdn(
+            [product], tmp_path / "b.pdn", options, FitControl(tell=lambda _: None, stop_after=1)
+        )
     assert not (tmp_path / "b.pdn").exists()
     with pytest.raises(DataError, match="a training with other data or options"):
-        pretrain_pdn([product], tmp_path / "b.pdn", PdnOptions(seed=5), FitControl(tell=lambda _: None))
+        pretrain_pdn(
+            [product], tmp_path / "b.pdn", PdnOptions(seed=5), FitControl(tell=lambda _: None)
+        )
     pretrain_pdn([product], tmp_path / "b.pdn", options, FitControl(tell=lambda _: None))
     first, second = (read_pdn(tmp_path / f"{name}.pdn", "compact") for name in ("whole", "b"))
     assert [name for name in first if not torch.equal(first[name], second[name])] == []

@@ -45,7 +45,8 @@ def test_the_parallel_form_has_the_recurrences_gradients() -> None:
     decay, drive = (tensor.requires_grad_() for tensor in drawn(13))
     weights = torch.randn(2, 13, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     first, second = (
-        torch.autograd.grad((form(decay, drive) * weights).sum(), [decay, drive]) for form in (prefix, recurrence)
+        torch.autograd.grad((form(decay, drive) * weights).sum(), [decay, drive])
+        for form in (prefix, recurrence)
     )
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
@@ -61,7 +62,9 @@ def test_a_state_depends_on_no_later_token() -> None:
 
 
 def test_the_selective_scan_is_the_state_space_model() -> None:
-    """h_t = exp(D_t A) h_(t-1) + D_t B_t x_t, y_t = C_t h_t + skip x_t, for every model, channel and state alone."""
+    """h_t = exp(D_t A) h_(t-1) + D_t B_t x_t, y_t = C_t h_t + skip x_t, for every model, channel
+    and state alone.
+    """
     groups, count, length, width, states = 2, 2, 9, 3, 4
     generator = torch.Generator().manual_seed(0)
 
@@ -81,5 +84,7 @@ def test_the_selective_scan_is_the_state_space_model() -> None:
                 np.exp(float(step[here][channel]) * decay[group, :, channel].numpy()) * hidden
                 + float(step[here][channel] * x[here][channel]) * enter[here].numpy()
             )
-            wanted[(*here, channel)] = hidden @ leave[here].numpy() + float(skip[group, channel] * x[here][channel])
+            wanted[(*here, channel)] = hidden @ leave[here].numpy() + float(
+                skip[group, channel] * x[here][channel]
+            )
     assert np.abs(given.numpy() - wanted).max() < 1e-9

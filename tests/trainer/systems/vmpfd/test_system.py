@@ -1,4 +1,6 @@
-"""VMPFD-AD wired: what learns and what stays, what each branch sees, the quantiles, export and switches."""
+"""VMPFD-AD wired: what learns and what stays, what each branch sees, the quantiles, export and
+switches.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from trainer.graph.deploy import Answer, Deployed
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
-from trainer.quantize import Evidence, quantise
+from trainer.quantize import Evidence, quantize
 from trainer.quantize.evidence import Feeds, rule_of
 from trainer.systems.seam import BuildRequest, FitRequest, find_system
 from trainer.systems.vmpfd import system as vmpfd
@@ -60,7 +62,9 @@ IMAGES = 8
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vmpfd.PRESETS, "small", SMALL)
-    monkeypatch.setitem(RECIPES, "compact", replace(RECIPES["compact"], steps_per_epoch=2, batch_size=4))
+    monkeypatch.setitem(
+        RECIPES, "compact", replace(RECIPES["compact"], steps_per_epoch=2, batch_size=4)
+    )
 
 
 def image(number: int, depth: bool = True) -> Prepared:
@@ -82,7 +86,10 @@ def image(number: int, depth: bool = True) -> Prepared:
 def swapped(part: Prepared) -> Prepared:
     """The squares have changed places."""
     color = part.color.clone()
-    color[..., 12:28, 20:44], color[..., 36:52, 20:44] = part.color[..., 36:52, 20:44], part.color[..., 12:28, 20:44]
+    color[..., 12:28, 20:44], color[..., 36:52, 20:44] = (
+        part.color[..., 36:52, 20:44],
+        part.color[..., 12:28, 20:44],
+    )
     return part._replace(color=color)
 
 
@@ -106,9 +113,14 @@ def descriptors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(
-    pretrained: Path | None = None, sizes: WorkingSizes = WITH_DEPTH, preset: str = "small", **switches: bool
+    pretrained: Path | None = None,
+    sizes: WorkingSizes = WITH_DEPTH,
+    preset: str = "small",
+    **switches: bool,
 ) -> vmpfd.VmpfdDetector:
-    return vmpfd.Vmpfd().build(BuildRequest(preset, sizes, switches=switches, pretrained=pretrained))
+    return vmpfd.Vmpfd().build(
+        BuildRequest(preset, sizes, switches=switches, pretrained=pretrained)
+    )
 
 
 def fit(
@@ -119,7 +131,9 @@ def fit(
     depth: bool = True,
 ) -> Curves:
     control = control or FitControl(tell=lambda _: None)
-    return vmpfd.Vmpfd().fit(detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control))
+    return vmpfd.Vmpfd().fit(
+        detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control)
+    )
 
 
 def trainer_of(detector: vmpfd.VmpfdDetector) -> vmpfd._Trainer:
@@ -131,7 +145,9 @@ def trainer_of(detector: vmpfd.VmpfdDetector) -> vmpfd._Trainer:
 
 
 def neutral(detector: vmpfd.VmpfdDetector) -> dict[str, Tensor]:
-    return {spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs}
+    return {
+        spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs
+    }
 
 
 def answer(detector: vmpfd.VmpfdDetector, part: Prepared, **site: Tensor) -> Answer:
@@ -147,7 +163,11 @@ def raw(detector: vmpfd.VmpfdDetector, part: Prepared) -> dict[str, Tensor]:
 def moved(before: dict[str, Tensor], module: nn.Module) -> set[str]:
     """First names of the tensors that differ."""
     after = module.state_dict()
-    return {name.split(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    return {
+        name.split(".")[0]
+        for name, tensor in before.items()
+        if not torch.equal(tensor, after[name])
+    }
 
 
 def test_the_teacher_stays_and_the_descriptors_learn_from_it_alone() -> None:
@@ -168,7 +188,14 @@ def test_given_descriptors_stay_as_they_are_and_all_else_learns(descriptors: Pat
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     curves = fit(detector)
     assert set(curves) == {"training", "training, held out"}
-    assert moved(before, detector) == {"encoder", "code", "decoder", "gain", "local", "_extra_state"}
+    assert moved(before, detector) == {
+        "encoder",
+        "code",
+        "decoder",
+        "gain",
+        "local",
+        "_extra_state",
+    }
 
 
 def test_the_loss_reaches_everything_that_learns_and_nothing_else(descriptors: Path) -> None:
@@ -189,7 +216,11 @@ def test_likelihood_trains_no_decoder_and_reconstruction_no_mixture(
     assert detector.local is not None
     for zeroed, silent, learning in (
         (("masked", "log_likelihood"), (detector.local,), (detector.decoder, detector.encoder)),
-        (("ssim_map", "masked"), (detector.decoder, detector.code), (detector.local, detector.encoder)),
+        (
+            ("ssim_map", "masked"),
+            (detector.decoder, detector.code),
+            (detector.local, detector.encoder),
+        ),
     ):
         detector.zero_grad()
         with monkeypatch.context() as patch:
@@ -197,7 +228,9 @@ def test_likelihood_trains_no_decoder_and_reconstruction_no_mixture(
                 patch.setattr(trainer, "log_likelihood", lambda *_: torch.zeros(()))
                 loss = trainer.loss(torch.arange(4), torch.Generator())
             else:
-                loss = -trainer.log_likelihood(trainer.train[:4], detector.encoder(trainer.seen(trainer.train[:4])))
+                loss = -trainer.log_likelihood(
+                    trainer.train[:4], detector.encoder(trainer.seen(trainer.train[:4]))
+                )
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         for part in silent:
             assert part is not None
@@ -208,17 +241,28 @@ def test_likelihood_trains_no_decoder_and_reconstruction_no_mixture(
 
 @pytest.mark.parametrize(
     ("joint", "switches", "taught"),
-    [(False, {}, False), (True, {}, True), (False, {"global": False}, True), (False, {"as_published": True}, True)],
+    [
+        (False, {}, False),
+        (True, {}, True),
+        (False, {"global": False}, True),
+        (False, {"as_published": True}, True),
+    ],
     ids=["compact", "joint", "without a reconstruction", "as published"],
 )
 def test_whether_the_likelihood_teaches_the_encoder(
-    joint: bool, switches: dict[str, bool], taught: bool, descriptors: Path, monkeypatch: pytest.MonkeyPatch
+    joint: bool,
+    switches: dict[str, bool],
+    taught: bool,
+    descriptors: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, joint=joint))
     detector = built(descriptors, **switches)
     trainer = trainer_of(detector)
     if detector.decoder is not None:
-        monkeypatch.setattr(detector.decoder, "forward", lambda tokens: torch.zeros(len(tokens), 3, 16, 16))
+        monkeypatch.setattr(
+            detector.decoder, "forward", lambda tokens: torch.zeros(len(tokens), 3, 16, 16)
+        )
     torch.autograd.backward(trainer.loss(torch.arange(4), torch.Generator()))
     assert detector.local is not None
     assert all(parameter.grad is not None for parameter in detector.local.parameters())
@@ -236,7 +280,9 @@ def test_the_loss_is_equation_eight_over_the_foreground(descriptors: Path) -> No
         back, wanted = detector.given_back(tokens).double(), detector.wanted(seen).double()
         likelihood = float(trainer.log_likelihood(trainer.train[batch], tokens))
         similar = vmpfd.ssim_map(back, wanted)
-    inside = nn.functional.max_pool2d(trainer.foreground[trainer.train[batch]].float(), 2)[:, 0].bool()
+    inside = nn.functional.max_pool2d(trainer.foreground[trainer.train[batch]].float(), 2)[
+        :, 0
+    ].bool()
     squared = ((back - wanted) ** 2).permute(0, 2, 3, 1)[inside].mean()
     alike = similar.permute(0, 2, 3, 1)[inside].mean()
     assert 0 < float(inside.float().mean()) < 1
@@ -253,7 +299,9 @@ def test_axes_whiten_normal_descriptors_and_keep_the_least_variable() -> None:
     assert bounded.mean() > 0.99
     assert np.cov(given[bounded].T, bias=True) == pytest.approx(np.eye(4), abs=0.05)
     values = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))
-    lengths = 1 / axes.matrix.double().square().sum(dim=1).numpy()  # of a whitening row: 1 / eigenvalue
+    lengths = (
+        1 / axes.matrix.double().square().sum(dim=1).numpy()
+    )  # of a whitening row: 1 / eigenvalue
     assert lengths == pytest.approx(values[:4], rel=1e-3)
     axes.fit(rows, 0.5)
     assert 1 / axes.matrix.double().square().sum(dim=1).numpy() == pytest.approx(
@@ -261,14 +309,21 @@ def test_axes_whiten_normal_descriptors_and_keep_the_least_variable() -> None:
     )
 
 
-@pytest.mark.parametrize("sources", [{}, {"vim_features": False}, {"pdn_features": False}], ids=["both", "pdn", "vim"])
-def test_every_descriptor_has_the_mixture_of_the_patch_it_lies_on(descriptors: Path, sources: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    "sources", [{}, {"vim_features": False}, {"pdn_features": False}], ids=["both", "pdn", "vim"]
+)
+def test_every_descriptor_has_the_mixture_of_the_patch_it_lies_on(
+    descriptors: Path, sources: dict[str, bool]
+) -> None:
     local = built(descriptors, **sources).local
     assert local is not None
     local = local.double()
     local.mixture.shapes.data.normal_()
     torch.manual_seed(0)
-    y, tokens = torch.randn(2, 6, 8, 8, dtype=torch.float64), torch.randn(2, 16, 2, 2, dtype=torch.float64)
+    y, tokens = (
+        torch.randn(2, 6, 8, 8, dtype=torch.float64),
+        torch.randn(2, 16, 2, 2, dtype=torch.float64),
+    )
     with torch.no_grad():
         given = local.log_density(y, tokens)
         parts = [tokens] if sources.get("vim_features", True) else []
@@ -283,7 +338,12 @@ def test_every_descriptor_has_the_mixture_of_the_patch_it_lies_on(descriptors: P
                 mixture.mean[0, 0], precision_matrix=factor.transpose(1, 2) @ factor
             )
             weights = distributions.Categorical(logits=mixture.log_weights[0, 0])
-            wanted = distributions.MixtureSameFamily(weights, normals).log_prob(y[number, :, row, column]) / 6
+            wanted = (
+                distributions.MixtureSameFamily(weights, normals).log_prob(
+                    y[number, :, row, column]
+                )
+                / 6
+            )
             assert float(given[number, 0, row, column]) == pytest.approx(float(wanted), abs=1e-9)
 
 
@@ -296,19 +356,31 @@ def test_fusion_is_equations_seventeen_and_twenty_and_follows_the_site(descripto
     own = {spec.name: float(spec.default or 0) for spec in detector.site_inputs}
     assert set(own) == {"local_start", "local_end", "global_start", "global_end"}
     assert own["local_end"] > own["local_start"] > 0
-    other = {"local_start": 0.1, "local_end": 0.7, "global_start": 2.0, "global_end": 2.0}  # no span, no division by 0
+    other = {
+        "local_start": 0.1,
+        "local_end": 0.7,
+        "global_start": 2.0,
+        "global_end": 2.0,
+    }  # no span, no division by 0
     for site in (own, other):
         total = sum(
-            (one - site[f"{name}_start"]) / max(site[f"{name}_end"] - site[f"{name}_start"], vmpfd.LEAST_SPAN)
+            (one - site[f"{name}_start"])
+            / max(site[f"{name}_end"] - site[f"{name}_start"], vmpfd.LEAST_SPAN)
             for name, one in maps.items()
         )
-        given = answer(detector, part, **{name: torch.tensor([value]) for name, value in site.items()})
+        given = answer(
+            detector, part, **{name: torch.tensor([value]) for name, value in site.items()}
+        )
         assert given.map.numpy() == pytest.approx(np.logaddexp(0, total), rel=1e-3, abs=1e-4)
         assert given.features is not None
-        assert np.array_equal(given.features.numpy(), np.concatenate(list(raw(detector, part).values()), axis=1))
+        assert np.array_equal(
+            given.features.numpy(), np.concatenate(list(raw(detector, part).values()), axis=1)
+        )
 
 
-def test_quantiles_are_of_the_held_out_foreground(descriptors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantiles_are_of_the_held_out_foreground(
+    descriptors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector = built(descriptors)
     made: list[vmpfd._Trainer] = []
     settle = vmpfd._Trainer.settle
@@ -322,12 +394,18 @@ def test_quantiles_are_of_the_held_out_foreground(descriptors: Path, monkeypatch
     _, held = vmpfd._split(IMAGES, 2, 0)
     assert torch.equal(made[0].held, held)
     parts = [image(int(number) // 3) for number in held]
-    inside = np.concatenate([(nn.functional.max_pool2d(part.foreground, 2) > 0).numpy().ravel() for part in parts])
+    inside = np.concatenate(
+        [(nn.functional.max_pool2d(part.foreground, 2) > 0).numpy().ravel() for part in parts]
+    )
     for branch in ("local", "global"):
-        cells = np.concatenate([raw(detector, part)[branch].numpy().ravel() for part in parts])[inside]
+        cells = np.concatenate([raw(detector, part)[branch].numpy().ravel() for part in parts])[
+            inside
+        ]
         for name, share in (("start", 0.9), ("end", 0.995)):
             wanted = np.quantile(cells.astype(np.float64), share, method="nearest")
-            assert detector.quantiles[f"{branch}_{name}"] == pytest.approx(wanted, rel=2e-2)  # views are float16
+            assert detector.quantiles[f"{branch}_{name}"] == pytest.approx(
+                wanted, rel=2e-2
+            )  # views are float16
 
 
 def test_errors_are_relative_to_what_is_usual_in_their_cell(
@@ -345,21 +423,33 @@ def test_errors_are_relative_to_what_is_usual_in_their_cell(
     with torch.no_grad():
         image = trainers[0].seen(views)
         given, wanted = detector.given_back(detector.encoder(image)), detector.wanted(image)
-    squared = ((given - wanted).double().numpy() ** 2).mean(axis=1).reshape(len(views), 16, 2, 16, 2).mean(axis=(2, 4))
-    inside = trainers[0].foreground[views, 0].numpy().reshape(len(views), 16, 2, 16, 2).max(axis=(2, 4)) > 0
+    squared = (
+        ((given - wanted).double().numpy() ** 2)
+        .mean(axis=1)
+        .reshape(len(views), 16, 2, 16, 2)
+        .mean(axis=(2, 4))
+    )
+    inside = (
+        trainers[0].foreground[views, 0].numpy().reshape(len(views), 16, 2, 16, 2).max(axis=(2, 4))
+        > 0
+    )
     overall = squared[inside].mean()
     assert 0 < inside.mean() < 1
     for row, column in np.ndindex(16, 16):
         here = squared[:, row, column][inside[:, row, column]]
         usual = here.mean() if len(here) else 0.0
-        assert float(detector.gain[0, 0, row, column]) == pytest.approx(1 / (usual + overall), rel=1e-4)
+        assert float(detector.gain[0, 0, row, column]) == pytest.approx(
+            1 / (usual + overall), rel=1e-4
+        )
     with torch.no_grad():
         error = detector.error(image, given)[:, 0].double().numpy()
-    assert error == pytest.approx(np.minimum(squared * detector.gain[0, 0].double().numpy(), 400), rel=1e-3)
+    assert error == pytest.approx(
+        np.minimum(squared * detector.gain[0, 0].double().numpy(), 400), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize(("count", "held"), [(1, 1), (2, 1), (3, 1), (8, 2), (60, 6)])
-def test_held_out_images_are_never_learnt_from(count: int, held: int) -> None:
+def test_held_out_images_are_never_learned_from(count: int, held: int) -> None:
     train, out = vmpfd._split(count, 3, 0)
     assert len(out) == held
     assert set((out % 4).tolist()) == {0}, "as they are, not augmented"
@@ -369,7 +459,9 @@ def test_held_out_images_are_never_learnt_from(count: int, held: int) -> None:
     assert len(train) == 4 * len(own)
 
 
-def test_few_images_are_seen_in_many_views(descriptors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_images_are_seen_in_many_views(
+    descriptors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, views=1024))
     told: list[str] = []
     fit(built(descriptors), epochs=1, control=FitControl(tell=told.append))
@@ -386,7 +478,9 @@ def test_the_likelihood_of_held_out_images_is_kept_every_epoch_and_rises(descrip
 
 def test_images_that_are_all_the_same_are_no_singularity(descriptors: Path) -> None:
     detector = built(descriptors)
-    same = TrainingImages(lambda _: image(0)._replace(color=torch.full((1, 3, 64, 64), 90.0)), IMAGES, "same", None)
+    same = TrainingImages(
+        lambda _: image(0)._replace(color=torch.full((1, 3, 64, 64), 90.0)), IMAGES, "same", None
+    )
     curves = vmpfd.Vmpfd().fit(
         detector, same, FitRequest("small", 6, 0, "cpu", FitControl(tell=lambda _: None))
     )
@@ -400,7 +494,9 @@ def test_each_branch_and_both_find_a_stain(depth: bool, descriptors: Path) -> No
     fit(detector, epochs=25, depth=depth)
     good, bad = image(30, depth), stained(image(30, depth))
     for branch in ("local", "global"):
-        assert float(raw(detector, bad)[branch].max()) > 1.2 * float(raw(detector, good)[branch].max()), branch
+        assert float(raw(detector, bad)[branch].max()) > 1.2 * float(
+            raw(detector, good)[branch].max()
+        ), branch
     first, second = answer(detector, good).map, answer(detector, bad).map
     assert float(first.min()) >= 0
     assert float(second.max()) > 1.2 * float(first.max())
@@ -418,7 +514,10 @@ def test_the_global_branch_sees_that_parts_have_changed_places(descriptors: Path
 
 def test_a_branch_that_is_off_is_neither_trained_nor_asked(descriptors: Path) -> None:
     part = image(22)
-    for off, own, missing in (("local", "global", ("descriptors", "local")), ("global", "local", ("code", "decoder"))):
+    for off, own, missing in (
+        ("local", "global", ("descriptors", "local")),
+        ("global", "local", ("code", "decoder")),
+    ):
         detector = built(descriptors, **{off: False})
         curves = fit(detector)
         assert ("training, held out" in curves) == (own == "local")
@@ -446,7 +545,11 @@ def test_the_background_neither_teaches_nor_shows(descriptors: Path) -> None:
 
 
 def test_switches_choose_encoder_and_patches(descriptors: Path) -> None:
-    whole, plain, fine = built(descriptors), built(descriptors, cnn_encoder=True), built(descriptors, patch16=True)
+    whole, plain, fine = (
+        built(descriptors),
+        built(descriptors, cnn_encoder=True),
+        built(descriptors, patch16=True),
+    )
     assert isinstance(whole.encoder, VimEncoder)
     assert not isinstance(plain.encoder, VimEncoder)
     assert whole.tokens == plain.tokens == (2, 2)
@@ -468,7 +571,9 @@ def test_published_the_tokens_reach_the_decoder_as_they_are(descriptors: Path) -
 
 
 def test_nothing_left_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no branch that judges is left: switch at least one of local, global on"):
+    with pytest.raises(
+        ConfigError, match="no branch that judges is left: switch at least one of local, global on"
+    ):
         built(**{"local": False, "global": False})
     with pytest.raises(ConfigError, match="no source of features is left"):
         built(vim_features=False, pdn_features=False)
@@ -495,10 +600,14 @@ def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: 
         (tmp_path / name).mkdir()
     whole = weights([], tmp_path / "whole")
     assert weights([], tmp_path / "again") == whole
-    assert weights([1, 2, 2], tmp_path / "parts") == whole  # in the distillation, in the training, after its end
+    assert (
+        weights([1, 2, 2], tmp_path / "parts") == whole
+    )  # in the distillation, in the training, after its end
 
 
-def test_a_state_dict_brings_everything_that_was_measured(descriptors: Path, tmp_path: Path) -> None:
+def test_a_state_dict_brings_everything_that_was_measured(
+    descriptors: Path, tmp_path: Path
+) -> None:
     detector = built(descriptors)
     fit(detector)
     torch.save(detector.state_dict(), tmp_path / "model.pt")
@@ -519,11 +628,20 @@ def test_it_exports_agrees_and_compiles(
 ) -> None:
     detector = built(descriptors, sizes, **switches)
     fit(detector, epochs=1, depth=sizes.depth is not None)
-    deployed = Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01).requires_grad_(False).eval()
+    deployed = (
+        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01)
+        .requires_grad_(False)
+        .eval()
+    )
     feeds = sensor_bytes(sizes.depth is not None)
     own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
-    other = {name: np.array([value], np.float32) for name, value in zip(own, (0.5, 0.9, 3.0, 3.0), strict=True)}
-    report = export_checked(deployed, tmp_path / "fp32.onnx", [{**feeds, **own}, {**feeds, **other}])
+    other = {
+        name: np.array([value], np.float32)
+        for name, value in zip(own, (0.5, 0.9, 3.0, 3.0), strict=True)
+    }
+    report = export_checked(
+        deployed, tmp_path / "fp32.onnx", [{**feeds, **own}, {**feeds, **other}]
+    )
     assert report.agreement.map < 1e-4
     assert report.layers
     if sizes.depth is not None:
@@ -539,16 +657,22 @@ def frame_of(part: Prepared) -> Feeds:
 
 
 @pytest.mark.long
-def test_float16_and_int8_keep_the_certificates_limits_and_compile(descriptors: Path, tmp_path: Path) -> None:
+def test_float16_and_int8_keep_the_certificates_limits_and_compile(
+    descriptors: Path, tmp_path: Path
+) -> None:
     detector = built(descriptors, COLOR_ONLY)
     fit(detector, epochs=25, depth=False)
-    deployed = Deployed(Preprocess(64, 64, (64, 64), None), detector, 0.03).requires_grad_(False).eval()
+    deployed = (
+        Deployed(Preprocess(64, 64, (64, 64), None), detector, 0.03).requires_grad_(False).eval()
+    )
     good = [  # under a lamp that flickers: the spread of normal scores is what noise is measured by
         part._replace(color=part.color * (1 + 0.01 * (number % 6)))
         for number in range(12)
         for part in [image(100 + number, depth=False)]
     ]
-    bad = [  # a little of either defect, and more and more of it: normal parts alone have no ranks but noise's
+    # a little of either defect, and more and more of it: normal parts alone have no ranks but
+    # noise's
+    bad = [
         part._replace(color=part.color.lerp(change(part).color, 0.2 * step))
         for step in range(1, 6)
         for number, change in enumerate((stained, swapped))
@@ -557,14 +681,16 @@ def test_float16_and_int8_keep_the_certificates_limits_and_compile(descriptors: 
     own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
     frames = [{**frame_of(part), **own} for part in (*good, *bad)]
     reference = Responses.of(deployed.run(feeds) for feeds in frames)
-    truths = [(part.color - image(0).color).abs().amax(dim=1)[0].numpy() > 40 for part in (*good, *bad)]
+    truths = [
+        (part.color - image(0).color).abs().amax(dim=1)[0].numpy() > 40 for part in (*good, *bad)
+    ]
     kinds = np.array(["normal"] * len(good) + ["drawn"] * len(bad))
     rule = rule_of(threshold_from_normals(reference.scores[:12]), reference.scores[:12])
     sources = [lambda feeds=feeds: feeds for feeds in frames]
     evidence = Evidence(sources, reference, kinds, truths, 6, np.ones(len(frames), bool), rule)
     model = onnx.load(str(export_onnx(deployed, tmp_path / "fp32.onnx")))
     calibration = [{**frame_of(image(300 + number, depth=False)), **own} for number in range(8)]
-    for name, result in quantise(model, ["fp16", "int8"], calibration, evidence).items():
+    for name, result in quantize(model, ["fp16", "int8"], calibration, evidence).items():
         assert result.section.passed, f"{name}: {result.section.reasons}"
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(result.model.SerializeToString())
@@ -584,6 +710,11 @@ def test_the_paper_preset_has_the_papers_sizes(descriptors: Path) -> None:
     with torch.no_grad():
         assert detector.given_back(torch.zeros(1, 192, 8, 8)).shape == (1, 3, 256, 256)
     preset = vmpfd.PAPER
-    assert (preset.rate, preset.batch_size, preset.epochs, preset.weight_decay) == (1e-3, 48, 200, 1e-4)
+    assert (preset.rate, preset.batch_size, preset.epochs, preset.weight_decay) == (
+        1e-3,
+        48,
+        200,
+        1e-4,
+    )
     with pytest.raises(ConfigError, match="--weights"):
         system.build(BuildRequest("paper", sizes))

@@ -1,4 +1,6 @@
-"""ViM: a block by its definition, token by token, in float64; which tokens see which; its initial steps."""
+"""ViM: a block by its definition, token by token, in float64; which tokens see which; its initial
+steps.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def block(seed: int = 0) -> VimBlock:
 
 
 def tokens(seed: int = 1) -> torch.Tensor:
-    return torch.randn(2, LENGTH, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        2, LENGTH, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def silu(x: Array) -> Array:
@@ -31,7 +35,9 @@ def silu(x: Array) -> Array:
 
 
 def scanned(way: Direction, x: Array) -> Array:
-    """(L, D) through the convolution and the state space model of one direction, a token at a time."""
+    """(L, D) through the convolution and the state space model of one direction, a token at a
+    time.
+    """
     named = {name: tensor.detach().numpy() for name, tensor in way.state_dict().items()}
     hidden, out = np.zeros((STATES, INNER)), []
     for token in range(len(x)):
@@ -43,7 +49,9 @@ def scanned(way: Direction, x: Array) -> Array:
         selected = named["select.weight"] @ chosen
         low, enter, leave = np.split(selected, [way.rank, way.rank + STATES])
         step = np.log1p(np.exp(named["to_step.weight"] @ low + named["to_step.bias"]))
-        hidden = np.exp(-step * np.exp(named["log_decay"])) * hidden + step * chosen * enter[:, None]
+        hidden = (
+            np.exp(-step * np.exp(named["log_decay"])) * hidden + step * chosen * enter[:, None]
+        )
         out.append(leave @ hidden + named["skip"] * chosen)
     return np.array(out)
 
@@ -57,8 +65,11 @@ def test_a_block_is_figure_1c() -> None:
         for part in (made.norm, made.to_x, made.to_gate, made.leave)
     )
     for number, row in enumerate(given.numpy()):
-        centred = row - row.mean(axis=1, keepdims=True)
-        normed = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + made.norm.eps) * norm[0] + norm[1]
+        centered = row - row.mean(axis=1, keepdims=True)
+        normed = (
+            centered / np.sqrt((centered**2).mean(axis=1, keepdims=True) + made.norm.eps) * norm[0]
+            + norm[1]
+        )
         x, gate = normed @ to_x[0].T, silu(normed @ to_gate[0].T)
         both = gate * scanned(made.forwards, x) + gate * scanned(made.backwards, x[::-1])[::-1]
         assert np.abs(output[number] - (row + both @ leave[0].T)).max() < 1e-9
@@ -99,7 +110,9 @@ def test_an_unusual_token_stays_as_unusual_as_it_is() -> None:
     with torch.no_grad():
         tokens = encoder(images)
         assert tokens.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.0] * 12, abs=1e-5)
-        assert tokens.var(dim=(0, 2, 3), unbiased=False).tolist() == pytest.approx([1.0] * 12, rel=1e-3)
+        assert tokens.var(dim=(0, 2, 3), unbiased=False).tolist() == pytest.approx(
+            [1.0] * 12, rel=1e-3
+        )
         for _ in range(200):
             encoder(images)
         encoder.eval()
@@ -120,4 +133,6 @@ def test_the_encoder_keeps_tokens_on_their_patches_and_knows_their_places() -> N
         moved = (encoder(changed) - given).abs().sum(dim=1)
         alike = encoder(torch.ones(1, 3, 24, 32))[0].flatten(1)
     assert torch.equal(moved.flatten(1).argmax(dim=1), torch.tensor([7, 7]))
-    assert len({tuple(column.tolist()) for column in alike.T}) == 12, "patches alike differ by their position"
+    assert len({tuple(column.tolist()) for column in alike.T}) == 12, (
+        "patches alike differ by their position"
+    )
