@@ -304,8 +304,7 @@ def verify_folder(folder: Path, trusted: Sequence[PublicKey]) -> Manifest:
     return manifest
 
 
-# --- reading tar headers
-# ---------------------------------------------------------------------------------------------
+# --- reading tar headers ---
 
 
 def scan(file: BinaryIO) -> dict[str, Member]:
@@ -472,8 +471,7 @@ def _check_folders(folders: set[str], members: dict[str, Member]) -> None:
         raise BundleError(f"{what}: do not use it, export it again")
 
 
-# --- writing
-# --------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 def seal(folder: Path, manifest: Manifest, *keys: Path) -> bytes:

@@ -1,6 +1,4 @@
-"""The `edge` command: one file per verb; whatever is heavy is imported inside the verb's
-function.
-"""
+"""The `edge` command: one file per verb; what is heavy is imported inside the verb's function."""
 
 from __future__ import annotations
 
@@ -10,35 +8,71 @@ import sys
 from typing import NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from edge.cli import bundle, calibrate, inspect, install, run, status, trust, verify
+from edge.cli.options import GROUP, example
 from edge.database import remedy_for
 from edge.errors import EdgeError, on_one_line
 from edge.files import sentence_of
 
-# No rich markup: `edge --help` must answer at once.
+
+class _InOrderOfUse(TyperGroup):
+    """Lists commands in the order in which a station needs them."""
+
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002  TyperGroup's signature
+        """Names of the commands."""
+        return ["trust", "install", "calibrate", "inspect", "run", "status", "verify", "bundle"]
+
+
 app = typer.Typer(
     name="edge",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    cls=_InOrderOfUse,
+    **GROUP,
     add_completion=False,
     pretty_exceptions_enable=False,
+    epilog=example(
+        "edge trust line.pub",
+        "edge install washer-1.0.0.bundle --station cell7",
+        "edge calibrate plane",
+        "edge run",
+    ),
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"edge {version('rgbd-inspection')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _describe() -> None:
-    """Judge parts at the line: install a signed bundle, calibrate, run, verify."""
+def _describe(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the version and exit.",
+        callback=_print_version,
+        is_eager=True,
+    ),
+) -> None:
+    """Judge parts at the line. Commands are listed in the order of use."""
 
 
-app.command()(install.install)
-app.command()(run.run)
-app.command()(inspect.inspect)
-app.command()(status.status)
-app.command()(verify.verify)
-app.add_typer(trust.app, name="trust")
-app.add_typer(bundle.app, name="bundle")
-app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(trust.app, name="trust", short_help="Keys whose bundles this station accepts.")
+app.command(
+    short_help="Verify a bundle, prove its engines here, make it current.", epilog=install.EXAMPLE
+)(install.install)
+app.add_typer(calibrate.app, name="calibrate", short_help="Calibrate this station on site.")
+app.command(short_help="Judge images from files or the camera.", epilog=inspect.EXAMPLE)(
+    inspect.inspect
+)
+app.command(short_help="Judge every part and tell the PLC.", epilog=run.EXAMPLE)(run.run)
+app.command(short_help="What judges, and what is wrong.", epilog=status.EXAMPLE)(status.status)
+app.command(short_help="Repeat the proof on this machine.", epilog=verify.EXAMPLE)(verify.verify)
+app.add_typer(bundle.app, name="bundle", short_help="Installed bundles: list, select, roll back.")
 
 
 def run_command() -> NoReturn:

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edge.cli.root import root_option
+from edge.cli.options import GROUP, PRODUCT_HELP, example, root_option
 
 if TYPE_CHECKING:
     from edge.station.store import Installed, Store
 
 app = typer.Typer(
-    help="What is installed: list, show, select a product, roll back.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Installed bundles: list, show, select a product, roll back.",
+    **GROUP,
+    epilog=example("edge bundle list", "edge bundle select washer", "edge bundle rollback"),
 )
 ROOT = root_option()
-PRODUCT = typer.Argument(None, help="Default: the active product.")
+PRODUCT = typer.Argument(None, help=PRODUCT_HELP, metavar="PRODUCT")
 
 
-@app.command("list")
+@app.command(
+    "list", short_help="One line per installed bundle.", epilog=example("edge bundle list")
+)
 def list_bundles(root: Path = ROOT) -> None:
     """One line per installed bundle: `*` is the active one, `-` the previous of its product."""
     from edge.station.store import Store
@@ -41,9 +43,11 @@ def list_bundles(root: Path = ROOT) -> None:
             )
 
 
-@app.command()
+@app.command(
+    short_help="What an auditor asks about a bundle.", epilog=example("edge bundle show washer")
+)
 def show(product: str | None = PRODUCT, root: Path = ROOT) -> None:
-    """Everything an auditor asks of the current bundle of a product."""
+    """What an auditor asks about a product's current bundle: digest, engines, threshold, data."""
     from edge.station.store import Store
 
     store = Store(root)
@@ -51,9 +55,12 @@ def show(product: str | None = PRODUCT, root: Path = ROOT) -> None:
         print(line)
 
 
-@app.command()
+@app.command(
+    short_help="Make a product the active one.", epilog=example("edge bundle select washer")
+)
 def select(
-    product: str = typer.Argument(..., help="An installed product."), root: Path = ROOT
+    product: str = typer.Argument(..., help="An installed product.", metavar="PRODUCT"),
+    root: Path = ROOT,
 ) -> None:
     """Make a product the active one; a running `edge run` takes it between two parts."""
     from edge.station.store import Store
@@ -62,7 +69,9 @@ def select(
     print(f"active product: {chosen.product} {chosen.manifest.version}")
 
 
-@app.command()
+@app.command(
+    short_help="Go back to a product's previous bundle.", epilog=example("edge bundle rollback")
+)
 def rollback(product: str | None = PRODUCT, root: Path = ROOT) -> None:
     """Put a product's previous bundle back; doing it twice undoes it."""
     from edge.station.store import Store

@@ -7,30 +7,43 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from edge.cli.root import root_option
+from edge.cli.options import example, root_option
 
 if TYPE_CHECKING:
     from edge.runtime.inspection import Row
     from edge.schema import Precision
 
 
+EXAMPLE = example(
+    "edge inspect parts/washer/test --root ./station",
+    "edge inspect photo.jpg --precision int8 --out overlays",
+)
+
+
 def inspect(
     path: Path | None = typer.Argument(
-        None, help="Images of any known layout, or a .db3; without it, the camera.", readable=False
+        None,
+        help="Images of any known layout or a .db3 recording; default: the camera.",
+        readable=False,
+        metavar="PATH",
     ),
     root: Path = root_option(),
     out: Path = typer.Option(
-        Path("overlays"), help="Folder for one picture per image.", readable=False
+        Path("overlays"), help="Folder for one picture per image.", readable=False, metavar="FOLDER"
     ),
     precision: str | None = typer.Option(
-        None, help="Judge with this file of the bundle: fp32, fp16 or int8."
+        None,
+        help="Judge with this precision of the bundle: fp32, fp16 or int8.",
+        metavar="PRECISION",
     ),
 ) -> None:
-    """Judge each image as one part: a table and overlays. Nothing is published or recorded.
+    """Judge each image as one part: print a table and write one picture per image.
 
-    --precision takes this machine's engine for that file with the threshold measured on its own
-    scores, so that the bundle's counts can be repeated; without it the engine judges that `edge
-    run` would take.
+    Nothing is published or recorded.
+
+    Default: the engine that `edge run` would use. With --precision this machine's engine of that
+    precision judges, with the threshold measured on its own scores, so that the counts in the
+    bundle's certificate can be repeated.
     """
     from edge.files import require_folder_target
     from edge.runtime.inspection import (

@@ -6,45 +6,50 @@ from pathlib import Path
 
 import typer
 
-from edge.cli.root import root_option
+from edge.cli.options import example, root_option
+
+EXAMPLE = example(
+    "edge install washer-1.0.0.bundle --station cell7",
+    "edge install washer-1.0.0.bundle --root ./station --dry-run",
+)
 
 
 def install(
     bundle: Path = typer.Argument(
-        ..., help="The .bundle file that `trainer export` wrote.", readable=False
+        ..., help="The .bundle file that `trainer export` wrote.", readable=False, metavar="BUNDLE"
     ),
     root: Path = root_option("; a folder makes a station of its own"),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Do every check, golden frames too; change nothing."
+        False, "--dry-run", help="Do every check, the proof included; change nothing."
     ),
     allow_downgrade: bool = typer.Option(
         False,
         "--allow-downgrade",
         help=(
-            "Also a version that is not newer than the product's current one, or the same version"
+            "Accept a version that is not newer than the product's current one, or the same version"
             " with other content."
         ),
     ),
     station: str | None = typer.Option(
         None,
         help=(
-            "Name this station, in the MQTT topics and in the records' ids, where station.toml does"
-            " not yet."
+            "Name of this station in MQTT topics and record ids, if station.toml does not name it"
+            " yet."
         ),
+        metavar="NAME",
     ),
 ) -> None:
-    """Verify a bundle, prove and time its engines on this machine, make it the current one of its
-    product.
+    """Verify a bundle, prove and time its engines on this machine, make it its product's current
+    bundle.
 
-    The fastest engine that is proven judges, with the threshold measured on its own scores of the
-    bundle's normal parts.
+    The fastest proven engine judges. Its threshold is measured on its own scores of the bundle's
+    normal parts.
 
-    Versions are compared piece by piece with the current one: numbers as numbers (1.10 is newer
-    than 1.9), 1.0 is 1.0.0, letters such as rc come before what they are a preview of. To go back
-    there is `edge bundle rollback`.
+    Versions are compared number by number with the current one: 1.10 is newer than 1.9, 1.0 equals
+    1.0.0, and a preview such as 1.0rc1 comes before 1.0. `edge bundle rollback` goes back.
 
-    Nothing changes under ROOT unless every check passes; the bundle that was active stays active
-    until the last step. A running `edge run` takes the new bundle between two parts.
+    Nothing changes under the root unless every check passes; the active bundle stays active until
+    the last step. A running `edge run` takes the new bundle between two parts.
     """
     from edge.config import PLACE, name_station, require_nameable
     from edge.install.install import install_bundle

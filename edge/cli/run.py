@@ -6,20 +6,33 @@ from pathlib import Path
 
 import typer
 
-from edge.cli.root import root_option
+from edge.cli.options import example, root_option
+
+EXAMPLE = example(
+    "edge run", "edge run --root ./station --source line.db3 --once    # without the camera"
+)
 
 
 def run(
     root: Path = root_option(),
     source: Path | None = typer.Option(
-        None, help="play these images or this .db3 instead of the configured camera", readable=False
+        None,
+        help="Images or a .db3 recording to play instead of the configured camera.",
+        readable=False,
+        metavar="PATH",
     ),
-    max_parts: int | None = typer.Option(None, min=1, help="end after so many parts"),
+    max_parts: int | None = typer.Option(
+        None, min=1, help="End after this many parts.", metavar="N"
+    ),
     once: bool = typer.Option(
-        False, help="play a source once and end; without it files are played for ever"
+        False, "--once", help="Play files once and end; without it they are played forever."
     ),
 ) -> None:
-    """Judge what passes the camera: one verdict per part on MQTT, until stopped."""
+    """Judge every part that passes the camera and publish one verdict per part, until stopped.
+
+    Broker, camera and retention are set in etc/edge/station.toml. SIGTERM or Ctrl-C ends the
+    station cleanly with exit code 0.
+    """
     from edge.runtime.stopping import StopSignals
 
     signals = StopSignals()

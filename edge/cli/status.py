@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.cli.root import root_option
+from edge.cli.options import example, root_option
+
+EXAMPLE = example("edge status", "edge status --root ./station")
 
 
 def status(root: Path = root_option()) -> None:
-    """One screen: product, engine, threshold and its guarantee; camera, broker and why not, disk,
-    clock, last verdict.
+    """One screen: product, engine, threshold and its guarantee; camera, broker, disk, clock, last
+    verdict, and the reason of whatever does not work.
 
-    It needs no running service, and no broker: what runs is asked through a file.
+    It needs no broker and no running service: a running one writes its state to a file each second.
     """
     from edge.install.status import operating_lines, status_lines
     from edge.runtime.status import live_lines

@@ -1,4 +1,4 @@
-"""`edge trust`: whose bundles this station takes."""
+"""`edge trust`: whose bundles this station accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from edge.cli.root import root_option
+from edge.cli.options import GROUP, example, root_option
 
 if TYPE_CHECKING:
     from edge.bundle.signature import PublicKey
@@ -19,39 +19,40 @@ class _AddByDefault(TyperGroup):
     """`edge trust FILE` is `edge trust add FILE`."""
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
-        """The arguments with `add` before them, where they name no command and do not ask for
-        help.
-        """
-        if args and args[0] not in self.commands and args[0] != "--help":
+        """Put `add` before arguments that name no command and do not ask for help."""
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             args = ["add", *args]
         return super().parse_args(context, args)
 
 
 app = typer.Typer(
     cls=_AddByDefault,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Keys whose bundles this station takes: `edge trust FILE` adds one, list, remove.",
+    **GROUP,
+    help="Keys whose bundles this station accepts. `edge trust FILE` is `edge trust add FILE`.",
+    epilog=example("edge trust line.pub", "edge trust list", "edge trust remove line.pub"),
 )
 ROOT = root_option()
 
 
-@app.command()
+@app.command(
+    short_help="Accept bundles signed with a key.",
+    epilog=example("edge trust add line.pub", "edge trust line.pub --product washer"),
+)
 def add(
     public_key: Path = typer.Argument(
-        ..., help="The .pub file that `trainer keygen` wrote.", readable=False
+        ..., help="The .pub file that `trainer keygen` wrote.", readable=False, metavar="FILE"
     ),
     product: list[str] = typer.Option(
         [],
         help="Take bundles of this product only from this key; repeat. Default: of every product.",
     ),
     force: bool = typer.Option(
-        False, "--force", help="Also where another product that is installed needs this key."
+        False, "--force", help="Trust the key although another installed product needs it."
     ),
     root: Path = ROOT,
 ) -> None:
-    """Accept bundles signed with this key from now on. Compare the key's number with the one the
-    trainer printed.
+    """Accept bundles signed with this key from now on. Compare the printed id with the one that
+    `trainer keygen` printed.
 
     Trusting a key again replaces what it was trusted for. The products are checked at every
     installation and whenever a bundle is opened.
@@ -59,10 +60,10 @@ def add(
     from edge.station.store import Store
 
     key = Store(root).trust(public_key, product, force)
-    print(f"{root} trusts key {key.keyid}{_limits(key)}")
+    print(f"{root} trusts key {key.keyid}{_limits(key)}. Next: `edge install BUNDLE`")
 
 
-@app.command("list")
+@app.command("list", short_help="One line per trusted key.", epilog=example("edge trust list"))
 def list_keys(root: Path = ROOT) -> None:
     """One line per trusted key: its id, since when, by whom, for which products."""
     from edge.station.store import Store
@@ -77,21 +78,23 @@ def list_keys(root: Path = ROOT) -> None:
         print(f"{key.keyid}  since {since} by {by}, products: {', '.join(key.products) or 'all'}")
 
 
-@app.command()
+@app.command(
+    short_help="Accept no more bundles from a key.", epilog=example("edge trust remove line.pub")
+)
 def remove(
     key: str = typer.Argument(
         ..., help="Its .pub file, or its id: at least the first 8 digits.", metavar="KEY"
     ),
     force: bool = typer.Option(
-        False, "--force", help="Also a key that alone vouches for what is installed."
+        False, "--force", help="Remove the key although it alone vouches for an installed bundle."
     ),
     root: Path = ROOT,
 ) -> None:
-    """Take no more bundles from a key. What it signed is refused from then on, also what is
-    installed.
+    """Accept no more bundles from a key. Bundles that it signed are refused from then on, installed
+    ones included.
 
     A key that alone vouches for the current bundle of a product stays, unless --force: a running
-    `edge run` goes on with that bundle until it ends, and does not start with it again.
+    `edge run` keeps that bundle until it ends and does not start with it again.
     """
     from edge.station.store import Store
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import typer
 
-from edge.cli.root import root_option
+from edge.cli.options import example, product_option, root_option
+
+EXAMPLE = example("edge verify", "edge verify --root ./station --product washer")
 
 
-def verify(
-    root: Path = root_option(),
-    product: str | None = typer.Option(None, help="Default: the active product."),
-) -> None:
+def verify(root: Path = root_option(), product: str | None = product_option()) -> None:
     """Repeat the proof on this machine: every file's digest, then the bundle's frames through every
     engine.
 

@@ -109,8 +109,7 @@ def _contradiction(manifest: Manifest, what: str) -> NoReturn:
     raise BundleError(f"{manifest.product} {manifest.version}: {what}: export the bundle again")
 
 
-# --- the manifest alone
-# -----------------------------------------------------------------------------------------------
+# --- the manifest alone ---
 
 
 def contract_inputs(manifest: Manifest) -> dict[str, tuple[str, Shape]]:
@@ -235,8 +234,7 @@ def _threshold_problems(m: Manifest) -> Iterator[str]:
             )
 
 
-# --- against the manifest
-# ---------------------------------------------------------------------------------------------
+# --- against the manifest ---
 
 
 def _graph_problems(m: Manifest, precision: Precision, graph: GraphInterface) -> Iterator[str]:

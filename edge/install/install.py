@@ -368,8 +368,7 @@ def _as_storage_error(root: Path) -> Iterator[None]:
         ) from error
 
 
-# --- the station's own files
-# ------------------------------------------------------------------------------------------
+# --- the station's own files ---
 
 
 def _lay_down_station(store: Store, contract: CameraContract) -> tuple[str, ...]:

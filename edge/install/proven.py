@@ -120,8 +120,7 @@ class ProvenEngine:
     threshold: Threshold
 
 
-# --- the engine that judges
-# -------------------------------------------------------------------------------------------
+# --- the engine that judges ---
 
 
 def open_engine(
@@ -261,8 +260,7 @@ def _open_entry(store: Store, bundle: Installed, entry: EngineEntry, threads: in
     return ProvenEngine(engine, entry.section.threshold)
 
 
-# --- proving and choosing
-# ---------------------------------------------------------------------------------------------
+# --- proving and choosing ---
 
 
 def prove(
@@ -360,8 +358,7 @@ def choose_engine(
     return best, f"at least {FASTER:.0%} faster than the more exact ones"
 
 
-# --- what is remembered
-# -----------------------------------------------------------------------------------------------
+# --- what is remembered ---
 
 
 def read_proof(store: Store, bundle: Installed) -> ProofFile | None:

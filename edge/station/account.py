@@ -167,8 +167,7 @@ def _go_on_reading() -> None:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)
 
 
-# --- what stands in the places that are known
-# -------------------------------------------------------------------------
+# --- what stands in the places that are known ---
 
 
 def require_plain(folders: Iterable[Path] = (), files: Iterable[Path] = ()) -> None:

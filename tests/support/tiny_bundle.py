@@ -132,8 +132,7 @@ def tiny_bundle_folder(
         yield folder
 
 
-# --- what the camera would see
-# ----------------------------------------------------------------------------------------
+# --- what the camera would see ---
 
 
 def draw_part(
@@ -262,8 +261,7 @@ def _cells(image: NDArray[np.float64]) -> NDArray[np.float64]:
     return image.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3))
 
 
-# --- the graph
-# --------------------------------------------------------------------------------------------------
+# --- the graph ---
 
 
 class _Graph:
@@ -410,8 +408,7 @@ def output_specs(height: int, width: int) -> list[dict[str, object]]:
     ]
 
 
-# --- manifest and certificate
-# -----------------------------------------------------------------------------------------
+# --- manifest and certificate ---
 
 
 def tiny_certificate(

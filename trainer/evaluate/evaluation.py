@@ -238,8 +238,7 @@ def _defect_scores(evaluation: Evaluation) -> DefectScores:
     return DefectScores(kind="synthetic" if evaluation.is_good_only else "real", groups=groups)
 
 
-# --- rows
-# --------------------------------------------------------------------------------------------------
+# --- rows ---
 
 
 def _uncompared(name: str, chosen: NDArray[np.bool_]) -> Figures:

@@ -306,8 +306,7 @@ def _check_out(out: Path) -> None:
         raise ConfigError(f"--out {out}: there is no folder {out.parent}, make it first")
 
 
-# --- models
-# --------------------------------------------------------------------------------------------------
+# --- models ---
 
 
 def _write_quantized(
@@ -378,8 +377,7 @@ def _certificate(proof: Proof, made: Mapping[Precision, Quantized]) -> Certifica
     )
 
 
-# --- manifest
-# --------------------------------------------------------------------------------------------------
+# --- manifest ---
 
 
 def _manifest(
@@ -510,8 +508,7 @@ def _code_version() -> str:
     return f"{version} {told.stdout.strip()}".strip()
 
 
-# --- what the user reads
-# ----------------------------------------------------------------------------------------------
+# --- what the user reads ---
 
 
 def parity_table(certificate: Certificate) -> list[str]:

@@ -177,8 +177,7 @@ def gather(
     )
 
 
-# --- golden frames
-# --------------------------------------------------------------------------------------------------
+# --- golden frames ---
 
 
 def _rejected(
@@ -235,8 +234,7 @@ def _is_rejected(frame: Shown, rule: Rule) -> bool:
     return bool(frame.score[0] > np.float32(rule.threshold))
 
 
-# --- drawn defects
-# --------------------------------------------------------------------------------------------------
+# --- drawn defects ---
 
 
 class _Parts:
@@ -323,8 +321,7 @@ def _strengths(normal: Sequence[Shown]) -> list[tuple[Shown, float]]:
     return [(frame, index / max(1, len(pairs) - 1)) for index, frame in enumerate(pairs)]
 
 
-# --- lists
-# --------------------------------------------------------------------------------------------------
+# --- lists ---
 
 
 def _kept(frame: Shown) -> Shown:

@@ -143,8 +143,7 @@ def test_damaged_recording_is_one_sentence(tmp_path: Path) -> None:
         RecordingCamera(target).open()
 
 
-# --- the real sensor folders: PrimeSense, RealSense D435, and a moving camera
-# ----------------------------------------
+# --- the real sensor folders: PrimeSense, RealSense D435, and a moving camera ---
 
 SENSORS = {
     "gqcnn_single_primesense": 10,

@@ -311,8 +311,7 @@ def test_what_cannot_be_locked_is_named(place: Path) -> None:
             pass
 
 
-# --- the last resort
-# --------------------------------------------------------------------------------------------------
+# --- the last resort ---
 
 
 def test_what_the_system_refuses_is_a_sentence_and_a_bug_keeps_its_traceback(

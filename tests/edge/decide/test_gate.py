@@ -132,8 +132,7 @@ def test_a_part_decided_under_one_bundle_is_not_decided_again_under_the_next() -
     assert after.phase is Phase.EMPTY
 
 
-# --- parts that follow each other closely
-# -----------------------------------------------------------------------------
+# --- parts that follow each other closely ---
 
 WIDTH, RADIUS = 640.0, 60.0
 DEVIATION2 = RADIUS**2 / 4  # variance of a disc's pixels along any direction

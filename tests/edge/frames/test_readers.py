@@ -184,8 +184,7 @@ def test_what_is_no_color_image_is_said(
     assert "\n" not in str(caught.value)
 
 
-# --- TIFFs that tifffile leaves to others, and what Pillow warns of
-# ---------------------------------------------------
+# --- TIFFs that tifffile leaves to others, and what Pillow warns of ---
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
@@ -263,8 +262,7 @@ def test_the_cause_is_the_decoders(tmp_path: Path) -> None:
         read_color(path)
 
 
-# --- masks
-# --------------------------------------------------------------------------------------------------
+# --- masks ---
 
 
 def test_a_palette_is_read_by_number_or_by_color_whichever_marks_no_background(
@@ -465,8 +463,7 @@ def test_a_cut_jpeg_mask_is_refused(tmp_path: Path) -> None:
         read_mask(path)
 
 
-# --- what belongs together
-# --------------------------------------------------------------------------------------------
+# --- what belongs together ---
 
 
 def turned_set(root: Path, turn: int, mask: NDArray[np.uint8]) -> Path:
@@ -558,8 +555,7 @@ def test_depth_in_a_folder_of_another_name_is_said(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-# --- photos
-# --------------------------------------------------------------------------------------------------
+# --- photos ---
 
 
 def test_a_folder_of_photos_is_a_data_set(tmp_path: Path) -> None:
@@ -656,8 +652,7 @@ def test_a_photo_taken_with_the_camera_turned_is_named(tmp_path: Path) -> None:
     assert any("5.png is portrait, most images are landscape" in note for note in notes)
 
 
-# --- lenses and clouds
-# ------------------------------------------------------------------------------------------------
+# --- lenses and clouds ---
 
 OWN = {
     "width": 24,

@@ -87,8 +87,7 @@ def _is_refused(store: Store, bundle: Path, words: str) -> None:
     }  # the folder's own time
 
 
-# --- changes
-# --------------------------------------------------------------------------------------------------
+# --- changes ---
 
 
 def camera(**values: object) -> Change:

@@ -370,8 +370,7 @@ def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) ->
     assert store.active().manifest.version == "1.0.0"
 
 
-# --- the engine
-# --------------------------------------------------------------------------------------------------
+# --- the engine ---
 
 
 def test_the_proof_is_remembered_and_opens_the_same_engine(
@@ -452,8 +451,7 @@ def test_a_pending_engine_that_fails_its_proof_never_judges(
     assert read_proof(store, store.active()).state == "pending"
 
 
-# --- the station's own files
-# ------------------------------------------------------------------------------------------
+# --- the station's own files ---
 
 
 def test_virtual_camera_plays_the_folders_of_the_trainer(
@@ -503,8 +501,7 @@ def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -
     assert (store.root / "etc/systemd/system/edge.service").read_text().endswith("# mine\n")
 
 
-# --- killed: one real process; every cut of every act is in tests/cuts
-# ------------------------------------------------
+# --- killed: one real process; every cut of every act is in tests/cuts ---
 
 
 @pytest.mark.endurance

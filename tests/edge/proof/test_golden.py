@@ -59,8 +59,7 @@ def written(
     return write_normal(folder, carried, parts or len(frames), len(frames), SPECS)
 
 
-# --- normal frames
-# --------------------------------------------------------------------------------------------------
+# --- normal frames ---
 
 
 def test_every_input_comes_back_to_the_bit(tmp_path: Path) -> None:
@@ -193,8 +192,7 @@ def test_no_index_is_one_sentence(tmp_path: Path) -> None:
         read_normal(tmp_path, SPECS)
 
 
-# --- which are carried
-# ------------------------------------------------------------------------------------------------
+# --- which are carried ---
 
 
 @pytest.mark.parametrize(
@@ -230,8 +228,7 @@ def test_a_rank_may_take_a_third_of_the_highest_or_any_where_all_are_carried(
     assert (some.largest_rank, every.largest_rank) == (3, 9)
 
 
-# --- golden frames
-# --------------------------------------------------------------------------------------------------
+# --- golden frames ---
 
 
 VIEW = (TensorSpec(name="color", dtype="uint8", shape=(1, 2, 2, 3)),)

@@ -75,8 +75,7 @@ def empty_view(count: int, first: int = 1) -> list[Step]:
     return [frame_of(EMPTY, number) for number in range(first, first + count)]
 
 
-# --- at the start
-# --------------------------------------------------------------------------------------------------
+# --- at the start ---
 
 
 def test_systemd_waits_while_the_first_engine_is_built(
@@ -125,8 +124,7 @@ def test_a_first_engine_that_cannot_be_built_ends_the_run(
     assert listener.heard == []
 
 
-# --- at a change
-# --------------------------------------------------------------------------------------------------
+# --- at a change ---
 
 
 def building(
@@ -268,8 +266,7 @@ def test_a_next_engine_that_cannot_be_built_leaves_the_station_as_it_was(
     )
 
 
-# --- engines that are not needed any more
-# -----------------------------------------------------------------------------
+# --- engines that are not needed any more ---
 
 
 class Closable(ScriptedEngine):

@@ -62,8 +62,7 @@ def pub_file(path: Path, public: str, keyid: str | None = None) -> Path:
     return path
 
 
-# --- ids and points
-# --------------------------------------------------------------------------------------------------
+# --- ids and points ---
 
 
 def test_a_foreign_key_under_a_known_id_replaces_nothing(
@@ -177,8 +176,7 @@ def test_a_signing_key_that_others_may_read_signs_nothing(tmp_path: Path, mode: 
     sign_manifest(b"manifest", pair.private)
 
 
-# --- products
-# --------------------------------------------------------------------------------------------------
+# --- products ---
 
 
 def test_a_key_that_is_limited_to_products_signs_no_other(
@@ -246,8 +244,7 @@ def test_a_product_that_cannot_be_one(tmp_path: Path, key: KeyPair, name: str) -
     assert not (tmp_path / "station").exists()
 
 
-# --- list and remove
-# --------------------------------------------------------------------------------------------------
+# --- list and remove ---
 
 
 def test_options_may_come_first(tmp_path: Path, key: KeyPair, run: Run) -> None:

@@ -36,8 +36,7 @@ def store(tmp_path: Path, key: KeyPair, versions: dict[str, Path]) -> Store:
     return store
 
 
-# --- geometry
-# --------------------------------------------------------------------------------------------------
+# --- geometry ---
 
 
 def test_geometry_comes_back_as_it_was_saved(store: Store) -> None:
@@ -126,8 +125,7 @@ def test_geometry_of_a_product_that_is_not_installed(store: Store) -> None:
         store.save_geometry("gear", "S1", Geometry(PLANE, 0, 0), INTRINSICS, frames=1)
 
 
-# --- model state
-# --------------------------------------------------------------------------------------------------
+# --- model state ---
 
 
 def test_model_state_belongs_to_one_bundle_precision_and_runtime(
@@ -187,8 +185,7 @@ def test_site_tensor_that_is_not_finite_is_refused_when_read(store: Store) -> No
         store.model_state(store.active(), "fp32", "onnxruntime 1").arrays()
 
 
-# --- trust and audit
-# --------------------------------------------------------------------------------------------------
+# --- trust and audit ---
 
 
 def test_trust_twice_is_one_act(tmp_path: Path, key: KeyPair, capsys, monkeypatch) -> None:

@@ -304,8 +304,7 @@ def test_an_export_that_cannot_be(
     assert snapshot(place) == before
 
 
-# --- the last resort
-# --------------------------------------------------------------------------------------------------
+# --- the last resort ---
 
 
 def test_what_the_system_refuses_is_a_sentence_and_a_bug_keeps_its_traceback(

@@ -205,8 +205,7 @@ def test_a_small_change_where_images_agree_outweighs_a_large_one_where_they_neve
     assert int(unusual.argmax()) == 2 * 12 + 3
 
 
-# --- the rule
-# --------------------------------------------------------------------------------------------------
+# --- the rule ---
 
 
 def usual(seed: int, count: int) -> NDArray[np.float64]:
@@ -233,8 +232,7 @@ def test_equal_scores_and_few_scores_are_not_apart(scores: NDArray[np.float64]) 
     assert stand_apart(scores) == []
 
 
-# --- the commands
-# --------------------------------------------------------------------------------------------------
+# --- the commands ---
 
 
 def test_train_names_draws_and_remembers_them_and_the_report_shows_them(
