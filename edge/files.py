@@ -65,9 +65,8 @@ def open_plain(path: Path, error: type[EdgeError] = ConfigError) -> int:
 
     Raises: `error` for a pipe, socket or device, OSError if it cannot be opened.
     """
-    _require_plain(
-        path, path.stat().st_mode, error
-    )  # before opening: some devices act on being opened
+    # before opening: some devices act on being opened
+    _require_plain(path, path.stat().st_mode, error)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _require_plain(path, os.fstat(descriptor).st_mode, error)
@@ -260,9 +259,8 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         try:
             file.write(data)
             file.flush()
-            os.fchmod(
-                file.fileno(), mode
-            )  # temporary files start as 0600: root installs, user edge reads
+            # temporary files start as 0600: root installs, user edge reads
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
             Path(file.name).replace(path)
         except BaseException as error:

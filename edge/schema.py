@@ -16,9 +16,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,6
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "int8"]
 
-ELEMENTS_LIMIT = (
-    64 << 20
-)  # of one tensor: 16 times a view of 1280 x 720 pixels with three channels, and more
+# of one tensor: 16 times a view of 1280 x 720 pixels with three channels, and more
+ELEMENTS_LIMIT = 64 << 20
 
 
 class Strict(BaseModel):

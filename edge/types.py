@@ -136,9 +136,8 @@ class Geometry:
     plane is None until `edge calibrate plane`.
     """
 
-    plane: (
-        tuple[float, float, float, float] | None
-    )  # alpha, beta, gamma, delta in meters, see DESIGN, the graph
+    # alpha, beta, gamma, delta in meters, see DESIGN, the graph
+    plane: tuple[float, float, float, float] | None
     crop_x: int
     crop_y: int
     # (h, w) of the crop, 0 = ignore; None = everything counts

@@ -20,6 +20,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge/provision",),
     ("edge/install",),
     ("edge/runtime",),
+    ("edge/api",),
     ("calibration",),
     ("edge/cli",),
     ("trainer",),

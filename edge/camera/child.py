@@ -49,10 +49,8 @@ from edge.types import Frame
 NAME = b"edge-camera"  # in ps and top, at most 15 characters
 PR_SET_NAME = 15  # linux/prctl.h
 LIVE_SLOTS = 3  # one being written, one on its way, one being read
-LIVE_FRAME_S, FILE_FRAME_S = (
-    0.5,
-    10.0,
-)  # one call for a frame; between two calls the end of the station is noticed
+# one call for a frame; between two calls the end of the station is noticed
+LIVE_FRAME_S, FILE_FRAME_S = (0.5, 10.0)
 
 
 class StationGone(Exception):

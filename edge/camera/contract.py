@@ -40,14 +40,12 @@ class CameraContract(Strict):
     crop_height: int
     crop_x: int  # of the training images; afterwards x and y are site state
     crop_y: int
-    min_area: float = Field(
-        ge=0, le=1
-    )  # foreground share of the region, from normal validation parts
+    # foreground share of the region, from normal validation parts
+    min_area: float = Field(ge=0, le=1)
     max_area: float = Field(ge=0, le=1)
     min_valid: float = Field(ge=0, le=1)
-    max_border: float = Field(
-        default=1.0, ge=0, le=1
-    )  # share of the crop's border that a whole part covers
+    # share of the crop's border that a whole part covers
+    max_border: float = Field(default=1.0, ge=0, le=1)
     empty: str | None = None  # folders that a virtual camera plays: the empty table, the belt
     belt: str | None = None
     fixed: bool = True  # one background plane fits all training images; False: one for each

@@ -30,9 +30,8 @@ from edge.camera.wire import (
 from edge.errors import CameraError, CameraLost
 
 log = logging.getLogger(__name__)
-foreign = logging.getLogger(
-    "edge.camera.driver"
-)  # what libraries print: kept out of the log unless asked for
+# what libraries print: kept out of the log unless asked for
+foreign = logging.getLogger("edge.camera.driver")
 
 END_S = 1.0  # between the end of its socket and its own
 KILL_S = 5.0  # the kernel has so long to end it
@@ -143,9 +142,8 @@ class CameraProcess:
 
     def _shut(self) -> None:
         try:
-            self._socket.shutdown(
-                socket.SHUT_RDWR
-            )  # wakes whoever waits in `receive`, at both ends
+            # wakes whoever waits in `receive`, at both ends
+            self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             return  # closed already, by either end
 

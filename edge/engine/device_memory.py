@@ -31,13 +31,12 @@ class Device:
         try:
             self._cuda.init()
             device = self._cuda.Device(ordinal)
-            flags = (
-                self._cuda.ctx_flags.MAP_HOST | self._cuda.ctx_flags.SCHED_BLOCKING_SYNC
-            )  # waiting burns no core
+            # waiting burns no core
+            flags = self._cuda.ctx_flags.MAP_HOST | self._cuda.ctx_flags.SCHED_BLOCKING_SYNC
             self._context = device.make_context(flags)
         except self._cuda.Error as error:
             raise EngineError(
-                f"no NVIDIA GPU can be used ({error}): check the driver with `edge doctor`"
+                f"no NVIDIA GPU can be used ({error}): check the driver: `nvidia-smi`, or `tegrastats` on a Jetson"
             ) from error
         self.is_integrated = bool(device.get_attribute(self._cuda.device_attribute.INTEGRATED))
         self.compute_capability = "".join(str(part) for part in device.compute_capability())

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from edge.errors import BundleError
 
-FIELDS_LIMIT = (
-    1 << 20
-)  # fields of a file at the two outermost levels; an exported graph has some thousands
+# fields of a file at the two outermost levels; an exported graph has some thousands
+FIELDS_LIMIT = 1 << 20
 EXTERNAL = 1  # TensorProto.DataLocation
 ELEMENT_TYPES = {
     1: "float32",
@@ -61,9 +60,8 @@ def read_interface(path: Path) -> GraphInterface:
         if not path.stat().st_size:
             raise ValueError("the file is empty")
         with path.open("rb") as file:
-            data = mmap.mmap(
-                file.fileno(), 0, access=mmap.ACCESS_READ
-            )  # unmapped with its last view
+            # unmapped with its last view
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _Reader().model(memoryview(data))
     except OSError as error:
         raise BundleError(
@@ -106,9 +104,8 @@ class _Reader:
                 weights.add(self._weight(value))
             else:
                 (inputs if number == 11 else outputs).append(self._tensor(value))
-        given = tuple(
-            tensor for tensor in inputs if tensor.name not in weights
-        )  # before IR 4 weights were inputs too
+        # before IR 4 weights were inputs too
+        given = tuple(tensor for tensor in inputs if tensor.name not in weights)
         return GraphInterface(ir_version, opset, given, tuple(outputs))
 
     def _opset(self, data: memoryview) -> int:

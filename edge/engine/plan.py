@@ -35,16 +35,12 @@ REMEDIES = {
     ),
     "tensorrt_rtx": "pip install tensorrt-rtx (x86-64)",
 }
-EXPECTED = (
-    "Unused Input:",
-    "[RemoveDeadLayers]",
-)  # `intrinsics` is in the contract even where a system needs none
-PLAN_NAME = re.compile(
-    r"\.?([0-9a-f]{16})-.+\.plan(\..+)?"
-)  # dot and second suffix: one whose writing was cut short
-WORKSPACE_BYTES = (
-    512 << 20
-)  # of an Orin Nano's 8 GB; tactics that want more are skipped, with a warning
+# `intrinsics` is in the contract even where a system needs none
+EXPECTED = ("Unused Input:", "[RemoveDeadLayers]")
+# dot and second suffix: one whose writing was cut short
+PLAN_NAME = re.compile(r"\.?([0-9a-f]{16})-.+\.plan(\..+)?")
+# of an Orin Nano's 8 GB; tactics that want more are skipped, with a warning
+WORKSPACE_BYTES = 512 << 20
 LEVELS = {
     "INTERNAL_ERROR": logging.CRITICAL,
     "ERROR": logging.ERROR,
@@ -109,9 +105,8 @@ def bridge_logger(trt: ModuleType) -> Any:
     # the base is a class of a module known at run time
     class Bridge(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
-            trt.ILogger.__init__(
-                self
-            )  # not super(): pybind11 aborts if its own __init__ was not called
+            # not super(): pybind11 aborts if its own __init__ was not called
+            trt.ILogger.__init__(self)
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
@@ -147,9 +142,8 @@ def build_plan(
     parse_onnx(trt, network, logger, onnx_path)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
-    cache = (
-        None if trt.__name__ == "tensorrt_rtx" else attach_timing_cache(config, timing_cache)
-    )  # no-ops there
+    # no-ops there
+    cache = None if trt.__name__ == "tensorrt_rtx" else attach_timing_cache(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         why = logger.errors[-1].strip() if logger.errors else "no reason given; see the log"

@@ -25,10 +25,8 @@ from edge.errors import EngineError
 from edge.files import sha256_of
 from edge.schema import Precision
 
-TYPES: dict[str, np.dtype[Any]] = {
-    "FLOAT": np.dtype(np.float32),
-    "UINT8": np.dtype(np.uint8),
-}  # of the contract
+# of the contract
+TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "UINT8": np.dtype(np.uint8)}
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,8 @@ class TensorRtEngine:
         logger = bridge_logger(trt)
         logger.errors.clear()
         with device.current():
-            self._runtime = trt.Runtime(
-                logger
-            )  # outlives the engine: TensorRT keeps a pointer to it
+            # outlives the engine: TensorRT keeps a pointer to it
+            self._runtime = trt.Runtime(logger)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             self._context: Any = (
                 self._engine.create_execution_context() if self._engine is not None else None

@@ -118,9 +118,8 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
     if photos.is_photos(path):
         return _dataset(path, "photos", photos.read_photos(path, reading))
     if (path / "intrinsics.json").is_file() and not any(folders_in(path)):
-        return _dataset(
-            path, "folder", folder.read_folder(path, reading)
-        )  # names the frames that are missing
+        # names the frames that are missing
+        return _dataset(path, "folder", folder.read_folder(path, reading))
     images_in(path)  # names what is there and cannot be read
     raise DataError(
         f"{path} holds no known layout: expected images directly in it or in {path / 'good'},"

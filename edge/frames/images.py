@@ -28,20 +28,13 @@ if TYPE_CHECKING:
 
 ORIENTATION = 0x0112  # EXIF 2.32, section 4.6.4 A: how the stored pixels stand
 IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE = 0x0100, 0x0101, 0x0102  # TIFF 6.0, section 8
-MIN_IS_WHITE, SEPARATE = (
-    0,
-    2,
-)  # PhotometricInterpretation; PlanarConfiguration, channel after channel
-NO_CODEC = (
-    "imagecodecs",
-    "not supported",
-)  # how tifffile says that it cannot decompress: new and old versions
+# PhotometricInterpretation; PlanarConfiguration, channel after channel
+MIN_IS_WHITE, SEPARATE = (0, 2)
+# how tifffile says that it cannot decompress: new and old versions
+NO_CODEC = ("imagecodecs", "not supported")
 BACK = {6: 8, 8: 6}  # every other orientation undoes itself
-FILL = (
-    124,
-    116,
-    104,
-)  # bars of a letterboxed image: ImageNet's mean, which backbones see as nothing
+# bars of a letterboxed image: ImageNet's mean, which backbones see as nothing
+FILL = (124, 116, 104)
 DAMAGE = (
     OSError,
     SyntaxError,
@@ -108,9 +101,8 @@ def read_stored_color(path: Path, reading: Reading = AS_IS) -> tuple[NDArray[np.
         if header.bits > 8:
             return _eight_bits(path, _wide_values(path, data, header), reading.color_bits), header
         pixels = _decoded_by_pillow(path, image)
-        turned_already = (
-            header.turn != 1 and int(image.getexif().get(ORIENTATION, 1) or 1) == 1
-        )  # Pillow's TIFF
+        # Pillow's TIFF
+        turned_already = header.turn != 1 and int(image.getexif().get(ORIENTATION, 1) or 1) == 1
         return (
             turned(pixels, BACK.get(header.turn, header.turn)) if turned_already else pixels
         ), header
@@ -240,20 +232,16 @@ def _told_by(image: PillowImage.Image, data: bytes) -> Header:
     bits = 16 if image.mode.startswith(("I", "F")) else 8
     width, height = image.size
     if form == "PNG":
-        bits = (
-            16 if data[24] == 16 else 8
-        )  # IHDR (PNG 3, section 11.2.1): Pillow hides it in RGB images
+        # IHDR (PNG 3, section 11.2.1): Pillow hides it in RGB images
+        bits = 16 if data[24] == 16 else 8
     elif form == "TIFF":
         tags: Any = getattr(image, "tag_v2", {})
         told = tags.get(BITS_PER_SAMPLE, (8,))
         bits = max(told if isinstance(told, tuple) else (told,))
-        width, height = (
-            tags.get(IMAGE_WIDTH, width),
-            tags.get(IMAGE_LENGTH, height),
-        )  # Pillow tells them turned
-    tagged = (
-        form != "PNG" or b"eXIf" in data
-    )  # Pillow decodes a PNG to find out that it has no EXIF
+        # Pillow tells them turned
+        width, height = (tags.get(IMAGE_WIDTH, width), tags.get(IMAGE_LENGTH, height))
+    # Pillow decodes a PNG to find out that it has no EXIF
+    tagged = form != "PNG" or b"eXIf" in data
     turn = int(image.getexif().get(ORIENTATION, 1) or 1) if tagged else 1
     pages = int(getattr(image, "n_frames", 1))
     return Header(form, image.mode, height, width, turn if 1 <= turn <= 8 else 1, bits, pages)

@@ -229,9 +229,8 @@ def _is_label_map(values: NDArray[Any]) -> bool:
     ):
         return True  # one value, and broader than a rim
     near_zero, near_low = (_beside(high, one) for one in (values == 0, low))
-    return near_zero > 0.2 * (
-        near_zero + near_low
-    )  # a rim of lower values parts the rest of a drawing from 0
+    # a rim of lower values parts the rest of a drawing from 0
+    return near_zero > 0.2 * (near_zero + near_low)
 
 
 def _in_strokes(values: NDArray[Any]) -> int:

@@ -22,10 +22,8 @@ from edge.proof.threshold import Threshold
 from edge.schema import Precision, Strict, parse_json
 
 CERTIFICATE_LIMIT = 4 << 20  # bytes of parity.json
-UNLIKE_LEAST, UNLIKE_SHARE = (
-    2,
-    1 / 50,
-)  # verdicts unlike float32's, of frames drawn without regard to the threshold
+# verdicts unlike float32's, of frames drawn without regard to the threshold
+UNLIKE_LEAST, UNLIKE_SHARE = (2, 1 / 50)
 UNLIKE_DISTANCE = 1.0  # s: no verdict further than this from the threshold may differ
 SLOPES = (0.5, 2.0)  # of a precision's scores against float32's
 NAMED_NOISE = 0.20  # s: from here on the table names it, though the limit is higher
@@ -120,9 +118,8 @@ class PrecisionSection(MapComparison):
     verdicts: Verdicts
     noise: Noise  # of its normal scores against float32's
     repeat: Noise  # of the file's scores in another arithmetic against these
-    golden_map_error: float = Field(
-        ge=0
-    )  # the mean map error on the golden frames alone, which a board repeats
+    # the mean map error on the golden frames alone, which a board repeats
+    golden_map_error: float = Field(ge=0)
     change: AccuracyChange
     macs: MacShares  # of the whole graph
     backbone_macs: MacShares | None  # of its backbone; null where the graph marks none

@@ -35,9 +35,8 @@ class MapComparison(Strict):
 
     frames: int = Field(ge=1)
     finite: bool  # every map value and score of the candidate
-    mean_map_error: float = Field(
-        ge=0
-    )  # over the cells that are not 0 in both: the background adds nothing
+    # over the cells that are not 0 in both: the background adds nothing
+    mean_map_error: float = Field(ge=0)
     largest_map_error: float = Field(ge=0)
     rank_correlation: float = Field(ge=-1, le=1)  # Spearman, ties given their mean rank
 
@@ -215,14 +214,11 @@ def left_out_unlike(
     """
     f, q = (np.asarray(scores, np.float64) for scores in (reference, candidate))
     falling = np.sort(f)[::-1]
-    last, next_ = (
-        falling[min(rank, len(f)) - 1],
-        falling[min(rank, len(f) - 1)],
-    )  # the last rejected, the one below
+    # the last rejected, the one below
+    last, next_ = (falling[min(rank, len(f)) - 1], falling[min(rank, len(f) - 1)])
     rejected = [scores > np.sort(scores)[::-1][min(rank, len(scores) - 1)] for scores in (f, q)]
-    of_the_others = np.where(
-        rejected[0], next_, last
-    )  # what the threshold would be without this part
+    # what the threshold would be without this part
+    of_the_others = np.where(rejected[0], next_, last)
     at_threshold = np.abs(f - of_the_others) <= AT_THRESHOLD * spread
     return np.asarray((rejected[0] != rejected[1]) & ~at_threshold | ~np.isfinite(q))
 

@@ -272,9 +272,8 @@ def _read_array(member: IO[bytes], spec: TensorSpec) -> NDArray[Any]:
     values = np.frombuffer(data, dtype).reshape(shape, order="F" if by_column else "C")
     if not np.isfinite(values).all():
         raise ValueError(f"{spec.name} is not finite")
-    return np.array(
-        values, order="C"
-    )  # one that may be written to, unlike the bytes it was read from
+    # one that may be written to, unlike the bytes it was read from
+    return np.array(values, order="C")
 
 
 def _png_of(kind: str, values: NDArray[Any]) -> bytes:

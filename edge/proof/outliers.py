@@ -54,9 +54,8 @@ def _stands_apart(logs: NDArray[np.float64], m: int) -> bool:
     """
     rest = logs[m:]
     low, middle, high = (float(np.quantile(rest, share)) for share in (0.16, 0.5, 0.84))
-    spread = max(high - middle, (high - low) / 2) * (
-        1 + 4 / len(rest)
-    )  # of few parts it is underestimated
+    # of few parts it is underestimated
+    spread = max(high - middle, (high - low) / 2) * (1 + 4 / len(rest))
     distance, next_distance = float(logs[m - 1]) - middle, float(rest[0]) - middle
     if distance <= 0 or distance - next_distance < GAP * next_distance:
         return False

@@ -79,9 +79,8 @@ def rank_for(parts: int, false_rejects: float) -> int:
             f"a rate of false rejects lies above 0 and at most {MOST_FALSE_REJECTS:.0%}, "
             f"not at {false_rejects:g}"
         )
-    return max(
-        1, math.floor(false_rejects * (parts + 1) + 1e-9)
-    )  # 0.29 x 100 is 28.999999999999996
+    # 0.29 x 100 is 28.999999999999996
+    return max(1, math.floor(false_rejects * (parts + 1) + 1e-9))
 
 
 def expected_rate(parts: int, rank: int = 1) -> float:
