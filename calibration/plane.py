@@ -4,10 +4,9 @@ no clock.
 Readings are fitted in inverse depth. With r = ((u - cx) / fx, (v - cy) / fy, 1), a plane n . X =
 delta is 1 / z = m . r with m = n / delta: linear in m, and stereo noise, constant in disparity, is
 constant in 1 / z, so that plain least squares is the maximum-likelihood fit. The consensus search
-is RANSAC (Fischler and Bolles, 1981), with one
-change: a reading behind a plane counts against it as much as one on it counts for it, because parts
-stand on the table and nothing lies behind it. So the table wins over a part whose flat top fills
-more of the view.
+is RANSAC (Fischler and Bolles, 1981) with one change: a reading behind a plane counts against it as
+much as a reading on the plane counts for it, because parts stand on the table and nothing lies
+behind it. So the table wins over a part whose flat top fills more of the view.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class PlaneFit:
     the normal.
     rms_m: root mean square height of the inliers. inlier_share: of all readings, within the
     tolerance.
-    reading_share: of all pixels looked at, those with a reading. frames: how many were fitted
+    reading_share: of all pixels in the region, those with a reading. frames: how many were fitted
     jointly.
     """
 
@@ -73,7 +72,7 @@ class PlaneFit:
 class _Readings:
     """rays: (P, 3) float64, z component 1. z_m: (P,) float64.
 
-    share: of the pixels looked at, those with a reading.
+    share: of the pixels in the region, those with a reading.
     """
 
     rays: NDArray[np.float64]
@@ -164,8 +163,8 @@ def standing_share(
     lift_m: float,
     region: NDArray[np.uint8] | None = None,
 ) -> float:
-    """Share of the looked-at view that stands higher than lift_m over the plane: what the station
-    would call a part.
+    """Share of the region that stands higher than lift_m over the plane: what the station would
+    call a part.
 
     As the graph does, heights are averaged over cells before they are compared, and first each
     pixel's median is taken over the frames that read it: neither noise nor a passing speckle stands
@@ -279,9 +278,9 @@ def _gather(
 
 
 def _heights(m: NDArray[np.float64], readings: _Readings) -> NDArray[np.float64]:
-    """(P,) heights in meters over the plane 1 / z = m . r: delta - n . X = delta (1 - z m .
+    """(P,) heights in meters over the plane 1 / z = m . r.
 
-    r), delta = 1 / |m|.
+    delta - n . X = delta (1 - z m . r), delta = 1 / |m|.
     """
     heights: NDArray[np.float64] = (1.0 - readings.z_m * (readings.rays @ m)) / np.linalg.norm(m)
     return heights

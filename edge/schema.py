@@ -1,6 +1,4 @@
-"""What every file format of this project shares: strict pydantic models and the names used in
-them.
-"""
+"""What all file formats of this project share: strict pydantic models and their names."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A camera in a process of its own (edge/camera/child.py), as any other camera to whoever takes its
-frames.
+"""A camera in a process of its own (edge/camera/child.py), behind the protocol of every camera.
 
 Whatever the driver does there ends here as a sentence: an error of its own, a crash (the signal's
 name), a call that never returns (the process is killed), nonsense on the socket. Each opening takes
@@ -33,9 +32,9 @@ from edge.errors import CameraLost
 from edge.frames.camera_info import CameraInfo
 from edge.types import Frame, Intrinsics
 
-HELLO_S = 20.0  # a new process may stand still for so long while it loads its libraries
-OPEN_S = 20.0  # a driver has so long to open its camera
-CLOSE_S = 1.0  # a driver has so long to stop it
+HELLO_S = 20.0  # a new process may stand still this long while it loads its libraries
+OPEN_S = 20.0  # a driver has this long to open its camera
+CLOSE_S = 1.0  # a driver has this long to stop it
 LOOK_S = 0.25  # between two looks at whether a process still works
 AS_FILES = ("folder", "recording")  # no device that could hang: slow, as long as they work
 
@@ -83,8 +82,8 @@ class SupervisedCamera:
     def open(self) -> None:
         """Start the process and open the camera in it; an open camera is closed first.
 
-        Raises: what the camera raises there; CameraLost if it does not get anywhere; CameraError if
-            no process can be started.
+        Raises: what the camera raises there; CameraLost if opening makes no progress; CameraError
+            if no process can be started.
         """
         self.close()
         self._end, self._is_asked, self._is_given_up = None, False, False

@@ -1,5 +1,5 @@
-"""A RealSense that is not there: any folder of images through librealsense's software device,
-syncer and align.
+"""A virtual RealSense: any folder of images through librealsense's software device, syncer and
+align.
 
 Runs on any machine with pyrealsense2 (x86-64 here, 2.59.1). What it leaves out is the camera's
 optics and its USB.
@@ -24,7 +24,7 @@ from edge.frames.dataset import Dataset, open_dataset
 from edge.optional import optional_module
 from edge.types import Frame, Intrinsics
 
-FPS = 30  # of the stream that librealsense sees; the pace of the replay is another thing
+FPS = 30  # of the stream that librealsense sees; the pace of the replay is set apart from it
 RECORD_TIMEOUT_S = 5.0
 
 

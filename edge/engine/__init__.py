@@ -1,3 +1,1 @@
-"""Engines behind one interface, their builder, and the proof that they decide as the trained model
-did.
-"""
+"""Engines behind one interface, and how TensorRT's plans are built and cached."""

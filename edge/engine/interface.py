@@ -1,5 +1,4 @@
-"""What an ONNX file says of itself: inputs, outputs, opset, read from its bytes without a runtime
-or its weights.
+"""The interface of an ONNX file: inputs, outputs and opset, read without a runtime or the weights.
 
 A runtime that loads a graph allocates and runs whatever the file says; this reads only the
 outermost fields of the protocol buffer (onnx.proto of ONNX 1.17: ModelProto, GraphProto,

@@ -95,7 +95,7 @@ def _open_session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # `intrinsics` may be unused, and that is no news; what fails is an exception too
+    # an unused `intrinsics` would be warned of; failures are exceptions anyway
     options.log_severity_level = 4
     # Q/DQ stays float arithmetic: the fused integer kernels saturate 16-bit sums on processors
     # without VNNI.

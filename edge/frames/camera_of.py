@@ -1,6 +1,4 @@
-"""The camera of a set of images: what its files say, else what the first image and point cloud
-tell.
-"""
+"""The camera of a set of images: from its files, else from the first image and point cloud."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ from edge.frames.reading import Reading
 def camera_of(
     root: Path, colors: list[Path], depth: Path | None, reading: Reading
 ) -> tuple[CameraInfo, tuple[str, ...]]:
-    """camera.json or an intrinsics file, else what the first image and point cloud tell; and notes
-    on the files.
+    """The camera from camera.json or an intrinsics file, else from the first image and point cloud;
+    and notes on the files.
     """
     if not colors:
         raise DataError(f"{root} holds no images: expected {root / 'train' / 'good'}")
@@ -37,9 +35,9 @@ def camera_of(
 
 
 def _with_lens(info: CameraInfo, depth: Path) -> tuple[CameraInfo, tuple[str, ...]]:
-    """What the first point cloud tells about the lens.
+    """The intrinsics that the first point cloud implies.
 
-    Raises: DataError for counts, which tell nothing.
+    Raises: DataError for depth counts, which imply none.
     """
     if depth.suffix.lower() not in (".tif", ".tiff") or read_tiff(depth).dtype.kind != "f":
         raise DataError(
@@ -52,9 +50,7 @@ def _with_lens(info: CameraInfo, depth: Path) -> tuple[CameraInfo, tuple[str, ..
 
 
 def _size_notes(colors: list[Path]) -> tuple[str, ...]:
-    """Sentences about images of differing sizes, and about the few that stand the other way than
-    most.
-    """
+    """Notes on images of differing sizes, and on the few in another orientation than most."""
     sizes = {path: read_header(path).upright() for path in colors}
     counts = Counter(sizes.values())
     if len(counts) == 1:

@@ -1,9 +1,9 @@
 """Organized point clouds of any maker, as meters in camera coordinates: x right, y down, z forward
 (MVTec 3D-AD).
 
-What a file means follows from what can be: a table stands 2 cm to 20 m before the camera, x grows
-to the right in the image and y downwards. Clouds in millimeters and those that look along -z
-(OpenGL) are recognized by that and turned into meters along +z; whatever fits neither is refused.
+Units and axes are inferred from what is physically possible: a table lies 2 cm to 20 m before the
+camera, x grows to the right in the image and y downward. Clouds in millimeters and clouds along -z
+(OpenGL) are recognized so and converted to meters along +z; any other cloud is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cloud:
     """z: (H, W) float32 meters, 0 where there was no reading. rays: (H, W, 2) float32 x / z and y /
     z, None without.
 
-    notes: how the file was understood, where it is not as MVTec 3D-AD writes it.
+    notes: how the file was interpreted, if it differs from MVTec 3D-AD's convention.
     """
 
     z: NDArray[np.float32]
@@ -42,8 +42,10 @@ class Cloud:
 def read_cloud(path: Path) -> Cloud:
     """An organized point cloud, or z alone, from a TIFF of floats.
 
-    How a file was understood is logged once for each folder. Raises: DataError naming the file, if
-    it is damaged, of another shape or type, or if what it says cannot be in meters or millimeters.
+    The interpretation is logged once for each folder.
+
+    Raises: DataError naming the file, if it is damaged, of another shape or type, or cannot be in
+    meters or millimeters.
     """
     values = read_tiff(path)
     if values.dtype.kind != "f":
@@ -82,7 +84,8 @@ def read_cloud(path: Path) -> Cloud:
 
 
 def _is_placeholder(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(H, W): what drivers write for no reading, such as (0, 0, 65.535) or (-1, -1, -1).
+    """(H, W) bool: values that drivers write for no reading, such as (0, 0, 65.535) or (-1, -1,
+    -1).
 
     Of all rays through an image at most one has x = y = 0.
     """

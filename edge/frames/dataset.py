@@ -1,4 +1,4 @@
-"""Data sets on disk: find out which layout a path holds, and give its samples."""
+"""Data sets on disk: recognize the layout at a path and list its samples."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ class Dataset:
     """The images of one product, in reading order. has_depth: every sample has depth, else none
     has.
 
-    notes: sentences about how the files were understood, for whoever has to know: `train` and
-    `inspect` print them.
+    notes: how the files were interpreted, in sentences that `train` and `inspect` print.
     """
 
     root: Path
@@ -129,8 +128,9 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
 
 
 def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
-    """The set that begins at `root`, in a layout with names of its own; `shown` is how the user
-    wrote it.
+    """The data set with its root at `root`, in a layout that is recognized by its folder names.
+
+    shown: the path as the user wrote it.
     """
     for layout, known, read in LAYOUTS:
         if known(root):
@@ -141,9 +141,7 @@ def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
 
 
 def _open_above(path: Path, reading: Reading) -> Dataset | None:
-    """The images below `path` of a product that `path` is a part of; None where it is no part of
-    any.
-    """
+    """The images below `path`, a sub-folder of a product; None if no product contains it."""
     inside = path.resolve()
     for root in inside.parents[:DEEPEST_SUBFOLDER]:
         if plain(inside.relative_to(root).parts[0]) not in IN_SPLITS or not _is_product(root):

@@ -82,7 +82,7 @@ def read_folder(root: Path, reading: Reading) -> Read:
 
 
 def read_truth(root: Path) -> list[BeltPart] | None:
-    """The parts of a belt, None where nobody wrote down what the frames show."""
+    """The parts of a belt, None without a truth.json."""
     path = root / "truth.json"
     return read_model(path, BeltTruth).root if path.is_file() else None
 

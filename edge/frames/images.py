@@ -1,4 +1,4 @@
-"""Image files as arrays: every failure is a DataError that names the file, and nothing is guessed.
+"""Image files as arrays. Every failure is a DataError that names the file; nothing is guessed.
 
 Color is decoded by the library that is strictest about the format: simplejpeg refuses a JPEG that
 is damaged inside, which others fill with gray, Pillow a PNG whose checksum is wrong. OpenCV and
@@ -50,7 +50,7 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """The header of an image file.
 
     height, width: of the stored pixels. turn: EXIF orientation, 1 to 8. bits: of a value. pages:
     images in the file.
@@ -201,9 +201,7 @@ def _opened(path: Path, data: bytes) -> PillowImage.Image:
 
 
 def _why_not(data: bytes) -> str:
-    """What the decoder of the format that the file begins like says; Pillow itself keeps it
-    back.
-    """
+    """The error of the decoder for the format that the first bytes announce; Pillow hides it."""
     from PIL import Image
 
     for factory, accepts in list(Image.OPEN.values()):
@@ -215,7 +213,7 @@ def _why_not(data: bytes) -> str:
                 factory(BytesIO(data), "")
         except DAMAGE as error:
             return str(error) or type(error).__name__
-    return "nothing that is read begins like this"
+    return "its first bytes are those of no format that is read"
 
 
 def _header(path: Path, image: PillowImage.Image, data: bytes) -> Header:

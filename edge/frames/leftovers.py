@@ -1,6 +1,4 @@
-"""Images below a folder that its layout has no place for: they are named, never left out on the
-quiet.
-"""
+"""Images in places that the layout does not have: they are reported, never ignored silently."""
 
 from __future__ import annotations
 
@@ -32,8 +30,8 @@ PLACES: dict[Layout, str] = {
 def require_no_leftovers(
     root: Path, layout: Layout, samples: Sequence[Sample], camera: CameraInfo
 ) -> None:
-    """Refuse images below `root` that the layout has no place for: nobody would notice that they
-    are left out.
+    """Refuse images in places that the layout does not have: nobody would notice that they are
+    ignored.
 
     VisA's own table says what belongs to it. Raises: DataError naming the first such image.
     """
@@ -68,7 +66,7 @@ def require_no_leftovers(
 
 
 def _beside(root: Path, path: Path, layout: Layout, numbers: set[str]) -> bool:
-    """Whether an image that is no sample, mask or depth of one has its place there all the same."""
+    """Whether an image that is no sample, mask or depth image still belongs to the layout."""
     inside = path.relative_to(root).parts
     if layout == "archive":
         return any((above / archive.RECORD).is_file() for above in path.parents[: len(inside)])

@@ -1,4 +1,4 @@
-"""Which files of a folder are images: litter of file managers is skipped, nothing else silently."""
+"""Which files of a folder are images. Only the litter of file managers is skipped silently."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def is_litter(name: str) -> bool:
 
 
 def plain(name: str) -> str:
-    """A name as people mean it: without the case, the spaces around it and the ways to write an
-    umlaut.
-    """
+    """A name for comparison: lower case, trimmed, accents in one Unicode form."""
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
@@ -59,8 +57,7 @@ def is_good(name: str) -> bool:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The sub-folders that somebody made, by name; empty without the folder. A link to a folder
-    above is none.
+    """The sub-folders by name, without litter and links to folders above; empty without the folder.
 
     Raises: DataError if unreadable.
     """
@@ -81,8 +78,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def files_in(folder: Path, deep: bool = True) -> list[Path]:
-    """Every file that somebody put there, by path; `deep`: those of sub-folders too, links followed
-    once.
+    """Every file but litter, by path; `deep`: also in sub-folders, each link followed once.
 
     Raises: DataError if a folder cannot be read.
     """

@@ -1,10 +1,9 @@
-"""Masks as labeling tools write them: which pixels are the defect, or one sentence why that cannot
-be told.
+"""Masks as labeling tools write them: which pixels are the defect, or why that is ambiguous.
 
 Label maps (flat regions: 0 is normal, any other value a defect, as in VisA and MVTec 3D-AD),
 drawings with soft edges or noise (the upper half is the defect), palettes, and drawings in the
-alpha channel. JPEG and lossy WebP keep no
-labels: they are drawings. A photo is no mask.
+alpha channel. JPEG and lossy WebP do not preserve labels: such masks are drawings. A photo is no
+mask.
 """
 
 from __future__ import annotations
@@ -69,7 +68,9 @@ def read_mask(path: Path) -> tuple[Mask, int]:
 
 
 def _readings(path: Path, header: Header) -> list[Mask]:
-    """What the file may mean, as stored: one mask, or for palettes and alpha channels two."""
+    """Possible readings of the file, as stored: one mask, or two for palettes and alpha
+    channels.
+    """
     from PIL import Image
 
     form = header.format
@@ -266,6 +267,6 @@ def _beside(one: Mask, other: Mask) -> int:
 
 
 def _covers(mask: Mask) -> bool:
-    """Whether it marks nearly everything, or nearly the whole border."""
+    """Whether the mask marks nearly everything, or nearly the whole border."""
     border = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
     return float(mask.mean()) > MOST_COVERED or float(border.mean()) > BORDER_MARKED

@@ -4,8 +4,8 @@ MVTec AD      train/good/NNN.png, test/TYPE/NNN.png (or jpg), ground_truth/TYPE/
 MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NNN.*; a color-only
               product has no xyz
 
-Read as people have them: good may be called Good, OK or normal, validation val or valid, in any
-case; images may lie deeper than one folder, or directly in train (good) or test (not known what
+Folder names are matched loosely: good may be called Good, OK or normal, validation val or valid, in
+any case; images may lie deeper than one folder, or directly in train (good) or test (not known what
 they are); depth may lie in depth/ as 16-bit counts.
 """
 
@@ -127,8 +127,8 @@ def read_mvtec3d(root: Path, reading: Reading) -> Read:
     """Every image of an MVTec 3D-AD product, and whether it has depth.
 
     Raises: DataError on an empty folder, or a color image without its depth or mask, or the other
-        way round, and for depth of a kind that is not read: a product is never taken for one
-        without depth on the quiet.
+        way round, and for depth in a format that is not read: a product with depth is never
+        silently treated as color-only.
     """
     groups = [(split, kind) for split in SPLITS for kind in kinds_in(root, split)]
     named = [

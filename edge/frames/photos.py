@@ -60,8 +60,7 @@ def is_photos(root: Path) -> bool:
 def read_photos(root: Path, reading: Reading) -> Read:
     """Every photo: in good/ it shows a good part, in any other sub-folder a defect.
 
-    Of one that lies directly in the folder nobody said what it shows: a training takes it for good,
-    a station does not.
+    An image directly in the folder has no label: training treats it as good, a station does not.
 
     Raises: DataError for a folder without images, a picture or depth file of a kind that is not
         read, and depth or masks among the photos.
@@ -104,7 +103,7 @@ def read_photos(root: Path, reading: Reading) -> Read:
 
 
 def read_photo(path: Path, reading: Reading) -> Read:
-    """A single image, of which nobody said what it shows."""
+    """A single image without a label."""
     require_color(path.parent, [path])
     camera, notes = camera_of(path.parent, [path], None, reading)
     sample = Sample(path.stem, "", "", ImageFiles(path, None, camera, 0, reading), "unknown", path)

@@ -22,7 +22,7 @@ from edge.proof.threshold import Threshold
 from edge.schema import Precision, Strict, parse_json
 
 CERTIFICATE_LIMIT = 4 << 20  # bytes of parity.json
-# verdicts unlike float32's, of frames drawn without regard to the threshold
+# verdicts unlike float32's, of frames chosen without regard to the threshold
 UNLIKE_LEAST, UNLIKE_SHARE = (2, 1 / 50)
 UNLIKE_DISTANCE = 1.0  # s: no verdict further than this from the threshold may differ
 SLOPES = (0.5, 2.0)  # of a precision's scores against float32's
@@ -113,7 +113,7 @@ class PrecisionSection(MapComparison):
     """One precision of the certificate."""
 
     precision: Precision
-    runtime: str  # what computed these figures
+    runtime: str  # what computed these values
     threshold: Threshold  # of its own scores
     verdicts: Verdicts
     noise: Noise  # of its normal scores against float32's
@@ -124,7 +124,7 @@ class PrecisionSection(MapComparison):
     macs: MacShares  # of the whole graph
     backbone_macs: MacShares | None  # of its backbone; null where the graph marks none
     passed: bool
-    reasons: tuple[str, ...]  # what did not hold, each with its figure and limit
+    reasons: tuple[str, ...]  # which limits were exceeded, each with the measured value
 
 
 class BoardSection(MapComparison):
@@ -159,11 +159,11 @@ class Certificate(Strict):
 
     schema_: Literal[2] = Field(alias="schema", default=2)
     provisional: bool = True
-    note: str  # whose arithmetic the figures are
+    note: str  # whose arithmetic computed the values
     spread: float = Field(ge=0)  # s of float32's normal scores, raw units
     map_low: float  # float32's span over the certificate's frames
     map_high: float
-    normal_frames: int = Field(ge=0)  # that set the thresholds, and the noise is measured on
+    normal_frames: int = Field(ge=0)  # they set the thresholds, and the noise is measured on them
     good_frames: int = Field(ge=0)  # normal parts that nothing was chosen on; 0: not measured
     real_frames: int = Field(ge=0)  # with real defects
     drawn_frames: int = Field(ge=0)  # with drawn ones, from barely there to plain
@@ -242,8 +242,8 @@ def failures(
     backbone_macs: MacShares | None,
     room: float = 1.0,
 ) -> tuple[str, ...]:
-    """What of the certificate's limits does not hold, a sentence each with figure and limit; empty:
-    it passes.
+    """Which limits of the certificate are exceeded, a sentence each with value and limit; empty: it
+    passes.
 
     room: share of what a limit allows that may be used up; below 1 for a plan that frames still
     unseen will judge.
@@ -273,7 +273,7 @@ def failures(
 
 
 def most_unlike(frames: int) -> float:
-    """How many verdicts of so many frames may differ from float32's."""
+    """How many verdicts of `frames` frames may differ from float32's."""
     return max(UNLIKE_LEAST, UNLIKE_SHARE * frames)
 
 
@@ -353,8 +353,8 @@ def board_failures(
     section: PrecisionSection,
     same_precision: bool = True,
 ) -> tuple[str, ...]:
-    """What of a board's limits does not hold against the certificate's section of its precision;
-    empty: proven.
+    """Which limits of a board are exceeded, compared with the certificate's section of its
+    precision; empty: proven.
 
     Args:
         measured, furthest: on the golden frames against float32. noise: against the same

@@ -1,5 +1,5 @@
-"""The frames of a bundle: golden ones with float32's answers, and normal ones that a threshold is
-measured on.
+"""The frames of a bundle: reference frames with float32's answers ("golden" in file names), and
+normal frames that thresholds are measured on.
 
 golden/NNNN.npz        every graph input by name, `map` (1, 1, h, w) and `score` (1,) of float32
                        torch
@@ -31,10 +31,10 @@ INDEX = "index.json"
 INDEX_LIMIT = 16 << 20  # bytes
 GOLDEN_MOST = 64  # golden frames, which are all in memory at once
 HEADER_ROOM = 16 << 10  # bytes that an archive takes beside its arrays, for each of them
-CARRY_ALL = 64  # so many normal parts are all carried
-CARRY_HIGHEST = 48  # of more, at least so many of the highest scores
+CARRY_ALL = 64  # up to this many normal parts are all carried
+CARRY_HIGHEST = 48  # of more parts, at least this many with the highest scores
 CARRY_RANKS = 3  # ... and at least this multiple of the rank that the threshold takes
-CARRY_SPREAD = 16  # and so many spread evenly over the ranks of the rest
+CARRY_SPREAD = 16  # and this many, evenly spread over the ranks of the rest
 IMAGES = ("color", "depth", "region", "expected")  # graph inputs that are kept as PNG
 
 Feeds = dict[str, NDArray[Any]]
@@ -64,7 +64,7 @@ class NormalEntry(Strict):
 
 
 class NormalIndex(Strict):
-    """normal/index.json. parts: n, of which these frames are a part.
+    """normal/index.json. parts: n, from which these frames are taken.
 
     highest: all ranks up to this one are carried.
     """
@@ -110,7 +110,7 @@ def carried_ranks(parts: int, rank: int, more: int = 0) -> tuple[list[int], int]
     """(ranks to carry, highest): all up to CARRY_ALL parts, else the highest and some spread over
     the rest.
 
-    more: so many more of the highest than usual, where another precision's order needs them.
+    more: how many more of the highest than usual, where another precision orders them otherwise.
     """
     highest = max(CARRY_HIGHEST, CARRY_RANKS * rank) + more
     if parts <= CARRY_ALL or highest + CARRY_SPREAD >= parts:
@@ -346,8 +346,8 @@ def _image_of(path: Path, spec: TensorSpec) -> NDArray[Any]:
 
 
 def _is_small_png(path: Path) -> bool:
-    """Whether the file begins as a PNG of a size that a view may have: what it says is allocated
-    when it is read.
+    """Whether the file begins as a PNG of a plausible size: a reader allocates what the header
+    says.
     """
     with path.open("rb") as file:
         start = file.read(24)

@@ -1,8 +1,8 @@
-"""Normal scores that stand apart from the rest: a defect among the normal parts, a damaged file, or
-a rare kind.
+"""Outliers among normal scores: a defective part among the normal ones, a damaged file, or a rare
+variant.
 
-The highest of n normal scores sets the threshold where n is small, so one part that does not belong
-decides what every later part may look like. Scores are compared as logarithms, in which their usual
+The highest of n normal scores sets the threshold where n is small, so a single defective part among
+them decides which later parts are accepted. Scores are compared as logarithms, in which their usual
 right skew becomes about even.
 """
 
