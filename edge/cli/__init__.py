@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from edge.cli import bundle, calibrate, inspect, install, run, status, trust, verify
-from edge.cli.options import GROUP, example
 from edge.database import remedy_for
 from edge.errors import EdgeError, on_one_line
 from edge.files import sentence_of
+from edge.usage import GROUP, example
 
 
 class _InOrderOfUse(TyperGroup):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edge.cli.options import GROUP, PRODUCT_HELP, example, root_option
+from edge.cli.options import PRODUCT_HELP, root_option
+from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
     from edge.station.store import Installed, Store

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edge.cli.options import GROUP, example, product_option, root_option
+from edge.cli.options import product_option, root_option
+from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
     from calibration.session import PlaneSession, ThresholdSession

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from edge.cli.options import example, root_option
+from edge.cli.options import root_option
+from edge.usage import example
 
 if TYPE_CHECKING:
     from edge.runtime.inspection import Row

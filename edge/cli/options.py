@@ -1,4 +1,4 @@
-"""Options that several verbs have, and how every verb's help is laid out."""
+"""Options that several verbs have."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ import typer
 
 from edge.errors import ConfigError
 
-# No rich markup: `edge --help` must answer at once.
-GROUP: dict[str, Any] = {
-    "no_args_is_help": True,
-    "rich_markup_mode": None,
-    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
-}
 PRODUCT_HELP = "An installed product; default: the active one."
 
 
@@ -36,13 +30,6 @@ def root_option(more: str = "") -> Any:
 def product_option() -> Any:
     """--product, for verbs that work on one product."""
     return typer.Option(None, help=PRODUCT_HELP, metavar="PRODUCT")
-
-
-def example(*commands: str) -> str:
-    """The end of a verb's help: commands to copy."""
-    return "\b\n" + "\n".join(
-        [f"Example{'s' if len(commands) > 1 else ''}:", *(f"  {one}" for one in commands)]
-    )
 
 
 def _checked(root: Path) -> Path:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from edge.cli.options import example, root_option
+from edge.cli.options import root_option
+from edge.usage import example
 
 EXAMPLE = example(
     "edge run", "edge run --root ./station --source line.db3 --once    # without the camera"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.cli.options import example, root_option
+from edge.cli.options import root_option
+from edge.usage import example
 
 EXAMPLE = example("edge status", "edge status --root ./station")
 

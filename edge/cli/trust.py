@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from edge.cli.options import GROUP, example, root_option
+from edge.cli.options import root_option
+from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
     from edge.bundle.signature import PublicKey

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from edge.cli.options import example, product_option, root_option
+from edge.cli.options import product_option, root_option
+from edge.usage import example
 
 EXAMPLE = example("edge verify", "edge verify --root ./station --product washer")
 

@@ -36,7 +36,8 @@ class Device:
             self._context = device.make_context(flags)
         except self._cuda.Error as error:
             raise EngineError(
-                f"no NVIDIA GPU can be used ({error}): check the driver: `nvidia-smi`, or `tegrastats` on a Jetson"
+                f"no NVIDIA GPU can be used ({error}): check the driver with `nvidia-smi`, on a"
+                " Jetson with `tegrastats`"
             ) from error
         self.is_integrated = bool(device.get_attribute(self._cuda.device_attribute.INTEGRATED))
         self.compute_capability = "".join(str(part) for part in device.compute_capability())
