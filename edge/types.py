@@ -138,7 +138,7 @@ class Geometry:
 
     plane: (
         tuple[float, float, float, float] | None
-    )  # alpha, beta, gamma, delta in meters, see DESIGN, the graph
+    )  # alpha, beta, gamma, delta in meters (docs/graph-and-bundle.md)
     crop_x: int
     crop_y: int
     # (h, w) of the crop, 0 = ignore; None = everything counts
