@@ -36,6 +36,7 @@ PLACE = Path("etc/edge/station.toml")
 SIZE_LIMIT = 256 << 10  # bytes
 
 PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
+PLAYED = ("virtual", "folder", "recording")  # kinds of camera that play files
 
 # One level of an MQTT topic.
 TopicPart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
@@ -57,10 +58,10 @@ class Section(BaseModel):
 class StationConfig(Section):
     """Section [station]."""
 
-    site: TopicPart = Field("site", description="first level after edge/ in every topic")
-    line: TopicPart = Field("line", description="second level")
+    site: TopicPart = Field(default="site", description="first level after edge/ in every topic")
+    line: TopicPart = Field(default="line", description="second level")
     station: TopicPart = Field(
-        "station",
+        default="station",
         description=(
             "third level, and the beginning of every record's id. Name it: `edge run` refuses this"
             " default, and no two stations may have the same three names"
@@ -71,28 +72,34 @@ class StationConfig(Section):
 class BrokerConfig(Section):
     """Section [broker]."""
 
-    enabled: bool = Field(True, description="false: verdicts are stored on this machine only")
+    enabled: bool = Field(
+        default=True, description="false: verdicts are stored on this machine only"
+    )
     host: str = Field(
-        "localhost", min_length=1, max_length=255, description="name or address of the broker"
+        default="localhost",
+        min_length=1,
+        max_length=255,
+        description="name or address of the broker",
     )
-    port: int = Field(1883, ge=1, le=65535, description="TCP port; 8883 is usual with TLS")
-    tls: bool = Field(False, description="true: TLS 1.2 or later")
+    port: int = Field(default=1883, ge=1, le=65535, description="TCP port; 8883 is usual with TLS")
+    tls: bool = Field(default=False, description="true: TLS 1.2 or later")
     protocol: Literal["5", "3.1.1"] = Field(
-        "5", description="of MQTT; 3.1.1 for a broker that knows no more"
+        default="5", description="of MQTT; 3.1.1 for a broker that knows no more"
     )
-    ca_file: str = Field("", description='PEM file of the authority; "" = the system\'s')
+    ca_file: str = Field(default="", description='PEM file of the authority; "" = the system\'s')
     cert_file: str = Field(
-        "", description="PEM file of this station's own certificate, where the broker wants one"
+        default="",
+        description="PEM file of this station's own certificate, where the broker wants one",
     )
     key_file: str = Field(
-        "",
+        default="",
         description=(
             "its key, PEM without a password; mode 0600, owned by the user of the service"
         ),
     )
-    username: str = Field("", description='"" = the broker wants none')
+    username: str = Field(default="", description='"" = the broker wants none')
     password_file: str = Field(
-        "",
+        default="",
         description="its first line is the password; mode 0600, owned by the user of the service",
     )
 
@@ -111,35 +118,51 @@ class CameraConfig(Section):
     """Section [camera]."""
 
     kind: Literal["realsense", "virtual", "folder", "recording"] = Field(
-        "realsense",
+        default="realsense",
         description=(
             "realsense: a camera; virtual: images through librealsense's software device; folder:"
             " images as they are; recording: a .db3 file"
         ),
     )
     path: str = Field(
-        "", description="virtual, folder: images of the belt; recording: the .db3 file"
+        default="", description="virtual, folder: images of the belt; recording: the .db3 file"
     )
     empty: str = Field(
-        "", description="virtual, folder: images of the empty table, for `edge calibrate plane`"
+        default="",
+        description="virtual, folder: images of the empty table, for `edge calibrate plane`",
     )
-    serial: str = Field("", description='realsense: "" = the only one that is plugged in')
-    max_age_ms: int = Field(500, ge=10, le=60_000, description="an older frame is UNKNOWN stale")
-    fps: int = Field(30, ge=1, le=120, description="frames per second")
+    serial: str = Field(default="", description='realsense: "" = the only one that is plugged in')
+    max_age_ms: int = Field(
+        default=500, ge=10, le=60_000, description="an older frame is UNKNOWN stale"
+    )
+    fps: int = Field(default=30, ge=1, le=120, description="frames per second")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it sees what happens now, and plays no files."""
+        return self.kind not in PLAYED
 
 
 class RetentionConfig(Section):
     """Section [retention]."""
 
     days: int = Field(
-        90, ge=1, le=3650, description="while the station was on: hours without power do not count"
+        default=90,
+        ge=1,
+        le=3650,
+        description="while the station was on: hours without power do not count",
     )
-    gb: float = Field(20.0, gt=0, le=10_000, description="gigabytes of images and records together")
+    gb: float = Field(
+        default=20.0, gt=0, le=10_000, description="gigabytes of images and records together"
+    )
     min_free_gb: float = Field(
-        1.0, ge=0, le=10_000, description="gigabytes that stay free on the disk of the images"
+        default=1.0,
+        ge=0,
+        le=10_000,
+        description="gigabytes that stay free on the disk of the images",
     )
     keep_ok_every: int = Field(
-        100,
+        default=100,
         ge=0,
         description=(
             "images of 1 in N OK parts are kept, 0 = of none; those of NG and UNKNOWN always are"
@@ -151,17 +174,19 @@ class DecisionConfig(Section):
     """Section [decision]."""
 
     deadline_ms: int = Field(
-        2000,
+        default=2000,
         ge=10,
         le=600_000,
         description="a later verdict is not sent; the PLC takes no verdict as a reject",
     )
     max_frames: int = Field(
-        30, ge=1, le=10_000, description="a part is closed after this many frames"
+        default=30, ge=1, le=10_000, description="a part is closed after this many frames"
     )
-    min_frames: int = Field(3, ge=1, le=100, description="frames with a part in view that open it")
+    min_frames: int = Field(
+        default=3, ge=1, le=100, description="frames with a part in view that open it"
+    )
     aggregate: Literal["median", "max", "mean"] = Field(
-        "median", description="how the scores of a part's frames become one"
+        default="median", description="how the scores of a part's frames become one"
     )
 
     @model_validator(mode="after")
@@ -174,9 +199,10 @@ class DecisionConfig(Section):
 class RuntimeConfig(Section):
     """Section [runtime]."""
 
-    threads: int = Field(2, ge=1, le=64, description="of onnxruntime on the CPU")
+    threads: int = Field(default=2, ge=1, le=64, description="of onnxruntime on the CPU")
     precision: PrecisionChoice = Field(
-        "auto", description="which engine judges; auto: the fastest that is proven on this machine"
+        default="auto",
+        description="which engine judges; auto: the fastest that is proven on this machine",
     )
 
 
@@ -184,31 +210,31 @@ class EdgeConfig(Section):
     """The whole of station.toml. A missing section or key has its default."""
 
     station: StationConfig = Field(
-        StationConfig(),
+        default=StationConfig(),
         description=(
             "Names in the MQTT topic edge/<site>/<line>/<station>/: letters, digits, . _ - (at most"
             " 32 characters)."
         ),
     )
     broker: BrokerConfig = Field(
-        BrokerConfig(),
+        default=BrokerConfig(),
         description="Where verdicts and records go (MQTT). A path may be relative to this root.",
     )
     camera: CameraConfig = Field(
-        CameraConfig(),
+        default=CameraConfig(),
         description="Which camera, or what stands in for it. A path may be relative to this root.",
     )
     retention: RetentionConfig = Field(
-        RetentionConfig(),
+        default=RetentionConfig(),
         description=(
             "What stays on this disk, and for how long; whichever bound is met first decides."
         ),
     )
     decision: DecisionConfig = Field(
-        DecisionConfig(), description="From frames to one verdict per part."
+        default=DecisionConfig(), description="From frames to one verdict per part."
     )
     runtime: RuntimeConfig = Field(
-        RuntimeConfig(), description="What the engine may use of this machine."
+        default=RuntimeConfig(), description="What the engine may use of this machine."
     )
 
 
