@@ -13,20 +13,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge.config import BrokerConfig
+from edge.line.base import LineCounters
 from edge.line.identity import TwinWatch, client_id
 from edge.line.link import Link, LinkMaker, Message
 from edge.line.message import signed_state
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
 from edge.line.topics import Topics
-from edge.line.verdicts import LineCounters, VerdictChannel
+from edge.line.verdicts import VerdictChannel
 from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
 
 class MqttLine:
-    """Both clients of a station."""
+    """Both clients of a station. See edge.line.base.Line."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class MqttLine:
         Raises: ConfigError if a file that [broker] names cannot be used.
         """
         self.counters = LineCounters()
-        self._offline = offline
+        self._offline, self._outbox = offline, outbox
         self._ready, self._was_ready = ready or (lambda: self.verdict_problem is None), False
         topics, trouble = (
             Topics(prefix),
@@ -135,6 +136,11 @@ class MqttLine:
     def heartbeats(self) -> int:
         """How many were sent: the counter that the heartbeat carries."""
         return self._verdicts.heartbeats
+
+    @property
+    def backlog(self) -> int:
+        """Records that the broker has not acknowledged."""
+        return self._outbox.counts()["waiting"]
 
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait for both clients; False if it took longer."""
