@@ -1,5 +1,5 @@
-"""What every line dialect offers to a running station: the protocol `Line`, and nothing of any
-dialect.
+"""What every line dialect offers to a running station: the protocol `Line`, and what a
+dialect is made from.
 
 A dialect is one file that implements it (edge/line/mqtt.py; edge/line/none.py for a station without
 a broker) and one entry in edge/line/factory.py. The station calls these methods from several
@@ -9,9 +9,14 @@ says how long.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+from edge.config import EdgeConfig
+from edge.line.message import StationState
+from edge.line.outbox import Outbox
 
 
 @dataclass
@@ -108,3 +113,22 @@ class Line(Protocol):
         Records that were not delivered stay in the outbox for the next run.
         """
         ...
+
+
+@dataclass(frozen=True)
+class LineSetup:
+    """What a dialect is made from. The functions belong to the running station: any thread may call
+    them, at any time after `Line.start`.
+
+    root: of the station; relative paths in `config` begin there.
+    state: what the station says of itself now.
+    is_ready: whether a part would be judged now and its verdict told, for the heartbeat.
+    changed: to be called when `verdict_problem` or `record_problem` is another.
+    """
+
+    config: EdgeConfig
+    root: Path
+    outbox: Outbox
+    state: Callable[[], StationState]
+    is_ready: Callable[[], bool]
+    changed: Callable[[], None]

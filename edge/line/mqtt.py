@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge.config import BrokerConfig
-from edge.line.base import LineCounters
+from edge.line.base import LineCounters, LineSetup
+from edge.line.credentials import with_paths_below
 from edge.line.identity import TwinWatch, client_id
 from edge.line.link import Link, LinkMaker, Message
-from edge.line.message import signed_state
+from edge.line.message import StationState, signed_state, state_message
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
 from edge.line.topics import Topics
@@ -171,3 +172,21 @@ class MqttLine:
             link.say_goodbye()
         for link in links:
             link.join(0.4)
+
+
+def make_mqtt_line(setup: LineSetup) -> MqttLine:
+    """For edge.line.factory: speaks to [broker], below the topic of the names in [station].
+
+    Raises: ConfigError if a file that [broker] names cannot be used.
+    """
+    config, names = setup.config, setup.config.station
+    return MqttLine(
+        with_paths_below(config.broker, setup.root),
+        f"edge/{names.site}/{names.line}/{names.station}",
+        setup.outbox,
+        state=lambda: state_message(setup.state()),
+        offline=lambda why: state_message(StationState(names.station, "offline", why, ready=False)),
+        deadline_s=config.decision.deadline_ms / 1e3,
+        ready=setup.is_ready,
+        changed=setup.changed,
+    )
