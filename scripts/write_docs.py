@@ -39,7 +39,8 @@ MEASURED = (  # pages on which every figure has its marker, or stands in a writt
 )
 PRECISIONS = ("fp32", "fp16", "int8")
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-MARKER = re.compile(r"<!-- figures: (\S+) -->")
+MARKER = re.compile(r"<!-- (figures|table): (\S+) -->")
+CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 # Not figures: code, links' targets, other comments, and the names of metrics.
 APART = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)|<!--.*?-->|AUPRO 0\.\d+", re.DOTALL)
 FIGURE = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+|(?= ?%))(?!\w)")
@@ -233,7 +234,7 @@ def wrong_in(text: str, path: Path, measured: bool) -> Iterator[str]:
     name = path.relative_to(ROOT)
     for block in BLOCK.split(TABLE.sub("", text)):
         shown = FIGURE.findall(APART.sub(" ", block))
-        references = MARKER.findall(block)
+        references = references_in(block)
         if not references:
             if measured and shown:
                 yield f"{name}: no marker for {', '.join(shown)} in: {' '.join(block.split())}"
@@ -249,6 +250,11 @@ def wrong_in(text: str, path: Path, measured: bool) -> Iterator[str]:
             digits = len(figure.partition(".")[2])
             if f"{value:.{digits}f}" != figure.replace(",", "").lstrip("+"):
                 yield f"{name}: {figure} is {value} at {', '.join(references)}"
+
+
+def references_in(text: str, kinds: Sequence[str] = ("figures",)) -> list[str]:
+    """What the markers in Markdown name, but for those that stand in code."""
+    return [name for kind, name in MARKER.findall(CODE.sub("", text)) if kind in kinds]
 
 
 def station_page() -> str:

@@ -5,7 +5,6 @@ the reference of station.toml is what the models say.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,6 +17,7 @@ from scripts.write_docs import (
     STATION_PAGE,
     entry_of,
     pages,
+    references_in,
     wanted,
     wrong_figures,
     wrong_in,
@@ -25,7 +25,6 @@ from scripts.write_docs import (
 
 FILES = sorted((ROOT / "docs/figures").glob("*.json"))
 RESULTS = ROOT / "docs/results.md"
-REFERENCE = re.compile(r"<!-- (?:table|figures): (\S+) -->")
 
 
 def named(path: Path) -> str:
@@ -52,7 +51,7 @@ def test_every_entry_says_how_it_was_measured_and_is_shown(file: Path) -> None:
     shown = {
         ((page.parent / reference.partition("#")[0]).resolve(), reference.partition("#")[2])
         for page in pages()
-        for reference in REFERENCE.findall(page.read_text(encoding="utf-8"))
+        for reference in references_in(page.read_text(encoding="utf-8"), ("table", "figures"))
     }
     for name, entry in json.loads(file.read_text()).items():
         assert {"command", "date", "machine"} <= set(entry), name
