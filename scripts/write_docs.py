@@ -38,12 +38,12 @@ MEASURED = (  # pages on which every figure has its marker, or stands in a writt
     "docs/ablation-*.md",
 )
 PRECISIONS = ("fp32", "fp16", "int8")
-TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"```.*?```|(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MARKER = re.compile(r"<!-- (figures|table): (\S+) -->")
 CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 # Not figures: code, links' targets, other comments, and the names of metrics.
 APART = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)|<!--.*?-->|AUPRO 0\.\d+", re.DOTALL)
-FIGURE = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+|(?= ?%))(?!\w)")
+FIGURE = re.compile(r"(?<![\w.-])[+-]?\d[\d,]*(?:\.\d+|(?= ?%))(?!\w)")
 BLOCK = re.compile(r"\n(?=\n|[ ]*[-*] |[ ]*\d+\. |\|)")
 
 
@@ -79,7 +79,11 @@ def wanted(path: Path) -> str:
 
 def filled(text: str, path: Path) -> str:
     """The page with every table written anew."""
-    return TABLE.sub(lambda found: found[1] + block_of(found[2], path) + found[3], text)
+
+    def written(found: re.Match[str]) -> str:
+        return found[1] + block_of(found[2], path) + found[3] if found[1] else found[0]
+
+    return TABLE.sub(written, text)
 
 
 def block_of(reference: str, path: Path) -> str:
@@ -232,7 +236,7 @@ def wrong_figures(path: Path) -> Iterator[str]:
 def wrong_in(text: str, path: Path, measured: bool) -> Iterator[str]:
     """As wrong_figures, of the text that the page would have."""
     name = path.relative_to(ROOT)
-    for block in BLOCK.split(TABLE.sub("", text)):
+    for block in BLOCK.split(TABLE.sub("", text)):  # neither tables nor fenced code
         shown = FIGURE.findall(APART.sub(" ", block))
         references = references_in(block)
         if not references:
