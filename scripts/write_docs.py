@@ -166,9 +166,14 @@ def number_of(value: Any, column: Mapping[str, Any]) -> str:
     return f"{value:{sign}.{column.get('digits', 1)}f}"
 
 
-def looked_up(file: str, name: str, row: str, column: str, *position: int) -> Any:
-    """A cell of another table: by its row's first cell and its column's title."""
+def looked_up(file: str, name: str, row: str, *rest: str | int) -> Any:
+    """A figure of another entry: by its name among the values, or in a table by its row's first
+    cell, its column's title and, of several numbers in the cell, which one.
+    """
     entry = read(ROOT / "docs" / "figures" / file)[name]
+    if "values" in entry:
+        return entry["values"][row]
+    column, *position = rest
     titles = [one if isinstance(one, str) else one["title"] for one in entry["columns"]]
     (cells,) = (cells for cells in entry["rows"] if cells[0] == row)
     value = cells[titles.index(column)]

@@ -22,6 +22,7 @@ from scripts.write_docs import (
     wrong_figures,
     wrong_in,
 )
+from tests.benchmarks.figures import dumped, write_entry, write_row
 
 FILES = sorted((ROOT / "docs/figures").glob("*.json"))
 RESULTS = ROOT / "docs/results.md"
@@ -116,3 +117,19 @@ def test_training_times_are_those_of_the_runs() -> None:
         for shown, color_only in ((deep, False), (flat, True)):
             own = [s for name, by, s in spent if by == system and ("color" in name) is color_only]
             assert shown == f"{min(own)} to {max(own)}", system
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_files_read_as_a_benchmark_writes_them(file: Path) -> None:
+    """A difference then shows the rows that changed, and nothing else."""
+    assert dumped(json.loads(file.read_text())) == file.read_text()
+
+
+def test_a_row_that_is_measured_again_takes_its_place(tmp_path: Path) -> None:
+    table = {"command": "c", "date": "", "machine": "m", "columns": ["a"], "rows": [["x", 1.0]]}
+    write_entry("new.json", "speed", table, tmp_path)
+    write_row("new.json", "speed", ["y", 2.0], tmp_path)
+    write_row("new.json", "speed", ["x", 3.0], tmp_path)
+    written = json.loads((tmp_path / "new.json").read_text())["speed"]
+    assert written["rows"] == [["x", 3.0], ["y", 2.0]]
+    assert written["date"]

@@ -12,7 +12,8 @@ from scripts.write_docs import ROOT, TABLE, WIDTH, pages
 
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FILE = re.compile(r"`((?:edge|calibration|trainer|tests|scripts|docs|systemd)/[a-z0-9_/.-]+\.[a-z]+)`")
+TOP = "edge|calibration|trainer|tests|scripts|docs|systemd"
+FILE = re.compile(rf"`((?:{TOP})/[a-z0-9_/.-]+\.[a-z]+)`")
 PAGES = [*pages(), ROOT / "CHANGELOG.md"]
 ADDED = {  # by the examples of CONTRIBUTING.md
     "trainer/systems/mean/system.py",
@@ -47,10 +48,8 @@ def lost_links(text: str, path: Path) -> Iterator[str]:
     for link in LINK.findall(FENCE.sub("", text)):
         file, _, anchor = link.partition("#")
         target = (path.parent / file).resolve() if file else path
-        if (
-            "://" in link
-            or (not (ROOT / "docs/systems").is_dir()
-            and target.parent.name == "systems")
+        if "://" in link or (
+            not (ROOT / "docs/systems").is_dir() and target.parent.name == "systems"
         ):
             continue
         if not target.exists() or (anchor and anchor not in anchors(target)):
