@@ -2,7 +2,8 @@
 
 Every key is checked; an unknown one stops the station and is named. The file is written once, with
 a comment at every key, and belongs to the integrator from then on: no command changes it, but for
-the name of a station that has none yet.
+the name of a station that has none yet. A key's `description` is its comment in the file and its
+row in docs/station-toml.md (`python scripts/write_docs.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ PLACE = Path("etc/edge/station.toml")
 SIZE_LIMIT = 256 << 10  # bytes
 
 PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
+PLAYED = ("virtual", "folder", "recording")  # kinds of camera that play files
 
 # One level of an MQTT topic.
 TopicPart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
@@ -54,26 +56,52 @@ class Section(BaseModel):
 
 
 class StationConfig(Section):
-    """Names in the topic `edge/<site>/<line>/<station>/`; station also begins every record's id."""
+    """Section [station]."""
 
-    site: TopicPart = "site"
-    line: TopicPart = "line"
-    station: TopicPart = "station"
+    site: TopicPart = Field(default="site", description="first level after edge/ in every topic")
+    line: TopicPart = Field(default="line", description="second level")
+    station: TopicPart = Field(
+        default="station",
+        description=(
+            "third level, and the beginning of every record's id. Name it: `edge run` refuses this"
+            " default, and no two stations may have the same three names"
+        ),
+    )
 
 
 class BrokerConfig(Section):
-    """Where verdicts and records go."""
+    """Section [broker]."""
 
-    enabled: bool = True  # false: verdicts are only stored
-    host: str = Field(default="localhost", min_length=1, max_length=255)
-    port: int = Field(default=1883, ge=1, le=65535)
-    tls: bool = False
-    protocol: Literal["5", "3.1.1"] = "5"  # of MQTT
-    ca_file: str = ""  # PEM; "" = the system's authorities
-    cert_file: str = ""  # PEM: what this station shows to a broker that wants it
-    key_file: str = ""
-    username: str = ""
-    password_file: str = ""  # its first line is the password
+    enabled: bool = Field(
+        default=True, description="false: verdicts are stored on this machine only"
+    )
+    host: str = Field(
+        default="localhost",
+        min_length=1,
+        max_length=255,
+        description="name or address of the broker",
+    )
+    port: int = Field(default=1883, ge=1, le=65535, description="TCP port; 8883 is usual with TLS")
+    tls: bool = Field(default=False, description="true: TLS 1.2 or later")
+    protocol: Literal["5", "3.1.1"] = Field(
+        default="5", description="of MQTT; 3.1.1 for a broker that knows no more"
+    )
+    ca_file: str = Field(default="", description='PEM file of the authority; "" = the system\'s')
+    cert_file: str = Field(
+        default="",
+        description="PEM file of this station's own certificate, where the broker wants one",
+    )
+    key_file: str = Field(
+        default="",
+        description=(
+            "its key, PEM without a password; mode 0600, owned by the user of the service"
+        ),
+    )
+    username: str = Field(default="", description='"" = the broker wants none')
+    password_file: str = Field(
+        default="",
+        description="its first line is the password; mode 0600, owned by the user of the service",
+    )
 
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> BrokerConfig:
@@ -87,34 +115,79 @@ class BrokerConfig(Section):
 
 
 class CameraConfig(Section):
-    """Which camera, or what stands in for it. Paths are relative to the root or absolute."""
+    """Section [camera]."""
 
-    kind: Literal["realsense", "virtual", "folder", "recording"] = "realsense"
-    path: str = ""  # virtual, folder: images; recording: the .db3 file
-    empty: str = ""  # virtual, folder: the empty table, for `edge calibrate plane`
-    serial: str = ""  # realsense: "" = the only one that is plugged in
-    max_age_ms: int = Field(default=500, ge=10, le=60_000)
-    fps: int = Field(default=30, ge=1, le=120)
+    kind: Literal["realsense", "virtual", "folder", "recording"] = Field(
+        default="realsense",
+        description=(
+            "realsense: a camera; virtual: images through librealsense's software device; folder:"
+            " images as they are; recording: a .db3 file"
+        ),
+    )
+    path: str = Field(
+        default="", description="virtual, folder: images of the belt; recording: the .db3 file"
+    )
+    empty: str = Field(
+        default="",
+        description="virtual, folder: images of the empty table, for `edge calibrate plane`",
+    )
+    serial: str = Field(default="", description='realsense: "" = the only one that is plugged in')
+    max_age_ms: int = Field(
+        default=500, ge=10, le=60_000, description="an older frame is UNKNOWN stale"
+    )
+    fps: int = Field(default=30, ge=1, le=120, description="frames per second")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it sees what happens now, and plays no files."""
+        return self.kind not in PLAYED
 
 
 class RetentionConfig(Section):
-    """How long records and images stay on this disk; whichever bound is met first."""
+    """Section [retention]."""
 
-    days: int = Field(default=90, ge=1, le=3650)
-    gb: float = Field(default=20.0, gt=0, le=10_000)
-    min_free_gb: float = Field(default=1.0, ge=0, le=10_000)
-    keep_ok_every: int = Field(default=100, ge=0)  # images of 1 in N OK parts are kept; 0 = of none
+    days: int = Field(
+        default=90,
+        ge=1,
+        le=3650,
+        description="while the station was on: hours without power do not count",
+    )
+    gb: float = Field(
+        default=20.0, gt=0, le=10_000, description="gigabytes of images and records together"
+    )
+    min_free_gb: float = Field(
+        default=1.0,
+        ge=0,
+        le=10_000,
+        description="gigabytes that stay free on the disk of the images",
+    )
+    keep_ok_every: int = Field(
+        default=100,
+        ge=0,
+        description=(
+            "images of 1 in N OK parts are kept, 0 = of none; those of NG and UNKNOWN always are"
+        ),
+    )
 
 
 class DecisionConfig(Section):
-    """From frames to one verdict per part."""
+    """Section [decision]."""
 
-    deadline_ms: int = Field(default=2000, ge=10, le=600_000)
-    max_frames: int = Field(default=30, ge=1, le=10_000)
+    deadline_ms: int = Field(
+        default=2000,
+        ge=10,
+        le=600_000,
+        description="a later verdict is not sent; the PLC takes no verdict as a reject",
+    )
+    max_frames: int = Field(
+        default=30, ge=1, le=10_000, description="a part is closed after this many frames"
+    )
     min_frames: int = Field(
-        default=3, ge=1, le=100
-    )  # frames with the part in view that open and close a part
-    aggregate: Literal["median", "max", "mean"] = "median"
+        default=3, ge=1, le=100, description="frames with a part in view that open it"
+    )
+    aggregate: Literal["median", "max", "mean"] = Field(
+        default="median", description="how the scores of a part's frames become one"
+    )
 
     @model_validator(mode="after")
     def _frames_in_order(self) -> DecisionConfig:
@@ -124,21 +197,45 @@ class DecisionConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """What the engine may use of this machine."""
+    """Section [runtime]."""
 
-    threads: int = Field(default=2, ge=1, le=64)
-    precision: PrecisionChoice = "auto"
+    threads: int = Field(default=2, ge=1, le=64, description="of onnxruntime on the CPU")
+    precision: PrecisionChoice = Field(
+        default="auto",
+        description="which engine judges; auto: the fastest that is proven on this machine",
+    )
 
 
 class EdgeConfig(Section):
     """The whole of station.toml. A missing section or key has its default."""
 
-    station: StationConfig = StationConfig()
-    broker: BrokerConfig = BrokerConfig()
-    camera: CameraConfig = CameraConfig()
-    retention: RetentionConfig = RetentionConfig()
-    decision: DecisionConfig = DecisionConfig()
-    runtime: RuntimeConfig = RuntimeConfig()
+    station: StationConfig = Field(
+        default=StationConfig(),
+        description=(
+            "Names in the MQTT topic edge/<site>/<line>/<station>/: letters, digits, . _ - (at most"
+            " 32 characters)."
+        ),
+    )
+    broker: BrokerConfig = Field(
+        default=BrokerConfig(),
+        description="Where verdicts and records go (MQTT). A path may be relative to this root.",
+    )
+    camera: CameraConfig = Field(
+        default=CameraConfig(),
+        description="Which camera, or what stands in for it. A path may be relative to this root.",
+    )
+    retention: RetentionConfig = Field(
+        default=RetentionConfig(),
+        description=(
+            "What stays on this disk, and for how long; whichever bound is met first decides."
+        ),
+    )
+    decision: DecisionConfig = Field(
+        default=DecisionConfig(), description="From frames to one verdict per part."
+    )
+    runtime: RuntimeConfig = Field(
+        default=RuntimeConfig(), description="What the engine may use of this machine."
+    )
 
 
 def read_config(root: Path) -> EdgeConfig:
@@ -209,49 +306,6 @@ def write_first_config(root: Path, camera: CameraConfig) -> bool:
     return True
 
 
-COMMENTS = {
-    "station": (
-        "Names in the MQTT topic edge/<site>/<line>/<station>/: letters, digits, . _ - (at most 32"
-        " characters)."
-    ),
-    "station.station": (
-        "name it: `edge run` refuses this default, and no two stations may have the same three"
-        " names"
-    ),
-    "broker": "Where verdicts and records go (MQTT). A path may be relative to this root.",
-    "broker.enabled": "false: verdicts are stored on this machine only",
-    "broker.protocol": "5, or 3.1.1 for a broker that knows no more",
-    "broker.ca_file": 'PEM file of the authority; "" = the system\'s',
-    "broker.cert_file": "PEM file of this station's own certificate, where the broker wants one",
-    "broker.key_file": (
-        "its key, PEM without a password; mode 0600, owned by the user of the service"
-    ),
-    "broker.password_file": (
-        "its first line is the password; mode 0600, owned by the user of the service"
-    ),
-    "camera": "Which camera. A path may be relative to this root.",
-    "camera.kind": "realsense | virtual | folder | recording",
-    "camera.path": "virtual, folder: images of the belt; recording: the .db3 file",
-    "camera.empty": "virtual, folder: images of the empty table, for `edge calibrate plane`",
-    "camera.serial": 'realsense: "" = the only one that is plugged in',
-    "camera.max_age_ms": "an older frame is UNKNOWN stale",
-    "retention": "What stays on this disk, and for how long; whichever bound is met first.",
-    "retention.days": "while the station was on: hours without power do not count",
-    "retention.gb": "images and records together",
-    "retention.min_free_gb": "the disk is never filled further than this",
-    "retention.keep_ok_every": (
-        "images of 1 in N OK parts are kept, 0 = of none; those of NG and UNKNOWN always are"
-    ),
-    "decision": "From frames to one verdict per part.",
-    "decision.deadline_ms": "a later verdict is not sent; the PLC takes no verdict as a reject",
-    "decision.max_frames": "a part is closed after so many frames",
-    "decision.min_frames": "frames with a part in view that open it",
-    "decision.aggregate": "median | max | mean of the frames' scores",
-    "runtime": "What the engine may use of this machine.",
-    "runtime.precision": "auto (the fastest that is proven here) | fp32 | fp16 | int8",
-}
-
-
 def require_name(config: EdgeConfig, root: Path) -> None:
     """See that somebody has named the station that is to speak: two of one name throw each other
     off the broker.
@@ -303,13 +357,14 @@ def name_station(root: Path, name: str) -> None:
 
 
 def render_config(config: EdgeConfig) -> str:
-    """station.toml with every key, its value and its comment."""
+    """station.toml with every key, its value and its description."""
     lines = ["# One station. Read when `edge run` starts; an unknown key stops it and is named."]
-    for section, values in config.model_dump().items():
-        lines += ["", f"# {COMMENTS[section]}", f"[{section}]"]
-        for key, value in values.items():
-            comment = COMMENTS.get(f"{section}.{key}")
-            lines.append(f"{key} = {_toml(value)}" + (f"   # {comment}" if comment else ""))
+    for name, field in EdgeConfig.model_fields.items():
+        section: Section = getattr(config, name)
+        lines += ["", f"# {field.description}", f"[{name}]"]
+        for key, described in type(section).model_fields.items():
+            value = getattr(section, key)
+            lines.append(f"{key} = {_toml(value)}   # {described.description}")
     return "\n".join(lines) + "\n"
 
 

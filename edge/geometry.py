@@ -3,9 +3,9 @@ no I/O.
 
 A plane is (alpha, beta, gamma, delta) in the pixel coordinates of one window: the height over it of
 pixel (u, v) with depth z meters is delta - z (alpha u + beta v + gamma), in meters, positive
-towards the camera (DESIGN, the graph). With the unit normal n, pointing away from the camera, and a
-pinhole camera: alpha = n_x / fx, beta = n_y / fy, gamma = n_z - n_x cx / fx - n_y cy / fy, and
-delta is the distance from the camera's center to the plane.
+towards the camera (docs/graph-and-bundle.md). With the unit normal n, pointing away from the
+camera, and a pinhole camera: alpha = n_x / fx, beta = n_y / fy, gamma = n_z - n_x cx / fx - n_y cy
+/ fy, and delta is the distance from the camera's center to the plane.
 """
 
 from __future__ import annotations

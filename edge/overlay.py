@@ -1,10 +1,10 @@
 """Pictures for people: heatmap, part and height drawn over what the camera saw. Nothing here is
 ever judged.
 
-Height and foreground follow the graph's formula (DESIGN, the graph; trainer/graph/preprocess.py) in
-numpy: readings averaged over cells of 4 pixels, holes closed from their rims, foreground where the
-height exceeds `lift`. The graph's cells depend on its working size, so an outline may differ from
-the graph's mask by a cell.
+Height and foreground follow the graph's formula (docs/graph-and-bundle.md) in numpy: readings
+averaged over cells of 4 pixels, holes closed from their rims, foreground where the height exceeds
+`lift`. The graph's cells depend on its working size, so an outline may differ from the graph's mask
+by a cell.
 """
 
 from __future__ import annotations

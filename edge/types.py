@@ -136,7 +136,7 @@ class Geometry:
     plane is None until `edge calibrate plane`.
     """
 
-    # alpha, beta, gamma, delta in meters, see DESIGN, the graph
+    # alpha, beta, gamma, delta in meters (docs/graph-and-bundle.md)
     plane: tuple[float, float, float, float] | None
     crop_x: int
     crop_y: int

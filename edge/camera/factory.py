@@ -1,14 +1,74 @@
-"""The camera that [camera] of station.toml names."""
+"""The camera that [camera] of station.toml names: the registry of cameras.
+
+A new camera is one file beside edge/camera/replay.py, with a class that offers
+edge.camera.protocol.Camera, one entry in OPENERS, and its name among the kinds of
+edge.config.CameraConfig. CONTRIBUTING.md has an example.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from edge.camera.contract import CameraContract, reading_of
 from edge.camera.protocol import Camera
 from edge.config import CameraConfig
 from edge.errors import ConfigError
 from edge.frames.reading import Reading
+
+
+@dataclass(frozen=True)
+class CameraRequest:
+    """What a camera is made from.
+
+    config: the [camera] section. root: relative paths in it start here. contract: what the camera
+    is set to when it opens; None keeps its own settings. empty: play the empty table instead of the
+    belt. loop: play files again from the start, for ever.
+    """
+
+    config: CameraConfig
+    root: Path
+    contract: CameraContract | None = None
+    empty: bool = False
+    loop: bool = False
+
+
+def _realsense(request: CameraRequest) -> Camera:
+    from edge.camera.realsense import RealSenseCamera
+
+    config = request.config
+    return RealSenseCamera(config.serial, request.contract, fps=config.fps)
+
+
+def _recording(request: CameraRequest) -> Camera:
+    from edge.camera.replay import RecordingCamera
+
+    config, path = request.config, _path_of(request)
+    return RecordingCamera(path, fps=config.fps, loop=request.loop, serial=config.serial or None)
+
+
+def _folder(request: CameraRequest) -> Camera:
+    from edge.camera.replay import FolderCamera
+
+    path, reading = _path_of(request), reading_of(request.contract)
+    serial = _serial_of(request, reading)
+    return FolderCamera(
+        path, fps=request.config.fps, loop=request.loop, serial=serial, reading=reading
+    )
+
+
+def _virtual(request: CameraRequest) -> Camera:
+    from edge.camera.virtual import VirtualCamera
+
+    path, serial = _path_of(request), _serial_of(request, reading_of(request.contract))
+    return VirtualCamera(path, fps=request.config.fps, loop=request.loop, serial=serial)
+
+
+OPENERS: Mapping[str, Callable[[CameraRequest], Camera]] = MappingProxyType(
+    {"realsense": _realsense, "virtual": _virtual, "folder": _folder, "recording": _recording}
+)
 
 
 def make_camera(
@@ -22,33 +82,20 @@ def make_camera(
     """The camera that station.toml names, not yet open, in this process.
 
     The station and its commands take edge.camera.supervised, which runs the same in a process of
-    its own.
+    its own. Two views of one camera, belt and empty table, have the same serial.
 
-    Args:
-        config: the [camera] section. root: relative paths in it start here.
-        contract: what a RealSense is set to when it opens; None keeps its own settings.
-        empty: play the empty table instead of the belt (virtual, folder), under the same serial.
-        loop: play files again from the start, for ever.
+    Args: as CameraRequest takes them.
     Raises: ConfigError if the section does not say what to play.
     """
-    from edge.camera.realsense import RealSenseCamera
-    from edge.camera.replay import FolderCamera, RecordingCamera
-    from edge.camera.virtual import VirtualCamera
+    return OPENERS[config.kind](CameraRequest(config, root, contract, empty, loop))
 
-    if config.kind == "realsense":
-        return RealSenseCamera(config.serial, contract, fps=config.fps)
-    path = path_to_play(config, root, empty)
-    if config.kind == "recording":
-        return RecordingCamera(path, fps=config.fps, loop=loop, serial=config.serial or None)
-    reading = reading_of(contract)
-    serial = config.serial or _serial_of_belt(config, root, reading)
-    if config.kind == "folder":
-        return FolderCamera(path, fps=config.fps, loop=loop, serial=serial, reading=reading)
-    return VirtualCamera(path, fps=config.fps, loop=loop, serial=serial)
+
+def _path_of(request: CameraRequest) -> Path:
+    return path_to_play(request.config, request.root, request.empty)
 
 
 def path_to_play(config: CameraConfig, root: Path, empty: bool = False) -> Path:
-    """The files that a camera of another kind than realsense plays.
+    """The files that a camera plays that is not live.
 
     Raises: ConfigError where none are named.
     """
@@ -62,11 +109,14 @@ def path_to_play(config: CameraConfig, root: Path, empty: bool = False) -> Path:
     return root / value
 
 
-def _serial_of_belt(config: CameraConfig, root: Path, reading: Reading) -> str | None:
+def _serial_of(request: CameraRequest, reading: Reading) -> str | None:
     """Belt and empty table are two views of one camera: the belt's serial serves both, where there
-    is a belt.
+    is a belt. None: what the files say.
     """
     from edge.frames.dataset import open_dataset
 
-    path = root / config.path
+    config = request.config
+    if config.serial:
+        return config.serial
+    path = request.root / config.path
     return open_dataset(path, reading).camera.serial if config.path and path.is_dir() else None

@@ -91,9 +91,7 @@ class SupervisedCamera:
         self._process = CameraProcess(self._order)
         try:
             self._expect(Hello, HELLO_S, watched=True)
-            self._opened = self._expect(
-                Opened, OPEN_S, watched=self._order.config.kind != "realsense"
-            )
+            self._opened = self._expect(Opened, OPEN_S, watched=not self._order.config.is_live)
         except Exception:
             self._is_given_up = True
             self.close()
@@ -233,17 +231,13 @@ class SupervisedCamera:
         return self._opened
 
     def _remedy(self) -> str:
-        if self._order.config.kind == "realsense":
+        if self._order.config.is_live:
             return "check the USB 3 cable, or unplug the camera and plug it in again"
         return "check the disk that it lies on"
 
     def _name(self) -> str:
         config = self._order.config
-        return (
-            f"camera {config.serial or '(any)'}"
-            if config.kind == "realsense"
-            else f"camera {config.path}"
-        )
+        return f"camera {config.serial or '(any)'}" if config.is_live else f"camera {config.path}"
 
 
 def supervised_camera(
@@ -254,11 +248,11 @@ def supervised_camera(
     """The camera that station.toml names, in a process of its own, not yet open.
 
     Args: as make_camera takes them; live: frames that are not taken in time are dropped (always so
-    for a RealSense).
+    for a live camera).
         moved: as SupervisedCamera takes it.
     """
     order = Order(
         config=config, root=str(root.absolute()), contract=contract, empty=empty, loop=loop,
-        live=live or config.kind == "realsense",
+        live=live or config.is_live,
     )  # fmt: skip
     return SupervisedCamera(order, moved)

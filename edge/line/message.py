@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from datetime import datetime, timezone
 from typing import Any
 
@@ -67,6 +68,71 @@ class Record:
     at: int | None = None
     images: str | None = None
     images_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class StateDetails:
+    """What a running station reports besides state, reason and ready, in the order on the wire.
+
+    busy: whether a part is in view that is not decided yet.
+    heartbeat: how many were sent. link: why the line does not work, None if it does.
+    product, bundle, engine, precision: of the bundle and the engine that judge now.
+    ok, ng, unknown: parts decided since the start.
+    medians_ms: the median time of each stage that has samples, milliseconds, by the stage's name;
+    "engine" is `engine_ms` on the wire.
+    seq: the last sequence number given out.
+    records_waiting: not acknowledged yet. records_dropped: lost unacknowledged.
+    records_unwritten: told to the PLC, and not yet taken by the disk.
+    verdicts_unsent, frames_dropped, frame_gaps, camera_restarts, images_dropped: since the start.
+    """
+
+    busy: bool
+    heartbeat: int
+    link: str | None
+    product: str
+    bundle: str
+    engine: str
+    precision: str
+    ok: int
+    ng: int
+    unknown: int
+    medians_ms: Mapping[str, float]
+    seq: int
+    records_waiting: int
+    records_dropped: int
+    records_unwritten: int
+    verdicts_unsent: int
+    frames_dropped: int
+    frame_gaps: int
+    camera_restarts: int
+    images_dropped: int
+    uptime_s: int
+
+    def as_fields(self) -> dict[str, Any]:
+        """Flat, JSON types."""
+        flat: dict[str, Any] = {}
+        for one in dataclass_fields(self):
+            value = getattr(self, one.name)
+            if one.name == "medians_ms":
+                flat |= {f"{stage}_ms": median for stage, median in value.items()}
+            else:
+                flat[one.name] = value
+        return flat
+
+
+@dataclass(frozen=True)
+class StationState:
+    """What a station says of itself, in `state` and in `edge status`.
+
+    station: its name. state: online, offline, degraded or fault. reason: why, empty if online.
+    ready: whether a part would be judged and its verdict told. details: None if offline.
+    """
+
+    station: str
+    state: str
+    reason: str
+    ready: bool
+    details: StateDetails | None = None
 
 
 def clean_part(name: str) -> str:
@@ -169,6 +235,12 @@ def state_payload(
     """
     head = {"schema": SCHEMA, "station": station, "state": state, "reason": reason, "ready": ready}
     return _json({**head, **(details or {})})
+
+
+def state_message(said: StationState) -> bytes:
+    """`state` from what the station says of itself."""
+    details = None if said.details is None else said.details.as_fields()
+    return state_payload(said.state, said.reason, said.ready, said.station, details)
 
 
 def heartbeat_payload(number: int, ready: bool, run: str) -> bytes:

@@ -13,20 +13,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge.config import BrokerConfig
+from edge.line.base import LineCounters, LineSetup
+from edge.line.credentials import with_paths_below
 from edge.line.identity import TwinWatch, client_id
 from edge.line.link import Link, LinkMaker, Message
-from edge.line.message import signed_state
+from edge.line.message import StationState, signed_state, state_message
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
 from edge.line.topics import Topics
-from edge.line.verdicts import LineCounters, VerdictChannel
+from edge.line.verdicts import VerdictChannel
 from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
 
 class MqttLine:
-    """Both clients of a station."""
+    """Both clients of a station. See edge.line.base.Line."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class MqttLine:
         Raises: ConfigError if a file that [broker] names cannot be used.
         """
         self.counters = LineCounters()
-        self._offline = offline
+        self._offline, self._outbox = offline, outbox
         self._ready, self._was_ready = ready or (lambda: self.verdict_problem is None), False
         topics, trouble = (
             Topics(prefix),
@@ -136,6 +138,11 @@ class MqttLine:
         """How many were sent: the counter that the heartbeat carries."""
         return self._verdicts.heartbeats
 
+    @property
+    def backlog(self) -> int:
+        """Records that the broker has not acknowledged."""
+        return self._outbox.counts()["waiting"]
+
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait for both clients; False if it took longer."""
         return self._verdicts.link.wait_connected(timeout_s) and self._records.link.wait_connected(
@@ -165,3 +172,21 @@ class MqttLine:
             link.say_goodbye()
         for link in links:
             link.join(0.4)
+
+
+def make_mqtt_line(setup: LineSetup) -> MqttLine:
+    """For edge.line.factory: speaks to [broker], below the topic of the names in [station].
+
+    Raises: ConfigError if a file that [broker] names cannot be used.
+    """
+    config, names = setup.config, setup.config.station
+    return MqttLine(
+        with_paths_below(config.broker, setup.root),
+        f"edge/{names.site}/{names.line}/{names.station}",
+        setup.outbox,
+        state=lambda: state_message(setup.state()),
+        offline=lambda why: state_message(StationState(names.station, "offline", why, ready=False)),
+        deadline_s=config.decision.deadline_ms / 1e3,
+        ready=setup.is_ready,
+        changed=setup.changed,
+    )

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from edge.background import keep_running
 from edge.backoff import backoff_s
 from edge.errors import StorageError
+from edge.line.base import LineCounters
 from edge.line.echo import Echo
 from edge.line.link import Connection, LinkMaker, Message, packet_bytes
 from edge.line.message import record_payload, short_state
 from edge.line.outbox import Outbox, Waiting
 from edge.line.remedy import Cause, refused_publication
 from edge.line.topics import Topics
-from edge.line.verdicts import LineCounters
 from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)

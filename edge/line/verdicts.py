@@ -13,11 +13,11 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from edge.background import keep_running
+from edge.line.base import LineCounters
 from edge.line.echo import Echo
 from edge.line.link import Connection, LinkMaker, Message
 from edge.line.message import code_payload, heartbeat_payload, verdict_payload
@@ -34,15 +34,6 @@ TICK_S = 0.05
 ECHO_S = 0.5  # a busy machine may need so long for a message to come back: no sooner is it late
 DISCARDED_LIMIT_S = 60.0  # between two tries of a topic that the broker discards
 ECHOED = ("verdict", "verdict/code", "heartbeat")
-
-
-@dataclass
-class LineCounters:
-    """What the line did since the start."""
-
-    verdicts_sent: int = 0  # and come back: the broker delivers them
-    verdicts_unsent: int = 0  # not sent, or not come back: the PLC's timer rejected the part
-    records_sent: int = 0  # and acknowledged
 
 
 class VerdictChannel:

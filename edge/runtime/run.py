@@ -105,7 +105,7 @@ def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int |
     Raises: ConfigError for a live camera and a graph without presence: it needs triggers.
     """
     camera, presence = config.camera, active.manifest.presence
-    if camera.kind == "realsense":
+    if camera.is_live:
         if not presence:
             raise ConfigError(
                 f"product {active.product} was trained on color alone and cannot see when a part"

@@ -1,6 +1,6 @@
 """Site state: what was found out at this station about one product.
 
-Two files with two lifetimes (DESIGN, the root of a station):
+Two files with two lifetimes (docs/station.md):
 
     site/geometry.json       per camera serial: plane, where the crop lies, region. Survives a new
                              bundle.

@@ -1,18 +1,18 @@
-"""What each part of a system contributes, in the form of its paper's table.
+"""What each component of a system contributes, in the form of its paper's table.
 
     python tests/benchmarks/ablation.py --system mats --parts parts --seeds 0,1,2 --work
     runs/ablation
 
-Writes docs/ablation-SYSTEM.md. The frozen features are computed once per product and seed and
-shared by all rows. A part that does not help is reported as such. MATS without the student scores
-by the flow's likelihood; without the mask the losses, the map and the score take in the background
-as well. AAND's rows are those of its table 5, with the floor of the distance, which is ours, apart;
-NTSNet's are those of its table 3, with plain convolutions beside. M3DM's bank rows are the complete
-run judging by those banks alone, with the weights that its one-class machine gave them. VMPFD-AD's
-are those of its tables 5 (encoder), 6 (branches) and 7 (sources of the mixture's features), with
-the plain error and patches of 16 pixels beside. Both take a part that every run starts from with
---pretrained, or each run trains its own. Products with drawn logical defects have a column for
-those.
+Writes an entry of docs/figures/ablation-SYSTEM.json, named by --entry. The frozen features are
+computed once per product and seed and shared by all rows. A component that does not help is
+reported as such. MATS without the student scores by the flow's likelihood; without the mask the
+losses, the map and the score take in the background as well. AAND's rows are those of its table 5,
+with the floor of the distance, which is ours, apart; NTSNet's are those of its table 3, with plain
+convolutions beside. M3DM's bank rows are the complete run judging by those banks alone, with the
+weights that its one-class machine gave them. VMPFD-AD's are those of its tables 5 (encoder), 6
+(branches) and 7 (sources of the mixture's features), with the plain error and patches of 16 pixels
+beside. Both take a pretrained file that every run starts from with --pretrained, or each run trains
+its own. Products with synthetic logical defects have a column for those.
 """
 
 from __future__ import annotations
@@ -20,18 +20,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from edge.files import write_json
 from edge.frames.dataset import find_products
+from tests.benchmarks.figures import how, write_entry
 from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
@@ -39,7 +43,6 @@ from trainer.graph.preprocess import Prepared
 from trainer.train.run import RUN_FILE, TrainedRun, load_run
 from trainer.train.training import TrainOptions, train
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMPLETE = "complete"
 ROWS: dict[str, dict[str, dict[str, bool]]] = {
     "mats": {
@@ -117,7 +120,7 @@ class Everywhere(nn.Module):
 
 
 def main() -> None:
-    """Run what is missing and write the page."""
+    """Run what is missing and write the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -133,6 +136,7 @@ def main() -> None:
         "--rows", help="some of the rows, separated by commas, beside the complete system"
     )
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--entry", required=True, help="name of the table in docs/figures")
     parser.add_argument("--work", type=Path, required=True, help="run folders and cached features")
     parser.add_argument(
         "--workers",
@@ -179,9 +183,8 @@ def main() -> None:
             }
     table = {name: [found[name, seed, one] for seed in seeds for one in products] for name in rows}
     names = [product.name for product in products]
-    page = "\n".join(report(arguments.system, table, names, seeds, arguments.device)) + "\n"
-    (DOCS / f"ablation-{arguments.system}.md").write_text(page, encoding="utf-8")
-    print(page)
+    entry = {**how(arguments.device), **table_of(table, names, seeds)}
+    write_entry(f"ablation-{arguments.system}.json", arguments.entry, entry)
 
 
 def banks_of(system: str) -> Iterable[str]:
@@ -263,46 +266,47 @@ def scored_everywhere(run: TrainedRun) -> TrainedRun:
     return replace(run, deployed=deployed)
 
 
-def report(
-    system: str,
-    table: dict[str, list[tuple[float, ...]]],
-    products: Sequence[str],
-    seeds: Sequence[int],
-    device: str,
-) -> Iterable[str]:
-    """The page."""
-    complete, when = np.array(table[COMPLETE]), f"{datetime.now(timezone.utc):%Y-%m-%d}"
-    lines = [
-        f"# What each part of {system} contributes",
-        "",
-        (
-            f"Compact preset, products {', '.join(products)}, seeds {', '.join(map(str, seeds))};"
-            f" mean over {len(complete)} runs a row, percent; in brackets the difference to the"
-            " complete system and the standard deviation of that difference over the runs. A"
-            " difference smaller than its deviation is none."
-        ),
-        (
-            f"Written by `python tests/benchmarks/ablation.py --system {system}`, {when}, trained"
-            f" on {device}."
-        ),
-        "",
-    ]
+def table_of(
+    found: dict[str, list[tuple[float, ...]]], products: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Conditions, columns and rows: means, differences to the complete system, their deviations."""
+    complete = np.array(found[COMPLETE])
     shown = np.isfinite(complete).any(axis=0)
-    lines += [f"| | {' | '.join(np.array(COLUMNS)[shown])} |", f"|---{'|---' * int(shown.sum())}|"]
-    for name, rows in table.items():
-        values, against = np.array(rows)[:, shown], complete[:, shown]
-        gains, spreads = np.nanmean(values - against, axis=0), np.nanstd(values - against, axis=0)
-        several = np.isfinite(values - against).sum(axis=0) > 1  # one difference has no deviation
-        cells = [f"{value:.1f}" for value in np.nanmean(values, axis=0)]
-        if name != COMPLETE:
-            deviations = [
-                f", s {spread:.1f}" if known else ""
-                for spread, known in zip(spreads, several, strict=True)
-            ]
-            triples = zip(cells, gains, deviations, strict=True)
-            cells = [f"{cell} ({gain:+.1f}{deviation})" for cell, gain, deviation in triples]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+    rows = [
+        [name, *cells_of(np.array(values)[:, shown], complete[:, shown], name != COMPLETE)]
+        for name, values in found.items()
+    ]
+    return {
+        "conditions": (
+            f"Compact preset; {', '.join(products)}; seeds {', '.join(map(str, seeds))}; mean over"
+            f" {len(complete)} runs a row, percent. In brackets the difference to the complete"
+            " system and the standard deviation of that difference over the runs; a difference"
+            " smaller than its deviation is none."
+        ),
+        "columns": ["", *np.array(COLUMNS)[shown].tolist()],
+        "rows": rows,
+    }
+
+
+def cells_of(values: np.ndarray, complete: np.ndarray, compared: bool) -> list[Any]:
+    """A row: each column's mean; `compared`: with its difference to the complete system."""
+    means = np.nanmean(values, axis=0).tolist()
+    if not compared:
+        return means
+    apart = values - complete
+    cells: list[Any] = [
+        {"mean": mean, "difference": difference, "deviation": deviation}
+        for mean, difference, deviation in zip(
+            means,
+            np.nanmean(apart, axis=0).tolist(),
+            np.nanstd(apart, axis=0).tolist(),
+            strict=True,
+        )
+    ]
+    for cell, several in zip(cells, np.isfinite(apart).sum(axis=0) > 1, strict=True):
+        if not several:  # one difference has no deviation
+            del cell["deviation"]
+    return cells
 
 
 if __name__ == "__main__":

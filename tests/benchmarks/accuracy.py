@@ -1,11 +1,10 @@
-"""Image and pixel figures of the compact preset over products and seeds, written to
-docs/accuracy.md.
+"""Accuracy of the compact preset over products and seeds, written to docs/figures/accuracy.json.
 
     python tests/benchmarks/accuracy.py --parts parts --data DATA --seeds 0,1,2 --flat --work
     runs/accuracy
 
 Synthetic products are trained with depth and, with --flat, once more without it, so that what depth
-contributes is a figure and not a belief; cookies and screw are color-only. Runs found in --work are
+contributes is measured and not believed; cookies and screw are color-only. Runs found in --work are
 not trained again, so that a long measurement can be taken in pieces. Every score comes from the
 deployed graph.
 """
@@ -15,17 +14,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from edge.frames.dataset import find_products
+from tests.benchmarks.figures import how, write_entry
 from trainer.evaluate.evaluation import GROUPS, evaluate_run
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
@@ -33,13 +35,12 @@ from trainer.fit import FitControl
 from trainer.train.run import load_run
 from trainer.train.training import TrainOptions, train
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run, in percent; the last four are the image AUROC of a group of drawn defects.
+    """One run, in percent; the last four are the image AUROC of a group of synthetic defects.
 
     seconds: of training.
     """
@@ -52,7 +53,7 @@ class Measured:
 
 
 def main() -> None:
-    """Train what is missing, evaluate, write the table."""
+    """Train what is missing, evaluate, write the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -90,8 +91,8 @@ def main() -> None:
             future.result()
             for future in [pool.submit(measure, *job, arguments.work) for job in jobs]
         ]
-    PAGE.write_text("\n".join(report(measured)) + "\n", encoding="utf-8")
-    print("\n".join(report(measured)))
+    write_entry("accuracy.json", "means", {**how(), **means(measured)})
+    write_entry("accuracy.json", "runs", {**how(), **runs(measured)})
 
 
 def folder_of(product: Path, with_depth: bool, seed: int, work: Path) -> Path:
@@ -131,52 +132,38 @@ def measure(product: Path, with_depth: bool, seed: int, work: Path) -> Measured:
     )
 
 
-def report(measured: Sequence[Measured]) -> Iterable[str]:
-    """The page: one table with every run, one with the means."""
-    lines = [
-        "# Accuracy",
-        "",
-        (
-            "MATS, compact preset, scores and maps of the deployed graph in float32 torch on the"
-            " CPU (a stand-in for"
-        ),
-        (
-            "the device). Percent. depth, color, both: image AUROC of the drawn defects that change"
-            " only height, only"
-        ),
-        (
-            "color, or both; logical: of flawless elements in the wrong places. Written by "
-            "`python tests/benchmarks/accuracy.py` on "
-            f"{platform.machine()}, {datetime.now(timezone.utc):%Y-%m-%d}."
-        ),
-        "",
-        "## Means",
-        "",
-        f"| product | seeds | {' | '.join(COLUMNS)} |",
-        f"|---|---|{'---|' * len(COLUMNS)}",
-    ]
+def means(measured: Sequence[Measured]) -> dict[str, Any]:
+    """A table with the means of each product, and of the synthetic ones with and without depth."""
     kinds = list(dict.fromkeys((run.product, run.with_depth) for run in measured))
-    for product, with_depth in kinds:
-        runs = [run for run in measured if (run.product, run.with_depth) == (product, with_depth)]
-        lines.append(
-            f"| {titled(runs[0])} | {len(runs)} | {row_of([run.figures for run in runs])} |"
-        )
+    rows = []
+    for kind in kinds:
+        own = [run for run in measured if (run.product, run.with_depth) == kind]
+        rows.append([titled(own[0]), len(own), *means_of(own)])
     deep = [run for run in measured if run.with_depth]
-    flat = [
-        run
-        for run in measured
-        if not run.with_depth and run.product in {run.product for run in deep}
-    ]
-    for name, runs in (("**synthetic, with depth**", deep), ("**synthetic, color only**", flat)):
-        if runs:
-            lines.append(f"| {name} | {len(runs)} runs | {row_of([run.figures for run in runs])} |")
-    lines += ["", "## Every run", "", f"| product | seed | {' | '.join(COLUMNS)} | training s |"]
-    lines.append(f"|---|---|{'---|' * (len(COLUMNS) + 1)}")
-    lines += [
-        f"| {titled(run)} | {run.seed} | {row_of([run.figures])} | {run.seconds:.0f} |"
-        for run in measured
-    ]
-    return lines
+    with_depth = {run.product for run in deep}
+    flat = [run for run in measured if not run.with_depth and run.product in with_depth]
+    for name, own in (("**synthetic, with depth**", deep), ("**synthetic, color only**", flat)):
+        if own:
+            rows.append([name, f"{len(own)} runs", *means_of(own)])
+    seeds = sorted({run.seed for run in measured})
+    return {
+        "conditions": (
+            f"MATS, compact preset, means of seeds {', '.join(map(str, seeds))}; percent. depth,"
+            " color, both: I-AUROC of the synthetic defects that change only height, only color, or"
+            " both; logical: of flawless elements in the wrong places."
+        ),
+        "columns": ["product", "seeds", *COLUMNS],
+        "rows": rows,
+    }
+
+
+def runs(measured: Sequence[Measured]) -> dict[str, Any]:
+    """A table with every run."""
+    return {
+        "conditions": "MATS, compact preset, every run; percent, the last column in seconds.",
+        "columns": ["product", "seed", *COLUMNS, "training s"],
+        "rows": [[titled(run), run.seed, *means_of([run]), round(run.seconds)] for run in measured],
+    }
 
 
 def titled(run: Measured) -> str:
@@ -184,13 +171,13 @@ def titled(run: Measured) -> str:
     return run.product if run.with_depth else f"{run.product}, color only"
 
 
-def row_of(figures: Sequence[Sequence[float | None]]) -> str:
-    """Mean of each column, a dash where there is none."""
-    cells = []
-    for column in zip(*figures, strict=True):
+def means_of(measured: Sequence[Measured]) -> list[float | None]:
+    """Mean of each column, None where there is none."""
+    means = []
+    for column in zip(*(run.figures for run in measured), strict=True):
         known = [value for value in column if value is not None]
-        cells.append(f"{np.mean(known):.1f}" if known else "-")
-    return " | ".join(cells)
+        means.append(float(np.mean(known)) if known else None)
+    return means
 
 
 if __name__ == "__main__":

@@ -4,21 +4,23 @@ distilled banks.
     python tests/benchmarks/bank_size.py --data DATA/screw DATA/cookies --seeds 0,1,2 --work
     runs/bank-size
 
-Color only, one bank. Writes docs/bank-size.md and docs/bank-size.png. Greedy: the first rows of the
-full coreset, which are the greedy choice of that size. k-means: scikit-learn's mini-batch k-means
-on the features that the coreset was selected from. Seconds of distilling are the processor's, of a
-training that distils less those of one that does not, features cached for both. Time is that of the
-bank's product alone on one image, as a ratio to the full bank's, in the same run.
+Color only, one bank. Writes docs/figures/bank-size.json and docs/bank-size.png. Greedy: the first
+rows of the full coreset, which are the greedy choice of that size. k-means: scikit-learn's
+mini-batch k-means on the features that the coreset was selected from. Seconds of distilling are the
+processor's, of a training that distils less those of one that does not, features cached for both.
+Time is that of the bank's product alone on one image, as a ratio to the full bank's, in the same
+run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -27,8 +29,11 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from edge.files import write_json
 from edge.frames.dataset import open_dataset
+from tests.benchmarks.figures import how, write_entry
 from trainer.data.normal import prepare
 from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.judged import open_judged
@@ -46,7 +51,7 @@ TIMED = 30
 
 
 def main() -> None:
-    """Measure what is missing, write the page and the plot."""
+    """Measure what is missing, write the table and the plot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -67,10 +72,8 @@ def main() -> None:
         for seed in seeds
         for row in measured(product, seed, arguments.work)
     ]
-    page = "\n".join(report(found, seeds)) + "\n"
-    (DOCS / "bank-size.md").write_text(page, encoding="utf-8")
+    write_entry("bank-size.json", "banks", {**how(), **table_of(found, seeds)})
     draw(found, DOCS / "bank-size.png")
-    print(page)
 
 
 Row = dict[str, object]
@@ -181,48 +184,41 @@ def mean_of(rows: Sequence[Row], name: str) -> float:
     return float(np.mean([float(str(row[name])) for row in rows]))
 
 
-def report(found: Sequence[Row], seeds: Sequence[int]) -> Iterator[str]:
-    """The page."""
-    yield from (
-        "# Bank size",
-        "",
-        (
-            f"M3DM, color only, compact preset; means of seeds {', '.join(map(str, seeds))}. kB: of"
-            " the rows in float32."
+def table_of(found: Sequence[Row], seeds: Sequence[int]) -> dict[str, Any]:
+    """Conditions, columns and rows."""
+    kinds = dict.fromkeys((row["product"], row["kind"], row["share"]) for row in found)
+    return {
+        "conditions": (
+            f"M3DM, color only, compact preset; means of seeds {', '.join(map(str, seeds))},"
+            " percent. kB: of the rows in float32. distilling s: processor seconds beyond those of"
+            " the full bank. time: of the comparison with the bank, the full bank's is 1."
         ),
-        (
-            "distilling s: the processor's seconds beside those of the full bank. time: of the"
-            " bank's product, the full bank's is 1."
-        ),
-        (
-            "Written by `python tests/benchmarks/bank_size.py`,"
-            f" {datetime.now(timezone.utc):%Y-%m-%d}, CPU."
-        ),
-        "",
-        "![I-AUROC and AUPRO against rows](bank-size.png)",
-        "",
-        (
-            "| product | bank | rows | kB | I-AUROC | every seed | P-AUROC | AUPRO 0.3 | distilling"
-            " s | time |"
-        ),
-        "|---|---|---|---|---|---|---|---|---|---|",
-    )
-    for product, kind, share in dict.fromkeys(
-        (row["product"], row["kind"], row["share"]) for row in found
-    ):
-        rows = [
-            row
-            for row in found
-            if (row["product"], row["kind"], row["share"]) == (product, kind, share)
-        ]
-        name = str(kind) if share == 1 else f"{kind} 1/{share}"
-        every = " / ".join(f"{float(str(row['image_auroc'])):.1f}" for row in rows)
-        spent = f"{mean_of(rows, 'seconds'):.0f}" if kind == "distilled" else "-"
-        yield (
-            f"| {product} | {name} | {mean_of(rows, 'rows'):.0f} | {mean_of(rows, 'kilobytes'):.0f}"
-            f" | {mean_of(rows, 'image_auroc'):.1f} | {every} | {mean_of(rows, 'pixel_auroc'):.1f}"
-            f" | {mean_of(rows, 'aupro'):.1f} | {spent} | {mean_of(rows, 'time'):.2f} |"
-        )
+        "columns": [
+            "product", "bank", "rows", "kB", "I-AUROC", "every seed", "P-AUROC", "AUPRO 0.3",
+            "distilling s", {"title": "time", "digits": 2},
+        ],
+        "rows": [
+            cells_of([row for row in found if (row["product"], row["kind"], row["share"]) == kind])
+            for kind in kinds
+        ],
+    }  # fmt: skip
+
+
+def cells_of(rows: Sequence[Row]) -> list[Any]:
+    """A row: the seeds of one product and bank."""
+    kind, share = str(rows[0]["kind"]), rows[0]["share"]
+    return [
+        rows[0]["product"],
+        kind if share == 1 else f"{kind} 1/{share}",
+        round(mean_of(rows, "rows")),
+        round(mean_of(rows, "kilobytes")),
+        mean_of(rows, "image_auroc"),
+        [row["image_auroc"] for row in rows],
+        mean_of(rows, "pixel_auroc"),
+        mean_of(rows, "aupro"),
+        round(mean_of(rows, "seconds")) if kind == "distilled" else None,
+        mean_of(rows, "time"),
+    ]
 
 
 def draw(found: Sequence[Row], path: Path) -> None:

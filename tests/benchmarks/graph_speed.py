@@ -1,10 +1,11 @@
 """How long the whole graph takes, sensor bytes to map and score, as a ratio to the complete
 EfficientNet-Lite0.
 
-    python tests/benchmarks/graph_speed.py model/fp32.onnx
+    python tests/benchmarks/graph_speed.py model/fp32.onnx --row MATS "washer, 480x480" 2.5
 
-Both run in onnxruntime fp32 on the CPU with 2 threads: Lite0 at 256 px from a float32 input through
-its classifier. Each measurement is a process of its own, 20 warm-up and 200 timed runs, the two
+--row SYSTEM GRAPH LIMIT puts the ratios into the table of docs/figures/results.json. Both run in
+onnxruntime fp32 on the CPU with 2 threads: Lite0 at 256 px from a float32 input through its
+classifier. Each measurement is a process of its own, 20 warm-up and 200 timed runs, the two
 alternated three times. The limit for a compact system is a ratio of 2.5 at the median.
 """
 
@@ -20,6 +21,10 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.benchmarks.figures import write_row
 
 WARM_UP, TIMED, ROUNDS, THREADS = 20, 200, 3, 2
 
@@ -99,6 +104,7 @@ def main() -> None:
     parser.add_argument(
         "model", type=Path, nargs="?", help="model/fp32.onnx of a bundle or an export"
     )
+    parser.add_argument("--row", nargs=3, metavar=("SYSTEM", "GRAPH", "LIMIT"))
     parser.add_argument("--time", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.time:
@@ -107,21 +113,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lite0 = Path(folder) / "lite0.onnx"
         export_lite0(lite0)
-        ours, theirs = [], []
+        ours, theirs, ratios = [], [], []
         for round_number in range(1, ROUNDS + 1):
             theirs.append(measure_in_a_process(lite0))
             ours.append(measure_in_a_process(arguments.model))
-            report(f"round {round_number}", ours[-1], theirs[-1])
-    report("all rounds", list(chain(*ours)), list(chain(*theirs)))
+            ratios.append(report(f"round {round_number}", ours[-1], theirs[-1]))
+    ratio = report("all rounds", list(chain(*ours)), list(chain(*theirs)))
+    if arguments.row:
+        system, graph, limit = arguments.row
+        write_row("results.json", "speed", [system, graph, ratio, ratios, limit])
 
 
-def report(label: str, ours: list[float], theirs: list[float]) -> None:
-    """One line: medians, tails, ratio."""
+def report(label: str, ours: list[float], theirs: list[float]) -> float:
+    """One line: medians, tails, ratio. Returns the ratio."""
     (a50, a99), (b50, b99) = np.percentile(ours, [50, 99]), np.percentile(theirs, [50, 99])
     print(
         f"{label}: graph p50 {a50:.2f} ms p99 {a99:.2f} ms, "
         f"Lite0 p50 {b50:.2f} ms p99 {b99:.2f} ms, ratio at p50 {a50 / b50:.2f}"
     )
+    return float(a50 / b50)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """What every precision decides on parts that nothing was chosen on: good ones rejected and
 defective ones missed.
 
-    python tests/benchmarks/precisions.py --runs runs --new new --work work --out
-    docs/precisions.json python tests/benchmarks/precisions.py --table docs/precisions.json
+    python tests/benchmarks/precisions.py --runs runs --new new --work work
 
 runs: run folders of `trainer train` and `trainer evaluate`. new: the same products with more test
 parts, drawn by `trainer synthesize new --test 120 --per-defect 9` with the seed that the runs'
@@ -10,8 +9,8 @@ products have; images that the runs' products hold too are left out. Each run is
 into a station of its own, its plane calibrated on the product's empty table, and every new part
 judged by every precision of the bundle with the threshold that the station
 measured: what a user gets from `trainer export`, `edge install` and `edge inspect --precision`. An
-outlier among the normal parts is kept: synthetic products have none that is not normal. Carries on
-where it was interrupted.
+outlier among the normal parts is kept: synthetic products have none that is not normal. Writes
+docs/figures/precisions.json, and carries on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -19,27 +18,26 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections import defaultdict
-from collections.abc import Iterable
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from calibration.plane import fit_plane_to_frames
 from edge.bundle.signature import generate_key
-from edge.files import write_json
 from edge.frames.dataset import open_dataset
 from edge.install.install import install_bundle
 from edge.runtime.inspection import View, judge_view, opened_station
 from edge.station.store import Store
 from edge.types import Code, Geometry
+from tests.benchmarks.figures import FIGURES, how, write_entry
 from trainer.data.scene import crop_frame
 from trainer.export.bundle import ExportRequest, export_bundle
 from trainer.train.operating import find_named_outliers
 from trainer.train.run import load_run
 
-PRECISIONS = ("fp32", "fp16", "int8")
+FILE = "precisions.json"
 
 
 def measure(run_folder: Path, new: Path, work: Path) -> dict[str, Any]:
@@ -118,82 +116,24 @@ def judged(root: Path, new: Path, known: Path, precision: Any) -> dict[str, Any]
     }  # fmt: skip
 
 
-def table(results: Iterable[dict[str, Any]]) -> list[str]:
-    """Markdown: a row per system and product, then each system's products in which every precision
-    passed together.
-    """
-    by_system: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for result in results:
-        by_system[result["system"]].append(result)
-    lines = [
-        "| system | product | fp32 | FP16 | INT8 | noise FP16 / INT8, s | INT8 share |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for system, rows in by_system.items():
-        lines += [_row(system, row["product"], row["precisions"]) for row in rows]
-        whole = [
-            row
-            for row in rows
-            if all(row["precisions"].get(name, {}).get("passed") for name in PRECISIONS)
-        ]
-        lines.append(_row(f"**{system}**", f"**together: {len(whole)}**", _summed(whole)))
-    return lines
-
-
-def _row(system: str, product: str, found: dict[str, Any]) -> str:
-    cells = [_cell(found[name]) if name in found else "not made" for name in PRECISIONS]
-    noises = " / ".join(
-        f"{found[name]['noise']:.2f}" if name in found else "-" for name in ("fp16", "int8")
-    )
-    share = f"{found['int8']['int8_macs']:.0%}" if "int8" in found else "-"
-    return f"| {system} | {product} | {' | '.join(cells)} | {noises} | {share} |"
-
-
-def _cell(entry: dict[str, Any]) -> str:
-    if not entry["passed"]:
-        return f"FAILS: {entry['reasons'][0]}"
-    return f"{entry['rejected']} of {entry['good']}, {entry['missed']} of {entry['defective']}"
-
-
-def _summed(whole: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts and mean noise of products in which every precision is in the bundle."""
-    summed: dict[str, Any] = {}
-    for name in PRECISIONS if whole else ():
-        entries = [row["precisions"][name] for row in whole]
-        counts = {
-            key: sum(entry[key] for entry in entries)
-            for key in ("rejected", "good", "missed", "defective")
-        }
-        means = {
-            key: float(np.mean([entry[key] for entry in entries])) for key in ("noise", "int8_macs")
-        }
-        summed[name] = {**counts, **means, "passed": True, "reasons": []}
-    return summed
-
-
 def main() -> None:
-    """Measure what is not in the output file yet, or print its table."""
+    """Measure the runs that are not in the file yet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path)
-    parser.add_argument("--new", type=Path)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--new", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("work"))
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--table", type=Path)
     options = parser.parse_args()
-    if options.table:
-        print("\n".join(table(json.loads(options.table.read_text()))))
-        return
-    results = json.loads(options.out.read_text()) if options.out.is_file() else []
+    entry = json.loads((FIGURES / FILE).read_text(encoding="utf-8"))["verdicts"]
+    results = entry["results"]
     known = {(result["product"], result["system"]) for result in results}
     for folder in sorted(path.parent for path in options.runs.glob("*/run.json")):
         info = load_run(folder).info
         if (info.product, info.system) not in known:
             results.append(measure(folder, options.new, options.work))
             results.sort(key=lambda result: (result["system"], result["product"]))
-            write_json(options.out, results)
-    print("\n".join(table(results)))
+            write_entry(FILE, "verdicts", {**entry, **how(), "results": results})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How the time of the selective scan grows with the number of tokens, as ratios to 64 tokens.
 
-    python tests/benchmarks/scan_length.py
+    python tests/benchmarks/scan_length.py --write
 
 The states of a block of VMPFD-AD's compact preset, both directions, batch 1: in the parallel form
 in torch and as an ONNX graph in onnxruntime, and token by token in torch. One thread; the lengths
@@ -11,13 +11,18 @@ weighs little.
 from __future__ import annotations
 
 import io
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.benchmarks.figures import how, write_entry
 from trainer.systems.vmpfd.scan import prefix, recurrence
 from trainer.systems.vmpfd.system import COMPACT
 
@@ -72,7 +77,7 @@ def forms(length: int) -> dict[str, Callable[[], object]]:
 
 @torch.no_grad()
 def main() -> None:
-    """Print a table."""
+    """Print a table, and with --write put its ratios into docs/figures/results.json."""
     torch.set_num_threads(1)
     timed = {length: forms(length) for length in LENGTHS}
     seconds = {(name, length): [np.inf] for length in LENGTHS for name in timed[length]}
@@ -89,6 +94,13 @@ def main() -> None:
             f"{name:24}"
             + "".join(f"{min(seconds[name, length]) / first:8.2f}" for length in LENGTHS)
         )
+    if "--write" in sys.argv:
+        values = {
+            f"{name}, {length} tokens": min(seconds[name, length]) / min(seconds[name, LENGTHS[0]])
+            for name in ("parallel, onnxruntime", "token by token, torch")
+            for length in LENGTHS[1:]
+        }
+        write_entry("results.json", "scan", {**how(), "values": values})
     ratios = [
         min(seconds["token by token, torch", length]) / min(seconds["parallel, torch", length])
         for length in LENGTHS

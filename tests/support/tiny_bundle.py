@@ -1,6 +1,6 @@
 """A small signed bundle made without torch, so that the device's tests run without the trainer.
 
-The graph keeps the whole contract of DESIGN (every input and output, masks, empty foreground) on a
+The graph keeps the whole contract (every input and output, masks, empty foreground) on a
 model anyone can work out by hand: the map is how far red lies from RED_OF_A_GOOD_PART, averaged
 over CELL x CELL pixels of the part; the score is the map's mean over the part. A pixel belongs to
 the part where it stands higher than `lift` over `plane`. Its normal parts score from 2 to 20,

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from edge.line.message import (
     PART_LIMIT,
     Record,
+    StateDetails,
+    StationState,
     clean_part,
     code_payload,
     record_fields,
     record_payload,
+    state_message,
     state_payload,
     utc_ms,
     verdict_payload,
@@ -143,3 +146,26 @@ def test_the_state_says_whether_a_part_would_be_judged() -> None:
 
 def test_time_is_utc_with_milliseconds() -> None:
     assert utc_ms(1_000_000_000.0625) == "2001-09-09T01:46:40.062Z"
+
+
+def test_the_state_of_a_running_station_is_one_flat_object_in_fixed_order() -> None:
+    details = StateDetails(
+        busy=False, heartbeat=7, link=None, product="washer", bundle="1.0.0-0123456789ab",
+        engine="onnxruntime", precision="fp32", ok=5, ng=2, unknown=1,
+        medians_ms={"wait": 1.25, "engine": 30.5}, seq=8, records_waiting=3, records_dropped=0,
+        records_unwritten=0, verdicts_unsent=1, frames_dropped=2, frame_gaps=0, camera_restarts=0,
+        images_dropped=0, uptime_s=61,
+    )  # fmt: skip
+    assert state_message(StationState("s1", "degraded", "archive", True, details)) == (
+        b'{"schema":1,"station":"s1","state":"degraded","reason":"archive","ready":true,'
+        b'"busy":false,"heartbeat":7,"link":null,"product":"washer","bundle":"1.0.0-0123456789ab",'
+        b'"engine":"onnxruntime","precision":"fp32","ok":5,"ng":2,"unknown":1,"wait_ms":1.25,'
+        b'"engine_ms":30.5,"seq":8,"records_waiting":3,"records_dropped":0,"records_unwritten":0,'
+        b'"verdicts_unsent":1,"frames_dropped":2,"frame_gaps":0,"camera_restarts":0,'
+        b'"images_dropped":0,"uptime_s":61}'
+    )
+
+
+def test_a_station_that_is_gone_says_no_details() -> None:
+    said = StationState("s1", "offline", "stopped", ready=False)
+    assert state_message(said) == state_payload("offline", "stopped", False, "s1")

@@ -82,7 +82,7 @@ class Scene:
 
 @dataclass
 class Reference:
-    """Everything in float64, in the order of DESIGN: validity first, then height, mask and fill."""
+    """Everything in float64, in the contract's order: validity, then height, mask and fill."""
 
     scene: Scene
     size: tuple[int, int]

@@ -1,0 +1,134 @@
+"""What every line dialect offers to a running station: the protocol `Line`, and what a
+dialect is made from.
+
+A dialect is one file that implements it (edge/line/mqtt.py; edge/line/none.py for a station without
+a broker) and one entry in edge/line/factory.py. The station calls these methods from several
+threads, so a dialect is thread-safe, and no method waits for the network unless its docstring
+says how long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from edge.config import EdgeConfig
+from edge.line.message import StationState
+from edge.line.outbox import Outbox
+
+
+@dataclass
+class LineCounters:
+    """What a line has done since the start."""
+
+    verdicts_sent: int = 0  # and come back: the broker delivers them
+    verdicts_unsent: int = 0  # not sent, or not come back: the PLC's timer rejected the part
+    records_sent: int = 0  # and acknowledged
+
+
+@runtime_checkable
+class Line(Protocol):
+    """Where verdicts, records and the state of one station go."""
+
+    @property
+    def counters(self) -> LineCounters:
+        """What it has done since the start."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the receiver of the verdicts is connected now."""
+        ...
+
+    @property
+    def verdict_problem(self) -> str | None:
+        """Why no verdict would reach the PLC now, in a sentence with the remedy; None if one would,
+        or if the station has nobody to tell.
+        """
+        ...
+
+    @property
+    def record_problem(self) -> str | None:
+        """Why records wait or the state is not published, in a sentence with the remedy; None if
+        nothing is wrong.
+        """
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """`verdict_problem` or, where there is none, `record_problem`."""
+        ...
+
+    @property
+    def heartbeats(self) -> int:
+        """How many heartbeats were sent since the start; 0 for a dialect without them."""
+        ...
+
+    @property
+    def backlog(self) -> int:
+        """How many records of the outbox this line has still to deliver; 0 where nobody takes any.
+
+        Read from memory, so that it may be asked every few milliseconds.
+        """
+        ...
+
+    def start(self) -> None:
+        """Begin to connect, in the background, and to send what an earlier run has left.
+
+        Called once, before any other method but the properties.
+        """
+        ...
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Wait until every receiver is connected; False if that took longer than timeout_s.
+
+        True at once where there is nobody to connect to.
+        """
+        ...
+
+    def publish_verdict(self, fields: Mapping[str, Any], deadline_mono_ns: int) -> bool:
+        """Tell the PLC the verdict on one part, at once or not at all; returns whether it left.
+
+        A verdict that cannot leave now is never queued: the PLC's timer rejects the part.
+
+        Args:
+            fields: of a record that is committed: edge.line.message.record_fields.
+            deadline_mono_ns: host monotonic clock; from then on the PLC has rejected the part.
+        """
+        ...
+
+    def records_waiting(self) -> None:
+        """The outbox has a new record. Only wakes the thread that sends records."""
+        ...
+
+    def state_changed(self) -> None:
+        """The state is another: publish it now and not only at its next turn. Does not wait."""
+        ...
+
+    def stop(self) -> None:
+        """Publish that the station is offline and disconnect, within a second or two.
+
+        Records that were not delivered stay in the outbox for the next run.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LineSetup:
+    """What a dialect is made from. The functions belong to the running station: any thread may call
+    them, at any time after `Line.start`.
+
+    root: of the station; relative paths in `config` begin there.
+    state: what the station says of itself now.
+    is_ready: whether a part would be judged now and its verdict told, for the heartbeat.
+    changed: to be called when `verdict_problem` or `record_problem` is another.
+    """
+
+    config: EdgeConfig
+    root: Path
+    outbox: Outbox
+    state: Callable[[], StationState]
+    is_ready: Callable[[], bool]
+    changed: Callable[[], None]

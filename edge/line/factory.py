@@ -1,0 +1,32 @@
+"""Which line a station speaks: the registry of the dialects.
+
+A new dialect is one file beside edge/line/mqtt.py, with a class that offers edge.line.base.Line and
+a function that makes it from a LineSetup, and one entry in DIALECTS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from edge.config import EdgeConfig
+from edge.line.base import Line, LineSetup
+from edge.line.mqtt import make_mqtt_line
+from edge.line.none import make_no_line
+
+DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType(
+    {"mqtt": make_mqtt_line, "none": make_no_line}
+)
+
+
+def dialect_of(config: EdgeConfig) -> str:
+    """The name, in DIALECTS, of what station.toml asks for."""
+    return "mqtt" if config.broker.enabled else "none"
+
+
+def make_line(setup: LineSetup) -> Line:
+    """The line that the station is configured for; it sends nothing before start().
+
+    Raises: ConfigError if a file that station.toml names for it cannot be used.
+    """
+    return DIALECTS[dialect_of(setup.config)](setup)
