@@ -14,14 +14,12 @@ power cut undoes it, the record is sent again, as a replay.
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +27,16 @@ from edge.clock import PoweredClock, Stamp
 from edge.database import Database
 from edge.errors import StorageError
 from edge.files import make_folder
+from edge.line.consumers import TABLE, Consumer, read_cursors, write_cursor
 from edge.line.expiry import Expiry
 from edge.line.reserve import Reserve
-from edge.line.tables import LONG_AGO, Unwritten, insert, prepare, stamp_of
+from edge.line.tables import LONG_AGO, Unwritten, Waiting, insert, prepare, read_fields, stamp_of
 
 log = logging.getLogger(__name__)
 
 Fields = dict[str, Any]
 BUSY_S = 1.0  # another process writes its audit row; longer than that and the part is UNKNOWN
 UNWRITTEN_LIMIT = 1000  # parts that wait for a full disk
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A record that the broker has not acknowledged. replay: it may already have arrived once."""
-
-    seq: int
-    fields: Fields
-    replay: bool
 
 
 class Outbox:
@@ -72,10 +62,11 @@ class Outbox:
                 self.clock = clock or PoweredClock(path.parent)
                 with self._database.transaction() as connection:
                     self._counters, self._unwritten = prepare(connection, self._reserve, self.clock)
+                    self._cursors = read_cursors(connection)
         except StorageError:
             self._database.close()
             raise
-        self._expiry = Expiry(self._database, self._counters, self.clock)
+        self._expiry = Expiry(self._database, self._counters, self._cursors, self.clock)
         self.clock.persist()
         if self._reserve.holds_records or self._unwritten:
             self._take_over()
@@ -163,7 +154,7 @@ class Outbox:
                 with self._database.transaction() as connection:
                     connection.executemany("UPDATE records SET attempted = 1 WHERE seq = ?", fresh)
             self._room = limit - len(rows)
-            read = {seq: _fields_of(text) for seq, text, _ in rows}
+            read = {seq: read_fields(text) for seq, text, _ in rows}
             found = [
                 Waiting(seq, fields, bool(attempted) and seq not in self._presumed)
                 for seq, _, attempted in rows if (fields := read[seq]) is not None
@@ -196,6 +187,36 @@ class Outbox:
                 through, waiting = counters.after_sent(connection, marked)
             counters.sent_through, counters.waiting = through, waiting
             self._expiry.has_sent(min(seqs))
+
+    def consumer(self, name: str) -> Consumer:
+        """A reader beside MQTT, with a cursor of its own. None of them can hold up another.
+
+        A name that is new is registered: it is given every record from now on, and from then on
+        retention counts a record as dropped that it was not given.
+
+        Raises: StorageError if the disk does not take that.
+        """
+        with self._commit_lock, self._database.errors("write to"), self._database.writing:
+            if name not in self._cursors:
+                with self._database.transaction() as connection:
+                    connection.execute(TABLE)
+                    write_cursor(connection, name, self._counters.seq)
+                self._cursors[name] = self._counters.seq
+            return Consumer(
+                name, self._database, self._cursors, self._counters, self._unwritten, self._expiry
+            )
+
+    def forget_consumer(self, name: str) -> None:
+        """The station has this consumer no more: what it was not given is kept no longer for it.
+
+        Raises: StorageError if the disk does not take that.
+        """
+        with self._database.errors("write to"), self._database.writing:
+            if name in self._cursors:
+                with self._database.transaction() as connection:
+                    connection.execute("DELETE FROM consumers WHERE name = ?", (name,))
+                lowest = self._cursors.pop(name)
+                self._expiry.has_sent(lowest + 1)
 
     def counts(self) -> dict[str, int]:
         """For the state message: the last number, unsent records, and unsent ones that were lost so
@@ -357,12 +378,3 @@ class Outbox:
         except StorageError:
             self.is_failing = True
             raise
-
-
-def _fields_of(text: str) -> Fields | None:
-    """A record from its row; None if that is damaged."""
-    try:
-        fields = json.loads(text)
-    except (ValueError, TypeError):
-        return None
-    return fields if isinstance(fields, dict) else None

@@ -23,8 +23,9 @@ from edge.line.base import LineCounters
 from edge.line.echo import Echo
 from edge.line.link import Connection, LinkMaker, Message, packet_bytes
 from edge.line.message import record_payload, short_state
-from edge.line.outbox import Outbox, Waiting
+from edge.line.outbox import Outbox
 from edge.line.remedy import Cause, refused_publication
+from edge.line.tables import Waiting
 from edge.line.topics import Topics
 from edge.trouble import Trouble
 

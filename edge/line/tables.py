@@ -40,6 +40,15 @@ COUNT_LIMIT = 20_000  # records that may be unsent and are counted one by one at
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A record that a consumer has not acknowledged. replay: it may already have arrived once."""
+
+    seq: int
+    fields: dict[str, Any]
+    replay: bool
+
+
+@dataclass(frozen=True)
 class Unwritten:
     """A record on its way into the table."""
 
@@ -149,6 +158,15 @@ def stamp_of(row: tuple[float | None, float, int], clock: PoweredClock) -> Stamp
     """
     powered_s, committed_at, synced = row
     return Stamp(clock.began_s if powered_s is None else powered_s, committed_at, bool(synced))
+
+
+def read_fields(text: str) -> dict[str, Any] | None:
+    """A record from the text of its row; None if that is damaged."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, TypeError):
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def _text_of(fields: dict[str, Any]) -> str:
