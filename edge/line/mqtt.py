@@ -14,9 +14,10 @@ from typing import Any
 
 from edge.config import BrokerConfig
 from edge.line.base import LineCounters, LineSetup
+from edge.line.connection import Message
 from edge.line.credentials import with_paths_below
 from edge.line.identity import TwinWatch, client_id
-from edge.line.link import Link, LinkMaker, Message
+from edge.line.link import Link, LinkMaker
 from edge.line.message import StationState, signed_state, state_message
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
@@ -83,7 +84,7 @@ class MqttLine:
         self._records = RecordChannel(
             new_link("record", will, "heartbeat"), topics, self.counters, outbox,
             lambda: signed_state(state(), run),
-            changed, broker.protocol == "5",
+            changed, needs_echo=broker.protocol != "5",
         )  # fmt: skip
 
     def start(self) -> None:

@@ -18,8 +18,9 @@ from typing import Any
 
 from edge.background import keep_running
 from edge.line.base import LineCounters
+from edge.line.connection import Connection, Message
 from edge.line.echo import Echo
-from edge.line.link import Connection, LinkMaker, Message
+from edge.line.link import LinkMaker
 from edge.line.message import code_payload, heartbeat_payload, verdict_payload
 from edge.line.remedy import Cause, refused_publication
 from edge.line.topics import Topics

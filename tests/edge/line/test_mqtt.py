@@ -88,7 +88,7 @@ def test_the_state_is_retained_and_the_last_will_says_lost(broker: Broker, outbo
         link._stopping.set()
     for connection in connections:
         assert connection is not None
-        connection._sock.shutdown(socket.SHUT_RDWR)  # no DISCONNECT: as a process that was killed
+        connection._socket.shutdown(socket.SHUT_RDWR)  # no DISCONNECT: as a process that was killed
     wait_until(lambda: late.of("state")[-1].json["state"] == "offline", 60, "no last will")
     assert late.of("state")[-1].json["reason"] == "connection lost"
     assert late.of("state")[-1].json["ready"] is False
@@ -99,14 +99,14 @@ def test_the_state_is_retained_and_the_last_will_says_lost(broker: Broker, outbo
 def test_the_state_is_repeated_and_told_at_every_change(
     broker: Broker, archive: Subscriber, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.line.records.STATE_S", 3600.0)
+    monkeypatch.setattr("edge.line.state.STATE_S", 3600.0)
     line = new_line(broker.port, outbox)
     line.start()
     wait_until(lambda: archive.of("state"), 60, "no state")
     seen = len(archive.of("state"))
     line.state_changed()
     wait_until(lambda: len(archive.of("state")) > seen, 60, "a change was not told")
-    monkeypatch.setattr("edge.line.records.STATE_S", 0.5)
+    monkeypatch.setattr("edge.line.state.STATE_S", 0.5)
     seen = len(archive.of("state"))
     wait_until(lambda: len(archive.of("state")) > seen + 1, 60, "the state was not repeated")
     assert all(message.json["state"] == "online" for message in archive.of("state"))

@@ -161,7 +161,7 @@ def test_a_verdict_leaves_at_once_and_with_its_code(outbox: Outbox) -> None:
         wait_until(lambda: line.is_connected, 60, "not connected")
         connection = line._verdicts.link.connection
         assert connection is not None
-        assert connection._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert connection._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         client.recv(10_000)  # subscriptions
         assert tell(line, outbox)
         read = b""
@@ -192,7 +192,7 @@ def test_nothing_is_sent_behind_bytes_that_are_still_in_this_machine(
 ) -> None:
     with FakeBroker() as broker, started(broker.port, outbox) as line:
         wait_ready(line)
-        monkeypatch.setattr("edge.line.link._unsent_bytes", lambda _: 200)
+        monkeypatch.setattr("edge.line.tcp.unsent_bytes", lambda _: 200)
         assert not tell(line, outbox)
         monkeypatch.undo()
         assert tell(line, outbox)

@@ -15,7 +15,7 @@ import pytest
 
 from edge.background import keep_running
 from edge.errors import StorageError
-from edge.line.link import Connection
+from edge.line.connection import Connection
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
 from edge.line.verdicts import VerdictChannel
@@ -68,7 +68,7 @@ def test_a_bug_in_a_thread_of_the_line_is_not_the_end_of_it(
     with FakeBroker() as broker, started(broker.port, outbox) as line:
         if owner is paho.Client:
             wait_ready(line)
-            line._verdicts.link.connection._sock.shutdown(2)  # type: ignore[union-attr]
+            line._verdicts.link.connection._socket.shutdown(2)  # type: ignore[union-attr]
         wait_until(broken.is_set, 60, "the bug was not met")
         wait_ready(line)
         tell(line, outbox)
