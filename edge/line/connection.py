@@ -50,9 +50,9 @@ class Message:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the broker takes, as its CONNACK says (MQTT 5.0, section 3.2.2.3).
+    """The broker's limits, from its CONNACK (MQTT 5.0, section 3.2.2.3).
 
-    MQTT 3.1.1 says nothing: no limits.
+    MQTT 3.1.1 announces none: no limits.
     """
 
     packet_bytes: int = 268_435_460
@@ -62,7 +62,7 @@ class Limits:
 
     @classmethod
     def of(cls, properties: Properties | None) -> Limits:
-        """Of a CONNACK's properties; what is absent has its default."""
+        """From the properties of a CONNACK; a property that is absent has its default."""
         said = cls()
         return cls(
             getattr(properties, "MaximumPacketSize", said.packet_bytes),
@@ -73,7 +73,7 @@ class Limits:
 
 
 def packet_bytes(message: Message) -> int:
-    """Of the whole PUBLISH in MQTT 5, at most: header, topic, packet identifier, an expiry
+    """Size of the whole PUBLISH packet in MQTT 5, at most: header, topic, packet identifier, expiry
     interval, payload.
     """
     return 5 + 2 + len(message.topic.encode()) + 2 + 6 + len(message.payload)
@@ -82,27 +82,28 @@ def packet_bytes(message: Message) -> int:
 class Connection:
     """One MQTT session from CONNECT to its end.
 
-    echoes: what was sent here and is expected back. limits: what the broker takes. refused: why a
-    subscription is.
+    echoes: messages that were sent here and are expected back. limits: of the broker. refused: why
+    the broker refuses a subscription, None if it does not.
     """
 
     def __init__(
         self, broker: BrokerConfig, client_id: str, will: Message | None, topics: Sequence[str],
         wake: Callable[[], None], heard: Callable[[str, bytes], None],
     ) -> None:  # fmt: skip
-        """Prepare. Both are called in the library's thread.
+        """Prepare; nothing is sent before open(). `wake` and `heard` are called in the library's
+        thread.
 
         Args:
-            wake: whenever something has happened. heard: what arrived, not retained, that is not an
-                expected echo.
+            wake: called whenever something has happened. heard: called with the topic and payload
+                of each message that is neither retained nor an expected echo.
         Raises: ConfigError if a file of [broker] cannot be used.
         """
         self._broker, self._client_id, self._topics = broker, client_id, topics
         self._wake, self._heard = wake, heard
         self.limits, self.echoes = Limits(), Echoes()
         self.refused: str | None = None
-        self.cause: Cause | None = None  # why it ended
-        self.up_at_s: float | None = None  # since when the broker has accepted this client
+        self.cause: Cause | None = None  # why the connection ended
+        self.up_at_s: float | None = None  # when the broker accepted this client
         self.is_over = threading.Event()
         self._answered = threading.Event()
         self._lock = threading.Lock()
@@ -118,27 +119,28 @@ class Connection:
         return self.up_at_s is not None and not self.is_over.is_set() and self.client.is_connected()
 
     def see_to_reader(self) -> None:
-        """A packet that the library cannot read ends its thread and not the connection: end that
-        too.
+        """End the connection if the library's thread has ended: a packet that the library cannot
+        read ends its thread only.
         """
         if self._reader is not None and not self._reader.is_alive() and not self.is_over.is_set():
             self.abort(cause_of_garbage(self._broker))
 
     def open(self) -> None:
-        """Connect and wait for the broker's answer; afterwards it is up or over.
+        """Connect and wait for the broker's answer; afterwards `is_up` or `is_over` is true.
 
         Raises: OSError, ValueError.
         """
-        start = (
-            True if self.gives_reasons else paho.MQTT_CLEAN_START_FIRST_ONLY
-        )  # 3.1.1: said to the constructor
+        # in MQTT 3.1.1 the constructor was told
+        start = True if self.gives_reasons else paho.MQTT_CLEAN_START_FIRST_ONLY
         self.client.connect(self._broker.host, self._broker.port, KEEPALIVE_S, clean_start=start)
         self.client.loop_start()
         if not self._answered.wait(ANSWER_S):
             self.abort(cause_of_silence(self._broker))
 
     def publish(self, message: Message, expiry_s: int | None = None) -> int | None:
-        """Hand it to the library; returns its message id, None if that does not take it."""
+        """Hand the message to the library; returns its message id, None if the library does not
+        take it.
+        """
         properties = None
         if self.gives_reasons and expiry_s is not None:
             # paho leaves it untyped
@@ -149,8 +151,8 @@ class Connection:
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def publish_together(self, messages: Sequence[Message], expiry_s: int) -> bool:
-        """Now or never, in one TCP segment; False, and nothing handed over, while earlier bytes are
-        still unsent.
+        """Send them at once, in one TCP segment. While earlier bytes are still unsent nothing is
+        handed over and this returns False.
         """
         if not self.is_up or not self._wait_until(self._is_flushed):
             return False
@@ -160,34 +162,33 @@ class Connection:
         return all(sent)
 
     def take_answers(self) -> dict[int, tuple[int, str]]:
-        """What the broker has said since the last call: message id -> (reason code, its name)."""
+        """The acknowledgements since the last call: message id -> (reason code, its name)."""
         with self._lock:
             taken, self._answers = self._answers, {}
         return taken
 
     def abort(self, cause: Cause) -> None:
-        """End it at once; the kernel throws away what it has not sent (RST)."""
+        """End the connection at once; the kernel discards what it has not sent (RST)."""
         self._end(cause)
         opened = self._socket
         if opened is not None:
             tcp.reset(opened)
 
     def close(self, grace_s: float = 0.0) -> None:
-        """After the end, or after DISCONNECT, for which there is some grace: end the library's
-        thread.
+        """End the library's thread: after the connection has ended, or at most grace_s after
+        DISCONNECT was sent.
         """
         if not (grace_s and self.is_over.wait(grace_s)):  # a reset could overtake DISCONNECT
             self.abort(Cause("stopped", "stopped"))
-        with contextlib.suppress(
-            AttributeError
-        ):  # the library looks for its thread, which ends meanwhile
+        # the library looks for its thread, which may end meanwhile
+        with contextlib.suppress(AttributeError):
             self.client.loop_stop()
         self.echoes.close()
 
     @property
     def gives_reasons(self) -> bool:
-        """Whether an acknowledgement says why something is refused: MQTT 5; 3.1.1 acknowledges or
-        hangs up.
+        """Whether an acknowledgement says why a message is refused (MQTT 5). In MQTT 3.1.1 a broker
+        acknowledges or closes the connection.
         """
         return self._broker.protocol == "5"
 
@@ -199,7 +200,7 @@ class Connection:
             clean_session=None if self.gives_reasons else True,
         )  # fmt: skip
         client.connect_timeout = CONNECT_S
-        client.max_inflight_messages_set(0)  # unlimited: whoever publishes counts
+        client.max_inflight_messages_set(0)  # unlimited: the channels count what is in flight
         if self._broker.username:
             client.username_pw_set(self._broker.username, read_password(self._broker))
         context = tls_context(self._broker)
@@ -274,11 +275,11 @@ class Connection:
         tcp.tune(opened)
 
     def _is_flushed(self) -> bool:
-        """Whether everything before has left this machine."""
+        """Whether everything that was sent before has left this machine."""
         return not self.client.want_write() and not tcp.unsent_bytes(self._socket)
 
     def _wait_until(self, condition: Callable[[], bool]) -> bool:
-        """Wait a moment for it; False if it took longer."""
+        """Wait up to FLUSH_S for the condition; returns whether it came true."""
         end_s = time.monotonic() + FLUSH_S
         while not condition():
             if time.monotonic() > end_s:

@@ -1,12 +1,12 @@
 """Further readers of the outbox: every dialect but MQTT has a cursor of its own.
 
-MQTT may get its acknowledgements in any order, so each record has a mark for it in `records`
+MQTT may acknowledge records in any order, so `records` has a mark for each of them
 (edge/line/outbox.py). Another consumer acknowledges in the order of the numbers: one row in the
 table `consumers` tells up to which number it was given every record. That table is made with the
 first such consumer, so that the file of a station with MQTT alone stays as it is.
 
 The cursor is written without a sync of its own. If a power cut undoes it, records are sent again;
-so whatever an earlier process has left counts as a replay.
+so every record that an earlier process has left counts as a replay.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Consumer:
         self.name = name
         self._database, self._expiry = database, expiry
         self._cursors, self._counters, self._unwritten = cursors, counters, unwritten
-        self._handed_through = counters.seq  # by an earlier call or process, perhaps
-        self._damaged: set[int] = set()  # told already
+        self._handed_through = counters.seq  # by an earlier call, or perhaps by an earlier process
+        self._damaged: set[int] = set()  # logged already
 
     @property
     def waiting(self) -> int:
@@ -76,7 +76,8 @@ class Consumer:
         """
         with self._database.writing:
             first = max(after, self._cursors[self.name]) + 1
-            # a told record that is not in the table yet may still replace the row of its number
+            # a record whose verdict was published, and that waits for the disk, may still replace
+            # the row of its number
             end = self._unwritten[0].seq if self._unwritten else self._counters.seq + 1
         with self._database.errors("read"):
             rows = (
@@ -101,7 +102,7 @@ class Consumer:
         return found
 
     def mark_sent_through(self, seq: int) -> None:
-        """It was given every record up to this number: note it, which a power cut may undo.
+        """Note that it was given every record up to this number, which a power cut may undo.
 
         Raises: StorageError.
         """

@@ -35,7 +35,7 @@ class Delivery:
 
     @property
     def is_late(self) -> bool:
-        """Whether it is on its way for longer than a broker may take."""
+        """Whether it has been on its way for longer than a broker may take."""
         return self.mid is not None and not self.is_done and time.monotonic() - self.at_s >= ACK_S
 
     def send(self, connection: Connection, message: Message) -> None:
@@ -48,9 +48,9 @@ class Delivery:
         self.mid = connection.publish(message)
 
     def take_back(self) -> None:
-        """It was refused: it is not on its way any more."""
+        """The broker has refused it: it is not on its way any more."""
         self.mid, self.is_acknowledged = None, False
 
     def _note_back(self, came_back: bool) -> None:
-        """In the library's thread: whoever sent it draws the conclusion in a thread of its own."""
+        """Called in the library's thread; the channel draws the conclusion in its own."""
         self.is_back = came_back

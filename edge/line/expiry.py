@@ -1,5 +1,5 @@
-"""Retention of the records: what is too old goes, then what is too much, in steps so small that a
-commit may wait.
+"""Retention of the records: deletes those that are too old, then those beyond the bounds of number
+and size, in steps so small that a commit can wait for one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edge.database import Database
 from edge.line.tables import Counters, stamp_of
 
 STEP_RECORDS = 500  # deleted, or looked at, in one transaction
-STEP_LEAST = 3  # so that some page gets empty
+STEP_LEAST = 3  # fewer records might empty no page
 STEP_PAGES = 500  # given back to the file system in one transaction
 STEP_S = 0.01  # or fewer, if they take that long
 LAST_NUMBER = (1 << 63) - 1  # of an SQLite row
@@ -22,7 +22,7 @@ UNDELIVERED = "(sent_at IS NULL OR seq > ?)"  # to MQTT, or to a consumer with a
 
 
 class Expiry:
-    """Deletes records of one outbox. `deleted` and its callers run in one thread at a time."""
+    """Deletes records of one outbox. For one thread at a time, but for `has_sent`."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Expiry:
             after = rows[-1][0]
 
     def _reduce(self, records: int) -> Iterator[int]:
-        """Delete so many: acknowledged ones, then unsent ones."""
+        """Delete this many records: delivered ones, then the others."""
         while records > 0 and (
             rows := self._next_sent(min(records, STEP_RECORDS)) or self._lowest(records)
         ):
@@ -91,9 +91,9 @@ class Expiry:
             yield self._delete(rows)
 
     def _next_sent(self, limit: int) -> list[tuple[int, int]]:
-        """The lowest acknowledged records.
+        """The lowest records that every consumer was given.
 
-        Where none is, it is known the next time without looking.
+        What was found to have none is not looked at again.
         """
         while True:
             with self._database.writing:  # so that nothing is acknowledged below while this looks
@@ -155,7 +155,7 @@ class Expiry:
             return min(self._cursors.values(), default=LAST_NUMBER)
 
     def _shrink(self, max_bytes: int) -> Iterator[int]:
-        """Give free pages back while the file is larger than it may be."""
+        """Return free pages to the file system while the file is larger than max_bytes."""
         while (free := self._ask("freelist_count")) and self._ask("page_count") * self._ask(
             "page_size"
         ) > max_bytes:
@@ -169,14 +169,13 @@ class Expiry:
                     if time.monotonic() > end_s:
                         break
             yield 0
-            if (
-                self._ask("freelist_count") >= free
-            ):  # made by an older version: its free pages are used again
+            # a file of an older version does not shrink: its free pages are used again
+            if self._ask("freelist_count") >= free:
                 return
 
     def _count(self, bound: int) -> int:
-        """Records in the table, or what their numbers allow where that is within the bound: then
-        nothing is counted.
+        """How many records there are, counted only if the span of their numbers exceeds the bound;
+        else that span.
         """
         span = self._span()
         if span <= bound:

@@ -33,7 +33,7 @@ from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
-ALERT_S = 3.0  # for a server that hung up to say why
+ALERT_S = 3.0  # for a server that closed the connection to say why
 STABLE_S = 5.0  # a connection that lasted this long resets the back-off and ends the trouble
 # Caps of the back-off: for what passes by itself, for what somebody has to mend.
 QUICK_S, SLOW_S = 3.0, 30.0
@@ -57,7 +57,7 @@ class Link:
 
         Args:
             will: what the broker publishes when this link breaks without a goodbye.
-            topics: to subscribe. wake, heard: as Connection's.
+            topics: to subscribe to. wake, heard: as Connection's.
             trouble: where failures are logged; shared by the links of one broker.
         Raises: ConfigError if a file of [broker] cannot be used.
         """
@@ -69,7 +69,7 @@ class Link:
         self._connection: Connection | None = None  # while it stands
         self._problem: str | None = None
         self._attempt = self._takeovers = 0
-        self._is_again = False  # the connection before ended for what was told elsewhere
+        self._is_again = False  # why the connection before ended was logged elsewhere
         self._thread = threading.Thread(target=self._loop, name=client_id, daemon=True)
         read_password(broker)
         tls_context(broker)
@@ -80,7 +80,7 @@ class Link:
 
     @property
     def connection(self) -> Connection | None:
-        """The one that stands; None while there is none."""
+        """The present connection; None while there is none."""
         found = self._connection
         return found if found is not None and found.is_up else None
 
@@ -100,9 +100,9 @@ class Link:
             return self._changed.wait_for(lambda: self.is_connected, timeout_s)
 
     def note_twin(self) -> None:
-        """Another station of this name was heard.
+        """A message of another station of this name was received.
 
-        Not every broker says so when it throws one of two off.
+        Not every broker gives that reason when it disconnects one of the two.
         """
         cause = cause_of_takeover(self._broker, self.client_id)
         self._takeovers, self._problem = max(1, self._takeovers), cause.sentence
@@ -132,18 +132,18 @@ class Link:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            cause = self._hold_connection()
+            cause = self._run_connection()
             self._tell()
             if not self._stopping.is_set():
                 self._stopping.wait(self._delay_s(cause))
 
-    def _hold_connection(self) -> Cause:
+    def _run_connection(self) -> Cause:
         """One connection from CONNECT to its end; returns why that came."""
         try:
             connection = Connection(
                 self._broker, self.client_id, self._will, self._topics, self._tell, self._heard
             )
-        except ConfigError as error:  # a file that was there at the start
+        except ConfigError as error:  # a file that was there at the start is gone
             return self._note_end(Cause(str(error), str(error)), None)
         try:
             connection.open()
@@ -170,7 +170,8 @@ class Link:
         return self._note_end(cause, connection.up_at_s)
 
     def _stay(self, connection: Connection) -> None:
-        """Until it ends. The end of the trouble is logged once the connection has lasted.
+        """Wait until the connection ends. The end of the trouble is logged once the connection has
+        lasted for STABLE_S.
 
         After a takeover it has to last before there is no problem any more: the other station may
         come again.
@@ -199,7 +200,7 @@ class Link:
         return cause
 
     def _gives_way(self, cause: Cause) -> bool:
-        """Whether CONNECT was refused for something that the next one does without."""
+        """Whether CONNECT was refused for something that the next CONNECT leaves out."""
         asked = self.client_id, self._will
         if cause.code == CLIENT_ID:
             self.client_id = short_id(self._readable_id)
@@ -219,6 +220,5 @@ class Link:
         )
 
 
-LinkMaker = Callable[
-    [tuple[str, ...], Callable[[], None]], Link
-]  # from topics to subscribe, and what it wakes
+# From the topics to subscribe to, and `wake`.
+LinkMaker = Callable[[tuple[str, ...], Callable[[], None]], Link]

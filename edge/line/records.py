@@ -1,4 +1,4 @@
-"""Records for the archive, always: from the outbox to the broker in the order of `seq`, several in
+"""Every record for the archive: from the outbox to the broker in the order of `seq`, several in
 flight.
 
 A record counts as sent when the broker has acknowledged it, and in MQTT 3.1.1, where an
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 WINDOW = 64  # records in flight, or as many as the broker allows
 REFUSED_LIMIT_S = 30.0  # between two tries of a refused record
-ROUND_S = 0.5  # without news the thread looks for itself
+ROUND_S = 0.5  # the thread looks this often if nothing wakes it
 
 
 @dataclass(eq=False)
 class _InFlight:
-    """One record and what is known of it; it stays here while it is refused."""
+    """One record and its delivery; it stays here while the broker refuses it."""
 
     waiting: Waiting
     delivery: Delivery
@@ -62,9 +62,9 @@ class RecordChannel:
         """Prepare; nothing is sent before start().
 
         Args:
-            link: makes the link from the topics to subscribe and what it calls when something has
-                happened.
-            state: the present state message. changed: called when `problem` is another.
+            link: makes the link, from the topics to subscribe to and the function to call when
+                something has happened.
+            state: the present state message. changed: called when `problem` has changed.
             needs_echo: whether a PUBACK carries no reason code (MQTT 3.1.1), see Delivery.
         """
         self._topics, self._counters, self._outbox = topics, counters, outbox
@@ -91,7 +91,7 @@ class RecordChannel:
         self._thread.start()
 
     def stop(self, goodbye: bytes) -> None:
-        """Send no more records; `goodbye` is the last state, waited for a moment."""
+        """Send no more records. `goodbye`, the last state, is sent and waited for, up to 0.5 s."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -145,11 +145,11 @@ class RecordChannel:
         self._find_silence(connection)
 
     def _begin(self, connection: Connection | None) -> None:
-        """Whatever was in flight on the connection before is sent again, in order, by the
-        next one.
+        """There is another connection, or none: what was in flight on the one before is sent again,
+        in order, on the next.
         """
         if self._connection is not None:
-            # what a broker says before it closes the connection
+            # a broker may have answered before it closed the connection
             self._take_answers(self._connection)
         self._connection = connection
         self._state.begin()
@@ -165,7 +165,8 @@ class RecordChannel:
                 self._trouble.happened(self._misfit, "record")
             if not connection.limits.retains:
                 log.warning(
-                    "the broker retains no message: who subscribes sees the state within %g s only",
+                    "the broker retains no messages: a new subscriber gets the state after up to %g"
+                    " s",
                     STATE_S,
                 )
 
@@ -189,8 +190,8 @@ class RecordChannel:
             self._refuse(one, refused_publication(self._topics("record"), code, name))
 
     def _refuse(self, one: _InFlight, why: str) -> None:
-        """It stays in the outbox; the delay grows with each round of refusals, not with each record
-        of one.
+        """The record stays in the outbox. The delay grows with each round of refusals, not with
+        each record in a round.
         """
         one.delivery.take_back()
         self._refused = why
@@ -202,8 +203,8 @@ class RecordChannel:
             )
 
     def _settle(self) -> None:
-        """Take out what is done, from the lowest number on: one that overtook another waits
-        for it.
+        """Take out the records that are delivered, from the lowest number on: a record that
+        overtook another waits for it.
         """
         self._state.settle()
         for seq in sorted(self._flight):
@@ -276,8 +277,8 @@ class RecordChannel:
         one.delivery.send(connection, self._message(one.waiting))
 
     def _find_silence(self, connection: Connection) -> None:
-        """A broker that acknowledges nothing is left; one that acknowledges and does not deliver,
-        in 3.1.1, refuses.
+        """Leave a broker that acknowledges nothing. One that acknowledges and does not deliver
+        (MQTT 3.1.1) counts as refusing.
         """
         state, records = self._state.sent, [one.delivery for one in self._flight.values()]
         late = [one for one in (*records, *([state] if state else [])) if one.is_late]

@@ -40,9 +40,7 @@ class StatePublisher:
         self._is_dirty = True
 
     def begin(self) -> None:
-        """There is another connection: whatever was on its way is forgotten, the state is told
-        anew.
-        """
+        """There is another connection: publish the state again, whatever was on its way before."""
         self.sent, self._is_dirty = None, True
 
     def publish_if_due(self, connection: Connection) -> None:

@@ -104,7 +104,7 @@ def test_no_answer_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (
             problem_of(port)
             == f"broker 127.0.0.1:{port}: it accepts the connection and does not answer CONNECT: is"
-            " it the right port, does it hang? Look at its log, start it anew"
+            " it the right port, does it hang? Look at its log, restart it"
         )
 
 

@@ -35,9 +35,8 @@ def test_a_part_is_a_verdict_now_and_a_record_once(
         archive.of("verdict/code"),
         archive.of("record"),
     )
-    said = {
-        key: value for key, value in verdict.json.items() if key != "ms"
-    }  # known only when it is sent
+    # `ms` is known only when the verdict is sent
+    said = {key: value for key, value in verdict.json.items() if key != "ms"}
     assert said == {key: record.json[key] for key in said}
     assert (code.payload, verdict.expiry_s, verdict.retain) == (b"1 1 A17", 2, False)
     assert record.json["replay"] is False

@@ -61,7 +61,7 @@ def test_a_verdict_that_the_broker_discards_is_not_sent(
     ):
         wait_ready(line)
         assert tell(line, outbox)  # the library took it: nobody knows yet
-        wait_problem(line, f"the broker discards {PREFIX}/{denied}, what was sent later came back")
+        wait_problem(line, f"the broker discards {PREFIX}/{denied}, later messages came back")
         if denied == "verdict":
             assert (line.counters.verdicts_sent, line.counters.verdicts_unsent) == (0, 1)
         guarded.reload(ALL)
