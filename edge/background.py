@@ -1,5 +1,5 @@
-"""Threads beside the work: a call that may block for minutes or for ever, and work that is done
-again and again.
+"""Background threads: one for a call that may block for minutes or forever, one for work that is
+repeated.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ Result = TypeVar("Result")
 
 
 def in_background(name: str, function: Callable[[], Result]) -> Future[Result]:
-    """Begin `function()` in a daemon thread of that name: one that never returns ends with the
-    process.
+    """Begin `function()` in a daemon thread of that name, so that a call that never returns ends
+    with the process.
 
-    The future gets what it returns or raises; it cannot be cancelled.
+    The future gets what the function returns or raises; it cannot be canceled.
     """
     future: Future[Result] = Future()
 
     def run() -> None:
         try:
             future.set_result(function())
-        # carried to the caller's thread, whatever it is
+        # every exception is carried to the caller's thread
         except BaseException as error:  # noqa: BLE001
             future.set_exception(error)
 
@@ -35,31 +35,32 @@ def in_background(name: str, function: Callable[[], Result]) -> Future[Result]:
 def keep_running(
     log: logging.Logger, work: Callable[[], None], stopping: threading.Event, pause_s: float = 1.0
 ) -> None:
-    """`work()` until it returns: a bug in it is told with its traceback, once, and it begins again
-    after pause_s.
+    """Call `work()` until it returns. An exception from it is logged with its traceback, once, and
+    `work()` is called again after pause_s.
 
-    For a thread that nobody would miss at once: without it the station would go on and something
-    would never come back.
+    For a thread whose end nobody would notice at once: the station would go on without it, for
+    example without ever connecting again.
     """
     said: set[str] = set()
     while not stopping.is_set():
         try:
             work()
             return
-        except Exception as error:  # whatever it is, the thread must not end of it
+        except Exception as error:  # no exception may end the thread
             if repr(error) not in said:
                 log.exception(
-                    "thread %s broke and goes on: report this", threading.current_thread().name
+                    "thread %s failed and begins again: report this",
+                    threading.current_thread().name,
                 )
             said.add(repr(error))
             stopping.wait(pause_s)
 
 
 class Repeated:
-    """A daemon thread that does `work` again and again until it is stopped, whatever bug is in it:
-    keep_running.
+    """A daemon thread that repeats `work` until it is stopped, and goes on after an exception
+    (keep_running).
 
-    stopping: set when it is asked to end, so that a long `work` can look.
+    stopping: set when the thread is asked to end, so that a long `work` can check it.
     """
 
     def __init__(
@@ -71,19 +72,19 @@ class Repeated:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Do it now, and every_s after each end of it."""
+        """Do the work now, and again every_s after each time it has ended."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """End it after what it is at; waits at most for timeout_s."""
+        """End the thread after the work in progress; waits for that at most timeout_s."""
         self.stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        keep_running(self._log, self._again_and_again, self.stopping, self._every_s)
+        keep_running(self._log, self._repeat, self.stopping, self._every_s)
 
-    def _again_and_again(self) -> None:
+    def _repeat(self) -> None:
         while not self.stopping.is_set():
             self._work()
             self.stopping.wait(self._every_s)

@@ -1,10 +1,10 @@
-"""What this machine's clocks can be believed about: the date, only when it is synchronized; how
-long it was on, always.
+"""What this machine's clocks can be trusted for: the date, only while it is synchronized; how long
+the machine was on, always.
 
 A station without a battery for its clock boots in 1970, judges parts, and jumps by decades when NTP
 answers. Ages are therefore counted in powered-on seconds: a number that only grows while the
-machine is on, kept in a file across boots. Whatever is uncertain makes it smaller, so that an error
-keeps too long and never too short.
+machine is on, kept in a file across boots. Every uncertainty makes that number smaller, so that an
+error keeps records too long and never too short.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from edge.trouble import Trouble
 log = logging.getLogger(__name__)
 
 TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
-# struct timex is 208 bytes on 64 bit Linux; modes = 0 in its first word only reads
+# struct timex is 208 bytes on 64 bit Linux; with modes = 0, its first word, adjtimex only reads
 TIMEX_BYTES = 512
 ASK_EVERY_S = 10.0
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each boot
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # changes with each boot
 CLOCK_FILE = "line.clock"
 CLOCK_BYTES = 4096  # one disk block: overwritten in place, so that a full disk takes it
 PERSIST_S = 60.0
@@ -57,7 +57,7 @@ def _adjtimex() -> Callable[[object], int] | None:
 
 
 def boot_time_s() -> float:
-    """Seconds since this boot, suspension included; of an unknown origin where the system has no
+    """Seconds since this boot, suspension included; from an unknown origin where the system has no
     such clock.
     """
     return (
@@ -68,7 +68,7 @@ def boot_time_s() -> float:
 
 
 def read_boot_id() -> str:
-    """What names this boot and no other; empty where the system does not tell."""
+    """The identifier of this boot; empty where the system has none."""
     try:
         return BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -77,10 +77,10 @@ def read_boot_id() -> str:
 
 @dataclass(frozen=True)
 class Stamp:
-    """When something was kept.
+    """When a record or an image was stored.
 
-    powered_s: powered-on seconds. wall_s: seconds since 1970 by the wall clock. synced: whether
-    that one was believed.
+    powered_s: powered-on seconds. wall_s: seconds since 1970 by the wall clock. synced: whether the
+    wall clock was synchronized.
     """
 
     powered_s: float
@@ -89,8 +89,8 @@ class Stamp:
 
 
 def age_s(kept: Stamp, now: Stamp) -> float:
-    """Seconds, not negative: the powered-on age or, where both ends were synchronized, the wall
-    clock's if smaller.
+    """Age in seconds, not negative: counted in powered-on seconds or, where the wall clock was
+    synchronized at both ends and gives a smaller age, by the wall clock.
     """
     powered_s = now.powered_s - kept.powered_s
     wall_s = now.wall_s - kept.wall_s if kept.synced and now.synced else powered_s
@@ -107,8 +107,8 @@ class PoweredClock:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Go on from the file in `folder`; one that is missing or damaged begins anew at 0, which
-        keeps everything.
+        """Continue from the file in `folder`. If it is missing or damaged the count restarts at 0,
+        and everything is kept longer.
         """
         self._path = folder / CLOCK_FILE
         self._lock = threading.Lock()
@@ -123,23 +123,23 @@ class PoweredClock:
         self._trouble = Trouble(log, f"{self._path} is written again")
 
     def powered_s(self) -> float:
-        """Seconds for which this station was on so far."""
+        """Seconds for which this station has been on so far."""
         return self._offset_s + boot_time_s()
 
     def now(self) -> Stamp:
-        """For what is kept now."""
+        """The stamp of a record or image that is stored now."""
         return Stamp(self.powered_s(), time.time(), is_clock_synced())
 
     @property
     def began_s(self) -> float:
-        """Powered-on seconds at which counting began: the stamp of what was kept before and has
-        none.
+        """Powered-on seconds at which counting began: the stamp of records that were stored before
+        and have none.
         """
         return self._began_s
 
     def advance_to(self, powered_s: float) -> None:
-        """Something carries this stamp, so that the clock cannot have been behind it (its file was
-        lost).
+        """A record has this stamp: if the count is behind it, the file was lost, and the count goes
+        on from the stamp.
         """
         with self._lock:
             behind_s = powered_s - self.powered_s()
@@ -148,8 +148,8 @@ class PoweredClock:
                 self._began_s = powered_s if self._is_new else self._began_s
 
     def persist(self, every_s: float = PERSIST_S) -> None:
-        """Write the reading to the file, unless that was done within `every_s`; a disk that refuses
-        is said once.
+        """Write the reading to the file, unless that was done within `every_s`. A disk that refuses
+        the write is logged once.
         """
         if time.monotonic() - self._persisted_mono_s < every_s:
             return
@@ -160,7 +160,7 @@ class PoweredClock:
             self._trouble.ended()
         except OSError as error:
             what = f"{self._path} cannot be written ({error})"
-            self._trouble.happened(f"{what}: what is kept stays longer than it should")
+            self._trouble.happened(f"{what}: records and images are kept longer than configured")
 
     def _read(self) -> tuple[str, float, float, float] | None:
         try:
@@ -174,7 +174,7 @@ class PoweredClock:
             return None
         except (OSError, ValueError) as error:
             log.warning(
-                "%s is not usable (%s): ages are counted anew, nothing is deleted early",
+                "%s is not usable (%s): ages are counted from 0 again, nothing is deleted early",
                 self._path,
                 error,
             )

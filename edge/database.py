@@ -27,7 +27,7 @@ REMEDIES = {  # by what SQLite or the operating system says
     ),
     "not a database": "Move the file away and keep it, a new one is made",
     "malformed": "Move the file away and keep it, a new one is made",
-    "moved away": "Put it back, or start `edge run` anew, which makes a new one",
+    "moved away": "Put it back, or restart `edge run`, which makes a new one",
     "locked": "Wait until the other process has finished, or stop it first",
 }
 # What passes by itself. After any other error the connection is not used again: one that was opened
@@ -94,8 +94,8 @@ class Database:
 
     The writers of this process wait for each other here: SQLite's own waiting asks again ever more
     seldom, so that a part's commit could starve beside a thread that deletes a million rows.
-    `writing` is the lock: whoever keeps numbers in memory about what is written holds it around the
-    transaction and the change of the numbers.
+    `writing` is the lock: code that keeps numbers in memory about what is written takes it for the
+    transaction and the change of the numbers together.
     """
 
     def __init__(self, path: Path, busy_s: float) -> None:

@@ -1,4 +1,4 @@
-"""A failure that repeats is told when it begins, when its cause changes and when it ends: never
+"""A failure that repeats is logged when it begins, when its cause changes and when it ends: never
 every second.
 """
 
@@ -13,8 +13,8 @@ from collections import Counter
 class Trouble:
     """One thing that can be out of order, such as the connection to the broker. Thread-safe.
 
-    Several parties may suffer from it (two clients of one broker): a cause is logged once for all
-    of them, and the end when none suffers any more.
+    Several users may be affected (two clients of one broker): a cause is logged once for all of
+    them, and the end when none is affected any more.
     """
 
     def __init__(self, log: logging.Logger, mended: str) -> None:
@@ -22,24 +22,24 @@ class Trouble:
         self._log, self._mended = log, mended
         self._lock = threading.Lock()
         self._causes: Counter[str] = Counter()
-        self._sufferers: set[str] = set()
+        self._affected: set[str] = set()
         self._began_s = 0.0
 
     @property
     def is_on(self) -> bool:
         """Whether it has begun and not ended."""
-        return bool(self._sufferers)
+        return bool(self._affected)
 
     def happened(self, sentence: str, who: str = "", cause: str = "") -> None:
-        """It happened (again) to `who`.
+        """It happened, perhaps again, to the user named `who`.
 
-        cause: what tells one cause from another; by default the whole sentence.
+        cause: a key; failures with the same key have the same cause. By default the whole sentence.
         """
         with self._lock:
-            if not self._sufferers:
+            if not self._affected:
                 self._causes.clear()
                 self._began_s = time.monotonic()
-            self._sufferers.add(who)
+            self._affected.add(who)
             key, before = cause or sentence, self._causes.total()
             self._causes[key] += 1
             if self._causes[key] > 1:
@@ -51,12 +51,12 @@ class Trouble:
             self._log.error("%s", sentence)
 
     def ended(self, who: str = "") -> None:
-        """`who` suffers no more; nothing where it did not."""
+        """The user named `who` is affected no more; does nothing if it was not."""
         with self._lock:
-            if who not in self._sufferers:
+            if who not in self._affected:
                 return
-            self._sufferers.remove(who)
-            if self._sufferers:
+            self._affected.remove(who)
+            if self._affected:
                 return
             count, duration_s = self._causes.total(), time.monotonic() - self._began_s
         self._log.warning("%s, after %s in %.0f s", self._mended, _times(count), duration_s)

@@ -23,9 +23,9 @@ from edge.line.outbox import Outbox
 class LineCounters:
     """What a line has done since the start."""
 
-    verdicts_sent: int = 0  # and come back: the broker delivers them
-    verdicts_unsent: int = 0  # not sent, or not come back: the PLC's timer rejected the part
-    records_sent: int = 0  # and acknowledged
+    verdicts_sent: int = 0  # that came back: the broker delivers them
+    verdicts_unsent: int = 0  # not sent, or did not come back: the PLC's timer rejected the part
+    records_sent: int = 0  # that were acknowledged
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ class Line(Protocol):
     @property
     def verdict_problem(self) -> str | None:
         """Why no verdict would reach the PLC now, in a sentence with the remedy; None if one would,
-        or if the station has nobody to tell.
+        or if there is nobody to send it to.
         """
         ...
 
@@ -104,7 +104,7 @@ class Line(Protocol):
         ...
 
     def state_changed(self) -> None:
-        """The state is another: publish it now and not only at its next turn. Does not wait."""
+        """The state has changed: publish it now and not only at its next turn. Does not wait."""
         ...
 
     def stop(self) -> None:
@@ -121,9 +121,9 @@ class LineSetup:
     them, at any time after `Line.start`.
 
     root: of the station; relative paths in `config` begin there.
-    state: what the station says of itself now.
-    is_ready: whether a part would be judged now and its verdict told, for the heartbeat.
-    changed: to be called when `verdict_problem` or `record_problem` is another.
+    state: the present state of the station.
+    is_ready: whether a part would be judged now and its verdict published, for the heartbeat.
+    changed: to be called when `verdict_problem` or `record_problem` has changed.
     """
 
     config: EdgeConfig

@@ -1,5 +1,5 @@
-"""What this station shows to the broker, and by what it knows the broker: read and checked before
-anything starts.
+"""The password and certificates with which station and broker identify each other, read and checked
+before anything starts.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ FILE_KEYS = ("ca_file", "cert_file", "key_file", "password_file")
 
 
 def with_paths_below(broker: BrokerConfig, root: Path) -> BrokerConfig:
-    """The same with every file's path absolute; in station.toml they may be relative to the
-    root.
+    """The same configuration with every file's path absolute; in station.toml they may be relative
+    to the root.
     """
     named = {key: getattr(broker, key) for key in FILE_KEYS if getattr(broker, key)}
     return broker.model_copy(update={key: str(root / path) for key, path in named.items()})
 
 
 def check_credentials(broker: BrokerConfig) -> None:
-    """See that every file that [broker] names can be used, and warn of secrets that others can
+    """Check that every file that [broker] names can be used, and warn of secrets that others can
     read.
 
     Raises: ConfigError, naming the key and the file.
@@ -84,7 +84,9 @@ def tls_context(broker: BrokerConfig) -> ssl.SSLContext | None:
 
 
 class _Socket(ssl.SSLSocket):
-    """Closed when the handshake fails: the MQTT library leaves that to the garbage collector."""
+    """A socket that is closed when the handshake fails: the MQTT library leaves that to the garbage
+    collector.
+    """
 
     def do_handshake(self, block: bool = False) -> None:
         """As SSLSocket's."""
@@ -96,10 +98,11 @@ class _Socket(ssl.SSLSocket):
 
 
 def find_alert(broker: BrokerConfig, timeout_s: float) -> str:
-    """What a TLS server says that hangs up after the handshake; empty if it says nothing.
+    """The alert of a TLS server that closes the connection after the handshake; empty if it sends
+    none.
 
-    Only an alert that finds nothing of ours unread arrives: close() resets the connection where
-    CONNECT is still there.
+    This connects again and sends nothing: a server that closes the connection with CONNECT unread
+    resets it, and its alert is lost.
     """
     try:
         context = tls_context(broker)
@@ -108,22 +111,19 @@ def find_alert(broker: BrokerConfig, timeout_s: float) -> str:
         plain = socket.create_connection((broker.host, broker.port), timeout_s)
         with plain, context.wrap_socket(plain, server_hostname=broker.host) as secure:
             secure.recv(1)
-    except (
-        OSError,
-        ConfigError,
-    ) as error:  # ConfigError: a file that was there when CONNECT was sent
+    except (OSError, ConfigError) as error:  # ConfigError: a file that was there is gone
         return str(error) if isinstance(error, ssl.SSLError) else ""
     return ""
 
 
 def _context_with(ca_file: str) -> ssl.SSLContext:
-    """Trusting this file's authorities and no others."""
+    """A context that trusts this file's authorities and no others."""
     _require_file("ca_file", ca_file)
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:
         raise ConfigError(
-            f"broker.ca_file: {ca_file} holds no certificate in PEM: name the PEM file of the"
+            f"broker.ca_file: {ca_file} contains no certificate in PEM: name the PEM file of the"
             " authority that signed the broker's certificate"
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -151,14 +151,17 @@ def _show_certificate(context: ssl.SSLContext, broker: BrokerConfig) -> None:
 
 
 def _no_password() -> str:
-    """For an encrypted key; without this OpenSSL would ask at the terminal and the station would
-    wait for ever.
+    """For an encrypted key; without this function OpenSSL would ask at the terminal and the station
+    would wait forever.
     """
     return ""
 
 
 def _require_file(key: str, path: str) -> None:
-    """A pipe would be waited for, for ever and whatever signal comes."""
+    """Check that the file can be read.
+
+    A pipe is refused: opening one blocks, and no signal ends that.
+    """
     try:
         with os.fdopen(open_plain(Path(path)), "rb") as file:
             file.read(1)
@@ -169,7 +172,9 @@ def _require_file(key: str, path: str) -> None:
 
 
 def _warn_of_mode(key: str, path: Path) -> None:
-    """Group may read what root has given to it; nobody else may read or change a secret."""
+    """Warn if another account can read or change the secret; a group may read a file that root
+    owns.
+    """
     found = path.stat()
     allowed = (
         stat.S_IRUSR

@@ -1,5 +1,5 @@
-"""What was sent and has not come back: the broker delivers to the station what it delivers to the
-PLC.
+"""Messages that were sent and have not come back yet. The station subscribes to its own topics, so
+that the broker delivers to it what it delivers to the PLC.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Echo:
-    """One message on its way. due_mono_s: when it is late.
+    """One message on its way. due_mono_s: from when on it is late.
 
-    done: called once, with whether it came back.
+    done: called once, with whether the message came back.
     """
 
     topic: str
@@ -36,10 +36,10 @@ class Echoes:
         self._out: dict[tuple[str, bytes], Echo] = {}
         self._is_closed = False
         self.back: dict[str, float] = {}  # topic -> when the newest that came back had been sent
-        self.slowest_s = 0.0  # of the latest round trips; old ones fade
+        self.slowest_s = 0.0  # of the latest round trips; earlier ones count less and less
 
     def expect(self, echo: Echo) -> None:
-        """Before it is sent, since it may be back at once."""
+        """To be called before the message is sent, since it may be back at once."""
         with self._lock:
             if not self._is_closed:
                 self._out[echo.topic, echo.payload] = echo
@@ -47,15 +47,14 @@ class Echoes:
         echo.done(False)
 
     def forget(self, echo: Echo) -> None:
-        """It was not sent after all; `done` is not called."""
+        """The message was not sent after all; `done` is not called."""
         with self._lock:
             self._out.pop((echo.topic, echo.payload), None)
 
     def note(self, topic: str, payload: bytes) -> bool:
-        """Something arrived; returns whether it is one that was expected.
+        """A message arrived; returns whether it was expected.
 
-        What was sent before it on the same topic will not come any more: a broker keeps the order
-        of a topic.
+        Earlier ones on the same topic are lost: a broker keeps the order of a topic.
         """
         with self._lock:
             echo = self._out.pop((topic, payload), None)
@@ -77,19 +76,19 @@ class Echoes:
 
     @property
     def is_unheard(self) -> bool:
-        """Whether something is out and nothing ever came back."""
+        """Whether messages are on their way and none has ever come back."""
         return bool(self._out) and not self.back
 
     def oldest_age_s(self) -> float:
-        """Since when the longest one is out; 0 if everything came back."""
+        """For how long the oldest one has been on its way; 0 if all came back."""
         with self._lock:
             return max(
                 (time.monotonic() - echo.sent_mono_s for echo in self._out.values()), default=0.0
             )
 
     def silent_s(self) -> float:
-        """For how long nothing has come back, beyond the usual round trip, of a connection on which
-        something did.
+        """For how long nothing has come back, beyond the usual round trip; 0 on a connection on
+        which nothing came back yet.
         """
         with self._lock:
             oldest_s = min((echo.sent_mono_s for echo in self._out.values()), default=math.inf)
@@ -98,7 +97,7 @@ class Echoes:
             return max(0.0, time.monotonic() - oldest_s - self.slowest_s)
 
     def overdue(self, besides: str) -> Echo | None:
-        """The first one that is late, of another topic than this."""
+        """One that is late, on any topic but `besides`; None if there is none."""
         now_s = time.monotonic()
         with self._lock:
             late = (
@@ -109,7 +108,7 @@ class Echoes:
             return next(late, None)
 
     def close(self) -> None:
-        """The connection has ended: what is out will not come back."""
+        """The connection has ended: what is on its way will not come back."""
         with self._lock:
             self._is_closed = True
             lost = list(self._out.values())

@@ -1,12 +1,12 @@
-"""Retention of the records: what is too old goes, then what is too much, in steps so small that a
-commit may wait.
+"""Retention of the records: deletes those that are too old, then those beyond the bounds of number
+and size, in steps so small that a commit can wait for one.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from edge.clock import PoweredClock, age_s
@@ -14,20 +14,33 @@ from edge.database import Database
 from edge.line.tables import Counters, stamp_of
 
 STEP_RECORDS = 500  # deleted, or looked at, in one transaction
-STEP_LEAST = 3  # so that some page gets empty
+STEP_LEAST = 3  # fewer records might empty no page
 STEP_PAGES = 500  # given back to the file system in one transaction
 STEP_S = 0.01  # or fewer, if they take that long
+LAST_NUMBER = (1 << 63) - 1  # of an SQLite row
+UNDELIVERED = "(sent_at IS NULL OR seq > ?)"  # to MQTT, or to a consumer with a cursor
 
 
 class Expiry:
-    """Deletes records of one outbox. `deleted` and its callers run in one thread at a time."""
+    """Deletes records of one outbox. For one thread at a time, but for `has_sent`."""
 
-    def __init__(self, database: Database, counters: Counters, clock: PoweredClock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        counters: Counters,
+        cursors: Mapping[str, int],
+        clock: PoweredClock,
+    ) -> None:
+        """cursors: of the consumers beside MQTT, by name: each was given every record up to there.
+
+        They change, as the counters do, under the database's lock `writing`.
+        """
         self._database, self._counters, self._clock = database, counters, clock
-        self._unsent_through = 0  # no acknowledged record has a number up to this one
+        self._cursors = cursors
+        self._unsent_through = 0  # no delivered record has a number up to this one
 
     def has_sent(self, seq: int) -> None:
-        """A record with this number was acknowledged."""
+        """Records from this number on may have been delivered meanwhile."""
         self._unsent_through = min(self._unsent_through, seq - 1)
 
     def steps(
@@ -53,9 +66,9 @@ class Expiry:
         after, now = 0, self._clock.now()
         while True:
             rows = self._database.connection().execute(
-                "SELECT seq, sent_at IS NULL, powered_s, committed_at, synced"
+                f"SELECT seq, {UNDELIVERED}, powered_s, committed_at, synced"
                 " FROM records WHERE seq > ?"
-                " ORDER BY seq LIMIT ?", (after, STEP_RECORDS),
+                " ORDER BY seq LIMIT ?", (self._delivered_through(), after, STEP_RECORDS),
             ).fetchall()  # fmt: skip
             stamps = [stamp_of(row[2:], self._clock) for row in rows]
             old = [
@@ -70,7 +83,7 @@ class Expiry:
             after = rows[-1][0]
 
     def _reduce(self, records: int) -> Iterator[int]:
-        """Delete so many: acknowledged ones, then unsent ones."""
+        """Delete this many records: delivered ones, then the others."""
         while records > 0 and (
             rows := self._next_sent(min(records, STEP_RECORDS)) or self._lowest(records)
         ):
@@ -78,18 +91,18 @@ class Expiry:
             yield self._delete(rows)
 
     def _next_sent(self, limit: int) -> list[tuple[int, int]]:
-        """The lowest acknowledged records.
+        """The lowest records that every consumer was given.
 
-        Where none is, it is known the next time without looking.
+        What was found to have none is not looked at again.
         """
         while True:
             with self._database.writing:  # so that nothing is acknowledged below while this looks
                 rows = (
                     self._database.connection()
                     .execute(
-                        "SELECT seq, sent_at IS NULL FROM records WHERE seq > ? ORDER BY seq"
+                        f"SELECT seq, {UNDELIVERED} FROM records WHERE seq > ? ORDER BY seq"
                         " LIMIT ?",
-                        (self._unsent_through, STEP_RECORDS),
+                        (self._delivered_through(), self._unsent_through, STEP_RECORDS),
                     )
                     .fetchall()
                 )
@@ -102,23 +115,24 @@ class Expiry:
         return (
             self._database.connection()
             .execute(
-                "SELECT seq, sent_at IS NULL FROM records ORDER BY seq LIMIT ?",
-                (min(limit, STEP_RECORDS),),
+                f"SELECT seq, {UNDELIVERED} FROM records ORDER BY seq LIMIT ?",
+                (self._delivered_through(), min(limit, STEP_RECORDS)),
             )
             .fetchall()
         )
 
     def _delete(self, rows: list[tuple[int, int]], expired_through: int = 0) -> int:
-        """(seq, whether it looked unsent) each; returns how many unsent ones are gone."""
+        """(seq, whether it looked undelivered) each; returns how many undelivered ones are gone."""
         counters = self._counters
         with self._database.writing:
             with self._database.transaction(durable=False) as connection:
                 seqs = [(seq,) for seq, _ in rows]
-                dropped = sum(_is_unsent(connection, seq) for seq, unsent in rows if unsent)
+                lost = [self._look(connection, seq) for seq, undelivered in rows if undelivered]
+                dropped = sum(undelivered for _, undelivered in lost)
                 connection.executemany("DELETE FROM records WHERE seq = ?", seqs)
                 left = replace(
                     counters,
-                    waiting=counters.waiting - dropped,
+                    waiting=counters.waiting - sum(unsent for unsent, _ in lost),
                     dropped=counters.dropped + dropped,
                     expired_through=max(counters.expired_through, expired_through),
                 )
@@ -127,8 +141,21 @@ class Expiry:
             counters.expired_through = left.expired_through
         return dropped
 
+    def _look(self, connection: sqlite3.Connection, seq: int) -> tuple[int, int]:
+        """(unsent over MQTT, undelivered to some consumer) of one record, 0 or 1 each."""
+        row: tuple[int, int] | None = connection.execute(
+            f"SELECT sent_at IS NULL, {UNDELIVERED} FROM records WHERE seq = ?",
+            (self._delivered_through(), seq),
+        ).fetchone()
+        return row or (0, 0)
+
+    def _delivered_through(self) -> int:
+        """Every consumer beside MQTT was given the records up to this number."""
+        with self._database.writing:
+            return min(self._cursors.values(), default=LAST_NUMBER)
+
     def _shrink(self, max_bytes: int) -> Iterator[int]:
-        """Give free pages back while the file is larger than it may be."""
+        """Return free pages to the file system while the file is larger than max_bytes."""
         while (free := self._ask("freelist_count")) and self._ask("page_count") * self._ask(
             "page_size"
         ) > max_bytes:
@@ -142,14 +169,13 @@ class Expiry:
                     if time.monotonic() > end_s:
                         break
             yield 0
-            if (
-                self._ask("freelist_count") >= free
-            ):  # made by an older version: its free pages are used again
+            # a file of an older version does not shrink: its free pages are used again
+            if self._ask("freelist_count") >= free:
                 return
 
     def _count(self, bound: int) -> int:
-        """Records in the table, or what their numbers allow where that is within the bound: then
-        nothing is counted.
+        """How many records there are, counted only if the span of their numbers exceeds the bound;
+        else that span.
         """
         span = self._span()
         if span <= bound:
@@ -171,12 +197,3 @@ class Expiry:
 
     def _ask(self, pragma: str) -> int:
         return int(self._database.connection().execute(f"PRAGMA {pragma}").fetchone()[0])
-
-
-def _is_unsent(connection: sqlite3.Connection, seq: int) -> bool:
-    return (
-        connection.execute(
-            "SELECT 1 FROM records WHERE seq = ? AND sent_at IS NULL", (seq,)
-        ).fetchone()
-        is not None
-    )

@@ -1,7 +1,8 @@
 """Which line a station speaks: the registry of the dialects.
 
 A new dialect is one file beside edge/line/mqtt.py, with a class that offers edge.line.base.Line and
-a function that makes it from a LineSetup, and one entry in DIALECTS.
+a function that makes it from a LineSetup, and one entry in DIALECTS; `dialect_of` says when a
+station uses it. It reads its records from a consumer of its own, `setup.outbox.consumer(NAME)`.
 """
 
 from __future__ import annotations

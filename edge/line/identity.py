@@ -1,5 +1,5 @@
-"""Who is who: client identifiers, different for different stations, and the watch for a second
-station of one name.
+"""Client identifiers, different for different stations, and the watch for a second station of the
+same name.
 
 MQTT 3.1.1, section 3.1.3.1: a server must take 1 to 23 characters of 0-9, a-z, A-Z, and may take
 more and others.
@@ -22,9 +22,9 @@ APART_S, MEMORY_S = 0.9, 60.0
 def client_id(prefix: str, role: str) -> str:
     """E.g. edge:site:line:station:record of the topic prefix edge/site/line/station.
 
-    No name in a prefix can hold a colon (edge/config.py), so different prefixes have different
-    identifiers. Not a
-    slash: mosquitto denies topics by pattern to identifiers that hold one.
+    No name in a prefix can contain a colon (edge/config.py), so different prefixes have different
+    identifiers. A slash would not do: mosquitto denies topics by pattern to identifiers that
+    contain one.
     """
     return ":".join((*prefix.split("/"), role))
 
@@ -40,12 +40,13 @@ def short_id(identifier: str) -> str:
 
 
 class TwinWatch:
-    """Listens on a station's own topics for another process that says it is this station.
+    """Listens on a station's own topics for another process that uses its name.
 
-    Two clients of one identifier throw each other off, and not every broker says so. But each
-    station has two clients: while one of the twins holds one, the other holds the other, and hears
-    what does not carry its own mark. Once is not
-    enough: a process that has just been started anew may hear what the one before it has said.
+    A broker disconnects the first of two clients with one identifier, and not every broker gives
+    the reason. But each station has two clients, and of two stations with one name each may have
+    one of them connected: then it receives messages with the mark of another process. One such
+    message is not enough: a process that was just restarted may receive what the process before it
+    sent.
     """
 
     def __init__(self, run: str, found: Callable[[], None]) -> None:
@@ -57,7 +58,7 @@ class TwinWatch:
         self._first_s: float | None = None
 
     def hear(self, _: str, payload: bytes) -> None:
-        """Something on one of the station's own topics, not retained, that this client has not
+        """A message on one of the station's own topics, not retained, that this client has not
         sent.
         """
         if not is_foreign(payload, self._run):

@@ -82,7 +82,7 @@ class StateDetails:
     "engine" is `engine_ms` on the wire.
     seq: the last sequence number given out.
     records_waiting: not acknowledged yet. records_dropped: lost unacknowledged.
-    records_unwritten: told to the PLC, and not yet taken by the disk.
+    records_unwritten: of published verdicts, not yet taken by the disk.
     verdicts_unsent, frames_dropped, frame_gaps, camera_restarts, images_dropped: since the start.
     """
 
@@ -122,10 +122,10 @@ class StateDetails:
 
 @dataclass(frozen=True)
 class StationState:
-    """What a station says of itself, in `state` and in `edge status`.
+    """The state of a station, for `state` and `edge status`.
 
     station: its name. state: online, offline, degraded or fault. reason: why, empty if online.
-    ready: whether a part would be judged and its verdict told. details: None if offline.
+    ready: whether a part would be judged and its verdict published. details: None if offline.
     """
 
     station: str
@@ -139,8 +139,8 @@ def clean_part(name: str) -> str:
     """A part's name as it may go on the wire: at most 32 printable ASCII characters, no space,
     quote or backslash.
 
-    Whatever else there is becomes `_`, so that the PLC, the archive and a folder name show the
-    same; empty becomes `_`.
+    Any other character becomes `_`, so that the PLC, the archive and a folder name show the same;
+    an empty name becomes `_`.
     """
     return (
         "".join(c if "!" <= c <= "~" and c not in '"\\' else "_" for c in name)[:PART_LIMIT] or "_"
@@ -153,15 +153,15 @@ def record_id(station: str, seq: int) -> str:
 
 
 def float32_value(value: np.float32 | None) -> float | None:
-    """A float that prints as the shortest decimal that reads back as this float32; None for None
-    and for no number.
+    """A float that prints as the shortest decimal that reads back as this float32; None for None,
+    NaN and infinity.
     """
     return float(str(np.float32(value))) if value is not None and np.isfinite(value) else None
 
 
 def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
-    """`record` as one flat object, without `replay`, which belongs to the sending and not to the
-    part.
+    """`record` as one flat object, without `replay`, which says something about the message and
+    nothing about the workpiece.
     """
     score, threshold = float32_value(record.score), float32_value(record.threshold)
     margin = (
@@ -204,7 +204,8 @@ def verdict_payload(fields: Mapping[str, Any], ms: int) -> bytes:
     """`verdict`: what a PLC needs of a record, in fixed order. ASCII, at most 250 bytes.
 
     Args:
-        ms: from the capture of the frame that completed the part to the handing over to the socket.
+        ms: from the capture of the frame that completed the part to the call that hands the verdict
+            to the socket.
     Raises: ValueError if it would be longer, which clean_part, the station's limit and float32 rule
         out.
     """
@@ -223,7 +224,9 @@ def code_payload(fields: Mapping[str, Any]) -> bytes:
 
 
 def record_payload(fields: Mapping[str, Any], replay: bool) -> bytes:
-    """`record`: every field, and whether an earlier sending of it may already have arrived."""
+    """`record`: every field, and whether an earlier copy of the message may already have
+    arrived.
+    """
     return _json({**fields, "replay": replay})
 
 
@@ -237,34 +240,34 @@ def state_payload(
     return _json({**head, **(details or {})})
 
 
-def state_message(said: StationState) -> bytes:
-    """`state` from what the station says of itself."""
-    details = None if said.details is None else said.details.as_fields()
-    return state_payload(said.state, said.reason, said.ready, said.station, details)
+def state_message(state: StationState) -> bytes:
+    """`state`, from the state of the station."""
+    details = None if state.details is None else state.details.as_fields()
+    return state_payload(state.state, state.reason, state.ready, state.station, details)
 
 
 def heartbeat_payload(number: int, ready: bool, run: str) -> bytes:
     """`heartbeat`: a counter that starts at 1 with the process, whether a part would be judged, and
-    whose it is.
+    the mark of the process.
     """
     return _json({"n": number, "ready": ready, "run": run})
 
 
 def signed_state(payload: bytes, run: str) -> bytes:
-    """A state message with the mark of the process that says it."""
+    """A state message with the mark of the process that publishes it."""
     return payload[:-1] + f',"run":"{run}"}}'.encode("ascii")
 
 
 def is_foreign(payload: bytes, run: str) -> bool:
-    """Whether another process says it.
+    """Whether another process has published this message.
 
-    What a broker says of a station that is gone (its will) carries no mark.
+    The last will of a station carries no mark.
     """
     return b'"run":"' in payload and f'"run":"{run}"'.encode("ascii") not in payload
 
 
 def short_state(payload: bytes) -> bytes:
-    """A state message without its details, for a broker that takes no more."""
+    """A state message without its details, for a broker with a small maximum packet size."""
     said = json.loads(payload)
     return state_payload(said["state"], said["reason"], said["ready"], said["station"])
 

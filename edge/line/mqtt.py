@@ -1,5 +1,5 @@
-"""What a station says over MQTT: verdicts for the PLC now, records for the archive always, and its
-state.
+"""The line over MQTT: verdicts for the PLC at once or not at all, every record for the archive, and
+the station's state.
 
 Two clients, because the two audiences must not wait for each other: edge/line/verdicts.py and
 edge/line/records.py, each on a link of its own that is kept connected by edge/line/link.py.
@@ -14,9 +14,10 @@ from typing import Any
 
 from edge.config import BrokerConfig
 from edge.line.base import LineCounters, LineSetup
+from edge.line.connection import Message
 from edge.line.credentials import with_paths_below
 from edge.line.identity import TwinWatch, client_id
-from edge.line.link import Link, LinkMaker, Message
+from edge.line.link import Link, LinkMaker
 from edge.line.message import StationState, signed_state, state_message
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
@@ -49,7 +50,7 @@ class MqttLine:
                 from its reason.
             deadline_s: of a part, from the capture of the frame that completed it.
             ready: what the heartbeat says; by default whether the verdict link works.
-            changed: called when `verdict_problem` or `record_problem` is another.
+            changed: called when `verdict_problem` or `record_problem` has changed.
         Raises: ConfigError if a file that [broker] names cannot be used.
         """
         self.counters = LineCounters()
@@ -83,7 +84,7 @@ class MqttLine:
         self._records = RecordChannel(
             new_link("record", will, "heartbeat"), topics, self.counters, outbox,
             lambda: signed_state(state(), run),
-            changed, broker.protocol == "5",
+            changed, needs_echo=broker.protocol != "5",
         )  # fmt: skip
 
     def start(self) -> None:
@@ -125,7 +126,7 @@ class MqttLine:
 
     @property
     def record_problem(self) -> str | None:
-        """Why records wait, or the state is not told; None if nothing is wrong."""
+        """Why records wait or the state is not published; None if nothing is wrong."""
         return self._records.problem
 
     @property
@@ -154,7 +155,9 @@ class MqttLine:
             channel.link.note_twin()
 
     def _is_ready(self) -> bool:
-        """Asked for each heartbeat; the state follows at once, so that both say the same."""
+        """Called for each heartbeat; if it has changed the state is published at once, so that both
+        say the same.
+        """
         ready = self._ready()
         if ready != self._was_ready:
             self._was_ready = ready
@@ -162,8 +165,8 @@ class MqttLine:
         return ready
 
     def stop(self) -> None:
-        """Publish that the station is offline, say goodbye; unsent records stay for the next
-        run.
+        """Publish that the station is offline and disconnect; unsent records stay in the outbox for
+        the next run.
         """
         self._verdicts.stop()
         self._records.stop(self._offline("stopped"))

@@ -9,7 +9,7 @@ from edge.line.base import LineCounters, LineSetup
 
 
 class NoLine:
-    """Tells nobody, and has no problem with it. See edge.line.base.Line."""
+    """Sends nothing and never has a problem. See edge.line.base.Line."""
 
     is_connected = False
     verdict_problem: str | None = None
@@ -19,7 +19,7 @@ class NoLine:
     backlog = 0
 
     def __init__(self) -> None:
-        """All counters stay 0: nothing was to be sent."""
+        """Its counters stay 0: there is nobody to send to."""
         self.counters = LineCounters()
 
     def start(self) -> None:
@@ -34,17 +34,17 @@ class NoLine:
         fields: Mapping[str, Any],  # noqa: ARG002  # Line's signature
         deadline_mono_ns: int,  # noqa: ARG002
     ) -> bool:
-        """False: nobody listens."""
+        """False: there is nobody to send it to."""
         return False
 
     def records_waiting(self) -> None:
         """They stay in the outbox."""
 
     def state_changed(self) -> None:
-        """Nobody asks."""
+        """There is nobody to publish it to."""
 
     def stop(self) -> None:
-        """There is nobody to tell."""
+        """There is nothing to disconnect from."""
 
 
 def make_no_line(setup: LineSetup) -> NoLine:  # noqa: ARG001  # as of every dialect

@@ -1,27 +1,25 @@
 """Every verdict on disk before it is on the wire: SQLite in WAL mode, synchronous FULL.
 
 Sequence numbers are given out inside the transaction that commits the record, so they are
-contiguous and survive every crash. When the disk is full that transaction fails, and yet the part
-must be told UNKNOWN `storage` under a number that is never given out again. Such a number and its
-record go to `line.seq` (edge/line/reserve.py), which needs no free space. They are committed, in
-order, with the next transaction that succeeds, in this process or a later one.
+contiguous and survive every crash. When the disk is full that transaction fails, and yet the PLC
+must get UNKNOWN `storage` for the part, under a number that is never given out again. Such a number
+and its record go to `line.seq` (edge/line/reserve.py), which needs no free space. They are
+committed, in order, with the next transaction that succeeds, in this process or a later one.
 
-What a record costs the disk is bounded, because a station makes a million and flash memory wears:
-one transaction commits it, marks it as attempted where the line is about to take it, and touches
-one page of the table as a rule. The acknowledgement is written without a sync of its own: if a
-power cut undoes it, the record is sent again, as a replay.
+How much is written to the disk per record is bounded, because a station makes a million records and
+flash memory wears: one transaction commits it, marks it as attempted where the line is about to
+take it, and touches one page of the table as a rule. The acknowledgement is written without a sync
+of its own: if a power cut undoes it, the record is sent again, as a replay.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +27,17 @@ from edge.clock import PoweredClock, Stamp
 from edge.database import Database
 from edge.errors import StorageError
 from edge.files import make_folder
+from edge.line.consumers import TABLE, Consumer, read_cursors, write_cursor
 from edge.line.expiry import Expiry
 from edge.line.reserve import Reserve
-from edge.line.tables import LONG_AGO, Unwritten, insert, prepare, stamp_of
+from edge.line.tables import LONG_AGO, Unwritten, Waiting, insert, prepare, read_fields, stamp_of
 
 log = logging.getLogger(__name__)
 
 Fields = dict[str, Any]
-BUSY_S = 1.0  # another process writes its audit row; longer than that and the part is UNKNOWN
-UNWRITTEN_LIMIT = 1000  # parts that wait for a full disk
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A record that the broker has not acknowledged. replay: it may already have arrived once."""
-
-    seq: int
-    fields: Fields
-    replay: bool
+# For another process that writes its audit row; if that takes longer the part is UNKNOWN.
+BUSY_S = 1.0
+UNWRITTEN_LIMIT = 1000  # records that wait for a full disk
 
 
 class Outbox:
@@ -61,10 +52,9 @@ class Outbox:
         self.is_failing = False  # the last commit or probe did not work
         self._database = Database(path, BUSY_S)
         self._commit_lock = threading.Lock()
-        self._room = 0  # records that the line will take as soon as they are committed
-        self._presumed: set[int] = (
-            set()
-        )  # marked as attempted at their commit, and not handed over since
+        self._room = 0  # how many records the line takes as soon as they are committed
+        # marked as attempted at their commit, and not handed over since
+        self._presumed: set[int] = set()
         try:
             with self._database.errors("open"):
                 make_folder(path.parent)
@@ -72,17 +62,18 @@ class Outbox:
                 self.clock = clock or PoweredClock(path.parent)
                 with self._database.transaction() as connection:
                     self._counters, self._unwritten = prepare(connection, self._reserve, self.clock)
+                    self._cursors = read_cursors(connection)
         except StorageError:
             self._database.close()
             raise
-        self._expiry = Expiry(self._database, self._counters, self.clock)
+        self._expiry = Expiry(self._database, self._counters, self._cursors, self.clock)
         self.clock.persist()
         if self._reserve.holds_records or self._unwritten:
             self._take_over()
 
     @property
     def unwritten(self) -> int:
-        """Records that were told and that the database has not taken yet."""
+        """How many records of published verdicts the database has not taken yet."""
         return len(self._unwritten)
 
     def commit(self, build: Callable[[int], Fields]) -> Fields:
@@ -112,7 +103,7 @@ class Outbox:
         """A number for a part whose record the disk did not take; the record waits for the next
         commit.
 
-        It waits in the reserved space or, where that is full, in memory; what finds no place there
+        It waits in the reserved space or, where that is full, in memory; one that has no room there
         either is counted as dropped.
 
         Raises: StorageError if even the reserved space cannot be written: then nothing may be
@@ -131,8 +122,8 @@ class Outbox:
             return one.fields
 
     def probe(self) -> None:
-        """See that the disk takes a durable write now; commits the records that wait for it, if any
-        do.
+        """Check that the disk takes a durable write now; commits the records that wait for the
+        disk, if any.
 
         Raises: StorageError if it does not.
         """
@@ -145,8 +136,8 @@ class Outbox:
 
         They are marked on disk as attempted, in one transaction, before this returns. `replay` is
         True for those that an earlier call may have returned already, in this process or in one
-        before it. A row that is no JSON any more (a disk that has lost bits) is said, counted as
-        dropped, and passed over for good: those behind it must leave.
+        before it. A row that is no JSON any more (a damaged disk) is logged, counted as dropped,
+        and never tried again: the records behind it must leave.
         """
         with self._database.errors("read"):
             rows = (
@@ -163,7 +154,7 @@ class Outbox:
                 with self._database.transaction() as connection:
                     connection.executemany("UPDATE records SET attempted = 1 WHERE seq = ?", fresh)
             self._room = limit - len(rows)
-            read = {seq: _fields_of(text) for seq, text, _ in rows}
+            read = {seq: read_fields(text) for seq, text, _ in rows}
             found = [
                 Waiting(seq, fields, bool(attempted) and seq not in self._presumed)
                 for seq, _, attempted in rows if (fields := read[seq]) is not None
@@ -180,7 +171,7 @@ class Outbox:
         return found
 
     def mark_sent(self, seqs: Sequence[int]) -> None:
-        """The broker has acknowledged these: note it, in one transaction, which a power cut may
+        """Note that the broker has acknowledged these, in one transaction, which a power cut may
         undo.
         """
         if not seqs:
@@ -197,9 +188,39 @@ class Outbox:
             counters.sent_through, counters.waiting = through, waiting
             self._expiry.has_sent(min(seqs))
 
+    def consumer(self, name: str) -> Consumer:
+        """A reader beside MQTT, with a cursor of its own: no consumer delays another.
+
+        A name that is new is registered: it is given every record from now on, and from then on
+        retention counts a record as dropped that it was not given.
+
+        Raises: StorageError if the disk does not take that.
+        """
+        with self._commit_lock, self._database.errors("write to"), self._database.writing:
+            if name not in self._cursors:
+                with self._database.transaction() as connection:
+                    connection.execute(TABLE)
+                    write_cursor(connection, name, self._counters.seq)
+                self._cursors[name] = self._counters.seq
+            return Consumer(
+                name, self._database, self._cursors, self._counters, self._unwritten, self._expiry
+            )
+
+    def forget_consumer(self, name: str) -> None:
+        """The station no longer has this consumer: records are no longer kept for it.
+
+        Raises: StorageError if the disk does not take that.
+        """
+        with self._database.errors("write to"), self._database.writing:
+            if name in self._cursors:
+                with self._database.transaction() as connection:
+                    connection.execute("DELETE FROM consumers WHERE name = ?", (name,))
+                lowest = self._cursors.pop(name)
+                self._expiry.has_sent(lowest + 1)
+
     def counts(self) -> dict[str, int]:
-        """For the state message: the last number, unsent records, and unsent ones that were lost so
-        far.
+        """For the state message: the last number, how many records MQTT has not sent, and how many
+        were dropped before every consumer had them.
 
         Kept in memory: nothing is read, however many records there are.
         """
@@ -245,10 +266,10 @@ class Outbox:
                 )
 
     def find_stamp(self, seq: int) -> Stamp | None:
-        """When this record was committed; long ago if it was deleted for its age.
+        """When this record was committed; LONG_AGO if it was deleted for its age.
 
-        One that is gone for another reason is taken for the next that is there: never for an older
-        one. None if that is not known either.
+        For a record that is gone for another reason, the stamp of the next one that is there, never
+        of an older one. None if there is no such record.
         """
         try:
             with self._database.errors("read"):
@@ -262,27 +283,26 @@ class Outbox:
                     .fetchone()
                 )
         except StorageError as error:
-            log.warning("an age is not known: %s", error)
+            log.warning("the age of a record is not known: %s", error)
             return None
         if (row is None or row[0] != seq) and seq <= self._counters.expired_through:
             return LONG_AGO
         return None if row is None else stamp_of(row[1:], self.clock)
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the database now, from a thread whose wait no part
-        notices.
+        """Move the write-ahead log into the database now, in a thread that may wait without
+        delaying a verdict.
         """
         checkpoint = "PRAGMA wal_checkpoint(PASSIVE)"
         with self._database.errors("checkpoint"):
             self._connection().execute(checkpoint).fetchall()
-            with (
-                self._database.writing
-            ):  # what came meanwhile: only then the file shrinks and the log restarts
+            # what came meanwhile: only then the file shrinks and the log restarts
+            with self._database.writing:
                 self._connection().execute(checkpoint).fetchall()
 
     def close(self) -> None:
-        """Commit what waits, if the disk takes it, and close every thread's connection; not to be
-        used afterwards.
+        """Commit the records that wait, if the disk takes them, and close every thread's
+        connection. The outbox is not to be used afterwards.
         """
         try:
             with self._commit_lock, self._writing("write to"):
@@ -298,14 +318,13 @@ class Outbox:
         return self._database.connection()
 
     def _drop(self, records: int) -> None:
-        with (
-            self._database.writing
-        ):  # which retention holds between reading the number and setting it
+        # retention has this lock between reading the number and setting it
+        with self._database.writing:
             self._counters.dropped += records
 
     def _take_over(self) -> None:
-        """Commit what an earlier process left in the reserve; while the disk is still full it
-        waits.
+        """Commit the records that an earlier process left in the reserve; while the disk is still
+        full they wait.
         """
         try:
             self.probe()
@@ -313,7 +332,9 @@ class Outbox:
             log.error("%d records wait: %s", self.unwritten, error)
 
     def _write_end(self, connection: sqlite3.Connection) -> None:
-        """What was marked ahead and never handed over is no replay for the next run."""
+        """Remove the mark of records that were marked ahead and never handed over: they are no
+        replay for the next run.
+        """
         connection.executemany(
             "UPDATE records SET attempted = 0 WHERE seq = ?", [(seq,) for seq in self._presumed]
         )
@@ -325,7 +346,7 @@ class Outbox:
         attempted: bool,
         and_also: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> None:
-        """Commit what waits and then what is new, in one transaction."""
+        """Commit the records that wait and then the new ones, in one transaction."""
         counters = self._counters
         with self._database.writing:
             with self._database.transaction() as connection:
@@ -338,9 +359,10 @@ class Outbox:
         self._clear_reserve()
 
     def _clear_reserve(self) -> None:
-        """What it holds is in the database.
+        """The records in the reserve are in the database now.
 
-        If it cannot be cleared it is next time: a record is not taken twice.
+        If the reserve cannot be cleared now it is cleared next time: a record in it is not taken
+        twice.
         """
         try:
             if self._reserve.holds_records:
@@ -357,12 +379,3 @@ class Outbox:
         except StorageError:
             self.is_failing = True
             raise
-
-
-def _fields_of(text: str) -> Fields | None:
-    """A record from its row; None if that is damaged."""
-    try:
-        fields = json.loads(text)
-    except (ValueError, TypeError):
-        return None
-    return fields if isinstance(fields, dict) else None

@@ -1,4 +1,4 @@
-"""Records for the archive, always: from the outbox to the broker in the order of `seq`, several in
+"""Every record for the archive: from the outbox to the broker in the order of `seq`, several in
 flight.
 
 A record counts as sent when the broker has acknowledged it, and in MQTT 3.1.1, where an
@@ -20,32 +20,30 @@ from edge.background import keep_running
 from edge.backoff import backoff_s
 from edge.errors import StorageError
 from edge.line.base import LineCounters
-from edge.line.echo import Echo
-from edge.line.link import Connection, LinkMaker, Message, packet_bytes
-from edge.line.message import record_payload, short_state
-from edge.line.outbox import Outbox, Waiting
+from edge.line.connection import Connection, Message, packet_bytes
+from edge.line.delivery import Delivery
+from edge.line.link import LinkMaker
+from edge.line.message import record_payload
+from edge.line.outbox import Outbox
 from edge.line.remedy import Cause, refused_publication
+from edge.line.state import STATE_S, StatePublisher
+from edge.line.tables import Waiting
 from edge.line.topics import Topics
 from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
 WINDOW = 64  # records in flight, or as many as the broker allows
-STATE_S = 10.0
-ACK_S = 15.0  # without a PUBACK for so long the connection is given up
 REFUSED_LIMIT_S = 30.0  # between two tries of a refused record
-ROUND_S = 0.5  # without news the thread looks for itself
+ROUND_S = 0.5  # the thread looks this often if nothing wakes it
 
 
 @dataclass(eq=False)
-class _Sent:
-    """One message that waits for its acknowledgement. waiting: None for the state."""
+class _InFlight:
+    """One record and its delivery; it stays here while the broker refuses it."""
 
-    waiting: Waiting | None
-    mid: int | None = None  # None: refused, waits to be tried again
-    at_s: float = 0.0
-    is_acknowledged: bool = False
-    is_back: bool = False  # where an acknowledgement is not enough
+    waiting: Waiting
+    delivery: Delivery
 
 
 class RecordChannel:
@@ -59,33 +57,31 @@ class RecordChannel:
         outbox: Outbox,
         state: Callable[[], bytes],
         changed: Callable[[], None],
-        trusts_acknowledgement: bool,
+        needs_echo: bool,
     ) -> None:
         """Prepare; nothing is sent before start().
 
         Args:
-            link: makes the link from the topics to subscribe and what it calls when something has
-                happened.
-            state: the present state message. changed: called when `problem` is another.
-            trusts_acknowledgement: whether a PUBACK carries a reason code (MQTT 5).
+            link: makes the link, from the topics to subscribe to and the function to call when
+                something has happened.
+            state: the present state message. changed: called when `problem` has changed.
+            needs_echo: whether a PUBACK carries no reason code (MQTT 3.1.1), see Delivery.
         """
-        self._topics, self._counters, self._outbox, self._state = topics, counters, outbox, state
-        self._changed, self._trusts = changed, trusts_acknowledgement
+        self._topics, self._counters, self._outbox = topics, counters, outbox
+        self._changed, self._needs_echo = changed, needs_echo
         self._wake, self._stopping = threading.Event(), threading.Event()
-        echoed = () if trusts_acknowledgement else (topics("record"), topics("state"))
+        echoed = (topics("record"), topics("state")) if needs_echo else ()
         self.link = link(echoed, self._wake.set)
         self._connection: Connection | None = None
-        self._flight: dict[int, _Sent] = {}  # seq -> record, lowest first
+        self._flight: dict[int, _InFlight] = {}  # by seq, lowest first
         self._accepted: list[int] = []  # acknowledged, not yet marked in the outbox
-        self._told: _Sent | None = None  # the state message that waits for its acknowledgement
         self._after = 0  # records up to this number are in flight, or do not fit
         self._refusals, self._retry_at_s = 0, 0.0
         self._refused: str | None = None  # why the broker refuses records
-        self._untold: str | None = None  # why it refuses the state
         self._misfit: str | None = None  # why records are not even sent
-        self._is_dirty, self._state_at_s = True, 0.0
         self.problem: str | None = "not connected to the broker yet"
         self._trouble = Trouble(log, "records are accepted again")
+        self._state = StatePublisher(topics("state"), state, needs_echo, self._trouble)
         self._disk = Trouble(log, "records leave again")
         self._thread = threading.Thread(target=self._loop, name="records", daemon=True)
 
@@ -95,7 +91,7 @@ class RecordChannel:
         self._thread.start()
 
     def stop(self, goodbye: bytes) -> None:
-        """Send no more records; `goodbye` is the last state, waited for a moment."""
+        """Send no more records. `goodbye`, the last state, is sent and waited for, up to 0.5 s."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -103,9 +99,9 @@ class RecordChannel:
         connection = self.link.connection
         if connection is None or self._thread.is_alive():
             return
-        self._tell(connection, goodbye)
+        self._state.publish(connection, goodbye)
         end_s = time.monotonic() + 0.5
-        while self._told is not None and connection.is_up and time.monotonic() < end_s:
+        while self._state.sent is not None and connection.is_up and time.monotonic() < end_s:
             self._wake.wait(0.05)
             self._wake.clear()
             self._take_answers(connection)
@@ -117,7 +113,7 @@ class RecordChannel:
 
     def state_changed(self) -> None:
         """Publish the state now and not only at its next turn."""
-        self._is_dirty = True
+        self._state.changed()
         self._wake.set()
 
     def _loop(self) -> None:
@@ -136,7 +132,8 @@ class RecordChannel:
 
     def _work(self, connection: Connection) -> None:
         self._take_answers(connection)
-        self._publish_state(connection)
+        if connection.limits.receive_maximum > 1 or not self._flight:
+            self._state.publish_if_due(connection)
         try:
             self._mark()
             self._fill(connection)
@@ -148,28 +145,28 @@ class RecordChannel:
         self._find_silence(connection)
 
     def _begin(self, connection: Connection | None) -> None:
-        """Whatever was in flight on the connection before is sent again, in order, by the
-        next one.
+        """There is another connection, or none: what was in flight on the one before is sent again,
+        in order, on the next.
         """
         if self._connection is not None:
-            self._take_answers(
-                self._connection
-            )  # what a broker says before it closes the connection
-        self._connection, self._told, self._is_dirty = connection, None, True
-        self._flight = {seq: one for seq, one in self._flight.items() if self._is_done(one)}
+            # a broker may have answered before it closed the connection
+            self._take_answers(self._connection)
+        self._connection = connection
+        self._state.begin()
+        self._flight = {seq: one for seq, one in self._flight.items() if one.delivery.is_done}
         self._after, self._misfit = 0, None
         if connection is None:
             with contextlib.suppress(StorageError):
-                self._outbox.unsent(
-                    0, 0
-                )  # nothing is taken now: what is committed is not yet handed over
+                # no room for records now: the next commits are not marked as attempted
+                self._outbox.unsent(0, 0)
         if connection is not None:
             self._misfit = _why_nothing_is_sent(connection)
             if self._misfit is not None:
                 self._trouble.happened(self._misfit, "record")
             if not connection.limits.retains:
                 log.warning(
-                    "the broker retains no message: who subscribes sees the state within %g s only",
+                    "the broker retains no messages: a new subscriber gets the state after up to %g"
+                    " s",
                     STATE_S,
                 )
 
@@ -179,28 +176,25 @@ class RecordChannel:
         answers = connection.take_answers()
         if not answers:
             return
-        for one in [*self._flight.values(), *([] if self._told is None else [self._told])]:
-            if one.mid in answers:
-                self._answered(one, *answers[one.mid])
-
-    def _answered(self, one: _Sent, code: int, name: str) -> None:
-        if code < 0x80:
-            one.is_acknowledged = True
-        elif one.waiting is None:
-            self._refuse_state(refused_publication(self._topics("state"), code, name))
-        else:
-            self._refuse(one, refused_publication(self._topics("record"), code, name))
+        self._state.take_answers(answers)
+        for one in list(self._flight.values()):
+            if one.delivery.mid in answers:
+                self._answered(one, *answers[one.delivery.mid])
         self._settle()
 
-    def _refuse_state(self, why: str) -> None:
-        self._told, self._untold = None, why
-        self._trouble.happened(why, "state")
+    def _answered(self, one: _InFlight, code: int, name: str) -> None:
+        if code < 0x80:
+            one.delivery.is_acknowledged = True
+            self._settle()
+        else:
+            self._refuse(one, refused_publication(self._topics("record"), code, name))
 
-    def _refuse(self, one: _Sent, why: str) -> None:
-        """It stays in the outbox; the delay grows with each round of refusals, not with each record
-        of one.
+    def _refuse(self, one: _InFlight, why: str) -> None:
+        """The record stays in the outbox. The delay grows with each round of refusals, not with
+        each record in a round.
         """
-        one.mid, one.is_acknowledged, self._refused = None, False, why
+        one.delivery.take_back()
+        self._refused = why
         self._trouble.happened(f"{why}. Records wait in the outbox", "record")
         if time.monotonic() >= self._retry_at_s:
             self._refusals += 1
@@ -208,18 +202,13 @@ class RecordChannel:
                 1.0, backoff_s(self._refusals + 2, 1.0, REFUSED_LIMIT_S)
             )
 
-    def _is_done(self, one: _Sent) -> bool:
-        return one.is_acknowledged and (self._trusts or one.is_back)
-
     def _settle(self) -> None:
-        """Take out what is done, from the lowest number on: one that overtook another waits
-        for it.
+        """Take out the records that are delivered, from the lowest number on: a record that
+        overtook another waits for it.
         """
-        if self._told is not None and self._is_done(self._told):
-            self._told = self._untold = None
-            self._trouble.ended("state")
+        self._state.settle()
         for seq in sorted(self._flight):
-            if not self._is_done(self._flight[seq]):
+            if not self._flight[seq].delivery.is_done:
                 return
             del self._flight[seq]
             self._accepted.append(seq)
@@ -239,20 +228,20 @@ class RecordChannel:
         if connection.limits.qos == 0 or time.monotonic() < self._retry_at_s:
             return
         refused = [
-            self._flight[seq] for seq in sorted(self._flight) if self._flight[seq].mid is None
+            self._flight[seq]
+            for seq in sorted(self._flight)
+            if self._flight[seq].delivery.mid is None
         ]
         if self._refusals and self._flight:  # one at a time, the lowest, until the broker takes it
-            in_flight = (
-                len(self._flight) - len(refused) - sum(map(self._is_done, self._flight.values()))
-            )
+            done = sum(one.delivery.is_done for one in self._flight.values())
+            in_flight = len(self._flight) - len(refused) - done
             for one in refused[: 0 if in_flight else 1]:
                 self._send(connection, one)
             return
         for one in refused:
             self._send(connection, one)
-        room = (
-            1 if self._refusals else self._room(connection)
-        )  # refused on the connection before: one again
+        # after a refusal on the connection before: one record again
+        room = 1 if self._refusals else self._room(connection)
         if room <= 0:
             return
         batch = self._outbox.unsent(self._after, room)
@@ -276,7 +265,7 @@ class RecordChannel:
             )
             self._trouble.happened(self._misfit, "record")
             return
-        self._flight[waiting.seq] = one = _Sent(waiting)
+        self._flight[waiting.seq] = one = _InFlight(waiting, Delivery(self._needs_echo))
         self._send(connection, one)
 
     def _message(self, waiting: Waiting) -> Message:
@@ -284,77 +273,26 @@ class RecordChannel:
             self._topics("record"), record_payload(waiting.fields, waiting.replay), qos=1
         )
 
-    def _send(self, connection: Connection, one: _Sent) -> None:
-        if one.waiting is not None:
-            self._publish(connection, one, self._message(one.waiting))
-
-    def _publish(self, connection: Connection, one: _Sent, message: Message) -> None:
-        one.at_s, one.is_acknowledged, one.is_back = time.monotonic(), False, False
-        if not self._trusts:
-            echo = Echo(
-                message.topic,
-                message.payload,
-                one.at_s + ACK_S,
-                lambda back: self._heard(one, back),
-            )
-            connection.echoes.expect(echo)
-        one.mid = connection.publish(message)
-
-    def _heard(self, one: _Sent, came_back: bool) -> None:
-        """In the library's thread: the channel's own thread draws the conclusion."""
-        one.is_back = came_back
-
-    def _publish_state(self, connection: Connection) -> None:
-        """If it has changed, or every 10 s; one at a time, so that an old one never overtakes a new
-        one.
-        """
-        now_s = time.monotonic()
-        is_due = now_s - self._state_at_s >= STATE_S or (self._is_dirty and self._untold is None)
-        if (
-            self._told is None
-            and is_due
-            and not (connection.limits.receive_maximum == 1 and self._flight)
-        ):
-            self._is_dirty = False
-            self._tell(connection, self._state())
-
-    def _tell(self, connection: Connection, payload: bytes) -> None:
-        message = Message(self._topics("state"), payload, retain=True, qos=1)
-        if packet_bytes(message) > connection.limits.packet_bytes:
-            message = Message(message.topic, short_state(payload), retain=True, qos=1)
-        self._state_at_s = time.monotonic()
-        self._told = _Sent(None)
-        self._publish(connection, self._told, message)
-        if connection.limits.qos == 0:
-            self._told = None  # nobody acknowledges it
+    def _send(self, connection: Connection, one: _InFlight) -> None:
+        one.delivery.send(connection, self._message(one.waiting))
 
     def _find_silence(self, connection: Connection) -> None:
-        """A broker that acknowledges nothing is left; one that acknowledges and does not deliver,
-        in 3.1.1, refuses.
+        """Leave a broker that acknowledges nothing. One that acknowledges and does not deliver
+        (MQTT 3.1.1) counts as refusing.
         """
-        late_s = time.monotonic() - ACK_S
-        for one in [*self._flight.values(), *([] if self._told is None else [self._told])]:
-            if one.mid is None or one.at_s > late_s or self._is_done(one):
-                continue
-            if not one.is_acknowledged:
-                what = (
-                    "the broker acknowledges nothing: is it overloaded, or its disk full? Look at"
-                    " its log"
-                )
-                connection.abort(Cause(what, what))
-                return
-            self._discarded(one)
-
-    def _discarded(self, one: _Sent) -> None:
-        topic = self._topics("state" if one.waiting is None else "record")
-        why = (
-            f"the broker acknowledges {topic} and does not deliver it: allow this user to publish"
-            " and to read it, in the broker's access list"
-        )
-        if one.waiting is None:
-            self._refuse_state(why)
-        else:
-            self._refuse(one, why)
+        state, records = self._state.sent, [one.delivery for one in self._flight.values()]
+        late = [one for one in (*records, *([state] if state else [])) if one.is_late]
+        if not all(one.is_acknowledged for one in late):
+            what = (
+                "the broker acknowledges nothing: is it overloaded, or its disk full? Look at its"
+                " log"
+            )
+            connection.abort(Cause(what, what))
+            return
+        for one in [one for one in self._flight.values() if one.delivery in late]:
+            self._refuse(one, _why_discarded(self._topics("record")))
+        if state in late:
+            self._state.refuse(_why_discarded(self._state.topic))
 
     def _set_problem(self) -> None:
         connection = self._connection
@@ -362,7 +300,8 @@ class RecordChannel:
         if connection is None:
             found = found or "not connected to the broker yet"
         else:
-            found = found or connection.refused or self._misfit or self._refused or self._untold
+            found = found or connection.refused or self._misfit or self._refused
+            found = found or self._state.problem
         if found != self.problem:
             self.problem = found
             self._changed()
@@ -374,4 +313,11 @@ def _why_nothing_is_sent(connection: Connection) -> str | None:
     return (
         "the broker takes QoS 0 only and acknowledges nothing: allow QoS 1 in its configuration."
         " Records wait in the outbox"
+    )
+
+
+def _why_discarded(topic: str) -> str:
+    return (
+        f"the broker acknowledges {topic} and does not deliver it: allow this user to publish"
+        " and to read it, in the broker's access list"
     )

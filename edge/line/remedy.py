@@ -1,7 +1,7 @@
 """Why a broker cannot be used, in one sentence with the remedy: pure functions from errors and
 reason codes.
 
-Reason codes: MQTT 5.0, section 2.4; those of MQTT 3.1.1 (section 3.2.2.3) come translated into
+Reason codes: MQTT 5.0, section 2.4; paho translates those of MQTT 3.1.1 (section 3.2.2.3) into
 them.
 """
 
@@ -18,14 +18,8 @@ NOT_YET_VALID, EXPIRED, WRONG_HOST, WRONG_ADDRESS = 9, 10, 62, 64
 
 SERVER_BUSY, TAKEN_OVER, CLIENT_ID, RETAIN, QOS = 0x89, 0x8E, 0x85, 0x9A, 0x9B
 PACKET_TOO_LARGE = 0x95
-PASSING = (
-    0x88,
-    SERVER_BUSY,
-    0x8B,
-    0x8D,
-    0x97,
-    0x9F,
-)  # not available, busy, shutting down, ... : soon over
+# Not available, busy, shutting down, ... : soon over.
+PASSING = (0x88, SERVER_BUSY, 0x8B, 0x8D, 0x97, 0x9F)
 
 CONNECT_REMEDY = {
     0x84: 'set protocol = "3.1.1" in [broker], or "5" where it is "3.1.1" already',
@@ -54,10 +48,10 @@ PUBLISH_REMEDY = {
 class Cause:
     """Why a connection could not be made, or ended.
 
-    key: the same for every case of its kind. slow: does not pass by itself, so that it is tried
-    again less often.
+    key: the same for all causes of one kind. slow: it does not pass by itself, so that the station
+    tries less often.
     code: the broker's reason, 0 where it gave none. pause_s: before the next try, at least.
-    is_told: logged already.
+    is_told: it was logged already.
     """
 
     key: str
@@ -74,7 +68,7 @@ def address_of(broker: BrokerConfig) -> str:
 
 
 def cause_of_error(error: Exception, broker: BrokerConfig) -> Cause:
-    """For what the operating system or TLS says while connecting."""
+    """For an error of the operating system or of TLS while connecting."""
     if isinstance(error, ssl.SSLCertVerificationError):
         what, remedy = _certificate_complaint(error, broker)
     elif isinstance(error, (ssl.SSLError, ConnectionResetError)) and broker.tls:
@@ -163,7 +157,7 @@ def cause_of_silence(broker: BrokerConfig) -> Cause:
     port = "is it the right port, " if not broker.tls else ""
     what = (
         f"it accepts the connection and does not answer CONNECT: {port}does it hang? Look at its"
-        " log, start it anew"
+        " log, restart it"
     )
     return Cause("silence", f"{address_of(broker)}: {what}")
 
@@ -190,8 +184,8 @@ def cause_of_end(
     Args:
         code, name: of the broker's DISCONNECT; 0 where it sent none.
         log_text: the last error that the MQTT library wrote to its log.
-        was_up: whether the broker had accepted this client. unheard: whether it had delivered
-            nothing of what was said.
+        was_up: whether the broker had accepted this client. unheard: whether messages were sent and
+            the broker had returned none.
     """
     where = address_of(broker)
     if code == TAKEN_OVER:
@@ -228,8 +222,8 @@ def cause_of_end(
 
 
 def cause_of_takeover(broker: BrokerConfig, client_id: str) -> Cause:
-    """Two clients of one identifier throw each other off (MQTT 5.0, section 3.1.4); not every
-    broker says so.
+    """A broker disconnects the first of two clients with one identifier (MQTT 5.0, section 3.1.4);
+    not every broker gives the reason.
     """
     what = f"session taken over: another station uses the name of this one (client id {client_id})"
     remedy = "give each station its own site, line and station in station.toml"
@@ -243,7 +237,7 @@ def refused_publication(topic: str, code: int, name: str) -> str:
 
 
 def refused_subscription(topic: str, code: int, name: str) -> str:
-    """For a SUBACK with a failure: the station cannot see what becomes of what it says."""
+    """For a SUBACK with a failure: the station cannot see whether its messages are delivered."""
     return (
         f"the broker refuses the subscription of {topic}: {name} (0x{code:02X}): allow this user to"
         " read it, the station sees there that its own messages arrive"

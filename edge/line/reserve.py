@@ -1,10 +1,10 @@
-"""Disk space that is taken when the station is set up, so that a full disk still takes a number and
-its record.
+"""Disk space that is reserved when the station is set up, so that a number and its record can be
+stored on a full disk.
 
-`line.seq` is only ever overwritten in place: two blocks, each with the last number that was told
-without a committed record and the length of what follows, then the records of such numbers, a line
-each: CRC-32 in hex, then JSON. The blocks are written in turn and the later one counts, so that one
-that a power cut has torn leaves the one before it.
+`line.seq` is only ever overwritten in place: two blocks, each with the last number that was
+published without a committed record and the length of what follows; then the records of such
+numbers, one line each: CRC-32 in hex, then JSON. The blocks are written in turn and the later one
+counts, so that a block that a power cut has torn leaves the block before it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ SPACE_BYTES = 1 << 20  # about 1000 records
 
 
 class Reserve:
-    """One number, and the records that the database did not take."""
+    """The last number, and the records that the database did not take."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create `path`. Raises: OSError if not even its first blocks can be had."""
+        """Open or create `path`.
+
+        Raises: OSError if the disk does not even take its first blocks.
+        """
         self._path = path
         created = not path.exists()
         self._descriptor = os.open(
@@ -49,12 +52,12 @@ class Reserve:
 
     @property
     def holds_records(self) -> bool:
-        """Whether there are records that were not yet said to be in the database."""
+        """Whether there are records that the database may not have yet."""
         return self._used > 0
 
     def records(self) -> list[Any]:
-        """What `write` was given since `clear`, in order; a line that does not match its checksum
-        is left out.
+        """The records that `write` was given since `clear`, in order; a line that does not match
+        its checksum is left out.
         """
         found = []
         for line in os.pread(self._descriptor, self._used, START).splitlines():
@@ -66,7 +69,7 @@ class Reserve:
         return found
 
     def write(self, number: int, record: Any | None = None) -> bool:
-        """Have the number on disk, and the record if there is room; returns whether there was.
+        """Store the number, and the record if there is room; returns whether there was room.
 
         Raises: OSError.
         """
@@ -89,9 +92,8 @@ class Reserve:
         words = os.pread(self._descriptor, BLOCK_BYTES, which * BLOCK_BYTES).split()
         if not all(word.isdigit() for word in words):
             return 0, 0, 0
-        if (
-            len(words) == 2 and words[0] == words[1]
-        ):  # as it was before 0.13: the number alone, twice
+        # the format before version 0.13: the number alone, twice
+        if len(words) == 2 and words[0] == words[1]:
             return 0, int(words[0]), 0
         if len(words) != 4 or int(words[3]) != zlib.crc32(b" ".join(words[:3])):
             return 0, 0, 0
@@ -106,8 +108,8 @@ class Reserve:
         self._turn, self.number, self._used = turn, number, used
 
     def _take_space(self) -> int:
-        """Bytes that records may take: all or, where the disk is too small or full already, what
-        the file has.
+        """How many bytes records may take: all of SPACE_BYTES or, where the disk is too small or
+        already full, what the file has.
         """
         wanted, size = START + SPACE_BYTES, os.fstat(self._descriptor).st_size
         try:
@@ -117,7 +119,7 @@ class Reserve:
         except OSError as error:
             os.ftruncate(self._descriptor, START + self._used)
             log.warning(
-                "%s cannot take %d KiB (%s): records that find the disk full wait in memory alone",
+                "%s cannot take %d KiB (%s): records that a full disk refuses wait in memory only",
                 self._path,
                 SPACE_BYTES >> 10,
                 error,

@@ -32,11 +32,18 @@ RECORDS = """CREATE TABLE IF NOT EXISTS records (
     attempted INTEGER NOT NULL DEFAULT 0, sent_at REAL, powered_s REAL,
     synced INTEGER NOT NULL DEFAULT 0)"""
 COUNTERS = "CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
-ADDED = {
-    "powered_s": "REAL",
-    "synced": "INTEGER NOT NULL DEFAULT 0",
-}  # columns that older stations do not have yet
+# Columns that older files do not have yet.
+ADDED = {"powered_s": "REAL", "synced": "INTEGER NOT NULL DEFAULT 0"}
 COUNT_LIMIT = 20_000  # records that may be unsent and are counted one by one at the start
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A record that a consumer has not acknowledged. replay: it may already have arrived once."""
+
+    seq: int
+    fields: dict[str, Any]
+    replay: bool
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Unwritten:
 
 @dataclass
 class Counters:
-    """What the outbox knows without reading: see the table.
+    """The counters of the table, in memory.
 
     Changed under the database's lock `writing`.
     """
@@ -103,8 +110,8 @@ def prepare(
     Nothing is written to tables that are as they should be, so that a station also starts while its
     disk is full.
 
-    Returns: what is known, and the records in `reserve` that the table does not have as they were
-    told.
+    Returns: the counters, and the records in `reserve` that the table lacks or has with another
+    content.
     """
     connection.execute(RECORDS)
     connection.execute(COUNTERS)
@@ -121,15 +128,17 @@ def prepare(
     lost = max(0, reserve.number - known) - sum(one.seq > known for one in unwritten)
     if lost:
         log.error(
-            "%d records were told and lost with the process that kept them for a full disk", lost
+            "%d records of published verdicts were lost with the process that kept them while the"
+            " disk was full",
+            lost,
         )
     counters.seq, counters.dropped = max(known, reserve.number), counters.dropped + lost
     return counters, unwritten
 
 
 def insert(connection: sqlite3.Connection, rows: Iterable[Unwritten], attempted: bool) -> None:
-    """REPLACE: a commit that failed on its last sync may be on disk all the same; what was
-    published counts.
+    """Insert or replace: a commit that failed on its last sync may be on disk all the same; the
+    record of the published verdict replaces it.
     """
     connection.executemany(
         "INSERT OR REPLACE INTO records (seq, fields, committed_at, attempted, powered_s, synced)"
@@ -144,11 +153,20 @@ LONG_AGO = Stamp(-math.inf, 0.0, synced=False)  # older than any bound
 
 
 def stamp_of(row: tuple[float | None, float, int], clock: PoweredClock) -> Stamp:
-    """From powered_s, committed_at and synced: a record without powered-on seconds is as old as
-    their count.
+    """From powered_s, committed_at and synced. A record without powered-on seconds gets those at
+    which counting began.
     """
     powered_s, committed_at, synced = row
     return Stamp(clock.began_s if powered_s is None else powered_s, committed_at, bool(synced))
+
+
+def read_fields(text: str) -> dict[str, Any] | None:
+    """A record from the text of its row; None if that is damaged."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, TypeError):
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def _text_of(fields: dict[str, Any]) -> str:
@@ -161,8 +179,8 @@ def _last_row(connection: sqlite3.Connection, otherwise: int) -> int:
 
 
 def _counted(connection: sqlite3.Connection) -> Counters:
-    """What is unsent: counted one by one unless that may take long, then as it was told plus what
-    came after.
+    """The unsent records are counted one by one unless that may take long; then the stored count is
+    used, plus what came after it.
     """
     told = dict(connection.execute("SELECT name, value FROM counters"))
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records_unsent'").fetchone():
@@ -180,7 +198,9 @@ def _counted(connection: sqlite3.Connection) -> Counters:
 
 
 def _replace_index(connection: sqlite3.Connection, told: dict[str, int]) -> Counters:
-    """Older stations had an index of what is unsent, which cost a page with each record."""
+    """Replace the index of unsent records that older files have: it cost a page with each
+    record.
+    """
     waiting, lowest = connection.execute(
         "SELECT count(*), min(seq) FROM records WHERE sent_at IS NULL"
     ).fetchone()
@@ -195,8 +215,8 @@ def _replace_index(connection: sqlite3.Connection, told: dict[str, int]) -> Coun
 def _not_taken(
     connection: sqlite3.Connection, reserve: Reserve, counters: Counters
 ) -> list[Unwritten]:
-    """Of the records in the reserve: one whose number the table has with another content replaces
-    that row.
+    """The records in the reserve that are still to be written: a row of the same number with
+    another content is replaced.
     """
     found = []
     for one in map(Unwritten.from_json, reserve.records()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topics:
-    """Called with a name it gives the topic, e.g. topics("verdict/code")."""
+    """A callable: topics("verdict/code") is the topic of that name."""
 
     prefix: str
 

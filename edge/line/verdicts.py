@@ -1,8 +1,8 @@
-"""Verdicts for the PLC, now or never, on a link that proves itself: what it delivers comes back to
-the station.
+"""Verdicts for the PLC, sent at once or not at all, on a link that is checked all the time: what
+the broker delivers comes back to the station.
 
-A heartbeat each second, and every verdict, is seen again on the station's own subscription. So a
-broker that refuses, discards or holds back what it is given is noticed without its help, in MQTT
+A heartbeat each second, and every verdict, comes back on the station's own subscription. So a
+broker that refuses, discards or delays messages is noticed even if it does not say so, in MQTT
 3.1.1 too.
 """
 
@@ -18,8 +18,9 @@ from typing import Any
 
 from edge.background import keep_running
 from edge.line.base import LineCounters
+from edge.line.connection import Connection, Message
 from edge.line.echo import Echo
-from edge.line.link import Connection, LinkMaker, Message
+from edge.line.link import LinkMaker
 from edge.line.message import code_payload, heartbeat_payload, verdict_payload
 from edge.line.remedy import Cause, refused_publication
 from edge.line.topics import Topics
@@ -28,16 +29,16 @@ from edge.trouble import Trouble
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
-# however long the deadline: a link that is silent for so long is not ready
+# however long the deadline: a link that is silent this long is not ready
 HEARTBEAT_LIMIT_S = 10.0
 TICK_S = 0.05
-ECHO_S = 0.5  # a busy machine may need so long for a message to come back: no sooner is it late
+ECHO_S = 0.5  # on a busy machine a message may take this long to come back; it is not late before
 DISCARDED_LIMIT_S = 60.0  # between two tries of a topic that the broker discards
 ECHOED = ("verdict", "verdict/code", "heartbeat")
 
 
 class VerdictChannel:
-    """The verdict link, its heartbeat and its proof."""
+    """The verdict link with its heartbeat, and the check that both come back."""
 
     def __init__(
         self,
@@ -52,11 +53,11 @@ class VerdictChannel:
         """Prepare; nothing is sent before start().
 
         Args:
-            link: makes the link from the topics to subscribe and what it calls when something has
-                happened.
+            link: makes the link, from the topics to subscribe to and the function to call when
+                something has happened.
             deadline_s: of a part, from the capture of the frame that completed it.
             run: the mark of this process. ready: what the heartbeat says. changed: called when
-                `problem` is another.
+                `problem` has changed.
         """
         self._topics, self._counters, self._deadline_s = topics, counters, deadline_s
         self._run_mark, self._ready, self._changed = run, ready, changed
@@ -64,7 +65,7 @@ class VerdictChannel:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self.link = link(tuple(topics(name) for name in ECHOED), self._wake.set)
         self._sending, self._counting = threading.Lock(), threading.Lock()
-        self._beaten: Connection | None = None  # on which a heartbeat was sent already
+        self._beaten: Connection | None = None  # where a heartbeat was sent already
         self._first_mid: int | None = None
         self._refused: str | None = None  # why the broker refused a heartbeat, until one comes back
         self._beat_at_s = 0.0
@@ -77,12 +78,12 @@ class VerdictChannel:
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Connect, and prove the link every second."""
+        """Connect, and check the link every second."""
         self.link.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """No heartbeat any more; the link says goodbye by itself."""
+        """Send no more heartbeats; the link disconnects by itself."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -110,7 +111,7 @@ class VerdictChannel:
         if left_s <= 0:
             return "they are judged after the deadline"
         if connection.echoes.oldest_age_s() > self._patience_s(connection):
-            return "what was sent before is still on its way through the broker"
+            return "earlier messages are still on their way through the broker"
         ms = round((now_ns - deadline_mono_ns) / 1e6 + self._deadline_s * 1e3)
         verdict = Message(self._topics("verdict"), verdict_payload(fields, ms))
         code = Message(self._topics("verdict/code"), code_payload(fields))
@@ -123,7 +124,7 @@ class VerdictChannel:
             if came_back:
                 missing.discard(topic)
             if not missing:
-                self._has_proven()
+                self._note_delivered()
 
         echoes = [
             Echo(one.topic, one.payload, due_s, partial(note, one.topic)) for one in (verdict, code)
@@ -138,8 +139,8 @@ class VerdictChannel:
         return "bytes that were sent before have not left this machine"
 
     def _patience_s(self, connection: Connection) -> float:
-        """What is out longer than twice the usual round trip is held up somewhere, and so would be
-        the next.
+        """If a message has not come back after twice the usual round trip it is delayed somewhere,
+        and so would be the next verdict.
         """
         return min(max(ECHO_S, 2 * connection.echoes.slowest_s), self._limit_s)
 
@@ -148,9 +149,9 @@ class VerdictChannel:
             self._counters.verdicts_sent += came_back
             self._counters.verdicts_unsent += not came_back
 
-    def _has_proven(self) -> None:
-        """Both topics of a part came back: only that ends a trouble with verdicts, handing them
-        over does not.
+    def _note_delivered(self) -> None:
+        """Both messages about a part came back: only that ends a trouble with verdicts; having
+        handed them over does not.
         """
         self._discards = 0
         self._unsent.ended()
@@ -162,7 +163,8 @@ class VerdictChannel:
     def _run(self) -> None:
         while not self._stopping.is_set():
             if self._beaten is not None:
-                self._hear(self._beaten)  # also what a broker says before it closes the connection
+                # also the answers of a broker that has closed the connection since
+                self._hear(self._beaten)
             connection = self.link.connection
             if connection is not None:
                 self._beat(connection)
@@ -172,8 +174,8 @@ class VerdictChannel:
             self._wake.clear()
 
     def _beat(self, connection: Connection) -> None:
-        """The first one of a connection asks for an acknowledgement: MQTT 5 says there why a broker
-        refuses.
+        """Send a heartbeat if it is due. The first one of a connection asks for an acknowledgement:
+        in MQTT 5 it says why a broker refuses.
         """
         is_first = connection is not self._beaten
         if not is_first and time.monotonic() < self._beat_at_s + HEARTBEAT_S:
@@ -202,11 +204,11 @@ class VerdictChannel:
             self._refusals.ended()
 
     def _find_late(self, connection: Connection) -> None:
-        """A verdict that is not back in time ends the connection, and with it whatever is still
+        """A verdict that is not back in time ends the connection, which discards what is still
         unsent there.
 
-        So does a connection on which nothing comes back any more, though it did: half of it is
-        dead, and without a verdict on its way only TCP would find out, after many seconds.
+        So does silence after messages have come back on it: one direction is dead, and without a
+        verdict on its way only TCP would find out, after many seconds.
         """
         late = connection.echoes.overdue(besides=self._topics("heartbeat"))
         if late is None:
@@ -222,7 +224,7 @@ class VerdictChannel:
         self._discards += is_discarded
         if is_discarded:
             what = (
-                f"the broker discards {late.topic}, what was sent later came back: allow this user"
+                f"the broker discards {late.topic}, later messages came back: allow this user"
                 " to publish and to read it, in the broker's access list"
             )
         else:
@@ -258,4 +260,4 @@ class VerdictChannel:
 
 
 def _ignore(_: bool) -> None:
-    """Only its coming back matters, not what becomes of it."""
+    """For a heartbeat: that it came back is noted in `Echoes.back`, and that is all."""

@@ -91,8 +91,8 @@ def rows_of(rig: Rig, episodes: Sequence[Episode]) -> list[Row]:
         row.faults += 1
         row.decided += len(numbers)
         row.on_disk += len(numbers & stored)
-        row.delivered += len(numbers & rig.archive.records.keys())
-        row.lost += len(numbers - rig.archive.records.keys())
+        row.delivered += len(numbers & rig.archive.kept.keys())
+        row.lost += len(numbers - rig.archive.kept.keys())
         row.doubled += sum(number in numbers for number in doubled)
         row.late += len(numbers & late)
         row.acted_late += len(numbers & acted_late)
@@ -111,7 +111,7 @@ def late_verdicts(rig: Rig) -> tuple[set[int], set[int]]:
 
 def _is_late(rig: Rig, one: Acted) -> bool:
     """By the record's own account, where its clock could be believed."""
-    record = rig.archive.records.get(one.verdict["seq"])
+    record = rig.archive.kept.get(one.verdict["seq"])
     if record is None or not record["clock_synced"]:
         return False
     return DEADLINE_S + TOLERANCE_S < one.at_s - completed_s(record) < JUMP_S
@@ -137,15 +137,13 @@ def wrongs_of(rig: Rig, last: int) -> list[str]:
     told = {one.verdict["seq"]: one.verdict for one in heard}
     return [
         *rig.complaints,
-        *_sentences("records on disk never reached the archive", stored - archive.records.keys()),
-        *_sentences("verdicts were told that no record has", told.keys() - archive.records.keys()),
-        *_sentences("numbers are missing", set(range(1, last + 1)) - archive.records.keys()),
+        *_sentences("records on disk never reached the archive", stored - archive.kept.keys()),
+        *_sentences("verdicts were told that no record has", told.keys() - archive.kept.keys()),
+        *_sentences("numbers are missing", set(range(1, last + 1)) - archive.kept.keys()),
         *_sentences("records came twice and were not marked", archive.doubled),
         *_sentences("numbers stand for two contents", archive.changed),
         *_sentences("records came out of order", _out_of_order(archive.order)),
-        *_sentences(
-            "verdicts say something else than their records", _unlike(told, archive.records)
-        ),
+        *_sentences("verdicts say something else than their records", _unlike(told, archive.kept)),
         *_sentences("verdicts were told twice", _repeated(heard)),
         *_sentences("verdicts were acted on late", late_verdicts(rig)[1]),
         *_sentences("parts were OK while the lens was covered", _ok_in_the_dark(rig)),
@@ -182,7 +180,7 @@ def _ok_in_the_dark(rig: Rig) -> list[int]:
 
     return [
         record["seq"]
-        for record in rig.archive.records.values()
+        for record in rig.archive.kept.values()
         if record["code"] == 1 and is_dark(record)
     ]
 

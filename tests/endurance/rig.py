@@ -228,7 +228,7 @@ class Rig:
         missing = set(numbers)
 
         def is_complete() -> bool:
-            missing.difference_update(self.archive.records)
+            missing.difference_update(self.archive.kept)
             return not missing
 
         self.wait(is_complete, lambda: f"the archive waits for {sorted(missing)[:10]}")

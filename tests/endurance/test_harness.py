@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.endurance.harness import wrongs_of
-from tests.support.broker import free_port, wait_until
-from tests.support.plant import Archive, Heard, Plc
+from tests.support.broker import Received, free_port, wait_until
+from tests.support.plant import Archive, Plc
 from tests.support.proxy import Proxy, client_id_of
 
 NOW_S = 1_800_000_000.0
@@ -28,36 +28,36 @@ def record_of(seq: int, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def heard_of(
+def message_of(
     topic: str, content: dict[str, Any], dup: bool = False, at_s: float = NOW_S + 0.2
-) -> Heard:
-    return Heard(topic, json.dumps(content).encode(), retain=False, dup=dup, at_s=at_s)
+) -> Received:
+    return Received(topic, json.dumps(content).encode(), retain=False, dup=dup, at_s=at_s)
 
 
 def rig_of(count: int = 3) -> Any:
     """A line that decided `count` parts and kept every promise."""
     archive, plc = Archive.__new__(Archive), Plc.__new__(Plc)
-    archive.records, archive.order, archive.doubled, archive.changed = {}, [], [], []
+    archive.kept, archive.order, archive.doubled, archive.changed = {}, [], [], []
     plc.acted, plc.ignored, plc.last_seq = [], [], 0
     records = [record_of(seq) for seq in range(1, count + 1)]
     for record in records:
-        archive.take(heard_of("record", record))
-        plc.take(heard_of("verdict", {**record, "at": NOW_S * 1000}))
+        archive.take(message_of("record", record))
+        plc.take(message_of("verdict", {**record, "at": NOW_S * 1000}))
     return SimpleNamespace(
         archive=archive, plc=plc, records=lambda: records, dark=[], complaints=[]
     )
 
 
 def lose(rig: Any) -> None:
-    del rig.archive.records[2]
+    del rig.archive.kept[2]
 
 
 def double(rig: Any) -> None:
-    rig.archive.take(heard_of("record", record_of(2)))
+    rig.archive.take(message_of("record", record_of(2)))
 
 
 def change(rig: Any) -> None:
-    rig.archive.take(heard_of("record", record_of(2, score=1.5, replay=True)))
+    rig.archive.take(message_of("record", record_of(2, score=1.5, replay=True)))
 
 
 def swap(rig: Any) -> None:
@@ -65,20 +65,20 @@ def swap(rig: Any) -> None:
 
 
 def contradict(rig: Any) -> None:
-    rig.archive.records[2]["code"] = 2
+    rig.archive.kept[2]["code"] = 2
 
 
 def tell_twice(rig: Any) -> None:
-    rig.plc.take(heard_of("verdict", {**record_of(2), "at": NOW_S * 1000}))
+    rig.plc.take(message_of("verdict", {**record_of(2), "at": NOW_S * 1000}))
 
 
 def tell_what_is_not_stored(rig: Any) -> None:
-    del rig.archive.records[3]
+    del rig.archive.kept[3]
     rig.records().pop()
 
 
 def act_late(rig: Any) -> None:
-    rig.archive.records[3]["judged_at"] = "2027-01-15T07:59:50.000Z"
+    rig.archive.kept[3]["judged_at"] = "2027-01-15T07:59:50.000Z"
 
 
 def judge_in_the_dark(rig: Any) -> None:
@@ -87,8 +87,8 @@ def judge_in_the_dark(rig: Any) -> None:
 
 def test_a_line_that_keeps_its_promises_has_nothing_wrong() -> None:
     rig = rig_of()
-    rig.archive.take(heard_of("record", record_of(2, replay=True)))
-    rig.archive.take(heard_of("record", record_of(3), dup=True))
+    rig.archive.take(message_of("record", record_of(2, replay=True)))
+    rig.archive.take(message_of("record", record_of(3), dup=True))
     assert wrongs_of(rig, 3) == []
 
 
@@ -112,7 +112,7 @@ def test_a_broken_promise_is_told(breaks: Callable[[Any], None], said: str) -> N
 def test_a_plc_acts_on_what_was_captured_just_now(at_ms: int | None, acted: int) -> None:
     plc = rig_of(0).plc
     at = None if at_ms is None else NOW_S * 1000 + at_ms
-    plc.take(heard_of("verdict", {**record_of(1), "at": at}, at_s=NOW_S))
+    plc.take(message_of("verdict", {**record_of(1), "at": at}, at_s=NOW_S))
     assert (len(plc.acted), len(plc.ignored)) == (acted, 1 - acted)
 
 

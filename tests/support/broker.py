@@ -7,8 +7,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.support.patience import patience_s
 
+PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
+CONNECT_S = 5.0
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
 
@@ -86,13 +88,18 @@ class Broker:
 
 @dataclass(frozen=True)
 class Received:
-    """topic: the last levels, below edge/<site>/<line>/<station>/. at_s: time.monotonic()."""
+    """One message. topic: the levels below `prefix`, edge/<site>/<line>/<station>. at_s: UTC.
+
+    dup: sent again by the broker, which has not seen it acknowledged.
+    """
 
     topic: str
     payload: bytes
-    retain: bool
-    at_s: float
-    expiry_s: int | None
+    retain: bool = False
+    dup: bool = False
+    at_s: float = 0.0
+    expiry_s: int | None = None
+    prefix: str = ""
 
     @property
     def json(self) -> dict[str, Any]:
@@ -101,42 +108,73 @@ class Received:
 
 
 class Subscriber:
-    """Listens to edge/# in a session that the broker keeps while the subscriber is away."""
+    """Listens to edge/# as one client.
 
-    def __init__(self, port: int, client_id: str = "archive", qos: int = 1) -> None:
-        self.messages: list[Received] = []
-        self._ready = threading.Event()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5)
-        properties = paho.Properties(paho.PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = 3600
-        self._client.reconnect_delay_set(1, 1)
+    session_s: for how long the broker keeps its session while it is away; 0: not at all.
+    subscribed: how many times the broker has taken its subscription.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        client_id: str = "archive",
+        qos: int = 1,
+        protocol: str = "5",
+        user: str = "",
+        session_s: int = 3600,
+    ) -> None:
+        self.subscribed = 0
+        self._received: defaultdict[str, list[Received]] = defaultdict(list)
+        level, keeps = PROTOCOLS[protocol], session_s > 0
+        clean = {} if level == paho.MQTTv5 else {"clean_session": not keeps}
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=level, **clean)
+        if user:
+            self._client.username_pw_set(user, "any")
+        self._client.reconnect_delay_set(0.1, 0.2)  # type: ignore[arg-type]  # paho only adds and compares them
         self._client.on_connect = lambda client, *_: client.subscribe("edge/#", qos=qos)
-        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_subscribe = self._note_subscribed
         self._client.on_message = self._note
-        self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
+        if level == paho.MQTTv5:
+            properties = paho.Properties(paho.PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = session_s
+            self._client.connect("127.0.0.1", port, clean_start=not keeps, properties=properties)
+        else:
+            self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._ready.wait(patience_s(10))
+        wait_until(lambda: self.subscribed, CONNECT_S, f"{client_id} could not subscribe")
 
     def of(self, topic: str) -> list[Received]:
-        return [message for message in list(self.messages) if message.topic == topic]
+        """What arrived there, without what the broker itself has sent again."""
+        return list(self._received[topic])
 
     def records(self) -> list[dict[str, Any]]:
         return [message.json for message in self.of("record")]
+
+    def take(self, message: Received) -> None:
+        """What else is done with a message, the broker's repeats included."""
 
     def stop(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
 
+    def _note_subscribed(self, *_: object) -> None:
+        self.subscribed += 1
+
     def _note(self, _: object, __: object, message: paho.MQTTMessage) -> None:
-        expiry = getattr(message.properties, "MessageExpiryInterval", None)
-        topic = "/".join(message.topic.split("/")[4:])
-        if message.dup and any(message.payload == earlier.payload for earlier in self.of(topic)):
-            # not the station's repeat: the broker's, of what it did not see acknowledged before it
-            # stopped
-            return
-        self.messages.append(
-            Received(topic, message.payload, message.retain, time.monotonic(), expiry)
+        levels = message.topic.split("/")
+        received = Received(
+            "/".join(levels[4:]),
+            message.payload,
+            message.retain,
+            message.dup,
+            time.time(),
+            getattr(message.properties, "MessageExpiryInterval", None),
+            "/".join(levels[:4]),
         )
+        known = self._received[received.topic]
+        if not (message.dup and any(one.payload == message.payload for one in known)):
+            known.append(received)
+        self.take(received)
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> None:

@@ -18,15 +18,12 @@ from tests.support.patience import patience_s
 
 START_S = 15.0  # an Erlang machine starts in 1 to 8 s on a quiet computer
 EPMD = "/usr/bin/epmd"
-RABBITMQ = Path(
-    "/usr/lib/rabbitmq/bin/rabbitmq-server"
-)  # not the wrapper in /usr/sbin: it changes the user
+# Not the wrapper in /usr/sbin, which changes the user.
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 class Mosquitto(Broker):
-    """mosquitto that can also be killed, stopped in its tracks, robbed of its memory and told whom
-    to refuse.
-    """
+    """mosquitto that can also be killed, suspended, made to forget, and given an access list."""
 
     def __init__(self, folder: Path, acl: str = "topic readwrite #") -> None:
         self.folder = folder

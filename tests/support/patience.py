@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import time
 
-WORK_ROUNDS, WORK_S = (
-    400_000,
-    0.02,
-)  # a loop, and how long it takes on a quiet two-core machine of 2024
-HANG_S = 120.0  # whatever has not happened by then never will
-PATIENCE = 12.0  # a busy machine may take so many times longer than a quiet one
+# A loop, and how long it takes on a quiet two-core machine of 2024.
+WORK_ROUNDS, WORK_S = 400_000, 0.02
+HANG_S = 120.0  # what has not happened by then never will
+PATIENCE = 12.0  # a busy machine may take this many times longer than a quiet one
 
 
 def patience_s(quiet_s: float) -> float:

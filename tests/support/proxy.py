@@ -71,7 +71,7 @@ class Proxy:
         self._loop.close()
 
     def heal(self) -> None:
-        """As new: what is connected goes on where it was, unless bytes of it were lost."""
+        """As new: connections go on where they were, unless bytes of them were lost."""
         self._call(self._heal)
 
     def stall(self) -> None:
@@ -79,7 +79,7 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._passes.clear)
 
     def delay(self, seconds: float) -> None:
-        """Every byte takes so long, each way."""
+        """Every byte takes this long, each way."""
         self._delay_s = seconds
 
     def swallow(self) -> None:

@@ -99,12 +99,12 @@ def tls_broker(folder: Path, pki: Path, name: str, more: str = "") -> Iterator[B
 
 
 def test_no_answer_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.line.link.ANSWER_S", 0.3)
+    monkeypatch.setattr("edge.line.connection.ANSWER_S", 0.3)
     with answering(lambda client: client.recv(1 << 20) and client.recv(1)) as port:
         assert (
             problem_of(port)
             == f"broker 127.0.0.1:{port}: it accepts the connection and does not answer CONNECT: is"
-            " it the right port, does it hang? Look at its log, start it anew"
+            " it the right port, does it hang? Look at its log, restart it"
         )
 
 
@@ -279,7 +279,7 @@ def test_a_client_certificate_that_is_wanted_and_then_shown(
             wait_ready(line)
             connection = line._verdicts.link.connection
             assert connection is not None
-            assert connection._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert connection._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_failure_that_goes_on_is_logged_once_for_both_clients(

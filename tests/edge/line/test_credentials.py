@@ -46,7 +46,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "pipe",
             "broker.key_file: {}/pipe is a named pipe where a file is needed",
         ),
-        ("text", "", "", "broker.ca_file: {}/text holds no certificate in PEM"),
+        ("text", "", "", "broker.ca_file: {}/text contains no certificate in PEM"),
         ("one.pem", "absent", "one.key", "broker.cert_file: {}/absent does not exist"),
         ("", "one.pem", "absent", "broker.key_file: {}/absent does not exist"),
         ("", "one.pem", "two.key", "they do not belong together"),

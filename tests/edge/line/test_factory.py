@@ -42,6 +42,7 @@ def test_a_station_with_a_broker_speaks_below_its_names(
     line.start()
     try:
         wait_until(lambda: archive.of("state"), 60, "no state")
+        assert archive.of("state")[0].prefix == "edge/site/line/cell7"
     finally:
         line.stop()
     wait_until(lambda: archive.of("state")[-1].json["state"] == "offline", 60, "no goodbye")

@@ -276,7 +276,7 @@ def test_a_disk_too_small_for_the_reserve_still_gives_out_numbers(
     with small_disk(tmp_path / "disk") as disk:
         (disk / "ballast").write_bytes(b"x" * 2_500_000)
         outbox = Outbox(disk / "line.sqlite")
-        assert "wait in memory alone" in caplog.text
+        assert "wait in memory only" in caplog.text
         assert (disk / "line.seq").stat().st_size == 8192
         assert outbox.commit_failed(fields)["seq"] == 1
         assert outbox.commit(fields)["seq"] == 2

@@ -83,7 +83,7 @@ def test_what_was_in_flight_when_the_connection_broke_is_repeated_in_order_and_m
         link.stall()
         connection = line._records.link.connection
         assert connection is not None
-        connection._sock.shutdown(2)
+        connection._socket.shutdown(2)
         link.heal()
         drain(outbox, 60)
         wait_until(
@@ -152,7 +152,9 @@ def test_an_acknowledgement_that_overtakes_waits_for_the_one_before(outbox: Outb
     with FakeBroker(puback=puback) as broker, started(broker.port, outbox) as line:
         wait_until(lambda: len(sequence(broker)) == 3, 60, "not three in flight")
         wait_until(
-            lambda: sum(one.is_acknowledged for one in line._records._flight.values()) == 2,
+            lambda: (
+                sum(one.delivery.is_acknowledged for one in line._records._flight.values()) == 2
+            ),
             60,
             "no answers",
         )
@@ -168,7 +170,7 @@ def test_an_access_list_that_denies_records_is_said_and_none_counts_as_sent(
     """In MQTT 3.1.1 mosquitto acknowledges what it throws away: the station sees that nothing comes
     back.
     """
-    monkeypatch.setattr("edge.line.records.ACK_S", 1.0)
+    monkeypatch.setattr("edge.line.delivery.ACK_S", 1.0)
     rest = "".join(
         f"topic write {PREFIX}/{name}\n"
         for name in ("verdict", "verdict/code", "heartbeat", "state")
@@ -181,7 +183,7 @@ def test_an_access_list_that_denies_records_is_said_and_none_counts_as_sent(
             wait_ready(line)
             assert line.record_problem is not None
             assert outbox.counts()["waiting"] == 3
-            monkeypatch.setattr("edge.line.records.ACK_S", 15.0)
+            monkeypatch.setattr("edge.line.delivery.ACK_S", 15.0)
             guarded.reload(f"topic readwrite {PREFIX}/#\ntopic read edge/#\n")
             drain(outbox, 60)
             wait_until(lambda: len(archive.records()) >= 3, 60, "they did not arrive")
@@ -203,7 +205,7 @@ def test_the_brokers_maximum_packet_size_is_said_once_with_the_size_of_a_record(
         line.records_waiting()
         wait_ready(line)
         assert outbox.counts()["waiting"] == 4
-        wait_until(lambda: line._records._told is None, 60, "the state was not told")
+        wait_until(lambda: line._records._state.sent is None, 60, "the state was not told")
     assert caplog.text.count("400 bytes") == 1
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from edge.background import keep_running
 from edge.errors import StorageError
-from edge.line.link import Connection
+from edge.line.connection import Connection
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
 from edge.line.verdicts import VerdictChannel
@@ -48,7 +48,7 @@ def test_a_thread_that_breaks_begins_again_and_says_so_once(
             raise error
 
     keep_running(logging.getLogger("edge"), work, threading.Event(), pause_s=0.0)
-    assert caplog.text.count("broke and goes on") == 1
+    assert caplog.text.count("failed and begins again") == 1
     assert caplog.text.count("Traceback") == 1
 
 
@@ -68,7 +68,7 @@ def test_a_bug_in_a_thread_of_the_line_is_not_the_end_of_it(
     with FakeBroker() as broker, started(broker.port, outbox) as line:
         if owner is paho.Client:
             wait_ready(line)
-            line._verdicts.link.connection._sock.shutdown(2)  # type: ignore[union-attr]
+            line._verdicts.link.connection._socket.shutdown(2)  # type: ignore[union-attr]
         wait_until(broken.is_set, 60, "the bug was not met")
         wait_ready(line)
         tell(line, outbox)
