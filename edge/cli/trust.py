@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from edge.cli.root import root_option
 
 if TYPE_CHECKING:
-    from edge.bundle.signature import PublicKey
+    from edge.bundle.key_files import PublicKey
     from edge.station.store import Store
 
 
@@ -108,7 +108,7 @@ def remove(
 
 def _id_of(key: str, store: Store) -> str:
     """The id that is meant: the argument is one, or names a file that holds one."""
-    from edge.bundle.signature import read_public_key
+    from edge.bundle.key_files import read_public_key
 
     if Path(key).exists() or key.endswith(".pub"):
         return read_public_key(Path(key)).keyid

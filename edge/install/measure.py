@@ -16,8 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from edge.bounded import ChildFailed, Limits, call_bounded
-from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, parse_manifest
-from edge.bundle.manifest import Manifest
+from edge.bundle.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, parse_manifest
 from edge.engine.machine import this_machine
 from edge.engine.order import ONNXRUNTIME, TENSORRT, machine_openers
 from edge.engine.protocol import Engine, one_line

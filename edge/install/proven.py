@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ConfigDict, Field
 
 from edge.bundle.manifest import Manifest
-from edge.bundle.signature import canonical_json
 from edge.config import PLACE, PrecisionChoice
 from edge.engine.machine import this_machine
 from edge.engine.order import ONNXRUNTIME, TENSORRT, machine_openers, runtime_name
@@ -44,7 +43,7 @@ from edge.install.measure import EngineEntry as EngineEntry
 from edge.install.measure import MeasureRequest, measure_in_child
 from edge.proof.certificate import BoardSection, read_certificate
 from edge.proof.threshold import Threshold
-from edge.schema import Precision, Sha256, Strict
+from edge.schema import Precision, Sha256, Strict, canonical_json
 from edge.station import audit
 from edge.station.site import ModelState, read_state
 from edge.station.store import Installed, Store

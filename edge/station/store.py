@@ -26,15 +26,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, SIGNATURE, parse_manifest, verify_folder
-from edge.bundle.manifest import Manifest
-from edge.bundle.signature import (
-    PublicKey,
-    Trust,
-    canonical_json,
-    read_public_key,
-    verify_signature,
-)
+from edge.bundle.archive import verify_folder
+from edge.bundle.key_files import PublicKey, Trust, read_public_key
+from edge.bundle.manifest import MANIFEST, MANIFEST_LIMIT, SIGNATURE, Manifest, parse_manifest
+from edge.bundle.signature import verify_signature
 from edge.errors import BundleError, ConfigError, StorageError
 from edge.files import (
     is_there,
@@ -44,7 +39,7 @@ from edge.files import (
     sync_directory,
     write_atomically,
 )
-from edge.schema import Precision
+from edge.schema import Precision, canonical_json
 from edge.station import audit
 from edge.station.account import acting_for, require_closed, require_plain
 from edge.station.claims import claim, close_claim

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from calibration.plane import fit_plane_to_frames
-from edge.bundle.signature import generate_key
+from edge.bundle.key_files import generate_key
 from edge.files import write_json
 from edge.frames.dataset import open_dataset
 from edge.install.install import install_bundle

@@ -21,9 +21,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.bundle.archive import list_files, pack, seal
+from edge.bundle.key_files import generate_key
 from edge.bundle.manifest import Manifest
-from edge.bundle.signature import generate_key
+from edge.bundle.pack import list_files, pack, seal
 from edge.proof.certificate import Certificate
 from edge.proof.compare import Count, fit_noise, spread_of
 from edge.proof.golden import write_normal

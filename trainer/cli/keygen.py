@@ -17,7 +17,7 @@ def keygen(
     NAME.key signs and stays on this workstation (mode 0600, back it up). NAME.pub goes to every
     station: `edge trust NAME.pub`. An existing key is never overwritten.
     """
-    from edge.bundle.signature import generate_key, read_public_key
+    from edge.bundle.key_files import generate_key, read_public_key
 
     key, public = generate_key(name)
     print(f"wrote {key} (keep it secret) and {public}")

@@ -10,15 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.archive import open_bundle, pack, verify_folder
-from edge.bundle.signature import (
-    canonical_json,
-    generate_key,
-    read_public_key,
-    sign_manifest,
-    verify_signature,
-)
+from edge.bundle.archive import open_bundle, verify_folder
+from edge.bundle.key_files import generate_key, read_public_key
+from edge.bundle.pack import pack
+from edge.bundle.signature import sign_manifest, verify_signature
 from edge.errors import BundleError, ConfigError
+from edge.schema import canonical_json
 from tests.support.tiny_bundle import make_key, make_tiny_bundle, tiny_bundle_folder
 
 REPOSITORY = Path(__file__).resolve().parents[3]

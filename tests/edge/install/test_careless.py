@@ -19,7 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bounded import Limits
-from edge.bundle.archive import list_files, pack
+from edge.bundle.pack import list_files, pack
 from edge.bundle.signature import sign_manifest
 from edge.engine.order import ONNXRUNTIME
 from edge.errors import EdgeError

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.signature import FIELD, is_sound_point, key_id, read_public_key, sign_manifest
+from edge.bundle.curve import FIELD, is_sound_point
+from edge.bundle.key_files import key_id, read_public_key
+from edge.bundle.signature import sign_manifest
 from edge.errors import BundleError, ConfigError
 from edge.install.install import install_bundle
 from edge.install.proven import open_engine

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.signature import read_public_key
+from edge.bundle.key_files import read_public_key
 from edge.install.install import architecture, install_bundle
 from edge.install.proven import open_engine
 from edge.station.store import Store
