@@ -57,8 +57,9 @@ def add(
     installation and whenever a bundle is opened.
     """
     from edge.station.store import Store
+    from edge.station.trust import trust
 
-    key = Store(root).trust(public_key, product, force)
+    key = trust(Store(root), public_key, product, force)
     print(f"{root} trusts key {key.keyid}{_limits(key)}")
 
 
@@ -67,7 +68,7 @@ def list_keys(root: Path = ROOT) -> None:
     """One line per trusted key: its id, since when, by whom, for which products."""
     from edge.station.store import Store
 
-    keys = Store(root).trusted_keys()
+    keys = Store(root).keys.all()
     if not keys:
         print(f"no key is trusted under {root}: run `edge trust FILE --root {root}`")
     for key in keys:
@@ -94,10 +95,11 @@ def remove(
     `edge run` goes on with that bundle until it ends, and does not start with it again.
     """
     from edge.station.store import Store
+    from edge.station.trust import distrust
 
     store = Store(root)
     keyid = _id_of(key, store)
-    orphans = store.distrust(keyid, force)
+    orphans = distrust(store, keyid, force)
     print(f"{root} trusts key {keyid} no more")
     if orphans:
         print(
@@ -112,7 +114,7 @@ def _id_of(key: str, store: Store) -> str:
 
     if Path(key).exists() or key.endswith(".pub"):
         return read_public_key(Path(key)).keyid
-    return store.trusted_key(key).keyid
+    return store.keys.find(key).keyid
 
 
 def _limits(key: PublicKey) -> str:

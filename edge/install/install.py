@@ -154,7 +154,7 @@ def install_bundle(
         take it. The active bundle stays then.
     """
     store = Store(root)
-    with _as_storage_error(root), open_bundle(path, store.trusted_keys()) as bundle:
+    with _as_storage_error(root), open_bundle(path, store.keys.all()) as bundle:
         reached("check")
         bundle.check_members()
         _check_space(root, bundle)

@@ -9,15 +9,14 @@ never happened. So does a file that somebody moved away.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge.errors import EdgeError, StorageError
 from edge.station import audit
+from edge.station.keys import TrustedKeys
+from edge.station.root import RootFolder
 from edge.station.site import GeometryFile, ModelStateFile, read_state
 from edge.station.switch import PRODUCT
-
-if TYPE_CHECKING:
-    from edge.station.store import Store
 
 Detail = Mapping[str, Any]
 DENIED = " not in effect"
@@ -32,17 +31,17 @@ NAMES = (
 )  # what the closing row repeats
 
 
-def claim(store: Store, act: str, detail: Detail, who: str | None = None) -> None:
+def claim(station: RootFolder, act: str, detail: Detail, who: str | None = None) -> None:
     """Write down an act of one step, one of IN_EFFECT; the caller holds the change lock and takes
     that step next.
 
     Raises: StorageError if the audit table does not take it: then nothing may be done.
     """
-    close_claim(store)
-    audit.append_audit(store.root, act, detail, who)
+    close_claim(station)
+    audit.append_audit(station.root, act, detail, who)
 
 
-def close_claim(store: Store) -> None:
+def close_claim(station: RootFolder) -> None:
     """Add "... not in effect" if the last act of one step that was written down did not happen, or
     is gone.
 
@@ -50,41 +49,41 @@ def close_claim(store: Store) -> None:
     lock.
     """
     rows = [
-        row for row in audit.read_audit(store.root) if row.act.removesuffix(DENIED) in IN_EFFECT
+        row for row in audit.read_audit(station.root) if row.act.removesuffix(DENIED) in IN_EFFECT
     ]
     if not rows or rows[-1].act.endswith(DENIED):
         return
     try:
-        is_so = IN_EFFECT[rows[-1].act](store, rows[-1].detail)
+        is_so = IN_EFFECT[rows[-1].act](station, rows[-1].detail)
     except EdgeError:
         return
     if not is_so:
         about = {name: rows[-1].detail[name] for name in NAMES if name in rows[-1].detail}
-        audit.append_audit(store.root, rows[-1].act + DENIED, about, rows[-1].who)
+        audit.append_audit(station.root, rows[-1].act + DENIED, about, rows[-1].who)
 
 
-def _is_trusted(store: Store, detail: Detail) -> bool:
+def _is_trusted(station: RootFolder, detail: Detail) -> bool:
     wanted = (detail.get("keyid"), detail.get("products", []))
-    return any((key.keyid, list(key.products)) == wanted for key in store.trusted_keys())
+    return any((key.keyid, list(key.products)) == wanted for key in TrustedKeys(station).all())
 
 
-def _is_distrusted(store: Store, detail: Detail) -> bool:
-    return all(key.keyid != detail.get("keyid") for key in store.trusted_keys())
+def _is_distrusted(station: RootFolder, detail: Detail) -> bool:
+    return all(key.keyid != detail.get("keyid") for key in TrustedKeys(station).all())
 
 
-def _is_selected(store: Store, detail: Detail) -> bool:
-    return store.active_product() == detail.get("product")
+def _is_selected(station: RootFolder, detail: Detail) -> bool:
+    return station.active_product() == detail.get("product")
 
 
-def _has_geometry(store: Store, detail: Detail) -> bool:
-    file = read_state(store.site_folder(_name(detail, "product")) / "geometry.json", GeometryFile)
+def _has_geometry(station: RootFolder, detail: Detail) -> bool:
+    file = read_state(station.site_folder(_name(detail, "product")) / "geometry.json", GeometryFile)
     camera = None if file is None else file.cameras.get(str(detail.get("serial")))
     return camera is not None and camera.version >= _version(detail)
 
 
-def _has_model_state(store: Store, detail: Detail) -> bool:
+def _has_model_state(station: RootFolder, detail: Detail) -> bool:
     digest = _name(detail, "digest")
-    file = read_state(store.model_file(_name(detail, "product"), digest), ModelStateFile)
+    file = read_state(station.model_file(_name(detail, "product"), digest), ModelStateFile)
     wanted = (digest, detail.get("precision"), detail.get("runtime"))
     found = (
         []
@@ -112,7 +111,7 @@ def _version(detail: Detail) -> int:
     return version
 
 
-IN_EFFECT: dict[str, Callable[[Store, Detail], bool]] = {
+IN_EFFECT: dict[str, Callable[[RootFolder, Detail], bool]] = {
     "trust": _is_trusted,
     "distrust": _is_distrusted,
     "select": _is_selected,

@@ -33,6 +33,7 @@ from edge.frames.dataset import open_dataset
 from edge.install.install import install_bundle
 from edge.runtime.inspection import View, judge_view, opened_station
 from edge.station.store import Store
+from edge.station.trust import trust
 from edge.types import Code, Geometry
 from trainer.data.scene import crop_frame
 from trainer.export.bundle import ExportRequest, export_bundle
@@ -60,7 +61,7 @@ def measure(run_folder: Path, new: Path, work: Path) -> dict[str, Any]:
         print,
     )
     store = Store(root / "station")
-    store.trust(public)
+    trust(store, public)
     for line in install_bundle(bundle, store.root).lines():
         print(line)
     calibrate(store, Path(info.data), info.crop)

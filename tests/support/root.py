@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.station.store import Store
+from edge.station.trust import trust
 from tests.support.tiny_bundle import KeyPair
 
 
@@ -39,7 +40,7 @@ def run_edge(
 def trusting_root(root: Path, key: KeyPair) -> Store:
     """A root that trusts the key and has nothing installed."""
     store = Store(root)
-    store.trust(key.public)
+    trust(store, key.public)
     return store
 
 

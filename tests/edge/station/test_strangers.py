@@ -32,8 +32,10 @@ from edge.install.install import install_bundle
 from edge.station import audit
 from edge.station.account import acting_for
 from edge.station.audit import append_audit, read_audit
+from edge.station.root import DATA, TRUST
 from edge.station.settle import settle
-from edge.station.store import DATA, TRUST, Store
+from edge.station.store import Store
+from edge.station.trust import trust
 from tests.support.mistakes import Run, refused
 from tests.support.root import snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
@@ -120,7 +122,7 @@ def acts(store: Store, bundles: dict[str, Path], other: KeyPair) -> list[Callabl
     return [
         lambda: install_bundle(bundles["3.0.0"], store.root),
         lambda: store.rollback("washer"),
-        lambda: store.trust(other.public),
+        lambda: trust(store, other.public),
         lambda: settle(store),
         lambda: append_audit(store.root, "act", {}),
         lambda: store.select("washer"),
@@ -493,7 +495,7 @@ def test_modes_do_not_depend_on_the_umask(
 def test_what_everybody_may_change_is_not_trusted(
     store: Store, bundles: dict[str, Path], run: Run
 ) -> None:
-    for name in ("etc/edge/trust", f"etc/edge/trust/{store.trusted_keys()[0].keyid}.pub"):
+    for name in ("etc/edge/trust", f"etc/edge/trust/{store.keys.all()[0].keyid}.pub"):
         path = store.root / name
         mode = stat.S_IMODE(path.stat().st_mode)
         path.chmod(mode | 0o002)

@@ -78,12 +78,12 @@ class Reader:
             {product: store.link(product, "current") for product in products},
             {product: store.link(product, "previous") for product in products},
             proofs,
-            tuple(sorted(key.keyid for key in store.trusted_keys())),
+            tuple(sorted(key.keyid for key in store.keys.all())),
             {product: dict(_site(store, product)) for product in products},
         )
 
     def _verify(self, store: Store, bundle: Installed) -> None:
-        about = hash(str((store.trusted_keys(), sorted(identity_of(bundle.folder).items()))))
+        about = hash(str((store.keys.all(), sorted(identity_of(bundle.folder).items()))))
         if about not in self._verified:
             store.verify(bundle)
             self._verified.add(about)

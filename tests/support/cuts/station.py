@@ -11,6 +11,7 @@ import numpy as np
 from edge.bundle.key_files import read_public_key
 from edge.install.install import architecture, install_bundle
 from edge.install.proven import open_engine
+from edge.station import trust as keys
 from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.cuts.act import Act, Mark
@@ -28,7 +29,7 @@ def installed(*bundles: tuple[str, str]) -> Callable[[Path, Path], None]:
 
     def prepare(root: Path, files: Path) -> None:
         store = Store(root)
-        store.trust(files / "line.pub")
+        keys.trust(store, files / "line.pub")
         for product, version in bundles:
             install_bundle(bundle(files, product, version), root)
         if bundles:
@@ -120,7 +121,7 @@ def rollback(root: Path, files: Path, mark: Mark) -> None:
 
 
 def trust(name: str) -> Callable[[Path, Path, Mark], None]:
-    return lambda root, files, _: Store(root).trust(files / name)
+    return lambda root, files, _: keys.trust(Store(root), files / name)
 
 
 def trusting_both(root: Path, files: Path) -> None:
@@ -130,8 +131,8 @@ def trusting_both(root: Path, files: Path) -> None:
 
 def distrust(root: Path, files: Path, mark: Mark) -> None:
     store, other = Store(root), read_public_key(files / "other.pub")
-    if other.keyid in [key.keyid for key in store.trusted_keys()]:
-        store.distrust(other.keyid)
+    if other.keyid in [key.keyid for key in store.keys.all()]:
+        keys.distrust(store, other.keyid)
 
 
 WASHER_1, WASHER_2, SCREW = ("washer", "1.0.0"), ("washer", "2.0.0"), ("screw", "1.0.0")
