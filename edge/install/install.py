@@ -7,42 +7,33 @@ Whatever a killed installation left behind is cleared by the next one.
 
 from __future__ import annotations
 
-import platform
 import shutil
-import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from edge.bundle.archive import OpenBundle, open_bundle
 from edge.bundle.versions import version_key
-from edge.config import PLACE as CONFIG_PLACE
-from edge.config import CameraConfig, read_config, write_first_config
+from edge.config import read_config
 from edge.errors import BundleError, StorageError
-from edge.files import (
-    is_there,
-    make_folder,
-    remove_tree,
-    sentence_of,
-    sha256_of,
-    sync_directory,
-    write_atomically,
-)
+from edge.files import is_there, make_folder, remove_tree, sentence_of, sha256_of, sync_directory
 from edge.install.engine_table import engine_table, state_of
 from edge.install.evidence import checked_evidence
 from edge.install.proven import EngineEntry, ProofFile, prove, prove_once, prune, write_pending
 from edge.install.status import plane_lines
 from edge.proof.certificate import read_certificate
+from edge.provision.architecture import is_of_this_machine
+from edge.provision.first_files import write_first_files
+from edge.provision.jetpack import describe_jetpack
 from edge.station.settle import settle, strays
 from edge.station.store import Installed, Store, slot_name
 from edge.station.switch import SLOT, finish, is_slot, switch
 
 if TYPE_CHECKING:
-    from edge.camera.contract import CameraContract
+    pass
 
 Step = Literal[
     "check",  # signature, manifest, every digest: nothing is written before this has passed
@@ -64,9 +55,7 @@ PENDING = (
     "engine pending: this root is of another architecture, its first `edge run` builds and"
     " proves it"
 )
-UNIT_PLACE = Path("etc/systemd/system/edge.service")
 SPARE_BYTES = 64 << 20  # beside the bundle: database, engine cache, file system
-MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}  # e_machine of an ELF file
 
 
 @dataclass(frozen=True)
@@ -220,7 +209,8 @@ def _install(
     reached("station")
     notes = (
         *plane_lines(bundle.manifest),
-        *_lay_down_station(store, bundle.manifest.camera),
+        *_system_notes(store.root),
+        *write_first_files(store, bundle.manifest.camera),
         *_stray_notes(store),
     )
     before = store.link(product, "current")
@@ -245,6 +235,11 @@ def _install(
     )
 
 
+def _system_notes(root: Path) -> Iterator[str]:
+    if (system := describe_jetpack(root)) is not None:
+        yield system
+
+
 def _stray_notes(store: Store) -> Iterator[str]:
     for stray in strays(store):
         yield f"{stray} is no bundle and is left alone: move it away"
@@ -260,7 +255,7 @@ def _prove(store: Store, staged: Installed) -> Proven | None:
     """The proof on this machine, kept and audited; None, and remembered as pending, where the root
     is of another.
     """
-    if not _is_of_this_machine(store.root):
+    if not is_of_this_machine(store.root):
         checked_evidence(staged)  # what contradicts itself needs no engine to be told
         write_pending(store, staged)
         return None
@@ -324,7 +319,7 @@ def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
     before, active = store.link(manifest.product, "current"), store.active_product()
     slot = slot_name(manifest, bundle.digest)
     proven = None
-    if _is_of_this_machine(store.root):
+    if is_of_this_machine(store.root):
         with tempfile.TemporaryDirectory(prefix="edge-dry-run-") as temporary:
             other = Store(Path(temporary))
             staged = _stage(other.staging, bundle)
@@ -339,7 +334,7 @@ def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
         active=active or manifest.product,
         proven=proven,
         dry_run=True,
-        notes=tuple(plane_lines(manifest)),
+        notes=(*plane_lines(manifest), *_system_notes(store.root)),
     )
 
 
@@ -366,74 +361,3 @@ def _as_storage_error(root: Path) -> Iterator[None]:
             f"cannot install under {root}: {sentence_of(error)}; the bundle that was active"
             " still is"
         ) from error
-
-
-# --- the station's own files
-# ------------------------------------------------------------------------------------------
-
-
-def _lay_down_station(store: Store, contract: CameraContract) -> tuple[str, ...]:
-    """station.toml and the systemd unit, where there are none; what the integrator should know
-    about them.
-    """
-    notes, root, camera = [], store.root, camera_of(contract)
-    with store.inside(CONFIG_PLACE.parent):
-        written = write_first_config(root, camera)
-    if written:
-        notes.append(
-            f"wrote {root / CONFIG_PLACE}: name its broker there, and the station unless --station"
-            " does"
-        )
-        if camera.kind == "virtual" and not (camera.path and camera.empty):
-            notes.append(
-                "the virtual camera's folders are not on this machine: set camera.path and"
-                " camera.empty"
-            )
-    unit = root / UNIT_PLACE
-    with store.inside(UNIT_PLACE.parent):
-        if not unit.exists():
-            make_folder(unit.parent)
-            write_atomically(
-                unit,
-                resources.files("edge").joinpath("provision/systemd/edge.service").read_bytes(),
-            )
-    return tuple(notes)
-
-
-def camera_of(contract: CameraContract) -> CameraConfig:
-    """The first [camera] for a product: what it was trained on, played from the trainer's folders
-    if virtual.
-    """
-    fps = min(max(contract.fps or 30, 1), 120)
-    if contract.model != "virtual":
-        return CameraConfig(kind="realsense", fps=fps)
-    return CameraConfig(
-        kind="virtual", path=_absolute(contract.belt), empty=_absolute(contract.empty), fps=fps
-    )
-
-
-def _absolute(folder: str | None) -> str:
-    """An existing folder as an absolute path, else blank."""
-    return str(Path(folder).resolve()) if folder and Path(folder).is_dir() else ""
-
-
-def architecture(root: Path) -> str | None:
-    """The processor that the system under `root` is for, from one of its programs; None where it
-    holds no system.
-    """
-    whole = root.resolve()
-    for name in ("usr/bin/env", "bin/sh", "usr/bin/bash", "usr/lib/systemd/systemd"):
-        program = (root / name).resolve()
-        if whole not in program.parents or not program.is_file():
-            continue
-        with program.open("rb") as file:
-            header = file.read(20)
-        if len(header) == 20 and header[:4] == b"\x7fELF":
-            return MACHINES.get(
-                struct.unpack("<H" if header[5] == 1 else ">H", header[18:20])[0], "unknown"
-            )
-    return None
-
-
-def _is_of_this_machine(root: Path) -> bool:
-    return architecture(root) in (None, architecture(Path("/")), platform.machine())

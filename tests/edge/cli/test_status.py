@@ -78,7 +78,7 @@ def test_a_root_without_a_bundle(tmp_path: Path, key: KeyPair, capsys, monkeypat
 
 
 def test_a_pending_engine(store: Store, bundle: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(install_module, "_is_of_this_machine", lambda _: False)
+    monkeypatch.setattr(install_module, "is_of_this_machine", lambda _: False)
     install_bundle(bundle, store.root)
     lines = status(store, capsys, monkeypatch)
     assert (

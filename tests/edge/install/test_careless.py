@@ -466,7 +466,7 @@ def test_a_proof_ends_in_time_and_within_its_memory(
 def test_a_contradiction_is_told_where_the_engine_stays_pending_too(
     store: Store, careless: Callable[[Change], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install_module, "_is_of_this_machine", lambda _: False)
+    monkeypatch.setattr(install_module, "is_of_this_machine", lambda _: False)
     _is_refused(store, careless(without("outputs", "place")), "no output place")
 
 

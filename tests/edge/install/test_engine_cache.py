@@ -92,7 +92,7 @@ def test_a_pending_engine_stays_pending(
     store: Store, install: Installer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(install_module, "_is_of_this_machine", lambda _: False)
+        elsewhere.setattr(install_module, "is_of_this_machine", lambda _: False)
         *waiting, certificate = install("washer", "1.0.0", 96)
     assert not certificate.exists()  # nothing was measured here
     install("screw", "1.0.0", 88)

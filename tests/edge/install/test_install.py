@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from edge.bundle.versions import version_key
-from edge.config import read_config
 from edge.errors import BundleError, BusyError, ParityError, StorageError
 from edge.install import install as install_module
-from edge.install.install import STEPS, architecture, install_bundle
+from edge.install.install import STEPS, install_bundle
 from edge.install.proven import open_engine, read_proof
+from edge.provision.architecture import architecture
 from edge.station.audit import read_audit
 from edge.station.lock import CHANGE, RUN, locked
 from edge.station.store import Store
 from tests.support.patience import patience_s
-from tests.support.root import run_edge, snapshot, trusting_root
+from tests.support.root import lay_foreign_system, run_edge, snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -413,16 +413,8 @@ def test_a_new_runtime_version_is_proven_again(store: Store, bundles) -> None:
     assert "onnxruntime 0.0." not in path.read_text()
 
 
-def _system_of(root: Path, machine: int) -> None:
-    program = root / "usr" / "bin" / "env"
-    program.parent.mkdir(parents=True)
-    program.write_bytes(
-        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44)
-    )
-
-
 def test_root_of_another_architecture_leaves_the_engine_pending(store: Store, bundles) -> None:
-    _system_of(store.root, 183 if architecture(Path("/")) != "aarch64" else 62)
+    lay_foreign_system(store.root)
     result = install_bundle(bundles("washer", "1.0.0"), store.root)
     assert "engine pending" in result.lines()[1]
     assert read_proof(store, store.active()).state == "pending"
@@ -444,63 +436,12 @@ def test_root_with_this_machines_system_is_proven_at_once(store: Store, bundles)
 def test_a_pending_engine_that_fails_its_proof_never_judges(
     store: Store, bundles, monkeypatch
 ) -> None:
-    _system_of(store.root, 183 if architecture(Path("/")) != "aarch64" else 62)
+    lay_foreign_system(store.root)
     install_bundle(bundles("washer", "1.0.0"), store.root)
     monkeypatch.setattr("edge.proof.prove.board_failures", lambda *_, **__: ("planted",))
     with pytest.raises(ParityError, match="planted"):
         open_engine(store, store.active())
     assert read_proof(store, store.active()).state == "pending"
-
-
-# --- the station's own files
-# ------------------------------------------------------------------------------------------
-
-
-def test_virtual_camera_plays_the_folders_of_the_trainer(
-    store: Store, key: KeyPair, tmp_path: Path
-) -> None:
-    for name in ("empty", "belt"):
-        (tmp_path / "station-files" / name).mkdir(parents=True)
-    folders = {name: str(tmp_path / "station-files" / name) for name in ("empty", "belt")}
-    install_bundle(make_tiny_bundle(tmp_path, key, camera=folders), store.root)
-    camera = read_config(store.root).camera
-    assert (camera.kind, camera.path, camera.empty) == (
-        "virtual",
-        folders["belt"],
-        folders["empty"],
-    )
-
-
-def test_virtual_camera_whose_folders_are_elsewhere_is_left_blank(
-    store: Store, key: KeyPair, tmp_path: Path
-) -> None:
-    bundle = make_tiny_bundle(
-        tmp_path, key, camera={"belt": "/nowhere/belt", "empty": "/nowhere/empty"}
-    )
-    result = install_bundle(bundle, store.root)
-    camera = read_config(store.root).camera
-    assert (camera.kind, camera.path, camera.empty) == ("virtual", "", "")
-    assert any("camera.path" in note for note in result.notes)
-
-
-def test_real_camera(store: Store, key: KeyPair, tmp_path: Path) -> None:
-    install_bundle(make_tiny_bundle(tmp_path, key, camera={"model": "D405", "fps": 15}), store.root)
-    assert (read_config(store.root).camera.kind, read_config(store.root).camera.fps) == (
-        "realsense",
-        15,
-    )
-
-
-def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -> None:
-    install_bundle(bundles("washer", "1.0.0"), store.root)
-    for path in (
-        store.root / "etc/edge/station.toml",
-        store.root / "etc/systemd/system/edge.service",
-    ):
-        path.write_text(path.read_text() + "# mine\n")
-    install_bundle(bundles("washer", "2.0.0"), store.root)
-    assert (store.root / "etc/edge/station.toml").read_text().endswith("# mine\n")
-    assert (store.root / "etc/systemd/system/edge.service").read_text().endswith("# mine\n")
 
 
 # --- killed: one real process; every cut of every act is in tests/cuts

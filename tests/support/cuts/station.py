@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.key_files import read_public_key
-from edge.install.install import architecture, install_bundle
+from edge.install.install import install_bundle
 from edge.install.proven import open_engine
 from edge.station import trust as keys
 from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.cuts.act import Act, Mark
+from tests.support.root import lay_foreign_system
 
 SERIAL = "camera-1"
 JUNK = "0123456789abcdef-fp16-trt10.3.0-sm87-0a1b2c3d.plan"  # an engine's plan that no slot needs
@@ -63,12 +64,7 @@ def cut_before(
 
 def pending(root: Path, files: Path) -> None:
     """Installed into the root of another machine's system."""
-    machine = 183 if architecture(Path("/")) != "aarch64" else 62
-    program = root / "usr" / "bin" / "env"
-    program.parent.mkdir(parents=True)
-    program.write_bytes(
-        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44)
-    )
+    lay_foreign_system(root)
     installed(("washer", "1.0.0"))(root, files)
 
 
