@@ -108,7 +108,7 @@ def threshold(
     """
     from calibration.threshold import calibrate_threshold
     from edge.config import read_config
-    from edge.install.proven import open_engine
+    from edge.install.proven import open_proven_engine
     from edge.proof.golden import read_normal
     from edge.proof.threshold import parse_rate
     from edge.station.store import Store
@@ -119,7 +119,7 @@ def threshold(
     store.require_writable()
     manifest = installed.manifest
     with store.inside():
-        proven = open_engine(store, installed, runtime.threads, runtime.precision)
+        proven = open_proven_engine(store, installed, runtime.threads, runtime.precision)
     engine = proven.engine
     try:
         before = store.model_state(installed, engine.precision, engine.name)

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -19,18 +18,22 @@ from edge.bundle.archive import OpenBundle, open_bundle
 from edge.bundle.versions import version_key
 from edge.config import read_config
 from edge.errors import BundleError, StorageError
-from edge.files import is_there, make_folder, remove_tree, sentence_of, sha256_of, sync_directory
+from edge.files import make_folder, sentence_of
+from edge.install.consistency import checked_proof_data
 from edge.install.engine_table import engine_table, state_of
-from edge.install.evidence import checked_evidence
-from edge.install.proven import EngineEntry, ProofFile, prove, prove_once, prune, write_pending
-from edge.install.status import plane_lines
+from edge.install.install_result import InstallResult, ProofReport
+from edge.install.placing import place_in_slot
+from edge.install.proof_file import ProofFile, prune, write_pending
+from edge.install.proven import prove_once
+from edge.install.proving import prove
+from edge.install.summary import plane_lines
 from edge.proof.certificate import read_certificate
 from edge.provision.architecture import is_of_this_machine
 from edge.provision.first_files import write_first_files
 from edge.provision.jetpack import describe_jetpack
 from edge.station.settle import settle, strays
 from edge.station.store import Installed, Store, slot_name
-from edge.station.switch import SLOT, finish, is_slot, switch
+from edge.station.switch import SLOT, finish, switch
 
 if TYPE_CHECKING:
     pass
@@ -51,75 +54,7 @@ Step = Literal[
     "done",  # audit row: it is active
 ]
 STEPS: tuple[Step, ...] = get_args(Step)
-PENDING = (
-    "engine pending: this root is of another architecture, its first `edge run` builds and"
-    " proves it"
-)
 SPARE_BYTES = 64 << 20  # beside the bundle: database, engine cache, file system
-
-
-@dataclass(frozen=True)
-class Proven:
-    """The proof on this machine, which engine judges, and the table of all of them."""
-
-    proof: ProofFile
-    judge: EngineEntry
-    table: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """The table, which engine judges, and what its threshold promises."""
-        assert self.judge.section is not None
-        threshold = self.judge.section.threshold
-        why = (
-            self.proof.why
-            if self.judge is self.proof.engines[self.proof.chosen or 0]
-            else "station.toml names it"
-        )
-        return [
-            *self.table,
-            f"engine proven: {self.judge.name} judges ({why})",
-            f"threshold {threshold.value:.6g}: {threshold.guarantee}",
-        ]
-
-
-@dataclass(frozen=True)
-class InstallResult:
-    """What an installation did.
-
-    proven: on this machine; None where the root is of another and the engine pending.
-    """
-
-    product: str
-    version: str
-    slot: str
-    replaced: str | None  # the slot that was current before, None for the first or the same
-    changed: bool  # False: this bundle was current already
-    active: str | None  # the product that `edge run` judges
-    proven: Proven | None
-    dry_run: bool = False
-    notes: tuple[str, ...] = ()
-
-    def lines(self) -> list[str]:
-        """What to tell the integrator."""
-        verb = (
-            "would install"
-            if self.dry_run
-            else "installed"
-            if self.changed
-            else "already installed"
-        )
-        first = f"{verb} {self.product} {self.version} as {self.slot}"
-        if self.replaced:
-            first += f", previous is {self.replaced}"
-        lines = [first, *([PENDING] if self.proven is None else self.proven.lines())]
-        if self.active is not None and self.active != self.product:
-            lines.append(
-                f"active product stays {self.active}: `edge bundle select {self.product}` changes"
-                " that"
-            )
-        elif self.active is not None:
-            lines.append(f"active product: {self.active}")
-        return [*lines, *self.notes]
 
 
 def install_bundle(
@@ -205,7 +140,7 @@ def _install(
     reached("prove")
     proven = _prove(store, staged)
     reached("slot")
-    placed = _place(store, staged)
+    placed = place_in_slot(store, staged)
     reached("station")
     notes = (
         *plane_lines(bundle.manifest),
@@ -251,66 +186,26 @@ def _stage(folder: Path, bundle: OpenBundle) -> Installed:
     return Installed(bundle.manifest.product, folder, bundle.manifest, bundle.digest)
 
 
-def _prove(store: Store, staged: Installed) -> Proven | None:
+def _prove(store: Store, staged: Installed) -> ProofReport | None:
     """The proof on this machine, kept and audited; None, and remembered as pending, where the root
     is of another.
     """
     if not is_of_this_machine(store.root):
-        checked_evidence(staged)  # what contradicts itself needs no engine to be told
+        checked_proof_data(staged)  # what contradicts itself needs no engine to be told
         write_pending(store, staged)
         return None
     runtime = read_config(store.root).runtime
     return _proven(store, staged, prove_once(store, staged, runtime.threads, runtime.precision))
 
 
-def _proven(store: Store, staged: Installed, proof: ProofFile) -> Proven:
+def _proven(store: Store, staged: Installed, proof: ProofFile) -> ProofReport:
     """store: whose station.toml may name the precision."""
     judge = proof.judge(staged.manifest, read_config(store.root).runtime.precision)
     states = [state_of(entry, judge) for entry in proof.engines]
     table = engine_table(
         staged.manifest, read_certificate(staged.certificate), proof.engines, states
     )
-    return Proven(proof, judge, tuple(table))
-
-
-def _place(store: Store, staged: Installed) -> Installed:
-    """Move the staged bundle into its slot; a slot that exists is mended file by file, since it may
-    be in use.
-    """
-    slots = store.products_folder / staged.product / "slots"
-    make_folder(slots)
-    target = slots / slot_name(staged.manifest, staged.digest)
-    if is_there(target) and not is_slot(target):
-        remove_tree(target)
-    if target.exists():
-        _mend(target, staged.folder)
-    else:
-        staged.folder.rename(target)
-    for folder in (slots, slots.parent, store.products_folder, store.data):
-        sync_directory(folder)
-    return Installed(staged.product, target, staged.manifest, staged.digest)
-
-
-def _mend(target: Path, staged: Path) -> None:
-    wanted = {path.relative_to(staged) for path in staged.rglob("*") if path.is_file()}
-    for path in [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]:
-        if path.relative_to(target) not in wanted or path.is_symlink():
-            path.unlink()
-    for name in sorted(wanted):
-        if not _is_same(target / name, staged / name):
-            make_folder((target / name).parent)
-            (staged / name).replace(target / name)
-    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
-        sync_directory(folder)  # also where something was only removed, or a folder made
-
-
-def _is_same(path: Path, wanted: Path) -> bool:
-    """Sizes first: what stands in a slot may be of any size."""
-    return (
-        path.is_file()
-        and path.stat().st_size == wanted.stat().st_size
-        and sha256_of(path) == sha256_of(wanted)
-    )
+    return ProofReport(proof, judge, tuple(table))
 
 
 def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:

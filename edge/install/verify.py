@@ -14,10 +14,12 @@ from tempfile import TemporaryDirectory
 from edge.config import PrecisionChoice
 from edge.engine.machine import this_machine
 from edge.errors import EdgeError
+from edge.install.consistency import checked_proof_data
+from edge.install.engine_entry import EngineEntry
 from edge.install.engine_table import engine_table
-from edge.install.evidence import checked_evidence
-from edge.install.proven import EngineEntry, ProofFile, choose_engine, measure_engines, read_proof
-from edge.install.status import plane_lines
+from edge.install.proof_file import ProofFile, read_proof
+from edge.install.proving import choose_engine, measure_engines
+from edge.install.summary import plane_lines
 from edge.station.store import Installed, Store
 
 # s, of this precision's normal scores: a threshold measured again may differ by so much
@@ -38,7 +40,7 @@ class Verified:
 
     @property
     def passed(self) -> bool:
-        """Proven, with the threshold that is kept."""
+        """ProofReport, with the threshold that is kept."""
         return self.entry.is_proven and not self.drift
 
     @property
@@ -108,9 +110,9 @@ def verify_installed(
     trusted.
     """
     store.verify(bundle)
-    evidence = checked_evidence(bundle)
+    proof_data = checked_proof_data(bundle)
     with _plans(store) as cache:
-        entries = measure_engines(evidence, cache, threads, store)
+        entries = measure_engines(proof_data, cache, threads, store)
     known = read_proof(store, bundle)
     elsewhere = ""
     if known is not None and known.board not in (None, this_machine()):
@@ -125,7 +127,7 @@ def verify_installed(
     return VerifyReport(
         bundle,
         results,
-        tuple(engine_table(bundle.manifest, evidence.certificate, entries, states)),
+        tuple(engine_table(bundle.manifest, proof_data.certificate, entries, states)),
         note,
         elsewhere,
     )

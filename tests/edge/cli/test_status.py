@@ -8,7 +8,7 @@ import pytest
 
 from edge.install import install as install_module
 from edge.install.install import install_bundle
-from edge.install.proven import read_proof
+from edge.install.proof_file import read_proof
 from edge.station.store import Store
 from tests.support.planted import plant_fault, plant_times, with_score
 from tests.support.root import run_edge, snapshot, trusting_root

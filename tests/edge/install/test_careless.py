@@ -24,9 +24,9 @@ from edge.bundle.signature import sign_manifest
 from edge.engine.order import ONNXRUNTIME
 from edge.errors import EdgeError
 from edge.install import install as install_module
-from edge.install import measure as measure_module
+from edge.install import measure_engine as measure_module
 from edge.install.install import install_bundle
-from edge.install.proven import read_proof
+from edge.install.proof_file import read_proof
 from edge.station.store import Store
 from tests.support.root import snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle, tiny_bundle_folder, tiny_graph

@@ -11,7 +11,8 @@ from edge.engine.plan import EngineKey
 from edge.errors import EngineError, ParityError
 from edge.install import install as install_module
 from edge.install.install import install_bundle
-from edge.install.proven import open_engine, prune, read_proof
+from edge.install.proof_file import prune, read_proof
+from edge.install.proven import open_proven_engine
 from edge.station.store import Store
 from tests.support.root import trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
@@ -76,7 +77,7 @@ def test_the_engines_of_a_bundle_go_with_its_slot_and_no_others(
     assert [are_there(kept) for kept in (second, third, screw)] == [True, True, True]
     assert timing.exists()
     store.rollback("washer")
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
 
 
 def test_a_graph_that_two_bundles_share_keeps_its_plans(store: Store, install: Installer) -> None:
@@ -181,4 +182,4 @@ def test_a_bundle_that_leaves_while_it_is_opened_is_one_sentence(
 
     monkeypatch.setattr("edge.install.proven.machine_openers", vanish)
     with pytest.raises(EngineError, match=r"washer 1\.0\.0: its engine cannot be opened"):
-        open_engine(store, store.active())
+        open_proven_engine(store, store.active())

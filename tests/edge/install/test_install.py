@@ -19,7 +19,8 @@ from edge.bundle.versions import version_key
 from edge.errors import BundleError, BusyError, ParityError, StorageError
 from edge.install import install as install_module
 from edge.install.install import STEPS, install_bundle
-from edge.install.proven import open_engine, read_proof
+from edge.install.proof_file import read_proof
+from edge.install.proven import open_proven_engine
 from edge.provision.architecture import architecture
 from edge.station.audit import read_audit
 from edge.station.lock import CHANGE, RUN, locked
@@ -381,8 +382,8 @@ def test_the_proof_is_remembered_and_opens_the_same_engine(
     proof = read_proof(store, store.active())
     judge = proof.judge(store.active().manifest)
     assert (proof.state, judge.precision) == ("proven", "fp32")
-    monkeypatch.setattr("edge.install.proven.prove", None)  # would fail if it proved again
-    proven = open_engine(store, store.active())
+    monkeypatch.setattr("edge.install.proving.prove", None)  # would fail if it proved again
+    proven = open_proven_engine(store, store.active())
     assert (proven.engine.name, proven.engine.precision) == (judge.runtime, "fp32")
     assert proven.threshold == judge.section.threshold
     proven.engine.close()
@@ -395,13 +396,14 @@ def test_a_bundle_that_rotted_since_the_installation_never_judges(store: Store, 
     data[-20] ^= 1
     model.write_bytes(data)
     with pytest.raises(BundleError, match=r"fp32\.onnx is damaged"):
-        open_engine(store, store.active())
+        open_proven_engine(store, store.active())
 
 
 def test_a_disk_moved_to_another_board_is_proven_there(store: Store, bundles, monkeypatch) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
-    monkeypatch.setattr("edge.install.proven.this_machine", lambda: "another board")
-    open_engine(store, store.active()).engine.close()
+    for module in ("proven", "proving"):
+        monkeypatch.setattr(f"edge.install.{module}.this_machine", lambda: "another board")
+    open_proven_engine(store, store.active()).engine.close()
     assert read_proof(store, store.active()).board == "another board"
 
 
@@ -409,7 +411,7 @@ def test_a_new_runtime_version_is_proven_again(store: Store, bundles) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     path = store.engines / f"{store.active().digest[:12]}.json"
     path.write_text(path.read_text().replace("onnxruntime ", "onnxruntime 0.0."))
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
     assert "onnxruntime 0.0." not in path.read_text()
 
 
@@ -418,7 +420,7 @@ def test_root_of_another_architecture_leaves_the_engine_pending(store: Store, bu
     result = install_bundle(bundles("washer", "1.0.0"), store.root)
     assert "engine pending" in result.lines()[1]
     assert read_proof(store, store.active()).state == "pending"
-    open_engine(store, store.active()).engine.close()  # what the first `edge run` does
+    open_proven_engine(store, store.active()).engine.close()  # what the first `edge run` does
     assert read_proof(store, store.active()).state == "proven"
 
 
@@ -440,7 +442,7 @@ def test_a_pending_engine_that_fails_its_proof_never_judges(
     install_bundle(bundles("washer", "1.0.0"), store.root)
     monkeypatch.setattr("edge.proof.prove.board_failures", lambda *_, **__: ("planted",))
     with pytest.raises(ParityError, match="planted"):
-        open_engine(store, store.active())
+        open_proven_engine(store, store.active())
     assert read_proof(store, store.active()).state == "pending"
 
 

@@ -12,7 +12,7 @@ from edge.engine.machine import this_machine
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import EngineError
 from edge.install.install import install_bundle
-from edge.install.proven import read_proof
+from edge.install.proof_file import read_proof
 from edge.install.verify import verify_installed
 from edge.proof.compare import Count
 from edge.station.audit import read_audit

@@ -16,7 +16,7 @@ from edge.bundle.key_files import key_id, read_public_key
 from edge.bundle.signature import sign_manifest
 from edge.errors import BundleError, ConfigError
 from edge.install.install import install_bundle
-from edge.install.proven import open_engine
+from edge.install.proven import open_proven_engine
 from edge.station.audit import read_audit
 from edge.station.store import Store
 from edge.station.trust import trust
@@ -102,7 +102,7 @@ def test_a_file_in_the_folder_of_keys_is_checked_whenever_it_is_read(
         path.write_text(content)
         for act in (
             lambda: installed.verify(installed.active()),
-            lambda: open_engine(installed, installed.active()),
+            lambda: open_proven_engine(installed, installed.active()),
             lambda: install_bundle(bundles("washer"), installed.root),
             installed.keys.all,
         ):
@@ -211,7 +211,10 @@ def test_a_key_that_is_limited_to_products_signs_no_other(
     assert (
         run("edge", "trust", key.public, "--product", "gear", "--force", "--root", root).code == 0
     )
-    for act in (lambda: store.verify(store.active()), lambda: open_engine(store, store.active())):
+    for act in (
+        lambda: store.verify(store.active()),
+        lambda: open_proven_engine(store, store.active()),
+    ):
         with pytest.raises(BundleError, match=r"product washer.*trusted here for gear only"):
             act()
     assert run("edge", "trust", key.public, "--root", root).out.endswith("for every product\n")

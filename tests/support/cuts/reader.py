@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge.config import PLACE as CONFIG
 from edge.config import read_config
-from edge.install.proven import certificate_path, read_proof
+from edge.install.proof_file import certificate_path, read_proof
 from edge.proof.certificate import read_certificate
 from edge.station.audit import AuditRow, read_audit
 from edge.station.site import GeometryFile, read_state

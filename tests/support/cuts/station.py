@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.bundle.key_files import read_public_key
 from edge.install.install import install_bundle
-from edge.install.proven import open_engine
+from edge.install.proven import open_proven_engine
 from edge.station import trust as keys
 from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
@@ -71,7 +71,7 @@ def pending(root: Path, files: Path) -> None:
 def open_first(root: Path, files: Path, mark: Mark) -> None:
     """What the first `edge run` does: it proves the engine and keeps the proof."""
     store = Store(root)
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
 
 
 def damaged(root: Path, files: Path) -> None:

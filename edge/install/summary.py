@@ -7,7 +7,8 @@ from __future__ import annotations
 from edge.bundle.manifest import Manifest, OperatingPoint
 from edge.config import read_config
 from edge.errors import EdgeError
-from edge.install.proven import EngineEntry, read_proof
+from edge.install.engine_entry import EngineEntry
+from edge.install.proof_file import read_proof
 from edge.station.site import ModelState
 from edge.station.store import Installed, Store
 
