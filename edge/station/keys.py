@@ -11,7 +11,7 @@ from edge.bundle.manifest import MANIFEST, MANIFEST_LIMIT, SIGNATURE
 from edge.bundle.signature import verify_signature
 from edge.errors import BundleError, ConfigError
 from edge.files import read_bytes
-from edge.station.account import require_closed
+from edge.station.links import require_closed
 from edge.station.root import RootFolder, entries_of
 
 KEY_NAME = re.compile(r"[0-9a-f]{64}\.pub")
@@ -73,7 +73,9 @@ class TrustedKeys:
         return found[0]
 
     def file_of(self, keyid: str) -> Path:
-        """The file that holds the key, or will: one that somebody has laid there keeps its name."""
+        """The file that holds the key, or will hold it: a file that somebody laid there keeps its
+        name.
+        """
         names = (path for path, key in self.by_file().items() if key.keyid == keyid)
         return next(names, self._station.trust_folder / f"{keyid}.pub")
 

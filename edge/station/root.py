@@ -22,7 +22,8 @@ from typing import Literal
 from edge.errors import BundleError, ConfigError, StorageError
 from edge.files import is_there, read_bytes, sentence_of, write_atomically
 from edge.station import audit
-from edge.station.account import acting_for, require_closed, require_plain
+from edge.station.account import acting_for
+from edge.station.links import require_closed, require_plain
 from edge.station.lock import CHANGE, RUN, locked
 from edge.station.switch import ACTIVE, PRODUCT, is_slot, slot_of
 
@@ -48,7 +49,7 @@ class RootFolder:
 
     @contextmanager
     def change(self, who: str) -> Iterator[None]:
-        """Hold the right to change this root, with the rights of the account it belongs to.
+        """Hold the change lock of this root, and work with the rights of the account it belongs to.
 
         Raises: BusyError naming the process that holds it, StorageError if a link or anything else
             stands where a folder or a file of the station belongs.
@@ -70,8 +71,8 @@ class RootFolder:
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """To look, whatever stands there: with the rights as `inside`, or one's own where root may
-        not take others.
+        """Work with the rights that `inside` takes, to read only; with this account's own rights
+        where root may not take others. Nothing is checked.
         """
         with ExitStack() as stack:
             with suppress(StorageError):
@@ -108,8 +109,8 @@ class RootFolder:
         return os.access(self.data, os.W_OK | os.X_OK)
 
     def require_writable(self) -> None:
-        """Raises: StorageError where nothing can be kept, for a command that would find out after
-        minutes of work.
+        """Raises: StorageError where nothing can be written. Commands that work for minutes ask
+        first.
         """
         if not self.is_writable():
             raise StorageError(
@@ -182,7 +183,7 @@ class RootFolder:
 def entries_of(folder: Path) -> list[Path]:
     """What lies in a folder, by name, without hidden files; nothing where there is no folder.
 
-    Raises: ConfigError if it cannot be read: then what lies there is not known.
+    Raises: ConfigError if it cannot be read: an unreadable folder is not an empty one.
     """
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
