@@ -32,8 +32,8 @@ from edge.files import make_folder, open_plain, read_bytes, sha256_of, sync_dire
 
 @dataclass(frozen=True)
 class OpenBundle:
-    """Signature, manifest and list of members were checked; the members' bytes are checked as they
-    are streamed.
+    """A bundle whose signature, manifest and list of members were checked. The members' bytes are
+    checked as they are streamed.
     """
 
     path: Path
@@ -118,7 +118,7 @@ def _open_file(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise BundleError(f"cannot open the bundle {path} (a folder): {remedy}")
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would wait forever
             raise BundleError(f"cannot open the bundle {path} (not a file): {remedy}")
         return os.fdopen(open_plain(path, BundleError), "rb")
     except OSError as error:

@@ -40,7 +40,7 @@ class Trust(Strict):
 class PublicKey(Strict):
     """A .pub file: what a device needs to check a signature.
 
-    trust: only in the device's own folder of keys.
+    trust: present only in the device's own folder of keys.
     """
 
     keyid: Sha256
@@ -84,9 +84,9 @@ def generate_key(stem: Path) -> tuple[Path, Path]:
         require_file_target(path)
     make_folder(stem.parent)
     signer = CryptoSigner.generate_ed25519()
-    with os.fdopen(
-        os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
-    ) as file:  # 0600 from birth
+    # 0600 from the moment it exists: nobody else can open it meanwhile
+    descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(signer.private_bytes)
         file.flush()

@@ -1,5 +1,5 @@
 """manifest.json of a bundle (schema 2): what a bundle says of itself, checked key by key before
-anything is used.
+any of it is used.
 
 Pydantic models that forbid unknown keys: a typo or a newer schema stops the installation and names
 its key.
@@ -23,7 +23,7 @@ SCHEMA = 2
 MANIFEST, SIGNATURE, REPORT = "manifest.json", "signature.json", "report.html"
 MANIFEST_LIMIT = 4 << 20  # bytes
 PARSED_LIMIT = 64 << 20  # bytes of a member that is no graph and no report: it is read whole
-GOLDEN_FRAMES = 8  # at least
+GOLDEN_FRAMES = 8  # reference frames in golden/, at least
 
 
 class FileEntry(Strict):
@@ -98,16 +98,13 @@ class Manifest(Strict):
     outputs: tuple[TensorSpec, ...]
     precisions: tuple[Precision, ...]  # in the order tried: int8, fp16, fp32
     normal: NormalParts
-    normal_scores: dict[
-        Precision, tuple[float, ...]
-    ]  # of all n, raw, each list by falling score in float32
+    # raw scores of all n normal parts; every list is ordered by float32's score, highest first
+    normal_scores: dict[Precision, tuple[float, ...]]
     normal_spread: dict[Precision, ScoreSpread]
-    thresholds: dict[
-        Precision, Threshold
-    ]  # of these scores: what to expect of an engine of this precision
-    verdicts: dict[
-        Precision, Verdicts
-    ]  # the certificate's counts, each file judged with its own threshold
+    # of these scores: what to expect of an engine of this precision
+    thresholds: dict[Precision, Threshold]
+    # the certificate's counts, each file judged with its own threshold
+    verdicts: dict[Precision, Verdicts]
     operating_points: tuple[OperatingPoint, ...]
     # of the training camera: for reports, never used to judge
     plane: tuple[float, float, float, float] | None = None
@@ -213,7 +210,7 @@ def _check_files(manifest: Manifest) -> None:
         )
     if sum(name.startswith("golden/") for name in manifest.files) < GOLDEN_FRAMES:
         raise BundleError(
-            f"manifest.json: files: fewer than {GOLDEN_FRAMES} golden frames: export it again"
+            f"manifest.json: files: fewer than {GOLDEN_FRAMES} reference frames: export it again"
         )
 
 

@@ -42,8 +42,8 @@ def checked_proof_data(bundle: Installed) -> ProofData:
 
 
 def check_bundle_agrees(proof_data: ProofData, graphs: Mapping[Precision, GraphInterface]) -> None:
-    """Manifest, graphs, certificate, golden and normal frames speak of the same model and the same
-    decision.
+    """Manifest, graphs, certificate, reference and normal frames speak of the same model and the
+    same decision.
 
     graphs: what each precision's file says of itself. Raises: BundleError naming the first
     contradiction.
@@ -79,8 +79,7 @@ def _contradiction(manifest: Manifest, what: str) -> NoReturn:
     raise BundleError(f"{manifest.product} {manifest.version}: {what}: export the bundle again")
 
 
-# --- the manifest alone
-# -----------------------------------------------------------------------------------------------
+# --- the manifest alone ---
 
 
 def contract_inputs(manifest: Manifest) -> dict[str, tuple[str, Shape]]:
@@ -102,14 +101,8 @@ def contract_inputs(manifest: Manifest) -> dict[str, tuple[str, Shape]]:
 
 
 SCALARS: dict[str, Shape] = {"score": (1,), "area": (1,), "valid": (1,), "place": (1, 6)}
-BY_FRAME_OR_SITE = (
-    "color",
-    "depth",
-    "unit",
-    "intrinsics",
-    "region",
-    "plane",
-)  # the rest needs a default
+# what the frame or the station gives; every other input needs a default
+BY_FRAME_OR_SITE = ("color", "depth", "unit", "intrinsics", "region", "plane")
 
 
 def _tensor_problems(m: Manifest) -> Iterator[str]:
@@ -176,8 +169,8 @@ def _camera_problems(c: CameraContract) -> Iterator[str]:
             yield f"its crop is {size} pixels {name} from {start} on, the camera's image {whole}"
     if c.min_area > c.max_area or c.max_area == 0:
         yield (
-            f"its parts cover at least {c.min_area:g} and at most {c.max_area:g} of the region,"
-            " which none can"
+            f"its parts cover at least {c.min_area:g} and at most {c.max_area:g} of the region"
+            " of interest, which no part can"
         )
     if c.intrinsics is not None and min(c.intrinsics[:2]) <= 0:
         yield f"its camera has focal lengths of {c.intrinsics[0]:g} and {c.intrinsics[1]:g} pixels"
@@ -205,8 +198,7 @@ def _threshold_problems(m: Manifest) -> Iterator[str]:
             )
 
 
-# --- against the manifest
-# ---------------------------------------------------------------------------------------------
+# --- against the manifest ---
 
 
 def _graph_problems(m: Manifest, precision: Precision, graph: GraphInterface) -> Iterator[str]:
@@ -228,7 +220,7 @@ def _difference(
         yield f"{file} has an {kind} {name!r} that its manifest does not name"
     for name, (dtype, shape) in stated.items():
         if found.get(name, (dtype, shape)) != (dtype, shape):
-            has = " ".join(str(part) for part in found[name])
+            has = " ".join(str(word) for word in found[name])
             yield f"{file} has the {kind} {name!r} as {has}, its manifest says {dtype} {shape}"
 
 
@@ -251,7 +243,8 @@ def _certificate_problems(m: Manifest, certificate: Certificate, golden: int) ->
             )
     if certificate.golden_frames != golden:
         yield (
-            f"its certificate counts {certificate.golden_frames} golden frames, there are {golden}"
+            f"its certificate counts {certificate.golden_frames} reference frames, there are"
+            f" {golden}"
         )
     if certificate.normal_frames != m.normal.parts:
         yield (
@@ -279,4 +272,6 @@ def _frame_problems(m: Manifest, proof_data: ProofData) -> Iterator[str]:
         )
     above = sum(float(frame.score[0]) > exact.value for frame in proof_data.golden)
     if above < GOLDEN_ABOVE:
-        yield f"{above} golden frames are above the threshold, at least {GOLDEN_ABOVE} are needed"
+        yield (
+            f"{above} reference frames are above the threshold, at least {GOLDEN_ABOVE} are needed"
+        )

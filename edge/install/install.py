@@ -42,8 +42,8 @@ Step = Literal[
     "check",  # signature, manifest, every digest: nothing is written before this has passed
     "lock",  # one change of the root at a time; what a killed one left is cleared
     "stage",  # members into var/lib/edge/.staging, checked again on the way, synced
-    # engines opened or built, golden and normal frames through each, thresholds measured, one
-    # chosen
+    # engines opened or built, reference and normal frames run through each, thresholds
+    # measured, one engine chosen
     "prove",
     "slot",  # the staged folder becomes products/PRODUCT/slots/VERSION-DIGEST12
     "station",  # station.toml and edge.service, where there are none
@@ -69,7 +69,7 @@ def install_bundle(
 
     Args:
         path: a .bundle file. root: the station's root, "/" on a device.
-        dry_run: do all the checks, the golden frames included, and write nothing under `root`.
+        dry_run: do all the checks, reference frames included, and write nothing under `root`.
         reached: called before each step, with its name.
         allow_downgrade: also a version that is not newer than the current one of the product; the
             audit tells it.

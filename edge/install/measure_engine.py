@@ -1,9 +1,9 @@
 """One engine of this machine on a bundle's frames: opened, proven, timed, closed; in a child
 process.
 
-An engine is code of another maker that runs a graph of whoever signed it: it may crash, never end,
-or take all memory. What happens in the child is a row of the table, whatever it is: `LIMITS` says
-how long and how much.
+An engine is code of another maker that runs a graph of whoever signed the bundle: it may crash,
+never end, or take all memory. Whatever happens in the child becomes a row of the table; `LIMITS`
+bounds its time and memory.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of one precision, meant to end what hangs or was not meant, not to measure: onnxruntime needs
-# seconds and some hundred megabytes. TensorRT builds for minutes, takes gigabytes, and reserves
-# more addresses than there is memory.
+# For one precision. They end a runtime that hangs and are far from what an engine needs:
+# onnxruntime takes seconds and some hundred megabytes. TensorRT builds for minutes, takes
+# gigabytes, and reserves more addresses than there is memory.
 LIMITS = {ONNXRUNTIME: Limits(600, 3 << 30), TENSORRT: Limits(1200, 6 << 30, hard=False)}
 
 
@@ -88,7 +88,9 @@ def _without_answer(request: MeasureRequest, reason: str) -> EngineEntry:
 
 
 def measure_engine(request: MeasureRequest) -> EngineEntry:
-    """The same in this process: nothing bounds it, and a crash of the runtime is ours."""
+    """Measure an engine in this process: nothing limits its time or memory, and if the runtime
+    crashes, this process does.
+    """
     name = request.runtime
     try:
         engine = machine_openers(Path(request.cache), request.threads)[request.runtime](
@@ -138,8 +140,8 @@ def _prove(request: MeasureRequest, engine: Engine) -> BoardSection:
 def _calibrated(
     request: MeasureRequest, bundle: Installed, engine: Engine
 ) -> tuple[Calibrated | None, Engine | None]:
-    """What the station has calibrated for this engine, with float32 on the CPU as its oracle, which
-    is to be closed.
+    """What the station has calibrated for this engine, with float32 on the CPU as its oracle. The
+    caller closes the oracle.
     """
     from edge.proof.prove import Calibrated
 

@@ -10,8 +10,8 @@ from edge.station.switch import is_slot
 
 
 def place_in_slot(store: Store, staged: Installed) -> Installed:
-    """Move the staged bundle into its slot; a slot that exists is mended file by file, since it may
-    be in use.
+    """Move the staged bundle into its slot; a slot that exists is repaired file by file, since
+    `edge run` may be using it.
     """
     slots = store.products_folder / staged.product / "slots"
     make_folder(slots)
@@ -19,7 +19,7 @@ def place_in_slot(store: Store, staged: Installed) -> Installed:
     if is_there(target) and not is_slot(target):
         remove_tree(target)
     if target.exists():
-        _mend(target, staged.folder)
+        _repair(target, staged.folder)
     else:
         staged.folder.rename(target)
     for folder in (slots, slots.parent, store.products_folder, store.data):
@@ -27,7 +27,7 @@ def place_in_slot(store: Store, staged: Installed) -> Installed:
     return Installed(staged.product, target, staged.manifest, staged.digest)
 
 
-def _mend(target: Path, staged: Path) -> None:
+def _repair(target: Path, staged: Path) -> None:
     wanted = {path.relative_to(staged) for path in staged.rglob("*") if path.is_file()}
     for path in [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]:
         if path.relative_to(target) not in wanted or path.is_symlink():
@@ -41,7 +41,7 @@ def _mend(target: Path, staged: Path) -> None:
 
 
 def _is_same(path: Path, wanted: Path) -> bool:
-    """Sizes first: what stands in a slot may be of any size."""
+    """Sizes first: a damaged slot may hold files of any size, which need not be read."""
     return (
         path.is_file()
         and path.stat().st_size == wanted.stat().st_size

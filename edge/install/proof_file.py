@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 class ProofFile(Strict):
     """engines/DIGEST12.json.
 
-    chosen: which of the engines judges where station.toml wants none; why: in a sentence.
+    chosen: which of the engines judges where station.toml names no precision. why: in a sentence.
     """
 
     schema_: Literal[2] = Field(alias="schema", default=2)
     digest: Sha256
     state: Literal["pending", "proven"]
-    board: str | None = None  # the machine that this was found out on
+    board: str | None = None  # the machine that the engines were measured on
     engines: tuple[EngineEntry, ...] = ()
     chosen: int | None = None
     why: str = ""
@@ -61,8 +61,8 @@ class ProofFile(Strict):
     def judge(self, manifest: Manifest, wanted: PrecisionChoice = "auto") -> EngineEntry:
         """The engine that judges. wanted: `precision` in station.toml.
 
-        Raises: ConfigError if it wants what is not in the bundle, ParityError if it wants what is
-        not proven.
+        Raises: ConfigError if the bundle has no file of the wanted precision, ParityError if its
+        engine is not proven.
         """
         if wanted == "auto" and self.chosen is not None:
             return self.engines[self.chosen]

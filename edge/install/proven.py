@@ -42,8 +42,8 @@ class ProvenEngine:
 def open_proven_engine(
     store: Store, bundle: Installed, threads: int = 2, wanted: PrecisionChoice = "auto"
 ) -> ProvenEngine:
-    """The engine that judges with this bundle on this machine; proves it first where that has not
-    been done here.
+    """The engine that judges with this bundle on this machine. Where no proof of this machine is
+    kept, the engines are proven first.
 
     wanted: `precision` in station.toml.
     Raises: BundleError if a file of the bundle is not as it was signed, ParityError if no engine

@@ -1,5 +1,5 @@
-"""What judges on a station, by whose threshold and with which guarantee: from its files, no service
-needed.
+"""What judges on a station, with which threshold and which guarantee: from the station's files,
+also while no service runs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def plane_lines(manifest: Manifest) -> list[str]:
         return []
     return [
         "the product was trained with a plane fitted to each image; this station judges with its"
-        " one calibrated plane, so heights may differ from those in training: look at good parts"
+        " one calibrated plane, so heights may differ from those in training: look at normal"
+        " parts"
         " with `edge inspect`"
     ]
 

@@ -22,7 +22,7 @@ from edge.install.proving import choose_engine, measure_engines
 from edge.install.summary import plane_lines
 from edge.station.store import Installed, Store
 
-# s, of this precision's normal scores: a threshold measured again may differ by so much
+# s, of this precision's normal scores: a threshold measured again may differ by this much
 SAME_THRESHOLD = 0.01
 
 
@@ -40,7 +40,7 @@ class Verified:
 
     @property
     def passed(self) -> bool:
-        """ProofReport, with the threshold that is kept."""
+        """Proven, with the threshold that is kept."""
         return self.entry.is_proven and not self.drift
 
     @property
@@ -58,10 +58,10 @@ class Verified:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `edge verify` found. note: why no engine may judge, where station.toml wants one that is
-    not there.
+    """What `edge verify` found.
 
-    elsewhere: the machine that the kept proof speaks of, where that is another.
+    note: why no engine may judge, where station.toml names a precision that may not. elsewhere: the
+    machine that the kept proof speaks of, where it is not this one.
     """
 
     bundle: Installed
@@ -159,8 +159,8 @@ def _judge(
 
 
 def _drift(store: Store, bundle: Installed, known: ProofFile | None, entry: EngineEntry) -> str:
-    """How the threshold differs from the one kept for this very engine; under site tensors it
-    may.
+    """How the threshold differs from the one kept for this very engine; under site inputs it may
+    differ.
     """
     before = (
         next((one.section for one in known.engines if one.name == entry.name), None)

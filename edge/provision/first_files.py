@@ -45,8 +45,8 @@ def write_first_files(station: RootFolder, contract: CameraContract) -> tuple[st
 
 
 def first_camera(contract: CameraContract) -> CameraConfig:
-    """The first [camera] for a product: what it was trained on, played from the trainer's folders
-    if virtual.
+    """The [camera] of a first station.toml: the kind of camera that the product was trained on; a
+    virtual one plays the trainer's folders where they are on this machine.
     """
     fps = min(max(contract.fps or 30, 1), 120)
     if contract.model != "virtual":

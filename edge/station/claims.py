@@ -1,9 +1,9 @@
-"""Acts of one step whose row in the audit table claims what is not so: the next change says that it
-is not in effect.
+"""Rows of the audit table that claim an act which is not in effect: the next change adds a row that
+says so.
 
-The row comes first, so that nothing changes what OK means without one; the step that follows is one
-rename. A process that was killed between the two, or a pulled plug, leaves a row that claims what
-never happened. So does a file that somebody moved away.
+The row is written before the act, so that nothing changes what OK means without a row; the act is
+one rename. A process that was killed between the two, or a pulled plug, leaves a row for an act
+that never happened. A file that somebody moved away leaves one too.
 """
 
 from __future__ import annotations
@@ -20,33 +20,26 @@ from edge.station.switch import PRODUCT
 
 Detail = Mapping[str, Any]
 DENIED = " not in effect"
-NAMES = (
-    "keyid",
-    "product",
-    "version",
-    "digest",
-    "serial",
-    "precision",
-    "runtime",
-)  # what the closing row repeats
+# what the closing row repeats
+NAMES = ("keyid", "product", "version", "digest", "serial", "precision", "runtime")
 
 
 def claim(station: RootFolder, act: str, detail: Detail, who: str | None = None) -> None:
-    """Write down an act of one step, one of IN_EFFECT; the caller holds the change lock and takes
-    that step next.
+    """Add the row of an act, one of IN_EFFECT, which the caller carries out next. The caller holds
+    the change lock.
 
-    Raises: StorageError if the audit table does not take it: then nothing may be done.
+    Raises: StorageError if the audit table does not take the row: then the act must not be done.
     """
     close_claim(station)
     audit.append_audit(station.root, act, detail, who)
 
 
 def close_claim(station: RootFolder) -> None:
-    """Add "... not in effect" if the last act of one step that was written down did not happen, or
-    is gone.
+    """Add the row "ACT not in effect" if the act of the last claim did not happen, or was undone by
+    hand.
 
-    What cannot be read is left for the command that needs it to say. The caller holds the change
-    lock.
+    Files that cannot be read are left to the command that needs them, which reports them. The
+    caller holds the change lock.
     """
     rows = [
         row for row in audit.read_audit(station.root) if row.act.removesuffix(DENIED) in IN_EFFECT
@@ -94,9 +87,9 @@ def _has_model_state(station: RootFolder, detail: Detail) -> bool:
 
 
 def _name(detail: Detail, key: str) -> str:
-    """A word that leads to no other folder.
+    """A name from a row, which cannot lead to another folder.
 
-    Raises: StorageError for what no command of ours wrote into the row.
+    Raises: StorageError if no command of this software can have written it.
     """
     word = detail.get(key)
     if not isinstance(word, str) or not PRODUCT.fullmatch(word):

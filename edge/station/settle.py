@@ -26,11 +26,11 @@ HALF_WRITTEN = (  # temporary files of edge.files, which begin with a dot and th
 
 
 def settle(station: RootFolder) -> None:
-    """Remove staging folders, half-written files and slots that nothing points at; close audit rows
+    """Remove staging folders, half-written files and slots that no link points at; close audit rows
     left open.
 
-    Changes nothing where the last command ended well. What is no slot is none of ours and stays:
-    see `strays`. The caller holds the change lock.
+    Changes nothing where the last command ended well. Whatever is not named like a slot stays: see
+    `strays`. The caller holds the change lock.
     """
     finish(station.root, station.products_folder)
     close_claim(station)
@@ -53,7 +53,7 @@ def settle(station: RootFolder) -> None:
 
 
 def strays(station: RootFolder) -> Iterator[Path]:
-    """What lies among the slots and is none: left alone, whoever put it there may need it."""
+    """Whatever lies among the slots and is not named like one. It stays: somebody may need it."""
     for slots in _slot_folders(station):
         yield from sorted(path for path in slots.iterdir() if not SLOT.fullmatch(path.name))
 

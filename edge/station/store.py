@@ -39,7 +39,7 @@ SERIAL = re.compile(r"[ -~]{1,64}")
 
 @dataclass(frozen=True)
 class Installed:
-    """One bundle that lies in a slot. folder: its files, read only."""
+    """One bundle that lies in a slot. folder: its files, which are only read."""
 
     product: str
     folder: Path
@@ -53,7 +53,7 @@ class Installed:
 
     @property
     def golden(self) -> Path:
-        """The folder of golden frames."""
+        """The folder of reference frames."""
         return self.folder / "golden"
 
     @property
@@ -115,7 +115,7 @@ class Store(RootFolder):
         return self._read(folder.resolve(), product)
 
     def slots(self, product: str) -> list[Installed]:
-        """Every bundle of a product that lies in a slot, the active or not, by slot name."""
+        """Every bundle of a product that lies in a slot, active or not, by slot name."""
         folders = entries_of(self.products_folder / product / "slots")
         return [self._read(folder.resolve(), product) for folder in folders if is_slot(folder)]
 

@@ -1,4 +1,4 @@
-"""Whom a station trusts is changed here: by `edge trust` and `edge trust remove`."""
+"""Adding and removing a key that a station trusts: `edge trust` and `edge trust remove`."""
 
 from __future__ import annotations
 

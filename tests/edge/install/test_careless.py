@@ -87,8 +87,7 @@ def _is_refused(store: Store, bundle: Path, words: str) -> None:
     }  # the folder's own time
 
 
-# --- changes
-# --------------------------------------------------------------------------------------------------
+# --- changes ---
 
 
 def camera(**values: object) -> Change:
@@ -376,11 +375,11 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "golden frame with more": (golden(lambda a: a.update(more=a["map"])), "more.npy is too many"),
     "golden frames below the threshold": (
         golden(lambda a: a["score"].fill(1.0), "*"),
-        "0 golden frames are above",
+        "0 reference frames are above",
     ),
     "golden frame fewer than counted": (
         lambda folder, _: shutil.copy(folder / "golden/0000.npz", folder / "golden/0008.npz"),
-        "counts 8 golden frames",
+        "counts 8 reference frames",
     ),
     # normal frames
     "index with another n": (
@@ -422,7 +421,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "certificate of other golden frames": (
         text("parity.json", golden_frames=7),
-        "counts 7 golden frames",
+        "counts 7 reference frames",
     ),
     "certificate of other normal parts": (
         text("parity.json", normal_frames=7),

@@ -371,8 +371,7 @@ def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) ->
     assert store.active().manifest.version == "1.0.0"
 
 
-# --- the engine
-# --------------------------------------------------------------------------------------------------
+# --- the engine ---
 
 
 def test_the_proof_is_remembered_and_opens_the_same_engine(
@@ -446,8 +445,7 @@ def test_a_pending_engine_that_fails_its_proof_never_judges(
     assert read_proof(store, store.active()).state == "pending"
 
 
-# --- killed: one real process; every cut of every act is in tests/cuts
-# ------------------------------------------------
+# --- killed: one real process; every cut of every act is in tests/cuts ---
 
 
 @pytest.mark.endurance

@@ -64,8 +64,7 @@ def thresholds_in_audit(store: Store) -> list[dict[str, object]]:
     return [row.detail for row in read_audit(store.root) if row.act == "threshold"]
 
 
-# --- the threshold belongs to the engine
-# ------------------------------------------------------------------------------
+# --- the threshold belongs to the engine ---
 
 
 @pytest.mark.usefixtures("fast_int8")
@@ -164,8 +163,7 @@ def test_the_certificate_is_completed_beside_the_proof_and_the_signed_one_stays(
     store.verify(installed)
 
 
-# --- the choice
-# --------------------------------------------------------------------------------------------------
+# --- the choice ---
 
 
 @pytest.mark.parametrize(
@@ -282,8 +280,7 @@ def test_engines_are_open_one_at_a_time(store: Store, bundle: Path, monkeypatch)
     assert (most, open_now) == ([1], set())
 
 
-# --- on a machine with TensorRT
-# ---------------------------------------------------------------------------------------
+# --- on a machine with TensorRT ---
 
 
 class OtherRuntime(OnnxCpuEngine):
@@ -353,8 +350,7 @@ def test_tensorrt_that_came_later_is_proven_before_it_judges(
     }
 
 
-# --- station.toml and --precision
-# -------------------------------------------------------------------------------------
+# --- station.toml and --precision ---
 
 
 @pytest.mark.usefixtures("fast_int8")
@@ -427,8 +423,7 @@ def test_a_precision_to_look_at_that_the_bundle_lacks(
         open_for_inspection(store, store.active(), "int8")
 
 
-# --- planted faults
-# --------------------------------------------------------------------------------------------------
+# --- planted faults ---
 
 
 def _spread(store: Store) -> float:

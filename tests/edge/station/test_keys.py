@@ -65,8 +65,7 @@ def pub_file(path: Path, public: str, keyid: str | None = None) -> Path:
     return path
 
 
-# --- ids and points
-# --------------------------------------------------------------------------------------------------
+# --- ids and points ---
 
 
 def test_a_foreign_key_under_a_known_id_replaces_nothing(
@@ -97,6 +96,7 @@ def test_a_file_in_the_folder_of_keys_is_checked_whenever_it_is_read(
         (json.dumps(forged | {"keyid": path.stem}), "carries the id"),
         (json.dumps(forged), "another key"),
         ("{}", "is not a public key"),
+        (honest.decode().replace('"scheme":', '"scheme": "x", "scheme":'), "is not a public key"),
         (" " * 20_000, "larger than 16 KiB"),
     ):
         path.write_text(content)
@@ -180,8 +180,7 @@ def test_a_signing_key_that_others_may_read_signs_nothing(tmp_path: Path, mode: 
     sign_manifest(b"manifest", pair.private)
 
 
-# --- products
-# --------------------------------------------------------------------------------------------------
+# --- products ---
 
 
 def test_a_key_that_is_limited_to_products_signs_no_other(
@@ -252,8 +251,7 @@ def test_a_product_that_cannot_be_one(tmp_path: Path, key: KeyPair, name: str) -
     assert not (tmp_path / "station").exists()
 
 
-# --- list and remove
-# --------------------------------------------------------------------------------------------------
+# --- list and remove ---
 
 
 def test_options_may_come_first(tmp_path: Path, key: KeyPair, run: Run) -> None:

@@ -36,8 +36,7 @@ def store(tmp_path: Path, key: KeyPair, versions: dict[str, Path]) -> Store:
     return store
 
 
-# --- geometry
-# --------------------------------------------------------------------------------------------------
+# --- geometry ---
 
 
 def test_geometry_comes_back_as_it_was_saved(store: Store) -> None:
@@ -94,6 +93,7 @@ def test_what_a_new_geometry_replaced_can_be_found_in_the_audit_table(store: Sto
         lambda text: text.replace('"plane"', '"plain"'),
         lambda text: text.replace('"frames": 30', '"frames": -1'),
         lambda text: text.replace('"schema": 1', '"schema": 2'),
+        lambda text: text.replace('"frames": 30', '"frames": 31, "frames": 30'),
     ],
 )
 def test_damaged_geometry_is_never_half_believed(store: Store, damage) -> None:
@@ -126,8 +126,7 @@ def test_geometry_of_a_product_that_is_not_installed(store: Store) -> None:
         store.save_geometry("gear", "S1", Geometry(PLANE, 0, 0), INTRINSICS, frames=1)
 
 
-# --- model state
-# --------------------------------------------------------------------------------------------------
+# --- model state ---
 
 
 def test_model_state_belongs_to_one_bundle_precision_and_runtime(
@@ -187,8 +186,7 @@ def test_site_tensor_that_is_not_finite_is_refused_when_read(store: Store) -> No
         store.model_state(store.active(), "fp32", "onnxruntime 1").arrays()
 
 
-# --- trust and audit
-# --------------------------------------------------------------------------------------------------
+# --- trust and audit ---
 
 
 def test_trust_twice_is_one_act(tmp_path: Path, key: KeyPair, capsys, monkeypatch) -> None:

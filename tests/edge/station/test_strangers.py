@@ -129,8 +129,7 @@ def acts(store: Store, bundles: dict[str, Path], other: KeyPair) -> list[Callabl
     ]
 
 
-# --- links
-# --------------------------------------------------------------------------------------------------
+# --- links ---
 
 
 PLACES = [
@@ -312,8 +311,7 @@ def test_a_link_that_is_put_there_between_two_steps_leads_root_nowhere(
     assert snapshot(outside) == before
 
 
-# --- whose rights
-# --------------------------------------------------------------------------------------------------
+# --- whose rights ---
 
 
 @needs_root
@@ -368,8 +366,7 @@ def test_who_is_what_the_kernel_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert audit.current_user() == who
 
 
-# --- forged rows
-# --------------------------------------------------------------------------------------------------
+# --- forged rows ---
 
 
 @pytest.mark.parametrize(
@@ -428,8 +425,7 @@ def test_a_row_that_is_no_row_is_passed_over(
     assert install_bundle(bundles["3.0.0"], store.root).changed
 
 
-# --- what lies among the slots
-# ----------------------------------------------------------------------------------------
+# --- what lies among the slots ---
 
 
 def test_a_stray_among_the_slots_stops_nothing_and_is_told(
@@ -466,8 +462,7 @@ def test_anything_in_place_of_the_staging_folder_is_cleared(
         assert not os.path.lexists(store.staging)
 
 
-# --- modes
-# --------------------------------------------------------------------------------------------------
+# --- modes ---
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o027])
@@ -510,8 +505,7 @@ def test_what_everybody_may_change_is_not_trusted(
     )
 
 
-# --- an account that may do nothing
-# -----------------------------------------------------------------------------------
+# --- an account that may do nothing ---
 
 LINES = (
     "status",
@@ -675,8 +669,7 @@ def test_a_pipe_in_place_of_anything_ends_every_verb_in_a_sentence(
         assert "[Errno" not in said, (line, said)
 
 
-# --- the last resort
-# --------------------------------------------------------------------------------------------------
+# --- the last resort ---
 
 
 @pytest.mark.parametrize(
@@ -700,8 +693,7 @@ def test_what_has_no_file_name_is_a_sentence_too(
     refused(run("edge", "status"), "edge", words)
 
 
-# --- looking
-# --------------------------------------------------------------------------------------------------
+# --- looking ---
 
 
 @needs_root

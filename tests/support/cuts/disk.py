@@ -79,8 +79,7 @@ def entry(kind: Kind, mode: int, content: bytes) -> Entry:
     return Entry(kind, mode, content, hashlib.blake2b(content, digest_size=12).digest())
 
 
-# --- inodes
-# --------------------------------------------------------------------------------------------------
+# --- inodes ---
 
 
 @dataclass
@@ -226,8 +225,7 @@ class Naming:
         return [folder for folder, _, _ in self.changes]
 
 
-# --- the disk
-# --------------------------------------------------------------------------------------------------
+# --- the disk ---
 
 
 class Disk:
@@ -451,8 +449,7 @@ def key_of(tree: Tree) -> int:
     return hash(frozenset((path, one.kind, one.mode, one.digest) for path, one in tree.items()))
 
 
-# --- real folders
-# --------------------------------------------------------------------------------------------------
+# --- real folders ---
 
 
 def snapshot(root: Path) -> Snapshot:
