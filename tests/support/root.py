@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from edge.provision.architecture import architecture
 from edge.station.store import Store
 from edge.station.trust import trust
 from tests.support.tiny_bundle import KeyPair
+
+Bundles = Callable[..., Path]  # (product, version) to a bundle file
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "crop as a word": (camera(crop_width="128"), "camera.crop_width"),
     "no pixels": (camera(width=0), "its camera has 0x96 pixels"),
     "areas the wrong way round": (camera(min_area=0.7), "at least 0.7 and at most 0.6"),
-    "no area at all": (camera(min_area=0, max_area=0), "which none can"),
+    "no area at all": (camera(min_area=0, max_area=0), "which no part can"),
     "no focal length": (camera(intrinsics=[0, 300, 64, 48]), "focal lengths of 0 and 300"),
     "no unit": (camera(unit=0), "counts depth in 0 m"),
     "no images a second": (camera(fps=0), "0 images a second"),

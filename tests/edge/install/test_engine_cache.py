@@ -14,15 +14,9 @@ from edge.install.install import install_bundle
 from edge.install.proof_file import prune, read_proof
 from edge.install.proven import open_proven_engine
 from edge.station.store import Store
-from tests.support.root import trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 Installer = Callable[..., list[Path]]
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
 
 
 @pytest.fixture

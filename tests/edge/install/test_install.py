@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +25,15 @@ from edge.station.audit import read_audit
 from edge.station.lock import CHANGE, RUN, locked
 from edge.station.store import Store
 from tests.support.patience import patience_s
-from tests.support.root import lay_foreign_system, run_edge, snapshot, trusting_root
+from tests.support.root import Bundles, lay_foreign_system, run_edge, snapshot
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Callable[[str, str], Path]:
-    folder = tmp_path_factory.mktemp("bundles")
-
-    def make(product: str, version: str) -> Path:
-        path = folder / f"{product}-{version}.bundle"
-        return (
-            path
-            if path.exists()
-            else make_tiny_bundle(folder, key, product=product, version=version)
-        )
-
-    return make
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
-
-
-def test_first_install_lays_down_the_whole_root(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_first_install_lays_down_the_whole_root(
+    store: Store, bundles: Bundles, capsys, monkeypatch
+) -> None:
     answer = run_edge(
         capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root
     )
@@ -112,7 +93,7 @@ def test_installing_the_same_bundle_again_changes_nothing(store: Store, bundles)
 
 
 def test_an_earlier_version_is_installed_only_when_that_is_meant(
-    store: Store, bundles, capsys, monkeypatch
+    store: Store, bundles: Bundles, capsys, monkeypatch
 ) -> None:
     for version in ("1.0.0", "2.0.0"):
         install_bundle(bundles("washer", version), store.root)
@@ -139,7 +120,7 @@ def test_an_earlier_version_is_installed_only_when_that_is_meant(
 
 
 def test_the_same_version_with_other_content_is_no_update(
-    store: Store, bundles, key: KeyPair, tmp_path: Path
+    store: Store, bundles: Bundles, key: KeyPair, tmp_path: Path
 ) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     other = make_tiny_bundle(tmp_path, key, version="1.0.0", camera={"fps": 15})
@@ -204,7 +185,7 @@ def test_reinstalling_mends_a_damaged_slot(store: Store, bundles) -> None:
     store.verify(store.active())
 
 
-def test_products_side_by_side(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_products_side_by_side(store: Store, bundles: Bundles, capsys, monkeypatch) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     washer = snapshot(store.products_folder / "washer")
     result = install_bundle(bundles("screw", "7.0.0"), store.root)
@@ -232,7 +213,7 @@ def test_products_side_by_side(store: Store, bundles, capsys, monkeypatch) -> No
 
 
 def test_select_of_a_product_that_is_not_installed(
-    store: Store, bundles, capsys, monkeypatch
+    store: Store, bundles: Bundles, capsys, monkeypatch
 ) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     before = snapshot(store.root)
@@ -243,7 +224,7 @@ def test_select_of_a_product_that_is_not_installed(
     assert snapshot(store.root) == before
 
 
-def test_rollback_and_back_again(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_rollback_and_back_again(store: Store, bundles: Bundles, capsys, monkeypatch) -> None:
     first = install_bundle(bundles("washer", "1.0.0"), store.root)
     answer = run_edge(capsys, monkeypatch, "bundle", "rollback", "--root", store.root)
     assert answer.code == 1
@@ -269,7 +250,7 @@ def test_rollback_refuses_a_damaged_bundle(store: Store, bundles) -> None:
 
 
 def test_dry_run_proves_everything_and_writes_nothing(
-    store: Store, bundles, capsys, monkeypatch
+    store: Store, bundles: Bundles, capsys, monkeypatch
 ) -> None:
     before = snapshot(store.root)
     answer = run_edge(
@@ -344,7 +325,7 @@ def test_five_installations_at_once_leave_one_of_the_bundles_active(store: Store
 
 
 def test_disk_without_room_is_told_before_anything_is_written(
-    store: Store, bundles, monkeypatch
+    store: Store, bundles: Bundles, monkeypatch
 ) -> None:
     usage = shutil.disk_usage(store.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
@@ -354,7 +335,7 @@ def test_disk_without_room_is_told_before_anything_is_written(
     assert snapshot(store.root) == before
 
 
-def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) -> None:
+def test_disk_that_fills_up_while_staging(store: Store, bundles: Bundles, monkeypatch) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     before, calls = list(snapshot(store.root)), []
 
@@ -375,7 +356,7 @@ def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) ->
 
 
 def test_the_proof_is_remembered_and_opens_the_same_engine(
-    store: Store, bundles, monkeypatch
+    store: Store, bundles: Bundles, monkeypatch
 ) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     proof = read_proof(store, store.active())
@@ -398,7 +379,9 @@ def test_a_bundle_that_rotted_since_the_installation_never_judges(store: Store, 
         open_proven_engine(store, store.active())
 
 
-def test_a_disk_moved_to_another_board_is_proven_there(store: Store, bundles, monkeypatch) -> None:
+def test_a_disk_moved_to_another_board_is_proven_there(
+    store: Store, bundles: Bundles, monkeypatch
+) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     for module in ("proven", "proving"):
         monkeypatch.setattr(f"edge.install.{module}.this_machine", lambda: "another board")
@@ -435,7 +418,7 @@ def test_root_with_this_machines_system_is_proven_at_once(store: Store, bundles)
 
 
 def test_a_pending_engine_that_fails_its_proof_never_judges(
-    store: Store, bundles, monkeypatch
+    store: Store, bundles: Bundles, monkeypatch
 ) -> None:
     lay_foreign_system(store.root)
     install_bundle(bundles("washer", "1.0.0"), store.root)

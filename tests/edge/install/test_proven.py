@@ -27,7 +27,7 @@ from edge.schema import Precision
 from edge.station.audit import read_audit
 from edge.station.store import Store
 from tests.support.planted import noisy, plant_fault, plant_times, swapped_depth, with_score
-from tests.support.root import run_edge, snapshot, trusting_root
+from tests.support.root import run_edge, snapshot
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 MODULES = (proven_module, proving_module, measure_module)  # each calls the machine by its name
@@ -42,11 +42,6 @@ FAST_INT8 = {"fp32": 10.0, "fp16": 9.5, "int8": 5.0}
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Path:
     return make_tiny_bundle(tmp_path_factory.mktemp("three"), key, precisions=LINES)
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
 
 
 @pytest.fixture

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from edge.config import read_config
 from edge.install.install import install_bundle
 from edge.station.store import Store
-from tests.support.root import trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
 
 
 def test_virtual_camera_plays_the_folders_of_the_trainer(

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,8 @@ from edge.station.audit import read_audit
 from edge.station.store import Store
 from edge.station.trust import trust
 from tests.support.mistakes import Run, refused
-from tests.support.root import snapshot, trusting_root
-from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
+from tests.support.root import Bundles, snapshot, trusting_root
+from tests.support.tiny_bundle import KeyPair, make_key
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -41,14 +40,8 @@ SMALL = [
 NOT_CANONICAL = [FIELD, FIELD + 1, *range(FIELD + 2, 1 << 255)]
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Callable[[str], Path]:
-    folder = tmp_path_factory.mktemp("bundles")
-    return lambda product: make_tiny_bundle(folder, key, product=product)
-
-
 @pytest.fixture
-def installed(tmp_path: Path, key: KeyPair, bundles: Callable[[str], Path]) -> Store:
+def installed(tmp_path: Path, key: KeyPair, bundles: Bundles) -> Store:
     store = trusting_root(tmp_path / "station", key)
     install_bundle(bundles("washer"), store.root)
     return store
