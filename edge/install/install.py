@@ -1,8 +1,8 @@
-"""`edge install`: from a .bundle file to the active bundle, in steps that may be cut short
-anywhere.
+"""`edge install`: from a .bundle file to the active bundle, in steps. A process may be killed at
+any of them.
 
-Everything up to the step "current" prepares beside what is active; "current" is one rename.
-Whatever a killed installation left behind is cleared by the next one.
+Every step before "current" works beside what is active; "current" is one rename. What a killed
+installation left behind is removed by the next one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from edge.bundle.archive import OpenBundle, open_bundle
 from edge.bundle.versions import version_key
@@ -34,9 +34,6 @@ from edge.provision.jetpack import describe_jetpack
 from edge.station.settle import settle, strays
 from edge.station.store import Installed, Store, slot_name
 from edge.station.switch import SLOT, finish, switch
-
-if TYPE_CHECKING:
-    pass
 
 Step = Literal[
     "check",  # signature, manifest, every digest: nothing is written before this has passed
@@ -87,9 +84,8 @@ def install_bundle(
             return _rehearse(store, bundle)
         reached("lock")
         with store.change("edge install"):
-            settle(
-                store
-            )  # engines stay: what a killed installation of this bundle has built is used again
+            # engines stay: what a killed installation of this bundle has built is used again
+            settle(store)
             replaced = _find_downgrade(store, bundle, allow_downgrade)
             try:
                 return _install(
@@ -104,8 +100,8 @@ def _find_downgrade(store: Store, bundle: OpenBundle, allowed: bool) -> str | No
     """The current version of the product where the bundle is not a newer one, nor the same bundle;
     else None.
 
-    Going back is compared with what is current, not with what was ever installed: after a rollback
-    the version that was taken back is a newer one again.
+    The version is compared with the current one, not with all that were ever installed: after a
+    rollback the version that was taken back counts as newer again.
     Raises: BundleError if it is not allowed.
     """
     manifest = bundle.manifest
@@ -130,9 +126,9 @@ def _find_downgrade(store: Store, bundle: OpenBundle, allowed: bool) -> str | No
 def _install(
     store: Store, bundle: OpenBundle, reached: Callable[[Step], object], downgrade: dict[str, str]
 ) -> InstallResult:
-    """The steps from "stage" on; the caller holds the change lock.
+    """The steps from "stage" on. The caller holds the change lock.
 
-    downgrade: what the audit row tells of one.
+    downgrade: what the audit row tells of a downgrade; empty where it is none.
     """
     product = bundle.manifest.product
     reached("stage")
@@ -187,11 +183,11 @@ def _stage(folder: Path, bundle: OpenBundle) -> Installed:
 
 
 def _prove(store: Store, staged: Installed) -> ProofReport | None:
-    """The proof on this machine, kept and audited; None, and remembered as pending, where the root
-    is of another.
+    """The proof on this machine, kept and audited. None where the root is of another machine: then
+    the proof is remembered as pending.
     """
     if not is_of_this_machine(store.root):
-        checked_proof_data(staged)  # what contradicts itself needs no engine to be told
+        checked_proof_data(staged)  # a contradiction is found without an engine
         write_pending(store, staged)
         return None
     runtime = read_config(store.root).runtime
@@ -209,7 +205,7 @@ def _proven(store: Store, staged: Installed, proof: ProofFile) -> ProofReport:
 
 
 def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
-    """A dry run: everything that can be proven without touching the root."""
+    """A dry run: everything that can be proven without changing the root."""
     manifest = bundle.manifest
     before, active = store.link(manifest.product, "current"), store.active_product()
     slot = slot_name(manifest, bundle.digest)

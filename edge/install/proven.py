@@ -54,9 +54,8 @@ def open_proven_engine(
         return _open_checked(
             store, bundle, threads, lambda proof: proof.judge(bundle.manifest, wanted)
         )
-    except (
-        OSError
-    ) as error:  # a full disk; or two installations meanwhile, and the bundle has left its slot
+    except OSError as error:
+        # a full disk, or two installations meanwhile after which the bundle has left its slot
         what = (
             f"{bundle.product} {bundle.manifest.version}: its engine cannot be opened:"
             f" {sentence_of(error)}"

@@ -43,9 +43,8 @@ class RootFolder:
         self.active_file = self.data / ACTIVE
         self.engines = self.data / "engines"
         self.products_folder = self.data / "products"
-        self.staging = (
-            self.data / ".staging"
-        )  # on the same file system as the slots: moving is one rename
+        # on the same file system as the slots: moving is one rename
+        self.staging = self.data / ".staging"
 
     @contextmanager
     def change(self, who: str) -> Iterator[None]:
