@@ -18,7 +18,7 @@ from edge.camera.protocol import Camera, EndOfFrames, opened
 from edge.camera.supervised import supervised_camera
 from edge.config import CameraConfig, RuntimeConfig
 from edge.errors import CalibrationError, CameraLost
-from edge.install.proven import open_engine
+from edge.install.proven import open_proven_engine
 from edge.proof.golden import read_normal
 from edge.proof.threshold import Threshold
 from edge.schema import Precision
@@ -126,7 +126,7 @@ def calibrate_station_threshold(
     store.require_writable()
     manifest = installed.manifest
     with store.inside():
-        proven = open_engine(store, installed, runtime.threads, runtime.precision)
+        proven = open_proven_engine(store, installed, runtime.threads, runtime.precision)
     engine = proven.engine
     try:
         kept = store.model_state(installed, engine.precision, engine.name)

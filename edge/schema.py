@@ -84,3 +84,12 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number in JSON")
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of a JSON value in a bundle: sorted keys, two spaces, UTF-8, a final
+    newline, no NaN.
+    """
+    return (
+        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.install.measure import measure, measure_in_child
+from edge.install.measure_engine import measure_engine, measure_in_child
 from tests.support.broker import MOSQUITTO, Broker, Subscriber
 
 pytest_plugins = [
@@ -32,14 +32,14 @@ def _engines_in_this_process() -> Iterator[None]:
     second to start.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edge.install.proven.measure_in_child", measure)
+        patch.setattr("edge.install.proving.measure_in_child", measure_engine)
         yield
 
 
 @pytest.fixture
 def engines_in_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines are proven in a child process, as on a station."""
-    monkeypatch.setattr("edge.install.proven.measure_in_child", measure_in_child)
+    monkeypatch.setattr("edge.install.proving.measure_in_child", measure_in_child)
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,11 @@ from edge.bundle.manifest import Manifest
 from edge.decide.verdict import DecisionRule
 from edge.errors import ConfigError
 from edge.install.install import install_bundle
-from edge.install.proven import ProvenEngine, open_engine, open_precision
+from edge.install.proven import ProvenEngine, open_for_inspection, open_proven_engine
 from edge.runtime.pipeline import inspect, site_state
 from edge.schema import Precision
 from edge.station.store import Store
+from edge.station.trust import trust
 from edge.types import Code, Frame, Geometry, Intrinsics, Judgment, Reason
 
 __all__ = ["Code", "Judge", "Judgment", "Reason", "open_bundle"]
@@ -49,13 +50,13 @@ def open_bundle(
     folder = tempfile.TemporaryDirectory(prefix="edge-bundle-")
     try:
         store = Store(Path(folder.name))
-        store.trust(Path(key))
+        trust(store, Path(key))
         install_bundle(Path(path), store.root)
         installed = store.active()
         if precision is None:
-            proven = open_engine(store, installed, threads)
+            proven = open_proven_engine(store, installed, threads)
         else:
-            proven = open_precision(store, installed, precision, threads)
+            proven = open_for_inspection(store, installed, precision, threads)
     except BaseException:
         folder.cleanup()
         raise

@@ -1,1 +1,1 @@
-"""Bundles: manifest, signature, archive, the slots of a station and the installation."""
+"""The signed bundle file: its manifest, signature and archive, written and read without trust."""

@@ -1,5 +1,5 @@
 """manifest.json of a bundle (schema 2): what a bundle says of itself, checked key by key before
-anything is used.
+any of it is used.
 
 Pydantic models that forbid unknown keys: a typo or a newer schema stops the installation and names
 its key.
@@ -7,24 +7,30 @@ its key.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from edge.bundle.tar import AGAIN, MEMBER_LIMIT, check_name
 from edge.camera.contract import CameraContract
+from edge.errors import BundleError
 from edge.proof.certificate import Verdicts
 from edge.proof.compare import Count
 from edge.proof.threshold import Threshold
-from edge.schema import Name, Precision, Sha256, Strict, TensorSpec
+from edge.schema import Name, Precision, Sha256, Strict, TensorSpec, parse_json
 
 SCHEMA = 2
+MANIFEST, SIGNATURE, REPORT = "manifest.json", "signature.json", "report.html"
+MANIFEST_LIMIT = 4 << 20  # bytes
+PARSED_LIMIT = 64 << 20  # bytes of a member that is no graph and no report: it is read whole
+GOLDEN_FRAMES = 8  # reference frames in golden/, at least
 
 
 class FileEntry(Strict):
     """Digest and size in bytes of one member."""
 
     sha256: Sha256
-    size: int = Field(ge=0, le=1 << 30)
+    size: int = Field(ge=0, le=MEMBER_LIMIT)
 
 
 class ScoreSpread(Strict):
@@ -92,16 +98,13 @@ class Manifest(Strict):
     outputs: tuple[TensorSpec, ...]
     precisions: tuple[Precision, ...]  # in the order tried: int8, fp16, fp32
     normal: NormalParts
-    normal_scores: dict[
-        Precision, tuple[float, ...]
-    ]  # of all n, raw, each list by falling score in float32
+    # raw scores of all n normal parts; every list is ordered by float32's score, highest first
+    normal_scores: dict[Precision, tuple[float, ...]]
     normal_spread: dict[Precision, ScoreSpread]
-    thresholds: dict[
-        Precision, Threshold
-    ]  # of these scores: what to expect of an engine of this precision
-    verdicts: dict[
-        Precision, Verdicts
-    ]  # the certificate's counts, each file judged with its own threshold
+    # of these scores: what to expect of an engine of this precision
+    thresholds: dict[Precision, Threshold]
+    # the certificate's counts, each file judged with its own threshold
+    verdicts: dict[Precision, Verdicts]
     operating_points: tuple[OperatingPoint, ...]
     # of the training camera: for reports, never used to judge
     plane: tuple[float, float, float, float] | None = None
@@ -144,3 +147,87 @@ class Manifest(Strict):
         if list(exact) != sorted(exact, reverse=True):
             raise ValueError("normal_scores are not ordered by float32's")
         return self
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """manifest.json, every key known and every value in range.
+
+    Raises: BundleError naming the key; a newer schema is told apart, since the remedy is another
+    one.
+    """
+    try:
+        raw = parse_json(data)
+    except ValueError as error:
+        raise BundleError(
+            f"manifest.json is not JSON ({error}): export the bundle again"
+        ) from error
+    _check_schema(raw)
+    try:
+        manifest = Manifest.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"]) or "manifest.json"
+        what = f"manifest.json: {where}: {first['msg']}"
+        raise BundleError(
+            f"{what}: export the bundle again with this software's version"
+        ) from error
+    _check_files(manifest)
+    return manifest
+
+
+def _check_schema(raw: Any) -> None:
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        what = f"the bundle has schema {schema}, this software reads up to {SCHEMA}"
+        raise BundleError(f"{what}: update the station's software first")
+    if isinstance(schema, int) and schema < SCHEMA:
+        what = f"the bundle has schema {schema}, in which every engine took float32's threshold"
+        raise BundleError(
+            f"{what}: export it again with this version: `trainer train`, `evaluate`, `export`"
+        )
+
+
+def _check_files(manifest: Manifest) -> None:
+    """The files that every bundle has are listed, under names that a bundle may use."""
+    for name, entry in manifest.files.items():
+        check_name(name)
+        if not name.startswith("model/") and name != REPORT and entry.size > PARSED_LIMIT:
+            what = (
+                f"manifest.json: files: {name} has {entry.size} bytes, at most {PARSED_LIMIT} are"
+                " read"
+            )
+            raise BundleError(f"{what}: export the bundle again")
+    if "fp32" not in manifest.precisions:
+        raise BundleError(
+            "manifest.json: precisions: fp32 is missing, the fallback of every station: export it"
+            " again"
+        )
+    models = (f"model/{precision}.onnx" for precision in manifest.precisions)
+    required = {"parity.json", REPORT, "normal/index.json", *models}
+    for name in sorted(required - set(manifest.files)):
+        raise BundleError(
+            f"manifest.json: files: {name} is missing, which every bundle has: export it again"
+        )
+    if sum(name.startswith("golden/") for name in manifest.files) < GOLDEN_FRAMES:
+        raise BundleError(
+            f"manifest.json: files: fewer than {GOLDEN_FRAMES} reference frames: export it again"
+        )
+
+
+def compare_lists(manifest: Manifest, found: dict[str, int]) -> None:
+    """The files present are exactly those of the manifest, with their sizes in bytes.
+
+    Raises: BundleError naming the first that is missing, too many or of another size.
+    """
+    for name in sorted(set(manifest.files) - set(found)):
+        raise BundleError(f"{name} is missing: {AGAIN}")
+    for name in sorted(set(found) - set(manifest.files)):
+        raise BundleError(
+            f"{name} is not in the signed manifest: somebody added it, do not use this bundle"
+        )
+    for name, size in found.items():
+        if size != manifest.files[name].size:
+            raise BundleError(
+                f"{name} has {size} bytes, the signed manifest says {manifest.files[name].size}:"
+                f" {AGAIN}"
+            )

@@ -1,10 +1,13 @@
 """Which of two versions of a bundle is the newer one. A manifest allows letters, digits, dots, `_`
 and `-` in them.
 
-Piece by piece, as PEP 440 and Semantic Versioning do where they agree: numbers as numbers (1.10 is
-newer than 1.9); zeros at the end say nothing (1.0 is 1.0.0); letters are a preview of what comes
-before them (1.0-rc1 is older than 1.0, dev than a, a than b, b than rc) but for `post`, which comes
-after it; a `v` in front says nothing.
+Versions are compared piece by piece, as PEP 440 and Semantic Versioning 2.0.0 do where they agree:
+
+    numbers as numbers         1.10 is newer than 1.9
+    zeros at the end           ignored: 1.0 is 1.0.0
+    letters: a preview         1.0-rc1 is older than 1.0; dev is older than a, a than b, b than rc
+    the letters `post`         newer than what they follow
+    a `v` in front             ignored
 """
 
 from __future__ import annotations

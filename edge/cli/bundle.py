@@ -90,7 +90,7 @@ def _chosen(store: Store, product: str | None) -> str:
 
 def _describe(store: Store, bundle: Installed) -> list[str]:
     """The lines of `edge bundle show`."""
-    from edge.install.status import engine_lines
+    from edge.install.summary import engine_lines
 
     m = bundle.manifest
     unknown = [name for name, value in m.camera if value is None and name not in ("empty", "belt")]

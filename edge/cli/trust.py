@@ -12,7 +12,7 @@ from edge.cli.options import root_option
 from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
-    from edge.bundle.signature import PublicKey
+    from edge.bundle.key_files import PublicKey
     from edge.station.store import Store
 
 
@@ -59,8 +59,9 @@ def add(
     installation and whenever a bundle is opened.
     """
     from edge.station.store import Store
+    from edge.station.trust import trust
 
-    key = Store(root).trust(public_key, product, force)
+    key = trust(Store(root), public_key, product, force)
     print(f"{root} trusts key {key.keyid}{_limits(key)}. Next: `edge install BUNDLE`")
 
 
@@ -69,7 +70,7 @@ def list_keys(root: Path = ROOT) -> None:
     """One line per trusted key: its id, since when, by whom, for which products."""
     from edge.station.store import Store
 
-    keys = Store(root).trusted_keys()
+    keys = Store(root).keys.all()
     if not keys:
         print(f"no key is trusted under {root}: run `edge trust FILE --root {root}`")
     for key in keys:
@@ -98,10 +99,11 @@ def remove(
     `edge run` keeps that bundle until it ends and does not start with it again.
     """
     from edge.station.store import Store
+    from edge.station.trust import distrust
 
     store = Store(root)
     keyid = _id_of(key, store)
-    orphans = store.distrust(keyid, force)
+    orphans = distrust(store, keyid, force)
     print(f"{root} trusts key {keyid} no more")
     if orphans:
         print(
@@ -112,11 +114,11 @@ def remove(
 
 def _id_of(key: str, store: Store) -> str:
     """The id that is meant: the argument is one, or names a file that holds one."""
-    from edge.bundle.signature import read_public_key
+    from edge.bundle.key_files import read_public_key
 
     if Path(key).exists() or key.endswith(".pub"):
         return read_public_key(Path(key)).keyid
-    return store.trusted_key(key).keyid
+    return store.keys.find(key).keyid
 
 
 def _limits(key: PublicKey) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge.bundle.manifest import Manifest
-from edge.install.proven import EngineEntry
+from edge.install.engine_entry import EngineEntry
 from edge.proof.certificate import NAMED_NOISE, Certificate, Verdicts
 from edge.proof.compare import Noise
 from edge.proof.threshold import percent_of
@@ -14,7 +14,7 @@ HEAD = (
     "engine",
     "precision",
     "ms",
-    "good rejected",
+    "normal rejected",
     "defects missed",
     "unlike float32",
     "noise (s)",
@@ -23,8 +23,8 @@ HEAD = (
     "",
 )
 LEGEND = (
-    "good rejected, defects missed, unlike float32: the certificate's count for this file under its"
-    " own threshold; s: half the spread of float32's normal scores"
+    "normal rejected, defects missed, unlike float32: the certificate's count for this file under"
+    " its own threshold; s: half the spread of float32's normal scores"
 )
 
 
@@ -65,7 +65,7 @@ def _row(
         entry.runtime,
         entry.precision,
         "-" if here is None else f"{here.time_ms:.2f}",
-        _good(of_file.verdicts),
+        _normal_rejected(of_file.verdicts),
         str(of_file.verdicts.missed),
         str(of_file.verdicts.unlike),
         _noise(of_file.noise),
@@ -75,7 +75,7 @@ def _row(
     )
 
 
-def _good(verdicts: Verdicts) -> str:
+def _normal_rejected(verdicts: Verdicts) -> str:
     return (
         f"not measured, expected {percent_of(verdicts.expected)}"
         if verdicts.good is None

@@ -1,55 +1,46 @@
-"""`edge install`: from a .bundle file to the active bundle, in steps that may be cut short
-anywhere.
+"""`edge install`: from a .bundle file to the active bundle, in steps. A process may be killed at
+any of them.
 
-Everything up to the step "current" prepares beside what is active; "current" is one rename.
-Whatever a killed installation left behind is cleared by the next one.
+Every step before "current" works beside what is active; "current" is one rename. What a killed
+installation left behind is removed by the next one.
 """
 
 from __future__ import annotations
 
-import platform
 import shutil
-import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from edge.bundle.archive import OpenBundle, open_bundle
 from edge.bundle.versions import version_key
-from edge.config import PLACE as CONFIG_PLACE
-from edge.config import CameraConfig, read_config, write_first_config
+from edge.config import read_config
 from edge.errors import BundleError, StorageError
-from edge.files import (
-    is_there,
-    make_folder,
-    remove_tree,
-    sentence_of,
-    sha256_of,
-    sync_directory,
-    write_atomically,
-)
+from edge.files import make_folder, sentence_of
+from edge.install.consistency import checked_proof_data
 from edge.install.engine_table import engine_table, state_of
-from edge.install.evidence import checked_evidence
-from edge.install.proven import EngineEntry, ProofFile, prove, prove_once, prune, write_pending
-from edge.install.status import plane_lines
+from edge.install.install_result import InstallResult, ProofReport
+from edge.install.placing import place_in_slot
+from edge.install.proof_file import ProofFile, prune, write_pending
+from edge.install.proven import prove_once
+from edge.install.proving import prove
+from edge.install.summary import plane_lines
 from edge.proof.certificate import read_certificate
+from edge.provision.architecture import is_of_this_machine
+from edge.provision.first_files import write_first_files
+from edge.provision.jetpack import describe_jetpack
 from edge.station.settle import settle, strays
 from edge.station.store import Installed, Store, slot_name
-from edge.station.switch import SLOT, finish, is_slot, switch
-
-if TYPE_CHECKING:
-    from edge.camera.contract import CameraContract
+from edge.station.switch import SLOT, finish, switch
 
 Step = Literal[
     "check",  # signature, manifest, every digest: nothing is written before this has passed
     "lock",  # one change of the root at a time; what a killed one left is cleared
     "stage",  # members into var/lib/edge/.staging, checked again on the way, synced
-    # engines opened or built, golden and normal frames through each, thresholds measured, one
-    # chosen
+    # engines opened or built, reference and normal frames run through each, thresholds
+    # measured, one engine chosen
     "prove",
     "slot",  # the staged folder becomes products/PRODUCT/slots/VERSION-DIGEST12
     "station",  # station.toml and edge.service, where there are none
@@ -60,77 +51,7 @@ Step = Literal[
     "done",  # audit row: it is active
 ]
 STEPS: tuple[Step, ...] = get_args(Step)
-PENDING = (
-    "engine pending: this root is of another architecture, its first `edge run` builds and"
-    " proves it"
-)
-UNIT_PLACE = Path("etc/systemd/system/edge.service")
 SPARE_BYTES = 64 << 20  # beside the bundle: database, engine cache, file system
-MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}  # e_machine of an ELF file
-
-
-@dataclass(frozen=True)
-class Proven:
-    """The proof on this machine, which engine judges, and the table of all of them."""
-
-    proof: ProofFile
-    judge: EngineEntry
-    table: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """The table, which engine judges, and what its threshold promises."""
-        assert self.judge.section is not None
-        threshold = self.judge.section.threshold
-        why = (
-            self.proof.why
-            if self.judge is self.proof.engines[self.proof.chosen or 0]
-            else "station.toml names it"
-        )
-        return [
-            *self.table,
-            f"engine proven: {self.judge.name} judges ({why})",
-            f"threshold {threshold.value:.6g}: {threshold.guarantee}",
-        ]
-
-
-@dataclass(frozen=True)
-class InstallResult:
-    """What an installation did.
-
-    proven: on this machine; None where the root is of another and the engine pending.
-    """
-
-    product: str
-    version: str
-    slot: str
-    replaced: str | None  # the slot that was current before, None for the first or the same
-    changed: bool  # False: this bundle was current already
-    active: str | None  # the product that `edge run` judges
-    proven: Proven | None
-    dry_run: bool = False
-    notes: tuple[str, ...] = ()
-
-    def lines(self) -> list[str]:
-        """What to tell the integrator."""
-        verb = (
-            "would install"
-            if self.dry_run
-            else "installed"
-            if self.changed
-            else "already installed"
-        )
-        first = f"{verb} {self.product} {self.version} as {self.slot}"
-        if self.replaced:
-            first += f", previous is {self.replaced}"
-        lines = [first, *([PENDING] if self.proven is None else self.proven.lines())]
-        if self.active is not None and self.active != self.product:
-            lines.append(
-                f"active product stays {self.active}: `edge bundle select {self.product}` changes"
-                " that"
-            )
-        elif self.active is not None:
-            lines.append(f"active product: {self.active}")
-        return [*lines, *self.notes]
 
 
 def install_bundle(
@@ -145,7 +66,7 @@ def install_bundle(
 
     Args:
         path: a .bundle file. root: the station's root, "/" on a device.
-        dry_run: do all the checks, the golden frames included, and write nothing under `root`.
+        dry_run: do all the checks, reference frames included, and write nothing under `root`.
         reached: called before each step, with its name.
         allow_downgrade: also a version that is not newer than the current one of the product; the
             audit tells it.
@@ -154,7 +75,7 @@ def install_bundle(
         take it. The active bundle stays then.
     """
     store = Store(root)
-    with _as_storage_error(root), open_bundle(path, store.trusted_keys()) as bundle:
+    with _as_storage_error(root), open_bundle(path, store.keys.all()) as bundle:
         reached("check")
         bundle.check_members()
         _check_space(root, bundle)
@@ -163,9 +84,8 @@ def install_bundle(
             return _rehearse(store, bundle)
         reached("lock")
         with store.change("edge install"):
-            settle(
-                store
-            )  # engines stay: what a killed installation of this bundle has built is used again
+            # engines stay: what a killed installation of this bundle has built is used again
+            settle(store)
             replaced = _find_downgrade(store, bundle, allow_downgrade)
             try:
                 return _install(
@@ -180,8 +100,8 @@ def _find_downgrade(store: Store, bundle: OpenBundle, allowed: bool) -> str | No
     """The current version of the product where the bundle is not a newer one, nor the same bundle;
     else None.
 
-    Going back is compared with what is current, not with what was ever installed: after a rollback
-    the version that was taken back is a newer one again.
+    The version is compared with the current one, not with all that were ever installed: after a
+    rollback the version that was taken back counts as newer again.
     Raises: BundleError if it is not allowed.
     """
     manifest = bundle.manifest
@@ -206,9 +126,9 @@ def _find_downgrade(store: Store, bundle: OpenBundle, allowed: bool) -> str | No
 def _install(
     store: Store, bundle: OpenBundle, reached: Callable[[Step], object], downgrade: dict[str, str]
 ) -> InstallResult:
-    """The steps from "stage" on; the caller holds the change lock.
+    """The steps from "stage" on. The caller holds the change lock.
 
-    downgrade: what the audit row tells of one.
+    downgrade: what the audit row tells of a downgrade; empty where it is none.
     """
     product = bundle.manifest.product
     reached("stage")
@@ -216,11 +136,12 @@ def _install(
     reached("prove")
     proven = _prove(store, staged)
     reached("slot")
-    placed = _place(store, staged)
+    placed = place_in_slot(store, staged)
     reached("station")
     notes = (
         *plane_lines(bundle.manifest),
-        *_lay_down_station(store, bundle.manifest.camera),
+        *_system_notes(store.root),
+        *write_first_files(store, bundle.manifest.camera),
         *_stray_notes(store),
     )
     before = store.link(product, "current")
@@ -245,6 +166,11 @@ def _install(
     )
 
 
+def _system_notes(root: Path) -> Iterator[str]:
+    if (system := describe_jetpack(root)) is not None:
+        yield system
+
+
 def _stray_notes(store: Store) -> Iterator[str]:
     for stray in strays(store):
         yield f"{stray} is no bundle and is left alone: move it away"
@@ -256,75 +182,35 @@ def _stage(folder: Path, bundle: OpenBundle) -> Installed:
     return Installed(bundle.manifest.product, folder, bundle.manifest, bundle.digest)
 
 
-def _prove(store: Store, staged: Installed) -> Proven | None:
-    """The proof on this machine, kept and audited; None, and remembered as pending, where the root
-    is of another.
+def _prove(store: Store, staged: Installed) -> ProofReport | None:
+    """The proof on this machine, kept and audited. None where the root is of another machine: then
+    the proof is remembered as pending.
     """
-    if not _is_of_this_machine(store.root):
-        checked_evidence(staged)  # what contradicts itself needs no engine to be told
+    if not is_of_this_machine(store.root):
+        checked_proof_data(staged)  # a contradiction is found without an engine
         write_pending(store, staged)
         return None
     runtime = read_config(store.root).runtime
     return _proven(store, staged, prove_once(store, staged, runtime.threads, runtime.precision))
 
 
-def _proven(store: Store, staged: Installed, proof: ProofFile) -> Proven:
+def _proven(store: Store, staged: Installed, proof: ProofFile) -> ProofReport:
     """store: whose station.toml may name the precision."""
     judge = proof.judge(staged.manifest, read_config(store.root).runtime.precision)
     states = [state_of(entry, judge) for entry in proof.engines]
     table = engine_table(
         staged.manifest, read_certificate(staged.certificate), proof.engines, states
     )
-    return Proven(proof, judge, tuple(table))
-
-
-def _place(store: Store, staged: Installed) -> Installed:
-    """Move the staged bundle into its slot; a slot that exists is mended file by file, since it may
-    be in use.
-    """
-    slots = store.products_folder / staged.product / "slots"
-    make_folder(slots)
-    target = slots / slot_name(staged.manifest, staged.digest)
-    if is_there(target) and not is_slot(target):
-        remove_tree(target)
-    if target.exists():
-        _mend(target, staged.folder)
-    else:
-        staged.folder.rename(target)
-    for folder in (slots, slots.parent, store.products_folder, store.data):
-        sync_directory(folder)
-    return Installed(staged.product, target, staged.manifest, staged.digest)
-
-
-def _mend(target: Path, staged: Path) -> None:
-    wanted = {path.relative_to(staged) for path in staged.rglob("*") if path.is_file()}
-    for path in [path for path in target.rglob("*") if path.is_symlink() or not path.is_dir()]:
-        if path.relative_to(target) not in wanted or path.is_symlink():
-            path.unlink()
-    for name in sorted(wanted):
-        if not _is_same(target / name, staged / name):
-            make_folder((target / name).parent)
-            (staged / name).replace(target / name)
-    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
-        sync_directory(folder)  # also where something was only removed, or a folder made
-
-
-def _is_same(path: Path, wanted: Path) -> bool:
-    """Sizes first: what stands in a slot may be of any size."""
-    return (
-        path.is_file()
-        and path.stat().st_size == wanted.stat().st_size
-        and sha256_of(path) == sha256_of(wanted)
-    )
+    return ProofReport(proof, judge, tuple(table))
 
 
 def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
-    """A dry run: everything that can be proven without touching the root."""
+    """A dry run: everything that can be proven without changing the root."""
     manifest = bundle.manifest
     before, active = store.link(manifest.product, "current"), store.active_product()
     slot = slot_name(manifest, bundle.digest)
     proven = None
-    if _is_of_this_machine(store.root):
+    if is_of_this_machine(store.root):
         with tempfile.TemporaryDirectory(prefix="edge-dry-run-") as temporary:
             other = Store(Path(temporary))
             staged = _stage(other.staging, bundle)
@@ -339,7 +225,7 @@ def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
         active=active or manifest.product,
         proven=proven,
         dry_run=True,
-        notes=tuple(plane_lines(manifest)),
+        notes=(*plane_lines(manifest), *_system_notes(store.root)),
     )
 
 
@@ -366,73 +252,3 @@ def _as_storage_error(root: Path) -> Iterator[None]:
             f"cannot install under {root}: {sentence_of(error)}; the bundle that was active"
             " still is"
         ) from error
-
-
-# --- the station's own files ---
-
-
-def _lay_down_station(store: Store, contract: CameraContract) -> tuple[str, ...]:
-    """station.toml and the systemd unit, where there are none; what the integrator should know
-    about them.
-    """
-    notes, root, camera = [], store.root, camera_of(contract)
-    with store.inside(CONFIG_PLACE.parent):
-        written = write_first_config(root, camera)
-    if written:
-        notes.append(
-            f"wrote {root / CONFIG_PLACE}: name its broker there, and the station unless --station"
-            " does"
-        )
-        if camera.kind == "virtual" and not (camera.path and camera.empty):
-            notes.append(
-                "the virtual camera's folders are not on this machine: set camera.path and"
-                " camera.empty"
-            )
-    unit = root / UNIT_PLACE
-    with store.inside(UNIT_PLACE.parent):
-        if not unit.exists():
-            make_folder(unit.parent)
-            write_atomically(
-                unit,
-                resources.files("edge").joinpath("provision/systemd/edge.service").read_bytes(),
-            )
-    return tuple(notes)
-
-
-def camera_of(contract: CameraContract) -> CameraConfig:
-    """The first [camera] for a product: what it was trained on, played from the trainer's folders
-    if virtual.
-    """
-    fps = min(max(contract.fps or 30, 1), 120)
-    if contract.model != "virtual":
-        return CameraConfig(kind="realsense", fps=fps)
-    return CameraConfig(
-        kind="virtual", path=_absolute(contract.belt), empty=_absolute(contract.empty), fps=fps
-    )
-
-
-def _absolute(folder: str | None) -> str:
-    """An existing folder as an absolute path, else blank."""
-    return str(Path(folder).resolve()) if folder and Path(folder).is_dir() else ""
-
-
-def architecture(root: Path) -> str | None:
-    """The processor that the system under `root` is for, from one of its programs; None where it
-    holds no system.
-    """
-    whole = root.resolve()
-    for name in ("usr/bin/env", "bin/sh", "usr/bin/bash", "usr/lib/systemd/systemd"):
-        program = (root / name).resolve()
-        if whole not in program.parents or not program.is_file():
-            continue
-        with program.open("rb") as file:
-            header = file.read(20)
-        if len(header) == 20 and header[:4] == b"\x7fELF":
-            return MACHINES.get(
-                struct.unpack("<H" if header[5] == 1 else ">H", header[18:20])[0], "unknown"
-            )
-    return None
-
-
-def _is_of_this_machine(root: Path) -> bool:
-    return architecture(root) in (None, architecture(Path("/")), platform.machine())

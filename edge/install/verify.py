@@ -14,13 +14,15 @@ from tempfile import TemporaryDirectory
 from edge.config import PrecisionChoice
 from edge.engine.machine import this_machine
 from edge.errors import EdgeError
+from edge.install.consistency import checked_proof_data
+from edge.install.engine_entry import EngineEntry
 from edge.install.engine_table import engine_table
-from edge.install.evidence import checked_evidence
-from edge.install.proven import EngineEntry, ProofFile, choose_engine, measure_engines, read_proof
-from edge.install.status import plane_lines
+from edge.install.proof_file import ProofFile, read_proof
+from edge.install.proving import choose_engine, measure_engines
+from edge.install.summary import plane_lines
 from edge.station.store import Installed, Store
 
-# s, of this precision's normal scores: a threshold measured again may differ by so much
+# s, of this precision's normal scores: a threshold measured again may differ by this much
 SAME_THRESHOLD = 0.01
 
 
@@ -56,10 +58,10 @@ class Verified:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `edge verify` found. note: why no engine may judge, where station.toml wants one that is
-    not there.
+    """What `edge verify` found.
 
-    elsewhere: the machine that the kept proof speaks of, where that is another.
+    note: why no engine may judge, where station.toml names a precision that may not. elsewhere: the
+    machine that the kept proof speaks of, where it is not this one.
     """
 
     bundle: Installed
@@ -108,9 +110,9 @@ def verify_installed(
     trusted.
     """
     store.verify(bundle)
-    evidence = checked_evidence(bundle)
+    proof_data = checked_proof_data(bundle)
     with _plans(store) as cache:
-        entries = measure_engines(evidence, cache, threads, store)
+        entries = measure_engines(proof_data, cache, threads, store)
     known = read_proof(store, bundle)
     elsewhere = ""
     if known is not None and known.board not in (None, this_machine()):
@@ -125,7 +127,7 @@ def verify_installed(
     return VerifyReport(
         bundle,
         results,
-        tuple(engine_table(bundle.manifest, evidence.certificate, entries, states)),
+        tuple(engine_table(bundle.manifest, proof_data.certificate, entries, states)),
         note,
         elsewhere,
     )
@@ -157,8 +159,8 @@ def _judge(
 
 
 def _drift(store: Store, bundle: Installed, known: ProofFile | None, entry: EngineEntry) -> str:
-    """How the threshold differs from the one kept for this very engine; under site tensors it
-    may.
+    """How the threshold differs from the one kept for this very engine; under site inputs it may
+    differ.
     """
     before = (
         next((one.section for one in known.engines if one.name == entry.name), None)

@@ -1,1 +1,1 @@
-"""What a board needs before its first bundle: architecture, first files, units."""
+"""What a root needs before its first bundle: its architecture and system, and its first files."""

@@ -21,7 +21,7 @@ from edge.decide.clipping import find_odd_brightness, measure_brightness
 from edge.decide.verdict import unjudged
 from edge.frames.dataset import open_dataset
 from edge.frames.recording import RECORDING_SUFFIXES
-from edge.install.proven import ProvenEngine, open_engine, open_precision
+from edge.install.proven import ProvenEngine, open_for_inspection, open_proven_engine
 from edge.overlay import draw_inspection, write_png
 from edge.runtime.active import ActiveStation, resolve_station
 from edge.runtime.pipeline import SiteState, inspect
@@ -105,8 +105,8 @@ def opened_station(root: Path, precision: Precision | None = None) -> Iterator[A
     def load_engine(installed: Installed) -> ProvenEngine:
         with store.inside():  # proves it where that has not been done
             if precision is not None:
-                return open_precision(store, installed, precision, runtime.threads)
-            return open_engine(store, installed, runtime.threads, runtime.precision)
+                return open_for_inspection(store, installed, precision, runtime.threads)
+            return open_proven_engine(store, installed, runtime.threads, runtime.precision)
 
     station = resolve_station(store, load_engine)
     try:

@@ -15,7 +15,7 @@ from edge.config import CameraConfig, EdgeConfig, read_config, require_name
 from edge.errors import ConfigError
 from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
-from edge.install.proven import ProvenEngine, open_engine
+from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.line.credentials import check_credentials, with_paths_below
 from edge.runtime.active import ActiveStation, find_readable
 from edge.runtime.capture import Progress
@@ -75,7 +75,9 @@ def run_station(
         )
 
     def load_engine(installed: Installed) -> ProvenEngine:
-        return open_engine(store, installed, config.runtime.threads, config.runtime.precision)
+        return open_proven_engine(
+            store, installed, config.runtime.threads, config.runtime.precision
+        )
 
     make_place(store)
     with store.inside():

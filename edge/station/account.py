@@ -5,10 +5,11 @@ file, at any moment. Checking paths before they are used does not help against t
 opens its files by path. So root does not use its own rights there: what it changes inside a folder
 that belongs to another account, it changes as that account, and a link then leads only to what that
 account could have changed itself. The kernel enforces it at every single step, also against a link
-that is put there meanwhile; and what root makes there belongs to the service, to go on with.
+that is put there meanwhile; and what root makes there belongs to the service, which can go on using
+it.
 
 Nothing changes for a command that root does not run, nor where root owns everything. There, and for
-a clear sentence everywhere, `require_plain` refuses links in the places that Store knows.
+a clear sentence everywhere, `edge.station.links` refuses links in the places that are known.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ import ctypes
 import grp
 import os
 import pwd
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.errors import EdgeError, StorageError
-from edge.files import sentence_of
+from edge.errors import StorageError
 
 # capget(2), capabilities(7): three words of rights 0 to 31, then three of the others
 CAPABILITY_VERSION_3 = 0x20080522
@@ -47,14 +46,14 @@ class Account:
 
 @dataclass(frozen=True)
 class _Acting:
-    """What this process works as meanwhile: own is whom it goes back to, place what it is about."""
+    """Whose rights this process has taken: it returns to `own` when it leaves `place`."""
 
     own: Account
     place: tuple[Path, Path]
 
 
 class _Process:
-    """Rights belong to the process: one of this for all its threads."""
+    """Rights belong to the process, so all its threads share this one."""
 
     acting: _Acting | None = None
 
@@ -72,7 +71,7 @@ def acting_for(root: Path, place: Path) -> Iterator[None]:
     """Work inside `root`/`place` with the rights of whoever owns it, if root runs this; else with
     one's own.
 
-    May be nested: each is about its own place. The threads of a process share their rights: what
+    May be nested, each for its own place. The threads of a process share their rights: what
     starts threads that write enters this first, and the same place entered again changes nothing.
     Raises: StorageError if root may not act as the owner here.
     """
@@ -99,11 +98,12 @@ def _owner_of(root: Path, place: Path) -> Account | None:
     where none does.
     """
     path = root
-    for part in (".", *place.parts):
-        path = path / part
+    for step in (".", *place.parts):
+        path = path / step
         try:
             about = path.stat()
-        # not there yet, made with the rights found so far; or a fault that the act itself will tell
+        # not there yet: it will be made with the rights found so far; or a fault that the act
+        # reports
         except OSError:
             return None
         if about.st_uid != 0:
@@ -128,10 +128,10 @@ def _current() -> Account:
 
 
 def _use(account: Account) -> None:
-    """Change to the account's rights. The saved user stays root, which only this process can go
-    back to.
+    """Change to the account's rights. The saved user stays root, to which only this process can
+    return.
 
-    A program started meanwhile has the account's rights alone. Raises: StorageError where the
+    A program started meanwhile has the account's rights only. Raises: StorageError where the
     kernel forbids it.
     """
     if _current() == account:
@@ -165,63 +165,3 @@ def _go_on_reading() -> None:
     rights[EFFECTIVE], rights[INHERITABLE] = READ_AND_SEARCH, READ_AND_SEARCH
     if libc.capset(header, rights) == 0:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)
-
-
-# --- what stands in the places that are known ---
-
-
-def require_plain(folders: Iterable[Path] = (), files: Iterable[Path] = ()) -> None:
-    """See that no link stands where a folder or a file of the station belongs, so that no step
-    leads out of it.
-
-    A file has one name only: another hard link would be another file elsewhere that changes too. A
-    folder in place of a file, or the other way round, leads nowhere, and the step itself says so.
-    Only root is kept from following: an ordinary user's links are the user's own affair.
-    Raises: StorageError naming the place and what has taken it.
-    """
-    if real_uid() != 0:
-        return
-    for folder in folders:
-        about = _about(folder)
-        if about is not None and stat.S_ISLNK(about.st_mode):
-            raise _taken(folder, "a link", "a folder")
-    for file in files:
-        about = _about(file)
-        if about is None or stat.S_ISDIR(about.st_mode):
-            continue
-        if not stat.S_ISREG(about.st_mode):
-            raise _taken(
-                file,
-                "a link" if stat.S_ISLNK(about.st_mode) else "a pipe, socket or device",
-                "a file",
-            )
-        if about.st_nlink > 1:
-            raise _taken(file, "a second name (a hard link) of a file elsewhere", "a file")
-
-
-def require_closed(places: Iterable[Path], error: type[EdgeError]) -> None:
-    """Raises: `error` naming the first place that every account on this machine may write."""
-    for place in places:
-        about = _about(place)
-        if about is not None and not stat.S_ISLNK(about.st_mode) and about.st_mode & stat.S_IWOTH:
-            raise error(
-                f"{place} may be changed by every account of this machine: run `chmod o-w {place}`,"
-                " and look at what lies there"
-            )
-
-
-def _about(place: Path) -> os.stat_result | None:
-    """What stands there, links not followed; None where nothing does."""
-    try:
-        return place.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise StorageError(sentence_of(error, place)) from error
-
-
-def _taken(place: Path, found: str, wanted: str) -> StorageError:
-    return StorageError(
-        f"{place} is {found} where {wanted} of the station belongs, and is not followed: see who"
-        " put it there, then move it away; another disk is brought in with `mount --bind`"
-    )

@@ -21,7 +21,9 @@ from typing import Any
 from edge.database import open_database, remedy_for
 from edge.errors import StorageError
 from edge.files import is_there, make_folder, sentence_of
-from edge.station.account import acting_for, real_uid, require_plain
+from edge.schema import parse_json
+from edge.station.account import acting_for, real_uid
+from edge.station.links import require_plain
 
 PLACE = Path("var/lib/edge/line.sqlite")
 LOGIN_UID = Path("/proc/self/loginuid")
@@ -36,7 +38,7 @@ CREATE TABLE IF NOT EXISTS audit (
 
 @dataclass(frozen=True)
 class AuditRow:
-    """One act. at: UTC, ISO 8601 with milliseconds. detail: what it acted on, flat.
+    """One act. at: UTC, ISO 8601 with milliseconds. detail: what it acted on, one level deep.
 
     The database belongs to the service's account: what a row says is text, and checked before
     anything follows from it.
@@ -121,10 +123,10 @@ def read_audit(root: Path) -> list[AuditRow]:
 
 
 def _detail(text: object) -> dict[str, Any]:
-    """The detail of a row; what is none, as `unreadable`."""
+    """The detail of a row; a text that is no JSON object comes under the key `unreadable`."""
     try:
-        detail = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+        detail = parse_json(text.encode()) if isinstance(text, str) else None
+    except ValueError:
         detail = None
     return detail if isinstance(detail, dict) else {"unreadable": str(text)}
 

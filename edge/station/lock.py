@@ -1,6 +1,6 @@
 """Locks of a root.
 
-They belong to the open file: the kernel lets go of them when the process dies, however it dies.
+A lock belongs to an open file: the kernel releases it when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _open(path: Path) -> int:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds this lock; looked at in the kernel's own list, so that nobody is kept
-    from taking it.
+    """Whether a process holds this lock. It is looked up in the kernel's list, since trying to take
+    the lock would keep others from it.
     """
     try:
         return _holder_of(path.stat().st_ino) is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge.files import is_there, remove_tree, sync_directory
 from edge.station.claims import close_claim
-from edge.station.store import DATA, TRUST, Store
+from edge.station.root import DATA, TRUST, RootFolder
 from edge.station.switch import SLOT, finish
 
 ETC, UNITS = TRUST.parent, Path("etc/systemd/system")
@@ -25,41 +25,41 @@ HALF_WRITTEN = (  # temporary files of edge.files, which begin with a dot and th
 )
 
 
-def settle(store: Store) -> None:
-    """Remove staging folders, half-written files and slots that nothing points at; close audit rows
+def settle(station: RootFolder) -> None:
+    """Remove staging folders, half-written files and slots that no link points at; close audit rows
     left open.
 
-    Changes nothing where the last command ended well. What is no slot is none of ours and stays:
-    see `strays`. The caller holds the change lock.
+    Changes nothing where the last command ended well. Whatever is not named like a slot stays: see
+    `strays`. The caller holds the change lock.
     """
-    finish(store.root, store.products_folder)
-    close_claim(store)
-    _discard(store.staging)
+    finish(station.root, station.products_folder)
+    close_claim(station)
+    _discard(station.staging)
     for place, pattern in HALF_WRITTEN:
-        with store.inside(DATA if DATA in (place, *place.parents) else place):
-            for path in list((store.root / place).glob(pattern)):
+        with station.inside(DATA if DATA in (place, *place.parents) else place):
+            for path in list((station.root / place).glob(pattern)):
                 remove_tree(path)
-    for slots in _slot_folders(store):
+    for slots in _slot_folders(station):
         product = slots.parent.name
-        used = {store.link(product, "current"), store.link(product, "previous")}
+        used = {station.link(product, "current"), station.link(product, "previous")}
         for slot in [
             path for path in slots.iterdir() if path.name not in used and SLOT.fullmatch(path.name)
         ]:
-            slot.rename(store.staging)  # one rename, so that a slot is never seen half empty
+            slot.rename(station.staging)  # one rename, so that a slot is never seen half empty
             sync_directory(slots)
-            _discard(store.staging)
+            _discard(station.staging)
         _remove_if_empty(slots)
         _remove_if_empty(slots.parent)
 
 
-def strays(store: Store) -> Iterator[Path]:
-    """What lies among the slots and is none: left alone, whoever put it there may need it."""
-    for slots in _slot_folders(store):
+def strays(station: RootFolder) -> Iterator[Path]:
+    """Whatever lies among the slots and is not named like one. It stays: somebody may need it."""
+    for slots in _slot_folders(station):
         yield from sorted(path for path in slots.iterdir() if not SLOT.fullmatch(path.name))
 
 
-def _slot_folders(store: Store) -> list[Path]:
-    return [path for path in store.products_folder.glob("*/slots") if path.is_dir()]
+def _slot_folders(station: RootFolder) -> list[Path]:
+    return [path for path in station.products_folder.glob("*/slots") if path.is_dir()]
 
 
 def _discard(folder: Path) -> None:

@@ -1,10 +1,10 @@
-"""Site state: what was found out at this station about one product.
+"""Site state: what was calibrated at this station for one product.
 
 Two files with two lifetimes (docs/station.md):
 
-    site/geometry.json       per camera serial: plane, where the crop lies, region. Survives a new
-                             bundle.
-    site/model-DIGEST.json   per precision and runtime: threshold, site tensors. Belongs to one
+    site/geometry.json       per camera serial: plane, place of the crop, region of interest.
+                             Survives a new bundle.
+    site/model-DIGEST.json   per precision and runtime: threshold, site inputs. Belongs to one
                              bundle and is never applied to another.
 
 Both carry a version that only grows; the state each version replaced is in the audit table.
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import ConfigError
 from edge.files import is_there, read_bytes
-from edge.schema import Name, Precision, Sha256, Strict
+from edge.schema import Name, Precision, Sha256, Strict, parse_json
 from edge.types import Geometry
 
 FILE_LIMIT = 64 << 20  # bytes
@@ -34,7 +34,7 @@ StateModel = TypeVar("StateModel", bound=BaseModel)
 
 
 class PackedRegion(Strict):
-    """A mask of the crop: rows of bits, deflated, base64."""
+    """The region of interest, a mask of the crop: rows of bits, deflated, base64."""
 
     width: int = Field(ge=1, le=16384)
     height: int = Field(ge=1, le=16384)
@@ -57,9 +57,9 @@ class PackedRegion(Strict):
         try:
             raw = decoder.decompress(base64.b64decode(self.bits, validate=True), expected)
         except (zlib.error, binascii.Error) as error:
-            raise ValueError(f"the region's bits are damaged ({error})") from error
+            raise ValueError(f"the region of interest is damaged ({error})") from error
         if len(raw) != expected or decoder.unconsumed_tail:
-            raise ValueError("the region's bits are of another size than the region")
+            raise ValueError("the region of interest is not of the size that it states")
         bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=self.width * self.height)
         return np.where(bits.reshape(self.height, self.width), 255, 0).astype(np.uint8)
 
@@ -75,9 +75,8 @@ class CameraGeometry(Strict):
     crop_x: int = Field(ge=0)
     crop_y: int = Field(ge=0)
     region: PackedRegion | None = None
-    intrinsics: tuple[
-        float, float, float, float
-    ]  # fx, fy, cx, cy of the whole stream when this was made
+    # fx, fy, cx, cy of the whole stream when this was made
+    intrinsics: tuple[float, float, float, float]
     stream_width: int = Field(ge=1)
     stream_height: int = Field(ge=1)
     frames: int = Field(ge=0)  # how many the plane was fitted on
@@ -103,7 +102,7 @@ class GeometryFile(Strict):
 
 
 class PackedTensor(Strict):
-    """A float32 site tensor: shape and little endian bytes, base64."""
+    """The values of a float32 site input: shape and little endian bytes, base64."""
 
     shape: tuple[int, ...]
     data: str
@@ -124,9 +123,9 @@ class PackedTensor(Strict):
         try:
             flat = np.frombuffer(base64.b64decode(self.data, validate=True), "<f4")
         except binascii.Error as error:
-            raise ValueError(f"a site tensor's bytes are damaged ({error})") from error
+            raise ValueError(f"the values of a site input are damaged ({error})") from error
         if flat.size > TENSOR_LIMIT or not np.isfinite(flat).all():
-            raise ValueError("a site tensor is not finite, or absurdly large")
+            raise ValueError("the values of a site input are not finite, or too many")
         return flat.reshape(self.shape).astype(np.float32)
 
 
@@ -141,17 +140,16 @@ class ModelState(Strict):
     precision: Precision
     runtime: str = Field(min_length=1, max_length=64)
     threshold: float | None = None  # a float32, exactly
-    rank: int | None = Field(
-        default=None, ge=1
-    )  # of the threshold among the parts' scores, where it is one
+    # of the threshold among the parts' scores, where it is one of them
+    rank: int | None = Field(default=None, ge=1)
     guarantee: str = ""  # what the threshold promises, in one sentence
-    tensors: dict[Name, PackedTensor] = Field(default_factory=dict)  # site tensors by graph input
-    parts: int = Field(ge=0)  # good parts it was calibrated on
+    tensors: dict[Name, PackedTensor] = Field(default_factory=dict)  # site inputs by graph input
+    parts: int = Field(ge=0)  # normal parts it was calibrated on
     who: str
     when: str
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The site tensors. Raises: ValueError if one is damaged."""
+        """The values of the site inputs by name. Raises: ValueError if one is damaged."""
         return {name: tensor.unpack() for name, tensor in self.tensors.items()}
 
 
@@ -170,15 +168,17 @@ class ModelStateFile(Strict):
 def read_state(path: Path, model: type[StateModel]) -> StateModel | None:
     """A state file, or None where there is none.
 
-    Raises: ConfigError if it is damaged: it is never half believed.
+    Raises: ConfigError if it is damaged: a file is used as a whole or not at all.
     """
     if not is_there(path):
         return None
     try:
-        return model.model_validate_json(read_bytes(path, limit=FILE_LIMIT))
+        return model.model_validate(parse_json(read_bytes(path, limit=FILE_LIMIT)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(
-            f"{path}: {where}: {first['msg']}: move the file away and calibrate again"
-        ) from error
+        where = ".".join(str(step) for step in first["loc"]) or "the file"
+        what = f"{where}: {first['msg']}"
+        raise ConfigError(f"{path}: {what}: move the file away and calibrate again") from error
+    except ValueError as error:
+        what = f"the file is not JSON ({error})"
+        raise ConfigError(f"{path}: {what}: move the file away and calibrate again") from error

@@ -1,9 +1,9 @@
-"""Making another bundle the current one of a product, so that being killed anywhere is no worse
-than being told no.
+"""Making another bundle the current one of a product. A process that is killed at any step leaves
+the old bundle current, or the new one.
 
-Two links change, `previous` and then `current`; the rename of `current` is what counts. Both ends
-are written down in the audit table first, so that whoever finds a switch half done can tell which
-end it reached and put `previous` right.
+Two links change, `previous` and then `current`; the rename of `current` decides. The audit table
+holds where both links pointed before, so that the next command can tell how far a switch came, and
+correct `previous`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ CLOSED = {act for outcome in OUTCOMES.values() for act in outcome}
 
 
 def is_slot(path: Path) -> bool:
-    """Whether a folder that is named like a slot lies there; a stray file beside the slots is none
-    of ours.
+    """Whether a folder that is named like a slot lies there; anything else beside the slots is
+    ignored.
     """
     return SLOT.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
 
@@ -79,7 +79,8 @@ def switch(
 
 
 def finish(root: Path, products: Path) -> bool:
-    """Close the audit row of a switch, whether it was done or cut short, and put `previous` right.
+    """Close the audit row of a switch, whether it was done or cut short, and correct
+    `previous`.
 
     A first installation that was cut short after its switch takes its last step here: its product
     becomes active.
@@ -123,8 +124,8 @@ class _Links:
 
     @classmethod
     def of(cls, row: audit.AuditRow) -> _Links | None:
-        """None unless each is a name as this module writes it: whoever can write the table may have
-        made the row.
+        """None unless each is a name as this module writes it: the row may be somebody else's
+        work.
         """
         product, slot, before, previous = (
             row.detail.get(key) for key in ("product", "slot", "before", "previous")

@@ -25,11 +25,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from calibration.plane import fit_plane_to_frames
-from edge.bundle.signature import generate_key
+from edge.bundle.key_files import generate_key
 from edge.frames.dataset import open_dataset
 from edge.install.install import install_bundle
 from edge.runtime.inspection import View, judge_view, opened_station
 from edge.station.store import Store
+from edge.station.trust import trust
 from edge.types import Code, Geometry
 from tests.benchmarks.figures import FIGURES, how, write_entry
 from trainer.data.scene import crop_frame
@@ -58,7 +59,7 @@ def measure(run_folder: Path, new: Path, work: Path) -> dict[str, Any]:
         print,
     )
     store = Store(root / "station")
-    store.trust(public)
+    trust(store, public)
     for line in install_bundle(bundle, store.root).lines():
         print(line)
     calibrate(store, Path(info.data), info.crop)

@@ -165,11 +165,12 @@ def measure(model: Path, folder: Path, parts: int) -> tuple[list[float], list[fl
 def make_station_640(folder: Path) -> StationRoot:
     """The tiny bundle at full size, installed and calibrated."""
     from edge.install.install import install_bundle
+    from edge.station.trust import trust
 
     key = make_key(folder)
     bundle = make_tiny_bundle(folder, key, height=HEIGHT, width=WIDTH)
     station = StationRoot(folder / "root", key.private)
-    station.store.trust(key.public)
+    trust(station.store, key.public)
     install_bundle(bundle, station.root)
     station.store.save_geometry(
         "washer", SERIAL, Geometry(PLANE, 0, 0), INTRINSICS, frames=30, who="benchmark"

@@ -12,7 +12,7 @@ import pytest
 from calibration.threshold import require_rank, threshold_for_rate
 from edge.errors import CalibrationError
 from edge.install.install import install_bundle
-from edge.install.proven import read_proof
+from edge.install.proof_file import read_proof
 from edge.proof.golden import NormalEntry, NormalIndex
 from edge.proof.threshold import threshold_at
 from edge.station.audit import read_audit

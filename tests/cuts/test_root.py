@@ -14,6 +14,7 @@ import pytest
 
 from edge.errors import BundleError
 from edge.install import proven as engines
+from edge.install.proof_file import ProofFile
 from edge.station.settle import settle
 from edge.station.store import Installed, Store
 from tests.support.cuts.cuts import Cut, Recording, record, workplace
@@ -76,7 +77,7 @@ def proven_once() -> Iterator[None]:
 
     def remembered(
         store: Store, bundle: Installed, *arguments: object, **options: object
-    ) -> engines.ProofFile:
+    ) -> ProofFile:
         if bundle.digest not in proofs:
             proofs[bundle.digest] = prove(store, bundle, *arguments, **options)
         return proofs[bundle.digest]

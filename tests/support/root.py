@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from edge.provision.architecture import architecture
 from edge.station.store import Store
+from edge.station.trust import trust
 from tests.support.tiny_bundle import KeyPair
+
+Bundles = Callable[..., Path]  # (product, version) to a bundle file
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,18 @@ def run_edge(
 def trusting_root(root: Path, key: KeyPair) -> Store:
     """A root that trusts the key and has nothing installed."""
     store = Store(root)
-    store.trust(key.public)
+    trust(store, key.public)
     return store
+
+
+def lay_foreign_system(root: Path) -> None:
+    """One program, for a processor that this machine has not."""
+    machine = 183 if architecture(Path("/")) != "aarch64" else 62
+    program = root / "usr" / "bin" / "env"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(
+        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44)
+    )
 
 
 def snapshot(root: Path) -> dict[str, tuple[str, int, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edge.config import EdgeConfig
 from edge.engine.protocol import Engine
-from edge.install.proven import ProvenEngine, open_engine
+from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.runtime.capture import CameraMaker, Progress
 from edge.runtime.notify import Notifier
 from edge.runtime.service import RunPlan, Service
@@ -64,7 +64,7 @@ def new_service(
 
     def load(installed: Installed) -> ProvenEngine:
         return (
-            open_engine(station.store, installed)
+            open_proven_engine(station.store, installed)
             if engine is None
             else taken_as_proven(engine, installed)
         )

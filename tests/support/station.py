@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge.config import EdgeConfig, parse_config
 from edge.install.install import install_bundle
 from edge.station.store import Store
+from edge.station.trust import trust
 from edge.types import Geometry, Intrinsics
 from tests.support.tiny_bundle import FOCAL, PLANE, UNIT, draw_part, make_key, make_tiny_bundle
 
@@ -146,7 +147,7 @@ def make_station(
         folder, key, presence=presence, height=HEIGHT, width=WIDTH, camera=camera
     )
     station = StationRoot(folder / "root", key.private)
-    station.store.trust(key.public)
+    trust(station.store, key.public)
     install_bundle(bundle, station.root)
     if calibrated:
         station.calibrate()

@@ -1,11 +1,11 @@
 """A small signed bundle made without torch, so that the device's tests run without the trainer.
 
-The graph keeps the whole contract (every input and output, masks, empty foreground) on a
-model anyone can work out by hand: the map is how far red lies from RED_OF_A_GOOD_PART, averaged
-over CELL x CELL pixels of the part; the score is the map's mean over the part. A pixel belongs to
-the part where it stands higher than `lift` over `plane`. Its normal parts score from 2 to 20,
-evenly spread, so the threshold is about 20. Another precision is the same graph with its score
-scaled and shifted.
+The graph keeps the whole contract of docs/graph-and-bundle.md (every input and output, masks, empty
+foreground) on a model anyone can work out by hand: the map is how far red lies from
+RED_OF_A_GOOD_PART, averaged over CELL x CELL pixels of the part; the score is the map's mean over
+the part. A pixel belongs to the part where it stands higher than `lift` over `plane`. Its normal
+parts score from 2 to 20, evenly spread, so the threshold is about 20. Another precision is the same
+graph with its score scaled and shifted.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.bundle.archive import list_files, pack, seal
+from edge.bundle.key_files import generate_key
 from edge.bundle.manifest import Manifest
-from edge.bundle.signature import generate_key
+from edge.bundle.pack import list_files, pack, seal
 from edge.proof.certificate import Certificate
 from edge.proof.compare import Count, fit_noise, spread_of
 from edge.proof.golden import write_normal

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import trainer.systems.mats.system as mats
 from edge.bundle.archive import open_bundle
-from edge.bundle.signature import read_public_key
+from edge.bundle.key_files import read_public_key
 from edge.cli import app as edge
 from edge.errors import ConfigError
 from edge.proof.certificate import read_certificate

@@ -22,8 +22,8 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from edge.bundle.archive import list_files, pack, seal
 from edge.bundle.manifest import Manifest, NormalParts, Provenance, ScoreSpread
+from edge.bundle.pack import list_files, pack, seal
 from edge.bundle.signature import sign_manifest
 from edge.camera.contract import CameraContract
 from edge.engine.onnx_cpu import OnnxCpuEngine

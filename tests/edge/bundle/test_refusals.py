@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.archive import RECORD, list_files, pack, seal
 from edge.bundle.manifest import Manifest
-from edge.bundle.signature import canonical_json, sign_manifest
+from edge.bundle.pack import list_files, pack, seal
+from edge.bundle.signature import sign_manifest
+from edge.bundle.tar import RECORD
 from edge.install.install import install_bundle
+from edge.schema import canonical_json
 from tests.support.root import run_edge, snapshot, trusting_root
 from tests.support.tiny_bundle import (
     RED_OF_A_GOOD_PART,

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from edge.bundle.archive import open_bundle, pack, verify_folder
-from edge.bundle.signature import (
-    canonical_json,
-    generate_key,
-    read_public_key,
-    sign_manifest,
-    verify_signature,
-)
+from edge.bundle.archive import open_bundle, verify_folder
+from edge.bundle.key_files import generate_key, read_public_key
+from edge.bundle.pack import pack
+from edge.bundle.signature import sign_manifest, verify_signature
 from edge.errors import BundleError, ConfigError
+from edge.schema import canonical_json
 from tests.support.tiny_bundle import make_key, make_tiny_bundle, tiny_bundle_folder
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def test_private_key_is_for_its_owner_only_and_never_overwritten(tmp_path: Path) -> None:
@@ -32,16 +25,6 @@ def test_private_key_is_for_its_owner_only_and_never_overwritten(tmp_path: Path)
     with pytest.raises(ConfigError, match="exists already"):
         generate_key(tmp_path / "keys" / "line")
     assert key.read_bytes() == before
-
-
-def test_keygen_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "trainer", "keygen", str(tmp_path / "line")]
-    end = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert end.returncode == 0
-    assert read_public_key(tmp_path / "line.pub").keyid in end.stdout
-    again = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert again.returncode == 1
-    assert again.stderr.count("\n") == 1
 
 
 def test_any_trusted_key_of_several_signatures_suffices(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from edge.config import CameraConfig, EdgeConfig, render_config
 from edge.errors import CalibrationError, CameraMismatch
 from edge.install.install import install_bundle
 from edge.station.store import Store
+from edge.station.trust import trust
 
 pytest.importorskip("pyrealsense2", reason="the virtual camera needs pyrealsense2")
 pytestmark = pytest.mark.timeout(600)
@@ -57,7 +58,7 @@ def station(tmp_path: Path) -> Path:
     """A root with the tiny bundle and a virtual camera whose table is empty."""
     root = tmp_path / "root"
     key = make_key(tmp_path)
-    Store(root).trust(key.public)
+    trust(Store(root), key.public)
     install_bundle(make_tiny_bundle(tmp_path, key), root)
     belt = write_frames(tmp_path / "belt", 2, part=True)
     empty = write_frames(tmp_path / "empty", 10, part=False)

@@ -8,7 +8,7 @@ import pytest
 
 from edge.install import install as install_module
 from edge.install.install import install_bundle
-from edge.install.proven import read_proof
+from edge.install.proof_file import read_proof
 from edge.station.store import Store
 from tests.support.planted import plant_fault, plant_times, with_score
 from tests.support.root import run_edge, snapshot, trusting_root
@@ -78,7 +78,7 @@ def test_a_root_without_a_bundle(tmp_path: Path, key: KeyPair, capsys, monkeypat
 
 
 def test_a_pending_engine(store: Store, bundle: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(install_module, "_is_of_this_machine", lambda _: False)
+    monkeypatch.setattr(install_module, "is_of_this_machine", lambda _: False)
     install_bundle(bundle, store.root)
     lines = status(store, capsys, monkeypatch)
     assert (

@@ -19,14 +19,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bounded import Limits
-from edge.bundle.archive import list_files, pack
+from edge.bundle.pack import list_files, pack
 from edge.bundle.signature import sign_manifest
 from edge.engine.order import ONNXRUNTIME
 from edge.errors import EdgeError
 from edge.install import install as install_module
-from edge.install import measure as measure_module
+from edge.install import measure_engine as measure_module
 from edge.install.install import install_bundle
-from edge.install.proven import read_proof
+from edge.install.proof_file import read_proof
 from edge.station.store import Store
 from tests.support.root import snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle, tiny_bundle_folder, tiny_graph
@@ -239,7 +239,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "crop as a word": (camera(crop_width="128"), "camera.crop_width"),
     "no pixels": (camera(width=0), "its camera has 0x96 pixels"),
     "areas the wrong way round": (camera(min_area=0.7), "at least 0.7 and at most 0.6"),
-    "no area at all": (camera(min_area=0, max_area=0), "which none can"),
+    "no area at all": (camera(min_area=0, max_area=0), "which no part can"),
     "no focal length": (camera(intrinsics=[0, 300, 64, 48]), "focal lengths of 0 and 300"),
     "no unit": (camera(unit=0), "counts depth in 0 m"),
     "no images a second": (camera(fps=0), "0 images a second"),
@@ -375,11 +375,11 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "golden frame with more": (golden(lambda a: a.update(more=a["map"])), "more.npy is too many"),
     "golden frames below the threshold": (
         golden(lambda a: a["score"].fill(1.0), "*"),
-        "0 golden frames are above",
+        "0 reference frames are above",
     ),
     "golden frame fewer than counted": (
         lambda folder, _: shutil.copy(folder / "golden/0000.npz", folder / "golden/0008.npz"),
-        "counts 8 golden frames",
+        "counts 8 reference frames",
     ),
     # normal frames
     "index with another n": (
@@ -421,7 +421,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "certificate of other golden frames": (
         text("parity.json", golden_frames=7),
-        "counts 7 golden frames",
+        "counts 7 reference frames",
     ),
     "certificate of other normal parts": (
         text("parity.json", normal_frames=7),
@@ -465,7 +465,7 @@ def test_a_proof_ends_in_time_and_within_its_memory(
 def test_a_contradiction_is_told_where_the_engine_stays_pending_too(
     store: Store, careless: Callable[[Change], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install_module, "_is_of_this_machine", lambda _: False)
+    monkeypatch.setattr(install_module, "is_of_this_machine", lambda _: False)
     _is_refused(store, careless(without("outputs", "place")), "no output place")
 
 

@@ -11,17 +11,12 @@ from edge.engine.plan import EngineKey
 from edge.errors import EngineError, ParityError
 from edge.install import install as install_module
 from edge.install.install import install_bundle
-from edge.install.proven import open_engine, prune, read_proof
+from edge.install.proof_file import prune, read_proof
+from edge.install.proven import open_proven_engine
 from edge.station.store import Store
-from tests.support.root import trusting_root
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 Installer = Callable[..., list[Path]]
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
 
 
 @pytest.fixture
@@ -76,7 +71,7 @@ def test_the_engines_of_a_bundle_go_with_its_slot_and_no_others(
     assert [are_there(kept) for kept in (second, third, screw)] == [True, True, True]
     assert timing.exists()
     store.rollback("washer")
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
 
 
 def test_a_graph_that_two_bundles_share_keeps_its_plans(store: Store, install: Installer) -> None:
@@ -92,7 +87,7 @@ def test_a_pending_engine_stays_pending(
     store: Store, install: Installer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(install_module, "_is_of_this_machine", lambda _: False)
+        elsewhere.setattr(install_module, "is_of_this_machine", lambda _: False)
         *waiting, certificate = install("washer", "1.0.0", 96)
     assert not certificate.exists()  # nothing was measured here
     install("screw", "1.0.0", 88)
@@ -181,4 +176,4 @@ def test_a_bundle_that_leaves_while_it_is_opened_is_one_sentence(
 
     monkeypatch.setattr("edge.install.proven.machine_openers", vanish)
     with pytest.raises(EngineError, match=r"washer 1\.0\.0: its engine cannot be opened"):
-        open_engine(store, store.active())
+        open_proven_engine(store, store.active())

@@ -9,49 +9,31 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge.bundle.versions import version_key
-from edge.config import read_config
 from edge.errors import BundleError, BusyError, ParityError, StorageError
 from edge.install import install as install_module
-from edge.install.install import STEPS, architecture, install_bundle
-from edge.install.proven import open_engine, read_proof
+from edge.install.install import STEPS, install_bundle
+from edge.install.proof_file import read_proof
+from edge.install.proven import open_proven_engine
+from edge.provision.architecture import architecture
 from edge.station.audit import read_audit
 from edge.station.lock import CHANGE, RUN, locked
 from edge.station.store import Store
 from tests.support.patience import patience_s
-from tests.support.root import run_edge, snapshot, trusting_root
+from tests.support.root import Bundles, lay_foreign_system, run_edge, snapshot
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Callable[[str, str], Path]:
-    folder = tmp_path_factory.mktemp("bundles")
-
-    def make(product: str, version: str) -> Path:
-        path = folder / f"{product}-{version}.bundle"
-        return (
-            path
-            if path.exists()
-            else make_tiny_bundle(folder, key, product=product, version=version)
-        )
-
-    return make
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
-
-
-def test_first_install_lays_down_the_whole_root(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_first_install_lays_down_the_whole_root(
+    store: Store, bundles: Bundles, capsys, monkeypatch
+) -> None:
     answer = run_edge(
         capsys, monkeypatch, "install", bundles("washer", "1.0.0"), "--root", store.root
     )
@@ -111,7 +93,7 @@ def test_installing_the_same_bundle_again_changes_nothing(store: Store, bundles)
 
 
 def test_an_earlier_version_is_installed_only_when_that_is_meant(
-    store: Store, bundles, capsys, monkeypatch
+    store: Store, bundles: Bundles, capsys, monkeypatch
 ) -> None:
     for version in ("1.0.0", "2.0.0"):
         install_bundle(bundles("washer", version), store.root)
@@ -138,7 +120,7 @@ def test_an_earlier_version_is_installed_only_when_that_is_meant(
 
 
 def test_the_same_version_with_other_content_is_no_update(
-    store: Store, bundles, key: KeyPair, tmp_path: Path
+    store: Store, bundles: Bundles, key: KeyPair, tmp_path: Path
 ) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     other = make_tiny_bundle(tmp_path, key, version="1.0.0", camera={"fps": 15})
@@ -203,7 +185,7 @@ def test_reinstalling_mends_a_damaged_slot(store: Store, bundles) -> None:
     store.verify(store.active())
 
 
-def test_products_side_by_side(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_products_side_by_side(store: Store, bundles: Bundles, capsys, monkeypatch) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     washer = snapshot(store.products_folder / "washer")
     result = install_bundle(bundles("screw", "7.0.0"), store.root)
@@ -231,7 +213,7 @@ def test_products_side_by_side(store: Store, bundles, capsys, monkeypatch) -> No
 
 
 def test_select_of_a_product_that_is_not_installed(
-    store: Store, bundles, capsys, monkeypatch
+    store: Store, bundles: Bundles, capsys, monkeypatch
 ) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     before = snapshot(store.root)
@@ -242,7 +224,7 @@ def test_select_of_a_product_that_is_not_installed(
     assert snapshot(store.root) == before
 
 
-def test_rollback_and_back_again(store: Store, bundles, capsys, monkeypatch) -> None:
+def test_rollback_and_back_again(store: Store, bundles: Bundles, capsys, monkeypatch) -> None:
     first = install_bundle(bundles("washer", "1.0.0"), store.root)
     answer = run_edge(capsys, monkeypatch, "bundle", "rollback", "--root", store.root)
     assert answer.code == 1
@@ -268,7 +250,7 @@ def test_rollback_refuses_a_damaged_bundle(store: Store, bundles) -> None:
 
 
 def test_dry_run_proves_everything_and_writes_nothing(
-    store: Store, bundles, capsys, monkeypatch
+    store: Store, bundles: Bundles, capsys, monkeypatch
 ) -> None:
     before = snapshot(store.root)
     answer = run_edge(
@@ -343,7 +325,7 @@ def test_five_installations_at_once_leave_one_of_the_bundles_active(store: Store
 
 
 def test_disk_without_room_is_told_before_anything_is_written(
-    store: Store, bundles, monkeypatch
+    store: Store, bundles: Bundles, monkeypatch
 ) -> None:
     usage = shutil.disk_usage(store.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
@@ -353,7 +335,7 @@ def test_disk_without_room_is_told_before_anything_is_written(
     assert snapshot(store.root) == before
 
 
-def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) -> None:
+def test_disk_that_fills_up_while_staging(store: Store, bundles: Bundles, monkeypatch) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     before, calls = list(snapshot(store.root)), []
 
@@ -374,14 +356,14 @@ def test_disk_that_fills_up_while_staging(store: Store, bundles, monkeypatch) ->
 
 
 def test_the_proof_is_remembered_and_opens_the_same_engine(
-    store: Store, bundles, monkeypatch
+    store: Store, bundles: Bundles, monkeypatch
 ) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     proof = read_proof(store, store.active())
     judge = proof.judge(store.active().manifest)
     assert (proof.state, judge.precision) == ("proven", "fp32")
-    monkeypatch.setattr("edge.install.proven.prove", None)  # would fail if it proved again
-    proven = open_engine(store, store.active())
+    monkeypatch.setattr("edge.install.proving.prove", None)  # would fail if it proved again
+    proven = open_proven_engine(store, store.active())
     assert (proven.engine.name, proven.engine.precision) == (judge.runtime, "fp32")
     assert proven.threshold == judge.section.threshold
     proven.engine.close()
@@ -394,13 +376,16 @@ def test_a_bundle_that_rotted_since_the_installation_never_judges(store: Store, 
     data[-20] ^= 1
     model.write_bytes(data)
     with pytest.raises(BundleError, match=r"fp32\.onnx is damaged"):
-        open_engine(store, store.active())
+        open_proven_engine(store, store.active())
 
 
-def test_a_disk_moved_to_another_board_is_proven_there(store: Store, bundles, monkeypatch) -> None:
+def test_a_disk_moved_to_another_board_is_proven_there(
+    store: Store, bundles: Bundles, monkeypatch
+) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
-    monkeypatch.setattr("edge.install.proven.this_machine", lambda: "another board")
-    open_engine(store, store.active()).engine.close()
+    for module in ("proven", "proving"):
+        monkeypatch.setattr(f"edge.install.{module}.this_machine", lambda: "another board")
+    open_proven_engine(store, store.active()).engine.close()
     assert read_proof(store, store.active()).board == "another board"
 
 
@@ -408,24 +393,16 @@ def test_a_new_runtime_version_is_proven_again(store: Store, bundles) -> None:
     install_bundle(bundles("washer", "1.0.0"), store.root)
     path = store.engines / f"{store.active().digest[:12]}.json"
     path.write_text(path.read_text().replace("onnxruntime ", "onnxruntime 0.0."))
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
     assert "onnxruntime 0.0." not in path.read_text()
 
 
-def _system_of(root: Path, machine: int) -> None:
-    program = root / "usr" / "bin" / "env"
-    program.parent.mkdir(parents=True)
-    program.write_bytes(
-        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44)
-    )
-
-
 def test_root_of_another_architecture_leaves_the_engine_pending(store: Store, bundles) -> None:
-    _system_of(store.root, 183 if architecture(Path("/")) != "aarch64" else 62)
+    lay_foreign_system(store.root)
     result = install_bundle(bundles("washer", "1.0.0"), store.root)
     assert "engine pending" in result.lines()[1]
     assert read_proof(store, store.active()).state == "pending"
-    open_engine(store, store.active()).engine.close()  # what the first `edge run` does
+    open_proven_engine(store, store.active()).engine.close()  # what the first `edge run` does
     assert read_proof(store, store.active()).state == "proven"
 
 
@@ -441,64 +418,14 @@ def test_root_with_this_machines_system_is_proven_at_once(store: Store, bundles)
 
 
 def test_a_pending_engine_that_fails_its_proof_never_judges(
-    store: Store, bundles, monkeypatch
+    store: Store, bundles: Bundles, monkeypatch
 ) -> None:
-    _system_of(store.root, 183 if architecture(Path("/")) != "aarch64" else 62)
+    lay_foreign_system(store.root)
     install_bundle(bundles("washer", "1.0.0"), store.root)
     monkeypatch.setattr("edge.proof.prove.board_failures", lambda *_, **__: ("planted",))
     with pytest.raises(ParityError, match="planted"):
-        open_engine(store, store.active())
+        open_proven_engine(store, store.active())
     assert read_proof(store, store.active()).state == "pending"
-
-
-# --- the station's own files ---
-
-
-def test_virtual_camera_plays_the_folders_of_the_trainer(
-    store: Store, key: KeyPair, tmp_path: Path
-) -> None:
-    for name in ("empty", "belt"):
-        (tmp_path / "station-files" / name).mkdir(parents=True)
-    folders = {name: str(tmp_path / "station-files" / name) for name in ("empty", "belt")}
-    install_bundle(make_tiny_bundle(tmp_path, key, camera=folders), store.root)
-    camera = read_config(store.root).camera
-    assert (camera.kind, camera.path, camera.empty) == (
-        "virtual",
-        folders["belt"],
-        folders["empty"],
-    )
-
-
-def test_virtual_camera_whose_folders_are_elsewhere_is_left_blank(
-    store: Store, key: KeyPair, tmp_path: Path
-) -> None:
-    bundle = make_tiny_bundle(
-        tmp_path, key, camera={"belt": "/nowhere/belt", "empty": "/nowhere/empty"}
-    )
-    result = install_bundle(bundle, store.root)
-    camera = read_config(store.root).camera
-    assert (camera.kind, camera.path, camera.empty) == ("virtual", "", "")
-    assert any("camera.path" in note for note in result.notes)
-
-
-def test_real_camera(store: Store, key: KeyPair, tmp_path: Path) -> None:
-    install_bundle(make_tiny_bundle(tmp_path, key, camera={"model": "D405", "fps": 15}), store.root)
-    assert (read_config(store.root).camera.kind, read_config(store.root).camera.fps) == (
-        "realsense",
-        15,
-    )
-
-
-def test_what_the_integrator_wrote_is_never_overwritten(store: Store, bundles) -> None:
-    install_bundle(bundles("washer", "1.0.0"), store.root)
-    for path in (
-        store.root / "etc/edge/station.toml",
-        store.root / "etc/systemd/system/edge.service",
-    ):
-        path.write_text(path.read_text() + "# mine\n")
-    install_bundle(bundles("washer", "2.0.0"), store.root)
-    assert (store.root / "etc/edge/station.toml").read_text().endswith("# mine\n")
-    assert (store.root / "etc/systemd/system/edge.service").read_text().endswith("# mine\n")
 
 
 # --- killed: one real process; every cut of every act is in tests/cuts ---

@@ -15,24 +15,22 @@ import pytest
 from edge.config import PLACE
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import ConfigError, EngineError, MissingDependency, ParityError
-from edge.install import measure as measure_module
-from edge.install import proven as engines_module
+from edge.install import measure_engine as measure_module
+from edge.install import proven as proven_module
+from edge.install import proving as proving_module
 from edge.install.install import install_bundle
-from edge.install.proven import (
-    certificate_path,
-    choose_engine,
-    open_engine,
-    open_precision,
-    prove,
-    read_proof,
-)
+from edge.install.proof_file import certificate_path, read_proof
+from edge.install.proven import open_for_inspection, open_proven_engine
+from edge.install.proving import choose_engine, prove
 from edge.proof.certificate import read_certificate
 from edge.schema import Precision
 from edge.station.audit import read_audit
 from edge.station.store import Store
 from tests.support.planted import noisy, plant_fault, plant_times, swapped_depth, with_score
-from tests.support.root import run_edge, snapshot, trusting_root
+from tests.support.root import run_edge, snapshot
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
+
+MODULES = (proven_module, proving_module, measure_module)  # each calls the machine by its name
 
 LINES: dict[Precision, tuple[float, float]] = {
     "fp16": (1.0, 0.01),
@@ -44,11 +42,6 @@ FAST_INT8 = {"fp32": 10.0, "fp16": 9.5, "int8": 5.0}
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Path:
     return make_tiny_bundle(tmp_path_factory.mktemp("three"), key, precisions=LINES)
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
 
 
 @pytest.fixture
@@ -75,7 +68,7 @@ def test_the_fastest_proven_engine_judges_by_a_threshold_of_its_own_scores(
 ) -> None:
     install_bundle(bundle, store.root)
     manifest = store.active().manifest
-    proven = open_engine(store, store.active())
+    proven = open_proven_engine(store, store.active())
     proven.engine.close()
     assert proven.engine.precision == "int8"
     assert proven.threshold.value == pytest.approx(manifest.thresholds["int8"].value, rel=1e-5)
@@ -137,7 +130,7 @@ def test_measured_thresholds_are_audited_once_per_proof_and_not_in_a_dry_run(
         "chosen",
     }
     install_bundle(bundle, store.root)
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
     assert thresholds_in_audit(store) == rows
 
 
@@ -146,9 +139,9 @@ def test_a_change_of_the_machine_is_proven_and_audited_again(
     store: Store, bundle: Path, monkeypatch
 ) -> None:
     install_bundle(bundle, store.root)
-    for module in (engines_module, measure_module):
+    for module in MODULES:
         monkeypatch.setattr(module, "this_machine", lambda: "another board")
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
     assert [row["board"] for row in thresholds_in_audit(store)][3:] == ["another board"] * 3
 
 
@@ -204,8 +197,9 @@ def test_the_choice_stays_where_the_station_is_calibrated(
     entries = read_proof(store, installed).engines
     store.save_model_state(installed, "fp32", entries[0].runtime, parts=30, threshold=25.0)
     plant_times(monkeypatch, FAST_INT8)
-    monkeypatch.setattr(engines_module, "this_machine", lambda: "another board")  # proven anew
-    proven = open_engine(store, installed)
+    for module in (proven_module, proving_module):  # proven anew
+        monkeypatch.setattr(module, "this_machine", lambda: "another board")
+    proven = open_proven_engine(store, installed)
     proven.engine.close()
     assert proven.engine.precision == "fp32"
     proof = read_proof(store, installed)
@@ -241,7 +235,7 @@ def test_nothing_proven_names_every_engine_and_why(store: Store, bundle: Path, m
 def test_an_engine_that_cannot_be_opened_is_a_row_and_not_the_end(
     store: Store, bundle: Path, capsys, monkeypatch, failure: Exception
 ) -> None:
-    openers = engines_module.machine_openers
+    openers = proven_module.machine_openers
 
     def failing(*arguments: object) -> dict[str, object]:
         def open_one(model: Path, precision: Precision) -> object:
@@ -294,14 +288,14 @@ class OtherRuntime(OnnxCpuEngine):
 
 @pytest.fixture
 def with_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = engines_module.machine_openers
-    name = engines_module.runtime_name
-    for module in (engines_module, measure_module):
+    cpu = proven_module.machine_openers
+    name = proven_module.runtime_name
+    for module in MODULES:
         monkeypatch.setattr(
             module, "machine_openers", lambda *more: {"tensorrt": OtherRuntime, **cpu(*more)}
         )
     monkeypatch.setattr(
-        engines_module,
+        proven_module,
         "runtime_name",
         lambda kind: "tensorrt 10.3.0" if kind == "tensorrt" else name(kind),
     )
@@ -316,7 +310,7 @@ def test_every_precision_is_proven_on_tensorrt_and_the_cpu_is_left_alone(
     assert [entry.name for entry in proof.engines] == [
         f"tensorrt 10.3.0 {name}" for name in ("fp32", "fp16", "int8")
     ]
-    proven = open_engine(store, store.active())
+    proven = open_proven_engine(store, store.active())
     proven.engine.close()
     assert (proven.engine.name, proven.engine.precision) == ("tensorrt 10.3.0", "int8")
 
@@ -334,7 +328,7 @@ def test_float32_on_the_cpu_judges_where_none_of_tensorrts_is_proven(
     install_bundle(bundle, store.root)
     proof = read_proof(store, store.active())
     assert [entry.is_proven for entry in proof.engines] == [False, False, False, True]
-    proven = open_engine(store, store.active())
+    proven = open_proven_engine(store, store.active())
     proven.engine.close()
     assert (proven.engine.name.split()[0], proven.engine.precision) == ("onnxruntime", "fp32")
     assert len(thresholds_in_audit(store)) == 1
@@ -345,7 +339,7 @@ def test_tensorrt_that_came_later_is_proven_before_it_judges(
 ) -> None:
     install_bundle(bundle, store.root)
     request.getfixturevalue("with_tensorrt")
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
     assert {entry.runtime for entry in read_proof(store, store.active()).engines} == {
         "tensorrt 10.3.0"
     }
@@ -359,7 +353,7 @@ def test_station_toml_names_the_precision(store: Store, bundle: Path, capsys, mo
     want(store, "fp16")
     answer = run_edge(capsys, monkeypatch, "install", bundle, "--root", store.root)
     assert "fp16 judges (station.toml names it)" in answer.out
-    proven = open_engine(store, store.active(), wanted="fp16")
+    proven = open_proven_engine(store, store.active(), wanted="fp16")
     proven.engine.close()
     assert proven.engine.precision == "fp16"
     assert (
@@ -403,7 +397,7 @@ def test_any_precision_can_be_looked_at_by_its_own_threshold(
     plant_fault(monkeypatch, with_score(lambda score: score + 60), "int8")
     install_bundle(bundle, store.root)
     installed = store.active()
-    looked_at = {name: open_precision(store, installed, name) for name in ("fp32", "int8")}
+    looked_at = {name: open_for_inspection(store, installed, name) for name in ("fp32", "int8")}
     for proven in looked_at.values():
         proven.engine.close()
     expected = installed.manifest.thresholds["int8"].value + 60
@@ -421,7 +415,7 @@ def test_a_precision_to_look_at_that_the_bundle_lacks(
     with pytest.raises(
         ConfigError, match=r"washer 1\.0\.0 has no int8, only fp32: use one of those"
     ):
-        open_precision(store, store.active(), "int8")
+        open_for_inspection(store, store.active(), "int8")
 
 
 # --- planted faults ---
@@ -474,6 +468,6 @@ def test_a_damaged_proof_is_never_half_believed(store: Store, bundle: Path, capl
     proof = json.loads(path.read_text())
     del proof["engines"][0]["section"]["threshold"]
     path.write_text(json.dumps(proof))
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
     assert "engines.0.section.threshold" in caplog.text
     assert "threshold" in json.loads(path.read_text())["engines"][0]["section"]  # proven again

@@ -12,11 +12,12 @@ from edge.engine.machine import this_machine
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import EngineError
 from edge.install.install import install_bundle
-from edge.install.proven import read_proof
+from edge.install.proof_file import read_proof
 from edge.install.verify import verify_installed
 from edge.proof.compare import Count
 from edge.station.audit import read_audit
 from edge.station.store import Store
+from edge.station.trust import trust
 from tests.support.planted import plant_fault, plant_times, with_score
 from tests.support.root import run_edge, snapshot, trusting_root
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
@@ -49,7 +50,7 @@ def test_the_same_for_a_product_that_is_not_active(
     store: Store, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     other = make_key(tmp_path, "other")
-    store.trust(other.public)
+    trust(store, other.public)
     install_bundle(make_tiny_bundle(tmp_path, other, product="screw", presence=False), store.root)
     answer = run_edge(capsys, monkeypatch, "verify", "--root", store.root, "--product", "screw")
     assert answer.code == 0

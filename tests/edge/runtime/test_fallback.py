@@ -13,7 +13,7 @@ import pytest
 
 from edge.errors import BundleError, ConfigError, EngineError, ParityError
 from edge.install.install import install_bundle
-from edge.install.proven import ProvenEngine, open_engine
+from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.runtime.changes import close_engine
 from edge.runtime.run import run_station
 from edge.station.audit import read_audit
@@ -134,7 +134,7 @@ def loader_that_raises(
     def load(installed: Installed) -> ProvenEngine:
         if installed.manifest.version == "2.0.0":
             raise error
-        return open_engine(station.store, installed)
+        return open_proven_engine(station.store, installed)
 
     return load
 

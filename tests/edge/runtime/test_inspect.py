@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from edge.cli import app
 from edge.errors import ConfigError, DataError
 from edge.install.install import install_bundle
+from edge.station.trust import trust
 from edge.types import Code, Reason
 from tests.support.fakes import committed
 from tests.support.station import (
@@ -120,7 +121,7 @@ def test_each_precision_judges_by_its_own_threshold(tmp_path: Path) -> None:
         tmp_path, key, height=HEIGHT, width=WIDTH, precisions={"int8": (1.0, 25.0)}
     )
     station = StationRoot(tmp_path / "root", key.private)
-    station.store.trust(key.public)
+    trust(station.store, key.public)
     install_bundle(bundle, station.root)
     station.calibrate()
     views = with_truth(tmp_path / "views")

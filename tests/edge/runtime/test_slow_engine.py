@@ -14,7 +14,7 @@ import pytest
 
 from edge.errors import EngineError
 from edge.install.install import install_bundle
-from edge.install.proven import ProvenEngine, open_engine
+from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.runtime import changes
 from edge.runtime.service import Service
 from edge.station.store import Installed
@@ -43,7 +43,7 @@ class SlowBuilder:
             self.building_s.append(time.monotonic())
             if self.failure is not None:
                 raise self.failure
-        return open_engine(self._station.store, installed)
+        return open_proven_engine(self._station.store, installed)
 
 
 @pytest.fixture

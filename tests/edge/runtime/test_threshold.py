@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.install.proven import open_engine
+from edge.install.proven import open_proven_engine
 from edge.runtime.active import ActiveStation, resolve_station
 from tests.support.fakes import committed, frame_of
 from tests.support.service import new_service
@@ -13,7 +13,9 @@ SHOWN = [*[EMPTY] * 3, *[GOOD] * 6, *[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3]
 
 def resolved(station: StationRoot) -> ActiveStation:
     """The station as `edge run` resolves it, its engine closed."""
-    active = resolve_station(station.store, lambda installed: open_engine(station.store, installed))
+    active = resolve_station(
+        station.store, lambda installed: open_proven_engine(station.store, installed)
+    )
     active.engine.close()
     return active
 

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from edge.station.audit import append_audit, read_audit
 from edge.station.settle import settle
 from edge.station.store import Store
-from tests.support.root import trusting_root
-from tests.support.tiny_bundle import KeyPair
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
 
 
 def _settled(store: Store) -> list[str]:

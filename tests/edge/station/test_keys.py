@@ -6,20 +6,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edge.bundle.signature import FIELD, is_sound_point, key_id, read_public_key, sign_manifest
+from edge.bundle.curve import FIELD, is_sound_point
+from edge.bundle.key_files import key_id, read_public_key
+from edge.bundle.signature import sign_manifest
 from edge.errors import BundleError, ConfigError
 from edge.install.install import install_bundle
-from edge.install.proven import open_engine
+from edge.install.proven import open_proven_engine
 from edge.station.audit import read_audit
 from edge.station.store import Store
+from edge.station.trust import trust
 from tests.support.mistakes import Run, refused
-from tests.support.root import snapshot, trusting_root
-from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
+from tests.support.root import Bundles, snapshot, trusting_root
+from tests.support.tiny_bundle import KeyPair, make_key
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -38,14 +40,8 @@ SMALL = [
 NOT_CANONICAL = [FIELD, FIELD + 1, *range(FIELD + 2, 1 << 255)]
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Callable[[str], Path]:
-    folder = tmp_path_factory.mktemp("bundles")
-    return lambda product: make_tiny_bundle(folder, key, product=product)
-
-
 @pytest.fixture
-def installed(tmp_path: Path, key: KeyPair, bundles: Callable[[str], Path]) -> Store:
+def installed(tmp_path: Path, key: KeyPair, bundles: Bundles) -> Store:
     store = trusting_root(tmp_path / "station", key)
     install_bundle(bundles("washer"), store.root)
     return store
@@ -93,21 +89,22 @@ def test_a_file_in_the_folder_of_keys_is_checked_whenever_it_is_read(
         (json.dumps(forged | {"keyid": path.stem}), "carries the id"),
         (json.dumps(forged), "another key"),
         ("{}", "is not a public key"),
+        (honest.decode().replace('"scheme":', '"scheme": "x", "scheme":'), "is not a public key"),
         (" " * 20_000, "larger than 16 KiB"),
     ):
         path.write_text(content)
         for act in (
             lambda: installed.verify(installed.active()),
-            lambda: open_engine(installed, installed.active()),
+            lambda: open_proven_engine(installed, installed.active()),
             lambda: install_bundle(bundles("washer"), installed.root),
-            installed.trusted_keys,
+            installed.keys.all,
         ):
             with pytest.raises(ConfigError, match=rf"{words}.*edge trust"):
                 act()
     path.write_bytes(honest)
     (installed.trust_folder / "copy.pub").write_bytes(honest)
     with pytest.raises(ConfigError, match="same key: remove one of them"):
-        installed.trusted_keys()
+        installed.keys.all()
 
 
 def test_a_key_that_somebody_laid_there_by_hand_goes_on_working(
@@ -117,9 +114,9 @@ def test_a_key_that_somebody_laid_there_by_hand_goes_on_working(
     path.unlink()
     (installed.trust_folder / "line.pub").write_bytes(key.public.read_bytes())
     installed.verify(installed.active())
-    installed.trust(key.public, ["washer"])
+    trust(installed, key.public, ["washer"])
     assert [path.name for path in installed.trust_folder.iterdir()] == ["line.pub"]
-    assert installed.trusted_keys()[0].products == ("washer",)
+    assert installed.keys.all()[0].products == ("washer",)
 
 
 @pytest.mark.parametrize("sign", [0, 1])
@@ -128,7 +125,7 @@ def test_points_that_anybody_can_sign_for_are_refused(tmp_path: Path, y: int, si
     public = (y | sign << 255).to_bytes(32, "little").hex()
     assert not is_sound_point(bytes.fromhex(public))
     with pytest.raises(ConfigError, match=r"no sound Ed25519 key.*do not trust it"):
-        Store(tmp_path / "root").trust(pub_file(tmp_path / "small.pub", public))
+        trust(Store(tmp_path / "root"), pub_file(tmp_path / "small.pub", public))
     assert not (tmp_path / "root").exists()
 
 
@@ -206,7 +203,10 @@ def test_a_key_that_is_limited_to_products_signs_no_other(
     assert (
         run("edge", "trust", key.public, "--product", "gear", "--force", "--root", root).code == 0
     )
-    for act in (lambda: store.verify(store.active()), lambda: open_engine(store, store.active())):
+    for act in (
+        lambda: store.verify(store.active()),
+        lambda: open_proven_engine(store, store.active()),
+    ):
         with pytest.raises(BundleError, match=r"product washer.*trusted here for gear only"):
             act()
     assert run("edge", "trust", key.public, "--root", root).out.endswith("for every product\n")
@@ -227,12 +227,12 @@ def test_a_second_signature_may_be_the_one_that_allows_the_product(
     other, manifest = make_key(tmp_path, "other"), b'{"product": "washer"}'
     signature = sign_manifest(manifest, key.private, other.private)
     store = Store(tmp_path / "station")
-    store.trust(key.public, ["gear"])
+    trust(store, key.public, ["gear"])
     with pytest.raises(BundleError, match="gear only"):
-        verify_signature(manifest, signature, store.trusted_keys())
-    store.trust(other.public, ["washer"])
+        verify_signature(manifest, signature, store.keys.all())
+    trust(store, other.public, ["washer"])
     assert (
-        verify_signature(manifest, signature, store.trusted_keys()).keyid
+        verify_signature(manifest, signature, store.keys.all()).keyid
         == read_public_key(other.public).keyid
     )
 
@@ -240,7 +240,7 @@ def test_a_second_signature_may_be_the_one_that_allows_the_product(
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "x" * 65, "a\n"])
 def test_a_product_that_cannot_be_one(tmp_path: Path, key: KeyPair, name: str) -> None:
     with pytest.raises(ConfigError, match="--product"):
-        Store(tmp_path / "station").trust(key.public, [name])
+        trust(Store(tmp_path / "station"), key.public, [name])
     assert not (tmp_path / "station").exists()
 
 
@@ -249,7 +249,7 @@ def test_a_product_that_cannot_be_one(tmp_path: Path, key: KeyPair, name: str) -
 
 def test_options_may_come_first(tmp_path: Path, key: KeyPair, run: Run) -> None:
     assert run("edge", "trust", "--root", tmp_path / "station", key.public).code == 0
-    assert [one.keyid for one in Store(tmp_path / "station").trusted_keys()] == [
+    assert [one.keyid for one in Store(tmp_path / "station").keys.all()] == [
         read_public_key(key.public).keyid
     ]
 
@@ -299,9 +299,9 @@ def test_a_key_that_vouches_for_nothing_that_is_current_is_removed_at_once(
     installed: Store, tmp_path: Path, run: Run
 ) -> None:
     other = read_public_key(make_key(tmp_path, "other").public)
-    installed.trust(tmp_path / "other.pub")
+    trust(installed, tmp_path / "other.pub")
     assert run("edge", "trust", "remove", other.keyid[:8], "--root", installed.root).code == 0
-    assert other.keyid not in [key.keyid for key in installed.trusted_keys()]
+    assert other.keyid not in [key.keyid for key in installed.keys.all()]
 
 
 @pytest.mark.parametrize("name", ["0123456789", "a", "", "nowhere.pub", "../../etc"])

@@ -14,25 +14,17 @@ from edge.install.install import install_bundle
 from edge.station.audit import append_audit, read_audit
 from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
-from tests.support.root import run_edge, snapshot, trusting_root
-from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
+from tests.support.root import Bundles, run_edge, snapshot, trusting_root
+from tests.support.tiny_bundle import KeyPair
 
 INTRINSICS = Intrinsics(640, 480, 600.0, 601.0, 319.5, 239.5)
 PLANE = (0.001, -0.002, 0.99, 0.5)
 
 
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("bundles")
-    return {
-        version: make_tiny_bundle(folder, key, version=version) for version in ("1.0.0", "2.0.0")
-    }
-
-
 @pytest.fixture
-def store(tmp_path: Path, key: KeyPair, versions: dict[str, Path]) -> Store:
+def store(tmp_path: Path, key: KeyPair, bundles: Bundles) -> Store:
     store = trusting_root(tmp_path / "station", key)
-    install_bundle(versions["1.0.0"], store.root)
+    install_bundle(bundles("washer", "1.0.0"), store.root)
     return store
 
 
@@ -64,11 +56,9 @@ def test_geometry_is_kept_per_camera_and_counted(store: Store) -> None:
     assert store.geometry("gear", "S1") is None
 
 
-def test_geometry_survives_a_new_bundle_and_a_rollback(
-    store: Store, versions: dict[str, Path]
-) -> None:
+def test_geometry_survives_a_new_bundle_and_a_rollback(store: Store, bundles: Bundles) -> None:
     store.save_geometry("washer", "S1", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
-    install_bundle(versions["2.0.0"], store.root)
+    install_bundle(bundles("washer", "2.0.0"), store.root)
     assert store.geometry("washer", "S1").plane == PLANE
     store.rollback("washer")
     assert store.geometry("washer", "S1").plane == PLANE
@@ -93,6 +83,7 @@ def test_what_a_new_geometry_replaced_can_be_found_in_the_audit_table(store: Sto
         lambda text: text.replace('"plane"', '"plain"'),
         lambda text: text.replace('"frames": 30', '"frames": -1'),
         lambda text: text.replace('"schema": 1', '"schema": 2'),
+        lambda text: text.replace('"frames": 30', '"frames": 31, "frames": 30'),
     ],
 )
 def test_damaged_geometry_is_never_half_believed(store: Store, damage) -> None:
@@ -129,7 +120,7 @@ def test_geometry_of_a_product_that_is_not_installed(store: Store) -> None:
 
 
 def test_model_state_belongs_to_one_bundle_precision_and_runtime(
-    store: Store, versions: dict[str, Path]
+    store: Store, bundles: Bundles
 ) -> None:
     first = store.active()
     shift = np.arange(6, dtype=np.float32).reshape(1, 6)
@@ -141,18 +132,18 @@ def test_model_state_belongs_to_one_bundle_precision_and_runtime(
     np.testing.assert_array_equal(state.arrays()["shift"], shift)
     assert store.model_state(first, "int8", "onnxruntime 1") is None
     assert store.model_state(first, "fp32", "tensorrt 10") is None
-    install_bundle(versions["2.0.0"], store.root)
+    install_bundle(bundles("washer", "2.0.0"), store.root)
     assert store.model_state(store.active(), "fp32", "onnxruntime 1") is None
     store.rollback("washer")
     assert store.model_state(store.active(), "fp32", "onnxruntime 1") == state
 
 
 def test_model_state_of_another_bundle_in_its_place_is_refused(
-    store: Store, versions: dict[str, Path]
+    store: Store, bundles: Bundles
 ) -> None:
     first = store.active()
     store.save_model_state(first, "fp32", "onnxruntime 1", parts=20, threshold=25.5)
-    install_bundle(versions["2.0.0"], store.root)
+    install_bundle(bundles("washer", "2.0.0"), store.root)
     second, site = store.active(), store.site_folder("washer")
     (site / f"model-{first.digest[:12]}.json").rename(site / f"model-{second.digest[:12]}.json")
     with pytest.raises(ConfigError, match="another bundle"):
@@ -233,11 +224,11 @@ def test_audit_shares_the_database_with_the_records(store: Store) -> None:
 
 
 def test_audit_that_cannot_be_written_stops_the_act(
-    store: Store, key: KeyPair, versions: dict[str, Path]
+    store: Store, key: KeyPair, bundles: Bundles
 ) -> None:
     (store.data / "line.sqlite").write_bytes(b"this is not a database" * 100)
     with pytest.raises(StorageError, match="audit table"):
-        install_bundle(versions["2.0.0"], store.root)
+        install_bundle(bundles("washer", "2.0.0"), store.root)
     assert store.active().manifest.version == "1.0.0"
 
 

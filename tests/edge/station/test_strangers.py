@@ -32,11 +32,13 @@ from edge.install.install import install_bundle
 from edge.station import audit
 from edge.station.account import acting_for
 from edge.station.audit import append_audit, read_audit
+from edge.station.root import DATA, TRUST
 from edge.station.settle import settle
-from edge.station.store import DATA, TRUST, Store
+from edge.station.store import Store
+from edge.station.trust import trust
 from tests.support.mistakes import Run, refused
-from tests.support.root import snapshot, trusting_root
-from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
+from tests.support.root import Bundles, snapshot, trusting_root
+from tests.support.tiny_bundle import KeyPair, make_key
 
 pytestmark = pytest.mark.timeout(300)
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -49,22 +51,11 @@ needs_root = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("bundles")
-    return {
-        version: make_tiny_bundle(folder, key, version=version)
-        for version in ("1.0.0", "2.0.0", "3.0.0")
-    }
-
-
-@pytest.fixture(scope="module")
-def pristine(
-    tmp_path_factory: pytest.TempPathFactory, key: KeyPair, bundles: dict[str, Path]
-) -> Path:
+def pristine(tmp_path_factory: pytest.TempPathFactory, key: KeyPair, bundles: Bundles) -> Path:
     """A station with 1.0.0 and 2.0.0."""
     store = trusting_root(tmp_path_factory.mktemp("pristine") / "station", key)
     for version in ("1.0.0", "2.0.0"):
-        install_bundle(bundles[version], store.root)
+        install_bundle(bundles("washer", version), store.root)
     return store.root
 
 
@@ -116,11 +107,11 @@ def own(store: Store, uid: int = SERVICE) -> None:
         os.chown(path, uid, uid, follow_symlinks=False)
 
 
-def acts(store: Store, bundles: dict[str, Path], other: KeyPair) -> list[Callable[[], object]]:
+def acts(store: Store, bundles: Bundles, other: KeyPair) -> list[Callable[[], object]]:
     return [
-        lambda: install_bundle(bundles["3.0.0"], store.root),
+        lambda: install_bundle(bundles("washer", "3.0.0"), store.root),
         lambda: store.rollback("washer"),
-        lambda: store.trust(other.public),
+        lambda: trust(store, other.public),
         lambda: settle(store),
         lambda: append_audit(store.root, "act", {}),
         lambda: store.select("washer"),
@@ -164,13 +155,7 @@ PLACES = [
     ],
 )
 def test_a_link_leads_no_act_out_of_the_station(
-    store: Store,
-    bundles: dict[str, Path],
-    outside: Path,
-    tmp_path: Path,
-    place: str,
-    target: str,
-    uid: int,
+    store: Store, bundles: Bundles, outside: Path, tmp_path: Path, place: str, target: str, uid: int
 ) -> None:
     """Where root owns everything there is no stranger; the places that are known are refused all
     the same.
@@ -206,13 +191,7 @@ def test_a_link_leads_no_act_out_of_the_station(
     ],
 )
 def test_a_pipe_or_a_second_name_is_not_waited_for_nor_written(
-    store: Store,
-    bundles: dict[str, Path],
-    outside: Path,
-    tmp_path: Path,
-    name: str,
-    kind: str,
-    uid: int,
+    store: Store, bundles: Bundles, outside: Path, tmp_path: Path, name: str, kind: str, uid: int
 ) -> None:
     place, before = store.data / name, snapshot(outside)
     (
@@ -250,7 +229,7 @@ def _swap(data: Path, outside: Path, ready: multiprocessing.synchronize.Event) -
 
 @needs_root
 def test_links_that_are_changed_meanwhile_lead_root_nowhere(
-    store: Store, bundles: dict[str, Path], outside: Path
+    store: Store, bundles: Bundles, outside: Path
 ) -> None:
     own(store)
     before = snapshot(outside)
@@ -262,10 +241,10 @@ def test_links_that_are_changed_meanwhile_lead_root_nowhere(
         assert ready.wait(60)
         for _ in range(3):
             for act in (
-                lambda: install_bundle(bundles["3.0.0"], store.root),
+                lambda: install_bundle(bundles("washer", "3.0.0"), store.root),
                 lambda: store.rollback("washer"),
                 lambda: settle(store),
-                lambda: install_bundle(bundles["2.0.0"], store.root),
+                lambda: install_bundle(bundles("washer", "2.0.0"), store.root),
             ):
                 with suppress(
                     EdgeError, OSError
@@ -289,7 +268,7 @@ def test_links_that_are_changed_meanwhile_lead_root_nowhere(
     ],
 )
 def test_a_link_that_is_put_there_between_two_steps_leads_root_nowhere(
-    store: Store, bundles: dict[str, Path], outside: Path, name: str, step: str
+    store: Store, bundles: Bundles, outside: Path, name: str, step: str
 ) -> None:
     own(store)
     before, place, put = snapshot(outside), store.data / name, []
@@ -304,7 +283,7 @@ def test_a_link_that_is_put_there_between_two_steps_leads_root_nowhere(
             )
 
     with suppress(EdgeError, OSError):
-        install_bundle(bundles["3.0.0"], store.root, reached=put_link)
+        install_bundle(bundles("washer", "3.0.0"), store.root, reached=put_link)
     assert put == [place]
     assert snapshot(outside) == before
 
@@ -314,10 +293,10 @@ def test_a_link_that_is_put_there_between_two_steps_leads_root_nowhere(
 
 @needs_root
 def test_root_works_as_the_owner_and_what_it_makes_is_the_owners(
-    store: Store, bundles: dict[str, Path]
+    store: Store, bundles: Bundles
 ) -> None:
     own(store)
-    install_bundle(bundles["3.0.0"], store.root)
+    install_bundle(bundles("washer", "3.0.0"), store.root)
     store.rollback("washer")
     assert {path.lstat().st_uid for path in store.data.rglob("*")} == {SERVICE}
     assert {path.lstat().st_uid for path in (store.root / "etc").rglob("*")} == {0}
@@ -396,13 +375,13 @@ def test_who_is_what_the_kernel_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     ],
 )
 def test_a_forged_open_row_moves_nothing_and_stops_nothing(
-    store: Store, bundles: dict[str, Path], outside: Path, detail: dict[str, object]
+    store: Store, bundles: Bundles, outside: Path, detail: dict[str, object]
 ) -> None:
     before, previous = snapshot(outside), store.link("washer", "previous")
     append_audit(store.root, "install", detail)
     settle(store)
     assert store.link("washer", "previous") == previous
-    assert install_bundle(bundles["3.0.0"], store.root).changed
+    assert install_bundle(bundles("washer", "3.0.0"), store.root).changed
     assert snapshot(outside) == before
     assert [row.act for row in read_audit(store.root)][-2:] == ["install", "installed"]
 
@@ -411,7 +390,7 @@ def test_a_forged_open_row_moves_nothing_and_stops_nothing(
     "detail", [b"\xff\xfe", "not json", "[1]", "null", 7, "[" * 100_000, '{"product": NaN}']
 )
 def test_a_row_that_is_no_row_is_passed_over(
-    store: Store, bundles: dict[str, Path], detail: object
+    store: Store, bundles: Bundles, detail: object
 ) -> None:
     with sqlite3.connect(store.data / "line.sqlite") as connection:
         insert = (
@@ -420,14 +399,14 @@ def test_a_row_that_is_no_row_is_passed_over(
         connection.execute(insert, ("", b"\xff", detail))
     connection.close()
     settle(store)
-    assert install_bundle(bundles["3.0.0"], store.root).changed
+    assert install_bundle(bundles("washer", "3.0.0"), store.root).changed
 
 
 # --- what lies among the slots ---
 
 
 def test_a_stray_among_the_slots_stops_nothing_and_is_told(
-    store: Store, bundles: dict[str, Path], run: Run
+    store: Store, bundles: Bundles, run: Run
 ) -> None:
     slots = store.products_folder / "washer" / "slots"
     (slots / "notes.txt").write_text("mine")
@@ -435,7 +414,7 @@ def test_a_stray_among_the_slots_stops_nothing_and_is_told(
     (slots / "backup").mkdir()
     os.mkfifo(slots / "pipe")
     (slots / "2.0.0-0123456789ab").symlink_to("/etc")
-    answer = run("edge", "install", bundles["3.0.0"], "--root", store.root)
+    answer = run("edge", "install", bundles("washer", "3.0.0"), "--root", store.root)
     assert answer.code == 0, answer.err
     for name in ("backup", "notes.txt", "pipe"):
         assert f"{slots / name} is no bundle and is left alone" in answer.out
@@ -446,9 +425,7 @@ def test_a_stray_among_the_slots_stops_nothing_and_is_told(
     assert run("edge", "bundle", "rollback", "--root", store.root).code == 0
 
 
-def test_anything_in_place_of_the_staging_folder_is_cleared(
-    store: Store, bundles: dict[str, Path]
-) -> None:
+def test_anything_in_place_of_the_staging_folder_is_cleared(store: Store, bundles: Bundles) -> None:
     for make in (
         lambda: store.staging.write_text("x"),
         lambda: os.mkfifo(store.staging),
@@ -465,13 +442,13 @@ def test_anything_in_place_of_the_staging_folder_is_cleared(
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o027])
 def test_modes_do_not_depend_on_the_umask(
-    tmp_path: Path, key: KeyPair, bundles: dict[str, Path], umask: int
+    tmp_path: Path, key: KeyPair, bundles: Bundles, umask: int
 ) -> None:
     before = os.umask(umask)
     try:
         store = trusting_root(tmp_path / "station", key)
-        install_bundle(bundles["1.0.0"], store.root)
-        install_bundle(bundles["2.0.0"], store.root)
+        install_bundle(bundles("washer", "1.0.0"), store.root)
+        install_bundle(bundles("washer", "2.0.0"), store.root)
         store.rollback("washer")
     finally:
         os.umask(before)
@@ -485,19 +462,17 @@ def test_modes_do_not_depend_on_the_umask(
     } == set()
 
 
-def test_what_everybody_may_change_is_not_trusted(
-    store: Store, bundles: dict[str, Path], run: Run
-) -> None:
-    for name in ("etc/edge/trust", f"etc/edge/trust/{store.trusted_keys()[0].keyid}.pub"):
+def test_what_everybody_may_change_is_not_trusted(store: Store, bundles: Bundles, run: Run) -> None:
+    for name in ("etc/edge/trust", f"etc/edge/trust/{store.keys.all()[0].keyid}.pub"):
         path = store.root / name
         mode = stat.S_IMODE(path.stat().st_mode)
         path.chmod(mode | 0o002)
-        for line in (("verify",), ("install", bundles["3.0.0"])):
+        for line in (("verify",), ("install", bundles("washer", "3.0.0"))):
             refused(run("edge", *line, "--root", store.root), "edge", f"chmod o-w {path}")
         path.chmod(mode)
     store.data.chmod(0o777)
     refused(
-        run("edge", "install", bundles["3.0.0"], "--root", store.root),
+        run("edge", "install", bundles("washer", "3.0.0"), "--root", store.root),
         "edge",
         f"chmod o-w {store.data}",
     )
@@ -566,14 +541,14 @@ def as_account(uid: int, act: Callable[[], object]) -> Any:
 
 @pytest.fixture(scope="module")
 def loaded(
-    tmp_path_factory: pytest.TempPathFactory, pristine: Path, key: KeyPair, bundles: dict[str, Path]
+    tmp_path_factory: pytest.TempPathFactory, pristine: Path, key: KeyPair, bundles: Bundles
 ) -> None:
     """Every module that the verbs import is imported: this Python may lie where other accounts
     cannot read it.
     """
     folder = tmp_path_factory.mktemp("loaded")
     shutil.copytree(pristine, folder / "station", symlinks=True)
-    shutil.copy(bundles["3.0.0"], folder)
+    shutil.copy(bundles("washer", "3.0.0"), folder)
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -602,12 +577,12 @@ def test_an_account_that_may_do_nothing_is_told_so_in_a_sentence(
     store: Store,
     open_folder: Path,
     key: KeyPair,
-    bundles: dict[str, Path],
+    bundles: Bundles,
     monkeypatch: pytest.MonkeyPatch,
     closed: str | None,
     mode: int,
 ) -> None:
-    for path in (key.public, bundles["3.0.0"], make_key(open_folder, "other").public):
+    for path in (key.public, bundles("washer", "3.0.0"), make_key(open_folder, "other").public):
         (open_folder / path.name).write_bytes(path.read_bytes())
         (open_folder / path.name).chmod(0o644)
     if closed is not None:
@@ -640,13 +615,9 @@ def test_an_account_that_may_do_nothing_is_told_so_in_a_sentence(
     ],
 )
 def test_a_pipe_in_place_of_anything_ends_every_verb_in_a_sentence(
-    store: Store,
-    open_folder: Path,
-    bundles: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    place: str,
+    store: Store, open_folder: Path, bundles: Bundles, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    shutil.copy(bundles["3.0.0"], open_folder)
+    shutil.copy(bundles("washer", "3.0.0"), open_folder)
     monkeypatch.chdir(open_folder)
     path = store.root / place
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -708,21 +679,19 @@ def test_looking_changes_no_owner(store: Store, outside: Path, beside: str, run:
     assert (outside / "precious").stat().st_uid == 0
 
 
-def test_a_file_of_any_size_is_not_read_whole(
-    store: Store, bundles: dict[str, Path], run: Run
-) -> None:
+def test_a_file_of_any_size_is_not_read_whole(store: Store, bundles: Bundles, run: Run) -> None:
     """40 GB that take no room: the service's account makes them in a moment."""
     os.truncate(store.active_file, 40 << 30)
     assert "active is larger than" in refused(run("edge", "status", "--root", store.root), "edge")
     store.activate("washer")
     os.truncate(store.installed("washer").folder / "model/fp32.onnx", 40 << 30)
-    install_bundle(bundles["2.0.0"], store.root)
+    install_bundle(bundles("washer", "2.0.0"), store.root)
     store.verify(store.installed("washer"))
 
 
 @needs_root
 def test_a_station_is_named_with_the_rights_of_whoever_owns_its_file(
-    store: Store, bundles: dict[str, Path], outside: Path, run: Run
+    store: Store, bundles: Bundles, outside: Path, run: Run
 ) -> None:
     """As in a folder that a user has laid out for a trial."""
     for path in (store.root, *store.root.rglob("*")):
@@ -733,7 +702,15 @@ def test_a_station_is_named_with_the_rights_of_whoever_owns_its_file(
     folder.symlink_to(outside)
     before = snapshot(outside)
     refused(
-        run("edge", "install", bundles["2.0.0"], "--station", "press-7", "--root", store.root),
+        run(
+            "edge",
+            "install",
+            bundles("washer", "2.0.0"),
+            "--station",
+            "press-7",
+            "--root",
+            store.root,
+        ),
         "edge",
     )
     assert snapshot(outside) == before

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge.config import PLACE as CONFIG
 from edge.config import read_config
-from edge.install.proven import certificate_path, read_proof
+from edge.install.proof_file import certificate_path, read_proof
 from edge.proof.certificate import read_certificate
 from edge.station.audit import AuditRow, read_audit
 from edge.station.site import GeometryFile, read_state
@@ -78,12 +78,12 @@ class Reader:
             {product: store.link(product, "current") for product in products},
             {product: store.link(product, "previous") for product in products},
             proofs,
-            tuple(sorted(key.keyid for key in store.trusted_keys())),
+            tuple(sorted(key.keyid for key in store.keys.all())),
             {product: dict(_site(store, product)) for product in products},
         )
 
     def _verify(self, store: Store, bundle: Installed) -> None:
-        about = hash(str((store.trusted_keys(), sorted(identity_of(bundle.folder).items()))))
+        about = hash(str((store.keys.all(), sorted(identity_of(bundle.folder).items()))))
         if about not in self._verified:
             store.verify(bundle)
             self._verified.add(about)

@@ -16,8 +16,8 @@ import pickle
 import sys
 from pathlib import Path
 
-from edge.install import proven as engines
-from edge.install.measure import measure
+from edge.install import proving
+from edge.install.measure_engine import measure_engine
 from tests.support.cuts.act import Act
 from tests.support.cuts.disk import snapshot
 
@@ -38,7 +38,7 @@ def main() -> None:
     shim = ctypes.CDLL(None)
     shim.cuts_start.argtypes = [ctypes.c_char_p, ctypes.c_uint64]
     # a process of its own takes a second, and writes nothing under the root
-    engines.measure_in_child = measure
+    proving.measure_in_child = measure_engine
     module, work, files, *names = sys.argv[1:]
     for name in names:
         record(importlib.import_module(module).ACTS[name], name, Path(work), Path(files), shim)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.signature import read_public_key
-from edge.install.install import architecture, install_bundle
-from edge.install.proven import open_engine
+from edge.bundle.key_files import read_public_key
+from edge.install.install import install_bundle
+from edge.install.proven import open_proven_engine
+from edge.station import trust as keys
 from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.cuts.act import Act, Mark
+from tests.support.root import lay_foreign_system
 
 SERIAL = "camera-1"
 JUNK = "0123456789abcdef-fp16-trt10.3.0-sm87-0a1b2c3d.plan"  # an engine's plan that no slot needs
@@ -28,7 +30,7 @@ def installed(*bundles: tuple[str, str]) -> Callable[[Path, Path], None]:
 
     def prepare(root: Path, files: Path) -> None:
         store = Store(root)
-        store.trust(files / "line.pub")
+        keys.trust(store, files / "line.pub")
         for product, version in bundles:
             install_bundle(bundle(files, product, version), root)
         if bundles:
@@ -62,19 +64,14 @@ def cut_before(
 
 def pending(root: Path, files: Path) -> None:
     """Installed into the root of another machine's system."""
-    machine = 183 if architecture(Path("/")) != "aarch64" else 62
-    program = root / "usr" / "bin" / "env"
-    program.parent.mkdir(parents=True)
-    program.write_bytes(
-        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little") + bytes(44)
-    )
+    lay_foreign_system(root)
     installed(("washer", "1.0.0"))(root, files)
 
 
 def open_first(root: Path, files: Path, mark: Mark) -> None:
     """What the first `edge run` does: it proves the engine and keeps the proof."""
     store = Store(root)
-    open_engine(store, store.active()).engine.close()
+    open_proven_engine(store, store.active()).engine.close()
 
 
 def damaged(root: Path, files: Path) -> None:
@@ -120,7 +117,7 @@ def rollback(root: Path, files: Path, mark: Mark) -> None:
 
 
 def trust(name: str) -> Callable[[Path, Path, Mark], None]:
-    return lambda root, files, _: Store(root).trust(files / name)
+    return lambda root, files, _: keys.trust(Store(root), files / name)
 
 
 def trusting_both(root: Path, files: Path) -> None:
@@ -130,8 +127,8 @@ def trusting_both(root: Path, files: Path) -> None:
 
 def distrust(root: Path, files: Path, mark: Mark) -> None:
     store, other = Store(root), read_public_key(files / "other.pub")
-    if other.keyid in [key.keyid for key in store.trusted_keys()]:
-        store.distrust(other.keyid)
+    if other.keyid in [key.keyid for key in store.keys.all()]:
+        keys.distrust(store, other.keyid)
 
 
 WASHER_1, WASHER_2, SCREW = ("washer", "1.0.0"), ("washer", "2.0.0"), ("screw", "1.0.0")

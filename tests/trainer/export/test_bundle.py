@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 from edge.bundle.archive import open_bundle
+from edge.bundle.key_files import generate_key, read_public_key
 from edge.bundle.manifest import Manifest
-from edge.bundle.signature import generate_key, read_public_key
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import ConfigError, DataError, EdgeError, EngineError
 from edge.frames.dataset import open_dataset

@@ -1,5 +1,5 @@
-"""The child of `edge.install.measure`: a request on standard input, the engine's entry as JSON in
-return.
+"""The process in which one engine is measured: a request on standard input, the engine's entry as
+JSON in return.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    from edge.install.measure import MeasureRequest, measure
+    from edge.install.measure_engine import MeasureRequest, measure_engine
 
-    entry = measure(MeasureRequest.model_validate_json(sys.stdin.buffer.read()))
+    entry = measure_engine(MeasureRequest.model_validate_json(sys.stdin.buffer.read()))
     with os.fdopen(answer, "wb") as file:
         file.write(entry.model_dump_json(by_alias=True).encode())
     sys.stderr.flush()

@@ -1,9 +1,9 @@
 """One engine of this machine on a bundle's frames: opened, proven, timed, closed; in a child
 process.
 
-An engine is code of another maker that runs a graph of whoever signed it: it may crash, never end,
-or take all memory. What happens in the child is a row of the table, whatever it is: `LIMITS` says
-how long and how much.
+An engine is code of another maker that runs a graph of whoever signed the bundle: it may crash,
+never end, or take all memory. Whatever happens in the child becomes a row of the table; `LIMITS`
+bounds its time and memory.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from edge.bounded import ChildFailed, Limits, call_bounded
-from edge.bundle.archive import MANIFEST, MANIFEST_LIMIT, parse_manifest
-from edge.bundle.manifest import Manifest
+from edge.bundle.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, parse_manifest
 from edge.engine.machine import this_machine
 from edge.engine.order import ONNXRUNTIME, TENSORRT, machine_openers
 from edge.engine.protocol import Engine, one_line
 from edge.errors import BundleError, EdgeError
 from edge.files import read_bytes
-from edge.install.evidence import read_evidence
+from edge.install.engine_entry import EngineEntry
+from edge.install.proof_data import read_proof_data
 from edge.proof.certificate import BoardSection
 from edge.schema import Precision, Sha256, Strict
 from edge.station.store import Installed, Store
@@ -33,39 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of one precision, meant to end what hangs or was not meant, not to measure: onnxruntime needs
-# seconds and some hundred megabytes. TensorRT builds for minutes, takes gigabytes, and reserves
-# more addresses than there is memory.
+# For one precision. They end a runtime that hangs and are far from what an engine needs:
+# onnxruntime takes seconds and some hundred megabytes. TensorRT builds for minutes, takes
+# gigabytes, and reserves more addresses than there is memory.
 LIMITS = {ONNXRUNTIME: Limits(600, 3 << 30), TENSORRT: Limits(1200, 6 << 30, hard=False)}
-
-
-class EngineEntry(Strict):
-    """One engine of this machine. section: what it gave on the bundle's frames; None where it gave
-    nothing.
-
-    runtime: its name and version; without the version where it could not be opened. reason: why it
-    gave nothing.
-    """
-
-    precision: Precision
-    runtime: str
-    section: BoardSection | None = None
-    reason: str = ""
-
-    @property
-    def name(self) -> str:
-        """Runtime, version and precision, as tables and records call it."""
-        return f"{self.runtime} {self.precision}"
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether it may judge."""
-        return self.section is not None and self.section.passed
-
-    @property
-    def why_not(self) -> str:
-        """Why it may not judge; empty where it may."""
-        return self.reason if self.section is None else "; ".join(self.section.reasons)
 
 
 class MeasureRequest(Strict):
@@ -98,7 +69,9 @@ def measure_in_child(request: MeasureRequest) -> EngineEntry:
     """
     limits = LIMITS[request.runtime].of_this_machine
     try:
-        answer = call_bounded("edge.install.child", request.model_dump_json().encode(), limits)
+        answer = call_bounded(
+            "edge.install.measure_child", request.model_dump_json().encode(), limits
+        )
         entry = EngineEntry.model_validate_json(answer, strict=True)
     except ChildFailed as error:
         return _without_answer(request, f"not proven: {error}")
@@ -114,8 +87,10 @@ def _without_answer(request: MeasureRequest, reason: str) -> EngineEntry:
     return EngineEntry(precision=request.precision, runtime=request.runtime, reason=reason)
 
 
-def measure(request: MeasureRequest) -> EngineEntry:
-    """The same in this process: nothing bounds it, and a crash of the runtime is ours."""
+def measure_engine(request: MeasureRequest) -> EngineEntry:
+    """Measure an engine in this process: nothing limits its time or memory, and if the runtime
+    crashes, this process does.
+    """
     name = request.runtime
     try:
         engine = machine_openers(Path(request.cache), request.threads)[request.runtime](
@@ -142,15 +117,15 @@ def _prove(request: MeasureRequest, engine: Engine) -> BoardSection:
     from edge.proof import prove
 
     bundle = request.bundle
-    evidence = read_evidence(bundle)
+    proof_data = read_proof_data(bundle)
     calibrated, oracle = _calibrated(request, bundle, engine)
     try:
         return prove.prove_engine(
             engine,
             request.precision,
-            evidence.golden,
-            evidence.normal,
-            evidence.certificate,
+            proof_data.golden,
+            proof_data.normal,
+            proof_data.certificate,
             expected_of(bundle.manifest, request.precision),
             model_sha256=bundle.manifest.files[f"model/{request.precision}.onnx"].sha256,
             engine_sha256=engine.digest,
@@ -165,8 +140,8 @@ def _prove(request: MeasureRequest, engine: Engine) -> BoardSection:
 def _calibrated(
     request: MeasureRequest, bundle: Installed, engine: Engine
 ) -> tuple[Calibrated | None, Engine | None]:
-    """What the station has calibrated for this engine, with float32 on the CPU as its oracle, which
-    is to be closed.
+    """What the station has calibrated for this engine, with float32 on the CPU as its oracle. The
+    caller closes the oracle.
     """
     from edge.proof.prove import Calibrated
 

@@ -1,5 +1,4 @@
-"""What a bundle brings along to prove an engine with, and whether all of it speaks of one and the
-same model.
+"""Whether everything in a bundle speaks of one and the same model.
 
 A signature says who made a bundle, not that it was made with care: the manifest, the graphs, the
 frames and the certificate are compared here before an engine is opened, so that a contradiction is
@@ -9,84 +8,55 @@ a sentence at the installation and never a station that stops.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from edge.bundle.manifest import Manifest
 from edge.camera.contract import CameraContract
 from edge.engine.interface import GraphInterface, Tensor, read_interface
 from edge.errors import BundleError, on_one_line
-from edge.proof.certificate import Certificate, read_certificate
+from edge.install.proof_data import ProofData, read_proof_data
+from edge.proof.certificate import Certificate
 from edge.proof.threshold import expected_rate, rate_bound
 from edge.schema import Precision, TensorSpec
 from edge.station.store import Installed
 
-if TYPE_CHECKING:
-    from edge.proof.golden import GoldenFrame, NormalFrames
-
-GOLDEN_ABOVE = 4  # of the golden frames, at least so many are above float32's threshold
+GOLDEN_ABOVE = 4  # at least this many reference frames are above float32's threshold
 SIDE_LIMIT = 16384  # pixels of a camera's image
 SAME = 1e-6  # probabilities that were computed twice
 
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What a bundle brings along to prove an engine with."""
-
-    bundle: Installed
-    certificate: Certificate
-    golden: Sequence[GoldenFrame]
-    normal: NormalFrames
-
-
-def read_evidence(bundle: Installed) -> Evidence:
-    """The frames and the certificate of a bundle.
-
-    Raises: BundleError if one is damaged or of another model.
-    """
-    from edge.proof.golden import read_golden, read_normal
-
-    m = bundle.manifest
-    golden, normal = (
-        read_golden(bundle.golden, m.inputs, m.outputs),
-        read_normal(bundle.normal, m.inputs),
-    )
-    return Evidence(bundle, read_certificate(bundle.certificate), golden, normal)
-
-
-def checked_evidence(bundle: Installed) -> Evidence:
-    """The same, after all of the bundle was compared with its manifest; graphs are read, none is
-    loaded.
+def checked_proof_data(bundle: Installed) -> ProofData:
+    """What the bundle carries for its proof, after everything in it was compared with its manifest;
+    graphs are read, none is loaded.
 
     Raises: BundleError naming the first contradiction.
     """
     m = bundle.manifest
     check_manifest(m)
-    evidence = read_evidence(bundle)
-    check_bundle_agrees(
-        evidence, {precision: read_interface(bundle.model(precision)) for precision in m.precisions}
-    )
-    return evidence
+    proof_data = read_proof_data(bundle)
+    graphs = {precision: read_interface(bundle.model(precision)) for precision in m.precisions}
+    check_bundle_agrees(proof_data, graphs)
+    return proof_data
 
 
-def check_bundle_agrees(evidence: Evidence, graphs: Mapping[Precision, GraphInterface]) -> None:
-    """Manifest, graphs, certificate, golden and normal frames speak of the same model and the same
-    decision.
+def check_bundle_agrees(proof_data: ProofData, graphs: Mapping[Precision, GraphInterface]) -> None:
+    """Manifest, graphs, certificate, reference and normal frames speak of the same model and the
+    same decision.
 
     graphs: what each precision's file says of itself. Raises: BundleError naming the first
     contradiction.
     """
-    m = evidence.bundle.manifest
+    m = proof_data.bundle.manifest
     for problem in (
         *(
             problem
             for precision, graph in graphs.items()
             for problem in _graph_problems(m, precision, graph)
         ),
-        *_certificate_problems(m, evidence.certificate, len(evidence.golden)),
-        *_frame_problems(m, evidence),
+        *_certificate_problems(m, proof_data.certificate, len(proof_data.golden)),
+        *_frame_problems(m, proof_data),
     ):
         _contradiction(m, problem)
 
@@ -131,14 +101,8 @@ def contract_inputs(manifest: Manifest) -> dict[str, tuple[str, Shape]]:
 
 
 SCALARS: dict[str, Shape] = {"score": (1,), "area": (1,), "valid": (1,), "place": (1, 6)}
-BY_FRAME_OR_SITE = (
-    "color",
-    "depth",
-    "unit",
-    "intrinsics",
-    "region",
-    "plane",
-)  # the rest needs a default
+# what the frame or the station gives; every other input needs a default
+BY_FRAME_OR_SITE = ("color", "depth", "unit", "intrinsics", "region", "plane")
 
 
 def _tensor_problems(m: Manifest) -> Iterator[str]:
@@ -205,8 +169,8 @@ def _camera_problems(c: CameraContract) -> Iterator[str]:
             yield f"its crop is {size} pixels {name} from {start} on, the camera's image {whole}"
     if c.min_area > c.max_area or c.max_area == 0:
         yield (
-            f"its parts cover at least {c.min_area:g} and at most {c.max_area:g} of the region,"
-            " which none can"
+            f"its parts cover at least {c.min_area:g} and at most {c.max_area:g} of the region"
+            " of interest, which no part can"
         )
     if c.intrinsics is not None and min(c.intrinsics[:2]) <= 0:
         yield f"its camera has focal lengths of {c.intrinsics[0]:g} and {c.intrinsics[1]:g} pixels"
@@ -256,7 +220,7 @@ def _difference(
         yield f"{file} has an {kind} {name!r} that its manifest does not name"
     for name, (dtype, shape) in stated.items():
         if found.get(name, (dtype, shape)) != (dtype, shape):
-            has = " ".join(str(part) for part in found[name])
+            has = " ".join(str(word) for word in found[name])
             yield f"{file} has the {kind} {name!r} as {has}, its manifest says {dtype} {shape}"
 
 
@@ -279,7 +243,8 @@ def _certificate_problems(m: Manifest, certificate: Certificate, golden: int) ->
             )
     if certificate.golden_frames != golden:
         yield (
-            f"its certificate counts {certificate.golden_frames} golden frames, there are {golden}"
+            f"its certificate counts {certificate.golden_frames} reference frames, there are"
+            f" {golden}"
         )
     if certificate.normal_frames != m.normal.parts:
         yield (
@@ -293,8 +258,8 @@ def _certificate_problems(m: Manifest, certificate: Certificate, golden: int) ->
         )
 
 
-def _frame_problems(m: Manifest, evidence: Evidence) -> Iterator[str]:
-    index, exact = evidence.normal.index, m.thresholds["fp32"]
+def _frame_problems(m: Manifest, proof_data: ProofData) -> Iterator[str]:
+    index, exact = proof_data.normal.index, m.thresholds["fp32"]
     if (index.parts, index.highest) != (m.normal.parts, m.normal.highest):
         yield (
             f"its normal frames are the {index.highest} highest of {index.parts}, the manifest says"
@@ -305,6 +270,8 @@ def _frame_problems(m: Manifest, evidence: Evidence) -> Iterator[str]:
             f"its thresholds take rank {exact.rank}, its normal frames allow at most"
             f" {index.largest_rank}"
         )
-    above = sum(float(frame.score[0]) > exact.value for frame in evidence.golden)
+    above = sum(float(frame.score[0]) > exact.value for frame in proof_data.golden)
     if above < GOLDEN_ABOVE:
-        yield f"{above} golden frames are above the threshold, at least {GOLDEN_ABOVE} are needed"
+        yield (
+            f"{above} reference frames are above the threshold, at least {GOLDEN_ABOVE} are needed"
+        )

@@ -1,5 +1,5 @@
-"""What judges on a station, by whose threshold and with which guarantee: from its files, no service
-needed.
+"""What judges on a station, with which threshold and which guarantee: from the station's files,
+also while no service runs.
 """
 
 from __future__ import annotations
@@ -7,7 +7,8 @@ from __future__ import annotations
 from edge.bundle.manifest import Manifest, OperatingPoint
 from edge.config import read_config
 from edge.errors import EdgeError
-from edge.install.proven import EngineEntry, read_proof
+from edge.install.engine_entry import EngineEntry
+from edge.install.proof_file import read_proof
 from edge.station.site import ModelState
 from edge.station.store import Installed, Store
 
@@ -51,7 +52,8 @@ def plane_lines(manifest: Manifest) -> list[str]:
         return []
     return [
         "the product was trained with a plane fitted to each image; this station judges with its"
-        " one calibrated plane, so heights may differ from those in training: look at good parts"
+        " one calibrated plane, so heights may differ from those in training: look at normal"
+        " parts"
         " with `edge inspect`"
     ]
 

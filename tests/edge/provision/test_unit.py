@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge.camera import process, supervised
-from edge.install.install import UNIT_PLACE, install_bundle
+from edge.install.install import install_bundle
+from edge.provision.first_files import UNIT_PLACE
 from edge.runtime import capture
 from tests.support.root import trusting_root
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
@@ -19,7 +20,7 @@ from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
 @pytest.fixture
 def unit() -> str:
-    return resources.files("edge").joinpath("provision/systemd/edge.service").read_text()
+    return resources.files("edge.provision").joinpath("systemd/edge.service").read_text()
 
 
 def settings(unit: str) -> configparser.ConfigParser:
