@@ -13,7 +13,8 @@ from typing import Protocol
 from edge.clock import is_clock_synced
 from edge.config import DecisionConfig
 from edge.decide.aggregate import COMBINE, STATION_FAULTS, aggregate, shows_two_parts
-from edge.decide.gate import EachFrame, Part, PresenceGate
+from edge.decide.gate import Gate, Part
+from edge.decide.gate_factory import new_gate
 from edge.decide.motion import Sighting
 from edge.decide.verdict import unjudged
 from edge.errors import StorageError
@@ -96,54 +97,45 @@ class PartMaker:
         self._each_frame, self._starts_unsure = each_frame, starts_unsure
         self._storage = Trouble(log, "records are committed again")
         self._station: ActiveStation | None = None
-        self._gate: PresenceGate[JudgedFrame] | EachFrame[JudgedFrame] = EachFrame()
+        self._gate: Gate[JudgedFrame] | None = None
 
     @property
     def is_between_parts(self) -> bool:
         """Whether another bundle may take effect now."""
-        return self._gate.is_between_parts
+        return self._gate is None or self._gate.is_between_parts
 
     def feed(self, judged: JudgedFrame) -> None:
         """Take the next frame; decides a part if it is complete."""
-        if judged.station is not self._station:
-            self._use(judged.station)
+        gate = self._gate_for(judged.station)
         blind = judged.judgment.reason in STATION_FAULTS
-        gate = self._gate
         for part in gate.feed_blind(judged) if blind else gate.feed(judged.sighting, judged):
             self._decide(part, completed_mono_ns=judged.captured_mono_ns)
 
     def lose(self, last: JudgedFrame, reason: Reason) -> None:
         """The camera was lost: an open part is UNKNOWN, whatever its frames were."""
-        for part in self._gate.lose(
-            replace(last, judgment=unjudged(reason, last.station.rule.threshold))
-        ):
+        lost = replace(last, judgment=unjudged(reason, last.station.rule.threshold))
+        for part in [] if self._gate is None else self._gate.lose(lost):
             self._decide(part, completed_mono_ns=time.monotonic_ns())
 
     def refuse(self, station: ActiveStation, reason: Reason) -> None:
         """The camera gives no frame that could be judged: one UNKNOWN part says so."""
-        if station is not self._station:
-            self._use(station)
+        self._gate_for(station)
         refused = JudgedFrame(None, unjudged(reason, station.rule.threshold), station)
         self._decide(Part((refused,)), completed_mono_ns=time.monotonic_ns())
 
     def finish(self) -> None:
         """The source has ended: an open part is complete."""
-        for part in self._gate.close():
+        for part in [] if self._gate is None else self._gate.close():
             self._decide(part, completed_mono_ns=time.monotonic_ns())
 
-    def _use(self, station: ActiveStation) -> None:
-        self._station = station
-        if self._each_frame:
-            return
-        rule = station.rule
-        gate: PresenceGate[JudgedFrame] = PresenceGate(
-            rule.min_area, rule.max_area, rule.max_border, self._config.min_frames,
-            max_frames=self._config.max_frames,
-            starts_unsure=self._starts_unsure,
-        )  # fmt: skip
-        if isinstance(self._gate, PresenceGate):
-            gate.follow(self._gate)
+    def _gate_for(self, station: ActiveStation) -> Gate[JudgedFrame]:
+        gate, before, self._station = self._gate, self._station, station
+        if gate is None:
+            gate = new_gate(station.rule, self._config, self._each_frame, self._starts_unsure)
+        elif station is not before:
+            gate = gate.under(station.rule)
         self._gate = gate
+        return gate
 
     def _decide(self, part: Part[JudgedFrame], completed_mono_ns: int) -> None:
         judgment, index = self._judged(part)
