@@ -14,7 +14,7 @@ def status(root: Path = root_option()) -> None:
     It needs no running service, and no broker: what runs is asked through a file.
     """
     from edge.install.status import operating_lines, status_lines
-    from edge.runtime.status import live_lines
+    from edge.runtime.status_facts import live_lines
     from edge.station.store import Store
 
     store = Store(root)

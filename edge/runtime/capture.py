@@ -27,7 +27,7 @@ from edge.camera.contract import CameraContract
 from edge.camera.protocol import Camera, EndOfFrames, FrameOverdue
 from edge.camera.supervised import SupervisedCamera
 from edge.errors import CameraError
-from edge.runtime.active import ActiveStation
+from edge.runtime.active import ActiveBundle
 from edge.runtime.mailbox import Ended, Lost, Mailbox
 from edge.types import Frame
 
@@ -38,23 +38,7 @@ GAP_S, SILENT_S, LOST_S = 0.5, 1.5, 2.0
 RETRY_S = 2.0  # at most between two tries: a camera that is plugged in again is found within 5 s
 USUAL_FPS = 4.0  # a camera that is slower is given more time, by as much as it is slower
 
-CameraMaker = Callable[[ActiveStation], Camera]
-
-
-class Progress:
-    """Counts what shows that the station gets on with its work, and knows when it last did.
-
-    Used from any thread.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.count, self.last_s = 0, time.monotonic()
-
-    def step(self) -> None:
-        """One more."""
-        with self._lock:
-            self.count, self.last_s = self.count + 1, time.monotonic()
+CameraMaker = Callable[[ActiveBundle], Camera]
 
 
 class Capture:
@@ -65,7 +49,7 @@ class Capture:
     """
 
     def __init__(
-        self, make_camera: CameraMaker, station: Callable[[], ActiveStation], mailbox: Mailbox,
+        self, make_camera: CameraMaker, station: Callable[[], ActiveBundle], mailbox: Mailbox,
         stopping: threading.Event, fps: float = 30.0,
     ) -> None:  # fmt: skip
         self._make_camera, self._station = make_camera, station

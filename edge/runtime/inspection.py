@@ -23,7 +23,7 @@ from edge.frames.dataset import open_dataset
 from edge.frames.recording import RECORDING_SUFFIXES
 from edge.install.proven import ProvenEngine, open_engine, open_precision
 from edge.overlay import draw_inspection, write_png
-from edge.runtime.active import ActiveStation, resolve_station
+from edge.runtime.active import ActiveBundle, resolve_active
 from edge.runtime.pipeline import SiteState, inspect
 from edge.schema import Precision
 from edge.station.store import Installed, Store
@@ -92,7 +92,7 @@ class Inspected:
 
 
 @contextmanager
-def opened_station(root: Path, precision: Precision | None = None) -> Iterator[ActiveStation]:
+def opened_station(root: Path, precision: Precision | None = None) -> Iterator[ActiveBundle]:
     """The active bundle with the engine that judges, closed at the end.
 
     precision: judge with this file of the bundle on this machine's engine for it, and that engine's
@@ -108,7 +108,7 @@ def opened_station(root: Path, precision: Precision | None = None) -> Iterator[A
                 return open_precision(store, installed, precision, runtime.threads)
             return open_engine(store, installed, runtime.threads, runtime.precision)
 
-    station = resolve_station(store, load_engine)
+    station = resolve_active(store, load_engine)
     try:
         yield station
     finally:
@@ -116,7 +116,7 @@ def opened_station(root: Path, precision: Precision | None = None) -> Iterator[A
 
 
 def inspect_views(
-    station: ActiveStation, path: Path | None, tell: Callable[[str], None] = log.info
+    station: ActiveBundle, path: Path | None, tell: Callable[[str], None] = log.info
 ) -> Iterator[Inspected]:
     """Judge every image at `path`, or what the station's camera sees now.
 
@@ -129,7 +129,7 @@ def inspect_views(
         yield judge_view(view, station)
 
 
-def judge_line(station: ActiveStation) -> str:
+def judge_line(station: ActiveBundle) -> str:
     """Which engine judges, by which threshold."""
     m, guarantee = station.manifest, station.guarantee
     origin = "this station's own" if guarantee.source == "site" else "measured on its own scores"
@@ -140,7 +140,7 @@ def judge_line(station: ActiveStation) -> str:
     return f"{head}: {guarantee.sentence}" if guarantee.sentence else head
 
 
-def judge_view(view: View, station: ActiveStation) -> Inspected:
+def judge_view(view: View, station: ActiveBundle) -> Inspected:
     """As `edge run` judges a frame, but for its age."""
     site = station.site(view.frame.serial)
     mismatch = find_mismatch(view.frame, station.manifest.camera)
@@ -241,9 +241,7 @@ def hint_for(rows: Sequence[Row], root: Path) -> str | None:
     return f"{len(odd)} of {len(rows)} images: {odd[0].name}: {odd[0].note}" if odd else None
 
 
-def _views(
-    station: ActiveStation, path: Path | None, tell: Callable[[str], None]
-) -> Iterator[View]:
+def _views(station: ActiveBundle, path: Path | None, tell: Callable[[str], None]) -> Iterator[View]:
     if path is None:
         return _camera_view(station)
     if path.is_file() and path.suffix.lower() in RECORDING_SUFFIXES:
@@ -282,7 +280,7 @@ def _dataset_views(
         )
 
 
-def _camera_view(station: ActiveStation) -> Iterator[View]:
+def _camera_view(station: ActiveBundle) -> Iterator[View]:
     root = station.store.root
     with opened(
         supervised_camera(read_config(root).camera, root, station.manifest.camera, loop=True)

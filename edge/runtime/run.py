@@ -17,10 +17,12 @@ from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
 from edge.install.proven import ProvenEngine, open_engine
 from edge.line.credentials import check_credentials, with_paths_below
-from edge.runtime.active import ActiveStation, find_readable
-from edge.runtime.capture import Progress
-from edge.runtime.service import RunPlan, Service
-from edge.runtime.status import make_place
+from edge.runtime.active import ActiveBundle
+from edge.runtime.plan import RunPlan
+from edge.runtime.progress import Progress
+from edge.runtime.service import Service
+from edge.runtime.starting import find_readable
+from edge.runtime.status_file import make_place
 from edge.runtime.stopping import StopSignals
 from edge.station.store import Installed, Store
 
@@ -63,7 +65,7 @@ def run_station(
 
     progress = Progress()
 
-    def new_camera(station: ActiveStation) -> Camera:
+    def new_camera(station: ActiveBundle) -> Camera:
         contract = station.manifest.camera
         return supervised_camera(
             config.camera,

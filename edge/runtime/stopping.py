@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 from types import FrameType
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -45,3 +48,22 @@ class StopSignals:
         if self.number is not None:
             os._exit(128 + number)  # as a shell reports a process that this signal ended
         self.number = number
+
+
+class StopRequest:
+    """Whether a run is asked to stop, by a signal or by a call.
+
+    event: what every thread looks at and waits for. A handler of a signal must not set it, so the
+    main loop does, in `is_asked`.
+    """
+
+    def __init__(self, signals: StopSignals | None = None) -> None:
+        self._signals = signals or StopSignals()
+        self.event = threading.Event()
+
+    def is_asked(self) -> bool:
+        """For the main loop; passes a signal that has come on to the other threads."""
+        if self._signals.number is not None and not self.event.is_set():
+            log.info("%s: stopping", self._signals.name)
+            self.event.set()
+        return self.event.is_set()

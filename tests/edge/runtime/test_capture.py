@@ -23,9 +23,11 @@ from edge.camera.supervised import SupervisedCamera, supervised_camera
 from edge.config import CameraConfig
 from edge.errors import CameraLost
 from edge.runtime import capture
-from edge.runtime.capture import Capture, Progress
+from edge.runtime.capture import Capture
 from edge.runtime.mailbox import Ended, Item, Lost, Mailbox
-from edge.runtime.service import RunPlan, Service
+from edge.runtime.plan import RunPlan
+from edge.runtime.progress import Progress
+from edge.runtime.service import Service
 from edge.types import Frame
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, Step, committed, frame_of
@@ -273,7 +275,7 @@ def test_a_camera_process_that_dies_or_hangs_is_replaced_and_parts_go_on(
                 lambda: service.health.state() == ("online", "", True), 60, "it does not come back"
             )
             assert not process.is_running()
-        assert service._capture.restarts >= times
+        assert service.at_work.capture.restarts >= times
     reasons = {record["reason"] for record in committed(station.root)}
     assert reasons <= {"normal", "camera_lost"}
     assert len({record["seq"] for record in committed(station.root)}) == len(
@@ -293,7 +295,7 @@ def test_an_open_part_is_unknown_when_the_process_dies_under_it(
 
     service = new_service(station, [], config=NO_BROKER, make_camera=make)
     with running(service):
-        wait_until(lambda: service._progress.count >= 8, 60, "no part was judged five times")
+        wait_until(lambda: service.progress.steps.count >= 8, 60, "no part was judged five times")
         psutil.Process(cameras[0].pid).kill()
         wait_until(lambda: committed(station.root), 60, "no verdict")
     first = committed(station.root)[0]

@@ -23,7 +23,8 @@ from edge.runtime.health import Health
 from edge.runtime.keeper import Images, Keeper, sha256_of_images, write_images
 from edge.runtime.mailbox import Ended, Lost, Mailbox
 from edge.runtime.notify import Notifier
-from edge.runtime.service import RunPlan, Service
+from edge.runtime.plan import RunPlan
+from edge.runtime.service import Service
 from edge.types import Reason
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, ScriptedEngine, committed, frame_of
@@ -37,9 +38,10 @@ def wait_resolved(service: Service) -> None:
     """Until what was installed or calibrated is open; it may judge already where no part holds it
     up.
     """
-    first = service._station
+    current = service.at_work.current
+    first = current.get()
     wait_until(
-        lambda: service._changes.are_waiting or service._station is not first,
+        lambda: current.is_waited_for or current.get() is not first,
         60,
         "the change is not taken up",
     )
@@ -85,8 +87,9 @@ def test_a_slow_engine_drops_frames_and_queues_none(station: StationRoot) -> Non
         RunPlan(),
     )
     service.run()
-    assert service._mailbox.dropped > 50
-    assert engine.runs + service._mailbox.dropped == 100
+    dropped = service.at_work.mailbox.dropped
+    assert dropped > 50
+    assert engine.runs + dropped == 100
 
 
 def test_the_mailbox_keeps_the_newest_frame_and_every_event() -> None:
@@ -243,7 +246,7 @@ def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_worst_trouble_is_named_first_and_a_change_is_told_once() -> None:
     told: list[tuple[str, str, bool]] = []
     health = Health()
-    health.changed = lambda: told.append(health.state())
+    health.listen(lambda: told.append(health.state()))
     health.note_lost(Reason.CAMERA_LOST)
     health.note_lost(Reason.CAMERA_LOST)
     health.note_storage(works=False)

@@ -16,6 +16,8 @@ from edge.errors import EngineError
 from edge.install.install import install_bundle
 from edge.install.proven import ProvenEngine, open_engine
 from edge.runtime import changes
+from edge.runtime.active import resolve_active
+from edge.runtime.current import CurrentBundle
 from edge.runtime.service import Service
 from edge.station.store import Installed
 from tests.support.broker import wait_until
@@ -59,9 +61,7 @@ def second(station: StationRoot, tmp_path: Path) -> Path:
 def service_with(
     station: StationRoot, script: list[Step], builder: SlowBuilder, listener: Listener
 ) -> Service:
-    service = new_service(station, script, notifier=listener)
-    service._load_engine = builder
-    return service
+    return new_service(station, script, notifier=listener, load_engine=builder)
 
 
 def in_thread(service: Service) -> tuple[threading.Thread, list[int]]:
@@ -97,8 +97,8 @@ def test_systemd_waits_while_the_first_engine_is_built(
 def test_a_first_engine_that_hangs_is_not_waited_for_for_ever(
     station: StationRoot, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.runtime.service.OPEN_LIMIT_S", 1.0)
-    monkeypatch.setattr("edge.runtime.service.START_PASS_S", 0.05)
+    monkeypatch.setattr("edge.runtime.starting.OPEN_LIMIT_S", 1.0)
+    monkeypatch.setattr("edge.runtime.starting.START_PASS_S", 0.05)
     builder = SlowBuilder(station, "1.0.0")
     service = service_with(station, [], builder, listener)
     thread, parts = in_thread(service)
@@ -156,7 +156,7 @@ def test_the_watchdog_is_fed_and_parts_are_judged_while_the_next_engine_is_built
 
     def finish() -> None:
         builder.release.set()
-        wait_until(lambda: service._changes.are_waiting, 60, "the next engine is not open")
+        wait_until(lambda: service.at_work.current.is_waited_for, 60, "the next engine is not open")
 
     install = building(builder, second, station)
     script = [*shown[:24], install, *shown[24:224], finish, *shown[224:]]  # in the middle of a part
@@ -295,13 +295,13 @@ def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(
             lambda: following.follow() or len(opened) == count, 10, "the change was not noticed"
         )
         wait_until(
-            lambda: following.follow() or following._opening is None,
+            lambda: following.follow() or not following.is_opening,
             10,
             "the change was not resolved",
         )
 
-    running = changes.resolve_station(station.store, load)
-    following = changes.Changes(station.store, load, running)
+    current = CurrentBundle(resolve_active(station.store, load))
+    following = changes.Changes(station.store, load, current)
     install_bundle(second, station.root)
     follow_until(2)
     station.calibrate()  # new site state of the bundle that waits: its engine is kept
@@ -312,5 +312,6 @@ def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(
     )
     follow_until(3)
     assert [engine.closed for engine in opened] == [False, True, False]
-    assert following.take().installed.manifest.version == "3.0.0"
-    assert not following.are_waiting
+    assert current.take().installed.manifest.version == "1.0.0"
+    assert current.get().installed.manifest.version == "3.0.0"
+    assert not current.is_waited_for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.install.proven import open_engine
-from edge.runtime.active import ActiveStation, resolve_station
+from edge.runtime.active import ActiveBundle, resolve_active
 from tests.support.fakes import committed, frame_of
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, GOOD, StationRoot
@@ -11,9 +11,9 @@ from tests.support.station import BAD, EMPTY, GOOD, StationRoot
 SHOWN = [*[EMPTY] * 3, *[GOOD] * 6, *[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3]
 
 
-def resolved(station: StationRoot) -> ActiveStation:
+def resolved(station: StationRoot) -> ActiveBundle:
     """The station as `edge run` resolves it, its engine closed."""
-    active = resolve_station(station.store, lambda installed: open_engine(station.store, installed))
+    active = resolve_active(station.store, lambda installed: open_engine(station.store, installed))
     active.engine.close()
     return active
 
