@@ -129,12 +129,14 @@ class Keeper:
         self._kept: deque[Kept] = deque()  # lowest number first
         self._stamps: dict[Path, Stamp] = {}  # of those that nothing else tells
         self._total = 0  # bytes of images on the disk
-        self.dropped = 0  # parts whose images found no room in the queue or on the disk
-        self._behind = 0  # of these, those that found no room in the queue since the last that did
+        # parts whose images are not kept: each number is written by one thread
+        self._crowded_out = 0  # no room in the queue: by the thread that calls `put`
+        self._unwritten = 0  # not taken by the disk: by the thread of the keeper
         self._stuck: list[Kept] = []  # could not be removed: tried again with the next look
         self._looking = Trouble(log, "the bounds of kept images hold again")
         self._removing = Trouble(log, "kept images are removed again")
         self._writing = Trouble(log, "images are kept again")
+        self._queueing = Trouble(log, "disk and processor keep up with the images again")
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
     def start(self) -> None:
@@ -142,23 +144,24 @@ class Keeper:
         self._thread.start()
 
     def put(self, images: Images) -> None:
-        """Hand over a part's images; if the disk is too slow they are dropped and counted, never
-        waited for.
+        """Hand over a part's images, from one thread; if the disk is too slow they are dropped and
+        counted. Never waits.
         """
         try:
             self._queue.put_nowait(images)
         except queue.Full:
-            if not self._behind:  # once, and at the end how many
-                log.warning(
-                    "part=%s images dropped: disk and processor do not keep up",
-                    images.record["part"],
-                )
-            self.dropped += 1
-            self._behind += 1
+            self._crowded_out += 1
+            part = images.record["part"]
+            what = f"part={part} images dropped: disk and processor do not keep up"
+            self._queueing.happened(what, cause="queue")
             return
-        if self._behind and self._queue.qsize() <= 1:
-            log.warning("images are kept again, those of %d parts were dropped", self._behind)
-            self._behind = 0
+        if self._queue.qsize() <= 1:
+            self._queueing.ended()
+
+    @property
+    def dropped(self) -> int:
+        """Parts whose images found no room in the queue or on the disk."""
+        return self._crowded_out + self._unwritten
 
     def stop(self, timeout_s: float) -> None:
         """Write what is waiting, at most for timeout_s."""
@@ -266,7 +269,7 @@ class Keeper:
             self._keep(images)
             self._writing.ended()
         except Exception as error:  # noqa: BLE001  # the disk, numpy and OpenCV raise their own
-            self.dropped += 1
+            self._unwritten += 1
             why = str(error) or type(error).__name__
             key = str(error.errno) if isinstance(error, OSError) and error.errno else why
             self._writing.happened(

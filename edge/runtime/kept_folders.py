@@ -3,7 +3,8 @@ removed.
 
 Whatever else lies below `parts` (a file, a link, a folder of another name or with other files) is
 neither counted, nor followed, nor removed: only files of the names that the station writes are, by
-descriptors that follow no link. `parts` itself may be a link to another disk.
+descriptors that follow no link. Another disk belongs at `parts` itself with `mount --bind`. A link
+there would be followed here, but not by the commands of root: edge.files.make_folder refuses it.
 """
 
 from __future__ import annotations
