@@ -4,7 +4,7 @@ removed.
 Whatever else lies below `parts` (a file, a link, a folder of another name or with other files) is
 neither counted, nor followed, nor removed: only files of the names that the station writes are, by
 descriptors that follow no link. Another disk belongs at `parts` itself with `mount --bind`. A link
-there would be followed here, but not by the commands of root: edge.files.make_folder refuses it.
+there would be followed here, but root's commands refuse it: edge.station.store.Store.inside.
 """
 
 from __future__ import annotations

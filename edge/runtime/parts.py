@@ -19,7 +19,7 @@ from edge.line.message import Record, record_fields, record_id, utc_ms
 from edge.line.outbox import Fields, Outbox
 from edge.runtime.active import ActiveBundle
 from edge.runtime.health import Health
-from edge.runtime.keeper import Images, sha256_of_images
+from edge.runtime.kept_files import Images, sha256_of_images
 from edge.trouble import Trouble
 from edge.types import Code, Frame, Judgment, Reason
 

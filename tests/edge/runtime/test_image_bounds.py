@@ -23,7 +23,8 @@ import edge.runtime.kept_folders as kept_folders
 from edge.clock import PoweredClock, Stamp
 from edge.config import RetentionConfig
 from edge.line.outbox import Outbox
-from edge.runtime.keeper import Images, Keeper, sorted_folders, write_images
+from edge.runtime.keeper import Keeper, sorted_folders
+from edge.runtime.kept_files import Images, write_images
 from tests.support.broker import wait_until
 from tests.support.fakes import frame_of
 from tests.support.machine import DAY_S, NOW_S, Machine, set_clocks

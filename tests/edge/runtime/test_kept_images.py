@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-import edge.runtime.keeper as keeper_module
+import edge.runtime.kept_files as kept_files
 from edge.config import RetentionConfig
 from edge.frames.dataset import open_dataset
 from edge.overlay import BANNER_PX
-from edge.runtime.keeper import Images, Keeper, write_images, write_overlay
+from edge.runtime.keeper import Keeper
+from edge.runtime.kept_files import Images, write_images, write_overlay
 from tests.support.broker import wait_until
 from tests.support.fakes import committed, frame_of
 from tests.support.service import new_service
@@ -116,7 +117,7 @@ def test_an_overlay_that_cannot_be_drawn_costs_nothing_else(
     def broken(*_: object) -> None:
         raise cv2.error("no memory")
 
-    monkeypatch.setattr(keeper_module, "draw_kept", broken)
+    monkeypatch.setattr(kept_files, "draw_kept", broken)
     keeper = Keeper(tmp_path, RetentionConfig(min_free_gb=0.0, days=3650))
     keeper.start()
     with caplog.at_level(logging.WARNING):

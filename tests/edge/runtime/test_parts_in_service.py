@@ -20,7 +20,8 @@ from edge.config import RetentionConfig
 from edge.errors import CameraLost
 from edge.install.install import install_bundle
 from edge.runtime.health import Health
-from edge.runtime.keeper import Images, Keeper, sha256_of_images, write_images
+from edge.runtime.keeper import Keeper
+from edge.runtime.kept_files import Images, sha256_of_images, write_images
 from edge.runtime.mailbox import Ended, Lost, Mailbox
 from edge.runtime.notify import Notifier
 from edge.runtime.plan import RunPlan
