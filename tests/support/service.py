@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from edge.config import EdgeConfig
 from edge.engine.protocol import Engine
@@ -78,3 +80,23 @@ def new_service(
         plan or RunPlan(lossless=True), notifier,
         progress,
     )  # fmt: skip
+
+
+def in_thread(service: Service) -> tuple[threading.Thread, list[int]]:
+    """Run it in a thread; the list gets what `run` returns."""
+    parts: list[int] = []
+    thread = threading.Thread(target=lambda: parts.append(service.run()))
+    thread.start()
+    return thread, parts
+
+
+@contextmanager
+def running(service: Service) -> Iterator[list[int]]:
+    """Run it in a thread and stop it at the end; the list gets what `run` returns."""
+    thread, parts = in_thread(service)
+    try:
+        yield parts
+    finally:
+        service.stop()
+        thread.join(60)
+        assert not thread.is_alive()

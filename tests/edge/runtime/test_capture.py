@@ -8,8 +8,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +30,7 @@ from edge.runtime.service import Service
 from edge.types import Frame
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, Step, committed, frame_of
-from tests.support.service import ALIVE, NO_BROKER, Listener, new_service
+from tests.support.service import ALIVE, NO_BROKER, Listener, new_service, running
 from tests.support.station import EMPTY, GOOD, StationRoot, belt, write_belt
 
 STATION: Any = SimpleNamespace(manifest=SimpleNamespace(camera=None))
@@ -145,19 +144,6 @@ def test_half_a_second_is_counted_and_two_are_a_loss(fps: float, factor: float) 
 
 
 # --- in a station ---
-
-
-@contextmanager
-def running(service: Service) -> Iterator[list[int]]:
-    parts: list[int] = []
-    thread = threading.Thread(target=lambda: parts.append(service.run()))
-    thread.start()
-    try:
-        yield parts
-    finally:
-        service.stop()
-        thread.join(60)
-        assert not thread.is_alive()
 
 
 def hanging_step(released: threading.Event) -> Callable[[], object]:

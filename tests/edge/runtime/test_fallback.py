@@ -19,14 +19,12 @@ from edge.runtime.run import run_station
 from edge.station.audit import read_audit
 from edge.station.store import Installed, Store
 from tests.support.broker import wait_until
-from tests.support.fakes import Step, committed, frame_of
+from tests.support.fakes import Step, committed, frames_of
 from tests.support.service import new_service
 from tests.support.station import EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, make_station, write_belt
 from tests.support.tiny_bundle import make_tiny_bundle
 
-PART = [
-    frame_of(shot, number) for number, shot in enumerate([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5)
-]
+PART = frames_of([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5, first=0)
 
 
 @pytest.fixture(scope="module")
@@ -216,10 +214,7 @@ def test_a_running_station_goes_on_and_says_so_until_a_sound_bundle_comes(
             "the sound bundle is not taken",
         )
 
-    numbered = [
-        frame_of(shot, number)
-        for number, shot in enumerate(([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5) * 2)
-    ]
+    numbered = frames_of(([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5) * 2, first=0)
     script += [*numbered[:4], break_it, *numbered[4:17], mend, *numbered[17:]]
     service.run()
     assert seen == [("degraded", "bundle", True)]

@@ -23,7 +23,7 @@ from edge.runtime.health import Health
 from edge.runtime.housekeeping import Housekeeping
 from edge.runtime.notify import Notifier
 from tests.support.broker import wait_until
-from tests.support.fakes import committed, frame_of
+from tests.support.fakes import committed, frames_of
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, StationRoot
 
@@ -167,10 +167,7 @@ def test_the_station_judges_and_feeds_the_watchdog_while_housekeeping_hangs(
         yield 0
 
     monkeypatch.setattr(Outbox, "retain_in_steps", hang)
-    shown = [
-        frame_of(shot, number + 1)
-        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
-    ]
+    shown = frames_of([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
     alive: list[float] = []
     watched = [
         lambda: entered.wait(60),
@@ -193,10 +190,7 @@ def test_the_stations_state_says_what_waits_for_the_disk_until_it_is_back(
 ) -> None:
     monkeypatch.setattr(module, "PASS_S", 0.01)
     disk = Disk(monkeypatch)
-    shown = [
-        frame_of(shot, number + 1)
-        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
-    ]
+    shown = frames_of([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
     told: list[dict[str, Any]] = []
 
     def note_state() -> None:

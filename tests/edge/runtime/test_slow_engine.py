@@ -20,10 +20,19 @@ from edge.runtime.active import resolve_active
 from edge.runtime.current import CurrentBundle
 from edge.runtime.service import Service
 from edge.station.store import Installed
+from tests.support.active import Closable
 from tests.support.broker import wait_until
-from tests.support.fakes import ScriptedEngine, Step, committed, frame_of
+from tests.support.fakes import Step, committed, frame_of, frames_of
 from tests.support.patience import patience_s
-from tests.support.service import ALIVE, READY, STOPPING, Listener, new_service, taken_as_proven
+from tests.support.service import (
+    ALIVE,
+    READY,
+    STOPPING,
+    Listener,
+    in_thread,
+    new_service,
+    taken_as_proven,
+)
 from tests.support.station import EMPTY, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -62,13 +71,6 @@ def service_with(
     station: StationRoot, script: list[Step], builder: SlowBuilder, listener: Listener
 ) -> Service:
     return new_service(station, script, notifier=listener, load_engine=builder)
-
-
-def in_thread(service: Service) -> tuple[threading.Thread, list[int]]:
-    parts: list[int] = []
-    thread = threading.Thread(target=lambda: parts.append(service.run()))
-    thread.start()
-    return thread, parts
 
 
 def empty_view(count: int, first: int = 1) -> list[Step]:
@@ -150,9 +152,7 @@ def test_the_watchdog_is_fed_and_parts_are_judged_while_the_next_engine_is_built
     station: StationRoot, second: Path, listener: Listener
 ) -> None:
     builder = SlowBuilder(station, "2.0.0")
-    shown: list[Step] = [
-        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 22, gap=4))
-    ]
+    shown: list[Step] = frames_of(belt([8] * 22, gap=4))
 
     def finish() -> None:
         builder.release.set()
@@ -240,9 +240,7 @@ def test_a_next_engine_that_hangs_is_said_once_and_the_station_goes_on(
 ) -> None:
     monkeypatch.setattr(changes, "OPEN_LIMIT_S", 0.3)
     builder = SlowBuilder(station, "2.0.0")
-    shown: list[Step] = [
-        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 16, gap=4))
-    ]
+    shown: list[Step] = frames_of(belt([8] * 16, gap=4))
     with caplog.at_level(logging.ERROR, "edge.runtime.changes"):
         script = [*shown[:24], building(builder, second, station), *shown[24:]]
         service_with(station, script, builder, listener).run()
@@ -256,9 +254,7 @@ def test_a_next_engine_that_cannot_be_built_leaves_the_station_as_it_was(
 ) -> None:
     builder = SlowBuilder(station, "2.0.0")
     builder.failure = EngineError("planted")
-    shown: list[Step] = [
-        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 12, gap=4))
-    ]
+    shown: list[Step] = frames_of(belt([8] * 12, gap=4))
     with caplog.at_level(logging.ERROR, "edge.runtime.changes"):
         script = [*shown[:24], building(builder, second, station, 0.1), *shown[24:]]
         service_with(station, script, builder, listener).run()
@@ -270,15 +266,6 @@ def test_a_next_engine_that_cannot_be_built_leaves_the_station_as_it_was(
 
 # --- engines that are not needed any more
 # -----------------------------------------------------------------------------
-
-
-class Closable(ScriptedEngine):
-    def __init__(self, label: str) -> None:
-        super().__init__([{}], name=label)
-        self.closed = False
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(

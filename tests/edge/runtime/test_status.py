@@ -17,7 +17,7 @@ from edge.runtime.status_file import StatusFile, make_place
 from edge.station.lock import RUN, locked
 from edge.station.store import Installed, Store
 from tests.support.broker import wait_until
-from tests.support.fakes import frame_of
+from tests.support.fakes import frame_of, frames_of
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, SERIAL, StationRoot
 
@@ -187,9 +187,7 @@ def test_a_station_at_work_writes_it_and_takes_it_away(station: StationRoot) -> 
         assert lines["camera"].startswith(f"folder, serial {SERIAL}: ")
         assert lines["broker"].startswith("none: broker.enabled is false")
 
-    script = [
-        frame_of(shot, number) for number, shot in enumerate([EMPTY] * 3 + [BAD] * 6 + [EMPTY] * 3)
-    ]
+    script = frames_of([EMPTY] * 3 + [BAD] * 6 + [EMPTY] * 3, first=0)
     new_service(station, [*script, CameraLost(sentence), look]).run()
     assert not (station.root / FILE).exists()
     assert shown(station.store)["station"].startswith("not running")

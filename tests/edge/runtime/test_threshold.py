@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.install.proven import open_engine
 from edge.runtime.active import ActiveBundle, resolve_active
-from tests.support.fakes import committed, frame_of
+from tests.support.fakes import committed, frames_of
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, GOOD, StationRoot
 
@@ -21,7 +21,7 @@ def resolved(station: StationRoot) -> ActiveBundle:
 def test_a_record_says_which_engine_judged_and_what_its_threshold_promises(
     station: StationRoot,
 ) -> None:
-    new_service(station, [frame_of(shot, number + 1) for number, shot in enumerate(SHOWN)]).run()
+    new_service(station, frames_of(SHOWN)).run()
     threshold = station.store.active().manifest.thresholds["fp32"]
     first, second = committed(station.root)
     for record in (first, second):
@@ -52,7 +52,7 @@ def test_the_sites_own_threshold_replaces_the_measured_one_for_this_very_engine(
         guarantee="3.2% are rejected",
         rank=1,
     )
-    new_service(station, [frame_of(shot, number + 1) for number, shot in enumerate(SHOWN)]).run()
+    new_service(station, frames_of(SHOWN)).run()
     records = committed(station.root)
     assert [(one["code"], one["thr"]) for one in records] == [(1, 70.0), (1, 70.0)]
     told = {(one["thr_from"], one["thr_parts"], one["guarantee"]) for one in records}
