@@ -44,13 +44,13 @@ class Phase(Enum):
 class PresenceGate(Generic[T]):
     """Tells parts apart by what is in view. See edge.decide.gate.Gate.
 
-    min_area: foreground share of the region from which on something is in view, 0..1.
-    max_area: from which on it is more than one part: its center is not followed.
+    min_area: foreground share of the region of interest above which something is in view, 0..1.
+    max_area: share above which it is more than one part: its center is not followed.
     max_border: share of the view's border above which a part is cut by it.
     open_frames: frames that must show it before it counts as a part; one dropout among them is
     forgiven.
     leave_frames: frames in a row without it that end it.
-    max_frames: a part is decided after so many frames, if it has not left before.
+    max_frames: a part is decided after this many frames, if it has not left before.
     starts_unsure: what is in view at the start may have been decided before: it has to leave first.
     """
 

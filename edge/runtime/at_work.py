@@ -23,9 +23,8 @@ from edge.config import EdgeConfig
 from edge.decide.gate import Gate
 from edge.decide.gate_factory import new_gate
 from edge.errors import EdgeError
-from edge.line.base import Line, LineSetup
+from edge.line.base import LineSetup
 from edge.line.factory import make_line
-from edge.line.message import StationState
 from edge.line.outbox import Outbox
 from edge.runtime.active import ActiveBundle, EngineLoader
 from edge.runtime.capture import CameraMaker, Capture
@@ -96,16 +95,7 @@ class AtWork:
             store.data, config.retention, self._outbox.clock, self._outbox.find_stamp
         )
         self._housekeeping = Housekeeping(self._outbox, config.retention, health.note_storage)
-        self._line: Line = make_line(
-            LineSetup(
-                config,
-                store.root,
-                self._outbox,
-                state=self._state,
-                is_ready=lambda: health.is_ready,
-                changed=self._note_line,
-            )
-        )
+        self._line = make_line(self._line_setup(store, config))
         gate: Gate[JudgedFrame] = new_gate(
             first.rule, config.decision, plan.each_frame, starts_unsure=not plan.lossless
         )
@@ -199,8 +189,16 @@ class AtWork:
         if not any(self._workers.is_alive(name) for name in (ENGINE, DECISION)):
             self._outbox.close()  # nobody else asks it
 
-    def _state(self) -> StationState:
-        return self.report.state()
+    def _line_setup(self, store: Store, config: EdgeConfig) -> LineSetup:
+        """The line asks for the state only after its start, when there is a report."""
+        return LineSetup(
+            config,
+            store.root,
+            self._outbox,
+            state=lambda: self.report.state(),  # noqa: PLW0108  # it is made after the line
+            is_ready=lambda: self._health.is_ready,
+            changed=self._note_line,
+        )
 
     def _note_bundle(self) -> None:
         self._health.note_bundle(not self.changes.refused)

@@ -67,8 +67,8 @@ class Keeper:
         Args:
             data: var/lib/edge of the root.
             clock: counts the ages; by default the one in the same folder.
-            find_stamp: when the part of a number was committed, or a later one; None where nothing
-                tells: such a folder counts from when this keeper first saw it.
+            find_stamp: when the part of a number, or a later one, was committed; None where that
+                is not known: the age of such a folder counts from when this keeper first saw it.
         """
         self._data, self._parts, self._retention = data, data / "parts", retention
         self._clock, self._find_stamp = clock or PoweredClock(data), find_stamp
@@ -76,13 +76,13 @@ class Keeper:
         self._queue: queue.Queue[Images | None] = queue.Queue(QUEUE_LIMIT)
         self._stopping = threading.Event()
         self._kept: deque[Kept] = deque()  # lowest number first
-        self._stamps: dict[Path, Stamp] = {}  # of those that nothing else tells
+        self._stamps: dict[Path, Stamp] = {}  # of folders for which find_stamp gives None
         self._total = 0  # bytes of images on the disk
         # parts whose images are not kept: each number is written by one thread
         self._crowded_out = 0  # no room in the queue: by the thread that calls `put`
         self._unwritten = 0  # not taken by the disk: by the thread of the keeper
         self._stuck: list[Kept] = []  # could not be removed: tried again with the next look
-        self._looking = Trouble(log, "the bounds of kept images hold again")
+        self._looking = Trouble(log, "the bounds of kept images are enforced again")
         self._removing = Trouble(log, "kept images are removed again")
         self._writing = Trouble(log, "images are kept again")
         self._queueing = Trouble(log, "disk and processor keep up with the images again")
@@ -137,9 +137,9 @@ class Keeper:
                 has_more = next(work)
             # a bug, or a disk that fails meanwhile, is no reason to keep nothing
             except Exception as error:
-                log.debug("keeping the bounds of kept images failed", exc_info=True)
+                log.debug("enforcing the bounds of kept images failed", exc_info=True)
                 self._looking.happened(
-                    f"keeping the bounds of kept images failed, it is tried again: {error!r}"
+                    f"enforcing the bounds of kept images failed, it is tried again: {error!r}"
                 )
                 work, has_more = self._work(), False
             if self._stopping.is_set() and self._queue.empty():
@@ -152,7 +152,7 @@ class Keeper:
                 self._write(images)
 
     def _work(self) -> Iterator[bool]:
-        """What is done between two parts, a bounded step at a time; yields whether there is more to
+        """The work between two parts, in bounded steps; yields after each, whether there is more to
         do now.
         """
         found: dict[Path, Kept] = {}
@@ -197,11 +197,11 @@ class Keeper:
             self._removing.ended()
 
     def _stamp_of(self, kept: Kept, now: Stamp) -> Stamp:
-        """Its part's or, where nothing tells, the moment when this was asked first."""
+        """When its part was committed or, where that is not known, when this was first asked."""
         return self._find_stamp(number_of(kept.folder)) or self._stamps.setdefault(kept.folder, now)
 
     def _remove(self, kept: Kept) -> None:
-        """The folder's bytes count for as long as they are there."""
+        """Where that fails, its bytes go on counting, and it is tried again with the next look."""
         self._stamps.pop(kept.folder, None)
         try:
             remove_folder(kept.folder)
@@ -212,7 +212,7 @@ class Keeper:
             self._removing.happened(what, cause=str(error.errno))
 
     def _write(self, images: Images) -> None:
-        """Whatever goes wrong costs this part's images, never the thread."""
+        """A failure costs the images of this part, and never ends the thread."""
         try:
             self._keep(images)
             self._writing.ended()
@@ -242,7 +242,7 @@ class Keeper:
         self._total += size
 
     def _draw(self, images: Images) -> dict[str, bytes]:
-        """A picture that cannot be drawn is no reason to lose the images."""
+        """The overlay; nothing where it cannot be drawn, which is no reason to lose the images."""
         try:
             return {OVERLAY: overlay_png(images)}
         except Exception as error:  # noqa: BLE001  # OpenCV raises its own, numpy others
@@ -250,7 +250,7 @@ class Keeper:
             return {}
 
     def _has_room(self, size: int) -> bool:
-        """Whether the bounds hold with so many bytes more."""
+        """Whether `size` bytes more would stay within the bounds."""
         place = self._parts if self._parts.exists() else self._data
         free = shutil.disk_usage(place).free - size
         limit = self._retention.gb * 1e9 - database_size(self._data)
@@ -258,7 +258,7 @@ class Keeper:
 
 
 def database_size(data: Path) -> int:
-    """Bytes that line.sqlite and what belongs to it take on the disk."""
+    """Bytes that line.sqlite and the files beside it take on the disk."""
     total = 0
     for path in data.glob("line.*"):
         with suppress(OSError):  # the log of the database goes when its last connection is closed

@@ -176,7 +176,7 @@ class PartMaker:
             return None
 
     def _fields(self, record: Record, shown: JudgedFrame, seq: int) -> Fields:
-        """With the number known: which images are kept."""
+        """The record's fields, and with the number known whether images are kept."""
         kept_ok = self._keep_ok_every > 0 and seq % self._keep_ok_every == 0
         if shown.frame is not None and (record.code is not Code.OK or kept_ok):
             folder = f"parts/{record.judged_at[:10]}/{record_id(self._name, seq)}"
@@ -185,14 +185,14 @@ class PartMaker:
         return self._named(record, seq)
 
     def _named(self, record: Record, seq: int) -> Fields:
-        """In free run nobody names a part: it is called after its number."""
+        """Without a trigger nobody names a part: it is called after its number."""
         return record_fields(replace(record, part=f"P{seq}"), self._name, seq)
 
 
 def _record(
     judgment: Judgment, shown: JudgedFrame, frames: int, completed_mono_ns: int, now_mono_ns: int
 ) -> Record:
-    """Everything but what depends on the number."""
+    """The record without what depends on its number."""
     active = shown.active
     now_s, is_synced = time.time(), is_clock_synced()
     age_s = max(0.0, (now_mono_ns - shown.captured_mono_ns) / 1e9)
