@@ -53,7 +53,7 @@ def inspect(
         hint_for,
         inspect_views,
         judge_line,
-        opened_station,
+        opened_active,
         table_line,
         write_overlay,
     )
@@ -61,7 +61,7 @@ def inspect(
     wanted = parse_precision(precision)
     require_folder_target(out, "--out")
     rows: list[Row] = []
-    with opened_station(root, wanted) as station:
+    with opened_active(root, wanted) as station:
         for one in inspect_views(station, path, print):
             if not rows:
                 print(judge_line(station))

@@ -17,7 +17,7 @@ def status(root: Path = root_option()) -> None:
     It needs no broker and no running service: a running one writes its state to a file each second.
     """
     from edge.install.summary import operating_lines, status_lines
-    from edge.runtime.status import live_lines
+    from edge.runtime.status_facts import live_lines
     from edge.station.store import Store
 
     store = Store(root)

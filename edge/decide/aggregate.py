@@ -22,8 +22,9 @@ threshold.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +43,17 @@ STATION_FAULTS = (
     Reason.STORAGE,
     Reason.LATE,
 )
+NOT_WHOLE = (Reason.NO_PART, Reason.PARTIAL)  # of frames that do not show the whole part
 LEAST_RUN = 3  # frames: as many as open a part
-Combine = Callable[
-    [NDArray[np.float32]], tuple[int, np.float32]
-]  # (n,) scores -> deciding frame, the part's score
+# (n,) scores -> the deciding frame, and the part's score
+Combine = Callable[[NDArray[np.float32]], tuple[int, np.float32]]
+
+
+class Decided(NamedTuple):
+    """The judgment on a part. at: index of the frame that it rests on."""
+
+    judgment: Judgment
+    at: int
 
 
 def median_of(scores: NDArray[np.float32]) -> tuple[int, np.float32]:
@@ -75,31 +83,28 @@ def mean_of(scores: NDArray[np.float32]) -> tuple[int, np.float32]:
 COMBINE: dict[str, Combine] = {"median": median_of, "max": highest_of, "mean": mean_of}
 
 
-def aggregate(frames: Sequence[Judgment], combine: Combine = median_of) -> tuple[Judgment, int]:
-    """One judgment for a part, and the index of the frame it rests on.
+def aggregate(frames: Sequence[Judgment], combine: Combine = median_of) -> Decided:
+    """One judgment for a part.
 
     Args:
         frames: every frame of the part, oldest first, at least one.
-        combine: what the judged frames' scores become.
+        combine: what the scores of the judged frames become.
     """
-    for index, frame in enumerate(frames):
-        if frame.reason in STATION_FAULTS:
-            return frame, index
-    seen = [
-        i for i, frame in enumerate(frames) if frame.reason not in (Reason.NO_PART, Reason.PARTIAL)
-    ]
-    if not seen:
-        index = next((i for i, frame in enumerate(frames) if frame.reason is Reason.PARTIAL), 0)
-        return frames[index], index
-    judged = [i for i in seen if frames[i].score is not None]
-    reasons = Counter(frames[i].reason for i in seen if frames[i].score is None)
-    if reasons[Reason.TOO_LARGE] > 1:
-        return _first(frames, Reason.TOO_LARGE)
-    if 2 * len(judged) <= len(seen):
-        return _first(frames, reasons.most_common(1)[0][0])
+    fault = _first_with(frames, STATION_FAULTS)
+    if fault is not None:
+        return fault
+    whole = [i for i, frame in enumerate(frames) if frame.reason not in NOT_WHOLE]
+    if not whole:
+        return _first_with(frames, [Reason.PARTIAL]) or Decided(frames[0], 0)
+    judged = [i for i in whole if frames[i].score is not None]
+    unjudged = [frames[i].reason for i in whole if frames[i].score is None]
+    why_not = _why_not_judged(unjudged, len(judged))
+    refused = None if why_not is None else _first_with(frames, [why_not])
+    if refused is not None:
+        return refused
     position, score = combine(np.array([frames[i].score for i in judged], np.float32))
     index = judged[position]
-    return _with_score(frames[index], score), index
+    return Decided(_with_score(frames[index], score), index)
 
 
 def shows_two_parts(
@@ -108,12 +113,12 @@ def shows_two_parts(
     gaps: Sequence[int],
     combine: Combine = median_of,
 ) -> bool:
-    """Whether the part at rest moves once, or the verdict changes within the part where something
-    else changes too.
+    """Whether these frames show two parts one after the other at nearly the same place, which never
+    get the verdict of one of them.
 
-    Its place; a frame without any part; or its score at a stroke, with LEAST_RUN frames of one
-    verdict before and of the other after. So two parts that follow each other at nearly the same
-    place never get the verdict of one of them.
+    So it is where the part at rest moves once, and where the verdict changes together with
+    something else: the place; a frame without any part between; or the score at a stroke, with
+    LEAST_RUN frames of one verdict before and of the other after.
 
     Args:
         frames, sightings: of every frame of the part, oldest first. gaps: before which of them the
@@ -122,19 +127,43 @@ def shows_two_parts(
     judged = [i for i, frame in enumerate(frames) if frame.score is not None]
     places = [sightings[i] for i in judged]
     scores = np.array([frames[i].score for i in judged], np.float64)
-    for at in range(1, len(judged)):
-        if is_single_step(places, at):
-            return True
-        before, after = judged[:at], judged[at:]
-        empty_between = any(before[-1] < gap <= after[0] for gap in gaps)
+
+    def something_changes(at: int) -> bool:
         shorter = min(at, len(judged) - at)
-        elsewhere = shorter > 1 and steps_aside(places, at)
-        if not (empty_between or elsewhere or (shorter >= LEAST_RUN and jumps(scores, at))):
-            continue
-        sides = [aggregate([frames[i] for i in side], combine)[0].code for side in (before, after)]
-        if sides[0] is not sides[1]:
-            return True
-    return False
+        return (
+            any(judged[at - 1] < gap <= judged[at] for gap in gaps)
+            or (shorter > 1 and steps_aside(places, at))
+            or (shorter >= LEAST_RUN and jumps(scores, at))
+        )
+
+    def verdict_changes(at: int) -> bool:
+        before, after = (
+            aggregate([frames[i] for i in side], combine).judgment.code
+            for side in (judged[:at], judged[at:])
+        )
+        return before is not after
+
+    return any(
+        is_single_step(places, at) or (something_changes(at) and verdict_changes(at))
+        for at in range(1, len(judged))
+    )
+
+
+def _first_with(frames: Sequence[Judgment], reasons: Collection[Reason]) -> Decided | None:
+    """The first frame that has one of these reasons."""
+    return next(
+        (Decided(frame, i) for i, frame in enumerate(frames) if frame.reason in reasons), None
+    )
+
+
+def _why_not_judged(reasons: Sequence[Reason], judged: int) -> Reason | None:
+    """Why a part is UNKNOWN of which `judged` frames were judged and others not, for these reasons;
+    None if the judged frames decide.
+    """
+    counts = Counter(reasons)
+    if counts[Reason.TOO_LARGE] > 1:
+        return Reason.TOO_LARGE
+    return None if judged > len(reasons) else counts.most_common(1)[0][0]
 
 
 def _with_score(frame: Judgment, score: np.float32) -> Judgment:
@@ -147,10 +176,3 @@ def _with_score(frame: Judgment, score: np.float32) -> Judgment:
         (Code.NG, Reason.ANOMALY) if score > frame.threshold else (Code.OK, Reason.NORMAL)
     )
     return replace(frame, code=code, reason=reason, score=score)
-
-
-def _first(frames: Sequence[Judgment], reason: Reason) -> tuple[Judgment, int]:
-    index = next(
-        i for i, frame in enumerate(frames) if frame.reason is reason and frame.code is Code.UNKNOWN
-    )
-    return frames[index], index

@@ -1,8 +1,8 @@
 """Whether a camera that delivers on time sees anything: a lamp that failed, a covered lens, a
-picture that stands.
+picture that never changes.
 
-A frame on which nothing can be seen holds no part, and a station that waits for parts would call
-that an empty belt.
+A frame on which nothing can be seen shows no part, and a station that waits for parts would take
+that for an empty belt.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A view that is clipped to black or white, or far darker or brighter than normal parts: the lamp,
-the lens, exposure.
+"""A view that is clipped to black or white, or far darker or brighter than normal parts: a fault of
+lamp, lens or exposure.
 
-A black belt and a backlight are normal for some products, so a view is compared with what normal
-parts show. Pure.
+A black belt and a backlight are normal for some products, so a view is compared with the views of
+normal parts.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def measure_brightness(color: NDArray[np.uint8]) -> Brightness:
 
 
 def normal_brightness(views: Iterable[Brightness]) -> NormalBrightness:
-    """What all normal views together show. Raises: ValueError without any."""
+    """The extremes over all normal views. Raises: ValueError without any."""
     seen = list(views)
     means, uppers = [view.mean for view in seen], [view.upper for view in seen]
     return NormalBrightness(

@@ -1,5 +1,5 @@
-"""Whether what is in view now is the part that was in view before: from the place of the foreground
-alone, pure.
+"""Whether the part in view now is the one that was in view before: from the place of the foreground
+alone.
 
 A whole part moves steadily: on from where it was, by about what it moved before, or it slows down,
 stops or starts. Two parts that follow each other lie at least one part's length apart, so at the
@@ -33,9 +33,9 @@ LEAST_STEP_PX, LEAST_STEP_AREA = 1.0, 0.02  # below it a step is noise, whatever
 class Sighting:
     """Where the foreground of one frame lies.
 
-    number: of the frame. area: share of the region. u, v: center, pixels. spread: variances of u
-    and v and their covariance, square pixels. border: share of the view's outermost pixels that are
-    foreground.
+    number: of the frame. area: share of the region of interest. u, v: center, pixels. spread:
+    variances of u and v and their covariance, square pixels. border: share of the view's outermost
+    pixels that are foreground.
     """
 
     number: int
@@ -98,8 +98,8 @@ class Motion:
 
 
 def _off_the_way(du: float, dv: float, ahead: tuple[float, float]) -> tuple[float, float]:
-    """From the nearest point of the way from (0, 0) to `ahead`, where the part may be, to
-    (du, dv).
+    """The vector to (du, dv) from the nearest point between (0, 0) and `ahead`: anywhere there the
+    part may be.
     """
     length2 = ahead[0] ** 2 + ahead[1] ** 2
     share = (du * ahead[0] + dv * ahead[1]) / length2 if length2 > 0 else 0.0
@@ -109,11 +109,10 @@ def _off_the_way(du: float, dv: float, ahead: tuple[float, float]) -> tuple[floa
 
 def steps_aside(sightings: Sequence[Sighting], at: int) -> bool:
     """Whether the step from sighting `at - 1` to sighting `at` stands out among all steps of these
-    sightings.
+    sightings: in center or area it is several times as far from the usual step as the others are.
 
-    A step of center or area that is several times as far from the usual step as the others are. It
-    alone proves nothing; where the verdicts change at the same moment, two parts were in view one
-    after the other.
+    Such a step alone proves nothing. Where the verdict changes at the same moment, two parts were
+    in view one after the other.
     """
     if not 0 < at < len(sightings):
         return False

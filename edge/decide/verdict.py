@@ -15,7 +15,7 @@ class DecisionRule:
     """What one product on one station calls OK.
 
     threshold: float32, raw units; a score above it is NG, a score equal to it is OK.
-    min_area, max_area: foreground share of the region that one whole part covers, 0..1.
+    min_area, max_area: foreground share of the region of interest that one whole part covers, 0..1.
     max_border: share of the view's outermost pixels that a whole part covers, 0..1; 1: it may reach
     the border.
     min_valid: share of the part's pixels that must have had a depth reading, 0..1.
@@ -95,9 +95,7 @@ def place_of(outputs: Outputs) -> tuple[float, ...]:
 
 
 def unjudged(reason: Reason, threshold: np.float32 | None = None) -> Judgment:
-    """UNKNOWN for a frame that no engine has measured: a camera's, a site's or an engine's
-    fault.
-    """
+    """UNKNOWN for a frame that no engine has measured: a fault of camera, site or engine."""
     return Judgment(Code.UNKNOWN, reason, None, threshold)
 
 

@@ -1,6 +1,4 @@
-"""What judges now: the active bundle with its engine, rule and site state, resolved once and
-whole.
-"""
+"""The active bundle with its engine, rule and site state, resolved once and as a whole."""
 
 from __future__ import annotations
 
@@ -15,19 +13,10 @@ import numpy as np
 
 from edge.bundle.manifest import Manifest
 from edge.decide.verdict import DecisionRule
-from edge.engine.protocol import Engine, one_line
-from edge.errors import (
-    BundleError,
-    ConfigError,
-    EdgeError,
-    EngineError,
-    MissingDependency,
-    ParityError,
-    StorageError,
-)
+from edge.engine.protocol import Engine
+from edge.errors import ConfigError, EdgeError
 from edge.install.proven import ProvenEngine
 from edge.runtime.pipeline import SiteState, site_state
-from edge.station.audit import append_audit
 from edge.station.site import ModelState
 from edge.station.store import Installed, Store
 
@@ -35,13 +24,16 @@ log = logging.getLogger(__name__)
 
 Fingerprint = tuple[object, ...]
 EngineLoader = Callable[[Installed], ProvenEngine]
+OPEN_LIMIT_S = 3600.0  # an engine that takes longer to open or build is assumed to hang
 
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What the threshold that judges promises. parts: n normal parts, counted as parts; rank: of
-    the threshold among their scores, None where it is none of them; source: the bundle's normal
-    parts, or this site's calibration.
+    """What the threshold that judges promises.
+
+    source: the bundle's normal parts, or those of this site's calibration.
+    parts: how many they were. rank: of the threshold among their scores, None where it is none of
+    them.
     """
 
     value: np.float32
@@ -51,11 +43,12 @@ class Guarantee:
     sentence: str
 
 
-@dataclass(eq=False)
-class ActiveStation:
-    """One resolved bundle.
+@dataclass(frozen=True, eq=False)
+class ActiveBundle:
+    """One resolved bundle: everything that decides on a frame, and what its record says about it.
 
-    Site geometry is looked up by camera serial, and kept until the next resolve.
+    fingerprint: of what it was resolved from. refused: why it judges in place of the active bundle,
+    which could not be opened; empty where it is the active one.
     """
 
     store: Store
@@ -65,7 +58,8 @@ class ActiveStation:
     guarantee: Guarantee
     model_state: ModelState | None
     fingerprint: Fingerprint
-    refused: str = ""  # why the active bundle is not this one: it could not be opened
+    refused: str = ""
+    # by camera serial. Two threads that fill one entry at once put equal values there.
     _sites: dict[str, tuple[SiteState, str | None]] = field(default_factory=dict)
 
     @property
@@ -80,7 +74,7 @@ class ActiveStation:
 
     @property
     def manifest(self) -> Manifest:
-        """Of the active bundle."""
+        """What the bundle says of itself."""
         return self.installed.manifest
 
     @property
@@ -96,7 +90,10 @@ class ActiveStation:
         return None if self.model_state is None else _digest(self.model_state.model_dump_json())
 
     def site(self, serial: str) -> SiteState:
-        """The site's graph inputs for this camera. Raises: ConfigError if its files are damaged."""
+        """The site's graph inputs for this camera, as they were when they were asked for first.
+
+        Raises: ConfigError if the site's files are damaged.
+        """
         return self._site(serial)[0]
 
     def geometry_digest(self, serial: str) -> str | None:
@@ -125,103 +122,15 @@ class ActiveStation:
         return self._sites[serial]
 
 
-def first_station(store: Store, load_engine: EngineLoader) -> ActiveStation:
-    """Resolve what is active now; where its bundle cannot be opened, the bundle that it replaced
-    judges.
-
-    A line that stands is the dearer mistake: the previous bundle was proven on this station and
-    judged here until the installation. It is never taken silently: it is logged as an error, a row
-    of the audit table, and `refused` says it to whoever asks for the state. What station.toml or
-    the site state says wrong is no fault of the bundle and raised.
-
-    Raises: as resolve_station, if there is no previous bundle or it cannot be opened either.
-    """
-    try:
-        return resolve_station(store, load_engine)
-    except (BundleError, EngineError, ParityError, MissingDependency) as error:
-        return _fall_back(store, load_engine, error, str(error))
-    except (EdgeError, OSError):
-        raise
-    except Exception as error:
-        log.exception("the active bundle cannot be opened")
-        return _fall_back(store, load_engine, error, f"{type(error).__name__}: {one_line(error)}")
-
-
-def _fall_back(
-    store: Store, load_engine: EngineLoader, error: Exception, why: str
-) -> ActiveStation:
-    """The station with the previous bundle.
-
-    Raises: `error` if there is none that could take its place.
-    """
-    try:
-        previous = find_previous(store)
-        station = resolve_station(store, load_engine, previous)
-    except EdgeError as other:
-        log.error("there is no previous bundle to fall back on: %s", other)
-        raise error from other
-    station.refused = why
-    log.error(
-        "THE PREVIOUS BUNDLE JUDGES, %s: the active one cannot be opened: %s", previous.slot, why
-    )
-    about = {
-        "product": previous.product,
-        "version": previous.manifest.version,
-        "digest": previous.digest,
-        "why": why,
-    }
-    try:
-        append_audit(store.root, "fallback", about)
-    except StorageError as other:
-        log.error("the audit table does not say so: %s", other)
-    return station
-
-
-def find_previous(store: Store) -> Installed:
-    """The previous bundle of the active product, for the same kind of parts as the active one where
-    that can be read.
-
-    Raises: BundleError if there is none.
-    """
-    product = store.active_product()
-    if product is None or store.link(product, "previous") in (None, store.link(product, "current")):
-        raise BundleError(
-            f"{product} has no earlier bundle under {store.root}: install one with `edge install`"
-        )
-    previous = store.installed(product, "previous")
-    try:
-        presence = store.active().manifest.presence
-    except BundleError:
-        presence = previous.manifest.presence
-    if previous.manifest.presence != presence:
-        raise BundleError(
-            f"{previous.slot} tells parts apart in another way: install a bundle with `edge"
-            " install`"
-        )
-    return previous
-
-
-def find_readable(store: Store) -> Installed:
-    """The active bundle, or the previous one where its manifest cannot be read.
-
-    Raises: BundleError if neither can.
-    """
-    try:
-        return store.active()
-    except BundleError as error:
-        try:
-            return find_previous(store)
-        except EdgeError:
-            raise error from None
-
-
-def resolve_station(
+def resolve_active(
     store: Store, load_engine: EngineLoader, bundle: Installed | None = None
-) -> ActiveStation:
-    """Resolve what is active now. bundle: judges in place of the active one.
+) -> ActiveBundle:
+    """Resolve what is active now.
 
-    Raises: BundleError if nothing is, or it is damaged; EngineError if it cannot be loaded;
-    ConfigError.
+    Args:
+        bundle: judges in place of the active one.
+    Raises: BundleError if nothing is active, or it is damaged; EngineError if no engine can be
+        loaded; ConfigError if station.toml or the site state is wrong.
     """
     before = fingerprint_of(store)
     installed = bundle or store.active()
@@ -245,7 +154,7 @@ def resolve_station(
         rule.threshold,
         guarantee.source,
     )
-    return ActiveStation(store, installed, proven, rule, guarantee, state, before)
+    return ActiveBundle(store, installed, proven, rule, guarantee, state, before)
 
 
 def guarantee_of(proven: ProvenEngine, state: ModelState | None) -> Guarantee:
@@ -261,10 +170,9 @@ def guarantee_of(proven: ProvenEngine, state: ModelState | None) -> Guarantee:
 
 
 def fingerprint_of(store: Store) -> Fingerprint:
-    """Changes whenever another bundle or other site state would be resolved. Cheap: links and file
-    times only.
+    """A value that changes whenever another bundle or other site state would be resolved.
 
-    What cannot be read is a change too: resolving it says why.
+    Cheap: links and file times only. What cannot be read is a change too: resolving it says why.
     """
     try:
         product, slot = store.token()

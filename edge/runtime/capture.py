@@ -7,12 +7,12 @@ runs.
     2 s                     the camera is closed, which kills its process, and opened again in a new
                             one
 
-Progress, which is what the watchdog wants to see, is a judged frame, a loss that was found and
-passed on, or a step of the camera's process (started, opened, reaped). Each of them is bounded in
-time, so a camera that is unplugged makes progress every few seconds, for ever, and systemd leaves
-the station alone. A call that never returns makes none: where the camera has a process of its own
-it is killed in time, before the next is started, and where even that fails (a driver that hangs in
-the kernel) nothing moves any more and the watchdog starts the station anew.
+Progress, which feeds the watchdog, is a judged frame, a loss that was found and passed on, or a
+step of the camera's process (started, opened, reaped). Each of them is bounded in time, so a camera
+that is unplugged makes progress every few seconds, forever, and systemd leaves the station alone. A
+call that never returns makes none: a camera with a process of its own is killed in time, before the
+next process is started. Where even that fails (a driver that hangs in the kernel) no step is made
+any more, and the watchdog restarts the station.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from edge.camera.contract import CameraContract
 from edge.camera.protocol import Camera, EndOfFrames, FrameOverdue
 from edge.camera.supervised import SupervisedCamera
 from edge.errors import CameraError
-from edge.runtime.active import ActiveStation
+from edge.runtime.active import ActiveBundle
 from edge.runtime.mailbox import Ended, Lost, Mailbox
+from edge.trouble import Trouble
 from edge.types import Frame
 
 log = logging.getLogger(__name__)
@@ -38,47 +39,38 @@ GAP_S, SILENT_S, LOST_S = 0.5, 1.5, 2.0
 RETRY_S = 2.0  # at most between two tries: a camera that is plugged in again is found within 5 s
 USUAL_FPS = 4.0  # a camera that is slower is given more time, by as much as it is slower
 
-CameraMaker = Callable[[ActiveStation], Camera]
-
-
-class Progress:
-    """Counts what shows that the station gets on with its work, and knows when it last did.
-
-    Used from any thread.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.count, self.last_s = 0, time.monotonic()
-
-    def step(self) -> None:
-        """One more."""
-        with self._lock:
-            self.count, self.last_s = self.count + 1, time.monotonic()
+CameraMaker = Callable[[ActiveBundle], Camera]
 
 
 class Capture:
-    """What the capture thread does. The counters and `is_silent` may be read from any thread.
+    """What the capture thread does.
 
-    station: what is active now; its camera contract is what the camera is set to. fps: of the
-    camera, at least.
+    Every attribute is written by this thread alone, as one number or reference, so any thread may
+    read the counters, `is_open` and `is_silent`, and the main loop may call `abandon`.
     """
 
     def __init__(
-        self, make_camera: CameraMaker, station: Callable[[], ActiveStation], mailbox: Mailbox,
-        stopping: threading.Event, fps: float = 30.0,
-    ) -> None:  # fmt: skip
-        self._make_camera, self._station = make_camera, station
+        self,
+        make_camera: CameraMaker,
+        active: Callable[[], ActiveBundle],
+        mailbox: Mailbox,
+        stopping: threading.Event,
+        fps: float = 30.0,
+    ) -> None:
+        """active: gives what judges now; the camera is set to its contract. fps: of the camera, at
+        least.
+        """
+        self._make_camera, self._active = make_camera, active
         self._mailbox, self._stopping = mailbox, stopping
         self._patience = max(1.0, USUAL_FPS / fps)
-        self._losses = _Losses()
+        self._tries = 0  # to get a frame, in vain, since the last one
+        self._loss = Trouble(log, "camera: frames again")
         self._due_s: float | None = None  # when what the camera was asked for is late
         self._dropped_before = 0
         self._camera: Camera | None = None
         self.is_open = False  # whether there is a camera to close in good order
-        self.gaps = self.restarts = (
-            0  # since the start: of more than 0.5 s; camera closed and opened again
-        )
+        self.gaps = 0  # of more than GAP_S between two frames, since the start
+        self.restarts = 0  # how often the camera was closed and opened again, since the start
 
     @property
     def dropped(self) -> int:
@@ -106,9 +98,9 @@ class Capture:
                 self._mailbox.put(Ended())
                 self._stopping.wait()
                 return
-            if self._losses.count:
+            if self._tries:
                 self.restarts += 1
-                self._stopping.wait(min(RETRY_S, backoff_s(self._losses.count - 1, 1.0)))
+                self._stopping.wait(min(RETRY_S, backoff_s(self._tries - 1, 1.0)))
 
     def abandon(self) -> None:
         """The station ends and this thread does not: leave no process of the camera behind."""
@@ -118,15 +110,16 @@ class Capture:
 
     def _open_and_play(self) -> None:
         """One camera from its opening to its end. Raises: EndOfFrames, and as `run`."""
-        station = self._station()
-        camera = self._camera = self._make_camera(station)
+        active = self._active()
+        camera = self._camera = self._make_camera(active)
         try:
-            self._play(camera, station.manifest.camera)
+            self._play(camera, active.manifest.camera)
         except EndOfFrames:
             raise
         except CameraError as error:
             if not self._stopping.is_set():  # afterwards it is the station that ends the camera
-                self._losses.begin(error)
+                self._tries += 1
+                self._loss.happened(f"camera: {error} (trying again until it comes back)")
                 self._mailbox.put(Lost(error))
         finally:
             self._due_s = None
@@ -139,16 +132,17 @@ class Capture:
 
         Raises: CameraError.
         """
-        if not self._losses.count:
+        if not self._tries:
             self._due_s = time.monotonic() + FIRST_FRAME_S
         camera.open()
         self.is_open = True
         frame = self._next_frame(camera, FIRST_FRAME_S)
         while not self._stopping.is_set():
             self._due_s = None
-            self._losses.end()
+            self._tries = 0
+            self._loss.ended()
             self._mailbox.put(frame)
-            if self._station().manifest.camera != contract:
+            if self._active().manifest.camera != contract:
                 return
             frame = self._next_frame(camera, self._patience * LOST_S)
 
@@ -161,33 +155,6 @@ class Capture:
         except FrameOverdue:
             self.gaps += lost_s != FIRST_FRAME_S  # the first one after opening is not late yet
         return camera.next_frame(lost_s - gap_s)
-
-
-class _Losses:
-    """Says when the camera is lost, when for another reason, and when it is back; not every try in
-    between.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0  # tries since the last frame
-        self._said, self._since_s = set[str](), 0.0
-
-    def begin(self, error: CameraError) -> None:
-        if not self.count:
-            self._since_s, self._said = time.monotonic(), set()
-        self.count += 1
-        if str(error) not in self._said:
-            self._said.add(str(error))
-            log.error("camera: %s (trying again until it comes back)", error)
-
-    def end(self) -> None:
-        if self.count:
-            log.warning(
-                "camera: frames again after %.1f s, %d tries",
-                time.monotonic() - self._since_s,
-                self.count,
-            )
-        self.count = 0
 
 
 def _dropped_by(camera: Camera | None) -> int:

@@ -1,82 +1,114 @@
-"""A new bundle or new site state beside the running one: noticed and resolved here, taken up
+"""A new bundle or new site state beside the one that judges: noticed and resolved here, taken up
 between two parts.
 
 Resolving may mean building an engine, which takes minutes: it is done in a thread, so that the main
-loop never waits for it. TensorRT's builder lets go of the interpreter, the station judges on with
-what it has.
+loop never waits for it. TensorRT's builder releases the interpreter's lock, and the station goes on
+judging with what it has.
+
+    Settled  --another fingerprint-->  Opening  --resolved: offered, or refused-->  Settled
+
+The two states are values that are replaced, never changed, and belong to the main loop. What is
+resolved is handed over to the engine thread in edge.runtime.current.CurrentBundle.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
 from edge.background import in_background
 from edge.engine.protocol import Engine, one_line
 from edge.errors import EdgeError
 from edge.install.proven import ProvenEngine
 from edge.runtime.active import (
-    ActiveStation,
+    OPEN_LIMIT_S,
+    ActiveBundle,
     EngineLoader,
     Fingerprint,
     fingerprint_of,
-    resolve_station,
+    resolve_active,
 )
+from edge.runtime.current import CurrentBundle
 from edge.station.store import Installed, Store
 
 log = logging.getLogger(__name__)
 
-OPEN_LIMIT_S = 3600.0  # an engine that takes longer to open or build is taken to hang
+
+@dataclass(frozen=True)
+class Settled:
+    """Nothing is to be opened.
+
+    seen: the fingerprint that was dealt with last: its bundle judges, waits, or was refused.
+    refused: why what is active is not what judges; empty where it is, or waits.
+    """
+
+    seen: Fingerprint
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A change is being resolved.
+
+    wanted: its fingerprint. overdue_s: on the monotonic clock, when it is assumed to hang; infinite
+    once that was logged. refused: as in Settled, until the end of this.
+    """
+
+    wanted: Fingerprint
+    result: Future[ActiveBundle]
+    overdue_s: float
+    refused: str
+
+
+State = Settled | Opening
 
 
 class Changes:
-    """What is to judge next.
+    """What is to judge next. Used by the main loop alone."""
 
-    The main loop calls `follow`, the engine thread `are_waiting` and `take`.
-    """
-
-    def __init__(self, store: Store, load_engine: EngineLoader, running: ActiveStation) -> None:
-        """running: what judges now."""
-        self._store, self._load_engine = store, load_engine
-        self._running = self._latest = running  # latest: the running one, or the one that waits
-        self._next: ActiveStation | None = None
-        self._lock = threading.Lock()  # over _running and _next
-        self._opening: Future[ActiveStation] | None = None
-        self._wanted: Fingerprint = running.fingerprint
-        self._overdue_s = 0.0  # on the monotonic clock: when the opening is taken to hang
-        self.refused = running.refused  # why what is active is not what judges; empty where it is
+    def __init__(self, store: Store, load_engine: EngineLoader, current: CurrentBundle) -> None:
+        """current: gets what is resolved here."""
+        self._store, self._load_engine, self._current = store, load_engine, current
+        running = current.get()
+        self._state: State = Settled(running.fingerprint, running.refused)
 
     @property
-    def are_waiting(self) -> bool:
-        """Whether a resolved change is to be taken."""
-        return self._next is not None
+    def is_opening(self) -> bool:
+        """Whether a change is being resolved."""
+        return isinstance(self._state, Opening)
 
-    def take(self) -> ActiveStation:
-        """What judges from now on: the change that waits, else what judged before.
-
-        Only the engine thread takes.
-        """
-        with self._lock:
-            self._running, self._next = self._next or self._running, None
-            return self._running
+    @property
+    def refused(self) -> str:
+        """Why what is active is not what judges; empty where it is, or will be."""
+        return self._state.refused
 
     def follow(self) -> None:
-        """Begin to resolve a change, or see to the one begun; returns at once."""
-        if self._opening is not None:
-            self._see_to(self._opening)
-            return
-        now, latest = fingerprint_of(self._store), self._latest
-        if now == latest.fingerprint:
-            return
-        self._wanted, self._overdue_s = now, time.monotonic() + OPEN_LIMIT_S
-        self._opening = in_background(
-            "opening",
-            lambda: resolve_station(self._store, lambda new: self._engine_for(new, latest)),
-        )
+        """Begin to resolve a change, or look after the one that was begun; returns at once."""
+        state = self._state
+        if isinstance(state, Settled):
+            self._state = self._look_for_change(state)
+        elif state.result.done():
+            self._state = self._finish(state)
+        elif time.monotonic() > state.overdue_s:
+            log.error(
+                "an engine is not open after %.0f s, the station goes on as it was: restart it",
+                OPEN_LIMIT_S,
+            )
+            self._state = replace(state, overdue_s=float("inf"))
 
-    def _engine_for(self, installed: Installed, latest: ActiveStation) -> ProvenEngine:
+    def _look_for_change(self, state: Settled) -> State:
+        wanted, latest = fingerprint_of(self._store), self._current.latest
+        if wanted == state.seen:
+            return state
+        result = in_background(
+            "opening",
+            lambda: resolve_active(self._store, lambda new: self._engine_for(new, latest)),
+        )
+        return Opening(wanted, result, time.monotonic() + OPEN_LIMIT_S, state.refused)
+
+    def _engine_for(self, installed: Installed, latest: ActiveBundle) -> ProvenEngine:
         """New site state alone keeps the engine."""
         same = (
             installed.product == latest.installed.product
@@ -84,44 +116,25 @@ class Changes:
         )
         return latest.proven if same else self._load_engine(installed)
 
-    def _see_to(self, opening: Future[ActiveStation]) -> None:
-        if not opening.done():
-            if time.monotonic() > self._overdue_s:
-                log.error(
-                    "an engine is not open after %.0f s, the station goes on as it was: restart it",
-                    OPEN_LIMIT_S,
-                )
-                self._overdue_s = float("inf")  # said once
-            return
-        self._opening = None
+    def _finish(self, opening: Opening) -> Settled:
         try:
-            self._offer(opening.result())
-            self.refused = ""
+            new = opening.result.result()
         except EdgeError as error:
-            self._refuse(str(error))
+            why = str(error)
         except Exception as error:  # no bundle ends the station that judges with another
             log.debug("what is active cannot be opened", exc_info=True)
-            self._refuse(f"{type(error).__name__}: {one_line(error)}")
-
-    def _refuse(self, why: str) -> None:
+            why = f"{type(error).__name__}: {one_line(error)}"
+        else:
+            unused = self._current.offer(new)
+            if unused is not None:
+                close_engine(unused)
+            return Settled(new.fingerprint)
         log.error("the change is not taken up, the station goes on as it was: %s", why)
-        self.refused = why
-        self._latest.fingerprint = self._wanted
-
-    def _offer(self, station: ActiveStation) -> None:
-        with self._lock:
-            unused, self._next, running = self._next, station, self._running
-        self._latest = station
-        if (
-            unused is not None
-            and unused.engine is not running.engine
-            and unused.engine is not station.engine
-        ):
-            close_engine(unused.engine)
+        return Settled(opening.wanted, why)
 
 
 def close_engine(engine: Engine) -> None:
-    """Give an engine's memory back; one that fails at that is said and left."""
+    """Give an engine's memory back; a failure of that is logged, and nothing else comes of it."""
     try:
         engine.close()
     except Exception as error:  # noqa: BLE001  a binding raises what it likes

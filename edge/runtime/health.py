@@ -29,29 +29,21 @@ LEVELS: dict[Reason, str] = {
     Reason.BUNDLE: DEGRADED,
 }
 NOT_OF_FRAMES = (Reason.STORAGE, Reason.SLOW, Reason.BUNDLE, Reason.LINK, Reason.ARCHIVE)
-OF_FRAMES = tuple(
-    reason for reason in LEVELS if reason not in NOT_OF_FRAMES
-)  # a good frame ends them
-JUDGES_ALL_THE_SAME = {
-    Reason.BUNDLE,
-    Reason.ARCHIVE,
-}  # with nothing worse, a part is judged and its verdict told
-STALL_S = 2.0  # without a judged frame for so long the engine does not keep up
+# a good frame ends them
+OF_FRAMES = tuple(reason for reason in LEVELS if reason not in NOT_OF_FRAMES)
+# with nothing worse, a part is judged and its verdict told
+JUDGES_ALL_THE_SAME = {Reason.BUNDLE, Reason.ARCHIVE}
+STALL_S = 2.0  # after this long without a judged frame the engine does not keep up
 
 
 class Health:
-    """What is wrong now, worst first.
+    """What is wrong now, worst first. Thread-safe."""
 
-    Thread-safe; `changed` is called, outside the lock, when the answer changes.
-    """
-
-    def __init__(
-        self, changed: Callable[[], None] = lambda: None, stall_s: float | None = STALL_S
-    ) -> None:
-        """stall_s: without a judged frame for so long it is SLOW; None where frames wait for the
-        engine (files).
+    def __init__(self, stall_s: float | None = STALL_S) -> None:
+        """stall_s: after this long without a judged frame it is SLOW; None where frames wait for
+        the engine (files).
         """
-        self.changed = changed
+        self._listeners: tuple[Callable[[], None], ...] = ()
         self._stall_s = stall_s
         self.times = StageTimes()
         self._lock = threading.Lock()
@@ -61,10 +53,16 @@ class Health:
         self._seen_frame = False
         self._frame_at_s = 0.0
 
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Call `changed` from now on whenever something that is noted changes what is wrong: in the
+        thread that noted it, outside the lock.
+        """
+        with self._lock:
+            self._listeners = (*self._listeners, changed)
+
     def note_frame(self, judgment: Judgment) -> None:
-        """A frame came through: what it suffers from is wrong, what it does not is mended."""
+        """A frame was judged: its own fault is wrong now, the other faults of frames are over."""
         wrong = {judgment.reason} & set(OF_FRAMES)
-        self._frame_at_s = time.monotonic()
         self._replace(OF_FRAMES, wrong, seen=True)
 
     def note_lost(self, reason: Reason) -> None:
@@ -93,9 +91,7 @@ class Health:
         self._replace((Reason.LINK, Reason.ARCHIVE), wrong)
 
     def explain(self, reason: Reason, sentence: str) -> None:
-        """Keep the sentence for a reason that is noted, for whoever looks at this station
-        itself.
-        """
+        """Keep a sentence about a reason that is noted, for `edge status`."""
         with self._lock:
             self._why[reason] = sentence
 
@@ -116,7 +112,8 @@ class Health:
     @property
     def parts(self) -> int:
         """Parts decided since the start."""
-        return self._verdicts.total()
+        with self._lock:
+            return self._verdicts.total()
 
     def state(self) -> tuple[str, str, bool]:
         """(state, reason, ready).
@@ -158,6 +155,8 @@ class Health:
             before = (set(self._wrong), self._seen_frame)
             self._wrong = (self._wrong - set(cleared)) | wrong
             self._seen_frame = self._seen_frame if seen is None else seen
-            after = (set(self._wrong), self._seen_frame)
+            self._frame_at_s = time.monotonic() if seen else self._frame_at_s
+            after, listeners = (set(self._wrong), self._seen_frame), self._listeners
         if before != after:
-            self.changed()
+            for changed in listeners:
+                changed()

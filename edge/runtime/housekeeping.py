@@ -1,10 +1,12 @@
-"""What a station's disk needs now and then, in threads of its own: neither a part nor the watchdog
-waits for it.
+"""Care for the disk, in threads of its own: neither a part nor the watchdog waits for it.
 
-Each second: whether a disk that failed takes writes again. Every ten: whether an idle one still
-does. Every thirty: the bounds of the records, in steps of milliseconds with pauses between, and the
-write-ahead log into the database; these in a second thread, since a bound that was lowered takes
-minutes, and a fault must end without waiting for it.
+    each second       whether a disk that failed takes writes again
+    every 10 seconds  whether an idle disk still takes writes
+    every 30 seconds  the bounds of the records, in steps of milliseconds with pauses between, and
+                      the write-ahead log into the database
+
+The bounds have a second thread: after one was lowered, enforcing it takes minutes, and a fault of
+the disk must end without waiting for that.
 """
 
 from __future__ import annotations
@@ -22,23 +24,22 @@ from edge.trouble import Trouble
 log = logging.getLogger(__name__)
 
 PASS_S = 1.0
-PROBE_S = 10.0  # without a commit for that long the disk is asked
-# so often it is asked in any case: the counters in the database are renewed by that
-PERSIST_S = 60.0
+PROBE_S = 10.0  # after this long without a commit the disk is asked
+PERSIST_S = 60.0  # the disk is asked in any case: that renews the counters in the database
 CLEAN_S = 30.0
 STEPS_PER_CHECKPOINT = 8
 PAUSE_LEAST_S = 0.002  # between two steps; otherwise as long as the step took
-RECORD_SHARE = 0.1  # of the disk bound is for records, the rest for images
-RECORD_BYTES_LEAST = 1_000_000  # about 1000 records stay, whatever the bound
+RECORD_SHARE = 0.1  # of the bound of the disk, for records; the rest is for images
+RECORD_BYTES_LEAST = 1_000_000  # about 1000 records are kept, however low the bound
 
 
 class Housekeeping:
-    """Keeps the bounds of one outbox and watches its disk."""
+    """Enforces the bounds of one outbox and watches its disk."""
 
     def __init__(
         self, outbox: Outbox, retention: RetentionConfig, note_storage: Callable[[bool], None]
     ) -> None:
-        """note_storage: hears whether the disk works, whenever it was asked.
+        """note_storage: called with whether the disk works, whenever it was asked.
 
         Nothing is done before start().
         """
@@ -48,7 +49,7 @@ class Housekeeping:
         self._clean_due_s = self._probe_due_s = self._persist_due_s = time.monotonic()
         self._seq = -1
         self._refused = Trouble(log, "the disk takes records again")
-        self._keeping = Trouble(log, "the bounds of the records hold again")
+        self._keeping = Trouble(log, "the bounds of the records are enforced again")
         self._watch = Repeated("disk", log, self._watch_disk, PASS_S)
         self._bounds = Repeated("housekeeping", log, self._keep_bounds, PASS_S)
 
@@ -58,7 +59,7 @@ class Housekeeping:
         self._bounds.start()
 
     def stop(self, timeout_s: float) -> None:
-        """End them after the step that they are at; waits at most for timeout_s."""
+        """End both after their present step; waits at most for timeout_s."""
         self._watch.stopping.set()
         self._bounds.stop(timeout_s / 2)
         self._watch.stop(timeout_s / 2)
@@ -79,7 +80,7 @@ class Housekeeping:
             self._keeping.happened(f"housekeeping: {error}")
 
     def _is_probe_due(self) -> bool:
-        """A disk that takes records needs no other proof, except that the counters are to be
+        """A disk that has just taken a record is not asked, unless the counters are to be
         renewed.
         """
         now_s, seq = time.monotonic(), self._outbox.counts()["seq"]

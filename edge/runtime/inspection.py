@@ -23,7 +23,7 @@ from edge.frames.dataset import open_dataset
 from edge.frames.recording import RECORDING_SUFFIXES
 from edge.install.proven import ProvenEngine, open_for_inspection, open_proven_engine
 from edge.overlay import draw_inspection, write_png
-from edge.runtime.active import ActiveStation, resolve_station
+from edge.runtime.active import ActiveBundle, resolve_active
 from edge.runtime.pipeline import SiteState, inspect
 from edge.schema import Precision
 from edge.station.store import Installed, Store
@@ -51,9 +51,7 @@ class View:
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one image: no pixels, so that any number of images can be looked
-    at.
-    """
+    """One image in the table: without pixels, so that any number of images fits in memory."""
 
     name: str
     defect: str
@@ -92,11 +90,11 @@ class Inspected:
 
 
 @contextmanager
-def opened_station(root: Path, precision: Precision | None = None) -> Iterator[ActiveStation]:
-    """The active bundle with the engine that judges, closed at the end.
+def opened_active(root: Path, precision: Precision | None = None) -> Iterator[ActiveBundle]:
+    """The active bundle of the station under `root` with the engine that judges, closed at the end.
 
-    precision: judge with this file of the bundle on this machine's engine for it, and that engine's
-    own threshold.
+    precision: judge with this file of the bundle, on this machine's engine for it and by that
+    engine's own threshold.
     Raises: BundleError, ParityError, EngineError, ConfigError.
     """
     store = Store(root)
@@ -108,55 +106,55 @@ def opened_station(root: Path, precision: Precision | None = None) -> Iterator[A
                 return open_for_inspection(store, installed, precision, runtime.threads)
             return open_proven_engine(store, installed, runtime.threads, runtime.precision)
 
-    station = resolve_station(store, load_engine)
+    active = resolve_active(store, load_engine)
     try:
-        yield station
+        yield active
     finally:
-        station.engine.close()
+        active.engine.close()
 
 
 def inspect_views(
-    station: ActiveStation, path: Path | None, tell: Callable[[str], None] = log.info
+    active: ActiveBundle, path: Path | None, tell: Callable[[str], None] = log.info
 ) -> Iterator[Inspected]:
     """Judge every image at `path`, or what the station's camera sees now.
 
     Args:
-        path: a folder of any known layout, an image or a recording; None for the camera. tell:
-            takes notes on files.
+        path: a folder of any known layout, an image or a recording; None for the camera.
+        tell: is given the notes on what was found in a folder.
     Raises: EngineError, ConfigError, DataError, CameraError.
     """
-    for view in _views(station, path, tell):
-        yield judge_view(view, station)
+    for view in _views(active, path, tell):
+        yield judge_view(view, active)
 
 
-def judge_line(station: ActiveStation) -> str:
+def judge_line(active: ActiveBundle) -> str:
     """Which engine judges, by which threshold."""
-    m, guarantee = station.manifest, station.guarantee
+    m, guarantee = active.manifest, active.guarantee
     origin = "this station's own" if guarantee.source == "site" else "measured on its own scores"
     head = (
-        f"{m.product} {m.version}: {station.engine_name} judges, threshold {guarantee.value:.6g},"
+        f"{m.product} {m.version}: {active.engine_name} judges, threshold {guarantee.value:.6g},"
         f" {origin}"
     )
     return f"{head}: {guarantee.sentence}" if guarantee.sentence else head
 
 
-def judge_view(view: View, station: ActiveStation) -> Inspected:
-    """As `edge run` judges a frame, but for its age."""
-    site = station.site(view.frame.serial)
-    mismatch = find_mismatch(view.frame, station.manifest.camera)
+def judge_view(view: View, active: ActiveBundle) -> Inspected:
+    """Judge as `edge run` does, except that an image may be of any age."""
+    site = active.site(view.frame.serial)
+    mismatch = find_mismatch(view.frame, active.manifest.camera)
     if mismatch is not None:
         return Inspected(
-            view, unjudged(Reason.CAMERA_MISMATCH, station.rule.threshold), site, mismatch
+            view, unjudged(Reason.CAMERA_MISMATCH, active.rule.threshold), site, mismatch
         )
-    judgment = inspect(view.frame, site, station.engine, station.rule)
+    judgment = inspect(view.frame, site, active.engine, active.rule)
     return Inspected(
-        view, judgment, site, _odd_brightness(view.frame, site, station.manifest.camera)
+        view, judgment, site, _odd_brightness(view.frame, site, active.manifest.camera)
     )
 
 
 def _odd_brightness(frame: Frame, site: SiteState, contract: CameraContract) -> str:
-    """What tells the crop's brightness from every normal part's; empty where nothing does, or
-    theirs is not known.
+    """How the brightness of the crop differs from that of every normal part; empty where it does
+    not, or where theirs is not known.
     """
     x, y, width, height = site.crop
     window = frame.cropped(x, y, width, height).color
@@ -194,8 +192,8 @@ TABLE_HEAD = f"{'image':<32} {'truth':<18} {'verdict':<8} {'reason':<16} {'score
 
 
 def table_line(row: Row) -> str:
-    """Image, truth, verdict, reason, score; then whether it is wrong, and what is wrong with a view
-    that was judged.
+    """Image, truth, verdict, reason, score; then a mark if the verdict is wrong, and what is wrong
+    with a view that was judged.
     """
     score = "-" if row.score is None else f"{float(row.score):.4f}"
     mark = "  <-- wrong" if row.is_right is False else ""
@@ -207,7 +205,7 @@ def table_line(row: Row) -> str:
 
 
 def closing_line(rows: Sequence[Row]) -> str:
-    """What the table comes to, against the truth where there is one."""
+    """The sums of the table, compared with the truth where there is one."""
     codes = Counter(row.code for row in rows)
     images = "1 image" if len(rows) == 1 else f"{len(rows)} images"
     line = f"{images}: {codes[Code.OK]} OK, {codes[Code.NG]} NG, {codes[Code.UNKNOWN]} UNKNOWN"
@@ -223,8 +221,8 @@ def closing_line(rows: Sequence[Row]) -> str:
 
 
 def hint_for(rows: Sequence[Row], root: Path) -> str | None:
-    """What to do about images that were not judged, or are no views as in training; None if there
-    is nothing to do.
+    """What to do about images that were not judged, or that differ from those of the training; None
+    if there is nothing to do.
     """
     serial = next((row.serial for row in rows if row.reason is Reason.UNCALIBRATED), None)
     if serial is not None:
@@ -241,20 +239,16 @@ def hint_for(rows: Sequence[Row], root: Path) -> str | None:
     return f"{len(odd)} of {len(rows)} images: {odd[0].name}: {odd[0].note}" if odd else None
 
 
-def _views(
-    station: ActiveStation, path: Path | None, tell: Callable[[str], None]
-) -> Iterator[View]:
+def _views(active: ActiveBundle, path: Path | None, tell: Callable[[str], None]) -> Iterator[View]:
     if path is None:
-        return _camera_view(station)
+        return _camera_view(active)
     if path.is_file() and path.suffix.lower() in RECORDING_SUFFIXES:
         return _recorded_views(path)
-    return _dataset_views(path, station.manifest.camera, tell)
+    return _dataset_views(path, active.manifest.camera, tell)
 
 
 def _recorded_views(path: Path) -> Iterator[View]:
-    """In a process of its own, as every camera: librealsense plays it, and a damaged file may be
-    the end of it.
-    """
+    """Played in a process of its own, as every camera: a damaged file may crash librealsense."""
     played = CameraConfig(kind="recording", path=str(path.absolute()), fps=PLAYED_FPS)
     with opened(supervised_camera(played, path.parent)) as camera:
         for index in count():
@@ -282,10 +276,10 @@ def _dataset_views(
         )
 
 
-def _camera_view(station: ActiveStation) -> Iterator[View]:
-    root = station.store.root
+def _camera_view(active: ActiveBundle) -> Iterator[View]:
+    root = active.store.root
     with opened(
-        supervised_camera(read_config(root).camera, root, station.manifest.camera, loop=True)
+        supervised_camera(read_config(root).camera, root, active.manifest.camera, loop=True)
     ) as camera:
         for _ in range(SETTLE_FRAMES):
             frame = camera.next_frame(CAMERA_FRAME_S)

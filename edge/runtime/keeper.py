@@ -1,32 +1,11 @@
-"""Images of NG and UNKNOWN parts, and of one in N OK parts: var/lib/edge/parts/DATE/ID/, by a
-low-priority thread.
+"""Keeps the images of NG and UNKNOWN parts and of one in N OK parts, within bounds of disk and age.
 
-    color.png          RGB, the whole frame that the camera delivered, not the crop that was judged
-    depth.png          16 bit counts, aligned to color, of the same size; absent from a color-only
-                       camera
-    intrinsics.json    width, height, depth_unit_m (meters per count), fx, fy, cx, cy: of the whole
-                       frame
-    camera.json        serial, width, height, and exposure_us and gain where the camera tells them
-    map.npz            `map`, (h, w) float32, raw units, of the crop; absent where nothing was
-                       judged, as map.png is
-    map.png            the same to look at
-    record.json        the committed record
-    overlay.png        what was judged to look at: the crop, and beside it the heat with the outline
-                       of where the map is above the threshold; absent if it cannot be drawn
-
-Color, depth and the two camera files give back the very frame that the station judged
-(edge.frames.archive reads them).
-
-The record carries the SHA-256 of the raw bytes (color, then depth, then map, each row by row,
-little endian) and not of the files: it is committed, and may be sent, before this thread has
-encoded anything, and the raw bytes can be had back from the lossless files to check it.
+They lie in var/lib/edge/parts/DATE/ID/ and are written by a low-priority thread;
+edge/runtime/kept_files.py says what a folder holds.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import logging
 import os
 import queue
@@ -35,19 +14,13 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edge.clock import PoweredClock, Stamp, age_s
 from edge.config import RetentionConfig
-from edge.optional import optional_module
-from edge.overlay import draw_kept
+from edge.runtime.kept_files import Images, image_files, overlay_png
 from edge.runtime.kept_folders import (
     Kept,
     disk_size,
@@ -58,9 +31,8 @@ from edge.runtime.kept_folders import (
     write_folder,
 )
 from edge.trouble import Trouble
-from edge.types import Code, Frame
 
-__all__ = ["Images", "Keeper", "sha256_of_images", "sorted_folders", "write_images"]
+__all__ = ["Images", "Keeper", "sorted_folders"]
 
 log = logging.getLogger(__name__)
 
@@ -69,40 +41,18 @@ CLEAN_S = 60.0
 PAUSE_S = 1.0  # without anything to do
 STEP_FOLDERS = 50  # looked at or removed before a part gets its turn
 NICE = 10
-HEAT_FULL = 2.0  # map.png is white at this many thresholds
 OVERLAY = "overlay.png"
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
-    """What is kept of one part.
-
-    folder: relative to var/lib/edge. frame: the whole stream's. record: the committed fields. crop:
-    x, y, width, height of what was judged, which the map covers; None where nothing was.
-    """
-
-    folder: str
-    frame: Frame
-    map: NDArray[np.float32] | None
-    record: Mapping[str, Any]
-    crop: tuple[int, int, int, int] | None = None
-
-
-def sha256_of_images(frame: Frame, heat: NDArray[np.float32] | None) -> str:
-    """Hex SHA-256 over the raw bytes of color, depth and map, whichever there are."""
-    digest = hashlib.sha256(np.ascontiguousarray(frame.color).data)
-    if frame.depth is not None:
-        digest.update(np.ascontiguousarray(frame.depth, "<u2").data)
-    if heat is not None:
-        digest.update(np.ascontiguousarray(heat, "<f4").data)
-    return digest.hexdigest()
-
-
 class Keeper:
-    """Writes images behind the verdicts' back, within bounds of days, gigabytes and free disk.
+    """Writes images while no verdict waits for it, within bounds of days, gigabytes and free disk.
 
-    `gb` bounds what the images and the database together take on the disk. Before a part's images
-    are written the oldest by number make room for them, so that the bounds hold at any rate.
+    `gb` bounds what the images and the database together take on the disk. Before the images of a
+    part are written, the oldest by number are removed to make room, so that the bounds hold at any
+    rate of parts.
+
+    `put` is called by the decision thread, start and stop by the main thread; what is not the queue
+    or a counter belongs to the thread of the keeper.
     """
 
     def __init__(
@@ -117,24 +67,25 @@ class Keeper:
         Args:
             data: var/lib/edge of the root.
             clock: counts the ages; by default the one in the same folder.
-            find_stamp: when the part of a number was committed, or a later one; None where nothing
-                tells: such a folder counts from when this keeper first saw it.
+            find_stamp: when the part of a number, or a later one, was committed; None where that
+                is not known: the age of such a folder counts from when this keeper first saw it.
         """
         self._data, self._parts, self._retention = data, data / "parts", retention
         self._clock, self._find_stamp = clock or PoweredClock(data), find_stamp
-        self._queue: queue.Queue[Images | None] = queue.Queue(
-            QUEUE_LIMIT
-        )  # None: look whether to stop
+        # None: look whether to stop
+        self._queue: queue.Queue[Images | None] = queue.Queue(QUEUE_LIMIT)
         self._stopping = threading.Event()
         self._kept: deque[Kept] = deque()  # lowest number first
-        self._stamps: dict[Path, Stamp] = {}  # of those that nothing else tells
+        self._stamps: dict[Path, Stamp] = {}  # of folders for which find_stamp gives None
         self._total = 0  # bytes of images on the disk
-        self.dropped = 0  # parts whose images found no room in the queue or on the disk
-        self._behind = 0  # of these, those that found no room in the queue since the last that did
+        # parts whose images are not kept: each number is written by one thread
+        self._crowded_out = 0  # no room in the queue: by the thread that calls `put`
+        self._unwritten = 0  # not taken by the disk: by the thread of the keeper
         self._stuck: list[Kept] = []  # could not be removed: tried again with the next look
-        self._looking = Trouble(log, "the bounds of kept images hold again")
+        self._looking = Trouble(log, "the bounds of kept images are enforced again")
         self._removing = Trouble(log, "kept images are removed again")
         self._writing = Trouble(log, "images are kept again")
+        self._queueing = Trouble(log, "disk and processor keep up with the images again")
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
     def start(self) -> None:
@@ -142,23 +93,24 @@ class Keeper:
         self._thread.start()
 
     def put(self, images: Images) -> None:
-        """Hand over a part's images; if the disk is too slow they are dropped and counted, never
-        waited for.
+        """Hand over a part's images, from one thread; if the disk is too slow they are dropped and
+        counted. Never waits.
         """
         try:
             self._queue.put_nowait(images)
         except queue.Full:
-            if not self._behind:  # once, and at the end how many
-                log.warning(
-                    "part=%s images dropped: disk and processor do not keep up",
-                    images.record["part"],
-                )
-            self.dropped += 1
-            self._behind += 1
+            self._crowded_out += 1
+            part = images.record["part"]
+            what = f"part={part} images dropped: disk and processor do not keep up"
+            self._queueing.happened(what, cause="queue")
             return
-        if self._behind and self._queue.qsize() <= 1:
-            log.warning("images are kept again, those of %d parts were dropped", self._behind)
-            self._behind = 0
+        if self._queue.qsize() <= 1:
+            self._queueing.ended()
+
+    @property
+    def dropped(self) -> int:
+        """Parts whose images found no room in the queue or on the disk."""
+        return self._crowded_out + self._unwritten
 
     def stop(self, timeout_s: float) -> None:
         """Write what is waiting, at most for timeout_s."""
@@ -183,12 +135,11 @@ class Keeper:
         while True:
             try:
                 has_more = next(work)
-            except (
-                Exception
-            ) as error:  # a bug, or a disk that fails meanwhile, is no reason to keep nothing
-                log.debug("keeping the bounds of kept images failed", exc_info=True)
+            # a bug, or a disk that fails meanwhile, is no reason to keep nothing
+            except Exception as error:
+                log.debug("enforcing the bounds of kept images failed", exc_info=True)
                 self._looking.happened(
-                    f"keeping the bounds of kept images failed, it is tried again: {error!r}"
+                    f"enforcing the bounds of kept images failed, it is tried again: {error!r}"
                 )
                 work, has_more = self._work(), False
             if self._stopping.is_set() and self._queue.empty():
@@ -201,7 +152,7 @@ class Keeper:
                 self._write(images)
 
     def _work(self) -> Iterator[bool]:
-        """What is done between two parts, a bounded step at a time; yields whether there is more to
+        """The work between two parts, in bounded steps; yields after each, whether there is more to
         do now.
         """
         found: dict[Path, Kept] = {}
@@ -246,11 +197,11 @@ class Keeper:
             self._removing.ended()
 
     def _stamp_of(self, kept: Kept, now: Stamp) -> Stamp:
-        """Its part's or, where nothing tells, the moment when this was asked first."""
+        """When its part was committed or, where that is not known, when this was first asked."""
         return self._find_stamp(number_of(kept.folder)) or self._stamps.setdefault(kept.folder, now)
 
     def _remove(self, kept: Kept) -> None:
-        """The folder's bytes count for as long as they are there."""
+        """Where that fails, its bytes go on counting, and it is tried again with the next look."""
         self._stamps.pop(kept.folder, None)
         try:
             remove_folder(kept.folder)
@@ -261,12 +212,12 @@ class Keeper:
             self._removing.happened(what, cause=str(error.errno))
 
     def _write(self, images: Images) -> None:
-        """Whatever goes wrong costs this part's images, never the thread."""
+        """A failure costs the images of this part, and never ends the thread."""
         try:
             self._keep(images)
             self._writing.ended()
         except Exception as error:  # noqa: BLE001  # the disk, numpy and OpenCV raise their own
-            self.dropped += 1
+            self._unwritten += 1
             why = str(error) or type(error).__name__
             key = str(error.errno) if isinstance(error, OSError) and error.errno else why
             self._writing.happened(
@@ -291,7 +242,7 @@ class Keeper:
         self._total += size
 
     def _draw(self, images: Images) -> dict[str, bytes]:
-        """A picture that cannot be drawn is no reason to lose the images."""
+        """The overlay; nothing where it cannot be drawn, which is no reason to lose the images."""
         try:
             return {OVERLAY: overlay_png(images)}
         except Exception as error:  # noqa: BLE001  # OpenCV raises its own, numpy others
@@ -299,7 +250,7 @@ class Keeper:
             return {}
 
     def _has_room(self, size: int) -> bool:
-        """Whether the bounds hold with so many bytes more."""
+        """Whether `size` bytes more would stay within the bounds."""
         place = self._parts if self._parts.exists() else self._data
         free = shutil.disk_usage(place).free - size
         limit = self._retention.gb * 1e9 - database_size(self._data)
@@ -307,86 +258,10 @@ class Keeper:
 
 
 def database_size(data: Path) -> int:
-    """Bytes that line.sqlite and what belongs to it take on the disk."""
+    """Bytes that line.sqlite and the files beside it take on the disk."""
     total = 0
     for path in data.glob("line.*"):
         with suppress(OSError):  # the log of the database goes when its last connection is closed
             found = path.lstat()
             total += found.st_blocks * 512 if stat.S_ISREG(found.st_mode) else 0
     return total
-
-
-def image_files(images: Images) -> dict[str, bytes]:
-    """One part's files but the overlay, by name. Raises: OSError for what cannot be encoded."""
-    files = {"color.png": _png_of(images.frame.color[:, :, ::-1])}
-    if images.frame.depth is not None:
-        files["depth.png"] = _png_of(images.frame.depth)
-    files |= {name: _json_of(content) for name, content in _camera_files(images.frame).items()}
-    if images.map is not None:
-        packed = io.BytesIO()
-        np.savez_compressed(packed, map=images.map)
-        full = HEAT_FULL * (images.record["thr"] or 1.0)
-        heat = np.clip(np.nan_to_num(images.map) / full, 0, 1) * 255
-        files |= {"map.npz": packed.getvalue(), "map.png": _png_of(heat.astype(np.uint8))}
-    return {**files, "record.json": _json_of(images.record)}
-
-
-def write_images(folder: Path, images: Images) -> None:
-    """Write one part's files but the overlay into a folder of any name.
-
-    Raises: OSError if the disk refuses them.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in image_files(images).items():
-        (folder / name).write_bytes(data)
-
-
-def overlay_png(images: Images) -> bytes:
-    """The picture to look at. Raises: whatever drawing raises."""
-    x, y, width, height = images.crop or (
-        0,
-        0,
-        images.frame.intrinsics.width,
-        images.frame.intrinsics.height,
-    )
-    color = images.frame.cropped(x, y, width, height).color
-    record = images.record
-    code, score, threshold = Code(record["code"]), record["score"], record["thr"]
-    title = f"{record['id']}  {code.name} {record['reason']}"
-    if score is not None and threshold is not None:
-        title += f"  score {score:.4g} (limit {threshold:.4g})"
-    picture = draw_kept(color, images.map if images.crop else None, threshold, title, code)
-    return _png_of(picture[:, :, ::-1])
-
-
-def write_overlay(path: Path, images: Images) -> None:
-    """Write the picture to look at. Raises: OSError, and whatever drawing raises."""
-    path.write_bytes(overlay_png(images))
-
-
-def _camera_files(frame: Frame) -> dict[str, dict[str, Any]]:
-    """The camera as edge.frames.camera_info reads it, by file name."""
-    i = frame.intrinsics
-    size = {"width": i.width, "height": i.height}
-    settings = {"exposure_us": frame.exposure_us, "gain": frame.gain}
-    told = {name: float(value) for name, value in settings.items() if value is not None}
-    lens = {"depth_unit_m": frame.unit, "fx": i.fx, "fy": i.fy, "cx": i.cx, "cy": i.cy}
-    lens = {name: float(value) for name, value in lens.items()}
-    return {
-        "intrinsics.json": {**size, **lens},
-        "camera.json": {"serial": frame.serial, **size, **told},
-    }
-
-
-def _json_of(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode("ascii")
-
-
-def _png_of(pixels: NDArray[Any]) -> bytes:
-    cv2 = optional_module("cv2", "pip install opencv-python-headless")
-    encoded, data = cv2.imencode(
-        ".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    )
-    if not encoded:
-        raise OSError("the image cannot be encoded as PNG")
-    return bytes(data.tobytes())

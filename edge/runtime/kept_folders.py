@@ -1,9 +1,10 @@
-"""Folders of kept images, `parts/DATE/STATION-SEQ`: written whole or not at all, found again,
+"""Folders of kept images, `parts/DATE/STATION-SEQ`: written completely or not at all, found,
 removed.
 
 Whatever else lies below `parts` (a file, a link, a folder of another name or with other files) is
 neither counted, nor followed, nor removed: only files of the names that the station writes are, by
-descriptors that follow no link. `parts` itself may be a link to another disk.
+descriptors that follow no link. Another disk belongs at `parts` itself with `mount --bind`. A link
+there would be followed here, but root's commands refuse it: edge.station.store.Store.inside.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FILES = frozenset({
 FIRST, RECORD = "color.png", "record.json"
 DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 NUMBERED = re.compile(r".+-(\d{1,18})", re.ASCII)
-WRITING = ".writing-"  # before the name of a folder until it is whole
+WRITING = ".writing-"  # before the name of a folder until it is complete
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 BLOCK_BYTES = 4096
 NOT_OURS = (
@@ -39,7 +40,7 @@ NOT_OURS = (
 
 
 class Kept(NamedTuple):
-    """A whole folder. size: bytes that it takes on the disk, in blocks."""
+    """A complete folder. size: bytes that it takes on the disk, in blocks."""
 
     folder: Path
     size: int
@@ -57,20 +58,20 @@ def disk_size(files: Mapping[str, bytes]) -> int:
 
 
 def sorted_folders(parts: Path) -> list[tuple[Path, int]]:
-    """Every whole folder with its size on disk in bytes, lowest number first.
+    """Every complete folder with its size on disk in bytes, lowest sequence number first.
 
-    The date in its path means nothing.
+    The date in its path does not count: the clock may have been wrong.
     """
     found = [(one.folder, one.size) for one in find_folders(parts) if one is not None]
     return sorted(found, key=lambda one: (number_of(one[0]), one[0]))
 
 
 def find_folders(parts: Path, repair: bool = False) -> Iterator[Kept | None]:
-    """Whole folders in any order; None for anything else, so that the caller gets a turn after each
-    entry.
+    """Complete folders in any order; None for anything else, so that the caller gets a turn after
+    each entry.
 
-    repair: remove what a crash or a power cut left half written. Folders that cannot be read are
-    said and passed over.
+    repair: remove what a crash or a power cut left half written. A folder that cannot be read is
+    logged and passed over.
     """
     for day in _entries(parts):
         if not DATE.fullmatch(day.name) or not day.is_dir(follow_symlinks=False):
@@ -84,7 +85,7 @@ def find_folders(parts: Path, repair: bool = False) -> Iterator[Kept | None]:
 
 
 def write_folder(parts: Path, day: str, name: str, files: Mapping[str, bytes]) -> Path:
-    """Write `files` as parts/day/name, which stands there whole or not at all; one of that name is
+    """Write `files` as parts/day/name, which is there completely or not at all; one of that name is
     replaced.
 
     Raises: OSError if the disk does not take them, or something else stands in the way; nothing is

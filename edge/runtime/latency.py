@@ -1,5 +1,5 @@
-"""How long each stage of a part takes: bounded samples per stage, for the closing line and the
-state message.
+"""How long each stage of judging takes: bounded samples per stage, for the last line of the log and
+for the state message.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SAMPLES = 1000  # of the newest of each stage
+# wait: of a frame, from its capture to the engine. engine: of a frame, through the graph and the
+# rule. commit, publish: of a part.
 STAGES = ("wait", "engine", "commit", "publish")
-"""wait: capture to engine. engine: one frame through the graph and the rule.
-
-commit, publish: of one part.
-"""
 
 
 class StageTimes:

@@ -12,7 +12,7 @@ from edge.types import Frame
 
 @dataclass(frozen=True)
 class Lost:
-    """The camera stopped delivering, or delivers something else than was asked for."""
+    """The camera stopped delivering, or delivers something else than it was set to."""
 
     error: CameraError
 
@@ -26,7 +26,7 @@ Item = Frame | Lost | Ended
 
 
 class Mailbox:
-    """Holds the newest frame, and between frames what happened to the camera, in order.
+    """The newest frame, and between frames what happened to the camera, in order. Thread-safe.
 
     lossless: a frame waits until the one before it is taken, for files that must be judged one by
     one.

@@ -24,13 +24,13 @@ class Notifier:
         self._send("READY=1")
 
     def alive(self) -> None:
-        """Only after a pass of the main loop that saw progress: edge/runtime/capture.py says what
-        that is.
+        """The watchdog starts to count again. Only after a pass of the main loop that saw progress,
+        which edge/runtime/capture.py defines.
         """
         self._send("WATCHDOG=1")
 
     def extend(self, seconds: float) -> None:
-        """Starting takes longer: systemd gives up only if nothing else is heard for so long."""
+        """Starting takes longer: systemd gives up only after this long without another message."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
 
     def stopping(self) -> None:

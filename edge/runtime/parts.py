@@ -1,7 +1,4 @@
-"""From judged frames to decided parts: gate, aggregation, commit, verdict.
-
-Runs in the decision thread alone.
-"""
+"""From judged frames to decided parts: gate, aggregation, commit, verdict."""
 
 from __future__ import annotations
 
@@ -11,17 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge.clock import is_clock_synced
-from edge.config import DecisionConfig
+from edge.config import EdgeConfig
 from edge.decide.aggregate import COMBINE, STATION_FAULTS, aggregate, shows_two_parts
-from edge.decide.gate import EachFrame, Part, PresenceGate
+from edge.decide.gate import Gate, Part
 from edge.decide.motion import Sighting
 from edge.decide.verdict import unjudged
 from edge.errors import StorageError
+from edge.line.base import Line
 from edge.line.message import Record, record_fields, record_id, utc_ms
 from edge.line.outbox import Fields, Outbox
-from edge.runtime.active import ActiveStation
+from edge.runtime.active import ActiveBundle
 from edge.runtime.health import Health
-from edge.runtime.keeper import Images, sha256_of_images
+from edge.runtime.kept_files import Images, sha256_of_images
 from edge.trouble import Trouble
 from edge.types import Code, Frame, Judgment, Reason
 
@@ -30,14 +28,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class JudgedFrame:
-    """One frame with its judgment, and the station that made it.
+    """One frame with its judgment, and what judged it.
 
     frame None: the camera never gave one.
     """
 
     frame: Frame | None
     judgment: Judgment
-    station: ActiveStation
+    active: ActiveBundle
 
     @property
     def captured_mono_ns(self) -> int:
@@ -52,18 +50,6 @@ class JudgedFrame:
         return Sighting(number, self.judgment.area, u, v, (var_u, var_v, both), border)
 
 
-class Line(Protocol):
-    """Where decided parts go: MQTT, or nowhere where no broker is configured."""
-
-    def publish_verdict(self, fields: Fields, deadline_mono_ns: int) -> bool:
-        """Now or never."""
-        ...
-
-    def records_waiting(self) -> None:
-        """The outbox has a new record."""
-        ...
-
-
 class ImageKeeper(Protocol):
     """Where the images of a part go."""
 
@@ -73,40 +59,36 @@ class ImageKeeper(Protocol):
 
 
 class PartMaker:
-    """Turns judged frames into verdicts, records and kept images; exactly one of each per part."""
+    """Turns judged frames into verdicts, records and kept images; exactly one of each per part.
+
+    Used by the decision thread alone, except `is_between_parts`.
+    """
 
     def __init__(
         self,
-        name: str,
-        config: DecisionConfig,
-        keep_ok_every: int,
+        config: EdgeConfig,
+        first: ActiveBundle,
+        gate: Gate[JudgedFrame],
         outbox: Outbox,
         line: Line,
         keeper: ImageKeeper,
         health: Health,
-        each_frame: bool,
-        starts_unsure: bool = False,
     ) -> None:
-        """name: of the station, the first half of every id. each_frame: every image is a part.
-
-        starts_unsure: what is in view first may have been decided before the station was started.
-        """
-        self._name, self._config, self._keep_ok_every = name, config, keep_ok_every
+        """first: what the gate was made for."""
+        self._name, self._config = config.station.station, config.decision
+        self._keep_ok_every = config.retention.keep_ok_every
+        self._active, self._gate = first, gate
         self._outbox, self._line, self._keeper, self._health = outbox, line, keeper, health
-        self._each_frame, self._starts_unsure = each_frame, starts_unsure
         self._storage = Trouble(log, "records are committed again")
-        self._station: ActiveStation | None = None
-        self._gate: PresenceGate[JudgedFrame] | EachFrame[JudgedFrame] = EachFrame()
 
     @property
     def is_between_parts(self) -> bool:
-        """Whether another bundle may take effect now."""
+        """Whether another bundle may take effect now. May be asked by any thread."""
         return self._gate.is_between_parts
 
     def feed(self, judged: JudgedFrame) -> None:
         """Take the next frame; decides a part if it is complete."""
-        if judged.station is not self._station:
-            self._use(judged.station)
+        self._use(judged.active)
         blind = judged.judgment.reason in STATION_FAULTS
         gate = self._gate
         for part in gate.feed_blind(judged) if blind else gate.feed(judged.sighting, judged):
@@ -114,16 +96,14 @@ class PartMaker:
 
     def lose(self, last: JudgedFrame, reason: Reason) -> None:
         """The camera was lost: an open part is UNKNOWN, whatever its frames were."""
-        for part in self._gate.lose(
-            replace(last, judgment=unjudged(reason, last.station.rule.threshold))
-        ):
+        lost = replace(last, judgment=unjudged(reason, last.active.rule.threshold))
+        for part in self._gate.lose(lost):
             self._decide(part, completed_mono_ns=time.monotonic_ns())
 
-    def refuse(self, station: ActiveStation, reason: Reason) -> None:
+    def refuse(self, active: ActiveBundle, reason: Reason) -> None:
         """The camera gives no frame that could be judged: one UNKNOWN part says so."""
-        if station is not self._station:
-            self._use(station)
-        refused = JudgedFrame(None, unjudged(reason, station.rule.threshold), station)
+        self._use(active)
+        refused = JudgedFrame(None, unjudged(reason, active.rule.threshold), active)
         self._decide(Part((refused,)), completed_mono_ns=time.monotonic_ns())
 
     def finish(self) -> None:
@@ -131,23 +111,12 @@ class PartMaker:
         for part in self._gate.close():
             self._decide(part, completed_mono_ns=time.monotonic_ns())
 
-    def _use(self, station: ActiveStation) -> None:
-        self._station = station
-        if self._each_frame:
-            return
-        rule = station.rule
-        gate: PresenceGate[JudgedFrame] = PresenceGate(
-            rule.min_area, rule.max_area, rule.max_border, self._config.min_frames,
-            max_frames=self._config.max_frames,
-            starts_unsure=self._starts_unsure,
-        )  # fmt: skip
-        if isinstance(self._gate, PresenceGate):
-            gate.follow(self._gate)
-        self._gate = gate
+    def _use(self, active: ActiveBundle) -> None:
+        if active is not self._active:
+            self._active, self._gate = active, self._gate.under(active.rule)
 
     def _decide(self, part: Part[JudgedFrame], completed_mono_ns: int) -> None:
-        judgment, index = self._judged(part)
-        shown = part.frames[index]
+        judgment, shown = self._judged(part)
         deadline_mono_ns = completed_mono_ns + self._config.deadline_ms * 1_000_000
         now_mono_ns = time.monotonic_ns()
         if now_mono_ns > deadline_mono_ns:
@@ -162,7 +131,7 @@ class PartMaker:
         self._health.count(Code(fields["code"]))
         if fields["images"] is not None and shown.frame is not None:
             heat = shown.judgment.map
-            crop = None if heat is None else shown.station.site(shown.frame.serial).crop
+            crop = None if heat is None else shown.active.site(shown.frame.serial).crop
             self._keeper.put(Images(fields["images"], shown.frame, heat, fields, crop))
         shown_fields = [
             fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "judge_ms")
@@ -173,20 +142,20 @@ class PartMaker:
             sent,
         )
 
-    def _judged(self, part: Part[JudgedFrame]) -> tuple[Judgment, int]:
-        """The part's judgment, and the frame it rests on: never one verdict OK for two parts."""
+    def _judged(self, part: Part[JudgedFrame]) -> tuple[Judgment, JudgedFrame]:
+        """The part's judgment, and the frame that it rests on: never one verdict for two parts."""
         frames, combine = [one.judgment for one in part.frames], COMBINE[self._config.aggregate]
         judgment, index = aggregate(frames, combine)
-        if judgment.score is None or not (
+        if judgment.score is not None and (
             part.two_parts
             or shows_two_parts(frames, [one.sighting for one in part.frames], part.gaps, combine)
         ):
-            return judgment, index
-        return replace(judgment, code=Code.UNKNOWN, reason=Reason.TWO_PARTS, score=None), index
+            judgment = replace(judgment, code=Code.UNKNOWN, reason=Reason.TWO_PARTS, score=None)
+        return judgment, part.frames[index]
 
     def _commit(self, record: Record, shown: JudgedFrame) -> Fields | None:
         """The committed fields; those of UNKNOWN `storage` if the disk did not take them; None if
-        not even a number.
+        it did not even take a number.
         """
         try:
             with self._health.times.measured("commit"):
@@ -207,7 +176,7 @@ class PartMaker:
             return None
 
     def _fields(self, record: Record, shown: JudgedFrame, seq: int) -> Fields:
-        """With the number known: which images are kept."""
+        """The record's fields, and with the number known whether images are kept."""
         kept_ok = self._keep_ok_every > 0 and seq % self._keep_ok_every == 0
         if shown.frame is not None and (record.code is not Code.OK or kept_ok):
             folder = f"parts/{record.judged_at[:10]}/{record_id(self._name, seq)}"
@@ -216,15 +185,15 @@ class PartMaker:
         return self._named(record, seq)
 
     def _named(self, record: Record, seq: int) -> Fields:
-        """In free run nobody names a part: it is called after its number."""
+        """Without a trigger nobody names a part: it is called after its number."""
         return record_fields(replace(record, part=f"P{seq}"), self._name, seq)
 
 
 def _record(
     judgment: Judgment, shown: JudgedFrame, frames: int, completed_mono_ns: int, now_mono_ns: int
 ) -> Record:
-    """Everything but what depends on the number."""
-    station = shown.station
+    """The record without what depends on its number."""
+    active = shown.active
     now_s, is_synced = time.time(), is_clock_synced()
     age_s = max(0.0, (now_mono_ns - shown.captured_mono_ns) / 1e9)
     completed_s = now_s - max(0.0, (now_mono_ns - completed_mono_ns) / 1e9)
@@ -238,14 +207,14 @@ def _record(
         area=judgment.area,
         valid=judgment.valid,
         frames=frames,
-        product=station.installed.product,
-        bundle=station.bundle,
-        geometry=None if shown.frame is None else station.geometry_digest(shown.frame.serial),
-        model_state=station.model_digest,
-        engine=station.engine_name,
-        threshold_from=station.guarantee.source,
-        threshold_parts=station.guarantee.parts,
-        guarantee=station.guarantee.sentence,
+        product=active.installed.product,
+        bundle=active.bundle,
+        geometry=None if shown.frame is None else active.geometry_digest(shown.frame.serial),
+        model_state=active.model_digest,
+        engine=active.engine_name,
+        threshold_from=active.guarantee.source,
+        threshold_parts=active.guarantee.parts,
+        guarantee=active.guarantee.sentence,
         captured_at=utc_ms(now_s - age_s),
         judged_at=utc_ms(now_s),
         clock_synced=is_synced,

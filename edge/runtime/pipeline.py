@@ -44,12 +44,12 @@ class SiteState:
 def site_state(
     manifest: Manifest, geometry: Geometry | None, tensors: Tensors | None = None
 ) -> SiteState:
-    """The site's inputs of a bundle's graph: defaults, then this camera's geometry, then what was
-    calibrated.
+    """The site inputs of a bundle's graph: the defaults, over them this camera's geometry, over
+    these what was calibrated.
 
     Args:
         geometry: of this product and camera; None before any calibration.
-        tensors: calibrated site tensors of exactly this bundle, by input name.
+        tensors: calibrated site inputs of exactly this bundle, by name.
     """
     contract = manifest.camera
     known: dict[str, NDArray[Any]] = {}
@@ -75,8 +75,8 @@ def site_state(
 def inspect(frame: Frame, site: SiteState, engine: Engine, rule: DecisionRule) -> Judgment:
     """Judge one frame of the whole stream.
 
-    UNKNOWN without asking the engine: no depth image at all, no plane, or a crop that is not inside
-    the frame. An engine that fails is UNKNOWN `engine`; what it gave is judged by the rule.
+    Without a depth image, a plane, or a crop that lies inside the frame it is UNKNOWN, and the
+    engine is not asked. If the engine fails it is UNKNOWN `engine`; otherwise the rule decides.
     """
     if not site.is_calibrated:
         return unjudged(Reason.UNCALIBRATED, rule.threshold)

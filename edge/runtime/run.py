@@ -17,22 +17,17 @@ from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
 from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.line.credentials import check_credentials, with_paths_below
-from edge.runtime.active import ActiveStation, find_readable
-from edge.runtime.capture import Progress
-from edge.runtime.service import RunPlan, Service
-from edge.runtime.status import make_place
+from edge.runtime.active import ActiveBundle
+from edge.runtime.plan import RunPlan
+from edge.runtime.progress import Progress
+from edge.runtime.service import Service
+from edge.runtime.starting import find_readable
+from edge.runtime.status_file import make_place
 from edge.runtime.stopping import StopSignals
 from edge.station.store import Installed, Store
 
-STILLS = (
-    "mvtec",
-    "mvtec3d",
-    "visa",
-    "btad",
-    "photos",
-    "rgb",
-    "archive",
-)  # each image is another part
+# layouts of which each image shows another part
+STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")
 
 
 def run_station(
@@ -46,7 +41,7 @@ def run_station(
 
     Args:
         source: a folder or .db3 to play instead of the configured camera.
-        max_parts: end after so many parts. once: play files once, and end after them.
+        max_parts: end after this many parts. once: play files once, and end after them.
         signals: that end the run.
     Raises: what Service.run raises; ConfigError if parts cannot be told apart in what the camera
         gives.
@@ -63,7 +58,7 @@ def run_station(
 
     progress = Progress()
 
-    def new_camera(station: ActiveStation) -> Camera:
+    def new_camera(station: ActiveBundle) -> Camera:
         contract = station.manifest.camera
         return supervised_camera(
             config.camera,
@@ -110,9 +105,9 @@ def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int |
     if camera.is_live:
         if not presence:
             raise ConfigError(
-                f"product {active.product} was trained on color alone and cannot see when a part"
-                " comes: it needs triggers, which this version does not take. Play a folder with"
-                " --source, or train it with depth"
+                f"product {active.product} was trained on color alone and cannot see a part arrive:"
+                " it needs triggers, which this version does not take. Play a folder with --source,"
+                " or train it with depth"
             )
         return RunPlan(max_parts)
     reading, path = reading_of(active.manifest.camera), path_to_play(camera, root)

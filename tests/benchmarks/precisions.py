@@ -28,7 +28,7 @@ from calibration.plane import fit_plane_to_frames
 from edge.bundle.key_files import generate_key
 from edge.frames.dataset import open_dataset
 from edge.install.install import install_bundle
-from edge.runtime.inspection import View, judge_view, opened_station
+from edge.runtime.inspection import View, judge_view, opened_active
 from edge.station.store import Store
 from edge.station.trust import trust
 from edge.types import Code, Geometry
@@ -101,7 +101,7 @@ def judged(root: Path, new: Path, known: Path, precision: Any) -> dict[str, Any]
     """
     seen = {sample.name for sample in open_dataset(known).samples}
     samples = [sample for sample in open_dataset(new).split("test") if sample.name not in seen]
-    with opened_station(root, precision) as station:
+    with opened_active(root, precision) as station:
         rows = [
             judge_view(View(sample.name, sample.defect, sample.load()), station).row
             for sample in samples

@@ -31,7 +31,8 @@ from edge.camera.protocol import EndOfFrames, Pace
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.frames.camera_info import CameraInfo
 from edge.line.mqtt import MqttLine
-from edge.runtime.service import RunPlan, Service
+from edge.runtime.plan import RunPlan
+from edge.runtime.service import Service
 from edge.types import Frame, Geometry, Intrinsics
 from tests.benchmarks.figures import how, write_entry
 from tests.benchmarks.graph_speed import example_input

@@ -125,7 +125,11 @@ def test_mqtt_lists_the_keys_of_the_state(tmp_path: Path) -> None:
     script = [
         frame_of(shot, number) for number, shot in enumerate([EMPTY] * 3 + [GOOD] * 6 + [EMPTY] * 3)
     ]
-    service = new_service(station, [*script, lambda: keys.extend(service.details())])
+
+    def note_keys() -> None:
+        keys.extend(service.at_work.report.state().details.as_fields())
+
+    service = new_service(station, [*script, note_keys])
     service.run()
     head = ["schema", "station", "state", "reason", "ready"]
     table = [

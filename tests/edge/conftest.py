@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from edge.station.store import Store
+from tests.support.machine import Machine, set_clocks
 from tests.support.root import Bundles, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
 
@@ -33,3 +35,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, key: KeyPair) -> Bundles:
 def store(tmp_path: Path, key: KeyPair) -> Store:
     """A root that trusts the key and has nothing installed."""
     return trusting_root(tmp_path / "station", key)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine whose clocks the test sets, in place of this one."""
+    yield from set_clocks(monkeypatch)

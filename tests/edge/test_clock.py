@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge.clock import PoweredClock, Stamp, age_s, boot_time_s, read_boot_id
-from tests.support.machine import DAY_S, Machine, set_clocks
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    yield from set_clocks(monkeypatch)
+from tests.support.machine import DAY_S, Machine
 
 
 def test_this_machine_tells_its_boot_and_the_time_since() -> None:

@@ -23,19 +23,18 @@ from tests.support.station import HEIGHT, INTRINSICS, SERIAL, WIDTH, Shot, draw_
 from tests.support.tiny_bundle import UNIT
 
 Step = Frame | Exception | Callable[[], object]
-WHOLE = (
-    WIDTH / 2,
-    HEIGHT / 2,
-    100.0,
-    100.0,
-    0.0,
-    0.0,
-)  # place of a round part in the middle, away from the border
+# the place of a round part in the middle, away from the border
+WHOLE = (WIDTH / 2, HEIGHT / 2, 100.0, 100.0, 0.0, 0.0)
 
 
 def frame_of(shot: Shot, number: int, **changes: Any) -> Frame:
     color, depth = draw_shot(shot, number % 4)
     return replace(Frame(color, depth, UNIT, INTRINSICS, SERIAL, number, 0), **changes)
+
+
+def frames_of(shots: Sequence[Shot], first: int = 1, **changes: Any) -> list[Frame]:
+    """One frame of each shot, numbered from `first` on."""
+    return [frame_of(shot, number, **changes) for number, shot in enumerate(shots, first)]
 
 
 @dataclass

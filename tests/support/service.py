@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from edge.config import EdgeConfig
 from edge.engine.protocol import Engine
 from edge.install.proven import ProvenEngine, open_proven_engine
-from edge.runtime.capture import CameraMaker, Progress
+from edge.runtime.active import EngineLoader
+from edge.runtime.capture import CameraMaker
 from edge.runtime.notify import Notifier
-from edge.runtime.service import RunPlan, Service
+from edge.runtime.plan import RunPlan
+from edge.runtime.progress import Progress
+from edge.runtime.service import Service
 from edge.station.store import Installed
 from tests.support.fakes import ScriptedCamera, Step
 from tests.support.station import StationRoot
@@ -53,9 +58,10 @@ def new_service(
     notifier: Notifier | None = None,
     make_camera: CameraMaker | None = None,
     progress: Progress | None = None,
+    load_engine: EngineLoader | None = None,
 ) -> Service:
-    """engine: judges in place of the installed bundle's. plan: by default every frame of the script
-    is judged.
+    """engine: judges in place of the installed bundle's. load_engine: opens it in place of the
+    product's own way. plan: by default every frame of the script is judged.
 
     script: may be filled until the service runs, so that its steps can look at the service.
     make_camera: gives the frames instead of the script.
@@ -70,7 +76,27 @@ def new_service(
         )
 
     return Service(
-        station.store, config, load, make_camera or (lambda _: camera),
+        station.store, config, load_engine or load, make_camera or (lambda _: camera),
         plan or RunPlan(lossless=True), notifier,
         progress,
     )  # fmt: skip
+
+
+def in_thread(service: Service) -> tuple[threading.Thread, list[int]]:
+    """Run it in a thread; the list gets what `run` returns."""
+    parts: list[int] = []
+    thread = threading.Thread(target=lambda: parts.append(service.run()))
+    thread.start()
+    return thread, parts
+
+
+@contextmanager
+def running(service: Service) -> Iterator[list[int]]:
+    """Run it in a thread and stop it at the end; the list gets what `run` returns."""
+    thread, parts = in_thread(service)
+    try:
+        yield parts
+    finally:
+        service.stop()
+        thread.join(60)
+        assert not thread.is_alive()

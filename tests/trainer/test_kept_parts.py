@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge.frames.dataset import open_dataset
-from edge.runtime.keeper import Images, write_images
+from edge.runtime.kept_files import Images, write_images
 from edge.types import Code
 from tests.support.tiny_product import write_tiny_product
 from trainer.cli import app

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.decide.gate import Part, Phase, PresenceGate
+from edge.decide.gate import Part
 from edge.decide.motion import Sighting
+from edge.decide.presence import Phase, PresenceGate
+from edge.decide.verdict import DecisionRule
 
 EMPTY, PART, TWO = 0.01, 0.3, 0.9
 
@@ -124,8 +127,8 @@ def test_a_blind_frame_completes_an_open_part_at_once() -> None:
 def test_a_part_decided_under_one_bundle_is_not_decided_again_under_the_next() -> None:
     before: PresenceGate[int] = PresenceGate(0.1, max_frames=5)
     assert any(before.feed(at_rest(PART), number) for number in range(5))
-    after: PresenceGate[int] = PresenceGate(0.2)
-    after.follow(before)
+    after = before.under(DecisionRule(np.float32(1), 0.2, 1.0, 0.0))
+    assert after.min_area == 0.2
     assert [after.feed(at_rest(PART), number) for number in range(40)] == [[]] * 40
     assert after.feed(at_rest(EMPTY), 0) == []
     assert after.feed(at_rest(EMPTY), 0) == []

@@ -12,7 +12,7 @@ import pytest
 from edge.errors import DataError
 from edge.frames.dataset import open_dataset
 from edge.frames.reading import Reading
-from edge.runtime.keeper import Images, write_images
+from edge.runtime.kept_files import Images, write_images
 from edge.types import Code, Frame, Intrinsics
 from tests.support.layouts import (
     CENTER_X,

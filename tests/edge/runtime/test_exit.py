@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,9 +14,8 @@ import pytest
 
 from tests.support.broker import wait_until
 from tests.support.fakes import committed
+from tests.support.process import REPOSITORY, running_process
 from tests.support.station import StationRoot, belt, write_belt
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def command(script: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -124,22 +121,10 @@ def test_a_signal_is_remembered_and_the_second_ends_at_once(
     assert (done.returncode, done.stderr) == (code, "")
 
 
-@contextmanager
-def running(station: StationRoot, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    words = [sys.executable, "-m", "edge", "run", "--root", str(station.root)]
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(words, cwd=REPOSITORY, stderr=stderr)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.endurance
 def test_asked_before_it_has_an_engine_it_ends_with_0(station: StationRoot, tmp_path: Path) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([8])))
-    with running(station, tmp_path / "log") as process:
+    with running_process(station, tmp_path / "log") as process:
         lock = station.root / "var/lib/edge/run.lock"
         wait_until(lambda: lock.exists() or process.poll() is not None, 60, "no lock")
         process.send_signal(signal.SIGTERM)
@@ -151,7 +136,7 @@ def test_asked_while_the_camera_hangs_it_ends_with_0_and_takes_the_cameras_proce
     station: StationRoot, tmp_path: Path
 ) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([8, 8])), more="fps = 60\n")
-    with running(station, tmp_path / "log") as process:
+    with running_process(station, tmp_path / "log") as process:
         wait_until(lambda: committed(station.root), 60, "no part")
         (camera,) = psutil.Process(process.pid).children()
         assert camera.name() == "edge-camera"

@@ -19,14 +19,12 @@ from edge.runtime.run import run_station
 from edge.station.audit import read_audit
 from edge.station.store import Installed, Store
 from tests.support.broker import wait_until
-from tests.support.fakes import Step, committed, frame_of
+from tests.support.fakes import Step, committed, frames_of
 from tests.support.service import new_service
 from tests.support.station import EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, make_station, write_belt
 from tests.support.tiny_bundle import make_tiny_bundle
 
-PART = [
-    frame_of(shot, number) for number, shot in enumerate([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5)
-]
+PART = frames_of([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5, first=0)
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +117,7 @@ def test_a_station_starts_with_the_bundle_before_the_one_that_broke(
     ],
 )
 def test_whatever_opening_raises(station: StationRoot, error: Exception) -> None:
-    service = new_service(station, PART)
-    service._load_engine = loader_that_raises(station, error)
-    service.run()
+    new_service(station, PART, load_engine=loader_that_raises(station, error)).run()
     assert [one["bundle"][:6] for one in committed(station.root)] == ["1.0.0-"]
     assert "\n" not in read_audit(station.root)[-1].detail["why"]
 
@@ -140,8 +136,8 @@ def loader_that_raises(
 
 
 def test_what_is_no_fault_of_the_bundle_stops_the_start(station: StationRoot) -> None:
-    service = new_service(station, PART)
-    service._load_engine = loader_that_raises(station, ConfigError("runtime.precision is int8"))
+    load_engine = loader_that_raises(station, ConfigError("runtime.precision is int8"))
+    service = new_service(station, PART, load_engine=load_engine)
     with pytest.raises(ConfigError, match="int8"):
         service.run()
     assert committed(station.root) == []
@@ -196,7 +192,7 @@ def test_a_running_station_goes_on_and_says_so_until_a_sound_bundle_comes(
 
     def break_it() -> None:
         """2.0.0 is active again and broken, before the station has noticed either."""
-        changes = service._changes
+        changes = service.at_work.changes
         changes.follow = lambda: None
         store.rollback("washer")
         if name == "active":
@@ -213,15 +209,12 @@ def test_a_running_station_goes_on_and_says_so_until_a_sound_bundle_comes(
         store.activate("washer")
         install_bundle(third, station.root)
         wait_until(
-            lambda: service._changes._latest.bundle.startswith("3.0.0"),
+            lambda: service.at_work.current.latest.bundle.startswith("3.0.0"),
             60,
             "the sound bundle is not taken",
         )
 
-    numbered = [
-        frame_of(shot, number)
-        for number, shot in enumerate(([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5) * 2)
-    ]
+    numbered = frames_of(([EMPTY] * 4 + [GOOD] * 8 + [EMPTY] * 5) * 2, first=0)
     script += [*numbered[:4], break_it, *numbered[4:17], mend, *numbered[17:]]
     service.run()
     assert seen == [("degraded", "bundle", True)]

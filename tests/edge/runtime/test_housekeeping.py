@@ -16,12 +16,14 @@ import pytest
 
 from edge.config import RetentionConfig
 from edge.errors import StorageError
+from edge.line.message import state_message
 from edge.line.outbox import Outbox
 from edge.runtime import housekeeping as module
 from edge.runtime.health import Health
 from edge.runtime.housekeeping import Housekeeping
+from edge.runtime.notify import Notifier
 from tests.support.broker import wait_until
-from tests.support.fakes import committed, frame_of
+from tests.support.fakes import committed, frames_of
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, StationRoot
 
@@ -165,10 +167,7 @@ def test_the_station_judges_and_feeds_the_watchdog_while_housekeeping_hangs(
         yield 0
 
     monkeypatch.setattr(Outbox, "retain_in_steps", hang)
-    shown = [
-        frame_of(shot, number + 1)
-        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
-    ]
+    shown = frames_of([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
     alive: list[float] = []
     watched = [
         lambda: entered.wait(60),
@@ -176,8 +175,9 @@ def test_the_station_judges_and_feeds_the_watchdog_while_housekeeping_hangs(
         lambda: wait_until(lambda: alive, 60, "no sign of life"),
         *shown[1:],
     ]
-    service = new_service(station, watched)
-    service._notifier.alive = lambda: alive.append(time.monotonic())  # type: ignore[method-assign]
+    notifier = Notifier("")
+    notifier.alive = lambda: alive.append(time.monotonic())  # type: ignore[method-assign]
+    service = new_service(station, watched, notifier=notifier)
     try:
         assert service.run() == 1
     finally:
@@ -190,15 +190,12 @@ def test_the_stations_state_says_what_waits_for_the_disk_until_it_is_back(
 ) -> None:
     monkeypatch.setattr(module, "PASS_S", 0.01)
     disk = Disk(monkeypatch)
-    shown = [
-        frame_of(shot, number + 1)
-        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
-    ]
+    shown = frames_of([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
     told: list[dict[str, Any]] = []
 
     def note_state() -> None:
         wait_until(lambda: service.health.parts == 1, 60, "no part was decided")
-        told.append(json.loads(service._state()))
+        told.append(json.loads(state_message(service.at_work.report.state())))
 
     def free_disk() -> None:
         disk.full = False
@@ -207,7 +204,7 @@ def test_the_stations_state_says_what_waits_for_the_disk_until_it_is_back(
             60,
             "the fault stays although no part comes",
         )
-        told.append(json.loads(service._state()))
+        told.append(json.loads(state_message(service.at_work.report.state())))
 
     service = new_service(station, [*shown, note_state, free_disk])
     service.run()

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,31 +22,16 @@ import edge.runtime.kept_folders as kept_folders
 from edge.clock import PoweredClock, Stamp
 from edge.config import RetentionConfig
 from edge.line.outbox import Outbox
-from edge.runtime.keeper import Images, Keeper, sorted_folders, write_images
+from edge.runtime.keeper import Keeper, sorted_folders
+from edge.runtime.kept_files import write_images
 from tests.support.broker import wait_until
 from tests.support.fakes import frame_of
-from tests.support.machine import DAY_S, NOW_S, Machine, set_clocks
+from tests.support.kept import images_of
+from tests.support.machine import DAY_S, NOW_S, Machine
 from tests.support.station import BAD
 
 FRAME = frame_of(BAD, 1)
 ROOMY = RetentionConfig(min_free_gb=0.0, days=90)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    yield from set_clocks(monkeypatch)
-
-
-def images(number: int, day: str = "2026-11-10") -> Images:
-    record = {
-        "part": f"P{number}",
-        "id": f"s1-{number}",
-        "code": 3,
-        "reason": "no_depth",
-        "score": None,
-        "thr": 20.0,
-    }
-    return Images(f"parts/{day}/s1-{number}", FRAME, None, record)
 
 
 def kept_numbers(data: Path) -> list[int]:
@@ -66,7 +50,7 @@ def disk_usage(data: Path) -> int:
 
 def size_of_one(folder: Path) -> int:
     folder.mkdir()
-    Keeper(folder, ROOMY)._write(images(1))
+    Keeper(folder, ROOMY)._write(images_of(1))
     return sorted_folders(folder / "parts")[0][1]
 
 
@@ -77,7 +61,7 @@ def test_the_bound_of_gigabytes_is_kept_at_every_write(tmp_path: Path) -> None:
     keeper = Keeper(data, replace_config(gb=limit / 1e9))
     worst = 0
     for number in range(1, 31):
-        keeper._write(images(number))
+        keeper._write(images_of(number))
         worst = max(worst, disk_usage(data))
     assert worst <= limit * 1.1
     assert kept_numbers(data) == [26, 27, 28, 29, 30]
@@ -90,7 +74,7 @@ def replace_config(**changes: Any) -> RetentionConfig:
 
 def test_images_that_are_larger_than_the_bound_are_not_kept_and_counted(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, replace_config(gb=1e-6))
-    keeper._write(images(1))
+    keeper._write(images_of(1))
     assert (keeper.dropped, kept_numbers(tmp_path)) == (1, [])
 
 
@@ -101,7 +85,7 @@ def test_the_database_counts_in_the_bound_of_gigabytes(tmp_path: Path) -> None:
     (data / "line.sqlite").write_bytes(b"x" * 4 * one)
     keeper = Keeper(data, replace_config(gb=6.9 * one / 1e9))
     for number in range(1, 6):
-        keeper._write(images(number))
+        keeper._write(images_of(number))
     assert kept_numbers(data) == [4, 5]
 
 
@@ -120,7 +104,7 @@ def test_disk_space_stays_free_at_every_write(
     monkeypatch.setattr(shutil, "disk_usage", usage)
     keeper = Keeper(data, replace_config(min_free_gb=6.5 * one / 1e9))
     for number in range(1, 9):
-        keeper._write(images(number))
+        keeper._write(images_of(number))
         assert usage(None).free >= 6.5 * one
     assert kept_numbers(data) == [6, 7, 8]
 
@@ -133,7 +117,7 @@ def test_the_order_of_removal_is_the_number_whatever_the_dates_say(tmp_path: Pat
         (9, "2026-11-11"),
         (3, "2026-11-09"),
     ):
-        write_images(tmp_path / f"parts/{day}/s1-{number}", images(number))
+        write_images(tmp_path / f"parts/{day}/s1-{number}", images_of(number))
     assert kept_numbers(tmp_path) == [1, 2, 3, 9, 10]
     size = sorted_folders(tmp_path / "parts")[0][1]
     keeper = Keeper(tmp_path, replace_config(gb=2.5 * size / 1e9))
@@ -150,7 +134,7 @@ def test_images_are_as_old_as_their_records_whatever_the_date_of_their_folder(
     outbox = Outbox(tmp_path / "line.sqlite")
     for day in ("1970-01-01", "2038-01-19", "2026-11-10"):
         number = outbox.commit(lambda seq: {"seq": seq})["seq"]
-        write_images(tmp_path / f"parts/{day}/s1-{number}", images(number))
+        write_images(tmp_path / f"parts/{day}/s1-{number}", images_of(number))
         machine.run(40 * DAY_S)
 
     def new_keeper() -> Keeper:
@@ -189,7 +173,7 @@ def test_a_clock_that_is_wrong_for_a_while_removes_no_images(
         (NOW_S - 3600, True),
     ):
         machine.wall_s, machine.synced = wall_s, synced
-        keeper._write(images(len(kept_numbers(tmp_path)) + 1))
+        keeper._write(images_of(len(kept_numbers(tmp_path)) + 1))
         keeper.clean()
     assert kept_numbers(tmp_path) == [1, 2, 3, 4]
     machine.run(91 * DAY_S)
@@ -202,7 +186,7 @@ def test_a_clock_that_is_wrong_for_a_while_removes_no_images(
 def put_strays(parts: Path, elsewhere: Path) -> list[Path]:
     day = parts / "2026-11-10"
     day.mkdir(parents=True)
-    write_images(elsewhere / "s1-1", images(1))
+    write_images(elsewhere / "s1-1", images_of(1))
     (day / "notes.txt").write_text("mine")
     (day / "s1-777").write_text("a file that is called like a part")
     (day / "s1-778").symlink_to(elsewhere / "s1-1")
@@ -213,13 +197,13 @@ def put_strays(parts: Path, elsewhere: Path) -> list[Path]:
     (day / "empty-1").mkdir()
     (day / "s1-780").mkdir()
     (day / "s1-780/measured.csv").write_text("mine")
-    write_images(day / "s1-781", images(781))
+    write_images(day / "s1-781", images_of(781))
     (day / "s1-781/notes.txt").write_text("mine, beside the station's")
     os.mkfifo(day / "pipe")
     (parts / "2026-11-11").symlink_to(elsewhere)
     (parts / "2026-11-12").write_text("no folder")
     (parts / "good").mkdir()
-    write_images(parts / "good/s1-5", images(5))
+    write_images(parts / "good/s1-5", images_of(5))
     beside = [path for path in day.iterdir() if path.name != "s1-781"]
     return [*beside, *elsewhere.rglob("*"), day / "s1-781/notes.txt", parts / "good/s1-5/color.png"]
 
@@ -234,7 +218,7 @@ def test_what_is_not_the_stations_is_neither_counted_nor_followed_nor_removed(
     keeper.start()
     wait_until(lambda: kept_numbers(data) == [], 60, "nothing was removed")
     for number in (777, 1):
-        keeper.put(images(number))
+        keeper.put(images_of(number))
     wait_until(lambda: keeper.dropped == 2, 60, "the thread has ended")
     keeper.stop(10)
     assert [path for path in strays if not os.path.lexists(path)] == []
@@ -246,11 +230,11 @@ def test_a_part_whose_place_is_taken_costs_that_parts_images_only(tmp_path: Path
     keeper = Keeper(data, ROOMY)
     keeper.start()
     for part in (
-        images(777),
-        images(778),
-        images(790, "2026-11-11"),
-        images(791, "2026-11-12"),
-        images(792),
+        images_of(777),
+        images_of(778),
+        images_of(790, "2026-11-11"),
+        images_of(791, "2026-11-12"),
+        images_of(792),
     ):
         keeper.put(part)
     wait_until(lambda: 792 in kept_numbers(data), 60, "the thread has ended")
@@ -264,11 +248,11 @@ def test_a_part_whose_place_is_taken_costs_that_parts_images_only(tmp_path: Path
 def test_whatever_an_image_raises_costs_that_part_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = replace(images(1), frame=replace(FRAME, depth=np.zeros((4, 4), np.complex128)))
-    unwritable = replace(images(2), record={**images(2).record, "score": object()})
+    broken = replace(images_of(1), frame=replace(FRAME, depth=np.zeros((4, 4), np.complex128)))
+    unwritable = replace(images_of(2), record={**images_of(2).record, "score": object()})
     keeper = Keeper(tmp_path, ROOMY)
     keeper.start()
-    for part in (broken, unwritable, replace(images(3), folder="../outside"), images(4)):
+    for part in (broken, unwritable, replace(images_of(3), folder="../outside"), images_of(4)):
         keeper.put(part)
     wait_until(lambda: kept_numbers(tmp_path) == [4], 60, "the thread has ended")
     keeper.stop(10)
@@ -281,14 +265,14 @@ def test_whatever_an_image_raises_costs_that_part_only(
 def test_what_a_crash_left_half_written_is_removed_at_the_start(tmp_path: Path) -> None:
     day = tmp_path / "parts/2026-11-10"
     for number in range(1, 6):
-        write_images(day / f"s1-{number}", images(number))
+        write_images(day / f"s1-{number}", images_of(number))
     (day / "s1-2/record.json").unlink()  # as an older version leaves it
     (day / "s1-3/depth.png").write_bytes(b"")  # a power cut: the name is there, the bytes are not
     (day / "s1-4").rename(day / ".writing-s1-4")
     (day / ".writing-s1-6").mkdir()
     keeper = Keeper(tmp_path, ROOMY)
     keeper.start()
-    keeper.put(images(7))
+    keeper.put(images_of(7))
     wait_until(
         lambda: 7 in kept_numbers(tmp_path) and len(names_in(day)) == 3, 60, "it was not removed"
     )
@@ -312,7 +296,7 @@ def test_a_part_cut_off_at_any_write_is_no_part(
         write(*args)
 
     monkeypatch.setattr(kept_folders, "_write", cut)
-    part = replace(images(1), map=np.ones((4, 4), np.float32))
+    part = replace(images_of(1), map=np.ones((4, 4), np.float32))
     try:
         Keeper(tmp_path, ROOMY)._write(part)
     except KeyboardInterrupt:
@@ -336,7 +320,7 @@ def test_a_disk_that_fills_up_leaves_no_half_folder(tmp_path: Path) -> None:
         # another program takes the space meanwhile
         keeper._has_room = lambda _: True  # type: ignore[method-assign]
         for number in range(1, 5):
-            keeper._write(images(number))
+            keeper._write(images_of(number))
         assert keeper.dropped == 2
         assert [folder.name for folder, _ in sorted_folders(data / "parts")] == ["s1-1", "s1-2"]
         assert sorted(path.name for path in (data / "parts").glob("*/*")) == ["s1-1", "s1-2"]
@@ -344,7 +328,7 @@ def test_a_disk_that_fills_up_leaves_no_half_folder(tmp_path: Path) -> None:
             "min_free_gb is of the images' disk"
         )
         del keeper._has_room
-        keeper._write(images(5))
+        keeper._write(images_of(5))
         assert kept_numbers(data) == [2, 5], "the oldest made room"
     finally:
         subprocess.run(["umount", "-l", str(data / "parts")], check=True)
@@ -355,7 +339,7 @@ def test_parts_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
     (tmp_path / "large").mkdir()
     (tmp_path / "data/parts").symlink_to(tmp_path / "large")
     keeper = Keeper(tmp_path / "data", ROOMY)
-    keeper._write(images(1))
+    keeper._write(images_of(1))
     assert keeper.dropped == 0
     assert (tmp_path / "large/2026-11-10/s1-1/record.json").is_file()
 
@@ -370,9 +354,9 @@ def test_a_folder_that_cannot_be_removed_still_counts(
     (tmp_path / "data").mkdir()
     keeper = Keeper(tmp_path / "data", replace_config(gb=2.5 * one / 1e9))
     for number in (1, 2):
-        keeper._write(images(number))
+        keeper._write(images_of(number))
     monkeypatch.setattr("edge.runtime.keeper.remove_folder", refuse)
-    keeper._write(images(3))
+    keeper._write(images_of(3))
     assert keeper.dropped == 1
     assert kept_numbers(tmp_path / "data") == [1, 2]
 
@@ -382,8 +366,8 @@ def test_a_part_is_kept_again_under_its_number(tmp_path: Path) -> None:
     the record means.
     """
     keeper = Keeper(tmp_path, ROOMY)
-    keeper._write(images(1))
-    keeper._write(replace(images(1), record={**images(1).record, "part": "again"}))
+    keeper._write(images_of(1))
+    keeper._write(replace(images_of(1), record={**images_of(1).record, "part": "again"}))
     assert keeper.dropped == 0
     told = json.loads((tmp_path / "parts/2026-11-10/s1-1/record.json").read_text())
     assert told["part"] == "again"
@@ -392,7 +376,7 @@ def test_a_part_is_kept_again_under_its_number(tmp_path: Path) -> None:
 def test_a_folder_without_any_stamp_counts_from_when_it_was_first_seen(
     tmp_path: Path, machine: Machine
 ) -> None:
-    write_images(tmp_path / "parts/2020-01-01/s1-1", images(1))
+    write_images(tmp_path / "parts/2020-01-01/s1-1", images_of(1))
     clock = PoweredClock(tmp_path)
     machine.run(500 * DAY_S)
     keeper = Keeper(tmp_path, ROOMY, clock)
@@ -412,7 +396,7 @@ def test_a_folder_that_cannot_be_read_is_said_and_passed_over(
 ) -> None:
     """Simulated, because root may read everything."""
     for day in ("2026-11-10", "2026-11-11"):
-        write_images(tmp_path / f"parts/{day}/s1-{day[-1]}", images(1))
+        write_images(tmp_path / f"parts/{day}/s1-{day[-1]}", images_of(1))
     scandir = os.scandir
 
     def refuse(folder: Path) -> Any:
@@ -423,7 +407,7 @@ def test_a_folder_that_cannot_be_read_is_said_and_passed_over(
     monkeypatch.setattr(os, "scandir", refuse)
     keeper = Keeper(tmp_path, ROOMY)
     keeper.start()
-    keeper.put(images(5, "2026-11-12"))
+    keeper.put(images_of(5, "2026-11-12"))
     wait_until(lambda: kept_numbers(tmp_path) == [1, 5], 60, "the thread has ended")
     keeper.stop(10)
     assert "2026-11-10 is passed over" in caplog.text
@@ -437,7 +421,7 @@ def test_what_cannot_be_removed_for_a_while_is_removed_later_and_said_once(
     """
     keeper = Keeper(tmp_path, ROOMY)
     for number in range(1, 4):
-        keeper._write(images(number))
+        keeper._write(images_of(number))
     keeper._retention = ROOMY.model_copy(update={"gb": 1e-9})
 
     def refuse(folder: Path) -> None:
@@ -459,7 +443,7 @@ def test_a_disk_that_takes_no_image_is_said_once(
 ) -> None:
     keeper = Keeper(tmp_path, RetentionConfig(min_free_gb=10_000))
     for number in range(1, 6):
-        keeper._write(images(number))
+        keeper._write(images_of(number))
     assert (keeper.dropped, caplog.text.count("images not kept")) == (5, 1)
 
 
@@ -467,7 +451,7 @@ def test_the_end_waits_for_a_full_queue_and_no_longer(tmp_path: Path) -> None:
     """The thread ends once all is written, though there was no room to tell it so."""
     keeper = Keeper(tmp_path, ROOMY)
     for number in range(1, keeper_module.QUEUE_LIMIT + 1):
-        keeper.put(images(number))
+        keeper.put(images_of(number))
     keeper.start()
     keeper.stop(60)
     assert not keeper._thread.is_alive()

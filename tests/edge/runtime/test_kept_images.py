@@ -13,35 +13,17 @@ import cv2
 import numpy as np
 import pytest
 
-import edge.runtime.keeper as keeper_module
+import edge.runtime.kept_files as kept_files
 from edge.config import RetentionConfig
 from edge.frames.dataset import open_dataset
 from edge.overlay import BANNER_PX
-from edge.runtime.keeper import Images, Keeper, write_images, write_overlay
+from edge.runtime.keeper import Keeper
+from edge.runtime.kept_files import write_images, write_overlay
 from tests.support.broker import wait_until
-from tests.support.fakes import committed, frame_of
+from tests.support.fakes import committed, frames_of
+from tests.support.kept import CROP, images_of
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, HEIGHT, SERIAL, WIDTH, StationRoot
-
-CROP = (32, 24, 64, 48)
-
-
-def images(number: int = 1, judged: bool = True) -> Images:
-    heat = np.zeros((12, 16), np.float32)
-    heat[4:8, 6:10] = 50.0
-    record = {
-        "part": f"P{number}", "id": f"s1-{number}", "code": 2 if judged else 3,
-        "reason": "anomaly" if judged else "no_depth", "score": 50.0 if judged else None,
-        "thr": 20.0,
-    }  # fmt: skip
-    frame = frame_of(BAD, number, exposure_us=8000.0)
-    return Images(
-        f"parts/2026-11-10/s1-{number}",
-        frame,
-        heat if judged else None,
-        record,
-        CROP if judged else None,
-    )
 
 
 def read(path: Path) -> np.ndarray:
@@ -49,10 +31,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_a_kept_part_is_read_back_as_the_frame_that_was_judged(station: StationRoot) -> None:
-    shown = [
-        frame_of(shot, number + 1)
-        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
-    ]
+    shown = frames_of([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
     new_service(station, shown).run()
     (record,) = committed(station.root)
     folder = station.root / "var/lib/edge" / record["images"]
@@ -71,9 +50,9 @@ def test_a_kept_part_is_read_back_as_the_frame_that_was_judged(station: StationR
 
 
 def test_the_camera_is_written_as_readers_of_the_folder_layout_know_it(tmp_path: Path) -> None:
-    write_images(tmp_path / "a", images())
+    write_images(tmp_path / "a", images_of(1, judged=True))
     lens = json.loads((tmp_path / "a/intrinsics.json").read_text())
-    frame = images().frame
+    frame = images_of(1, judged=True).frame
     i = frame.intrinsics
     assert lens == {
         "width": WIDTH, "height": HEIGHT, "depth_unit_m": frame.unit, "fx": i.fx, "fy": i.fy,
@@ -86,7 +65,7 @@ def test_the_camera_is_written_as_readers_of_the_folder_layout_know_it(tmp_path:
 def test_the_overlay_shows_the_crop_and_outlines_where_the_map_is_above_the_threshold(
     tmp_path: Path,
 ) -> None:
-    part = images()
+    part = images_of(1, judged=True)
     write_overlay(tmp_path / "overlay.png", part)
     picture = read(tmp_path / "overlay.png")
     x, y, width, height = CROP
@@ -106,7 +85,7 @@ def test_the_overlay_shows_the_crop_and_outlines_where_the_map_is_above_the_thre
 
 
 def test_a_part_that_was_not_judged_is_shown_as_the_camera_saw_it(tmp_path: Path) -> None:
-    write_overlay(tmp_path / "overlay.png", images(judged=False))
+    write_overlay(tmp_path / "overlay.png", images_of(1))
     assert read(tmp_path / "overlay.png").shape == (HEIGHT + BANNER_PX, WIDTH, 3)
 
 
@@ -116,18 +95,18 @@ def test_an_overlay_that_cannot_be_drawn_costs_nothing_else(
     def broken(*_: object) -> None:
         raise cv2.error("no memory")
 
-    monkeypatch.setattr(keeper_module, "draw_kept", broken)
+    monkeypatch.setattr(kept_files, "draw_kept", broken)
     keeper = Keeper(tmp_path, RetentionConfig(min_free_gb=0.0, days=3650))
     keeper.start()
     with caplog.at_level(logging.WARNING):
         for number in (1, 2):
-            keeper.put(images(number))
+            keeper.put(images_of(number, judged=True))
         wait_until(lambda: len(keeper._kept) == 2, 5, "the thread has ended")
     keeper.stop(2.0)
     assert keeper.dropped == 0
     assert caplog.text.count("overlay.png not drawn: no memory") == 2
     for number in (1, 2):
-        names = {path.name for path in (tmp_path / images(number).folder).iterdir()}
+        names = {path.name for path in (tmp_path / images_of(number, judged=True).folder).iterdir()}
         assert {"color.png", "depth.png", "map.npz", "record.json"} <= names
         assert "overlay.png" not in names
 
@@ -135,7 +114,7 @@ def test_an_overlay_that_cannot_be_drawn_costs_nothing_else(
 def test_the_overlay_counts_in_the_bound_of_gigabytes(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, RetentionConfig(min_free_gb=0.0, days=3650))
     keeper.start()
-    keeper.put(images(1))
+    keeper.put(images_of(1, judged=True))
     wait_until(lambda: len(keeper._kept) == 1, 5, "it was not kept")
     keeper.stop(2.0)
     folder, size = keeper._kept[0]
@@ -145,7 +124,7 @@ def test_the_overlay_counts_in_the_bound_of_gigabytes(tmp_path: Path) -> None:
 
 
 def test_a_color_only_part_keeps_its_camera_too(tmp_path: Path) -> None:
-    part = images()
+    part = images_of(1, judged=True)
     write_images(tmp_path / "a", replace(part, frame=replace(part.frame, depth=None)))
     assert not (tmp_path / "a/depth.png").exists()
     assert json.loads((tmp_path / "a/camera.json").read_text())["serial"] == SERIAL

@@ -17,19 +17,20 @@ import pytest
 from edge.camera.protocol import EndOfFrames
 from edge.clock import is_clock_synced
 from edge.config import RetentionConfig
-from edge.errors import CameraLost
 from edge.install.install import install_bundle
 from edge.runtime.health import Health
-from edge.runtime.keeper import Images, Keeper, sha256_of_images, write_images
-from edge.runtime.mailbox import Ended, Lost, Mailbox
+from edge.runtime.keeper import Keeper
+from edge.runtime.kept_files import sha256_of_images, write_images
 from edge.runtime.notify import Notifier
-from edge.runtime.service import RunPlan, Service
+from edge.runtime.plan import RunPlan
+from edge.runtime.service import Service
 from edge.types import Reason
 from tests.support.broker import wait_until
-from tests.support.fakes import ScriptedCamera, ScriptedEngine, committed, frame_of
+from tests.support.fakes import ScriptedCamera, ScriptedEngine, committed, frame_of, frames_of
+from tests.support.kept import images_of
 from tests.support.patience import patience_s
 from tests.support.service import NO_BROKER, new_service, taken_as_proven
-from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, belt
+from tests.support.station import BAD, EMPTY, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
 
 
@@ -37,9 +38,10 @@ def wait_resolved(service: Service) -> None:
     """Until what was installed or calibrated is open; it may judge already where no part holds it
     up.
     """
-    first = service._station
+    current = service.at_work.current
+    first = current.get()
     wait_until(
-        lambda: service._changes.are_waiting or service._station is not first,
+        lambda: current.is_waited_for or current.get() is not first,
         60,
         "the change is not taken up",
     )
@@ -47,7 +49,7 @@ def wait_resolved(service: Service) -> None:
 
 def test_a_new_bundle_takes_effect_between_two_parts(station: StationRoot, tmp_path: Path) -> None:
     second = make_tiny_bundle(tmp_path, station.key, version="2.0.0", height=HEIGHT, width=WIDTH)
-    shown = [frame_of(shot, number + 1) for number, shot in enumerate(belt([8, 8], gap=4))]
+    shown = frames_of(belt([8, 8], gap=4))
     in_first_part = 8
 
     def install() -> None:
@@ -61,7 +63,7 @@ def test_a_new_bundle_takes_effect_between_two_parts(station: StationRoot, tmp_p
 
 
 def test_a_calibration_takes_effect_between_two_parts(station: StationRoot) -> None:
-    shown = [frame_of(shot, number + 1) for number, shot in enumerate(belt([6, 6], gap=4))]
+    shown = frames_of(belt([6, 6], gap=4))
 
     def calibrate() -> None:
         station.calibrate()
@@ -85,26 +87,9 @@ def test_a_slow_engine_drops_frames_and_queues_none(station: StationRoot) -> Non
         RunPlan(),
     )
     service.run()
-    assert service._mailbox.dropped > 50
-    assert engine.runs + service._mailbox.dropped == 100
-
-
-def test_the_mailbox_keeps_the_newest_frame_and_every_event() -> None:
-    mailbox = Mailbox()
-    lost = Lost(CameraLost("unplugged"))
-    for item in (
-        frame_of(GOOD, 1),
-        frame_of(GOOD, 2),
-        lost,
-        frame_of(GOOD, 3),
-        frame_of(GOOD, 4),
-        Ended(),
-    ):
-        mailbox.put(item)
-    second, event, fourth, end = (mailbox.take(0.1) for _ in range(4))
-    assert (second.frame_number, fourth.frame_number) == (2, 4)  # type: ignore[union-attr]
-    assert (event, type(end)) == (lost, Ended)
-    assert (mailbox.dropped, mailbox.take(0.01)) == (2, None)
+    dropped = service.at_work.mailbox.dropped
+    assert dropped > 50
+    assert engine.runs + dropped == 100
 
 
 def test_a_broken_thread_ends_the_run_and_is_an_error(
@@ -125,10 +110,7 @@ def test_a_broken_thread_ends_the_run_and_is_an_error(
 
 
 def test_images_of_a_bad_part_are_kept_and_match_their_record(station: StationRoot) -> None:
-    shown = [
-        frame_of(shot, number + 1)
-        for number, shot in enumerate([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
-    ]
+    shown = frames_of([*[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3])
     new_service(station, shown).run()
     (record,) = committed(station.root)
     folder = station.root / "var/lib/edge" / record["images"]
@@ -145,21 +127,11 @@ def test_images_of_a_bad_part_are_kept_and_match_their_record(station: StationRo
     assert any(np.array_equal(color, frame.color) for frame in shown)
 
 
-def images(number: int) -> Images:
-    frame = frame_of(BAD, number)
-    record = {"part": f"P{number}", "thr": 20.0, "seq": number}
-    return Images(
-        f"parts/2026-11-{10 + number // 10:02d}/s1-{number}",
-        frame,
-        np.ones((12, 16), np.float32),
-        record,
-    )
-
-
 def test_kept_images_are_bounded_in_size_oldest_first(tmp_path: Path) -> None:
     for number in range(5, 15):
-        write_images(tmp_path / images(number).folder, images(number))
-    one = sum(file.stat().st_size for file in (tmp_path / images(5).folder).iterdir())
+        images = images_of(number, f"2026-11-{10 + number // 10}", judged=True)
+        write_images(tmp_path / images.folder, images)
+    one = sum(file.stat().st_size for file in (tmp_path / "parts/2026-11-10/s1-5").iterdir())
     keeper = Keeper(tmp_path, RetentionConfig(days=3650, gb=3.5 * one / 1e9, min_free_gb=0.0))
     keeper.start()
     wait_until(lambda: len(list(tmp_path.glob("parts/*/*"))) <= 4, 5, "nothing was removed")
@@ -173,7 +145,7 @@ def test_a_disk_that_is_nearly_full_keeps_no_images_and_counts_them(tmp_path: Pa
     free_gb = shutil.disk_usage(tmp_path).free / 1e9
     keeper = Keeper(tmp_path, RetentionConfig(min_free_gb=min(free_gb + 100, 10_000.0)))
     keeper.start()
-    keeper.put(images(5))
+    keeper.put(images_of(5))
     wait_until(lambda: keeper.dropped == 1, 5, "it was kept")
     keeper.stop(2.0)
     assert not list(tmp_path.glob("parts/*/*"))
@@ -243,7 +215,7 @@ def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_worst_trouble_is_named_first_and_a_change_is_told_once() -> None:
     told: list[tuple[str, str, bool]] = []
     health = Health()
-    health.changed = lambda: told.append(health.state())
+    health.listen(lambda: told.append(health.state()))
     health.note_lost(Reason.CAMERA_LOST)
     health.note_lost(Reason.CAMERA_LOST)
     health.note_storage(works=False)
@@ -263,7 +235,7 @@ def test_a_part_that_stays_over_a_bundle_change_is_not_told_twice(
     station: StationRoot, tmp_path: Path
 ) -> None:
     second = make_tiny_bundle(tmp_path, station.key, version="2.0.0", height=HEIGHT, width=WIDTH)
-    shown = [frame_of(shot, number + 1) for number, shot in enumerate(belt([60, 6], gap=4))]
+    shown = frames_of(belt([60, 6], gap=4))
 
     def install() -> None:
         install_bundle(second, station.root)

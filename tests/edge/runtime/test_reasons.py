@@ -17,8 +17,9 @@ import pytest
 
 from edge.engine.protocol import Engine
 from edge.errors import CameraLost, CameraMismatch, StorageError
+from edge.line.none import NoLine
 from edge.line.outbox import Outbox
-from edge.runtime.service import NoLine, RunPlan
+from edge.runtime.plan import RunPlan
 from tests.support.broker import wait_until
 from tests.support.fakes import FAILED, WHOLE, ScriptedEngine, Step, committed, frame_of, other_lens
 from tests.support.service import NO_BROKER, new_service
@@ -131,7 +132,7 @@ def states_while(station: StationRoot, script: Sequence[Step]) -> set[tuple[str,
     """Every state that the station had while it played the script."""
     seen: set[tuple[str, str, bool]] = set()
     service = new_service(station, script)
-    service.health.changed = lambda: seen.add(service.health.state())
+    service.health.listen(lambda: seen.add(service.health.state()))
     service.run()
     return seen
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,29 +15,14 @@ import pytest
 from tests.support.broker import Broker, Subscriber, assert_archive_is_complete, wait_until
 from tests.support.fakes import committed
 from tests.support.patience import patience_s
+from tests.support.process import ENVIRONMENT, edge_run, running_process
 from tests.support.station import EMPTY, StationRoot, belt, make_station, write_belt
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 KILLS = 6
 
 
-def command(station: StationRoot, *options: str) -> list[str]:
-    return [sys.executable, "-m", "edge", "run", "--root", str(station.root), *options]
-
-
-@contextmanager
-def running(station: StationRoot, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("ab") as stderr:
-        process = subprocess.Popen(command(station, *options), stderr=stderr, env=ENVIRONMENT)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(patience_s(10))
-
-
 def run_to_end(station: StationRoot, *options: str, timeout_s: float = patience_s(20)) -> str:
-    words = command(station, *options)
+    words = edge_run(station, *options)
     done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -125,7 +106,7 @@ def test_a_signal_ends_it_within_two_seconds(
     number: signal.Signals,
 ) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([8, 8])), broker.port)
-    with running(station, tmp_path / "log") as process:
+    with running_process(station, tmp_path / "log") as process:
         wait_until(lambda: archive.of("verdict"), 20, "no verdict")
         started_s = time.monotonic()
         process.send_signal(number)
@@ -142,7 +123,7 @@ def test_it_stays_under_400_mb(
     station.configure(
         "folder", write_belt(tmp_path / "belt", belt([20] * 3, bad=[0, 1, 2])), broker.port
     )
-    with running(station, tmp_path / "log") as process:
+    with running_process(station, tmp_path / "log") as process:
         wait_until(lambda: len(archive.of("verdict")) >= 3, 30, "no verdicts")
         assert psutil.Process(process.pid).memory_info().rss < 400e6
 
@@ -152,9 +133,9 @@ def test_a_second_run_on_the_same_root_is_refused_in_one_sentence(
     station: StationRoot, tmp_path: Path
 ) -> None:
     station.configure("folder", write_belt(tmp_path / "belt", belt([8])))
-    with running(station, tmp_path / "log"):
+    with running_process(station, tmp_path / "log"):
         wait_until(lambda: committed(station.root), 20, "no part")
-        words, patience = command(station), patience_s(30)
+        words, patience = edge_run(station), patience_s(30)
         second = subprocess.run(
             words, env=ENVIRONMENT, capture_output=True, text=True, timeout=patience
         )
@@ -173,7 +154,7 @@ def test_a_broker_that_stops_for_8_s_in_mid_run_costs_no_record(
         broker.port,
         more="fps = 60\n",
     )
-    with running(station, tmp_path / "log") as process:
+    with running_process(station, tmp_path / "log") as process:
         wait_until(lambda: len(archive.of("verdict")) >= 5, 20, "no verdicts before the outage")
         broker.stop()
         time.sleep(8.0)
@@ -213,7 +194,7 @@ def test_killed_again_and_again_it_loses_no_record_and_repeats_no_number(
     chance = random.Random(7)
     for _ in range(KILLS):
         before = len(committed(station.root))
-        with running(station, tmp_path / "log") as process:
+        with running_process(station, tmp_path / "log") as process:
             wait_until(partial(has_more_than, station, before), 30, "no part was committed")
             time.sleep(chance.uniform(0.0, 0.5))
             process.send_signal(signal.SIGKILL)

@@ -16,12 +16,23 @@ from edge.errors import EngineError
 from edge.install.install import install_bundle
 from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.runtime import changes
+from edge.runtime.active import resolve_active
+from edge.runtime.current import CurrentBundle
 from edge.runtime.service import Service
 from edge.station.store import Installed
+from tests.support.active import Closable
 from tests.support.broker import wait_until
-from tests.support.fakes import ScriptedEngine, Step, committed, frame_of
+from tests.support.fakes import Step, committed, frame_of, frames_of
 from tests.support.patience import patience_s
-from tests.support.service import ALIVE, READY, STOPPING, Listener, new_service, taken_as_proven
+from tests.support.service import (
+    ALIVE,
+    READY,
+    STOPPING,
+    Listener,
+    in_thread,
+    new_service,
+    taken_as_proven,
+)
 from tests.support.station import EMPTY, HEIGHT, WIDTH, StationRoot, belt
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -59,16 +70,7 @@ def second(station: StationRoot, tmp_path: Path) -> Path:
 def service_with(
     station: StationRoot, script: list[Step], builder: SlowBuilder, listener: Listener
 ) -> Service:
-    service = new_service(station, script, notifier=listener)
-    service._load_engine = builder
-    return service
-
-
-def in_thread(service: Service) -> tuple[threading.Thread, list[int]]:
-    parts: list[int] = []
-    thread = threading.Thread(target=lambda: parts.append(service.run()))
-    thread.start()
-    return thread, parts
+    return new_service(station, script, notifier=listener, load_engine=builder)
 
 
 def empty_view(count: int, first: int = 1) -> list[Step]:
@@ -96,8 +98,8 @@ def test_systemd_waits_while_the_first_engine_is_built(
 def test_a_first_engine_that_hangs_is_not_waited_for_for_ever(
     station: StationRoot, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.runtime.service.OPEN_LIMIT_S", 1.0)
-    monkeypatch.setattr("edge.runtime.service.START_PASS_S", 0.05)
+    monkeypatch.setattr("edge.runtime.starting.OPEN_LIMIT_S", 1.0)
+    monkeypatch.setattr("edge.runtime.starting.START_PASS_S", 0.05)
     builder = SlowBuilder(station, "1.0.0")
     service = service_with(station, [], builder, listener)
     thread, parts = in_thread(service)
@@ -148,13 +150,11 @@ def test_the_watchdog_is_fed_and_parts_are_judged_while_the_next_engine_is_built
     station: StationRoot, second: Path, listener: Listener
 ) -> None:
     builder = SlowBuilder(station, "2.0.0")
-    shown: list[Step] = [
-        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 22, gap=4))
-    ]
+    shown: list[Step] = frames_of(belt([8] * 22, gap=4))
 
     def finish() -> None:
         builder.release.set()
-        wait_until(lambda: service._changes.are_waiting, 60, "the next engine is not open")
+        wait_until(lambda: service.at_work.current.is_waited_for, 60, "the next engine is not open")
 
     install = building(builder, second, station)
     script = [*shown[:24], install, *shown[24:224], finish, *shown[224:]]  # in the middle of a part
@@ -238,9 +238,7 @@ def test_a_next_engine_that_hangs_is_said_once_and_the_station_goes_on(
 ) -> None:
     monkeypatch.setattr(changes, "OPEN_LIMIT_S", 0.3)
     builder = SlowBuilder(station, "2.0.0")
-    shown: list[Step] = [
-        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 16, gap=4))
-    ]
+    shown: list[Step] = frames_of(belt([8] * 16, gap=4))
     with caplog.at_level(logging.ERROR, "edge.runtime.changes"):
         script = [*shown[:24], building(builder, second, station), *shown[24:]]
         service_with(station, script, builder, listener).run()
@@ -254,9 +252,7 @@ def test_a_next_engine_that_cannot_be_built_leaves_the_station_as_it_was(
 ) -> None:
     builder = SlowBuilder(station, "2.0.0")
     builder.failure = EngineError("planted")
-    shown: list[Step] = [
-        frame_of(shot, number + 1) for number, shot in enumerate(belt([8] * 12, gap=4))
-    ]
+    shown: list[Step] = frames_of(belt([8] * 12, gap=4))
     with caplog.at_level(logging.ERROR, "edge.runtime.changes"):
         script = [*shown[:24], building(builder, second, station, 0.1), *shown[24:]]
         service_with(station, script, builder, listener).run()
@@ -267,15 +263,6 @@ def test_a_next_engine_that_cannot_be_built_leaves_the_station_as_it_was(
 
 
 # --- engines that are not needed any more ---
-
-
-class Closable(ScriptedEngine):
-    def __init__(self, label: str) -> None:
-        super().__init__([{}], name=label)
-        self.closed = False
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(
@@ -292,13 +279,13 @@ def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(
             lambda: following.follow() or len(opened) == count, 10, "the change was not noticed"
         )
         wait_until(
-            lambda: following.follow() or following._opening is None,
+            lambda: following.follow() or not following.is_opening,
             10,
             "the change was not resolved",
         )
 
-    running = changes.resolve_station(station.store, load)
-    following = changes.Changes(station.store, load, running)
+    current = CurrentBundle(resolve_active(station.store, load))
+    following = changes.Changes(station.store, load, current)
     install_bundle(second, station.root)
     follow_until(2)
     station.calibrate()  # new site state of the bundle that waits: its engine is kept
@@ -309,5 +296,6 @@ def test_a_change_that_is_overtaken_before_it_took_effect_gives_its_engine_back(
     )
     follow_until(3)
     assert [engine.closed for engine in opened] == [False, True, False]
-    assert following.take().installed.manifest.version == "3.0.0"
-    assert not following.are_waiting
+    assert current.take().installed.manifest.version == "1.0.0"
+    assert current.get().installed.manifest.version == "3.0.0"
+    assert not current.is_waited_for

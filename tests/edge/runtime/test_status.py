@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from edge.errors import CameraLost
+from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.line.outbox import Outbox
-from edge.runtime.status import FILE, StatusFile, live_lines, make_place
+from edge.runtime.status import FILE
+from edge.runtime.status_facts import live_lines
+from edge.runtime.status_file import StatusFile, make_place
 from edge.station.lock import RUN, locked
-from edge.station.store import Store
+from edge.station.store import Installed, Store
 from tests.support.broker import wait_until
-from tests.support.fakes import frame_of
+from tests.support.fakes import frame_of, frames_of
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, SERIAL, StationRoot
 
@@ -184,9 +187,7 @@ def test_a_station_at_work_writes_it_and_takes_it_away(station: StationRoot) -> 
         assert lines["camera"].startswith(f"folder, serial {SERIAL}: ")
         assert lines["broker"].startswith("none: broker.enabled is false")
 
-    script = [
-        frame_of(shot, number) for number, shot in enumerate([EMPTY] * 3 + [BAD] * 6 + [EMPTY] * 3)
-    ]
+    script = frames_of([EMPTY] * 3 + [BAD] * 6 + [EMPTY] * 3, first=0)
     new_service(station, [*script, CameraLost(sentence), look]).run()
     assert not (station.root / FILE).exists()
     assert shown(station.store)["station"].startswith("not running")
@@ -214,10 +215,12 @@ def test_what_a_killed_process_said_last_is_not_said_of_the_next_one(station: St
     """It opens its engine, which may take minutes; its predecessor has been silent for as long."""
     path, seen = station.root / FILE, []
     StatusFile(station.root, lambda: SAID).write()
-    service = new_service(station, [frame_of(EMPTY, 1)])
-    load = service._load_engine
-    service._load_engine = lambda installed: (seen.append(path.exists()), load(installed))[1]
-    service.run()
+
+    def load(installed: Installed) -> ProvenEngine:
+        seen.append(path.exists())
+        return open_proven_engine(station.store, installed)
+
+    new_service(station, [frame_of(EMPTY, 1)], load_engine=load).run()
     assert seen == [False]
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from edge.install.proven import open_proven_engine
-from edge.runtime.active import ActiveStation, resolve_station
-from tests.support.fakes import committed, frame_of
+from edge.runtime.active import ActiveBundle, resolve_active
+from tests.support.fakes import committed, frames_of
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, GOOD, StationRoot
 
 SHOWN = [*[EMPTY] * 3, *[GOOD] * 6, *[EMPTY] * 3, *[BAD] * 6, *[EMPTY] * 3]
 
 
-def resolved(station: StationRoot) -> ActiveStation:
+def resolved(station: StationRoot) -> ActiveBundle:
     """The station as `edge run` resolves it, its engine closed."""
-    active = resolve_station(
+    active = resolve_active(
         station.store, lambda installed: open_proven_engine(station.store, installed)
     )
     active.engine.close()
@@ -23,7 +23,7 @@ def resolved(station: StationRoot) -> ActiveStation:
 def test_a_record_says_which_engine_judged_and_what_its_threshold_promises(
     station: StationRoot,
 ) -> None:
-    new_service(station, [frame_of(shot, number + 1) for number, shot in enumerate(SHOWN)]).run()
+    new_service(station, frames_of(SHOWN)).run()
     threshold = station.store.active().manifest.thresholds["fp32"]
     first, second = committed(station.root)
     for record in (first, second):
@@ -54,7 +54,7 @@ def test_the_sites_own_threshold_replaces_the_measured_one_for_this_very_engine(
         guarantee="3.2% are rejected",
         rank=1,
     )
-    new_service(station, [frame_of(shot, number + 1) for number, shot in enumerate(SHOWN)]).run()
+    new_service(station, frames_of(SHOWN)).run()
     records = committed(station.root)
     assert [(one["code"], one["thr"]) for one in records] == [(1, 70.0), (1, 70.0)]
     told = {(one["thr_from"], one["thr_parts"], one["guarantee"]) for one in records}

@@ -1,0 +1,224 @@
+"""A station at work: what it consists of, and in which order that is started and stopped.
+
+    capture thread   camera -> mailbox (the newest frame only): capture.py
+    engine thread    mailbox -> judged frame (contract, age, graph, rule): judging.py
+    decision thread  judged frames -> parts -> commit -> verdict: deciding.py
+    line's threads   verdicts, records and state to the plant: edge/line/
+    images thread    keeper.py, low priority
+    housekeeping     the bounds of the records, and whether the disk works: housekeeping.py
+    status thread    a file for `edge status`, each second: status_file.py
+    opening thread   a new bundle or site state, resolved beside the one that judges: changes.py
+    main loop        here: signals, watchdog; it never waits for an engine, a disk or the camera
+
+The threads share six objects, each of which says how: Mailbox, CurrentBundle, Health, Progress, the
+queue in Deciding, Outbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from edge.config import EdgeConfig
+from edge.decide.gate import Gate
+from edge.decide.gate_factory import new_gate
+from edge.errors import EdgeError
+from edge.line.base import LineSetup
+from edge.line.factory import make_line
+from edge.line.outbox import Outbox
+from edge.runtime.active import ActiveBundle, EngineLoader
+from edge.runtime.capture import CameraMaker, Capture
+from edge.runtime.changes import Changes
+from edge.runtime.current import CurrentBundle
+from edge.runtime.deciding import Deciding
+from edge.runtime.health import Health
+from edge.runtime.housekeeping import Housekeeping
+from edge.runtime.judging import FrameJudge, Judging
+from edge.runtime.keeper import Keeper
+from edge.runtime.mailbox import Mailbox
+from edge.runtime.notify import Notifier
+from edge.runtime.parts import JudgedFrame, PartMaker
+from edge.runtime.plan import RunPlan
+from edge.runtime.progress import Progress
+from edge.runtime.report import Report
+from edge.runtime.status_file import StatusFile
+from edge.runtime.stopping import StopRequest
+from edge.runtime.workers import Workers
+from edge.station.store import Store
+from edge.types import Reason
+
+log = logging.getLogger(__name__)
+
+PASS_S = 0.1  # one pass of the main loop
+LINE_S = 5.0  # for the broker, where it is waited for
+END_S = 1.0  # of the 2 s that an end by a signal may take: for the threads that a part passes
+END_IMAGES_S = 0.3  # of the same: for the images that wait for the disk
+IMAGES_S = 10.0  # the same at the end of a finite source
+DRAIN_S = 30.0  # for the broker to take the records, at the end of a finite source
+
+CAPTURE, ENGINE, DECISION = "capture", "engine", "decision"
+
+
+class AtWork:
+    """Everything that works while the station runs. Built, started and stopped by one thread, which
+    is also the main loop.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        config: EdgeConfig,
+        load_engine: EngineLoader,
+        make_camera: CameraMaker,
+        plan: RunPlan,
+        first: ActiveBundle,
+        health: Health,
+        progress: Progress,
+        notifier: Notifier,
+        stop: StopRequest,
+    ) -> None:
+        """Nothing is started, and nothing connected to. first: what judges until something changes.
+
+        Raises: StorageError if the outbox cannot be opened; ConfigError if the line cannot be made.
+        """
+        self._plan, self._health, self._progress = plan, health, progress
+        self._notifier, self._stop = notifier, stop
+        stopping = stop.event
+        self.current = CurrentBundle(first)
+        self.changes = Changes(store, load_engine, self.current)
+        self.mailbox = Mailbox(plan.lossless)
+        self.capture = Capture(
+            make_camera, self.current.get, self.mailbox, stopping, config.camera.fps
+        )
+        self._outbox = Outbox(store.data / "line.sqlite")
+        self._keeper = Keeper(
+            store.data, config.retention, self._outbox.clock, self._outbox.find_stamp
+        )
+        self._housekeeping = Housekeeping(self._outbox, config.retention, health.note_storage)
+        self._line = make_line(self._line_setup(store, config))
+        gate: Gate[JudgedFrame] = new_gate(
+            first.rule, config.decision, plan.each_frame, starts_unsure=not plan.lossless
+        )
+        parts = PartMaker(config, first, gate, self._outbox, self._line, self._keeper, health)
+        deciding = Deciding(parts, self.current, health, stopping, plan.max_parts)
+        judge = FrameJudge(health, config.camera.max_age_ms, finds_freezes=not plan.each_frame)
+        judging = Judging(
+            self.mailbox,
+            judge,
+            self.current,
+            deciding,
+            health,
+            progress,
+            self._line.state_changed,
+            stopping,
+        )
+        self.report = Report(
+            config.station.station,
+            health,
+            self.current,
+            self.mailbox,
+            self.capture,
+            parts,
+            self._line,
+            self._outbox,
+            self._keeper,
+            seen=lambda: judging.seen,
+        )
+        self._status = StatusFile(store.root, self.report.for_status)
+        self._workers = Workers(
+            {CAPTURE: self.capture.run, ENGINE: judging.run, DECISION: deciding.run}, stopping
+        )
+
+    def start(self) -> None:
+        """Start everything; what the line or the disk does not take at once is no reason to wait,
+        unless the plan waits for the line.
+        """
+        self._note_bundle()
+        self._note_line()
+        self._keeper.start()
+        self._housekeeping.start()
+        self._status.start()
+        self._line.start()
+        self._health.listen(self._line.state_changed)
+        if self._plan.waits_for_line:
+            self._wait_for_line()
+        self._workers.start()
+        self._notifier.ready()
+
+    def watch(self) -> None:
+        """The main loop: until the station is asked to stop, or a worker has ended."""
+        seen, was_silent = -1, False
+        while not self._stop.is_asked() and not self._workers.wait_ended(PASS_S):
+            steps = self._progress.steps
+            if steps.count != seen:
+                seen = steps.count
+                self._notifier.alive()
+            is_silent = self.capture.is_silent(steps.last_s)
+            if is_silent and not was_silent:
+                self._health.note_lost(Reason.CAMERA_LOST)
+            was_silent = is_silent
+            self.changes.follow()
+            self._note_bundle()
+        log.info("parts=%d p50_ms=%s", self._health.parts, self._health.times.medians())
+        if self.failure is None:
+            self._drain()
+
+    @property
+    def failure(self) -> EdgeError | None:
+        """Why the first worker that failed did."""
+        return self._workers.failure
+
+    def shut_down(self) -> None:
+        """Stop everything, within 2 s of a signal. A thread that hangs in an engine, a disk or a
+        socket is left behind; the process ends in spite of it: edge/__main__.py.
+        """
+        images_s = END_IMAGES_S if self._stop.event.is_set() else IMAGES_S
+        self._notifier.stopping()
+        self._stop.event.set()
+        self.mailbox.close()
+        end_s = time.monotonic() + END_S
+        for name in (ENGINE, DECISION):
+            self._workers.join(name, end_s)
+        capture_s = end_s if self.capture.is_open else time.monotonic() + PASS_S
+        if not self._workers.join(CAPTURE, capture_s):
+            self.capture.abandon()
+        self._keeper.stop(images_s)
+        self._housekeeping.stop(0.4)
+        self._status.stop(0.4)
+        self._line.stop()
+        if not any(self._workers.is_alive(name) for name in (ENGINE, DECISION)):
+            self._outbox.close()  # nobody else asks it
+
+    def _line_setup(self, store: Store, config: EdgeConfig) -> LineSetup:
+        """The line asks for the state only after its start, when there is a report."""
+        return LineSetup(
+            config,
+            store.root,
+            self._outbox,
+            state=lambda: self.report.state(),  # noqa: PLW0108  # it is made after the line
+            is_ready=lambda: self._health.is_ready,
+            changed=self._note_line,
+        )
+
+    def _note_bundle(self) -> None:
+        self._health.note_bundle(not self.changes.refused)
+
+    def _note_line(self) -> None:
+        line = self._line
+        self._health.note_line(line.verdict_problem is None, line.record_problem is None)
+
+    def _wait_for_line(self) -> None:
+        end_s = time.monotonic() + LINE_S
+        while time.monotonic() < end_s and not self._stop.is_asked():
+            if self._line.wait_connected(PASS_S):
+                return
+
+    def _drain(self) -> None:
+        """The source has ended: let the line deliver the records, unless it is away or the station
+        is asked to stop.
+        """
+        self._line.state_changed()  # the last counters
+        takes_records = self._line.is_connected and self._line.record_problem is None
+        end_s = time.monotonic() + (DRAIN_S if takes_records else LINE_S)
+        while self._line.backlog and time.monotonic() < end_s and not self._stop.is_asked():
+            time.sleep(0.02)

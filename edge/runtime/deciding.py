@@ -1,0 +1,91 @@
+"""The decision thread: judged frames and what happens to the camera, in order, to parts."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+from edge.errors import CameraMismatch
+from edge.runtime.current import CurrentBundle
+from edge.runtime.health import Health
+from edge.runtime.mailbox import Ended, Lost
+from edge.runtime.parts import JudgedFrame, PartMaker
+from edge.types import Reason
+
+PASS_S = 0.1  # between two looks whether the station stops
+QUEUE_LIMIT = 8  # judged frames that may wait for the disk
+
+Item = JudgedFrame | Lost | Ended
+
+
+class Deciding:
+    """What the decision thread does, and the queue through which the engine thread feeds it."""
+
+    def __init__(
+        self,
+        parts: PartMaker,
+        current: CurrentBundle,
+        health: Health,
+        stopping: threading.Event,
+        max_parts: int | None = None,
+    ) -> None:
+        """max_parts: end after this many; None: after the source's end, or when stopped."""
+        self._parts, self._current, self._health = parts, current, health
+        self._stopping, self._max_parts = stopping, max_parts
+        self._queue: queue.Queue[Item] = queue.Queue(QUEUE_LIMIT)
+        self._last: JudgedFrame | None = None
+        self._mismatch_is_told = False  # to the line: once, until a frame comes through
+
+    def put(self, item: Item) -> None:
+        """Hand over the next item. Waits while the queue is full, so that a slow disk shows as
+        dropped frames and not as stale ones. For the engine thread.
+        """
+        while not self._stopping.is_set():
+            try:
+                self._queue.put(item, timeout=PASS_S)
+                return
+            except queue.Full:
+                continue
+
+    def is_between_parts(self, timeout_s: float) -> bool:
+        """Wait until every item was dealt with; whether no part is open then. False if it took
+        longer. For the engine thread: while it asks, it puts nothing.
+        """
+        end_s = time.monotonic() + timeout_s
+        while self._queue.unfinished_tasks:
+            if time.monotonic() > end_s:
+                return False
+            time.sleep(0.001)
+        return self._parts.is_between_parts
+
+    def run(self) -> None:
+        """Until the source has ended, max_parts were decided or the station stops."""
+        while not self._stopping.is_set():
+            try:
+                item = self._queue.get(timeout=PASS_S)
+            except queue.Empty:
+                continue
+            if isinstance(item, Ended):
+                self._parts.finish()
+                return
+            if isinstance(item, Lost):
+                self._lose(item)
+            else:
+                self._health.note_frame(item.judgment)
+                self._parts.feed(item)
+                self._last, self._mismatch_is_told = item, False
+            self._queue.task_done()
+            if self._max_parts is not None and self._health.parts >= self._max_parts:
+                return
+
+    def _lose(self, lost: Lost) -> None:
+        mismatch = isinstance(lost.error, CameraMismatch)
+        reason = Reason.CAMERA_MISMATCH if mismatch else Reason.CAMERA_LOST
+        self._health.explain(reason, str(lost.error))
+        self._health.note_lost(reason)
+        if mismatch and not self._mismatch_is_told:
+            self._parts.refuse(self._current.get(), reason)
+            self._mismatch_is_told = True
+        elif self._last is not None:
+            self._parts.lose(self._last, reason)
