@@ -90,7 +90,7 @@ def hard_distance(distance: Tensor, mask: Tensor, hardest: int) -> Tensor:
     return ((top * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)).mean()
 
 
-def masked_mean(distance: Tensor, mask: Tensor) -> Tensor:
+def mean_per_image(distance: Tensor, mask: Tensor) -> Tensor:
     """Mean over images of the mean over each image's positions in the mask (NTSNet, equation
     10).
     """

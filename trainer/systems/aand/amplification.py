@@ -99,7 +99,7 @@ def amplification_loss(
     return torch.maximum(after, before - margin).mean()
 
 
-def drawn_rows(rows: Tensor, generator: torch.Generator, most: int = PAIRS) -> Tensor:
+def sampled_rows(rows: Tensor, generator: torch.Generator, most: int = PAIRS) -> Tensor:
     """At most `most` of the rows (M, C), drawn without repetition."""
     if len(rows) <= most:
         return rows
