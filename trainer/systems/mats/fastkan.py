@@ -120,12 +120,6 @@ class StudentFastKAN(nn.Module):
         y: Tensor = self.leave(self.blocks(self.enter(rows)))
         return y
 
-    def fold(self) -> None:
-        """Put every BatchNorm, as it stands, into the layer before it: for export, in eval mode."""
-        for block in self.blocks:
-            assert isinstance(block, ResidualBlock)  # nn.Sequential forgets it
-            block.fold()
-
 
 @torch.no_grad()
 def _fold_norm(layer: FastKANLayer, norm: nn.BatchNorm1d) -> None:

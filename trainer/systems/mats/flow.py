@@ -19,6 +19,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from trainer.layers.typed import Modules
+
 
 class Subnet(nn.Module):
     """Predict scale and shift of one half from the other half and the condition: convolution, ReLU,
@@ -124,7 +126,7 @@ class RealNVP(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
-        self.blocks = nn.ModuleList(
+        self.blocks = Modules(
             Coupling(channels, hidden, alpha, condition_channels, kernel, seed + index)
             for index in range(blocks)
         )
@@ -147,7 +149,6 @@ class RealNVP(nn.Module):
     def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
         """Undo `forward`: z (N, C, H, W) -> x (N, C, H, W)."""
         for block in reversed(self.blocks):
-            assert isinstance(block, Coupling)  # nn.ModuleList forgets it
             z = block.inverse(z, condition)
         return z
 

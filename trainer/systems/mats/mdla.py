@@ -74,6 +74,11 @@ class MDLA(nn.Module):
         self.register_buffer("allowed", allowed, persistent=False)
         self.register_buffer("masked", MASKED * (1 - allowed), persistent=False)
 
+    def start_at_zero(self) -> None:
+        """Set the last layer to zero: whatever the attention finds, the result is 0."""
+        for parameter in self.merge.parameters():
+            nn.init.zeros_(parameter)
+
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, c, H, W)."""
         count, _, height, width = features.shape
