@@ -32,22 +32,21 @@ class Subnet(nn.Module):
     permutation.
     """
 
-    def __init__(self, given: int, condition: int, hidden: int, wanted: int, kernel: int) -> None:
+    def __init__(self, inputs: int, condition: int, hidden: int, outputs: int, kernel: int) -> None:
         super().__init__()
-        self.from_half = nn.Conv2d(given, hidden, kernel, padding=kernel // 2)
+        self.from_half = nn.Conv2d(inputs, hidden, kernel, padding=kernel // 2)
         self.from_condition = nn.Conv2d(condition, hidden, kernel, padding=kernel // 2, bias=False)
-        self.last = nn.Conv2d(hidden, 2 * wanted, kernel, padding=kernel // 2)
+        self.last = nn.Conv2d(hidden, 2 * outputs, kernel, padding=kernel // 2)
         nn.init.zeros_(self.last.weight)
         if self.last.bias is not None:
             nn.init.zeros_(self.last.bias)
 
     def forward(self, half: Tensor, condition: Tensor) -> Tensor:
-        """(N, given, H, W), (1 or N, condition, H, W) -> (N, 2 wanted, H, W): raw scales, then
+        """(N, inputs, H, W), (1 or N, condition, H, W) -> (N, 2 outputs, H, W): raw scales, then
         shifts.
         """
-        predicted: Tensor = self.last(
-            torch.relu(self.from_half(half) + self.from_condition(condition))
-        )
+        hidden = torch.relu(self.from_half(half) + self.from_condition(condition))
+        predicted: Tensor = self.last(hidden)
         return predicted
 
 
@@ -77,7 +76,7 @@ class Coupling(nn.Module):
         """(N, C, H, W) -> y (N, C, H, W) and the log of its scales, summed over channels, (N, 1, H,
         W).
         """
-        x1, x2 = x.index_select(1, self.first), x.index_select(1, self.second)
+        x1, x2 = x.index_select(1, self.first), x.index_select(1, self.second)  # (N, C / 2, H, W)
         scale1, shift1 = self._scale_and_shift(self.for_first(x2, condition))
         y1 = x1 * torch.exp(scale1) + shift1
         scale2, shift2 = self._scale_and_shift(self.for_second(y1, condition))
