@@ -63,12 +63,9 @@ def synthetic_relief(
     """
     relief = torch.zeros_like(foreground)
     for _ in range(RELIEF_BLOBS):
-        sign = torch.where(
-            torch.rand(len(foreground), 1, 1, 1, generator=generator) < 0.5, -1.0, 1.0
-        )
-        relief = relief + sign.to(relief.device) * _blobs(
-            foreground, generator, sigmas, (2.5, 8.0), RELIEF_LONGEST
-        )
+        down = torch.rand(len(foreground), 1, 1, 1, generator=generator) < 0.5  # (N, 1, 1, 1)
+        sign = torch.where(down, -1.0, 1.0).to(relief.device)
+        relief = relief + sign * _blobs(foreground, generator, sigmas, (2.5, 8.0), RELIEF_LONGEST)
     return relief * foreground * _three_in_four(foreground, generator)
 
 
@@ -86,10 +83,9 @@ def synthetic_tint(
     with_any = _three_in_four(foreground, generator)
     strength = torch.zeros_like(foreground)
     for _ in range(TINT_BLOBS):
-        blob = (
-            _blobs(foreground, generator, units, (1.2, 6.0), TINT_LONGEST) * foreground * with_any
-        )
-        hue = 2 * torch.rand(len(color), 3, 1, 1, generator=generator) - 1
+        blob = _blobs(foreground, generator, units, (1.2, 6.0), TINT_LONGEST)  # (N, 1, h, w)
+        blob = blob * foreground * with_any
+        hue = 2 * torch.rand(len(color), 3, 1, 1, generator=generator) - 1  # (N, 3, 1, 1)
         hue = (hue / hue.abs().amax(dim=1, keepdim=True)).to(color.device)
         color, strength = color + TINT_LEVELS * blob * hue, strength + blob
     return color.clamp(0, 255), strength
@@ -108,10 +104,10 @@ def _blobs(
     radii: tuple[float, float],
     longest: float,
 ) -> Tensor:
-    """One blob per image, centered on the foreground: (N, 1, h, w) >= 0, `radii` in cells of a
-    128-cell image.
+    """One blob per image, centered on the foreground: (N, 1, h, w) >= 0.
 
-    It is `longest` times longer at most, and as many times thinner, than a round one of its radius.
+    radii: smallest and largest, in cells of a 128-cell image. longest: at most this many times
+    longer, and as many times thinner, than a round blob of its radius.
     """
     count, _, height, width = foreground.shape
 
@@ -119,24 +115,18 @@ def _blobs(
         return low + (high - low) * torch.rand(count, 1, 1, generator=generator)
 
     side = max(height, width) / 128
-    center = torch.multinomial(foreground.flatten(1).cpu() + 1e-9, 1, generator=generator)
-    row, column = (
-        torch.div(center, width, rounding_mode="floor")[:, :, None],
-        (center % width)[:, :, None],
-    )
-    turn, stretch, radius = (
-        between(0, math.pi),
-        longest ** between(-1.0, 1.0),
-        between(*radii) * side,
-    )
-    dy, dx = torch.arange(height)[None, :, None] - row, torch.arange(width)[None, None, :] - column
+    center = torch.multinomial(foreground.flatten(1).cpu() + 1e-9, 1, generator=generator)  # (N, 1)
+    row = torch.div(center, width, rounding_mode="floor")[:, :, None]  # (N, 1, 1)
+    column = (center % width)[:, :, None]  # (N, 1, 1)
+    turn, stretch = between(0, math.pi), longest ** between(-1.0, 1.0)  # (N, 1, 1) each
+    radius = between(*radii) * side
+    dy = torch.arange(height)[None, :, None] - row  # (N, h, 1)
+    dx = torch.arange(width)[None, None, :] - column  # (N, 1, w)
     along = (dx * turn.cos() + dy * turn.sin()) / (radius * stretch)
     across = (dy * turn.cos() - dx * turn.sin()) / (radius / stretch)
-    squared = along * along + across * across
+    squared = along * along + across * across  # (N, h, w)
     coarse = torch.randn(count, 1, 16, 16, generator=generator)
-    outline = functional.interpolate(
-        coarse, size=(height, width), mode="bilinear", align_corners=False
-    )[:, 0]
+    outline = functional.interpolate(coarse, size=(height, width), mode="bilinear")[:, 0]
     plateau = torch.sigmoid(between(4, 16) * (1 - squared.clamp(min=1e-12).sqrt() + 0.25 * outline))
     shape = torch.where(between(0, 1) < 0.5, plateau, torch.exp(-squared))
-    return (between(*strengths) * shape)[:, None].to(foreground.device)
+    return (between(*strengths) * shape)[:, None].to(foreground.device)  # (N, 1, h, w)

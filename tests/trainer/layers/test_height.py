@@ -1,4 +1,4 @@
-"""Depth's encoder: what is drawn for it, what it measures, and that it learns to see both a dent
+"""Depth's encoder: its synthetic anomalies, what it measures, and that it learns to see both a dent
 and a stain.
 """
 
@@ -62,7 +62,7 @@ def test_untrained_it_answers_nothing_and_outside_the_part_never_anything() -> N
     assert not tint[half(foreground) == 0].any()
 
 
-def test_relief_is_drawn_on_the_part_within_its_range() -> None:
+def test_synthetic_relief_stays_on_the_part_and_within_its_range() -> None:
     foreground = torch.zeros(200, 1, 32, 32)
     foreground[..., 8:24, 8:24] = 1
     relief = synthetic_relief(foreground, torch.Generator().manual_seed(2), sigmas=(2.5, 16.0))
@@ -121,12 +121,12 @@ def test_it_learns_dents_and_stains_alike() -> None:
     with torch.no_grad():
         got_relief, got_tint = encoder(height + relief * encoder.sigma, foreground, stained)
     inside, small = foreground > 0, half(foreground) == 1
-    wanted = torch.nn.functional.avg_pool2d(strength, 4)
-    for got, drawn in (
+    expected = torch.nn.functional.avg_pool2d(strength, 4)
+    for got, target in (
         (got_relief[inside].abs(), relief[inside].abs()),
-        (got_tint[small], wanted[small]),
+        (got_tint[small], expected[small]),
     ):
-        clear = (drawn > 2) | (drawn == 0)
-        auroc = image_auroc((drawn[clear] > 2).numpy(), got[clear].numpy())
+        clear = (target > 2) | (target == 0)
+        auroc = image_auroc((target[clear] > 2).numpy(), got[clear].numpy())
         assert auroc is not None
         assert auroc > 0.9

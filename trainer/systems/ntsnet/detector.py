@@ -61,9 +61,7 @@ class NtsnetDetector(nn.Module):
 
     def student_levels(self, color: Tensor) -> list[Tensor]:
         """The student's levels, F_S, of color (N, 3, h, w) in 0..255: (N, C, h, w) each."""
-        trunk = self.features.trunk
-        normalized = (color - cast(Tensor, trunk.mean)) * cast(Tensor, trunk.inverse_scale)
-        return cast(list[Tensor], self.student(normalized))
+        return cast(list[Tensor], self.student(self.features.trunk.normalized(color)))
 
     def trainable(self) -> nn.Module:
         """What training changes: the student, and with EMAN the teacher's statistics."""

@@ -96,7 +96,7 @@ def test_the_amplification_loss_is_a_mean_over_pairs_with_a_floor_of_their_own()
     assert float(got) == pytest.approx(np.mean(pairs), abs=1e-9)
 
 
-def test_rows_are_drawn_without_repetition_and_again_the_same() -> None:
+def test_rows_are_sampled_without_repetition_and_again_the_same() -> None:
     rows = torch.arange(100.0)[:, None]
     first, second = (sampled_rows(rows, torch.Generator().manual_seed(3), 10) for _ in range(2))
     assert torch.equal(first, second)

@@ -144,9 +144,9 @@ def test_stage_two_is_taught_by_the_advanced_teacher_of_each_view() -> None:
     stages.begin_distil()
     batch = torch.tensor([3, 0])
     with torch.no_grad():
-        wanted = detector.advanced(stages.normal_levels(batch))
+        expected = detector.advanced(stages.normal_levels(batch))
         plain = stages.normal_levels(batch)
-    for taught, want, raw in zip(stages.teacher, wanted, plain, strict=True):
+    for taught, want, raw in zip(stages.teacher, expected, plain, strict=True):
         assert torch.allclose(taught[batch].float(), want, rtol=1e-3, atol=1e-3)
         assert not torch.allclose(taught[batch].float(), raw, rtol=1e-3, atol=1e-3)
 

@@ -24,7 +24,6 @@ from trainer.fit import Curves, FitControl
 from trainer.graph.preprocess import Prepared
 from trainer.graph.sizes import WorkingSizes
 from trainer.systems.common.foreground import cell_mask, rows_of
-from trainer.systems.common.whitening import BOUND, Whiten
 from trainer.systems.mats.detector import SWITCHES, MatsDetector
 from trainer.systems.mats.fit import Training, frozen_views
 from trainer.systems.mats.preset import COMPACT, PRESETS
@@ -192,29 +191,6 @@ def test_an_unusual_part_scores_higher_than_a_normal_one() -> None:
     assert float(detector(dented).max()) > 2 * float(detector(normal).max())
 
 
-def test_whitening_gives_unit_covariance() -> None:
-    rows = torch.randn(500, 6) @ torch.randn(6, 6) + 3
-    whiten = Whiten(6)
-    whiten.fit(rows, 0.0)
-    white = whiten(rows.T[None, :, :, None])[0, :, :, 0]
-    assert torch.allclose(white @ white.T / 500, torch.eye(6), atol=1e-3)
-
-
-def test_a_faint_channel_weighs_as_much_as_a_loud_one() -> None:
-    rows = torch.randn(2000, 3) * torch.tensor([1e-3, 1.0, 50.0]) + 3
-    whiten = Whiten(3)
-    whiten.fit_each_channel(rows)
-    white = whiten(rows.T[None, :, :, None])[0, :, :, 0]
-    assert torch.allclose(white.std(dim=1), torch.ones(3), atol=1e-3)
-
-
-def test_what_is_far_out_saturates() -> None:
-    """A flow extrapolates without bound: one cell would fill the map's range, and INT8's."""
-    whiten = Whiten(2)
-    white = whiten(torch.tensor([1e6, -1e6])[None, :, None, None])
-    assert white.flatten().tolist() == [BOUND, -BOUND]
-
-
 def test_the_paper_preset_has_the_papers_sizes() -> None:
     system = find_system("mats")
     sizes = system.sizes("paper", 800, 800, True)
@@ -232,8 +208,3 @@ def test_the_paper_preset_asks_for_weights_and_checks_them(tmp_path: Path) -> No
     torch.save({"conv_stem.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
     with pytest.raises(DataError, match="does not fit tf_efficientnet_b5"):
         Mats().build(BuildRequest("paper", WorkingSizes((64, 64), None), tmp_path / "wrong.pth"))
-
-
-def test_an_unknown_system_is_named_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="mats"):
-        find_system("nonsense")
