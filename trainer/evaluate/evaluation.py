@@ -22,7 +22,7 @@ from edge.frames.dataset import Sample
 from trainer.data.choose import spread
 from trainer.evaluate.judged import Judged
 from trainer.evaluate.report import KnownDefect
-from trainer.metrics import Figures, figures
+from trainer.metrics import Metrics, metrics_of
 from trainer.synthetic.on_frames import draw_defect, part_of
 from trainer.synthetic.scene_defects import Group
 from trainer.train.operating import DRAWN_PARTS, REAL, STRENGTHS, DefectScores, suggestion
@@ -104,8 +104,8 @@ class Evaluation:
     maps: NDArray[np.float32]
     truths: list[NDArray[np.bool_] | None]
     threshold: float
-    rows: list[Figures]
-    groups: list[Figures]
+    rows: list[Metrics]
+    groups: list[Metrics]
     notes: tuple[str, ...] = ()
 
     @property
@@ -136,7 +136,7 @@ class Evaluation:
         return not self.is_good_only and not self.labels.all()
 
     @property
-    def overall(self) -> Figures:
+    def overall(self) -> Metrics:
         """The row of all images; NaN where nothing is compared."""
         return self.rows[-1] if self.is_comparison else _uncompared("all", self.labels)
 
@@ -242,13 +242,13 @@ def _defect_scores(evaluation: Evaluation) -> DefectScores:
 # --------------------------------------------------------------------------------------------------
 
 
-def _uncompared(name: str, chosen: NDArray[np.bool_]) -> Figures:
+def _uncompared(name: str, chosen: NDArray[np.bool_]) -> Metrics:
     """A row that only counts. chosen: which of the images are of it."""
     nan = float("nan")
-    return Figures(name, 0, int(chosen.sum()), nan, nan, nan, nan, nan)
+    return Metrics(name, 0, int(chosen.sum()), nan, nan, nan, nan, nan)
 
 
-def _uncompared_rows(images: Sequence[JudgedImage], labels: NDArray[np.bool_]) -> list[Figures]:
+def _uncompared_rows(images: Sequence[JudgedImage], labels: NDArray[np.bool_]) -> list[Metrics]:
     """A row per defect type, and where parts are really defective "all"."""
     kinds = np.array([image.defect for image in images])
     types = list(dict.fromkeys(kinds[labels].tolist()))
@@ -264,9 +264,9 @@ def _subset(
     scores: NDArray[np.float32],
     maps: NDArray[np.float32],
     truths: Sequence[NDArray[np.bool_] | None],
-) -> Figures:
+) -> Metrics:
     numbers = np.flatnonzero(chosen).tolist()
-    return figures(
+    return metrics_of(
         name,
         labels[numbers],
         scores[numbers],
@@ -281,7 +281,7 @@ def _rows(
     scores: NDArray[np.float32],
     maps: NDArray[np.float32],
     truths: Sequence[NDArray[np.bool_] | None],
-) -> list[Figures]:
+) -> list[Metrics]:
     """One row per defect type, each with all good parts, and "all"."""
     kinds = np.array(defects)
     types = sorted({kind for kind, label in zip(defects, labels, strict=True) if label})
@@ -297,7 +297,7 @@ def _groups(
     scores: NDArray[np.float32],
     maps: NDArray[np.float32],
     truths: Sequence[NDArray[np.bool_] | None],
-) -> list[Figures]:
+) -> list[Metrics]:
     """One row per group of drawn defects that occurs."""
     named = np.array(groups)
     return [

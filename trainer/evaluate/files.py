@@ -27,7 +27,7 @@ from trainer.data.normal import prepare
 from trainer.evaluate.evaluation import Evaluation, known_defects, operating_points_of
 from trainer.evaluate.judged import Judged
 from trainer.evaluate.report import Choice, Claim, Occasion, Report, write_report
-from trainer.metrics import Figures
+from trainer.metrics import Metrics
 from trainer.train.operating import Outlier
 from trainer.train.run import RunInfo, TrainedRun, read_curves
 from trainer.train.run_folder import ARRAYS, REPORT, SUMMARY, evaluation_folder
@@ -106,7 +106,7 @@ def _summary(
     }
 
 
-def _plain(row: Figures) -> dict[str, Any]:
+def _plain(row: Metrics) -> dict[str, Any]:
     """For JSON, which knows no NaN."""
     return {
         key: None if isinstance(value, float) and math.isnan(value) else value

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainer.evaluate.evaluation import Evaluation, operating_points_of
 from trainer.evaluate.judged import Judged
-from trainer.metrics import Figures
+from trainer.metrics import Metrics
 from trainer.train.operating import choice_lines
 from trainer.train.run import TrainedRun
 
@@ -64,7 +64,7 @@ def _spread(evaluation: Evaluation) -> list[str]:
     ]
 
 
-def _line(row: Figures, name: str | None = None) -> str:
+def _line(row: Metrics, name: str | None = None) -> str:
     values = (row.image_auroc, row.pixel_auroc, row.aupro_30, row.aupro_05, row.average_precision)
     cells = "".join(
         f"{'-' if math.isnan(value) else format(100 * value, '.1f'):>9}" for value in values

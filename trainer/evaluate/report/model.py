@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import OperatingPoint
-from trainer.metrics import Figures
+from trainer.metrics import Metrics
 from trainer.train.operating import Outlier
 from trainer.train.suspects import Suspect
 
@@ -135,10 +135,10 @@ class Report:
     truths: Sequence[NDArray[np.bool_] | None]
     threshold: float
     image: Callable[[int], NDArray[np.uint8]]
-    rows: Sequence[Figures]
+    rows: Sequence[Metrics]
     synthetic: bool = False
     height: Callable[[int], NDArray[np.float32]] | None = None
-    groups: Sequence[Figures] = ()
+    groups: Sequence[Metrics] = ()
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     drawn: Sequence[KnownDefect] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trainer import pictures
 from trainer.evaluate.report import Choice, Claim, KnownDefect, Report, charts, write_report
 from trainer.evaluate.report.page import percent, render
-from trainer.metrics import figures
+from trainer.metrics import metrics_of
 from trainer.train.operating import DefectScores, Outlier, operating_points, suggestion
 
 SIZE = (48, 64)
@@ -44,7 +44,7 @@ def _report(**changes: Any) -> Report:
     for index in range(4, 8):
         maps[index][2:5, 5:8] = scores[index]
     rows = [
-        figures(
+        metrics_of(
             name, labels[keep], scores[keep], [maps[i] for i in keep], [truths[i] for i in keep]
         )
         for name, keep in (("dent", [*range(7)]), ("stain", [0, 1, 2, 3, 7]), ("all", [*range(8)]))
