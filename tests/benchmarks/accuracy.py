@@ -26,9 +26,10 @@ import numpy as np
 import torch
 
 from edge.frames.dataset import find_products
-from trainer.evaluate.evaluation import GROUPS, evaluate_run
+from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
+from trainer.evaluate.rows import GROUPS
 from trainer.fit import FitControl
 from trainer.train.run import load_run
 from trainer.train.training import TrainOptions, train

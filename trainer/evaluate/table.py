@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from trainer.evaluate.evaluation import Evaluation, operating_points_of
+from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.judged import Judged
+from trainer.evaluate.operating import operating_points_of
 from trainer.metrics import Metrics
 from trainer.train.operating import choice_lines
 from trainer.train.run import TrainedRun
@@ -19,7 +20,7 @@ def table_lines(evaluation: Evaluation) -> list[str]:
     """One line per defect type, per group of a synthetic product's defects and for all, then what
     the threshold does.
 
-    Figures in percent; only counts where there are no good or no defective parts to compare.
+    Metrics in percent; only counts where there are no good or no defective parts to compare.
     """
     if not evaluation.is_comparison:
         return [*_counted(evaluation), *_spread(evaluation)]

@@ -63,7 +63,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
     return run.folder, evaluation
 
 
-def test_every_group_has_its_figures_over_its_own_images_and_all_good_ones(
+def test_every_group_has_its_metrics_over_its_own_images_and_all_good_ones(
     judged: tuple[Path, Evaluation],
 ) -> None:
     folder, evaluation = judged
@@ -157,9 +157,7 @@ def test_good_test_parts_alone_are_counted_and_compared_with_nothing(
     assert "ROC curve" not in page
 
 
-def test_synthetic_defects_are_drawn_only_on_parts_that_pass(
-    product: Path, run_folder: Path
-) -> None:
+def test_synthetic_defects_are_put_only_on_parts_that_pass(product: Path, run_folder: Path) -> None:
     shutil.rmtree(product / "test/spot")
     run = load_run(run_folder)
     judged = open_judged(run.info)
@@ -172,7 +170,9 @@ def test_synthetic_defects_are_drawn_only_on_parts_that_pass(
         return outputs
 
     evaluation = evaluate_run(run, judged, first_is_rejected)
-    assert {image.sample.name for image in evaluation.images if image.strength} == {"test/good/001"}
+    assert {image.shown.sample.name for image in evaluation.images if image.shown.strength} == {
+        "test/good/001"
+    }
     rejected = evaluate_run(
         run, judged, lambda feeds: {**run.deployed.run(feeds), "score": np.float32([9])}
     )
