@@ -60,7 +60,7 @@ def _plots(results: Mapping[Job, Result]) -> list[tuple[str, str]]:
                 where = product + ("" if job.with_depth else " color")
                 points.setdefault(where, []).append((job.system, value))
         if points:
-            plots.append((title, charts.dots(points, title)))
+            plots.append((title, charts.dots(name, points, title)))
     speed = {
         system: [
             (result.frames_per_s, result.image_auroc)
@@ -72,5 +72,7 @@ def _plots(results: Mapping[Job, Result]) -> list[tuple[str, str]]:
         for system in dict.fromkeys(job.system for job in results)
     }
     if any(speed.values()):
-        plots.append(("Accuracy against speed", charts.cloud(speed, "frames/s", "I-AUROC, %")))
+        plots.append(
+            ("Accuracy against speed", charts.cloud("speed", speed, "frames/s", "I-AUROC, %"))
+        )
     return plots

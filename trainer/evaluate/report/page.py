@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import numpy as np
 from edge.files import write_atomically
 from trainer import pictures
 from trainer.evaluate.report import charts
+from trainer.evaluate.report.drawing import number
 from trainer.evaluate.report.model import Choice, KnownDefect, Report, ReportedImage
 from trainer.metrics import roc_curve
 from trainer.pictures import HeatScale
@@ -35,9 +38,21 @@ GROUP_COLORS = {"depth": "#1d3b53", "color": "#d9662b", "both": "#7a9a3a", "logi
 
 
 @dataclass(frozen=True)
+class ImageRow:
+    """One line of the table of every image. value: the score to sort by."""
+
+    name: str
+    defect: str
+    value: float
+    score: str
+    verdict: str
+    mark: str
+
+
+@dataclass(frozen=True)
 class Picture:
-    """One image as the page shows it, its four pictures as data addresses; `relief` is empty
-    without depth.
+    """One image as the page shows it. panels: the heading of each picture and the picture as a data
+    address.
     """
 
     name: str
@@ -45,10 +60,18 @@ class Picture:
     score: str
     verdict: str
     mark: str
-    photo: str
-    heat: str
-    close: str
-    relief: str
+    panels: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ScaleShown:
+    """The color bar. low, high: map values at its ends. threshold_share: where on it, 0..1, the
+    threshold lies; None beyond its ends.
+    """
+
+    low: str
+    high: str
+    threshold_share: float | None
 
 
 @dataclass(frozen=True)
@@ -112,12 +135,23 @@ def _environment() -> jinja2.Environment:
 
 def render(report: Report) -> str:
     """Return the page as HTML text."""
+    script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
+    scale = (
+        pictures.heat_scale([image.map for image in report.images], report.labels)
+        if report.images
+        else None
+    )
     return (
         _environment()
         .get_template("report.html")
         .render(
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            ramp=_ramp(),
+            scale=_scale_shown(scale, report.threshold) if scale else None,
+            every_image=_every_image(report),
             report=report,
-            threshold=charts.number(report.threshold),
+            threshold=number(report.threshold),
             found=_count(report, _of_kind(report, True)),
             refused=_count(report, _of_kind(report, False)),
             counts=_counts(report),
@@ -128,10 +162,9 @@ def render(report: Report) -> str:
             ),
             title=_title(report),
             charts=_score_charts(report) if report.images else {},
-            curves=charts.lines(report.curves),
+            curves=charts.curves(report.curves),
             distributions=_distributions(report.known),
-            group_colors=GROUP_COLORS,
-            sections=_sections(report) if report.images else [],
+            sections=_sections(report, scale) if scale else [],
             choice=_choice_shown(report.choice) if report.choice else None,
             suspects=[
                 (one, "" if image is None else pictures.jpeg(image))
@@ -209,8 +242,9 @@ def _counts(report: Report) -> dict[str, Count]:
 
 def _score_charts(report: Report) -> dict[str, str]:
     """Draw the charts of the scores; the ROC curve only where both classes exist."""
-    other = "synthetic defect" if report.is_synthetic else "defective"
-    drawn = {"histogram": charts.histogram(report.scores, report.labels, report.threshold, other)}
+    other = "with a synthetic defect" if report.is_synthetic else "defective"
+    shown = (report.scores, report.labels, report.threshold, other)
+    drawn = {"histogram": charts.histogram(*shown), "zoom": charts.zoomed_histogram(*shown)}
     rows: dict[str, list[float]] = {}
     for image in sorted(report.images, key=lambda image: (image.is_defective, image.defect)):
         rows.setdefault(image.defect if image.is_defective else "good", []).append(image.score)
@@ -227,32 +261,56 @@ def _score_charts(report: Report) -> dict[str, str]:
     return drawn
 
 
-def _distributions(drawn: Sequence[KnownDefect]) -> list[str]:
+def _distributions(known: Sequence[KnownDefect]) -> list[str]:
     """Draw how large and how high the synthetic defects are; one without height has no second
     figure.
     """
     charted = []
-    if drawn:
-        groups = [one.group for one in drawn]
-        areas = [100 * one.area_share for one in drawn]
-        charted.append(
-            charts.scatter_distribution(areas, groups, "share of the part, %", GROUP_COLORS)
-        )
-    heights = [(abs(one.height_sigma), one.group) for one in drawn if one.height_sigma]
+    if known:
+        groups = [one.group for one in known]
+        areas = [100 * one.area_share for one in known]
+        charted.append(charts.stacked("areas", areas, groups, "share of the part, %", GROUP_COLORS))
+    heights = [(abs(one.height_sigma), one.group) for one in known if one.height_sigma]
     if heights:
         values, groups = [height for height, _ in heights], [group for _, group in heights]
         charted.append(
-            charts.scatter_distribution(
-                values, groups, "height, sigma of the depth noise", GROUP_COLORS
+            charts.stacked(
+                "heights", values, groups, "height, sigma of the depth noise", GROUP_COLORS
             )
         )
     return charted
 
 
-def _sections(report: Report) -> list[tuple[str, str, list[Picture]]]:
+def _ramp() -> str:
+    """The heat colors as stops of a CSS gradient."""
+    stops = np.linspace(0, 1, 9, dtype=np.float32)
+    return ", ".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in pictures.colors_of(stops))
+
+
+def _scale_shown(scale: HeatScale, threshold: float) -> ScaleShown:
+    share = (threshold - scale.low) / (scale.high - scale.low)
+    return ScaleShown(number(scale.low), number(scale.high), share if 0 <= share <= 1 else None)
+
+
+def _every_image(report: Report) -> list[ImageRow]:
+    """The highest score first."""
+    return [
+        ImageRow(
+            image.name, image.defect, image.score, number(image.score), *_verdict(report, image)
+        )
+        for image in sorted(report.images, key=lambda image: -image.score)
+    ]
+
+
+def _verdict(report: Report, image: ReportedImage) -> tuple[str, str]:
+    """NG or OK, and what that is."""
+    rejected = report.is_rejected(image)
+    return "NG" if rejected else "OK", MARKS[image.is_defective, rejected]
+
+
+def _sections(report: Report, scale: HeatScale) -> list[tuple[str, str, list[Picture]]]:
     """Choose the images worth looking at: title, explanation and pictures of each section."""
     rising = sorted(report.images, key=lambda image: image.score)
-    scale = pictures.heat_scale([image.map for image in report.images], report.labels)
     good = [image for image in rising if not image.is_defective]
     defective = [image for image in rising if image.is_defective]
     missed = [image for image in defective if not report.is_rejected(image)][:MISSED_SHOWN]
@@ -279,16 +337,15 @@ def _sections(report: Report) -> list[tuple[str, str, list[Picture]]]:
 
 
 def _picture(report: Report, image: ReportedImage, scale: HeatScale) -> Picture:
-    """Draw an image twice: with the truth's outline, and with the map."""
-    color, rejected = image.color(), report.is_rejected(image)
-    return Picture(
-        name=image.name,
-        defect=image.defect + (" (not outlined)" if image.truth is None else ""),
-        score=charts.number(image.score),
-        verdict="NG" if rejected else "OK",
-        mark=MARKS[image.is_defective, rejected],
-        photo=pictures.photograph(color, image.truth),
-        heat=pictures.heat(color, image.map, image.truth, scale),
-        close=pictures.close_up(color, image.map, image.truth),
-        relief=pictures.relief(image.height(), image.map, image.truth) if image.height else "",
-    )
+    """Draw an image: as it is, with the map, and enlarged."""
+    color = image.color()
+    panels = [
+        ("image", pictures.photograph(color, image.truth)),
+        ("anomaly map", pictures.heat(color, image.map, image.truth, scale, report.threshold)),
+        ("close-up", pictures.close_up(color, image.map, image.truth)),
+    ]
+    if image.height:
+        panels.append(("height", pictures.relief(image.height(), image.map, image.truth)))
+    unknown = " (not outlined)" if image.truth is None else ""
+    score = number(image.score)
+    return Picture(image.name, image.defect + unknown, score, *_verdict(report, image), panels)
