@@ -66,7 +66,7 @@ class Job:
 
     @property
     def category(self) -> str:
-        """The product's name, and whether depth was left out where there is some."""
+        """The product's name."""
         return self.product.name
 
     def folder(self, out: Path) -> Path:

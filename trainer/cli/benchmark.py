@@ -61,7 +61,8 @@ def benchmark(
     from edge.files import require_folder_target
     from trainer.benchmark.page import write_pages
     from trainer.benchmark.plan import DepthChoice, Request, plan
-    from trainer.benchmark.run import read_result, run_all, time_results
+    from trainer.benchmark.result import read_result
+    from trainer.benchmark.run import run_all, time_results
 
     if depth not in ("with", "without", "both"):
         raise ConfigError(f"--depth {depth!r}: with, without or both")
