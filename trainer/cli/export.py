@@ -60,7 +60,7 @@ def export(
     from edge.errors import ConfigError
     from edge.proof.threshold import parse_rate
     from trainer.export.bundle import ExportRequest, export_bundle, parity_table
-    from trainer.train.operating import operating_lines
+    from trainer.train.operating_points import operating_lines
 
     wanted = tuple(name.strip() for name in precision.split(",") if name.strip())
     unknown = [name for name in wanted if name not in ("fp32", "fp16", "int8")]

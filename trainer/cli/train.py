@@ -94,7 +94,7 @@ def train(
     Ctrl-C keeps what is done; the same command goes on from there.
     """
     from edge.proof.threshold import parse_rate
-    from trainer.train.training import TrainOptions, parse_size
+    from trainer.train.options import TrainOptions, parse_size
     from trainer.train.training import train as train_run
 
     options = TrainOptions(

@@ -25,8 +25,10 @@ from trainer.evaluate.report import KnownDefect
 from trainer.metrics import Figures, figures
 from trainer.synthetic.on_frames import draw_defect, part_of
 from trainer.synthetic.scene_defects import Group
-from trainer.train.operating import DRAWN_PARTS, REAL, STRENGTHS, DefectScores, suggestion
-from trainer.train.run import RunInfo, TrainedRun
+from trainer.train.defect_scores import DRAWN_PARTS, REAL, STRENGTHS, DefectScores
+from trainer.train.operating_points import suggestion
+from trainer.train.run_info import RunInfo
+from trainer.train.trained_run import TrainedRun
 
 Feeds = Mapping[str, NDArray[Any]]
 Runner = Callable[[Feeds], Mapping[str, NDArray[np.float32]]]

@@ -28,10 +28,11 @@ from trainer.evaluate.evaluation import Evaluation, known_defects, operating_poi
 from trainer.evaluate.judged import Judged
 from trainer.evaluate.report import Choice, Claim, Occasion, Report, write_report
 from trainer.metrics import Figures
-from trainer.train.operating import Outlier
-from trainer.train.run import RunInfo, TrainedRun, read_curves
+from trainer.train.outliers import Outlier
 from trainer.train.run_folder import ARRAYS, REPORT, SUMMARY, evaluation_folder
+from trainer.train.run_info import RunInfo
 from trainer.train.suspects import Suspect
+from trainer.train.trained_run import TrainedRun, read_curves
 
 
 class OwnEvaluation(BaseModel, extra="ignore", frozen=True):

@@ -9,8 +9,8 @@ import numpy as np
 from trainer.evaluate.evaluation import Evaluation, operating_points_of
 from trainer.evaluate.judged import Judged
 from trainer.metrics import Figures
-from trainer.train.operating import choice_lines
-from trainer.train.run import TrainedRun
+from trainer.train.operating_points import choice_lines
+from trainer.train.trained_run import TrainedRun
 
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO", "AUPRO.05", "AP")
 

@@ -53,9 +53,11 @@ from trainer.export.proof_frames import (
 )
 from trainer.graph.operators import check_operators
 from trainer.quantize import Quantized, quantize
-from trainer.train.operating import Outlier, operating_points
-from trainer.train.run import RunInfo, TrainedRun, load_run, read_info
+from trainer.train.operating_points import operating_points
+from trainer.train.outliers import Outlier
 from trainer.train.run_folder import REPORT
+from trainer.train.run_info import RunInfo, read_info
+from trainer.train.trained_run import TrainedRun, load_run
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from trainer.evaluate.judged import Judged
 from trainer.export.proof import Shown
 from trainer.graph.deploy import Deployed
 from trainer.quantize.evidence import Kind
-from trainer.train.operating import Outlier, find_named_outliers
-from trainer.train.run import TrainedRun
+from trainer.train.outliers import Outlier, find_named_outliers
+from trainer.train.trained_run import TrainedRun
 
 # normal validation parts: of fewer, nothing tells a precision's noise from its parts
 LEAST_TO_QUANTIZE = 8

@@ -1,4 +1,16 @@
-"""What lies in a run folder besides the run itself, and when a folder may take a new one."""
+"""A run folder: the names of its files, and when a folder may take a new run.
+
+run.json            RunInfo: everything but the weights (trainer.train.run_info)
+model.safetensors   the detector's weights, backbone included; model.pt in runs of before
+curves.json         mean loss of every epoch, by phase
+outliers/           a picture of each normal validation part whose score stands apart
+suspects/           a picture of each normal image that does not look like the others
+evaluate.json, evaluation.npz, report.html
+                    by `trainer evaluate`, or `trainer export`, of the run's own data
+evaluations/        the same of other data, a folder each
+checkpoint.pt       while training, removed at its end
+cache/              features of the frozen backbone
+"""
 
 from __future__ import annotations
 
@@ -8,11 +20,17 @@ from pathlib import Path
 
 from edge.errors import ConfigError
 from edge.files import require_folder_target
-from trainer.train import operating, suspects
-from trainer.train.run import CURVES_FILE, MODEL_FILE, RUN_FILE
 
+RUN_FILE, MODEL_FILE, CURVES_FILE = "run.json", "model.pt", "curves.json"
+CHECKPOINT, CACHE = "checkpoint.pt", "cache"
 REPORT, SUMMARY, ARRAYS = "report.html", "evaluate.json", "evaluation.npz"  # of one evaluation
 EVALUATIONS = "evaluations"  # folder of the evaluations of other data than the run's own
+OUTLIERS, SUSPECTS = "outliers", "suspects"  # folders of pictures
+
+
+def picture_of(folder: str, name: str) -> Path:
+    """Where the picture of a sample lies, relative to the run folder."""
+    return Path(folder) / f"{name.replace('/', '-')}.png"
 
 
 def evaluation_folder(run: Path, judged: Path) -> Path:
@@ -44,6 +62,6 @@ def remove_run(folder: Path) -> None:
         return
     for name in (RUN_FILE, REPORT, SUMMARY, ARRAYS, CURVES_FILE):
         (folder / name).unlink(missing_ok=True)
-    for name in (EVALUATIONS, operating.PICTURES, suspects.PICTURES):
+    for name in (EVALUATIONS, OUTLIERS, SUSPECTS):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / MODEL_FILE).unlink(missing_ok=True)

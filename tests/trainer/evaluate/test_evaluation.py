@@ -29,7 +29,7 @@ from trainer.evaluate.report.page import GROUP_COLORS
 from trainer.evaluate.table import table_lines, threshold_lines
 from trainer.synthetic.scene_defects import Group
 from trainer.systems import seam as base
-from trainer.train.run import load_run
+from trainer.train.trained_run import load_run
 
 
 @pytest.fixture(scope="module", autouse=True)

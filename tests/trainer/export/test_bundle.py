@@ -32,7 +32,7 @@ from trainer.export.proof import Proof, Shown, answered, by_falling_score, gathe
 from trainer.export.proof_frames import carry, feeds_of, proof_frames
 from trainer.synthetic.on_frames import draw_defect, part_of
 from trainer.systems import seam as base
-from trainer.train.run import load_run
+from trainer.train.trained_run import load_run
 
 
 @pytest.fixture(scope="module", autouse=True)

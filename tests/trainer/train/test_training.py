@@ -27,8 +27,9 @@ from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.export.bundle import _camera
 from trainer.fit import FitControl, Interrupted
-from trainer.train.run import load_run
-from trainer.train.training import TrainOptions, parse_size, train
+from trainer.train.options import TrainOptions, parse_size
+from trainer.train.trained_run import load_run
+from trainer.train.training import train
 
 SMALL = replace(
     mats.COMPACT,
@@ -99,7 +100,7 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
 
 
 def check_scene_and_limits(info: object) -> None:
-    from trainer.train.run import RunInfo
+    from trainer.train.run_info import RunInfo
 
     assert isinstance(info, RunInfo)
     assert info.plane is not None
@@ -177,7 +178,7 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
         ),
         (
             TrainOptions(pretrained=Path("points.pth")),
-            "points.pth: mats has no part that `trainer pretrain` makes",
+            "points.pth: mats contains no encoder that `trainer pretrain` makes",
         ),
         (TrainOptions(weights=Path("none.pth")), "at none.pth: name .* with --weights"),
         (
@@ -195,9 +196,7 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
 def test_impossible_options_are_named_before_an_image_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: TrainOptions, says: str
 ) -> None:
-    monkeypatch.setattr(
-        "trainer.train.training.normal_parts", lambda *_: pytest.fail("read images")
-    )
+    monkeypatch.setattr("trainer.train.plan.normal_parts", lambda *_: pytest.fail("read images"))
     with pytest.raises(EdgeError, match=says):
         train("mats", tmp_path / "product", tmp_path / "run", options, control())
     assert not (tmp_path / "run").exists()
@@ -235,9 +234,7 @@ def test_mistakes_on_the_command_line_are_found_before_an_image_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "trainer.train.training.normal_parts", lambda *_: pytest.fail("read images")
-    )
+    monkeypatch.setattr("trainer.train.plan.normal_parts", lambda *_: pytest.fail("read images"))
     (tmp_path / "file").write_text("no weights")
     answer = CliRunner().invoke(app, ["train", *words])
     assert isinstance(answer.exception, EdgeError)

@@ -21,7 +21,9 @@ from trainer import pictures
 from trainer.evaluate.report import Choice, Claim, KnownDefect, Report, charts, write_report
 from trainer.evaluate.report.page import percent, render
 from trainer.metrics import figures
-from trainer.train.operating import DefectScores, Outlier, operating_points, suggestion
+from trainer.train.defect_scores import DefectScores
+from trainer.train.operating_points import operating_points, suggestion
+from trainer.train.outliers import Outlier
 
 SIZE = (48, 64)
 
