@@ -59,7 +59,9 @@ def export(
     """
     from edge.errors import ConfigError
     from edge.proof.threshold import parse_rate
-    from trainer.export.bundle import ExportRequest, export_bundle, parity_table
+    from trainer.export.bundle import export_bundle
+    from trainer.export.certificate import parity_table
+    from trainer.export.request import ExportRequest
     from trainer.train.operating_points import operating_lines
 
     wanted = tuple(name.strip() for name in precision.split(",") if name.strip())

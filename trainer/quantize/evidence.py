@@ -54,6 +54,10 @@ class Rule:
     spread: float
     threshold: float
 
+    def rejects(self, score: float) -> bool:
+        """Whether float32's threshold rejects a score, compared as the device does it."""
+        return bool(np.float32(score) > np.float32(self.threshold))
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:

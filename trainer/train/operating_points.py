@@ -140,8 +140,13 @@ def choice_lines(
         *outlier_lines(outliers, threshold.rank, folder),
         *operating_lines(points, threshold.rank),
         *([suggested] if suggested else []),
-        f"threshold {threshold.value:.6g}: {threshold.guarantee}",
+        threshold_line(threshold),
     ]
+
+
+def threshold_line(threshold: Threshold) -> str:
+    """The threshold and what it promises."""
+    return f"Threshold {threshold.value:.4g}. {threshold.guarantee}"
 
 
 def suggestion(

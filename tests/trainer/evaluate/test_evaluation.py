@@ -91,7 +91,7 @@ def test_the_operating_points_are_printed_stored_and_shown(judged: tuple[Path, E
     folder, evaluation = judged
     run = load_run(folder)
     lines = threshold_lines(run, open_judged(run.info), evaluation)
-    assert lines[-1] == f"threshold {run.info.threshold.value:.6g}: {run.info.threshold.guarantee}"
+    assert lines[-1] == f"Threshold {run.info.threshold.value:.4g}. {run.info.threshold.guarantee}"
     assert [line[:2] for line in lines[1:4]] == ["  ", "> ", "  "]
     assert lines[2].endswith("4 of 4")
     stored = json.loads((folder / "evaluate.json").read_text())["operating_points"]

@@ -23,7 +23,7 @@ from edge.geometry import Plane
 from edge.types import Frame, Intrinsics
 from trainer.cli import app
 from trainer.data.scene import Scene
-from trainer.export.bundle import _camera
+from trainer.export.manifest import camera_of
 from trainer.train.suspect_pictures import draw_suspects
 from trainer.train.suspects import LEAST_IMAGES, Search, find_suspects, stand_apart, suspect_lines
 from trainer.train.trained_run import load_run
@@ -275,7 +275,7 @@ def test_train_names_draws_and_remembers_them_and_the_report_shows_them(
     views = [part(int(name[-3:]), scratch=name[-3:] in ("008", "009")) for name in info.validation]
     expected = normal_brightness(measure_brightness(view.color) for view in views)
     assert info.brightness == expected
-    contract = _camera(info, product)
+    contract = camera_of(info, product)
     assert isinstance(contract, CameraContract)
     assert contract.brightness == expected
 

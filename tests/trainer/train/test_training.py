@@ -25,7 +25,7 @@ from trainer.data.splits import normal_splits
 from trainer.evaluate.evaluation import evaluate_run, last_line
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
-from trainer.export.bundle import _camera
+from trainer.export.manifest import camera_of
 from trainer.fit import FitControl, Interrupted
 from trainer.train.options import TrainOptions, parse_size
 from trainer.train.trained_run import load_run
@@ -71,7 +71,7 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
     assert trained.exit_code == 0, trained.output
     assert {"run.json", "model.pt", "curves.json"} <= {path.name for path in out.iterdir()}
     assert not (out / "checkpoint.pt").exists()
-    assert trained.output.splitlines()[-2].startswith("threshold "), "the guarantee ends the table"
+    assert trained.output.splitlines()[-2].startswith("Threshold "), "the guarantee ends the table"
     assert "> highest" in trained.output
     judged = runner.invoke(app, ["evaluate", str(out), str(product)], catch_exceptions=False)
     assert judged.exit_code == 0, judged.output
@@ -273,7 +273,7 @@ def test_images_of_many_sizes_train_and_are_judged_with_a_size(tmp_path: Path) -
     assert evaluation.is_comparison
     report = write_evaluation(run, open_judged(run.info), evaluation)
     assert "every image letterboxed to 96x80" in report.read_text()
-    assert _camera(run.info, tmp_path).letterbox
+    assert camera_of(run.info, tmp_path).letterbox
 
 
 def test_training_says_what_the_set_holds_and_where_the_background_is(
