@@ -28,7 +28,7 @@ from trainer.export.reference_frames import reference_frames
 from trainer.export.shown import Answer, Mask, Shown, answered_slowly, by_falling_score
 from trainer.export.synthetic_defects import SyntheticDefects
 from trainer.graph.deploy import Deployed
-from trainer.quantize.evidence import Evidence, Rule, rule_of
+from trainer.quantize.evidence import Evidence, EvidenceFrame, Rule, rule_of
 
 MOST_SEARCHED_REAL = 24  # real defects that the choice of a plan looks at
 
@@ -53,17 +53,15 @@ class Proof:
 
     def evidence(self) -> Evidence:
         """What quantization measures on."""
-        frames = self.frames
-        reference = Responses.of({"map": frame.map, "score": frame.score} for frame in frames)
-        return Evidence(
-            sources=[frame.source for frame in frames],
-            reference=reference,
-            kinds=np.array([frame.kind for frame in frames]),
-            truths=[_reduced(frame.truth, reference.maps.shape[1:]) for frame in frames],
-            golden=len(self.golden),
-            searched=np.array([frame.name in self.searched for frame in frames]),
-            rule=self.rule,
-        )
+        reference = Responses.of({"map": one.map, "score": one.score} for one in self.frames)
+        size = reference.maps.shape[1:]
+        frames = [
+            EvidenceFrame(
+                one.source, one.kind, _reduced(one.truth, size), one.name in self.searched
+            )
+            for one in self.frames
+        ]
+        return Evidence(frames, reference, len(self.golden), self.rule)
 
     def write_golden(self, folder: Path) -> None:
         """golden/NNNN.npz: every graph input by name, map and score."""

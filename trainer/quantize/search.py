@@ -60,28 +60,33 @@ class QuickLook:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """Frames with float32's answers, and the arithmetic that runs a candidate on them."""
+    """Frames with float32's answers, and the arithmetic that runs a plan on them.
+
+    quick_rows: the few frames of a quick look. scales: of activations, for INT8. tried: called
+    after every plan that was run. known: answers of plans that were run on every frame.
+    """
 
     view: View
     evidence: Evidence
     quick_rows: list[int]
     scales: Mapping[str, float]
+    tried: Callable[[], None] = lambda: None
     known: dict[frozenset[tuple[str, NodePrecision]], Responses] = field(
         default_factory=dict, repr=False
     )
 
     @classmethod
-    def on(cls, view: View, evidence: Evidence) -> Bench:
+    def on(cls, view: View, evidence: Evidence, tried: Callable[[], None] = lambda: None) -> Bench:
         """A bench without scales yet."""
-        return cls(view, evidence, quick_rows(evidence), {})
+        return cls(view, evidence, quick_rows(evidence), {}, tried)
 
     def responses(self, plan: Plan) -> Responses:
         """The plan's answers for every frame; computed once."""
         key = frozenset(plan.items())
         if key not in self.known:
-            self.known[key] = responses_of(
-                converted(self.view, plan, self.scales, emulate=True), self.evidence.sources
-            )
+            model = converted(self.view, plan, self.scales, emulate=True)
+            self.known[key] = responses_of(model, self.evidence.sources)
+            self.tried()
         return self.known[key]
 
     def noise(self, plan: Plan) -> float:
@@ -100,7 +105,8 @@ class Bench:
         """
         evidence, rows = self.evidence, self.quick_rows
         model = converted(self.view, plan, self.scales, emulate=True)
-        candidate = responses_of(model, [evidence.sources[row] for row in rows])
+        candidate = responses_of(model, [evidence.frames[row].source for row in rows])
+        self.tried()
         reference = evidence.reference.take(rows)
         measured = compare_maps(reference, candidate, evidence.reference.map_span)
         if not measured.finite:

@@ -17,15 +17,15 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-import trainer.quantize as quantizing
+import trainer.quantize.precisions as quantizing
 from edge.errors import EngineError
 from edge.proof.compare import Responses, compare_maps, rank_correlation
 from edge.proof.threshold import threshold_from_normals
 from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
-from trainer.quantize import Evidence, Quantized, certify, count_macs, quantize
+from trainer.quantize import Evidence, EvidenceFrame, Quantized, certify, count_macs, quantize
 from trainer.quantize.calibrate import best_scale
 from trainer.quantize.convert import converted, quantized_inputs, quantized_weight, storable_scale
-from trainer.quantize.evidence import rule_of
+from trainer.quantize.evidence import Kind, rule_of
 from trainer.quantize.search import (
     Bench,
     Block,
@@ -41,7 +41,7 @@ from trainer.quantize.session import responses_of, session_of
 from trainer.quantize.view import prepared, scope_of, view_of
 
 NORMAL, GOOD, DEFECTS = 16, 8, 8
-KINDS = np.array(["normal"] * NORMAL + ["good"] * GOOD + ["drawn"] * DEFECTS)
+KINDS: list[Kind] = ["normal"] * NORMAL + ["good"] * GOOD + ["drawn"] * DEFECTS
 FRAMES: list[Feeds] = [
     make_feeds(seed, 0.0 if seed < NORMAL + GOOD else 0.1 * (seed - 22)) for seed in range(32)
 ]
@@ -61,8 +61,12 @@ def evidence_of(deployed: Any) -> Evidence:
     reference = Responses.of(deployed.run(feeds) for feeds in FRAMES)
     normal = reference.scores[:NORMAL]
     rule = rule_of(threshold_from_normals(normal), normal)
-    truths = [mask_of(seed) for seed in range(len(FRAMES))]
-    return Evidence(sources_of(FRAMES), reference, KINDS, truths, 8, KINDS != "good", rule)
+    sources = sources_of(FRAMES)
+    frames = [
+        EvidenceFrame(sources[seed], KINDS[seed], mask_of(seed), KINDS[seed] != "good")
+        for seed in range(len(FRAMES))
+    ]
+    return Evidence(frames, reference, 8, rule)
 
 
 @pytest.fixture(scope="module")
@@ -495,7 +499,7 @@ def test_scales_are_chosen_anew_for_the_blocks_that_stay(
 
     monkeypatch.setattr(quantizing, "assigned", search)
     never = False
-    maker = quantizing._Maker(view_of(prepared(model)), CALIBRATION, evidence)
+    maker = quantizing.Maker(view_of(prepared(model)), CALIBRATION, evidence)
     half = dict.fromkeys(low_precision_nodes(maker.view), "fp32")
     monkeypatch.setattr(quantizing, "int8_candidates", lambda view, _: int8_candidates(view, half))
     assert maker.int8_plan({}) == dict.fromkeys("abc", "int8")
