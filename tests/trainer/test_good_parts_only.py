@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -116,7 +117,7 @@ def test_the_bundle_installs_and_judges(bench: Path) -> None:
 def test_a_few_defective_photos_given_later_count_in_report_and_certificate(bench: Path) -> None:
     write_photos(bench / "bad/stain", "stain", 3, 500)
     write_photos(bench / "bad/dirt", "stain", 2, 600)
-    before = torch.load(bench / "runs/photos/model.pt", weights_only=True)
+    before = load_file(bench / "runs/photos/model.safetensors")
     printed = said(trainer, "evaluate", bench / "runs/photos", "--defects", bench / "bad")
     assert f"5 defective images (dirt 2, stain 3) of {bench / 'bad'} count" in printed
     assert re.fullmatch(r"mean I-AUROC \d+\.\d P-AUROC - AUPRO -", printed.strip().splitlines()[-1])
@@ -133,7 +134,7 @@ def test_a_few_defective_photos_given_later_count_in_report_and_certificate(benc
         inside.extract(bench / "unpacked")
     assert read_certificate(bench / "unpacked/parity.json").real_frames == 5
     assert "stain" in (bench / "unpacked/report.html").read_text()
-    after = torch.load(bench / "runs/photos/model.pt", weights_only=True)
+    after = load_file(bench / "runs/photos/model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

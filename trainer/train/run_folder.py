@@ -1,7 +1,7 @@
 """A run folder: the names of its files, and when a folder may take a new run.
 
 run.json            RunInfo: everything but the weights (trainer.train.run_info)
-model.safetensors   the detector's weights, backbone included; model.pt in runs of before
+model.safetensors   the detector's weights, backbone included; model.pt in older runs
 curves.json         mean loss of every epoch, by phase
 outliers/           a picture of each normal validation part whose score stands apart
 suspects/           a picture of each normal image that does not look like the others
@@ -21,11 +21,20 @@ from pathlib import Path
 from edge.errors import ConfigError
 from edge.files import require_folder_target
 
-RUN_FILE, MODEL_FILE, CURVES_FILE = "run.json", "model.pt", "curves.json"
+RUN_FILE, MODEL_FILE, CURVES_FILE = "run.json", "model.safetensors", "curves.json"
+OLD_MODEL_FILE = "model.pt"  # of torch.save, in older runs
+MODELS = (MODEL_FILE, OLD_MODEL_FILE)
 CHECKPOINT, CACHE = "checkpoint.pt", "cache"
 REPORT, SUMMARY, ARRAYS = "report.html", "evaluate.json", "evaluation.npz"  # of one evaluation
 EVALUATIONS = "evaluations"  # folder of the evaluations of other data than the run's own
 OUTLIERS, SUSPECTS = "outliers", "suspects"  # folders of pictures
+
+
+def find_model(folder: Path) -> Path:
+    """The weights of a run; where there are none, the file that a finished training would write."""
+    return next(
+        (folder / name for name in MODELS if (folder / name).is_file()), folder / MODEL_FILE
+    )
 
 
 def picture_of(folder: str, name: str) -> Path:
@@ -54,14 +63,15 @@ def require_free(out: Path, overwrite: bool) -> None:
 def remove_run(folder: Path) -> None:
     """Remove a finished run and everything that was found out about it.
 
-    run.json goes first, because it vouches for the rest; model.pt last, because it tells an
+    run.json goes first, because it vouches for the rest; the model last, because it tells an
     interrupted removal from a folder of somebody else's files. An unfinished training is left as it
     is: its checkpoint goes on.
     """
-    if not any((folder / name).is_file() for name in (RUN_FILE, MODEL_FILE)):
+    if not any((folder / name).is_file() for name in (RUN_FILE, *MODELS)):
         return
     for name in (RUN_FILE, REPORT, SUMMARY, ARRAYS, CURVES_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in (EVALUATIONS, OUTLIERS, SUSPECTS):
         shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / MODEL_FILE).unlink(missing_ok=True)
+    for name in MODELS:
+        (folder / name).unlink(missing_ok=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from edge.errors import ConfigError, DataError
-from edge.files import read_bytes, write_atomically, write_json
+from edge.files import read_bytes, write_json
 from edge.frames.dataset import Sample
 from edge.types import Frame
 from trainer.fit import Curves
@@ -21,8 +19,8 @@ from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.systems.seam import BuildRequest, find_system, require_preset
-from trainer.tensor_files import load_stored
-from trainer.train.run_folder import CURVES_FILE, MODEL_FILE, RUN_FILE
+from trainer.tensor_files import load_stored, write_tensors
+from trainer.train.run_folder import CURVES_FILE, MODEL_FILE, RUN_FILE, find_model
 from trainer.train.run_info import RunInfo, read_info
 
 CURVES = TypeAdapter(Curves)
@@ -74,20 +72,15 @@ def load_run(path: Path) -> TrainedRun:
         raise DataError(f"{path / RUN_FILE}: {error}: train again with this version") from error
     read_curves(path)
     deployed = build_deployed(info)
-    model = path / MODEL_FILE
+    model = find_model(path)
     if not model.is_file():
         raise DataError(
             f"{model} is missing: this training has not ended; repeat its command to go on"
         )
+    weights = load_stored(model, "the weights of this run", "train again")
     try:
-        deployed.detector.load_state_dict(
-            load_stored(model, "the weights of this run", "train again")
-        )
-    except (
-        RuntimeError,
-        TypeError,
-        AttributeError,
-    ) as error:  # other tensors, shapes or things than these
+        deployed.detector.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:  # other tensors, shapes or things
         raise DataError(f"{model} does not fit {path / RUN_FILE}: train again") from error
     return TrainedRun(path, info, deployed.requires_grad_(False).eval())
 
@@ -95,9 +88,7 @@ def load_run(path: Path) -> TrainedRun:
 def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> None:
     """Write model, curves and, last, run.json: a folder with run.json is a finished run."""
     path.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save(deployed.detector.state_dict(), buffer)
-    write_atomically(path / MODEL_FILE, buffer.getvalue())
+    write_tensors(path / MODEL_FILE, deployed.detector.state_dict())
     write_json(path / CURVES_FILE, curves)
     write_json(path / RUN_FILE, json.loads(info.model_dump_json()))
 

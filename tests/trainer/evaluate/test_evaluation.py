@@ -372,7 +372,7 @@ def test_photos_count_as_defective_whether_they_lie_in_classes_or_not(tmp_path: 
 def test_mistakes_are_found_before_the_run_or_an_image_is_read(
     run_folder: Path, tmp_path: Path
 ) -> None:
-    (run_folder / "model.pt").unlink()
+    (run_folder / "model.safetensors").unlink()
     for words, says in (
         (["nothing"], "nothing is not a finished run"),
         ([run_folder, tmp_path / "gone"], "gone does not exist"),

@@ -69,7 +69,7 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
         app, ["train", "mats", str(product), "--out", str(out)], catch_exceptions=False
     )
     assert trained.exit_code == 0, trained.output
-    assert {"run.json", "model.pt", "curves.json"} <= {path.name for path in out.iterdir()}
+    assert {"run.json", "model.safetensors", "curves.json"} <= {path.name for path in out.iterdir()}
     assert not (out / "checkpoint.pt").exists()
     assert trained.output.splitlines()[-2].startswith("Threshold "), "the guarantee ends the table"
     assert "> highest" in trained.output
