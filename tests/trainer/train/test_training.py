@@ -71,7 +71,10 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
     assert trained.exit_code == 0, trained.output
     assert {"run.json", "model.safetensors", "curves.json"} <= {path.name for path in out.iterdir()}
     assert not (out / "checkpoint.pt").exists()
-    assert trained.output.splitlines()[-2].startswith("Threshold "), "the guarantee ends the table"
+    guarantee, wrote, following = trained.output.splitlines()[-3:]
+    assert guarantee.startswith("Threshold "), "the guarantee ends the table"
+    assert wrote.startswith(f"wrote {out} (")
+    assert following == f"next: trainer evaluate {out}"
     assert "> highest" in trained.output
     judged = runner.invoke(app, ["evaluate", str(out), str(product)], catch_exceptions=False)
     assert judged.exit_code == 0, judged.output
