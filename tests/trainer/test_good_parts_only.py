@@ -68,7 +68,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_says_what_it_has_and_what_so_few_parts_can_promise(bench: Path) -> None:
     printed = (bench / "train.txt").read_text()
-    assert "16 normal images train, 4 validate; color only: the set has no depth" in printed
+    assert (
+        "16 normal images to train on, 4 to validate with; color only: the set has no depth"
+        in printed
+    )
     assert "4 validation parts are few" in printed
     assert (
         "5% would take 19 parts on average, 59 with 95% confidence; 1% would take 99 parts on"

@@ -149,8 +149,8 @@ def _carry(
     index = write_normal_frames(normal, normals.frames, normals.scores, rank, inputs_of(run))
     size = sum(path.stat().st_size for path in normal.iterdir())
     tell(
-        f"carrying {len(index.frames)} of {index.parts} normal frames, {size / 1e6:.1f} MB: the"
-        " station measures its threshold on them"
+        f"the bundle contains {len(index.frames)} of {index.parts} normal validation frames"
+        f" ({size / 1e6:.1f} MB): the station measures its threshold on them"
     )
     return index
 

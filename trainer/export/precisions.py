@@ -34,13 +34,13 @@ def wanted_precisions(
     precisions: Sequence[Precision], normal: Sequence[Shown], tell: Tell
 ) -> list[Precision]:
     """float32, and what was asked for, unless the parts are too few to tell whether it may be
-    shipped.
+    shipped; `tell` takes that sentence.
     """
     asked = [name for name in QUANTIZED if name in precisions]
     if asked and len(normal) < LEAST_TO_QUANTIZE:
         tell(
-            f"only fp32: {len(normal)} normal validation parts cannot tell how"
-            f" {' and '.join(asked)} decide, {LEAST_TO_QUANTIZE} are needed"
+            f"only fp32: {len(normal)} normal validation parts are too few to compare"
+            f" {' and '.join(asked)} with it, {LEAST_TO_QUANTIZE} are needed"
         )
         return ["fp32"]
     return ["fp32", *asked]
@@ -62,7 +62,7 @@ def write_precisions(
     """
     model = onnx.load(str(exact))
     calibration = _calibration(run, dataset) if "int8" in precisions else []
-    tell(f"making and measuring {', '.join(precisions)} on {len(proof.frames)} frames")
+    tell(f"comparing {', '.join(precisions)} with the trained model on {len(proof.frames)} frames")
     made = quantize(model, precisions, calibration, proof.evidence())
     if not made["fp32"].section.passed:
         raise EngineError(

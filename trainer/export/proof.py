@@ -48,7 +48,7 @@ class Proof:
 
     @property
     def frames(self) -> tuple[Shown, ...]:
-        """All of them, the golden ones first."""
+        """All of them, the reference frames first."""
         return (*self.golden, *self.others)
 
     def evidence(self) -> Evidence:

@@ -1,5 +1,5 @@
-"""The frames that a precision is judged on, and what they say of it: thresholds, verdicts, noise,
-maps, ranks.
+"""The frames that a precision is measured on, and what they tell about it: thresholds, verdicts,
+noise, maps, ranks.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PRO_LIMIT = 0.3
 Feeds = Mapping[str, NDArray[Any]]
 Source = Callable[[], Feeds]  # reads one frame's graph inputs, from memory or from disk
 Kind = Literal["normal", "good", "real", "drawn", "near"]
-"""normal: sets the thresholds. good: normal, and nothing was chosen on it. real, drawn, near: with
-a defect; near: beside the threshold by intent.
+"""normal: sets the thresholds. good: normal, and nothing was chosen on it. real: with a real
+defect. drawn: with a synthetic one. near: with one that was faded until it lies near the threshold.
 """
 
 
@@ -42,9 +42,9 @@ a defect; near: beside the threshold by intent.
 class Rule:
     """How a precision's threshold follows from its normal scores.
 
-    rank, false_rejects, left_out: as in Threshold. parts: n. spread: s of float32's scores of all
-    n, raw units.
-    threshold: float32's, raw units.
+    rank, false_rejects, left_out: as in Threshold. parts: n. spread: s, half the distance between
+    the 16th and 84th percentile of float32's scores of all n, raw units. threshold: float32's, raw
+    units.
     """
 
     rank: int
@@ -160,10 +160,8 @@ class Evidence:
         )
 
     def plain(self) -> NDArray[np.intp]:
-        """Frames that maps, ranks and AUROC are compared on: not those that were put near the
-        threshold by intent.
-
-        Any noise changes their order among the highest normal parts.
+        """Frames that maps, ranks and AUROC are compared on: all but those near the threshold,
+        whose order among the highest normal parts any noise changes.
         """
         return np.flatnonzero(self.kinds != "near")
 

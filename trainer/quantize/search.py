@@ -1,4 +1,4 @@
-"""Which part of the graph runs in which precision: measured, block by block, on the frames of the
+"""Which block of the graph runs in which precision: measured, block by block, on the frames of the
 certificate.
 """
 
@@ -23,9 +23,8 @@ from trainer.quantize.view import MAC_OPERATORS, View, scope_of
 
 log = logging.getLogger(__name__)
 
-DETECTOR = (  # the module that may leave float32; sensor bytes to height, masks and score never do
-    "detector"
-)
+# the module that may leave float32; sensor bytes to height, masks and score never do
+DETECTOR = "detector"
 MOST_BLOCKS = 20  # the detector is cut into at most about as many blocks
 # normal parts of the evidence for a block's own error: noise is a residual of a line
 QUICK_NORMAL = 12
@@ -202,7 +201,7 @@ def lost_rank(population: NDArray[Any], reference: NDArray[Any], candidate: NDAr
     The correlation is 1 - 6 mean(d^2) for ranks in 0..1. A rank among a few scores is too coarse to
     tell blocks apart; so both scores of a frame are ranked among the whole population, between two
     of which ranks are interpolated. A strong defect's score is hundreds of times a normal one's: an
-    error that is nothing beside it can reorder every normal part, and only this figure shows it.
+    error that is nothing beside it can reorder every normal part, and only this measure shows it.
 
     Args:
         population: (n,) float32's scores of all frames. reference, candidate: (m,) float32's and
@@ -215,7 +214,7 @@ def lost_rank(population: NDArray[Any], reference: NDArray[Any], candidate: NDAr
 
 
 def cost_of(look: QuickLook, precision: Precision) -> float:
-    """One figure for an error, of second order, so that those of blocks add up.
+    """One number for an error, of second order, so that those of blocks add up.
 
     1 is a mean map error or a noise of the scores at its limit, or a loss of rank correlation at
     its limit.
@@ -238,10 +237,14 @@ def costs_of(
     for block in blocks:
         look = bench.quick(plan_with([block]))
         costs[block.name] = cost_of(look, precision)
-        log.debug("%s in %s alone: map error %.4f %%, noise %.3f s, rank correlation %.4f lower",
-        block.name,
-                  precision, 100 * look.measured.mean_map_error, look.noise,
-                  look.lost_rank)  # fmt: skip
+        log.debug(
+            "%s in %s alone: map error %.4f %%, noise %.3f s, rank correlation %.4f lower",
+            block.name,
+            precision,
+            100 * look.measured.mean_map_error,
+            look.noise,
+            look.lost_rank,
+        )
     return costs
 
 
@@ -333,19 +336,15 @@ def _without_the_first(
     for block in order:
         fewer = [other for other in kept if other is not block]
         candidate = plan_with(fewer)
-        if hopeless(
-            candidate
-        ):  # too much of the work is this block's: it has to stay, a cheaper one may go
+        if hopeless(candidate):  # most of the work is this block's: it stays, a cheaper one may go
             continue
         kept = fewer
         plans.append(candidate)
         higher.append(block)
         left.append(sum(costs[other.name] for other in kept))
     most = len(higher)
-    dropped, step = (
-        max(1, next((index for index, cost in enumerate(left) if cost <= BEARABLE), 1)),
-        1,
-    )
+    dropped = max(1, next((index for index, cost in enumerate(left) if cost <= BEARABLE), 1))
+    step = 1
     while True:
         dropped = min(dropped, most)
         reasons = refusals(plans[dropped])

@@ -33,7 +33,7 @@ from edge.proof.threshold import (
 from trainer.train.defect_scores import REAL, DefectScores
 from trainer.train.outliers import Outlier, outlier_lines
 
-FEW_PARTS = 20  # up to so many validation parts a threshold promises little
+FEW_PARTS = 20  # up to this many validation parts a threshold promises little
 PROMISES = (0.05, 0.01)  # rates of false rejects that people ask for
 
 
@@ -160,8 +160,8 @@ def suggestion(
     rejects (Youden's index); of equal ones the one that rejects fewer normal parts.
 
     Args:
-        good: scores of good test parts, which neither trained nor set the threshold; None: not
-            judged.
+        good: scores of normal test parts, which neither trained nor set the threshold; None: they
+            were not judged.
     """
     if not all(REAL in point.found for point in points):
         return None

@@ -82,7 +82,9 @@ def make_plan(system_name: str, product: Path, options: TrainOptions) -> Plan:
 
 def data_lines(plan: Plan) -> list[str]:
     """What the user should know of the data before it is trained on."""
-    amounts = f"{len(plan.train)} normal images train, {len(plan.validation)} validate"
+    amounts = (
+        f"{len(plan.train)} normal images to train on, {len(plan.validation)} to validate with"
+    )
     lines = [*plan.parts.notes, f"{amounts}; {_depth(plan)}"]
     if plan.options.size is not None:
         lines.append("every image is letterboxed to {}x{} pixels".format(*plan.options.size))

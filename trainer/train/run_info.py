@@ -30,19 +30,22 @@ SCHEMA: Literal[2] = 2
 class RunInfo(Strict):
     """run.json.
 
-    crop: x, y, width, height in the stream. working: (h, w) of color, depth_working of the height
-    image. plane: of the crop, null where each image is fitted by itself. lift: meters. top_k: share
-    of the foreground averaged into the score, top_k_why in words.
-    min_area, max_area, min_valid, max_border: of a part, from normal validation parts.
-    normal_scores: theirs, raw, in the order of `validation`. threshold: float32's, of all of them.
-    false_rejects: the rate that somebody asked for.
+    switches: components of the system that were turned on or off. backbone_weights, pretrained:
+    sha256 of the user's files. backbone: timm's name, if it is not the preset's.
+    crop: x, y, width, height in the stream. working, depth_working: (h, w) of the color and of the
+    height image. plane: of the crop; null where each image has its own. lift: height threshold of
+    the foreground, meters.
+    top_k: share of the foreground averaged into the score; top_k_why: in words.
+    min_area, max_area, min_valid, max_border: limits of one whole part, from the normal validation
+    parts.
+    normal_scores: of the normal validation parts, raw units, in the order of `validation`.
+    false_rejects: the rate that somebody asked for. threshold: of all these scores.
     defect_scores: for the table of operating points only.
     train, validation: sample names. digests: of the pixels of each, train first.
     size, color_bits: how the files are read (edge.frames.reading.Reading). defects: folder of
-    defective images given beside the data. switches: parts of the system turned off.
-    backbone_weights, pretrained: sha256 of the user's files. backbone: timm's name, if another than
-    the preset's. suspects: normal images that do not look like the others. brightness: of normal
-    validation parts.
+    defective images that the user named beside the data.
+    suspects: normal images that do not look like the others. brightness: of normal validation
+    parts.
     """
 
     schema_: Literal[2] = SCHEMA
@@ -92,7 +95,7 @@ class RunInfo(Strict):
         return Reading(self.size, self.color_bits)
 
     def scene(self) -> Scene:
-        """Crop, plane and lift, ready to make graph inputs."""
+        """Crop, plane and height threshold, ready to make graph inputs."""
         return Scene(self.crop, self.with_depth, self.fixed, self.plane, self.lift)
 
     def outliers(self) -> list[Outlier]:

@@ -35,9 +35,9 @@ class TrainedRun:
     deployed: Deployed
 
     def feeds(self, sample: Sample | Frame) -> dict[str, NDArray[np.generic]]:
-        """Graph inputs by name.
+        """Graph inputs by name, with the run's crop, plane and height threshold.
 
-        Crop, plane, lift and region applied. Raises: DataError if the image does not fit the run.
+        Raises: DataError if the image does not fit the run.
         """
         if isinstance(sample, Frame):
             return self.info.scene().feeds(sample)
@@ -105,5 +105,5 @@ def read_curves(path: Path) -> Curves:
         return CURVES.validate_json(read_bytes(file, DataError))
     except ValidationError as error:
         raise DataError(
-            f"{file} is damaged: remove it, it only draws the report's curves of the training"
+            f"{file} is damaged: remove it: only the report's training curves need it"
         ) from error

@@ -68,9 +68,7 @@ def train(
 
 
 def _search_suspects(plan: Plan, out: Path, control: FitControl) -> list[Suspect]:
-    """Normal images that do not look like the others: told and drawn before hours are spent on
-    them.
-    """
+    """Normal images that do not look like the others: reported before hours are spent on them."""
     samples = [*plan.train, *plan.validation]
     search = find_suspects(plan.scene, samples)
     draw_suspects(out, search, plan.scene, samples)

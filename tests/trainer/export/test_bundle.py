@@ -392,7 +392,7 @@ def test_fewer_than_eight_validation_parts_ship_float32_alone(
     validation = load_run(run_folder).info.validation
     request = request_of(run_folder, key, tmp_path / "w.bundle", left_out=tuple(validation[7:]))
     assert export_bundle(request, told.append).shipped == ("fp32",)
-    assert any("only fp32: 7 normal validation parts" in line for line in told)
+    assert any("only fp32: 7 normal validation parts are too few" in line for line in told)
 
 
 def test_more_parts_are_carried_where_a_precision_orders_them_otherwise(tmp_path: Path) -> None:

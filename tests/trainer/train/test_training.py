@@ -286,15 +286,15 @@ def test_training_says_what_the_set_holds_and_where_the_background_is(
     train("mats", product, tmp_path / "run", replace(QUIET, epochs=1), FitControl(tell=told.append))
     assert told[:2] == [
         (
-            "6 normal images train, 4 validate; with depth: 0.1 mm per count, background plane 400"
-            " mm away"
+            "6 normal images to train on, 4 to validate with; with depth: 0.1 mm per count,"
+            " background plane 400 mm away"
         ),
         "4 defective images (dent 2, stain 2): not trained on",
     ]
     told.clear()
     options = replace(QUIET, epochs=1, with_depth=False)
     train("mats", product, tmp_path / "flat", options, FitControl(tell=told.append))
-    assert told[0] == "6 normal images train, 4 validate; color only: --no-depth"
+    assert told[0] == "6 normal images to train on, 4 to validate with; color only: --no-depth"
 
 
 def test_overwriting_goes_on_with_a_training_that_was_stopped(
