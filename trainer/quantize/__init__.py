@@ -11,6 +11,8 @@ torch.onnx writes.
 
 precisions   makes every wanted precision and measures it
 search       which block of the graph runs in which precision
+blocks       the blocks
+bench        what a plan costs
 calibrate    scales for INT8
 convert      writes precisions into the types of a graph
 view         a graph with its tensors looked up, and its multiply-accumulates

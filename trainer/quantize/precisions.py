@@ -15,18 +15,12 @@ from edge.proof.certificate import INT8_BACKBONE_MACS, INT8_MACS, PrecisionSecti
 from edge.proof.compare import Responses
 from edge.schema import Precision
 from trainer.progress import counting
+from trainer.quantize.bench import Bench, cost_of
+from trainer.quantize.blocks import Block, blocks_of, int8_candidates, low_precision_nodes
 from trainer.quantize.calibrate import activation_scales
 from trainer.quantize.convert import NodePrecision, Plan, converted, quantized_inputs
 from trainer.quantize.evidence import Evidence, Feeds
-from trainer.quantize.search import (
-    Bench,
-    Block,
-    assigned,
-    blocks_of,
-    cost_of,
-    int8_candidates,
-    low_precision_nodes,
-)
+from trainer.quantize.search import Task, assigned
 from trainer.quantize.section import certify
 from trainer.quantize.session import responses_of
 from trainer.quantize.view import View, count_macs, prepared, view_of
@@ -103,10 +97,8 @@ class Maker:
         def plan_with(chosen: Sequence[Block]) -> dict[str, NodePrecision]:
             return {name: "fp16" for block in chosen for name in block.nodes}
 
-        plan, _ = assigned(
-            self.bench, blocks, "fp16", plan_with, self._refusals("fp16"), lambda _: False
-        )
-        return plan
+        task = Task(self.bench, "fp16", plan_with, self._refusals("fp16"), lambda _: False)
+        return assigned(task, blocks)[0]
 
     def int8_plan(self, half: dict[str, NodePrecision]) -> dict[str, NodePrecision]:
         """INT8 wherever the limits hold, the rest as in `half`.
@@ -135,9 +127,8 @@ class Maker:
             log.info("INT8 scales by %s", list(methods)[best])
             tried.add(best)
             self.bench = benches[best]
-            plan, reasons = assigned(
-                self.bench, blocks, "int8", plan_with, self._refusals("int8"), self._too_few
-            )
+            task = Task(self.bench, "int8", plan_with, self._refusals("int8"), self._too_few)
+            plan, reasons = assigned(task, blocks)
             if not reasons:
                 return plan
 

@@ -23,20 +23,12 @@ from edge.proof.compare import Responses, compare_maps, rank_correlation
 from edge.proof.threshold import threshold_from_normals
 from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
 from trainer.quantize import Evidence, EvidenceFrame, Quantized, certify, count_macs, quantize
+from trainer.quantize.bench import Bench, QuickLook, cost_of, lost_rank
+from trainer.quantize.blocks import Block, blocks_of, int8_candidates, low_precision_nodes
 from trainer.quantize.calibrate import best_scale
 from trainer.quantize.convert import converted, quantized_inputs, quantized_weight, storable_scale
 from trainer.quantize.evidence import Kind, rule_of
-from trainer.quantize.search import (
-    Bench,
-    Block,
-    QuickLook,
-    assigned,
-    blocks_of,
-    cost_of,
-    int8_candidates,
-    lost_rank,
-    low_precision_nodes,
-)
+from trainer.quantize.search import Task, assigned
 from trainer.quantize.session import responses_of, session_of
 from trainer.quantize.view import prepared, scope_of, view_of
 
@@ -413,14 +405,14 @@ def kept_higher(
     hopeless: Any,
     noises: dict[str, float] | None = None,
 ) -> set[str]:
-    plan, reasons = assigned(
+    task = Task(
         Costs(errors, noises),  # type: ignore[arg-type]  # only `quick` and `noise` are asked
-        blocks,
         "int8",
         lambda chosen: dict.fromkeys((block.name for block in chosen), "int8"),
         lambda plan: () if sum(errors[name] for name in plan) <= limit else ("too far",),
         hopeless,
     )
+    plan, reasons = assigned(task, blocks)
     assert reasons == ()
     return {block.name for block in blocks} - set(plan)
 
@@ -491,11 +483,10 @@ def test_scales_are_chosen_anew_for_the_blocks_that_stay(
     monkeypatch.setattr(quantizing, "cost_of", lambda look, _: abs(look[0] - best[look[1]]))
     searched = []
 
-    def search(bench: Bench, *_: object) -> tuple[dict[str, str], tuple[str, ...]]:
-        searched.append(bench.scales["x"])
-        return dict.fromkeys("abc", "int8"), (
-            ("too far",) if bench.scales["x"] == 2.0 or never else ()
-        )
+    def search(task: Task, _: object) -> tuple[dict[str, str], tuple[str, ...]]:
+        scale = task.bench.scales["x"]
+        searched.append(scale)
+        return dict.fromkeys("abc", "int8"), ("too far",) if scale == 2.0 or never else ()
 
     monkeypatch.setattr(quantizing, "assigned", search)
     never = False
