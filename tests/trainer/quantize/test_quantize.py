@@ -5,6 +5,7 @@ planted faults.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -465,6 +466,17 @@ def test_a_plan_within_its_limits_gives_up_a_block_more_where_that_halves_the_no
         )
         == higher
     )
+
+
+def test_every_plan_that_is_run_is_counted(model: onnx.ModelProto, evidence: Evidence) -> None:
+    tried = []
+    few = replace(
+        evidence, frames=evidence.frames[:2], reference=evidence.reference.take(slice(0, 2))
+    )
+    bench = Bench(view_of(prepared(model)), few, [0], {}, lambda: tried.append(1))
+    bench.responses({})
+    bench.responses({})
+    assert len(tried) == 1, "known answers are not computed again"
 
 
 def test_scales_are_chosen_anew_for_the_blocks_that_stay(
