@@ -111,6 +111,13 @@ def _describe(
     del version
 
 
+class _ToStderr(logging.Handler):
+    """Writes to stderr as it is now: a bar that is shown puts such lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def run_command() -> None:
     """Run the command line; what somebody can act on is one sentence on stderr and exit code 1.
 
@@ -119,7 +126,7 @@ def run_command() -> None:
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
+        handlers=[_ToStderr()],
     )
     try:
         app()
