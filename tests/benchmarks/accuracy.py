@@ -31,8 +31,9 @@ from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.evaluate.rows import GROUPS
 from trainer.fit import FitControl
-from trainer.train.run import load_run
-from trainer.train.training import TrainOptions, train
+from trainer.train.options import TrainOptions
+from trainer.train.trained_run import load_run
+from trainer.train.training import train
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)

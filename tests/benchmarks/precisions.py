@@ -35,9 +35,10 @@ from edge.runtime.inspection import View, judge_view, opened_station
 from edge.station.store import Store
 from edge.types import Code, Geometry
 from trainer.data.scene import crop_frame
-from trainer.export.bundle import ExportRequest, export_bundle
-from trainer.train.operating import find_named_outliers
-from trainer.train.run import load_run
+from trainer.export.bundle import export_bundle
+from trainer.export.request import ExportRequest
+from trainer.train.outliers import find_named_outliers
+from trainer.train.trained_run import load_run
 
 PRECISIONS = ("fp32", "fp16", "int8")
 

@@ -19,8 +19,9 @@ from edge.proof.threshold import DEFAULT_FALSE_REJECTS, threshold_from_normals
 from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, make_deployed, make_feeds
 from trainer.data.splits import digest_of, digest_of_pixels
 from trainer.systems import seam as base
-from trainer.train.operating import DefectScores, measure_defects
-from trainer.train.run import RunInfo, TrainedRun, write_run
+from trainer.train.defect_scores import DefectScores, measure_defects
+from trainer.train.run_info import RunInfo
+from trainer.train.trained_run import TrainedRun, write_run
 
 MODULE = "tests.support.standin_run"
 LEFT, TOP, STREAM_WIDTH, STREAM_HEIGHT = 16, 12, 160, 120  # the crop is a window of the stream

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import multiprocessing
 import re
+import sys
 
 import pytest
 
 from trainer import progress as module
+from trainer.cli import _ToStderr
 from trainer.progress import counting, minutes, pace, progress
 
 
@@ -68,6 +71,17 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left_and_then_takes_it_away()
     assert "judging images" in shown
     assert re.search(r"400/400.* a second, 0:00 left", shown)
     assert shown.endswith("\x1b[2K"), "the last thing that it writes clears its line"
+
+
+def test_log_lines_stand_whole_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    log, handler = logging.Logger("a log"), _ToStderr()
+    log.addHandler(handler)
+    for number in progress(range(3), "judging images"):
+        log.warning("line %d", number)
+    shown = [line.rpartition("\x1b[2K")[2].strip("\r") for line in terminal.getvalue().split("\n")]
+    assert [line for line in shown if "line" in line] == ["line 0", "line 1", "line 2"]
 
 
 def test_a_loop_inside_another_one_is_not_shown(clock: Clock) -> None:

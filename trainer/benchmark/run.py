@@ -24,8 +24,9 @@ from trainer.evaluate.evaluation import Evaluation, evaluate_run
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.train.run import TrainedRun, load_run
-from trainer.train.training import TrainOptions, train
+from trainer.train.options import TrainOptions
+from trainer.train.trained_run import TrainedRun, load_run
+from trainer.train.training import train
 
 WARM_UP, TIMED = 3, 20
 Tell = Callable[[str], None]

@@ -34,8 +34,9 @@ def evaluate(
     from trainer.evaluate.files import write_evaluation
     from trainer.evaluate.judged import HOW_TO_NAME_DATA, data_folder, open_judged
     from trainer.evaluate.table import table_lines, threshold_lines
-    from trainer.train.run import load_run, read_info
     from trainer.train.run_folder import EVALUATIONS
+    from trainer.train.run_info import read_info
+    from trainer.train.trained_run import load_run
 
     info = read_info(run)
     require_folder_target(run / EVALUATIONS)

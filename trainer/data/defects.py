@@ -1,5 +1,5 @@
-"""Defective images that lie beside a product's data: they are never trained on, and count wherever
-defects count.
+"""Defective images that the user names beside a product's data: they are never trained on, and
+count wherever defects count.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def open_images(path: Path, reading: Reading) -> Dataset:
 
 
 def _holds_only_classes(path: Path) -> bool:
-    """Whether it is no part of a product, and images lie in its sub-folders alone, none of which is
-    of good parts.
+    """Whether it lies outside a product, and contains nothing but sub-folders of images, none of
+    them of good parts.
     """
     inside_product = any(
         part in SPLIT_FOLDERS for part in path.resolve().parts[-DEEPEST_SUBFOLDER:]

@@ -20,8 +20,8 @@ from trainer.evaluate.known_defects import known_defects
 from trainer.evaluate.rows import ALL, compared_rows, counted, counted_rows, group_rows
 from trainer.metrics import Metrics
 from trainer.progress import progress
-from trainer.train.operating import DRAWN_PARTS, STRENGTHS
-from trainer.train.run import TrainedRun
+from trainer.train.defect_scores import DRAWN_PARTS, STRENGTHS
+from trainer.train.trained_run import TrainedRun
 
 NO_DEFECT = "no defective part was given: "
 SYNTHETIC_ONES = (

@@ -25,8 +25,9 @@ from trainer.evaluate.operating import operating_points_of
 from trainer.evaluate.report import Occasion, write_report
 from trainer.evaluate.reporting import report_of
 from trainer.metrics import Metrics
-from trainer.train.run import RunInfo, TrainedRun
 from trainer.train.run_folder import ARRAYS, REPORT, SUMMARY, evaluation_folder
+from trainer.train.run_info import RunInfo
+from trainer.train.trained_run import TrainedRun
 
 
 class OwnEvaluation(BaseModel, extra="ignore", frozen=True):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edge.frames.dataset import Sample
 from trainer.synthetic.on_frames import draw_defect, part_of
-from trainer.train.operating import STRENGTHS
-from trainer.train.run import TrainedRun
+from trainer.train.defect_scores import STRENGTHS
+from trainer.train.trained_run import TrainedRun
 
 Feeds = Mapping[str, NDArray[Any]]
 Runner = Callable[[Feeds], Mapping[str, NDArray[np.float32]]]

@@ -25,7 +25,7 @@ from trainer.data.defects import (
     with_defects,
 )
 from trainer.data.splits import digest_of_frames, digest_of_pixels
-from trainer.train.run import RunInfo
+from trainer.train.run_info import RunInfo
 
 HOW_TO_NAME_DATA = "as in `trainer evaluate RUN DATA`"
 STAND_IN = (

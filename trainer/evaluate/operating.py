@@ -5,8 +5,9 @@ from __future__ import annotations
 from edge.bundle.manifest import OperatingPoint
 from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.judged import Judged
-from trainer.train.operating import REAL, DefectScores, suggestion
-from trainer.train.run import RunInfo
+from trainer.train.defect_scores import REAL, DefectScores
+from trainer.train.operating_points import suggestion
+from trainer.train.run_info import RunInfo
 
 
 def operating_points_of(

@@ -16,9 +16,10 @@ from trainer.evaluate.judged import Judged
 from trainer.evaluate.known_defects import known_defects
 from trainer.evaluate.operating import operating_points_of
 from trainer.evaluate.report import Choice, Claim, Occasion, Report, ReportedImage
-from trainer.train.operating import Outlier
-from trainer.train.run import RunInfo, TrainedRun, read_curves
+from trainer.train.outliers import Outlier
+from trainer.train.run_info import RunInfo
 from trainer.train.suspects import Suspect
+from trainer.train.trained_run import TrainedRun, read_curves
 
 
 def report_of(run: TrainedRun, judged: Judged, evaluation: Evaluation, when: Occasion) -> Report:

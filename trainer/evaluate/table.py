@@ -10,8 +10,8 @@ from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.judged import Judged
 from trainer.evaluate.operating import operating_points_of
 from trainer.metrics import Metrics
-from trainer.train.operating import choice_lines
-from trainer.train.run import TrainedRun
+from trainer.train.operating_points import choice_lines
+from trainer.train.trained_run import TrainedRun
 
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO", "AUPRO.05", "AP")
 

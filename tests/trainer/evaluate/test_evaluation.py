@@ -29,7 +29,7 @@ from trainer.evaluate.report.page import GROUP_COLORS
 from trainer.evaluate.table import table_lines, threshold_lines
 from trainer.synthetic.scene_defects import Group
 from trainer.systems import seam as base
-from trainer.train.run import load_run
+from trainer.train.trained_run import load_run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,7 +91,7 @@ def test_the_operating_points_are_printed_stored_and_shown(judged: tuple[Path, E
     folder, evaluation = judged
     run = load_run(folder)
     lines = threshold_lines(run, open_judged(run.info), evaluation)
-    assert lines[-1] == f"threshold {run.info.threshold.value:.6g}: {run.info.threshold.guarantee}"
+    assert lines[-1] == f"Threshold {run.info.threshold.value:.4g}. {run.info.threshold.guarantee}"
     assert [line[:2] for line in lines[1:4]] == ["  ", "> ", "  "]
     assert lines[2].endswith("4 of 4")
     stored = json.loads((folder / "evaluate.json").read_text())["operating_points"]
@@ -372,7 +372,7 @@ def test_photos_count_as_defective_whether_they_lie_in_classes_or_not(tmp_path: 
 def test_mistakes_are_found_before_the_run_or_an_image_is_read(
     run_folder: Path, tmp_path: Path
 ) -> None:
-    (run_folder / "model.pt").unlink()
+    (run_folder / "model.safetensors").unlink()
     for words, says in (
         (["nothing"], "nothing is not a finished run"),
         ([run_folder, tmp_path / "gone"], "gone does not exist"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import OperatingPoint
 from trainer.metrics import Metrics
-from trainer.train.operating import Outlier
+from trainer.train.outliers import Outlier
 from trainer.train.suspects import Suspect
 
 State = Literal["ran on the target", "ran on a stand-in", "compiled only", "never executed"]

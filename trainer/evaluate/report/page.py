@@ -19,7 +19,8 @@ from trainer.evaluate.report.drawing import number
 from trainer.evaluate.report.model import Choice, KnownDefect, Report, ReportedImage
 from trainer.metrics import roc_curve
 from trainer.pictures import HeatScale
-from trainer.train.operating import Outlier, operating_rows, outlier_question
+from trainer.train.operating_points import operating_rows
+from trainer.train.outliers import Outlier, outlier_question
 from trainer.train.suspects import WHAT_TO_DO
 
 NORMALS_SHOWN = 6

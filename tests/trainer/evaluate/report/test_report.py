@@ -33,7 +33,9 @@ from trainer.evaluate.report import (
 )
 from trainer.evaluate.report.page import percent, render
 from trainer.metrics import metrics_of
-from trainer.train.operating import DefectScores, Outlier, operating_points, suggestion
+from trainer.train.defect_scores import DefectScores
+from trainer.train.operating_points import operating_points, suggestion
+from trainer.train.outliers import Outlier
 
 SIZE = (48, 64)
 
