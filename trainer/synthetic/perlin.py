@@ -1,4 +1,4 @@
-"""Where drawn anomalies lie: thresholded Perlin noise on the part.
+"""Where synthetic anomalies lie: thresholded Perlin noise on the part.
 
 Gradient noise with the fade of Perlin, Improving Noise (SIGGRAPH 2002); masks as DRAEM draws them
 (Zavrtanik et al., ICCV 2021, section 3.3), which AAND takes over (section III-B, Anomaly
