@@ -229,7 +229,7 @@ def test_another_folder_gets_a_report_of_its_own_and_the_runs_stays_as_it_is(
     assert {f"train/good/{number:03d}" for number in range(8)} <= {
         image["name"] for image in stored["images"]
     }
-    assert f"wrote {folder / 'report.html'}" in printed
+    assert f"wrote {folder / 'report.html'}: open it in a browser" in printed
     page = text_of(folder / "report.html")
     assert "product: run “run” judges the folder “other batch”" in page
     assert f"Run {run_folder} judged {other} on 2" in page
