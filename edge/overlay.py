@@ -164,7 +164,7 @@ def draw_inspection(
     Args:
         window: the cropped frame that was judged. plane, lift_m: where both are known and there is
             depth, part and height are drawn too. truth: (H, W) the true defect, outlined in cyan,
-            where somebody knows it.
+            where it is known.
     Returns: (H + BANNER_PX, n W, 3) uint8 RGB of n panels, higher where there is room for headings
         and legends (edge.panels.ROOM_PX).
     """
@@ -300,7 +300,7 @@ def _cell_means(heights: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mask
 
 
 def _close_holes(cells: NDArray[np.float32], known: Mask) -> tuple[NDArray[np.float32], Mask]:
-    """HOLE_PASSES masked 3x3 averages over cells that nothing was read in, from the rim of each
+    """HOLE_PASSES masked 3x3 averages over cells without a reading, from the rim of each
     hole inwards.
     """
     import cv2

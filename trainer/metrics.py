@@ -1,7 +1,7 @@
 """How well scores separate defective images, and maps defective pixels: exact, ties included.
 
 Image metrics take every image. Pixel metrics take the images whose truth is known; one without a
-truth (None: nobody outlined the defect) is left out of them. A metric is NaN where it has no
+truth (None: its defect is not outlined) is left out of them. A metric is NaN where it has no
 meaning because one of the two classes is empty. Each is a curve over all thresholds, so none
 depends on the threshold of a run. Shares 0..1; percent only where they are printed.
 
@@ -23,7 +23,7 @@ Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 
 CHUNK_PIXELS = 1 << 24
-"""Normal pixels sorted at a time: 64 MiB."""
+"""Normal pixels that are sorted at once: 64 MiB."""
 
 
 def image_auroc(labels: Bools, scores: Floats) -> float:
@@ -185,7 +185,7 @@ def pixel_curve(maps: Sequence[Floats], truths: Sequence[Bools | None]) -> Pixel
     Args:
         maps: n maps (h, w), finite; one of another size than its truth is resized to it,
             bilinearly.
-        truths: n masks (H, W) bool, all False for a normal image, or None where nobody knows.
+        truths: n masks (H, W) bool, all False for a normal image, or None where it is not known.
     Raises: ValueError if the lengths differ or a map is not finite.
     """
     if len(maps) != len(truths):

@@ -20,7 +20,7 @@ def write_pages(out: Path, results: Mapping[Job, Result], planned: int, command:
     """Write all three, each atomically.
 
     Args:
-        planned: how many runs there will be. command: that made them, for whoever repeats it.
+        planned: how many runs there will be. command: that made them, so that they can be repeated.
     """
     made = tables(results)
     when = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"

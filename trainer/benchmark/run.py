@@ -148,8 +148,8 @@ def _machine(device: str) -> str:
 
 
 def time_results(jobs: Sequence[Job], out: Path) -> None:
-    """Measure frames per second of runs that have none yet, one at a time, with nothing else of
-    ours running.
+    """Measure frames per second of runs that have none yet, one at a time, while no training
+    runs.
     """
     for job in jobs:
         result = read_result(job, out)

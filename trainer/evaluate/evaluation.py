@@ -37,7 +37,7 @@ class Evaluation:
 
     images: n, the synthetic ones last. threshold: of the run. rows: metrics per defect type, all
     NaN unless good and really defective parts are there; "all" last where defects are real.
-    groups: per group of a synthetic product's defects. notes: sentences for whoever reads the
+    groups: per group of a synthetic product's defects. notes: sentences for the reader of the
     result.
     """
 
@@ -84,8 +84,8 @@ class Evaluation:
 
     @property
     def is_comparison(self) -> bool:
-        """Whether good and really defective parts are there: only then metrics of separation mean
-        something.
+        """Whether good and really defective parts are there: only then is there
+        something to compare.
         """
         return not self.is_good_only and not self.labels.all()
 

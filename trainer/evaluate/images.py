@@ -48,7 +48,7 @@ class ShownImage:
 
     def inputs(self, run: TrainedRun) -> tuple[Feeds, NDArray[np.bool_] | None]:
         """Graph inputs, and the true mask (H, W) of the crop: all False for a good part, None where
-        nobody outlined the defect.
+        the defect is not outlined.
 
         Raises: DataError if a file cannot be read or does not fit the run.
         """

@@ -89,7 +89,7 @@ def _parameters(info: RunInfo, judged: Judged, when: Occasion) -> dict[str, str]
         "trained on": f"{len(info.train)} normal parts of {info.data}, {info.created_at}",
         "images": _images_are(info),
         "depth": (
-            f"plane fitted, lift {1000 * info.lift:.2f} mm"
+            f"plane fitted, height threshold {1000 * info.lift:.2f} mm"
             if info.lift is not None
             else "not used: color only"
         ),

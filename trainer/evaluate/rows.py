@@ -1,5 +1,5 @@
 """The rows of the table: metrics per defect type, per group of a synthetic product's defects, and
-of all images. Every row of a comparison holds all good parts too.
+of all images. Every row of a comparison includes all good parts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a report is made from. Nothing here is computed from pixels."""
+"""What a report is made from: results, and functions that return the pictures it shows."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class Choice:
         guarantee: what it promises, in a sentence.
         points: the operating points, by rising rank.
         rank: of the chosen one.
-        suggestion: what real defects would choose, if another one; they never move the threshold.
+        suggestion: what the real defects would choose, if that differs; they never move the
+            threshold.
         outliers: normal validation parts whose score stands apart, the highest first, each with a
             picture, uint8 RGB (H, W, 3), or None where its file is gone.
     """
@@ -81,7 +82,7 @@ class Occasion:
         data: the folder that was judged, absolute.
         own: whether the run was trained on that folder.
         date: UTC, ISO 8601.
-        command: as somebody typed it.
+        command: as it was typed.
     """
 
     run: str
@@ -101,8 +102,8 @@ class ReportedImage:
         is_defective: really or synthetically.
         score: raw.
         map: raw anomaly map (h, w) float32.
-        truth: mask (H, W) bool; all False for a normal image, None where nobody outlined the
-            defect.
+        truth: mask (H, W) bool; all False for a normal image, None where the defect is not
+            outlined.
         color: returns the image, uint8 RGB (H, W, 3), of its truth's size; called only for the few
             images that are shown.
         height: returns the height over the background, float32 meters, of any size with the image's
@@ -135,8 +136,8 @@ class Report:
         known: what is known of the defects of a synthetic product.
         parameters: what the run was made with, as text.
         claims: what was executed where.
-        choice: what the threshold was chosen from; None where nobody knows.
-        occasion: who judged what; None where nobody knows.
+        choice: what the threshold was chosen from; None where it is not known.
+        occasion: which run judged what; None where it is not known.
         notes: sentences that the reader needs first.
         suspects: normal images of the training that do not look like the others, each with a
             picture, uint8 RGB (H, W, 3), or None where its file is gone.
@@ -171,8 +172,8 @@ class Report:
 
     @property
     def is_comparison(self) -> bool:
-        """Whether good and really defective parts are there: only then metrics of separation mean
-        something.
+        """Whether good and really defective parts are there: only then is there
+        something to compare.
         """
         return len({image.is_defective for image in self.images}) == 2 and not self.is_synthetic
 

@@ -186,7 +186,7 @@ def test_it_counts_what_the_threshold_does() -> None:
     assert re.search(r"dent 3 2 of 3", page)
     assert re.search(r"stain 1 1 of 1", page)
     assert "all defects 4 3 of 4" in page
-    assert "1 defective image nobody outlined counts in the image metrics only" in page
+    assert "1 defective image without an outline counts in the image metrics only" in page
 
 
 def test_the_missed_part_comes_first_and_good_parts_by_falling_score() -> None:
