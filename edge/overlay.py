@@ -1,10 +1,10 @@
-"""Pictures for people: heatmap, part and height drawn over what the camera saw. Nothing here is
-ever judged.
+"""Pictures for people: anomaly map, part and height beside what the camera saw. Nothing is judged
+here, and nothing hides the defect: the map tints lightly, and a line marks the threshold.
 
 Height and foreground follow the graph's formula (docs/graph-and-bundle.md) in numpy: readings
 averaged over cells of 4 pixels, holes closed from their rims, foreground where the height exceeds
-`lift`. The graph's cells depend on its working size, so an outline may differ from the graph's mask
-by a cell.
+the height threshold (`lift`). The graph's cells depend on its working size, so an outline may
+differ from the graph's mask by a cell.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge.files import write_atomically
 from edge.geometry import heights_m
+from edge.panels import Panel, beside, color_bar, keys, text_strip
 from edge.types import Code, Frame, Judgment
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -25,21 +26,24 @@ Mask = NDArray[np.bool_]  # (H, W)
 
 CELL_PX = 4
 HOLE_PASSES = 4
-GREEN, RED, AMBER, MAGENTA, WHITE = (
+GREEN, RED, AMBER, MAGENTA, WHITE, CYAN = (
     (40, 220, 80),
     (235, 40, 40),
     (240, 170, 0),
     (255, 0, 200),
     (255, 255, 255),
+    (0, 229, 255),
 )
 CODE_COLORS = {Code.OK: GREEN, Code.NG: RED, Code.UNKNOWN: AMBER}
 BANNER_PX = 26
+TINTED_FROM, TINTED_TO = 0.5, 2.0  # of the threshold: nothing is tinted, and fully
+MOST_TINT = 0.45  # opacity of the heat: the surface below stays visible
 
 
 @dataclass(frozen=True, eq=False)
 class Relief:
     """What stands on the table. height: (H, W) float32 meters, holes closed, NaN where nothing is
-    near; foreground: higher than lift; read: the pixel had a reading of its own.
+    near; foreground: higher than the height threshold; read: the pixel had a reading of its own.
     """
 
     height: NDArray[np.float32]
@@ -64,7 +68,8 @@ def relief_of(
     Args:
         depth: (H, W) uint16 counts, 0 = no reading. unit: meters per count. plane: alpha, beta,
             gamma, delta.
-        lift_m: height above which a pixel is foreground. region: (H, W), 0 = ignore.
+        lift_m: height threshold: what is higher is foreground. region: of interest,
+            (H, W), 0 = ignore.
     """
     heights = heights_m(depth, unit, plane)
     cells, known = _close_holes(*_cell_means(heights))
@@ -96,43 +101,34 @@ def draw_mask(color: Image, relief: Relief) -> Image:
 
 
 def draw_height(relief: Relief, highest_m: float | None = None) -> Image:
-    """Height in colors, from 0 (dark) to highest_m, by default nearly the foreground's highest;
-    magenta: no reading.
+    """Height in colors, from 0 (dark) to highest_m, by default that of `highest_of`; magenta: no
+    reading.
     """
-    import cv2
-
-    shown = (
-        relief.height[relief.foreground]
-        if relief.foreground.any()
-        else np.array([0.01], np.float32)
-    )
-    top = highest_m or max(float(np.percentile(shown, 99.5)), 1e-4)
-    scaled = np.clip(np.nan_to_num(relief.height) / top, 0.0, 1.0)
-    colored = cv2.applyColorMap((255 * scaled).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-    picture = np.asarray(cv2.cvtColor(colored, cv2.COLOR_BGR2RGB), np.uint8)
+    top = highest_m or highest_of(relief)
+    picture = _colors(np.nan_to_num(relief.height) / top, "VIRIDIS")
     picture[~relief.read] = MAGENTA
     return picture
 
 
-def draw_heatmap(color: Image, anomaly: NDArray[np.float32], threshold: float) -> Image:
-    """The anomaly map over the image; the same color means the same doubt in every picture.
+def highest_of(relief: Relief) -> float:
+    """Nearly the foreground's highest point in meters: one wrong reading does not set the scale."""
+    if not relief.foreground.any():
+        return 0.01
+    return max(float(np.percentile(relief.height[relief.foreground], 99.5)), 1e-4)
 
-    Half the threshold shows nothing, twice the threshold is fully red. anomaly: (h, w) raw units,
+
+def draw_heatmap(color: Image, anomaly: NDArray[np.float32], threshold: float) -> Image:
+    """The anomaly map over the image; the same color means the same share of the threshold in every
+    picture.
+
+    Half the threshold is not tinted, twice the threshold is fully red. anomaly: (h, w) raw units,
     of any size.
     """
-    import cv2
-
-    size = (color.shape[1], color.shape[0])
-    stretched = cv2.resize(
-        np.nan_to_num(anomaly.astype(np.float32)), size, interpolation=cv2.INTER_LINEAR
-    )
+    stretched = _stretched(anomaly, color)
     scale = threshold if threshold > 0 else max(float(stretched.max()), 1e-12)
-    strength = np.clip((stretched / scale - 0.5) / 1.5, 0.0, 1.0)
-    colored = cv2.cvtColor(
-        cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB
-    )
-    opacity = (0.7 * np.minimum(1.0, 4 * strength))[..., None]
-    return np.asarray(color * (1 - opacity) + colored * opacity, np.uint8)
+    strength = np.clip((stretched / scale - TINTED_FROM) / (TINTED_TO - TINTED_FROM), 0.0, 1.0)
+    opacity = (MOST_TINT * np.minimum(1.0, 4 * strength))[..., None]
+    return np.asarray(color * (1 - opacity) + _colors(strength, "TURBO") * opacity, np.uint8)
 
 
 def outline(picture: Image, mask: Mask, line: tuple[int, int, int] = WHITE) -> Image:
@@ -149,14 +145,7 @@ def with_banner(picture: Image, text: str, line: tuple[int, int, int] = WHITE) -
     """The picture under a black strip of BANNER_PX rows that carries one line of ASCII text, shrunk
     to fit.
     """
-    import cv2
-
-    strip = np.zeros((BANNER_PX, picture.shape[1], 3), np.uint8)
-    (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
-    scale = 0.5 * min(1.0, (picture.shape[1] - 8) / max(1, text_width))
-    cv2.putText(
-        strip, text, (4, BANNER_PX - 8), cv2.FONT_HERSHEY_SIMPLEX, scale, line, 1, cv2.LINE_AA
-    )
+    strip = text_strip(text, picture.shape[1], BANNER_PX, line, 0.5)
     return np.concatenate([strip, picture])
 
 
@@ -169,25 +158,24 @@ def draw_inspection(
     truth: Mask | None = None,
     region: NDArray[np.uint8] | None = None,
 ) -> Image:
-    """One picture of one judged view: verdict on top; below, from left, image with heatmap, part,
-    height.
+    """One picture of one judged view: the verdict on top; below, from left, image, anomaly map,
+    part, height.
 
     Args:
         window: the cropped frame that was judged. plane, lift_m: where both are known and there is
-            depth, part and height are drawn too. truth: (H, W) the true defect, outlined in white,
-            where somebody knows it.
-    Returns: (H + BANNER_PX, W or 3 W, 3) uint8 RGB.
+            depth, part and height are drawn too. truth: (H, W) the true defect, outlined in cyan,
+            where it is known.
+    Returns: (H + BANNER_PX, n W, 3) uint8 RGB of n panels, higher where there is room for headings
+        and legends (edge.panels.ROOM_PX).
     """
-    seen = window.color
-    if judgment.map is not None and judgment.threshold is not None:
-        seen = draw_heatmap(seen, judgment.map, float(judgment.threshold))
-    panels = [seen if truth is None else outline(seen, truth)]
+    panels = _panels(window.color, judgment.map, judgment.threshold, truth)
     if window.depth is not None and plane is not None and lift_m is not None:
         relief = relief_of(window.depth, window.unit, plane, lift_m, region)
-        panels += [draw_mask(window.color, relief), draw_height(relief)]
-    return with_banner(
-        np.concatenate(panels, axis=1), _caption(judgment, title), CODE_COLORS[judgment.code]
-    )
+        width = window.color.shape[1]
+        marks = keys([(GREEN, "outline"), (MAGENTA, "no depth reading")], width)
+        panels.append(Panel(draw_mask(window.color, relief), "part", marks))
+        panels.append(Panel(draw_height(relief), "height", _height_bar(relief)))
+    return with_banner(beside(panels), _caption(judgment, title), CODE_COLORS[judgment.code])
 
 
 def draw_kept(
@@ -197,18 +185,55 @@ def draw_kept(
     title: str,
     code: Code,
 ) -> Image:
-    """One picture of one kept part: title on top in the verdict's color; below, the view, and the
-    view with the heat.
+    """One picture of one kept part: the title on top in the verdict's color; below, the view, and
+    the view with the anomaly map.
 
     Args:
         window: (H, W, 3) what was judged. anomaly: (h, w) raw units, threshold: raw; where either
             is None, nothing was judged, and the view stands alone.
-    Returns: (H + BANNER_PX, 2 W or W, 3) uint8 RGB.
+    Returns: (H + BANNER_PX, 2 W or W, 3) uint8 RGB, higher where there is room for headings and a
+        legend (edge.panels.ROOM_PX).
     """
-    panels = [window]
+    return with_banner(beside(_panels(window, anomaly, threshold)), title, CODE_COLORS[code])
+
+
+def _panels(
+    color: Image,
+    anomaly: NDArray[np.float32] | None,
+    threshold: float | np.float32 | None,
+    truth: Mask | None = None,
+) -> list[Panel]:
+    """The view as it is and, where it was judged, with the anomaly map."""
+    known = [(CYAN, "true defect")] if truth is not None else []
+
+    def seen(picture: Image) -> Image:
+        return picture if truth is None else outline(picture, truth, CYAN)
+
+    panels = [Panel(seen(color), "image", keys(known, color.shape[1]) if known else None)]
     if anomaly is not None and threshold is not None:
-        panels.append(outline_above(draw_heatmap(window, anomaly, threshold), anomaly, threshold))
-    return with_banner(np.concatenate(panels, axis=1), title, CODE_COLORS[code])
+        limit = float(threshold)
+        heat = outline_above(draw_heatmap(color, anomaly, limit), anomaly, limit)
+        panels.append(
+            Panel(seen(heat), "anomaly map, line: above the threshold", _heat_bar(color, limit))
+        )
+    return panels
+
+
+def _heat_bar(color: Image, threshold: float) -> Image | None:
+    """The colors of `draw_heatmap` over middle gray; None where they have no fixed meaning."""
+    if threshold <= 0:
+        return None
+    gray = np.full((1, color.shape[1], 3), 128, np.uint8)
+    values = np.linspace(TINTED_FROM, TINTED_TO, color.shape[1], dtype=np.float32)[None]
+    ramp = draw_heatmap(gray, values * np.float32(threshold), threshold)
+    at = (1 - TINTED_FROM) / (TINTED_TO - TINTED_FROM)
+    ends = f"{TINTED_FROM * threshold:.3g} or less", f"{TINTED_TO * threshold:.3g} or more"
+    return color_bar(ramp, *ends, (at, f"threshold {threshold:.3g}"))
+
+
+def _height_bar(relief: Relief) -> Image:
+    ramp = _colors(np.linspace(0, 1, relief.height.shape[1], dtype=np.float32)[None], "VIRIDIS")
+    return color_bar(ramp, "0 mm", f"{1000 * highest_of(relief):.3g} mm")
 
 
 def outline_above(picture: Image, anomaly: NDArray[np.float32], threshold: float) -> Image:
@@ -219,10 +244,7 @@ def outline_above(picture: Image, anomaly: NDArray[np.float32], threshold: float
     """
     import cv2
 
-    size = (picture.shape[1], picture.shape[0])
-    stretched = cv2.resize(
-        np.nan_to_num(anomaly.astype(np.float32)), size, interpolation=cv2.INTER_LINEAR
-    )
+    stretched = _stretched(anomaly, picture)
     borders, _ = cv2.findContours(
         (stretched > threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
     )
@@ -236,6 +258,24 @@ def write_png(path: Path, picture: Image) -> None:
 
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     write_atomically(path, encoded.tobytes())
+
+
+def _stretched(anomaly: NDArray[np.float32], picture: Image) -> NDArray[np.float32]:
+    """A map (h, w) at the size of a picture; 0 where it is not finite."""
+    import cv2
+
+    finite = np.nan_to_num(anomaly.astype(np.float32))
+    size = (picture.shape[1], picture.shape[0])
+    return np.asarray(cv2.resize(finite, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _colors(shares: NDArray[np.float32], name: str) -> Image:
+    """(H, W) shares, clipped to 0..1, in the colors of one of OpenCV's maps: (H, W, 3) RGB."""
+    import cv2
+
+    levels = (255 * np.clip(shares, 0.0, 1.0)).astype(np.uint8)
+    colored = cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{name}"))
+    return np.asarray(cv2.cvtColor(colored, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _caption(judgment: Judgment, title: str) -> str:
@@ -260,7 +300,7 @@ def _cell_means(heights: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mask
 
 
 def _close_holes(cells: NDArray[np.float32], known: Mask) -> tuple[NDArray[np.float32], Mask]:
-    """HOLE_PASSES masked 3x3 averages over cells that nothing was read in, from the rim of each
+    """HOLE_PASSES masked 3x3 averages over cells without a reading, from the rim of each
     hole inwards.
     """
     import cv2

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from edge.errors import DataError
 from edge.files import write_atomically
+from trainer.progress import minutes
 from trainer.tensor_files import load_stored
 
 Curves = dict[str, list[float]]  # phase name -> mean loss of each epoch
@@ -40,15 +41,22 @@ class Interrupted(KeyboardInterrupt):
 class Phase:
     """One stretch of training.
 
-    name: of its curve. module: what is saved. parameters: what learns; nothing else gets a gradient
-    step.
-    batches: row or image numbers in 0 .. items - 1 are drawn in shuffled batches of batch_size,
-    every item once per epoch.
-    loss: (indices (B,) int64, generator) -> scalar. begin: called before the first epoch and when
-    resuming inside the phase; it must depend on the modules trained before this phase only. rate:
-    peak learning rate; warms up and falls to zero in one cosine. held_out: a figure of images that
-    are not trained on, asked for after every epoch with the module in evaluation mode and kept as a
-    curve beside the loss; it must draw nothing at random.
+    Args:
+        name: of its curve.
+        module: what is saved.
+        parameters: what learns; nothing else gets a gradient step.
+        begin: gives the number of items to learn from. Called before the first epoch and when a
+            training is resumed inside the phase; it must depend only on the modules trained before
+            this phase.
+        loss: (indices (B,) int64, generator) -> scalar. Item numbers are drawn in shuffled batches,
+            every item once per epoch.
+        epochs, batch_size: of this phase.
+        rate: peak learning rate.
+        schedule: whether the rate warms up and falls to zero in one cosine (`one_cycle`).
+        steps_per_epoch: most batches of an epoch; None: all.
+        held_out: an error on images that are not trained on, measured after every epoch with the
+            module in evaluation mode and kept as a curve beside the loss; it must draw nothing at
+            random.
     """
 
     name: str
@@ -74,10 +82,9 @@ class Phase:
 class FitControl:
     """Where to keep checkpoints and whom to tell.
 
-    checkpoint: None keeps none. fingerprint: of everything the run depends on; a checkpoint of
-    another one is refused.
-    tell: gets one line of progress now and then. stop_after: end as if interrupted after so many
-    epochs (tests).
+    checkpoint: file to keep one in; None keeps none. fingerprint: of everything the run depends on;
+    a checkpoint of another one is refused. tell: gets one line of progress now and then.
+    stop_after: end as if interrupted after this many epochs (tests).
     """
 
     checkpoint: Path | None = None
@@ -99,76 +106,115 @@ class _State:
 
 
 def fit_phases(root: nn.Module, phases: Sequence[Phase], seed: int, control: FitControl) -> Curves:
-    """Run all phases on the parts of `root`, from the checkpoint if there is one.
+    """Run all phases on the modules of `root`, from the checkpoint if there is one.
 
     root: its trainable tensors (those of the phases) are what a checkpoint keeps.
     Raises: Interrupted after SIGINT, once the checkpoint is written; DataError if the checkpoint
     belongs to another training.
     """
-    generator = torch.Generator().manual_seed(seed)
-    state = _resume(phases, generator, control)
-    total = sum(phase.epochs for phase in phases)
-    clock = _Clock(
-        total, sum(phase.epochs for phase in phases[: state.phase]) + state.epoch, control.tell
-    )
+    training = _Training(root, phases, torch.Generator().manual_seed(seed), control)
     with _interruptible(control):
-        if phases and state.phase == len(
-            phases
-        ):  # stopped after its last epoch: what begin measures is not stored
-            root.eval()
-            phases[-1].begin()
-        while state.phase < len(phases):
-            _run_phase(root, phases, state, generator, control, clock)
+        training.run()
+    return training.state.curves
+
+
+class _Training:
+    """The phases of one training, and where it stands."""
+
+    def __init__(
+        self,
+        root: nn.Module,
+        phases: Sequence[Phase],
+        generator: torch.Generator,
+        control: FitControl,
+    ) -> None:
+        self.root, self.phases = root, phases
+        self.generator, self.control = generator, control
+        self.state = _resume(phases, generator, control)
+        done = sum(phase.epochs for phase in phases[: self.state.phase]) + self.state.epoch
+        self.clock = _Clock(sum(phase.epochs for phase in phases), done, control.tell)
+        self.saved_s = time.monotonic()
+
+    def run(self) -> None:
+        """Train what is left, phase by phase."""
+        state = self.state
+        if self.phases and state.phase == len(self.phases):
+            # stopped after its last epoch: what `begin` measures is not stored
+            self.root.eval()
+            self.phases[-1].begin()
+        while state.phase < len(self.phases):
+            self._run_phase(self.phases[state.phase])
             state.phase, state.epoch, state.optimizer = state.phase + 1, 0, None
-            _save(phases, state, None, generator, control)
-    root.eval()
-    return state.curves
+            self._save(None)
+        self.root.eval()
 
+    def _run_phase(self, phase: Phase) -> None:
+        """Train one phase from the epoch that the training stands at to its end."""
+        # frozen modules behave as they will on the device, in a resumed run as in a whole one
+        self.root.eval()
+        items = phase.begin()
+        optimizer = torch.optim.Adam(
+            phase.parameters, lr=phase.rate, betas=(0.9, 0.999), weight_decay=phase.weight_decay
+        )
+        if self.state.optimizer is not None:
+            optimizer.load_state_dict(self.state.optimizer)
+        phase.module.train()
+        self.saved_s = time.monotonic()
+        while self.state.epoch < phase.epochs:
+            self._run_epoch(phase, optimizer, items)
+            self._save_or_stop(optimizer)
+        phase.module.eval()
 
-def _run_phase(
-    root: nn.Module,
-    phases: Sequence[Phase],
-    state: _State,
-    generator: torch.Generator,
-    control: FitControl,
-    clock: _Clock,
-) -> None:
-    """Train one phase from state.epoch to its end."""
-    phase = phases[state.phase]
-    # frozen parts behave as they will on the device, in a resumed run as in a whole one
-    root.eval()
-    items = phase.begin()
-    optimizer = torch.optim.Adam(
-        phase.parameters, lr=phase.rate, betas=(0.9, 0.999), weight_decay=phase.weight_decay
-    )
-    if state.optimizer is not None:
-        optimizer.load_state_dict(state.optimizer)
-    phase.module.train()
-    curve = state.curves.setdefault(phase.name, [])
-    saved_s = time.monotonic()
-    while state.epoch < phase.epochs:
-        curve.append(_epoch(phase, optimizer, items, state.epoch, generator))
-        if phase.held_out is not None:
-            state.curves.setdefault(phase.held_out_name, []).append(
-                _held_out(phase, phase.held_out)
-            )
-        state.epoch += 1
-        control.epochs_done += 1
-        clock.tick(phase, state.epoch, curve[-1], state.curves.get(phase.held_out_name, []))
+    def _run_epoch(self, phase: Phase, optimizer: torch.optim.Optimizer, items: int) -> None:
+        """One epoch, with its points on the curves."""
+        curves = self.state.curves
+        loss = _epoch(phase, optimizer, items, self.state.epoch, self.generator)
+        curves.setdefault(phase.name, []).append(loss)
+        held_out = None if phase.held_out is None else _held_out(phase, phase.held_out)
+        if held_out is not None:
+            curves.setdefault(phase.held_out_name, []).append(held_out)
+        self.state.epoch += 1
+        self.control.epochs_done += 1
+        self.clock.tick(phase, self.state.epoch, loss, held_out)
+
+    def _save_or_stop(self, optimizer: torch.optim.Optimizer) -> None:
+        """After an epoch: write the checkpoint if it is time. Raises: Interrupted if asked to."""
+        control = self.control
         stop = control.stop_wanted or control.epochs_done == control.stop_after
-        if stop or time.monotonic() - saved_s > CHECKPOINT_EVERY_S:
-            _save(phases, state, optimizer, generator, control)
-            saved_s = time.monotonic()
+        if stop or time.monotonic() - self.saved_s > CHECKPOINT_EVERY_S:
+            self._save(optimizer)
+            self.saved_s = time.monotonic()
         if stop:
             raise Interrupted("training stopped; run the same command again to go on from here")
-    phase.module.eval()
+
+    def _save(self, optimizer: torch.optim.Optimizer | None) -> None:
+        """Write the checkpoint, whole or not at all.
+
+        torch's own format, not safetensors: beside tensors it holds the optimizer's and both random
+        generators' state, and this program alone reads it.
+        """
+        if self.control.checkpoint is None:
+            return
+        stored = {
+            "fingerprint": self.control.fingerprint,
+            "phase": self.state.phase,
+            "epoch": self.state.epoch,
+            "curves": self.state.curves,
+            "modules": [phase.module.state_dict() for phase in self.phases],
+            "optimizer": None if optimizer is None else optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
+        }
+        buffer = io.BytesIO()
+        torch.save(stored, buffer)
+        write_atomically(self.control.checkpoint, buffer.getvalue())
 
 
 @torch.no_grad()
-def _held_out(phase: Phase, figure: Callable[[], float]) -> float:
-    """The figure of the module as it will be used."""
+def _held_out(phase: Phase, measure: Callable[[], float]) -> float:
+    """The error of the module as it will be used."""
     phase.module.eval()
-    value = figure()
+    value = measure()
     phase.module.train()
     return value
 
@@ -182,10 +228,9 @@ def _epoch(
 ) -> float:
     """One pass over shuffled batches; returns the mean loss."""
     order = torch.randperm(items, generator=generator)
-    batches = [
-        batch for batch in torch.split(order, phase.batch_size) if len(batch) > 1 or items == 1
-    ]  # BatchNorm needs two rows
-    batches = batches[: phase.steps_per_epoch]
+    split = torch.split(order, phase.batch_size)
+    # BatchNorm needs two rows
+    batches = [batch for batch in split if len(batch) > 1 or items == 1][: phase.steps_per_epoch]
     total = 0.0
     for number, batch in enumerate(batches):
         if phase.schedule:
@@ -209,33 +254,6 @@ def one_cycle(share: float, warm_up: float = 0.1) -> float:
         return 0.04 + 0.96 * share / warm_up
     falling = (share - warm_up) / (1 - warm_up)
     return 0.5 * (1 + float(torch.cos(torch.tensor(falling * torch.pi))))
-
-
-def _save(
-    phases: Sequence[Phase],
-    state: _State,
-    optimizer: torch.optim.Optimizer | None,
-    generator: torch.Generator,
-    control: FitControl,
-) -> None:
-    """Write the checkpoint, whole or not at all."""
-    if control.checkpoint is None:
-        return
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "fingerprint": control.fingerprint,
-            "phase": state.phase,
-            "epoch": state.epoch,
-            "curves": state.curves,
-            "modules": [phase.module.state_dict() for phase in phases],
-            "optimizer": None if optimizer is None else optimizer.state_dict(),
-            "generator": generator.get_state(),
-            "global_generator": torch.get_rng_state(),
-        },
-        buffer,
-    )
-    write_atomically(control.checkpoint, buffer.getvalue())
 
 
 def _resume(phases: Sequence[Phase], generator: torch.Generator, control: FitControl) -> _State:
@@ -298,19 +316,17 @@ class _Clock:
         self.told_s = 0.0
         self.quiet_s = 1.0 if sys.stderr.isatty() else 10.0
 
-    def tick(self, phase: Phase, epoch: int, loss: float, held_out: Sequence[float] = ()) -> None:
+    def tick(self, phase: Phase, epoch: int, loss: float, held_out: float | None) -> None:
         """An epoch is over."""
         self.done += 1
         now_s = time.monotonic()
         if now_s - self.told_s < self.quiet_s and epoch < phase.epochs:
             return
         self.told_s = now_s
-        left_s = (
-            (now_s - self.started_s) / (self.done - self.done_before) * (self.total - self.done)
-        )
-        minutes, seconds = divmod(round(left_s), 60)
-        besides = f"  held out {held_out[-1]:8.4f}" if held_out else ""
+        spent_s, done_here = now_s - self.started_s, self.done - self.done_before
+        left_s = spent_s / done_here * (self.total - self.done)
+        besides = "" if held_out is None else f"  held out {held_out:8.4f}"
         self.tell(
             f"{phase.name:<8} epoch {epoch:>4}/{phase.epochs}  loss {loss:8.4f}{besides}"
-            f"  about {minutes}:{seconds:02d} left"
+            f"  about {minutes(left_s)} left"
         )

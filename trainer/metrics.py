@@ -1,9 +1,13 @@
 """How well scores separate defective images, and maps defective pixels: exact, ties included.
 
-Image figures take every image. Pixel figures take the images whose truth is known; one without
-(None: a defect nobody outlined) is left out of them. A figure that has no meaning, because one of
-the two classes is empty, is NaN. Each is a curve over all thresholds, so nothing here depends on
-the choice of one. In percent only where it is printed.
+Image metrics take every image. Pixel metrics take the images whose truth is known; one without a
+truth (None: its defect is not outlined) is left out of them. A metric is NaN where it has no
+meaning because one of the two classes is empty. Each is a curve over all thresholds, so none
+depends on the threshold of a run. Shares 0..1; percent only where they are printed.
+
+Image AUROC, average precision and the ROC curve are scikit-learn's. Pixel AUROC and AUPRO come from
+one `PixelCurve`: AUPRO needs it in any case, and for 10 million pixels scikit-learn's
+`roc_auc_score` took 32 times as long and four times the memory for the same number.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 
 CHUNK_PIXELS = 1 << 24
-"""Normal pixels sorted at a time: 64 MiB."""
+"""Normal pixels that are sorted at once: 64 MiB."""
 
 
 def image_auroc(labels: Bools, scores: Floats) -> float:
@@ -32,14 +36,12 @@ def image_auroc(labels: Bools, scores: Floats) -> float:
     Returns: 0..1, or NaN if all images are of one class.
     Raises: ValueError if a score is not finite or the lengths differ.
     """
+    from sklearn.metrics import roc_auc_score  # at use: it takes longer to import than to call
+
     labels, scores = _checked(labels, scores)
-    positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
-    if not len(positives) or not len(negatives):
+    if labels.all() or not labels.any():
         return float("nan")
-    lower = np.searchsorted(negatives, positives, side="left") + np.searchsorted(
-        negatives, positives, side="right"
-    )
-    return float(lower.sum() / (2 * len(positives) * len(negatives)))
+    return float(roc_auc_score(labels, scores))
 
 
 def average_precision(labels: Bools, scores: Floats) -> float:
@@ -48,32 +50,31 @@ def average_precision(labels: Bools, scores: Floats) -> float:
     Args, Raises: as `image_auroc`.
     Returns: 0..1, or NaN without a defective image.
     """
+    from sklearn.metrics import average_precision_score
+
     labels, scores = _checked(labels, scores)
-    if not labels.any():
-        return float("nan")
-    hits, alarms = _counts_from_the_top(labels, scores)
-    gained = np.diff(hits, prepend=0) / labels.sum()
-    return float((gained * hits / (hits + alarms)).sum())
+    return float(average_precision_score(labels, scores)) if labels.any() else float("nan")
 
 
 def roc_curve(labels: Bools, scores: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Corners of the ROC curve from (0, 0) to (1, 1), one per distinct score.
 
-    Args, Raises: as `image_auroc`, which is the area under it.
+    Args: as `image_auroc`, which is the area under it.
     Returns: false positive rate and true positive rate, each (distinct scores + 1,).
+    Raises: as `image_auroc`, and ValueError if all images are of one class.
     """
+    from sklearn import metrics as sklearn_metrics
+
     labels, scores = _checked(labels, scores)
-    hits, alarms = _counts_from_the_top(labels, scores)
-    start = np.zeros(1)
-    return (
-        np.concatenate([start, alarms / max(1, int(np.count_nonzero(~labels)))]),
-        np.concatenate([start, hits / max(1, int(np.count_nonzero(labels)))]),
-    )
+    if labels.all() or not labels.any():
+        raise ValueError("a ROC curve needs normal and defective images")
+    false_rate, true_rate, _ = sklearn_metrics.roc_curve(labels, scores, drop_intermediate=False)
+    return false_rate, true_rate
 
 
 @dataclass(frozen=True)
-class Figures:
-    """All figures of one set of images: a row of the table.
+class Metrics:
+    """All metrics of one set of images: a row of the table.
 
     Attributes:
         name: what the row is about: a defect type, a group of defects, "all".
@@ -93,14 +94,14 @@ class Figures:
     average_precision: float
 
 
-def figures(
+def metrics_of(
     name: str, labels: Bools, scores: Floats, maps: Sequence[Floats], truths: Sequence[Bools | None]
-) -> Figures:
-    """Compute every figure of one set of images, the normal ones included; arguments as in the
+) -> Metrics:
+    """Compute every metric of one set of images, the normal ones included; arguments as in the
     single functions.
     """
     curve = pixel_curve(maps, truths)
-    return Figures(
+    return Metrics(
         name=name,
         normal=int(np.count_nonzero(~labels)),
         defective=int(np.count_nonzero(labels)),
@@ -128,7 +129,7 @@ def aupro(maps: Sequence[Floats], truths: Sequence[Bools | None], limit: float =
 
 @dataclass(frozen=True)
 class PixelCurve:
-    """What every threshold at the value of a defective pixel does; all pixel figures follow from
+    """What every threshold at the value of a defective pixel does; all pixel metrics follow from
     it.
 
     Between two neighboring values of defective pixels only normal pixels change sides: the curves
@@ -184,7 +185,7 @@ def pixel_curve(maps: Sequence[Floats], truths: Sequence[Bools | None]) -> Pixel
     Args:
         maps: n maps (h, w), finite; one of another size than its truth is resized to it,
             bilinearly.
-        truths: n masks (H, W) bool, all False for a normal image, or None where nobody knows.
+        truths: n masks (H, W) bool, all False for a normal image, or None where it is not known.
     Raises: ValueError if the lengths differ or a map is not finite.
     """
     if len(maps) != len(truths):
@@ -216,16 +217,6 @@ def _checked(labels: Bools, scores: Floats) -> tuple[Bools, Floats]:
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
     return labels, scores
-
-
-def _counts_from_the_top(
-    labels: Bools, scores: Floats
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count defective and normal images at or above each distinct score, the highest first."""
-    distinct, where = np.unique(-scores, return_inverse=True)
-    hits = np.bincount(where[labels], minlength=len(distinct)).cumsum()
-    alarms = np.bincount(where[~labels], minlength=len(distinct)).cumsum()
-    return hits, alarms
 
 
 def _resized(anomaly_map: Floats, truth: Bools) -> NDArray[np.float32]:

@@ -1,4 +1,8 @@
-"""Photographs with the truth's outline and the anomaly map over them, as JPEG inside the page."""
+"""Photographs with the truth's outline and the anomaly map over them, as JPEG inside a page.
+
+Nothing hides the defect: the photograph carries only the outline around it, the map tints a gray
+copy lightly and draws a line where it exceeds the threshold, and the close-up carries nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH_PX = 360
-"""Width of a picture in the page's file."""
+from edge.overlay import outline_above
+
+WIDTH_PX = 480
+"""Width of a picture in the page's file: the page shows it smaller, until it is enlarged."""
 SAMPLES_PER_MAP = 4096
 ZOOM = 4
 """A close-up is this much larger than the photograph."""
 OUTLINE = (0, 229, 255)
 """Cyan, RGB: no product and no color of the heat scale has it."""
+MOST_TINT = 0.55
+"""Share of the heat color in the most tinted pixel: the surface below stays visible."""
 
 Image = NDArray[np.uint8]
 
@@ -72,16 +80,20 @@ def heat(
     anomaly_map: NDArray[np.float32],
     truth: NDArray[np.bool_] | None,
     scale: HeatScale,
+    threshold: float,
 ) -> str:
-    """Return the image in gray with the map over it as a data address, the true outline drawn too.
+    """Return the image in gray with the map over it as a data address: tinted, a white line around
+    what exceeds the threshold, and the true outline.
 
     Args:
         image: uint8 RGB (H, W, 3).
         anomaly_map: raw map (h, w).
         truth: (H, W) bool or None.
         scale: the page's scale.
+        threshold: raw.
     """
-    return jpeg(_outlined(_tinted(image, anomaly_map, scale), truth))
+    tinted = _tinted(image, anomaly_map, scale)
+    return jpeg(_outlined(outline_above(tinted, anomaly_map, threshold), truth))
 
 
 def beside_heat(image: Image, anomaly_map: NDArray[np.float32], scale: HeatScale) -> Image:
@@ -107,7 +119,8 @@ def _tinted(image: Image, anomaly_map: NDArray[np.float32], scale: HeatScale) ->
     gray = cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(
         np.float32
     )
-    weight = np.clip(share * 4, 0, 0.8)[..., None]  # tinted at once, so that a weak answer is seen
+    # tinted at once, so that a weak answer is seen
+    weight = np.clip(share * 4, 0, MOST_TINT)[..., None]
     mixed = gray * (1 - weight) + colors_of(share) * weight
     return np.asarray(mixed.round(), np.uint8)
 

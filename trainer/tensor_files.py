@@ -1,9 +1,10 @@
-"""Files of tensors, as torch.save or safetensors write them: read without trust, refused in one
-sentence.
+"""Files of tensors: safetensors writes them; what it or torch.save wrote is read without trust,
+and refused in one sentence.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
 import warnings
@@ -16,15 +17,15 @@ import torch
 from torch import Tensor
 
 from edge.errors import DataError
-from edge.files import sentence_of
+from edge.files import sentence_of, write_atomically
 
+METADATA = "__metadata__"  # key of safetensors' header
 # The first bytes of what torch.save writes, now and before version 1.6.
 ZIP, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # What torch.load raises for damaged bytes.
 DAMAGE = (
     OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError,
-    ArithmeticError,
-    AssertionError, pickle.UnpicklingError, struct.error,
+    ArithmeticError, AssertionError, pickle.UnpicklingError, struct.error,
 )  # fmt: skip
 # Published checkpoints keep a metric beside the weights, often a number of numpy, pickled under
 # numpy 1's names.
@@ -36,6 +37,32 @@ NUMPY_NUMBER: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
 ]
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors by name with safetensors, whole or not at all. Any device, any layout.
+
+    metadata: words that are kept beside them, see `read_metadata`.
+    Raises: OSError if the disk does not take it.
+    """
+    from safetensors.torch import save
+
+    # of their own memory: safetensors refuses tensors that share it
+    own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    contiguous = {name: tensor.contiguous() for name, tensor in own.items()}
+    write_atomically(path, save(contiguous, dict(metadata) if metadata else None))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The words beside the tensors of a file that `load_stored` took; empty if it has none."""
+    with path.open("rb") as file:
+        start = file.read(9)
+        if start[8:9] != b"{":  # of torch.save
+            return {}
+        header = json.loads(b"{" + file.read(int.from_bytes(start[:8], "little") - 1))
+    return dict(header.get(METADATA, {}))
 
 
 def load_stored(path: Path, wanted: str, remedy: str) -> Any:

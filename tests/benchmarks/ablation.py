@@ -40,8 +40,10 @@ from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
 from trainer.graph.preprocess import Prepared
-from trainer.train.run import RUN_FILE, TrainedRun, load_run
-from trainer.train.training import TrainOptions, train
+from trainer.train.options import TrainOptions
+from trainer.train.run_folder import RUN_FILE
+from trainer.train.trained_run import TrainedRun, load_run
+from trainer.train.training import train
 
 COMPLETE = "complete"
 ROWS: dict[str, dict[str, dict[str, bool]]] = {

@@ -28,12 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from edge.frames.dataset import find_products
 from tests.benchmarks.figures import how, write_entry
-from trainer.evaluate.evaluation import GROUPS, evaluate_run
+from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
+from trainer.evaluate.rows import GROUPS
 from trainer.fit import FitControl
-from trainer.train.run import load_run
-from trainer.train.training import TrainOptions, train
+from trainer.train.options import TrainOptions
+from trainer.train.trained_run import load_run
+from trainer.train.training import train
 
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)
 

@@ -40,8 +40,9 @@ from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
 from trainer.systems.m3dm import system as m3dm
 from trainer.systems.m3dm.memory_bank import MemoryBank
-from trainer.train.run import TrainedRun
-from trainer.train.training import TrainOptions, train
+from trainer.train.options import TrainOptions
+from trainer.train.trained_run import TrainedRun
+from trainer.train.training import train
 
 matplotlib.use("Agg")
 

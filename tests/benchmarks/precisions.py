@@ -34,9 +34,10 @@ from edge.station.trust import trust
 from edge.types import Code, Geometry
 from tests.benchmarks.figures import FIGURES, how, write_entry
 from trainer.data.scene import crop_frame
-from trainer.export.bundle import ExportRequest, export_bundle
-from trainer.train.operating import find_named_outliers
-from trainer.train.run import load_run
+from trainer.export.bundle import export_bundle
+from trainer.export.request import ExportRequest
+from trainer.train.outliers import find_named_outliers
+from trainer.train.trained_run import load_run
 
 FILE = "precisions.json"
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.frames.dataset import Dataset, Sample, open_dataset
+from edge.frames.dataset import Dataset, open_dataset
+from edge.frames.sample import Sample
 from trainer.data.scene import Scene, measure_scene
 from trainer.data.splits import candidates
 from trainer.train.suspects import find_suspects

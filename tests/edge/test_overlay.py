@@ -1,5 +1,5 @@
-"""Pictures: the drawn part, height and heat are where they belong, and say what the judgment
-says.
+"""Pictures: part, height and anomaly map are where they belong, say what the judgment says, and
+hide nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 from edge.overlay import (
     AMBER,
     BANNER_PX,
+    CYAN,
     GREEN,
     MAGENTA,
     RED,
@@ -28,6 +29,7 @@ from edge.overlay import (
     with_banner,
     write_png,
 )
+from edge.panels import HEADING_PX, LEGEND_PX, Panel, beside, color_bar
 from edge.types import Code, Frame, Intrinsics, Judgment, Reason
 
 UNIT, PLANE = 0.0001, (0.0, 0.0, 1.0, 0.5)
@@ -134,7 +136,7 @@ def test_inspection_shows_the_verdict_in_its_color(
     score = None if code is Code.UNKNOWN else np.float32(1.5)
     judged = Judgment(code, reason, score, np.float32(1.0), 0.1, 0.9, np.ones((9, 12), np.float32))
     picture = draw_inspection(frame, judged, "003", PLANE, 0.005)
-    assert picture.shape == (72 + BANNER_PX, 3 * 96, 3)
+    assert picture.shape == (72 + BANNER_PX, 4 * 96, 3), "too narrow for headings"
     banner = picture[:BANNER_PX].reshape(-1, 3).astype(int)
     brightest = banner[banner.sum(axis=1).argmax()]
     assert np.argmax(brightest) == np.argmax(line)
@@ -179,3 +181,67 @@ def test_a_kept_part_is_the_view_and_the_view_with_heat_or_the_view_alone() -> N
     assert both.shape == (48 + BANNER_PX, 128, 3)
     np.testing.assert_array_equal(both[BANNER_PX:, :64], window)
     assert draw_kept(window, anomaly, None, "s1-1", Code.UNKNOWN).shape == (48 + BANNER_PX, 64, 3)
+
+
+def test_the_surface_below_the_hottest_place_stays_visible() -> None:
+    color = np.full((64, 64, 3), 60, np.uint8)
+    color[24:40, 24:40] = 200
+    picture = draw_heatmap(color, np.full((16, 16), 9.0, np.float32), threshold=1.0).astype(int)
+    assert picture[32, 32].sum() > picture[4, 4].sum() + 3 * 60
+
+
+def test_where_there_is_room_panels_have_headings_and_legends(depth: np.ndarray) -> None:
+    large = np.repeat(np.repeat(depth, 4, 0), 4, 1)
+    height, width = large.shape
+    frame = Frame(
+        np.full((height, width, 3), 90, np.uint8),
+        large,
+        UNIT,
+        Intrinsics(width, height, 360, 360, 191.5, 143.5),
+        "x",
+        1,
+        1,
+    )
+    anomaly = np.zeros((18, 24), np.float32)
+    anomaly[4:8, 4:8] = 3.0
+    judged = Judgment(Code.NG, Reason.ANOMALY, np.float32(3), np.float32(1), 0.1, 0.9, anomaly)
+    truth = np.zeros((height, width), bool)
+    truth[200:220, 300:320] = True
+    picture = draw_inspection(frame, judged, "003", PLANE, 0.005, truth)
+    assert picture.shape == (height + BANNER_PX + HEADING_PX + LEGEND_PX, 4 * width, 3)
+    top = BANNER_PX + HEADING_PX
+    for panel in range(4):
+        columns = slice(panel * width, (panel + 1) * width)
+        assert picture[BANNER_PX:top, columns].any(), "a heading"
+        assert picture[top + height :, columns].any(), "a legend"
+    view = picture[top : top + height, :width]
+    assert tuple(view[200, 310]) == CYAN
+    view[200:221, 300:321] = 90
+    assert (view == 90).all(), "the view carries nothing but the outline of the true defect"
+    heat = picture[top : top + height, width : 2 * width].astype(int)
+    line = (heat == 255).all(axis=2)
+    rows, _ = np.nonzero(line)
+    assert (rows.min(), rows.max()) == pytest.approx((64, 127), abs=8)
+
+
+def test_the_color_bar_marks_the_threshold_where_the_map_has_that_color() -> None:
+    ramp = np.zeros((1, 301, 3), np.uint8)
+    bar = color_bar(ramp, "0.5", "2", (1 / 3, "threshold 1"))
+    assert bar.shape == (LEGEND_PX, 301, 3)
+    (at,) = np.flatnonzero((bar[2] == 255).all(axis=1))
+    assert at == pytest.approx(4 + 292 / 3, abs=1)
+
+
+def test_a_map_without_a_positive_threshold_has_no_color_bar() -> None:
+    window, anomaly = np.full((240, 320, 3), 90, np.uint8), np.zeros((12, 16), np.float32)
+    picture = draw_kept(window, anomaly, 0.0, "s1-1", Code.OK)
+    assert picture.shape == (240 + BANNER_PX + HEADING_PX, 640, 3)
+
+
+def test_panels_of_one_row_are_of_one_height() -> None:
+    picture = np.full((30, 220, 3), 90, np.uint8)
+    legend = np.full((LEGEND_PX, 220, 3), 7, np.uint8)
+    row = beside([Panel(picture, "with", legend), Panel(picture, "without")])
+    assert row.shape == (30 + HEADING_PX + LEGEND_PX, 440, 3)
+    assert (row[-1, :220] == 7).all()
+    assert not row[-1, 220:].any()

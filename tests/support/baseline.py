@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.frames.dataset import Dataset, Sample
+from edge.frames.dataset import Dataset
+from edge.frames.sample import Sample
 from edge.types import Frame
 from trainer.synthetic.noise import Image
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -67,7 +68,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_says_what_it_has_and_what_so_few_parts_can_promise(bench: Path) -> None:
     printed = (bench / "train.txt").read_text()
-    assert "16 normal images train, 4 validate; color only: the set has no depth" in printed
+    assert (
+        "16 normal images to train on, 4 to validate with; color only: the set has no depth"
+        in printed
+    )
     assert "4 validation parts are few" in printed
     assert (
         "5% would take 19 parts on average, 59 with 95% confidence; 1% would take 99 parts on"
@@ -116,7 +120,7 @@ def test_the_bundle_installs_and_judges(bench: Path) -> None:
 def test_a_few_defective_photos_given_later_count_in_report_and_certificate(bench: Path) -> None:
     write_photos(bench / "bad/stain", "stain", 3, 500)
     write_photos(bench / "bad/dirt", "stain", 2, 600)
-    before = torch.load(bench / "runs/photos/model.pt", weights_only=True)
+    before = load_file(bench / "runs/photos/model.safetensors")
     printed = said(trainer, "evaluate", bench / "runs/photos", "--defects", bench / "bad")
     assert f"5 defective images (dirt 2, stain 3) of {bench / 'bad'} count" in printed
     assert re.fullmatch(r"mean I-AUROC \d+\.\d P-AUROC - AUPRO -", printed.strip().splitlines()[-1])
@@ -133,7 +137,7 @@ def test_a_few_defective_photos_given_later_count_in_report_and_certificate(benc
         inside.extract(bench / "unpacked")
     assert read_certificate(bench / "unpacked/parity.json").real_frames == 5
     assert "stain" in (bench / "unpacked/report.html").read_text()
-    after = torch.load(bench / "runs/photos/model.pt", weights_only=True)
+    after = load_file(bench / "runs/photos/model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

@@ -14,7 +14,7 @@ from edge.runtime.kept_files import Images, write_images
 from edge.types import Code
 from tests.support.tiny_product import write_tiny_product
 from trainer.cli import app
-from trainer.train.run import read_info
+from trainer.train.run_info import read_info
 
 
 @pytest.fixture

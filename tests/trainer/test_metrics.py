@@ -37,17 +37,26 @@ def _image_scores(
     return labels, scores if levels is None else np.round(scores * levels).astype(np.float32)
 
 
+def _swept_precision(labels: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
+    """Average precision: every distinct score as a threshold, from the highest."""
+    total, recall = 0.0, 0.0
+    for threshold in np.unique(scores)[::-1]:
+        found = (scores >= threshold) & labels
+        gained = found.sum() / labels.sum() - recall
+        total += gained * found.sum() / (scores >= threshold).sum()
+        recall += gained
+    return total
+
+
 @pytest.mark.parametrize("levels", [None, 3, 10])
 @pytest.mark.parametrize("seed", range(3))
-def test_image_figures_agree_with_scikit_learn_and_torchmetrics(
+def test_image_metrics_agree_with_torchmetrics_and_a_count_of_every_threshold(
     seed: int, levels: int | None
 ) -> None:
     labels, scores = _image_scores(seed, levels)
-    assert image_auroc(labels, scores) == pytest.approx(
-        sklearn.metrics.roc_auc_score(labels, scores), abs=1e-12
+    assert average_precision(labels, scores) == pytest.approx(
+        _swept_precision(labels, scores), abs=1e-12
     )
-    wanted = sklearn.metrics.average_precision_score(labels, scores)
-    assert average_precision(labels, scores) == pytest.approx(wanted, abs=1e-12)
     predicted, target = torch.sigmoid(torch.from_numpy(scores)), torch.from_numpy(labels).int()
     assert image_auroc(labels, scores) == pytest.approx(
         torchmetrics.binary_auroc(predicted, target).item(), abs=1e-6
@@ -73,15 +82,19 @@ def test_image_auroc_is_the_share_of_pairs_in_order_with_ties_half(
     assert got == pytest.approx(sum(pairs) / len(pairs))
 
 
-def test_roc_curve_has_the_area_of_the_auroc_and_scikit_learns_corners() -> None:
+def test_roc_curve_has_the_area_of_the_auroc_and_a_corner_at_every_distinct_score() -> None:
     labels, scores = _image_scores(4, levels=8)
     false_rate, true_rate = roc_curve(labels, scores)
-    wanted_false, wanted_true, _ = sklearn.metrics.roc_curve(
-        labels, scores, drop_intermediate=False
+    thresholds = np.unique(scores)[::-1]
+    np.testing.assert_allclose(
+        false_rate, [0, *((scores[~labels] >= threshold).mean() for threshold in thresholds)]
     )
-    np.testing.assert_allclose(false_rate, wanted_false)
-    np.testing.assert_allclose(true_rate, wanted_true)
-    assert sklearn.metrics.auc(false_rate, true_rate) == pytest.approx(image_auroc(labels, scores))
+    np.testing.assert_allclose(
+        true_rate, [0, *((scores[labels] >= threshold).mean() for threshold in thresholds)]
+    )
+    assert np.trapezoid(true_rate, false_rate) == pytest.approx(image_auroc(labels, scores))
+    with pytest.raises(ValueError, match="normal and defective"):
+        roc_curve(np.ones(3, bool), np.arange(3.0))
 
 
 def _pixel_data(seed: int, levels: int | None = None, size: int = 24) -> tuple[Maps, Truths]:
@@ -169,14 +182,14 @@ def test_a_small_region_weighs_as_much_as_a_large_one() -> None:
     assert pixel_auroc([found_large], [truth]) > pixel_auroc([found_small], [truth])
 
 
-def test_an_image_without_pixel_truth_does_not_count_in_the_pixel_figures() -> None:
+def test_an_image_without_pixel_truth_does_not_count_in_the_pixel_metrics() -> None:
     maps, truths = _pixel_data(5)
     wanted = pixel_curve(maps, truths)
     more = pixel_curve([*maps, maps[0] * 100], [*truths, None])
     assert (more.auroc(), more.aupro()) == (wanted.auroc(), wanted.aupro())
 
 
-def test_a_perfect_map_has_every_figure_at_one() -> None:
+def test_a_perfect_map_has_every_metric_at_one() -> None:
     _, truths = _pixel_data(6)
     curve = pixel_curve([t.astype(np.float32) for t in truths if t is not None], truths)
     assert curve.auroc() == 1
@@ -191,11 +204,11 @@ def test_a_coarse_map_is_brought_to_the_size_of_its_truth() -> None:
     assert pixel_auroc([coarse], [truth]) > 0.99
 
 
-def test_figures_gather_the_single_functions() -> None:
+def test_metrics_gather_the_single_functions() -> None:
     maps, truths = _pixel_data(7)
     labels = np.array([t is not None and bool(t.any()) for t in truths])
     scores = np.array([m.max() for m in maps])
-    row = metrics.figures("all", labels, scores, maps, truths)
+    row = metrics.metrics_of("all", labels, scores, maps, truths)
     assert (row.name, row.normal, row.defective) == ("all", 3, 3)
     assert row.image_auroc == image_auroc(labels, scores)
     assert row.average_precision == average_precision(labels, scores)
@@ -203,7 +216,7 @@ def test_figures_gather_the_single_functions() -> None:
     assert (row.aupro_30, row.aupro_05) == (aupro(maps, truths, 0.3), aupro(maps, truths, 0.05))
 
 
-def test_a_figure_without_one_of_the_classes_is_nan() -> None:
+def test_a_metric_without_one_of_the_classes_is_nan() -> None:
     normal, score = np.zeros((4, 4), bool), np.zeros((4, 4), np.float32)
     assert np.isnan(pixel_auroc([score], [normal]))
     assert np.isnan(aupro([score], [normal]))

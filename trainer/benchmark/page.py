@@ -11,7 +11,7 @@ import jinja2
 
 from edge.files import write_atomically, write_json
 from trainer.benchmark.plan import Job
-from trainer.benchmark.run import Result
+from trainer.benchmark.result import Result
 from trainer.benchmark.tables import markdown, tables
 from trainer.evaluate.report import charts
 
@@ -20,7 +20,7 @@ def write_pages(out: Path, results: Mapping[Job, Result], planned: int, command:
     """Write all three, each atomically.
 
     Args:
-        planned: how many runs there will be. command: that made them, for whoever repeats it.
+        planned: how many runs there will be. command: that made them, so that they can be repeated.
     """
     made = tables(results)
     when = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
@@ -47,20 +47,14 @@ def _job(job: Job) -> dict[str, object]:
 
 
 def _plots(results: Mapping[Job, Result]) -> list[tuple[str, str]]:
-    """(title, drawing): per data set the image AUROC and AUPRO of every run; accuracy against speed
-    over all.
+    """(title, drawing): image AUROC and AUPRO per product, each the mean over its seeds; accuracy
+    against speed over all.
     """
     plots = []
     for name, title in (("image_auroc", "I-AUROC, %"), ("aupro", "AUPRO, %")):
-        points: dict[str, list[tuple[str, float]]] = {}
-        for job, result in results.items():
-            value = getattr(result, name)
-            if value is not None:
-                product = job.category if job.data == job.category else f"{job.data}/{job.category}"
-                where = product + ("" if job.with_depth else " color")
-                points.setdefault(where, []).append((job.system, value))
+        points = means_by_product(results, name)
         if points:
-            plots.append((title, charts.dots(points, title)))
+            plots.append((f"{title}, mean of the seeds", charts.dots(name, points, title)))
     speed = {
         system: [
             (result.frames_per_s, result.image_auroc)
@@ -72,5 +66,23 @@ def _plots(results: Mapping[Job, Result]) -> list[tuple[str, str]]:
         for system in dict.fromkeys(job.system for job in results)
     }
     if any(speed.values()):
-        plots.append(("Accuracy against speed", charts.cloud(speed, "frames/s", "I-AUROC, %")))
+        title = "I-AUROC of every run against speed"
+        plots.append((title, charts.cloud("speed", speed, "frames/s", "I-AUROC, %")))
     return plots
+
+
+def means_by_product(
+    results: Mapping[Job, Result], name: str
+) -> dict[str, list[tuple[str, float]]]:
+    """(system, mean over its seeds) by product; without those that have no such metric."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for job, result in results.items():
+        value = getattr(result, name)
+        if value is not None:
+            product = job.category if job.data == job.category else f"{job.data}/{job.category}"
+            shown = product + ("" if job.with_depth else " color")
+            found.setdefault((shown, job.system), []).append(value)
+    means: dict[str, list[tuple[str, float]]] = {}
+    for (product, system), values in found.items():
+        means.setdefault(product, []).append((system, sum(values) / len(values)))
+    return means

@@ -1,4 +1,4 @@
-"""What a benchmark measures: which runs there are, where each one lies, and what it depends on."""
+"""What a benchmark measures: its runs, the folder of each, and what its result depends on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge.frames.dataset import find_products, open_dataset
 from trainer.device import require_device
 from trainer.synthetic.textures import Textures
 from trainer.systems.registry import find_system
-from trainer.systems.seam import require_preset, require_weights
+from trainer.systems.seam import System, require_preset, require_weights
 
 DepthChoice = Literal["with", "without", "both"]
 
@@ -25,10 +25,10 @@ DepthChoice = Literal["with", "without", "both"]
 class Request:
     """What the user asked for.
 
-    data: folder by name of the data set, each a product or a folder of products. depth: of products
-    that have it.
+    data: folder by name of the data set, each a product or a folder of products. depth: for
+    products that have depth.
     epochs: None takes the preset's. weights, textures, device: as `trainer train` takes them.
-    pretrained: files by system, for its runs that use what the file's encoder sees.
+    pretrained: encoder files by system, for its runs that can use the encoder.
     """
 
     data: dict[str, Path]
@@ -48,7 +48,8 @@ class Job:
     """One training with its evaluation.
 
     data: name of the data set. product: folder. layout: of its files. with_depth: whether depth is
-    used. identity: of everything the result depends on; another one never reuses the result.
+    used. identity: a digest of all that the result depends on: a job of another identity never
+    reuses it.
     """
 
     data: str
@@ -67,7 +68,7 @@ class Job:
 
     @property
     def category(self) -> str:
-        """The product's name, and whether depth was left out where there is some."""
+        """The product's name."""
         return self.product.name
 
     def folder(self, out: Path) -> Path:
@@ -91,6 +92,30 @@ def plan(request: Request) -> list[Job]:
     weights that do not fit, and for a data set that cannot be opened at all. What needs no data is
     found before any is read.
     """
+    systems = _checked_systems(request)
+    products = [one for name, folder in request.data.items() for one in _products(name, folder)]
+    identity = _Identity(request)
+
+    def job(seed: int, product: _Product, with_depth: bool, name: str) -> Job:
+        uses = with_depth or systems[name].pretrains == "color"
+        encoder = request.pretrained.get(name) if uses else None
+        return Job(
+            product.data, product.folder, product.layout, with_depth, name, request.preset, seed,
+            request.epochs, request.weights, request.textures, request.device, encoder,
+            identity.of(product, name, seed, with_depth, encoder),
+        )  # fmt: skip
+
+    return [
+        job(seed, product, with_depth, name)
+        for seed in request.seeds
+        for product in products
+        for with_depth in _ways(product.has_depth, request.depth)
+        for name in systems
+    ]
+
+
+def _checked_systems(request: Request) -> dict[str, System[Any]]:
+    """The systems by name, after every check that needs no data. Raises: as `plan`."""
     require_device(request.device)
     systems = {name: find_system(name) for name in request.systems}
     for system in systems.values():
@@ -103,57 +128,63 @@ def plan(request: Request) -> list[Job]:
             )
         if not file.is_file():
             raise ConfigError(f"--pretrained {name}={file}: there is no such file, check the path")
-    if len(set(request.seeds)) != len(request.seeds) or not request.seeds or min(request.seeds) < 0:
-        raise ConfigError("--seeds: name each seed once, from 0 on, for example 0,1,2")
-    if len(systems) != len(request.systems) or not systems:
-        raise ConfigError("--systems: name each detector once, for example mats,ntsnet")
+    _require_names_once(request)
     for name, folder in request.data.items():
         if not folder.is_dir():
             raise ConfigError(f"--data {name}={folder}: there is no such folder, check the path")
     Textures(request.textures)
     for name, system in systems.items():
         require_weights(system, request.preset, request.weights, request.pretrained.get(name))
-    common = json.dumps(
-        [
-            metadata.version("rgbd-inspection"),
-            request.preset,
-            request.epochs,
-            None if request.weights is None else sha256_of(request.weights),
-            None if request.textures is None else str(request.textures.resolve()),
-            request.device,
-        ]
-    )
-    products = [entry for name, folder in request.data.items() for entry in _products(name, folder)]
-    encoders = {name: sha256_of(file) for name, file in request.pretrained.items()}
-
-    def job(
-        seed: int, product: tuple[str, Path, str, bool, str], with_depth: bool, name: str
-    ) -> Job:
-        data, folder, layout, _, digest = product
-        sees = with_depth or systems[name].pretrains == "color"
-        parts = f"{common} {digest} {name} {seed} {with_depth}"
-        if sees and name in encoders:
-            parts += f" {encoders[name]}"
-        return Job(
-            data, folder, layout, with_depth, name, request.preset, seed, request.epochs,
-            request.weights,
-            request.textures, request.device, request.pretrained.get(name) if sees else None,
-            hashlib.sha256(parts.encode()).hexdigest(),
-        )  # fmt: skip
-
-    return [
-        job(seed, product, with_depth, name)
-        for seed in request.seeds
-        for product in products
-        for with_depth in _ways(product[3], request.depth)
-        for name in request.systems
-    ]
+    return systems
 
 
-def _products(name: str, folder: Path) -> Iterator[tuple[str, Path, str, bool, str]]:
-    """(data set, product folder, layout, has depth, digest of its files) of every product below
-    `folder`.
-    """
+def _require_names_once(request: Request) -> None:
+    """Seeds and systems. Raises: ConfigError."""
+    if len(set(request.seeds)) != len(request.seeds) or not request.seeds or min(request.seeds) < 0:
+        raise ConfigError("--seeds: name each seed once, from 0 on, for example 0,1,2")
+    if len(set(request.systems)) != len(request.systems) or not request.systems:
+        raise ConfigError("--systems: name each detector once, for example mats,ntsnet")
+
+
+@dataclass(frozen=True)
+class _Product:
+    """data: name of the data set. digest: of its files' names, sizes and times."""
+
+    data: str
+    folder: Path
+    layout: str
+    has_depth: bool
+    digest: str
+
+
+class _Identity:
+    """Digests of all that the results of a request depend on."""
+
+    def __init__(self, request: Request) -> None:
+        self._common = json.dumps(
+            [
+                metadata.version("rgbd-inspection"),
+                request.preset,
+                request.epochs,
+                None if request.weights is None else sha256_of(request.weights),
+                None if request.textures is None else str(request.textures.resolve()),
+                request.device,
+            ]
+        )
+        self._encoders = {file: sha256_of(file) for file in request.pretrained.values()}
+
+    def of(
+        self, product: _Product, system: str, seed: int, with_depth: bool, encoder: Path | None
+    ) -> str:
+        """Of one job. encoder: the pretrained file that it uses."""
+        described = f"{self._common} {product.digest} {system} {seed} {with_depth}"
+        if encoder is not None:
+            described += f" {self._encoders[encoder]}"
+        return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _products(name: str, folder: Path) -> Iterator[_Product]:
+    """Every product below `folder`. Raises: ConfigError without one."""
     found = find_products(folder)
     if not found:
         raise ConfigError(
@@ -168,7 +199,7 @@ def _products(name: str, folder: Path) -> Iterator[tuple[str, Path, str, bool, s
             for path in files
         ]
         digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
-        yield name, product, dataset.layout, dataset.has_depth, digest
+        yield _Product(name, product, dataset.layout, dataset.has_depth, digest)
 
 
 def _ways(has_depth: bool, choice: DepthChoice) -> list[bool]:

@@ -1,7 +1,8 @@
-"""What the papers publish, with their own backbones and sizes: for orientation beside our figures,
+"""What the papers publish, with their own backbones and sizes: for orientation beside our results,
 never mixed in.
 
-Sources are the seed papers of the five systems; a figure that a paper does not give is None.
+Sources are the papers of the five systems, which trainer/systems names; a metric that a paper does
+not give is None.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ PUBLISHED = (
     Published("mats", "MVTec 3D-AD", "mean", 95.5, None, 97.7),
     Published("ntsnet", "MVTec AD", "mean", 95.7, 97.4, None),
     *(
-        Published("ntsnet", "MVTec AD", category, *figures, None)
-        for category, figures in zip(MVTEC_AD, _NTSNET, strict=True)
+        Published("ntsnet", "MVTec AD", category, *metrics, None)
+        for category, metrics in zip(MVTEC_AD, _NTSNET, strict=True)
     ),
     Published("aand", "MVTec AD", "mean", 99.5, 98.4, 95.0),
     Published("aand", "VisA", "mean", 98.1, 99.0, 94.8),

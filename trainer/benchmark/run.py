@@ -4,15 +4,12 @@ at once.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -22,46 +19,17 @@ from edge.errors import DataError, EdgeError
 from edge.files import write_json
 from edge.frames.dataset import open_dataset
 from trainer.benchmark.plan import Job
+from trainer.benchmark.result import RESULT_FILE, TRIPLE, Result, plain, read_result, triple
 from trainer.evaluate.evaluation import Evaluation, evaluate_run
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.train.run import TrainedRun, load_run
-from trainer.train.training import TrainOptions, train
+from trainer.train.options import TrainOptions
+from trainer.train.trained_run import TrainedRun, load_run
+from trainer.train.training import train
 
-RESULT_FILE = "result.json"
 WARM_UP, TIMED = 3, 20
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one job gave, in percent.
-
-    groups: image AUROC by group of drawn defects, where the product has such. seconds: of training.
-    parameters: of the whole detector, backbone included. frames_per_s: of the deployed graph in
-    float32 torch on this machine; None until timed. error: why there are no figures.
-    """
-
-    identity: str
-    image_auroc: float | None = None
-    pixel_auroc: float | None = None
-    aupro: float | None = None
-    groups: dict[str, float] | None = None
-    seconds: float | None = None
-    parameters: int | None = None
-    frames_per_s: float | None = None
-    machine: str = ""
-    error: str = ""
-
-
-def read_result(job: Job, out: Path) -> Result | None:
-    """The stored result of a job; None where there is none, or one of another identity or form."""
-    try:
-        stored = Result(**json.loads((job.folder(out) / RESULT_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    return stored if stored.identity == job.identity else None
 
 
 def run_all(
@@ -143,7 +111,7 @@ def run_job(job: Job, out: Path) -> Result:
             machine=_machine(job.device),
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / RESULT_FILE, _plain(result))
+    write_json(folder / RESULT_FILE, plain(result))
     return result
 
 
@@ -180,15 +148,15 @@ def _machine(device: str) -> str:
 
 
 def time_results(jobs: Sequence[Job], out: Path) -> None:
-    """Measure frames per second of runs that have none yet, one at a time, with nothing else of
-    ours running.
+    """Measure frames per second of runs that have none yet, one at a time, while no training
+    runs.
     """
     for job in jobs:
         result = read_result(job, out)
         if result is None or result.error or result.frames_per_s is not None:
             continue
         speed = frames_per_second(load_run(job.folder(out)), job.product)
-        write_json(job.folder(out) / RESULT_FILE, {**_plain(result), "frames_per_s": speed})
+        write_json(job.folder(out) / RESULT_FILE, {**plain(result), "frames_per_s": speed})
 
 
 def frames_per_second(run: TrainedRun, product: Path) -> float:
@@ -206,15 +174,5 @@ def frames_per_second(run: TrainedRun, product: Path) -> float:
 def _line(job: Job, result: Result) -> str:
     if result.error:
         return f"{job.describe()}: failed: {result.error}"
-    figures = (result.image_auroc, result.pixel_auroc, result.aupro)
-    cells = " / ".join("-" if value is None else f"{value:.1f}" for value in figures)
-    return f"{job.describe()}: I-AUROC / P-AUROC / AUPRO {cells}, {result.seconds:.0f} s"
-
-
-def _plain(result: Result) -> dict[str, object]:
-    """For JSON, which knows no NaN: a set without masks has no pixel figures."""
-    values = asdict(result).items()
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in values
-    }
+    cells = triple((result.image_auroc, result.pixel_auroc, result.aupro))
+    return f"{job.describe()}: {TRIPLE} {cells}, {result.seconds:.0f} s"

@@ -1,9 +1,10 @@
 """Results as the papers print them: a row per category and their mean, I-AUROC / P-AUROC / AUPRO
-per system.
+per system; then what each system costs, and every run.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,9 @@ import numpy as np
 
 from trainer.benchmark.plan import Job
 from trainer.benchmark.published import Published, known_set, published_rows
-from trainer.benchmark.run import Result
+from trainer.benchmark.result import TRIPLE, Result, triple
 
-FIGURES = ("image_auroc", "pixel_auroc", "aupro")
+METRICS = ("image_auroc", "pixel_auroc", "aupro")
 Results = Mapping[Job, Result]
 Row = list[str]
 
@@ -29,8 +30,8 @@ class Table:
 
 
 def tables(results: Results) -> list[Table]:
-    """Per data set: means over the seeds, every run, groups of drawn defects, and what the papers
-    publish.
+    """Per data set: means over the seeds, groups of synthetic defects, costs, every run, and what
+    the papers publish.
     """
     made = []
     for data, with_depth in _kinds(results):
@@ -43,44 +44,42 @@ def tables(results: Results) -> list[Table]:
         made.append(means(title, chosen))
         if any(result.groups for result in chosen.values()):
             made.append(by_group(title, chosen))
-        made.append(every_run(title, chosen))
-        made += published(title, chosen)
+        made += [costs(title, chosen), every_run(title, chosen), *published(title, chosen)]
     return made
 
 
 def means(title: str, results: Results) -> Table:
-    """Rows: categories and, of several, their mean.
+    """Rows: categories and, of several, their mean; a column per system.
 
-    Figures are means over the seeds that have a result.
+    Metrics are means over the seeds that have a result.
     """
     systems, categories = _systems(results), _categories(results)
     wanted = len({job.seed for job in results})
     rows = []
     for category in categories:
-        row = [category]
-        for system in systems:
-            found = [
-                r for job, r in results.items() if (job.category, job.system) == (category, system)
-            ]
-            row += _cells(found, wanted)
-        rows.append(row)
+        found = [_of(results, system, category) for system in systems]
+        rows.append([category, *(_mean_cell(of_system, wanted) for of_system in found)])
     if len(categories) > 1:
-        mean = ["**mean**"]
-        for system in systems:
-            mean += _mean_cells(results, system)
-        rows.append(mean)
-    columns = [
-        "category",
-        *(f"{system}{what}" for system in systems for what in ("", ", s", ", M", ", frames/s")),
-    ]
+        rows.append(["**mean**", *(_mean_of_means(results, system) for system in systems)])
     seeds = ", ".join(str(seed) for seed in sorted({job.seed for job in results}))
+    note = f"{TRIPLE} in percent, mean of seeds {seeds}."
+    return Table(title, ["category", *systems], rows, note)
+
+
+def costs(title: str, results: Results) -> Table:
+    """A row per system: means over its runs."""
+    rows = []
+    for system in _systems(results):
+        good = [result for result in _of(results, system) if not result.error]
+        millions = [None if one.parameters is None else one.parameters / 1e6 for one in good]
+        seconds, speed = [one.seconds for one in good], [one.frames_per_s for one in good]
+        rows.append([system, _number(seconds, 0), _number(millions), _number(speed)])
     return Table(
-        title,
-        columns,
+        f"{title}: costs",
+        ["system", "training, s", "parameters, million", "frames/s"],
         rows,
-        f"I-AUROC / P-AUROC / AUPRO in percent, mean of seeds {seeds}; s: seconds of training; M:"
-        " million parameters, backbone included; frames/s: the deployed graph in float32 torch on"
-        " this machine.",
+        "Means over all runs. Parameters: backbone included. frames/s: the deployed graph in"
+        " float32 torch on this machine.",
     )
 
 
@@ -88,17 +87,16 @@ def every_run(title: str, results: Results) -> Table:
     """A row per run; a failed one says why."""
     rows = []
     for job, result in results.items():
-        what = result.error or _triple([getattr(result, name) for name in FIGURES])
-        rows.append([job.category, job.system, str(job.seed), what, result.machine])
-    return Table(
-        f"{title}: every run",
-        ["category", "system", "seed", "I-AUROC / P-AUROC / AUPRO", "ran on"],
-        rows,
-    )
+        values = "failed" if result.error else triple([getattr(result, name) for name in METRICS])
+        seconds = _number([result.seconds], 0)
+        remark = result.error or result.machine
+        rows.append([job.category, job.system, str(job.seed), values, seconds, remark])
+    columns = ["category", "system", "seed", TRIPLE, "training, s", "ran on, or why it failed"]
+    return Table(f"{title}: every run", columns, rows)
 
 
 def by_group(title: str, results: Results) -> Table:
-    """Image AUROC per group of drawn defects, mean over categories and seeds."""
+    """Image AUROC per group of synthetic defects, mean over categories and seeds."""
     systems = _systems(results)
     names = sorted({name for result in results.values() for name in result.groups or {}})
     rows = []
@@ -112,14 +110,14 @@ def by_group(title: str, results: Results) -> Table:
             )
         rows.append(row)
     note = (
-        "I-AUROC of the defects that change only height, only color, or both; logical: of flawless"
+        "I-AUROC of the defects that change only height, only color, or both; logical: of normal"
         " elements in the wrong places."
     )
     return Table(f"{title}: by group of defects", ["defects", *systems], rows, note)
 
 
 def published(title: str, results: Results) -> list[Table]:
-    """The papers' own figures, where these categories belong to a published data set."""
+    """The papers' own results, where these categories belong to a published data set."""
     categories = _categories(results)
     first = next(iter(results))
     data = known_set(first.layout, categories, first.with_depth)
@@ -129,18 +127,14 @@ def published(title: str, results: Results) -> list[Table]:
     if not found:
         return []
     rows = [
-        [row.system, row.category, _triple([row.image_auroc, row.pixel_auroc, row.aupro])]
+        [row.system, row.category, triple([row.image_auroc, row.pixel_auroc, row.aupro])]
         for row in found
     ]
     note = (
         f"From the papers, on the whole of {data}, with other backbones, sizes and machines than"
         " above."
     )
-    return [
-        Table(
-            f"{title}: published", ["system", "category", "I-AUROC / P-AUROC / AUPRO"], rows, note
-        )
-    ]
+    return [Table(f"{title}: published", ["system", "category", TRIPLE], rows, note)]
 
 
 def markdown(made: Iterable[Table]) -> list[str]:
@@ -173,54 +167,46 @@ def _categories(results: Results) -> list[str]:
     return sorted({job.category for job in results})
 
 
-def _cells(found: Sequence[Result], wanted: int) -> Row:
-    """Figures, seconds, parameters and speed of the runs of one system on one category, of `wanted`
-    seeds.
+def _of(results: Results, system: str, category: str | None = None) -> list[Result]:
+    """Of one system, of one category or of all."""
+    return [
+        result
+        for job, result in results.items()
+        if job.system == system and category in (None, job.category)
+    ]
+
+
+def _mean_cell(found: Sequence[Result], wanted: int) -> str:
+    """The mean of the runs of one system on one category, and whether some of the `wanted` seeds
+    lack.
     """
     good = [result for result in found if not result.error]
     if not good:
-        return ["failed" if found else "not run", "-", "-", "-"]
-    figures = _triple([_mean([getattr(result, name) for result in good]) for name in FIGURES])
+        return "failed" if found else "not run"
+    cell = triple([_mean([getattr(result, name) for result in good]) for name in METRICS])
     if len(good) < len(found):
-        figures += f" ({len(found) - len(good)} failed)"
-    elif len(found) < wanted:
-        figures += f" ({len(found)} of {wanted} seeds)"
-    millions = [None if result.parameters is None else result.parameters / 1e6 for result in good]
-    return [
-        figures,
-        _number([result.seconds for result in good], 0),
-        _number(millions),
-        _number([result.frames_per_s for result in good]),
-    ]
+        return f"{cell} ({len(found) - len(good)} failed)"
+    return f"{cell} ({len(found)} of {wanted} seeds)" if len(found) < wanted else cell
 
 
-def _mean_cells(results: Results, system: str) -> Row:
+def _mean_of_means(results: Results, system: str) -> str:
     """The mean over categories of their means over seeds."""
-    own = {
-        job: result for job, result in results.items() if job.system == system and not result.error
-    }
-    if not own:
-        return ["-"] * 4
-    means_of = [
-        [
-            _mean([getattr(r, name) for job, r in own.items() if job.category == category])
-            for name in FIGURES
-        ]
-        for category in _categories(own)
-    ]
-    whole = _triple([_mean([row[number] for row in means_of]) for number in range(len(FIGURES))])
-    return [f"**{whole}**", *_cells(list(own.values()), len(own))[1:]]
+    rows = []
+    for category in _categories(results):
+        good = [result for result in _of(results, system, category) if not result.error]
+        if good:
+            rows.append([_mean([getattr(result, name) for result in good]) for name in METRICS])
+    if not rows:
+        return "-"
+    return f"**{triple([_mean(column) for column in zip(*rows, strict=True)])}**"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    """Of the values that are known; None without any."""
+    known = [value for value in values if value is not None and not math.isnan(value)]
     return float(np.mean(known)) if known else None
 
 
 def _number(values: Iterable[float | None], digits: int = 1) -> str:
     value = _mean(values)
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _triple(values: Sequence[float | None]) -> str:
-    return " / ".join("-" if value is None else f"{value:.1f}" for value in values)

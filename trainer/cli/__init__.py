@@ -6,37 +6,116 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from edge.errors import EdgeError
 from edge.files import DISK_FULL, sentence_of
 from trainer.cli import benchmark, evaluate, export, keygen, pretrain, synthesize, train
 
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb as `trainer --help` lists it: what runs it, a summary that fits on one line, and an
+    example.
+    """
+
+    name: str
+    run: Callable[..., None] | typer.Typer
+    summary: str
+    example: str
+
+
+VERBS = (  # in the order of use
+    Verb(
+        "synthesize", synthesize.synthesize, "Make RGB-D parts with defects, to try things out.",
+        "trainer synthesize parts --products washer",
+    ),
+    Verb(
+        "pretrain", pretrain.app, "Pretrain an encoder on normal images, once for all.",
+        "trainer pretrain pdn parts --out encoder.pdn",
+    ),
+    Verb(
+        "train", train.train, "Train a detector on images of good parts.",
+        "trainer train mats parts/washer --out runs/washer",
+    ),
+    Verb(
+        "evaluate", evaluate.evaluate, "Judge images with a run, and write its report.",
+        "trainer evaluate runs/washer",
+    ),
+    Verb(
+        "keygen", keygen.keygen, "Make the keys that a line's bundles are signed with.",
+        "trainer keygen line",
+    ),
+    Verb(
+        "export", export.export, "Make a signed bundle of a run, for the station.",
+        "trainer export runs/washer --product washer --version 1.0.0 --key line.key",
+    ),
+    Verb(
+        "benchmark", benchmark.benchmark, "Train and evaluate systems on whole data sets.",
+        "trainer benchmark --out bench --data mvtec=sets/mvtec",
+    ),
+)  # fmt: skip
+
+
+class _InOrderOfUse(TyperGroup):
+    """Lists the verbs as VERBS does: typer puts groups of commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return [verb.name for verb in VERBS]
+
+
 # No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
     name="trainer",
+    cls=_InOrderOfUse,
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+for _verb in VERBS:
+    _words: dict[str, Any] = {"short_help": _verb.summary, "epilog": f"Example: {_verb.example}"}
+    if isinstance(_verb.run, typer.Typer):
+        app.add_typer(_verb.run, name=_verb.name, **_words)
+    else:
+        app.command(_verb.name, **_words)(_verb.run)
 
 
-@app.callback()
-def _describe() -> None:
-    """Train a detector on good parts, evaluate it, quantize it, prove it and pack a signed
-    bundle.
-    """
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rgbd-inspection {metadata.version('rgbd-inspection')}")
+        raise typer.Exit
 
 
-app.command()(export.export)
-app.command()(keygen.keygen)
-app.command()(synthesize.synthesize)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(benchmark.benchmark)
-app.add_typer(pretrain.app)
+@app.callback(
+    epilog=(
+        "Example: trainer train mats parts/washer --out runs/washer, then trainer evaluate"
+        " runs/washer. `trainer VERB --help` tells the rest."
+    )
+)
+def _describe(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_print_version,
+        is_eager=True,
+    ),
+) -> None:  # fmt: skip
+    """Train a detector on good parts, evaluate it, and export it as a signed bundle."""
+    del version
+
+
+class _ToStderr(logging.Handler):
+    """Writes to stderr as it is now: a bar that is shown puts such lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 def run_command() -> None:
@@ -47,7 +126,7 @@ def run_command() -> None:
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
+        handlers=[_ToStderr()],
     )
     try:
         app()

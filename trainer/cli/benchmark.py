@@ -9,50 +9,60 @@ import typer
 
 
 def benchmark(
+    data: list[str] = typer.Option(
+        ...,
+        metavar="NAME=FOLDER",
+        help=(
+            "A product or a folder of products (MVTec AD, MVTec 3D-AD, VisA, BTAD); may be"
+            " repeated."
+        ),
+    ),
     out: Path = typer.Option(
         ...,
         "--out",
-        help="Folder of runs and tables. An interrupted benchmark in it goes on.",
+        metavar="FOLDER",
+        help="Folder for runs and tables. An interrupted benchmark in it goes on.",
         readable=False,
     ),
-    data: list[str] = typer.Option(
-        ...,
-        help=(
-            "NAME=FOLDER, a product or a folder of products (MVTec AD, MVTec 3D-AD, VisA, BTAD);"
-            " may be repeated."
-        ),
-    ),
     systems: str = typer.Option(
-        "mats,ntsnet,aand,m3dm,vmpfd", help="Detectors, separated by commas."
+        "mats,ntsnet,aand,m3dm,vmpfd", metavar="NAMES", help="Detectors, separated by commas."
     ),
-    preset: str = typer.Option("compact", help="compact or paper."),
-    seeds: str = typer.Option("0,1,2", help="Seeds, separated by commas."),
-    depth: str = typer.Option("with", help="Where products have depth: with, without or both."),
+    preset: str = typer.Option(
+        "compact",
+        metavar="PRESET",
+        help="compact: for a small device. paper: the publication's settings.",
+    ),
+    seeds: str = typer.Option(
+        "0,1,2", metavar="NUMBERS", help="One run for each seed, separated by commas."
+    ),
+    depth: str = typer.Option(
+        "with", metavar="CHOICE", help="Of products with depth: with, without or both."
+    ),
     epochs: int | None = typer.Option(
-        None, min=1, help="Epochs of every phase instead of the preset's."
+        None, min=1, metavar="N", help="Epochs of every phase instead of the preset's."
     ),
     weights: Path | None = typer.Option(
-        None, help="Backbone weights, as in `trainer train`.", readable=False
+        None, metavar="FILE", help="Backbone weights, as in `trainer train`.", readable=False
     ),
     textures: Path | None = typer.Option(
-        None, help="Folder of textures, as in `trainer train`.", readable=False
+        None, metavar="FOLDER", help="Textures, as in `trainer train`.", readable=False
     ),
     pretrained: list[str] = typer.Option(
         [],
-        help=(
-            "SYSTEM=FILE, an encoder of `trainer pretrain` for that system's runs; may be repeated."
-        ),
+        metavar="SYSTEM=FILE",
+        help="An encoder of `trainer pretrain` for that system's runs; may be repeated.",
     ),
     device: str = typer.Option(
-        "cpu", help="Where to train: cpu or cuda. Evaluated and timed on the CPU."
+        "cpu", metavar="DEVICE", help="Where to train: cpu or cuda. Evaluated and timed on the CPU."
     ),
     workers: int = typer.Option(
-        1, min=1, help="Trainings at once, which share the processor's cores."
+        1, min=1, metavar="N", help="Trainings at once; they share the processor's cores."
     ),
 ) -> None:
-    """Train and evaluate every category, and write benchmark.md, .json and .html after each run.
+    """Train and evaluate systems on whole data sets, in the papers' tables: benchmark.html, .md and
+    .json, written anew after each run.
 
-    Ctrl-C, a kill or a failed category costs nothing else: the same command does what is left.
+    After Ctrl-C or a failed run the same command does what is left, and nothing twice.
     """
     import shlex
     import sys
@@ -61,7 +71,8 @@ def benchmark(
     from edge.files import require_folder_target
     from trainer.benchmark.page import write_pages
     from trainer.benchmark.plan import DepthChoice, Request, plan
-    from trainer.benchmark.run import read_result, run_all, time_results
+    from trainer.benchmark.result import read_result
+    from trainer.benchmark.run import run_all, time_results
 
     if depth not in ("with", "without", "both"):
         raise ConfigError(f"--depth {depth!r}: with, without or both")
@@ -97,7 +108,7 @@ def benchmark(
     time_results(jobs, out)
     pages()
     failed = [job for job in jobs if (result := read_result(job, out)) is None or result.error]
-    typer.echo(f"wrote {out / 'benchmark.md'}, .json and .html")
+    typer.echo(f"wrote {out / 'benchmark.html'}, .md and .json: open the first in a browser")
     if failed:
         first = failed[0].describe()
         raise DataError(

@@ -1,7 +1,8 @@
-"""`trainer synthesize`: RGB-D parts with defects."""
+"""`trainer synthesize`: synthetic RGB-D products with defects, to try everything out with."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -9,20 +10,28 @@ import typer
 
 def synthesize(
     out: Path = typer.Argument(
-        ..., help="Folder for the products, one sub-folder each.", readable=False
+        ..., metavar="OUT", help="Folder for the products, one sub-folder each.", readable=False
     ),
     products: str = typer.Option(
-        "washer,biscuit,connector,rope,fusebox", help="Which products, separated by commas."
+        "washer,biscuit,connector,rope,fusebox",
+        metavar="NAMES",
+        help="Which products, separated by commas.",
     ),
-    train: int = typer.Option(60, min=1, help="Good parts to train on."),
-    validation: int = typer.Option(20, min=1, help="Good parts that set the threshold."),
-    test: int = typer.Option(20, min=1, help="Good parts to test with."),
-    per_defect: int = typer.Option(5, min=1, help="Test parts of each defect."),
-    belt: int = typer.Option(24, min=0, help="Parts on the recorded belt, 0 for none."),
-    seed: int = typer.Option(0, min=0, help="Same seed, same bytes."),
+    train: int = typer.Option(60, min=1, metavar="N", help="Good parts to train on."),
+    validation: int = typer.Option(
+        20, min=1, metavar="N", help="Good parts to set the threshold with."
+    ),
+    test: int = typer.Option(20, min=1, metavar="N", help="Good parts to test with."),
+    per_defect: int = typer.Option(5, min=1, metavar="N", help="Test parts of each defect."),
+    belt: int = typer.Option(
+        24, min=0, metavar="N", help="Parts on the recorded belt; 0: no belt."
+    ),
+    seed: int = typer.Option(0, min=0, metavar="N", help="Same seed, same files."),
 ) -> None:
-    """Draw RGB-D parts with defects and masks, in MVTec 3D-AD's layout, with an empty table and a
-    belt.
+    """Make RGB-D parts with defects and masks, in MVTec 3D-AD's layout, to try things out.
+
+    Beside the images of each product lie frames of the empty table and of a belt with parts, as a
+    station's camera sees them.
     """
     from edge.errors import ConfigError
     from edge.files import require_folder_target
@@ -41,3 +50,5 @@ def synthesize(
             typer.echo(f"{name}  {done}")
     noun = "product" if len(names) == 1 else "products"
     typer.echo(f"wrote {len(names)} {noun} into {out}")
+    product, run = (shlex.quote(str(path)) for path in (out / names[0], Path("runs", names[0])))
+    typer.echo(f"next: trainer train mats {product} --out {run}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
 
 
 def train(
-    system: str = typer.Argument(..., help="Detector: mats, ntsnet, aand, m3dm or vmpfd."),
+    system: str = typer.Argument(
+        ..., metavar="SYSTEM", help="Detector: mats, ntsnet, aand, m3dm or vmpfd."
+    ),
     product: Path = typer.Argument(
         ...,
+        metavar="PRODUCT",
         help=(
             "Folder of photos of good parts, or a product: MVTec AD, MVTec 3D-AD, VisA, BTAD,"
             " frames."
@@ -18,94 +22,119 @@ def train(
         readable=False,
     ),
     out: Path = typer.Option(
-        ..., "--out", help="Run folder. An interrupted training in it goes on.", readable=False
+        ...,
+        "--out",
+        metavar="RUN",
+        help="Run folder to write. A training that was interrupted in it goes on.",
+        readable=False,
     ),
     preset: str = typer.Option(
-        "compact", help="compact: for a small device. paper: the publication's settings."
+        "compact",
+        metavar="PRESET",
+        help="compact: for a small device. paper: the publication's settings.",
     ),
-    epochs: int | None = typer.Option(None, help="Epochs of every phase instead of the preset's."),
-    seed: int = typer.Option(0, min=0, help="Same seed, same result."),
     depth: bool = typer.Option(
         True, "--depth/--no-depth", help="Use depth where the product has it."
     ),
+    defects: Path | None = typer.Option(
+        None,
+        metavar="FOLDER",
+        help=(
+            "Defective images, or a sub-folder of them for each defect type. Never trained on:"
+            " they show what each threshold would find."
+        ),
+        readable=False,
+    ),
+    false_rejects: str = typer.Option(
+        "5%",
+        metavar="RATE",
+        help=(
+            "Share of normal parts that the threshold may reject, such as 5% or 0.05; few"
+            " validation parts may not reach it."
+        ),
+    ),
+    size: str | None = typer.Option(
+        None,
+        metavar="WIDTHxHEIGHT",
+        help="Letterbox images of differing sizes to this one, in pixels, such as 640x480.",
+    ),
+    epochs: int | None = typer.Option(
+        None, metavar="N", help="Epochs of every phase; default: the preset's."
+    ),
+    seed: int = typer.Option(0, min=0, metavar="N", help="Same seed, same result."),
+    device: str = typer.Option(
+        "cpu",
+        metavar="DEVICE",
+        help="Where to train: cpu, cuda or cuda:N. Only cpu repeats bit for bit.",
+    ),
     weights: Path | None = typer.Option(
         None,
-        help="Backbone weights: a state dict of timm's model (the paper preset needs one).",
+        metavar="FILE",
+        help=(
+            "Weights of the backbone, a state dict of timm's model; default: the packaged ones"
+            " (the paper preset has none)."
+        ),
         readable=False,
     ),
     backbone: str | None = typer.Option(
-        None, help="timm's name of any CNN or vision transformer, with its --weights (m3dm only)."
+        None,
+        metavar="NAME",
+        help="timm's name of another CNN or vision transformer, with its --weights (m3dm only).",
     ),
     pretrained: Path | None = typer.Option(
         None,
+        metavar="FILE",
         help=(
-            "Weights of `trainer pretrain`: pointmae for m3dm, pdn for vmpfd; default: trained on"
+            "Encoder of `trainer pretrain`: pointmae for m3dm, pdn for vmpfd; default: trained on"
             " these images."
+        ),
+        readable=False,
+    ),
+    textures: Path | None = typer.Option(
+        None,
+        metavar="FOLDER",
+        help=(
+            "Images that synthetic anomalies are made of (aand, m3dm); default: procedural"
+            " textures."
         ),
         readable=False,
     ),
     top_k: float | None = typer.Option(
         None,
         "--top-k",
-        help="Share of the foreground in the score, 0.01 = 1 %; default: chosen on normal parts.",
+        metavar="SHARE",
+        help=(
+            "Share of the foreground averaged into the score, 0.01 is 1 %; default: chosen on"
+            " normal validation parts."
+        ),
     ),
-    device: str = typer.Option(
-        "cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."
-    ),
-    textures: Path | None = typer.Option(
+    cache: Path | None = typer.Option(
         None,
-        help=(
-            "Folder of images that drawn anomalies are made of (aand, m3dm); default: procedural"
-            " ones."
-        ),
-        readable=False,
-    ),
-    false_rejects: str = typer.Option(
-        "5%",
-        help=(
-            "Rate of normal parts that the threshold may reject, such as 5% or 0.05; few parts may"
-            " reach less."
-        ),
-    ),
-    size: str | None = typer.Option(
-        None,
-        help=(
-            "WIDTHxHEIGHT in pixels, such as 640x480, that images of differing sizes are"
-            " letterboxed to."
-        ),
-    ),
-    defects: Path | None = typer.Option(
-        None,
-        help=(
-            "A folder of defective images, or of one sub-folder for each defect type: never"
-            " trained on."
-        ),
+        metavar="FOLDER",
+        help="Where features of the frozen backbone are kept; default: in the run folder.",
         readable=False,
     ),
     overwrite: bool = typer.Option(
         False, "--overwrite", help="Replace the finished run in the run folder."
     ),
-    cache: Path | None = typer.Option(
-        None, help="Folder for frozen features; default: inside the run folder.", readable=False
-    ),
 ) -> None:
-    """Train a detector on images of good parts.
+    """Train a detector on images of good parts, and set its threshold on those that validate.
 
     Ctrl-C keeps what is done; the same command goes on from there.
     """
     from edge.proof.threshold import parse_rate
-    from trainer.train.training import TrainOptions, parse_size
+    from trainer.train.options import TrainOptions, parse_size
     from trainer.train.training import train as train_run
 
     options = TrainOptions(
-        preset,
-        epochs,
-        seed,
-        depth,
-        weights,
-        top_k,
-        device,
-        cache,
+        preset=preset,
+        epochs=epochs,
+        seed=seed,
+        with_depth=depth,
+        weights=weights,
+        top_k=top_k,
+        device=device,
+        cache=cache,
         textures=textures,
         pretrained=pretrained,
         backbone=backbone,
@@ -116,3 +145,4 @@ def train(
     )
     run = train_run(system, product, out, options)
     typer.echo(f"wrote {run.folder} ({run.info.train_seconds:.0f} s)")
+    typer.echo(f"next: trainer evaluate {shlex.quote(str(run.folder))}")

@@ -1,1 +1,3 @@
-"""Splits, caching and augmentation over edge.frames."""
+"""What a training reads: normal parts, their geometry, splits, augmented copies, cached
+features.
+"""

@@ -1,4 +1,4 @@
-"""Defective images with the very pixels of a part that was trained on as a good one."""
+"""Defective images whose pixels are exactly those of a part that was trained on as a good one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edge.errors import DataError
-from edge.frames.dataset import Dataset, Sample
+from edge.frames.dataset import Dataset
+from edge.frames.sample import Sample
 from trainer.data.splits import digest_of_pixels
 
 
@@ -22,8 +23,8 @@ def copies_note(copies: Sequence[Sample]) -> list[str]:
     contrary = [copy.name for copy in copies if copy.is_defective]
     if contrary:
         notes.append(
-            f"{contrary[0]} is called defective here and was trained on as a good part: one of both"
-            " is wrong"
+            f"{contrary[0]} is called defective here and was trained on as a good part: correct one"
+            " of them"
         )
     return notes
 
@@ -33,7 +34,7 @@ def without_known(dataset: Dataset, digests: Sequence[str], tell: Callable[[str]
     proves nothing.
 
     digests: of the pixels of the training and validation parts. tell: takes what was left out. An
-    image that cannot be read stays: whoever judges it says so.
+    image that cannot be read stays: judging it reports that.
     """
     known = set(digests)
     copies = [

@@ -1,5 +1,5 @@
-"""Defective images that lie beside a product's data: they are never trained on, and count wherever
-defects count.
+"""Defective images that the user names beside a product's data: they are never trained on, and
+count wherever defects count.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from edge.errors import ConfigError, DataError
 from edge.frames.camera_info import CameraInfo
-from edge.frames.dataset import DEEPEST_SUBFOLDER, SPLIT_FOLDERS, Dataset, Sample, open_dataset
+from edge.frames.dataset import DEEPEST_SUBFOLDER, SPLIT_FOLDERS, Dataset, open_dataset
 from edge.frames.listing import folders_in, images_in, is_good
 from edge.frames.photos import read_photos
 from edge.frames.reading import Reading
+from edge.frames.sample import Sample
 
 PREFIX = "defects/"  # of the names of these images
 UNNAMED = "defect"  # the class of an image that lies in no folder of its own
@@ -73,8 +74,8 @@ def open_images(path: Path, reading: Reading) -> Dataset:
 
 
 def _holds_only_classes(path: Path) -> bool:
-    """Whether it is no part of a product, and images lie in its sub-folders alone, none of which is
-    of good parts.
+    """Whether it lies outside a product, and contains nothing but sub-folders of images, none of
+    them of good parts.
     """
     inside_product = any(
         part in SPLIT_FOLDERS for part in path.resolve().parts[-DEEPEST_SUBFOLDER:]

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.frames.dataset import Dataset, Sample, open_dataset
+from edge.frames.dataset import Dataset, open_dataset
 from edge.frames.images import largest_value
 from edge.frames.reading import AS_IS, Reading
-from edge.frames.sample import ImageFiles
+from edge.frames.sample import ImageFiles, Sample
 from trainer.data.scene import Scene, measure_scene, require_readings
 from trainer.data.splits import (
     candidates,
@@ -27,6 +27,7 @@ from trainer.data.splits import (
 )
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
+from trainer.progress import progress
 
 OTHER_SCALE = 8  # times as bright: good parts differ less, values that are aligned otherwise more
 COLOR_BITS = (10, 12, 14, 16)  # of industrial cameras, whose values are often kept in 16
@@ -77,31 +78,43 @@ def normal_parts(
     (width, height) that every image is letterboxed to; None: they have one size.
     Raises: DataError for an unusable product.
     """
-    reading = Reading(size)
-    dataset = open_dataset(product, reading)
-    wanted = candidates(dataset)
-    require_enough(dataset, len(wanted[0]))
-    bits = dataset.camera.color_bits or _color_bits([*wanted[0], *wanted[1]])
+    dataset, reading = _opened(product, size)
     notes = list(dataset.notes)
-    if bits is not None:
-        reading = Reading(size, bits)
-        dataset = open_dataset(product, reading)
-        wanted = candidates(dataset)
-        notes.append(f"16-bit color of which {bits} bits hold the values")
+    if reading.color_bits is not None:
+        notes.append(f"16-bit color, {reading.color_bits} bits of it used")
     with_depth = dataset.has_depth and with_depth
-    digests = {sample.name: _digest(sample, with_depth) for group in wanted for sample in group}
+    train, validation = candidates(dataset)
+    read = progress([*train, *validation], "reading the normal images")
+    digests = {sample.name: _digest(sample, with_depth) for sample in read}
     train, validation, copies = normal_splits(dataset, seed, digests)
-    if copies:
-        copy, original = copies[0]
-        more = f" ({len(copies)} such copies)" if len(copies) > 1 else ""
-        notes.append(
-            f"{copy.path} is an exact copy of {original.path}{more}: each picture is used once"
-        )
+    notes += _copies_note(copies)
     crop = dataset.camera.crop or (0, 0, dataset.camera.width, dataset.camera.height)
     sizes = sizes_of(crop[3], crop[2], with_depth)
     scene = measure_scene(dataset, train, with_depth, sizes.depth)
     used = tuple(digests[sample.name] for sample in (*train, *validation))
     return NormalParts(dataset, train, validation, sizes, scene, reading, used, tuple(notes))
+
+
+def _opened(product: Path, size: tuple[int, int] | None) -> tuple[Dataset, Reading]:
+    """The set, and how its files are read: 16-bit color takes a second look."""
+    reading = Reading(size)
+    dataset = open_dataset(product, reading)
+    train, validation = candidates(dataset)
+    require_enough(dataset, len(train))
+    bits = dataset.camera.color_bits or _color_bits([*train, *validation])
+    if bits is None:
+        return dataset, reading
+    reading = Reading(size, bits)
+    return open_dataset(product, reading), reading
+
+
+def _copies_note(copies: Sequence[tuple[Sample, Sample]]) -> list[str]:
+    """What to tell of exact copies, (copy, original) pairs."""
+    if not copies:
+        return []
+    copy, original = copies[0]
+    more = f" ({len(copies)} such copies)" if len(copies) > 1 else ""
+    return [f"{copy.path} is an exact copy of {original.path}{more}: each picture is used once"]
 
 
 def _color_bits(samples: Sequence[Sample]) -> int | None:

@@ -1,5 +1,5 @@
-"""What stands around the pixels of a data set: the crop, the background plane and the lift above
-it.
+"""Geometry of a data set: the crop, the background plane, and the height above it from which a
+pixel is foreground.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from calibration.plane import fit_plane, fit_plane_to_frames
 from edge.errors import CalibrationError, DataError
 from edge.frames.clouds import FARTHEST_M, NEAREST_M
-from edge.frames.dataset import Dataset, Sample
+from edge.frames.dataset import Dataset
+from edge.frames.sample import Sample
 from edge.geometry import Plane
 from edge.types import Frame
 from trainer.graph.preprocess import ANY, Preprocess
@@ -31,8 +32,8 @@ class Scene:
     """Geometry that the graph inputs of one product need.
 
     crop: x, y, width, height in pixels of the stream. fixed: one plane for all images. plane: of
-    the crop; None color-only or where each image is fitted by itself. lift: meters; None
-    color-only.
+    the crop; None color-only or where each image has its own. lift: height threshold of the
+    foreground, meters; None color-only.
     """
 
     crop: tuple[int, int, int, int]
@@ -77,7 +78,7 @@ class Scene:
 
 
 def crop_frame(frame: Frame, crop: tuple[int, int, int, int]) -> Frame:
-    """The window of a whole-stream frame. Raises: DataError if the frame does not hold it."""
+    """The window of a whole-stream frame. Raises: DataError if the frame is smaller."""
     x, y, width, height = crop
     if x + width > frame.intrinsics.width or y + height > frame.intrinsics.height:
         raise DataError(
@@ -119,7 +120,7 @@ def measure_scene(
     with_depth: bool,
     depth_working: tuple[int, int] | None,
 ) -> Scene:
-    """Crop, plane and lift from normal training parts.
+    """Crop, plane and height threshold from normal training parts.
 
     lift: five sigma of the height of background cells (each the mean of many pixels), measured
     behind the plane, where no part can be; never below the deepest such cell in a thousand, or

@@ -17,6 +17,7 @@ from torch import Tensor
 from edge.files import write_atomically
 from trainer.data.augment import Augmentation, augmented
 from trainer.graph.preprocess import Prepared
+from trainer.progress import progress
 from trainer.tensor_files import load_stored
 
 
@@ -34,12 +35,18 @@ class TrainingImages:
     digest: str
     cache: Path | None = None
 
+    def each(self) -> Iterator[tuple[int, Prepared]]:
+        """(number, image) of every image; how far it is gets shown, for what is computed from each
+        may take long.
+        """
+        for number in progress(range(self.count), "computing from the normal images"):
+            yield number, self.load(number)
+
     def with_copies(self, augmentation: Augmentation, copies: int, seed: int) -> Iterator[Prepared]:
         """Every image once as it is, followed by `copies` augmented ones, as one batch of 1 +
         copies.
         """
-        for number in range(self.count):
-            image = self.load(number)
+        for number, image in self.each():
             drawn = [
                 augmented(image, augmentation, seed, number * copies + copy)
                 for copy in range(copies)

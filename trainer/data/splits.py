@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from edge.errors import DataError
-from edge.frames.dataset import Dataset, Sample
+from edge.frames.dataset import Dataset
+from edge.frames.sample import Sample
 from edge.types import Frame
+from trainer.progress import progress
 
 HELD_OUT = 0.2  # of the training parts, where a set has no validation split
 LEAST_TRAIN = 4  # normal images: of fewer, no detector can tell what is usual
@@ -97,7 +99,8 @@ def digest_of_pixels(frame: Frame) -> str:
 
 def digest_of(samples: Sequence[Sample]) -> str:
     """Hex SHA-256 over names and pixels, whatever files they came from."""
-    return digest_of_frames((sample.name, sample.load()) for sample in samples)
+    shown = progress(samples, "hashing the images")
+    return digest_of_frames((sample.name, sample.load()) for sample in shown)
 
 
 def digest_of_frames(frames: Iterable[tuple[str, Frame]]) -> str:

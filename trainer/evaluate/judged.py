@@ -1,4 +1,4 @@
-"""Which images of a folder a run judges, and whether the folder holds the data that the run was
+"""Which images of a folder a run judges, and whether the folder has the data that the run was
 trained on.
 
 Own data     its test images; where none of them is good, the validation parts count as the good
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.frames.dataset import Dataset, Sample
+from edge.frames.dataset import Dataset
+from edge.frames.sample import Sample
 from trainer.data.copies import copies_note
 from trainer.data.defects import (
     by_class,
@@ -25,12 +26,12 @@ from trainer.data.defects import (
     with_defects,
 )
 from trainer.data.splits import digest_of_frames, digest_of_pixels
-from trainer.train.run import RunInfo
+from trainer.train.run_info import RunInfo
 
 HOW_TO_NAME_DATA = "as in `trainer evaluate RUN DATA`"
 STAND_IN = (
-    "no good test part is there, so the {} normal validation parts count as the good ones: they set"
-    " the threshold, so how many of them are rejected is no estimate for later parts"
+    "there are no good test images, so the {} normal validation parts count as the good ones: they"
+    " set the threshold, so the share of them that is rejected is no estimate for later parts"
 )
 
 
@@ -41,7 +42,7 @@ class Judged:
     folder: that was named, absolute. dataset: in it, with the defective images that were given
     beside it. own: whether the run was trained on it. samples: to judge, not empty. stand_in:
     whether the good ones are validation parts.
-    defects: folder of those defective images, None without. notes: sentences for whoever reads the
+    defects: folder of those defective images, None without. notes: sentences for the reader of the
     result.
     """
 
@@ -125,8 +126,8 @@ def data_folder(info: RunInfo, data: Path | None, how: str) -> Path:
 
 
 def first_change(info: RunInfo, dataset: Dataset) -> str | None:
-    """What first tells the set from the images that the run was trained and validated with; None if
-    nothing does.
+    """The first difference between the set and the images that the run was trained and validated
+    with; None without one.
     """
     by_name = {sample.name: sample for sample in dataset.samples}
     names = [*info.train, *info.validation]
@@ -142,7 +143,7 @@ def first_change(info: RunInfo, dataset: Dataset) -> str | None:
     return (
         f"{other} is another image"
         if other
-        else "the depth unit, the intrinsics or an image are others"
+        else "the depth unit, the intrinsics or an image differ"
     )
 
 
@@ -179,8 +180,8 @@ def _judged(info: RunInfo, folder: Path, dataset: Dataset, own: bool, given: Pat
         samples = [*(sample for sample in dataset.samples if sample.name in validation), *samples]
     if not samples:
         raise DataError(
-            f"{folder} holds nothing to judge: its images trained or validated this run, or nobody"
-            " said what they show"
+            f"{folder} holds nothing to judge: its images trained or validated this run, or have no"
+            " label"
         )
     notes = [*dataset.notes, *notes, *copies_note(copies), *_unknown_note(candidates)]
     notes += [] if own else _unlabeled_note(samples)
@@ -201,8 +202,8 @@ def _defects_folder(info: RunInfo, own: bool, given: Path | None) -> tuple[Path 
     if remembered.is_dir():
         return remembered, []
     return None, [
-        f"{remembered}, the folder of defective images that the training named, is gone: they do"
-        " not count"
+        f"{remembered}, the folder of defective images that was named at training, is gone: they do"
+        " not count; name it with --defects"
     ]
 
 
@@ -220,16 +221,14 @@ def _candidates(info: RunInfo, dataset: Dataset, own: bool) -> list[Sample]:
 
 
 def _is_of_unknown_truth(sample: Sample) -> bool:
-    """A test image of which nobody said what it shows: directly in test/, or UNKNOWN to the station
-    that kept it.
-    """
+    """A test image without a label: directly in test/, or UNKNOWN to the station that kept it."""
     return sample.split == "test" and not sample.defect
 
 
 def _unknown_note(candidates: Sequence[Sample]) -> list[str]:
     count = sum(map(_is_of_unknown_truth, candidates))
     return (
-        [f"{count} test images count as neither good nor defective: nobody said what they show"]
+        [f"{count} test images count as neither good nor defective: they have no label"]
         if count
         else []
     )
@@ -251,6 +250,6 @@ def _unlabeled_note(samples: Sequence[Sample]) -> list[str]:
     if not count:
         return []
     return [
-        f"nobody said what {count} of the images show: they count as good parts; name a folder of"
-        " defective ones with --defects, or put them in a sub-folder"
+        f"{count} of the images have no label and count as good parts: name a folder of defective"
+        " ones with --defects, or put them in a sub-folder"
     ]

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
-from trainer.evaluate.evaluation import Evaluation, operating_points_of
+from trainer.evaluate.evaluation import Evaluation
 from trainer.evaluate.judged import Judged
-from trainer.metrics import Figures
-from trainer.train.operating import choice_lines
-from trainer.train.run import TrainedRun
+from trainer.evaluate.operating import operating_points_of
+from trainer.metrics import Metrics
+from trainer.train.operating_points import choice_lines
+from trainer.train.trained_run import TrainedRun
 
 COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO", "AUPRO.05", "AP")
 
@@ -19,7 +20,7 @@ def table_lines(evaluation: Evaluation) -> list[str]:
     """One line per defect type, per group of a synthetic product's defects and for all, then what
     the threshold does.
 
-    Figures in percent; only counts where there are no good or no defective parts to compare.
+    Metrics in percent; only counts where there are no good or no defective parts to compare.
     """
     if not evaluation.is_comparison:
         return [*_counted(evaluation), *_spread(evaluation)]
@@ -64,7 +65,7 @@ def _spread(evaluation: Evaluation) -> list[str]:
     ]
 
 
-def _line(row: Figures, name: str | None = None) -> str:
+def _line(row: Metrics, name: str | None = None) -> str:
     values = (row.image_auroc, row.pixel_auroc, row.aupro_30, row.aupro_05, row.average_precision)
     cells = "".join(
         f"{'-' if math.isnan(value) else format(100 * value, '.1f'):>9}" for value in values

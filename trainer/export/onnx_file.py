@@ -32,9 +32,8 @@ log = logging.getLogger(__name__)
 
 OPSET = 18
 AGREEMENT = 1e-4  # largest difference, as a share of the float32 range over the frames
-KEPT_METADATA = (  # module paths: quantization finds the backbone by them
-    "pkg.torch.onnx.name_scopes"
-)
+# module paths: quantization finds the backbone by them
+KEPT_METADATA = "pkg.torch.onnx.name_scopes"
 ELEMENT_TYPES = {TensorProto.UINT8: "uint8", TensorProto.FLOAT: "float32"}
 
 
@@ -56,9 +55,9 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What the export found out.
+    """What the checks of an export measured.
 
-    layers, compiler: None where tensorrt_rtx is not installed (compiled nowhere).
+    layers, compiler: of tensorrt_rtx; None where the file was not compiled.
     """
 
     path: Path
@@ -96,11 +95,7 @@ def export_onnx(deployed: Deployed, path: Path, opset: int = OPSET) -> Path:
     examples = tuple(
         torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in deployed.inputs
     )
-    for name in (
-        "onnx_ir",
-        "onnxscript",
-        "torch.onnx",
-    ):  # each logs its every rewriting step as INFO
+    for name in ("onnx_ir", "onnxscript", "torch.onnx"):  # each logs every rewriting step as INFO
         logging.getLogger(name).setLevel(logging.WARNING)
     folded = folded_copy(deployed).eval()
     with torch.no_grad():
@@ -194,14 +189,7 @@ def check_agreement(
     place = np.array([side, side, side**2, side**2, side**2, 1])
     scales = {"map": span, "score": span, "area": 1, "valid": 1, "place": place}
     largest = {
-        name: float(
-            np.max(
-                [
-                    np.abs(ours[name] - theirs[name], dtype=np.float64) / scale
-                    for ours, theirs in pairs
-                ]
-            )
-        )
+        name: max(_difference(ours[name], theirs[name], scale) for ours, theirs in pairs)
         for name, scale in scales.items()
     }
     agreement = Agreement(**largest, frames=len(pairs))
@@ -213,6 +201,11 @@ def check_agreement(
                 " computed"
             )
     return agreement
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray, scale: np.ndarray | float) -> float:
+    """The largest difference, in units of the scale; NaN if any is."""
+    return float(np.max(np.abs(ours - theirs, dtype=np.float64) / scale))
 
 
 def _span(values: Sequence[np.ndarray]) -> float:

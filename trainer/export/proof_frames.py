@@ -1,5 +1,5 @@
-"""Which images of a data set prove a bundle: what sets the thresholds, what nothing is chosen on,
-what is carried.
+"""Which images of a data set are judged for a bundle: what sets the thresholds, and what nothing is
+chosen on.
 """
 
 from __future__ import annotations
@@ -7,39 +7,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ConfigError
-from edge.frames.dataset import Sample
-from edge.proof.golden import NormalIndex, carried_ranks, write_normal
-from edge.schema import Precision, TensorSpec
+from edge.frames.sample import Sample
 from trainer.data.choose import in_turn
 from trainer.evaluate.judged import Judged
-from trainer.export.proof import Shown
+from trainer.export.request import require_validation_parts
+from trainer.export.shown import Shown
 from trainer.graph.deploy import Deployed
 from trainer.quantize.evidence import Kind
-from trainer.train.operating import Outlier, find_named_outliers
-from trainer.train.run import TrainedRun
+from trainer.train.outliers import Outlier, find_named_outliers
+from trainer.train.trained_run import TrainedRun
 
 # normal validation parts: of fewer, nothing tells a precision's noise from its parts
 LEAST_TO_QUANTIZE = 8
-# validation parts of which a fifth is set aside, where no other good part is there
+# validation parts of which a fifth is set aside, where there is no other good part
 LEAST_TO_SET_ASIDE = 20
 SET_ASIDE = 5  # every fifth
 MOST_GOOD, MOST_REAL = 400, 200  # images of the test split that are looked at
-MORE = 16  # normal frames that are carried besides, where a precision orders them otherwise
 
 
 @dataclass(frozen=True)
 class ProofFrames:
-    """normal: validation parts that set the thresholds. good: normal parts that nothing is chosen
-    on. real: defects.
+    """The frames of an export, before anything has answered them.
 
-    set_aside: whether `good` are validation parts, because no other good part is there.
+    normal: validation parts that set the thresholds. good: normal parts that nothing is chosen on.
+    real: parts with defects. set_aside: whether `good` are validation parts, because there is no
+    other good part.
     """
 
     normal: list[Shown]
@@ -55,7 +53,7 @@ def proof_frames(run: TrainedRun, judged: Judged, left_out: Sequence[str]) -> Pr
     left_out: names of validation parts that the user declared not to be normal.
     Raises: ConfigError if a name is none of its validation parts, or no part is left.
     """
-    check_names("--leave-out", left_out, run.info.validation)
+    require_validation_parts("--leave-out", left_out, run.info.validation)
     validation = [name for name in run.info.validation if name not in set(left_out)]
     if not validation:
         raise ConfigError(
@@ -77,16 +75,6 @@ def proof_frames(run: TrainedRun, judged: Judged, left_out: Sequence[str]) -> Pr
         [_shown(run, sample, "real") for sample in defects],
         set_aside=bool(aside),
     )
-
-
-def check_names(option: str, names: Sequence[str], validation: Sequence[str]) -> None:
-    """Raises: ConfigError for a name that is no normal validation part of the run."""
-    for name in names:
-        if name not in validation:
-            raise ConfigError(
-                f"{option} {name}: no normal validation part of this run has that name; they are"
-                f" called {validation[0]} and so on"
-            )
 
 
 def open_outliers(normal: Sequence[Shown], kept: Sequence[str]) -> list[Outlier]:
@@ -117,33 +105,3 @@ def complete_feeds(
     """Every graph input: those given, and the neutral defaults."""
     neutral = {spec.name: spec.neutral() for spec in deployed.inputs}
     return {**{name: values for name, values in neutral.items() if values is not None}, **feeds}
-
-
-def carry(
-    folder: Path,
-    normal: Sequence[Shown],
-    scores: Mapping[Precision, NDArray[np.float32]],
-    rank: int,
-    inputs: Sequence[TensorSpec],
-) -> NormalIndex:
-    """Write normal/: as many of the highest as every precision needs to find its threshold among
-    them.
-
-    Args:
-        normal: all n parts by falling float32 score. scores: (n,) of each shipped precision, in the
-            same order.
-        rank: of the threshold. inputs: of the graph, with the manifest's defaults.
-    """
-    more = 0
-    while True:
-        ranks, highest = carried_ranks(len(normal), rank, more)
-        rows = [one - 1 for one in ranks]
-        if all(_ranked(values[rows], rank) == _ranked(values, rank) for values in scores.values()):
-            break
-        more += MORE
-    frames = [(normal[row].name, row + 1, normal[row].source) for row in rows]
-    return write_normal(folder, frames, len(normal), highest, inputs)
-
-
-def _ranked(scores: NDArray[np.float32], rank: int) -> float:
-    return float(np.sort(scores)[::-1][rank - 1])

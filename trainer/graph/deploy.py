@@ -19,11 +19,11 @@ MAX_TOPK = 3840  # TensorRT's TopK layer takes no larger K
 
 
 class Answer(NamedTuple):
-    """What a detector says of N images.
+    """What a detector computes from N images.
 
-    map: (N, 1, h, w), raw, unmasked, never negative. features: (N, C, h', w') that the site tensors
-    act on, before them; in systems that have such. score: (N,) of systems that do not leave it to
-    the map's top k.
+    map: (N, 1, h, w), raw, unmasked, never negative. features: (N, C, h', w') that the site inputs
+    act on, before they do; in systems that have site inputs. score: (N,), of systems that compute
+    it themselves instead of taking the map's top k.
     """
 
     map: Tensor
@@ -32,19 +32,19 @@ class Answer(NamedTuple):
 
 
 class Detector(Protocol):
-    """One of the five systems: an nn.Module from Prepared (and its site tensors) to an Answer, or
-    to the map alone.
+    """One of the five systems: an nn.Module from Prepared (and its site inputs) to an Answer, or to
+    the map alone.
 
-    map_size: (h, w) of the map. site_inputs: its site tensors, with defaults, which may follow from
-    the training. Called as detector(prepared, **site). One that answers with a score says so by an
-    attribute `has_score`, True.
+    map_size: (h, w) of the map. site_inputs: with defaults, which may follow from the training.
+    Called as detector(prepared, **site). One that answers with a score says so by an attribute
+    `has_score`, True.
     """
 
     map_size: tuple[int, int]
 
     @property
     def site_inputs(self) -> tuple[TensorSpec, ...]:
-        """Its site tensors."""
+        """Graph inputs that a station may set."""
         ...
 
 
@@ -131,7 +131,7 @@ class Deployed(nn.Module):
 
     @property
     def site_inputs(self) -> tuple[TensorSpec, ...]:
-        """The detector's site tensors."""
+        """Graph inputs that a station may set."""
         return tuple(cast(Detector, self.detector).site_inputs)
 
     @property
@@ -147,7 +147,7 @@ class Deployed(nn.Module):
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The graph inputs in order: names, types and static shapes of the contract, then the
-        system's site tensors.
+        system's site inputs.
 
         No system reads `expected` (where material should be) so far: it is declared, and its values
         change nothing.
@@ -193,13 +193,8 @@ class Deployed(nn.Module):
             score = torch.where(
                 foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score)
             )
-        outputs = (
-            masked,
-            score,
-            prepared.area,
-            prepared.valid,
-            cast(Tensor, prepared.place),
-        )  # (N, 6)
+        place = cast(Tensor, prepared.place)  # (N, 6)
+        outputs = (masked, score, prepared.area, prepared.valid, place)
         return outputs if answer.features is None else (*outputs, answer.features)
 
     def prepare(self, named: Mapping[str, Tensor]) -> Prepared:

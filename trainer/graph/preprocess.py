@@ -33,13 +33,11 @@ class Prepared(NamedTuple):
     """
 
     color: Tensor  # (N, 3, h, w) float32, RGB, 0..255
-    height: (
-        Tensor | None
-    )  # (N, 1, hd, wd) float32 meters over the background, holes filled, 0 outside the foreground
+    # (N, 1, hd, wd) float32 meters over the background, holes filled, 0 outside the foreground
+    height: Tensor | None
     foreground: Tensor  # (N, 1, hd, wd) float32, 0 or 1
-    read: (
-        Tensor | None
-    )  # (N, 1, hd, wd) float32, 1 where at least half of the cell's pixels had a reading
+    # (N, 1, hd, wd) float32, 1 where at least half of the cell's pixels had a reading
+    read: Tensor | None
     area: Tensor  # (N,) foreground share of the region
     # (N,) share of foreground pixels that had a reading; 0 without foreground, 1 without depth
     valid: Tensor

@@ -15,9 +15,8 @@ from trainer.quantize.session import session_of
 from trainer.quantize.view import View
 
 SAMPLES = 8192  # values kept per tensor and frame
-CLIPS = tuple(
-    np.linspace(1.0, 0.3, 36).tolist()
-)  # shares of the largest value that are tried as the clipping point
+# shares of the largest value that are tried as the clipping point
+CLIPS = tuple(np.linspace(1.0, 0.3, 36).tolist())
 HEADROOMS = (1.0, 1.5, 2.0)  # of the largest value of a normal part: an anomaly's are larger
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -26,11 +25,11 @@ Feeds = Mapping[str, NDArray[Any]]
 def activation_scales(
     view: View, tensors: Collection[str], frames: Sequence[Feeds]
 ) -> dict[str, dict[str, float]]:
-    """Several ways to choose the scale of every tensor: name of the way -> tensor -> scale.
+    """Several methods to choose the scale of every tensor: name of the method -> tensor -> scale.
 
     "least error" clips where the mean squared error over the frames' values is least; "largest x H"
-    leaves headroom over the largest value of a normal part, because an anomaly's values are what
-    must not be lost. Which is best is measured with defects in view.
+    leaves headroom over the largest value of a normal part, because the values of an anomaly must
+    not be clipped. Which is best is measured on frames with defects.
 
     Args:
         view: the float32 graph. tensors: names of activations in it. frames: graph inputs of normal
@@ -50,16 +49,16 @@ def activation_scales(
             kept[name].append(
                 flat if flat.size <= SAMPLES else flat[generator.integers(flat.size, size=SAMPLES)]
             )
-    ways = {
+    methods = {
         "least error": {
             name: best_scale(np.concatenate(kept[name]), largest[name]) for name in names
         }
     }
     for headroom in HEADROOMS:
-        ways[f"largest x {headroom:g}"] = {
+        methods[f"largest x {headroom:g}"] = {
             name: max(largest[name], 1e-6) * headroom / LEVELS for name in names
         }
-    return ways
+    return methods
 
 
 def best_scale(values: NDArray[np.float32], largest: float) -> float:

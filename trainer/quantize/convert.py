@@ -6,7 +6,7 @@ Placement follows NVIDIA's Q/DQ recommendations: all inputs of convolutions and 
 outputs; per-channel symmetric weights, per-tensor symmetric activations; at a residual addition the
 identity branch only, so that convolution and addition fuse.
 
-Two flavors of one plan:
+One plan is written in two forms:
     deployed   the file that is shipped.
     emulated   float32 throughout, each float16 result rounded to float16 and back. onnxruntime's
                CPU computes a float16 graph in float32 and rounds only at its ends, so that neither
@@ -34,15 +34,12 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 # These only move or pick values: float16 in, float16 out, no rounding of their own.
 EXACT = frozenset({
     "Reshape", "Transpose", "Slice", "Gather", "Concat", "Split", "Squeeze", "Unsqueeze", "Expand",
-    "Identity",
-    "Flatten", "Relu", "Clip", "MaxPool", "Where", "Pad", "Tile", "DepthToSpace", "SpaceToDepth",
-    "Max", "Min",
-    "ReduceMax", "TopK",
+    "Identity", "Flatten", "Relu", "Clip", "MaxPool", "Where", "Pad", "Tile", "DepthToSpace",
+    "SpaceToDepth", "Max", "Min", "ReduceMax", "TopK",
 })  # fmt: skip
 # New tensors are called OLD~WHAT: the exporter uses no tilde, and does use names such as exp_16.
-FLOAT32_INPUTS = {
-    "Resize": (1, 2)
-}  # inputs that the operator wants as float32 whatever its data is
+# inputs that the operator takes as float32 whatever the type of its data
+FLOAT32_INPUTS = {"Resize": (1, 2)}
 
 
 def weight_axis(node: onnx.NodeProto, rank: int) -> int:
@@ -85,8 +82,7 @@ def residual_identities(view: View, plan: Plan) -> dict[str, str]:
 
 def _fused_additions(view: View, plan: Plan) -> Iterator[tuple[onnx.NodeProto, list[str]]]:
     """Additions of two activations, at least one an INT8 product's result, and what may be the
-    other one, likelier
-    first: either, where both are.
+    other one, likelier first: either, where both are.
     """
     for node in view.nodes:
         if node.op_type != "Add" or any(name in view.constants for name in node.input):
@@ -127,7 +123,7 @@ def converted(
         view: the float32 graph.
         plan: precision per node name. An INT8 node's result is float16.
         scales: of every activation in quantized_inputs(view, plan).
-        emulate: the flavor for measuring on a CPU.
+        emulate: write the form for measuring on a CPU.
     """
     return _Writer(view, plan, scales, emulate).write()
 
@@ -154,9 +150,7 @@ class _Writer:
         del model.graph.node[:]
         del model.graph.initializer[:]
         model.graph.node.extend(self.nodes)
-        for name in (
-            outputs & self.view.constants.keys()
-        ):  # valid of a color-only graph is the constant 1
+        for name in outputs & self.view.constants.keys():  # `valid` without depth is the constant 1
             self._kept(name)
         used = {name for node in self.nodes for name in node.input} | outputs
         model.graph.initializer.extend(

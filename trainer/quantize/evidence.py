@@ -1,5 +1,5 @@
-"""The frames that a precision is judged on, and what they say of it: thresholds, verdicts, noise,
-maps, ranks.
+"""The frames that a precision is measured on, and what they tell about it: thresholds, verdicts,
+noise, maps, ranks.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PRO_LIMIT = 0.3
 Feeds = Mapping[str, NDArray[Any]]
 Source = Callable[[], Feeds]  # reads one frame's graph inputs, from memory or from disk
 Kind = Literal["normal", "good", "real", "drawn", "near"]
-"""normal: sets the thresholds. good: normal, and nothing was chosen on it. real, drawn, near: with
-a defect; near: beside the threshold by intent.
+"""normal: sets the thresholds. good: normal, and nothing was chosen on it. real: with a real
+defect. drawn: with a synthetic one. near: with one that was faded until it lies near the threshold.
 """
 
 
@@ -42,9 +42,9 @@ a defect; near: beside the threshold by intent.
 class Rule:
     """How a precision's threshold follows from its normal scores.
 
-    rank, false_rejects, left_out: as in Threshold. parts: n. spread: s of float32's scores of all
-    n, raw units.
-    threshold: float32's, raw units.
+    rank, false_rejects, left_out: as in Threshold. parts: n. spread: s, half the distance between
+    the 16th and 84th percentile of float32's scores of all n, raw units. threshold: float32's, raw
+    units.
     """
 
     rank: int
@@ -54,26 +54,49 @@ class Rule:
     spread: float
     threshold: float
 
+    def rejects(self, score: float) -> bool:
+        """Whether float32's threshold rejects a score, compared as the device does it."""
+        return bool(np.float32(score) > np.float32(self.threshold))
+
+
+@dataclass(frozen=True, eq=False)
+class EvidenceFrame:
+    """One frame of the certificate.
+
+    source: reads its graph inputs. truth: mask (H, W) bool, None where nobody knows the defective
+    pixels. searched: whether the choice of a plan may look at it.
+    """
+
+    source: Source
+    kind: Kind
+    truth: NDArray[np.bool_] | None
+    searched: bool = True
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The k frames of the certificate, the golden ones first.
+    """The k frames of the certificate, the reference frames first.
 
-    sources: what reads each frame's graph inputs. reference: float32's answers. kinds: (k,) Kind of
-    each.
-    truths: masks (H, W) bool, None where nobody knows the pixels. golden: how many are golden.
-    searched: (k,) bool, the frames that the choice of a plan may look at. Of more normal parts than
-    are carried in a bundle those are the highest and some of the rest, whose order statistic of the
-    rule's rank is that of all.
+    reference: float32's answers, of every frame. golden: how many are reference frames.
+
+    Of more normal parts than are carried in a bundle, those that may be searched are the highest
+    and some of the rest, whose order statistic of the rule's rank is that of all.
     """
 
-    sources: Sequence[Source]
+    frames: Sequence[EvidenceFrame]
     reference: Responses
-    kinds: NDArray[np.str_]
-    truths: Sequence[NDArray[np.bool_] | None]
     golden: int
-    searched: NDArray[np.bool_]
     rule: Rule
+
+    @cached_property
+    def kinds(self) -> NDArray[np.str_]:
+        """(k,) Kind of each frame."""
+        return np.array([frame.kind for frame in self.frames])
+
+    @property
+    def sources(self) -> list[Source]:
+        """What reads the graph inputs of each frame."""
+        return [frame.source for frame in self.frames]
 
     def rows(self, *kinds: Kind) -> NDArray[np.intp]:
         """Indices of the frames of these kinds."""
@@ -81,15 +104,9 @@ class Evidence:
 
     def for_search(self) -> Evidence:
         """The frames that may be looked at while a plan is chosen."""
-        rows = np.flatnonzero(self.searched).tolist()
-        return replace(
-            self,
-            sources=[self.sources[row] for row in rows],
-            reference=self.reference.take(rows),
-            kinds=self.kinds[rows],
-            truths=[self.truths[row] for row in rows],
-            searched=self.searched[rows],
-        )
+        rows = [row for row, frame in enumerate(self.frames) if frame.searched]
+        frames = [self.frames[row] for row in rows]
+        return replace(self, frames=frames, reference=self.reference.take(rows))
 
     def threshold(self, candidate: Responses) -> Threshold:
         """The candidate's own, of its own normal scores.
@@ -143,10 +160,8 @@ class Evidence:
         )
 
     def plain(self) -> NDArray[np.intp]:
-        """Frames that maps, ranks and AUROC are compared on: not those that were put near the
-        threshold by intent.
-
-        Any noise changes their order among the highest normal parts.
+        """Frames that maps, ranks and AUROC are compared on: all but those near the threshold,
+        whose order among the highest normal parts any noise changes.
         """
         return np.flatnonzero(self.kinds != "near")
 
@@ -164,9 +179,10 @@ class Evidence:
     def change(self, candidate: Responses) -> AccuracyChange:
         """Change of every measure, of pixels where at least one frame with a defect has a mask."""
         images = self.image_change(candidate)
-        if not any(truth is not None and truth.any() for truth in self.truths):
+        truths = (frame.truth for frame in self.frames)
+        if not any(truth is not None and truth.any() for truth in truths):
             return images
-        p_auroc, overlap = self._pixel_figures(candidate)
+        p_auroc, overlap = self._pixel_metrics(candidate)
         first_auroc, first_overlap = self.float32_pixels
         return AccuracyChange(
             i_auroc=images.i_auroc,
@@ -177,10 +193,11 @@ class Evidence:
     @cached_property
     def float32_pixels(self) -> tuple[float, float]:
         """P-AUROC and AUPRO of float32, 0..1."""
-        return self._pixel_figures(self.reference)
+        return self._pixel_metrics(self.reference)
 
-    def _pixel_figures(self, answers: Responses) -> tuple[float, float]:
-        curve = pixel_curve(list(answers.maps), self.truths)
+    def _pixel_metrics(self, answers: Responses) -> tuple[float, float]:
+        truths = [frame.truth for frame in self.frames]
+        curve = pixel_curve(list(answers.maps), truths)
         return curve.auroc(), curve.aupro(PRO_LIMIT)
 
 

@@ -26,9 +26,8 @@ def session_of(model: onnx.ModelProto) -> Any:
     # Without VNNI its fused integer kernels saturate 16-bit sums, which no GPU does; unfused, Q/DQ
     # is exact.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # a shared machine waits for nobody
+    # threads that wait must not keep a shared machine busy
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

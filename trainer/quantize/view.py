@@ -19,13 +19,11 @@ from onnx.reference import ReferenceEvaluator
 from edge.errors import EngineError
 from edge.proof.certificate import MacShares
 
-SCOPES_KEY = (  # torch.onnx writes ['', 'detector', 'detector.trunk', 'conv2d_3']
-    "pkg.torch.onnx.name_scopes"
-)
+# torch.onnx writes ['', 'detector', 'detector.trunk', 'conv2d_3']
+SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 SCOPE_KEY = "scope"  # what is left of it in our files: the module path
-BACKBONE_NAMES = frozenset(
-    {"trunk", "backbone"}
-)  # a module of this name, anywhere in the path, is the backbone
+# a module of this name, anywhere in the path, is the backbone
+BACKBONE_NAMES = frozenset({"trunk", "backbone"})
 REARRANGING = frozenset({"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 MAC_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -50,7 +48,7 @@ class View:
         return list(self.model.graph.node)
 
     def is_float(self, tensor: str) -> bool:
-        """Whether it holds float32."""
+        """Whether it is float32."""
         return bool(self.types.get(tensor) == TensorProto.FLOAT)
 
     def macs(self, node: onnx.NodeProto) -> int:
@@ -144,9 +142,8 @@ def scope_of(node: onnx.NodeProto) -> str:
         return str(told[SCOPE_KEY])
     if SCOPES_KEY not in told:
         return ""
-    scopes = ast.literal_eval(
-        told[SCOPES_KEY]
-    )  # the last entry is the operator, the one before the innermost module
+    # the last entry is the operator, the one before it the innermost module
+    scopes = ast.literal_eval(told[SCOPES_KEY])
     return str(scopes[-2]) if len(scopes) > 1 else ""
 
 

@@ -1,11 +1,12 @@
-"""Drawn anomalies on prepared images of normal parts, with the mask of where they are.
+"""Synthetic anomalies on prepared images of normal parts, with the mask of where they are: what
+systems train on. Nothing is evaluated with them.
 
 The recipe is DRAEM's (Zavrtanik et al., ICCV 2021, section 3.3), which AAND trains its first stage
 with (section III-B, Anomaly synthesis): a Perlin mask on the part, a texture blended in with random
-opacity. Two additions serve the line. Scratches and stains are made of the part's own colors: a
-third of the anomalies paste a piece of the image itself, moved as CutPaste does (Li et al., CVPR
-2021), or smoothed or changed in light. Where a piece is missing, the background shows. Where there
-is depth, dents and bumps.
+opacity. Real scratches and stains have the part's own colors and real parts lose pieces, so two
+kinds are added: a third of the anomalies paste a piece of the image itself, moved as CutPaste does
+(Li et al., CVPR 2021), or smoothed or changed in light; and in some the background shows. With
+depth, there are dents and bumps.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from trainer.synthetic.perlin import Mask, anomaly_mask
 from trainer.synthetic.textures import Textures
 
 OPACITY = (0.2, 1.0)
-OWN_CHANCE = 1 / 3  # of an anomaly made of the image itself
-MISSING_CHANCE = 0.15  # of one that shows the background, where there is a background
+OWN_CHANCE = 1 / 3  # of an anomaly that is made of the image itself
+MISSING_CHANCE = 0.15  # of an anomaly that shows the background, where there is one
 # gray levels, mean over mask and channels: below it the mask would call a normal look abnormal
 LEAST_CHANGE = 10.0
 TRIES = 4
@@ -40,11 +41,12 @@ def corrupted(
     image: Prepared, textures: Textures, depth_sigma: float | None, seed: int, number: int
 ) -> tuple[Prepared, Tensor]:
     """Anomaly `number` on an image (batch 1): the same for the same seed and number, in whatever
-    order they are drawn.
+    order they are made.
 
     With depth, an anomaly is seen in color, in depth or in both, with equal chance. Where it is
     seen in depth, its mask consists of whole cells of the depth image. Height stays at or above the
-    background. A sample without any part in its region comes back as it is, with an empty mask.
+    background. An image without any part in its region of interest is returned unchanged, with an
+    empty mask.
 
     Args:
         depth_sigma: noise of the height in meters; None leaves height as it is.
@@ -73,8 +75,8 @@ def corrupted(
         mask = anomaly_mask(part, rng)
     pasted = _pasted(color, mask, part, textures, rng) if in_color and mask.any() else color
     changed = torch.from_numpy(pasted).permute(2, 0, 1)[None].contiguous().to(image.color)
-    drawn = torch.from_numpy(mask.astype(np.float32))[None, None].to(image.color)
-    return image._replace(color=changed, height=height), drawn
+    truth = torch.from_numpy(mask.astype(np.float32))[None, None].to(image.color)
+    return image._replace(color=changed, height=height), truth
 
 
 def part_by_threshold(color: Image) -> Mask:
@@ -108,7 +110,7 @@ def _enlarged(cells: Mask, size: tuple[int, int]) -> Mask:
 def _pasted(
     color: Image, mask: Mask, part: Mask, textures: Textures, rng: np.random.Generator
 ) -> Image:
-    """The color image (h, w, 3) with something visibly else inside the mask."""
+    """The color image (h, w, 3) with something visibly different inside the mask."""
     before: Image = color[mask]
     missing, own = rng.uniform() < MISSING_CHANCE and not part.all(), rng.uniform() < OWN_CHANCE
     for _ in range(TRIES):

@@ -1,4 +1,4 @@
-"""Logical anomalies: an element absent, one too many, two swapped, each of them flawless.
+"""Logical defects: an element absent, one too many, two swapped, each element normal by itself.
 
 The distinction is MVTec LOCO AD's (Bergmann et al., Beyond Dents and Scratches, IJCV 2022): a
 structural anomaly shows what no good part shows anywhere; a logical one breaks a rule of what
@@ -16,7 +16,7 @@ import numpy as np
 
 from trainer.synthetic.surface import EMPTY, OPTION, Layout
 
-NEIGHBORS = 3  # so many places in a row look as on a good part, wherever they are looked at
+NEIGHBORS = 3  # this many places in a row look as on a good part, wherever they are looked at
 END = "|"
 
 

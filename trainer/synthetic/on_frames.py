@@ -1,8 +1,8 @@
-"""Defects drawn on frames of normal parts, on the graph's input bytes and with their truth: nobody
-has real ones.
+"""Synthetic defects on real frames of good parts, in the graph's input bytes and with their truth,
+where no real defect is at hand.
 
-They prove engines, they train nothing: a stain and a scratch change color, a dent and a bump change
-depth, dirt both.
+Evaluations and certificates use them; nothing is trained on them. A stain and a scratch change
+color, a dent and a bump change depth, dirt changes both.
 """
 
 from __future__ import annotations
@@ -31,35 +31,39 @@ Feeds = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnDefect:
-    """A frame with a defect. feeds: graph inputs. mask: (H, W) bool."""
+class FrameWithDefect:
+    """A frame with a synthetic defect. kind: of COLOR_KINDS, DEPTH_KINDS or "dirt". feeds: graph
+    inputs. mask: (H, W) bool, the truth.
+    """
 
     kind: str
     feeds: dict[str, NDArray[Any]]
     mask: NDArray[np.bool_]
 
 
-def draw_defect(feeds: Feeds, part: NDArray[np.bool_], strength: float, seed: int) -> DrawnDefect:
-    """One defect somewhere on the part; kind, place and shape follow from the seed.
+def draw_defect(
+    feeds: Feeds, part: NDArray[np.bool_], strength: float, seed: int
+) -> FrameWithDefect:
+    """One synthetic defect somewhere on the part; kind, place and shape follow from the seed.
 
     Args:
-        feeds: graph inputs of a normal part; with depth, dents and bumps are drawn too.
+        feeds: graph inputs of a normal part; with depth, dents and bumps occur too.
         part: (H, W) bool, where the part is; all False takes the middle of the image.
-        strength: 0..1 from barely there to plain: size, contrast and height grow with it.
+        strength: 0..1 from barely visible to plain: size, contrast and height grow with it.
     """
     generator = np.random.default_rng(seed)
     kinds = (*COLOR_KINDS, *(DEPTH_KINDS if "depth" in feeds else ()), "dirt")
     kind = kinds[seed % len(kinds)]
     shape = _blob(part, strength, kind == "scratch", generator)  # (H, W) 0..1
-    drawn = {name: np.array(values) for name, values in feeds.items()}
+    changed = {name: np.array(values) for name, values in feeds.items()}
     if kind in (*COLOR_KINDS, "dirt"):
-        _paint(drawn["color"], shape, strength, generator)
+        _paint(changed["color"], shape, strength, generator)
     if "depth" in feeds and kind in (*DEPTH_KINDS, "dirt"):
         sign = 1.0 if kind == "dent" else -1.0  # a dent lies further from the camera
         _shift_depth(
-            drawn["depth"], shape, part, sign * _between(LEAST_SIGMA, LARGEST_SIGMA, strength)
+            changed["depth"], shape, part, sign * _between(LEAST_SIGMA, LARGEST_SIGMA, strength)
         )
-    return DrawnDefect(kind, drawn, shape > MASK_LEVEL)
+    return FrameWithDefect(kind, changed, shape > MASK_LEVEL)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Where drawn anomalies lie: thresholded Perlin noise on the part.
+"""Where synthetic anomalies lie: thresholded Perlin noise on the part.
 
 Gradient noise with the fade of Perlin, Improving Noise (SIGGRAPH 2002); masks as DRAEM draws them
 (Zavrtanik et al., ICCV 2021, section 3.3), which AAND takes over (section III-B, Anomaly
@@ -20,7 +20,7 @@ from trainer.synthetic.noise import Image, smooth_noise
 Mask = NDArray[np.bool_]
 
 FINEST = 6  # gradient cells per axis: 2**0 to 2**6
-CELL_PX = 4  # a cell is at least so many pixels wide
+CELL_PX = 4  # a cell is at least this many pixels wide
 THRESHOLD = 0.5
 MOST_PIECES = 4
 LEAST_PX = 4  # a smaller mask is no anomaly that an image of this size could show

@@ -1,11 +1,11 @@
-"""Ten local defects in three groups, for any product: what each does to height and color, and
-where.
+"""Synthetic defects of the synthetic products, in the scene before the camera sees it: ten local
+ones in three groups, what each does to height and color, and where.
 
 depth     seen by the depth camera alone: the color image is rendered without it
 color     seen by the color camera alone
 both      in height and in color
-logical   in both as well, but flawless wherever one looks: products with counted elements only, and
-          drawn as a part with others of these elements (trainer.synthetic.logical)
+logical   in both as well, but every place looks normal by itself: only on products with counted
+          elements; made as a part with others of these elements (trainer.synthetic.logical)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TRIES = 40
 
 @dataclass(frozen=True)
 class Part:
-    """What a defect is drawn on."""
+    """What a defect is put on."""
 
     product: Product
     surface: Surface
@@ -66,7 +66,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SceneDefect:
     """A defect on a grid. strength: 0..1, its mask is where this exceeds MASK_LEVEL. rise: mm added
     to the height.
 
@@ -82,19 +82,19 @@ class Drawn:
 
 
 def defects_of(product: Product) -> list[str]:
-    """What can be drawn on the product: logical defects, first, where its elements are counted; all
-    others anywhere.
+    """What can be wrong with the product: logical defects, first, where its elements are counted;
+    all others anywhere.
     """
     logical = [kind for kind, group in GROUPS.items() if group == "logical"]
     local = [kind for kind in GROUPS if kind not in logical]
     return [*logical, *local] if isinstance(product, Counted) else local
 
 
-def draw_defect(
+def local_defect(
     kind: str, product: Product, surface: Surface, sigma_mm: float, rng: np.random.Generator
-) -> tuple[Drawn, NDArray[np.bool_], float]:
-    """A local defect of `kind` on a part: what to draw, its mask (S, S), and its height in sigma (0
-    for color only).
+) -> tuple[SceneDefect, NDArray[np.bool_], float]:
+    """A local defect of `kind` on a part: what it changes, its mask (S, S), and its height in sigma
+    (0 for color only).
 
     Tries places and sizes until the mask lies within the limits of area.
     Raises: RuntimeError if it cannot: the part has no place for it.
@@ -104,34 +104,34 @@ def draw_defect(
     for _ in range(TRIES):
         share = float(np.exp(rng.uniform(np.log(_SMALLEST[kind]), np.log(0.017))))
         place = _find_place(kind, surface, share * part_area, sigmas * sigma_mm, rng)
-        drawn = _DRAW[kind](place, Part(product, surface), rng)
-        mask = (drawn.strength > MASK_LEVEL) & (surface.inside > 0.5)
+        defect = _DRAW[kind](place, Part(product, surface), rng)
+        mask = (defect.strength > MASK_LEVEL) & (surface.inside > 0.5)
         if LEAST_SHARE * 1.2 <= mask.sum() / part_area <= LARGEST_SHARE * 0.95:
-            return drawn, mask, sigmas
+            return defect, mask, sigmas
     raise RuntimeError(f"no place for a {kind} on a {product.name}")
 
 
-def apply_color(drawn: Drawn, surface: Surface) -> Surface:
+def apply_color(defect: SceneDefect, surface: Surface) -> Surface:
     """The surface with the defect's color; its shine fades where paint covers it."""
-    if drawn.cover is None:
+    if defect.cover is None:
         return surface
-    cover = drawn.cover[..., None]
-    if drawn.paint is not None:
-        albedo = surface.albedo * (1 - cover) + np.array(drawn.paint, np.float32) * cover
-        shine = surface.shine * (1 - 0.75 * drawn.cover)
+    cover = defect.cover[..., None]
+    if defect.paint is not None:
+        albedo = surface.albedo * (1 - cover) + np.array(defect.paint, np.float32) * cover
+        shine = surface.shine * (1 - 0.75 * defect.cover)
     else:
-        albedo = surface.albedo * (1 + cover * (np.array(drawn.factor, np.float32) - 1))
+        albedo = surface.albedo * (1 + cover * (np.array(defect.factor, np.float32) - 1))
         shine = surface.shine * (
-            1 + drawn.cover * (float(np.mean(cast(tuple[float, ...], drawn.factor))) - 1)
+            1 + defect.cover * (float(np.mean(cast(tuple[float, ...], defect.factor))) - 1)
         )
     return replace(surface, albedo=albedo.astype(np.float32), shine=shine.astype(np.float32))
 
 
-def raised(drawn: Drawn, surface: Surface) -> Image:
+def raised(defect: SceneDefect, surface: Surface) -> Image:
     """Height in mm with the defect, never below the table."""
-    if drawn.rise is None:
+    if defect.rise is None:
         return surface.height
-    return cast(Image, np.maximum(surface.height + drawn.rise * surface.inside, 0))
+    return cast(Image, np.maximum(surface.height + defect.rise * surface.inside, 0))
 
 
 def _find_place(
@@ -173,44 +173,44 @@ def _ragged_distance(
     return cast(Image, (distance * (1 + ragged * wobble)).astype(np.float32))
 
 
-def _dent(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _dent(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     strength = np.exp(-(_ragged_distance(place, part, rng, 0.06) ** 4) * 1.2)
-    return Drawn(strength, rise=-place.amplitude * strength)
+    return SceneDefect(strength, rise=-place.amplitude * strength)
 
 
-def _bump(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _bump(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     dent = _dent(place, part, rng)
-    return Drawn(dent.strength, rise=place.amplitude * dent.strength)
+    return SceneDefect(dent.strength, rise=place.amplitude * dent.strength)
 
 
-def _warp(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _warp(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     """A piece of the rim bent up or down, most at the rim."""
     distance = _ragged_distance(place, part, rng, 0.03) / 1.5
     strength = np.clip(1.15 - distance, 0, 1) ** 0.8
-    return Drawn(
+    return SceneDefect(
         strength.astype(np.float32), rise=place.amplitude * float(rng.choice([-1, 1])) * strength
     )
 
 
-def _missing(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _missing(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     """Material missing over a patch with a sharp border and an even depth."""
     strength = smooth_step(_ragged_distance(place, part, rng, 0.12, 2.5), 1.06, 0.94)
-    return Drawn(strength, rise=-place.amplitude * strength)
+    return SceneDefect(strength, rise=-place.amplitude * strength)
 
 
-def _stain(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _stain(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     """A dried drop: translucent, darker at its border."""
     distance = _ragged_distance(place, part, rng, 0.16)
     strength = smooth_step(distance, 1.08, 0.92)
     border = smooth_step(np.abs(distance - 0.93), 0.16, 0.02)
-    return Drawn(
+    return SceneDefect(
         strength,
         cover=(strength * (0.42 + 0.25 * border)).astype(np.float32),
         paint=part.product.stain,
     )
 
 
-def _print(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _print(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     """A stroke of a marker or a letter stamped where none belongs."""
     ink = ((0.02, 0.03, 0.20), (0.25, 0.02, 0.03), (0.015, 0.015, 0.015), (0.50, 0.50, 0.48))[
         int(rng.integers(4))
@@ -229,16 +229,16 @@ def _print(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     turn = cv2.getRotationMatrix2D((place.column, place.row), float(rng.uniform(-60, 60)), 1.0)
     canvas = cv2.warpAffine(canvas, turn, canvas.shape[::-1])
     strength = canvas.astype(np.float32) / 255
-    return Drawn(strength, cover=0.8 * strength, paint=ink)
+    return SceneDefect(strength, cover=0.8 * strength, paint=ink)
 
 
-def _discoloration(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _discoloration(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     distance = _ragged_distance(place, part, rng, 0.12)
     strength = smooth_step(distance, 1.35, 0.75)
-    return Drawn(strength, cover=strength, factor=part.product.tint)
+    return SceneDefect(strength, cover=strength, factor=part.product.tint)
 
 
-def _crack(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _crack(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     """A jagged line that tapers, open and dark."""
     width = float(rng.uniform(5.0, 8.0))
     steps = max(int(place.area * 0.45 / width / 6), 6)
@@ -253,7 +253,7 @@ def _crack(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
         taper = 0.55 + 0.45 * np.sin(np.pi * (index + 0.5) / len(path))
         cv2.line(canvas, start, end, 255, max(2, round(width * taper)), cv2.LINE_AA, 4)
     strength = cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), 0.8)
-    return Drawn(
+    return SceneDefect(
         strength,
         rise=-place.amplitude * strength,
         cover=0.75 * strength,
@@ -261,10 +261,10 @@ def _crack(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     )
 
 
-def _hole(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _hole(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     distance = _ragged_distance(place, part, rng, 0.10)
     strength = smooth_step(distance, 1.08, 0.90)
-    return Drawn(
+    return SceneDefect(
         strength,
         rise=-place.amplitude * strength,
         cover=0.85 * strength,
@@ -272,14 +272,14 @@ def _hole(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     )
 
 
-def _contamination(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
+def _contamination(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     """A crumb of something else that lies on the part."""
     distance = _ragged_distance(place, part, rng, 0.13)
     strength = smooth_step(distance, 1.08, 0.92)
     dome = np.sqrt(np.clip(1.1 - distance**2, 0, 1)) * strength
     colors = ((0.30, 0.05, 0.04), (0.05, 0.20, 0.07), (0.55, 0.52, 0.45), (0.42, 0.33, 0.06))
     paint = colors[int(rng.integers(4))]
-    return Drawn(
+    return SceneDefect(
         strength,
         rise=(place.amplitude * dome).astype(np.float32),
         cover=0.9 * strength,
@@ -287,7 +287,7 @@ def _contamination(place: Place, part: Part, rng: np.random.Generator) -> Drawn:
     )
 
 
-Draw = Callable[[Place, Part, np.random.Generator], Drawn]
+Draw = Callable[[Place, Part, np.random.Generator], SceneDefect]
 _DRAW: dict[str, Draw] = {
     "dent": _dent,
     "bump": _bump,

@@ -1,8 +1,8 @@
-"""What drawn anomalies are made of: pieces of a user's images, or textures drawn here.
+"""What synthetic anomalies are made of: pieces of a user's images, or procedural textures.
 
 DRAEM (ICCV 2021, section 3.3) and AAND (section III-B) paste images of the Describable Textures
-Dataset. Its license does not allow to ship them: any folder of images serves instead, and without
-one nine kinds of drawn textures.
+Dataset. Its license does not allow us to ship them: any folder of images serves instead, and
+without one nine kinds of procedural textures.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def _varied(texture: Image, rng: np.random.Generator) -> Image:
 
 
 def shipped_texture(kind: str, height: int, width: int, rng: np.random.Generator) -> Image:
-    """A drawn texture of one of KINDS, (height, width, 3) float32 0..255: its pattern between two
-    random colors.
+    """A procedural texture of one of KINDS, (height, width, 3) float32 0..255: its pattern between
+    two random colors.
     """
     pattern = _PATTERNS[kind](height, width, rng)
     dark, light = rng.uniform(0, 255, (2, 3)).astype(np.float32)

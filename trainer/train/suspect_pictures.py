@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.frames.dataset import Sample
+from edge.frames.sample import Sample
 from edge.overlay import write_png
 from trainer import pictures
 from trainer.data.scene import Scene, crop_frame

@@ -125,7 +125,8 @@ def test_frames_of_other_sizes_and_without_depth_cross_in_memory_made_anew(
     """No data set has images of two sizes, but a camera may be set anew under the station."""
     camera = stand_in("""
         import numpy as np
-        from edge.camera.child import Feed, Hello, Order, play
+        from edge.camera.child import Feed, play
+        from edge.camera.wire import Hello, Order
         from edge.camera.protocol import EndOfFrames
         from edge.frames.camera_info import CameraInfo
         from edge.types import Frame, Intrinsics
@@ -365,7 +366,8 @@ def test_why_the_camera_was_lost_is_heard_though_its_driver_does_not_return_from
     stand_in,
 ) -> None:
     camera = stand_in("""
-        from edge.camera.child import Feed, Hello, play
+        from edge.camera.child import Feed, play
+        from edge.camera.wire import Hello
         from edge.errors import CameraLost
         from edge.frames.camera_info import CameraInfo
         class Camera:

@@ -17,7 +17,7 @@ from edge.line.none import NoLine
 from edge.line.outbox import Outbox
 from edge.runtime.active import ActiveBundle
 from edge.runtime.health import Health
-from edge.runtime.keeper import Images
+from edge.runtime.kept_files import Images
 from edge.runtime.parts import JudgedFrame, PartMaker
 from edge.types import Judgment, Reason
 from tests.support.active import RULE, judgment_of, make_active

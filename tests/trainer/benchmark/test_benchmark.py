@@ -21,9 +21,11 @@ import trainer.benchmark.run as running
 from edge.errors import ConfigError, DataError
 from tests.support.layouts import write_mvtec3d, write_rgb
 from tests.support.patience import patience_s
+from trainer.benchmark.page import means_by_product
 from trainer.benchmark.plan import Job, Request, plan
 from trainer.benchmark.published import MVTEC_3D, known_set, published_rows
-from trainer.benchmark.run import RESULT_FILE, Result, read_result, run_all
+from trainer.benchmark.result import RESULT_FILE, Result, read_result
+from trainer.benchmark.run import run_all
 from trainer.benchmark.tables import Table, tables
 from trainer.cli import app
 from trainer.systems.m3dm.checkpoint import write_pointmae
@@ -68,8 +70,8 @@ def job(category: str = "one", system: str = "mats", seed: int = 0, **named: obj
     return Job(**{**fields, **named})  # type: ignore[arg-type]  # test shorthand
 
 
-def result(*figures: float | None, **named: object) -> Result:
-    image, pixel, overlap = figures
+def result(*metrics: float | None, **named: object) -> Result:
+    image, pixel, overlap = metrics
     given = {"seconds": 10.0, "parameters": 2_000_000, "frames_per_s": 20.0, **named}
     return Result("", image, pixel, overlap, **given)  # type: ignore[arg-type]  # test shorthand
 
@@ -79,20 +81,21 @@ def row(table: Table, first: str) -> list[str]:
 
 
 def test_means_are_over_seeds_and_then_over_categories() -> None:
-    made = tables(
+    made, cost, _ = tables(
         {
             job("one", seed=0): result(90.0, 80.0, 70.0),
-            job("one", seed=1): result(94.0, 82.0, 74.0, seconds=20.0),
+            job("one", seed=1): result(94.0, 82.0, 74.0, seconds=25.0),
             job("two", seed=0): result(60.0, 50.0, 40.0),
         }
-    )[0]
-    assert made.columns == ["category", "mats", "mats, s", "mats, M", "mats, frames/s"]
-    assert row(made, "one") == ["one", "92.0 / 81.0 / 72.0", "15", "2.0", "20.0"]
+    )
+    assert made.columns == ["category", "mats"]
+    assert row(made, "one") == ["one", "92.0 / 81.0 / 72.0"]
     assert row(made, "**mean**")[1] == "**76.0 / 65.5 / 56.0**"  # not 81.3, the mean over runs
+    assert row(cost, "mats") == ["mats", "15", "2.0", "20.0"]
 
 
 def test_every_seed_is_printed() -> None:
-    runs = tables({job(seed=s): result(90.0 + s, None, None) for s in (0, 1, 2)})[1]
+    runs = tables({job(seed=s): result(90.0 + s, None, None) for s in (0, 1, 2)})[2]
     assert [cells[2:4] for cells in runs.rows] == [
         [str(s), f"{90 + s}.0 / - / -"] for s in (0, 1, 2)
     ]
@@ -108,7 +111,7 @@ def test_a_mean_of_fewer_seeds_says_so_and_one_category_has_no_mean() -> None:
     )[0]
     assert [cells[0] for cells in made.rows] == ["one"]
     assert made.rows[0][1] == "92.0 / 81.0 / 72.0"
-    assert made.rows[0][5] == "60.0 / 50.0 / 40.0 (1 of 2 seeds)"
+    assert made.rows[0][2] == "60.0 / 50.0 / 40.0 (1 of 2 seeds)"
 
 
 def test_a_failed_run_is_no_zero_and_says_why() -> None:
@@ -122,10 +125,44 @@ def test_a_failed_run_is_no_zero_and_says_why() -> None:
     assert row(made[0], "one")[1] == "90.0 / 80.0 / 70.0 (1 failed)"
     assert row(made[0], "two")[1] == "failed"
     assert row(made[0], "**mean**")[1] == "**90.0 / 80.0 / 70.0**"
-    assert "y.png is cut off" in row(made[1], "two")
+    assert row(made[2], "two")[3:] == ["failed", "-", "y.png is cut off"]
 
 
-def test_groups_of_drawn_defects_have_a_table() -> None:
+def test_what_has_no_meaning_is_a_dash_and_never_nan() -> None:
+    """A set without masks has no pixel metrics; older results may hold NaN."""
+    made = tables(
+        {job(): result(90.0, float("nan"), float("nan")), job("two"): result(None, None, None)}
+    )
+    assert row(made[0], "one")[1] == "90.0 / - / -"
+    assert row(made[0], "two")[1] == "-"
+    assert row(made[0], "**mean**")[1] == "**90.0 / - / -**"
+    assert "nan" not in str(made)
+
+
+def test_no_cell_holds_more_than_one_system_or_breaks() -> None:
+    """The metrics of a cell stand in one line; only a long remark may take several."""
+    systems = ["mats", "ntsnet", "aand", "m3dm", "vmpfd"]
+    made = tables({job("one", system): result(100.0, 100.0, 100.0) for system in systems})
+    assert made[0].columns == ["category", *systems]
+    assert max(len(cell) for cells in made[0].rows for cell in cells) < 40
+    page = (Path(tables.__code__.co_filename).parent / "benchmark.html").read_text()
+    assert "td, th { white-space: nowrap; }" in page
+
+
+def test_a_plot_shows_the_mean_of_the_seeds_of_each_product() -> None:
+    found = means_by_product(
+        {
+            job("one", seed=0): result(90.0, None, None),
+            job("one", seed=1): result(94.0, None, None),
+            job("one", "aand"): result(60.0, None, None),
+            job("two"): result(None, None, None),
+        },
+        "image_auroc",
+    )
+    assert found == {"set/one color": [("mats", 92.0), ("aand", 60.0)]}
+
+
+def test_groups_of_synthetic_defects_have_a_table() -> None:
     made = tables(
         {
             job("one", with_depth=True, layout="mvtec3d"): result(
@@ -145,11 +182,12 @@ def test_color_only_runs_of_a_set_with_depth_are_a_table_of_their_own() -> None:
         for d in (True, False)
     }
     assert [table.title for table in tables(runs)] == [
-        "set", "set: every run", "set, color only", "set, color only: every run",
+        "set", "set: costs", "set: every run",
+        "set, color only", "set, color only: costs", "set, color only: every run",
     ]  # fmt: skip
 
 
-def test_published_figures_stand_where_they_belong_only() -> None:
+def test_published_results_stand_where_they_belong_only() -> None:
     made = tables(
         {job("screw", "ntsnet"): result(1.0, 1.0, 1.0), job("screw", "aand"): result(1.0, 1.0, 1.0)}
     )

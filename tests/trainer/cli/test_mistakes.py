@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from edge.errors import DataError
 from tests.support.mistakes import (
@@ -33,7 +34,7 @@ from trainer.systems.m3dm.checkpoint import load_pointmae
 from trainer.systems.m3dm.point_features import COMPACT_POINTS
 from trainer.systems.m3dm.pointmae import PointTransformer
 from trainer.systems.vmpfd.pretraining import FORMAT, read_pdn
-from trainer.train.run import load_run
+from trainer.train.trained_run import load_run
 
 pytestmark = pytest.mark.timeout(600)
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -209,7 +210,11 @@ def run_folder(tmp_path: Path, finished_run: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("run.json", "train again"), ("model.pt", "train again"), ("curves.json", "remove it")],
+    [
+        ("run.json", "train again"),
+        ("model.safetensors", "train again"),
+        ("curves.json", "remove it"),
+    ],
 )
 @pytest.mark.parametrize("kind", [*NO_TENSORS, "half"])
 def test_a_run_with_a_damaged_file(run_folder: Path, name: str, remedy: str, kind: str) -> None:
@@ -223,6 +228,14 @@ def test_a_run_with_a_damaged_file(run_folder: Path, name: str, remedy: str, kin
     assert remedy in str(error.value)
     assert "\n" not in str(error.value)
     assert_no_advice(str(error.value))
+
+
+def test_a_run_whose_weights_torch_wrote_is_read_as_before(run_folder: Path) -> None:
+    before = load_run(run_folder).deployed.state_dict()
+    torch.save(load_file(run_folder / "model.safetensors"), run_folder / "model.pt")
+    (run_folder / "model.safetensors").unlink()
+    after = load_run(run_folder).deployed.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize(

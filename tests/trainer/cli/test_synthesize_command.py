@@ -1,4 +1,4 @@
-"""The command refuses what it cannot draw before it writes anything."""
+"""The command refuses what it cannot make before it writes anything."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_unknown_products_are_refused_with_the_known_ones(tmp_path: Path, produc
     assert not (tmp_path / "parts").exists()
 
 
-def test_without_a_choice_every_product_is_drawn(
+def test_without_a_choice_every_product_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []
@@ -54,5 +54,8 @@ def test_a_product_is_written_and_named(tmp_path: Path, capsys: pytest.CaptureFi
     synthesize(
         tmp_path / "parts", "connector", train=2, validation=1, test=1, per_defect=1, belt=0, seed=0
     )
-    assert "wrote 1 product into" in capsys.readouterr().out
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-2].startswith("wrote 1 product into")
+    product = tmp_path / "parts/connector"
+    assert printed[-1] == f"next: trainer train mats {product} --out runs/connector"
     assert len(open_dataset(tmp_path / "parts" / "connector").samples) == 14

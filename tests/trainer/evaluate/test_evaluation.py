@@ -28,14 +28,14 @@ from trainer.evaluate.judged import open_judged
 from trainer.evaluate.report.page import GROUP_COLORS
 from trainer.evaluate.table import table_lines, threshold_lines
 from trainer.synthetic.scene_defects import Group
-from trainer.systems import registry
-from trainer.train.run import load_run
+from trainer.systems import seam as base
+from trainer.train.trained_run import load_run
 
 
 @pytest.fixture(scope="module", autouse=True)
 def standin_system() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
+        patch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
         torch.set_num_threads(1)
         yield
 
@@ -63,7 +63,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
     return run.folder, evaluation
 
 
-def test_every_group_has_its_figures_over_its_own_images_and_all_good_ones(
+def test_every_group_has_its_metrics_over_its_own_images_and_all_good_ones(
     judged: tuple[Path, Evaluation],
 ) -> None:
     folder, evaluation = judged
@@ -91,7 +91,7 @@ def test_the_operating_points_are_printed_stored_and_shown(judged: tuple[Path, E
     folder, evaluation = judged
     run = load_run(folder)
     lines = threshold_lines(run, open_judged(run.info), evaluation)
-    assert lines[-1] == f"threshold {run.info.threshold.value:.6g}: {run.info.threshold.guarantee}"
+    assert lines[-1] == f"Threshold {run.info.threshold.value:.4g}. {run.info.threshold.guarantee}"
     assert [line[:2] for line in lines[1:4]] == ["  ", "> ", "  "]
     assert lines[2].endswith("4 of 4")
     stored = json.loads((folder / "evaluate.json").read_text())["operating_points"]
@@ -157,9 +157,7 @@ def test_good_test_parts_alone_are_counted_and_compared_with_nothing(
     assert "ROC curve" not in page
 
 
-def test_synthetic_defects_are_drawn_only_on_parts_that_pass(
-    product: Path, run_folder: Path
-) -> None:
+def test_synthetic_defects_are_put_only_on_parts_that_pass(product: Path, run_folder: Path) -> None:
     shutil.rmtree(product / "test/spot")
     run = load_run(run_folder)
     judged = open_judged(run.info)
@@ -172,7 +170,9 @@ def test_synthetic_defects_are_drawn_only_on_parts_that_pass(
         return outputs
 
     evaluation = evaluate_run(run, judged, first_is_rejected)
-    assert {image.sample.name for image in evaluation.images if image.strength} == {"test/good/001"}
+    assert {image.shown.sample.name for image in evaluation.images if image.shown.strength} == {
+        "test/good/001"
+    }
     rejected = evaluate_run(
         run, judged, lambda feeds: {**run.deployed.run(feeds), "score": np.float32([9])}
     )
@@ -229,7 +229,7 @@ def test_another_folder_gets_a_report_of_its_own_and_the_runs_stays_as_it_is(
     assert {f"train/good/{number:03d}" for number in range(8)} <= {
         image["name"] for image in stored["images"]
     }
-    assert f"wrote {folder / 'report.html'}" in printed
+    assert f"wrote {folder / 'report.html'}: open it in a browser" in printed
     page = text_of(folder / "report.html")
     assert "product: run “run” judges the folder “other batch”" in page
     assert f"Run {run_folder} judged {other} on 2" in page
@@ -372,7 +372,7 @@ def test_photos_count_as_defective_whether_they_lie_in_classes_or_not(tmp_path: 
 def test_mistakes_are_found_before_the_run_or_an_image_is_read(
     run_folder: Path, tmp_path: Path
 ) -> None:
-    (run_folder / "model.pt").unlink()
+    (run_folder / "model.safetensors").unlink()
     for words, says in (
         (["nothing"], "nothing is not a finished run"),
         ([run_folder, tmp_path / "gone"], "gone does not exist"),

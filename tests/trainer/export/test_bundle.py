@@ -26,19 +26,23 @@ from edge.proof.threshold import threshold_from_normals
 from tests.support.standin import HEIGHT, WIDTH, make_deployed, make_feeds
 from tests.support.standin_run import LEFT, MODULE, TOP, write_product, write_standin_run
 from trainer.evaluate.judged import Judged
-from trainer.export import bundle
-from trainer.export.bundle import Exported, ExportRequest, export_bundle, parity_table
-from trainer.export.proof import Proof, Shown, answered, by_falling_score, gather
-from trainer.export.proof_frames import carry, feeds_of, proof_frames
+from trainer.export import bundle, own_report, precisions
+from trainer.export.bundle import Exported, export_bundle
+from trainer.export.certificate import parity_table
+from trainer.export.normal_frames import write_normal_frames
+from trainer.export.proof import Proof, gather
+from trainer.export.proof_frames import feeds_of, proof_frames
+from trainer.export.request import ExportRequest
+from trainer.export.shown import Shown, answered, by_falling_score
 from trainer.synthetic.on_frames import draw_defect, part_of
-from trainer.systems import registry
-from trainer.train.run import load_run
+from trainer.systems import seam as base
+from trainer.train.trained_run import load_run
 
 
 @pytest.fixture(scope="module", autouse=True)
 def standin_system() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
+        patch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
         yield
 
 
@@ -388,7 +392,7 @@ def test_fewer_than_eight_validation_parts_ship_float32_alone(
     validation = load_run(run_folder).info.validation
     request = request_of(run_folder, key, tmp_path / "w.bundle", left_out=tuple(validation[7:]))
     assert export_bundle(request, told.append).shipped == ("fp32",)
-    assert any("only fp32: 7 normal validation parts" in line for line in told)
+    assert any("only fp32: 7 normal validation parts are too few" in line for line in told)
 
 
 def test_more_parts_are_carried_where_a_precision_orders_them_otherwise(tmp_path: Path) -> None:
@@ -401,9 +405,9 @@ def test_more_parts_are_carried_where_a_precision_orders_them_otherwise(tmp_path
     other = exact.copy()
     other[59] = 3
     inputs = make_deployed().inputs
-    alone = carry(tmp_path / "alone", frames, {"fp32": exact}, 1, inputs)
+    alone = write_normal_frames(tmp_path / "alone", frames, {"fp32": exact}, 1, inputs)
     assert (alone.highest, len(alone.frames), alone.largest_rank) == (48, 64, 16)
-    both = carry(tmp_path / "both", frames, {"fp32": exact, "int8": other}, 1, inputs)
+    both = write_normal_frames(tmp_path / "both", frames, {"fp32": exact, "int8": other}, 1, inputs)
     assert 60 in {entry.rank for entry in both.frames}
     assert carried_ranks(64, 3) == (list(range(1, 65)), 64)
 
@@ -440,8 +444,8 @@ def test_an_operator_that_does_not_compile_fails_the_export_and_leaves_nothing(
     def refuse(path: Path) -> None:
         raise EngineError(f"{path.name}: operator Mystery (node mystery_1): unknown")
 
-    monkeypatch.setattr(bundle, "check_compiles", refuse)
-    monkeypatch.setattr(bundle.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(precisions, "check_compiles", refuse)
+    monkeypatch.setattr(precisions.importlib.util, "find_spec", lambda _: object())
     with pytest.raises(EngineError, match="operator Mystery"):
         export_bundle(request_of(run_folder, key, tmp_path / "washer.bundle", "fp32"))
     assert list(tmp_path.iterdir()) == []
@@ -560,7 +564,7 @@ def test_mistakes_are_found_before_the_run_or_an_image_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bundle, "load_run", lambda _: pytest.fail("read the run's model"))
-    monkeypatch.setattr(bundle, "open_own", lambda *_: pytest.fail("read images"))
+    monkeypatch.setattr(own_report, "open_own", lambda *_: pytest.fail("read images"))
     paths = {
         name: tmp_path / value
         for name, value in changes.items()

@@ -5,6 +5,7 @@ planted faults.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +18,23 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-import trainer.quantize as quantizing
+import trainer.quantize.precisions as quantizing
 from edge.errors import EngineError
 from edge.proof.compare import Responses, compare_maps, rank_correlation
 from edge.proof.threshold import threshold_from_normals
 from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
-from trainer.quantize import Evidence, Quantized, certify, count_macs, quantize
+from trainer.quantize import Evidence, EvidenceFrame, Quantized, certify, count_macs, quantize
+from trainer.quantize.bench import Bench, QuickLook, cost_of, lost_rank
+from trainer.quantize.blocks import Block, blocks_of, int8_candidates, low_precision_nodes
 from trainer.quantize.calibrate import best_scale
 from trainer.quantize.convert import converted, quantized_inputs, quantized_weight, storable_scale
-from trainer.quantize.evidence import rule_of
-from trainer.quantize.search import (
-    Bench,
-    Block,
-    QuickLook,
-    assigned,
-    blocks_of,
-    cost_of,
-    int8_candidates,
-    lost_rank,
-    low_precision_nodes,
-)
+from trainer.quantize.evidence import Kind, rule_of
+from trainer.quantize.search import Task, assigned
 from trainer.quantize.session import responses_of, session_of
 from trainer.quantize.view import prepared, scope_of, view_of
 
 NORMAL, GOOD, DEFECTS = 16, 8, 8
-KINDS = np.array(["normal"] * NORMAL + ["good"] * GOOD + ["drawn"] * DEFECTS)
+KINDS: list[Kind] = ["normal"] * NORMAL + ["good"] * GOOD + ["drawn"] * DEFECTS
 FRAMES: list[Feeds] = [
     make_feeds(seed, 0.0 if seed < NORMAL + GOOD else 0.1 * (seed - 22)) for seed in range(32)
 ]
@@ -61,8 +54,12 @@ def evidence_of(deployed: Any) -> Evidence:
     reference = Responses.of(deployed.run(feeds) for feeds in FRAMES)
     normal = reference.scores[:NORMAL]
     rule = rule_of(threshold_from_normals(normal), normal)
-    truths = [mask_of(seed) for seed in range(len(FRAMES))]
-    return Evidence(sources_of(FRAMES), reference, KINDS, truths, 8, KINDS != "good", rule)
+    sources = sources_of(FRAMES)
+    frames = [
+        EvidenceFrame(sources[seed], KINDS[seed], mask_of(seed), KINDS[seed] != "good")
+        for seed in range(len(FRAMES))
+    ]
+    return Evidence(frames, reference, 8, rule)
 
 
 @pytest.fixture(scope="module")
@@ -409,14 +406,14 @@ def kept_higher(
     hopeless: Any,
     noises: dict[str, float] | None = None,
 ) -> set[str]:
-    plan, reasons = assigned(
+    task = Task(
         Costs(errors, noises),  # type: ignore[arg-type]  # only `quick` and `noise` are asked
-        blocks,
         "int8",
         lambda chosen: dict.fromkeys((block.name for block in chosen), "int8"),
         lambda plan: () if sum(errors[name] for name in plan) <= limit else ("too far",),
         hopeless,
     )
+    plan, reasons = assigned(task, blocks)
     assert reasons == ()
     return {block.name for block in blocks} - set(plan)
 
@@ -471,6 +468,17 @@ def test_a_plan_within_its_limits_gives_up_a_block_more_where_that_halves_the_no
     )
 
 
+def test_every_plan_that_is_run_is_counted(model: onnx.ModelProto, evidence: Evidence) -> None:
+    tried = []
+    few = replace(
+        evidence, frames=evidence.frames[:2], reference=evidence.reference.take(slice(0, 2))
+    )
+    bench = Bench(view_of(prepared(model)), few, [0], {}, lambda: tried.append(1))
+    bench.responses({})
+    bench.responses({})
+    assert len(tried) == 1, "known answers are not computed again"
+
+
 def test_scales_are_chosen_anew_for_the_blocks_that_stay(
     monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto, evidence: Evidence
 ) -> None:
@@ -487,15 +495,14 @@ def test_scales_are_chosen_anew_for_the_blocks_that_stay(
     monkeypatch.setattr(quantizing, "cost_of", lambda look, _: abs(look[0] - best[look[1]]))
     searched = []
 
-    def search(bench: Bench, *_: object) -> tuple[dict[str, str], tuple[str, ...]]:
-        searched.append(bench.scales["x"])
-        return dict.fromkeys("abc", "int8"), (
-            ("too far",) if bench.scales["x"] == 2.0 or never else ()
-        )
+    def search(task: Task, _: object) -> tuple[dict[str, str], tuple[str, ...]]:
+        scale = task.bench.scales["x"]
+        searched.append(scale)
+        return dict.fromkeys("abc", "int8"), ("too far",) if scale == 2.0 or never else ()
 
     monkeypatch.setattr(quantizing, "assigned", search)
     never = False
-    maker = quantizing._Maker(view_of(prepared(model)), CALIBRATION, evidence)
+    maker = quantizing.Maker(view_of(prepared(model)), CALIBRATION, evidence)
     half = dict.fromkeys(low_precision_nodes(maker.view), "fp32")
     monkeypatch.setattr(quantizing, "int8_candidates", lambda view, _: int8_candidates(view, half))
     assert maker.int8_plan({}) == dict.fromkeys("abc", "int8")

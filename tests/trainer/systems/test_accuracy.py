@@ -17,7 +17,8 @@ from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
 from trainer.systems.registry import SYSTEM_MODULES
-from trainer.train.training import TrainOptions, train
+from trainer.train.options import TrainOptions
+from trainer.train.training import train
 
 EPOCHS = {"mats": 10, "ntsnet": 15, "aand": 10, "m3dm": None, "vmpfd": 4}
 LEAST_IMAGE_AUROC = 0.90

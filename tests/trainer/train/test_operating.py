@@ -22,18 +22,15 @@ from edge.frames.images import read_color
 from tests.support.standin_run import MODULE, write_product, write_standin_run
 from trainer.cli import app
 from trainer.fit import FitControl
-from trainer.systems import registry
-from trainer.train.operating import (
-    DefectScores,
-    find_named_outliers,
-    measure_defects,
-    operating_lines,
-    operating_points,
-    outlier_lines,
-    suggestion,
-)
-from trainer.train.run import RUN_FILE, load_run, read_info
-from trainer.train.training import TrainOptions, train
+from trainer.systems import seam as base
+from trainer.train.defect_scores import DefectScores, measure_defects
+from trainer.train.operating_points import operating_lines, operating_points, suggestion
+from trainer.train.options import TrainOptions
+from trainer.train.outliers import find_named_outliers, outlier_lines
+from trainer.train.run_folder import RUN_FILE
+from trainer.train.run_info import read_info
+from trainer.train.trained_run import load_run
+from trainer.train.training import train
 
 # The category of the issue: 29 normal scores, one outlier 0.43, the next 0.32, the median 0.21; 87
 # defects.
@@ -57,7 +54,7 @@ Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 
 @pytest.fixture(autouse=True)
 def standin_system(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
+    monkeypatch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
     torch.set_num_threads(1)
     return
 
@@ -198,7 +195,7 @@ def test_of_many_real_defects_every_kind_is_judged_in_turn(
         replace(sample, defect=kind)
         for sample, kind in zip(dataset.split("test")[-4:], "aaab", strict=True)
     )
-    monkeypatch.setattr("trainer.train.operating.MOST_REAL", 3)
+    monkeypatch.setattr("trainer.train.defect_scores.MOST_REAL", 3)
     kinds = replace(dataset, samples=(first, second, third, other))
     made = measure_defects(run.deployed, run.info.scene(), kinds, [], pytest.fail)
     expected = [

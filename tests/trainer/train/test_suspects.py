@@ -23,17 +23,11 @@ from edge.geometry import Plane
 from edge.types import Frame, Intrinsics
 from trainer.cli import app
 from trainer.data.scene import Scene
-from trainer.export.bundle import _camera
-from trainer.train.run import load_run
+from trainer.export.manifest import camera_of
 from trainer.train.suspect_pictures import draw_suspects
-from trainer.train.suspects import (
-    LEAST_IMAGES,
-    Search,
-    _Comparison,
-    find_suspects,
-    stand_apart,
-    suspect_lines,
-)
+from trainer.train.suspects import LEAST_IMAGES, Search, find_suspects, stand_apart, suspect_lines
+from trainer.train.trained_run import load_run
+from trainer.train.unusual import Comparison
 
 HEIGHT, WIDTH, UNIT, DISTANCE = 96, 128, 1e-4, 0.4
 PLANE: Plane = (0.0, 0.0, 1.0, DISTANCE)
@@ -141,7 +135,7 @@ def test_images_that_are_equal_to_the_last_bit_are_no_suspects() -> None:
 def test_more_images_than_are_compared_with_are_searched_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import trainer.train.suspects as module
+    import trainer.train.unusual as module
 
     monkeypatch.setattr(module, "MOST_OTHERS", 8)
     frames = [part(number, scratch=number in (7, 16)) for number in range(24)]
@@ -200,7 +194,7 @@ def test_a_small_change_where_images_agree_outweighs_a_large_one_where_they_neve
     whole = torch.ones(4, 12, dtype=torch.bool)
     changed = features[0].clone()
     changed[:, 2, 3] += 0.3
-    comparison = _Comparison(features[1:], [whole] * 11)
+    comparison = Comparison(features[1:], [whole] * 11)
     unusual = comparison.unusual(comparison.project(changed, whole)).reshape(4, 12)
     assert int(unusual.argmax()) == 2 * 12 + 3
 
@@ -279,7 +273,7 @@ def test_train_names_draws_and_remembers_them_and_the_report_shows_them(
     views = [part(int(name[-3:]), scratch=name[-3:] in ("008", "009")) for name in info.validation]
     expected = normal_brightness(measure_brightness(view.color) for view in views)
     assert info.brightness == expected
-    contract = _camera(info, product)
+    contract = camera_of(info, product)
     assert isinstance(contract, CameraContract)
     assert contract.brightness == expected
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.train.training import NormalPart, choose_top_k
+from trainer.train.top_k import choose_top_k
+from trainer.train.validation import NormalPart
 
 SHARES = (0.01, 0.1, 0.5)  # 1, 10 and 50 of the 100 cells of a map
 MEANS = (4.0, 2.0, 1.0)  # of the scores under each share; a larger share reaches into lower cells

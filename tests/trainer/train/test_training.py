@@ -25,10 +25,11 @@ from trainer.data.splits import normal_splits
 from trainer.evaluate.evaluation import evaluate_run, last_line
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
-from trainer.export.bundle import _camera
+from trainer.export.manifest import camera_of
 from trainer.fit import FitControl, Interrupted
-from trainer.train.run import load_run
-from trainer.train.training import TrainOptions, parse_size, train
+from trainer.train.options import TrainOptions, parse_size
+from trainer.train.trained_run import load_run
+from trainer.train.training import train
 
 SMALL = replace(
     mats.COMPACT,
@@ -68,9 +69,12 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
         app, ["train", "mats", str(product), "--out", str(out)], catch_exceptions=False
     )
     assert trained.exit_code == 0, trained.output
-    assert {"run.json", "model.pt", "curves.json"} <= {path.name for path in out.iterdir()}
+    assert {"run.json", "model.safetensors", "curves.json"} <= {path.name for path in out.iterdir()}
     assert not (out / "checkpoint.pt").exists()
-    assert trained.output.splitlines()[-2].startswith("threshold "), "the guarantee ends the table"
+    guarantee, wrote, following = trained.output.splitlines()[-3:]
+    assert guarantee.startswith("Threshold "), "the guarantee ends the table"
+    assert wrote.startswith(f"wrote {out} (")
+    assert following == f"next: trainer evaluate {out}"
     assert "> highest" in trained.output
     judged = runner.invoke(app, ["evaluate", str(out), str(product)], catch_exceptions=False)
     assert judged.exit_code == 0, judged.output
@@ -99,7 +103,7 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
 
 
 def check_scene_and_limits(info: object) -> None:
-    from trainer.train.run import RunInfo
+    from trainer.train.run_info import RunInfo
 
     assert isinstance(info, RunInfo)
     assert info.plane is not None
@@ -177,7 +181,7 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
         ),
         (
             TrainOptions(pretrained=Path("points.pth")),
-            "points.pth: mats has no part that `trainer pretrain` makes",
+            "points.pth: mats contains no encoder that `trainer pretrain` makes",
         ),
         (TrainOptions(weights=Path("none.pth")), "at none.pth: name .* with --weights"),
         (
@@ -195,9 +199,7 @@ def test_held_out_parts_follow_the_seed_and_never_train(tmp_path: Path) -> None:
 def test_impossible_options_are_named_before_an_image_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: TrainOptions, says: str
 ) -> None:
-    monkeypatch.setattr(
-        "trainer.train.training.normal_parts", lambda *_: pytest.fail("read images")
-    )
+    monkeypatch.setattr("trainer.train.plan.normal_parts", lambda *_: pytest.fail("read images"))
     with pytest.raises(EdgeError, match=says):
         train("mats", tmp_path / "product", tmp_path / "run", options, control())
     assert not (tmp_path / "run").exists()
@@ -235,9 +237,7 @@ def test_mistakes_on_the_command_line_are_found_before_an_image_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "trainer.train.training.normal_parts", lambda *_: pytest.fail("read images")
-    )
+    monkeypatch.setattr("trainer.train.plan.normal_parts", lambda *_: pytest.fail("read images"))
     (tmp_path / "file").write_text("no weights")
     answer = CliRunner().invoke(app, ["train", *words])
     assert isinstance(answer.exception, EdgeError)
@@ -276,7 +276,7 @@ def test_images_of_many_sizes_train_and_are_judged_with_a_size(tmp_path: Path) -
     assert evaluation.is_comparison
     report = write_evaluation(run, open_judged(run.info), evaluation)
     assert "every image letterboxed to 96x80" in report.read_text()
-    assert _camera(run.info, tmp_path).letterbox
+    assert camera_of(run.info, tmp_path).letterbox
 
 
 def test_training_says_what_the_set_holds_and_where_the_background_is(
@@ -286,15 +286,15 @@ def test_training_says_what_the_set_holds_and_where_the_background_is(
     train("mats", product, tmp_path / "run", replace(QUIET, epochs=1), FitControl(tell=told.append))
     assert told[:2] == [
         (
-            "6 normal images train, 4 validate; with depth: 0.1 mm per count, background plane 400"
-            " mm away"
+            "6 normal images to train on, 4 to validate with; with depth: 0.1 mm per count,"
+            " background plane 400 mm away"
         ),
         "4 defective images (dent 2, stain 2): not trained on",
     ]
     told.clear()
     options = replace(QUIET, epochs=1, with_depth=False)
     train("mats", product, tmp_path / "flat", options, FitControl(tell=told.append))
-    assert told[0] == "6 normal images train, 4 validate; color only: --no-depth"
+    assert told[0] == "6 normal images to train on, 4 to validate with; color only: --no-depth"
 
 
 def test_overwriting_goes_on_with_a_training_that_was_stopped(

@@ -2,7 +2,23 @@
 it misses.
 """
 
-from trainer.evaluate.report.model import Choice, Claim, KnownDefect, Occasion, Report
+from trainer.evaluate.report.model import (
+    Choice,
+    Claim,
+    KnownDefect,
+    Occasion,
+    Report,
+    ReportedImage,
+)
 from trainer.evaluate.report.page import add_verdicts, write_report
 
-__all__ = ["Choice", "Claim", "KnownDefect", "Occasion", "Report", "add_verdicts", "write_report"]
+__all__ = [
+    "Choice",
+    "Claim",
+    "KnownDefect",
+    "Occasion",
+    "Report",
+    "ReportedImage",
+    "add_verdicts",
+    "write_report",
+]

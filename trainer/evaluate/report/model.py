@@ -1,4 +1,4 @@
-"""What a report is made from. Nothing here is computed from pixels."""
+"""What a report is made from: results, and functions that return the pictures it shows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import OperatingPoint
-from trainer.metrics import Figures
-from trainer.train.operating import Outlier
+from trainer.metrics import Metrics
+from trainer.train.outliers import Outlier
 from trainer.train.suspects import Suspect
 
 State = Literal["ran on the target", "ran on a stand-in", "compiled only", "never executed"]
@@ -34,10 +34,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class KnownDefect:
-    """What is known about a drawn defect because it was drawn.
+    """What is known of the defect of a synthetic product.
 
     Attributes:
-        name: the image's name, as in `Report.names`.
+        name: the image's name, as in `ReportedImage.name`.
         group: "depth", "color", "both" or "logical".
         kind: the defect's type.
         area_share: share of the part it covers, 0..1.
@@ -60,7 +60,8 @@ class Choice:
         guarantee: what it promises, in a sentence.
         points: the operating points, by rising rank.
         rank: of the chosen one.
-        suggestion: what real defects would choose, if another one; they never move the threshold.
+        suggestion: what the real defects would choose, if that differs; they never move the
+            threshold.
         outliers: normal validation parts whose score stands apart, the highest first, each with a
             picture, uint8 RGB (H, W, 3), or None where its file is gone.
     """
@@ -81,7 +82,7 @@ class Occasion:
         data: the folder that was judged, absolute.
         own: whether the run was trained on that folder.
         date: UTC, ISO 8601.
-        command: as somebody typed it.
+        command: as it was typed.
     """
 
     run: str
@@ -91,34 +92,52 @@ class Occasion:
     command: str
 
 
+@dataclass(frozen=True, eq=False)
+class ReportedImage:
+    """One judged image.
+
+    Attributes:
+        name: unique.
+        defect: its type, "good" for a normal one.
+        is_defective: really or synthetically.
+        score: raw.
+        map: raw anomaly map (h, w) float32.
+        truth: mask (H, W) bool; all False for a normal image, None where the defect is not
+            outlined.
+        color: returns the image, uint8 RGB (H, W, 3), of its truth's size; called only for the few
+            images that are shown.
+        height: returns the height over the background, float32 meters, of any size with the image's
+            aspect, 0 or less outside the part; None without depth.
+    """
+
+    name: str
+    defect: str
+    is_defective: bool
+    score: float
+    map: NDArray[np.float32]
+    truth: NDArray[np.bool_] | None
+    color: Callable[[], NDArray[np.uint8]]
+    height: Callable[[], NDArray[np.float32]] | None = None
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything the page shows.
 
     Attributes:
         product, system, preset: names, as typed at training.
-        names: (n) unique image names.
-        defects: (n) defect type of each image, "good" for a normal one.
-        labels: (n,) bool, True = defective.
-        scores: (n,) raw image scores.
-        maps: n raw anomaly maps (h, w) float32.
-        truths: n masks (H, W) bool; all False for a normal image, None where the defect was never
-        outlined.
+        images: that were judged.
         threshold: a score above it is NG.
-        image: returns image i, uint8 RGB (H, W, 3), of its truth's size; asked only for the few
-        that are shown.
-        rows: figures per defect type, the row of all images last; NaN where nothing is compared.
-        synthetic: whether the defective images are synthetic, because no part was defective: then
-        nothing is compared.
-        height: returns the height of image i over the background, float32 meters, of any size with
-            the image's aspect, 0 or less outside the part; None without depth.
-        groups: figures per group of defects (depth, color, both, logical), where known.
+        rows: metrics per defect type, the row of all images last; NaN where nothing is compared.
+        is_synthetic: whether the defective images are synthetic, because no part was defective:
+            then nothing is compared.
+        groups: metrics per group of defects (depth, color, both, logical), where known.
         curves: training loss per epoch, by the name of what was trained.
-        drawn: what is known of drawn defects.
+        known: what is known of the defects of a synthetic product.
         parameters: what the run was made with, as text.
         claims: what was executed where.
-        choice: what the threshold was chosen from; None where nobody knows.
-        occasion: who judged what; None where nobody knows.
+        choice: what the threshold was chosen from; None where it is not known.
+        occasion: which run judged what; None where it is not known.
         notes: sentences that the reader needs first.
         suspects: normal images of the training that do not look like the others, each with a
             picture, uint8 RGB (H, W, 3), or None where its file is gone.
@@ -127,20 +146,13 @@ class Report:
     product: str
     system: str
     preset: str
-    names: Sequence[str]
-    defects: Sequence[str]
-    labels: NDArray[np.bool_]
-    scores: NDArray[np.float32]
-    maps: Sequence[NDArray[np.float32]]
-    truths: Sequence[NDArray[np.bool_] | None]
+    images: Sequence[ReportedImage]
     threshold: float
-    image: Callable[[int], NDArray[np.uint8]]
-    rows: Sequence[Figures]
-    synthetic: bool = False
-    height: Callable[[int], NDArray[np.float32]] | None = None
-    groups: Sequence[Figures] = ()
+    rows: Sequence[Metrics]
+    is_synthetic: bool = False
+    groups: Sequence[Metrics] = ()
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    drawn: Sequence[KnownDefect] = ()
+    known: Sequence[KnownDefect] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
     choice: Choice | None = None
@@ -149,13 +161,22 @@ class Report:
     suspects: Sequence[tuple[Suspect, NDArray[np.uint8] | None]] = ()
 
     @property
-    def is_comparison(self) -> bool:
-        """Whether good and really defective parts are there: only then figures of separation mean
-        something.
-        """
-        return bool(self.labels.any() and not self.labels.all()) and not self.synthetic
+    def labels(self) -> NDArray[np.bool_]:
+        """(n,) True = defective."""
+        return np.array([image.is_defective for image in self.images], bool)
 
     @property
-    def rejected(self) -> NDArray[np.bool_]:
-        """(n,) bool: which images the threshold calls NG."""
-        return np.asarray(self.scores > self.threshold)
+    def scores(self) -> NDArray[np.float32]:
+        """(n,) raw."""
+        return np.array([image.score for image in self.images], np.float32)
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether good and really defective parts are there: only then is there
+        something to compare.
+        """
+        return len({image.is_defective for image in self.images}) == 2 and not self.is_synthetic
+
+    def is_rejected(self, image: ReportedImage) -> bool:
+        """Whether the threshold calls it NG, compared in float32 as the device does."""
+        return bool(np.float32(image.score) > np.float32(self.threshold))

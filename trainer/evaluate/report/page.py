@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +11,16 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.files import write_atomically
 from trainer import pictures
 from trainer.evaluate.report import charts
-from trainer.evaluate.report.model import Choice, KnownDefect, Report
+from trainer.evaluate.report.drawing import number
+from trainer.evaluate.report.model import Choice, KnownDefect, Report, ReportedImage
 from trainer.metrics import roc_curve
 from trainer.pictures import HeatScale
-from trainer.train.operating import Outlier, operating_rows, outlier_question
+from trainer.train.operating_points import operating_rows
+from trainer.train.outliers import Outlier, outlier_question
 from trainer.train.suspects import WHAT_TO_DO
 
 NORMALS_SHOWN = 6
@@ -26,13 +29,31 @@ SHOWN_OF_A_TYPE = 4
 VERDICTS = (  # where the report of a bundle shows its certificate
     "<!-- verdicts of the bundle's files -->"
 )
+MARKS: Mapping[tuple[bool, bool], str] = {  # (is defective, is rejected)
+    (True, True): "found",
+    (True, False): "missed",
+    (False, True): "false alarm",
+    (False, False): "passed",
+}
 GROUP_COLORS = {"depth": "#1d3b53", "color": "#d9662b", "both": "#7a9a3a", "logical": "#8a5a9e"}
 
 
 @dataclass(frozen=True)
+class ImageRow:
+    """One line of the table of every image. value: the score to sort by."""
+
+    name: str
+    defect: str
+    value: float
+    score: str
+    verdict: str
+    mark: str
+
+
+@dataclass(frozen=True)
 class Picture:
-    """One image as the page shows it, its four pictures as data addresses; `relief` is empty
-    without depth.
+    """One image as the page shows it. panels: the heading of each picture and the picture as a data
+    address.
     """
 
     name: str
@@ -40,10 +61,18 @@ class Picture:
     score: str
     verdict: str
     mark: str
-    photo: str
-    heat: str
-    close: str
-    relief: str
+    panels: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ScaleShown:
+    """The color bar. low, high: map values at its ends. threshold_share: where on it, 0..1, the
+    threshold lies; None beyond its ends.
+    """
+
+    low: str
+    high: str
+    threshold_share: float | None
 
 
 @dataclass(frozen=True)
@@ -76,21 +105,7 @@ class ChoiceShown:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the page, atomically: one file that needs no other and no network.
-
-    Raises: ValueError if the lists of the report differ in length.
-    """
-    count = len(report.names)
-    if {
-        len(report.defects),
-        len(report.labels),
-        len(report.scores),
-        len(report.maps),
-        len(report.truths),
-    } != {count}:
-        raise ValueError(
-            f"the report of {report.product} has {count} names, but other lists of another length"
-        )
+    """Write the page, atomically: one file that needs no other and no network."""
     write_atomically(path, render(report).encode())
 
 
@@ -121,14 +136,25 @@ def _environment() -> jinja2.Environment:
 
 def render(report: Report) -> str:
     """Return the page as HTML text."""
+    script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
+    scale = (
+        pictures.heat_scale([image.map for image in report.images], report.labels)
+        if report.images
+        else None
+    )
     return (
         _environment()
         .get_template("report.html")
         .render(
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            ramp=_ramp(),
+            scale=_scale_shown(scale, report.threshold) if scale else None,
+            every_image=_every_image(report),
             report=report,
-            threshold=charts.number(report.threshold),
-            found=_count(report, report.labels),
-            refused=_count(report, ~report.labels),
+            threshold=number(report.threshold),
+            found=_count(report, _of_kind(report, True)),
+            refused=_count(report, _of_kind(report, False)),
             counts=_counts(report),
             total=(
                 next((row for row in reversed(report.rows) if row.name == "all"), None)
@@ -136,18 +162,18 @@ def render(report: Report) -> str:
                 else None
             ),
             title=_title(report),
-            charts=_score_charts(report) if len(report.names) else {},
-            curves=charts.lines(report.curves),
-            distributions=_distributions(report.drawn),
-            group_colors=GROUP_COLORS,
-            sections=_sections(report) if len(report.names) else [],
+            charts=_score_charts(report) if report.images else {},
+            curves=charts.curves(report.curves),
+            distributions=_distributions(report.known),
+            sections=_sections(report, scale) if scale else [],
             choice=_choice_shown(report.choice) if report.choice else None,
             suspects=[
                 (one, "" if image is None else pictures.jpeg(image))
                 for one, image in report.suspects
             ],
             what_to_do=WHAT_TO_DO,
-            outlined=sum(truth is None for truth in report.truths),
+            has_depth=any(image.height for image in report.images),
+            outlined=sum(image.truth is None for image in report.images),
         )
     )
 
@@ -190,119 +216,137 @@ def percent(value: float) -> str:
     return "100.0" if value == 1 else f"{min(100 * value, 99.9):.1f}"
 
 
-def _count(report: Report, chosen: NDArray[np.bool_]) -> Count:
-    return Count(int(np.count_nonzero(report.rejected & chosen)), int(np.count_nonzero(chosen)))
+def _count(report: Report, images: Sequence[ReportedImage]) -> Count:
+    return Count(sum(map(report.is_rejected, images)), len(images))
+
+
+def _of_kind(report: Report, is_defective: bool) -> list[ReportedImage]:
+    return [image for image in report.images if image.is_defective is is_defective]
 
 
 def _counts(report: Report) -> dict[str, Count]:
     """Count what the threshold rejects, by name of the row it belongs to."""
-    defects = np.array(report.defects, dtype=object)
-    groups = {drawn.name: drawn.group for drawn in report.drawn}
-    group_of = np.array([groups.get(name, "") for name in report.names], dtype=object)
-    counts = {
-        row.name: _count(report, (defects == row.name) & report.labels) for row in report.rows
+    defective = _of_kind(report, True)
+    groups = {known.name: known.group for known in report.known}
+    by_type = {
+        row.name: _count(report, [image for image in defective if image.defect == row.name])
+        for row in report.rows
     }
-    counts |= {row.name: _count(report, group_of == row.name) for row in report.groups}
-    return counts | {"all": _count(report, report.labels)}
+    by_group = {
+        row.name: _count(
+            report, [image for image in report.images if groups.get(image.name) == row.name]
+        )
+        for row in report.groups
+    }
+    return by_type | by_group | {"all": _count(report, defective)}
 
 
 def _score_charts(report: Report) -> dict[str, str]:
     """Draw the charts of the scores; the ROC curve only where both classes exist."""
-    other = "synthetic defect" if report.synthetic else "defective"
-    drawn = {"histogram": charts.histogram(report.scores, report.labels, report.threshold, other)}
-    defects = np.array(report.defects, dtype=object)
-    rows = {"good": report.scores[~report.labels]} if (~report.labels).any() else {}
-    rows |= {
-        str(name): report.scores[(defects == name) & report.labels]
-        for name in _defect_types(report)
-    }
-    drawn["strips"] = charts.strips(rows, "good", report.threshold)
+    other = "with a synthetic defect" if report.is_synthetic else "defective"
+    shown = (report.scores, report.labels, report.threshold, other)
+    drawn = {"histogram": charts.histogram(*shown), "zoom": charts.zoomed_histogram(*shown)}
+    rows: dict[str, list[float]] = {}
+    for image in sorted(report.images, key=lambda image: (image.is_defective, image.defect)):
+        rows.setdefault(image.defect if image.is_defective else "good", []).append(image.score)
+    drawn["strips"] = charts.strips(
+        {name: np.array(scores) for name, scores in rows.items()}, "good", report.threshold
+    )
     if report.is_comparison:
         false_rate, true_rate = roc_curve(report.labels, report.scores)
         chosen = (
-            _count(report, ~report.labels).percent / 100,
-            _count(report, report.labels).percent / 100,
+            _count(report, _of_kind(report, False)).percent / 100,
+            _count(report, _of_kind(report, True)).percent / 100,
         )
         drawn["roc"] = charts.roc(false_rate, true_rate, chosen)
     return drawn
 
 
-def _defect_types(report: Report) -> list[str]:
-    """Types of the defective images, in alphabetical order."""
-    return sorted(
-        {name for name, label in zip(report.defects, report.labels, strict=True) if label}
-    )
-
-
-def _distributions(drawn: Sequence[KnownDefect]) -> list[str]:
-    """Draw how large and how high the drawn defects are; one without height has no second
+def _distributions(known: Sequence[KnownDefect]) -> list[str]:
+    """Draw how large and how high the synthetic defects are; one without height has no second
     figure.
     """
     charted = []
-    if drawn:
-        groups = [one.group for one in drawn]
-        areas = [100 * one.area_share for one in drawn]
-        charted.append(
-            charts.scatter_distribution(areas, groups, "share of the part, %", GROUP_COLORS)
-        )
-    heights = [(abs(one.height_sigma), one.group) for one in drawn if one.height_sigma]
+    if known:
+        groups = [one.group for one in known]
+        areas = [100 * one.area_share for one in known]
+        charted.append(charts.stacked("areas", areas, groups, "share of the part, %", GROUP_COLORS))
+    heights = [(abs(one.height_sigma), one.group) for one in known if one.height_sigma]
     if heights:
         values, groups = [height for height, _ in heights], [group for _, group in heights]
         charted.append(
-            charts.scatter_distribution(
-                values, groups, "height, sigma of the depth noise", GROUP_COLORS
+            charts.stacked(
+                "heights", values, groups, "height, sigma of the depth noise", GROUP_COLORS
             )
         )
     return charted
 
 
-def _sections(report: Report) -> list[tuple[str, str, list[Picture]]]:
-    """Choose the images worth looking at: title, explanation and pictures of each section."""
-    order = np.argsort(report.scores, kind="stable")
-    scale = pictures.heat_scale(report.maps, report.labels)
-    missed = [int(i) for i in order if report.labels[i] and not report.rejected[i]][:MISSED_SHOWN]
-    if report.synthetic:
-        missed = []  # the faintest are meant to be missed; each strength is shown below
-    normals = [int(i) for i in order[::-1] if not report.labels[i]][:NORMALS_SHOWN]
-    chosen: list[tuple[str, str, list[int]]] = [
-        ("Missed", "Defective parts that the threshold lets pass, the lowest score first.", missed),
-        ("Most suspicious good parts", "The good parts with the highest scores.", normals),
-    ]
-    for defect in _defect_types(report):
-        own = [int(i) for i in order if report.labels[i] and report.defects[i] == defect]
-        places = np.linspace(0, len(own) - 1, min(SHOWN_OF_A_TYPE, len(own))).round().astype(int)
-        chosen.append(
-            (
-                defect,
-                "From the lowest score of its type to the highest.",
-                [own[place] for place in places],
-            )
-        )
+def _ramp() -> str:
+    """The heat colors as stops of a CSS gradient."""
+    stops = np.linspace(0, 1, 9, dtype=np.float32)
+    return ", ".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in pictures.colors_of(stops))
+
+
+def _scale_shown(scale: HeatScale, threshold: float) -> ScaleShown:
+    share = (threshold - scale.low) / (scale.high - scale.low)
+    return ScaleShown(number(scale.low), number(scale.high), share if 0 <= share <= 1 else None)
+
+
+def _every_image(report: Report) -> list[ImageRow]:
+    """The highest score first."""
     return [
-        (title, text, [_picture(report, i, scale) for i in shown])
+        ImageRow(
+            image.name, image.defect, image.score, number(image.score), *_verdict(report, image)
+        )
+        for image in sorted(report.images, key=lambda image: -image.score)
+    ]
+
+
+def _verdict(report: Report, image: ReportedImage) -> tuple[str, str]:
+    """NG or OK, and what that is."""
+    rejected = report.is_rejected(image)
+    return "NG" if rejected else "OK", MARKS[image.is_defective, rejected]
+
+
+def _sections(report: Report, scale: HeatScale) -> list[tuple[str, str, list[Picture]]]:
+    """Choose the images worth looking at: title, explanation and pictures of each section."""
+    rising = sorted(report.images, key=lambda image: image.score)
+    good = [image for image in rising if not image.is_defective]
+    defective = [image for image in rising if image.is_defective]
+    missed = [image for image in defective if not report.is_rejected(image)][:MISSED_SHOWN]
+    if report.is_synthetic:
+        missed = []  # the faintest are meant to be missed; each strength is shown below
+    chosen = [
+        ("Missed", "Defective parts that the threshold lets pass, the lowest score first.", missed),
+        (
+            "Most suspicious good parts",
+            "The good parts with the highest scores.",
+            good[::-1][:NORMALS_SHOWN],
+        ),
+    ]
+    for defect in sorted({image.defect for image in defective}):
+        own = [image for image in defective if image.defect == defect]
+        places = np.linspace(0, len(own) - 1, min(SHOWN_OF_A_TYPE, len(own))).round().astype(int)
+        text = "From the lowest score of its type to the highest."
+        chosen.append((defect, text, [own[place] for place in places]))
+    return [
+        (title, text, [_picture(report, image, scale) for image in shown])
         for title, text, shown in chosen
         if shown
     ]
 
 
-def _picture(report: Report, index: int, scale: HeatScale) -> Picture:
-    """Draw image `index` twice: with the truth's outline, and with the map."""
-    image, truth, anomaly_map = report.image(index), report.truths[index], report.maps[index]
-    defective, rejected = bool(report.labels[index]), bool(report.rejected[index])
-    marks: Mapping[tuple[bool, bool], str] = {
-        (True, True): "found",
-        (True, False): "missed",
-        (False, True): "false alarm",
-        (False, False): "passed",
-    }
-    return Picture(
-        name=report.names[index],
-        defect=report.defects[index] + (" (not outlined)" if truth is None else ""),
-        score=charts.number(float(report.scores[index])),
-        verdict="NG" if rejected else "OK",
-        mark=marks[defective, rejected],
-        photo=pictures.photograph(image, truth),
-        heat=pictures.heat(image, anomaly_map, truth, scale),
-        close=pictures.close_up(image, anomaly_map, truth),
-        relief=pictures.relief(report.height(index), anomaly_map, truth) if report.height else "",
-    )
+def _picture(report: Report, image: ReportedImage, scale: HeatScale) -> Picture:
+    """Draw an image: as it is, with the map, and enlarged."""
+    color = image.color()
+    panels = [
+        ("image", pictures.photograph(color, image.truth)),
+        ("anomaly map", pictures.heat(color, image.map, image.truth, scale, report.threshold)),
+        ("close-up", pictures.close_up(color, image.map, image.truth)),
+    ]
+    if image.height:
+        panels.append(("height", pictures.relief(image.height(), image.map, image.truth)))
+    unknown = " (not outlined)" if image.truth is None else ""
+    score = number(image.score)
+    return Picture(image.name, image.defect + unknown, score, *_verdict(report, image), panels)

@@ -17,7 +17,14 @@ from trainer.synthetic.blend import mixed
 from trainer.synthetic.logical import equipped, rearranged
 from trainer.synthetic.noise import Image, Tile, fractal_noise, smooth_noise
 from trainer.synthetic.products import PRODUCTS
-from trainer.synthetic.scene_defects import GROUPS, Drawn, Group, apply_color, draw_defect, raised
+from trainer.synthetic.scene_defects import (
+    GROUPS,
+    Group,
+    SceneDefect,
+    apply_color,
+    local_defect,
+    raised,
+)
 from trainer.synthetic.stereo import StereoCamera, StereoImager
 from trainer.synthetic.surface import Counted, Grid, Light, Surface, shade
 
@@ -79,7 +86,7 @@ class Scene:
 class Station:
     """A product, the table it lies on, and the camera above.
 
-    Everything fixed is drawn here from the seed.
+    Everything that stays the same between parts is drawn here from the seed.
     """
 
     def __init__(self, product: str, seed: int) -> None:
@@ -132,11 +139,11 @@ class Station:
 
     def _damaged(self, defect: str, surface: Surface, rng: np.random.Generator) -> Marred:
         """The part with a local defect."""
-        drawn, mask, sigmas = draw_defect(
+        local, mask, sigmas = local_defect(
             defect, self.product, surface, self._sigma_mm(surface), rng
         )
         return Marred(
-            _colored(drawn, surface, GROUPS[defect]), raised(drawn, surface), mask, sigmas
+            _colored(local, surface, GROUPS[defect]), raised(local, surface), mask, sigmas
         )
 
     def _rearranged(
@@ -221,12 +228,12 @@ class Station:
         return cast(Image, ((DISTANCE_M - height_m) / self._slope).astype(np.float32))
 
 
-def _colored(drawn: Drawn, surface: Surface, group: Group) -> Surface:
+def _colored(defect: SceneDefect, surface: Surface, group: Group) -> Surface:
     """The surface as the color camera sees it: without what only the depth camera sees."""
     if group == "depth":
         return surface
-    colored = apply_color(drawn, surface)
-    return replace(colored, height=raised(drawn, surface)) if group == "both" else colored
+    colored = apply_color(defect, surface)
+    return replace(colored, height=raised(defect, surface)) if group == "both" else colored
 
 
 def _halved(image: Image) -> Image:

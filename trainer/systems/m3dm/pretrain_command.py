@@ -12,7 +12,8 @@ import torch
 
 from edge.errors import ConfigError, DataError
 from edge.files import require_file_target
-from edge.frames.dataset import Sample, find_products
+from edge.frames.dataset import find_products
+from edge.frames.sample import Sample
 from trainer.data.normal import NormalParts, normal_parts, prepare
 from trainer.device import require_device
 from trainer.fit import FitControl, fit_phases

@@ -1,4 +1,4 @@
-"""What is drawn keeps the promises of the data: limits of defects, groups, repeatability, fixed
+"""What is rendered keeps the promises of the data: limits of defects, groups, repeatability, fixed
 camera.
 """
 
@@ -68,7 +68,7 @@ def test_defects_keep_within_the_limits_of_area_and_height(defect: str, product:
         assert LEAST_SIGMA <= truth.height_sigma <= LARGEST_SIGMA
 
 
-def test_a_defect_too_large_for_the_limit_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_too_large_for_the_limit_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defects, "LARGEST_SHARE", 0.009)
     made = station("washer")
     truths = [made.part(made.random("limit", index), "dent").truth for index in range(3)]
@@ -105,12 +105,12 @@ def test_parts_differ_in_pose_texture_and_light() -> None:
     assert abs(first.color[5, 5].mean() - second.color[5, 5].mean()) > 1e-4
 
 
-@pytest.mark.parametrize(("product", "drawn"), [("rope", "crack"), ("fusebox", "swapped")])
-def test_a_scene_depends_on_seed_product_purpose_and_index_alone(product: str, drawn: str) -> None:
+@pytest.mark.parametrize(("product", "kind"), [("rope", "crack"), ("fusebox", "swapped")])
+def test_a_scene_depends_on_seed_product_purpose_and_index_alone(product: str, kind: str) -> None:
     made = Station(product, seed=3)
     made.part(made.random("test", 7), "stain")
     again = Station(product, seed=3)
-    for index, defect in ((0, drawn), (1, "good")):
+    for index, defect in ((0, kind), (1, "good")):
         one, other = (s.part(s.random("test", index), defect) for s in (made, again))
         np.testing.assert_array_equal(one.color, other.color)
         np.testing.assert_array_equal(one.z_m, other.z_m)
@@ -120,9 +120,7 @@ def test_a_scene_depends_on_seed_product_purpose_and_index_alone(product: str, d
 
 
 @pytest.mark.parametrize("product", ALL_PRODUCTS)
-def test_logical_defects_are_drawn_where_elements_are_counted_and_nowhere_else(
-    product: str,
-) -> None:
+def test_logical_defects_occur_where_elements_are_counted_and_nowhere_else(product: str) -> None:
     made = station(product)
     assert defects_of(made.product) == (LOGICAL + LOCAL if product in COUNTED else LOCAL)
     if product not in COUNTED:

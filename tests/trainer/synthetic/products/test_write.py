@@ -119,7 +119,7 @@ def test_the_belt_shows_each_part_in_eight_frames_between_empty_ones(biscuit: Pa
     assert np.abs(first.color.astype(int) - second.color).mean() < 3
 
 
-def test_same_seed_gives_the_same_bytes_however_many_are_drawn(
+def test_same_seed_gives_the_same_bytes_however_many_are_made(
     biscuit: Path, tmp_path: Path
 ) -> None:
     amounts = Amounts(train=2, validation=1, test=1, per_defect=1, belt=0, empty=2)

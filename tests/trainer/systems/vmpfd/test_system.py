@@ -26,8 +26,8 @@ from trainer.graph.deploy import Answer, Deployed
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
-from trainer.quantize import Evidence, quantize
-from trainer.quantize.evidence import Feeds, rule_of
+from trainer.quantize import Evidence, EvidenceFrame, quantize
+from trainer.quantize.evidence import Feeds, Kind, rule_of
 from trainer.systems.registry import find_system
 from trainer.systems.seam import BuildRequest, FitRequest
 from trainer.systems.vmpfd import system as vmpfd
@@ -685,10 +685,13 @@ def test_float16_and_int8_keep_the_certificates_limits_and_compile(
     truths = [
         (part.color - image(0).color).abs().amax(dim=1)[0].numpy() > 40 for part in (*good, *bad)
     ]
-    kinds = np.array(["normal"] * len(good) + ["drawn"] * len(bad))
+    kinds: list[Kind] = ["normal"] * len(good) + ["drawn"] * len(bad)
     rule = rule_of(threshold_from_normals(reference.scores[:12]), reference.scores[:12])
-    sources = [lambda feeds=feeds: feeds for feeds in frames]
-    evidence = Evidence(sources, reference, kinds, truths, 6, np.ones(len(frames), bool), rule)
+    shown = [
+        EvidenceFrame(lambda feeds=feeds: feeds, kind, truth)
+        for feeds, kind, truth in zip(frames, kinds, truths, strict=True)
+    ]
+    evidence = Evidence(shown, reference, 6, rule)
     model = onnx.load(str(export_onnx(deployed, tmp_path / "fp32.onnx")))
     calibration = [{**frame_of(image(300 + number, depth=False)), **own} for number in range(8)]
     for name, result in quantize(model, ["fp16", "int8"], calibration, evidence).items():

@@ -1,4 +1,5 @@
-"""What a threshold at each rank rejects and finds, and the normal scores that alone would set it.
+"""What a threshold at each rank of the normal scores rejects and finds: the table that a threshold
+is chosen from.
 
 All scores are those of float32 torch. Defects describe the operating points; no defect ever moves
 the threshold.
@@ -7,20 +8,15 @@ the threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import OperatingPoint
-from edge.errors import DataError
-from edge.frames.dataset import Dataset, Sample
 from edge.proof.compare import Count
-from edge.proof.outliers import find_outliers
 from edge.proof.threshold import (
     CONFIDENCE,
     MOST_FALSE_REJECTS,
@@ -34,138 +30,11 @@ from edge.proof.threshold import (
     rate_bound,
     threshold_at,
 )
-from edge.schema import Strict
-from trainer.data.choose import in_turn
-from trainer.data.scene import Scene
-from trainer.graph.deploy import Deployed
-from trainer.synthetic.on_frames import draw_defect, part_of
+from trainer.train.defect_scores import REAL, DefectScores
+from trainer.train.outliers import Outlier, outlier_lines
 
-REAL = "real"
-STRENGTHS = {
-    "faint": 0.1,
-    "medium": 0.4,
-    "strong": 1.0,
-}  # of draw_defect: from barely there to plain
-DRAWN_PARTS = 16  # normal parts that a synthetic defect of every strength is drawn on
-MOST_REAL = 200  # real defects that are judged
-FEW_PARTS = 20  # up to so many validation parts a threshold promises little
+FEW_PARTS = 20  # up to this many validation parts a threshold promises little
 PROMISES = (0.05, 0.01)  # rates of false rejects that people ask for
-PICTURES = "outliers"  # folder in the run
-
-Feeds = Mapping[str, NDArray[Any]]
-Tell = Callable[[str], None]
-
-
-class DefectScores(Strict):
-    """Raw scores of defective parts, kept so that the table of operating points needs no images.
-
-    kind: real parts of the data set, or synthetic defects on normal validation parts. groups:
-    scores by REAL, or by name of the strength.
-    """
-
-    kind: Literal["real", "synthetic"]
-    groups: dict[str, tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class Outlier:
-    """A normal validation part whose score stands apart. next_score: the highest that does not.
-
-    Raw units.
-    """
-
-    name: str
-    score: float
-    next_score: float
-    median: float
-
-    @property
-    def picture(self) -> Path:
-        """Of the part and its map, relative to the run folder."""
-        return Path(PICTURES) / f"{self.name.replace('/', '-')}.png"
-
-    def sentence(self) -> str:
-        """Which part, and how far its score is from the others'."""
-        return (
-            f"{self.name} scores {self.score:.4g}; the next normal part scores"
-            f" {self.next_score:.4g}, the median is {self.median:.4g}"
-        )
-
-
-def find_named_outliers(names: Sequence[str], scores: Sequence[float]) -> list[Outlier]:
-    """The parts that edge.proof.outliers.find_outliers separates from the rest, the highest score
-    first.
-
-    Args:
-        names, scores: of the n normal validation parts, in the same order.
-    """
-    found = find_outliers(scores)
-    if not found:
-        return []
-    next_score = float(np.delete(np.asarray(scores, np.float64), found).max())
-    median = float(np.median(scores))
-    return [Outlier(names[index], float(scores[index]), next_score, median) for index in found]
-
-
-def outlier_question(outliers: Sequence[Outlier], rank: int) -> str:
-    """What the user has to decide about them. rank: of the threshold among all normal scores."""
-    one = len(outliers) == 1
-    question = (
-        f"{'Is it a defect, a damaged file, or' if one else 'Are they defects, damaged files, or'}"
-        " a kind of normal part that is too rare in the set?"
-    )
-    if rank <= len(outliers):
-        question += f" {'It alone sets' if one else 'They alone set'} the threshold."
-    return f"{question} `trainer export` stops until you say --leave-out NAME or --keep NAME."
-
-
-def outlier_lines(outliers: Sequence[Outlier], rank: int, folder: Path) -> list[str]:
-    """The same for the terminal, with the picture's path; empty without an outlier.
-
-    folder: of the run.
-    """
-    if not outliers:
-        return []
-    named = [
-        f"outlier among the normal parts: {outlier.sentence()} (picture:"
-        f" {folder / outlier.picture})"
-        for outlier in outliers
-    ]
-    return [*named, outlier_question(outliers, rank)]
-
-
-def measure_defects(
-    deployed: Deployed, scene: Scene, dataset: Dataset, normal: Sequence[Sample], tell: Tell
-) -> DefectScores:
-    """Judge the data set's defective parts, MOST_REAL of them in turn by kind; without any,
-    synthetic defects.
-
-    A defective image that cannot be read is told and left out: the training does not depend on it.
-
-    Args:
-        normal: validation parts to draw on, DRAWN_PARTS of them, evenly spread.
-    """
-    defective = [sample for sample in dataset.samples if sample.is_defective]
-    scores = []
-    for sample in in_turn(defective, lambda sample: sample.defect, MOST_REAL):
-        try:
-            feeds = scene.feeds_of(sample)
-        except DataError as error:
-            tell(f"{sample.name} is not counted among the defects: {error}")
-        else:
-            scores.append(_score(deployed, feeds))
-    if scores:
-        return DefectScores(kind="real", groups={REAL: tuple(scores)})
-    places = np.linspace(0, len(normal) - 1, min(DRAWN_PARTS, len(normal))).round().astype(int)
-    drawn: dict[str, list[float]] = {name: [] for name in STRENGTHS}
-    for seed, place in enumerate(places):
-        feeds = scene.feeds_of(normal[place])
-        part = part_of(deployed, feeds)
-        for name, strength in STRENGTHS.items():
-            drawn[name].append(_score(deployed, draw_defect(feeds, part, strength, seed).feeds))
-    return DefectScores(
-        kind="synthetic", groups={name: tuple(values) for name, values in drawn.items()}
-    )
 
 
 def few_lines(threshold: Threshold) -> list[str]:
@@ -271,8 +140,13 @@ def choice_lines(
         *outlier_lines(outliers, threshold.rank, folder),
         *operating_lines(points, threshold.rank),
         *([suggested] if suggested else []),
-        f"threshold {threshold.value:.6g}: {threshold.guarantee}",
+        threshold_line(threshold),
     ]
+
+
+def threshold_line(threshold: Threshold) -> str:
+    """The threshold and what it promises."""
+    return f"Threshold {threshold.value:.4g}. {threshold.guarantee}"
 
 
 def suggestion(
@@ -286,8 +160,8 @@ def suggestion(
     rejects (Youden's index); of equal ones the one that rejects fewer normal parts.
 
     Args:
-        good: scores of good test parts, which neither trained nor set the threshold; None: not
-            judged.
+        good: scores of normal test parts, which neither trained nor set the threshold; None: they
+            were not judged.
     """
     if not all(REAL in point.found for point in points):
         return None
@@ -332,7 +206,3 @@ def _youden(point: OperatingPoint) -> float:
 def _above(scores: Sequence[float] | NDArray[np.floating], threshold: float) -> int:
     """How many are NG, compared as the device does it: in float32."""
     return int((np.asarray(scores, np.float32) > np.float32(threshold)).sum())
-
-
-def _score(deployed: Deployed, feeds: Feeds) -> float:
-    return float(deployed.run(feeds)["score"].reshape(-1)[0])

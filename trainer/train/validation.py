@@ -1,0 +1,72 @@
+"""What the trained graph says of the normal validation parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge.errors import DataError
+from edge.frames.sample import Sample
+from trainer.data.normal import prepare
+from trainer.data.scene import Scene
+from trainer.graph.deploy import Deployed, TopKMean
+from trainer.progress import progress
+
+
+@dataclass(frozen=True, eq=False)
+class NormalPart:
+    """What the graph says of one normal validation part.
+
+    own: the score, of a system that gives one itself. map, foreground: (h, w) float32, raw units,
+    0 or 1. area, valid, border: shares, as in the graph's outputs.
+    """
+
+    own: float | None
+    map: NDArray[np.float32]
+    foreground: NDArray[np.float32]
+    area: float
+    valid: float
+    border: float
+
+    def score(self, top_k: float) -> float:
+        """The graph's score, raw units, with the mean over this share of the foreground."""
+        if self.own is not None:
+            return self.own
+        height, width = self.map.shape
+        mean = TopKMean(top_k, (height, width))
+        batch = (torch.from_numpy(image)[None, None] for image in (self.map, self.foreground))
+        return float(mean(*batch))
+
+
+def judge_normal(deployed: Deployed, scene: Scene, samples: Sequence[Sample]) -> list[NormalPart]:
+    """Judge the normal validation parts.
+
+    Raises: DataError for an image that shows no part.
+    """
+    shown = progress(samples, "judging the normal validation parts")
+    return [_judged(deployed, scene, sample) for sample in shown]
+
+
+@torch.no_grad()
+def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
+    feeds = scene.feeds_of(sample)
+    outputs = deployed.run(feeds)
+    foreground, _ = deployed.mask(prepare(deployed.preprocess, feeds))
+    area = float(outputs["area"][0])
+    if area <= 0:
+        raise DataError(
+            f"no part stands above the background in {sample.name}: check camera.json (unit,"
+            " intrinsics, fixed)"
+        )
+    return NormalPart(
+        own=float(outputs["score"][0]) if deployed.has_score else None,
+        map=outputs["map"][0, 0],
+        foreground=foreground[0, 0].numpy(),
+        area=area,
+        valid=float(outputs["valid"][0]),
+        border=float(outputs["place"][0, 5]),
+    )
