@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge.errors import ConfigError
 from edge.files import require_folder_target
@@ -13,7 +14,8 @@ from edge.proof.threshold import DEFAULT_FALSE_REJECTS, rank_for
 from trainer.data.defects import require_defects_folder
 from trainer.device import require_device
 from trainer.synthetic.textures import Textures
-from trainer.systems.seam import System, find_system, require_preset, require_weights
+from trainer.systems.registry import find_system
+from trainer.systems.seam import System, require_preset, require_weights
 
 LEAST_SIDE_PX, MOST_SIDE_PX = 32, 8192  # of a letterboxed image
 
@@ -75,7 +77,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
-def checked_system(name: str, options: TrainOptions) -> System:
+def checked_system(name: str, options: TrainOptions) -> System[Any]:
     """The system of that name, which can be trained with these options.
 
     Raises: ConfigError or DataError for every mistake that shows before an image is read.
@@ -104,7 +106,7 @@ def checked_system(name: str, options: TrainOptions) -> System:
     return system
 
 
-def _require_encoder_is_used(system: System, options: TrainOptions) -> None:
+def _require_encoder_is_used(system: System[Any], options: TrainOptions) -> None:
     """Raises: ConfigError if --pretrained names a file that this training would not use."""
     if options.pretrained is None:
         return

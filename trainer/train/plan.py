@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from edge.files import sha256_of
 from edge.frames.dataset import Dataset, Sample
@@ -28,7 +29,7 @@ class Plan:
     data_sha256: of names and pixels of all normal parts.
     """
 
-    system: System
+    system: System[Any]
     dataset: Dataset
     options: TrainOptions
     parts: NormalParts

@@ -18,7 +18,8 @@ from trainer.fit import Curves
 from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Preprocess
 from trainer.graph.sizes import WorkingSizes
-from trainer.systems.seam import BuildRequest, find_system, require_preset
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest, require_preset
 from trainer.tensor_files import load_stored, write_tensors
 from trainer.train.run_folder import CURVES_FILE, MODEL_FILE, RUN_FILE, find_model
 from trainer.train.run_info import RunInfo, read_info

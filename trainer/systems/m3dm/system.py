@@ -64,15 +64,9 @@ from trainer.layers.anomaly_map import AnomalyMap
 from trainer.layers.backbone import DINO_B8, LITE0, BackboneSpec, build_any_trunk, named_backbone
 from trainer.layers.height import HeightEncoder
 from trainer.layers.unshuffle import pixel_unshuffle
-from trainer.systems.common.levels import (
-    Views,
-    copies_for,
-    depth_sigma,
-    drawn_views,
-    encoder_phase,
-    normal_views,
-    rows_of,
-)
+from trainer.systems.common.depth_encoder import depth_noise, encoder_phase
+from trainer.systems.common.foreground import rows_of
+from trainer.systems.common.views import Views, anomalous_views, copies_for, normal_views
 from trainer.systems.m3dm.checkpoint import load_pointmae
 from trainer.systems.m3dm.coreset import greedy_coreset
 from trainer.systems.m3dm.distilled import SMALLEST, DistilledBank, nearest_distance
@@ -647,8 +641,8 @@ class M3dm:
             keep_image=keep,
         )
         encoder = None if detector.points is None else detector.points.encoder
-        sigma = None if encoder is None else depth_sigma(encoder, normal)
-        drawn, _ = drawn_views(trunk, images, anomalies, sigma, request, keep_image=keep)
+        sigma = None if encoder is None else depth_noise(encoder, normal)
+        drawn, _ = anomalous_views(trunk, images, anomalies, sigma, request, keep_image=keep)
         trainer = _Trainer(detector.to(request.device), normal, drawn, copies, request)
         curves = fit_phases(detector, _phases(trainer, request), request.seed, request.control)
         trainer.settle()
@@ -704,6 +698,6 @@ def _distil_phase(
     )  # fmt: skip
 
 
-def create_system() -> System:
+def create_system() -> System[M3dmDetector]:
     """For the registry."""
     return M3dm()

@@ -26,12 +26,13 @@ from trainer.graph.deploy import Answer, Deployed
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import build_any_trunk, named_backbone, weights_digest
-from trainer.systems.common.levels import Views
+from trainer.systems.common.views import Views
 from trainer.systems.m3dm import system as m3dm
 from trainer.systems.m3dm.checkpoint import write_pointmae
 from trainer.systems.m3dm.point_features import PointSpec
 from trainer.systems.m3dm.pretraining import PretrainPlan
-from trainer.systems.seam import BuildRequest, FitRequest, find_system
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
     m3dm.COMPACT,
