@@ -18,7 +18,6 @@ from edge.frames.dataset import open_dataset
 from edge.proof.threshold import DEFAULT_FALSE_REJECTS, threshold_from_normals
 from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, make_deployed, make_feeds
 from trainer.data.splits import digest_of, digest_of_pixels
-from trainer.systems import seam as base
 from trainer.train.defect_scores import DefectScores, measure_defects
 from trainer.train.run_info import RunInfo
 from trainer.train.trained_run import TrainedRun, write_run

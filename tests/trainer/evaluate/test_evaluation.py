@@ -28,7 +28,6 @@ from trainer.evaluate.judged import open_judged
 from trainer.evaluate.report.page import GROUP_COLORS
 from trainer.evaluate.table import table_lines, threshold_lines
 from trainer.synthetic.scene_defects import Group
-from trainer.systems import seam as base
 from trainer.train.trained_run import load_run
 
 

@@ -35,7 +35,6 @@ from trainer.export.proof_frames import feeds_of, proof_frames
 from trainer.export.request import ExportRequest
 from trainer.export.shown import Shown, answered, by_falling_score
 from trainer.synthetic.on_frames import draw_defect, part_of
-from trainer.systems import seam as base
 from trainer.train.trained_run import load_run
 
 

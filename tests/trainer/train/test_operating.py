@@ -22,7 +22,6 @@ from edge.frames.images import read_color
 from tests.support.standin_run import MODULE, write_product, write_standin_run
 from trainer.cli import app
 from trainer.fit import FitControl
-from trainer.systems import seam as base
 from trainer.train.defect_scores import DefectScores, measure_defects
 from trainer.train.operating_points import operating_lines, operating_points, suggestion
 from trainer.train.options import TrainOptions
