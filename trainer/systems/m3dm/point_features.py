@@ -94,6 +94,21 @@ class DepthImages(NamedTuple):
     intrinsics: Tensor
     plane: Tensor
 
+    @classmethod
+    def of(
+        cls,
+        height: Tensor | None,
+        foreground: Tensor,
+        intrinsics: Tensor | None,
+        plane: Tensor | None,
+    ) -> DepthImages:
+        """Of images that may have no depth. Raises: ConfigError if they have none."""
+        if height is None or intrinsics is None or plane is None:
+            raise ConfigError(
+                "point features need depth: train with --depth on a product that has it"
+            )
+        return cls(height, foreground, intrinsics, plane)
+
 
 class Groups(NamedTuple):
     """Groups of N parts: members (N, G, K, 3) relative to centers (N, G, 3), and the centers' cells
@@ -216,9 +231,7 @@ class PointFeatures(nn.Module):
 
 def depth_of(prepared: Prepared) -> DepthImages:
     """What the point side sees. Raises: ConfigError for color-only images."""
-    if prepared.height is None or prepared.intrinsics is None or prepared.plane is None:
-        raise ConfigError("point features need depth: train with --depth on a product that has it")
-    return DepthImages(prepared.height, prepared.foreground, prepared.intrinsics, prepared.plane)
+    return DepthImages.of(prepared.height, prepared.foreground, prepared.intrinsics, prepared.plane)
 
 
 def _upwards(points: Tensor) -> Tensor:
