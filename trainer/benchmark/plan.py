@@ -15,7 +15,8 @@ from edge.files import sha256_of
 from edge.frames.dataset import find_products, open_dataset
 from trainer.device import require_device
 from trainer.synthetic.textures import Textures
-from trainer.systems.seam import find_system, require_preset, require_weights
+from trainer.systems.registry import find_system
+from trainer.systems.seam import require_preset, require_weights
 
 DepthChoice = Literal["with", "without", "both"]
 

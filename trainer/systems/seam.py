@@ -1,18 +1,17 @@
-"""The seam between a detector and everything else: train, evaluate, export and quantize know only
-this.
+"""The seam between a detector and everything else: training, evaluation, export and quantization
+know only this.
 
-A system is a `System` in a registry under its name. It owns its presets, builds its detector (an
-nn.Module that the deployed graph calls, see trainer.graph.deploy.Detector) and fits it on normal
-images. Adding a system is one module and one `register`.
+A system is a `System`, registered under its name in trainer.systems.registry. It owns its presets,
+builds its detector (an nn.Module that the deployed graph calls, see trainer.graph.deploy.Detector)
+and fits it on normal images. trainer.systems.common.frame has what all systems do alike.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from torch import nn
 
@@ -22,14 +21,9 @@ from trainer.fit import Curves, FitControl
 from trainer.graph.sizes import WorkingSizes
 
 Modality = Literal["color", "depth"]
-SYSTEM_MODULES: dict[str, str] = {  # imported when asked for: `trainer --help` stays quick
-    "mats": "trainer.systems.mats.system",
-    "ntsnet": "trainer.systems.ntsnet.system",
-    "aand": "trainer.systems.aand.system",
-    "m3dm": "trainer.systems.m3dm.system",
-    "vmpfd": "trainer.systems.vmpfd.system",
-}
-TRIAL_SIDE = 256  # px, of a crop that a detector is built for only to see whether its weights fit
+DetectorT = TypeVar("DetectorT", bound=nn.Module)
+
+TRIAL_SIDE = 256  # px, of the crop that a detector is built for only to check its weights files
 
 
 @dataclass(frozen=True)
@@ -37,12 +31,12 @@ class BuildRequest:
     """Everything that decides the shape of a detector.
 
     preset: one of the system's. sizes: as the system's own `sizes` gave them. weights: the user's
-    backbone file or None. pretrained: a file of `trainer pretrain`, None: what it holds is trained
+    backbone file or None. pretrained: a file of `trainer pretrain`; None: that encoder is trained
     on the product's own images.
-    backbone: timm's name of another one than the preset's, for systems that take any.
+    backbone: timm's name of another backbone than the preset's, for systems that take any.
     random_backbone: leave the backbone at random values, because a state dict follows or only the
     shape matters.
-    switches: the system's own parts turned off or on by name, for ablations.
+    switches: components of the system turned on or off by name, for ablations.
     """
 
     preset: str
@@ -60,8 +54,8 @@ class FitRequest:
     """How long and where to fit.
 
     epochs: None takes the preset's; a number replaces the epochs of every phase. textures: a folder
-    of images that drawn anomalies are made of, None takes procedural ones; systems that draw none
-    ignore it.
+    of images whose texture synthetic anomalies take, None takes procedural ones; systems that train
+    on no synthetic anomalies ignore it.
     """
 
     preset: str
@@ -72,16 +66,18 @@ class FitRequest:
     textures: Path | None = None
 
 
-class System(Protocol):
-    """One detector of the literature, wired for this product."""
+class System(Protocol[DetectorT]):
+    """One detector of the literature, wired for this product. DetectorT: what it builds and
+    fits.
+    """
 
     @property
     def name(self) -> str:
-        """As in SYSTEM_MODULES."""
+        """As in trainer.systems.registry."""
         ...
 
     @property
-    def presets(self) -> Sequence[str]:
+    def presets(self) -> Collection[str]:
         """Names of its settings."""
         ...
 
@@ -106,35 +102,25 @@ class System(Protocol):
         """Working sizes of a crop of height_px x width_px."""
         ...
 
-    def build(self, request: BuildRequest) -> nn.Module:
+    def build(self, request: BuildRequest) -> DetectorT:
         """The untrained detector, in evaluation mode."""
         ...
 
-    def fit(self, detector: nn.Module, images: TrainingImages, request: FitRequest) -> Curves:
+    def fit(self, detector: DetectorT, images: TrainingImages, request: FitRequest) -> Curves:
         """Train `detector` in place on normal images; repeatable by seed, resumable through
         request.control.
         """
         ...
 
 
-def find_system(name: str) -> System:
-    """The system of that name. Raises: ConfigError naming those there are."""
-    if name not in SYSTEM_MODULES:
-        raise ConfigError(
-            f"there is no system {name!r}: choose one of {', '.join(sorted(SYSTEM_MODULES))}"
-        )
-    factory: Callable[[], System] = importlib.import_module(SYSTEM_MODULES[name]).create_system
-    return factory()
-
-
 def require_weights(
-    system: System,
+    system: System[Any],
     preset: str,
     weights: Path | None,
     pretrained: Path | None = None,
     backbone: str | None = None,
 ) -> None:
-    """See, before an image is read, that the named files fit the system: it is built once and
+    """Check, before an image is read, that the named files fit the system: it is built once and
     dropped.
 
     Raises: ConfigError if the preset needs a file that is not named, DataError if one cannot be
@@ -144,7 +130,7 @@ def require_weights(
     system.build(BuildRequest(preset, sizes, weights, pretrained=pretrained, backbone=backbone))
 
 
-def require_preset(system: System, preset: str) -> None:
+def require_preset(system: System[Any], preset: str) -> None:
     """Raises: ConfigError if the system has no such preset, naming those it has."""
     if preset not in system.presets:
         raise ConfigError(

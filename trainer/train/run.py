@@ -41,7 +41,8 @@ from trainer.fit import Curves
 from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Preprocess
 from trainer.graph.sizes import WorkingSizes
-from trainer.systems.seam import BuildRequest, find_system, require_preset
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest, require_preset
 from trainer.tensor_files import load_stored
 from trainer.train.operating import DefectScores, Outlier, find_named_outliers, operating_points
 from trainer.train.suspects import Suspect

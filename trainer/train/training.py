@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +38,8 @@ from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.synthetic.textures import Textures
-from trainer.systems.seam import (
-    BuildRequest,
-    FitRequest,
-    System,
-    find_system,
-    require_preset,
-    require_weights,
-)
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest, FitRequest, System, require_preset, require_weights
 from trainer.train.operating import (
     DefectScores,
     choice_lines,
@@ -104,7 +99,7 @@ class _Plan:
     dataset: with the defective images given beside it.
     """
 
-    system: System
+    system: System[Any]
     dataset: Dataset
     options: TrainOptions
     parts: NormalParts
@@ -224,7 +219,7 @@ def _plan(system_name: str, product: Path, options: TrainOptions) -> _Plan:
     return _Plan(system, dataset, options, parts, parts.sha256())
 
 
-def _checked_system(name: str, options: TrainOptions) -> System:
+def _checked_system(name: str, options: TrainOptions) -> System[Any]:
     """The system.
 
     Raises: ConfigError or DataError for every mistake that shows before an image is read.

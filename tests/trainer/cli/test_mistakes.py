@@ -28,7 +28,7 @@ from tests.support.root import snapshot
 from tests.support.standin_run import MODULE, write_product, write_standin_run
 from trainer.fit import FitControl, Phase, fit_phases
 from trainer.layers.backbone import LITE0, build_trunk
-from trainer.systems import seam as base
+from trainer.systems import registry
 from trainer.systems.m3dm.checkpoint import load_pointmae
 from trainer.systems.m3dm.point_features import COMPACT_POINTS
 from trainer.systems.m3dm.pointmae import PointTransformer
@@ -197,13 +197,13 @@ def test_weights_of_another_model_are_named_with_the_shapes_that_differ(tmp_path
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
+        patch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
         return write_standin_run(folder / "run", write_product(folder / "product"))
 
 
 @pytest.fixture
 def run_folder(tmp_path: Path, finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
+    monkeypatch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
@@ -268,7 +268,7 @@ def test_a_key_that_signs_nothing(
     key: str,
     words: list[str],
 ) -> None:
-    monkeypatch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
+    monkeypatch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
     before = snapshot(place)
     line = f"export {finished_run} --product washer --version 1.0.0 --key {key} --out new.bundle"
     refused(run("trainer", *line.split()), "trainer", *words)
@@ -298,7 +298,7 @@ def test_an_export_that_cannot_be(
     options: str,
     words: list[str],
 ) -> None:
-    monkeypatch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
+    monkeypatch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
     before = snapshot(place)
     refused(run("trainer", "export", finished_run, *options.split()), "trainer", *words)
     assert snapshot(place) == before

@@ -31,14 +31,14 @@ from trainer.export.bundle import Exported, ExportRequest, export_bundle, parity
 from trainer.export.proof import Proof, Shown, answered, by_falling_score, gather
 from trainer.export.proof_frames import carry, feeds_of, proof_frames
 from trainer.synthetic.on_frames import draw_defect, part_of
-from trainer.systems import seam as base
+from trainer.systems import registry
 from trainer.train.run import load_run
 
 
 @pytest.fixture(scope="module", autouse=True)
 def standin_system() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
+        patch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
         yield
 
 

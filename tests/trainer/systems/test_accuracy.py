@@ -16,7 +16,7 @@ import pytest
 from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.systems.seam import SYSTEM_MODULES
+from trainer.systems.registry import SYSTEM_MODULES
 from trainer.train.training import TrainOptions, train
 
 EPOCHS = {"mats": 10, "ntsnet": 15, "aand": 10, "m3dm": None, "vmpfd": 4}

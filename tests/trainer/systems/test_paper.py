@@ -17,7 +17,8 @@ from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Preprocess
 from trainer.quantize import count_macs
 from trainer.quantize.view import prepared
-from trainer.systems.seam import BuildRequest, find_system
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest
 
 SIDE = 800
 

@@ -33,8 +33,8 @@ Switches, on unless turned off: `gate`, `generator`, `hard`, `student` (off: the
 deviation 1).
 
 With depth, the amplified depth image, unshuffled, joins every level's features
-(trainer.systems.common.levels), and drawn anomalies change height, too. The switch `depth` leaves
-it out: color is judged alone, within the foreground that depth shows.
+(trainer.systems.common.level_features), and drawn anomalies change height, too. The switch `depth`
+leaves it out: color is judged alone, within the foreground that depth shows.
 """
 
 from __future__ import annotations
@@ -64,18 +64,12 @@ from trainer.systems.aand.amplification import (
     focal_loss,
 )
 from trainer.systems.aand.reverse import Bottleneck, Decoder
-from trainer.systems.common.levels import (
-    LevelFeatures,
-    LevelMaps,
-    Views,
-    copies_for,
-    depth_sigma,
-    drawn_views,
-    encoder_phase,
-    level_sizes,
-    normal_views,
-    rows_of,
-)
+from trainer.systems.common.depth_encoder import depth_noise, encoder_phase
+from trainer.systems.common.foreground import rows_of
+from trainer.systems.common.level_features import LevelFeatures
+from trainer.systems.common.level_maps import LevelMaps
+from trainer.systems.common.sizes import level_sizes
+from trainer.systems.common.views import Views, anomalous_views, copies_for, normal_views
 from trainer.systems.seam import BuildRequest, FitRequest, System
 
 SWITCHES = ("gate", "generator", "hard", "student", "depth", "floor", "standardized")
@@ -262,7 +256,7 @@ class _Trainer:
         masks = features.masks(self.normal.foreground.float())
         for level, (color, mask) in enumerate(zip(self.normal.levels, masks, strict=True)):
             standardized = self.detector.switches["standardized"]
-            features.measure(
+            features.fit_scales(
                 level, color, self.depth.get("normal"), mask, standardized=standardized
             )
         self.measured = True
@@ -369,8 +363,8 @@ class Aand:
         normal = normal_views(
             features.trunk, images, preset.augmentation, copies, request.seed, request.device
         )
-        sigma = None if features.encoder is None else depth_sigma(features.encoder, normal)
-        drawn, marks = drawn_views(features.trunk, images, 1 + copies, sigma, request)
+        sigma = None if features.encoder is None else depth_noise(features.encoder, normal)
+        drawn, marks = anomalous_views(features.trunk, images, 1 + copies, sigma, request)
         trainer = _Trainer(detector.to(request.device), normal, drawn, marks, request)
         curves = fit_phases(
             detector, _phases(trainer, normal, request), request.seed, request.control
@@ -407,6 +401,6 @@ def _phases(trainer: _Trainer, normal: Views, request: FitRequest) -> list[Phase
     return phases
 
 
-def create_system() -> System:
+def create_system() -> System[AandDetector]:
     """For the registry."""
     return Aand()

@@ -8,16 +8,17 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from edge.errors import ConfigError
 from edge.schema import TensorSpec
 from trainer.graph.deploy import Answer
-from trainer.graph.preprocess import ANY, Prepared
+from trainer.graph.preprocess import Prepared
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.anomaly_map import AnomalyMap
 from trainer.layers.backbone import named_backbone
 from trainer.layers.height import HeightEncoder
+from trainer.systems.common.foreground import cell_mask
+from trainer.systems.common.frame import chosen_switches
 from trainer.systems.m3dm.color_features import ColorFeatures
 from trainer.systems.m3dm.depth_side import DepthSide
 from trainer.systems.m3dm.memory_bank import MemoryBank
@@ -46,9 +47,7 @@ class M3dmDetector(nn.Module):
     def __init__(self, preset: M3dmPreset, request: BuildRequest) -> None:
         super().__init__()
         self.preset, self.pretrained = preset, False
-        self.switches = {
-            name: (request.switches or {}).get(name, usual) for name, usual in SWITCHES.items()
-        }
+        self.switches = chosen_switches(SWITCHES, request)
         spec = named_backbone(request.backbone) if request.backbone else preset.backbone
         self.color = ColorFeatures(spec, preset.pool, request)
         self.has_score = preset.own_score
@@ -150,8 +149,7 @@ class M3dmDetector(nn.Module):
 
     def grid_mask(self, foreground: Tensor) -> Tensor:
         """Positions with any foreground, (N, 1, h, w), 0 or 1."""
-        share = functional.avg_pool2d(foreground, foreground.shape[2] // self.color.grid[0])
-        return (share > ANY).to(torch.float32)
+        return cell_mask(foreground, self.color.grid[0])
 
 
 def distances(squared: Mapping[str, Tensor]) -> Tensor:

@@ -11,16 +11,9 @@ from torch import Tensor
 
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, Phase, fit_phases
-from trainer.systems.common.levels import (
-    VIEWS_AT_ONCE,
-    Views,
-    copies_for,
-    depth_sigma,
-    drawn_views,
-    encoder_phase,
-    normal_views,
-    rows_of,
-)
+from trainer.systems.common.depth_encoder import depth_noise, encoder_phase
+from trainer.systems.common.foreground import rows_of
+from trainer.systems.common.views import AT_ONCE, Views, anomalous_views, copies_for, normal_views
 from trainer.systems.m3dm.bank_training import BankTraining
 from trainer.systems.m3dm.depth_side import DepthSide
 from trainer.systems.m3dm.detector import M3dmDetector, distances
@@ -36,7 +29,7 @@ LEAST_ROWS = 256
 
 
 def fit_detector(detector: M3dmDetector, images: TrainingImages, request: FitRequest) -> Curves:
-    """Train `detector` in place; repeatable by seed, resumable through request.control."""
+    """Train the detector, which is on request.device, in place."""
     anomalies = max(1, copies_for(images.count, detector.preset.views))
     copies = BANKED - 1 + anomalies
     request.control.tell(
@@ -44,7 +37,7 @@ def fit_detector(detector: M3dmDetector, images: TrainingImages, request: FitReq
         " anomalies each"
     )
     normal, synthetic = _views(detector, images, copies, anomalies, request)
-    frozen = FrozenFeatures(detector.to(request.device), normal, synthetic, copies, request.device)
+    frozen = FrozenFeatures(detector, normal, synthetic, copies, request.device)
     banks = _bank_trainings(frozen, request.seed)
     phases = [
         *_depth_phases(frozen, request),
@@ -53,7 +46,6 @@ def fit_detector(detector: M3dmDetector, images: TrainingImages, request: FitReq
     ]
     curves = fit_phases(detector, phases, request.seed, request.control)
     _settle(frozen, banks, request.seed)
-    detector.cpu().requires_grad_(False).eval()
     return curves
 
 
@@ -61,7 +53,7 @@ def _views(
     detector: M3dmDetector, images: TrainingImages, copies: int, anomalies: int, request: FitRequest
 ) -> tuple[Views, Views]:
     """Every image as it is and `copies` times augmented, and with `anomalies` synthetic ones."""
-    trunk = detector.color.trunk.to(request.device)
+    trunk = detector.color.trunk
     keep_image = detector.points is not None  # the depth encoder sees it
     normal = normal_views(
         trunk,
@@ -73,8 +65,8 @@ def _views(
         keep_image=keep_image,
     )
     encoder = None if detector.points is None else detector.points.encoder
-    sigma = None if encoder is None else depth_sigma(encoder, normal)
-    synthetic, _ = drawn_views(trunk, images, anomalies, sigma, request, keep_image=keep_image)
+    sigma = None if encoder is None else depth_noise(encoder, normal)
+    synthetic, _ = anomalous_views(trunk, images, anomalies, sigma, request, keep_image=keep_image)
     return normal, synthetic
 
 
@@ -149,7 +141,7 @@ def _settle(frozen: FrozenFeatures, banks: list[BankTraining], seed: int) -> Non
         bank.settle()
     detector = frozen.detector
     positions, scores = [], []
-    for part in torch.split(frozen.unseen, VIEWS_AT_ONCE):
+    for part in torch.split(frozen.unseen, AT_ONCE):
         mask = frozen.normal.mask[part].to(frozen.device)  # (B, 1, h, w)
         parts = detector.parts(frozen.normal.of(part, frozen.device))
         squared = {name: bank(parts[name]) for name, bank in detector.named_banks()}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.systems.common.levels import VIEWS_AT_ONCE, Views, rows_of
+from trainer.systems.common.foreground import rows_of
+from trainer.systems.common.views import AT_ONCE, Views
 from trainer.systems.m3dm.depth_side import DepthSide, RawDepth
 from trainer.systems.m3dm.detector import M3dmDetector
 from trainer.systems.m3dm.point_features import DepthImages
@@ -58,7 +59,7 @@ class ViewFeatures:
         the CPU.
         """
         rows = []
-        for part in torch.split(numbers, VIEWS_AT_ONCE):
+        for part in torch.split(numbers, AT_ONCE):
             compared = self.detector.parts(self.of(part, device))[bank]  # (B, Cb, h, w)
             rows.append(rows_of(compared.half().cpu(), self.mask[part]))  # (Mi, Cb)
         return torch.cat(rows)
@@ -113,14 +114,16 @@ class FrozenFeatures:
             self.computed[name] = ViewFeatures(self.detector, features, self.masks[name])
 
     def _mask(self, views: Views) -> Tensor:
-        masks = [self.detector.grid_mask(views.foreground[part].float()) for part in views.parts()]
+        masks = [
+            self.detector.grid_mask(views.foreground[part].float()) for part in views.batches()
+        ]
         return torch.cat(masks)  # (n, 1, h, w)
 
     def _measure_color(self) -> None:
         """The scale of the color features, over the foreground of the banked views."""
         color, normal = self.detector.color, self.views["normal"]
         total, count = 0.0, 0
-        for part in torch.split(self.banked, VIEWS_AT_ONCE):
+        for part in torch.split(self.banked, AT_ONCE):
             joined = color.joined(normal.colors(part, "cpu"))  # (B, C, h, w)
             rows = rows_of(joined, self.masks["normal"][part]).double()  # (M, C)
             total, count = total + float(rows.square().sum()), count + rows.numel()
@@ -128,7 +131,7 @@ class FrozenFeatures:
 
     def _raw_depth(self, side: DepthSide, views: Views) -> RawDepth:
         """Unscaled, of all views, float16 on the CPU."""
-        raw = [side.raw(views.prepared(part, self.device)) for part in views.parts()]
+        raw = [side.raw(views.prepared(part, self.device)) for part in views.batches()]
         relief = [one.relief.half().cpu() for one in raw if one.relief is not None]
         points = torch.cat([one.points.half().cpu() for one in raw])  # (n, Cp, h, w)
         return RawDepth(points, torch.cat(relief) if relief else None)
@@ -143,7 +146,7 @@ class FrozenFeatures:
     def _joined(self, views: Views, raw: RawDepth | None) -> Tensor:
         """The detector's features of all views, (n, C, h, w) float16, on the CPU."""
         side, parts = self.detector.points, []
-        for part in views.parts():
+        for part in views.batches():
             joined = self.detector.color.scaled(views.colors(part, self.device))  # (B, Cc, h, w)
             if side is not None and raw is not None:
                 joined = torch.cat([joined, side.scaled(raw.of(part, joined))], dim=1)

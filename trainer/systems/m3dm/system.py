@@ -11,42 +11,40 @@ docs/systems/m3dm.md.
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
 from edge.errors import ConfigError
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves
 from trainer.graph.sizes import WorkingSizes
+from trainer.systems.common.frame import FrozenSystem
 from trainer.systems.m3dm.checkpoint import load_pointmae
 from trainer.systems.m3dm.detector import M3dmDetector
 from trainer.systems.m3dm.fit import fit_detector
-from trainer.systems.m3dm.preset import PRESETS
+from trainer.systems.m3dm.preset import PRESETS, M3dmPreset
 from trainer.systems.seam import BuildRequest, FitRequest, Modality, System
 
 
-class M3dm:
+class M3dm(FrozenSystem[M3dmPreset, M3dmDetector]):
     """M3DM as a row of the registry."""
 
     name = "m3dm"
-    presets = tuple(PRESETS)
+    presets = PRESETS
     top_k_candidates = (0.0005, 0.002, 0.005, 0.01, 0.02)
     takes_backbone = True
     pretrains: Modality = "depth"
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
-        """The preset's squares."""
+        """The preset's squares: the paper brings images to a square."""
         chosen = PRESETS[preset]
         depth = (chosen.points.depth_side, chosen.points.depth_side)
         return WorkingSizes(
             (chosen.side, chosen.side), depth if with_depth else None, (height_px, width_px)
         )
 
-    def build(self, request: BuildRequest) -> M3dmDetector:
-        """The untrained detector; the same seed gives the same weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(request.seed)
-            detector = M3dmDetector(PRESETS[request.preset], request).eval()
+    def assemble(self, preset: M3dmPreset, request: BuildRequest) -> M3dmDetector:
+        """Raises: ConfigError if the switches leave no bank, or a file is named for point features
+        that a color-only detector does not have.
+        """
+        detector = M3dmDetector(preset, request)
         if request.pretrained is not None:
             if detector.points is None:
                 raise ConfigError(
@@ -57,12 +55,18 @@ class M3dm:
             detector.pretrained = True
         return detector
 
-    def fit(self, detector: nn.Module, images: TrainingImages, request: FitRequest) -> Curves:
+    def train(
+        self,
+        detector: M3dmDetector,
+        preset: M3dmPreset,
+        images: TrainingImages,
+        request: FitRequest,
+    ) -> Curves:
         """See trainer.systems.m3dm.fit."""
-        assert isinstance(detector, M3dmDetector)  # the registry pairs build and fit
+        del preset  # the detector was built from it
         return fit_detector(detector, images, request)
 
 
-def create_system() -> System:
+def create_system() -> System[M3dmDetector]:
     """For the registry."""
     return M3dm()

@@ -681,6 +681,6 @@ def _frozen_features(
     return {name: torch.cat(tensors) for name, tensors in parts.items()}
 
 
-def create_system() -> System:
+def create_system() -> System[MatsDetector]:
     """For the registry."""
     return Mats()

@@ -63,15 +63,11 @@ from trainer.graph.preprocess import Prepared
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import LITE0_LEVELS, RESNET18, BackboneSpec, Trunk
 from trainer.layers.discrepancy import feature_distance, masked_mean
-from trainer.systems.common.levels import (
-    LevelFeatures,
-    LevelMaps,
-    Views,
-    copies_for,
-    level_sizes,
-    normal_views,
-    rows_of,
-)
+from trainer.systems.common.foreground import rows_of
+from trainer.systems.common.level_features import LevelFeatures
+from trainer.systems.common.level_maps import LevelMaps
+from trainer.systems.common.sizes import level_sizes
+from trainer.systems.common.views import Views, copies_for, normal_views
 from trainer.systems.ntsnet.cot import CoT
 from trainer.systems.ntsnet.eman import Pair, following, norms, same_named
 from trainer.systems.seam import BuildRequest, FitRequest, System
@@ -329,7 +325,7 @@ class _Trainer:
         features = detector.features
         masks = features.masks(views.foreground.float())
         for level, (color, mask) in enumerate(zip(views.levels, masks, strict=True)):
-            features.measure(level, color, None, mask, standardized=False)
+            features.fit_scales(level, color, None, mask, standardized=False)
             if isinstance(detector.student, LeanStudent):
                 scale = features.get_buffer(f"gain_{level}").to(color.device)
                 detector.student.start_at(level, rows_of(color, mask).float() * scale)
@@ -404,6 +400,6 @@ class Ntsnet:
         return curves
 
 
-def create_system() -> System:
+def create_system() -> System[NtsnetDetector]:
     """For the registry."""
     return Ntsnet()

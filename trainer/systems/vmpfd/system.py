@@ -74,7 +74,9 @@ from trainer.graph.deploy import Answer
 from trainer.graph.preprocess import ANY, Prepared
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.anomaly_map import AnomalyMap
-from trainer.systems.common.levels import copies_for, level_sizes, rows_of
+from trainer.systems.common.foreground import rows_of
+from trainer.systems.common.sizes import level_sizes
+from trainer.systems.common.views import copies_for
 from trainer.systems.seam import BuildRequest, FitRequest, Modality, System
 from trainer.systems.vmpfd.autoencoder import CnnEncoder, Code, Decoder
 from trainer.systems.vmpfd.gmdn import MixtureDensityNetwork, greatest_density, log_likelihood
@@ -689,6 +691,6 @@ def _split(count: int, copies: int, seed: int) -> tuple[Tensor, Tensor]:
     return every, out.sort().values * (1 + copies)
 
 
-def create_system() -> System:
+def create_system() -> System[VmpfdDetector]:
     """For the registry."""
     return Vmpfd()

@@ -23,7 +23,7 @@ from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
-from trainer.systems.common.levels import DEPTH_SHARE
+from trainer.systems.common.level_features import DEPTH_SHARE
 from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
@@ -98,8 +98,8 @@ def trainer_of(detector: aand.AandDetector) -> aand._Trainer:
     asked = request()
     normal = aand.normal_views(detector.features.trunk, images(), SMALL.augmentation, 1, 0, "cpu")
     encoder = detector.features.encoder
-    sigma = None if encoder is None else aand.depth_sigma(encoder, normal)
-    drawn, marks = aand.drawn_views(detector.features.trunk, images(), 2, sigma, asked)
+    sigma = None if encoder is None else aand.depth_noise(encoder, normal)
+    drawn, marks = aand.anomalous_views(detector.features.trunk, images(), 2, sigma, asked)
     made = aand._Trainer(detector, normal, drawn, marks, asked)
     made.measure()
     return made

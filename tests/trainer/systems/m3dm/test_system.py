@@ -33,7 +33,8 @@ from trainer.systems.m3dm.point_features import PointSpec
 from trainer.systems.m3dm.preset import COMPACT, PRESETS
 from trainer.systems.m3dm.pretraining import PretrainPlan
 from trainer.systems.m3dm.system import M3dm
-from trainer.systems.seam import BuildRequest, FitRequest, find_system
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
     COMPACT,

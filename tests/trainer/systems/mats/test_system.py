@@ -17,7 +17,8 @@ from trainer.data.source import TrainingImages, stacked
 from trainer.fit import FitControl, Interrupted
 from trainer.graph.preprocess import Prepared
 from trainer.graph.sizes import WorkingSizes
-from trainer.systems.seam import BuildRequest, FitRequest, find_system
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
     mats.COMPACT,

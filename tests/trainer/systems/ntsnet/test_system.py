@@ -24,7 +24,8 @@ from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
 from trainer.systems.ntsnet.cot import CoT
-from trainer.systems.seam import BuildRequest, FitRequest, find_system
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
     ntsnet.COMPACT,

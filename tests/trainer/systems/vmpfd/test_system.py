@@ -28,7 +28,8 @@ from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
 from trainer.quantize import Evidence, quantize
 from trainer.quantize.evidence import Feeds, rule_of
-from trainer.systems.seam import BuildRequest, FitRequest, find_system
+from trainer.systems.registry import find_system
+from trainer.systems.seam import BuildRequest, FitRequest
 from trainer.systems.vmpfd import system as vmpfd
 from trainer.systems.vmpfd.pdn import PatchDescriptors
 from trainer.systems.vmpfd.pretraining import RECIPES, write_pdn
