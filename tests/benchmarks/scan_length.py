@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.systems.vmpfd.preset import COMPACT
 from trainer.systems.vmpfd.scan import prefix, recurrence
-from trainer.systems.vmpfd.system import COMPACT
 
 LENGTHS = (64, 128, 256, 512, 1024)
 ROUNDS = 30

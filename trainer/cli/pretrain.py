@@ -85,7 +85,7 @@ def pdn(
     Ctrl-C keeps what is done; the same command goes on.
     """
     from trainer.fit import FitControl
-    from trainer.systems.vmpfd.pretraining import PdnOptions, pretrain_pdn
+    from trainer.systems.vmpfd.pretrain_command import PdnOptions, pretrain_pdn
 
     count = pretrain_pdn(
         folders, out, PdnOptions(preset, epochs, weights, seed, device), FitControl()

@@ -28,15 +28,21 @@ from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
 from trainer.quantize import Evidence, quantize
 from trainer.quantize.evidence import Feeds, rule_of
+from trainer.systems.common.whitening import BOUND, PrincipalAxes
 from trainer.systems.registry import find_system
 from trainer.systems.seam import BuildRequest, FitRequest
-from trainer.systems.vmpfd import system as vmpfd
+from trainer.systems.vmpfd.checkpoint import write_pdn
+from trainer.systems.vmpfd.detector import ERROR_SCALE, LEAST_SPAN, VmpfdDetector, foreground_at
+from trainer.systems.vmpfd.fit import Training, cached_views, split_views
 from trainer.systems.vmpfd.pdn import PatchDescriptors
-from trainer.systems.vmpfd.pretraining import RECIPES, write_pdn
+from trainer.systems.vmpfd.preset import COMPACT, PAPER, PRESETS
+from trainer.systems.vmpfd.ssim import ssim_map
+from trainer.systems.vmpfd.system import Vmpfd
+from trainer.systems.vmpfd.teacher import RECIPES
 from trainer.systems.vmpfd.vim import VimEncoder
 
 SMALL = replace(
-    vmpfd.COMPACT,
+    COMPACT,
     long_side=64,
     map_side=16,
     image_side=16,
@@ -62,7 +68,7 @@ IMAGES = 8
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(vmpfd.PRESETS, "small", SMALL)
+    monkeypatch.setitem(PRESETS, "small", SMALL)
     monkeypatch.setitem(
         RECIPES, "compact", replace(RECIPES["compact"], steps_per_epoch=2, batch_size=4)
     )
@@ -118,45 +124,43 @@ def built(
     sizes: WorkingSizes = WITH_DEPTH,
     preset: str = "small",
     **switches: bool,
-) -> vmpfd.VmpfdDetector:
-    return vmpfd.Vmpfd().build(
-        BuildRequest(preset, sizes, switches=switches, pretrained=pretrained)
-    )
+) -> VmpfdDetector:
+    return Vmpfd().build(BuildRequest(preset, sizes, switches=switches, pretrained=pretrained))
 
 
 def fit(
-    detector: vmpfd.VmpfdDetector,
+    detector: VmpfdDetector,
     epochs: int | None = None,
     cache: Path | None = None,
     control: FitControl | None = None,
     depth: bool = True,
 ) -> Curves:
     control = control or FitControl(tell=lambda _: None)
-    return vmpfd.Vmpfd().fit(
+    return Vmpfd().fit(
         detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control)
     )
 
 
-def trainer_of(detector: vmpfd.VmpfdDetector) -> vmpfd._Trainer:
+def trainer_of(detector: VmpfdDetector) -> Training:
     """As fit makes it, begun."""
-    views = vmpfd._views(images(), SMALL, 2, 0)
-    made = vmpfd._Trainer(detector, views, *vmpfd._split(IMAGES, 2, 0), "cpu")
+    views = cached_views(images(), SMALL, 2, 0)
+    made = Training(detector, views, *split_views(IMAGES, 2, 0), "cpu")
     assert made.begin() == len(made.train)
     return made
 
 
-def neutral(detector: vmpfd.VmpfdDetector) -> dict[str, Tensor]:
+def neutral(detector: VmpfdDetector) -> dict[str, Tensor]:
     return {
         spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs
     }
 
 
-def answer(detector: vmpfd.VmpfdDetector, part: Prepared, **site: Tensor) -> Answer:
+def answer(detector: VmpfdDetector, part: Prepared, **site: Tensor) -> Answer:
     with torch.no_grad():
         return detector(part, **{**neutral(detector), **site})
 
 
-def raw(detector: vmpfd.VmpfdDetector, part: Prepared) -> dict[str, Tensor]:
+def raw(detector: VmpfdDetector, part: Prepared) -> dict[str, Tensor]:
     with torch.no_grad():
         return detector.raw_maps(part)
 
@@ -230,7 +234,7 @@ def test_likelihood_trains_no_decoder_and_reconstruction_no_mixture(
                 loss = trainer.loss(torch.arange(4), torch.Generator())
             else:
                 loss = -trainer.log_likelihood(
-                    trainer.train[:4], detector.encoder(trainer.seen(trainer.train[:4]))
+                    trainer.train[:4], detector.encoder(trainer.images(trainer.train[:4]))
                 )
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         for part in silent:
@@ -257,7 +261,7 @@ def test_whether_the_likelihood_teaches_the_encoder(
     descriptors: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, joint=joint))
+    monkeypatch.setitem(PRESETS, "small", replace(SMALL, joint=joint))
     detector = built(descriptors, **switches)
     trainer = trainer_of(detector)
     if detector.decoder is not None:
@@ -276,11 +280,11 @@ def test_the_loss_is_equation_eight_over_the_foreground(descriptors: Path) -> No
     batch = torch.arange(3)
     with torch.no_grad():
         given = float(trainer.loss(batch, torch.Generator()))
-        seen = trainer.seen(trainer.train[batch])
+        seen = trainer.images(trainer.train[batch])
         tokens = detector.encoder(seen)
-        back, wanted = detector.given_back(tokens).double(), detector.wanted(seen).double()
+        back, wanted = detector.reconstruct(tokens).double(), detector.target(seen).double()
         likelihood = float(trainer.log_likelihood(trainer.train[batch], tokens))
-        similar = vmpfd.ssim_map(back, wanted)
+        similar = ssim_map(back, wanted)
     inside = nn.functional.max_pool2d(trainer.foreground[trainer.train[batch]].float(), 2)[
         :, 0
     ].bool()
@@ -293,10 +297,10 @@ def test_the_loss_is_equation_eight_over_the_foreground(descriptors: Path) -> No
 def test_axes_whiten_normal_descriptors_and_keep_the_least_variable() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(4000, 6, generator=generator) @ torch.randn(6, 6, generator=generator) + 3.0
-    axes = vmpfd.PrincipalAxes(6, 4)
+    axes = PrincipalAxes(6, 4)
     axes.fit(rows, 0.0)
     given = axes(rows.T[None, :, :, None])[0, :, :, 0].T.double().numpy()
-    bounded = np.abs(given).max(axis=1) < vmpfd.BOUND
+    bounded = np.abs(given).max(axis=1) < BOUND
     assert bounded.mean() > 0.99
     assert np.cov(given[bounded].T, bias=True) == pytest.approx(np.eye(4), abs=0.05)
     values = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))
@@ -366,7 +370,7 @@ def test_fusion_is_equations_seventeen_and_twenty_and_follows_the_site(descripto
     for site in (own, other):
         total = sum(
             (one - site[f"{name}_start"])
-            / max(site[f"{name}_end"] - site[f"{name}_start"], vmpfd.LEAST_SPAN)
+            / max(site[f"{name}_end"] - site[f"{name}_start"], LEAST_SPAN)
             for name, one in maps.items()
         )
         given = answer(
@@ -383,16 +387,16 @@ def test_quantiles_are_of_the_held_out_foreground(
     descriptors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = built(descriptors)
-    made: list[vmpfd._Trainer] = []
-    settle = vmpfd._Trainer.settle
+    made: list[Training] = []
+    settle = Training.settle
 
-    def noted(self: vmpfd._Trainer) -> None:
+    def noted(self: Training) -> None:
         made.append(self)
         settle(self)
 
-    monkeypatch.setattr(vmpfd._Trainer, "settle", noted)
+    monkeypatch.setattr(Training, "settle", noted)
     fit(detector)
-    _, held = vmpfd._split(IMAGES, 2, 0)
+    _, held = split_views(IMAGES, 2, 0)
     assert torch.equal(made[0].held, held)
     parts = [image(int(number) // 3) for number in held]
     inside = np.concatenate(
@@ -412,18 +416,18 @@ def test_quantiles_are_of_the_held_out_foreground(
 def test_errors_are_relative_to_what_is_usual_in_their_cell(
     descriptors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, image_side=32))  # two pixels a cell
+    monkeypatch.setitem(PRESETS, "small", replace(SMALL, image_side=32))  # two pixels a cell
     detector, plain = built(descriptors), built(descriptors, plain_error=True)
     published = built(descriptors, as_published=True)
     trainers = trainer_of(detector), trainer_of(plain), trainer_of(published)
     for trainer in trainers:
         trainer.settle()
     for other in (plain, published):
-        assert torch.equal(other.gain, torch.full((1, 1, 16, 16), vmpfd.ERROR_SCALE))
+        assert torch.equal(other.gain, torch.full((1, 1, 16, 16), ERROR_SCALE))
     views = trainers[0].train
     with torch.no_grad():
-        image = trainers[0].seen(views)
-        given, wanted = detector.given_back(detector.encoder(image)), detector.wanted(image)
+        image = trainers[0].images(views)
+        given, wanted = detector.reconstruct(detector.encoder(image)), detector.target(image)
     squared = (
         ((given - wanted).double().numpy() ** 2)
         .mean(axis=1)
@@ -451,7 +455,7 @@ def test_errors_are_relative_to_what_is_usual_in_their_cell(
 
 @pytest.mark.parametrize(("count", "held"), [(1, 1), (2, 1), (3, 1), (8, 2), (60, 6)])
 def test_held_out_images_are_never_learned_from(count: int, held: int) -> None:
-    train, out = vmpfd._split(count, 3, 0)
+    train, out = split_views(count, 3, 0)
     assert len(out) == held
     assert set((out % 4).tolist()) == {0}, "as they are, not augmented"
     own, others = set((train // 4).tolist()), set((out // 4).tolist())
@@ -463,7 +467,7 @@ def test_held_out_images_are_never_learned_from(count: int, held: int) -> None:
 def test_few_images_are_seen_in_many_views(
     descriptors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, views=1024))
+    monkeypatch.setitem(PRESETS, "small", replace(SMALL, views=1024))
     told: list[str] = []
     fit(built(descriptors), epochs=1, control=FitControl(tell=told.append))
     assert told[0] == "8 images, 32 views each"
@@ -482,7 +486,7 @@ def test_images_that_are_all_the_same_are_no_singularity(descriptors: Path) -> N
     same = TrainingImages(
         lambda _: image(0)._replace(color=torch.full((1, 3, 64, 64), 90.0)), IMAGES, "same", None
     )
-    curves = vmpfd.Vmpfd().fit(
+    curves = Vmpfd().fit(
         detector, same, FitRequest("small", 6, 0, "cpu", FitControl(tell=lambda _: None))
     )
     assert np.isfinite([value for curve in curves.values() for value in curve]).all()
@@ -530,14 +534,14 @@ def test_a_branch_that_is_off_is_neither_trained_nor_asked(descriptors: Path) ->
 def test_the_background_neither_teaches_nor_shows(descriptors: Path) -> None:
     detector = built(descriptors)
     trainer = trainer_of(detector)
-    outside = vmpfd.share(trainer.foreground.float(), detector.grid) == 0
+    outside = foreground_at(trainer.foreground.float(), detector.grid) == 0
     assert bool(outside.any())
     assert detector.local is not None
     detector.local.adapter.weight.data.zero_()  # it alone looks beyond the foreground
     views = trainer.train[:3]
     noise = torch.randn(trainer.y.shape, generator=torch.Generator().manual_seed(0)).half()
     with torch.no_grad():
-        tokens = detector.encoder(trainer.seen(views))
+        tokens = detector.encoder(trainer.images(views))
         first = trainer.log_likelihood(views, tokens)
         trainer.y = torch.where(outside, noise, trainer.y)
         assert torch.equal(trainer.log_likelihood(views, tokens), first)
@@ -568,7 +572,7 @@ def test_published_the_tokens_reach_the_decoder_as_they_are(descriptors: Path) -
     assert built(descriptors).code is not None
     assert detector.decoder is not None
     with torch.no_grad():
-        assert torch.equal(detector.given_back(tokens), detector.decoder(tokens))
+        assert torch.equal(detector.reconstruct(tokens), detector.decoder(tokens))
 
 
 def test_nothing_left_is_refused() -> None:
@@ -612,7 +616,7 @@ def test_a_state_dict_brings_everything_that_was_measured(
     detector = built(descriptors)
     fit(detector)
     torch.save(detector.state_dict(), tmp_path / "model.pt")
-    again = vmpfd.Vmpfd().build(BuildRequest("small", WITH_DEPTH, random_backbone=True))
+    again = Vmpfd().build(BuildRequest("small", WITH_DEPTH, random_backbone=True))
     again.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     assert again.site_inputs == detector.site_inputs
     part = stained(image(25))
@@ -703,14 +707,14 @@ def test_the_paper_preset_has_the_papers_sizes(descriptors: Path) -> None:
     sizes = system.sizes("paper", 800, 800, False)
     assert sizes == WorkingSizes((256, 256), None)
     detector = system.build(BuildRequest("paper", sizes, random_backbone=True))
-    assert isinstance(detector, vmpfd.VmpfdDetector)
+    assert isinstance(detector, VmpfdDetector)
     assert detector.tokens == (8, 8)
     assert isinstance(detector.encoder, VimEncoder)
     assert len(detector.encoder.blocks) == 4
     assert detector.grid == (64, 64)
     with torch.no_grad():
-        assert detector.given_back(torch.zeros(1, 192, 8, 8)).shape == (1, 3, 256, 256)
-    preset = vmpfd.PAPER
+        assert detector.reconstruct(torch.zeros(1, 192, 8, 8)).shape == (1, 3, 256, 256)
+    preset = PAPER
     assert (preset.rate, preset.batch_size, preset.epochs, preset.weight_decay) == (
         1e-3,
         48,
