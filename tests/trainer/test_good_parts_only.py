@@ -15,7 +15,7 @@ import torch
 from typer import Typer
 from typer.testing import CliRunner
 
-import trainer.systems.mats.system as mats
+import trainer.systems.mats.preset as mats
 from edge.bundle.archive import open_bundle
 from edge.bundle.signature import read_public_key
 from edge.cli import app as edge

@@ -29,8 +29,8 @@ class AnomalyMap(nn.Module):
 
     def forward(self, distance: Tensor, mask: Tensor) -> Tensor:
         """(N, 1, h, w) distances and mask on the grid -> (N, 1, H, W)."""
-        both = torch.cat([distance * mask, mask], dim=1)
-        spread = self.rows @ (both @ self.columns.T)
+        both = torch.cat([distance * mask, mask], dim=1)  # (N, 2, h, w)
+        spread = self.rows @ (both @ self.columns.T)  # (N, 2, H, W)
         return spread[:, :1] / spread[:, 1:].clamp(min=1e-3)
 
 
@@ -40,7 +40,7 @@ def _upsample_matrix(size_in: int, size_out: int, blur: float) -> Tensor:
     Bilinear interpolation (half-pixel centers), then a Gaussian of `blur` output cells; rows sum to
     1.
     """
-    unit = torch.eye(size_in, dtype=torch.float64)[None]
+    unit = torch.eye(size_in, dtype=torch.float64)[None]  # one unit impulse a row
     matrix = functional.interpolate(unit, size=size_out, mode="linear", align_corners=False)[0].T
     if blur > 0:
         steps = torch.arange(size_out, dtype=torch.float64)

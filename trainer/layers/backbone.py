@@ -26,7 +26,7 @@ class BackboneSpec:
     """One EfficientNet or ResNet of timm, cut after a stage, or any other of its models, cut after
     a feature.
 
-    timm_name: timm's model name. taps: indices of the stages whose outputs are wanted, rising: N of
+    timm_name: timm's model name. taps: indices of the stages whose outputs are taken, rising: N of
     an EfficientNet's `blocks.N`, N - 1 of a ResNet's `layerN`; of any other model, timm's own
     indices (`forward_intermediates`).
     channels, strides: of every tap. mean, scale: input normalization (x - mean) / scale per color
@@ -108,7 +108,31 @@ def named_backbone(timm_name: str) -> BackboneSpec:
     )
 
 
-class Trunk(nn.Module):
+class FrozenTrunk(nn.Module):
+    """What every frozen backbone does alike: it normalizes color and always stays in evaluation
+    mode.
+    """
+
+    mean: Tensor
+    inverse_scale: Tensor
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
+        self.register_buffer("inverse_scale", 1 / torch.tensor(spec.scale).view(1, 3, 1, 1))
+
+    def train(self, mode: bool = True) -> FrozenTrunk:
+        """Stay in evaluation mode: frozen BatchNorm statistics are part of the features."""
+        del mode
+        return super().train(False)
+
+    def normalized(self, color: Tensor) -> Tensor:
+        """color (N, 3, h, w) float32 0..255, as the backbone was trained on it."""
+        return (color - self.mean) * self.inverse_scale
+
+
+class Trunk(FrozenTrunk):
     """Stem and stages of a timm EfficientNet or ResNet up to its last tap, frozen, always in
     evaluation mode.
 
@@ -123,38 +147,30 @@ class Trunk(nn.Module):
         weights: Mapping[str, Tensor] | None,
         source: str = "the weights file",
     ) -> None:
-        super().__init__()
+        super().__init__(spec)
         model = timm.create_model(spec.timm_name, pretrained=False)
         if weights is not None:
             _load(model, weights, spec, source)
-        self.spec = spec
-        stem, stages = _parts(model)
+        stem, stages = _pieces(model)
         self.stem = nn.Sequential(*(getattr(model, name) for name in stem))
         self.stages = nn.ModuleList(
             model.get_submodule(name) for name in stages[: max(spec.taps) + 1]
         )
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
-        self.register_buffer("inverse_scale", 1 / torch.tensor(spec.scale).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> Trunk:
-        """Stay in evaluation mode: frozen BatchNorm statistics are part of the features."""
-        del mode
-        return super().train(False)
-
     def forward(self, color: Tensor) -> tuple[Tensor, ...]:
         """color (N, 3, h, w) float32 0..255 -> the taps' feature maps, in order."""
-        x = self.stem((color - cast(Tensor, self.mean)) * cast(Tensor, self.inverse_scale))
+        x = self.stem(self.normalized(color))
         features = []
         for index, stage in enumerate(self.stages):
-            x = stage(x)
+            x = stage(x)  # (N, C, h / stride, w / stride)
             if index in self.spec.taps:
                 features.append(x)
         return tuple(features)
 
 
-class GeneralTrunk(nn.Module):
+class GeneralTrunk(FrozenTrunk):
     """Any timm model up to its last tap, frozen, always in evaluation mode; forward as `Trunk`.
 
     size: (h, w) of the image, which a vision transformer is built for. source: what to call the
@@ -169,36 +185,27 @@ class GeneralTrunk(nn.Module):
         weights: Mapping[str, Tensor] | None,
         source: str = "the weights file",
     ) -> None:
-        super().__init__()
+        super().__init__(spec)
         if any(side % stride for side in size for stride in spec.strides):
             raise ConfigError(
                 f"{spec.timm_name} sees the image in cells of {max(spec.strides)} px, into which"
                 f" {size[1]}x{size[0]} px cannot be cut: name another backbone"
             )
         options = {"img_size": size} if _is_transformer(spec) else {}
-        self.spec = spec
         self.model = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **options)
         self.model.prune_intermediate_layers(
             list(spec.taps), prune_norm=not _is_transformer(spec), prune_head=True
         )
         if weights is not None:
             _load_general(self.model, weights, spec, source)
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
-        self.register_buffer("inverse_scale", 1 / torch.tensor(spec.scale).view(1, 3, 1, 1))
         self.requires_grad_(False)
         self.eval()
-
-    def train(self, mode: bool = True) -> GeneralTrunk:
-        """Stay in evaluation mode, as `Trunk`."""
-        del mode
-        return super().train(False)
 
     def forward(self, color: Tensor) -> tuple[Tensor, ...]:
         """color (N, 3, h, w) float32 0..255 -> the taps' feature maps, in order; a transformer's
         are normalized.
         """
-        x = (color - cast(Tensor, self.mean)) * cast(Tensor, self.inverse_scale)
-        taps = list(self.spec.taps)
+        x, taps = self.normalized(color), list(self.spec.taps)
         norm = {"norm": True} if _is_transformer(self.spec) else {}
         return tuple(
             self.model.forward_intermediates(x, indices=taps, intermediates_only=True, **norm)
@@ -281,24 +288,24 @@ def read_backbone(path: Path, spec: BackboneSpec) -> dict[str, Tensor]:
     return read_weights(path, "--weights", f"a state dict of timm's {spec.timm_name}")
 
 
-def read_weights(path: Path, option: str, wanted: str) -> dict[str, Tensor]:
+def read_weights(path: Path, option: str, expected: str) -> dict[str, Tensor]:
     """A state dict from a .safetensors, .pth or .pt file, alone or beside the numbers that a
     training keeps with it.
 
-    option: that named the file. wanted: what it should be. Raises: DataError if it cannot be read
+    option: that named the file. expected: what it should be. Raises: DataError if it cannot be read
     as one.
     """
     if not path.is_file():
-        raise DataError(f"there is no weights file at {path}: name {wanted} with {option}")
+        raise DataError(f"there is no weights file at {path}: name {expected} with {option}")
     remedy = f"name another file with {option}"
-    loaded = load_stored(path, wanted, remedy)
+    loaded = load_stored(path, expected, remedy)
     for key in ("state_dict", "model", "base_model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not all(
         isinstance(value, Tensor) for value in loaded.values()
     ):
-        raise DataError(f"{path} holds no state dict of tensors, expected {wanted}: {remedy}")
+        raise DataError(f"{path} holds no state dict of tensors, expected {expected}: {remedy}")
     return loaded
 
 
@@ -321,14 +328,14 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], spec: BackboneSpec, s
     shape.
     """
     own = model.state_dict()
-    stem, stages = _parts(model)
+    stem, stages = _pieces(model)
     used = tuple(f"{part}." for part in (*stem, *stages[: max(spec.taps) + 1]))
     needed = {name: tensor for name, tensor in own.items() if name.startswith(used)}
     _require_fit(needed, weights, spec, source)
     model.load_state_dict({name: weights[name] if name in needed else own[name] for name in own})
 
 
-def _parts(model: nn.Module) -> tuple[list[str], list[str]]:
+def _pieces(model: nn.Module) -> tuple[list[str], list[str]]:
     """Names of the modules of stem and stages, in order; an EfficientNet's bn1 contains its
     activation.
     """

@@ -16,7 +16,8 @@ def channel_sum(features: Tensor) -> Tensor:
     """
     count, channels, height, width = features.shape
     ones = torch.ones(1, channels, dtype=features.dtype, device=features.device)
-    return (ones @ features.flatten(2)).reshape(count, 1, height, width)
+    summed = ones @ features.flatten(2)  # (1, C) @ (N, C, h w) -> (N, 1, h w)
+    return summed.reshape(count, 1, height, width)
 
 
 def unit(features: Tensor, floor: float = 0.0) -> Tensor:
@@ -51,11 +52,11 @@ def matched(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
     """The student's map (N, C, h, w), scaled to the teacher's mean square within the mask (N, 1, h,
     w), image by image.
 
-    A loss over flattened maps' cosine leaves that scale free, and a distance with a floor depends
-    on it.
+    The cosine of flattened maps, as a loss, does not determine that scale, and a distance with a
+    floor depends on it.
     """
     first, second = (
-        channel_sum((one * mask).square()).mean(dim=(2, 3), keepdim=True)
+        channel_sum((one * mask).square()).mean(dim=(2, 3), keepdim=True)  # (N, 1, 1, 1)
         for one in (teacher, student)
     )
     return student * ((first + TINY) / (second + TINY)).sqrt()
@@ -68,7 +69,7 @@ def flat_distance(teacher: Tensor, student: Tensor, mask: Tensor) -> Tensor:
     Args:
         teacher, student: (N, C, h, w). mask: (N, 1, h, w), 0 where a position does not count.
     """
-    first, second = (teacher * mask).flatten(1), (student * mask).flatten(1)
+    first, second = (teacher * mask).flatten(1), (student * mask).flatten(1)  # (N, C h w)
     return (1 - torch.cosine_similarity(first, second, dim=1)).mean()
 
 
@@ -80,17 +81,13 @@ def hard_distance(distance: Tensor, mask: Tensor, hardest: int) -> Tensor:
             those it has.
     """
     taken = min(hardest, distance[0].numel())
-    top = (
-        torch.where(mask > 0, distance, torch.full_like(distance, -1.0))
-        .flatten(1)
-        .topk(taken, dim=1)
-        .values
-    )
-    real = (top >= 0).to(distance)
+    inside = torch.where(mask > 0, distance, torch.full_like(distance, -1.0))  # (N, 1, h, w)
+    top = inside.flatten(1).topk(taken, dim=1).values  # (N, taken)
+    real = (top >= 0).to(distance)  # 0 where an image has fewer positions than that
     return ((top * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)).mean()
 
 
-def masked_mean(distance: Tensor, mask: Tensor) -> Tensor:
+def mean_per_image(distance: Tensor, mask: Tensor) -> Tensor:
     """Mean over images of the mean over each image's positions in the mask (NTSNet, equation
     10).
     """

@@ -1,7 +1,4 @@
-"""Sine position encoding over a feature grid (Vaswani et al.
-
-2017 in two dimensions, as AST uses it).
-"""
+"""Sine position encoding over a feature grid (Vaswani et al. 2017, in two dimensions as AST)."""
 
 from __future__ import annotations
 
@@ -30,12 +27,9 @@ def sine_position_encoding(channels: int, height: int, width: int) -> Tensor:
     frequencies = torch.exp(
         torch.arange(0, half, 2, dtype=torch.float64) * (-math.log(10_000.0) / half)
     )
-    columns = (
-        torch.arange(width, dtype=torch.float64)[None, :] * frequencies[:, None]
-    )  # (half / 2, width)
-    rows = (
-        torch.arange(height, dtype=torch.float64)[None, :] * frequencies[:, None]
-    )  # (half / 2, height)
+    steps = torch.arange(max(height, width), dtype=torch.float64)[None, :]
+    columns = steps[:, :width] * frequencies[:, None]  # (half / 2, width)
+    rows = steps[:, :height] * frequencies[:, None]  # (half / 2, height)
     encoding = torch.empty(1, channels, height, width, dtype=torch.float64)
     encoding[0, 0:half:2] = columns.sin()[:, None, :]
     encoding[0, 1:half:2] = columns.cos()[:, None, :]

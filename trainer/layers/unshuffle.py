@@ -24,5 +24,6 @@ def pixel_unshuffle(image: Tensor, factor: int) -> Tensor:
     if height % factor or width % factor:
         raise ValueError(f"{height}x{width} does not divide into {factor}x{factor} blocks")
     rows, columns = height // factor, width // factor
-    blocks = image.reshape(count, channels, rows, factor, columns, factor).permute(0, 1, 3, 5, 2, 4)
+    blocks = image.reshape(count, channels, rows, factor, columns, factor)
+    blocks = blocks.permute(0, 1, 3, 5, 2, 4)  # (N, C, d, d, H / d, W / d)
     return blocks.reshape(count, channels * factor * factor, rows, columns)

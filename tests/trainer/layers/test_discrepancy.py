@@ -12,8 +12,8 @@ from trainer.layers.discrepancy import (
     feature_distance,
     flat_distance,
     hard_distance,
-    masked_mean,
     matched,
+    mean_per_image,
 )
 
 
@@ -107,7 +107,7 @@ def test_an_image_with_fewer_positions_than_the_hardest_counts_those_it_has() ->
 def test_every_image_weighs_the_same_however_large_its_part_is() -> None:
     distance = torch.tensor([[1.0, 1.0, 1.0, 1.0], [3.0, 9.0, 9.0, 9.0]]).view(2, 1, 2, 2)
     mask = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]).view(2, 1, 2, 2)
-    assert float(masked_mean(distance, mask)) == pytest.approx(2.0)
+    assert float(mean_per_image(distance, mask)) == pytest.approx(2.0)
 
 
 def test_a_student_of_another_scale_is_matched_inside_the_mask(

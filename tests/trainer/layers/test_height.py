@@ -1,4 +1,4 @@
-"""Depth's encoder: what is drawn for it, what it measures, and that it learns to see both a dent
+"""Depth's encoder: its synthetic anomalies, what it measures, and that it learns to see both a dent
 and a stain.
 """
 
@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 
 from edge.proof.compare import image_auroc
-from trainer.layers.height import (
+from trainer.layers.height import HeightEncoder, enlarged, half
+from trainer.layers.height_anomalies import (
     RELIEF_BLOBS,
     TINT_BLOBS,
     TINT_LEVELS,
-    HeightEncoder,
-    drawn_relief,
-    drawn_tint,
     encoder_error,
-    enlarged,
-    half,
+    synthetic_relief,
+    synthetic_tint,
 )
 
 SIGMA_M = 2e-4
@@ -64,10 +62,10 @@ def test_untrained_it_answers_nothing_and_outside_the_part_never_anything() -> N
     assert not tint[half(foreground) == 0].any()
 
 
-def test_relief_is_drawn_on_the_part_within_its_range() -> None:
+def test_synthetic_relief_stays_on_the_part_and_within_its_range() -> None:
     foreground = torch.zeros(200, 1, 32, 32)
     foreground[..., 8:24, 8:24] = 1
-    relief = drawn_relief(foreground, torch.Generator().manual_seed(2), sigmas=(2.5, 16.0))
+    relief = synthetic_relief(foreground, torch.Generator().manual_seed(2), sigmas=(2.5, 16.0))
     assert not relief[foreground == 0].any()
     assert float(relief.abs().max()) <= 16.0 * RELIEF_BLOBS
     peaks = relief.abs().amax(dim=(1, 2, 3))
@@ -75,7 +73,7 @@ def test_relief_is_drawn_on_the_part_within_its_range() -> None:
     assert 0.17 < empty < 0.33, "one part in four is to have none"
     assert float(relief.min()) < -2.5
     assert float(relief.max()) > 2.5
-    again = drawn_relief(foreground, torch.Generator().manual_seed(2), sigmas=(2.5, 16.0))
+    again = synthetic_relief(foreground, torch.Generator().manual_seed(2), sigmas=(2.5, 16.0))
     torch.testing.assert_close(relief, again, rtol=0, atol=0)
 
 
@@ -83,7 +81,7 @@ def test_tint_changes_the_color_where_it_says_and_by_what_it_says() -> None:
     foreground = torch.zeros(50, 1, 64, 64)
     foreground[..., 8:56, 8:56] = 1
     color = torch.full((50, 3, 64, 64), 128.0)
-    stained, strength = drawn_tint(
+    stained, strength = synthetic_tint(
         color, foreground, torch.Generator().manual_seed(3), units=(1.0, 3.0)
     )
     change = (stained - color).abs()
@@ -95,9 +93,9 @@ def test_tint_changes_the_color_where_it_says_and_by_what_it_says() -> None:
         "where stains do not overlap, one channel changes by all of it"
     )
     assert float(strength.max()) <= 3.0 * TINT_BLOBS
-    white = drawn_tint(torch.full_like(color, 250.0), foreground, torch.Generator().manual_seed(3))[
-        0
-    ]
+    white = synthetic_tint(
+        torch.full_like(color, 250.0), foreground, torch.Generator().manual_seed(3)
+    )[0]
     assert float(white.max()) <= 255.0
 
 
@@ -118,17 +116,17 @@ def test_it_learns_dents_and_stains_alike() -> None:
         optimizer.step()
     encoder.eval()
     height, foreground, color = _parts(16, 48, generator)
-    relief = drawn_relief(foreground, generator)
-    stained, strength = drawn_tint(color, enlarged(foreground, 2), generator)
+    relief = synthetic_relief(foreground, generator)
+    stained, strength = synthetic_tint(color, enlarged(foreground, 2), generator)
     with torch.no_grad():
         got_relief, got_tint = encoder(height + relief * encoder.sigma, foreground, stained)
     inside, small = foreground > 0, half(foreground) == 1
-    wanted = torch.nn.functional.avg_pool2d(strength, 4)
-    for got, drawn in (
+    expected = torch.nn.functional.avg_pool2d(strength, 4)
+    for got, target in (
         (got_relief[inside].abs(), relief[inside].abs()),
-        (got_tint[small], wanted[small]),
+        (got_tint[small], expected[small]),
     ):
-        clear = (drawn > 2) | (drawn == 0)
-        auroc = image_auroc((drawn[clear] > 2).numpy(), got[clear].numpy())
+        clear = (target > 2) | (target == 0)
+        auroc = image_auroc((target[clear] > 2).numpy(), got[clear].numpy())
         assert auroc is not None
         assert auroc > 0.9

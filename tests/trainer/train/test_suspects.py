@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-import trainer.systems.mats.system as mats
+import trainer.systems.mats.preset as mats
 from edge.camera.contract import CameraContract
 from edge.decide.clipping import measure_brightness, normal_brightness
 from edge.frames.sample import Sample

@@ -16,7 +16,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import trainer.systems.mats.system as mats
+import trainer.systems.mats.preset as mats
 from edge.errors import ConfigError, DataError, EdgeError
 from edge.frames.dataset import open_dataset
 from tests.support.tiny_product import write_photos, write_tiny_product

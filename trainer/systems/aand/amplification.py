@@ -14,7 +14,9 @@ from torch.nn import functional
 from trainer.layers.discrepancy import channel_sum, unit
 
 FOCUS = 2.0  # gamma of the focal loss, as published with it
-PAIRS = 256  # positions of each kind that the amplification loss compares, drawn anew at every step
+PAIRS = (
+    256  # positions of each kind that the amplification loss compares, sampled anew in every step
+)
 
 
 class ResidualGate(nn.Module):
@@ -23,7 +25,7 @@ class ResidualGate(nn.Module):
     Each position asks a memory of normal and of abnormal items; w is the weight of the abnormal
     ones in a softmax over all cosine similarities. The paper divides by no temperature: with
     cosines in -1..1, w then lies in 0.12..0.88 and normal positions keep an eighth of the residual.
-    See trainer.systems.aand.system for the temperature taken.
+    `compact` divides by 0.1, so that w reaches 0 and 1 (docs/systems/aand.md).
 
     Args:
         channels: of the features. position: (1, channels, h, w), added to them. items: L, of each
@@ -35,9 +37,8 @@ class ResidualGate(nn.Module):
     def __init__(self, channels: int, position: Tensor, items: int, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
-        self.shift = (
-            0.5 / temperature
-        )  # keeps exponentials and their sums within float16 for temperatures from 0.1
+        # Keeps exponentials and their sums within float16 for temperatures from 0.1.
+        self.shift = 0.5 / temperature
         self.project = nn.Sequential(
             nn.Conv2d(channels, channels, 1), nn.ReLU(), nn.Conv2d(channels, channels, 1)
         )
@@ -47,13 +48,14 @@ class ResidualGate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> w (N, 1, h, w), 0..1."""
-        query = unit(self.project(features + self.position))  # equation 2
-        items = functional.normalize(torch.cat([self.normal, self.abnormal]), dim=1)
-        similarity = functional.conv2d(query, items[:, :, None, None] / self.temperature)
+        query = unit(self.project(features + self.position))  # (N, C, h, w), equation 2
+        items = functional.normalize(torch.cat([self.normal, self.abnormal]), dim=1)  # (2 L, C)
+        kernel = items[:, :, None, None] / self.temperature  # (2 L, C, 1, 1)
+        similarity = functional.conv2d(query, kernel)  # (N, 2 L, h, w)
         # Equations 3 and 4 without a softmax's maximum, which a CPU is slow to find over channels:
         # cosines are bounded.
         weights = (similarity - self.shift).exp()
-        normal, abnormal = (channel_sum(part) for part in weights.chunk(2, dim=1))
+        normal, abnormal = (channel_sum(half) for half in weights.chunk(2, dim=1))  # (N, 1, h, w)
         return abnormal / (normal + abnormal)
 
 
@@ -94,13 +96,13 @@ def amplification_loss(
             to be low enough.
     """
     normal = functional.normalize(normal, dim=1)
-    after = functional.normalize(amplified, dim=1) @ normal.T
-    before = functional.normalize(features, dim=1) @ normal.T
+    after = functional.normalize(amplified, dim=1) @ normal.T  # (A, B) cosines
+    before = functional.normalize(features, dim=1) @ normal.T  # (A, B)
     return torch.maximum(after, before - margin).mean()
 
 
-def drawn_rows(rows: Tensor, generator: torch.Generator, most: int = PAIRS) -> Tensor:
-    """At most `most` of the rows (M, C), drawn without repetition."""
+def sampled_rows(rows: Tensor, generator: torch.Generator, most: int = PAIRS) -> Tensor:
+    """At most `most` of the rows (M, C), sampled without repetition."""
     if len(rows) <= most:
         return rows
     return rows[torch.randperm(len(rows), generator=generator)[:most]]

@@ -2,7 +2,7 @@
 AAND builds on).
 
 The student never sees the image: only what three levels of the teacher leave in a small map, from
-which it has to give the levels back. What never occurred in training does not pass.
+which it has to reconstruct the levels. What never occurred in training does not pass.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Bottleneck(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Levels, finest first -> (N, out, h / 2, w / 2) of the coarsest."""
         reduced = [reduce(level) for reduce, level in zip(self.reduce, levels, strict=True)]
-        embedded: Tensor = self.embed(torch.cat(reduced, dim=1))
+        joined = torch.cat(reduced, dim=1)  # (N, joined, h, w) of the coarsest level
+        embedded: Tensor = self.embed(joined)  # (N, out, h / 2, w / 2)
         return embedded
 
 
@@ -105,8 +106,9 @@ class Decoder(nn.Module):
         levels = []
         x = embedded
         for level in reversed(range(len(self.rise))):
-            x = self.refine[level](functional.pixel_shuffle(self.rise[level](x), 2))
-            levels.append(self.leave[level](x))
+            x = functional.pixel_shuffle(self.rise[level](x), 2)  # (N, width, 2 h, 2 w)
+            x = self.refine[level](x)
+            levels.append(self.leave[level](x))  # (N, C, 2 h, 2 w)
         return levels[::-1]
 
 

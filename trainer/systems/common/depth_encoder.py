@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from trainer.fit import Phase
-from trainer.layers.height import HeightEncoder, encoder_error
+from trainer.layers.height import HeightEncoder
+from trainer.layers.height_anomalies import encoder_error
 from trainer.systems.common.views import Views
 
 BATCH, RATE, STEPS = 4, 3e-3, 20  # images in a batch, peak learning rate, batches in an epoch

@@ -37,7 +37,7 @@ class FrozenSystem(ABC, Generic[PresetT, DetectorT]):
 
     @abstractmethod
     def assemble(self, preset: PresetT, request: BuildRequest) -> DetectorT:
-        """The detector with its initial weights, drawn from torch's global generator."""
+        """The detector with its initial weights, sampled from torch's global generator."""
 
     @abstractmethod
     def train(

@@ -81,21 +81,21 @@ class LevelFeatures(nn.Module):
         levels = []
         for level, color in enumerate(colors):
             mean, gain, depth_gain = self._scales(level)
-            scaled = (color - mean.view(1, -1, 1, 1)) * gain.view(1, -1, 1, 1)
+            scaled = (color - mean.view(1, -1, 1, 1)) * gain.view(1, -1, 1, 1)  # (N, own, h, w)
             if depth is not None:
-                bound = DEPTH_BOUND * depth_gain.view(1, -1, 1, 1)
-                folded = self.folded(level, depth) / bound.clamp(min=1e-12)
-                scaled = torch.cat(
-                    [scaled, folded.clamp(-1, 1) * self._depth_weight(level, color)], dim=1
-                )
+                bound = DEPTH_BOUND * depth_gain.view(1, -1, 1, 1)  # (1, more, 1, 1)
+                clipped = (self.folded(level, depth) / bound.clamp(min=1e-12)).clamp(-1, 1)
+                weighted = clipped * self._depth_weight(level, color)  # (N, more, h, w)
+                scaled = torch.cat([scaled, weighted], dim=1)  # (N, own + more, h, w)
             levels.append(scaled)
         return levels
 
     def folded(self, level: int, depth: tuple[Tensor, Tensor]) -> Tensor:
-        """Relief and tint, unshuffled to the grid of a level."""
-        fold = self.folds[level]
-        tint = pixel_unshuffle(depth[1], fold // 2) if fold > 2 else depth[1]
-        return torch.cat([pixel_unshuffle(depth[0], fold), tint], dim=1)
+        """Relief and tint, unshuffled to the grid of a level: (N, more, h, w)."""
+        (relief, tint), fold = depth, self.folds[level]
+        if fold > 2:  # the tint has half the relief's size: at 2 it has the grid's
+            tint = pixel_unshuffle(tint, fold // 2)  # (N, (fold / 2)^2, h, w)
+        return torch.cat([pixel_unshuffle(relief, fold), tint], dim=1)
 
     def _depth_weight(self, level: int, color: Tensor) -> float:
         """What a depth feature at its bound counts: all together have DEPTH_SHARE of color's energy

@@ -29,7 +29,7 @@ class LevelMaps(nn.Module):
             for to_map, one, mask in zip(self.to_map, distances, masks, strict=True)
         ]
         if self.fusion == "sum":
-            return torch.stack(maps).sum(dim=0)
+            return torch.stack(maps).sum(dim=0)  # (levels, N, 1, H, W) -> (N, 1, H, W)
         product: Tensor = maps[0]
         for other in maps[1:]:
             product = product * other

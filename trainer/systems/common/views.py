@@ -65,6 +65,21 @@ class Views:
         """Raw levels of these views, float32."""
         return [level[views].to(device, torch.float32) for level in self.levels]
 
+    def to(self, device: str) -> Views:
+        """The same views there."""
+
+        def there(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        return Views(
+            there(self.image),
+            there(self.height),
+            self.foreground.to(device),
+            [level.to(device) for level in self.levels],
+            there(self.intrinsics),
+            there(self.plane),
+        )
+
     def batches(self) -> Iterator[slice]:
         """All views, a few at a time."""
         for start in range(0, len(self), AT_ONCE):

@@ -49,10 +49,10 @@ class InvertedBottleneck(nn.Module):
         kernel = torch.einsum(
             "oeyx,ei->oiyx", self.compress.weight.double(), self.expand.weight.double()[:, :, 0, 0]
         )
-        bias = self.compress.bias
-        assert bias is not None  # Conv2d has one unless told otherwise; mypy cannot know
-        single = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel_size=3, padding=1).to(bias)
-        single.load_state_dict({"weight": kernel.to(bias), "bias": bias})
+        single = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel_size=3, padding=1).to(
+            self.compress.weight
+        )
+        single.load_state_dict(self.compress.state_dict() | {"weight": kernel.to(single.weight)})
         return single
 
 
@@ -74,7 +74,9 @@ class CAA(nn.Module):
     ) -> None:
         super().__init__()
         self.weights_over = weights_over
-        self.project: nn.Module = InvertedBottleneck(auxiliary_channels, target_channels)
+        self.project: InvertedBottleneck | nn.Conv2d = InvertedBottleneck(
+            auxiliary_channels, target_channels
+        )
         self.target_weight = nn.Conv2d(target_channels, target_channels, kernel_size=1, bias=False)
         self.auxiliary_weight = nn.Conv2d(
             target_channels, target_channels, kernel_size=1, bias=False
@@ -99,6 +101,18 @@ class CAA(nn.Module):
             - self._weight(self.target_weight, target)
         )
         return target + share * (projected - target)
+
+    @torch.no_grad()
+    def start_as_identity(self) -> None:
+        """Set the weights so that the result is the target: the auxiliary projection is zero, both
+        shares are one half, the decoder is twice the identity.
+        """
+        project = self.project
+        last = project.compress if isinstance(project, InvertedBottleneck) else project
+        for layer in (last, self.target_weight, self.auxiliary_weight, self.decoder):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        self.decoder.weight.copy_(2 * torch.eye(self.decoder.out_channels)[:, :, None, None])
 
     def _weight(self, matrix: nn.Conv2d, features: Tensor) -> Tensor:
         """Equations 1 and 2: (N, c, H, W) -> (N, c, H, W) or, over channels, (N, c, 1, 1), in

@@ -37,9 +37,8 @@ class FastKANLayer(nn.Module):
         self.norm = nn.LayerNorm(inputs)
         self.spline = nn.Linear(grid * inputs, outputs, bias=False)
         self.base = nn.Linear(inputs, outputs)
-        centers = (
-            torch.linspace(*limits, grid) * self.inverse_width
-        )  # in widths, as `basis` needs them
+        # In widths, as `basis` needs them.
+        centers = torch.linspace(*limits, grid) * self.inverse_width
         self.register_buffer("centers", centers[:, None], persistent=False)  # (G, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,11 +54,11 @@ class FastKANLayer(nn.Module):
             x, self.norm.normalized_shape, scale, shift, self.norm.eps
         )
         distance = in_widths.unsqueeze(1) - self.centers  # (M, G, inputs)
-        return torch.exp(-(distance * distance)).flatten(1)
+        return torch.exp(-(distance * distance)).flatten(1)  # (M, G inputs)
 
 
 class ResidualBlock(nn.Module):
-    """Two FastKAN layers with BatchNorm and LeakyReLU and a way around them, as AST's residual
+    """Two FastKAN layers with BatchNorm and LeakyReLU, and a skip connection, as AST's residual
     block.
     """
 
@@ -110,8 +109,9 @@ class StudentFastKAN(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
         count, channels, height, width = features.shape
-        rows = self.positions(features.permute(0, 2, 3, 1).reshape(-1, channels))
-        return rows.reshape(count, height, width, -1).permute(0, 3, 1, 2)
+        rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (N H W, inputs)
+        answers = self.positions(rows)  # (N H W, outputs)
+        return answers.reshape(count, height, width, -1).permute(0, 3, 1, 2)
 
     def positions(self, rows: Tensor) -> Tensor:
         """(M, inputs) -> (M, outputs): any positions, for instance those of the foreground alone
@@ -119,12 +119,6 @@ class StudentFastKAN(nn.Module):
         """
         y: Tensor = self.leave(self.blocks(self.enter(rows)))
         return y
-
-    def fold(self) -> None:
-        """Put every BatchNorm, as it stands, into the layer before it: for export, in eval mode."""
-        for block in self.blocks:
-            assert isinstance(block, ResidualBlock)  # nn.Sequential forgets it
-            block.fold()
 
 
 @torch.no_grad()

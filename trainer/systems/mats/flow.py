@@ -19,6 +19,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from trainer.layers.typed import Modules
+
 
 class Subnet(nn.Module):
     """Predict scale and shift of one half from the other half and the condition: convolution, ReLU,
@@ -30,22 +32,21 @@ class Subnet(nn.Module):
     permutation.
     """
 
-    def __init__(self, given: int, condition: int, hidden: int, wanted: int, kernel: int) -> None:
+    def __init__(self, inputs: int, condition: int, hidden: int, outputs: int, kernel: int) -> None:
         super().__init__()
-        self.from_half = nn.Conv2d(given, hidden, kernel, padding=kernel // 2)
+        self.from_half = nn.Conv2d(inputs, hidden, kernel, padding=kernel // 2)
         self.from_condition = nn.Conv2d(condition, hidden, kernel, padding=kernel // 2, bias=False)
-        self.last = nn.Conv2d(hidden, 2 * wanted, kernel, padding=kernel // 2)
+        self.last = nn.Conv2d(hidden, 2 * outputs, kernel, padding=kernel // 2)
         nn.init.zeros_(self.last.weight)
         if self.last.bias is not None:
             nn.init.zeros_(self.last.bias)
 
     def forward(self, half: Tensor, condition: Tensor) -> Tensor:
-        """(N, given, H, W), (1 or N, condition, H, W) -> (N, 2 wanted, H, W): raw scales, then
+        """(N, inputs, H, W), (1 or N, condition, H, W) -> (N, 2 outputs, H, W): raw scales, then
         shifts.
         """
-        predicted: Tensor = self.last(
-            torch.relu(self.from_half(half) + self.from_condition(condition))
-        )
+        hidden = torch.relu(self.from_half(half) + self.from_condition(condition))
+        predicted: Tensor = self.last(hidden)
         return predicted
 
 
@@ -75,7 +76,7 @@ class Coupling(nn.Module):
         """(N, C, H, W) -> y (N, C, H, W) and the log of its scales, summed over channels, (N, 1, H,
         W).
         """
-        x1, x2 = x.index_select(1, self.first), x.index_select(1, self.second)
+        x1, x2 = x.index_select(1, self.first), x.index_select(1, self.second)  # (N, C / 2, H, W)
         scale1, shift1 = self._scale_and_shift(self.for_first(x2, condition))
         y1 = x1 * torch.exp(scale1) + shift1
         scale2, shift2 = self._scale_and_shift(self.for_second(y1, condition))
@@ -124,7 +125,7 @@ class RealNVP(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
-        self.blocks = nn.ModuleList(
+        self.blocks = Modules(
             Coupling(channels, hidden, alpha, condition_channels, kernel, seed + index)
             for index in range(blocks)
         )
@@ -147,7 +148,6 @@ class RealNVP(nn.Module):
     def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
         """Undo `forward`: z (N, C, H, W) -> x (N, C, H, W)."""
         for block in reversed(self.blocks):
-            assert isinstance(block, Coupling)  # nn.ModuleList forgets it
             z = block.inverse(z, condition)
         return z
 

@@ -65,28 +65,28 @@ class MDLA(nn.Module):
         super().__init__()
         self.heads = heads * len(dilations)
         inner = self.heads * math.ceil(channels / self.heads)
-        self.project = nn.Conv2d(
-            channels, 3 * inner, kernel_size=1
-        )  # W_Q, W_K and W_V, one above the other
+        # W_Q, W_K and W_V, one above the other.
+        self.project = nn.Conv2d(channels, 3 * inner, kernel_size=1)
         self.merge = nn.Conv2d(inner, channels, kernel_size=1)
         windows = [window_mask(*size, dilation) for dilation in dilations for _ in range(heads)]
         allowed = torch.stack(windows)[None].to(torch.float32)  # (1, heads, H W, H W)
         self.register_buffer("allowed", allowed, persistent=False)
         self.register_buffer("masked", MASKED * (1 - allowed), persistent=False)
 
+    def start_at_zero(self) -> None:
+        """Set the last layer to zero: whatever the attention finds, the result is 0."""
+        for parameter in self.merge.parameters():
+            nn.init.zeros_(parameter)
+
     def forward(self, features: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, c, H, W)."""
         count, _, height, width = features.shape
-        projected = self.project(features).reshape(
-            count, 3 * self.heads, -1, height * width
-        )  # equation 4
+        projected = self.project(features)  # (N, 3 heads d, H, W), equation 4
+        projected = projected.reshape(count, 3 * self.heads, -1, height * width)  # (..., d, H W)
         query, key, value = projected.chunk(3, dim=1)  # each (N, heads, d, H W)
-        scores = (query * (1 / math.sqrt(query.shape[2]))).transpose(
-            2, 3
-        ) @ key  # (N, heads, H W, H W), equation 6
-        weights = torch.softmax(
-            scores.clamp(-FURTHEST, FURTHEST) * self.allowed + self.masked, dim=3
-        )
+        scaled = (query * (1 / math.sqrt(query.shape[2]))).transpose(2, 3)  # (N, heads, H W, d)
+        scores = (scaled @ key).clamp(-FURTHEST, FURTHEST)  # (N, heads, H W, H W), equation 6
+        weights = torch.softmax(scores * self.allowed + self.masked, dim=3)
         attended = value @ weights.transpose(2, 3)  # (N, heads, d, H W), equation 7
         merged: Tensor = self.merge(attended.reshape(count, -1, height, width))  # equation 8
         return merged

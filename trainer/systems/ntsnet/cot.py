@@ -63,11 +63,11 @@ class CoT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Equation 2."""
-        x = self.pool(x)
-        key = self.key(x)
-        logits = self.logits(torch.cat([key, self.query(x)], dim=1))
-        weights = logits.reshape(len(x), self.heads, NEIGHBORS, *x.shape[2:]).softmax(dim=2)
-        context: Tensor = key + local_sum(self.value(x), weights)
+        x = self.pool(x)  # (N, channels, h, w), from here on the size of the result
+        key = self.key(x)  # (N, out, h, w)
+        logits = self.logits(torch.cat([key, self.query(x)], dim=1))  # (N, 9 heads, h, w)
+        logits = logits.reshape(len(x), self.heads, NEIGHBORS, *x.shape[2:])  # (N, heads, 9, h, w)
+        context: Tensor = key + local_sum(self.value(x), logits.softmax(dim=2))  # (N, out, h, w)
         return context
 
 
@@ -82,14 +82,15 @@ def local_sum(values: Tensor, weights: Tensor) -> Tensor:
     Returns: (N, C, h, w).
     """
     count, heads, _, height, width = weights.shape
-    padded = functional.pad(values, (1, 1, 1, 1)).reshape(count, heads, -1, height + 2, width + 2)
+    padded = functional.pad(values, (1, 1, 1, 1))  # (N, C, h + 2, w + 2)
+    padded = padded.reshape(count, heads, -1, height + 2, width + 2)  # (N, heads, C / heads, ...)
     terms = []
-    # torch's own
+    # (N, heads, 1, h, w) each; torch leaves split unannotated
     for number, weight in enumerate(weights.split(1, dim=2)):  # type: ignore[no-untyped-call]
         row, column = divmod(number, WINDOW)
         terms.append(weight * padded[..., row : row + height, column : column + width])
     total: Tensor = sum(terms[1:], terms[0])
-    return total.flatten(1, 2)
+    return total.flatten(1, 2)  # (N, C, h, w)
 
 
 def _convolution(channels: int, out: int, size: int = 1, groups: int = 1) -> list[nn.Module]:

@@ -6,7 +6,7 @@ teacher moves, and no gradient reaches it.
 
 Settled here: which layers follow which. The paper's networks have the same BatchNorms in both; ours
 are paired by name (`same_named`) where they do, otherwise at the level outputs only, by width
-(trainer.systems.ntsnet.system). The variance is the biased one, as equation 4 has it.
+(trainer.systems.ntsnet.student). The variance is the biased one, as equation 4 has it.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from trainer.systems.aand.amplification import (
     ResidualGate,
     ResidualGenerator,
     amplification_loss,
-    drawn_rows,
     focal_loss,
+    sampled_rows,
 )
 
 
@@ -96,9 +96,9 @@ def test_the_amplification_loss_is_a_mean_over_pairs_with_a_floor_of_their_own()
     assert float(got) == pytest.approx(np.mean(pairs), abs=1e-9)
 
 
-def test_rows_are_drawn_without_repetition_and_again_the_same() -> None:
+def test_rows_are_sampled_without_repetition_and_again_the_same() -> None:
     rows = torch.arange(100.0)[:, None]
-    first, second = (drawn_rows(rows, torch.Generator().manual_seed(3), 10) for _ in range(2))
+    first, second = (sampled_rows(rows, torch.Generator().manual_seed(3), 10) for _ in range(2))
     assert torch.equal(first, second)
     assert len(first.unique()) == 10
-    assert torch.equal(drawn_rows(rows[:4], torch.Generator(), 10), rows[:4])
+    assert torch.equal(sampled_rows(rows[:4], torch.Generator(), 10), rows[:4])

@@ -12,22 +12,40 @@ import pytest
 import torch
 from torch import Tensor
 
-import trainer.systems.aand.system as aand
 from edge.errors import ConfigError
-from tests.support.detectors import sensor_bytes
+from tests.support.detectors import (
+    COLOR_ONLY,
+    WITH_DEPTH,
+    deployed_graph,
+    digest_of_training,
+    moved,
+    quiet,
+    sensor_bytes,
+    stained,
+    state,
+    striped_part,
+    training_images,
+)
 from trainer.data.augment import Augmentation
-from trainer.data.source import TrainingImages
 from trainer.export.onnx_file import export_checked
-from trainer.fit import FitControl, Interrupted, Phase
-from trainer.graph.deploy import Deployed
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.fit import FitControl
 from trainer.graph.sizes import WorkingSizes
-from trainer.layers.backbone import weights_digest
+from trainer.layers.backbone import LITE0_LEVELS
+from trainer.layers.discrepancy import flat_distance
+from trainer.systems.aand import fit
+from trainer.systems.aand.detector import AandDetector
+from trainer.systems.aand.fit import Stages
+from trainer.systems.aand.preset import COMPACT, PRESETS
+from trainer.systems.aand.system import Aand
+from trainer.systems.common import depth_encoder
+from trainer.systems.common.depth_encoder import depth_noise
+from trainer.systems.common.foreground import rows_of
 from trainer.systems.common.level_features import DEPTH_SHARE
+from trainer.systems.common.views import anomalous_views, normal_views
 from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
-    aand.COMPACT,
+    COMPACT,
     long_side=64,
     widths=(8, 8, 8),
     out=16,
@@ -40,113 +58,81 @@ SMALL = replace(
     batch_size=4,
     map_side=16,
 )
-WITH_DEPTH, COLOR_ONLY = WorkingSizes((64, 64), (32, 32)), WorkingSizes((64, 64), None)
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(aand.PRESETS, "small", SMALL)
-    whole = aand.encoder_phase
-
-    def short(*arguments: object) -> Phase:
-        # passed on as they are
-        return replace(whole(*arguments), epochs=1, steps_per_epoch=2)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(aand, "encoder_phase", short)
+    monkeypatch.setitem(PRESETS, "small", SMALL)
+    monkeypatch.setattr(depth_encoder, "STEPS", 2)
 
 
-def image(number: int, depth: bool = True) -> Prepared:
-    """A textured square part, 2 mm high with noise of 0.1 mm, on a dark table."""
-    generator = torch.Generator().manual_seed(number)
-    foreground = torch.zeros(1, 1, 64, 64)
-    foreground[..., 12:52, 12:52] = 1
-    stripes = 60 * torch.sin(torch.arange(64) / 2.0).view(1, 1, 1, 64)
-    color = 20 + foreground * (100 + stripes) + 4 * torch.randn(1, 3, 64, 64, generator=generator)
-    one = torch.ones(1)
-    if not depth:
-        return Prepared(color.clamp(0, 255), None, torch.ones(1, 1, 64, 64), None, one, one)
-    small = torch.nn.functional.avg_pool2d(foreground, 2)
-    height = small * (2e-3 + 1e-4 * torch.randn(1, 1, 32, 32, generator=generator))
-    return Prepared(color.clamp(0, 255), height, small, small, one, one)
+def request(epochs: int | None = None, control: FitControl | None = None) -> FitRequest:
+    return FitRequest("small", epochs, 0, "cpu", control or quiet())
 
 
-def images(tmp_path: Path | None = None, depth: bool = True) -> TrainingImages:
-    return TrainingImages(lambda number: image(number, depth), 6, f"digest {depth}", tmp_path)
-
-
-def request(**named: object) -> FitRequest:
-    control = named.pop("control", None) or FitControl(tell=lambda _: None)
-    # test shorthand
-    return FitRequest("small", None, 0, "cpu", control, **named)  # type: ignore[arg-type]
-
-
-def built(sizes: WorkingSizes = WITH_DEPTH, **switches: bool) -> aand.AandDetector:
-    return aand.Aand().build(BuildRequest("small", sizes, switches=switches))
+def built(sizes: WorkingSizes = WITH_DEPTH, **switches: bool) -> AandDetector:
+    return Aand().build(BuildRequest("small", sizes, switches=switches))
 
 
 def fitted(
     sizes: WorkingSizes = WITH_DEPTH, epochs: int | None = None, **switches: bool
-) -> aand.AandDetector:
+) -> AandDetector:
     detector = built(sizes, **switches)
-    aand.Aand().fit(
-        detector, images(depth=sizes.depth is not None), replace(request(), epochs=epochs)
-    )
+    Aand().fit(detector, training_images(sizes.depth is not None), request(epochs))
     return detector
 
 
-def trainer_of(detector: aand.AandDetector) -> aand._Trainer:
-    asked = request()
-    normal = aand.normal_views(detector.features.trunk, images(), SMALL.augmentation, 1, 0, "cpu")
-    encoder = detector.features.encoder
-    sigma = None if encoder is None else aand.depth_noise(encoder, normal)
-    drawn, marks = aand.anomalous_views(detector.features.trunk, images(), 2, sigma, asked)
-    made = aand._Trainer(detector, normal, drawn, marks, asked)
-    made.measure()
+def stages_of(detector: AandDetector) -> Stages:
+    trunk, encoder = detector.features.trunk, detector.features.encoder
+    normal = normal_views(trunk, training_images(), SMALL.augmentation, 1, 0, "cpu")
+    sigma = None if encoder is None else depth_noise(encoder, normal)
+    anomalous, marks = anomalous_views(trunk, training_images(), 2, sigma, request())
+    made = Stages(detector, normal, anomalous, marks, "cpu")
+    made.fit_scales()
     return made
 
 
 def changed(before: dict[str, Tensor], module: torch.nn.Module) -> set[str]:
-    """Names of the parts of the detector whose tensors differ."""
+    """Names of the components of the detector whose tensors differ."""
     return {
         name.split(".")[0] if not name.startswith("features") else name.split(".")[1]
-        for name, tensor in module.state_dict().items()
-        if not torch.equal(before[name], tensor)
+        for name in moved(before, module)
     }
 
 
 def test_training_moves_everything_but_the_backbone() -> None:
     detector = built()
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    aand.Aand().fit(detector, images(), request())
-    moved = changed(before, detector)
-    assert {"encoder", "gates", "generators", "bottleneck", "decoder"} <= moved
-    assert "trunk" not in moved
+    before = state(detector)
+    Aand().fit(detector, training_images(), request())
+    names = changed(before, detector)
+    assert {"encoder", "gates", "generators", "bottleneck", "decoder"} <= names
+    assert "trunk" not in names
 
 
 def test_the_gate_learns_by_the_focal_loss_alone_and_the_generator_by_amplification_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     detector = built()
-    trainer = trainer_of(detector)
-    batch = torch.arange(len(trainer.drawn))
+    stages = stages_of(detector)
+    batch = torch.arange(len(stages.anomalous))
     for removed, silent, learning in (
         ("focal_loss", detector.gates, detector.generators),
         ("amplification_loss", detector.generators, detector.gates),
     ):
         detector.zero_grad()
         with monkeypatch.context() as patch:
-            patch.setattr(aand, removed, lambda *_: torch.zeros(()))
-            trainer.amplify_loss(batch, torch.Generator().manual_seed(0)).backward()
+            patch.setattr(fit, removed, lambda *_: torch.zeros(()))
+            stages.amplify_loss(batch, torch.Generator().manual_seed(0)).backward()
         assert all(parameter.grad is None for parameter in silent.parameters()), removed
         assert all(parameter.grad is not None for parameter in learning.parameters()), removed
 
 
 def test_stage_two_leaves_the_advanced_teacher_alone() -> None:
     detector = built()
-    trainer = trainer_of(detector)
+    stages = stages_of(detector)
     detector.zero_grad()
-    assert trainer.begin_distil() == len(trainer.normal)
-    trainer.distil_loss(torch.arange(4), torch.Generator()).backward()
+    assert stages.begin_distil() == len(stages.normal)
+    stages.distil_loss(torch.arange(4), torch.Generator()).backward()
     assert all(parameter.grad is None for parameter in detector.stage_one().parameters())
     assert all(parameter.grad is None for parameter in detector.features.trunk.parameters())
     assert all(parameter.grad is not None for parameter in detector.stage_two().parameters())
@@ -154,49 +140,47 @@ def test_stage_two_leaves_the_advanced_teacher_alone() -> None:
 
 def test_stage_two_is_taught_by_the_advanced_teacher_of_each_view() -> None:
     detector = built()
-    trainer = trainer_of(detector)
-    trainer.begin_distil()
+    stages = stages_of(detector)
+    stages.begin_distil()
     batch = torch.tensor([3, 0])
     with torch.no_grad():
-        wanted = detector.advanced(trainer.levels("normal", trainer.normal, batch))
-        plain = trainer.levels("normal", trainer.normal, batch)
-    for taught, want, raw in zip(trainer.teacher, wanted, plain, strict=True):
+        expected = detector.advanced(stages.normal_levels(batch))
+        plain = stages.normal_levels(batch)
+    for taught, want, raw in zip(stages.teacher, expected, plain, strict=True):
         assert torch.allclose(taught[batch].float(), want, rtol=1e-3, atol=1e-3)
         assert not torch.allclose(taught[batch].float(), raw, rtol=1e-3, atol=1e-3)
 
 
 def test_standardized_levels_have_no_mean_and_unit_deviation() -> None:
-    trainer = trainer_of(built(depth=False, standardized=True))
-    levels = trainer.levels("normal", trainer.normal, torch.arange(len(trainer.normal)))
-    masks = trainer.detector.features.masks(trainer.normal.foreground.float())
+    stages = stages_of(built(depth=False, standardized=True))
+    levels = stages.normal_levels(torch.arange(len(stages.normal)))
+    masks = stages.detector.features.masks(stages.normal.foreground.float())
     for level, mask in zip(levels, masks, strict=True):
-        rows = aand.rows_of(level, mask).double().numpy()
+        rows = rows_of(level, mask).double().numpy()
         assert np.abs(rows.mean(axis=0)).max() < 1e-4
         assert rows.std(axis=0) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_background_teaches_nothing() -> None:
     detector = built(depth=False)
-    trainer = trainer_of(detector)
+    stages = stages_of(detector)
     batch = torch.arange(3)
-    masks = detector.features.masks(trainer.normal.foreground[batch].float())
+    masks = detector.features.masks(stages.normal.foreground[batch].float())
     assert 0 < float(masks[0].mean()) < 1
-    levels = trainer.levels("normal", trainer.normal, batch)
+    levels = stages.normal_levels(batch)
     teacher = detector.advanced(levels)
-    given = detector.given(teacher)
-    own = aand.flat_distance(teacher[0], given[0], masks[0])
-    other = aand.flat_distance(teacher[0] + 5 * (1 - masks[0]), given[0], masks[0])
+    given = detector.reconstructed(teacher)
+    own = flat_distance(teacher[0], given[0], masks[0])
+    other = flat_distance(teacher[0] + 5 * (1 - masks[0]), given[0], masks[0])
     assert torch.equal(own, other)
 
 
 @pytest.mark.parametrize("sizes", [WITH_DEPTH, COLOR_ONLY], ids=["with depth", "color only"])
 def test_an_unusual_part_scores_higher_than_a_normal_one(sizes: WorkingSizes) -> None:
     detector = fitted(sizes, epochs=12)
-    normal = image(20, sizes.depth is not None)
-    color = normal.color.clone()
-    color[..., 24:36, 24:36] = torch.tensor([250.0, 10.0, 10.0]).view(1, 3, 1, 1)
+    normal = striped_part(20, sizes.depth is not None)
     with torch.no_grad():
-        good, bad = detector(normal), detector(normal._replace(color=color))
+        good, bad = detector(normal), detector(stained(normal))
     assert good.shape == (1, 1, *detector.map_size)
     assert float(good.min()) >= 0
     assert float(bad.max()) > 1.2 * float(good.max())
@@ -208,7 +192,7 @@ def test_depth_joins_unless_it_is_switched_off() -> None:
     assert [more - own for more, own in pairs] == [
         4 + 1, 16 + 4, 64 + 16,
     ]  # fmt: skip
-    part = image(21)
+    part = striped_part(21)
     assert part.height is not None
     dented = part._replace(height=part.height - 3e-3 * (part.foreground * torch.rand(1, 1, 32, 32)))
     with torch.no_grad():
@@ -218,19 +202,19 @@ def test_depth_joins_unless_it_is_switched_off() -> None:
 
 def test_normal_depth_has_its_share_of_the_energy() -> None:
     detector = built()
-    trainer = trainer_of(detector)
-    everything = torch.arange(len(trainer.normal))
-    masks = detector.features.masks(trainer.normal.foreground.float())
-    levels = trainer.levels("normal", trainer.normal, everything)
+    stages = stages_of(detector)
+    everything = torch.arange(len(stages.normal))
+    masks = detector.features.masks(stages.normal.foreground.float())
+    levels = stages.normal_levels(everything)
     for level, (joined, mask) in enumerate(zip(levels, masks, strict=True)):
-        rows = aand.rows_of(joined, mask).double().square()
-        own = aand.LITE0_LEVELS.channels[level]
+        rows = rows_of(joined, mask).double().square()
+        own = LITE0_LEVELS.channels[level]
         assert float(rows[:, :own].mean()) == pytest.approx(1, abs=1e-3)
         assert float(rows[:, own:].sum()) < 1.05 * DEPTH_SHARE * float(rows[:, :own].sum())
 
 
 def test_each_part_can_be_left_out() -> None:
-    part = image(22, depth=False)
+    part = striped_part(22, depth=False)
     whole = fitted(COLOR_ONLY)(part)
     for left_out in ("gate", "generator", "hard"):
         assert not torch.allclose(fitted(COLOR_ONLY, **{left_out: False})(part), whole), left_out
@@ -239,21 +223,16 @@ def test_each_part_can_be_left_out() -> None:
 
 
 def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    def weights(stops: list[int], folder: Path) -> str:
-        detector = built()
-        for stop in (*stops, None):
-            control = FitControl(folder / "checkpoint.pt", "one", lambda _: None, stop_after=stop)
-            try:
-                aand.Aand().fit(detector, images(tmp_path / "cache"), request(control=control))
-            except Interrupted:
-                detector = built()
-        return weights_digest(detector)
+    def digest(name: str, *stops: int) -> str:
+        def resume(detector: AandDetector, control: FitControl) -> None:
+            images = training_images(cache=tmp_path / "cache")
+            Aand().fit(detector, images, request(control=control))
 
-    for name in ("whole", "again", "parts"):
-        (tmp_path / name).mkdir()
-    whole = weights([], tmp_path / "whole")
-    assert weights([], tmp_path / "again") == whole
-    assert weights([1, 2, 1], tmp_path / "parts") == whole  # in the encoder, in stage 1, in stage 2
+        return digest_of_training(built, resume, tmp_path / name, stops)
+
+    whole = digest("whole")
+    assert digest("again") == whole
+    assert digest("stopped", 1, 2, 1) == whole  # in the encoder, in stage 1, in stage 2
 
 
 @pytest.mark.parametrize(
@@ -262,11 +241,7 @@ def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: 
     ids=["with depth", "color only"],
 )
 def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> None:
-    deployed = (
-        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), fitted(sizes), 0.01)
-        .requires_grad_(False)
-        .eval()
-    )
+    deployed = deployed_graph(fitted(sizes), sizes)
     feeds = sensor_bytes(sizes.depth is not None)
     report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds])
     assert report.agreement.map < 1e-4
@@ -274,7 +249,7 @@ def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> 
 
 
 def test_the_paper_preset_has_the_papers_sizes() -> None:
-    system = aand.Aand()
+    system = Aand()
     sizes = system.sizes("paper", 800, 800, False)
     assert sizes == WorkingSizes((256, 256), None)
     detector = system.build(BuildRequest("paper", sizes, random_backbone=True))
@@ -285,4 +260,4 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
 
 def test_the_paper_preset_asks_for_weights() -> None:
     with pytest.raises(ConfigError, match="--weights"):
-        aand.Aand().build(BuildRequest("paper", WorkingSizes((64, 64), None)))
+        Aand().build(BuildRequest("paper", WorkingSizes((64, 64), None)))

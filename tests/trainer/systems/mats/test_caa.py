@@ -74,8 +74,8 @@ def test_equals_equations_1_to_3(weights_over: WeightsOver) -> None:
     target, auxiliary = torch.randn(2, 5, 4, 6).double() * 3, torch.randn(2, 3, 4, 6).double() * 3
     got = caa(target, auxiliary).detach().numpy()
     for index in range(2):
-        wanted = _reference(caa, target[index].numpy(), auxiliary[index].numpy())
-        np.testing.assert_allclose(got[index], wanted, rtol=1e-11, atol=1e-12)
+        expected = _reference(caa, target[index].numpy(), auxiliary[index].numpy())
+        np.testing.assert_allclose(got[index], expected, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("weights_over", ["position", "channel"])

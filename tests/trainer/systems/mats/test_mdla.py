@@ -57,8 +57,8 @@ def test_equals_the_equations_by_loops(
     features = torch.randn(2, channels, 5, 8).double() * 2
     got = module(features).detach().numpy()
     for index in range(2):
-        wanted = _reference(module, features[index].numpy(), dilations, heads)
-        np.testing.assert_allclose(got[index], wanted, rtol=1e-11, atol=1e-12)
+        expected = _reference(module, features[index].numpy(), dilations, heads)
+        np.testing.assert_allclose(got[index], expected, rtol=1e-11, atol=1e-12)
 
 
 def test_whatever_the_scores_no_cell_outside_the_window_counts_and_no_weight_is_denormal() -> None:
@@ -88,8 +88,9 @@ def test_whatever_the_scores_no_cell_outside_the_window_counts_and_no_weight_is_
 def test_each_dilation_reaches_its_window_and_no_further() -> None:
     for dilation in (1, 2, 3):
         window = window_mask(9, 9, dilation)[4 * 9 + 4].reshape(9, 9)
-        wanted = {(4 + dy * dilation, 4 + dx * dilation) for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
-        assert {tuple(cell) for cell in window.nonzero().tolist()} == wanted
+        steps = (-dilation, 0, dilation)
+        expected = {(4 + dy, 4 + dx) for dy in steps for dx in steps}
+        assert {tuple(cell) for cell in window.nonzero().tolist()} == expected
 
 
 def test_padding_takes_no_weight() -> None:

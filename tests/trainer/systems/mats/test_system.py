@@ -7,21 +7,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
-import trainer.systems.mats.system as mats
 from edge.errors import ConfigError, DataError
-from tests.support.detectors import state
+from tests.support.detectors import (
+    COLOR_ONLY,
+    WITH_DEPTH,
+    digest_of_training,
+    moved,
+    quiet,
+    state,
+    training_images,
+)
 from trainer.data.augment import Augmentation
-from trainer.data.source import TrainingImages, stacked
-from trainer.fit import FitControl, Interrupted
+from trainer.data.source import stacked
+from trainer.fit import Curves, FitControl
 from trainer.graph.preprocess import Prepared
 from trainer.graph.sizes import WorkingSizes
+from trainer.systems.common.foreground import cell_mask, rows_of
+from trainer.systems.mats.detector import SWITCHES, MatsDetector
+from trainer.systems.mats.fit import Training, frozen_views
+from trainer.systems.mats.preset import COMPACT, PRESETS
+from trainer.systems.mats.system import Mats
 from trainer.systems.registry import find_system
 from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
-    mats.COMPACT,
+    COMPACT,
     long_side=64,
     encoder_epochs=2,
     fusion_epochs=3,
@@ -34,12 +45,11 @@ SMALL = replace(
     map_side=16,
     augmentation=Augmentation(5.0, 0.02, 0.02, 0.05, 3.0),
 )
-SIZES = WorkingSizes((64, 64), (32, 32))
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(mats.PRESETS, "small", SMALL)
+    monkeypatch.setitem(PRESETS, "small", SMALL)
 
 
 def image(number: int, with_depth: bool = True) -> Prepared:
@@ -53,53 +63,42 @@ def image(number: int, with_depth: bool = True) -> Prepared:
     return Prepared(color, height, foreground, foreground.clone(), torch.ones(1), torch.ones(1))
 
 
-def build(with_depth: bool = True, **switches: bool) -> mats.MatsDetector:
-    sizes = SIZES if with_depth else WorkingSizes((64, 64), None)
-    return mats.Mats().build(BuildRequest("small", sizes, random_backbone=False, switches=switches))
+def build(with_depth: bool = True, **switches: bool) -> MatsDetector:
+    sizes = WITH_DEPTH if with_depth else COLOR_ONLY
+    return Mats().build(BuildRequest("small", sizes, switches=switches))
 
 
-def fitted(
-    with_depth: bool = True, seed: int = 0, cache: Path | None = None, **switches: bool
-) -> mats.MatsDetector:
+def fitted(with_depth: bool = True, cache: Path | None = None, **switches: bool) -> MatsDetector:
     detector = build(with_depth, **switches)
-    fit(detector, with_depth, seed, FitControl(tell=lambda _: None), cache)
+    fit(detector, with_depth, quiet(), cache)
     return detector
 
 
 def fit(
-    detector: mats.MatsDetector,
-    with_depth: bool,
-    seed: int,
-    control: FitControl,
-    cache: Path | None = None,
-) -> dict[str, list[float]]:
-    images = TrainingImages(lambda number: image(number, with_depth), 5, "digest", cache)
-    return mats.Mats().fit(detector, images, FitRequest("small", None, seed, "cpu", control))
-
-
-def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    detector: MatsDetector, with_depth: bool, control: FitControl, cache: Path | None = None
+) -> Curves:
+    images = training_images(with_depth, cache, image, 5)
+    return Mats().fit(detector, images, FitRequest("small", None, 0, "cpu", control))
 
 
 def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    whole = state(fitted())
-    assert_same(whole, state(fitted(cache=tmp_path / "cache")))
-    stopped = build()
-    for stop_after in (1, 3, 2):  # in the encoder, in the fusion, in teacher or student
-        control = FitControl(tmp_path / "c.pt", tell=lambda _: None, stop_after=stop_after)
-        with pytest.raises(Interrupted):
-            fit(stopped, True, 0, control, tmp_path / "cache")
-        stopped = build()
-    fit(stopped, True, 0, FitControl(tmp_path / "c.pt", tell=lambda _: None), tmp_path / "cache")
-    assert_same(whole, state(stopped))
+    def digest(name: str, *stops: int) -> str:
+        def resume(detector: MatsDetector, control: FitControl) -> None:
+            fit(detector, True, control, tmp_path / "cache")
+
+        return digest_of_training(build, resume, tmp_path / name, stops)
+
+    whole = digest("whole")
+    assert digest("again") == whole
+    # in the encoder, in the fusion, in teacher or student
+    assert digest("stopped", 1, 3, 2) == whole
     assert len(list((tmp_path / "cache").glob("*.pt"))) == 1
 
 
 def test_training_moves_everything_but_the_backbone() -> None:
-    before, after = state(build()), state(fitted())
-    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert {"encoder", "whiten_color", "whiten_depth", "fusion", "flow", "student"} <= moved
-    assert "trunk" not in moved
+    names = {name.split(".")[0] for name in moved(state(build()), fitted())}
+    assert {"encoder", "whiten_color", "whiten_depth", "fusion", "flow", "student"} <= names
+    assert "trunk" not in names
 
 
 def test_the_frozen_backbone_gets_no_gradient_and_stays_in_evaluation_mode() -> None:
@@ -114,73 +113,69 @@ def test_the_frozen_backbone_gets_no_gradient_and_stays_in_evaluation_mode() -> 
 def test_fusion_keeps_the_variance_of_the_features(with_depth: bool) -> None:
     detector = fitted(with_depth)
     prepared = stacked([image(number, with_depth) for number in range(5)])
-    color, depth = detector.color_features(prepared), None
-    if prepared.height is not None:
-        color, depth = detector.encoded(color, prepared.height, prepared.foreground, prepared.color)
-    given = torch.cat([part for part in detector.whitened(color, depth) if part is not None], dim=1)
-    _, attended = detector.fused(color, depth)
-    mask = detector.grid_mask(prepared)
-    before, after = (
-        mats.foreground_rows(part, mask).var(dim=0).mean() for part in (given, attended)
-    )
+    color, depth = detector.encoded(detector.color_features(prepared.color), prepared)
+    whitened = detector.whitened(color, depth)
+    features = torch.cat([part for part in whitened if part is not None], dim=1)
+    _, attended = detector.fusion(*whitened)
+    mask = cell_mask(prepared.foreground, detector.grid[0])
+    before, after = (rows_of(part, mask).var(dim=0).mean() for part in (features, attended))
     assert 0.5 < float(after / before) < 1.5
 
 
-@pytest.mark.parametrize("which", ["encoder", "fusion", "teacher", "student"])
+@pytest.mark.parametrize("which", ["depth", "fusion", "teacher", "student"])
 def test_what_lies_outside_the_foreground_does_not_change_a_loss(which: str) -> None:
-    detector = build(mdla=False)
-    trainer = cached_trainer(detector)
-    clean = loss_of(trainer, which)
-    changed = cached_trainer(detector)
+    clean, changed = training_of(build(mdla=False)), training_of(build(mdla=False))
     outside = changed.mask == 0
     assert bool(outside.any())
-    if changed.depth is not None:
-        changed.color, changed.depth = changed.color + 5.0 * outside, changed.depth + 5.0 * outside
-    changed.tensors["height"] = changed.tensors["height"] + 0.02 * (
-        changed.tensors["foreground"] == 0
-    )
-    if (
-        which == "fusion"
-    ):  # a 3x3 neighbor of the rim is its input; the rim itself is what the loss looks at
-        changed.detector.fusion.color_caa = changed.detector.fusion.depth_caa = None
-        trainer.detector.fusion.color_caa = trainer.detector.fusion.depth_caa = None
-        clean = loss_of(trainer, which)
-    assert loss_of(changed, which) == pytest.approx(clean, rel=1e-6)
+    color, depth = changed.whitened()
+    assert depth is not None
+    changed.features = color + 5.0 * outside, depth + 5.0 * outside
+    assert changed.views.height is not None
+    changed.views.height.add_(0.02 * (changed.views.foreground == 0))
+    if which == "fusion":
+        # a 3x3 neighbor of the rim is its input; the rim itself is what the loss looks at
+        for training in (clean, changed):
+            training.detector.fusion.color_caa = training.detector.fusion.depth_caa = None
+    assert loss_of(changed, which) == pytest.approx(loss_of(clean, which), rel=1e-6)
 
 
-def cached_trainer(detector: mats.MatsDetector) -> mats._Trainer:
-    images = TrainingImages(image, 3, "digest")
-    request = FitRequest("small", None, 0, "cpu", FitControl())
-    trainer = mats._Trainer(
-        detector, mats._frozen_features(detector, images, SMALL, request), SMALL, "cpu"
-    )
-    trainer.begin_encoder()
-    trainer.begin_fusion()
-    return trainer
+def training_of(detector: MatsDetector) -> Training:
+    """A training whose first phase has begun and whose features are whitened."""
+    images = training_images(True, None, image, 3)
+    request = FitRequest("small", None, 0, "cpu", quiet())
+    training = Training(detector, frozen_views(detector, SMALL, images, request), SMALL, "cpu")
+    training.phases(None)[0].begin()
+    training.begin_fusion()
+    return training
 
 
-def loss_of(trainer: mats._Trainer, which: str) -> float:
-    generator = torch.Generator().manual_seed(0)
-    if which in ("encoder", "fusion"):
-        return float(getattr(trainer, f"{which}_loss")(torch.arange(4), generator).detach())
-    trainer.begin_student()
-    return float(getattr(trainer, f"{which}_loss")(torch.arange(20), generator).detach())
+def loss_of(training: Training, which: str) -> float:
+    if which == "student":
+        training.begin_student()
+    loss = {
+        "depth": training.phases(None)[0].loss,
+        "fusion": training.fusion_loss,
+        "teacher": training.teacher_loss,
+        "student": training.student_loss,
+    }[which]
+    batch = torch.arange(4 if which in ("depth", "fusion") else 20)
+    return float(loss(batch, torch.Generator().manual_seed(0)).detach())
 
 
 def test_without_the_mask_the_background_is_trained_on() -> None:
-    assert bool((cached_trainer(build(mask=False)).mask == 1).all())
+    assert bool((training_of(build(mask=False)).mask == 1).all())
 
 
 def test_color_only_has_no_amplifier_and_says_so() -> None:
     told: list[str] = []
     detector = build(with_depth=False)
-    fit(detector, False, 0, FitControl(tell=told.append))
+    fit(detector, False, FitControl(tell=told.append))
     assert detector.fusion.color_caa is None
     assert any("amplifier" in line and "off" in line for line in told)
     assert detector(image(0, with_depth=False)).shape == (1, 1, 16, 16)
 
 
-@pytest.mark.parametrize("switch", mats.SWITCHES)
+@pytest.mark.parametrize("switch", SWITCHES)
 def test_each_part_can_be_left_out(switch: str) -> None:
     answer = fitted(**{switch: False})(image(1))
     assert answer.shape == (1, 1, 16, 16)
@@ -196,35 +191,12 @@ def test_an_unusual_part_scores_higher_than_a_normal_one() -> None:
     assert float(detector(dented).max()) > 2 * float(detector(normal).max())
 
 
-def test_whitening_gives_unit_covariance() -> None:
-    rows = torch.randn(500, 6) @ torch.randn(6, 6) + 3
-    whiten = mats.Whiten(6)
-    whiten.fit(rows, 0.0, full=True)
-    white = whiten(rows.T[None, :, :, None])[0, :, :, 0]
-    assert torch.allclose(white @ white.T / 500, torch.eye(6), atol=1e-3)
-
-
-def test_a_faint_channel_weighs_as_much_as_a_loud_one() -> None:
-    rows = torch.randn(2000, 3) * torch.tensor([1e-3, 1.0, 50.0]) + 3
-    whiten = mats.Whiten(3)
-    whiten.fit(rows, 0.01, full=False)
-    white = whiten(rows.T[None, :, :, None])[0, :, :, 0]
-    assert torch.allclose(white.std(dim=1), torch.ones(3), atol=1e-3)
-
-
-def test_what_is_far_out_saturates() -> None:
-    """A flow extrapolates without bound: one cell would fill the map's range, and INT8's."""
-    whiten = mats.Whiten(2)
-    white = whiten(torch.tensor([1e6, -1e6])[None, :, None, None])
-    assert white.flatten().tolist() == [mats.BOUND, -mats.BOUND]
-
-
 def test_the_paper_preset_has_the_papers_sizes() -> None:
     system = find_system("mats")
     sizes = system.sizes("paper", 800, 800, True)
     assert sizes == WorkingSizes((768, 768), (192, 192))
     detector = system.build(BuildRequest("paper", sizes, random_backbone=True))
-    assert isinstance(detector, mats.MatsDetector)
+    assert isinstance(detector, MatsDetector)
     assert detector.grid == (24, 24)
     assert detector.flow.channels == 304 + 64
     assert detector.encoder is None
@@ -232,14 +204,7 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
 
 def test_the_paper_preset_asks_for_weights_and_checks_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--weights"):
-        mats.Mats().build(BuildRequest("paper", WorkingSizes((64, 64), None)))
+        Mats().build(BuildRequest("paper", WorkingSizes((64, 64), None)))
     torch.save({"conv_stem.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
     with pytest.raises(DataError, match="does not fit tf_efficientnet_b5"):
-        mats.Mats().build(
-            BuildRequest("paper", WorkingSizes((64, 64), None), tmp_path / "wrong.pth")
-        )
-
-
-def test_an_unknown_system_is_named_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="mats"):
-        find_system("nonsense")
+        Mats().build(BuildRequest("paper", WorkingSizes((64, 64), None), tmp_path / "wrong.pth"))

@@ -108,9 +108,9 @@ def test_one_neighbor_alone_shifts_and_only_its_heads_channels() -> None:
     weights = torch.zeros(1, 2, 9, 3, 4)
     weights[:, 0, 6], weights[:, 1, 4] = 1, 1
     got = local_sum(values, weights)
-    wanted = torch.zeros(3, 4)
-    wanted[:2, 1:] = values[0, 0, 1:, :3]
-    assert torch.equal(got[0, 0], wanted)
+    expected = torch.zeros(3, 4)
+    expected[:2, 1:] = values[0, 0, 1:, :3]
+    assert torch.equal(got[0, 0], expected)
     assert torch.equal(got[0, 1], values[0, 1])
 
 

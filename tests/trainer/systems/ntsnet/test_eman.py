@@ -51,11 +51,11 @@ def test_statistics_and_output_equal_equations_3_to_8() -> None:
     gain, bias = (
         tensor.detach().numpy()[:, None, None] for tensor in (teacher.weight, teacher.bias)
     )
-    wanted = (
+    expected = (
         gain * (x.numpy() - mean[:, None, None]) / np.sqrt(variance[:, None, None] + teacher.eps)
         + bias
     )
-    np.testing.assert_allclose(teacher(x).detach().numpy(), wanted, rtol=1e-12)  # equation 8
+    np.testing.assert_allclose(teacher(x).detach().numpy(), expected, rtol=1e-12)  # equation 8
 
 
 def test_only_batches_in_training_mode_and_only_while_followed_move_anything() -> None:

@@ -12,25 +12,39 @@ import pytest
 import torch
 from torch import nn
 
-import trainer.systems.ntsnet.system as ntsnet
 from edge.errors import ConfigError, DataError
-from tests.support.detectors import moved, sensor_bytes, state
+from tests.support.detectors import (
+    COLOR_ONLY,
+    WITH_DEPTH,
+    deployed_graph,
+    digest_of_training,
+    moved,
+    quiet,
+    sensor_bytes,
+    stained,
+    state,
+    striped_part,
+    training_images,
+)
 from trainer.data.augment import Augmentation
-from trainer.data.source import TrainingImages
 from trainer.export.onnx_file import export_checked
-from trainer.fit import Curves, FitControl, Interrupted
-from trainer.graph.deploy import Deployed
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.fit import Curves, FitControl
 from trainer.graph.sizes import WorkingSizes
-from trainer.layers.backbone import weights_digest
+from trainer.systems.common.foreground import rows_of
+from trainer.systems.common.views import normal_views
 from trainer.systems.ntsnet.cot import CoT
+from trainer.systems.ntsnet.detector import NtsnetDetector
+from trainer.systems.ntsnet.fit import Teaching
+from trainer.systems.ntsnet.preset import COMPACT, PRESETS, LeanShape
+from trainer.systems.ntsnet.student import LeanStudent
+from trainer.systems.ntsnet.system import Ntsnet
 from trainer.systems.registry import find_system
 from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
-    ntsnet.COMPACT,
+    COMPACT,
     long_side=64,
-    lean=ntsnet.LeanShape(stem=8, widths=(8, 16, 16), blocks=(1, 1, 1)),
+    lean=LeanShape(stem=8, widths=(8, 16, 16), blocks=(1, 1, 1)),
     views=12,
     augmentation=Augmentation(5.0, 0.02, 0.02, 0.05, 3.0),
     epochs=4,
@@ -38,55 +52,38 @@ SMALL = replace(
     batch_size=4,
     map_side=16,
 )
-WITH_DEPTH, COLOR_ONLY = WorkingSizes((64, 64), (32, 32)), WorkingSizes((64, 64), None)
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ntsnet.PRESETS, "small", SMALL)
+    monkeypatch.setitem(PRESETS, "small", SMALL)
 
 
-def image(number: int, depth: bool = True) -> Prepared:
-    """A striped square part on a dark table."""
-    generator = torch.Generator().manual_seed(number)
-    foreground = torch.zeros(1, 1, 64, 64)
-    foreground[..., 12:52, 12:52] = 1
-    stripes = 60 * torch.sin(torch.arange(64) / 2.0).view(1, 1, 1, 64)
-    color = 20 + foreground * (100 + stripes) + 4 * torch.randn(1, 3, 64, 64, generator=generator)
-    one = torch.ones(1)
-    if not depth:
-        return Prepared(color.clamp(0, 255), None, torch.ones(1, 1, 64, 64), None, one, one)
-    small = nn.functional.avg_pool2d(foreground, 2)
-    return Prepared(color.clamp(0, 255), 2e-3 * small, small, small, one, one)
-
-
-def images(cache: Path | None = None, depth: bool = True) -> TrainingImages:
-    return TrainingImages(lambda number: image(number, depth), 6, f"digest {depth}", cache)
-
-
-def built(sizes: WorkingSizes = WITH_DEPTH, **switches: bool) -> ntsnet.NtsnetDetector:
-    return ntsnet.Ntsnet().build(BuildRequest("small", sizes, switches=switches))
+def built(sizes: WorkingSizes = WITH_DEPTH, **switches: bool) -> NtsnetDetector:
+    return Ntsnet().build(BuildRequest("small", sizes, switches=switches))
 
 
 def fit(
-    detector: ntsnet.NtsnetDetector, depth: bool = True, epochs: int | None = None,
+    detector: NtsnetDetector,
+    depth: bool = True,
+    epochs: int | None = None,
     cache: Path | None = None,
     control: FitControl | None = None,
-) -> Curves:  # fmt: skip
-    control = control or FitControl(tell=lambda _: None)
-    return ntsnet.Ntsnet().fit(
-        detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control)
-    )
+) -> Curves:
+    request = FitRequest("small", epochs, 0, "cpu", control or quiet())
+    return Ntsnet().fit(detector, training_images(depth, cache), request)
 
 
-def trainer_of(detector: ntsnet.NtsnetDetector, spoilt: float = 0.0) -> ntsnet._Trainer:
+def teaching_of(detector: NtsnetDetector, spoilt: float = 0.0) -> Teaching:
     """spoilt: added to the cached teacher's levels wherever there is no foreground."""
-    views = ntsnet.normal_views(detector.features.trunk, images(), SMALL.augmentation, 1, 0, "cpu")
+    views = normal_views(
+        detector.features.trunk, training_images(), SMALL.augmentation, 1, 0, "cpu"
+    )
     for level, mask in zip(
         views.levels, detector.features.masks(views.foreground.float()), strict=True
     ):
         level.add_(spoilt * (1 - mask).half())
-    return ntsnet._Trainer(detector, views, "cpu")
+    return Teaching(detector, views, "cpu")
 
 
 def test_the_student_learns_and_the_teacher_stays() -> None:
@@ -120,27 +117,27 @@ def test_eman_moves_the_statistics_of_the_paired_layers_and_nothing_else(symmetr
 def test_no_gradient_reaches_the_teacher(eman: bool) -> None:
     detector = built(eman=eman).train()
     assert not detector.features.trunk.training
-    trainer_of(detector).loss(torch.arange(4), torch.Generator()).backward()
+    teaching_of(detector).loss(torch.arange(4), torch.Generator()).backward()
     assert all(parameter.grad is None for parameter in detector.features.trunk.parameters())
     assert all(parameter.grad is not None for parameter in detector.student.parameters())
 
 
 def test_the_loss_is_equations_10_and_11() -> None:
     detector = built()
-    trainer, batch = trainer_of(detector), torch.arange(3)
+    teaching, batch = teaching_of(detector), torch.arange(3)
     with torch.no_grad():
-        got = float(trainer.loss(batch, torch.Generator()))
-        given = detector.given(trainer.views.image[batch].float())
+        got = float(teaching.loss(batch, torch.Generator()))
+        given = detector.student_levels(teaching.views.image[batch].float())
     total = 0.0
-    for level, (own, other) in enumerate(zip(trainer.teacher(batch), given, strict=True)):
+    for level, (own, other) in enumerate(zip(teaching.teacher(batch), given, strict=True)):
         mask = (
-            detector.features.masks(trainer.views.foreground[batch].float())[level][:, 0].numpy()
+            detector.features.masks(teaching.views.foreground[batch].float())[level][:, 0].numpy()
             > 0
         )
         first, second = own.double().numpy(), other.double().numpy()
         for number in range(3):
             rows = [array[number].transpose(1, 2, 0)[mask[number]] for array in (first, second)]
-            floor = ntsnet.COMPACT.floor * own.shape[1]
+            floor = COMPACT.floor * own.shape[1]
             unit = [
                 array / np.sqrt((array**2).sum(axis=1, keepdims=True) + floor) for array in rows
             ]
@@ -149,15 +146,15 @@ def test_the_loss_is_equations_10_and_11() -> None:
 
 
 def test_the_teacher_comes_from_the_cache_unless_eman_moves_it() -> None:
-    cached, running = (trainer_of(built(eman=eman)) for eman in (False, True))
+    cached, running = (teaching_of(built(eman=eman)) for eman in (False, True))
     batch = torch.tensor([0, 2])
     before = cached.teacher(batch), running.teacher(batch)
     for one, other in zip(*before, strict=True):
         assert float((one - other).abs().mean()) < 0.05 * float(
             other.abs().mean()
         )  # half floats, whole gray levels
-    for trainer in (cached, running):
-        for _, norm in trainer.detector.student.pairs(trainer.detector.features.trunk):
+    for teaching in (cached, running):
+        for _, norm in teaching.detector.student.pairs(teaching.detector.features.trunk):
             assert norm.running_var is not None
             norm.running_var.mul_(4)
     assert all(
@@ -169,14 +166,14 @@ def test_the_teacher_comes_from_the_cache_unless_eman_moves_it() -> None:
 
 
 def test_the_heads_start_with_the_teachers_mean_and_deviation() -> None:
-    trainer = trainer_of(built(), spoilt=7.0)
-    everything = torch.arange(len(trainer.views))
-    masks = trainer.detector.features.masks(trainer.views.foreground.float())
-    student = trainer.detector.student
-    assert isinstance(student, ntsnet.LeanStudent)
-    for head, level, mask in zip(student.heads, trainer.teacher(everything), masks, strict=True):
+    teaching = teaching_of(built(), spoilt=7.0)
+    everything = torch.arange(len(teaching.views))
+    masks = teaching.detector.features.masks(teaching.views.foreground.float())
+    student = teaching.detector.student
+    assert isinstance(student, LeanStudent)
+    for head, level, mask in zip(student.heads, teaching.teacher(everything), masks, strict=True):
         assert isinstance(head, nn.Sequential)
-        rows = ntsnet.rows_of(level, mask)
+        rows = rows_of(level, mask)
         torch.testing.assert_close(head[1].bias, rows.mean(dim=0))
         torch.testing.assert_close(head[1].weight, rows.std(dim=0, correction=0))
 
@@ -184,15 +181,15 @@ def test_the_heads_start_with_the_teachers_mean_and_deviation() -> None:
 def test_the_background_teaches_nothing() -> None:
     losses = []
     for spoilt in (0.0, 7.0):
-        trainer = trainer_of(built(), spoilt)
-        assert any(float(level.abs().max()) > 0 for level in trainer.views.levels)
-        losses.append(float(trainer.loss(torch.arange(4), torch.Generator()).detach()))
+        teaching = teaching_of(built(), spoilt)
+        assert any(float(level.abs().max()) > 0 for level in teaching.views.levels)
+        losses.append(float(teaching.loss(torch.arange(4), torch.Generator()).detach()))
     assert losses[0] == losses[1]
 
 
 def test_color_only_judges_the_whole_region() -> None:
     detector = built(COLOR_ONLY)
-    part = image(0, depth=False)
+    part = striped_part(0, depth=False)
     assert all(float(mask.min()) == 1 for mask in detector.features.masks(part.foreground))
 
 
@@ -200,28 +197,21 @@ def test_color_only_judges_the_whole_region() -> None:
 def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(
     eman: bool, tmp_path: Path
 ) -> None:
-    def weights(stops: list[int], name: str) -> str:
-        detector = built(eman=eman)
-        (tmp_path / name).mkdir()
-        for stop in (*stops, None):
-            control = FitControl(
-                tmp_path / name / "checkpoint.pt", "one", lambda _: None, stop_after=stop
-            )
-            try:
-                fit(detector, cache=tmp_path / "cache", control=control)
-            except Interrupted:
-                detector = built(eman=eman)
-        return weights_digest(detector)
+    def digest(name: str, *stops: int) -> str:
+        def resume(detector: NtsnetDetector, control: FitControl) -> None:
+            fit(detector, cache=tmp_path / "cache", control=control)
 
-    whole = weights([], "whole")
-    assert weights([], "again") == whole
-    assert weights([1, 2], "parts") == whole
+        return digest_of_training(lambda: built(eman=eman), resume, tmp_path / name, stops)
+
+    whole = digest("whole")
+    assert digest("again") == whole
+    assert digest("stopped", 1, 2) == whole
 
 
 def test_a_finished_trainings_checkpoint_gives_the_finished_detector(tmp_path: Path) -> None:
     finished, resumed = built(eman=True), built(eman=True)
     for detector in (finished, resumed):
-        fit(detector, control=FitControl(tmp_path / "checkpoint.pt", tell=lambda _: None))
+        fit(detector, control=quiet(tmp_path / "checkpoint.pt"))
     assert moved(state(finished), resumed) == set()
 
 
@@ -230,7 +220,7 @@ def test_no_hook_outlives_the_training() -> None:
     fit(detector, epochs=1)
     before = state(detector.features.trunk)
     detector.train()
-    detector(image(0))
+    detector(striped_part(0))
     assert moved(before, detector.features.trunk) == set()
 
 
@@ -239,11 +229,9 @@ def test_an_unusual_part_scores_higher_than_a_normal_one(sizes: WorkingSizes) ->
     depth = sizes.depth is not None
     detector = built(sizes)
     fit(detector, depth, epochs=15)
-    normal = image(20, depth)
-    color = normal.color.clone()
-    color[..., 24:36, 24:36] = torch.tensor([250.0, 10.0, 10.0]).view(1, 3, 1, 1)
+    normal = striped_part(20, depth)
     with torch.no_grad():
-        good, bad = detector(normal), detector(normal._replace(color=color))
+        good, bad = detector(normal), detector(stained(normal))
     assert good.shape == (1, 1, *detector.map_size) == (1, 1, 16, 16)
     assert float(good.min()) >= 0
     inside = (slice(None), slice(None), slice(4, 12), slice(4, 12))
@@ -255,7 +243,8 @@ def test_without_cot_the_same_student_has_plain_convolutions() -> None:
     assert sum(isinstance(module, CoT) for module in whole.modules()) == 3
     assert not any(isinstance(module, CoT) for module in plain.modules())
     shapes = [
-        [level.shape for level in detector.given(image(0).color)] for detector in (whole, plain)
+        [level.shape for level in detector.student_levels(striped_part(0).color)]
+        for detector in (whole, plain)
     ]
     assert shapes[0] == shapes[1] == [(1, 24, 16, 16), (1, 40, 8, 8), (1, 112, 4, 4)]
     assert fit(plain, epochs=1)["student"][0] > 0
@@ -273,9 +262,9 @@ def test_the_symmetric_student_is_the_teachers_shape_with_other_weights() -> Non
 
 def test_product_multiplies_the_levels_maps_and_sum_adds_them() -> None:
     added, multiplied = built(), built(product=True)
-    part = image(3)
+    part = striped_part(3)
     with torch.no_grad():
-        distances = added.distances(added.features(part), added.given(part.color))
+        distances = added.distances(added.features(part), added.student_levels(part.color))
         masks = added.features.masks(part.foreground)
         maps = [
             one(distance, mask)
@@ -290,10 +279,10 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
     sizes = system.sizes("paper", 800, 800, False)
     assert sizes == WorkingSizes((256, 256), None)
     detector = system.build(BuildRequest("paper", sizes, random_backbone=True))
-    assert isinstance(detector, ntsnet.NtsnetDetector)
+    assert isinstance(detector, NtsnetDetector)
     assert detector.switches == {"cot": True, "symmetric": False, "eman": True, "product": False}
     with torch.no_grad():
-        given = detector.given(torch.rand(1, 3, 256, 256))
+        given = detector.student_levels(torch.rand(1, 3, 256, 256))
     assert [level.shape[1:] for level in given] == [(64, 64, 64), (128, 32, 32), (256, 16, 16)]
     assert (
         sum(isinstance(module, CoT) for module in detector.modules()) == 12
@@ -307,7 +296,7 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
 
 def test_the_paper_presets_symmetric_student_is_the_baselines() -> None:
     switches = {"cot": False}
-    detector = ntsnet.Ntsnet().build(
+    detector = Ntsnet().build(
         BuildRequest("paper", COLOR_ONLY, random_backbone=True, switches=switches)
     )
     megabytes = sum(4e-6 * tensor.numel() for tensor in detector.parameters())
@@ -317,10 +306,10 @@ def test_the_paper_presets_symmetric_student_is_the_baselines() -> None:
 
 def test_the_paper_preset_asks_for_weights_and_checks_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--weights"):
-        ntsnet.Ntsnet().build(BuildRequest("paper", COLOR_ONLY))
+        Ntsnet().build(BuildRequest("paper", COLOR_ONLY))
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
     with pytest.raises(DataError, match="does not fit resnet18"):
-        ntsnet.Ntsnet().build(BuildRequest("paper", COLOR_ONLY, tmp_path / "wrong.pth"))
+        Ntsnet().build(BuildRequest("paper", COLOR_ONLY, tmp_path / "wrong.pth"))
 
 
 @pytest.mark.parametrize(
@@ -334,14 +323,10 @@ def test_the_paper_preset_asks_for_weights_and_checks_them(tmp_path: Path) -> No
 def test_it_exports_and_agrees_and_compact_compiles(
     preset: str, sizes: WorkingSizes, tmp_path: Path
 ) -> None:
-    detector = ntsnet.Ntsnet().build(BuildRequest(preset, sizes, random_backbone=preset == "paper"))
+    detector = Ntsnet().build(BuildRequest(preset, sizes, random_backbone=preset == "paper"))
     if preset == "small":
         fit(detector, sizes.depth is not None, epochs=1)
-    deployed = (
-        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01)
-        .requires_grad_(False)
-        .eval()
-    )
+    deployed = deployed_graph(detector, sizes)
     feeds = sensor_bytes(sizes.depth is not None)
     compiled = preset == "small"  # the paper's student takes the compiler a minute
     report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds], compiled)

@@ -1,0 +1,77 @@
+"""NTSNet's detector: a frozen teacher, a student of other blocks, and the map of their distances.
+
+Settled here, because the paper leaves it open (docs/systems/ntsnet.md says why): the levels' maps
+are upsampled, smoothed (trainer.layers.anomaly_map), then added as in equation 12; the switch
+`product` multiplies them, as the text above that equation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from torch import Tensor, nn
+
+from edge.schema import TensorSpec
+from trainer.graph.preprocess import Prepared
+from trainer.layers.discrepancy import feature_distance
+from trainer.systems.common.frame import chosen_switches
+from trainer.systems.common.level_features import LevelFeatures
+from trainer.systems.common.level_maps import LevelMaps
+from trainer.systems.common.sizes import scaled_to
+from trainer.systems.ntsnet.preset import NtsnetPreset
+from trainer.systems.ntsnet.student import LeanStudent, MirrorStudent
+from trainer.systems.seam import BuildRequest
+
+
+def default_switches(preset: NtsnetPreset) -> dict[str, bool]:
+    """Every switch and what it is unless asked otherwise."""
+    return {
+        "cot": True,  # off: plain 3x3 convolutions in the same student
+        "symmetric": False,  # on: a student of the teacher's shape, no CoT (baseline of table 3)
+        "eman": preset.eman,  # on: the teacher's statistics follow the student's
+        "product": preset.product,  # on: the levels' maps are multiplied
+    }
+
+
+class NtsnetDetector(nn.Module):
+    """The detector of the deployed graph: Prepared -> raw map (N, 1, H, W), never negative."""
+
+    site_inputs: tuple[TensorSpec, ...] = ()
+
+    def __init__(self, preset: NtsnetPreset, request: BuildRequest) -> None:
+        super().__init__()
+        self.preset, self.switches = preset, chosen_switches(default_switches(preset), request)
+        self.features = LevelFeatures(preset.backbone, request, depth=False)
+        self.student = _student(preset, self.switches)
+        grids, fusion = self.features.grids, "product" if self.switches["product"] else "sum"
+        self.map_size = scaled_to(preset.map_side, grids[0])
+        self.to_map = LevelMaps(grids, self.map_size, preset.blur, fusion)
+
+    def forward(self, prepared: Prepared) -> Tensor:
+        """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
+        teacher, student = self.features(prepared), self.student_levels(prepared.color)
+        masks = self.features.masks(prepared.foreground)  # (N, 1, h, w) of every level
+        return cast(Tensor, self.to_map(self.distances(teacher, student), masks))  # (N, 1, H, W)
+
+    def distances(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
+        """Anomaly per position of every level, (N, 1, h, w): equation 10 at one position."""
+        pairs = zip(teacher, student, strict=True)
+        return [feature_distance(own, other, self.preset.floor) for own, other in pairs]
+
+    def student_levels(self, color: Tensor) -> list[Tensor]:
+        """The student's levels, F_S, of color (N, 3, h, w) in 0..255: (N, C, h, w) each."""
+        return cast(list[Tensor], self.student(self.features.trunk.normalized(color)))
+
+    def trainable(self) -> nn.Module:
+        """What training changes: the student, and with EMAN the teacher's statistics."""
+        moving = [self.features.trunk] if self.switches["eman"] else []
+        return nn.ModuleList([self.student, *moving])
+
+
+def _student(preset: NtsnetPreset, switches: Mapping[str, bool]) -> MirrorStudent | LeanStudent:
+    """The student that preset and switches ask for."""
+    cot = switches["cot"] and not switches["symmetric"]
+    if preset.lean is None or switches["symmetric"]:
+        return MirrorStudent(preset.backbone, preset.groups if cot else None)
+    return LeanStudent(preset.lean, preset.backbone.channels, cot, preset.groups)
