@@ -86,8 +86,8 @@ class DepthSide(nn.Module):
         return torch.cat([points, relief.clamp(-RELIEF_BOUND, RELIEF_BOUND)], dim=1)
 
     @torch.no_grad()
-    def measure(self, points: Tensor, relief: Tensor | None) -> None:
-        """Take the scales from unscaled rows (M, Cp) and (M, Cr) of normal positions."""
+    def fit_scales(self, points: Tensor, relief: Tensor | None) -> None:
+        """Set the scales to those of unscaled rows (M, Cp) and (M, Cr) of normal positions."""
         self.gain.fill_(float((points.double().square().mean() + EPSILON).rsqrt()))
         if relief is not None:
             self.relief_gain.copy_((relief.double().square().mean(dim=0) + EPSILON).rsqrt())

@@ -31,7 +31,10 @@ def split_views(count: int, copies: int) -> tuple[Tensor, Tensor]:
 
 
 def depth_images(normal: Views) -> DepthImages:
-    """What Point-MAE sees of all normal views. Raises: ConfigError for color-only views."""
+    """What point features are computed from, of all normal views.
+
+    Raises: ConfigError for color-only views.
+    """
     return DepthImages.of(normal.height, normal.foreground.float(), normal.intrinsics, normal.plane)
 
 
@@ -96,19 +99,19 @@ class FrozenFeatures:
 
     @torch.no_grad()
     def compute(self) -> None:
-        """Measure the scales on the banked views, then compute the features of all, once.
+        """Fit the scales to the banked views, then compute the features of all, once.
 
         To be called when the depth encoder and Point-MAE have been trained.
         """
         if self.computed:
             return
-        self._measure_color()
+        self._fit_color_scale()
         side = self.detector.points
         raw: dict[str, RawDepth] = {}
         if side is not None:
-            side.features.measure(*depth_images(self.views["normal"]))
+            side.features.fit_scales(depth_images(self.views["normal"]))
             raw = {name: self._raw_depth(side, views) for name, views in self.views.items()}
-            self._measure_depth(side, raw["normal"])
+            self._fit_depth_scales(side, raw["normal"])
         for name, views in self.views.items():
             features = self._joined(views, raw.get(name))
             self.computed[name] = ViewFeatures(self.detector, features, self.masks[name])
@@ -119,7 +122,7 @@ class FrozenFeatures:
         ]
         return torch.cat(masks)  # (n, 1, h, w)
 
-    def _measure_color(self) -> None:
+    def _fit_color_scale(self) -> None:
         """The scale of the color features, over the foreground of the banked views."""
         color, normal = self.detector.color, self.views["normal"]
         total, count = 0.0, 0
@@ -136,12 +139,12 @@ class FrozenFeatures:
         points = torch.cat([one.points.half().cpu() for one in raw])  # (n, Cp, h, w)
         return RawDepth(points, torch.cat(relief) if relief else None)
 
-    def _measure_depth(self, side: DepthSide, raw: RawDepth) -> None:
+    def _fit_depth_scales(self, side: DepthSide, raw: RawDepth) -> None:
         """The scales of the depth side, over the foreground of the banked views."""
         mask = self.masks["normal"][self.banked]
         points = rows_of(raw.points[self.banked], mask)  # (M, Cp)
         relief = None if raw.relief is None else rows_of(raw.relief[self.banked], mask)  # (M, Cr)
-        side.measure(points, relief)
+        side.fit_scales(points, relief)
 
     def _joined(self, views: Views, raw: RawDepth | None) -> Tensor:
         """The detector's features of all views, (n, C, h, w) float16, on the CPU."""

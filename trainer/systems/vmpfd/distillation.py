@@ -64,13 +64,13 @@ class Distillation:
         )  # fmt: skip
 
     def begin(self) -> int:
-        """Measure the teacher's scales on some of the images.
+        """Fit the teacher's scales to some of the images.
 
         Returns: how many image numbers an epoch draws from.
         """
         generator = torch.Generator().manual_seed(0)
         chosen = torch.randperm(self.count, generator=generator)[:MEASURED]
-        self.teacher.measure([self.images(part, generator) for part in torch.split(chosen, 8)])
+        self.teacher.fit_scales([self.images(part, generator) for part in torch.split(chosen, 8)])
         return self.count
 
     def images(self, batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -81,9 +81,9 @@ class Teacher(nn.Module):
         return torch.cat([_on_grid(level, grid) for level in self.trunk(color)], dim=1)
 
     @torch.no_grad()
-    def measure(self, images: Sequence[Tensor]) -> None:
-        """Measure mean and deviation of every channel, and the principal axes, on batches (B, 3, H,
-        W) of color images.
+    def fit_scales(self, images: Sequence[Tensor]) -> None:
+        """Set mean and deviation of every channel, and the principal axes, to those of batches (B,
+        3, H, W) of color images.
         """
         features = (self.raw(batch).permute(0, 2, 3, 1) for batch in images)  # (B, h, w, Cb)
         rows = torch.cat([one.flatten(0, 2).cpu() for one in features]).double()  # (M, Cb)

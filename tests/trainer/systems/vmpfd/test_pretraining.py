@@ -69,7 +69,7 @@ def distilled(epochs: int) -> tuple[Distillation, Curves]:
 
 def test_the_teacher_gives_the_backbones_levels_normalized_on_their_principal_axes() -> None:
     teacher, images = Teacher(RECIPE, None, 8, 96), colors()
-    teacher.measure([images[:3], images[3:]])
+    teacher.fit_scales([images[:3], images[3:]])
     with torch.no_grad():
         given = teacher(images).permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
         fine, coarse = teacher.trunk(images)
