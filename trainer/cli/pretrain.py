@@ -71,8 +71,8 @@ def pdn(
     weights: Path | None = typer.Option(
         None,
         help=(
-            "Weights of the teacher's backbone: a state dict of timm's model (the paper preset needs"
-            " one)."
+            "Weights of the teacher's backbone: a state dict of timm's model (needed by the paper"
+            " preset)."
         ),
         readable=False,
     ),

@@ -37,8 +37,8 @@ class Code(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Six transposed convolutions from tokens to the image, with BatchNorm and ReLU between them and
-    tanh at the end.
+    """Six transposed convolutions from tokens to the image: BatchNorm and ReLU between them, tanh
+    at the end.
 
     The last `doublings` layers have 4x4 kernels and stride 2; those before have 3x3 kernels and
     stride 1, so that they work at the resolution of the tokens.
