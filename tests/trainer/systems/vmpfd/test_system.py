@@ -17,12 +17,24 @@ from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import ConfigError, DataError
 from edge.proof.compare import Responses
 from edge.proof.threshold import threshold_from_normals
-from tests.support.detectors import sensor_bytes
+from tests.support.detectors import (
+    COLOR_ONLY,
+    WITH_DEPTH,
+    answer_to,
+    deployed_graph,
+    digest_of_training,
+    moved,
+    neutral_site,
+    quiet,
+    sensor_bytes,
+    state,
+    training_images,
+)
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.export.onnx_file import check_compiles, export_checked, export_onnx
-from trainer.fit import Curves, FitControl, Interrupted
-from trainer.graph.deploy import Answer, Deployed
+from trainer.fit import Curves, FitControl
+from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
@@ -62,7 +74,6 @@ SMALL = replace(
     steps_per_epoch=4,
     batch_size=8,
 )
-WITH_DEPTH, COLOR_ONLY = WorkingSizes((64, 64), (32, 32)), WorkingSizes((64, 64), None)
 IMAGES = 8
 
 
@@ -107,7 +118,7 @@ def stained(part: Prepared) -> Prepared:
 
 
 def images(cache: Path | None = None, depth: bool = True) -> TrainingImages:
-    return TrainingImages(lambda number: image(number, depth), IMAGES, f"digest {depth}", cache)
+    return training_images(depth, cache, image, IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +146,8 @@ def fit(
     control: FitControl | None = None,
     depth: bool = True,
 ) -> Curves:
-    control = control or FitControl(tell=lambda _: None)
-    return Vmpfd().fit(
-        detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control)
-    )
+    request = FitRequest("small", epochs, 0, "cpu", control or quiet())
+    return Vmpfd().fit(detector, images(cache, depth), request)
 
 
 def trainer_of(detector: VmpfdDetector) -> Training:
@@ -149,30 +158,9 @@ def trainer_of(detector: VmpfdDetector) -> Training:
     return made
 
 
-def neutral(detector: VmpfdDetector) -> dict[str, Tensor]:
-    return {
-        spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs
-    }
-
-
-def answer(detector: VmpfdDetector, part: Prepared, **site: Tensor) -> Answer:
-    with torch.no_grad():
-        return detector(part, **{**neutral(detector), **site})
-
-
 def raw(detector: VmpfdDetector, part: Prepared) -> dict[str, Tensor]:
     with torch.no_grad():
         return detector.raw_maps(part)
-
-
-def moved(before: dict[str, Tensor], module: nn.Module) -> set[str]:
-    """First names of the tensors that differ."""
-    after = module.state_dict()
-    return {
-        name.split(".")[0]
-        for name, tensor in before.items()
-        if not torch.equal(tensor, after[name])
-    }
 
 
 def test_the_teacher_stays_and_the_descriptors_learn_from_it_alone() -> None:
@@ -190,10 +178,10 @@ def test_the_teacher_stays_and_the_descriptors_learn_from_it_alone() -> None:
 
 def test_given_descriptors_stay_as_they_are_and_all_else_learns(descriptors: Path) -> None:
     detector = built(descriptors)
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    before = state(detector)
     curves = fit(detector)
     assert set(curves) == {"training", "training, held out"}
-    assert moved(before, detector) == {
+    assert {name.split(".")[0] for name in moved(before, detector)} == {
         "encoder",
         "code",
         "decoder",
@@ -373,7 +361,7 @@ def test_fusion_is_equations_seventeen_and_twenty_and_follows_the_site(descripto
             / max(site[f"{name}_end"] - site[f"{name}_start"], LEAST_SPAN)
             for name, one in maps.items()
         )
-        given = answer(
+        given = answer_to(
             detector, part, **{name: torch.tensor([value]) for name, value in site.items()}
         )
         assert given.map.numpy() == pytest.approx(np.logaddexp(0, total), rel=1e-3, abs=1e-4)
@@ -486,11 +474,9 @@ def test_images_that_are_all_the_same_are_no_singularity(descriptors: Path) -> N
     same = TrainingImages(
         lambda _: image(0)._replace(color=torch.full((1, 3, 64, 64), 90.0)), IMAGES, "same", None
     )
-    curves = Vmpfd().fit(
-        detector, same, FitRequest("small", 6, 0, "cpu", FitControl(tell=lambda _: None))
-    )
+    curves = Vmpfd().fit(detector, same, FitRequest("small", 6, 0, "cpu", quiet()))
     assert np.isfinite([value for curve in curves.values() for value in curve]).all()
-    assert bool(torch.isfinite(answer(detector, stained(image(3))).map).all())
+    assert bool(torch.isfinite(answer_to(detector, stained(image(3))).map).all())
 
 
 @pytest.mark.parametrize("depth", [True, False], ids=["with depth", "color only"])
@@ -502,7 +488,7 @@ def test_each_branch_and_both_find_a_stain(depth: bool, descriptors: Path) -> No
         assert float(raw(detector, bad)[branch].max()) > 1.2 * float(
             raw(detector, good)[branch].max()
         ), branch
-    first, second = answer(detector, good).map, answer(detector, bad).map
+    first, second = answer_to(detector, good).map, answer_to(detector, bad).map
     assert float(first.min()) >= 0
     assert float(second.max()) > 1.2 * float(first.max())
     row, column = divmod(int(second[0, 0].argmax()), 16)
@@ -591,23 +577,23 @@ def test_descriptors_of_another_preset_are_refused(tmp_path: Path) -> None:
 
 
 def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    def weights(stops: list[int], folder: Path) -> tuple[str, dict[str, float]]:
-        detector = built()
-        for stop in (*stops, None):
-            control = FitControl(folder / "checkpoint.pt", "one", lambda _: None, stop_after=stop)
-            try:
-                fit(detector, cache=tmp_path / "cache", control=control)
-            except Interrupted:
-                detector = built()
-        return weights_digest(detector), detector.quantiles
+    def weights(name: str, *stops: int) -> tuple[str, dict[str, float]]:
+        made: list[VmpfdDetector] = []
 
-    for name in ("whole", "again", "parts"):
-        (tmp_path / name).mkdir()
-    whole = weights([], tmp_path / "whole")
-    assert weights([], tmp_path / "again") == whole
-    assert (
-        weights([1, 2, 2], tmp_path / "parts") == whole
-    )  # in the distillation, in the training, after its end
+        def build() -> VmpfdDetector:
+            made.append(built())
+            return made[-1]
+
+        def fit_again(detector: VmpfdDetector, control: FitControl) -> Curves:
+            return fit(detector, cache=tmp_path / "cache", control=control)
+
+        digest = digest_of_training(build, fit_again, tmp_path / name, stops)
+        return digest, made[-1].quantiles
+
+    whole = weights("whole")
+    assert weights("again") == whole
+    # in the distillation, in the training, after its end
+    assert weights("parts", 1, 2, 2) == whole
 
 
 def test_a_state_dict_brings_everything_that_was_measured(
@@ -620,7 +606,7 @@ def test_a_state_dict_brings_everything_that_was_measured(
     again.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     assert again.site_inputs == detector.site_inputs
     part = stained(image(25))
-    assert torch.equal(answer(again, part).map, answer(detector, part).map)
+    assert torch.equal(answer_to(again, part).map, answer_to(detector, part).map)
 
 
 @pytest.mark.parametrize(
@@ -633,13 +619,9 @@ def test_it_exports_agrees_and_compiles(
 ) -> None:
     detector = built(descriptors, sizes, **switches)
     fit(detector, epochs=1, depth=sizes.depth is not None)
-    deployed = (
-        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01)
-        .requires_grad_(False)
-        .eval()
-    )
+    deployed = deployed_graph(detector, sizes)
     feeds = sensor_bytes(sizes.depth is not None)
-    own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
+    own = {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
     other = {
         name: np.array([value], np.float32)
         for name, value in zip(own, (0.5, 0.9, 3.0, 3.0), strict=True)
@@ -683,7 +665,7 @@ def test_float16_and_int8_keep_the_certificates_limits_and_compile(
         for number, change in enumerate((stained, swapped))
         for part in [image(200 + 2 * step + number, depth=False)]
     ]
-    own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
+    own = {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
     frames = [{**frame_of(part), **own} for part in (*good, *bad)]
     reference = Responses.of(deployed.run(feeds) for feeds in frames)
     truths = [
