@@ -1,1 +1,1 @@
-"""The papers' modules, one idea a file."""
+"""Layers that several systems use, one idea a file."""

@@ -1,1 +1,3 @@
-"""What the systems share beside their layers."""
+"""What the systems have in common: their frame, sizes, foreground, cached views, levels, whitening
+and the training of depth's encoder.
+"""

@@ -56,6 +56,7 @@ def test_an_anomalous_view_differs_from_its_image_only_under_the_mask(trunk: Tru
     request = FitRequest("compact", None, 0, "cpu", quiet())
     views, marks = anomalous_views(trunk, training_images(depth=False), 2, None, request)
     assert len(views) == len(marks) == 12
+    assert not torch.equal(marks[0], marks[1])  # each copy has its own
     assert views.image is not None
     for number in range(12):
         difference = (views.image[number].float() - striped_part(number // 2, False).color[0]).abs()
