@@ -29,7 +29,7 @@ def write_pdn(path: Path, student: PatchDescriptors, kind: str, images: int) -> 
 def read_pdn(path: Path, kind: str) -> dict[str, Tensor]:
     """The state of a network of this kind.
 
-    Raises: DataError if the file holds none, or one of another kind.
+    Raises: DataError if the file contains none, or one of another kind.
     """
     expected, remedy = "a file of `trainer pretrain pdn`", "make one, or leave --pretrained out"
     if not path.is_file():
@@ -39,12 +39,12 @@ def read_pdn(path: Path, kind: str) -> dict[str, Tensor]:
         raise DataError(f"{path} is not {expected}: {remedy}")
     if stored.get("kind") != kind:
         raise DataError(
-            f"{path} holds descriptors of the preset {stored.get('kind')}, this training needs"
+            f"{path} contains descriptors of the preset {stored.get('kind')}, this training needs"
             f" those of {kind}: make them with `trainer pretrain pdn --preset {kind}`"
         )
     state = stored.get("state")
     needed = PatchDescriptors(kind).state_dict()
-    misfit = find_misfit(needed, state) if isinstance(state, dict) else "it holds no tensors"
+    misfit = find_misfit(needed, state) if isinstance(state, dict) else "it contains no tensors"
     if misfit is not None:
         raise DataError(
             f"{path} does not fit the descriptors of the preset {kind}: {misfit}: {remedy}"

@@ -37,7 +37,7 @@ class VmpfdDetector(nn.Module):
     """Prepared images and the quantiles to the fused map, with both raw maps as features.
 
     A branch that is off has no modules: `decoder` or `local` is None then. `teacher` trains the
-    descriptors unless a file holds them; it is dropped after the training.
+    descriptors unless a file is given; it is dropped after the training.
 
     Raises: ConfigError if the switches leave no branch, or nothing that the mixture depends on.
     """

@@ -1,4 +1,4 @@
-"""The training of VMPFD-AD: descriptors distilled unless a file holds them, both branches trained
+"""The training of VMPFD-AD: descriptors distilled unless a file is given, both branches trained
 together, quantiles measured.
 """
 

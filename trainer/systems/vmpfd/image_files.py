@@ -26,7 +26,7 @@ def normal_images(folders: Sequence[Path]) -> list[Path]:
     """Color images of the folders, sorted: of a product those of its normal training parts, of any
     other folder all.
 
-    Raises: DataError for a folder that is not there or holds no image.
+    Raises: DataError for a folder that does not exist or contains no image.
     """
     found: set[Path] = set()
     for folder in folders:

@@ -2,8 +2,8 @@
 al., WACV 2024, section 3.1).
 
 The levels are brought to the descriptors' grid and joined, every channel normalized to mean 0 and
-deviation 1 over the images, and turned to their principal axes, of which the network has the first.
-What differs from EfficientAD, and why: docs/systems/vmpfd.md.
+deviation 1 over the images, and projected onto their principal axes, of which the most variable
+stay. What differs from EfficientAD, and why: docs/systems/vmpfd.md.
 """
 
 from __future__ import annotations
