@@ -38,7 +38,7 @@ from trainer.data.normal import prepare
 from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.systems.m3dm import system as m3dm
+from trainer.systems.m3dm import fit as m3dm
 from trainer.systems.m3dm.memory_bank import MemoryBank
 from trainer.train.options import TrainOptions
 from trainer.train.trained_run import TrainedRun

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks.figures import how, write_entry
+from trainer.systems.vmpfd.preset import COMPACT
 from trainer.systems.vmpfd.scan import prefix, recurrence
-from trainer.systems.vmpfd.system import COMPACT
 
 LENGTHS = (64, 128, 256, 512, 1024)
 ROUNDS = 30

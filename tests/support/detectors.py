@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainer.data.source import TrainingImages
 from trainer.fit import FitControl, Interrupted
-from trainer.graph.deploy import Deployed
+from trainer.graph.deploy import Answer, Deployed
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
@@ -79,6 +79,20 @@ def digest_of_training(
         except Interrupted:
             detector = build()
     return weights_digest(detector)
+
+
+def neutral_site(detector: nn.Module) -> dict[str, Tensor]:
+    """The detector's site inputs at their defaults, by name."""
+    return {
+        spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs
+    }
+
+
+def answer_to(detector: nn.Module, part: Prepared, **site: Tensor) -> Answer:
+    """The detector's answer to a part; site inputs that are not given are neutral."""
+    with torch.no_grad():
+        answer: Answer = detector(part, **{**neutral_site(detector), **site})
+    return answer
 
 
 def deployed_graph(detector: nn.Module, sizes: WorkingSizes) -> Deployed:

@@ -18,6 +18,8 @@ from edge.frames.dataset import open_dataset
 from edge.proof.threshold import DEFAULT_FALSE_REJECTS, threshold_from_normals
 from tests.support.standin import DEPTH_WORKING, HEIGHT, WIDTH, WORKING, make_deployed, make_feeds
 from trainer.data.splits import digest_of, digest_of_pixels
+from trainer.graph.sizes import WorkingSizes
+from trainer.systems.seam import BuildRequest
 from trainer.train.defect_scores import DefectScores, measure_defects
 from trainer.train.run_info import RunInfo
 from trainer.train.trained_run import TrainedRun, write_run
@@ -33,12 +35,10 @@ class StandInSystem:
     presets = ("compact",)
     top_k_candidates = (0.05,)
 
-    def sizes(
-        self, preset: str, height_px: int, width_px: int, with_depth: bool
-    ) -> base.WorkingSizes:
-        return base.WorkingSizes(WORKING, DEPTH_WORKING)
+    def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
+        return WorkingSizes(WORKING, DEPTH_WORKING)
 
-    def build(self, request: base.BuildRequest) -> nn.Module:
+    def build(self, request: BuildRequest) -> nn.Module:
         return make_deployed().detector
 
     def fit(self, detector: nn.Module, images: Any, request: Any) -> dict[str, list[float]]:
@@ -96,7 +96,7 @@ def _write(path: Path, image: NDArray[Any]) -> None:
 
 
 def write_standin_run(folder: Path, product: Path) -> Path:
-    """A finished run. base.SYSTEM_MODULES must hold "standin" to load it."""
+    """A finished run. registry.SYSTEM_MODULES must hold "standin" to load it."""
     dataset = open_dataset(product)
     deployed = make_deployed()
     normal = [*dataset.split("train"), *dataset.split("validation")]

@@ -1,4 +1,4 @@
-"""`trainer pretrain`: encoders that learn without labels, one sub-command each."""
+"""`trainer pretrain`: encoders that are trained without labels, one sub-command each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pointmae(
     out: Path = typer.Option(
         ...,
         "--out",
-        help="Weights file to write. An interrupted pretraining of it goes on.",
+        help="Weights file to write; the same command resumes an interrupted training.",
         readable=False,
     ),
     preset: str = typer.Option(
@@ -40,27 +40,28 @@ def pointmae(
         "cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."
     ),
 ) -> None:
-    """Point-MAE's encoder for m3dm, by hiding groups of points of normal parts and rebuilding
-    them.
+    """Pretrain m3dm's point encoder: groups of points of normal parts are hidden and reconstructed.
+
+    Ctrl-C keeps what is done; the same command resumes.
     """
     from trainer.systems.m3dm.pretrain_command import PretrainOptions, pretrain_pointmae
 
     done = pretrain_pointmae(products, out, PretrainOptions(preset, epochs, seed, device))
     typer.echo(
-        f"wrote {out}: {done.parts} parts; loss on held-out parts {done.first:.4f}, at the end"
-        f" {done.last:.4f}"
+        f"wrote {out}: trained on {done.parts} parts; loss on held-out parts {done.first:.4f} after"
+        f" the first epoch, {done.last:.4f} after the last"
     )
 
 
 @app.command()
 def pdn(
     folders: list[Path] = typer.Argument(
-        ..., help="Folders of images; of product folders the normal training images."
+        ..., help="Folders of images. Of a product, only its normal training images are used."
     ),
     out: Path = typer.Option(
         ...,
         "--out",
-        help="Weights file to write. An interrupted training of it goes on.",
+        help="Weights file to write; the same command resumes an interrupted training.",
         readable=False,
     ),
     preset: str = typer.Option(
@@ -70,8 +71,8 @@ def pdn(
     weights: Path | None = typer.Option(
         None,
         help=(
-            "Weights of the backbone that teaches: a state dict of timm's model (the paper preset"
-            " needs one)."
+            "Weights of the teacher's backbone: a state dict of timm's model (needed by the paper"
+            " preset)."
         ),
         readable=False,
     ),
@@ -82,10 +83,10 @@ def pdn(
 ) -> None:
     """Distil vmpfd's patch descriptors from a frozen backbone.
 
-    Ctrl-C keeps what is done; the same command goes on.
+    Ctrl-C keeps what is done; the same command resumes.
     """
     from trainer.fit import FitControl
-    from trainer.systems.vmpfd.pretraining import PdnOptions, pretrain_pdn
+    from trainer.systems.vmpfd.pretrain_command import PdnOptions, pretrain_pdn
 
     count = pretrain_pdn(
         folders, out, PdnOptions(preset, epochs, weights, seed, device), FitControl()

@@ -33,7 +33,7 @@ from trainer.systems import registry
 from trainer.systems.m3dm.checkpoint import load_pointmae
 from trainer.systems.m3dm.point_features import COMPACT_POINTS
 from trainer.systems.m3dm.pointmae import PointTransformer
-from trainer.systems.vmpfd.pretraining import FORMAT, read_pdn
+from trainer.systems.vmpfd.checkpoint import FORMAT, read_pdn
 from trainer.train.trained_run import load_run
 
 pytestmark = pytest.mark.timeout(600)

@@ -28,13 +28,14 @@ from trainer.evaluate.judged import open_judged
 from trainer.evaluate.report.page import GROUP_COLORS
 from trainer.evaluate.table import table_lines, threshold_lines
 from trainer.synthetic.scene_defects import Group
+from trainer.systems import registry
 from trainer.train.trained_run import load_run
 
 
 @pytest.fixture(scope="module", autouse=True)
 def standin_system() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
+        patch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
         torch.set_num_threads(1)
         yield
 

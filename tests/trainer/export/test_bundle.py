@@ -35,13 +35,14 @@ from trainer.export.proof_frames import feeds_of, proof_frames
 from trainer.export.request import ExportRequest
 from trainer.export.shown import Shown, answered, by_falling_score
 from trainer.synthetic.on_frames import draw_defect, part_of
+from trainer.systems import registry
 from trainer.train.trained_run import load_run
 
 
 @pytest.fixture(scope="module", autouse=True)
 def standin_system() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
+        patch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
         yield
 
 

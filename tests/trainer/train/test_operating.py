@@ -22,6 +22,7 @@ from edge.frames.images import read_color
 from tests.support.standin_run import MODULE, write_product, write_standin_run
 from trainer.cli import app
 from trainer.fit import FitControl
+from trainer.systems import registry
 from trainer.train.defect_scores import DefectScores, measure_defects
 from trainer.train.operating_points import operating_lines, operating_points, suggestion
 from trainer.train.options import TrainOptions
@@ -53,7 +54,7 @@ Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 
 @pytest.fixture(autouse=True)
 def standin_system(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(base.SYSTEM_MODULES, "standin", MODULE)
+    monkeypatch.setitem(registry.SYSTEM_MODULES, "standin", MODULE)
     torch.set_num_threads(1)
     return
 

@@ -2,9 +2,9 @@
 curve over the grid.
 
 Farthest point sampling (Qi et al., PointNet++, 2017), which Point-MAE and M3DM use, picks one point
-after the other. On the device that is a long chain of tiny steps. On an organized grid equal steps
-along a space-filling curve through the foreground spread the centers as well by construction, in a
-few parallel operations, and exactly as many for a part of any size.
+after the other: a long chain of tiny steps, which is not exported. On an organized grid equal steps
+along a space-filling curve through the foreground spread the centers by construction, in a few
+parallel operations, and always the same number of them (docs/systems/m3dm.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 # (g + 1/2) n + 1/4 is never a multiple of G: no rounding can turn a rank into the next
 BETWEEN = 0.25
-NOWHERE = -1.0  # below any squared distance: what is no foreground is never the farthest
+NOWHERE = -1.0  # below any squared distance: the background is never the farthest
 
 
 def farthest_points(points: Tensor, foreground: Tensor, count: int) -> Tensor:
@@ -29,14 +29,14 @@ def farthest_points(points: Tensor, foreground: Tensor, count: int) -> Tensor:
         count: how many to choose.
     Returns: (N, count) int64 numbers of points, of the foreground where there is any.
     """
-    nearest = (points * points).sum(dim=2)  # to the chosen ones; before the first, to the origin
+    # (N, P), to the nearest chosen point; before the first, to the origin
+    nearest = (points * points).sum(dim=2)
     chosen: list[Tensor] = []
     for _ in range(count):
-        index = torch.where(foreground > 0, nearest, torch.full_like(nearest, NOWHERE)).argmax(
-            dim=1
-        )  # (N,)
-        difference = points - points.gather(1, index[:, None, None].expand(-1, 1, 3))
-        squared = (difference * difference).sum(dim=2)
+        candidates = torch.where(foreground > 0, nearest, torch.full_like(nearest, NOWHERE))
+        index = candidates.argmax(dim=1)  # (N,)
+        difference = points - points.gather(1, index[:, None, None].expand(-1, 1, 3))  # (N, P, 3)
+        squared = (difference * difference).sum(dim=2)  # (N, P)
         nearest = torch.minimum(nearest, squared) if chosen else squared
         chosen.append(index)
     return torch.stack(chosen, dim=1)
@@ -46,8 +46,8 @@ class CurvePoints(nn.Module):
     """Equal steps along a Hilbert curve over the foreground cells of a grid.
 
     With n foreground cells, center g of G is the cell of rank floor((g + 1/2) n / G) along the
-    curve. Every G-th part of the foreground gets one, none is empty, and for n < G cells are
-    repeated. An empty foreground gives the last cell of the curve, G times.
+    curve: the G stretches of equal length get one center each, and for n < G cells repeat. An
+    empty foreground gives the last cell of the curve, G times.
     """
 
     order: Tensor
@@ -65,7 +65,7 @@ class CurvePoints(nn.Module):
         self.register_buffer(
             "steps", torch.arange(count, dtype=torch.float32) + 0.5, persistent=False
         )
-        # Sums of prefixes by two products, because TensorRT runs CumSum as a loop.
+        # Prefix sums by two products, because TensorRT runs CumSum as a loop.
         self.register_buffer("within", torch.ones(self.row, self.row).triu(), persistent=False)
         self.register_buffer("before", torch.ones(rows, rows).tril(-1), persistent=False)
 
@@ -73,17 +73,16 @@ class CurvePoints(nn.Module):
         """(N, P) float 0 or 1, row by row -> (N, count) int64 numbers of cells, in the order of the
         curve.
         """
-        along = foreground.index_select(1, self.order).reshape(len(foreground), -1, self.row)
-        inside = along @ self.within
-        ranks = (inside + self.before @ inside[:, :, -1:]).flatten(
-            1
-        )  # (N, P), foreground cells up to this one
-        passed = ranks[:, None, :] <= self.wanted(ranks[:, -1:])[:, :, None]  # (N, G, P)
-        place = passed.to(torch.float32).sum(dim=2).clamp(max=ranks.shape[1] - 1)
+        along = foreground.index_select(1, self.order)  # (N, P), in the order of the curve
+        inside = along.reshape(len(along), -1, self.row) @ self.within  # (N, P / row, row)
+        before = self.before @ inside[:, :, -1:]  # (N, P / row, 1)
+        ranks = (inside + before).flatten(1)  # (N, P), foreground cells up to this one
+        passed = ranks[:, None, :] <= self.center_ranks(ranks[:, -1:])[:, :, None]  # (N, G, P)
+        place = passed.to(torch.float32).sum(dim=2).clamp(max=ranks.shape[1] - 1)  # (N, G)
         return self.order.index_select(0, place.to(torch.int64).flatten()).reshape(place.shape)
 
-    def wanted(self, total: Tensor) -> Tensor:
-        """Ranks of the centers, (N, G), of (N, 1) foreground cells."""
+    def center_ranks(self, total: Tensor) -> Tensor:
+        """Ranks of the centers along the curve, (N, G), for `total` (N, 1) foreground cells."""
         return (self.steps * total + BETWEEN) / self.count
 
 

@@ -4,7 +4,7 @@
 The published file is {"base_model": state, ...}, its names MAE_encoder.encoder...,
 MAE_encoder.pos_embed..., MAE_encoder.blocks.blocks.N... and MAE_encoder.norm...; checkpoints of
 several GPUs put "module." before them, those of its classifiers have no MAE_encoder. Ours is the
-state alone, under the published names: one reader takes all of them.
+state alone, under the published names, so that one reader takes all of them.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def write_pointmae(path: Path, transformer: PointTransformer) -> None:
 def load_pointmae(path: Path, transformer: PointTransformer) -> None:
     """Fill the encoder from a file of `trainer pretrain pointmae` or a published one.
 
-    What the file holds besides, its decoder and its classifier, is left. Raises: DataError if it
-    cannot be read, or does not hold every tensor of this encoder with its shape.
+    A decoder or classifier in the file is ignored.
+    Raises: DataError if the file cannot be read, or lacks a tensor of this encoder in its shape.
     """
-    wanted = "Point-MAE weights of `trainer pretrain pointmae`, or published ones"
+    expected = "Point-MAE weights of `trainer pretrain pointmae`, or published ones"
     stored = {
-        _bare(name): tensor for name, tensor in read_weights(path, "--pretrained", wanted).items()
+        _bare(name): tensor for name, tensor in read_weights(path, "--pretrained", expected).items()
     }
     needed = transformer.state_dict()
     misfit = find_misfit(needed, stored)

@@ -1,16 +1,16 @@
-"""Distilled coresets: a small memory bank whose field of nearest distances is that of a large one.
+"""Distilled coresets: a small memory bank that gives the nearest distances of a large one.
 
-A coreset of few rows leaves normal features far from every row, and its distances there say
-nothing. Beyond M3DM: start from the large bank's first greedy rows, let every row m stand for a
-ball of squared radius r, and move rows and radii so that at features f, normal ones and those of
-drawn anomalies,
+In a coreset of few rows normal features are far from every row, so that its distances no longer
+tell normal from abnormal. Beyond M3DM: start from the large bank's first greedy rows, let every row
+m stand for a ball of squared radius r, and train rows and radii until at features f, normal ones
+and those of synthetic anomalies,
 
     max(0, min over m of (||f - m||^2 - r))   is   D(f) = min over the large bank of ||f - m||^2.
 
-Compared are square roots, sqrt(d + e) with a small e: a distance off by a tenth matters as much
-where it is small, on normal parts, as where it is large; e keeps the root's slope bounded where a
-ball reaches around f. Only the nearest row of each feature learns from it, as in online k-means;
-what is a plain nearest distance on the device is one here, too.
+The loss compares square roots, sqrt(d + e) with a small e: an error of a tenth matters as much
+where distances are small, on normal parts, as where they are large; e bounds the root's slope where
+f lies inside a ball. Only the nearest row of each feature learns from it, as in online k-means: the
+device computes a plain nearest distance, and so does the training.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from torch import Tensor, nn
 
 from trainer.systems.m3dm.memory_bank import MemoryBank
 
-SMALLEST = 0.03  # e, in mean squared distances of the features from the large bank
-RADIUS_RATE = 5.0  # learning steps of a radius, which is a square, in steps of a row
+SMALLEST = 0.03  # e, in mean squared distances of the features to the large bank
+# a radius learns this much faster than a coordinate of a row: it is a square, so of another size
+RADIUS_RATE = 5.0
 
 
 class DistilledBank(nn.Module):
-    """Rows (M, C) and squared radii (M,) that learn; channels relative to the large bank's center.
+    """Trainable rows (M, C), relative to the large bank's center, and squared radii (M,).
 
     Args:
-        channels, rows: C and M; `start` gives the rows their values.
+        channels, rows: C and M; `start` sets the rows.
     """
 
     center: Tensor
@@ -43,8 +44,8 @@ class DistilledBank(nn.Module):
 
     @torch.no_grad()
     def start(self, large: MemoryBank) -> None:
-        """Begin with the first rows of the bank to imitate; one that has begun, in a resumed
-        training, goes on.
+        """Set the rows to the first ones of the large bank, once: a resumed training keeps its
+        own.
         """
         if not self.started:
             self.center.copy_(large.center)
@@ -52,26 +53,26 @@ class DistilledBank(nn.Module):
             self.started.fill_(True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Distances (P,) of features (P, C): through the nearest row, which alone gets a
+        """Squared distances (P,) of features (P, C) to the nearest row, which alone gets a
         gradient.
         """
-        own = features - self.center
+        own = features - self.center  # (P, C)
         with torch.no_grad():
-            bias = self.rows.square().sum(dim=1) - RADIUS_RATE * self.radius
-            nearest = torch.addmm(bias, own, self.rows.T, alpha=-2).argmin(dim=1)
-        squared = (own - self.rows[nearest]).square().sum(dim=1)
+            bias = self.rows.square().sum(dim=1) - RADIUS_RATE * self.radius  # (M,)
+            nearest = torch.addmm(bias, own, self.rows.T, alpha=-2).argmin(dim=1)  # (P,)
+        squared = (own - self.rows[nearest]).square().sum(dim=1)  # (P,)
         return torch.relu(squared - RADIUS_RATE * self.radius[nearest])
 
-    def loss(self, features: Tensor, wanted: Tensor, smallest: Tensor | float) -> Tensor:
-        """Mean squared difference of the roots. features: (P, C). wanted: D (P,).
+    def loss(self, features: Tensor, target: Tensor, smallest: Tensor | float) -> Tensor:
+        """Mean squared difference of the roots. features: (P, C). target: D (P,).
 
         smallest: e, a squared distance.
         """
-        error: Tensor = (self(features) + smallest).sqrt() - (wanted + smallest).sqrt()
+        error: Tensor = (self(features) + smallest).sqrt() - (target + smallest).sqrt()
         return error.square().mean()
 
     def fill(self, bank: MemoryBank) -> None:
-        """Make `bank` this one."""
+        """Put rows and radii into `bank`."""
         bank.fill(
             (self.rows + self.center).detach(), RADIUS_RATE * self.radius.detach(), self.center
         )
@@ -80,7 +81,5 @@ class DistilledBank(nn.Module):
 @torch.no_grad()
 def nearest_distance(bank: MemoryBank, features: Tensor, block: int = 16_384) -> Tensor:
     """Squared distance (P,) of features (P, C), any float type, to the bank, block by block."""
-    parts = [
-        bank(part.float().T[None, :, :, None])[0, 0, :, 0] for part in torch.split(features, block)
-    ]
-    return torch.cat(parts)
+    columns = (part.float().T[None, :, :, None] for part in torch.split(features, block))
+    return torch.cat([bank(one)[0, 0, :, 0] for one in columns])  # of (1, C, block, 1) each

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 # of the grid's longer side in the unit of distances: the largest square is finite in float16
 SIDE = 64.0
-FAR = 20_000.0  # added to the squared distance of what is no point: beyond all that are
-MOST_SORTED = (
-    1 << 24
-)  # distances that one TopK is given: TensorRT works in three times their memory
+FAR = 20_000.0  # added to the squared distance of cells that are no point: beyond all others
+MOST_SORTED = 1 << 24  # distances for one TopK: TensorRT works in three times their memory
 # Distances are measured from a hair beside the cell's middle, so that no two of a cell's neighbors
 # are equally far and every runtime finds the same ones. Not multiples of each other: (a, b) and (c,
 # d) differ in 11 a + 17 b.
@@ -50,12 +48,11 @@ class GridDistance(nn.Module):
         """(N, G) int64 numbers of cells, row by row -> (N, G, P) from each of them to every
         cell.
         """
-        chosen = cells.flatten()
-        down = (
-            self.row_of.index_select(0, chosen).reshape(*cells.shape, 1) - self.rows
-        )  # (N, G, rows)
-        across = self.column_of.index_select(0, chosen).reshape(*cells.shape, 1) - self.columns
-        return ((down * down)[:, :, :, None] + (across * across)[:, :, None, :]).flatten(2)
+        chosen, each = cells.flatten(), (*cells.shape, 1)
+        down = self.row_of.index_select(0, chosen).reshape(each) - self.rows  # (N, G, rows)
+        across = self.column_of.index_select(0, chosen).reshape(each) - self.columns
+        squared = (down * down)[:, :, :, None] + (across * across)[:, :, None, :]
+        return squared.flatten(2)  # (N, G, rows, columns) -> (N, G, P)
 
 
 def nearest_points(distances: Tensor, valid: Tensor, count: int) -> Tensor:
@@ -64,7 +61,7 @@ def nearest_points(distances: Tensor, valid: Tensor, count: int) -> Tensor:
     distances: (N, G, P) squared, below FAR. valid: (N, P), 0 or 1. Returns: (N, G, count) int64;
     where there are fewer valid points than `count`, others follow.
     """
-    pushed = distances + FAR * (1 - valid)[:, None, :]
+    pushed = distances + FAR * (1 - valid)[:, None, :]  # (N, G, P)
     at_once = max(1, MOST_SORTED // pushed.shape[2])
     parts = [
         part.topk(count, dim=2, largest=False).indices
@@ -81,7 +78,7 @@ def relative_groups(points: Tensor, valid: Tensor, centers: Tensor, members: Ten
     no maximum.
     """
     known = torch.cat([points, valid[:, :, None]], dim=2)  # (N, P, 4)
-    taken = gather_points(known, members.flatten(1)).reshape(*members.shape, 4)
+    taken = gather_points(known, members.flatten(1)).reshape(*members.shape, 4)  # (N, G, K, 4)
     return (taken[..., :3] - centers[:, :, None, :]) * taken[..., 3:]
 
 

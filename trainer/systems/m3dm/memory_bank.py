@@ -56,26 +56,26 @@ class MemoryBank(nn.Module):
         """
         count, channels, height, width = features.shape
         positions = features.permute(0, 2, 3, 1).reshape(-1, channels) - self.center  # (P, C)
-        least = functional.linear(positions, self.weight, self.bias).amin(
-            dim=1, keepdim=True
-        )  # (P, 1)
+        to_rows = functional.linear(positions, self.weight, self.bias)  # (P, M), less ||f||^2
+        least = to_rows.amin(dim=1, keepdim=True)  # (P, 1)
         if spare is not None and spare_valid is not None:
-            own = spare - self.center
-            bias = (own * own).sum(dim=1) + FAR * (1 - spare_valid)
-            least = torch.minimum(
-                least, functional.linear(positions, -2 * own, bias).amin(dim=1, keepdim=True)
-            )
-        squared = torch.relu(
-            least + (positions * positions) @ torch.ones(channels, 1, device=features.device)
-        )
-        return squared.reshape(count, height, width, 1).permute(0, 3, 1, 2)
+            own = spare - self.center  # (n, C)
+            bias = (own * own).sum(dim=1) + FAR * (1 - spare_valid)  # (n,)
+            to_spare = functional.linear(positions, -2 * own, bias)  # (P, n)
+            least = torch.minimum(least, to_spare.amin(dim=1, keepdim=True))
+        ones = torch.ones(channels, 1, device=features.device)
+        squared = torch.relu(least + (positions * positions) @ ones)  # (P, 1)
+        return squared.reshape(count, height, width, 1).permute(0, 3, 1, 2)  # (N, 1, h, w)
 
     @torch.no_grad()
     def fill(
         self, rows: Tensor, radius: Tensor | None = None, center: Tensor | None = None
     ) -> None:
-        """Take rows (M, C), their squared radii (M,), none if None, and the features' mean (C,),
-        the rows' if None.
+        """Replace the rows.
+
+        Args:
+            rows: (M, C). radius: squared radii (M,), None: all 0. center: the features' mean (C,),
+                None: that of the rows.
         """
         device = self.weight.device
         self.center = (rows.mean(dim=0) if center is None else center).float().to(device)

@@ -6,8 +6,8 @@ max(0, rho - w x_i). x are the distances of one position (or image) to each bank
 negative; so w points to where they are large, and w x is the fused distance. Trained by stochastic
 gradient descent as the paper has it, by scikit-learn.
 
-Distances are divided by each bank's mean over normal positions first: what a bank's features happen
-to measure would else decide how much it counts.
+Distances are divided by each bank's mean over normal positions first. Otherwise the scale of a
+bank's features would decide how much it counts.
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@
 features.
 
 Every point of the part takes the features of its three nearest centers, weighted by the inverse
-squared distance, as M3DM's published code does; the points are projected to the image, and pooled
-over the cells of the color features. Our points are organized: a point's cell is its projection (a
-test holds it against the intrinsics), so nothing is left to project, and distances are taken in the
-image (trainer.systems.m3dm.groups says why). Interpolating and pooling are both
-linear: they become one matrix (cells of the color grid x groups), and no feature is ever computed
-for a point.
+squared distance, as in M3DM's published code; the points are projected to the image, and pooled
+over the cells of the color features. Here points are organized: a point's cell is its projection,
+so nothing is left to project, and distances are measured in the image (trainer.systems.m3dm.groups
+says why). Interpolation and pooling are both linear: they become one matrix (cells of the color
+grid x groups), and no feature is ever computed for a single point.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from torch.nn import functional
 from trainer.systems.m3dm.groups import MOST_SORTED
 
 NEAREST = 3
-SOFTEN = 1e-3  # added to squared distances: a point that is a center takes that center's features
-TIE = 1 + 1e-5  # rounding must not cut off the third center
+SOFTEN = 1e-3  # added to squared distances: no division by 0 at a center
+TIE = 1 + 1e-5  # rounding must not exclude the third center
 LEAST_SHARE = 1e-4  # of a cell covered by the part
 
 
@@ -44,12 +43,11 @@ class PointFeatureAlignment(nn.Module):
         Returns: (N, C, h, w), the weighted mean over each cell, 0 where there is no part.
         """
         count, groups, _ = distances.shape
-        shares = self.pooled(
-            interpolation(distances).reshape(count, groups, *self.grid) * weight
-        )  # (N, G, h, w)
+        weights = interpolation(distances).reshape(count, groups, *self.grid)  # (N, G, rows, cols)
+        shares = self.pooled(weights * weight)  # (N, G, h, w)
         shares = shares / self.pooled(weight).clamp(min=LEAST_SHARE)
         aligned = features.transpose(1, 2) @ shares.flatten(2)  # (N, C, h w)
-        return aligned.reshape(count, -1, *shares.shape[2:])
+        return aligned.reshape(count, -1, *shares.shape[2:])  # (N, C, h, w)
 
     def pooled(self, image: Tensor) -> Tensor:
         """(N, C, rows, columns) -> (N, C, h, w)."""
@@ -66,6 +64,6 @@ def interpolation(distances: Tensor) -> Tensor:
         for part in torch.split(distances, at_once, dim=2)
     ]
     furthest = torch.cat(nearest, dim=2)[:, NEAREST - 1 :]  # (N, 1, P)
-    near = (distances <= furthest * TIE).to(distances.dtype) / (distances + SOFTEN)
+    near = (distances <= furthest * TIE).to(distances.dtype) / (distances + SOFTEN)  # (N, G, P)
     weights: Tensor = near / near.sum(dim=1, keepdim=True)
     return weights

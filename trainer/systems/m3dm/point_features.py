@@ -1,22 +1,18 @@
-"""The point side of M3DM (Wang et al., CVPR 2023): a depth image to Point-MAE features on the grid
-of the color ones.
+"""The point features of M3DM (Wang et al., CVPR 2023): a depth image to Point-MAE features on the
+grid of the color features.
 
 Points of the part, centers among them, the nearest points of each as a group, Point-MAE's encoder,
-and PFA back to a grid. What the paper leaves open, or what a small device needs otherwise, settled
-here:
+and PFA back to a grid. Three decisions (docs/systems/m3dm.md):
 
 - Scale. Point-MAE scales each object into the unit sphere. One length for a product, measured on
-  its training parts, keeps a part that is too large too large. Heights are relative to the
+  its training parts, lets a part that is too large look too large. Heights are relative to the
   product's mean height, not to the part's own.
-- Relief (compact). A flat part's points differ within a group by centimeters along the plane and by
-  tenths of a millimeter in height: the tokenizer then sees the grid, and Chamfer's distance hardly
-  a dent. Heights are scaled so that inside the groups of normal parts they deviate as much as the
-  points do along the plane.
-- Averaging (compact). A defect may be a few sigma of the depth noise high. A point is the mean of 4
-  x 4 cells of a depth image of 128 cells, and 16 of them span an eighth of the image: groups of 16
-  single cells find less.
-- Outline: see trainer.systems.m3dm.points. Neighborhoods in the image: see
-  trainer.systems.m3dm.groups.
+- Relief (compact). Within a group of a flat part points differ by centimeters along the plane and
+  by tenths of a millimeter in height. Unscaled, the tokenizer sees the grid, and Chamfer's distance
+  hardly a dent. So heights are scaled until, inside the groups of normal parts, they deviate as
+  much as the points do along the plane.
+- Averaging (compact). A defect may be only a few sigma of the depth noise high. So a point is the
+  mean of several cells of the depth image.
 """
 
 from __future__ import annotations
@@ -52,7 +48,7 @@ class PointSpec:
     tokenizer: widths of the mini-PointNet.
     width, depth, heads: of the transformer. taps: blocks whose outputs are features, 0 for the
     tokens themselves.
-    relief: scale heights to the deviation along the plane. centers: "curve" or "farthest", see
+    relief: scale heights to the deviation along the plane. centers: see
     trainer.systems.m3dm.centers; only the curve runs on the device.
     """
 
@@ -76,8 +72,8 @@ class PointSpec:
         return len(self.taps) * self.width
 
 
-# M3DM's: 1024 groups of 128 of the 224 x 224 points, and the published Point-MAE; centers that the
-# device can find.
+# M3DM's: 1024 groups of 128 of the 224 x 224 points, and the published Point-MAE; but with centers
+# that the device can find.
 PAPER_POINTS = PointSpec(
     224, 28, 1, 1, 1024, 128, (128, 256, 512), 384, 12, 6, (4, 8, 12), False, "curve"
 )
@@ -85,14 +81,30 @@ COMPACT_POINTS = PointSpec(128, 16, 4, 3, 128, 16, (32, 64, 128), 96, 4, 3, (2, 
 
 
 class DepthImages(NamedTuple):
-    """What the point side sees of N images: height, foreground (N, 1, hd, wd), intrinsics, plane
-    (N, 4).
+    """What point features are computed from, of N images.
+
+    height, foreground: (N, 1, hd, wd). intrinsics, plane: (N, 4).
     """
 
     height: Tensor
     foreground: Tensor
     intrinsics: Tensor
     plane: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        height: Tensor | None,
+        foreground: Tensor,
+        intrinsics: Tensor | None,
+        plane: Tensor | None,
+    ) -> DepthImages:
+        """Of images that may have no depth. Raises: ConfigError if they have none."""
+        if height is None or intrinsics is None or plane is None:
+            raise ConfigError(
+                "point features need depth: train with --depth on a product that has it"
+            )
+        return cls(height, foreground, intrinsics, plane)
 
 
 class Groups(NamedTuple):
@@ -148,18 +160,18 @@ class PointFeatures(nn.Module):
         """Prepared images with depth -> (N, channels, h, w), 0 outside the foreground."""
         images = depth_of(prepared)
         groups = self.grouped(*images)
-        features = self.transformer(groups.members, groups.centers)
-        weight = functional.avg_pool2d(images.foreground, self.spec.reduce)
+        features = self.transformer(groups.members, groups.centers)  # (N, G, channels)
+        weight = functional.avg_pool2d(images.foreground, self.spec.reduce)  # (N, 1, rows, cols)
         return cast(Tensor, self.align(features, self.distance(groups.cells), weight))
 
     def grouped(
         self, height: Tensor, foreground: Tensor, intrinsics: Tensor, plane: Tensor
     ) -> Groups:
-        """Groups in the product's own scale, in which its parts have radius one.
+        """Groups in the product's own scale, in which a normal part has radius 1.
 
         Arguments as DepthImages.
         """
-        points, valid = self.cloud(height, foreground, intrinsics, plane)
+        points, valid = self.cloud(height, foreground, intrinsics, plane)  # (N, P, 3), (N, P)
         scaled = (points - self.level * _upwards(points)) / self.length * valid[:, :, None]
         return self._divided(scaled, valid, self.relief)
 
@@ -169,24 +181,20 @@ class PointFeatures(nn.Module):
             self.curve(valid)
             if self.spec.centers == "curve"
             else farthest_points(points, valid, self.spec.groups)
-        )
+        )  # (N, G)
         points = points * (1 + (relief - 1) * _upwards(points))
-        members = nearest_points(self.distance(cells), valid, self.spec.group_size)
-        centers = gather_points(points, cells)
+        members = nearest_points(self.distance(cells), valid, self.spec.group_size)  # (N, G, K)
+        centers = gather_points(points, cells)  # (N, G, 3)
         return Groups(relative_groups(points, valid, centers, members), centers, cells)
 
     @torch.no_grad()
-    def measure(
-        self, height: Tensor, foreground: Tensor, intrinsics: Tensor, plane: Tensor
-    ) -> None:
-        """Take the product's length, level and relief from normal parts, on any device.
-
-        Arguments as DepthImages.
+    def fit_scales(self, images: DepthImages) -> None:
+        """Set length, level and relief to those of a product's normal parts, given on any
+        device.
         """
-        images = DepthImages(height, foreground, intrinsics, plane)
         clouds = [self.cloud(*part) for part in self.split(images)]
         points, valid = (torch.cat(column) for column in zip(*clouds, strict=True))
-        along = points[:, :, :2]
+        along = points[:, :, :2]  # (N, P, 2)
         self.length.copy_((along * along).sum(dim=2).amax(dim=1).sqrt().mean().clamp(min=1e-6))
         self.level.copy_((points[:, :, 2] * valid).sum() / valid.sum().clamp(min=1))
         if self.spec.relief:
@@ -206,19 +214,15 @@ class PointFeatures(nn.Module):
 
     def split(self, images: DepthImages) -> Iterator[DepthImages]:
         """The images, a few at a time, on this module's device."""
-        cells = (
-            self.cloud.grid[0] * self.cloud.grid[1] * self.spec.groups
-        )  # distances between groups and points
-        at_once = max(1, MOST_DISTANCES // cells)
+        distances = self.cloud.grid[0] * self.cloud.grid[1] * self.spec.groups  # of one image
+        at_once = max(1, MOST_DISTANCES // distances)
         for part in zip(*(torch.split(tensor, at_once) for tensor in images), strict=True):
             yield DepthImages(*(tensor.to(self.length.device) for tensor in part))
 
 
 def depth_of(prepared: Prepared) -> DepthImages:
-    """What the point side sees. Raises: ConfigError for color-only images."""
-    if prepared.height is None or prepared.intrinsics is None or prepared.plane is None:
-        raise ConfigError("point features need depth: train with --depth on a product that has it")
-    return DepthImages(prepared.height, prepared.foreground, prepared.intrinsics, prepared.plane)
+    """What point features are computed from. Raises: ConfigError for color-only images."""
+    return DepthImages.of(prepared.height, prepared.foreground, prepared.intrinsics, prepared.plane)
 
 
 def _upwards(points: Tensor) -> Tensor:

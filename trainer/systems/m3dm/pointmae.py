@@ -10,6 +10,7 @@ final norm and side by side, are M3DM's (Wang et al., CVPR 2023, which takes blo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +22,8 @@ class Tokenizer(nn.Module):
     """Mini-PointNet: every point alone, their maximum, every point beside that maximum, and the
     maximum again.
 
-    Convolutions of width one, as published, computed as products over the rows of all points. The
-    published second convolution sees the maximum repeated for every point; its part in the product
-    is computed once a group.
+    The published second perceptron sees the maximum repeated for every point; its share of the
+    product is computed once a group.
 
     widths: (128, 256, 512) in the publication. width: of a token.
     """
@@ -31,48 +31,71 @@ class Tokenizer(nn.Module):
     def __init__(self, widths: tuple[int, int, int], width: int) -> None:
         super().__init__()
         first, second, third = widths
-        self.first_conv = nn.Sequential(
-            nn.Conv1d(3, first, 1), nn.BatchNorm1d(first), nn.ReLU(), nn.Conv1d(first, second, 1)
-        )
-        self.second_conv = nn.Sequential(
-            nn.Conv1d(2 * second, third, 1),
-            nn.BatchNorm1d(third),
-            nn.ReLU(),
-            nn.Conv1d(third, width, 1),
-        )
+        self.first_conv = PointPerceptron(3, first, second)
+        self.second_conv = PointPerceptron(2 * second, third, width)
 
     def forward(self, groups: Tensor) -> Tensor:
         """(N, G, K, 3) relative to their centers -> (N, G, width)."""
         count, many, size, _ = groups.shape
-        enter, enter_norm, _, widen = self.first_conv
-        mix, mix_norm, _, leave = self.second_conv
-        assert isinstance(mix, nn.Conv1d)  # nn.Sequential forgets it
-        rows = _at_points(
-            widen, torch.relu(enter_norm(_at_points(enter, groups.reshape(-1, 3))))
-        )  # (N G K, second)
+        rows = self.first_conv.of_rows(groups.reshape(-1, 3))  # (N G K, second)
         whole = rows.reshape(count * many, size, -1).amax(dim=1)  # (N G, second)
-        of_whole, of_point = mix.weight[:, :, 0].chunk(2, dim=1)
-        shared = functional.linear(whole, of_whole, mix.bias)[:, None, :]
-        mixed = functional.linear(rows, of_point).reshape(count * many, size, -1) + shared
-        rows = _at_points(leave, torch.relu(mix_norm(mixed.flatten(0, 1))))
-        return rows.reshape(count, many, size, -1).amax(dim=2)
+        mix = self.second_conv.enter
+        of_whole, of_point = mix.weight[:, :, 0].chunk(2, dim=1)  # (third, second) each
+        shared = functional.linear(whole, of_whole, mix.bias)[:, None, :]  # (N G, 1, third)
+        own = functional.linear(rows, of_point).reshape(count * many, size, -1)  # (N G, K, third)
+        rows = self.second_conv.after_enter((own + shared).flatten(0, 1))  # (N G K, width)
+        return rows.reshape(count, many, size, -1).amax(dim=2)  # (N, G, width)
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Put both BatchNorms, as they stand, into the layers before them: for export, in eval
-        mode.
-        """
-        for layers in (self.first_conv, self.second_conv):
-            convolution, norm = layers[0], layers[1]
-            if isinstance(norm, nn.BatchNorm1d):
-                assert isinstance(convolution, nn.Conv1d)  # nn.Sequential forgets it
-                layers[0] = fuse_conv_bn_eval(convolution, norm)
-                layers[1] = nn.Identity()
+        """Fold both BatchNorms into the layers before them: for export, in evaluation mode."""
+        for perceptron in (self.first_conv, self.second_conv):
+            perceptron.fold_norm()
 
 
-def _at_points(convolution: nn.Module, rows: Tensor) -> Tensor:
-    """A convolution of width one on (M, C) rows."""
-    assert isinstance(convolution, nn.Conv1d)  # nn.Sequential forgets it
+class PointPerceptron(nn.Sequential):
+    """Two layers for every point alone, with BatchNorm and ReLU between them.
+
+    Convolutions of width one, as published, so that published weights fit; `of_rows` computes the
+    same as products over the rows of all points.
+    """
+
+    def __init__(self, channels: int, hidden: int, given: int) -> None:
+        super().__init__(
+            nn.Conv1d(channels, hidden, 1),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Conv1d(hidden, given, 1),
+        )
+
+    @property
+    def enter(self) -> nn.Conv1d:
+        """The first layer."""
+        return cast(nn.Conv1d, self[0])
+
+    @property
+    def leave(self) -> nn.Conv1d:
+        """The second layer."""
+        return cast(nn.Conv1d, self[3])
+
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """(M, channels) -> (M, given)."""
+        return self.after_enter(_at_points(self.enter, rows))
+
+    def after_enter(self, rows: Tensor) -> Tensor:
+        """What follows the first layer: (M, hidden) -> (M, given)."""
+        return _at_points(self.leave, torch.relu(self[1](rows)))
+
+    def fold_norm(self) -> None:
+        """Fold the BatchNorm into the first layer; a second call changes nothing."""
+        norm = self[1]
+        if isinstance(norm, nn.BatchNorm1d):
+            self[0] = fuse_conv_bn_eval(self.enter, norm)
+            self[1] = nn.Identity()
+
+
+def _at_points(convolution: nn.Conv1d, rows: Tensor) -> Tensor:
+    """A convolution of width one on rows (M, C)."""
     return functional.linear(rows, convolution.weight[:, :, 0], convolution.bias)
 
 
@@ -93,10 +116,10 @@ class Attention(nn.Module):
             .reshape(count, many, 3, self.heads, -1)
             .permute(2, 0, 3, 1, 4)
             .unbind(0)
-        )
+        )  # (N, heads, G, width / heads) each
         scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)  # (N, heads, G, G)
-        mixed = (torch.softmax(scores, dim=3) @ value).transpose(1, 2).reshape(count, many, width)
-        answer: Tensor = self.proj(mixed)
+        mixed = (torch.softmax(scores, dim=3) @ value).transpose(1, 2)  # (N, G, heads, ...)
+        answer: Tensor = self.proj(mixed.reshape(count, many, width))
         return answer
 
 
@@ -174,12 +197,12 @@ class PointTransformer(nn.Module):
         """Groups (N, G, K, 3) relative to centers (N, G, 3) -> features of all taps, (N, G, taps x
         width).
         """
-        tokens = self.encoder(groups)
+        tokens = self.encoder(groups)  # (N, G, width)
         outputs = [tokens, *self.blocks(tokens, self.pos_embed(centers))]
         return torch.cat([self.norm(outputs[tap]) for tap in self.taps], dim=2)
 
     def encode(self, groups: Tensor, centers: Tensor) -> Tensor:
-        """The last block's output alone, (N, G, width), of the groups that a masked autoencoder
+        """The last block's output alone, (N, V, width), of the V groups that a masked autoencoder
         leaves visible.
         """
         output: Tensor = self.norm(self.blocks(self.encoder(groups), self.pos_embed(centers))[-1])

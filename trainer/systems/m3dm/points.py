@@ -1,20 +1,19 @@
 """An organized depth image as points, in a frame whose third axis is the height over the background
 plane.
 
-Every cell of the prepared height image is one point: M3DM (Wang et al., CVPR 2023) takes the
-sensor's organized points after their plane is removed by RANSAC; ours come back from the height
-over the plane that the graph is given.
+Every cell of the prepared height image is one point. M3DM (Wang et al., CVPR 2023) takes the
+sensor's organized points after RANSAC has removed their plane; here they follow from the height
+over the plane, which is an input of the graph.
 
-The frame is the camera's, turned rigidly until the plane's normal is its third axis. Plain (X, Y)
-of the camera with the height beside them would need no turn, but are sheared where the camera looks
-at an angle: lengths would depend on the direction, and a part would change its shape with the tilt
-of the camera. The turn costs two products a point.
+The frame is the camera's, rotated until the plane's normal is its third axis. The camera's own (X,
+Y) beside the height would need no rotation, but they are sheared where the camera looks at an
+angle: lengths would depend on the direction, and a part would change its shape with the tilt of the
+camera. The rotation costs two products a point.
 
-Cells at the part's outline are left out. A cell there averages part and background, and a stereo
-camera blurs the step
-besides: its height is anything in between. Such points are the rarest of all, so that a memory of
-normal features finds little but outlines abnormal (measured: tests of depth-only defects rise from
-68 to 88 % image AUROC).
+Cells along the part's outline are left out. A cell there averages part and background, and a stereo
+camera blurs the step as well: its height is anything in between. Such points are rarer than all
+others, so that a bank of normal features would find outlines abnormal and little else
+(docs/systems/m3dm.md).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ ALL = 0.999
 ANY = 1e-4
 
 
-class OrganisedPoints(nn.Module):
+class OrganizedPoints(nn.Module):
     """Heights over the plane to points in meters.
 
     size_px: (H, W) of the crop that intrinsics and plane are given for. grid: (hd, wd) of the
@@ -64,7 +63,7 @@ class OrganisedPoints(nn.Module):
         """
         fx, fy, cx, cy = intrinsics.reshape(-1, 4, 1, 1, 1).unbind(1)
         alpha, beta, gamma, delta = plane.reshape(-1, 4, 1, 1, 1).unbind(1)
-        below = delta - height  # n . P
+        below = delta - height  # (N, 1, hd, wd), n . P
         z = below / (alpha * self.u + beta * self.v + gamma).clamp(min=LEAST_ALONG)
         x, y = (self.u - cx) * z / fx, (self.v - cy) * z / fy
         # The plane's unit normal n, from the definition of alpha, beta and gamma (edge.geometry).
@@ -78,7 +77,7 @@ class OrganisedPoints(nn.Module):
 class PointCloud(nn.Module):
     """The part's points, fewer and steadier than the height image's cells.
 
-    size_px, grid: as OrganisedPoints. reduce: cells of the height image that make one point, along
+    size_px, grid: as OrganizedPoints. reduce: cells of the height image that make one point, along
     each axis; it is their mean, which divides the sensor's noise. trim: cells left out along the
     part's outline.
     """
@@ -87,7 +86,7 @@ class PointCloud(nn.Module):
         self, size_px: tuple[int, int], grid: tuple[int, int], reduce: int, trim: int
     ) -> None:
         super().__init__()
-        self.organized = OrganisedPoints(size_px, grid)
+        self.organized = OrganizedPoints(size_px, grid)
         self.reduce, self.trim = reduce, trim
         self.grid = (grid[0] // reduce, grid[1] // reduce)
 
@@ -99,20 +98,16 @@ class PointCloud(nn.Module):
         Args:
             height, foreground: (N, 1, hd, wd). intrinsics, plane: (N, 4).
         Returns: points (N, P, 3) meters, P = hd wd / reduce^2, row by row, the first two
-            coordinates relative to their mean over the part; and whether they are any (N, P), 0 or
-            1. What is none lies at the origin.
+            coordinates relative to their mean over the part; and valid (N, P), 1 for a point of the
+            part, 0 for a cell without one, which lies at the origin.
         """
-        inner = self.inner(foreground)
+        inner = self.inner(foreground)  # (N, 1, hd, wd)
         share = functional.avg_pool2d(inner, self.reduce)
         organized = cast(Tensor, self.organized(height, intrinsics, plane))
         points = functional.avg_pool2d(organized * inner, self.reduce) / share.clamp(min=ANY)
-        points, valid = (
-            points.flatten(2),
-            (share > ANY).to(torch.float32).flatten(2),
-        )  # (N, 3, P), (N, 1, P)
-        middle = (points[:, :2] * valid).sum(dim=2, keepdim=True) / valid.sum(
-            dim=2, keepdim=True
-        ).clamp(min=1.0)
+        points, valid = points.flatten(2), (share > ANY).to(torch.float32).flatten(2)  # (N, 3, P)
+        count = valid.sum(dim=2, keepdim=True).clamp(min=1.0)  # (N, 1, 1)
+        middle = (points[:, :2] * valid).sum(dim=2, keepdim=True) / count  # (N, 2, 1)
         centered = torch.cat([points[:, :2] - middle, points[:, 2:]], dim=1) * valid
         return centered.transpose(1, 2), valid[:, 0]
 

@@ -1,4 +1,4 @@
-"""`trainer pretrain`, without the command line: from product folders to a weights file."""
+"""`trainer pretrain pointmae`, without the command line: from product folders to a weights file."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class PretrainOptions:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What came of it. parts: trained on.
+    """The result. parts: number of parts that were trained on.
 
-    first, last: loss on parts that were held out, after one epoch and all.
+    first, last: loss on held-out parts after the first epoch and after the last.
     """
 
     parts: int
@@ -71,10 +71,10 @@ def pretrain_pointmae(
     """Pretrain Point-MAE's encoder on the normal parts of products with depth, and write its
     weights.
 
-    folders: products, or folders of products. Every product is measured by itself, so that its
-    parts have one size.
+    folders: products, or folders of products. Every product has a scale of its own, so that its
+    parts keep their sizes relative to each other.
     Raises: ConfigError for an impossible option, DataError for products without depth or normal
-        images, fit.Interrupted after Ctrl-C: the same call goes on from there.
+        images, fit.Interrupted after Ctrl-C: the same call resumes from there.
     """
     spec, plan = _preset(options)
     require_device(options.device)
@@ -107,14 +107,14 @@ def _preset(options: PretrainOptions) -> tuple[PointSpec, PretrainPlan]:
             f" {', '.join(POINTMAE_PRESETS)}"
         )
     if options.epochs is not None and options.epochs < 1:
-        raise ConfigError(f"--epochs {options.epochs}: at least 1")
+        raise ConfigError(f"--epochs {options.epochs}: choose at least 1")
     spec, plan = POINTMAE_PRESETS[options.preset]
     return spec, replace(plan, epochs=options.epochs or plan.epochs)
 
 
 def _products(folders: Sequence[Path]) -> list[Path]:
-    """The products in every folder; a folder that is or holds none stays, for open_dataset to say
-    what is wrong.
+    """The products in every folder. A folder without any stays, for open_dataset to say what is
+    wrong with it.
     """
     return [product for folder in folders for product in find_products(folder) or [folder]]
 
@@ -134,14 +134,14 @@ def _open(product: Path, spec: PointSpec, seed: int) -> NormalParts:
 
 
 def _fingerprint(products: Sequence[NormalParts], options: PretrainOptions) -> str:
-    """Of everything that decides the result."""
+    """Digest of everything that decides the result."""
     data = [[parts.sha256(), str(parts.scene), str(parts.sizes)] for parts in products]
     told = ["pointmae", options.preset, options.epochs, options.seed, options.device, data]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _groups(products: Sequence[NormalParts], spec: PointSpec, device: str) -> tuple[Groups, Groups]:
-    """(training, held out) groups of all products, each in its own scale."""
+    """Groups of all products, each in its own scale: of training parts, and of held-out ones."""
     pairs = []
     for parts in products:
         assert parts.sizes.depth is not None  # _open refuses a product without
@@ -150,7 +150,7 @@ def _groups(products: Sequence[NormalParts], spec: PointSpec, device: str) -> tu
             spec, (parts.scene.crop[3], parts.scene.crop[2]), parts.sizes.depth, grid
         ).to(device)
         train = _images(parts, parts.train)
-        points.measure(*train)
+        points.fit_scales(train)
         pairs.append(
             (points.all_groups(train), points.all_groups(_images(parts, parts.validation)))
         )

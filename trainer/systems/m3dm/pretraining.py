@@ -1,14 +1,14 @@
-"""Pretraining of Point-MAE's encoder (Pang et al., ECCV 2022): masked groups rebuilt from the
-visible ones.
+"""Pretraining of Point-MAE's encoder (Pang et al., ECCV 2022): masked groups are reconstructed from
+the visible ones.
 
-60 % of the groups are hidden; the encoder sees the others, a light decoder guesses the hidden ones'
-points from where their centers are, and Chamfer's distance to the true points is the loss. Nothing
-but normal parts is needed: the user's own, or the synthetic products.
+60 % of the groups are hidden. The encoder sees the others, a light decoder predicts the points of
+the hidden ones from the positions of their centers, and the loss is Chamfer's distance to the true
+points. It needs nothing but normal parts: the user's own, or the synthetic products.
 
-What differs from the publication, and why: each cloud is turned about the plane's normal instead of
-scaled and shifted (a part on a table may lie in any turn, its size is known); Adam instead of AdamW
-(trainer.fit has one optimizer for all); the tokenizer sees the visible groups alone, which changes
-the statistics of its two BatchNorms and saves time.
+What differs from the publication, and why: each cloud is rotated about the plane's normal instead
+of scaled and shifted (a part on a table may lie at any angle, its size is known); Adam instead of
+AdamW (trainer.fit has one optimizer for all); the tokenizer sees the visible groups alone, which
+changes the statistics of its two BatchNorms and saves time.
 """
 
 from __future__ import annotations
@@ -65,24 +65,28 @@ class MaskedAutoencoder(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
 
     def forward(self, members: Tensor, centers: Tensor, generator: torch.Generator) -> Tensor:
-        """Loss of rebuilding hidden groups; members (N, G, K, 3) relative to centers (N, G, 3)."""
-        order = torch.rand(members.shape[:2], generator=generator).argsort(dim=1).to(members.device)
-        shown, hidden = order[:, : self.visible], order[:, self.visible :]
-        rebuilt = self.rebuilt(
-            _chosen(members, shown), gather_points(centers, shown), gather_points(centers, hidden)
-        )
-        return chamfer_distance(rebuilt.flatten(0, 1), _chosen(members, hidden).flatten(0, 1))
-
-    def rebuilt(self, shown: Tensor, at: Tensor, wanted: Tensor) -> Tensor:
-        """Shown groups (N, V, K, 3) at centers (N, V, 3) -> the groups at centers wanted (N, H, 3),
-        (N, H, K, 3).
+        """Loss of reconstructing hidden groups; members (N, G, K, 3) relative to centers (N, G,
+        3).
         """
-        tokens = self.transformer.encode(shown, at)
-        blanks = self.mask_token.expand(len(wanted), wanted.shape[1], -1)
-        position = torch.cat([self.pos_embed(at), self.pos_embed(wanted)], dim=1)
-        decoded = self.blocks(torch.cat([tokens, blanks], dim=1), position)[-1][:, at.shape[1] :]
-        points: Tensor = self.rebuild(self.norm(decoded))
-        return points.reshape(*wanted.shape[:2], -1, 3)
+        order = torch.rand(members.shape[:2], generator=generator).argsort(dim=1).to(members.device)
+        visible, hidden = order[:, : self.visible], order[:, self.visible :]  # (N, V), (N, H)
+        reconstructed = self.reconstruct(
+            _chosen(members, visible),
+            gather_points(centers, visible),
+            gather_points(centers, hidden),
+        )  # (N, H, K, 3)
+        return chamfer_distance(reconstructed.flatten(0, 1), _chosen(members, hidden).flatten(0, 1))
+
+    def reconstruct(self, visible: Tensor, centers: Tensor, hidden_centers: Tensor) -> Tensor:
+        """Visible groups (N, V, K, 3) at centers (N, V, 3) -> the hidden groups (N, H, K, 3) at
+        their centers (N, H, 3).
+        """
+        tokens = self.transformer.encode(visible, centers)  # (N, V, width)
+        blanks = self.mask_token.expand(*hidden_centers.shape[:2], -1)  # (N, H, width)
+        position = torch.cat([self.pos_embed(centers), self.pos_embed(hidden_centers)], dim=1)
+        decoded = self.blocks(torch.cat([tokens, blanks], dim=1), position)[-1]  # (N, V + H, width)
+        points: Tensor = self.rebuild(self.norm(decoded[:, centers.shape[1] :]))  # (N, H, 3 K)
+        return points.reshape(*hidden_centers.shape[:2], -1, 3)
 
 
 def _chosen(members: Tensor, groups: Tensor) -> Tensor:
@@ -90,8 +94,8 @@ def _chosen(members: Tensor, groups: Tensor) -> Tensor:
     return gather_points(members.flatten(2), groups).reshape(*groups.shape, *members.shape[2:])
 
 
-def turned(points: Tensor, angles: Tensor) -> Tensor:
-    """Points (N, ..., 3) turned about the third axis by angles (N,) in radians,
+def rotated(points: Tensor, angles: Tensor) -> Tensor:
+    """Points (N, ..., 3) rotated about the third axis by angles (N,) in radians,
     counterclockwise.
     """
     angles = angles.reshape(-1, *[1] * (points.dim() - 2))
@@ -115,12 +119,13 @@ class _Pretraining:
         return len(self.groups.members)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Of rebuilding the hidden groups of these images, each turned at random."""
+        """Of reconstructing the hidden groups of these images, each rotated at random."""
         assert self.groups is not None  # begin comes first
         angles = 2 * math.pi * torch.rand(len(batch), generator=generator)
         members, centers = (tensor[batch.to(tensor.device)] for tensor in self.groups[:2])
         angles = angles.to(members.device)
-        loss: Tensor = self.autoencoder(turned(members, angles), turned(centers, angles), generator)
+        members, centers = rotated(members, angles), rotated(centers, angles)
+        loss: Tensor = self.autoencoder(members, centers, generator)
         return loss
 
 
@@ -136,7 +141,7 @@ def reconstruction_phase(
     """The phase that trains `transformer`, in place.
 
     grouped: gives the groups of all training images, on `device`; called when the phase begins or
-    goes on. seed: of the decoder's first weights. held_out: groups of images that are not trained
+    resumes. seed: of the decoder's first weights. held_out: groups of images that are not trained
     on, whose loss is followed.
     """
     with torch.random.fork_rng(devices=[]):
@@ -144,7 +149,7 @@ def reconstruction_phase(
         autoencoder = MaskedAutoencoder(transformer, spec, plan).to(device)
     training = _Pretraining(autoencoder, grouped)
 
-    def figure() -> float:
+    def held_out_loss() -> float:
         assert held_out is not None  # or nobody asks
         return reconstruction_error(autoencoder, held_out)
 
@@ -157,13 +162,13 @@ def reconstruction_phase(
         epochs=plan.epochs,
         batch_size=plan.batch_size,
         rate=plan.rate,
-        held_out=figure if held_out is not None else None,
+        held_out=held_out_loss if held_out is not None else None,
     )
 
 
 @torch.no_grad()
 def reconstruction_error(autoencoder: MaskedAutoencoder, groups: Groups) -> float:
-    """Loss of rebuilding these groups as they lie, always with the same ones hidden."""
+    """Loss of reconstructing these groups unrotated, always with the same ones hidden."""
     generator = torch.Generator().manual_seed(0)
     losses = [
         float(autoencoder(members[None], centers[None], generator))
@@ -175,15 +180,15 @@ def reconstruction_error(autoencoder: MaskedAutoencoder, groups: Groups) -> floa
 def pretrain_phase(
     points: PointFeatures, images: DepthImages, plan: PretrainPlan, device: str, seed: int = 0
 ) -> Phase:
-    """The first phase of a detector that is given no weights: pretrain its own point features on
-    its own images.
+    """The phase of a detector that is given no weights: pretrain its own point features on its own
+    images.
 
-    points: on `device`; its scale is measured on the images when the phase begins. images: of
+    points: on `device`; its scales are fitted to the images when the phase begins. images: of
     normal parts, on any device.
     """
 
     def grouped() -> Groups:
-        points.measure(*images)
+        points.fit_scales(images)
         return points.all_groups(images)
 
     return reconstruction_phase(points.transformer, points.spec, plan, grouped, device, seed)

@@ -1,8 +1,8 @@
 """PatchCore's image score, which M3DM takes from it for each bank (Roth et al., CVPR 2022,
 equations 6 and 7).
 
-The feature f* with the largest distance s* = ||f* - m*|| decides, less where the bank is sparse
-around its nearest row:
+The feature f* with the largest distance s* = ||f* - m*|| decides; it counts less where the bank is
+sparse around its nearest row m*:
 
     s = (1 - exp(s*) / sum over m in N of exp(||f* - m||)) s*
 
@@ -41,15 +41,15 @@ class Reweighted(nn.Module):
         """
         largest, place = (squared * mask).flatten(1).topk(1, dim=1)  # (N, 1)
         index = place[:, :, None].expand(-1, features.shape[1], -1)
-        own = features.flatten(2).gather(2, index)[:, :, 0] - bank.center  # (N, C)
+        own = features.flatten(2).gather(2, index)[:, :, 0] - bank.center  # (N, C), f*
         to_rows = own @ bank.weight.T + bank.bias  # less ||f*||^2, (N, M)
         nearest = (-to_rows).topk(1, dim=1).indices  # (N, 1)
-        row = -0.5 * bank.weight[nearest[:, 0]]  # (N, C)
+        row = -0.5 * bank.weight[nearest[:, 0]]  # (N, C), m*
         count = min(self.neighbors, len(bank))
         around = (-(row @ bank.weight.T + bank.bias)).topk(count, dim=1).indices  # (N, b)
-        length = (own * own).sum(dim=1, keepdim=True)
+        length = (own * own).sum(dim=1, keepdim=True)  # (N, 1)
         distances = (to_rows.gather(1, around) + length).clamp(min=0).sqrt()  # (N, b)
         star = largest.clamp(min=0).sqrt()  # (N, 1)
         top = torch.maximum(distances.amax(dim=1, keepdim=True), star)
         share = (star - top).exp() / (distances - top).exp().sum(dim=1, keepdim=True)
-        return ((1 - share) * star)[:, 0]
+        return ((1 - share) * star)[:, 0]  # (N,)

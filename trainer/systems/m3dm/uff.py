@@ -1,16 +1,16 @@
-"""UFF, unsupervised feature fusion (M3DM, section 3.3): color and point features of one place are
-made alike.
+"""UFF, unsupervised feature fusion (M3DM, section 3.3): color and point features of one position
+are made alike.
 
-One MLP a modality maps its features; heads map both to unit vectors h, and patch-wise InfoNCE
-(equation 1) asks for each position's color vector to be nearest to the point vector of the same
-position, among all positions (k, l) of the image:
+One MLP for each modality maps its features; heads map both to unit vectors h, and patch-wise
+InfoNCE (equation 1) trains the color vector of each position to be nearest to the point vector of
+the same position, among all positions (k, l) of the image:
 
     L = - log exp(h_rgb(i,j) . h_pt(i,j) / t) / sum over (k,l) of exp(h_rgb(i,j) . h_pt(k,l) / t)
 
 As printed, the sum runs over matched pairs; the meaning is the one above. The fused feature is the
-concatenation of both MLPs' outputs, of the trained MLPs: the seed's correction of the public code,
-which concatenates the features themselves. Equation 1 names no temperature; 0.07 is contrastive
-learning's usual one (MoCo, CVPR 2020).
+concatenation of the outputs of the trained MLPs; the public code concatenates the features
+themselves. Equation 1 names no temperature; 0.07 is the usual one of contrastive learning (MoCo,
+CVPR 2020).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class FeatureFusion(nn.Module):
     """The two MLPs, per position.
 
     Args:
-        color, points: channels of either modality. fused: channels that either MLP gives; None
-            keeps its own.
+        color, points: channels of either modality. fused: output channels of either MLP; None: as
+            many as its input has.
     """
 
     def __init__(self, color: int, points: int, fused: int | None = None) -> None:
@@ -63,10 +63,10 @@ class FeatureFusion(nn.Module):
 
     def loss(self, color: Tensor, points: Tensor, mask: Tensor) -> Tensor:
         """Equation 1, mean over the positions in the mask (N, 1, h, w) and over the images."""
-        query = functional.normalize(self.color_head(self.color(color)), dim=1)
+        query = functional.normalize(self.color_head(self.color(color)), dim=1)  # (N, HEAD, h, w)
         key = functional.normalize(self.point_head(self.points(points)), dim=1)
         losses = [
-            info_nce(one.flatten(1).T[inside], other.flatten(1).T[inside])
+            info_nce(one.flatten(1).T[inside], other.flatten(1).T[inside])  # of (P, HEAD) each
             for one, other, inside in zip(query, key, mask.flatten(1) > 0, strict=True)
             if int(inside.sum()) > 1
         ]
@@ -75,9 +75,8 @@ class FeatureFusion(nn.Module):
 
 def info_nce(query: Tensor, key: Tensor) -> Tensor:
     """Mean over P positions of equation 1, of unit vectors (P, D) and (P, D) in the same order."""
-    return functional.cross_entropy(
-        query @ key.T / TEMPERATURE, torch.arange(len(query), device=query.device)
-    )
+    similarity = query @ key.T / TEMPERATURE  # (P, P)
+    return functional.cross_entropy(similarity, torch.arange(len(query), device=query.device))
 
 
 def _mlp(channels: int, given: int) -> nn.Sequential:

@@ -1,5 +1,5 @@
-"""What VMPFD-AD gives the image back with (section 2.1.2), and the encoder that its own replaces
-(table 5).
+"""How VMPFD-AD reconstructs the image from tokens (section 2.1.2), and the plain encoder that its
+own is compared with (table 5).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ LAYERS = 6
 class Code(nn.Module):
     """All tokens of an image to one short vector, and tokens from it again.
 
-    A token may pass its patch on to the decoder by itself, whatever lies elsewhere: then a part
-    that is whole but in the wrong place is given back as well as any other. What has to fit into
-    one vector for the whole image is what differs from one normal image to the next; what never
-    differs takes no room in it, and comes back as it always was.
+    Without it each token can describe its own patch to the decoder, whatever lies elsewhere: a
+    component that is intact but in the wrong place is reconstructed as well as any other. One
+    vector for the whole image has room only for what differs between normal images; what never
+    differs takes no room in it and is reconstructed as it always was (docs/systems/vmpfd.md).
 
     Args:
         width: of a token. grid: (h, w) of them. size: of the vector.
@@ -32,18 +32,19 @@ class Code(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, E, h, w) -> (N, E, h, w)."""
-        return cast(Tensor, self.leave(self.enter(tokens.flatten(1)))).reshape(tokens.shape)
+        code = self.enter(tokens.flatten(1))  # (N, size)
+        return cast(Tensor, self.leave(code)).reshape(tokens.shape)  # (N, E, h, w)
 
 
 class Decoder(nn.Module):
-    """Six transposed convolutions with BatchNorm and ReLU between them and tanh last, from tokens
-    back to the image.
+    """Six transposed convolutions from tokens to the image: BatchNorm and ReLU between them, tanh
+    at the end.
 
-    The last `doublings` have 4x4 kernels and stride 2; those before, 3x3 and stride 1, work where
-    there are few tokens.
+    The last `doublings` layers have 4x4 kernels and stride 2; those before have 3x3 kernels and
+    stride 1, so that they work at the resolution of the tokens.
 
     Args:
-        channels: of the tokens and of what each layer but the last gives, six in all. doublings: at
+        channels: of the tokens, and outputs of each layer but the last, six in all. doublings: at
             most six.
     """
 
@@ -68,7 +69,7 @@ class CnnEncoder(nn.Module):
     """A plain convolutional encoder to the same tokens: every layer halves the image.
 
     Args:
-        channels: of what each layer gives, the tokens' last.
+        channels: outputs of each layer, the last those of a token.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:

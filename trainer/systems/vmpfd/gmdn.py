@@ -7,21 +7,19 @@ Three networks of three layers give weights (softmax, equation 2), means and sca
 
 Settled here, because the paper leaves it open:
 
-- Sigma. The text says full covariances, equations 1 and 3 scales of x. Here both: Sigma_k(x)^-1 =
-  P^T P with the inverse Cholesky factor P = diag(s_k(x)) L_k. L_k, lower triangular with rows of
-  length 1, is learned for the component and holds how the dimensions hang together; the D scales
-  s_k(x) follow x through equation 3's softplus (its text calls it softmax; beta is 1). A density
-  then needs neither an inverse nor a triangular solve, which TensorRT does not have, and L_k y is a
-  product with a constant. A network that gave all D^2 numbers of P for every x had the better
-  likelihood and found less: image AUROC 54 instead of 72 on screw (seed 0, local branch, greatest
-  value of the map).
+- Sigma. The text says full covariances, equations 1 and 3 have scales of x. Here both: Sigma_k(x)
+  ^-1 = P^T P with the inverse Cholesky factor P = diag(s_k(x)) L_k. L_k, lower triangular with rows
+  of length 1, is learned for the component and holds the correlations of the dimensions; the D
+  scales s_k(x) follow x through equation 3's softplus (its text calls it softmax; beta is 1). A
+  density then needs neither an inverse nor a triangular solve, which TensorRT does not have, and
+  L_k y is a product with a constant. A network that computes all of P from x found less
+  (docs/systems/vmpfd.md).
 - Floor. A likelihood grows without bound where a component shrinks onto a single y. The scales
-  approach S = 1 / sqrt(D floor) and never pass it. P's largest singular value is then below S |L_k|
-  <= S sqrt(D), so that no covariance has an eigenvalue below the floor, and log p(y | x) < -D/2
-  log(2 pi D floor) whatever is learned (`greatest_density`).
-- Far away. Elements of P (y - mu) are clipped where the square of all D would leave float16. With D
-  = 96 that is at 22
-  deviations: such a y is abnormal, and by how much no longer counts.
+  approach S = 1 / sqrt(D floor) and never exceed it. P's largest singular value is then below S
+  |L_k| <= S sqrt(D), so that no covariance has an eigenvalue below the floor, and log p(y | x) <
+  -D/2 log(2 pi D floor) whatever is learned (`greatest_density`).
+- Outliers. Elements of P (y - mu) are clipped where the sum of all D squares would leave float16:
+  beyond this distance, 22 deviations for D = 96, they carry no information.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from torch.nn import functional
 
 LEAST_SCALE = 1e-3  # of s: its logarithm stays finite, in float16 too
 UNIT = 0.5413  # softplus of it is 1: scales begin there
-# of the last layers' initial weights: at first all conditions have much the same mixture
+# factor on the last layers' initial weights: at first all conditions have much the same mixture
 CALM = 0.1
 FARTHEST = 5e4  # |P (y - mu)|^2: float16 ends at 65504
 SPREAD = 0.5  # deviation of the components' initial means
@@ -69,38 +67,36 @@ class MixtureDensityNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.dims, self.components, self.floor = dims, components, floor
-        self.weights = _network(condition, hidden, components)
-        self.means = _network(condition, hidden, components * dims)
-        self.scales = _network(condition, hidden, components * dims)
+        self.weights = Perceptron(condition, hidden, components)
+        self.means = Perceptron(condition, hidden, components * dims)
+        self.scales = Perceptron(condition, hidden, components * dims)
         self.shapes = nn.Parameter(torch.zeros(components, dims, dims))
         self.register_buffer("below", torch.ones(dims, dims).tril(-1), persistent=False)
         self.register_buffer("unit", torch.eye(dims), persistent=False)
         with torch.no_grad():
-            cast(nn.Linear, self.means[-1]).bias.normal_(0, SPREAD)
-            cast(nn.Linear, self.scales[-1]).bias.fill_(UNIT)
+            self.means.last.bias.normal_(0, SPREAD)
+            self.scales.last.bias.fill_(UNIT)
 
     def forward(self, condition: Tensor) -> Mixture:
         """Equations 2 and 3."""
         size = (*condition.shape[:2], self.components, self.dims)
-        scale = bounded(
-            functional.softplus(self.scales(condition)) + LEAST_SCALE, self.dims, self.floor
-        )
-        weights = self.weights(condition).log_softmax(dim=2)
-        return Mixture(
-            weights, self.means(condition).reshape(size), scale.reshape(size), self.shape()
-        )
+        free = functional.softplus(self.scales(condition)) + LEAST_SCALE  # (N, T, K D)
+        scale = bounded(free, self.dims, self.floor).reshape(size)  # (N, T, K, D)
+        weights = self.weights(condition).log_softmax(dim=2)  # (N, T, K)
+        mean = self.means(condition).reshape(size)  # (N, T, K, D)
+        return Mixture(weights, mean, scale, self.shape())
 
     def shape(self) -> Tensor:
-        """L of every component, (K, D, D): learned below the diagonal, 1 on it, then every row
-        brought to length 1.
+        """L of every component, (K, D, D): trained below the diagonal, 1 on it, then every row
+        scaled to length 1.
         """
-        rows = self.shapes * self.below + self.unit
+        rows = self.shapes * self.below + self.unit  # (K, D, D)
         return rows * torch.rsqrt((rows * rows).sum(dim=2, keepdim=True))
 
 
 def bounded(scale: Tensor, dims: int, floor: float) -> Tensor:
-    """s / sqrt(1 + s^2 / S^2) with S = 1 / sqrt(D floor): much the same where s is small, below S
-    wherever it is.
+    """s / sqrt(1 + s^2 / S^2) with S = 1 / sqrt(D floor): about s where s is small, always below
+    S.
     """
     return scale * torch.rsqrt(1 + scale * scale * (dims * floor))
 
@@ -114,50 +110,54 @@ def log_likelihood(y: Tensor, mixture: Mixture) -> Tensor:
     """
     count, places, components, dims = mixture.mean.shape
     shape = mixture.shape
-    turned = functional.linear(y, shape.flatten(0, 1)).reshape(
-        *y.shape[:3], components, dims
-    )  # L y
+    turned = functional.linear(y, shape.flatten(0, 1))  # (N, T, S, K D)
+    turned = turned.reshape(*y.shape[:3], components, dims)  # L y, (N, T, S, K, D)
     means = mixture.mean.permute(2, 0, 1, 3).reshape(components, count * places, dims)
-    centers = (
-        (means @ shape.transpose(1, 2)).reshape(components, count, places, dims).permute(1, 2, 0, 3)
-    )  # L mu
-    white = (turned - centers.unsqueeze(2)) * mixture.scale.unsqueeze(
-        2
-    )  # P (y - mu), (N, T, S, K, D)
+    centers = (means @ shape.transpose(1, 2)).reshape(components, count, places, dims)
+    centers = centers.permute(1, 2, 0, 3).unsqueeze(2)  # L mu, (N, T, 1, K, D)
+    white = (turned - centers) * mixture.scale.unsqueeze(2)  # P (y - mu), (N, T, S, K, D)
     far = math.sqrt(FARTHEST / dims)
     white = white.clamp(-far, far)
-    volume = mixture.scale.log().sum(dim=3) + diagonal_of(shape).log().sum(
-        dim=1
-    )  # log |P|, (N, T, K)
-    constant = mixture.log_weights + volume - 0.5 * dims * math.log(2 * math.pi)
-    return log_sum_exp(constant.unsqueeze(2) - 0.5 * (white * white).sum(dim=4))
+    constant = mixture.log_weights + _log_volume(mixture) - 0.5 * dims * math.log(2 * math.pi)
+    return log_sum_exp(constant.unsqueeze(2) - 0.5 * (white * white).sum(dim=4))  # (N, T, S)
+
+
+def _log_volume(mixture: Mixture) -> Tensor:
+    """log |P| of every component, (N, T, K)."""
+    return mixture.scale.log().sum(dim=3) + diagonal_of(mixture.shape).log().sum(dim=1)
 
 
 def diagonal_of(matrices: Tensor) -> Tensor:
     """(..., D, D) -> (..., D); as a product with a constant, which every runtime has."""
-    return (
-        matrices * torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-    ).sum(dim=-1)
+    unit = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    return (matrices * unit).sum(dim=-1)
 
 
 def log_sum_exp(values: Tensor) -> Tensor:
-    """(..., K) -> (...), over K; no infinity on the way, whatever finite values come."""
-    largest = values.amax(dim=-1, keepdim=True)
+    """(..., K) -> (...), over K; finite values never become infinite on the way."""
+    largest = values.amax(dim=-1, keepdim=True)  # (..., 1)
     return (largest + (values - largest).exp().sum(dim=-1, keepdim=True).log()).squeeze(-1)
 
 
 def greatest_density(dims: int, floor: float) -> float:
-    """What log p(y | x) cannot reach: a single Gaussian at its mean, L the unit matrix, all of its
-    scales S.
+    """The bound that log p(y | x) never reaches: a single Gaussian at its mean, L the unit matrix,
+    all scales S.
     """
     return -0.5 * dims * math.log(2 * math.pi * dims * floor)
 
 
-def _network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Three layers, the last one calm."""
-    last = nn.Linear(hidden, outputs)
-    with torch.no_grad():
-        last.weight.mul_(CALM)
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last
-    )
+class Perceptron(nn.Sequential):
+    """Three layers; the last begins with small weights."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        last = nn.Linear(hidden, outputs)  # made first: the seed's order of initial weights
+        with torch.no_grad():
+            last.weight.mul_(CALM)
+        super().__init__(
+            nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last
+        )
+
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer."""
+        return cast(nn.Linear, self[-1])

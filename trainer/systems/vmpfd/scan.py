@@ -4,11 +4,11 @@ tokens.
     h_t = a_t h_(t-1) + b_t,  h_0 = 0
 
 `recurrence` is that definition, one token after the other. `prefix` gives the same states in as
-many rounds as L has binary digits, each a few operations over all tokens at once: what a device
-runs, since its graph has no loops. Two neighbors (a, b), (a', b') are one step (a' a, a' b + b').
-Paired tokens make a sequence of half the length, whose states are those of every second token; each
-of the others is one step on from its neighbor's (Blelloch, 1990). No exponent grows on the way:
-every factor is a product of decays, which lie in 0..1.
+many rounds as L has binary digits, each a few operations over all tokens at once: the device runs
+this form, since its graph has no loops. Two neighbors (a, b), (a', b') combine to one step (a' a,
+a' b + b'). Paired tokens make a sequence of half the length, whose states are those of every second
+token; the state of each other token is one step after its neighbor's (Blelloch, 1990). Nothing
+overflows: every factor is a product of decays, which lie in 0..1.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def prefix(decay: Tensor, drive: Tensor) -> Tensor:
     if length == 1:
         return drive
     pairs = length // 2
-    first_a, second_a = _neighbors(decay, pairs)
+    first_a, second_a = _neighbors(decay, pairs)  # (N, pairs, M) each
     first_b, second_b = _neighbors(drive, pairs)
-    second = prefix(second_a * first_a, second_a * first_b + second_b)
+    second = prefix(second_a * first_a, second_a * first_b + second_b)  # (N, pairs, M)
     first = torch.cat([first_b[:, :1], first_a[:, 1:] * second[:, :-1] + first_b[:, 1:]], dim=1)
     states = torch.stack([first, second], dim=2).reshape(count, 2 * pairs, width)
     if length == 2 * pairs:
@@ -65,6 +65,7 @@ def selective_scan(
     Returns: (G, N, L, D).
     """
     a = torch.exp(step.unsqueeze(3) * decay[:, None, None])  # (G, N, L, S, D)
-    b = (step * x).unsqueeze(3) * enter.unsqueeze(4)
-    states = prefix(a.flatten(3).flatten(0, 1), b.flatten(3).flatten(0, 1)).reshape(b.shape)
+    b = (step * x).unsqueeze(3) * enter.unsqueeze(4)  # (G, N, L, S, D)
+    flat = prefix(a.flatten(3).flatten(0, 1), b.flatten(3).flatten(0, 1))  # (G N, L, S D)
+    states = flat.reshape(b.shape)  # (G, N, L, S, D)
     return (states * leave.unsqueeze(4)).sum(dim=3) + skip[:, None, None] * x

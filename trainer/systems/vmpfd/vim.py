@@ -1,17 +1,17 @@
 """Vision Mamba (ViM, Zhu et al., ICML 2024): VMPFD-AD's bidirectional state space block, section
 2.1.1, figure 1(c).
 
-The image is cut into patches, each patch is embedded as a token, and tokens are read from the first
-to the last and from the last to the first: a block normalizes them, projects them to x and to a
-gate z, runs a causal convolution and a selective scan over x in either direction, gates both
+The image is cut into patches, each patch is embedded as a token, and the tokens are read from the
+first to the last and from the last to the first: a block normalizes them, projects them to x and to
+a gate z, runs a causal convolution and a selective scan over x in either direction, gates both
 results with z, adds them, projects back and adds its input.
 
-Settled here, because the paper leaves it open: the norm is LayerNorm (ViM takes RMSNorm); S, the
+Settled here, because the paper leaves it open: the norm is LayerNorm (ViM has RMSNorm); S, the
 number of states of a channel, and the inner width are the preset's; the position of a token is
 learned; initial steps, decays and projections are those of Mamba's code (steps log-uniform in
-0.001..0.1, decays -1..-S). After the last block comes BatchNorm, where ViM has a norm of the single
-token: that one gives every token the same size, also one that no normal part has, and what is read
-from the tokens cannot tell.
+0.001..0.1, decays -1..-S). After the last block comes BatchNorm, where ViM normalizes each token by
+itself. That would give every token the same magnitude, and hide from the decoder and the mixture
+that a token is larger than any of a normal part.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from trainer.systems.vmpfd.scan import selective_scan
 
-CONVOLVED = 4  # tokens that the causal convolution sees, its own and those before
-STEPS = (1e-3, 1e-1)
+CONVOLVED = 4  # tokens that the causal convolution sees: the current one and those before
+STEPS = (1e-3, 1e-1)  # range of the initial steps
 
 
 class Direction(nn.Module):
@@ -50,21 +50,21 @@ class Direction(nn.Module):
         steps = torch.exp(low + (high - low) * torch.rand(inner))
         with torch.no_grad():
             nn.init.uniform_(self.to_step.weight, -(self.rank**-0.5), self.rank**-0.5)
-            self.to_step.bias.copy_(
-                steps + torch.log(-torch.expm1(-steps))
-            )  # softplus of it is the step
+            # the inverse of softplus: the bias alone gives the initial step
+            self.to_step.bias.copy_(steps + torch.log(-torch.expm1(-steps)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Tokens (N, L, D) in this direction's order -> x', step (N, L, D), B and C (N, L, S) of
         the scan.
         """
         length = x.shape[1]
-        padded = functional.pad(x, (0, 0, CONVOLVED - 1, 0))
+        padded = functional.pad(x, (0, 0, CONVOLVED - 1, 0))  # (N, L + 3, D)
         mixed = self.offset + sum(
             self.taps[tap] * padded[:, tap : tap + length] for tap in range(CONVOLVED)
         )
-        chosen = functional.silu(mixed)
-        step, enter, leave = self.select(chosen).split([self.rank, self.states, self.states], dim=2)
+        chosen = functional.silu(mixed)  # (N, L, D)
+        selected = self.select(chosen)  # (N, L, rank + 2 S)
+        step, enter, leave = selected.split([self.rank, self.states, self.states], dim=2)
         return chosen, functional.softplus(self.to_step(step)), enter, leave
 
 
@@ -75,33 +75,32 @@ class VimBlock(nn.Module):
         width: E of a token. length: L. inner: D. states: S.
     """
 
+    reverse: Tensor
+
     def __init__(self, width: int, length: int, inner: int, states: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.to_x, self.to_gate = (
-            nn.Linear(width, inner, bias=False),
-            nn.Linear(width, inner, bias=False),
-        )
+        self.to_x = nn.Linear(width, inner, bias=False)
+        self.to_gate = nn.Linear(width, inner, bias=False)
         self.forwards, self.backwards = Direction(inner, states), Direction(inner, states)
         self.leave = nn.Linear(inner, width, bias=False)
-        # Read backwards by a constant order of tokens: a slice with a negative step is not every
-        # runtime's.
+        # Read backwards by a constant order of tokens: not every runtime has slices with a negative
+        # step.
         self.register_buffer("reverse", torch.arange(length - 1, -1, -1), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, L, E) -> (N, L, E)."""
         normed = self.norm(tokens)
-        x, gate = self.to_x(normed), functional.silu(self.to_gate(normed))
-        reverse = cast(Tensor, self.reverse)
-        read = zip(self.forwards(x), self.backwards(x.index_select(1, reverse)), strict=True)
-        chosen, step, enter, leave = (
-            torch.stack(pair) for pair in read
-        )  # (2, N, L, ...): both directions at once
+        x, gate = self.to_x(normed), functional.silu(self.to_gate(normed))  # (N, L, D)
+        backwards_x = x.index_select(1, self.reverse)
+        read = zip(self.forwards(x), self.backwards(backwards_x), strict=True)
+        # both directions at once: (2, N, L, D) twice, (2, N, L, S) twice
+        chosen, step, enter, leave = (torch.stack(pair) for pair in read)
         ways = (self.forwards, self.backwards)
-        decay = torch.stack([-way.log_decay.exp() for way in ways])
-        skip = torch.stack([way.skip for way in ways])
+        decay = torch.stack([-way.log_decay.exp() for way in ways])  # (2, S, D)
+        skip = torch.stack([way.skip for way in ways])  # (2, D)
         forwards, backwards = selective_scan(chosen, step, decay, enter, leave, skip).unbind(0)
-        both = forwards + backwards.index_select(1, reverse)
+        both = forwards + backwards.index_select(1, self.reverse)  # (N, L, D)
         return tokens + cast(Tensor, self.leave(both * gate))
 
 
@@ -126,8 +125,8 @@ class VimEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) in -1..1 -> (N, E, h, w): the tokens on the grid of patches."""
-        embedded = self.embed(image)
-        tokens = embedded.flatten(2).transpose(1, 2) + self.position
+        embedded = self.embed(image)  # (N, E, h, w)
+        tokens = embedded.flatten(2).transpose(1, 2) + self.position  # (N, L, E)
         for block in self.blocks:
             tokens = block(tokens)
         return cast(Tensor, self.norm(tokens.transpose(1, 2).reshape(embedded.shape)))

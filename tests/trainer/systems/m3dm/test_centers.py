@@ -74,7 +74,7 @@ def test_centers_have_equal_ranks_along_the_curve(grid: tuple[int, int], cells: 
 @pytest.mark.parametrize("count", [48, 100, 128])
 def test_no_rounding_turns_a_rank_into_the_next(count: int) -> None:
     """Another runtime may divide by multiplying with an inverse."""
-    wanted = CurvePoints((32, 32), count).wanted(torch.arange(1.0, 1025.0)[:, None])
+    wanted = CurvePoints((32, 32), count).center_ranks(torch.arange(1.0, 1025.0)[:, None])
     assert float((wanted - wanted.round()).abs().min()) > 0.2 / count
 
 

@@ -66,7 +66,7 @@ def build(spec: PointSpec = SMALL, seed: int = 0) -> PointFeatures:
 
 def measured(spec: PointSpec = SMALL) -> PointFeatures:
     points = build(spec)
-    points.measure(*depth_of(images(8)))
+    points.fit_scales(depth_of(images(8)))
     return points
 
 
@@ -114,9 +114,9 @@ def test_measured_parts_have_radius_one_and_equal_deviations() -> None:
     along, up = groups.members[..., :2].std(), groups.members[..., 2].std()
     assert float(up / along) == pytest.approx(1.0, rel=1e-3)
     plain_scale = build(replace(SMALL, relief=False))
-    plain_scale.measure(*normal)
+    plain_scale.fit_scales(normal)
     assert float(plain_scale.relief) == 1.0
-    points.measure(*normal._replace(height=0.01 * normal.foreground))
+    points.fit_scales(normal._replace(height=0.01 * normal.foreground))
     assert 1 < float(points.relief) < float(points.length) / 2e-4, (
         "a flat part has no deviation to divide by"
     )
@@ -203,7 +203,7 @@ def test_the_graph_exports_agrees_with_onnxruntime_and_compiles(tmp_path: Path) 
     frames = [make_feeds(seed) for seed in range(3)]
     tensors = [{name: torch.from_numpy(value) for name, value in feeds.items()} for feeds in frames]
     seen = [depth_of(deployed.prepare(feeds)) for feeds in tensors]
-    points.measure(*DepthImages(*(torch.cat(column) for column in zip(*seen, strict=True))))
+    points.fit_scales(DepthImages(*(torch.cat(column) for column in zip(*seen, strict=True))))
     empty = {**frames[0], "depth": frames[0]["depth"] * 0}
     report = export_checked(
         deployed.requires_grad_(False), tmp_path / "fp32.onnx", [*frames, empty]

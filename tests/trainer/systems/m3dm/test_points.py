@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.geometry import plane_from_normal
 from edge.types import Intrinsics
-from trainer.systems.m3dm.points import OrganisedPoints, PointCloud
+from trainer.systems.m3dm.points import OrganizedPoints, PointCloud
 
 Array = NDArray[np.float64]
 SIZE_PX, GRID = (90, 120), (30, 24)
@@ -45,7 +45,7 @@ def in_camera(height: Array, normal: Array, distance_m: float = 0.4) -> Array:
 
 
 def computed(height: Array, plane: tuple[float, float, float, float]) -> Array:
-    module = OrganisedPoints(SIZE_PX, GRID).double()
+    module = OrganizedPoints(SIZE_PX, GRID).double()
     intrinsics = torch.tensor([[CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]], dtype=torch.float64)
     tensor = torch.from_numpy(height)[None, None]
     return (

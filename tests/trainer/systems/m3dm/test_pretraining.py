@@ -36,7 +36,7 @@ from trainer.systems.m3dm.pretraining import (
     MaskedAutoencoder,
     pretrain_phase,
     reconstruction_error,
-    turned,
+    rotated,
 )
 
 SMALL = replace(
@@ -119,11 +119,11 @@ def test_gradients_reach_encoder_and_decoder_but_not_the_points() -> None:
     assert groups().members.grad is None
 
 
-def test_a_turn_is_about_the_third_axis() -> None:
+def test_a_rotation_is_about_the_third_axis() -> None:
     points = torch.tensor([[[1.0, 0.0, 5.0]], [[0.0, 2.0, 7.0]]])
     expected = torch.tensor([[[0.0, 1.0, 5.0]], [[0.0, -2.0, 7.0]]])
     torch.testing.assert_close(
-        turned(points, torch.tensor([math.pi / 2, math.pi])), expected, rtol=0, atol=1e-6
+        rotated(points, torch.tensor([math.pi / 2, math.pi])), expected, rtol=0, atol=1e-6
     )
 
 

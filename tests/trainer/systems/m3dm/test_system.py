@@ -7,35 +7,45 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import ConfigError, DataError
-from tests.support.detectors import moved, sensor_bytes, state
+from tests.support.detectors import (
+    answer_to,
+    deployed_graph,
+    digest_of_training,
+    moved,
+    neutral_site,
+    quiet,
+    sensor_bytes,
+    stained,
+    state,
+    training_images,
+)
 from trainer.data.augment import Augmentation
-from trainer.data.source import TrainingImages
 from trainer.export.onnx_file import export_checked
-from trainer.fit import Curves, FitControl, Interrupted
-from trainer.graph.deploy import Answer, Deployed
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.fit import Curves, FitControl
+from trainer.graph.preprocess import Prepared
 from trainer.graph.sizes import WorkingSizes
-from trainer.layers.backbone import build_any_trunk, named_backbone, weights_digest
-from trainer.systems.common.views import Views
-from trainer.systems.m3dm import system as m3dm
+from trainer.layers.backbone import build_any_trunk, named_backbone
+from trainer.systems.m3dm import fit as training
 from trainer.systems.m3dm.checkpoint import write_pointmae
+from trainer.systems.m3dm.detector import SPARE, M3dmDetector
 from trainer.systems.m3dm.point_features import PointSpec
+from trainer.systems.m3dm.preset import COMPACT, PRESETS
 from trainer.systems.m3dm.pretraining import PretrainPlan
+from trainer.systems.m3dm.system import M3dm
 from trainer.systems.registry import find_system
 from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
-    m3dm.COMPACT,
+    COMPACT,
     side=64,
     points=PointSpec(32, 16, 4, 0, 12, 6, (8, 16, 16), 24, 2, 3, (1, 2), True, "curve"),
     pretraining=PretrainPlan(2, 8, 1e-3, 1),
@@ -58,8 +68,8 @@ BANKS = ["rgb", "points", "fused"]
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(m3dm.PRESETS, "small", SMALL)
-    monkeypatch.setattr(m3dm, "LEAST_ROWS", 16)
+    monkeypatch.setitem(PRESETS, "small", SMALL)
+    monkeypatch.setattr(training, "LEAST_ROWS", 16)
 
 
 def image(number: int, depth: bool = True) -> Prepared:
@@ -84,35 +94,20 @@ def image(number: int, depth: bool = True) -> Prepared:
     return Prepared(color.clamp(0, 255), height, small, small, one, one, intrinsics, plane)
 
 
-def images(cache: Path | None = None, depth: bool = True) -> TrainingImages:
-    return TrainingImages(lambda number: image(number, depth), 6, f"digest {depth}", cache)
-
-
 def built(
     sizes: WorkingSizes = WITH_DEPTH, pretrained: Path | None = None, **switches: bool
-) -> m3dm.M3dmDetector:
-    return m3dm.M3dm().build(BuildRequest("small", sizes, switches=switches, pretrained=pretrained))
+) -> M3dmDetector:
+    return M3dm().build(BuildRequest("small", sizes, switches=switches, pretrained=pretrained))
 
 
 def fit(
-    detector: m3dm.M3dmDetector,
+    detector: M3dmDetector,
     epochs: int | None = None,
     cache: Path | None = None,
     control: FitControl | None = None,
 ) -> Curves:
-    control = control or FitControl(tell=lambda _: None)
-    depth = detector.points is not None
-    return m3dm.M3dm().fit(
-        detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control)
-    )
-
-
-def answer(detector: m3dm.M3dmDetector, part: Prepared, **site: Tensor) -> Answer:
-    neutral = {
-        spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs
-    }
-    with torch.no_grad():
-        return detector(part, **{**neutral, **site})
+    images = training_images(detector.points is not None, cache, image)
+    return M3dm().fit(detector, images, FitRequest("small", epochs, 0, "cpu", control or quiet()))
 
 
 def dented(part: Prepared) -> Prepared:
@@ -122,18 +117,12 @@ def dented(part: Prepared) -> Prepared:
     return part._replace(height=height)
 
 
-def stained(part: Prepared) -> Prepared:
-    color = part.color.clone()
-    color[..., 24:36, 24:36] = torch.tensor([250.0, 10.0, 10.0]).view(1, 3, 1, 1)
-    return part._replace(color=color)
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[m3dm.M3dmDetector]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[M3dmDetector]:
     """One training for the tests that only look."""
     patch = pytest.MonkeyPatch()
-    patch.setitem(m3dm.PRESETS, "small", SMALL)
-    patch.setattr(m3dm, "LEAST_ROWS", 16)
+    patch.setitem(PRESETS, "small", SMALL)
+    patch.setattr(training, "LEAST_ROWS", 16)
     detector = built()
     fit(detector, cache=tmp_path_factory.mktemp("cache"))
     yield detector
@@ -163,9 +152,7 @@ def test_training_moves_points_fusion_and_banks_and_nothing_else() -> None:
     assert not any(parameter.requires_grad for parameter in detector.parameters())
 
 
-def test_a_distilled_bank_has_a_quarter_of_the_rows_and_its_own_ones(
-    trained: m3dm.M3dmDetector,
-) -> None:
+def test_a_distilled_bank_has_a_quarter_of_the_rows_and_its_own_ones(trained: M3dmDetector) -> None:
     whole = built(distilled=False)
     curves = fit(whole)
     assert not [name for name in curves if name.startswith("bank")]
@@ -174,7 +161,7 @@ def test_a_distilled_bank_has_a_quarter_of_the_rows_and_its_own_ones(
         assert not torch.allclose(small.rows, large.rows[: len(small)], atol=1e-3)
 
 
-def test_each_bank_sees_its_own_modality(trained: m3dm.M3dmDetector) -> None:
+def test_each_bank_sees_its_own_modality(trained: M3dmDetector) -> None:
     def distances(part: Prepared) -> list[float]:
         with torch.no_grad():
             parts = trained.parts(trained.features(part))
@@ -194,10 +181,8 @@ def test_each_bank_sees_its_own_modality(trained: m3dm.M3dmDetector) -> None:
 
 
 @pytest.mark.parametrize("change", [dented, stained])
-def test_an_unusual_part_scores_higher_than_a_normal_one(
-    trained: m3dm.M3dmDetector, change
-) -> None:
-    good, bad = answer(trained, image(21)).map, answer(trained, change(image(21))).map
+def test_an_unusual_part_scores_higher_than_a_normal_one(trained: M3dmDetector, change) -> None:
+    good, bad = answer_to(trained, image(21)).map, answer_to(trained, change(image(21))).map
     assert good.shape == (1, 1, *trained.map_size) == (1, 1, 16, 16)
     assert float(good.min()) >= 0
     inside = (slice(None), slice(None), slice(4, 12), slice(4, 12))
@@ -210,30 +195,30 @@ def test_color_only_has_one_bank_and_no_points() -> None:
     assert [name for name, _ in detector.named_banks()] == ["rgb"]
     assert list(curves) == ["bank rgb"]
     part = image(20, depth=False)
-    assert float(answer(detector, stained(part)).map.max()) > 1.2 * float(
-        answer(detector, part).map.max()
+    assert float(answer_to(detector, stained(part)).map.max()) > 1.2 * float(
+        answer_to(detector, part).map.max()
     )
 
 
-def test_a_stations_own_rows_are_normal_to_every_bank(trained: m3dm.M3dmDetector) -> None:
+def test_a_stations_own_rows_are_normal_to_every_bank(trained: M3dmDetector) -> None:
     part = stained(image(22))
-    before = answer(trained, part)
+    before = answer_to(trained, part)
     own = before.features[0].flatten(2 - 1).T  # (positions, C)
-    spare, valid = torch.zeros(m3dm.SPARE, trained.channels), torch.zeros(m3dm.SPARE)
+    spare, valid = torch.zeros(SPARE, trained.channels), torch.zeros(SPARE)
     assert len(own) == 64
     spare[:64] = own
-    unset = answer(trained, part, spare=spare, spare_valid=valid)
+    unset = answer_to(trained, part, spare=spare, spare_valid=valid)
     torch.testing.assert_close(unset.map, before.map)
-    known = answer(trained, part, spare=spare, spare_valid=torch.ones(m3dm.SPARE))
+    known = answer_to(trained, part, spare=spare, spare_valid=torch.ones(SPARE))
     assert float(known.map.max()) < 0.1 * float(before.map.max())
     torch.testing.assert_close(known.features, before.features)
 
 
-def test_the_shift_is_taken_off_the_features_first(trained: m3dm.M3dmDetector) -> None:
+def test_the_shift_is_taken_off_the_features_first(trained: M3dmDetector) -> None:
     part = image(23)
-    plain = answer(trained, part)
+    plain = answer_to(trained, part)
     shift = torch.linspace(-1, 1, trained.channels)
-    shifted = answer(trained, part, shift=shift)
+    shifted = answer_to(trained, part, shift=shift)
     torch.testing.assert_close(shifted.features, plain.features)
     with torch.no_grad():
         parts = trained.parts(plain.features - shift.view(1, -1, 1, 1))
@@ -243,48 +228,26 @@ def test_the_shift_is_taken_off_the_features_first(trained: m3dm.M3dmDetector) -
     assert not torch.allclose(shifted.map, plain.map)
 
 
-def test_the_map_is_the_weighted_sum_of_the_banks_distances(trained: m3dm.M3dmDetector) -> None:
+def test_the_map_is_the_weighted_sum_of_the_banks_distances(trained: M3dmDetector) -> None:
     squared = {name: torch.full((1, 1, 8, 8), 4.0 + number) for number, name in enumerate(BANKS)}
     wanted = sum(float(w) * (4.0 + number) ** 0.5 for number, w in enumerate(trained.map_weights))
     assert float(trained.fused(squared)[0, 0, 0, 0]) == pytest.approx(wanted, rel=1e-5)
     assert (trained.map_weights > 0).all()
 
 
-def test_banks_are_fused_and_distilled_on_views_that_they_were_not_made_of() -> None:
-    """A view that is in the bank is at distance 0: weights from such views would say nothing about
-    new parts.
-    """
-    control = FitControl(tell=lambda _: None)
-    views = cast(
-        Views, range(15)
-    )  # three images, each followed by four augmented copies; only their number is asked
-    trainer = m3dm._Trainer(
-        built(COLOR_ONLY), views, views, 4, FitRequest("small", 1, 0, "cpu", control)
-    )
-    assert trainer.banked().tolist() == [0, 1, 5, 6, 10, 11]
-    assert trainer.unseen().tolist() == [2, 3, 4, 7, 8, 9, 12, 13, 14]
-
-
 @pytest.mark.parametrize("sizes", [WITH_DEPTH, COLOR_ONLY], ids=["with depth", "color only"])
 def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(
     sizes: WorkingSizes, tmp_path: Path
 ) -> None:
-    def weights(stops: list[int], name: str) -> str:
-        detector = built(sizes)
-        (tmp_path / name).mkdir()
-        for stop in (*stops, None):
-            control = FitControl(
-                tmp_path / name / "checkpoint.pt", "one", lambda _: None, stop_after=stop
-            )
-            try:
-                fit(detector, cache=tmp_path / "cache", control=control)
-            except Interrupted:
-                detector = built(sizes)
-        return weights_digest(detector)
+    def weights(name: str, *stops: int) -> str:
+        def fit_again(detector: M3dmDetector, control: FitControl) -> Curves:
+            return fit(detector, cache=tmp_path / "cache", control=control)
 
-    whole = weights([], "whole")
-    assert weights([], "again") == whole
-    assert weights([1, 3, 5] if sizes is WITH_DEPTH else [1], "parts") == whole
+        return digest_of_training(lambda: built(sizes), fit_again, tmp_path / name, stops)
+
+    whole = weights("whole")
+    assert weights("again") == whole
+    assert weights("parts", *([1, 3, 5] if sizes is WITH_DEPTH else [1])) == whole
 
 
 def test_switches_choose_the_banks_that_judge() -> None:
@@ -310,7 +273,7 @@ def test_a_pretrained_file_replaces_the_first_phase(tmp_path: Path) -> None:
     )
     assert "points" not in fit(detector, epochs=1)
     assert moved(before, detector.points.features.transformer) == set()
-    with pytest.raises(ConfigError, match="without depth m3dm has no points"):
+    with pytest.raises(ConfigError, match="without depth m3dm has no point features"):
         built(COLOR_ONLY, pretrained=tmp_path / "points.pth")
 
 
@@ -320,16 +283,16 @@ def test_any_timm_backbone_serves_with_its_weights(tmp_path: Path) -> None:
     request = BuildRequest(
         "small", COLOR_ONLY, tmp_path / "vit.pth", backbone="vit_tiny_patch16_224"
     )
-    detector = m3dm.M3dm().build(request)
+    detector = M3dm().build(request)
     assert (detector.color.channels, detector.color.grid) == (192, (4, 4))
     loaded = detector.color.trunk.model.state_dict()["blocks.3.attn.qkv.weight"]
     torch.testing.assert_close(loaded, weights["blocks.3.attn.qkv.weight"])
     fit(detector, epochs=1)
-    assert answer(detector, image(3, depth=False)).map.shape == (1, 1, 16, 16)
+    assert answer_to(detector, image(3, depth=False)).map.shape == (1, 1, 16, 16)
     with pytest.raises(ConfigError, match="--weights"):
-        m3dm.M3dm().build(replace(request, weights=None))
+        M3dm().build(replace(request, weights=None))
     with pytest.raises(DataError, match=r"does not fit resnet18: .* the first is conv1.weight"):
-        m3dm.M3dm().build(replace(request, backbone="resnet18"))
+        M3dm().build(replace(request, backbone="resnet18"))
     with pytest.raises(ConfigError, match="timm has no such model"):
         named_backbone("no_such_net")
 
@@ -355,7 +318,7 @@ def test_the_paper_preset_is_dino_and_the_published_point_mae() -> None:
     system = find_system("m3dm")
     sizes = system.sizes("paper", 800, 800, True)
     assert sizes == WorkingSizes((224, 224), (224, 224), (800, 800))
-    preset = m3dm.PRESETS["paper"]
+    preset = PRESETS["paper"]
     assert (preset.backbone.channels, preset.points.groups, preset.points.channels) == (
         (768,),
         1024,
@@ -370,22 +333,16 @@ def test_the_paper_preset_is_dino_and_the_published_point_mae() -> None:
 def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> None:
     detector = built(sizes)
     fit(detector, epochs=1)
-    deployed = (
-        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01)
-        .requires_grad_(False)
-        .eval()
-    )
+    deployed = deployed_graph(detector, sizes)
     feeds = sensor_bytes(sizes.depth is not None, noise=3)
     site = {
         "shift": np.linspace(-0.5, 0.5, detector.channels, dtype=np.float32),
         "spare": (
-            np.random.default_rng(1).normal(size=(m3dm.SPARE, detector.channels)).astype(np.float32)
+            np.random.default_rng(1).normal(size=(SPARE, detector.channels)).astype(np.float32)
         ),
-        "spare_valid": (np.arange(m3dm.SPARE) < 3).astype(np.float32),
+        "spare_valid": (np.arange(SPARE) < 3).astype(np.float32),
     }
-    neutral = {
-        spec.name: np.full(spec.shape, spec.default, np.float32) for spec in detector.site_inputs
-    }
+    neutral = {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
     report = export_checked(
         deployed, tmp_path / "fp32.onnx", [{**feeds, **neutral}, {**feeds, **site}]
     )
@@ -401,10 +358,10 @@ def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> 
 def test_patchcores_score_replaces_the_maps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(m3dm.PRESETS, "small", replace(SMALL, own_score=True))
+    monkeypatch.setitem(PRESETS, "small", replace(SMALL, own_score=True))
     detector = built()
     fit(detector, epochs=1)
-    good, bad = answer(detector, image(20)), answer(detector, stained(dented(image(20))))
+    good, bad = answer_to(detector, image(20)), answer_to(detector, stained(dented(image(20))))
     assert good.score is not None
     assert float(bad.score) > 1.2 * float(good.score)
     with torch.no_grad():
@@ -419,10 +376,8 @@ def test_patchcores_score_replaces_the_maps(
     )
     color = built(COLOR_ONLY)
     fit(color, epochs=1)
-    deployed = Deployed(Preprocess(64, 64, CROP, None), color, 0.01).requires_grad_(False).eval()
-    neutral = {
-        spec.name: np.full(spec.shape, spec.default, np.float32) for spec in color.site_inputs
-    }
+    deployed = deployed_graph(color, COLOR_ONLY)
+    neutral = {name: tensor.numpy() for name, tensor in neutral_site(color).items()}
     report = export_checked(
         deployed, tmp_path / "fp32.onnx", [{**sensor_bytes(depth=False), **neutral}]
     )

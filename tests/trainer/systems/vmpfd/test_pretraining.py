@@ -20,27 +20,23 @@ from tests.support.tiny_product import write_tiny_product
 from trainer.cli import app
 from trainer.fit import Curves, FitControl, Interrupted, fit_phases
 from trainer.layers.backbone import LITE0, weights_digest
-from trainer.systems.vmpfd import pretraining as pdn
+from trainer.systems.vmpfd import distillation, image_files
+from trainer.systems.vmpfd.checkpoint import read_pdn
+from trainer.systems.vmpfd.distillation import Distillation, disturbed
+from trainer.systems.vmpfd.image_files import normal_images
 from trainer.systems.vmpfd.pdn import PatchDescriptors
-from trainer.systems.vmpfd.pretraining import (
-    Distillation,
-    PdnOptions,
-    Teacher,
-    disturbed,
-    normal_images,
-    pretrain_pdn,
-    read_pdn,
-)
+from trainer.systems.vmpfd.pretrain_command import PdnOptions, pretrain_pdn
+from trainer.systems.vmpfd.teacher import RECIPES, Teacher
 
-RECIPE = replace(pdn.RECIPES["compact"], epochs=2, steps_per_epoch=3, batch_size=4)
+RECIPE = replace(RECIPES["compact"], epochs=2, steps_per_epoch=3, batch_size=4)
 QUIET = FitControl(tell=lambda _: None)
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(pdn.RECIPES, "compact", RECIPE)
-    monkeypatch.setattr(pdn, "SIDE", 64)
-    monkeypatch.setattr(pdn, "TEXTURES", 4)
+    monkeypatch.setitem(RECIPES, "compact", RECIPE)
+    monkeypatch.setattr(image_files, "SIDE", 64)
+    monkeypatch.setattr(distillation, "TEXTURES", 4)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -73,7 +69,7 @@ def distilled(epochs: int) -> tuple[Distillation, Curves]:
 
 def test_the_teacher_gives_the_backbones_levels_normalized_on_their_principal_axes() -> None:
     teacher, images = Teacher(RECIPE, None, 8, 96), colors()
-    teacher.measure([images[:3], images[3:]])
+    teacher.fit_scales([images[:3], images[3:]])
     with torch.no_grad():
         given = teacher(images).permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
         fine, coarse = teacher.trunk(images)
@@ -145,7 +141,7 @@ def test_of_a_product_it_takes_normal_training_parts_and_of_a_folder_every_image
 
 def test_what_cannot_be_done_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     out = tmp_path / "w.pdn"
-    with pytest.raises(ConfigError, match="no preset 'tiny': choose one of paper, compact"):
+    with pytest.raises(ConfigError, match="pdn has no preset 'tiny': choose one of paper, compact"):
         pretrain_pdn([tmp_path], out, PdnOptions(preset="tiny"), QUIET)
     with pytest.raises(ConfigError, match="--epochs 0"):
         pretrain_pdn([tmp_path], out, PdnOptions(epochs=0), QUIET)

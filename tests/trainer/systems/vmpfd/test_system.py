@@ -17,26 +17,44 @@ from edge.engine.onnx_cpu import OnnxCpuEngine
 from edge.errors import ConfigError, DataError
 from edge.proof.compare import Responses
 from edge.proof.threshold import threshold_from_normals
-from tests.support.detectors import sensor_bytes
+from tests.support.detectors import (
+    COLOR_ONLY,
+    WITH_DEPTH,
+    answer_to,
+    deployed_graph,
+    digest_of_training,
+    moved,
+    neutral_site,
+    quiet,
+    sensor_bytes,
+    state,
+    training_images,
+)
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.export.onnx_file import check_compiles, export_checked, export_onnx
-from trainer.fit import Curves, FitControl, Interrupted
-from trainer.graph.deploy import Answer, Deployed
+from trainer.fit import Curves, FitControl
+from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Prepared, Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
 from trainer.quantize import Evidence, EvidenceFrame, quantize
 from trainer.quantize.evidence import Feeds, Kind, rule_of
+from trainer.systems.common.whitening import BOUND, PrincipalAxes
 from trainer.systems.registry import find_system
 from trainer.systems.seam import BuildRequest, FitRequest
-from trainer.systems.vmpfd import system as vmpfd
+from trainer.systems.vmpfd.checkpoint import write_pdn
+from trainer.systems.vmpfd.detector import ERROR_SCALE, LEAST_SPAN, VmpfdDetector, foreground_at
+from trainer.systems.vmpfd.fit import Training, cached_views, split_views
 from trainer.systems.vmpfd.pdn import PatchDescriptors
-from trainer.systems.vmpfd.pretraining import RECIPES, write_pdn
+from trainer.systems.vmpfd.preset import COMPACT, PAPER, PRESETS
+from trainer.systems.vmpfd.ssim import ssim_map
+from trainer.systems.vmpfd.system import Vmpfd
+from trainer.systems.vmpfd.teacher import RECIPES
 from trainer.systems.vmpfd.vim import VimEncoder
 
 SMALL = replace(
-    vmpfd.COMPACT,
+    COMPACT,
     long_side=64,
     map_side=16,
     image_side=16,
@@ -56,13 +74,12 @@ SMALL = replace(
     steps_per_epoch=4,
     batch_size=8,
 )
-WITH_DEPTH, COLOR_ONLY = WorkingSizes((64, 64), (32, 32)), WorkingSizes((64, 64), None)
 IMAGES = 8
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(vmpfd.PRESETS, "small", SMALL)
+    monkeypatch.setitem(PRESETS, "small", SMALL)
     monkeypatch.setitem(
         RECIPES, "compact", replace(RECIPES["compact"], steps_per_epoch=2, batch_size=4)
     )
@@ -101,7 +118,7 @@ def stained(part: Prepared) -> Prepared:
 
 
 def images(cache: Path | None = None, depth: bool = True) -> TrainingImages:
-    return TrainingImages(lambda number: image(number, depth), IMAGES, f"digest {depth}", cache)
+    return training_images(depth, cache, image, IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -118,57 +135,32 @@ def built(
     sizes: WorkingSizes = WITH_DEPTH,
     preset: str = "small",
     **switches: bool,
-) -> vmpfd.VmpfdDetector:
-    return vmpfd.Vmpfd().build(
-        BuildRequest(preset, sizes, switches=switches, pretrained=pretrained)
-    )
+) -> VmpfdDetector:
+    return Vmpfd().build(BuildRequest(preset, sizes, switches=switches, pretrained=pretrained))
 
 
 def fit(
-    detector: vmpfd.VmpfdDetector,
+    detector: VmpfdDetector,
     epochs: int | None = None,
     cache: Path | None = None,
     control: FitControl | None = None,
     depth: bool = True,
 ) -> Curves:
-    control = control or FitControl(tell=lambda _: None)
-    return vmpfd.Vmpfd().fit(
-        detector, images(cache, depth), FitRequest("small", epochs, 0, "cpu", control)
-    )
+    request = FitRequest("small", epochs, 0, "cpu", control or quiet())
+    return Vmpfd().fit(detector, images(cache, depth), request)
 
 
-def trainer_of(detector: vmpfd.VmpfdDetector) -> vmpfd._Trainer:
+def trainer_of(detector: VmpfdDetector) -> Training:
     """As fit makes it, begun."""
-    views = vmpfd._views(images(), SMALL, 2, 0)
-    made = vmpfd._Trainer(detector, views, *vmpfd._split(IMAGES, 2, 0), "cpu")
+    views = cached_views(images(), SMALL, 2, 0)
+    made = Training(detector, views, *split_views(IMAGES, 2, 0), "cpu")
     assert made.begin() == len(made.train)
     return made
 
 
-def neutral(detector: vmpfd.VmpfdDetector) -> dict[str, Tensor]:
-    return {
-        spec.name: torch.full(spec.shape, float(spec.default or 0)) for spec in detector.site_inputs
-    }
-
-
-def answer(detector: vmpfd.VmpfdDetector, part: Prepared, **site: Tensor) -> Answer:
-    with torch.no_grad():
-        return detector(part, **{**neutral(detector), **site})
-
-
-def raw(detector: vmpfd.VmpfdDetector, part: Prepared) -> dict[str, Tensor]:
+def raw(detector: VmpfdDetector, part: Prepared) -> dict[str, Tensor]:
     with torch.no_grad():
         return detector.raw_maps(part)
-
-
-def moved(before: dict[str, Tensor], module: nn.Module) -> set[str]:
-    """First names of the tensors that differ."""
-    after = module.state_dict()
-    return {
-        name.split(".")[0]
-        for name, tensor in before.items()
-        if not torch.equal(tensor, after[name])
-    }
 
 
 def test_the_teacher_stays_and_the_descriptors_learn_from_it_alone() -> None:
@@ -186,10 +178,10 @@ def test_the_teacher_stays_and_the_descriptors_learn_from_it_alone() -> None:
 
 def test_given_descriptors_stay_as_they_are_and_all_else_learns(descriptors: Path) -> None:
     detector = built(descriptors)
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    before = state(detector)
     curves = fit(detector)
     assert set(curves) == {"training", "training, held out"}
-    assert moved(before, detector) == {
+    assert {name.split(".")[0] for name in moved(before, detector)} == {
         "encoder",
         "code",
         "decoder",
@@ -230,7 +222,7 @@ def test_likelihood_trains_no_decoder_and_reconstruction_no_mixture(
                 loss = trainer.loss(torch.arange(4), torch.Generator())
             else:
                 loss = -trainer.log_likelihood(
-                    trainer.train[:4], detector.encoder(trainer.seen(trainer.train[:4]))
+                    trainer.train[:4], detector.encoder(trainer.images(trainer.train[:4]))
                 )
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         for part in silent:
@@ -257,7 +249,7 @@ def test_whether_the_likelihood_teaches_the_encoder(
     descriptors: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, joint=joint))
+    monkeypatch.setitem(PRESETS, "small", replace(SMALL, joint=joint))
     detector = built(descriptors, **switches)
     trainer = trainer_of(detector)
     if detector.decoder is not None:
@@ -276,11 +268,11 @@ def test_the_loss_is_equation_eight_over_the_foreground(descriptors: Path) -> No
     batch = torch.arange(3)
     with torch.no_grad():
         given = float(trainer.loss(batch, torch.Generator()))
-        seen = trainer.seen(trainer.train[batch])
+        seen = trainer.images(trainer.train[batch])
         tokens = detector.encoder(seen)
-        back, wanted = detector.given_back(tokens).double(), detector.wanted(seen).double()
+        back, wanted = detector.reconstruct(tokens).double(), detector.target(seen).double()
         likelihood = float(trainer.log_likelihood(trainer.train[batch], tokens))
-        similar = vmpfd.ssim_map(back, wanted)
+        similar = ssim_map(back, wanted)
     inside = nn.functional.max_pool2d(trainer.foreground[trainer.train[batch]].float(), 2)[
         :, 0
     ].bool()
@@ -293,10 +285,10 @@ def test_the_loss_is_equation_eight_over_the_foreground(descriptors: Path) -> No
 def test_axes_whiten_normal_descriptors_and_keep_the_least_variable() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(4000, 6, generator=generator) @ torch.randn(6, 6, generator=generator) + 3.0
-    axes = vmpfd.PrincipalAxes(6, 4)
+    axes = PrincipalAxes(6, 4)
     axes.fit(rows, 0.0)
     given = axes(rows.T[None, :, :, None])[0, :, :, 0].T.double().numpy()
-    bounded = np.abs(given).max(axis=1) < vmpfd.BOUND
+    bounded = np.abs(given).max(axis=1) < BOUND
     assert bounded.mean() > 0.99
     assert np.cov(given[bounded].T, bias=True) == pytest.approx(np.eye(4), abs=0.05)
     values = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))
@@ -366,10 +358,10 @@ def test_fusion_is_equations_seventeen_and_twenty_and_follows_the_site(descripto
     for site in (own, other):
         total = sum(
             (one - site[f"{name}_start"])
-            / max(site[f"{name}_end"] - site[f"{name}_start"], vmpfd.LEAST_SPAN)
+            / max(site[f"{name}_end"] - site[f"{name}_start"], LEAST_SPAN)
             for name, one in maps.items()
         )
-        given = answer(
+        given = answer_to(
             detector, part, **{name: torch.tensor([value]) for name, value in site.items()}
         )
         assert given.map.numpy() == pytest.approx(np.logaddexp(0, total), rel=1e-3, abs=1e-4)
@@ -383,16 +375,16 @@ def test_quantiles_are_of_the_held_out_foreground(
     descriptors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = built(descriptors)
-    made: list[vmpfd._Trainer] = []
-    settle = vmpfd._Trainer.settle
+    made: list[Training] = []
+    settle = Training.settle
 
-    def noted(self: vmpfd._Trainer) -> None:
+    def noted(self: Training) -> None:
         made.append(self)
         settle(self)
 
-    monkeypatch.setattr(vmpfd._Trainer, "settle", noted)
+    monkeypatch.setattr(Training, "settle", noted)
     fit(detector)
-    _, held = vmpfd._split(IMAGES, 2, 0)
+    _, held = split_views(IMAGES, 2, 0)
     assert torch.equal(made[0].held, held)
     parts = [image(int(number) // 3) for number in held]
     inside = np.concatenate(
@@ -412,18 +404,18 @@ def test_quantiles_are_of_the_held_out_foreground(
 def test_errors_are_relative_to_what_is_usual_in_their_cell(
     descriptors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, image_side=32))  # two pixels a cell
+    monkeypatch.setitem(PRESETS, "small", replace(SMALL, image_side=32))  # two pixels a cell
     detector, plain = built(descriptors), built(descriptors, plain_error=True)
     published = built(descriptors, as_published=True)
     trainers = trainer_of(detector), trainer_of(plain), trainer_of(published)
     for trainer in trainers:
         trainer.settle()
     for other in (plain, published):
-        assert torch.equal(other.gain, torch.full((1, 1, 16, 16), vmpfd.ERROR_SCALE))
+        assert torch.equal(other.gain, torch.full((1, 1, 16, 16), ERROR_SCALE))
     views = trainers[0].train
     with torch.no_grad():
-        image = trainers[0].seen(views)
-        given, wanted = detector.given_back(detector.encoder(image)), detector.wanted(image)
+        image = trainers[0].images(views)
+        given, wanted = detector.reconstruct(detector.encoder(image)), detector.target(image)
     squared = (
         ((given - wanted).double().numpy() ** 2)
         .mean(axis=1)
@@ -451,7 +443,7 @@ def test_errors_are_relative_to_what_is_usual_in_their_cell(
 
 @pytest.mark.parametrize(("count", "held"), [(1, 1), (2, 1), (3, 1), (8, 2), (60, 6)])
 def test_held_out_images_are_never_learned_from(count: int, held: int) -> None:
-    train, out = vmpfd._split(count, 3, 0)
+    train, out = split_views(count, 3, 0)
     assert len(out) == held
     assert set((out % 4).tolist()) == {0}, "as they are, not augmented"
     own, others = set((train // 4).tolist()), set((out // 4).tolist())
@@ -463,7 +455,7 @@ def test_held_out_images_are_never_learned_from(count: int, held: int) -> None:
 def test_few_images_are_seen_in_many_views(
     descriptors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(vmpfd.PRESETS, "small", replace(SMALL, views=1024))
+    monkeypatch.setitem(PRESETS, "small", replace(SMALL, views=1024))
     told: list[str] = []
     fit(built(descriptors), epochs=1, control=FitControl(tell=told.append))
     assert told[0] == "8 images, 32 views each"
@@ -482,11 +474,9 @@ def test_images_that_are_all_the_same_are_no_singularity(descriptors: Path) -> N
     same = TrainingImages(
         lambda _: image(0)._replace(color=torch.full((1, 3, 64, 64), 90.0)), IMAGES, "same", None
     )
-    curves = vmpfd.Vmpfd().fit(
-        detector, same, FitRequest("small", 6, 0, "cpu", FitControl(tell=lambda _: None))
-    )
+    curves = Vmpfd().fit(detector, same, FitRequest("small", 6, 0, "cpu", quiet()))
     assert np.isfinite([value for curve in curves.values() for value in curve]).all()
-    assert bool(torch.isfinite(answer(detector, stained(image(3))).map).all())
+    assert bool(torch.isfinite(answer_to(detector, stained(image(3))).map).all())
 
 
 @pytest.mark.parametrize("depth", [True, False], ids=["with depth", "color only"])
@@ -498,7 +488,7 @@ def test_each_branch_and_both_find_a_stain(depth: bool, descriptors: Path) -> No
         assert float(raw(detector, bad)[branch].max()) > 1.2 * float(
             raw(detector, good)[branch].max()
         ), branch
-    first, second = answer(detector, good).map, answer(detector, bad).map
+    first, second = answer_to(detector, good).map, answer_to(detector, bad).map
     assert float(first.min()) >= 0
     assert float(second.max()) > 1.2 * float(first.max())
     row, column = divmod(int(second[0, 0].argmax()), 16)
@@ -530,14 +520,14 @@ def test_a_branch_that_is_off_is_neither_trained_nor_asked(descriptors: Path) ->
 def test_the_background_neither_teaches_nor_shows(descriptors: Path) -> None:
     detector = built(descriptors)
     trainer = trainer_of(detector)
-    outside = vmpfd.share(trainer.foreground.float(), detector.grid) == 0
+    outside = foreground_at(trainer.foreground.float(), detector.grid) == 0
     assert bool(outside.any())
     assert detector.local is not None
     detector.local.adapter.weight.data.zero_()  # it alone looks beyond the foreground
     views = trainer.train[:3]
     noise = torch.randn(trainer.y.shape, generator=torch.Generator().manual_seed(0)).half()
     with torch.no_grad():
-        tokens = detector.encoder(trainer.seen(views))
+        tokens = detector.encoder(trainer.images(views))
         first = trainer.log_likelihood(views, tokens)
         trainer.y = torch.where(outside, noise, trainer.y)
         assert torch.equal(trainer.log_likelihood(views, tokens), first)
@@ -568,7 +558,7 @@ def test_published_the_tokens_reach_the_decoder_as_they_are(descriptors: Path) -
     assert built(descriptors).code is not None
     assert detector.decoder is not None
     with torch.no_grad():
-        assert torch.equal(detector.given_back(tokens), detector.decoder(tokens))
+        assert torch.equal(detector.reconstruct(tokens), detector.decoder(tokens))
 
 
 def test_nothing_left_is_refused() -> None:
@@ -587,23 +577,23 @@ def test_descriptors_of_another_preset_are_refused(tmp_path: Path) -> None:
 
 
 def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    def weights(stops: list[int], folder: Path) -> tuple[str, dict[str, float]]:
-        detector = built()
-        for stop in (*stops, None):
-            control = FitControl(folder / "checkpoint.pt", "one", lambda _: None, stop_after=stop)
-            try:
-                fit(detector, cache=tmp_path / "cache", control=control)
-            except Interrupted:
-                detector = built()
-        return weights_digest(detector), detector.quantiles
+    def weights(name: str, *stops: int) -> tuple[str, dict[str, float]]:
+        made: list[VmpfdDetector] = []
 
-    for name in ("whole", "again", "parts"):
-        (tmp_path / name).mkdir()
-    whole = weights([], tmp_path / "whole")
-    assert weights([], tmp_path / "again") == whole
-    assert (
-        weights([1, 2, 2], tmp_path / "parts") == whole
-    )  # in the distillation, in the training, after its end
+        def build() -> VmpfdDetector:
+            made.append(built())
+            return made[-1]
+
+        def fit_again(detector: VmpfdDetector, control: FitControl) -> Curves:
+            return fit(detector, cache=tmp_path / "cache", control=control)
+
+        digest = digest_of_training(build, fit_again, tmp_path / name, stops)
+        return digest, made[-1].quantiles
+
+    whole = weights("whole")
+    assert weights("again") == whole
+    # in the distillation, in the training, after its end
+    assert weights("parts", 1, 2, 2) == whole
 
 
 def test_a_state_dict_brings_everything_that_was_measured(
@@ -612,11 +602,11 @@ def test_a_state_dict_brings_everything_that_was_measured(
     detector = built(descriptors)
     fit(detector)
     torch.save(detector.state_dict(), tmp_path / "model.pt")
-    again = vmpfd.Vmpfd().build(BuildRequest("small", WITH_DEPTH, random_backbone=True))
+    again = Vmpfd().build(BuildRequest("small", WITH_DEPTH, random_backbone=True))
     again.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     assert again.site_inputs == detector.site_inputs
     part = stained(image(25))
-    assert torch.equal(answer(again, part).map, answer(detector, part).map)
+    assert torch.equal(answer_to(again, part).map, answer_to(detector, part).map)
 
 
 @pytest.mark.parametrize(
@@ -629,13 +619,9 @@ def test_it_exports_agrees_and_compiles(
 ) -> None:
     detector = built(descriptors, sizes, **switches)
     fit(detector, epochs=1, depth=sizes.depth is not None)
-    deployed = (
-        Deployed(Preprocess(64, 64, sizes.color, sizes.depth), detector, 0.01)
-        .requires_grad_(False)
-        .eval()
-    )
+    deployed = deployed_graph(detector, sizes)
     feeds = sensor_bytes(sizes.depth is not None)
-    own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
+    own = {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
     other = {
         name: np.array([value], np.float32)
         for name, value in zip(own, (0.5, 0.9, 3.0, 3.0), strict=True)
@@ -679,7 +665,7 @@ def test_float16_and_int8_keep_the_certificates_limits_and_compile(
         for number, change in enumerate((stained, swapped))
         for part in [image(200 + 2 * step + number, depth=False)]
     ]
-    own = {name: tensor.numpy() for name, tensor in neutral(detector).items()}
+    own = {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
     frames = [{**frame_of(part), **own} for part in (*good, *bad)]
     reference = Responses.of(deployed.run(feeds) for feeds in frames)
     truths = [
@@ -706,14 +692,14 @@ def test_the_paper_preset_has_the_papers_sizes(descriptors: Path) -> None:
     sizes = system.sizes("paper", 800, 800, False)
     assert sizes == WorkingSizes((256, 256), None)
     detector = system.build(BuildRequest("paper", sizes, random_backbone=True))
-    assert isinstance(detector, vmpfd.VmpfdDetector)
+    assert isinstance(detector, VmpfdDetector)
     assert detector.tokens == (8, 8)
     assert isinstance(detector.encoder, VimEncoder)
     assert len(detector.encoder.blocks) == 4
     assert detector.grid == (64, 64)
     with torch.no_grad():
-        assert detector.given_back(torch.zeros(1, 192, 8, 8)).shape == (1, 3, 256, 256)
-    preset = vmpfd.PAPER
+        assert detector.reconstruct(torch.zeros(1, 192, 8, 8)).shape == (1, 3, 256, 256)
+    preset = PAPER
     assert (preset.rate, preset.batch_size, preset.epochs, preset.weight_decay) == (
         1e-3,
         48,
