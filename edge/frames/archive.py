@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -48,66 +48,75 @@ def read_archive(root: Path, reading: Reading) -> Read:
         depth units, and for parts with and without depth.
     """
     folders = sorted(_parts(root))
+    _require_color(folders)
+    cameras = [_camera(folder, reading) for folder in folders]
+    _require_one_setup(folders, cameras)
+    has_depth = reading.size is None and _all_have_depth(folders)
+    samples, own = [], _own_class(root, folders)
+    for number, (folder, camera) in enumerate(zip(folders, cameras, strict=True)):
+        depth = folder / DEPTH if has_depth else None
+        kind = _folder_class(root, folder) or own
+        source = ImageFiles(folder / COLOR, depth, camera, number, reading)
+        samples.append(_sample(root, folder, source, kind))
+    return samples, cameras[0], has_depth, _notes(root, folders, samples, own)
+
+
+def _require_color(folders: Sequence[Path]) -> None:
     for folder in folders:
         if not (folder / COLOR).is_file():
             raise DataError(
                 f"{folder} has a {RECORD} and no {COLOR}: copy the image again, or remove the"
                 " folder"
             )
-    cameras = [_camera(folder, reading) for folder in folders]
-    other = next(
-        (
-            place
-            for place, one in zip(folders, cameras, strict=True)
-            if one.serial != cameras[0].serial
-        ),
-        None,
-    )
-    if other is not None:
-        raise DataError(
-            f"{other} and {folders[0]} come from different cameras: name the parts of one of them"
-        )
-    lenses = [(camera.unit, camera.intrinsics) for camera in cameras]
-    differing = next(
-        (place for place, lens in zip(folders, lenses, strict=True) if lens != lenses[0]), None
-    )
-    if differing is not None:
-        raise DataError(
-            f"{differing} and {folders[0]} have different intrinsics or depth units: name the parts"
-            " of one setup"
-        )
+
+
+def _require_one_setup(folders: Sequence[Path], cameras: Sequence[CameraInfo]) -> None:
+    """One camera, one lens, one depth unit: nothing else is one data set."""
+    first = cameras[0]
+    for folder, camera in zip(folders, cameras, strict=True):
+        if camera.serial != first.serial:
+            raise DataError(
+                f"{folder} and {folders[0]} come from different cameras: name the parts of one of"
+                " them"
+            )
+    for folder, camera in zip(folders, cameras, strict=True):
+        if (camera.unit, camera.intrinsics) != (first.unit, first.intrinsics):
+            raise DataError(
+                f"{folder} and {folders[0]} have different intrinsics or depth units: name the"
+                " parts of one setup"
+            )
+
+
+def _all_have_depth(folders: Sequence[Path]) -> bool:
+    """Whether the parts have depth; a mixture is refused."""
     with_depth = [folder for folder in folders if (folder / DEPTH).is_file()]
-    if reading.size is None and with_depth and len(with_depth) < len(folders):
+    if with_depth and len(with_depth) < len(folders):
         without = next(folder for folder in folders if folder not in with_depth)
         raise DataError(
             f"{without} has no {DEPTH}, {with_depth[0]} has one: move the parts of one kind"
-            " elsewhere, nobody can tell whether depth is meant"
+            " elsewhere, nothing tells whether depth is meant"
         )
-    has_depth = reading.size is None and bool(with_depth)
-    samples, own = [], _own_class(root, folders)
-    for number, (folder, camera) in enumerate(zip(folders, cameras, strict=True)):
-        depth = folder / DEPTH if has_depth else None
-        kind = _folder_class(root, folder) or own
-        samples.append(
-            _sample(root, folder, ImageFiles(folder / COLOR, depth, camera, number, reading), kind)
+    return bool(with_depth)
+
+
+def _notes(
+    root: Path, folders: Sequence[Path], samples: Sequence[Sample], own: str | None
+) -> tuple[str, ...]:
+    """Whose word says what the parts are."""
+    notes = []
+    if any(_folder_class(root, folder) is None for folder in folders):
+        notes.append(
+            "the station's own verdicts stand in for the truth: OK is good, NG is a defect"
+            if own is None
+            else f"the parts lie in the folder {own}: its name says what they are, not the"
+            " station's verdicts"
         )
     unjudged = sum(sample.defect == "" for sample in samples)
-    unsorted = any(_folder_class(root, folder) is None for folder in folders)
-    notes = (
-        ["the station's own verdicts stand in for the truth: OK is good, NG is a defect"]
-        if unsorted
-        else []
-    )
-    if unsorted and own is not None:
-        notes = [
-            f"the parts lie in the folder {own}: its name says what they are, not the station's"
-            " verdicts"
-        ]
     if unjudged:
         notes.append(
             f"{unjudged} of {len(samples)} parts were UNKNOWN to the station: they are neither"
         )
-    return samples, cameras[0], has_depth, tuple(notes)
+    return tuple(notes)
 
 
 def _sample(root: Path, folder: Path, source: ImageFiles, kind: str | None) -> Sample:

@@ -31,12 +31,8 @@ NUMBERED = re.compile(r".+-(\d{1,18})", re.ASCII)
 WRITING = ".writing-"  # before the name of a folder until it is complete
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 BLOCK_BYTES = 4096
-NOT_OURS = (
-    errno.ENOTEMPTY,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.ELOOP,
-)  # something else is in it, or in its place
+# something else is in it, or in its place
+NOT_OURS = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 
 
 class Kept(NamedTuple):

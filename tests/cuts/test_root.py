@@ -104,9 +104,8 @@ class Checker:
         self._rows = rows_of(self._root)
         self._settle()
         self._settled_old = self._read(self._root)
-        self._closed = [
-            row.act for row in rows_of(self._root)[len(self._rows) :]
-        ]  # what was left open before
+        # what was left open before
+        self._closed = [row.act for row in rows_of(self._root)[len(self._rows) :]]
         self.new = self._reader.read(self._build(recording.end_tree()))
         self._names = names_of(self._root)
 

@@ -92,9 +92,8 @@ def test_a_parent_that_is_killed_takes_the_child_along() -> None:
         text=True,
     )
     assert parent.stderr is not None
-    assert (
-        "a library says" in parent.stderr.readline()
-    )  # it has entered, and its output is no answer
+    # it has entered, and its output is no answer
+    assert "a library says" in parent.stderr.readline()
     (child,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.communicate()

@@ -122,9 +122,8 @@ def make_feeds(seed: int, defect: float = 0.0) -> Feeds:
     texture = 120 + 25 * np.sin(u / 9 + generator.uniform(0, 6)) * np.cos(
         v / 7 + generator.uniform(0, 6)
     )
-    light = 0.75 + 0.02 * (
-        seed % 12
-    )  # so that the scores of good parts differ by more than any rounding
+    # so that the scores of good parts differ by more than any rounding
+    light = 0.75 + 0.02 * (seed % 12)
     color = texture[..., None] * np.array([1.0, 0.9, 0.7]) * light + generator.normal(
         0, 3, (HEIGHT, WIDTH, 3)
     )

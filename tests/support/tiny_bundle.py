@@ -360,9 +360,8 @@ def _place_node(g: _Graph, part: str, height: int, width: int) -> None:
     """The output `place` of the part's pixels (1, 1, H, W), about their centroid as the contract's
     graphs do it.
     """
-    weight = g.op(
-        "Div", part, g.op("Max", g.total(part), g.constant(1.0))
-    )  # sum 1, or 0 throughout
+    # sum 1, or 0 throughout
+    weight = g.op("Div", part, g.op("Max", g.total(part), g.constant(1.0)))
     u = g.constant(np.arange(width).reshape(1, 1, 1, width))
     v = g.constant(np.arange(height).reshape(1, 1, height, 1))
     center_u, center_v = (g.total(g.op("Mul", weight, at)) for at in (u, v))

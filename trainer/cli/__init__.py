@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from edge.errors import EdgeError
 from edge.files import DISK_FULL, sentence_of
+from edge.usage import GROUP, example
 from trainer.cli import benchmark, evaluate, export, keygen, pretrain, synthesize, train
 
 
@@ -71,18 +72,11 @@ class _InOrderOfUse(TyperGroup):
         return [verb.name for verb in VERBS]
 
 
-# No rich markup: `trainer --help` must answer at once.
 app = typer.Typer(
-    name="trainer",
-    cls=_InOrderOfUse,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    name="trainer", cls=_InOrderOfUse, **GROUP, add_completion=False, pretty_exceptions_enable=False
 )
 for _verb in VERBS:
-    _words: dict[str, Any] = {"short_help": _verb.summary, "epilog": f"Example: {_verb.example}"}
+    _words: dict[str, Any] = {"short_help": _verb.summary, "epilog": example(_verb.example)}
     if isinstance(_verb.run, typer.Typer):
         app.add_typer(_verb.run, name=_verb.name, **_words)
     else:
@@ -96,9 +90,10 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(
-    epilog=(
-        "Example: trainer train mats parts/washer --out runs/washer, then trainer evaluate"
-        " runs/washer. `trainer VERB --help` tells the rest."
+    epilog=example(
+        "trainer train mats parts/washer --out runs/washer",
+        "trainer evaluate runs/washer",
+        "trainer export runs/washer --product washer --version 1.0.0 --key line.key",
     )
 )
 def _describe(

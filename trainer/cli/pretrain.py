@@ -6,13 +6,9 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(
-    name="pretrain",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+from edge.usage import GROUP, example
+
+app = typer.Typer(name="pretrain", **GROUP, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
@@ -20,7 +16,10 @@ def _describe() -> None:
     """Pretrain an encoder on normal images, once, for `trainer train --pretrained`."""
 
 
-@app.command()
+@app.command(
+    short_help="The point encoder of m3dm.",
+    epilog=example("trainer pretrain pointmae parts --out points.pth"),
+)
 def pointmae(
     products: list[Path] = typer.Argument(
         ..., help="Product folders with depth, or folders of such products."
@@ -53,7 +52,10 @@ def pointmae(
     )
 
 
-@app.command()
+@app.command(
+    short_help="The patch descriptors of vmpfd.",
+    epilog=example("trainer pretrain pdn photos --out pdn.pth"),
+)
 def pdn(
     folders: list[Path] = typer.Argument(
         ..., help="Folders of images. Of a product, only its normal training images are used."

@@ -21,10 +21,8 @@ from trainer.graph.deploy import Deployed
 COLOR_KINDS = ("stain", "scratch")
 DEPTH_KINDS = ("dent", "bump")
 LEAST_SHARE, LARGEST_SHARE = 0.002, 0.03  # of the part's area
-LEAST_SIGMA, LARGEST_SIGMA = (
-    3.0,
-    20.0,
-)  # height of a dent or bump, in steps of the depth noise on the part
+# height of a dent or bump, in steps of the depth noise on the part
+LEAST_SIGMA, LARGEST_SIGMA = (3.0, 20.0)
 MASK_LEVEL = 0.3  # the mask is where a defect has this share of its full strength
 
 Feeds = Mapping[str, NDArray[Any]]

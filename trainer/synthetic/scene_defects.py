@@ -246,9 +246,8 @@ def _crack(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * 6, axis=0)
     path += np.array([place.column, place.row]) - path.mean(axis=0)
     canvas = np.zeros(part.surface.height.shape, np.uint8)
-    points = [
-        (round(16 * x), round(16 * y)) for x, y in path.tolist()
-    ]  # OpenCV takes 1/16 pixels with shift 4
+    # OpenCV takes 1/16 pixels with shift 4
+    points = [(round(16 * x), round(16 * y)) for x, y in path.tolist()]
     for index, (start, end) in enumerate(pairwise(points)):
         taper = 0.55 + 0.45 * np.sin(np.pi * (index + 0.5) / len(path))
         cv2.line(canvas, start, end, 255, max(2, round(width * taper)), cv2.LINE_AA, 4)

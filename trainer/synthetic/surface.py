@@ -140,11 +140,8 @@ def shade(surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
     facing = np.maximum((lz - dx * lx - dy * ly) * norm, 0)
     lit, open_sky = _shadow_and_openness(surface.height, light, pitch)
     length = math.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
-    half = (
-        lx / length,
-        ly / length,
-        (lz + 1) / length,
-    )  # plain floats: numpy's own would make everything float64
+    # plain floats: numpy's own would make everything float64
+    half = (lx / length, ly / length, (lz + 1) / length)
     if surface.tangent is None:
         base = np.maximum((half[2] - dx * half[0] - dy * half[1]) * norm, 0)
     else:

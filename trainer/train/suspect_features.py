@@ -13,12 +13,8 @@ from torch.nn import functional
 from trainer.graph.preprocess import Prepared
 
 CELLS = 4  # depth cells along a patch: the height image has half the color image's sides
-SCALES = (
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-)  # standard deviations of the averages that describe heights, in depth cells
+# standard deviations of the averages that describe heights, in depth cells
+SCALES = (1.0, 2.0, 4.0, 8.0)
 
 
 def color_features(levels: Sequence[Tensor]) -> Tensor:

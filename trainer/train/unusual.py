@@ -95,9 +95,8 @@ class Comparison:
         nearest = []
         for number in compared:
             bank = self.banks[number]
-            partial = torch.addmm(
-                (bank * bank).sum(dim=1)[None], patches, bank.T, alpha=-2
-            )  # (P, rows of the bank)
+            # (P, rows of the bank)
+            partial = torch.addmm((bank * bank).sum(dim=1)[None], patches, bank.T, alpha=-2)
             nearest.append(partial.min(dim=1))
         distances = torch.stack([values for values, _ in nearest]) + squares  # (M, P), squared
         m = max(1, math.ceil(MOST_SHARE * len(compared)))

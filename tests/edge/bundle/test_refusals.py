@@ -134,10 +134,8 @@ def test_the_undamaged_bundle_is_accepted_in_every_harmless_spelling(
     assert sorted(members) == sorted({*MEMBERS, *PICTURES})
     shuffled = dict(sorted(members.items(), reverse=True))
     info = tarfile.TarInfo("report.html")
-    info.size, info.mtime = (
-        len(members["report.html"]),
-        1.5,
-    )  # the fraction makes an extended header
+    # the fraction makes an extended header
+    info.size, info.mtime = (len(members["report.html"]), 1.5)
     timed = {name: data for name, data in members.items() if name != "report.html"}
     for index, data in enumerate(
         [
@@ -658,9 +656,8 @@ def test_signed_and_whole_but_not_proven_here(
     assert words in answer.err
     assert answer.err.count("\n") == 1
     assert list(after) == list(before)
-    assert {name for name in after if after[name] != before[name]} <= {
-        "var/lib/edge"
-    }  # the folder's own time
+    # the folder's own time
+    assert {name for name in after if after[name] != before[name]} <= {"var/lib/edge"}
 
 
 def _offset_of(data: bytes, name: str) -> int:

@@ -77,12 +77,8 @@ def test_one_kept_part_is_a_set_of_one(parts: Path) -> None:
 def test_the_stations_verdicts_stand_in_for_the_truth_and_that_is_said(parts: Path) -> None:
     dataset = open_dataset(parts)
     assert [sample.defect for sample in dataset.samples] == ["good", "NG", "", "good"]
-    assert [sample.split for sample in dataset.samples] == [
-        "",
-        "test",
-        "test",
-        "",
-    ]  # only OK parts train
+    # only OK parts train
+    assert [sample.split for sample in dataset.samples] == ["", "test", "test", ""]
     assert any("stand in for the truth" in note for note in dataset.notes)
     assert any("1 of 4 parts were UNKNOWN" in note for note in dataset.notes)
 

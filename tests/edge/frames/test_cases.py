@@ -18,10 +18,8 @@ from edge.errors import DataError
 from edge.frames.dataset import Dataset, open_dataset
 from edge.frames.reading import Reading
 
-SCRATCH, SOFT = (
-    366,
-    348,
-)  # pixels of the three masks of a case; with soft edges the upper half of the gray values
+# pixels of the three masks of a case; with soft edges the upper half of the gray values
+SCRATCH, SOFT = (366, 348)
 
 RIGHT = {
     "02_exif": {"rot90": SCRATCH},
@@ -171,9 +169,8 @@ def test_depth_units_in_the_words_of_others(make: Make, kind: str, unit: float) 
     frame = dataset.samples[0].load()
     assert frame.depth is not None
     assert frame.unit == pytest.approx(unit)
-    assert np.median(frame.depth) * frame.unit == pytest.approx(
-        0.4, abs=0.02
-    )  # the table stands at 0.4 m
+    # the table stands at 0.4 m
+    assert np.median(frame.depth) * frame.unit == pytest.approx(0.4, abs=0.02)
     assert frame.intrinsics.fx == pytest.approx(200)
     assert bool(dataset.notes) == (kind in ("ros", "o3d"))  # a unit that no file names is said
 

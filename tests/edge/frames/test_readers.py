@@ -304,10 +304,8 @@ def test_a_mask_that_marks_no_place_is_refused(
 
 def test_a_mask_of_two_meanings_is_refused(tmp_path: Path) -> None:
     layers = np.zeros((20, 24, 4), np.uint8)
-    layers[4:6, 7:10, 3], layers[4:6, 7:9, :3] = (
-        255,
-        255,
-    )  # alpha marks six pixels, color four of them
+    # alpha marks six pixels, color four of them
+    layers[4:6, 7:10, 3], layers[4:6, 7:9, :3] = (255, 255)
     Image.fromarray(layers).save(tmp_path / "m.png")
     with pytest.raises(DataError, match="can be read in two ways"):
         read_mask(tmp_path / "m.png")

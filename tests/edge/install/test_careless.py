@@ -54,9 +54,8 @@ def careless(
     content: Path, tmp_path: Path, key: KeyPair, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Change], Path]:
     """The bundle after a change of its files or its manifest, signed again."""
-    monkeypatch.setattr(
-        os, "fsync", lambda _: None
-    )  # what a power cut would leave is not asked here
+    # what a power cut would leave is not asked here
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
     def make(change: Change) -> Path:
         folder = shutil.copytree(content, tmp_path / "content")
@@ -82,9 +81,8 @@ def _is_refused(store: Store, bundle: Path, words: str) -> None:
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 800
     assert list(after) == list(before)
-    assert {name for name in after if after[name] != before[name]} <= {
-        "var/lib/edge"
-    }  # the folder's own time
+    # the folder's own time
+    assert {name for name in after if after[name] != before[name]} <= {"var/lib/edge"}
 
 
 # --- changes ---

@@ -32,10 +32,8 @@ from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 MODULES = (proven_module, proving_module, measure_module)  # each calls the machine by its name
 
-LINES: dict[Precision, tuple[float, float]] = {
-    "fp16": (1.0, 0.01),
-    "int8": (1.1, 12.0),
-}  # int8: 2 s and more above
+# int8: 2 s and more above
+LINES: dict[Precision, tuple[float, float]] = {"fp16": (1.0, 0.01), "int8": (1.1, 12.0)}
 FAST_INT8 = {"fp32": 10.0, "fp16": 9.5, "int8": 5.0}
 
 
@@ -356,9 +354,8 @@ def test_station_toml_names_the_precision(store: Store, bundle: Path, capsys, mo
     proven = open_proven_engine(store, store.active(), wanted="fp16")
     proven.engine.close()
     assert proven.engine.precision == "fp16"
-    assert (
-        read_proof(store, store.active()).judge(store.active().manifest).precision == "int8"
-    )  # the choice stays
+    # the choice stays
+    assert read_proof(store, store.active()).judge(store.active().manifest).precision == "int8"
 
 
 def test_a_wanted_precision_that_the_bundle_lacks_is_one_sentence(

@@ -160,9 +160,8 @@ def test_under_site_tensors_the_oracle_is_float32_under_the_same(
     """
     installed = three.active()
     runtime = read_proof(three, installed).judge(installed.manifest).runtime
-    tensors = {
-        "plane": np.float32([0, 0, 1, 0.505])
-    }  # at 5 mm of lift the noise of the table decides
+    # at 5 mm of lift the noise of the table decides
+    tensors = {"plane": np.float32([0, 0, 1, 0.505])}
     limit = installed.manifest.thresholds["int8"].value
     three.save_model_state(
         installed, "int8", runtime, parts=30, threshold=limit + 5, tensors=tensors

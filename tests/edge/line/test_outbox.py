@@ -441,9 +441,8 @@ def test_retention_removes_the_oldest_and_counts_what_was_never_acknowledged(
         outbox.commit(fields)
     outbox.unsent(0, 4)
     outbox.mark_sent([1, 2, 3])
-    assert (
-        outbox.retain(max_age_s=3600, max_records=5) == 2
-    )  # 1..3 had been acknowledged, 4 and 5 had not
+    # 1..3 had been acknowledged, 4 and 5 had not
+    assert outbox.retain(max_age_s=3600, max_records=5) == 2
     assert outbox.counts() == {"seq": 10, "waiting": 5, "dropped": 2}
     assert outbox.retain(max_age_s=0, max_records=5) == 5
     assert outbox.commit(fields)["seq"] == 11  # an emptied table starts no number again

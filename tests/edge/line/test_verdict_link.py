@@ -204,9 +204,8 @@ def test_a_verdict_says_when_its_part_was_captured_and_how_long_it_took(outbox: 
     with FakeBroker() as broker, started(broker.port, outbox) as line:
         wait_ready(line)
         fields = {**outbox.commit(build), "at": 1795366800123}
-        assert line.publish_verdict(
-            fields, time.monotonic_ns() + 1_500_000_000
-        )  # captured half a second ago
+        # captured half a second ago
+        assert line.publish_verdict(fields, time.monotonic_ns() + 1_500_000_000)
         wait_until(lambda: broker.of("verdict"), 60, "no verdict")
         said = json.loads(broker.of("verdict")[0].payload)
         assert said["at"] == 1795366800123

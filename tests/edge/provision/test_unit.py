@@ -42,14 +42,12 @@ def test_it_notifies_is_watched_and_comes_back(unit: str) -> None:
 def test_it_runs_with_least_rights_and_can_still_write_its_state(unit: str) -> None:
     service = settings(unit)["Service"]
     assert service["User"] == "edge"
-    assert (
-        service["StateDirectory"] == "edge"
-    )  # /var/lib/edge stays writable under ProtectSystem=strict
+    # /var/lib/edge stays writable under ProtectSystem=strict
+    assert service["StateDirectory"] == "edge"
     assert service["ProtectSystem"] == "strict"
     assert (service["NoNewPrivileges"], service["CapabilityBoundingSet"]) == ("yes", "")
-    assert not {"MemoryDenyWriteExecute", "DevicePolicy", "PrivateDevices"} & set(
-        service
-    )  # they hide the GPU
+    # they hide the GPU
+    assert not {"MemoryDenyWriteExecute", "DevicePolicy", "PrivateDevices"} & set(service)
     assert {"AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"} == set(
         service["RestrictAddressFamilies"].split()
     )

@@ -75,9 +75,8 @@ def test_the_overlay_shows_the_crop_and_outlines_where_the_map_is_above_the_thre
     )
     white = (picture[BANNER_PX:, width:] == 255).all(axis=2)
     rows, columns = np.nonzero(white)
-    assert (rows.min(), rows.max()) == pytest.approx(
-        (16, 31), abs=2
-    )  # 4 map pixels are 16 of the crop
+    # 4 map pixels are 16 of the crop
+    assert (rows.min(), rows.max()) == pytest.approx((16, 31), abs=2)
     assert (columns.min(), columns.max()) == pytest.approx((24, 39), abs=2)
     assert not white[22:26, 30:34].any(), "an outline, not an area"
     above = picture[BANNER_PX : BANNER_PX + 8, width:]

@@ -58,10 +58,8 @@ def test_no_depth(station: StationRoot) -> None:
 
 def test_no_depth_image_at_all(station: StationRoot) -> None:
     ((code, reason),) = run(station, frames(*PART, depth=None))
-    assert (code, reason) == (
-        3,
-        "camera_mismatch",
-    )  # this product's camera has depth: it is another camera
+    # this product's camera has depth: it is another camera
+    assert (code, reason) == (3, "camera_mismatch")
 
 
 def test_no_part_when_an_image_shows_none(station: StationRoot) -> None:

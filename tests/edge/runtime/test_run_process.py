@@ -173,9 +173,8 @@ def test_a_broker_that_stops_for_8_s_in_mid_run_costs_no_record(
     assert_archive_is_complete(archive.records(), numbers)
     told = {record["seq"]: record for record in archive.records()}
     for message in archive.of("verdict"):
-        said = {
-            key: value for key, value in message.json.items() if key != "ms"
-        }  # known only when it is sent
+        # known only when it is sent
+        said = {key: value for key, value in message.json.items() if key != "ms"}
         assert said.items() <= told[message.json["seq"]].items()
     outage = set(numbers) - {message.json["seq"] for message in archive.of("verdict")}
     assert len(outage) > 20  # parts that passed meanwhile: never told late

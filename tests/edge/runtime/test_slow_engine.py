@@ -163,9 +163,8 @@ def test_the_watchdog_is_fed_and_parts_are_judged_while_the_next_engine_is_built
     bundles = [record["bundle"][:5] for record in committed(station.root)]
     assert bundles == ["1.0.0"] * bundles.count("1.0.0") + ["2.0.0"] * bundles.count("2.0.0")
     assert len(bundles) == 22
-    assert (
-        bundles.count("1.0.0") > 16
-    )  # 2 were judged before, the others while the engine was built
+    # 2 were judged before, the others while the engine was built
+    assert bundles.count("1.0.0") > 16
     assert bundles[-1] == "2.0.0"
     assert len(listener.times_of(ALIVE, *builder.building_s)) > 3
 

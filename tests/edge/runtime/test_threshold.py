@@ -40,9 +40,8 @@ def test_the_sites_own_threshold_replaces_the_measured_one_for_this_very_engine(
     store = station.store
     installed = store.active()
     before = resolved(station)
-    store.save_model_state(
-        installed, "fp32", "onnxruntime 0.1", parts=30, threshold=70.0
-    )  # another version
+    # another version
+    store.save_model_state(installed, "fp32", "onnxruntime 0.1", parts=30, threshold=70.0)
     assert resolved(station).rule == before.rule
     assert before.guarantee.source == "bundle"
     store.save_model_state(

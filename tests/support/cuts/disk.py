@@ -55,9 +55,8 @@ class Entry:
     digest: bytes
 
 
-Snapshot = list[
-    tuple[str, int, int, bytes]
-]  # (path below the root, inode, st_mode, content), folders first
+# (path below the root, inode, st_mode, content), folders first
+Snapshot = list[tuple[str, int, int, bytes]]
 Tree = dict[str, Entry]  # by path below the root, folders before what lies in them
 
 
@@ -237,9 +236,8 @@ class Disk:
         self._inodes: dict[int, Node] = {}
         self._namings: list[Naming] = []
         self._root = Folder(0o755)
-        self._known: list[
-            Node
-        ] = []  # all that ever was, so that id() of a folder is never given to another
+        # all that ever was, so that id() of a folder is never given to another
+        self._known: list[Node] = []
         for path, inode, mode, content in snapshot:
             self._know(inode, self._place(path, mode, content))
         self._safe_names = {id(folder): dict(folder.names) for folder in self._folders()}

@@ -315,9 +315,8 @@ def test_a_pretrained_encoder_goes_to_the_runs_that_can_use_it(tmp_path: Path) -
 def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(
     tmp_path: Path, workers: int
 ) -> None:
-    names = ["one", "two", "three", "four"][
-        : 2 * workers
-    ]  # more than are trained at once, with some to spare
+    # more than are trained at once, with some to spare
+    names = ["one", "two", "three", "four"][: 2 * workers]
     for name in names:
         write_category(tmp_path / "data" / name)
     command = [

@@ -171,9 +171,8 @@ def test_golden_frames_are_complete_answered_by_torch_and_half_of_them_defective
     threshold, spread = manifest.thresholds["fp32"].value, manifest.normal_spread["fp32"].spread
     assert len(frames) >= 8
     assert sum(frame.score[0] > np.float32(threshold) for frame in frames) >= 4
-    assert all(
-        abs(float(frame.score[0]) - threshold) > spread for frame in frames
-    )  # either side, never near it
+    # either side, never near it
+    assert all(abs(float(frame.score[0]) - threshold) > spread for frame in frames)
     for frame in frames:
         assert set(frame.feeds) == {spec.name for spec in manifest.inputs}
         answer = deployed.run(frame.feeds)
@@ -249,9 +248,8 @@ def test_the_certificate_counts_verdicts_and_says_whose_figures_they_are(
     assert certificate.near_frames >= 4
     for section in certificate.sections:
         assert section.verdicts.good is not None
-        assert (
-            section.verdicts.good.of == 2
-        )  # test/good, which neither threshold nor search has seen
+        # test/good, which neither threshold nor search has seen
+        assert section.verdicts.good.of == 2
         assert section.verdicts.real.of == 4
         assert section.noise.frames == 24
     assert "onnxruntime" in certificate.note

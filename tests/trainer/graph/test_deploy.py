@@ -118,9 +118,8 @@ def test_map_is_zero_outside_the_part_and_its_score_is_inside() -> None:
     assert outputs["score"] == pytest.approx(top_k_by_sorting(map_, map_ > 0, 0.02), rel=1e-5)
     assert outputs["area"] == pytest.approx(math.pi * 40**2 / (HEIGHT * WIDTH), abs=0.03)
     assert outputs["valid"] == pytest.approx(1)
-    assert outputs["place"][0, :2] == pytest.approx(
-        [64, 48], abs=0.5
-    )  # where the disc of 40 px was drawn
+    # where the disc of 40 px was drawn
+    assert outputs["place"][0, :2] == pytest.approx([64, 48], abs=0.5)
     assert outputs["place"][0, 2:4] == pytest.approx([400, 400], rel=0.05)  # r^2 / 4
     assert outputs["place"][0, 5] == 0
 
@@ -186,9 +185,8 @@ def test_site_tensors_are_inputs_with_neutral_defaults_and_their_features_an_out
 
 def test_a_detector_may_score_by_itself_but_not_an_empty_view() -> None:
     deployed, feeds = deployed_with(Scoring()), make_feeds(0)
-    expected = (
-        7 + deployed_with(Redness()).run(feeds)["map"].max()
-    )  # the mean lies below the largest
+    # the mean lies below the largest
+    expected = 7 + deployed_with(Redness()).run(feeds)["map"].max()
     assert 7 < deployed.run(feeds)["score"] < expected
     empty = deployed.run({**feeds, "region": np.zeros_like(feeds["region"])})
     assert (empty["score"], empty["area"]) == (0, 0)
@@ -237,7 +235,5 @@ def test_map_cells_are_foreground_with_any_of_it_and_scored_with_half_of_it_read
     none = torch.zeros(1)
     found, scored = MapMask((4, 6), (2, 3))(Prepared(none, none, foreground, read, none, none))
     assert found[0, 0].tolist() == [[1, 1, 0], [0, 0, 1]]
-    assert scored[0, 0].tolist() == [
-        [1, 1, 0],
-        [0, 0, 0],
-    ]  # three of four read; one of one; one of four
+    # three of four read; one of one; one of four
+    assert scored[0, 0].tolist() == [[1, 1, 0], [0, 0, 0]]

@@ -155,9 +155,8 @@ def test_equals_the_reference_for_whole_fractional_and_odd_factors(
     assert prepared.read is not None
     assert 0.1 < expected.area < 0.9
     assert (prepared.foreground[0, 0].numpy() > 0).tolist() == expected.foreground.tolist()
-    assert (
-        np.abs(prepared.height[0, 0].numpy() - expected.height).max() < 2e-7
-    )  # meters; depth noise is 3e-4
+    # meters; depth noise is 3e-4
+    assert np.abs(prepared.height[0, 0].numpy() - expected.height).max() < 2e-7
     assert (prepared.read[0, 0].numpy() > 0).tolist() == expected.read.tolist()
     assert prepared.area.item() == pytest.approx(expected.area, abs=1e-5)
     assert prepared.valid.item() == pytest.approx(expected.valid, abs=1e-5)

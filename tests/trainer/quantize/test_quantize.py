@@ -258,9 +258,8 @@ def test_what_cannot_be_int8_is_refused_with_its_reason(
     model: onnx.ModelProto, evidence: Evidence
 ) -> None:
     """Scales from frames that show nothing of what they are to scale."""
-    gray = [
-        {**feeds, "color": np.full_like(feeds["color"], 128)} for feeds in CALIBRATION[:2]
-    ]  # 0 at the first layer
+    # 0 at the first layer
+    gray = [{**feeds, "color": np.full_like(feeds["color"], 128)} for feeds in CALIBRATION[:2]]
     section = quantize(model, ["int8"], gray, evidence)["int8"].section
     assert not section.passed
     assert any("limit" in reason for reason in section.reasons)
@@ -742,6 +741,5 @@ def test_leave_one_out_stands_in_where_no_good_part_was_set_aside(evidence: Evid
     own = seen.threshold(Responses(seen.reference.maps, reversed_order)).value
     verdicts = seen.verdicts(Responses(seen.reference.maps, reversed_order), own)
     assert verdicts.unlike.of == NORMAL + DEFECTS
-    assert (
-        verdicts.unlike.count >= 2
-    )  # the highest part is another one: one rejected more, one fewer
+    # the highest part is another one: one rejected more, one fewer
+    assert verdicts.unlike.count >= 2

@@ -206,9 +206,8 @@ def test_the_scene_differs_where_the_mask_says_in_height_and_in_color(
     assert (rise[bad.mask] > 0.0002).all()
     assert (rise[~grown(bad.mask, 2)] < 1e-6).all()
     shown = np.abs(bad.color - good.color).max(axis=-1)
-    assert (
-        shown[bad.mask] > 0.02
-    ).mean() > 0.7  # contacts are where blades were, and ink is on every fuse
+    # contacts are where blades were, and ink is on every fuse
+    assert (shown[bad.mask] > 0.02).mean() > 0.7
     far = ~grown(bad.mask, SHADE_REACH_PX)
     np.testing.assert_array_equal(bad.color[far], good.color[far])
     pieces, _ = cv2.connectedComponents(bad.mask.astype(np.uint8))

@@ -250,9 +250,8 @@ def test_training_names_an_outlier_and_draws_it_and_evaluation_shows_it(tmp_path
     page = (out / "report.html").read_text()
     first = page[page.index("<section>") : page.index("</section>")]
     assert "validation/good/017" in first
-    assert (
-        first.count("data:image/jpeg;base64,") == 2
-    )  # as an outlier, and as an image unlike the others
+    # as an outlier, and as an image unlike the others
+    assert first.count("data:image/jpeg;base64,") == 2
 
 
 def test_the_rate_that_was_asked_for_sets_the_rank(tmp_path: Path) -> None:

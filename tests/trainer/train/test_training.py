@@ -97,9 +97,8 @@ def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path)
     stored = np.load(out / "evaluation.npz", allow_pickle=False)
     assert np.array_equal(stored["maps"], evaluation.maps)
     check_scene_and_limits(run.info)
-    assert (
-        evaluation.overall.image_auroc > 0.9
-    )  # a big stain and a deep dent on a disc: anything sees them
+    # a big stain and a deep dent on a disc: anything sees them
+    assert evaluation.overall.image_auroc > 0.9
 
 
 def check_scene_and_limits(info: object) -> None:
@@ -136,9 +135,8 @@ def test_an_interrupted_training_goes_on_to_the_same_run(product: Path, tmp_path
     first, second = whole.deployed.detector.state_dict(), resumed.deployed.detector.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert whole.info.normal_scores == resumed.info.normal_scores
-    assert (
-        resumed.info.threshold.value == sorted(whole.info.normal_scores)[-2]
-    )  # another rate is no other training
+    # another rate is no other training
+    assert resumed.info.threshold.value == sorted(whole.info.normal_scores)[-2]
 
 
 def test_color_only_products_and_runs_take_no_depth(product: Path, tmp_path: Path) -> None:

@@ -167,9 +167,8 @@ def _templates() -> tuple[Image, Image, Image]:
     template grid.
     """
     x, y = template_axes()
-    keyed = (x + y - (HALF_WIDTH_MM + HALF_HEIGHT_MM - 18)) * np.float32(
-        np.sqrt(0.5)
-    )  # one corner is cut off
+    # one corner is cut off
+    keyed = (x + y - (HALF_WIDTH_MM + HALF_HEIGHT_MM - 18)) * np.float32(np.sqrt(0.5))
     body = np.maximum(rounded_box(x, y, HALF_WIDTH_MM, HALF_HEIGHT_MM, 5.0), keyed)
     height = DECK_MM * smooth_step(body, 0.3, -1.2) + 2.2 * smooth_step(
         np.abs(body + 3.6), 2.6, 1.4

@@ -44,10 +44,8 @@ class Washer:
         albedo = tinted(bright, (1.0, 0.985, 0.95))
         shine = 0.46 * (1 + 0.20 * marks + 0.06 * grain)
         cos, sin = np.float32(np.cos(grid.turn)), np.float32(np.sin(grid.turn))
-        towards_x, towards_y = (
-            cos * grid.x - sin * grid.y,
-            sin * grid.x + cos * grid.y,
-        )  # as the view is turned
+        # as the view is turned
+        towards_x, towards_y = (cos * grid.x - sin * grid.y, sin * grid.x + cos * grid.y)
         scale = 1 / np.maximum(radius, 1)
         tangent = np.stack([-towards_y * scale, towards_x * scale], -1)
         return Surface(

@@ -21,9 +21,8 @@ from trainer.synthetic.scene_defects import GROUPS, defects_of
 FRAMES_PER_PART, FRAMES_BETWEEN = 8, 5
 DEFECTIVE_SHARE = 0.4
 PNG_LEVEL = 1
-XY_STEP_M = (
-    2.0**-17
-)  # x and y are rounded to 8 micrometers: files a third smaller, intrinsics still exact
+# x and y are rounded to 8 micrometers: files a third smaller, intrinsics still exact
+XY_STEP_M = 2.0**-17
 
 
 @dataclass(frozen=True)

@@ -187,9 +187,8 @@ def test_the_fused_distance_is_the_one_class_machines() -> None:
     distances = normal_distances()
     weights = fused_weights(distances, seed=0)
     scaled = distances.double() / distances.double().mean(dim=0)
-    machine = SGDOneClassSVM(nu=0.5, max_iter=2000, tol=None, random_state=1).fit(
-        scaled.numpy()
-    )  # its usual rate
+    # its usual rate
+    machine = SGDOneClassSVM(nu=0.5, max_iter=2000, tol=None, random_state=1).fit(scaled.numpy())
     expected = machine.score_samples(scaled.numpy())
     got = (distances @ weights).numpy()
     assert np.corrcoef(got, expected)[0, 1] > 0.999

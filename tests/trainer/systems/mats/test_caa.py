@@ -60,9 +60,8 @@ def _reference(caa: CAA, target: Array, auxiliary: Array) -> Array:
         for column in range(target.shape[2]):
             w1 = np.exp(_sigmoid(w1_matrix @ positive_target[:, row, column]))  # equation 1
             w2 = np.exp(_sigmoid(w2_matrix @ positive_projected[:, row, column]))  # equation 2
-            fused = (w1 * target[:, row, column] + w2 * projected[:, row, column]) / (
-                w1 + w2
-            )  # equation 3
+            # equation 3
+            fused = (w1 * target[:, row, column] + w2 * projected[:, row, column]) / (w1 + w2)
             out[:, row, column] = decoder @ fused + decoder_bias.detach().numpy()
     return out
 

@@ -45,9 +45,8 @@ def test_equals_its_definition(grid: int, limits: tuple[float, float]) -> None:
                         -(((normed[channel] - (limits[0] + index * step)) / step) ** 2)
                     )
                     expected += layer.spline.weight[output, index * 4 + channel].item() * gaussian
-            assert got[row, output].item() == pytest.approx(
-                expected, rel=1e-6, abs=1e-6
-            )  # the centers are float32
+            # the centers are float32
+            assert got[row, output].item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 def test_gaussian_is_one_at_its_center_and_falls_to_1_over_e_at_the_next() -> None:

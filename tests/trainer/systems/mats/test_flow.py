@@ -76,9 +76,8 @@ def test_coupling_equals_equations_10_and_11_with_the_clamp() -> None:
 
     def subnet(which: str, half: Tensor) -> tuple[Tensor, Tensor]:
         net = getattr(block, which)
-        first = torch.cat([net.from_half.weight, net.from_condition.weight], dim=1)[
-            :, :, 0, 0
-        ]  # of the concatenation
+        # of the concatenation
+        first = torch.cat([net.from_half.weight, net.from_condition.weight], dim=1)[:, :, 0, 0]
         inner = torch.relu(first @ torch.cat([half, condition.flatten()]) + net.from_half.bias)
         raw, shift = (net.last.weight[:, :, 0, 0] @ inner + net.last.bias).chunk(2)
         return 2 * 1.9 / math.pi * torch.atan(raw / 1.9), shift

@@ -40,10 +40,8 @@ def test_statistics_and_output_equal_equations_3_to_8() -> None:
             rows = batch.numpy().transpose(1, 0, 2, 3).reshape(3, -1)
             own = rows.sum(axis=1) / 8  # equation 3
             spread = ((rows - own[:, None]) ** 2).sum(axis=1) / 8  # equation 4
-            mean, variance = (
-                0.99 * mean + 0.01 * own,
-                0.99 * variance + 0.01 * spread,
-            )  # equations 6 and 7
+            # equations 6 and 7
+            mean, variance = (0.99 * mean + 0.01 * own, 0.99 * variance + 0.01 * spread)
     got_mean, got_variance = statistics(teacher)
     np.testing.assert_allclose(got_mean.numpy(), mean, rtol=1e-12)
     np.testing.assert_allclose(got_variance.numpy(), variance, rtol=1e-12)

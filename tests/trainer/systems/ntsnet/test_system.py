@@ -150,9 +150,8 @@ def test_the_teacher_comes_from_the_cache_unless_eman_moves_it() -> None:
     batch = torch.tensor([0, 2])
     before = cached.teacher(batch), running.teacher(batch)
     for one, other in zip(*before, strict=True):
-        assert float((one - other).abs().mean()) < 0.05 * float(
-            other.abs().mean()
-        )  # half floats, whole gray levels
+        # half floats, whole gray levels
+        assert float((one - other).abs().mean()) < 0.05 * float(other.abs().mean())
     for teaching in (cached, running):
         for _, norm in teaching.detector.student.pairs(teaching.detector.features.trunk):
             assert norm.running_var is not None
@@ -284,9 +283,8 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
     with torch.no_grad():
         given = detector.student_levels(torch.rand(1, 3, 256, 256))
     assert [level.shape[1:] for level in given] == [(64, 64, 64), (128, 32, 32), (256, 16, 16)]
-    assert (
-        sum(isinstance(module, CoT) for module in detector.modules()) == 12
-    )  # two in each of six residual blocks
+    # two in each of six residual blocks
+    assert sum(isinstance(module, CoT) for module in detector.modules()) == 12
     pairs = detector.student.pairs(detector.features.trunk)
     assert len(pairs) == 15
     assert all(own.num_features == other.num_features for own, other in pairs)

@@ -94,9 +94,8 @@ def test_no_eigenvalue_is_below_the_floor_and_no_density_above_the_bound(loud: f
     net, condition = network(loud=loud)
     with torch.no_grad():
         mixture = net(condition)
-        largest = torch.linalg.matrix_norm(
-            factors(mixture), ord=2
-        )  # its inverse square is the least eigenvalue
+        # its inverse square is the least eigenvalue
+        largest = torch.linalg.matrix_norm(factors(mixture), ord=2)
         assert float((largest**-2.0).min()) > FLOOR * (1 - 1e-9)
         best = torch.cat(
             [log_likelihood(mixture.mean[:, :, [k]], mixture) for k in range(4)], dim=2
@@ -147,9 +146,8 @@ def test_it_learns_how_a_distribution_depends_on_its_condition() -> None:
         loss = -log_likelihood(y, net(condition)).mean()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         optimizer.step()
-    entropy = (
-        math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - 0.81) + math.log(2)
-    )  # twice as wide in half of them
+    # twice as wide in half of them
+    entropy = math.log(2 * math.pi * math.e) + 0.5 * math.log(1 - 0.81) + math.log(2)
     assert float(loss.detach()) == pytest.approx(entropy, abs=0.05)
 
 

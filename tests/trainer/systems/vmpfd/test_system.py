@@ -292,9 +292,8 @@ def test_axes_whiten_normal_descriptors_and_keep_the_least_variable() -> None:
     assert bounded.mean() > 0.99
     assert np.cov(given[bounded].T, bias=True) == pytest.approx(np.eye(4), abs=0.05)
     values = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))
-    lengths = (
-        1 / axes.matrix.double().square().sum(dim=1).numpy()
-    )  # of a whitening row: 1 / eigenvalue
+    # of a whitening row: 1 / eigenvalue
+    lengths = 1 / axes.matrix.double().square().sum(dim=1).numpy()
     assert lengths == pytest.approx(values[:4], rel=1e-3)
     axes.fit(rows, 0.5)
     assert 1 / axes.matrix.double().square().sum(dim=1).numpy() == pytest.approx(
@@ -349,12 +348,8 @@ def test_fusion_is_equations_seventeen_and_twenty_and_follows_the_site(descripto
     own = {spec.name: float(spec.default or 0) for spec in detector.site_inputs}
     assert set(own) == {"local_start", "local_end", "global_start", "global_end"}
     assert own["local_end"] > own["local_start"] > 0
-    other = {
-        "local_start": 0.1,
-        "local_end": 0.7,
-        "global_start": 2.0,
-        "global_end": 2.0,
-    }  # no span, no division by 0
+    # no span, no division by 0
+    other = {"local_start": 0.1, "local_end": 0.7, "global_start": 2.0, "global_end": 2.0}
     for site in (own, other):
         total = sum(
             (one - site[f"{name}_start"])
@@ -396,9 +391,8 @@ def test_quantiles_are_of_the_held_out_foreground(
         ]
         for name, share in (("start", 0.9), ("end", 0.995)):
             wanted = np.quantile(cells.astype(np.float64), share, method="nearest")
-            assert detector.quantiles[f"{branch}_{name}"] == pytest.approx(
-                wanted, rel=2e-2
-            )  # views are float16
+            # views are float16
+            assert detector.quantiles[f"{branch}_{name}"] == pytest.approx(wanted, rel=2e-2)
 
 
 def test_errors_are_relative_to_what_is_usual_in_their_cell(
