@@ -40,6 +40,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("trainer/evaluate/report",),
     ("trainer/evaluate",),
     ("trainer/export", "trainer/benchmark"),
+    ("trainer/api",),
     ("trainer/cli",),
 )
 FLOOR_OF = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
