@@ -31,6 +31,10 @@ from trainer.tensor_files import load_stored
 Curves = dict[str, list[float]]  # phase name -> mean loss of each epoch
 
 CHECKPOINT_EVERY_S = 5.0
+CHECKPOINT_KEYS = frozenset({
+    "fingerprint", "phase", "epoch", "curves", "modules", "optimizer", "generator",
+    "global_generator",
+})  # fmt: skip
 
 
 class Interrupted(KeyboardInterrupt):
@@ -264,9 +268,10 @@ def _resume(phases: Sequence[Phase], generator: torch.Generator, control: FitCon
         return _State()
     remedy = "remove the file, and the training begins anew"
     stored = load_stored(control.checkpoint, "the checkpoint of an interrupted training", remedy)
-    if not isinstance(stored, dict) or "fingerprint" not in stored:
+    if not isinstance(stored, dict) or not stored.keys() >= CHECKPOINT_KEYS:
         raise DataError(
-            f"{control.checkpoint} is not the checkpoint of an interrupted training: {remedy}"
+            f"{control.checkpoint} is not the checkpoint of an interrupted training of this"
+            f" version: {remedy}"
         )
     if stored["fingerprint"] != control.fingerprint:
         raise DataError(

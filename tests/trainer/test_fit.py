@@ -139,6 +139,19 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert one_cycle(1.0) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    """Keys of the file changed with the spelling; what lacks one of them is not read in part."""
+    place = tmp_path / "c.pt"
+    toy = Toy()
+    with pytest.raises(Interrupted):
+        fit_phases(toy.root, toy.phases(), 3, silent(checkpoint=place, stop_after=1))
+    stored = torch.load(place, weights_only=True)
+    stored["optimiser"] = stored.pop("optimizer")
+    torch.save(stored, place)
+    with pytest.raises(DataError, match="of this version: remove the file"):
+        fit_phases(toy.root, toy.phases(), 3, silent(checkpoint=place))
+
+
 def test_stopped_after_the_last_epoch_it_measures_again_what_no_checkpoint_holds(
     tmp_path: Path,
 ) -> None:
