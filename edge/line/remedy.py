@@ -210,7 +210,8 @@ def cause_of_end(
     if was_up:
         what = "the connection was lost: the broker or the network ended it"
         return Cause("closed", f"{where}: {what}: look at the broker's log")
-    if "unrecognized command" in log_text.lower() or "malformed" in log_text.lower():
+    # the library spells it so
+    if "unrecognised command" in log_text.lower() or "malformed" in log_text.lower():
         remedy = "set tls = true if this is its TLS port, or check port in [broker]"
         return Cause("not mqtt", f"{where}: what answers is not MQTT: {remedy}", slow=True)
     remedy = "if this is its TLS port, set tls = true; " if not broker.tls else ""

@@ -245,6 +245,17 @@ def test_plain_on_a_tls_port_that_answers_with_an_alert(pki: Path) -> None:
         assert "set tls = true" in problem_of(port)
 
 
+def test_an_answer_that_is_not_mqtt_is_known_by_what_the_library_logs() -> None:
+    """A TLS alert, as paho reads it: a command that a broker never sends."""
+    alert = b"\x15\x03\x03\x00\x02\x02\x0a"
+    with answering(lambda client: client.recv(1000) and client.sendall(alert)) as port:
+        assert (
+            problem_of(port)
+            == f"broker 127.0.0.1:{port}: what answers is not MQTT: set tls = true if this is its"
+            " TLS port, or check port in [broker]"
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "ca", "words"),
     [
