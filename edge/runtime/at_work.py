@@ -10,8 +10,9 @@
     opening thread   a new bundle or site state, resolved beside the one that judges: changes.py
     main loop        here: signals, watchdog; it never waits for an engine, a disk or the camera
 
-The threads share six objects, each of which says how: Mailbox, CurrentBundle, Health, Progress, the
-queue in Deciding, Outbox.
+What the threads share says how it is shared: Mailbox, CurrentBundle, Health, Progress, the queues in
+Deciding and Keeper, Line, Outbox. Beside these one thread writes and others read single values:
+the counters of Capture, `Judging.seen`, `PartMaker.is_between_parts`.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class AtWork:
         self._status.start()
         self._line.start()
         self._health.listen(self._line.state_changed)
+        self._line.state_changed()  # whatever has changed since its start
         if self._plan.waits_for_line:
             self._wait_for_line()
         self._workers.start()
