@@ -74,30 +74,17 @@ class Consumer:
 
         Raises: StorageError.
         """
-        with self._database.writing:
-            first = max(after, self._cursors[self.name]) + 1
-            # a record whose verdict was published, and that waits for the disk, may still replace
-            # the row of its number
-            end = self._unwritten[0].seq if self._unwritten else self._counters.seq + 1
-        with self._database.errors("read"):
-            rows = (
-                self._database.connection()
-                .execute(
-                    "SELECT seq, fields FROM records WHERE seq >= ? AND seq < ? ORDER BY seq"
-                    " LIMIT ?",
-                    (first, end, limit),
-                )
-                .fetchall()
-            )
-        found = [
-            Waiting(seq, fields, seq <= self._handed_through)
-            for seq, text in rows
-            if (fields := read_fields(text)) is not None
-        ]
-        self._tell_damaged({seq for seq, _ in rows} - {one.seq for one in found})
-        if rows and not found and after <= self._cursors[self.name]:
-            self.mark_sent_through(rows[-1][0])
-            return self.unsent(after, limit)
+        while True:
+            rows = self._rows(after, limit)
+            found = [
+                Waiting(seq, fields, seq <= self._handed_through)
+                for seq, text in rows
+                if (fields := read_fields(text)) is not None
+            ]
+            self._tell_damaged({seq for seq, _ in rows} - {one.seq for one in found})
+            if found or not rows or after > self._cursors[self.name]:
+                break
+            self.mark_sent_through(rows[-1][0])  # all damaged: those behind them must leave
         self._handed_through = max([self._handed_through, *(one.seq for one in found)])
         return found
 
@@ -114,6 +101,24 @@ class Consumer:
                 write_cursor(connection, self.name, seq)
             self._cursors[self.name] = seq
             self._expiry.has_sent(before + 1)
+
+    def _rows(self, after: int, limit: int) -> list[tuple[int, str]]:
+        """(seq, text) of the next records in the table, lowest first."""
+        with self._database.writing:
+            first = max(after, self._cursors[self.name]) + 1
+            # a record whose verdict was published, and that waits for the disk, may still replace
+            # the row of its number
+            end = self._unwritten[0].seq if self._unwritten else self._counters.seq + 1
+        with self._database.errors("read"):
+            return (
+                self._database.connection()
+                .execute(
+                    "SELECT seq, fields FROM records WHERE seq >= ? AND seq < ? ORDER BY seq"
+                    " LIMIT ?",
+                    (first, end, limit),
+                )
+                .fetchall()
+            )
 
     def _tell_damaged(self, seqs: set[int]) -> None:
         if new := sorted(seqs - self._damaged):

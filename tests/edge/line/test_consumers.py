@@ -148,6 +148,18 @@ def test_damaged_records_are_passed_over_and_logged_once(
     ]
 
 
+def test_any_number_of_damaged_records_is_passed_over(outbox: Outbox) -> None:
+    opcua = outbox.consumer("opcua")
+    with outbox._database.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO records (seq, fields, committed_at) VALUES (?, '{', 0)",
+            [(seq,) for seq in range(1, 1201)],
+        )
+    outbox._counters.seq = 1200
+    commit(outbox, 1)
+    assert handed(opcua, limit=1) == [(1201, False)]
+
+
 TODAY = """
     PRAGMA journal_mode = WAL;
     CREATE TABLE records (
