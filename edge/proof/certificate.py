@@ -118,7 +118,7 @@ class PrecisionSection(MapComparison):
     verdicts: Verdicts
     noise: Noise  # of its normal scores against float32's
     repeat: Noise  # of the file's scores in another arithmetic against these
-    # the mean map error on the golden frames alone, which a board repeats
+    # the mean map error on the reference frames alone, which a board repeats
     golden_map_error: float = Field(ge=0)
     change: AccuracyChange
     macs: MacShares  # of the whole graph
@@ -130,8 +130,8 @@ class PrecisionSection(MapComparison):
 class BoardSection(MapComparison):
     """The bundle's frames through the engine of the machine that judges.
 
-    golden_unlike: golden frames whose verdict differs from float32's, each under its own threshold.
-    furthest: s.
+    golden_unlike: reference frames whose verdict differs from float32's, each under its own
+    threshold. furthest: s.
     noise: of its normal scores against those of the same precision in the certificate.
     time_ms: median of one run of the engine. threshold: measured on its own scores of the carried
     normal parts.
@@ -342,7 +342,7 @@ def _share_failures(macs: MacShares, backbone_macs: MacShares | None) -> list[st
 
 
 def map_error_limit(section: PrecisionSection) -> float:
-    """Of a board's mean map error on the golden frames, as a share of float32's map range."""
+    """Of a board's mean map error on the reference frames, as a share of float32's map range."""
     return max(BOARD_FACTOR * section.golden_map_error, BOARD_FLOOR)
 
 
@@ -357,7 +357,7 @@ def board_failures(
     precision; empty: proven.
 
     Args:
-        measured, furthest: on the golden frames against float32. noise: against the same
+        measured, furthest: on the reference frames against float32. noise: against the same
             precision's normal scores, or float32's (same_precision False), from which a precision
             may differ in scale and offset.
     """
@@ -372,7 +372,7 @@ def board_failures(
     )
     if furthest > UNLIKE_DISTANCE:
         reasons.append(
-            f"a golden frame changes sides {furthest:.2f} s from the threshold, limit"
+            f"a reference frame changes sides {furthest:.2f} s from the threshold, limit"
             f" {UNLIKE_DISTANCE:g} s"
         )
     if measured.mean_map_error > limit:

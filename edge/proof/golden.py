@@ -29,7 +29,7 @@ from edge.schema import ELEMENTS_LIMIT, Strict, TensorSpec, holds, parse_json
 
 INDEX = "index.json"
 INDEX_LIMIT = 16 << 20  # bytes
-GOLDEN_MOST = 64  # golden frames, which are all in memory at once
+GOLDEN_MOST = 64  # reference frames, which are all in memory at once
 HEADER_ROOM = 16 << 10  # bytes that an archive takes beside its arrays, for each of them
 CARRY_ALL = 64  # up to this many normal parts are all carried
 CARRY_HIGHEST = 48  # of more parts, at least this many with the highest scores
@@ -42,7 +42,7 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class GoldenFrame:
-    """One golden frame. feeds: every graph input by name.
+    """One reference frame. feeds: every graph input by name.
 
     map (1, 1, h, w), score (1,): float32, from torch.
     """
@@ -203,14 +203,15 @@ def _read_index(path: Path) -> NormalIndex:
 def read_golden(
     folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> list[GoldenFrame]:
-    """Every golden frame in a bundle's golden/ folder, by name. inputs, outputs: of its manifest.
+    """Every reference frame in a bundle's golden/ folder, by name.
 
+    inputs, outputs: of its manifest.
     Raises: BundleError if there are none, or one is damaged or not of these shapes and types.
     """
     paths = sorted(folder.glob("*.npz"))
     if not 0 < len(paths) <= GOLDEN_MOST:
         what = (
-            f"{folder}: {len(paths) or 'no'} golden frames (*.npz) to prove an engine with, 1 to"
+            f"{folder}: {len(paths) or 'no'} reference frames (*.npz) to prove an engine with, 1 to"
             f" {GOLDEN_MOST}"
         )
         raise BundleError(f"{what} are possible. Export the bundle again")
@@ -226,7 +227,9 @@ def _read_frame(path: Path, specs: Sequence[TensorSpec]) -> GoldenFrame:
         )
     except Exception as error:
         why = str(error) or type(error).__name__
-        raise BundleError(f"{path}: not a golden frame ({why}). Export the bundle again") from error
+        raise BundleError(
+            f"{path}: not a reference frame ({why}). Export the bundle again"
+        ) from error
 
 
 def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:

@@ -51,7 +51,7 @@ class Expected(NamedTuple):
     scores: (n,) of all normal validation parts, by falling float32 score, of onnxruntime's
     arithmetic.
     threshold: measured on them.
-    float32: float32's own threshold, which golden verdicts refer to.
+    float32: float32's own threshold, which verdicts on reference frames refer to.
     """
 
     scores: NDArray[np.float64]
@@ -128,9 +128,9 @@ def prove_engine(
 ) -> BoardSection:
     """Run the bundle's frames through a machine's engine.
 
-    Its golden maps are compared with float32's, its normal scores with the same precision's in the
-    certificate; its threshold is measured on its own scores, and golden frames have to fall on
-    float32's side of it.
+    Its maps of the reference frames are compared with float32's, its normal scores with the same
+    precision's in the certificate; its threshold is measured on its own scores, and reference
+    frames have to fall on float32's side of it.
 
     Args:
         engine: the engine that is to judge parts; precision: of it.

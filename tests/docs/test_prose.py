@@ -73,6 +73,18 @@ def test_prose_is_wrapped_and_says_it_in_the_fields_words(path: Path) -> None:
     assert [word for word in WORDS if word in text and path.name != "glossary.md"] == []
 
 
+@pytest.mark.parametrize("package", ["edge", "calibration", "trainer"])
+def test_code_says_reference_frame(package: str) -> None:
+    """The word golden is of file names only."""
+    sources = [*(ROOT / package).rglob("*.py"), *(ROOT / package).rglob("*.html")]
+    assert sources
+    assert [
+        named(path)
+        for path in sources
+        if "golden frame" in " ".join(path.read_text(encoding="utf-8").lower().split())
+    ] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_links_lead_somewhere(path: Path) -> None:
     assert list(lost_links(path.read_text(encoding="utf-8"), path)) == []

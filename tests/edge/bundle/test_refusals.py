@@ -622,8 +622,8 @@ def _certificate_with_an_unknown_key(folder: Path) -> None:
     [
         (_other_reference_red, "no engine decides as the trained model did"),
         (_not_a_model, "cannot be loaded"),
-        (_damaged_golden_frame, "not a golden frame"),
-        (_pickled_golden_frame, "not a golden frame"),
+        (_damaged_golden_frame, "not a reference frame"),
+        (_pickled_golden_frame, "not a reference frame"),
         (_golden_frames_all_good, "above the threshold"),
         (_certificate_of_another_threshold, "certificate's threshold of fp32 is 30.0"),
         (_normal_frames_of_another_count, "the 8 highest of 9, the manifest says 8 of 8"),
