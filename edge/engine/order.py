@@ -30,8 +30,9 @@ def runtime_name(runtime: str) -> str:
 Opener = Callable[[Path, Precision], Engine]
 
 
-def machine_openers(cache: Path, threads: int = 2, digest: str | None = None) -> dict[str, Opener]:
-    """The openers of this machine by runtime, the preferred first.
+def unproven_openers(cache: Path, threads: int = 2, digest: str | None = None) -> dict[str, Opener]:
+    """The openers of this machine by runtime, the preferred first. An engine that one opens has
+    proven nothing: what judges is opened by edge.install.proven.
 
     cache: where TensorRT keeps the plans it built. digest: hex SHA-256 of the one plan or ONNX file
     that may be opened; nothing is built then, and another is an EngineError.

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from edge.bounded import ChildFailed, Limits, call_bounded
 from edge.bundle.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, parse_manifest
 from edge.engine.machine import this_machine
-from edge.engine.order import ONNXRUNTIME, TENSORRT, machine_openers
+from edge.engine.order import ONNXRUNTIME, TENSORRT, unproven_openers
 from edge.engine.protocol import Engine, one_line
 from edge.errors import BundleError, EdgeError
 from edge.files import read_bytes
@@ -93,7 +93,7 @@ def measure_engine(request: MeasureRequest) -> EngineEntry:
     """
     name = request.runtime
     try:
-        engine = machine_openers(Path(request.cache), request.threads)[request.runtime](
+        engine = unproven_openers(Path(request.cache), request.threads)[request.runtime](
             request.bundle.model(request.precision), request.precision
         )
         try:
@@ -152,7 +152,7 @@ def _calibrated(
     )
     if state is None:
         return None, None
-    oracle = machine_openers(Path(request.cache), request.threads)[ONNXRUNTIME](
+    oracle = unproven_openers(Path(request.cache), request.threads)[ONNXRUNTIME](
         bundle.model("fp32"), "fp32"
     )
     return Calibrated(state.threshold, state.arrays(), oracle), oracle

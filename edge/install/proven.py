@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge.config import PrecisionChoice
 from edge.engine.machine import this_machine
-from edge.engine.order import machine_openers, runtime_name
+from edge.engine.order import runtime_name, unproven_openers
 from edge.engine.protocol import one_line
 from edge.errors import ConfigError, EdgeError, EngineError, MissingDependency
 from edge.files import sentence_of
@@ -152,7 +152,7 @@ def _known_proof(store: Store, bundle: Installed) -> ProofFile | None:
     if proof is None or proof.state == "pending" or proof.board != this_machine():
         return None
     runtimes = {entry.runtime.split()[0] for entry in proof.engines}
-    if next(iter(machine_openers(store.engines))) not in runtimes:
+    if next(iter(unproven_openers(store.engines))) not in runtimes:
         return None
     opened = {entry.runtime for entry in proof.engines if entry.section is not None}
     try:
@@ -163,7 +163,7 @@ def _known_proof(store: Store, bundle: Installed) -> ProofFile | None:
 
 def _open_entry(store: Store, bundle: Installed, entry: EngineEntry, threads: int) -> ProvenEngine:
     assert entry.section is not None  # what judges, or is looked at, has answered
-    openers = machine_openers(store.engines, threads, entry.section.engine_sha256)
+    openers = unproven_openers(store.engines, threads, entry.section.engine_sha256)
     try:
         engine = openers[entry.runtime.split()[0]](bundle.model(entry.precision), entry.precision)
     except (EdgeError, OSError):

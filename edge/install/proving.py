@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.engine.machine import this_machine
-from edge.engine.order import ONNXRUNTIME, TENSORRT, machine_openers
+from edge.engine.order import ONNXRUNTIME, TENSORRT, unproven_openers
 from edge.errors import ParityError
 from edge.install.consistency import checked_proof_data
 from edge.install.engine_entry import EngineEntry
@@ -67,7 +67,7 @@ def measure_engines(
     proven too. One engine that cannot be opened, fails, or takes too much time or memory is an
     entry too.
     """
-    preferred = next(iter(machine_openers(cache, threads)))
+    preferred = next(iter(unproven_openers(cache, threads)))
     precisions = [
         precision for precision in FROM_EXACT if precision in proof_data.bundle.manifest.precisions
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.engine.order import ONNXRUNTIME, TENSORRT, machine_openers, runtime_name
+from edge.engine.order import ONNXRUNTIME, TENSORRT, runtime_name, unproven_openers
 from edge.engine.protocol import Inputs, check_feeds, outputs_of
 from edge.errors import EngineError, MissingDependency
 
@@ -21,7 +21,7 @@ def test_this_machine_opens_the_cpu_without_tensorrt_and_says_what_is_wrong_with
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.engine.order.tensorrt_is_installed", lambda: False)
-    openers = machine_openers(tmp_path)
+    openers = unproven_openers(tmp_path)
     assert list(openers) == [ONNXRUNTIME]
     with pytest.raises(EngineError, match=r"fp32\.onnx does not exist"):
         openers[ONNXRUNTIME](tmp_path / "fp32.onnx", "fp32")
@@ -31,7 +31,7 @@ def test_tensorrt_is_preferred_where_it_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.engine.order.tensorrt_is_installed", lambda: True)
-    assert list(machine_openers(tmp_path)) == [TENSORRT, ONNXRUNTIME]
+    assert list(unproven_openers(tmp_path)) == [TENSORRT, ONNXRUNTIME]
 
 
 def test_a_runtime_is_named_with_its_version() -> None:

@@ -174,6 +174,6 @@ def test_a_bundle_that_leaves_while_it_is_opened_is_one_sentence(
     def vanish(*_: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("edge.install.proven.machine_openers", vanish)
+    monkeypatch.setattr("edge.install.proven.unproven_openers", vanish)
     with pytest.raises(EngineError, match=r"washer 1\.0\.0: its engine cannot be opened"):
         open_proven_engine(store, store.active())

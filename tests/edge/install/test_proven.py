@@ -233,7 +233,7 @@ def test_nothing_proven_names_every_engine_and_why(store: Store, bundle: Path, m
 def test_an_engine_that_cannot_be_opened_is_a_row_and_not_the_end(
     store: Store, bundle: Path, capsys, monkeypatch, failure: Exception
 ) -> None:
-    openers = proven_module.machine_openers
+    openers = proven_module.unproven_openers
 
     def failing(*arguments: object) -> dict[str, object]:
         def open_one(model: Path, precision: Precision) -> object:
@@ -244,7 +244,7 @@ def test_an_engine_that_cannot_be_opened_is_a_row_and_not_the_end(
         ((runtime, opener),) = openers(*arguments).items()
         return {runtime: open_one}
 
-    monkeypatch.setattr(measure_module, "machine_openers", failing)
+    monkeypatch.setattr(measure_module, "unproven_openers", failing)
     out = run_edge(capsys, monkeypatch, "install", bundle, "--root", store.root).out
     row = next(line for line in out.splitlines() if " fp16 " in line)
     assert row.endswith(f"refused: {failure}")
@@ -286,11 +286,11 @@ class OtherRuntime(OnnxCpuEngine):
 
 @pytest.fixture
 def with_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = proven_module.machine_openers
+    cpu = proven_module.unproven_openers
     name = proven_module.runtime_name
     for module in MODULES:
         monkeypatch.setattr(
-            module, "machine_openers", lambda *more: {"tensorrt": OtherRuntime, **cpu(*more)}
+            module, "unproven_openers", lambda *more: {"tensorrt": OtherRuntime, **cpu(*more)}
         )
     monkeypatch.setattr(
         proven_module,
@@ -432,7 +432,7 @@ def _spread(store: Store) -> float:
         ),
         (lambda _: with_score(lambda _: 5.0), "every normal part has the same score"),
         (noisy, "noise of the normal scores"),
-        (lambda _: with_score(lambda score: min(score, 20.0)), "a golden frame changes sides"),
+        (lambda _: with_score(lambda score: min(score, 20.0)), "a reference frame changes sides"),
         (lambda _: with_score(lambda _: float("nan")), "not finite"),
         (
             lambda _: lambda outputs: {**outputs, "map": outputs["map"] * np.float32(1.1)},
