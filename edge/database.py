@@ -114,8 +114,8 @@ class Database:
         """This thread's connection, opened if it has none.
 
         Raises: sqlite3.Error if that fails; OSError if another file lies there than the one that
-        was opened first, or
-            none: what is written to a file without a name is lost when the process ends.
+            was opened first, or none: what is written to a file without a name is lost when the
+            process ends.
         """
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if self._file is not None and self._file != _identity(self.path):
@@ -154,9 +154,8 @@ class Database:
 
     @contextmanager
     def errors(self, act: str) -> Iterator[None]:
-        """What SQLite or the disk refuses becomes a StorageError: "cannot `act` FILE: why.
-
-        What to do".
+        """What SQLite or the disk refuses becomes a StorageError: cannot `act` which file, why,
+        and what to do.
         """
         try:
             yield

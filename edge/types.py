@@ -28,9 +28,7 @@ class Reason(str, Enum):
     TWO_PARTS = "two_parts"  # one after the other, not told apart in time to judge each
     NO_DEPTH = "no_depth"  # fewer of the part's pixels have a reading than min_valid
     UNCALIBRATED = "uncalibrated"  # no plane for this product and camera
-    CAMERA_MISMATCH = (  # another size, unit or focal length than the product was trained on
-        "camera_mismatch"
-    )
+    CAMERA_MISMATCH = "camera_mismatch"  # another size, unit or focal length than in training
     CAMERA_LOST = "camera_lost"  # the camera stopped delivering
     BLIND = "blind"  # no depth reading at all, or a black picture
     SLOW = "slow"  # state only: the engine is slower than the camera, parts may be missed

@@ -190,8 +190,8 @@ class SupervisedCamera:
         self._give_back(process, filled)
         return Frame(
             color, depth, filled.unit, Intrinsics(*filled.pinhole), filled.serial,
-            filled.frame_number,
-            filled.captured_mono_ns, filled.clock_domain, filled.exposure_us, filled.gain,
+            filled.frame_number, filled.captured_mono_ns, filled.clock_domain,
+            filled.exposure_us, filled.gain,
         )  # fmt: skip
 
     def _give_back(self, process: CameraProcess, filled: Filled) -> None:
@@ -242,13 +242,13 @@ class SupervisedCamera:
 
 def supervised_camera(
     config: CameraConfig, root: Path, contract: CameraContract | None = None, *,
-    empty: bool = False, loop: bool = False, live: bool = False, moved: Callable[[],
-    None] = lambda: None,
+    empty: bool = False, loop: bool = False, live: bool = False,
+    moved: Callable[[], None] = lambda: None,
 ) -> SupervisedCamera:  # fmt: skip
     """The camera that station.toml names, in a process of its own, not yet open.
 
-    Args: as make_camera takes them; live: frames that are not taken in time are dropped (always so
-    for a live camera).
+    Args: as make_camera takes them.
+        live: frames that are not taken in time are dropped (always so for a live camera).
         moved: as SupervisedCamera takes it.
     """
     order = Order(

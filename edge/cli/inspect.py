@@ -61,10 +61,10 @@ def inspect(
     wanted = parse_precision(precision)
     require_folder_target(out, "--out")
     rows: list[Row] = []
-    with opened_active(root, wanted) as station:
-        for one in inspect_views(station, path, print):
+    with opened_active(root, wanted) as active:
+        for one in inspect_views(active, path, print):
             if not rows:
-                print(judge_line(station))
+                print(judge_line(active))
                 print(TABLE_HEAD)
             print(table_line(one.row), flush=True)
             write_overlay(out, one)

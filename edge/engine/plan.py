@@ -41,13 +41,13 @@ EXPECTED = ("Unused Input:", "[RemoveDeadLayers]")
 PLAN_NAME = re.compile(r"\.?([0-9a-f]{16})-.+\.plan(\..+)?")
 # of an Orin Nano's 8 GB; tactics that want more are skipped, with a warning
 WORKSPACE_BYTES = 512 << 20
-LEVELS = {
+LEVELS = {  # a build says hundreds of INFO lines
     "INTERNAL_ERROR": logging.CRITICAL,
     "ERROR": logging.ERROR,
     "WARNING": logging.WARNING,
     "INFO": logging.DEBUG,
     "VERBOSE": logging.DEBUG,
-}  # a build says hundreds of INFO lines
+}
 
 
 @dataclass(frozen=True)

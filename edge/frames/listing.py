@@ -103,8 +103,7 @@ def images_in(folder: Path, deep: bool = True) -> list[Path]:
     """The image files of a folder and its sub-folders, by name; empty where it is absent.
 
     Raises: DataError naming a picture or depth file of a kind that is not read, and two files that
-    differ only in their
-        suffix: which of them is meant nobody can tell.
+        differ only in their suffix: which of them is meant nobody can tell.
     """
     if not folder.is_dir():
         return []

@@ -67,8 +67,8 @@ class Expiry:
         while True:
             rows = self._database.connection().execute(
                 f"SELECT seq, {UNDELIVERED}, powered_s, committed_at, synced"
-                " FROM records WHERE seq > ?"
-                " ORDER BY seq LIMIT ?", (self._delivered_through(), after, STEP_RECORDS),
+                " FROM records WHERE seq > ? ORDER BY seq LIMIT ?",
+                (self._delivered_through(), after, STEP_RECORDS),
             ).fetchall()  # fmt: skip
             stamps = [stamp_of(row[2:], self._clock) for row in rows]
             old = [
@@ -186,9 +186,8 @@ class Expiry:
 
     def _span(self) -> int:
         """From the lowest to the highest number, both counted."""
-        ends = (  # together they would scan
-            "SELECT (SELECT min(seq) FROM records), (SELECT max(seq) FROM records)"
-        )
+        # min and max in one SELECT would scan the table
+        ends = "SELECT (SELECT min(seq) FROM records), (SELECT max(seq) FROM records)"
         first, last = self._database.connection().execute(ends).fetchone()
         return 0 if first is None else int(last - first + 1)
 

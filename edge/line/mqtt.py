@@ -56,14 +56,11 @@ class MqttLine:
         self.counters = LineCounters()
         self._offline, self._outbox = offline, outbox
         self._ready, self._was_ready = ready or (lambda: self.verdict_problem is None), False
-        topics, trouble = (
-            Topics(prefix),
-            Trouble(log, f"broker {broker.host}:{broker.port}: connected again"),
-        )
+        topics = Topics(prefix)
+        trouble = Trouble(log, f"broker {broker.host}:{broker.port}: connected again")
         will = Message(topics("state"), offline("connection lost"), retain=True, qos=1)
 
         run = secrets.token_hex(4)
-
         twins = TwinWatch(run, self._note_twin)
 
         def new_link(role: str, will: Message | None, more: str) -> LinkMaker:
@@ -82,10 +79,14 @@ class MqttLine:
             changed,
         )
         self._records = RecordChannel(
-            new_link("record", will, "heartbeat"), topics, self.counters, outbox,
+            new_link("record", will, "heartbeat"),
+            topics,
+            self.counters,
+            outbox,
             lambda: signed_state(state(), run),
-            changed, needs_echo=broker.protocol != "5",
-        )  # fmt: skip
+            changed,
+            needs_echo=broker.protocol != "5",
+        )
 
     def start(self) -> None:
         """Connect both clients and send what an earlier run has left."""

@@ -66,10 +66,7 @@ class Unwritten:
 
 @dataclass
 class Counters:
-    """The counters of the table, in memory.
-
-    Changed under the database's lock `writing`.
-    """
+    """The counters of the table, in memory. Changed under the database's lock `writing`."""
 
     seq: int
     sent_through: int
@@ -143,10 +140,18 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Unwritten], attempted:
     connection.executemany(
         "INSERT OR REPLACE INTO records (seq, fields, committed_at, attempted, powered_s, synced)"
         " VALUES (?, ?, ?, ?, ?, ?)",
-        [(one.seq, _text_of(one.fields), one.kept.wall_s, attempted, one.kept.powered_s,
-        one.kept.synced)
-         for one in rows],
-    )  # fmt: skip
+        [
+            (
+                one.seq,
+                _text_of(one.fields),
+                one.kept.wall_s,
+                attempted,
+                one.kept.powered_s,
+                one.kept.synced,
+            )
+            for one in rows
+        ],
+    )
 
 
 LONG_AGO = Stamp(-math.inf, 0.0, synced=False)  # older than any bound

@@ -10,8 +10,8 @@
     opening thread   a new bundle or site state, resolved beside the one that judges: changes.py
     main loop        here: signals, watchdog; it never waits for an engine, a disk or the camera
 
-What the threads share says how it is shared: Mailbox, CurrentBundle, Health, Progress, the queues in
-Deciding and Keeper, Line, Outbox. Beside these one thread writes and others read single values:
+What the threads share says how it is shared: Mailbox, CurrentBundle, Health, Progress, the queues
+in Deciding and Keeper, Line, Outbox. Beside these one thread writes and others read single values:
 the counters of Capture, `Judging.seen`, `PartMaker.is_between_parts`.
 """
 

@@ -58,8 +58,8 @@ def run_station(
 
     progress = Progress()
 
-    def new_camera(station: ActiveBundle) -> Camera:
-        contract = station.manifest.camera
+    def new_camera(active: ActiveBundle) -> Camera:
+        contract = active.manifest.camera
         return supervised_camera(
             config.camera,
             root,

@@ -44,7 +44,7 @@ class Service:
         self._stop = StopRequest(signals)
         self.progress = progress or Progress()
         self.health = Health(None if plan.lossless else STALL_S)
-        self.at_work: AtWork | None = None  # from when the first engine is open; kept to look at
+        self.at_work: AtWork | None = None  # once the first engine is open; also after the end
 
     def stop(self) -> None:
         """End soon. Callable from any thread, not from a signal handler: see StopSignals."""

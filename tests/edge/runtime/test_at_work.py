@@ -41,9 +41,6 @@ def test_what_changes_while_the_line_is_started_is_published_before_the_first_fr
         return lines[0]
 
     monkeypatch.setattr(factory, "DIALECTS", {"none": make})
-    script = [
-        lambda: before_the_first_frame.extend(lines[0].published),
-        *frames_of([EMPTY]),
-    ]
+    script = [lambda: before_the_first_frame.extend(lines[0].published), *frames_of([EMPTY])]
     new_service(station, script, ScriptedEngine([{}])).run()
     assert before_the_first_frame == ["link", ""]
