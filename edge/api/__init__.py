@@ -71,6 +71,7 @@ class Judge:
     proven: ProvenEngine
     _folder: tempfile.TemporaryDirectory[str] = field(repr=False)
     _frames: int = 0
+    _is_closed: bool = False
 
     @property
     def threshold(self) -> float:
@@ -106,9 +107,12 @@ class Judge:
             unit: meters per depth count; default: of the training camera.
             intrinsics: fx, fy, cx, cy in pixels of the whole image; default: of the training
                 camera.
-        Raises: ConfigError if an array is of another shape or type, or the bundle does not know
-            unit or intrinsics and they are not given; EngineError.
+        Returns: the judgment; UNKNOWN `engine` if the engine fails.
+        Raises: ConfigError if an array is of another shape or type, the judge is closed, or the
+            bundle does not know unit or intrinsics and they are not given.
         """
+        if self._is_closed:
+            raise ConfigError("the judge is closed: open the bundle again")
         self._frames += 1
         frame = self._frame(color, depth, unit, intrinsics)
         contract = self.manifest.camera
@@ -125,8 +129,13 @@ class Judge:
 
     def close(self) -> None:
         """Close the engine and remove what was unpacked. Calling it again does nothing."""
-        self.proven.engine.close()
-        self._folder.cleanup()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self.proven.engine.close()
+        finally:
+            self._folder.cleanup()
 
     def __enter__(self) -> Judge:
         return self
@@ -163,6 +172,8 @@ class Judge:
         if has_depth and depth is not None and (meters is None or lens is None):
             missing = "unit" if meters is None else "intrinsics"
             raise ConfigError(f"the bundle does not know the camera's {missing}: give {missing}=")
+        if lens is not None and len(lens) != 4:
+            raise ConfigError(f"intrinsics has {len(lens)} numbers: fx, fy, cx, cy are expected")
         fx, fy, cx, cy = lens or (1.0, 1.0, 0.0, 0.0)
         return Frame(
             np.ascontiguousarray(color),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.api import Code, Judge, Reason, open_bundle
-from edge.errors import BundleError, ConfigError
+from edge.errors import BundleError, ConfigError, EngineError
+from tests.support.fakes import ScriptedEngine
 from tests.support.station import BAD, EMPTY, GOOD, draw_shot
 from tests.support.tiny_bundle import FOCAL, PLANE, UNIT, KeyPair, make_key, make_tiny_bundle
 
@@ -61,6 +63,29 @@ def test_arrays_of_another_shape_or_type_are_refused(judge: Judge) -> None:
         judge(color, depth.astype(np.float32), plane=PLANE)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="plane has 3 numbers"):
         judge(color, depth, plane=(0.0, 0.0, 1.0), unit=UNIT, intrinsics=LENS)
+    with pytest.raises(ConfigError, match="intrinsics has 3 numbers"):
+        judge(color, depth, plane=PLANE, unit=UNIT, intrinsics=LENS[:3])
+
+
+def test_an_engine_that_fails_is_unknown(judge: Judge) -> None:
+    failing = ScriptedEngine([EngineError("out of memory")])
+    broken = replace(judge, proven=replace(judge.proven, engine=failing))
+    color, depth = draw_shot(GOOD, 0)
+    judgment = broken(color, depth, plane=PLANE, unit=UNIT, intrinsics=LENS)
+    assert (judgment.code, judgment.reason) == (Code.UNKNOWN, Reason.ENGINE)
+
+
+def test_a_judge_is_closed_once_and_refuses_afterwards(bundle: tuple[Path, KeyPair]) -> None:
+    """An engine on a GPU cannot be closed twice."""
+    closed: list[int] = []
+    with open_bundle(bundle[0], key=bundle[1].public, precision="fp32") as opened:
+        close = opened.proven.engine.close
+        opened.proven.engine.close = lambda: closed.append(1) or close()  # type: ignore[method-assign,func-returns-value]
+    opened.close()
+    assert closed == [1]
+    color, depth = draw_shot(GOOD, 0)
+    with pytest.raises(ConfigError, match="the judge is closed"):
+        opened(color, depth, plane=PLANE, unit=UNIT, intrinsics=LENS)
 
 
 def test_a_bundle_of_a_stranger_is_refused(bundle: tuple[Path, KeyPair], tmp_path: Path) -> None:
