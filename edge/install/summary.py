@@ -53,8 +53,7 @@ def plane_lines(manifest: Manifest) -> list[str]:
     return [
         "the product was trained with a plane fitted to each image; this station judges with its"
         " one calibrated plane, so heights may differ from those in training: look at normal"
-        " parts"
-        " with `edge inspect`"
+        " parts with `edge inspect`"
     ]
 
 

@@ -31,18 +31,18 @@ class Record:
 
     score, threshold: float32, raw units; None when nothing was judged, or no threshold is known.
     ms: from the capture of the frame that completed the part to the judgment, milliseconds;
-    `judge_ms` on the wire.
+        `judge_ms` on the wire.
     at: when that frame was captured, UTC, milliseconds since 1970; None while the clock is not
-    synced.
+        synced.
     geometry, model_state: digests of the site state that was applied; None where there is none.
     engine: runtime, version and precision of what judged.
-    threshold_from: "bundle" or "site", whose normal parts set the threshold; threshold_parts: how
-    many these were;
+    threshold_from: "bundle" or "site", whose normal parts set the threshold.
+    threshold_parts: how many these were.
     guarantee: what the threshold promises about false rejects, in a sentence.
     captured_at, judged_at: UTC, ISO 8601 with milliseconds.
     images: folder of the kept images below var/lib/edge; None where they are not kept.
     images_sha256: hex SHA-256 of their raw bytes, known before the files are written
-    (edge/runtime/keeper.py).
+        (edge/runtime/kept_files.py).
     """
 
     part: str

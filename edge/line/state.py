@@ -21,7 +21,9 @@ STATE_S = 10.0
 
 
 class StatePublisher:
-    """Publishes the state on the record link, in that link's thread alone (but for `changed`)."""
+    """Publishes the state on the record link. Used by the thread of the records and, after its end,
+    by the one that stops the channel; `changed` by any thread.
+    """
 
     def __init__(
         self, topic: str, state: Callable[[], bytes], needs_echo: bool, trouble: Trouble
