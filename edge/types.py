@@ -113,7 +113,8 @@ class Frame:
 class Outputs:
     """What an engine returns for one frame, raw units.
 
-    map: (h, w) float32 at working resolution. area: foreground share of the region.
+    map: (h, w) float32 at working resolution.
+    area: foreground share of the region of interest.
     valid: share of foreground pixels that had a reading before filling.
     place: (6,) float32: centroid u, v (pixels of the crop), variance u, v and covariance (square
         pixels) of the foreground, and the share of the view's outermost pixels that are foreground;

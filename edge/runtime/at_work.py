@@ -18,6 +18,7 @@ the counters of Capture, `Judging.seen`, `PartMaker.is_between_parts`.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 from edge.config import EdgeConfig
@@ -96,6 +97,7 @@ class AtWork:
             store.data, config.retention, self._outbox.clock, self._outbox.find_stamp
         )
         self._housekeeping = Housekeeping(self._outbox, config.retention, health.note_storage)
+        self._noting = threading.RLock()
         self._line = make_line(self._line_setup(store, config))
         gate: Gate[JudgedFrame] = new_gate(
             first.rule, config.decision, plan.each_frame, starts_unsure=not plan.lossless
@@ -206,8 +208,12 @@ class AtWork:
         self._health.note_bundle(not self.changes.refused)
 
     def _note_line(self) -> None:
+        """Several threads of the line call this. What the last one reads is also noted last: else
+        a problem that is over could stay.
+        """
         line = self._line
-        self._health.note_line(line.verdict_problem is None, line.record_problem is None)
+        with self._noting:
+            self._health.note_line(line.verdict_problem is None, line.record_problem is None)
 
     def _wait_for_line(self) -> None:
         end_s = time.monotonic() + LINE_S
