@@ -280,9 +280,9 @@ def station_page() -> str:
 
 def _station_head() -> list[str]:
     head = (
-        f"`{PLACE}` below the root of a station says which camera, which broker, and how long"
-        " records stay. `edge install` lays it down once, with every key and its meaning; from then"
-        " on it belongs to the integrator, and no command changes it but for `edge install"
+        f"`{PLACE}` below the root of a station sets the camera, the broker and how long"
+        " records stay. `edge install` writes it once, with every key and its meaning; from then"
+        " on it belongs to the integrator. No command changes it except `edge install"
         " --station NAME`, which names a station that has no name yet. `edge run` reads it when it"
         " starts: an unknown key or a wrong value stops it with one sentence that names the key. A"
         " missing section or key has its default."
