@@ -36,13 +36,16 @@ MEASURED = (  # pages on which every figure has its marker, or stands in a writt
     "docs/benchmark.md",
     "docs/bank-size.md",
     "docs/ablation-*.md",
+    "docs/systems/*.md",
 )
 PRECISIONS = ("fp32", "fp16", "int8")
 TABLE = re.compile(r"```.*?```|(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MARKER = re.compile(r"<!-- (figures|table): (\S+) -->")
 CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
-# Not figures: code, links' targets, other comments, and the names of metrics.
-APART = re.compile(r"```.*?```|`[^`]*`|\]\([^)]*\)|<!--.*?-->|AUPRO 0\.\d+", re.DOTALL)
+# Not figures: code, links' targets, other comments, names of metrics, numbers of sections.
+APART = re.compile(
+    r"```.*?```|`[^`]*`|\]\([^)]*\)|<!--.*?-->|AUPRO 0\.\d+|\b[Ss]ections? \d+\.\d+", re.DOTALL
+)
 FIGURE = re.compile(r"(?<![\w.-])[+-]?\d[\d,]*(?:\.\d+|(?= ?%))(?!\w)")
 BLOCK = re.compile(r"\n(?=\n|[ ]*[-*] |[ ]*\d+\. |\|)")
 
@@ -234,8 +237,12 @@ def _summed(whole: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def wrong_figures(path: Path) -> Iterator[str]:
     """Figures of a page that differ from the values their marker names, or have no marker."""
-    measured = any(path.relative_to(ROOT).match(pattern) for pattern in MEASURED)
-    yield from wrong_in(path.read_text(encoding="utf-8"), path, measured)
+    yield from wrong_in(path.read_text(encoding="utf-8"), path, is_measured(path))
+
+
+def is_measured(path: Path) -> bool:
+    """Whether every figure of the page needs its marker or its table."""
+    return any(path.relative_to(ROOT).match(pattern) for pattern in MEASURED)
 
 
 def wrong_in(text: str, path: Path, measured: bool) -> Iterator[str]:
@@ -273,9 +280,9 @@ def station_page() -> str:
 
 def _station_head() -> list[str]:
     head = (
-        f"`{PLACE}` below the root of a station says which camera, which broker, and how long"
-        " records stay. `edge install` lays it down once, with every key and its meaning; from then"
-        " on it belongs to the integrator, and no command changes it but for `edge install"
+        f"`{PLACE}` below the root of a station sets the camera, the broker and how long"
+        " records stay. `edge install` writes it once, with every key and its meaning; from then"
+        " on it belongs to the integrator. No command changes it except `edge install"
         " --station NAME`, which names a station that has no name yet. `edge run` reads it when it"
         " starts: an unknown key or a wrong value stops it with one sentence that names the key. A"
         " missing section or key has its default."

@@ -45,7 +45,11 @@ def add(
     ),
     product: list[str] = typer.Option(
         [],
-        help="Take bundles of this product only from this key; repeat. Default: of every product.",
+        metavar="PRODUCT",
+        help=(
+            "Accept from this key bundles of this product only; may be repeated. Default: of every"
+            " product."
+        ),
     ),
     force: bool = typer.Option(
         False, "--force", help="Trust the key although another installed product needs it."

@@ -16,6 +16,7 @@ from scripts.write_docs import (
     ROOT,
     STATION_PAGE,
     entry_of,
+    is_measured,
     pages,
     references_in,
     wanted,
@@ -45,6 +46,15 @@ def test_the_page_is_what_the_files_say(path: Path) -> None:
 
 def test_every_pattern_of_measured_pages_has_a_page() -> None:
     assert all(list(ROOT.glob(pattern)) for pattern in MEASURED)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/systems").glob("*.md")), ids=named)
+def test_a_figure_without_a_marker_is_found_on_the_page_of_a_system(page: Path) -> None:
+    text = page.read_text(encoding="utf-8") + "\n- Section 3.2 of the paper, see section 4.1.\n"
+    changed = text.replace("## Switches", "- It has 12.5 more.\n\n## Switches")
+    assert list(wrong_in(changed, page, is_measured(page))) == [
+        f"{named(page)}: no marker for 12.5 in: - It has 12.5 more."
+    ]
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)

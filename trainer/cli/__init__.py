@@ -39,7 +39,7 @@ VERBS = (  # in the order of use
     ),
     Verb(
         "pretrain", pretrain.app, "Pretrain an encoder on normal images, once for all.",
-        "trainer pretrain pdn parts --out encoder.pdn",
+        "trainer pretrain pdn parts --out pdn.pth",
     ),
     Verb(
         "train", train.train, "Train a detector on images of good parts.",

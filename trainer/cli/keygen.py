@@ -9,12 +9,13 @@ import typer
 
 def keygen(
     name: Path = typer.Argument(
-        ..., help="Where to write: NAME.key and NAME.pub, for example `line`.", readable=False
+        ...,
+        metavar="NAME",
+        help="Where to write: NAME.key and NAME.pub, for example `line`.",
+        readable=False,
     ),
 ) -> None:
     """Make the key pair that a line's bundles are signed with.
-
-    Example: trainer keygen line
 
     NAME.key signs and stays on this workstation (mode 0600, back it up). NAME.pub goes to every
     station: `edge trust NAME.pub`. An existing key is never overwritten.

@@ -22,21 +22,24 @@ def _describe() -> None:
 )
 def pointmae(
     products: list[Path] = typer.Argument(
-        ..., help="Product folders with depth, or folders of such products."
+        ..., metavar="PRODUCTS...", help="Product folders with depth, or folders of such products."
     ),
     out: Path = typer.Option(
         ...,
         "--out",
+        metavar="FILE",
         help="Weights file to write; the same command resumes an interrupted training.",
         readable=False,
     ),
     preset: str = typer.Option(
-        "compact", help="compact: for a small device. paper: Point-MAE as published."
+        "compact",
+        metavar="PRESET",
+        help="compact: for a small device. paper: Point-MAE as published.",
     ),
-    epochs: int | None = typer.Option(None, help="Epochs instead of the preset's."),
-    seed: int = typer.Option(0, min=0, help="Same seed, same result."),
+    epochs: int | None = typer.Option(None, metavar="N", help="Epochs; default: the preset's."),
+    seed: int = typer.Option(0, metavar="N", min=0, help="Same seed, same result."),
     device: str = typer.Option(
-        "cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."
+        "cpu", metavar="DEVICE", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."
     ),
 ) -> None:
     """Pretrain m3dm's point encoder: groups of points of normal parts are hidden and reconstructed.
@@ -58,32 +61,36 @@ def pointmae(
 )
 def pdn(
     folders: list[Path] = typer.Argument(
-        ..., help="Folders of images. Of a product, only its normal training images are used."
+        ...,
+        metavar="FOLDERS...",
+        help="Folders of images. Of a product, only its normal training images are used.",
     ),
     out: Path = typer.Option(
         ...,
         "--out",
+        metavar="FILE",
         help="Weights file to write; the same command resumes an interrupted training.",
         readable=False,
     ),
     preset: str = typer.Option(
-        "compact", help="compact: for a small device. paper: EfficientAD's PDN-S."
+        "compact", metavar="PRESET", help="compact: for a small device. paper: EfficientAD's PDN-S."
     ),
-    epochs: int | None = typer.Option(None, help="Epochs instead of the preset's."),
+    epochs: int | None = typer.Option(None, metavar="N", help="Epochs; default: the preset's."),
     weights: Path | None = typer.Option(
         None,
+        metavar="FILE",
         help=(
             "Weights of the teacher's backbone: a state dict of timm's model (needed by the paper"
             " preset)."
         ),
         readable=False,
     ),
-    seed: int = typer.Option(0, min=0, help="Same seed, same result."),
+    seed: int = typer.Option(0, metavar="N", min=0, help="Same seed, same result."),
     device: str = typer.Option(
-        "cpu", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."
+        "cpu", metavar="DEVICE", help="Where to train: cpu or cuda. Only cpu repeats bit for bit."
     ),
 ) -> None:
-    """Distil vmpfd's patch descriptors from a frozen backbone.
+    """Distill vmpfd's patch descriptors from a frozen backbone.
 
     Ctrl-C keeps what is done; the same command resumes.
     """
