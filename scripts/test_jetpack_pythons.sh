@@ -12,7 +12,7 @@ find_python() { # the newest patch release under pyenv, else the one on PATH
 }
 
 lean_on_it=(
-    tests/test_imports.py tests/edge/{runtime,line,camera,cli,systemd} tests/edge/test_config.py
+    tests/test_imports.py tests/edge/{runtime,line,camera,cli,provision} tests/edge/test_config.py
     tests/edge/test_bounded.py tests/edge/install/test_install.py tests/edge/station/test_keys.py tests/edge/station/test_store.py
 )
 
