@@ -12,9 +12,8 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Entry point of the console script."""
-    if sys.argv[1:2] == [
-        "run"
-    ]:  # asked to stop while its modules are loaded it waits for whoever answers with 0
+    if sys.argv[1:2] == ["run"]:
+        # a request to stop waits until edge.runtime can answer it with exit code 0
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     from edge.cli import run_command
 

@@ -182,10 +182,12 @@ def counts_of(section: dict[str, Any]) -> dict[str, Any]:
     """What a precision decides with its own threshold, on parts that nothing was chosen on."""
     verdicts = section["verdicts"]
     return {
-        "good_rejected": verdicts["good"], "defects_missed": verdicts["real"],
+        "good_rejected": verdicts["good"],
+        "defects_missed": verdicts["real"],
         "unlike_float32": verdicts["unlike"],
-        "noise_s": section["noise"]["rms"], "passed": section["passed"],
-    }  # fmt: skip
+        "noise_s": section["noise"]["rms"],
+        "passed": section["passed"],
+    }
 
 
 def counts_text(entry: dict[str, Any]) -> str:

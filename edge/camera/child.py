@@ -105,14 +105,23 @@ class Feed:
         slot = self._free.pop()
         ring.write(slot, frame.color, frame.depth)
         i = frame.intrinsics
-        self.send(Filled(
-            ring=ring.number, slot=slot, color=(height, width, 3), depth=depth,
-            dropped=self._dropped,
-            unit=float(frame.unit), pinhole=(i.width, i.height, i.fx, i.fy, i.cx, i.cy),
-            serial=frame.serial,
-            frame_number=int(frame.frame_number), captured_mono_ns=int(frame.captured_mono_ns),
-            clock_domain=frame.clock_domain, exposure_us=frame.exposure_us, gain=frame.gain,
-        ))  # fmt: skip
+        self.send(
+            Filled(
+                ring=ring.number,
+                slot=slot,
+                color=(height, width, 3),
+                depth=depth,
+                dropped=self._dropped,
+                unit=float(frame.unit),
+                pinhole=(i.width, i.height, i.fx, i.fy, i.cx, i.cy),
+                serial=frame.serial,
+                frame_number=int(frame.frame_number),
+                captured_mono_ns=int(frame.captured_mono_ns),
+                clock_domain=frame.clock_domain,
+                exposure_us=frame.exposure_us,
+                gain=frame.gain,
+            )
+        )
         self._wanted = self._live
 
     def send(self, packet: Packet, fd: int | None = None) -> None:

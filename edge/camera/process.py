@@ -57,10 +57,15 @@ class CameraProcess:
         words = [sys.executable, *CHILD, str(theirs.fileno()), str(os.getpid())]
         try:
             self._process = subprocess.Popen(
-                words, cwd=PACKAGES, env=_environment(), pass_fds=[theirs.fileno()],
+                words,
+                cwd=PACKAGES,
+                env=_environment(),
+                pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
         except OSError as error:
             self._socket.close()
             os.close(self._pipe)

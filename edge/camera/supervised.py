@@ -189,10 +189,17 @@ class SupervisedCamera:
         color, depth = ring.read(filled.slot, filled.color, filled.depth)
         self._give_back(process, filled)
         return Frame(
-            color, depth, filled.unit, Intrinsics(*filled.pinhole), filled.serial,
+            color,
+            depth,
+            filled.unit,
+            Intrinsics(*filled.pinhole),
+            filled.serial,
             filled.frame_number,
-            filled.captured_mono_ns, filled.clock_domain, filled.exposure_us, filled.gain,
-        )  # fmt: skip
+            filled.captured_mono_ns,
+            filled.clock_domain,
+            filled.exposure_us,
+            filled.gain,
+        )
 
     def _give_back(self, process: CameraProcess, filled: Filled) -> None:
         process.send(Returned(ring=filled.ring, slot=filled.slot))
@@ -241,10 +248,15 @@ class SupervisedCamera:
 
 
 def supervised_camera(
-    config: CameraConfig, root: Path, contract: CameraContract | None = None, *,
-    empty: bool = False, loop: bool = False, live: bool = False, moved: Callable[[],
-    None] = lambda: None,
-) -> SupervisedCamera:  # fmt: skip
+    config: CameraConfig,
+    root: Path,
+    contract: CameraContract | None = None,
+    *,
+    empty: bool = False,
+    loop: bool = False,
+    live: bool = False,
+    moved: Callable[[], None] = lambda: None,
+) -> SupervisedCamera:
     """The camera that station.toml names, in a process of its own, not yet open.
 
     Args: as make_camera takes them; live: frames that are not taken in time are dropped (always so
@@ -252,7 +264,11 @@ def supervised_camera(
         moved: as SupervisedCamera takes it.
     """
     order = Order(
-        config=config, root=str(root.absolute()), contract=contract, empty=empty, loop=loop,
+        config=config,
+        root=str(root.absolute()),
+        contract=contract,
+        empty=empty,
+        loop=loop,
         live=live or config.is_live,
-    )  # fmt: skip
+    )
     return SupervisedCamera(order, moved)

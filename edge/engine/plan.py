@@ -45,9 +45,9 @@ LEVELS = {
     "INTERNAL_ERROR": logging.CRITICAL,
     "ERROR": logging.ERROR,
     "WARNING": logging.WARNING,
-    "INFO": logging.DEBUG,
+    "INFO": logging.DEBUG,  # a build logs hundreds of them
     "VERBOSE": logging.DEBUG,
-}  # a build says hundreds of INFO lines
+}
 
 
 @dataclass(frozen=True)

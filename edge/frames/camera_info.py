@@ -119,10 +119,13 @@ class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
 
 
 INTRINSICS_FILES = (
-    "intrinsics.json", "camera_info.yaml", "camera_info.yml", "camera_info.json",
+    "intrinsics.json",
+    "camera_info.yaml",
+    "camera_info.yml",
+    "camera_info.json",
     "camera_intrinsic.json",
     "camera_intrinsics.json",
-)  # fmt: skip
+)
 
 
 class Lens(BaseModel, frozen=True, allow_inf_nan=False):
@@ -150,9 +153,11 @@ class Lens(BaseModel, frozen=True, allow_inf_nan=False):
     def update(self) -> dict[str, Any]:
         """The same as fields of CameraInfo."""
         return {
-            "width": self.width, "height": self.height, "unit": self.unit,
+            "width": self.width,
+            "height": self.height,
+            "unit": self.unit,
             "intrinsics": (self.fx, self.fy, self.cx, self.cy),
-        }  # fmt: skip
+        }
 
 
 def find_lens(folder: Path) -> tuple[Path, Lens] | None:
@@ -186,11 +191,14 @@ def read_lens(path: Path) -> Lens:
     told = _tree(path)
     matrix = _matrix(path, told)
     fields: dict[str, Any] = {
-        "width": _first(told, "width", "image_width"), "height": _first(told, "height",
-        "image_height"),
-        "fx": _first(told, "fx"), "fy": _first(told, "fy"), "cx": _first(told, "cx", "ppx"),
-        "cy": _first(told, "cy", "ppy"), **matrix,
-    }  # fmt: skip
+        "width": _first(told, "width", "image_width"),
+        "height": _first(told, "height", "image_height"),
+        "fx": _first(told, "fx"),
+        "fy": _first(told, "fy"),
+        "cx": _first(told, "cx", "ppx"),
+        "cy": _first(told, "cy", "ppy"),
+        **matrix,
+    }
     missing = [name for name, value in fields.items() if value is None]
     if missing:
         lacking = ", ".join(missing)

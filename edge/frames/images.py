@@ -91,10 +91,8 @@ def read_stored_color(path: Path, reading: Reading = AS_IS) -> tuple[NDArray[np.
     data = read_bytes(path)
     with _opened(path, data) as image:
         header = _header(path, image, data)
-        if header.pages > 1 and header.format not in (
-            "JPEG",
-            "MPO",
-        ):  # a phone's JPEG may hold a preview too
+        # a phone's JPEG may hold a preview as a second image
+        if header.pages > 1 and header.format not in ("JPEG", "MPO"):
             raise DataError(f"{path} holds {header.pages} images: save each in a file of its own")
         if header.format in ("JPEG", "MPO"):
             return _decoded_jpeg(path, data, header), header
@@ -373,9 +371,8 @@ def read_tiff(path: Path) -> NDArray[Any]:
                 values = np.moveaxis(values, 0, 2)
             if page.photometric != MIN_IS_WHITE:
                 return values
-            if (
-                values.dtype == np.bool_
-            ):  # tifffile says so of every bool array, and does not mean it
+            if values.dtype == np.bool_:
+                # tifffile writes MIN_IS_WHITE for every bool array, also where 1 is white
                 return values if page.software.startswith("tifffile") else ~values
             return (
                 np.asarray(np.iinfo(values.dtype).max - values)

@@ -13,10 +13,8 @@ from edge.errors import DataError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 OTHER_IMAGES = frozenset({
     ".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jxl", ".jfif", ".dng", ".cr2", ".cr3",
-    ".nef", ".arw", ".raf",
-    ".orf", ".rw2", ".psd", ".svg", ".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".dds", ".tga", ".jpe",
-    ".mpo", ".apng",
-    ".dib", ".pcx",
+    ".nef", ".arw", ".raf", ".orf", ".rw2", ".psd", ".svg", ".ppm", ".pgm", ".pbm", ".pnm", ".hdr",
+    ".dds", ".tga", ".jpe", ".mpo", ".apng", ".dib", ".pcx",
 })  # fmt: skip
 OTHER_DEPTH = frozenset({
     ".npy", ".npz", ".exr", ".pfm", ".ply", ".pcd", ".xyz", ".obj", ".stl", ".las", ".raw", ".bin",
@@ -30,9 +28,8 @@ MASK_FOLDERS = frozenset({
 })  # fmt: skip
 DEPTH_NAMES = frozenset({
     "depth", "depths", "depthmap", "depth_map", "depth_maps", "depth_images", "aligned_depth",
-    "depth_aligned",
-    "depth_raw", "disparity", "disparities", "xyz", "zmap", "z_map", "pcd", "pointcloud",
-    "point_cloud", "point_clouds",
+    "depth_aligned", "depth_raw", "disparity", "disparities", "xyz", "zmap", "z_map", "pcd",
+    "pointcloud", "point_cloud", "point_clouds",
 })  # fmt: skip
 DEPTH_WORDS = frozenset({"depth", "depths", "disparity", "xyz", "zmap", "pcd", "pointcloud"})
 MASK_STEM = re.compile(r"(.*[_\-. ])?masks?", re.IGNORECASE | re.DOTALL)

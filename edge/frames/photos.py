@@ -87,12 +87,15 @@ def read_photos(root: Path, reading: Reading) -> Read:
     camera, notes = camera_of(root, [path for path, _ in found], None, reading)
     samples = [
         Sample(
-            key_of(root, path), "" if defect in ("good", "") else "test", defect,
+            key_of(root, path),
+            "" if defect in ("good", "") else "test",
+            defect,
             ImageFiles(path, None, camera, number, reading),
-            "clean" if defect == "good" else "unknown", path,
+            "clean" if defect == "good" else "unknown",
+            path,
         )
         for number, (path, defect) in enumerate(found)
-    ]  # fmt: skip
+    ]
     classes = sorted({defect for _, defect in found} - {"good", ""})
     if classes:
         notes = (

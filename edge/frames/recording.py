@@ -71,10 +71,8 @@ def _first_color_numbers(path: Path) -> list[int]:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             database.text_factory = bytes  # in a damaged file, text that is none
             texts = [row[0] for row in database.execute(query) if isinstance(row[0], bytes)]
-    except (
-        sqlite3.Error,
-        UnicodeDecodeError,
-    ):  # an old .bag, or so damaged that its error cannot be read either
+    except (sqlite3.Error, UnicodeDecodeError):
+        # an old .bag, or a file so damaged that SQLite's error message cannot be decoded
         return []
     return [
         int(found[1]) for found in map(re.compile(rb"Frame number=(\d+)").search, texts) if found

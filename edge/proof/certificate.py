@@ -50,10 +50,11 @@ class Limits(NamedTuple):
     def within(self, room: float) -> Limits:
         """Limits that allow `room` times as much."""
         return Limits(
-            self.mean_map_error * room, 1 - (1 - self.rank_correlation) * room,
+            self.mean_map_error * room,
+            1 - (1 - self.rank_correlation) * room,
             self.i_auroc_points * room,
             self.noise * room,
-        )  # fmt: skip
+        )
 
 
 LIMITS: dict[Precision, Limits] = {

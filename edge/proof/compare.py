@@ -179,10 +179,13 @@ def fit_noise(
     rms = float(np.sqrt(residuals @ residuals / max(1, len(f) - 2))) / max(abs(slope) * s, TINY)
     shift = (slope * threshold + offset - threshold) / s
     return Noise(
-        frames=len(f), slope=slope, offset=offset, rms=min(rms, 1e9), shift=float(np.clip(shift,
-        -1e9, 1e9)),
+        frames=len(f),
+        slope=slope,
+        offset=offset,
+        rms=min(rms, 1e9),
+        shift=float(np.clip(shift, -1e9, 1e9)),
         spread=spread_of(q),
-    )  # fmt: skip
+    )
 
 
 def unlike(

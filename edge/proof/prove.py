@@ -208,8 +208,7 @@ def _noise(
 ) -> Noise:
     if not finite or not np.isfinite(own).all():
         return Noise(frames=len(own), slope=0, offset=0, rms=0, shift=0, spread=0)
-    if np.array_equal(
-        same.astype(np.float32), own
-    ):  # bit for bit, though normal scores may not vary at all
+    if np.array_equal(same.astype(np.float32), own):
+        # equal bit for bit: exact even where the normal scores do not vary, so that no line fits
         return Noise(frames=len(own), slope=1, offset=0, rms=0, shift=0, spread=max(spread, TINY))
     return fit_noise(same, own, threshold, spread)

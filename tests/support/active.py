@@ -40,16 +40,18 @@ def make_active(version: str = "1.0.0", engine: Any = None, **changes: Any) -> A
         slot=f"{version}-0123456789ab",
         manifest=SimpleNamespace(version=version, camera=CONTRACT),
     )
-    return FakeActive(**{
-        "store": None,
-        "installed": installed,
-        "proven": SimpleNamespace(engine=engine or Closable(version)),
-        "rule": RULE,
-        "guarantee": Guarantee(RULE.threshold, "bundle", 20, 1, "few are rejected"),
-        "model_state": None,
-        "fingerprint": (version,),
-        **changes,
-    })  # fmt: skip
+    return FakeActive(
+        **{
+            "store": None,
+            "installed": installed,
+            "proven": SimpleNamespace(engine=engine or Closable(version)),
+            "rule": RULE,
+            "guarantee": Guarantee(RULE.threshold, "bundle", 20, 1, "few are rejected"),
+            "model_state": None,
+            "fingerprint": (version,),
+            **changes,
+        }
+    )
 
 
 class FakeActive(ActiveBundle):

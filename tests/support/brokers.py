@@ -81,9 +81,14 @@ class ErlangBroker:
         environment = {**os.environ, "HOME": str(self.folder), **self._environment()}
         with (self.folder / "out").open("ab") as out:
             self._process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
-                cwd=self.folder, start_new_session=True,
-            )  # fmt: skip
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment,
+                cwd=self.folder,
+                start_new_session=True,
+            )
         wait_until(
             self._answers, START_S, f"{self.package} does not listen: {self.folder}/out says why"
         )

@@ -76,10 +76,14 @@ def new_service(
         )
 
     return Service(
-        station.store, config, load_engine or load, make_camera or (lambda _: camera),
-        plan or RunPlan(lossless=True), notifier,
+        station.store,
+        config,
+        load_engine or load,
+        make_camera or (lambda _: camera),
+        plan or RunPlan(lossless=True),
+        notifier,
         progress,
-    )  # fmt: skip
+    )
 
 
 def in_thread(service: Service) -> tuple[threading.Thread, list[int]]:

@@ -48,9 +48,12 @@ class Supervisor:
         self._watchdog_s = of_unit("WatchdogSec")
         self._notify = log.with_suffix(".notify")
         self._environment = {
-            **os.environ, "OMP_NUM_THREADS": "1", "NOTIFY_SOCKET": str(self._notify),
-            "WATCHDOG_USEC": str(int(self._watchdog_s * 1e6)), **(environment or {}),
-        }  # fmt: skip
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "NOTIFY_SOCKET": str(self._notify),
+            "WATCHDOG_USEC": str(int(self._watchdog_s * 1e6)),
+            **(environment or {}),
+        }
         self._ending, self._may_run = threading.Event(), threading.Event()
         self._may_run.set()
         self._process: subprocess.Popen[bytes] | None = None

@@ -33,10 +33,14 @@ def write_tiny_product(root: Path, with_depth: bool = True, validation: bool = T
                 mask if folder.startswith("test") else None,
             )
     camera = {
-        "model": "virtual", "serial": "tiny", "width": SIZE, "height": SIZE, "unit": 1e-4,
+        "model": "virtual",
+        "serial": "tiny",
+        "width": SIZE,
+        "height": SIZE,
+        "unit": 1e-4,
         "fixed": True,
         "intrinsics": [FOCAL, FOCAL, (SIZE - 1) / 2, (SIZE - 1) / 2],
-    }  # fmt: skip
+    }
     (root / "camera.json").write_text(json.dumps(camera))
     return root
 

@@ -115,5 +115,7 @@ def test_a_child_process_shows_nothing(monkeypatch: pytest.MonkeyPatch, clock: C
 def test_durations_and_rates_are_written_with_their_units() -> None:
     assert (minutes(0.4), minutes(59.6), minutes(3725)) == ("0:00", "1:00", "62:05")
     assert (pace(30, 10.0), pace(4, 10.0), pace(5, 0.0)[-9:]) == (
-        "3.0 a second", "2.5 s each", " a second",
-    )  # fmt: skip
+        "3.0 a second",
+        "2.5 s each",
+        " a second",
+    )

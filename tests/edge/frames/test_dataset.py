@@ -206,8 +206,10 @@ def test_btad_has_ok_and_ko(tmp_path: Path) -> None:
     assert (dataset.layout, dataset.product, dataset.has_depth) == ("btad", "01", False)
     assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [2, 0, 3]
     assert [(sample.defect, sample.is_defective) for sample in dataset.split("test")] == [
-        ("good", False), ("ko", True), ("ko", True),
-    ]  # fmt: skip
+        ("good", False),
+        ("ko", True),
+        ("ko", True),
+    ]
     mask = dataset.samples[by_name(dataset)["test/ko/0001"]].load_mask()
     assert mask is not None
     np.testing.assert_array_equal(mask, spot_mask() > 0)

@@ -64,10 +64,21 @@ def test_parts_needed_is_the_smallest_that_holds(rate: float, rank: int, parts: 
 
 @pytest.mark.parametrize(
     ("parts", "rate", "rank"),
-    [(1, 0.05, 1), (18, 0.05, 1), (19, 0.05, 1), (29, 0.05, 1), (38, 0.05, 1), (39, 0.05, 2), (99,
-    0.29, 29),
-     (99, 0.07, 7), (99, 0.5, 50), (999, 0.057, 57), (98, 0.29, 28), (20, 0.001, 1)],
-)  # fmt: skip
+    [
+        (1, 0.05, 1),
+        (18, 0.05, 1),
+        (19, 0.05, 1),
+        (29, 0.05, 1),
+        (38, 0.05, 1),
+        (39, 0.05, 2),
+        (99, 0.29, 29),
+        (99, 0.07, 7),
+        (99, 0.5, 50),
+        (999, 0.057, 57),
+        (98, 0.29, 28),
+        (20, 0.001, 1),
+    ],
+)
 def test_the_rank_is_the_largest_that_keeps_the_rate(parts: int, rate: float, rank: int) -> None:
     assert rank_for(parts, rate) == rank
     assert rank == 1 or expected_rate(parts, rank) <= rate + 1e-12
