@@ -67,7 +67,7 @@ REFUSED = [
         r"train/good/003\.png is 128x100 pixels, the others are 128x96: train with --size 128x96",
     ),
     ("06_names", "sizestest", r"test/good/001\.png is 128x100 pixels.*--size 128x96"),
-    ("07_xyz", "z1", r"train/good/xyz/000\.tiff does not tell the focal length .*camera\.json"),
+    ("07_xyz", "z1", r"train/good/xyz/000\.tiff does not contain the focal length .*camera\.json"),
     (
         "07_xyz",
         "half",

@@ -339,29 +339,29 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "operator that nobody knows": (graph(ready("Frobnicate")), "cannot be loaded"),
     "graph of no number": (graph(ready("Asin")), "not finite"),
     "graph of one answer": (graph(ready("Sign")), "every normal part has the same score"),
-    # golden frames
-    "golden frame cut short": (
+    # reference frames
+    "reference frame cut short": (
         raw("golden/0003.npz", lambda data: data[:-100]),
-        "0003.npz: not a golden frame",
+        "0003.npz: not a reference frame",
     ),
-    "golden frame damaged": (raw("golden/0003.npz", flipped), "0003.npz: not a golden frame"),
-    "golden frame of no bytes": (
+    "reference frame damaged": (raw("golden/0003.npz", flipped), "0003.npz: not a reference frame"),
+    "reference frame of no bytes": (
         raw("golden/0003.npz", lambda _: b""),
-        "0003.npz: not a golden frame",
+        "0003.npz: not a reference frame",
     ),
-    "golden frame of another size": (
+    "reference frame of another size": (
         golden(lambda a: a.update(color=a["color"][:, :80])),
         "color is uint8 (1, 80, 128, 3), the manifest says",
     ),
-    "golden frame of another type": (
+    "reference frame of another type": (
         golden(lambda a: a.update(map=a["map"].astype(float))),
         "map is float64",
     ),
-    "golden map of another size": (
+    "reference map of another size": (
         golden(lambda a: a.update(map=a["map"][:, :, :5])),
         "map is float32 (1, 1, 5, 16)",
     ),
-    "golden map without numbers": (
+    "reference map without numbers": (
         golden(lambda a: a.update(map=a["map"] * np.nan), "*"),
         "map is not finite",
     ),
@@ -369,13 +369,16 @@ REFUSED: dict[str, tuple[Change, str]] = {
         golden(lambda a: a["plane"].fill(np.inf)),
         "plane is not finite",
     ),
-    "golden frame without a score": (golden(lambda a: a.pop("score")), "score.npy is missing"),
-    "golden frame with more": (golden(lambda a: a.update(more=a["map"])), "more.npy is too many"),
-    "golden frames below the threshold": (
+    "reference frame without a score": (golden(lambda a: a.pop("score")), "score.npy is missing"),
+    "reference frame with more": (
+        golden(lambda a: a.update(more=a["map"])),
+        "more.npy is too many",
+    ),
+    "reference frames below the threshold": (
         golden(lambda a: a["score"].fill(1.0), "*"),
         "0 reference frames are above",
     ),
-    "golden frame fewer than counted": (
+    "reference frame fewer than counted": (
         lambda folder, _: shutil.copy(folder / "golden/0000.npz", folder / "golden/0008.npz"),
         "counts 8 reference frames",
     ),
@@ -417,7 +420,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         ),
         "there twice",
     ),
-    "certificate of other golden frames": (
+    "certificate of other reference frames": (
         text("parity.json", golden_frames=7),
         "counts 7 reference frames",
     ),

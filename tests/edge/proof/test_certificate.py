@@ -169,7 +169,7 @@ def section_with(**changes: Any) -> PrecisionSection:
     [
         ({"measured": maps_with(mean_map_error=0.0041)}, "mean map error 0.410%"),
         ({"measured": maps_with(finite=False)}, "not finite"),
-        ({"distance": 1.01}, "a golden frame changes sides 1.01 s"),
+        ({"distance": 1.01}, "a reference frame changes its verdict 1.01 s"),
         ({"noise": noise_with(slope=1.051)}, "scores are 1.051 times the certificate's"),
         ({"noise": noise_with(slope=0.949)}, "scores are 0.949 times the certificate's"),
         ({"noise": noise_with(shift=0.101)}, "scores at the threshold are +0.10 s off"),

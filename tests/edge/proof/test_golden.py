@@ -228,7 +228,7 @@ def test_a_rank_may_take_a_third_of_the_highest_or_any_where_all_are_carried(
     assert (some.largest_rank, every.largest_rank) == (3, 9)
 
 
-# --- golden frames ---
+# --- reference frames ---
 
 
 VIEW = (TensorSpec(name="color", dtype="uint8", shape=(1, 2, 2, 3)),)
@@ -244,7 +244,7 @@ COLOR, MAP, SCORE = (
 
 
 def test_no_golden_frames(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no golden frames"):
+    with pytest.raises(BundleError, match="no reference frames"):
         read_golden(tmp_path, VIEW, ANSWERS)
 
 
@@ -290,7 +290,7 @@ def test_a_golden_frame_that_is_none_is_one_sentence(
     tmp_path: Path, make: Callable[[Path], object]
 ) -> None:
     make(tmp_path / "0000.npz")
-    with pytest.raises(BundleError, match=r"0000\.npz: not a golden frame") as refused:
+    with pytest.raises(BundleError, match=r"0000\.npz: not a reference frame") as refused:
         read_golden(tmp_path, VIEW, ANSWERS)
     assert "\n" not in str(refused.value)
 

@@ -77,7 +77,7 @@ BREAKAGES: dict[str, Callable[[Path], None]] = {
     "signature gone": lambda slot: (slot / "signature.json").unlink(),
     "graph damaged": damage("model/fp32.onnx"),
     "graph gone": lambda slot: (slot / "model/fp32.onnx").unlink(),
-    "golden frame damaged": damage("golden/0003.npz"),
+    "reference frame damaged": damage("golden/0003.npz"),
     "proof forgotten": forget,
     "everything gone": shutil.rmtree,
 }
@@ -172,7 +172,7 @@ WHILE_IT_RUNS = (
     "manifest gone",
     "manifest nested",
     "graph damaged",
-    "golden frame damaged",
+    "reference frame damaged",
     "proof forgotten",
     "everything gone",
     "active",
