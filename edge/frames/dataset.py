@@ -49,13 +49,6 @@ class Dataset:
         """The samples of "train", "validation" or "test"; empty if the set has no such split."""
         return [sample for sample in self.samples if sample.split == name]
 
-    def require_split(self, name: str) -> list[Sample]:
-        """As `split`. Raises: DataError if it is empty."""
-        samples = self.split(name)
-        if not samples:
-            raise DataError(f"{self.root} has no {name} images: expected {self.root / name}")
-        return samples
-
 
 Reader = Callable[[Path, Reading], Read]
 PRODUCTS: tuple[tuple[Layout, Callable[[Path], bool], Reader], ...] = (

@@ -43,13 +43,6 @@ class Threshold(Strict):
     confidence: float = Field(gt=0, lt=1)
     guarantee: str  # the same in a sentence
 
-    @property
-    def expected_if_left_out_were_normal(self) -> float:
-        """(r + m) / (n + m + 1): the expected rate if the m parts left out, all above the
-        threshold, were normal after all.
-        """
-        return (self.rank + self.left_out) / (self.parts + self.left_out + 1)
-
 
 def parse_rate(text: str, option: str = "--false-rejects") -> float:
     """A rate of false rejects as a user writes it: `5%`, `0.5 %` or `0.05`.
@@ -206,7 +199,7 @@ def guarantee_sentence(parts: int, rank: int, false_rejects: float, left_out: in
     if bound > false_rejects and parts < parts_needed(false_rejects):
         sentence += f"; {parts_needed(false_rejects)} would give {percent_of(false_rejects)}"
     sentence += ")"
-    if left_out:
+    if left_out:  # all of them above the threshold
         rate = (rank + left_out) / (parts + left_out + 1)
         sentence += f"; {rate:.1%} if the {left_out} left out were normal"
     return sentence

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from trainer import progress as module
-from trainer.cli import _ToStderr
+from trainer.cli import ToStderr
 from trainer.progress import counting, minutes, pace, progress
 
 
@@ -76,7 +76,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left_and_then_takes_it_away()
 def test_log_lines_stand_whole_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    log, handler = logging.Logger("a log"), _ToStderr()
+    log, handler = logging.Logger("a log"), ToStderr()
     log.addHandler(handler)
     for number in progress(range(3), "judging images"):
         log.warning("line %d", number)

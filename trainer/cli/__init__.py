@@ -123,10 +123,11 @@ def _describe(
     del version
 
 
-class _ToStderr(logging.Handler):
+class ToStderr(logging.Handler):
     """Writes to stderr as it is now: a bar that is shown puts such lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print the record."""
         print(self.format(record), file=sys.stderr, flush=True)
 
 
@@ -138,7 +139,7 @@ def run_command() -> None:
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=[_ToStderr()],
+        handlers=[ToStderr()],
     )
     try:
         app()

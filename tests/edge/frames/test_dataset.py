@@ -324,11 +324,6 @@ def test_an_empty_split_is_named(tmp_path: Path, folder: str) -> None:
     assert str(tmp_path / folder) in str(caught.value)
 
 
-def test_a_missing_split_is_named_by_who_needs_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no validation images"):
-        open_dataset(write_mvtec(tmp_path)).require_split("validation")
-
-
 @pytest.mark.parametrize("name", ["nowhere", "notes", "notes/readme.txt"])
 def test_what_is_no_data_set_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "notes").mkdir()

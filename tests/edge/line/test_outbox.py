@@ -18,10 +18,7 @@ import pytest
 
 from edge.errors import StorageError
 from edge.line.outbox import Outbox
-
-
-def fields(seq: int) -> dict[str, Any]:
-    return {"seq": seq, "part": f"P{seq}"}
+from tests.support.line import fields
 
 
 def fill_disk(outbox: Outbox) -> None:
