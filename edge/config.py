@@ -273,7 +273,7 @@ def parse_config(text: str, where: str = "station.toml") -> EdgeConfig:
 def _complaint(error: ValidationError) -> str:
     """The first thing that is wrong, with its key and what to do."""
     first = error.errors(include_url=False)[0]
-    *section, last = (_shown(str(part)) for part in first["loc"])
+    *section, last = (_shown(str(key)) for key in first["loc"])
     key = ".".join((*section, last))
     if first["type"] == "extra_forbidden":
         fields = EdgeConfig.model_fields

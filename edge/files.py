@@ -23,7 +23,7 @@ from edge.errors import ConfigError, EdgeError, StorageError
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-FOLDER_MODE = 0o755  # root installs, the service's account reads, nobody else writes
+FOLDER_MODE = 0o755  # root writes, the service's account reads
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",

@@ -293,7 +293,7 @@ def _caption(judgment: Judgment, title: str) -> str:
     if judgment.score is not None and judgment.threshold is not None:
         numbers = f"score {float(judgment.score):.4g} (limit {float(judgment.threshold):.4g})"
     shares = f"area {judgment.area:.1%} read {judgment.valid:.0%}" if judgment.area else ""
-    return "  ".join(part for part in (title, verdict, numbers, shares) if part)
+    return "  ".join(words for words in (title, verdict, numbers, shares) if words)
 
 
 def _cell_means(heights: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mask]:

@@ -319,7 +319,7 @@ def _validated(path: Path, value: Any, model: type[Model]) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        key = ".".join(str(level) for level in first["loc"]) or "the file"
         raise DataError(f"{path}: {key}: {first['msg']}") from error
 
 

@@ -109,9 +109,9 @@ def _frames(root: Path, what: str) -> dict[str, Path]:
 def _counted(number: str) -> list[tuple[int, str]]:
     """Sort key: numbers by value, other text as it is."""
     return [
-        (int(part), "") if part.isdecimal() else (-1, part)
-        for part in re.split(r"(\d+)", number)
-        if part
+        (int(run), "") if run.isdecimal() else (-1, run)
+        for run in re.split(r"(\d+)", number)
+        if run
     ]
 
 

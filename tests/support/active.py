@@ -1,4 +1,4 @@
-"""What judges, made of plain values: no bundle, no disk. For tests of one object of the runtime."""
+"""The active bundle made of plain values, without files. For tests of one object of the runtime."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ class FakeActive(ActiveBundle):
 
 
 def judgment_of(says: dict[str, float]) -> Judgment:
-    """What RULE decides on these outputs of the scripted engine."""
+    """The decision of RULE on these outputs of the scripted engine."""
     return RULE.judge(outputs_of(ScriptedEngine([says]).run({})))

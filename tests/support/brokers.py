@@ -1,5 +1,5 @@
-"""Brokers of other makers, as Debian packages them, each on a free port of its own and without its
-system service.
+"""Further brokers as packaged by Debian, each on a free port of its own and without its system
+service.
 """
 
 from __future__ import annotations

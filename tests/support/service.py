@@ -27,7 +27,7 @@ ALIVE, READY, STOPPING = "WATCHDOG=1", "READY=1", "STOPPING=1"
 
 
 class Listener(Notifier):
-    """Notes what systemd would be told, and when."""
+    """Notes the messages to systemd and their times."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -63,7 +63,7 @@ def new_service(
     """engine: judges in place of the installed bundle's. load_engine: opens it in place of the
     product's own way. plan: by default every frame of the script is judged.
 
-    script: may be filled until the service runs, so that its steps can look at the service.
+    script: may be filled until the service runs, so that its steps can refer to the service.
     make_camera: gives the frames instead of the script.
     """
     camera = ScriptedCamera(script)

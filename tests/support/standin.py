@@ -1,5 +1,5 @@
-"""A small detector that holds the graph contract, so that quantization and bundles are tested
-without training.
+"""A small detector that fulfills the graph contract, to test quantization and bundles without
+training.
 
 It has what a real one has: a backbone with residual blocks and depthwise convolutions, attention,
 Gaussians, squared distances; all weights are random but seeded. `loud` makes its squares larger

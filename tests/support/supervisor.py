@@ -1,5 +1,5 @@
-"""Runs `edge run` as systemd would with the unit that is shipped: restarted whenever it ends, and
-watched.
+"""Runs `edge run` as systemd does by the shipped unit: restarted whenever it ends, with a
+watchdog.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNIT = Path(__file__).resolve().parents[2] / "systemd/edge.service"
 
 
 def of_unit(key: str) -> float:
-    """Seconds that the unit file gives for `key`."""
+    """The value of `key` in the unit file, in seconds."""
     found = re.search(rf"^{key}=(\d+)$", UNIT.read_text(), re.MULTILINE)
     assert found, f"{UNIT} has no {key}"
     return float(found[1])

@@ -46,9 +46,7 @@ def write_tiny_product(root: Path, with_depth: bool = True, validation: bool = T
 
 
 def write_photos(folder: Path, kind: str, count: int, seed: int) -> list[Path]:
-    """Photos of parts of one kind directly in `folder`, as somebody saves them: no layout, no
-    camera.json.
-    """
+    """Photos of similar parts directly in `folder`: no layout, no camera.json."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"IMG_{seed + index:04d}.png" for index in range(count)]
     for index, path in enumerate(paths):
