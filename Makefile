@@ -1,32 +1,31 @@
-# make demo and make test work on a fresh Debian 12 or Ubuntu 22.04 (x86-64), as root or with sudo, any number of times.
-.PHONY: demo test endurance lint types install install-brokers help
+# make demo and make test work on a fresh Debian 12 or Ubuntu 22.04 (x86-64), as root or with sudo,
+# any number of times. `make` alone lists the targets: the words behind ## are their help.
+.PHONY: help demo test lint types endurance install install-brokers
 
-help:
-	@echo "make demo   install, then the whole way in small into ./demo: parts, training, bundle, station, verdicts"
-	@echo "make endurance   install, then what takes minutes: detectors on real images, 200 faults of a station's surroundings"
-	@echo "make test   install, then lint, types, the JetPack Pythons where they are present, and the whole test suite"
+help:  ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 17
 
-install:
-	@scripts/install.sh
-
-install-brokers: install
-	@scripts/install.sh test
-
-demo: install
+demo: install  ## make parts, train, export, install and judge them, all in ./demo (minutes)
 	@.venv/bin/python scripts/demo.py demo
 
-lint: install
+test: install-brokers lint types  ## lint, types, tests; also on JetPack's Pythons if they are here
+	@scripts/test_jetpack_pythons.sh
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup
+
+lint: install  ## ruff check, and ruff format --check
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 
-types: install
+types: install  ## mypy, strict
 	@.venv/bin/mypy
 
-endurance: install-brokers
+endurance: install-brokers  ## the tests that take long: real images, 200 faults around a station
 	@scripts/test_jetpack_pythons.sh all
 	@.venv/bin/python -m pytest -s -m long tests/endurance
 	@.venv/bin/python -m pytest -n 2 -m "long and not gpu and not jetson" --ignore tests/endurance
 
-test: install-brokers lint types
-	@scripts/test_jetpack_pythons.sh
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup
+install:  ## Debian packages and .venv; does nothing if nothing changed
+	@scripts/install.sh
+
+install-brokers: install  ## further MQTT brokers for the tests
+	@scripts/install.sh test

@@ -1,11 +1,11 @@
 """What runs on the device: camera, engine, verdict, line.
 
-Imports no torch and needs no GPU to import.
+Importing it needs neither torch nor a GPU nor a camera library.
 """
 
 import os
 
-# onnxruntime's own builds (1.32, Privacy.md) send what they run, with a persistent id of the
-# machine, to their maker, and keep both under the account's home, unless this is set before they
-# are imported. A station tells its line only.
+# Unless this is set before onnxruntime is imported, its published builds (1.32, Privacy.md) report
+# to their maker what they run, with a persistent id of the machine, and keep both under the
+# account's home. A station sends data to its line only.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -13,8 +13,7 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Entry point of the console script."""
     if sys.argv[1:2] == ["run"]:
-        # a signal that comes while modules are loaded waits until edge.runtime.stopping can answer
-        # it with exit code 0
+        # a request to stop waits until edge.runtime can answer it with exit code 0
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     from edge.cli import run_command
 
@@ -24,28 +23,27 @@ def main() -> NoReturn:
         code = 1 if isinstance(ended.code, str) else ended.code or 0
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)
-    except BaseException:  # noqa: BLE001  nothing may pass `leave` by
+    except BaseException:  # noqa: BLE001  every way out must go through `leave`
         traceback.print_exc()
         code = 1
     leave(code)
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with this code, once what it printed is out, without taking the interpreter
-    down.
+    """Flush the output and end the process with this code, skipping the interpreter's shutdown.
 
-    Taking it down ends the C++ of the libraries in an order of its own: a thread of onnxruntime or
-    librealsense that still runs then, or an object of theirs that holds one, ends the process with
-    `terminate called without an active exception` and SIGABRT, after all the work was done. Every
-    verb closes what it has to close before it returns (the outbox, the images, the line, the
-    camera's process), so nothing is left for the interpreter to do.
+    The shutdown destroys the C++ objects of the libraries in an undefined order: if a thread of
+    onnxruntime or librealsense still runs then, the process ends with `terminate called without an
+    active exception` and SIGABRT, although all the work was done. Every verb closes the outbox, the
+    images, the line and the camera's process before it returns, so that the shutdown has nothing
+    left to do.
     """
     try:
         print(end="", flush=True)
-    except OSError as error:  # nobody reads it any more, or a full disk
+    except OSError as error:  # the reader of a pipe has gone, or the disk is full
         code = code or 1
         if error.errno != errno.EPIPE:
-            print(f"edge: what it printed cannot be written: {error.strerror}", file=sys.stderr)
+            print(f"edge: its output cannot be written: {error.strerror}", file=sys.stderr)
     print(end="", file=sys.stderr, flush=True)
     os._exit(code)
 

@@ -1,6 +1,4 @@
-"""Background threads: one for a call that may block for minutes or forever, one for work that is
-repeated.
-"""
+"""Background threads: for a call that may block for minutes or forever, and for repeated work."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ Result = TypeVar("Result")
 
 
 def in_background(name: str, function: Callable[[], Result]) -> Future[Result]:
-    """Begin `function()` in a daemon thread of that name, so that a call that never returns ends
-    with the process.
+    """Start `function()` in a daemon thread of that name: a call that never returns does not keep
+    the process alive.
 
-    The future gets what the function returns or raises; it cannot be canceled.
+    The future gets the function's result or exception; it cannot be canceled.
     """
     future: Future[Result] = Future()
 
@@ -35,11 +33,10 @@ def in_background(name: str, function: Callable[[], Result]) -> Future[Result]:
 def keep_running(
     log: logging.Logger, work: Callable[[], None], stopping: threading.Event, pause_s: float = 1.0
 ) -> None:
-    """Call `work()` until it returns. An exception from it is logged with its traceback, once, and
-    `work()` is called again after pause_s.
+    """Call `work()` until it returns without an exception; after one, again in pause_s.
 
-    For a thread whose end nobody would notice at once: the station would go on without it, for
-    example without ever connecting again.
+    The same exception is logged with its traceback only the first time. For a thread without which
+    the station would silently go on incomplete, for example never connect to the broker again.
     """
     said: set[str] = set()
     while not stopping.is_set():
@@ -49,7 +46,7 @@ def keep_running(
         except Exception as error:  # no exception may end the thread
             if repr(error) not in said:
                 log.exception(
-                    "thread %s failed and begins again: report this",
+                    "thread %s failed and starts again: report this",
                     threading.current_thread().name,
                 )
             said.add(repr(error))
@@ -57,10 +54,10 @@ def keep_running(
 
 
 class Repeated:
-    """A daemon thread that repeats `work` until it is stopped, and goes on after an exception
+    """A daemon thread that repeats `work` until it is stopped, also after exceptions
     (keep_running).
 
-    stopping: set when the thread is asked to end, so that a long `work` can check it.
+    stopping: set by stop(), so that a long `work` can check it.
     """
 
     def __init__(
@@ -72,11 +69,11 @@ class Repeated:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Do the work now, and again every_s after each time it has ended."""
+        """Do the work now, and again every_s after it has ended."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after the work in progress; waits for that at most timeout_s."""
+        """End the thread after the work in progress, for which this waits at most timeout_s."""
         self.stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)

@@ -6,8 +6,9 @@ BACKOFF_S, BACKOFF_LIMIT_S = 0.25, 10.0
 
 
 def backoff_s(attempt: int, chance: float, limit_s: float = BACKOFF_LIMIT_S) -> float:
-    """Delay before reconnection `attempt` (0, 1, ...): a random share of a power of two with a cap.
+    """Delay in seconds before reconnection `attempt` (0, 1, ...): a random share of a capped power
+    of two.
 
-    chance: 0..1.
+    chance: the random number, 0..1.
     """
     return chance * min(limit_s, BACKOFF_S * 2.0 ** min(attempt, 30))

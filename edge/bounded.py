@@ -1,12 +1,11 @@
-"""A module of this software in a process of its own, with bounded time and memory, that dies with
-its parent.
+"""Run a module of this software in a child process with bounded time and memory.
 
-For what may crash, hang or eat the memory: code of other makers on files of other makers. Nothing
-crosses but bytes.
+For calls that may crash, hang or exhaust the memory: libraries of others reading files of others.
+Request and answer are bytes. The child dies with its parent.
 
-The memory that counts is what is resident (VmRSS), looked at every LOOK_S: a limit of the address
-space (RLIMIT_AS) refuses CUDA, which reserves hundreds of gigabytes of addresses. Where no GPU is
-used, RLIMIT_DATA stops an allocation before it is made.
+Resident memory (VmRSS) is measured every LOOK_S. A limit on the address space (RLIMIT_AS) would
+refuse CUDA, which reserves hundreds of gigabytes of addresses. Where no GPU is used, RLIMIT_DATA
+also refuses an allocation beyond the limit before it is made.
 """
 
 from __future__ import annotations
@@ -24,16 +23,17 @@ from pathlib import Path
 
 import edge
 
-LOOK_S = 0.05  # between two looks at the memory of the child
-ANSWER_LIMIT = 4 << 20  # bytes that a child may answer
+LOOK_S = 0.05  # between two measurements of the child's memory
+ANSWER_LIMIT = 4 << 20  # bytes of an answer
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: of the whole call. memory: bytes resident.
+    """Bounds of one call.
 
-    hard: whether allocations beyond it are refused too.
+    seconds: of the whole call. memory: resident bytes. hard: whether the kernel also refuses
+    allocations beyond `memory` (not with a GPU).
     """
 
     seconds: float
@@ -48,17 +48,16 @@ class Limits:
 
 
 class ChildFailed(Exception):
-    """It did not answer. The text is a clause that says why: "it took longer than 600 s"."""
+    """The child did not answer. The text says why, as a clause: "it took longer than 600 s"."""
 
 
 def call_bounded(module: str, request: bytes, limits: Limits) -> bytes:
-    """Run `python -m MODULE` with `request` on its standard input; returns what it wrote to its
-    standard output.
+    """Run `python -m MODULE` with `request` as its standard input; returns its standard output.
 
-    The child is killed with whatever ends this call: a limit, an exception, an interrupt; and by
-    the kernel when the calling thread ends.
-    Raises: ChildFailed if it passes a limit, is killed by a signal or ends with another code than
-    0.
+    Whatever ends this call kills the child: a limit, an exception, an interrupt, and the end of the
+    calling thread.
+    Raises: ChildFailed if the child exceeds a limit, is killed by a signal or exits with a code
+        other than 0.
     """
     child = subprocess.Popen(
         [sys.executable, "-m", module],
@@ -66,7 +65,7 @@ def call_bounded(module: str, request: bytes, limits: Limits) -> bytes:
         stdout=subprocess.PIPE,
         cwd="/",
         env=_environment(limits),
-        start_new_session=True,  # an interrupt at the keyboard is ours to hand on
+        start_new_session=True,  # Ctrl-C reaches this process alone, which then kills the child
     )
     try:
         answer = _talk(child, request, limits)
@@ -87,11 +86,11 @@ def call_bounded(module: str, request: bytes, limits: Limits) -> bytes:
 
 
 def _environment(limits: Limits) -> dict[str, str]:
-    """Ours, in which the child finds this very package, and nothing in the folder that it starts
-    in.
+    """This process's environment, in which the child imports this very package and nothing from its
+    working directory.
     """
     path = [str(Path(edge.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    own = {"PYTHONPATH": os.pathsep.join(part for part in path if part), "PYTHONSAFEPATH": "1"}
+    own = {"PYTHONPATH": os.pathsep.join(entry for entry in path if entry), "PYTHONSAFEPATH": "1"}
     return {
         **os.environ,
         **own,
@@ -101,14 +100,14 @@ def _environment(limits: Limits) -> dict[str, str]:
 
 
 def _talk(child: subprocess.Popen[bytes], request: bytes, limits: Limits) -> bytes:
-    """Hand the request over and collect the answer, to the end of the child's output."""
+    """Write the request and read the answer to the end of the child's output."""
     assert child.stdin is not None
     assert child.stdout is not None
     end_s, answer = time.monotonic() + limits.seconds, b""
     try:
-        child.stdin.write(request)  # smaller than a pipe holds
+        child.stdin.write(request)  # smaller than a pipe's buffer: this does not block
         child.stdin.close()
-    except BrokenPipeError:  # it died first: its code tells why
+    except BrokenPipeError:  # the child died first: its exit code says why
         pass
     while True:
         if select.select([child.stdout], [], [], LOOK_S)[0]:
@@ -125,7 +124,7 @@ def _talk(child: subprocess.Popen[bytes], request: bytes, limits: Limits) -> byt
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory that a process holds; 0 for one that has ended."""
+    """Resident memory of a process in bytes; 0 for one that has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
@@ -133,19 +132,17 @@ def _resident(pid: int) -> int:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread of `parent` that started it ends, whatever
-    it does then.
-    """
+    """Have the kernel kill this process when the thread of `parent` that started it ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
-        os._exit(1)  # it died before the line above
+        os._exit(1)  # the parent died before the line above
 
 
 def enter_child() -> int:
-    """To be called first in a child: it dies with its parent, and keeps to the limit of its memory.
+    """Call this first in a child: it then dies with its parent and is bounded in memory.
 
-    Returns: a file descriptor for the answer; standard output is standard error from here on, for
-        whatever a library prints.
+    Returns: a file descriptor for the answer. From here on standard output goes to standard error,
+        so that nothing a library prints mixes with the answer.
     """
     die_with(int(os.environ["EDGE_PARENT"]))
     limit = int(os.environ["EDGE_DATA"])

@@ -1,10 +1,9 @@
-"""What this machine's clocks can be trusted for: the date, only while it is synchronized; how long
-the machine was on, always.
+"""Clocks: the date can be trusted only while it is synchronized, the powered-on time always.
 
-A station without a battery for its clock boots in 1970, judges parts, and jumps by decades when NTP
-answers. Ages are therefore counted in powered-on seconds: a number that only grows while the
-machine is on, kept in a file across boots. Every uncertainty makes that number smaller, so that an
-error keeps records too long and never too short.
+A station whose clock has no battery boots in 1970, judges parts, and jumps by decades once NTP
+answers. Ages are therefore counted in powered-on seconds: a number that grows only while the
+machine is on and is kept in a file across boots. Whenever it is uncertain, the smaller value is
+taken, so that an error keeps records too long and never too short.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ PERSIST_S = 60.0
 
 
 def is_clock_synced() -> bool:
-    """Whether the kernel's clock is disciplined by NTP or PTP; False where that cannot be known.
+    """Whether NTP or PTP disciplines the kernel's clock; False where the kernel cannot say.
 
-    Asked every 10 s.
+    The kernel is asked at most every 10 s.
     """
     return _is_clock_synced(int(time.monotonic() / ASK_EVERY_S))
 
@@ -57,8 +56,8 @@ def _adjtimex() -> Callable[[object], int] | None:
 
 
 def boot_time_s() -> float:
-    """Seconds since this boot, suspension included; from an unknown origin where the system has no
-    such clock.
+    """Seconds since this boot, including suspension. Where the system has no such clock: monotonic
+    seconds from an unknown origin.
     """
     return (
         time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -80,7 +79,7 @@ class Stamp:
     """When a record or an image was stored.
 
     powered_s: powered-on seconds. wall_s: seconds since 1970 by the wall clock. synced: whether the
-    wall clock was synchronized.
+    wall clock was synchronized then.
     """
 
     powered_s: float
@@ -89,8 +88,8 @@ class Stamp:
 
 
 def age_s(kept: Stamp, now: Stamp) -> float:
-    """Age in seconds, not negative: counted in powered-on seconds or, where the wall clock was
-    synchronized at both ends and gives a smaller age, by the wall clock.
+    """Age in seconds, at least 0: the difference of the powered-on seconds, or that of the wall
+    clock if it was synchronized both times and is smaller.
     """
     powered_s = now.powered_s - kept.powered_s
     wall_s = now.wall_s - kept.wall_s if kept.synced and now.synced else powered_s
@@ -98,17 +97,17 @@ def age_s(kept: Stamp, now: Stamp) -> float:
 
 
 class PoweredClock:
-    """Counts powered-on seconds in `line.clock`: the boot, its offset, the last reading, and when
-    counting began.
+    """Counts powered-on seconds, kept in the file `line.clock`. Thread-safe.
 
-    Within a boot CLOCK_BOOTTIME goes on while no process runs. In a new boot the count goes on from
-    the last reading, which is at most a minute old; the time before the first reading of that boot
-    is not counted. Thread-safe.
+    The file holds the id of the boot, the boot's offset, the last reading and the start of the
+    count. Within a boot CLOCK_BOOTTIME also counts while no process runs. In a new boot the count
+    continues from the last reading, which is at most a minute old; the time from the boot to its
+    first reading is not counted.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Continue from the file in `folder`. If it is missing or damaged the count restarts at 0,
-        and everything is kept longer.
+        """Continue from the file in `folder`. If it is missing or damaged, the count restarts at 0,
+        so that everything is kept longer.
         """
         self._path = folder / CLOCK_FILE
         self._lock = threading.Lock()
@@ -132,15 +131,13 @@ class PoweredClock:
 
     @property
     def began_s(self) -> float:
-        """Powered-on seconds at which counting began: the stamp of records that were stored before
-        and have none.
+        """The powered-on seconds at which the count began; they stamp older records without a stamp
+        of their own.
         """
         return self._began_s
 
     def advance_to(self, powered_s: float) -> None:
-        """A record has this stamp: if the count is behind it, the file was lost, and the count goes
-        on from the stamp.
-        """
+        """Continue from a record's stamp if the count is behind it, because the file was lost."""
         with self._lock:
             behind_s = powered_s - self.powered_s()
             if behind_s > 0 and math.isfinite(powered_s):
@@ -148,8 +145,8 @@ class PoweredClock:
                 self._began_s = powered_s if self._is_new else self._began_s
 
     def persist(self, every_s: float = PERSIST_S) -> None:
-        """Write the reading to the file, unless that was done within `every_s`. A disk that refuses
-        the write is logged once.
+        """Write the reading to the file, at most once in `every_s`. A disk that refuses the write
+        is logged once.
         """
         if time.monotonic() - self._persisted_mono_s < every_s:
             return

@@ -1,9 +1,10 @@
-"""station.toml: what one station is told by whoever wires it.
+"""station.toml: the integrator's settings of one station.
 
-Every key is checked; an unknown one stops the station and is named. The file is written once, with
-a comment at every key, and belongs to the integrator from then on: no command changes it, but for
-the name of a station that has none yet. A key's `description` is its comment in the file and its
-row in docs/station-toml.md (`python scripts/write_docs.py`).
+Every key is checked; an unknown key stops the station with a sentence that names it. `edge install`
+writes the file once, with a comment at every key. From then on it belongs to the integrator: no
+command changes it, except that `--station NAME` names a station that has no name yet. A key's
+`description` is its comment in the file and its row in docs/station-toml.md (`python
+scripts/write_docs.py`).
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ class EdgeConfig(Section):
 
 
 def read_config(root: Path) -> EdgeConfig:
-    """The configuration of the station under `root`; all defaults where it has no station.toml yet.
+    """The configuration of the station under `root`; defaults only if it has no station.toml yet.
 
     Raises: ConfigError naming the file, the key and what is wrong with it.
     """
@@ -272,7 +273,7 @@ def parse_config(text: str, where: str = "station.toml") -> EdgeConfig:
 def _complaint(error: ValidationError) -> str:
     """The first thing that is wrong, with its key and what to do."""
     first = error.errors(include_url=False)[0]
-    *section, last = (_shown(str(part)) for part in first["loc"])
+    *section, last = (_shown(str(key)) for key in first["loc"])
     key = ".".join((*section, last))
     if first["type"] == "extra_forbidden":
         fields = EdgeConfig.model_fields
@@ -290,12 +291,12 @@ def _complaint(error: ValidationError) -> str:
 
 
 def _shown(key: str) -> str:
-    """A key as a sentence shows it: on one line, and not endless."""
+    """A key for a sentence: on one line and cut to a readable length."""
     return key if key.isprintable() and len(key) <= 64 else repr(key[:64])
 
 
 def write_first_config(root: Path, camera: CameraConfig) -> bool:
-    """Lay down station.toml with every key and its meaning, unless there is one; returns whether it
+    """Write station.toml with every key and its meaning, unless there is one; returns whether it
     was written.
     """
     path = root / PLACE
@@ -307,8 +308,8 @@ def write_first_config(root: Path, camera: CameraConfig) -> bool:
 
 
 def require_name(config: EdgeConfig, root: Path) -> None:
-    """See that somebody has named the station that is to speak: two of one name throw each other
-    off the broker.
+    """Require a name of a station that connects to a broker: two of one name would disconnect each
+    other.
 
     Raises: ConfigError naming the file and the keys.
     """
@@ -320,8 +321,8 @@ def require_name(config: EdgeConfig, root: Path) -> None:
 
 
 def require_nameable(root: Path, name: str) -> None:
-    """See that the station under `root` may be called `name`: it has no other name, and a topic can
-    hold this one.
+    """Require that the station under `root` has no other name, and that `name` can be a level of an
+    MQTT topic.
 
     Raises: ConfigError.
     """

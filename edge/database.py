@@ -1,4 +1,4 @@
-"""line.sqlite, opened the same way by everyone who writes to it: WAL, synchronous FULL."""
+"""line.sqlite, opened the same way by everything that writes to it: WAL, synchronous FULL."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.005
 PAGE_BYTES = 1024  # about one record: a commit writes whole pages, and larger ones wear the disk
-LOG_LIMIT_BYTES = 8 << 20  # a write-ahead log that had to grow beyond is cut back to this
-CHECKPOINT_PAGES = 4000  # a fallback: housekeeping moves the log into the database long before
+LOG_LIMIT_BYTES = 8 << 20  # a write-ahead log that grew larger is cut back to this
+CHECKPOINT_PAGES = 4000  # a fallback: housekeeping moves the log into the database much earlier
 REMEDIES = {  # by what SQLite or the operating system says
     "readonly": "Mount its disk writable, or use the account that it belongs to",
     "Read-only": "Mount its disk writable",
@@ -30,10 +30,10 @@ REMEDIES = {  # by what SQLite or the operating system says
     "moved away": "Put it back, or restart `edge run`, which makes a new one",
     "locked": "Wait until the other process has finished, or stop it first",
 }
-# What passes by itself. After any other error the connection is not used again: one that was opened
-# while the disk failed stays read-only for its life. A full disk is no reason either: closing could
-# cost the log the space it has. Nor is a file that was moved away: closing would remove the log
-# that now lies in its place.
+# Errors after which the connection is kept. After any other it is replaced, because a connection
+# that was opened while the disk failed stays read-only for its life. A full disk: closing could
+# give up the space that the log already has. A file that was moved away: closing would remove the
+# log that now lies in its place.
 PASSING = ("locked", "full", "moved away")
 
 
@@ -46,12 +46,10 @@ def remedy_for(error: sqlite3.Error | OSError) -> str:
 
 
 def open_database(path: Path, busy_s: float) -> sqlite3.Connection:
-    """A connection in autocommit mode that any thread may use, one at a time; committed means on
-    disk.
+    """A connection in autocommit mode, for any thread, one at a time; a commit is on disk.
 
-    The switch of a new file to WAL is the one step for which SQLite does not wait (it answers
-    "locked" at once when another connection is at it, whatever the timeout), so that it is tried
-    again here.
+    SQLite does not wait for another connection that switches a new file to WAL: it answers "locked"
+    at once, whatever the timeout. This step is therefore repeated here.
 
     Args:
         busy_s: how long a statement waits for another writer.
@@ -79,8 +77,8 @@ def open_database(path: Path, busy_s: float) -> sqlite3.Connection:
 
 
 def _begin_log(connection: sqlite3.Connection) -> None:
-    """WAL; an empty file also gets its page size and may shrink (SQLite fixes both with the first
-    page).
+    """Switch to WAL. An empty file also gets its page size and the right to shrink, which SQLite
+    fixes with the first page.
     """
     if connection.execute("PRAGMA page_count").fetchone() == (0,):
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -92,10 +90,10 @@ class Database:
     """One file, a connection for each thread, and one writer at a time. After an error a thread
     gets a new connection.
 
-    The writers of this process wait for each other here: SQLite's own waiting asks again ever more
-    seldom, so that a part's commit could starve beside a thread that deletes a million rows.
-    `writing` is the lock: code that keeps numbers in memory about what is written takes it for the
-    transaction and the change of the numbers together.
+    The writers of this process take turns by the lock `writing`. SQLite's own waiting retries at
+    growing intervals, so that the commit of a part could starve beside a thread that deletes a
+    million rows. Code that keeps counts in memory about the rows takes `writing` around the
+    transaction and the change of its counts.
     """
 
     def __init__(self, path: Path, busy_s: float) -> None:
@@ -111,11 +109,10 @@ class Database:
         self.writing = threading.RLock()
 
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection, opened if it has none.
+        """This thread's connection, opened at the first call.
 
-        Raises: sqlite3.Error if that fails; OSError if another file lies there than the one that
-            was opened first, or none: what is written to a file without a name is lost when the
-            process ends.
+        Raises: sqlite3.Error if that fails; OSError if the file was moved away or replaced since it
+            was first opened: data written to a file without a name would be lost with the process.
         """
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if self._file is not None and self._file != _identity(self.path):
@@ -132,9 +129,9 @@ class Database:
 
     @contextmanager
     def transaction(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """All or nothing, on disk when it ends.
+        """All or nothing; on disk when the block ends.
 
-        durable False: a power cut may undo it, a killed process does not.
+        durable False: a power cut may undo it, killing the process does not.
         """
         with self.writing:
             connection = self.connection()
@@ -154,9 +151,7 @@ class Database:
 
     @contextmanager
     def errors(self, act: str) -> Iterator[None]:
-        """What SQLite or the disk refuses becomes a StorageError: cannot `act` which file, why,
-        and what to do.
-        """
+        """Turn errors of SQLite and the disk into a StorageError: what failed, why, what to do."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -165,7 +160,7 @@ class Database:
             raise StorageError(f"cannot {act} {self.path}: {error}. {remedy_for(error)}") from error
 
     def close(self) -> None:
-        """Close the connections of every thread; nothing may be asked of them afterwards."""
+        """Close the connections of all threads, which may not be used afterwards."""
         with self._all_lock:
             for connection in self._all:
                 connection.close()
@@ -178,12 +173,12 @@ class Database:
         self._local.connection = None
         with self._all_lock:
             self._all.discard(connection)
-        with suppress(sqlite3.Error):  # it is given up because it fails
+        with suppress(sqlite3.Error):  # it is closed because it fails
             connection.close()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None where no file is."""
+    """Device and inode; None without a file."""
     try:
         found = path.stat()
     except FileNotFoundError:

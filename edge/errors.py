@@ -17,10 +17,9 @@ EdgeError                  the command line prints it without a traceback and re
 
 
 def on_one_line(text: str) -> str:
-    """A sentence as a terminal shows it: what names in it bring along (a line end, ESC) is spelled
-    out.
+    """A sentence safe for a terminal: line ends and control characters in it are spelled out.
 
-    Anybody may choose a file's name, and some write into the station's own folders.
+    They come from file names, which anybody may choose, also in the station's own folders.
     """
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text

@@ -1,7 +1,7 @@
-"""Files that survive a pulled plug: written beside, synced, renamed, the folder synced; and text as
+"""Files that survive a pulled plug (written beside, synced, renamed, folder synced), and text as
 editors save it.
 
-Whatever is refused is one sentence: the path, what is wrong with it and what to do.
+Every refusal is one sentence: the path, what is wrong with it and what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edge.errors import ConfigError, EdgeError, StorageError
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-FOLDER_MODE = 0o755  # root installs, the service's account reads, nobody else writes
+FOLDER_MODE = 0o755  # root writes, the service's account reads
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -33,8 +33,8 @@ KINDS = {
 
 
 def read_text(path: Path, error: type[EdgeError] = ConfigError, limit: int | None = None) -> str:
-    """A text file in UTF-8, with or without a byte order mark, of at most `limit` bytes; line ends
-    as they are.
+    """The text of a UTF-8 file of at most `limit` bytes, with or without a byte order mark; line
+    ends stay as they are.
 
     Raises: `error`, naming the file, if it cannot be read, is larger or is not UTF-8.
     """
@@ -42,9 +42,9 @@ def read_text(path: Path, error: type[EdgeError] = ConfigError, limit: int | Non
 
 
 def read_bytes(path: Path, error: type[EdgeError] = ConfigError, limit: int | None = None) -> bytes:
-    """A plain file of at most `limit` bytes.
+    """The content of a plain file of at most `limit` bytes.
 
-    Raises: `error`, naming it, if it is none, is larger or cannot be read.
+    Raises: `error`, naming the file, if it is not a plain file, is larger or cannot be read.
     """
     try:
         with os.fdopen(open_plain(path, error), "rb") as file:
@@ -60,8 +60,8 @@ def read_bytes(path: Path, error: type[EdgeError] = ConfigError, limit: int | No
 
 
 def open_plain(path: Path, error: type[EdgeError] = ConfigError) -> int:
-    """A descriptor to read a plain file with; what else a stranger puts there is refused and never
-    waited for.
+    """A descriptor for reading a plain file. Pipes, sockets and devices are refused without waiting
+    for them, whoever put them there.
 
     Raises: `error` for a pipe, socket or device, OSError if it cannot be opened.
     """
@@ -101,7 +101,7 @@ def decode_text(data: bytes, path: Path, error: type[EdgeError] = ConfigError) -
 def without_mark(data: bytes, path: Path, error: type[EdgeError] = ConfigError) -> bytes:
     """UTF-8's byte order mark removed; `path` names the bytes in errors.
 
-    Raises: `error` where they are UTF-16.
+    Raises: `error` for UTF-16.
     """
     if data.startswith(UTF16):
         raise error(f"{path} is saved as UTF-16: save it as UTF-8")
@@ -109,12 +109,12 @@ def without_mark(data: bytes, path: Path, error: type[EdgeError] = ConfigError) 
 
 
 def sentence_of(error: OSError, path: Path | None = None) -> str:
-    """What the operating system refused, where, and what to do.
+    """One sentence for an error of the operating system: what was refused, where, and what to do.
 
-    path: instead of the one that the error names.
+    path: named instead of the error's own path.
     """
     where = path if path is not None else error.filename
-    if isinstance(where, int):  # a descriptor tells an operator nothing
+    if isinstance(where, int):  # a descriptor's number means nothing to an operator
         where = None
     if error.errno in DISK_FULL:
         at = f" for {where}" if where else ""
@@ -124,7 +124,7 @@ def sentence_of(error: OSError, path: Path | None = None) -> str:
     return f"{where or 'a file or device'} {what}: {remedy}"
 
 
-SENTENCES = {  # what the operating system answers: what is wrong, and what to do
+SENTENCES = {  # by the error number: what is wrong, and what to do
     errno.ENOENT: ("does not exist", "check the path"),
     errno.EISDIR: ("is a folder where a file is needed", "check the path"),
     errno.ENOTDIR: ("cannot be reached, a file stands where a folder is needed", "check the path"),
@@ -156,17 +156,18 @@ SENTENCES = {  # what the operating system answers: what is wrong, and what to d
 
 
 def require_folder_target(path: Path, option: str = "") -> None:
-    """See that `path` is a folder that can be written, or can become one; nothing is made. option:
-    that named it.
+    """Require that `path` is a writable folder or can be made one; nothing is made here.
 
-    Raises: ConfigError naming the file that stands in the way, or what cannot be written.
+    option: the option of the command line that named `path`.
+    Raises: ConfigError naming the file that stands in the way, or the folder that cannot be
+    written.
     """
     _require_place(path, path, option)
 
 
 def require_file_target(path: Path, option: str = "") -> None:
-    """See that `path` can be written as a file, in a folder that may have to be made; nothing is
-    made.
+    """Require that `path` can be written as a file, in a folder that may not exist yet; nothing is
+    made here.
 
     Raises: ConfigError naming what stands in the way.
     """
@@ -193,9 +194,9 @@ def _require_place(folder: Path, path: Path, option: str) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything stands at `path`, a link that leads nowhere too.
+    """Whether anything exists at `path`, including a dangling link.
 
-    Raises: OSError if that cannot be seen.
+    Raises: OSError if the path cannot be examined.
     """
     try:
         path.lstat()
@@ -205,10 +206,10 @@ def is_there(path: Path) -> bool:
 
 
 def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
-    """Make `folder` and what is missing above it, each with this mode whatever the umask; what is
-    there stays as it is.
+    """Make `folder` and the missing folders above it, each with this mode whatever the umask;
+    existing folders stay as they are.
 
-    Raises: OSError if it cannot be made, or something else stands there.
+    Raises: OSError if it cannot be made, or something other than a folder is there.
     """
     if folder.is_dir():
         return
@@ -229,7 +230,7 @@ def make_folder(folder: Path, mode: int = FOLDER_MODE) -> None:
 def opened_folder(folder: Path) -> Iterator[int]:
     """A descriptor of a folder, closed at the end.
 
-    Raises: OSError if it is none, or a link stands in its place.
+    Raises: OSError if `folder` is not a folder, or is a link.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -239,7 +240,7 @@ def opened_folder(folder: Path) -> Iterator[int]:
 
 
 def sync_directory(folder: Path) -> None:
-    """Make renames and new names inside `folder` durable (fsync of a directory)."""
+    """Make new and changed names inside `folder` durable (fsync of a directory)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -248,10 +249,10 @@ def sync_directory(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace `path` by `data`: after a power cut it holds the old bytes or the new ones, never a
-    part.
+    """Replace the content of `path` by `data`: after a power cut it is entirely old or entirely
+    new.
 
-    Raises: OSError, with the path as its filename, if the disk does not take it.
+    Raises: OSError, with the path as its filename, if the disk refuses.
     """
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -272,8 +273,9 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON, atomically; NaN and infinities are refused with
-    ValueError.
+    """Write `value` atomically as indented UTF-8 JSON.
+
+    Raises: ValueError for NaN and infinities.
     """
     write_atomically(
         path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -290,13 +292,12 @@ def link_atomically(link: Path, target: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with all that is in it, or whatever else stands there; nothing where nothing
-    does.
+    """Remove a folder with its content, or a file or link; does nothing if nothing is there.
 
-    Links are removed and never followed, also those that are put there meanwhile (shutil.rmtree
-    walks by descriptors).
-    Raises: OSError if something cannot be removed, StorageError if its folders are nested too deep
-    to walk.
+    Links are removed and never followed, even if they appear meanwhile (shutil.rmtree walks by
+    descriptors).
+    Raises: OSError if something cannot be removed, StorageError if its folders are nested too
+        deeply.
     """
     try:
         if stat.S_ISDIR(path.lstat().st_mode):
@@ -308,7 +309,7 @@ def remove_tree(path: Path) -> None:
             raise
     except RecursionError as error:
         raise StorageError(
-            f"{path} holds too many folders in each other: remove it by hand (rm -r)"
+            f"{path} holds folders nested too deeply: remove it by hand (rm -r)"
         ) from error
 
 

@@ -1,5 +1,4 @@
-"""The background plane: heights over it, and what becomes of it when the window moves. numpy only,
-no I/O.
+"""The background plane: heights over it, and the same plane in another crop. numpy only, no I/O.
 
 A plane is (alpha, beta, gamma, delta) in the pixel coordinates of one window: the height over it of
 pixel (u, v) with depth z meters is delta - z (alpha u + beta v + gamma), in meters, positive
@@ -41,9 +40,7 @@ def heights_m(
 
 
 def plane_for_crop(plane: Sequence[float], dx: float, dy: float) -> Plane:
-    """The same plane for a window whose top left pixel lies (dx, dy) pixels right of and below the
-    present one.
-    """
+    """The same plane in the pixels of a window that lies dx pixels to the right and dy below."""
     alpha, beta, gamma, delta = plane
     return alpha, beta, gamma + alpha * dx + beta * dy, delta
 
@@ -56,7 +53,7 @@ def plane_from_normal(normal: Sequence[float], distance_m: float, intrinsics: In
 
 
 def normal_of(plane: Sequence[float], intrinsics: Intrinsics) -> tuple[float, float, float]:
-    """The unit normal of a plane given for an image with these intrinsics (the inverse of
+    """The unit normal (3,) of a plane of an image with these intrinsics (inverse of
     plane_from_normal).
     """
     alpha, beta, gamma, _ = plane
@@ -65,8 +62,8 @@ def normal_of(plane: Sequence[float], intrinsics: Intrinsics) -> tuple[float, fl
 
 
 def tilt_deg(plane: Sequence[float], intrinsics: Intrinsics) -> float:
-    """Angle between the plane's normal and the optical axis, degrees: 0 when the camera looks
-    straight down.
+    """Angle between the plane's normal and the optical axis in degrees: 0 if the camera points
+    straight at the plane.
     """
     nx, ny, nz = normal_of(plane, intrinsics)
     return math.degrees(math.atan2(math.hypot(nx, ny), nz))

@@ -1,4 +1,4 @@
-"""Optional libraries, imported at the moment of use, in this one place."""
+"""Optional libraries are imported here, at the moment of use."""
 
 from __future__ import annotations
 

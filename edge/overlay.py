@@ -1,10 +1,10 @@
-"""Pictures for people: anomaly map, part and height beside what the camera saw. Nothing is judged
-here, and nothing hides the defect: the map tints lightly, and a line marks the threshold.
+"""Pictures for people: anomaly map, part and height beside the camera's image. Nothing is judged
+here, and nothing hides the defect: the map only tints the image, and a line marks the threshold.
 
-Height and foreground follow the graph's formula (docs/graph-and-bundle.md) in numpy: readings
-averaged over cells of 4 pixels, holes closed from their rims, foreground where the height exceeds
-the height threshold (`lift`). The graph's cells depend on its working size, so an outline may
-differ from the graph's mask by a cell.
+Height and foreground follow the graph's formula (docs/graph-and-bundle.md) in numpy: readings are
+averaged over cells of 4 pixels, holes are closed from their rims, and cells above the height
+threshold (`lift`) are foreground. The graph's cells depend on its working size, so that an outline
+may differ from the graph's mask by a cell.
 """
 
 from __future__ import annotations
@@ -36,14 +36,19 @@ GREEN, RED, AMBER, MAGENTA, WHITE, CYAN = (
 )
 CODE_COLORS = {Code.OK: GREEN, Code.NG: RED, Code.UNKNOWN: AMBER}
 BANNER_PX = 26
-TINTED_FROM, TINTED_TO = 0.5, 2.0  # of the threshold: nothing is tinted, and fully
+TINTED_FROM, TINTED_TO = (
+    0.5,
+    2.0,
+)  # multiples of the threshold: no tint up to the first, full tint from the second
 MOST_TINT = 0.45  # opacity of the heat: the surface below stays visible
 
 
 @dataclass(frozen=True, eq=False)
 class Relief:
-    """What stands on the table. height: (H, W) float32 meters, holes closed, NaN where nothing is
-    near; foreground: higher than the height threshold; read: the pixel had a reading of its own.
+    """Height over the table and what counts as the part.
+
+    height: (H, W) float32 meters, holes closed, NaN where no reading is near. foreground: (H, W)
+    bool, above the height threshold. read: (H, W) bool, the pixel had a reading of its own.
     """
 
     height: NDArray[np.float32]
@@ -68,8 +73,8 @@ def relief_of(
     Args:
         depth: (H, W) uint16 counts, 0 = no reading. unit: meters per count. plane: alpha, beta,
             gamma, delta.
-        lift_m: height threshold: what is higher is foreground. region: of interest,
-            (H, W), 0 = ignore.
+        lift_m: height threshold in meters; higher cells are foreground. region: the region of
+            interest, (H, W), 0 = ignore.
     """
     heights = heights_m(depth, unit, plane)
     cells, known = _close_holes(*_cell_means(heights))
@@ -86,8 +91,8 @@ def relief_of(
 
 
 def draw_mask(color: Image, relief: Relief) -> Image:
-    """The part as it is: background darkened, outline green, foreground without a reading
-    magenta.
+    """The image with the background darkened, the part outlined in green, and its pixels without a
+    reading in magenta.
     """
     import cv2
 
@@ -101,9 +106,7 @@ def draw_mask(color: Image, relief: Relief) -> Image:
 
 
 def draw_height(relief: Relief, highest_m: float | None = None) -> Image:
-    """Height in colors, from 0 (dark) to highest_m, by default that of `highest_of`; magenta: no
-    reading.
-    """
+    """Height in colors, from 0 (dark) to highest_m (default: highest_of); magenta: no reading."""
     top = highest_m or highest_of(relief)
     picture = _colors(np.nan_to_num(relief.height) / top, "VIRIDIS")
     picture[~relief.read] = MAGENTA
@@ -111,18 +114,20 @@ def draw_height(relief: Relief, highest_m: float | None = None) -> Image:
 
 
 def highest_of(relief: Relief) -> float:
-    """Nearly the foreground's highest point in meters: one wrong reading does not set the scale."""
+    """The 99.5th percentile of the foreground's height in meters, so that one wrong reading does
+    not set the scale.
+    """
     if not relief.foreground.any():
         return 0.01
     return max(float(np.percentile(relief.height[relief.foreground], 99.5)), 1e-4)
 
 
 def draw_heatmap(color: Image, anomaly: NDArray[np.float32], threshold: float) -> Image:
-    """The anomaly map over the image; the same color means the same share of the threshold in every
+    """The image tinted by its anomaly map; a color means the same share of the threshold in every
     picture.
 
-    Half the threshold is not tinted, twice the threshold is fully red. anomaly: (h, w) raw units,
-    of any size.
+    No tint up to half the threshold, full red from twice the threshold on. anomaly: (h, w) of any
+    size, raw units.
     """
     stretched = _stretched(anomaly, color)
     scale = threshold if threshold > 0 else max(float(stretched.max()), 1e-12)
@@ -132,7 +137,7 @@ def draw_heatmap(color: Image, anomaly: NDArray[np.float32], threshold: float) -
 
 
 def outline(picture: Image, mask: Mask, line: tuple[int, int, int] = WHITE) -> Image:
-    """A copy with the borders of a mask of any size drawn in; used for the true defect."""
+    """A copy with the outline of a mask of any size; used for the true defect."""
     import cv2
 
     height, width = picture.shape[:2]
@@ -220,7 +225,9 @@ def _panels(
 
 
 def _heat_bar(color: Image, threshold: float) -> Image | None:
-    """The colors of `draw_heatmap` over middle gray; None where they have no fixed meaning."""
+    """The legend of `draw_heatmap`, over middle gray; None where its colors have no fixed
+    meaning.
+    """
     if threshold <= 0:
         return None
     gray = np.full((1, color.shape[1], 3), 128, np.uint8)
@@ -237,10 +244,10 @@ def _height_bar(relief: Relief) -> Image:
 
 
 def outline_above(picture: Image, anomaly: NDArray[np.float32], threshold: float) -> Image:
-    """A copy with the borders of where a map is above the threshold, white on black, seen on any
-    color.
+    """A copy with a white line in a black border around the map's cells above the threshold,
+    visible on any color.
 
-    anomaly: (h, w) raw units, of any size.
+    anomaly: (h, w) of any size, raw units.
     """
     import cv2
 
@@ -253,7 +260,7 @@ def outline_above(picture: Image, anomaly: NDArray[np.float32], threshold: float
 
 
 def write_png(path: Path, picture: Image) -> None:
-    """Write an RGB picture; a half-written file is never seen. Raises: OSError."""
+    """Write an RGB picture atomically. Raises: OSError."""
     import cv2
 
     encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
@@ -270,7 +277,9 @@ def _stretched(anomaly: NDArray[np.float32], picture: Image) -> NDArray[np.float
 
 
 def _colors(shares: NDArray[np.float32], name: str) -> Image:
-    """(H, W) shares, clipped to 0..1, in the colors of one of OpenCV's maps: (H, W, 3) RGB."""
+    """(H, W) values, clipped to 0..1, in the colors of one of OpenCV's color maps: (H, W, 3)
+    RGB.
+    """
     import cv2
 
     levels = (255 * np.clip(shares, 0.0, 1.0)).astype(np.uint8)
@@ -284,7 +293,7 @@ def _caption(judgment: Judgment, title: str) -> str:
     if judgment.score is not None and judgment.threshold is not None:
         numbers = f"score {float(judgment.score):.4g} (limit {float(judgment.threshold):.4g})"
     shares = f"area {judgment.area:.1%} read {judgment.valid:.0%}" if judgment.area else ""
-    return "  ".join(part for part in (title, verdict, numbers, shares) if part)
+    return "  ".join(words for words in (title, verdict, numbers, shares) if words)
 
 
 def _cell_means(heights: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mask]:

@@ -1,4 +1,4 @@
-"""What all file formats of this project share: strict pydantic models and their names."""
+"""Base types of all file formats of this project: strict pydantic models, names, digests, JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,6
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "int8"]
 
-# of one tensor: 16 times a view of 1280 x 720 pixels with three channels, and more
+# of one tensor: more than 16 views of 1280 x 720 pixels with three channels
 ELEMENTS_LIMIT = 64 << 20
 
 
@@ -27,7 +27,7 @@ class Strict(BaseModel):
 class TensorSpec(Strict):
     """One graph input or output: batch 1, static shape.
 
-    default: a scalar for every element, or null where the frame or the site must give it.
+    default: the value of every element where the frame or the site gives none; null: they must.
     """
 
     name: Name
@@ -52,14 +52,14 @@ class TensorSpec(Strict):
 
 
 def holds(dtype: str, value: float) -> bool:
-    """Whether a number is one of this type: whole and 0..255 as uint8, finite as float32."""
+    """Whether a type can hold a number: uint8 whole numbers 0..255, float32 any finite number."""
     if dtype == "uint8":
         return value in range(256)
     return abs(value) <= float(np.finfo(np.float32).max)
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8 in which every key stands once.
+    """The value of a JSON text in UTF-8 in which no key occurs twice.
 
     Raises: ValueError in one line for anything else: other encodings, NaN, nesting and numbers
         beyond what Python reads.

@@ -1,5 +1,5 @@
-"""A failure that repeats is logged when it begins, when its cause changes and when it ends: never
-every second.
+"""A repeated failure is logged when it begins, when its cause changes and when it ends, not every
+time.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections import Counter
 
 
 class Trouble:
-    """One thing that can be out of order, such as the connection to the broker. Thread-safe.
+    """One thing that can fail, such as the connection to the broker. Thread-safe.
 
-    Several users may be affected (two clients of one broker): a cause is logged once for all of
-    them, and the end when none is affected any more.
+    It may have several users (two clients of one broker): a cause is logged once for all of them,
+    and the end once none is affected any more.
     """
 
     def __init__(self, log: logging.Logger, mended: str) -> None:
@@ -27,13 +27,13 @@ class Trouble:
 
     @property
     def is_on(self) -> bool:
-        """Whether it has begun and not ended."""
+        """Whether the failure lasts."""
         return bool(self._affected)
 
     def happened(self, sentence: str, who: str = "", cause: str = "") -> None:
-        """It happened, perhaps again, to the user named `who`.
+        """The user named `who` failed, perhaps again.
 
-        cause: a key; failures with the same key have the same cause. By default the whole sentence.
+        cause: failures with the same key have the same cause; by default the key is the sentence.
         """
         with self._lock:
             if not self._affected:
@@ -51,7 +51,7 @@ class Trouble:
             self._log.error("%s", sentence)
 
     def ended(self, who: str = "") -> None:
-        """The user named `who` is affected no more; does nothing if it was not."""
+        """The user named `who` works again; does nothing if it had not failed."""
         with self._lock:
             if who not in self._affected:
                 return

@@ -1,4 +1,4 @@
-"""The nouns that cross module borders. Frozen, numpy only, no I/O."""
+"""The values that modules hand to each other. Frozen, numpy only, no I/O."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Frame:
     color: (H, W, 3) uint8 RGB.
     depth: (H, W) uint16 counts, aligned to color, 0 = no reading; None for a color-only source.
     unit: meters per count (0.001 D435, 0.0001 D405).
-    captured_mono_ns: host monotonic clock, mid-exposure where the camera tells it.
+    captured_mono_ns: host monotonic clock at mid-exposure, as far as the camera reports it.
     clock_domain: whose clock the time came from: "hardware_clock", "global_time", "system_time" or
     "file".
     """
@@ -113,8 +113,7 @@ class Frame:
 class Outputs:
     """What an engine returns for one frame, raw units.
 
-    map: (h, w) float32 at working resolution.
-    area: foreground share of the region of interest.
+    map: (h, w) float32 at working resolution. area: foreground share of the region of interest.
     valid: share of foreground pixels that had a reading before filling.
     place: (6,) float32: centroid u, v (pixels of the crop), variance u, v and covariance (square
         pixels) of the foreground, and the share of the view's outermost pixels that are foreground;

@@ -1,4 +1,4 @@
-"""How the help of every command is laid out, on the device and on the workstation."""
+"""The layout of every command's help, on the device and on the workstation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ GROUP: dict[str, Any] = {
 
 
 def example(*commands: str) -> str:
-    """The end of a verb's help: commands to copy."""
+    """The end of a command's help: example commands to copy."""
     head = "Examples:" if len(commands) > 1 else "Example:"
     return "\b\n" + "\n".join([head, *(f"  {one}" for one in commands)])

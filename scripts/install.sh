@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Everything that `make demo` and `make test` need: Debian packages where they are missing, then .venv.
-# Runs again only when pyproject.toml or this file changed.
+# Install what `make demo` and `make test` need: missing Debian packages, then .venv.
+# Does nothing if neither pyproject.toml nor this file has changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(mosquitto libusb-1.0-0 g++ python3-venv)
-other_brokers=(ejabberd rabbitmq-server)    # `install.sh test`: tests without them are skipped, saying so
+# with `install.sh test`; where they are missing, the tests that need them are skipped with a message
+other_brokers=(ejabberd rabbitmq-server)
 
 missing_of() {
     for package in "$@"; do
@@ -13,8 +14,8 @@ missing_of() {
     done
 }
 
-# The brokers are started by the demo and the tests, on ports of their own: Debian's services are neither started nor
-# enabled. A policy that is there already is left as it is.
+# Demo and tests start the brokers themselves, on ports of their own: Debian's services are neither
+# started (by a temporary policy-rc.d, unless there is one) nor enabled.
 install_packages() {
     local as_root="" policy=/usr/sbin/policy-rc.d
     [ "$(id -u)" = 0 ] || as_root="sudo"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# edge and calibration with the Pythons of JetPack 6 (3.10) and 7 (3.12), where they are present.
-# These environments hold what a station has: no torch, nothing of the trainer. The endurance tests run once, in .venv.
+# Test edge and calibration with the Pythons of JetPack 6 (3.10) and 7 (3.12), if they are here.
+# The environments hold what a station has: neither torch nor other packages of the trainer. The
+# endurance tests run only in .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,8 +13,9 @@ find_python() { # the newest patch release under pyenv, else the one on PATH
 }
 
 lean_on_it=(
-    tests/test_imports.py tests/edge/{runtime,line,camera,cli,systemd} tests/edge/test_config.py
-    tests/edge/test_bounded.py tests/edge/install/test_install.py tests/edge/station/test_keys.py tests/edge/station/test_store.py
+    tests/test_imports.py tests/edge/{runtime,line,camera,cli,provision} tests/edge/test_config.py
+    tests/edge/test_bounded.py tests/edge/install/test_install.py
+    tests/edge/station/test_keys.py tests/edge/station/test_store.py
 )
 
 for version in 3.10 3.12; do
@@ -30,7 +32,8 @@ for version in 3.10 3.12; do
         "$folder/bin/python" -m pip install -q --disable-pip-version-check -e '.[camera,test]'
         echo "$wanted" > "$stamp"
     fi
-    # The oldest Python runs everything; the newest what leans on the standard library, and everything too with "all".
+    # The oldest Python runs all tests; the newest those that depend on the standard library, or all
+    # tests with "all".
     tests=(tests)
     [ "$version" = 3.10 ] || [ "${1:-}" = all ] || tests=("${lean_on_it[@]}")
     echo "edge and calibration on Python $version: ${tests[*]}"

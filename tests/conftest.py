@@ -18,9 +18,9 @@ pytest_plugins = [
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Tests that run at once share the cores, and so do the processes that they start: OpenMP's threads
-# wait for each other by spinning, which starves everybody else. Read when torch is loaded. A
-# worker's share overrides what it inherits from the process that distributes the tests.
+# Parallel tests and their child processes share the cores. OpenMP's threads wait for each other by
+# spinning, which starves other processes, so that each worker gets only its share of the cores. The
+# variables are read when torch is loaded; a worker overrides those it inherits.
 if (_AT_ONCE := os.environ.get("PYTEST_XDIST_WORKER_COUNT")) is not None:
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(_AT_ONCE)))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -28,8 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @pytest.fixture(scope="session", autouse=True)
 def _engines_in_this_process() -> Iterator[None]:
-    """Engines are proven in this process: faults that tests plant reach them, and a child takes a
-    second to start.
+    """Engines are proven in this process, so that faults planted by tests reach them; starting a
+    child would also take a second.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edge.install.proving.measure_in_child", measure_engine)
@@ -59,8 +59,8 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def cases() -> Path:
-    """Scripts that make small inputs on which the product failed: RGBD_CASES, else shared/cases
-    beside the checkout.
+    """Scripts that make small inputs on which the product once failed: RGBD_CASES, else
+    shared/cases beside the checkout.
 
     Skips, saying so, where they are absent.
     """
@@ -86,7 +86,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def archive(broker: Broker) -> Iterator[Subscriber]:
-    """Hears everything that is published while the test runs."""
+    """A subscriber to everything that is published while the test runs."""
     subscriber = Subscriber(broker.port)
     yield subscriber
     subscriber.stop()

@@ -1,5 +1,5 @@
-"""Imports: trainer -> calibration -> edge, nothing heavy at the top, and a command line that
-answers at once.
+"""Imports: trainer -> calibration -> edge, heavy libraries only where they are used, and a command
+line that answers at once.
 """
 
 from __future__ import annotations
@@ -111,9 +111,7 @@ def test_calibration_may_be_called_from_the_command_line() -> None:
 
 
 def test_edge_help_answers_in_under_0_3_s() -> None:
-    """Processor seconds of the process, the best of three: other processes on the machine must not
-    decide.
-    """
+    """The least processor time of three runs, so that other processes do not matter."""
     seconds = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -31,10 +31,18 @@ from trainer.tensor_files import load_stored
 Curves = dict[str, list[float]]  # phase name -> mean loss of each epoch
 
 CHECKPOINT_EVERY_S = 5.0
-CHECKPOINT_KEYS = frozenset({
-    "fingerprint", "phase", "epoch", "curves", "modules", "optimizer", "generator",
-    "global_generator",
-})  # fmt: skip
+CHECKPOINT_KEYS = frozenset(
+    {
+        "fingerprint",
+        "phase",
+        "epoch",
+        "curves",
+        "modules",
+        "optimizer",
+        "generator",
+        "global_generator",
+    }
+)
 
 
 class Interrupted(KeyboardInterrupt):

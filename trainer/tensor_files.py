@@ -24,9 +24,18 @@ METADATA = "__metadata__"  # key of safetensors' header
 ZIP, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # What torch.load raises for damaged bytes.
 DAMAGE = (
-    OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError,
-    ArithmeticError, AssertionError, pickle.UnpicklingError, struct.error,
-)  # fmt: skip
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 # Published checkpoints keep a metric beside the weights, often a number of numpy, pickled under
 # numpy 1's names.
 _SCALAR = np.float64().__reduce__()[0]

@@ -1,13 +1,11 @@
-"""The process that holds the camera: a driver that hangs, crashes or leaks takes this process with
-it and no more.
+"""The camera's process: a driver that hangs, crashes or leaks affects this process only.
 
-Started by edge.camera.supervised with one end of a socket pair as file descriptor argv[1], and the
-station's process id as argv[2]. Every camera runs here, also the ones that play files: one way for
-frames, whatever they come from.
+Started by edge.camera.supervised with one end of a socket pair as file descriptor argv[1] and the
+station's process id as argv[2]. Every camera runs here, also one that plays files, so that all
+frames take the same way.
 
-It cannot outlive the station: the kernel kills it when the thread that started it ends
-(PR_SET_PDEATHSIG), also in the middle of a driver's call, and the end of the socket ends it in good
-order.
+It cannot outlive the station: it exits when the other end of the socket closes, and the kernel
+kills it when the thread that started it ends (PR_SET_PDEATHSIG), even within a driver's call.
 """
 
 from __future__ import annotations
@@ -49,25 +47,25 @@ from edge.types import Frame
 NAME = b"edge-camera"  # in ps and top, at most 15 characters
 PR_SET_NAME = 15  # linux/prctl.h
 LIVE_SLOTS = 3  # one being written, one on its way, one being read
-# one call for a frame; between two calls the end of the station is noticed
+# of one call for a frame; between two calls a closed socket is noticed
 LIVE_FRAME_S, FILE_FRAME_S = (0.5, 10.0)
 
 
 class StationGone(Exception):
-    """The other end of the socket is closed: nobody wants more frames."""
+    """The station has closed its end of the socket."""
 
 
 class LogLines(logging.Formatter):
-    """One line of JSON per record, for the station's own log."""
+    """Formats log records as lines of JSON, which the station passes on to its own log."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The record as one line of JSON."""
         text = super().format(record)
         return LOG_MARK + json.dumps({"level": record.levelno, "name": record.name, "text": text})
 
 
 class Feed:
-    """This process's end of the socket, and the memory that frames go into."""
+    """This process's end of the socket, and the shared memory for its frames."""
 
     def __init__(self, connection: socket.socket, live: bool) -> None:
         self._connection, self._live = connection, live
@@ -77,7 +75,7 @@ class Feed:
         self._dropped = 0
 
     def wait_until_wanted(self) -> None:
-        """Take what the station says; where it asks for each frame, wait for that.
+        """Read the station's messages; if it asks for each frame, wait for the next request.
 
         Raises: StationGone.
         """
@@ -92,7 +90,8 @@ class Feed:
                 self._free.add(said.slot)
 
     def deliver(self, frame: Frame) -> None:
-        """Write a frame into a free slot and name it; without a free one it is dropped and counted.
+        """Write a frame into a free slot and announce it; without one the frame is dropped and
+        counted.
 
         Raises: StationGone; CameraError if there is no memory.
         """
@@ -105,18 +104,27 @@ class Feed:
         slot = self._free.pop()
         ring.write(slot, frame.color, frame.depth)
         i = frame.intrinsics
-        self.send(Filled(
-            ring=ring.number, slot=slot, color=(height, width, 3), depth=depth,
-            dropped=self._dropped,
-            unit=float(frame.unit), pinhole=(i.width, i.height, i.fx, i.fy, i.cx, i.cy),
-            serial=frame.serial,
-            frame_number=int(frame.frame_number), captured_mono_ns=int(frame.captured_mono_ns),
-            clock_domain=frame.clock_domain, exposure_us=frame.exposure_us, gain=frame.gain,
-        ))  # fmt: skip
+        self.send(
+            Filled(
+                ring=ring.number,
+                slot=slot,
+                color=(height, width, 3),
+                depth=depth,
+                dropped=self._dropped,
+                unit=float(frame.unit),
+                pinhole=(i.width, i.height, i.fx, i.fy, i.cx, i.cy),
+                serial=frame.serial,
+                frame_number=int(frame.frame_number),
+                captured_mono_ns=int(frame.captured_mono_ns),
+                clock_domain=frame.clock_domain,
+                exposure_us=frame.exposure_us,
+                gain=frame.gain,
+            )
+        )
         self._wanted = self._live
 
     def send(self, packet: Packet, fd: int | None = None) -> None:
-        """Raises: StationGone."""
+        """Send a message, with a file descriptor if one is given. Raises: StationGone."""
         rights = (
             [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
         )
@@ -131,8 +139,8 @@ class Feed:
         return bool(poll.poll(None if wait else 0))
 
     def _ring_for(self, frame_bytes: int) -> RingWriter:
-        """The memory, made anew for the first frame and for one that is larger than all
-        before it.
+        """The shared memory, made for the first frame and again for one that is too large for
+        it.
         """
         ring = self._ring
         if ring is not None and frame_bytes <= ring.slot_bytes:
@@ -150,9 +158,10 @@ class Feed:
 
 
 def play(feed: Feed, camera: Camera, live: bool) -> None:
-    """Open the camera and deliver its frames until the station is gone, or told why no more come.
+    """Open the camera and deliver its frames until the station is gone or the camera fails.
 
-    Told before the camera is closed: a driver that has lost its camera may never return from that.
+    A failure is sent before the camera is closed, because a driver that has lost its camera may
+    never return from closing it.
     Raises: StationGone.
     """
     try:
@@ -163,18 +172,18 @@ def play(feed: Feed, camera: Camera, live: bool) -> None:
             try:
                 frame = camera.next_frame(LIVE_FRAME_S if live else FILE_FRAME_S)
             except FrameOverdue:
-                continue  # the station counts the time, and ends this process when it is too long
+                continue  # the station has its own time limit, and ends this process
             feed.deliver(frame)
     except StationGone:
         raise
-    except Exception as error:  # noqa: BLE001  carried to the station, whatever it is
+    except Exception as error:  # noqa: BLE001  the station raises it again
         feed.send(failure_of(error))
     finally:
         camera.close()
 
 
 def failure_of(error: Exception) -> Failed:
-    """The last word: an operator's error, or a bug with its traceback."""
+    """The last message: an error for the operator, or a bug with its traceback."""
     if isinstance(error, EdgeError):
         return Failed(error=type(error).__name__, text=str(error)[:SENTENCE_CHARS])
     if isinstance(error, OSError) and error.filename is not None:
@@ -183,7 +192,7 @@ def failure_of(error: Exception) -> Failed:
 
 
 def serve(connection: socket.socket) -> None:
-    """Do what the station orders, and tell it why it ended. Raises: StationGone."""
+    """Play the camera that the station orders, and report why it ended. Raises: StationGone."""
     order = Order.model_validate_json(connection.recv(PACKET_BYTES))
     feed = Feed(connection, order.live)
     try:
@@ -198,9 +207,7 @@ def serve(connection: socket.socket) -> None:
 
 
 def _live_no_longer_than(station: int) -> None:
-    """Die with the station, under a name of its own; Ctrl-C in a terminal is the station's to
-    answer.
-    """
+    """Name this process, let it die with the station, and leave Ctrl-C to the station."""
     ctypes.CDLL(None).prctl(PR_SET_NAME, NAME, 0, 0, 0)
     die_with(station)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -209,7 +216,7 @@ def _live_no_longer_than(station: int) -> None:
 def main() -> None:
     """Entry point.
 
-    Leaves through os._exit: a driver's threads must not be asked to end in good order.
+    Leaves through os._exit: waiting for a driver's threads could block forever.
     """
     _live_no_longer_than(int(sys.argv[2]))
     lines = logging.StreamHandler(sys.stderr)
@@ -219,7 +226,7 @@ def main() -> None:
         serve(socket.socket(fileno=int(sys.argv[1])))
     except StationGone:
         pass
-    except Exception:  # noqa: BLE001  said, then the same way out
+    except Exception:  # noqa: BLE001  printed, then the same way out
         traceback.print_exc()
         os._exit(1)
     os._exit(0)

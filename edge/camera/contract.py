@@ -1,7 +1,4 @@
-"""The camera contract: is what the camera delivers what the product was trained on, and is it new.
-
-Pure.
-"""
+"""The camera contract: does the camera deliver frames as in training, and are they new? Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +10,12 @@ from edge.frames.reading import AS_IS, Reading
 from edge.schema import Strict
 from edge.types import Frame
 
-FOCAL_TOLERANCE = 0.03  # a part looks 3 % larger: about what standing 2 cm nearer at 0.7 m does
-UNIT_TOLERANCE = 1e-3  # units are 0.001 or 0.0001 m: anything else than rounding is another setting
+FOCAL_TOLERANCE = 0.03  # a part appears 3 % larger, as if it were 2 cm nearer at 0.7 m
+UNIT_TOLERANCE = 1e-3  # units are 0.001 or 0.0001 m: more than rounding is another setting
 
 
 class CameraContract(Strict):
-    """What the product was trained on; null = unknown, said so at install.
+    """The camera that the product was trained on; null = unknown, which `edge install` prints.
 
     Sizes in pixels, unit in meters per depth count.
     """
@@ -40,7 +37,7 @@ class CameraContract(Strict):
     crop_height: int
     crop_x: int  # of the training images; afterwards x and y are site state
     crop_y: int
-    # foreground share of the region, from normal validation parts
+    # foreground share of the region of interest, from normal validation parts
     min_area: float = Field(ge=0, le=1)
     max_area: float = Field(ge=0, le=1)
     min_valid: float = Field(ge=0, le=1)
@@ -55,7 +52,7 @@ class CameraContract(Strict):
 
 
 def reading_of(contract: CameraContract | None) -> Reading:
-    """How image files are read for a product: as those that it was trained on."""
+    """How image files are read for a product: as its training images were."""
     if contract is None:
         return AS_IS
     return Reading(
@@ -64,10 +61,10 @@ def reading_of(contract: CameraContract | None) -> Reading:
 
 
 def find_mismatch(frame: Frame, contract: CameraContract) -> str | None:
-    """What is wrong with a frame of the whole stream, in one sentence; None if it is as the
-    contract says.
+    """What is wrong with a frame of the whole stream, in one sentence; None if it matches the
+    contract.
 
-    A value that the contract does not know (null) is not compared.
+    Unknown values of the contract (null) are not compared.
     """
     i = frame.intrinsics
     if (i.width, i.height) != (contract.width, contract.height) or frame.color.shape[:2] != (
@@ -115,7 +112,7 @@ def find_staleness(
     Args:
         previous: the frame before it from the same camera, None for the first.
         now_mono_ns: the host's monotonic clock now, the clock of captured_mono_ns.
-        max_age_ms: older than this is stale. A frame from the future (more than 1 ms) is no better.
+        max_age_ms: an older frame is stale, and so is one dated more than 1 ms in the future.
     """
     if previous is not None and frame.frame_number <= previous.frame_number:
         return (
@@ -125,7 +122,7 @@ def find_staleness(
     if previous is not None and frame.captured_mono_ns <= previous.captured_mono_ns:
         return (
             f"frame {frame.frame_number} is not newer than the one before it: the camera's clock"
-            " stands still"
+            " has stopped"
         )
     age_ms = (now_mono_ns - frame.captured_mono_ns) / 1e6
     if age_ms > max_age_ms:

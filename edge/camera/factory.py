@@ -23,9 +23,9 @@ from edge.frames.reading import Reading
 class CameraRequest:
     """What a camera is made from.
 
-    config: the [camera] section. root: relative paths in it start here. contract: what the camera
-    is set to when it opens; None keeps its own settings. empty: play the empty table instead of the
-    belt. loop: play files again from the start, for ever.
+    config: the [camera] section. root: relative paths in it start here. contract: settings of the
+    camera when it opens; None keeps its own. empty: play the empty table instead of the belt. loop:
+    play files again from the start, forever.
     """
 
     config: CameraConfig
@@ -81,8 +81,8 @@ def make_camera(
 ) -> Camera:
     """The camera that station.toml names, not yet open, in this process.
 
-    The station and its commands take edge.camera.supervised, which runs the same in a process of
-    its own. Two views of one camera, belt and empty table, have the same serial.
+    The station and its commands use edge.camera.supervised, which runs this in a process of its
+    own. Belt and empty table, two views of one camera, have the same serial.
 
     Args: as CameraRequest takes them.
     Raises: ConfigError if the section does not say what to play.
@@ -95,7 +95,7 @@ def _path_of(request: CameraRequest) -> Path:
 
 
 def path_to_play(config: CameraConfig, root: Path, empty: bool = False) -> Path:
-    """The files that a camera plays that is not live.
+    """The files that a camera plays, unless it is live.
 
     Raises: ConfigError where none are named.
     """
@@ -110,8 +110,8 @@ def path_to_play(config: CameraConfig, root: Path, empty: bool = False) -> Path:
 
 
 def _serial_of(request: CameraRequest, reading: Reading) -> str | None:
-    """Belt and empty table are two views of one camera: the belt's serial serves both, where there
-    is a belt. None: what the files say.
+    """The serial of belt and empty table, which are two views of one camera: that of the belt, if
+    there is one. None: the serial in the files.
     """
     from edge.frames.dataset import open_dataset
 

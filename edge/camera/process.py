@@ -1,6 +1,4 @@
-"""The camera's process as the station sees it: its socket, what it prints, whether it works, how it
-ended.
-"""
+"""The station's view of the camera's process: its socket, its output, whether it works, its end."""
 
 from __future__ import annotations
 
@@ -30,12 +28,12 @@ from edge.camera.wire import (
 from edge.errors import CameraError, CameraLost
 
 log = logging.getLogger(__name__)
-# what libraries print: kept out of the log unless asked for
+# output of libraries: in the log only at level DEBUG
 foreign = logging.getLogger("edge.camera.driver")
 
-END_S = 1.0  # between the end of its socket and its own
-KILL_S = 5.0  # the kernel has so long to end it
-LINE_BYTES = 4096  # of foreign text
+END_S = 1.0  # from closing its socket to its end
+KILL_S = 5.0  # from SIGKILL to its end
+LINE_BYTES = 4096  # of one line of a library's output
 
 PACKAGES = Path(__file__).resolve().parents[2]  # where the station's own `edge` lies
 CHILD = ("-m", "edge.camera.child")
@@ -43,13 +41,13 @@ CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.
 
 
 class CameraProcess:
-    """The other process: its socket, what it prints, its end.
+    """The camera's process: its socket, its output, its end.
 
     Used from one thread; `end` from any.
     """
 
     def __init__(self, order: Order) -> None:
-        """Start it. Raises: CameraError if the machine cannot."""
+        """Start the process. Raises: CameraError if that fails."""
         self._output, self._last_line, self._has_said_all = b"", "", False
         self._using = threading.RLock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -57,10 +55,15 @@ class CameraProcess:
         words = [sys.executable, *CHILD, str(theirs.fileno()), str(os.getpid())]
         try:
             self._process = subprocess.Popen(
-                words, cwd=PACKAGES, env=_environment(), pass_fds=[theirs.fileno()],
+                words,
+                cwd=PACKAGES,
+                env=_environment(),
+                pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
         except OSError as error:
             self._socket.close()
             os.close(self._pipe)
@@ -78,11 +81,11 @@ class CameraProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def send(self, packet: Packet) -> None:
-        """Never waits; that nobody listens any more shows in `receive`."""
+        """Send a message without waiting; a closed socket shows in `receive`."""
         try:
             self._socket.send(packet.packed(), socket.MSG_DONTWAIT)
         except OSError:
@@ -91,7 +94,7 @@ class CameraProcess:
     def receive(self, timeout_s: float) -> tuple[FromCamera, list[int]] | None:
         """The next message with the descriptors that came with it; None after timeout_s.
 
-        Raises: CameraLost, saying how, if the process has ended or sends nonsense.
+        Raises: CameraLost, saying why, if the process has ended or sends an invalid message.
         """
         limit_s = time.monotonic() + timeout_s
         with self._using:
@@ -106,7 +109,7 @@ class CameraProcess:
                     return None
 
     def processor_ticks(self) -> int:
-        """Processor time that it has used, in clock ticks; -1 once it is gone."""
+        """Processor time used by the process in clock ticks; -1 after its end."""
         try:
             fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -114,11 +117,11 @@ class CameraProcess:
         return int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
 
     def end(self, grace_s: float) -> None:
-        """Ask it to end, kill it after grace_s, and wait until it is gone, for ever if need be.
+        """Ask the process to end, kill it after grace_s, and wait for its end, forever if need be.
 
-        A process that not even SIGKILL ends sits in a system call of a broken driver. A second one
-        on the same camera would join it there; the watchdog's restart is what is left, and this
-        caller not coming back brings it.
+        A process that survives SIGKILL hangs in a system call of a broken driver, and so would a
+        second one on the same camera. Only a restart of the service is left: because this call does
+        not return, the watchdog restarts it.
         """
         self._shut()
         if not self._is_gone(grace_s):
@@ -137,12 +140,12 @@ class CameraProcess:
                 os.close(self._pipe)
 
     def kill(self) -> None:
-        """At once; nobody waits for its end."""
+        """Kill the process without waiting for its end."""
         self._process.kill()
 
     def _shut(self) -> None:
         try:
-            # wakes whoever waits in `receive`, at both ends
+            # wakes a thread that waits in `receive`, at both ends
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             return  # closed already, by either end
@@ -162,7 +165,7 @@ class CameraProcess:
             message = READ_CAMERA.validate_json(packet)
             if len(fds) != isinstance(message, RingMade):
                 raise CameraLost(
-                    "the camera's process sends descriptors that nobody wants: it is not trusted"
+                    "the camera's process sends unexpected file descriptors: it is not trusted"
                     " further"
                 )
         except (ValidationError, CameraLost) as error:
@@ -171,14 +174,15 @@ class CameraProcess:
             if isinstance(error, CameraLost):
                 raise
             raise CameraLost(
-                "the camera's process sends what nobody understands: it is not trusted further"
+                "the camera's process sends an invalid message: it is not trusted further"
             ) from error
         return message, fds
 
     def _packet(self) -> tuple[bytes, list[int]]:
-        """Empty at the end.
+        """The next packet; empty at the end.
 
-        An end with messages of ours unread shows as an error first, then come the last words.
+        If the process ended with messages of the station unread, the socket first reports an error
+        and then delivers the last packets.
         """
         for _ in range(2):
             try:
@@ -207,8 +211,8 @@ class CameraProcess:
         return f"the camera's process was ended by {name}: somebody killed it, or memory was short"
 
     def _pass_on_output(self) -> None:
-        """Log records of the process into this log; what a library printed only where it is asked
-        for.
+        """Pass log records of the process to this log, and the output of libraries at level
+        DEBUG.
         """
         if self._has_said_all:
             return
@@ -237,21 +241,21 @@ class CameraProcess:
 
 
 class Patience:
-    """Counts down from limit_s. watched: only while the process uses no processor time."""
+    """A countdown from limit_s. watched: it runs only while the process uses no processor time."""
 
     def __init__(self, process: CameraProcess, limit_s: float, watched: bool) -> None:
         self._process, self._limit_s, self._watched = process, limit_s, watched
         self._end_s = time.monotonic() + limit_s
         self._ticks = process.processor_ticks() if watched else 0
-        self.has_worked = False  # since the last look
+        self.has_worked = False  # since the last check
 
     @property
     def remaining_s(self) -> float:
-        """At least 0."""
+        """Seconds left, at least 0."""
         return max(0.0, self._end_s - time.monotonic())
 
     def is_over(self) -> bool:
-        """Look at the process and the clock."""
+        """Check process and clock: whether the time is up."""
         if self._watched:
             before, self._ticks = self._ticks, self._process.processor_ticks()
             self.has_worked = self._ticks > before
@@ -261,8 +265,8 @@ class Patience:
 
 
 def _environment() -> dict[str, str]:
-    """This process's own, but for what systemd means for it alone; search paths hold wherever the
-    other one starts.
+    """This process's environment without the variables that systemd sets for it alone, and with
+    absolute search paths.
     """
     environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     if "PYTHONPATH" in environment:

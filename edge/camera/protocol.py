@@ -18,10 +18,7 @@ class EndOfFrames(CameraLost):
 
 
 class FrameOverdue(CameraLost):
-    """No frame came in the time that was allowed.
-
-    The camera is still open: it may be asked again.
-    """
+    """No frame came within the time limit. The camera is still open and can be asked again."""
 
 
 class Camera(Protocol):
@@ -32,14 +29,12 @@ class Camera(Protocol):
 
     @property
     def serial(self) -> str:
-        """What geometry is kept under; known once open."""
+        """The serial number, under which geometry is stored; known once open."""
         ...
 
     @property
     def info(self) -> CameraInfo:
-        """Model, stream size, unit, intrinsics and settings as they are, not as asked for; known
-        once open.
-        """
+        """Model, stream size, unit, intrinsics and settings as read back; known once open."""
         ...
 
     def open(self) -> None:
@@ -58,7 +53,7 @@ class Camera(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop, and let go of the device. Never raises a CameraError."""
+        """Stop and release the device. Never raises a CameraError."""
         ...
 
 
@@ -76,7 +71,7 @@ def opened(camera: CameraType) -> Iterator[CameraType]:
 
 
 class Pace:
-    """Holds a replay back to real time. fps None: as fast as it is consumed."""
+    """Slows a replay down to real time. fps None: as fast as it is consumed."""
 
     def __init__(
         self,
@@ -89,8 +84,8 @@ class Pace:
         self._due_s = -math.inf
 
     def wait(self, timeout_s: float) -> None:
-        """Sleep until the next frame is due. A slow consumer's lost time is not caught up: frames
-        never come in bursts.
+        """Sleep until the next frame is due. After a slow consumer the pace starts anew, so that
+        frames never come in bursts.
 
         Raises: FrameOverdue, after timeout_s, if it is not due by then.
         """

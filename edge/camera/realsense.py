@@ -1,12 +1,12 @@
 """A RealSense through pyrealsense2: sensors, librealsense's syncer and its align, bytes copied out.
 
-What ran: everything here runs in the tests on librealsense's software device
-(edge/camera/virtual.py), which stands for the camera; on a real camera it has never been executed.
-The units of the color sensor's exposure and which options a model has follow librealsense's
+Verified: all of this module runs in the tests, on librealsense's software device
+(edge/camera/virtual.py) in place of a camera; it has never been executed on a real camera. The
+units of the color sensor's exposure and the options of each model follow librealsense's
 documentation.
 
-librealsense is used sensor by sensor and not through its pipeline, because a software device cannot
-enter a pipeline, and a second path that only hardware takes would be a path that no test takes.
+librealsense is used sensor by sensor and not through its pipeline: a software device cannot enter a
+pipeline, and the tests would not cover a second path that only hardware takes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEFAULT_SIZE = (640, 480)
 QUEUE_SIZE = 2  # frame sets that may wait: more would only make them older
 CALL_TIMEOUT_S = 10.0  # opening and stopping a sensor take well under a second, or never return
 
-STEP_MS = 20.0  # more than the wall clock is slewed between two frames: somebody has set it
+STEP_MS = 20.0  # a larger step between two frames means that the wall clock was set, not slewed
 # the driver's own estimate of the wall clock follows a step within seconds
 UNSURE_NS = 10_000_000_000
 
@@ -46,31 +46,30 @@ FindDevice = Callable[[Any, str], Any]
 
 @contextmanager
 def as_camera_error(serial: str) -> Iterator[None]:
-    """librealsense has one exception class for everything: a late frame and a pulled plug look
-    alike.
+    """Turn librealsense's only exception class into CameraLost: it does not distinguish a late
+    frame from a pulled plug.
     """
     try:
         yield
     except RuntimeError as error:
-        what = " ".join(str(error).split())  # its own sentences may take several lines
+        what = " ".join(str(error).split())  # librealsense's messages may have several lines
         raise CameraLost(
             f"camera {serial or '(any)'}: {what}. Check the USB 3 cable, then open it again"
         ) from error
 
 
 def call_within(timeout_s: float, what: str, function: Callable[[], Result]) -> Result:
-    """`function()` in a thread of its own, because librealsense's start and stop may block for
-    ever.
+    """Run `function()` in a thread of its own: librealsense's start and stop may block forever.
 
-    Raises: CameraLost after timeout_s (the thread is left behind: only the end of the process frees
-    it, which is the camera's own, edge/camera/child.py); else whatever the function raises.
+    Raises: CameraLost after timeout_s, with the thread left behind until the camera's process
+        (edge/camera/child.py) ends; otherwise the function's own exception.
     """
     future = in_background(f"camera {what}", function)
     try:
         return future.result(timeout_s)
     except FutureTimeout as error:
         if future.done():
-            raise  # the function's own
+            raise  # raised by the function itself
         sentence = f"the camera driver does not return from {what} within {timeout_s:g} s"
         raise CameraLost(f"{sentence}: unplug the camera and plug it in again") from error
 
@@ -109,10 +108,10 @@ class Setting:
 
 
 def settings_of(contract: CameraContract, color_has_own_sensor: bool) -> list[Setting]:
-    """What the contract asks of the camera, in the order in which it must be set; unknown (null)
-    values are left alone.
+    """The contract's settings in the order in which they must be set; unknown (null) values are
+    left as they are.
 
-    A color sensor of its own counts exposure in steps of 100 µs, a depth module that also gives
+    A separate color sensor counts exposure in steps of 100 µs, a depth module that also delivers
     color (D405) in µs.
     """
     settings: list[Setting] = []
@@ -138,7 +137,7 @@ def settings_of(contract: CameraContract, color_has_own_sensor: bool) -> list[Se
 def apply_setting(rs: Any, sensor: Any, setting: Setting) -> None:
     """Set one option and read it back.
 
-    Raises: CameraMismatch if the sensor lacks it, refuses the value, or keeps another one.
+    Raises: CameraMismatch if the sensor lacks the option, refuses the value or keeps another.
     """
     option = getattr(rs.option, setting.option)
     if not sensor.supports(option):
@@ -165,16 +164,16 @@ def apply_setting(rs: Any, sensor: Any, setting: Setting) -> None:
 def captured_mono_ns(
     domain: str, timestamp_ms: float, exposure_lag_us: float, now_wall_ms: float, now_mono_ns: int
 ) -> int:
-    """When the middle of the exposure was, on the host's monotonic clock.
+    """The time of mid-exposure on the host's monotonic clock.
 
     Args:
         domain: of the timestamp. "global_time" and "system_time" are milliseconds of the host's
-            wall clock; a "hardware_clock" cannot be compared with it, and the arrival counts.
-        exposure_lag_us: from mid-exposure to what the timestamp marks, 0 where the camera does not
-            tell.
-        now_wall_ms, now_mono_ns: both of the host's clocks, read at the arrival.
-    Returns: never later than now. A wall clock that was set while the frame traveled shows as an
-        age outside 0 to 10 s; the arrival counts then too.
+            wall clock; a "hardware_clock" cannot be compared with it, so that the arrival counts.
+        exposure_lag_us: from mid-exposure to the event that the timestamp marks, 0 where the camera
+            does not report it.
+        now_wall_ms, now_mono_ns: the host's two clocks, read at the arrival.
+    Returns: at most now. If the wall clock was set between exposure and arrival, the age lies
+        outside 0 to 10 s, and the arrival counts too.
     """
     if domain == "hardware_clock":
         return now_mono_ns
@@ -185,16 +184,14 @@ def captured_mono_ns(
 
 
 class ExposureClock:
-    """Dates frames by `captured_mono_ns`, and by their usual age while the wall clock has just been
-    set.
+    """Dates frames by `captured_mono_ns`, or by their usual age just after the wall clock was set.
 
-    A step of the wall clock (NTP that answers at last) shows in its difference to the monotonic
-    one. The driver goes on with timestamps of the time before for a while, so that a step would
-    pass for an age of as much.
+    A step of the wall clock (NTP answers at last) changes its difference to the monotonic clock.
+    For a while the driver still sends timestamps from before the step, which would count as age.
     """
 
     def __init__(self) -> None:
-        # of the wall clock to the monotonic one, with the frame before
+        # of the wall clock to the monotonic clock, at the previous frame
         self._ahead_ms: float | None = None
         self._unsure_until_ns = 0
         self._usual_age_ns = 0
@@ -250,18 +247,18 @@ class RealSenseCamera:
 
     @property
     def serial(self) -> str:
-        """As the camera tells it."""
+        """The camera's own serial number."""
         return self.info.serial or self._wanted_serial
 
     @property
     def info(self) -> CameraInfo:
-        """What the camera was set to, read back. Raises: CameraLost before `open`."""
+        """The camera's settings, read back. Raises: CameraLost before `open`."""
         if self._info is None:
             raise CameraLost(f"camera {self._wanted_serial or '(any)'} is not open")
         return self._info
 
     def open(self) -> None:
-        """Find it, set it, start it. Raises: CameraLost, CameraMismatch, MissingDependency."""
+        """Find, set and start the camera. Raises: CameraLost, CameraMismatch, MissingDependency."""
         self._rs = optional_module("pyrealsense2", REMEDY)
         with as_camera_error(self._wanted_serial):
             call_within(CALL_TIMEOUT_S, "opening", self._start)
@@ -339,8 +336,8 @@ class RealSenseCamera:
         return (self._contract.fps if self._contract else None) or self._fps
 
     def _profile(self, sensors: list[Any], stream: Any, pixel_format: Any) -> tuple[Any, Any]:
-        """(sensor, profile) of the stream in the wanted size and rate; (None, None) where no sensor
-        has it.
+        """(sensor, profile) of the stream in the required size and rate; (None, None) if no sensor
+        offers it.
         """
         for sensor in sensors:
             for profile in sensor.get_stream_profiles():
@@ -356,7 +353,7 @@ class RealSenseCamera:
         return None, None
 
     def _read_back(self, device: Any, by_kind: dict[str, Any], color: Any) -> CameraInfo:
-        """What the camera is really set to."""
+        """The camera's settings as the device reports them."""
         rs = self._rs
 
         def told(name: Any) -> str | None:
@@ -381,16 +378,16 @@ class RealSenseCamera:
         )
 
     def _is_complete(self, frames: Any) -> bool:
-        """The syncer may let a lone color or depth image through, at the start or after a lost
-        frame.
+        """Whether color and depth are both there: the syncer may pass a single image at the start
+        or after a lost frame.
         """
         return bool(frames.get_color_frame()) and (
             not self._with_depth or bool(frames.get_depth_frame())
         )
 
     def _frame(self, frames: Any) -> Frame:
-        """Align and copy: nothing of librealsense's is kept, or its buffers run out and frames are
-        dropped.
+        """Align and copy. No buffer of librealsense is kept: it would run out of them and drop
+        frames.
         """
         rs, now_wall_ms, now_mono_ns = self._rs, time.time() * 1e3, time.monotonic_ns()
         aligned = self._align.process(frames) if self._with_depth else frames
@@ -428,17 +425,15 @@ def _copy(frame: Any, dtype: type[np.generic]) -> NDArray[Any]:
 
 
 def _metadata(rs: Any, frame: Any, name: str) -> float | None:
-    """A frame's metadata; None where kernel, firmware or this very frame does not have it: asking
-    then would throw.
+    """A frame's metadata; None if kernel, firmware or this frame lacks it, where reading would
+    throw.
     """
     key = getattr(rs.frame_metadata_value, name)
     return float(frame.get_frame_metadata(key)) if frame.supports_frame_metadata(key) else None
 
 
 def _prefer(rs: Any, sensor: Any) -> None:
-    """Settings that every station wants and that no verdict depends on, where the sensor has
-    them.
-    """
+    """Set an option that every station wants and no verdict depends on, if the sensor has it."""
     for option, value in (
         (rs.option.global_time_enabled, 1.0),
         (rs.option.frames_queue_size, float(QUEUE_SIZE)),

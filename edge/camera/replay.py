@@ -19,7 +19,7 @@ from edge.types import Frame
 
 
 def as_live(frame: Frame, serial: str, number: int) -> Frame:
-    """The frame as if captured now, as number `number` of this camera."""
+    """The frame as if this camera had captured it now, with this number."""
     return replace(
         frame,
         serial=serial,
@@ -30,11 +30,11 @@ def as_live(frame: Frame, serial: str, number: int) -> Frame:
 
 
 class FolderCamera:
-    """Plays every image of a data set that edge.frames knows, as if it were being captured now.
+    """Plays every image of a data set that edge.frames can read, as if it were captured now.
 
-    Frames are numbered from 1 and dated when they are handed out, so that they pass for live;
-    clock_domain is "file". fps None: as fast as consumed. serial None: what the files say. reading:
-    as the product's images are read.
+    Frames are numbered from 1 and dated when they are delivered, as live frames are; clock_domain
+    is "file". fps None: as fast as consumed. serial None: the serial in the files. reading: how the
+    product's images are read.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FolderCamera:
 
     @property
     def info(self) -> CameraInfo:
-        """What the files tell about the camera."""
+        """The camera's data from the files."""
         return self._opened().camera
 
     def open(self) -> None:
@@ -65,7 +65,7 @@ class FolderCamera:
         self._dataset, self._next = open_dataset(self.path, self._reading), 0
 
     def next_frame(self, timeout_s: float) -> Frame:
-        """The next image; waits no longer than its turn. Raises: EndOfFrames, DataError."""
+        """The next image, when it is due. Raises: EndOfFrames, FrameOverdue, DataError."""
         samples = self._opened().samples
         if self._next == len(samples):
             if not self._loop:
@@ -87,10 +87,10 @@ class FolderCamera:
 
 
 class RecordingCamera:
-    """Plays a .db3 recording through librealsense's own reader and align, in order, holding one
-    frame at most.
+    """Plays a .db3 recording in order through librealsense's own reader and align, with at most one
+    frame in memory.
 
-    Numbered and dated as FolderCamera does.
+    Frames are numbered and dated as by FolderCamera.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class RecordingCamera:
 
     @property
     def serial(self) -> str:
-        """The name that geometry is kept under: a recording tells no serial number."""
+        """The name that geometry is stored under: a recording has no serial number."""
         return self._serial
 
     @property
     def info(self) -> CameraInfo:
-        """What the first frame tells."""
+        """The camera's data from the first frame."""
         if self._info is None:
             raise CameraLost(f"{self.path} is not open")
         return self._info

@@ -2,13 +2,12 @@
 
 The camera's process makes a memfd, seals its size and hands it over; the station maps it for
 reading. A slot belongs to one side at a time and changes owner by a message on the socket
-(edge/camera/wire.py): nothing in the memory itself is a flag, because Python has no memory barriers
-and an ARM processor needs them.
+(edge/camera/wire.py). The memory itself holds no flags: an ARM processor needs memory barriers for
+them, which Python does not have.
 
-Sealed against shrinking and growing (memfd_create(2), F_ADD_SEALS in fcntl(2)), since a file that
-shrinks under a mapping ends its reader with SIGBUS, which Python cannot catch. All pages are
-allocated when it is made: memory that is short shows there, as an error, and not in the middle of a
-frame.
+The file is sealed against shrinking and growing (memfd_create(2), F_ADD_SEALS in fcntl(2)): if it
+shrank under the mapping, its reader would end with SIGBUS, which Python cannot catch. All pages are
+allocated at once, so that a lack of memory is an error here and not in the middle of a frame.
 """
 
 from __future__ import annotations
@@ -23,7 +22,10 @@ from numpy.typing import NDArray
 
 from edge.errors import CameraError, CameraLost
 
-F_ADD_SEALS, F_GET_SEALS = 1033, 1034  # linux/fcntl.h; a Python built on old headers has no names
+F_ADD_SEALS, F_GET_SEALS = (
+    1033,
+    1034,
+)  # linux/fcntl.h; a Python built with old headers lacks the names
 SEAL, SHRINK, GROW = 0x1, 0x2, 0x4
 SEALS = SEAL | SHRINK | GROW
 
@@ -35,19 +37,19 @@ DepthSize = tuple[int, int]  # height, width
 
 
 def bytes_of(color: ColorSize, depth: DepthSize | None) -> int:
-    """What one frame takes: color, then the depth counts."""
+    """Bytes of one frame: color, then the depth counts."""
     return int(np.prod(color)) + (2 * int(np.prod(depth)) if depth is not None else 0)
 
 
 def padded(size: int) -> int:
-    """A slot's size for a frame of `size` bytes: whole pages."""
+    """The size of a slot for a frame of `size` bytes: whole pages."""
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 class RingWriter:
     """The camera's side: `slots` slots of `slot_bytes` each (whole pages).
 
-    number: tells this ring from others.
+    number: identifies this ring.
     """
 
     def __init__(self, number: int, slots: int, slot_bytes: int) -> None:
@@ -73,7 +75,7 @@ class RingWriter:
             np.copyto(_view(self._map, start + color.size, depth.shape, np.dtype(np.uint16)), depth)
 
     def close(self) -> None:
-        """Let go of the descriptor; the memory lives until the reader has let go of it too."""
+        """Close the descriptor; the memory lives until the reader has closed it too."""
         os.close(self.fd)
 
 
@@ -81,9 +83,7 @@ class RingReader:
     """The station's side, read only. Takes over `fd` and closes it."""
 
     def __init__(self, fd: int, number: int, slots: int, slot_bytes: int) -> None:
-        """Raises: CameraLost if the memory is not as large and as firmly sealed as it is said to
-        be.
-        """
+        """Raises: CameraLost if the memory has not the announced size, or is not sealed."""
         self.number, self.slots, self.slot_bytes = number, slots, slot_bytes
         size = slots * slot_bytes
         try:
@@ -100,9 +100,9 @@ class RingReader:
     def read(
         self, slot: int, color: ColorSize, depth: DepthSize | None
     ) -> tuple[Color, Depth | None]:
-        """Copies of what lies in a slot that this side owns.
+        """Copies of color and depth from a slot that this side owns.
 
-        Raises: CameraLost if no such frame fits a slot.
+        Raises: CameraLost if a frame of these sizes does not fit a slot.
         """
         if not 0 <= slot < self.slots or bytes_of(color, depth) > self.slot_bytes:
             raise CameraLost(

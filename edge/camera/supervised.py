@@ -1,8 +1,8 @@
 """A camera in a process of its own (edge/camera/child.py), behind the protocol of every camera.
 
-Whatever the driver does there ends here as a sentence: an error of its own, a crash (the signal's
-name), a call that never returns (the process is killed), nonsense on the socket. Each opening takes
-a new process, so nothing that a driver leaked or half did is taken along.
+Every failure of the driver becomes one sentence here: an error, a crash (with the signal's name), a
+call that never returns (the process is killed), an invalid message. Each opening starts a new
+process, so that leaks and half-done work of a driver end with the old one.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ from edge.errors import CameraLost
 from edge.frames.camera_info import CameraInfo
 from edge.types import Frame, Intrinsics
 
-HELLO_S = 20.0  # a new process may stand still this long while it loads its libraries
-OPEN_S = 20.0  # a driver has this long to open its camera
-CLOSE_S = 1.0  # a driver has this long to stop it
-LOOK_S = 0.25  # between two looks at whether a process still works
-AS_FILES = ("folder", "recording")  # no device that could hang: slow, as long as they work
+HELLO_S = 20.0  # limit without progress while a new process loads its libraries
+OPEN_S = 20.0  # limit for a driver to open its camera
+CLOSE_S = 1.0  # limit for a driver to stop its camera
+LOOK_S = 0.25  # between two checks whether a process still works
+AS_FILES = (
+    "folder",
+    "recording",
+)  # no device that could hang: they may be slow as long as they work
 
 Expected = TypeVar("Expected", bound=Packet)
 
@@ -44,7 +47,7 @@ Expected = TypeVar("Expected", bound=Packet)
 class SupervisedCamera:
     """Runs the camera that `order` names in a process of its own, and copies its frames out.
 
-    moved: called when opening gets further, for a watchdog that must tell work from a standstill.
+    moved: called when opening makes progress, for a watchdog that detects a standstill.
     """
 
     def __init__(self, order: Order, moved: Callable[[], None] = lambda: None) -> None:
@@ -52,10 +55,12 @@ class SupervisedCamera:
         self._process: CameraProcess | None = None
         self._opened: Opened | None = None
         self._ring: RingReader | None = None
-        # what came after the last frame, kept while that is handed out
+        # the message after the last frame, kept until that frame was returned
         self._end: Exception | None = None
         self._is_asked = False
-        self._is_given_up = False  # it is killed at once, with no time to end in good order
+        self._is_given_up = (
+            False  # the process is then killed at once, without time to close its camera
+        )
         self._as_files = order.config.kind in AS_FILES
         self._passed_over = self._not_taken = 0
 
@@ -76,7 +81,7 @@ class SupervisedCamera:
 
     @property
     def dropped(self) -> int:
-        """Frames since it was opened that newer ones replaced before they were taken."""
+        """Frames since the opening that newer ones replaced before they were read."""
         return self._passed_over + self._not_taken
 
     def open(self) -> None:
@@ -98,13 +103,13 @@ class SupervisedCamera:
             raise
 
     def next_frame(self, timeout_s: float) -> Frame:
-        """The next frame; of a live camera the newest that is there. It owns its bytes.
+        """The next frame; from a live camera the newest one. It owns its bytes.
 
-        Playing files, time counts only while the process stands still: a large image takes as long
-        as it takes.
+        For files the time limit counts only while the process makes no progress: a large image may
+        take long to read.
 
-        Raises: EndOfFrames, FrameOverdue, CameraLost, or what else the camera raises in its
-        process.
+        Raises: EndOfFrames, FrameOverdue, CameraLost, or another error of the camera in its
+            process.
         """
         process = self._running()
         if not self._order.live and not self._is_asked and self._end is None:
@@ -120,22 +125,22 @@ class SupervisedCamera:
         raise FrameOverdue(f"{self._name()}: no frame within {timeout_s:g} s: {self._remedy()}")
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, even in the middle of a driver's call."""
         process, self._process, self._opened, self._ring = self._process, None, None, None
         if process is not None:
             process.end(0.0 if self._is_given_up else CLOSE_S)
             self._moved()
 
     def kill(self) -> None:
-        """End the process at once and wait for nothing; from any thread, where the one that uses it
-        does not return.
+        """Kill the process at once without waiting; from any thread, when the thread that uses the
+        camera does not return.
         """
         process = self._process
         if process is not None:
             process.kill()
 
     def _await_frame(self, process: CameraProcess, timeout_s: float) -> Frame | None:
-        """The newest frame that has come; None with none in time, or with the reason in `_end`."""
+        """The newest frame; None if none came in time, or at the end, whose reason is in `_end`."""
         patience = Patience(process, timeout_s, self._as_files)
         newest: tuple[RingReader, Filled] | None = None
         try:
@@ -154,7 +159,7 @@ class SupervisedCamera:
     def _take_filled(
         self, process: CameraProcess, timeout_s: float
     ) -> tuple[RingReader, Filled] | None:
-        """A frame and the memory that it lies in; None where none is there, or with the reason in
+        """A frame and its memory; None without a frame, or at the end, whose reason is in
         `_end`.
         """
         while self._end is None:
@@ -176,7 +181,7 @@ class SupervisedCamera:
         return None
 
     def _take(self, process: CameraProcess, timeout_s: float) -> FromCamera | None:
-        """The next message; new memory is mapped on the way. Raises: CameraLost."""
+        """The next message; announced memory is mapped first. Raises: CameraLost."""
         received = process.receive(timeout_s)
         if received is None:
             return None
@@ -189,10 +194,17 @@ class SupervisedCamera:
         color, depth = ring.read(filled.slot, filled.color, filled.depth)
         self._give_back(process, filled)
         return Frame(
-            color, depth, filled.unit, Intrinsics(*filled.pinhole), filled.serial,
-            filled.frame_number, filled.captured_mono_ns, filled.clock_domain,
-            filled.exposure_us, filled.gain,
-        )  # fmt: skip
+            color,
+            depth,
+            filled.unit,
+            Intrinsics(*filled.pinhole),
+            filled.serial,
+            filled.frame_number,
+            filled.captured_mono_ns,
+            filled.clock_domain,
+            filled.exposure_us,
+            filled.gain,
+        )
 
     def _give_back(self, process: CameraProcess, filled: Filled) -> None:
         process.send(Returned(ring=filled.ring, slot=filled.slot))
@@ -200,7 +212,7 @@ class SupervisedCamera:
     def _expect(self, kind: type[Expected], limit_s: float, watched: bool) -> Expected:
         """The message that must come next.
 
-        watched: the limit counts only while the process stands still.
+        watched: the limit counts only while the process makes no progress.
         """
         process = self._running()
         patience = Patience(process, limit_s, watched)
@@ -241,10 +253,15 @@ class SupervisedCamera:
 
 
 def supervised_camera(
-    config: CameraConfig, root: Path, contract: CameraContract | None = None, *,
-    empty: bool = False, loop: bool = False, live: bool = False,
+    config: CameraConfig,
+    root: Path,
+    contract: CameraContract | None = None,
+    *,
+    empty: bool = False,
+    loop: bool = False,
+    live: bool = False,
     moved: Callable[[], None] = lambda: None,
-) -> SupervisedCamera:  # fmt: skip
+) -> SupervisedCamera:
     """The camera that station.toml names, in a process of its own, not yet open.
 
     Args: as make_camera takes them.
@@ -252,7 +269,11 @@ def supervised_camera(
         moved: as SupervisedCamera takes it.
     """
     order = Order(
-        config=config, root=str(root.absolute()), contract=contract, empty=empty, loop=loop,
+        config=config,
+        root=str(root.absolute()),
+        contract=contract,
+        empty=empty,
+        loop=loop,
         live=live or config.is_live,
-    )  # fmt: skip
+    )
     return SupervisedCamera(order, moved)

@@ -1,8 +1,8 @@
 """A virtual RealSense: any folder of images through librealsense's software device, syncer and
 align.
 
-Runs on any machine with pyrealsense2 (x86-64 here, 2.59.1). What it leaves out is the camera's
-optics and its USB.
+Runs on any machine with pyrealsense2 (tested: 2.59.1, x86-64). Only a camera's optics and USB are
+missing.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from edge.frames.dataset import Dataset, open_dataset
 from edge.optional import optional_module
 from edge.types import Frame, Intrinsics
 
-FPS = 30  # of the stream that librealsense sees; the pace of the replay is set apart from it
+FPS = 30  # of the stream inside librealsense; the pace of the replay is another setting
 RECORD_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
 class DepthView:
-    """Where the depth stream sees from: its own pinhole, and the way from its coordinates to the
-    color camera's.
+    """The depth camera: its pinhole, and the transformation from its coordinates to the color
+    camera's, p_color = R p_depth + t.
 
-    rotation: 9 values, column by column as librealsense keeps them; translation: 3, meters: p_color
-    = R p_depth + t.
+    rotation: R, 9 values, column by column as in librealsense. translation: t, 3 values in meters.
     """
 
     intrinsics: Intrinsics
@@ -71,17 +70,18 @@ class SoftwareDevice:
             self._stream(rs.stream.color, 2, rs.format.rgb8, 3, color, fps)
         )
         if depth is not None:
-            way = rs.extrinsics()  # all zeros until set: align then finds no depth
-            way.rotation, way.translation = list(depth.rotation), list(depth.translation)
-            self._depth_profile.register_extrinsics_to(self._color_profile, way)
+            to_color = rs.extrinsics()  # all zeros until set: align then finds no depth
+            to_color.rotation = list(depth.rotation)
+            to_color.translation = list(depth.translation)
+            self._depth_profile.register_extrinsics_to(self._color_profile, to_color)
         self.device.create_matcher(rs.matchers.dlr_c if depth is not None else rs.matchers.default)
 
     def prime(self, color: NDArray[np.uint8]) -> None:
-        """Show the syncer a lone color image, number 0 at time 0, once, before the first pair.
+        """Send the syncer one color image without depth, number 0 at time 0, before the first pair.
 
-        The syncer waits for a stream only once it has seen it, and thinks it lost when it is 7
-        frame times late: only with both streams' clocks running from 0, in step with fps, is every
-        pair a pair.
+        The syncer waits only for streams it has already seen, and takes one that is 7 frame times
+        late for lost. It pairs every color image with its depth only if both streams' clocks start
+        at 0 and advance by 1 / fps.
         """
         if self._depth_sensor is not None:
             self._color_sensor.on_video_frame(self._video(self._color_profile, color, 0))
@@ -145,9 +145,8 @@ class SoftwareDevice:
 class VirtualCamera:
     """Plays every image of a data set through librealsense, paced by fps or as fast as consumed.
 
-    depth_view None: depth is aligned to color already, as files are. Otherwise the depth images are
-    taken for what a depth sensor standing there saw, and librealsense's align brings them to the
-    color camera.
+    depth_view None: depth is already aligned to color, as in files. Otherwise the depth images
+    belong to a depth camera at that place, and librealsense aligns them to the color camera.
     """
 
     def __init__(
@@ -174,11 +173,11 @@ class VirtualCamera:
 
     @property
     def info(self) -> CameraInfo:
-        """As librealsense reads it back from the software device."""
+        """The camera's data as librealsense reads them back from the software device."""
         return self._opened()[2].info
 
     def open(self) -> None:
-        """Find the images, build the device, start it.
+        """Find the images, build the device and start it.
 
         Raises: DataError, CameraError, MissingDependency.
         """
@@ -249,13 +248,13 @@ def software_device_for(
 
 
 def _nudged(color: Intrinsics) -> Intrinsics:
-    """The depth stream of images that are aligned already, such that librealsense's align leaves
-    every pixel in place.
+    """Intrinsics for depth that is already aligned, with which librealsense's align leaves every
+    pixel in place.
 
-    It truncates projected pixel corners: with equal intrinsics they fall on whole numbers, and
-    rounding moves 3 % of the pixels to a neighbor. A hundredth of a pixel takes the corners off the
-    whole numbers; the slightly longer focal length keeps align in the mode for depth that is no
-    coarser than color (one target pixel for each).
+    Its align truncates projected pixel corners. With equal intrinsics they are whole numbers, and
+    rounding would move 3 % of the pixels to a neighbor: a shift of a hundredth of a pixel avoids
+    that. The slightly longer focal length keeps align in its mode for depth that is no coarser than
+    color (one target pixel for each depth pixel).
     """
     return Intrinsics(
         color.width,
@@ -295,7 +294,7 @@ def record(source: Path, target: Path) -> int:
                     raise CameraLost(
                         f"{target}: librealsense did not take frame {number}: check the disk"
                     )
-        time.sleep(0.3)  # the recorder writes from a queue that it does not drain when stopped
+        time.sleep(0.3)  # the recorder does not drain its queue when stopped
         for sensor in sensors:
             sensor.stop()
             sensor.close()
@@ -303,7 +302,7 @@ def record(source: Path, target: Path) -> int:
 
 
 def _contract_of(info: CameraInfo, has_depth: bool) -> CameraContract:
-    """The stream of the files themselves, nothing else asked."""
+    """A contract that requires only the stream of the files themselves."""
     return CameraContract(
         model=info.model,
         width=info.width,

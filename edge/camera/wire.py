@@ -1,10 +1,10 @@
-"""What the station and the camera's process tell each other: one JSON object per packet of a
+"""The messages between the station and the camera's process: one JSON object per packet of a
 SOCK_SEQPACKET pair.
 
-station -> camera    Order, once; Next, where frames are taken one by one; Returned, for each slot
+station -> camera    Order, once; Next, if frames are requested one by one; Returned, for each slot
                      that was read
 camera -> station    Hello, once its libraries are loaded; Opened; RingMade, with the memory's
-                     descriptor; Filled, for each frame; Failed, the last word
+                     descriptor; Filled, for each frame; Failed, the last message
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from edge.config import CameraConfig
 from edge.errors import CameraError, EdgeError
 from edge.frames.camera_info import CameraInfo
 
-# what begins with it on the process's stderr is a log record, anything else foreign text
+# how a log record begins on the process's stderr; other lines are the output of libraries
 LOG_MARK = "edge-log "
-PACKET_BYTES = 64 << 10  # more than any message takes
-SENTENCE_CHARS = 4_000  # of an error; a traceback keeps its end
+PACKET_BYTES = 64 << 10  # larger than any message
+SENTENCE_CHARS = 4_000  # of an error's text; of a longer traceback the end is kept
 
 
 class Packet(BaseModel, extra="forbid", frozen=True, ser_json_inf_nan="constants"):
     """One message."""
 
     def packed(self) -> bytes:
-        """As it crosses."""
+        """The bytes of the packet."""
         return self.model_dump_json().encode()
 
 
 class Order(Packet, frozen=True):
-    """Which camera to open, and how its frames are wanted.
+    """Which camera to open, and how it delivers frames.
 
-    root: absolute; the paths in `config` start here. empty, loop: as make_camera takes them.
-    live: frames come at the camera's own pace, and what the station does not take in time is
-    dropped. Otherwise each frame is asked for and none is lost.
+    root: absolute; the paths in `config` start here. empty, loop: as in make_camera. live: frames
+    come at the camera's own pace, and those that the station does not read in time are dropped.
+    Otherwise the station requests each frame and none is lost.
     """
 
     kind: Literal["order"] = "order"
@@ -52,13 +52,13 @@ class Order(Packet, frozen=True):
 
 
 class Next(Packet, frozen=True):
-    """The station wants one more frame."""
+    """A request for one more frame."""
 
     kind: Literal["next"] = "next"
 
 
 class Returned(Packet, frozen=True):
-    """The station has copied this slot."""
+    """The station has copied this slot, which is free again."""
 
     kind: Literal["returned"] = "returned"
     ring: int
@@ -66,7 +66,7 @@ class Returned(Packet, frozen=True):
 
 
 class Hello(Packet, frozen=True):
-    """The camera's process runs, with everything loaded but the driver."""
+    """The camera's process runs and has loaded everything except the driver."""
 
     kind: Literal["hello"] = "hello"
 
@@ -80,7 +80,7 @@ class Opened(Packet, frozen=True):
 
 
 class RingMade(Packet, frozen=True):
-    """Further frames lie in this memory; its descriptor comes with the message."""
+    """From now on frames lie in this memory, whose descriptor comes with the message."""
 
     kind: Literal["ring"] = "ring"
     number: NonNegativeInt
@@ -89,9 +89,9 @@ class RingMade(Packet, frozen=True):
 
 
 class Filled(Packet, frozen=True):
-    """A frame lies complete in a slot. dropped: frames so far that found no free slot.
+    """A complete frame lies in a slot.
 
-    The rest: as types.Frame.
+    dropped: frames so far for which no slot was free. The other fields: as in types.Frame.
     """
 
     kind: Literal["filled"] = "filled"
@@ -111,9 +111,9 @@ class Filled(Packet, frozen=True):
 
 
 class Failed(Packet, frozen=True):
-    """Nothing more comes.
+    """The last message.
 
-    error: the name of the EdgeError; "" for a bug, whose traceback is the text.
+    error: the class name of the EdgeError; "" for a bug, whose traceback is the text.
     """
 
     kind: Literal["failed"] = "failed"
@@ -121,9 +121,9 @@ class Failed(Packet, frozen=True):
     text: str
 
     def exception(self) -> Exception:
-        """What the station raises."""
+        """The exception that the station raises."""
         if not self.error:
-            return RuntimeError(f"the camera's process broke, report it:\n{self.text}")
+            return RuntimeError(f"the camera's process failed, report this:\n{self.text}")
         known = EndOfFrames if self.error == EndOfFrames.__name__ else vars(errors).get(self.error)
         if isinstance(known, type) and issubclass(known, EdgeError):
             return known(self.text)

@@ -1,9 +1,9 @@
-"""Buffers that CPU and GPU share, through pycuda; and the CUDA context they live in.
+"""The CUDA context, and buffers that CPU and GPU share, through pycuda.
 
-On a Jetson both read the same memory: a pinned, mapped host array is its own device buffer and
-nothing is copied (CUDA for Tegra: Orin and later cache it on both sides). On a discrete GPU a
-pinned host array and a device buffer are copied into each other in the stream. Never executed so
-far: written against pycuda 2024.1's documentation, no GPU was at hand.
+On a Jetson both use the same memory: a pinned, mapped host array is also the device buffer, and
+nothing is copied (CUDA for Tegra: Orin and later cache it on both sides). On a discrete GPU the
+stream copies between a pinned host array and a device buffer. Never executed so far: written
+against pycuda 2024.1's documentation, without a GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REMEDY = "On a Jetson: export PATH=/usr/local/cuda/bin:$PATH and pip install pyc
 class Device:
     """The GPU's context and one stream.
 
-    It belongs to no thread: `current` lends it to the calling one.
+    It belongs to no thread: `current` makes it the calling thread's for a while.
     """
 
     def __init__(self, ordinal: int = 0) -> None:
@@ -31,7 +31,7 @@ class Device:
         try:
             self._cuda.init()
             device = self._cuda.Device(ordinal)
-            # waiting burns no core
+            # a waiting thread sleeps instead of spinning
             flags = self._cuda.ctx_flags.MAP_HOST | self._cuda.ctx_flags.SCHED_BLOCKING_SYNC
             self._context = device.make_context(flags)
         except self._cuda.Error as error:
@@ -40,7 +40,7 @@ class Device:
                 " Jetson with `tegrastats`"
             ) from error
         self.is_integrated = bool(device.get_attribute(self._cuda.device_attribute.INTEGRATED))
-        self.compute_capability = "".join(str(part) for part in device.compute_capability())
+        self.compute_capability = "".join(str(digit) for digit in device.compute_capability())
         self.name = str(device.name())
         self.stream = self._cuda.Stream()
         self._context.pop()
@@ -63,14 +63,14 @@ class Device:
         return Buffer(self._cuda, shape, dtype, self.is_integrated)
 
     def close(self) -> None:
-        """Destroy the context and with it whatever is left in it."""
+        """Destroy the context with everything in it."""
         self._context.detach()
 
 
 class Buffer:
-    """One tensor in both memories. host: the pinned array the CPU reads and writes.
+    """One tensor in both memories.
 
-    address: what the GPU uses.
+    host: the pinned array that the CPU reads and writes. address: its address for the GPU.
     """
 
     def __init__(

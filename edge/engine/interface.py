@@ -1,8 +1,8 @@
 """The interface of an ONNX file: inputs, outputs and opset, read without a runtime or the weights.
 
-A runtime that loads a graph allocates and runs whatever the file says; this reads only the
-outermost fields of the protocol buffer (onnx.proto of ONNX 1.17: ModelProto, GraphProto,
-ValueInfoProto) and skips the rest by its length.
+A runtime that loads a graph allocates and runs what the file says, which is not yet trusted here.
+Only the outermost fields of the protocol buffer are read (onnx.proto of ONNX 1.17: ModelProto,
+GraphProto, ValueInfoProto); the rest is skipped by its length.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_interface(path: Path) -> GraphInterface:
         if not path.stat().st_size:
             raise ValueError("the file is empty")
         with path.open("rb") as file:
-            # unmapped with its last view
+            # unmapped when its last view is gone
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _Reader().model(memoryview(data))
     except OSError as error:
@@ -73,7 +73,7 @@ def read_interface(path: Path) -> GraphInterface:
 class _Reader:
     """Reads one file; counts its fields.
 
-    Raises: ValueError in words for anything that is no ONNX graph.
+    Raises: ValueError, saying why, for anything that is not an ONNX graph.
     """
 
     def __init__(self) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def this_machine() -> str:
-    """The board's own name where the device tree tells it (Jetson), else processor architecture and
-    host name.
+    """The board's model from the device tree (Jetson), else processor architecture and host
+    name.
     """
     model = Path("/proc/device-tree/model")
     if model.is_file():

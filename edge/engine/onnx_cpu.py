@@ -25,11 +25,10 @@ TYPES: dict[str, np.dtype[Any]] = {
 class OnnxCpuEngine:
     """One ONNX file on the CPU.
 
-    path: the graph. threads: of one operator; the rest of the machine belongs to camera and line.
-    precision: of the file, by default what its name says. digest: hex SHA-256 that the file must
-    have, None: any.
-    Raises: EngineError if the file cannot be read, is another, is not a graph, or has inputs of
-    other types.
+    path: the graph. threads: for one operator; the other cores serve camera and line. precision: of
+    the file, by default from its name. digest: hex SHA-256 that the file must have; None: any.
+    Raises: EngineError if the file cannot be read, has another digest, is not a graph, or has
+        inputs of other types.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class OnnxCpuEngine:
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Graph inputs by name to graph outputs by name.
 
-        Raises: EngineError if an input does not fit, or it fails.
+        Raises: EngineError if an input does not fit, or onnxruntime fails.
         """
         if self._session is None:
             raise EngineError(f"{self.path.name} was closed: open the engine again")
@@ -74,7 +73,7 @@ class OnnxCpuEngine:
         return dict(zip(self._outputs, answers, strict=True))
 
     def close(self) -> None:
-        """Drop the session and its memory."""
+        """Free the session and its memory."""
         self._session = None
 
 
@@ -95,7 +94,7 @@ def _open_session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # an unused `intrinsics` would be warned of; failures are exceptions anyway
+    # it would warn of an unused `intrinsics`; failures are exceptions anyway
     options.log_severity_level = 4
     # Q/DQ stays float arithmetic: the fused integer kernels saturate 16-bit sums on processors
     # without VNNI.
@@ -119,8 +118,8 @@ def _open_session(path: Path, threads: int) -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Every exception class of onnxruntime's binding, which share no base but Exception, and what
-    it lets through.
+    """Every exception class of onnxruntime's binding (their only common base is Exception), and the
+    exceptions of Python that it passes on.
     """
     state = _state()
     own = (getattr(state, name) for name in dir(state))

@@ -1,4 +1,4 @@
-"""Which runtimes this machine has, the preferred first."""
+"""The runtimes of this machine, in order of preference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge.engine.protocol import Engine
 from edge.optional import optional_module
 from edge.schema import Precision
 
-TENSORRT, ONNXRUNTIME = "tensorrt", "onnxruntime"  # what the name of an engine begins with
+TENSORRT, ONNXRUNTIME = "tensorrt", "onnxruntime"  # how the name of an engine begins
 
 
 def tensorrt_is_installed() -> bool:
@@ -31,11 +31,11 @@ Opener = Callable[[Path, Precision], Engine]
 
 
 def unproven_openers(cache: Path, threads: int = 2, digest: str | None = None) -> dict[str, Opener]:
-    """The openers of this machine by runtime, the preferred first. An engine that one opens has
-    proven nothing: what judges is opened by edge.install.proven.
+    """This machine's functions that open an engine, by runtime, in order of preference. None of
+    these engines is proven: edge.install.proven opens what judges.
 
-    cache: where TensorRT keeps the plans it built. digest: hex SHA-256 of the one plan or ONNX file
-    that may be opened; nothing is built then, and another is an EngineError.
+    cache: the folder of TensorRT's plans. digest: hex SHA-256 of the only plan or ONNX file that
+    may be opened; nothing is built then, and any other file is an EngineError.
     """
 
     def open_cpu(model: Path, precision: Precision) -> Engine:

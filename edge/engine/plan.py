@@ -1,10 +1,10 @@
 """One builder for `tensorrt` (10.3 to 11, on the device) and `tensorrt_rtx` (on any x86 machine,
-GPU or not).
+with or without a GPU).
 
-Written against what the two share; what only some versions have is asked for with hasattr. Networks
-are strongly typed: precision is in the graph (float16 tensors, Q/DQ), no builder flag decides it. A
-plan is executable code for one TensorRT version and one GPU model, so plans are made on the device
-and cached under an EngineKey, never shipped.
+It uses the API that the two share; hasattr finds what only some versions have. Networks are
+strongly typed: the graph sets the precision (float16 tensors, Q/DQ), not a flag of the builder. A
+plan is executable code for one TensorRT version and one GPU model, so that plans are built on the
+device, cached under an EngineKey and never shipped.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ REMEDIES = {
     ),
     "tensorrt_rtx": "pip install tensorrt-rtx (x86-64)",
 }
-# `intrinsics` is in the contract even where a system needs none
+# `intrinsics` is an input of every graph, also of systems that do not use it
 EXPECTED = ("Unused Input:", "[RemoveDeadLayers]")
-# dot and second suffix: one whose writing was cut short
+# with a dot before and a second suffix: a file whose writing was cut short
 PLAN_NAME = re.compile(r"\.?([0-9a-f]{16})-.+\.plan(\..+)?")
 # of an Orin Nano's 8 GB; tactics that want more are skipped, with a warning
 WORKSPACE_BYTES = 512 << 20
@@ -45,16 +45,16 @@ LEVELS = {  # a build says hundreds of INFO lines
     "INTERNAL_ERROR": logging.CRITICAL,
     "ERROR": logging.ERROR,
     "WARNING": logging.WARNING,
-    "INFO": logging.DEBUG,
+    "INFO": logging.DEBUG,  # a build logs hundreds of them
     "VERBOSE": logging.DEBUG,
 }
 
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What a plan depends on. digest: hex SHA-256 of the ONNX file.
+    """What a plan depends on.
 
-    sm: compute capability such as "87".
+    digest: hex SHA-256 of the ONNX file. sm: compute capability such as "87".
     """
 
     digest: str
@@ -71,15 +71,15 @@ class EngineKey:
 
     @property
     def timing_stem(self) -> str:
-        """Name of the timing cache: valid for every graph on the same board, GPU and TensorRT."""
+        """Name of the timing cache, valid for every graph with the same board, GPU and TensorRT."""
         return "timing-" + self.stem.split("-", 2)[2]
 
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """A plan and what making it told.
+    """A plan and the results of its build.
 
-    timing_cache: bytes for the next build, None where the library keeps none.
+    timing_cache: bytes for the next build, None if the library keeps none.
     """
 
     plan: bytes
@@ -95,11 +95,10 @@ def load_library(name: Library) -> ModuleType:
 
 @lru_cache(maxsize=2)
 def bridge_logger(trt: ModuleType) -> Any:
-    """A TensorRT logger that speaks through logging, and keeps its errors in `errors` for the
+    """A TensorRT logger that passes messages to logging and collects errors in `errors`, for an
     exception to quote.
 
-    One for the whole process: TensorRT holds on to the first logger it is given and ignores every
-    later one.
+    One for the whole process: TensorRT keeps the first logger that it gets and ignores later ones.
     """
 
     # the base is a class of a module known at run time
@@ -128,11 +127,11 @@ def build_plan(
     workspace_bytes: int = WORKSPACE_BYTES,
     timing_cache: bytes | None = None,
 ) -> Built:
-    """Parse and compile one ONNX file: minutes on a device, seconds with tensorrt_rtx, which
-    finishes on the first run.
+    """Parse and compile one ONNX file: minutes on a device; seconds with tensorrt_rtx, which
+    finishes at the first run.
 
-    Raises: EngineError with the operator's name and the parser's own message, or what the builder
-    last complained of.
+    Raises: EngineError with the operator's name and the parser's own message, or the builder's last
+        error.
     """
     start = time.perf_counter()
     logger = bridge_logger(trt)
@@ -157,22 +156,22 @@ def build_plan(
 
 
 def network_flags(trt: ModuleType) -> int:
-    """Strongly typed; explicit batch needs no flag since TensorRT 10 and has none in 11."""
+    """The flag for strong typing. Explicit batch is the default since TensorRT 10."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def parse_onnx(trt: ModuleType, network: Any, logger: Any, onnx_path: Path) -> None:
-    """Fill `network`.
+    """Fill `network` from the file.
 
-    Raises: EngineError naming file, operator and node that the parser refuses.
+    Raises: EngineError naming the file, and the operator and node that the parser refuses.
     """
     try:
         data = onnx_path.read_bytes()
     except OSError as error:
         raise EngineError(f"{onnx_path}: cannot be read ({error.strerror})") from error
     parser = trt.OnnxParser(network, logger)
-    if parser.parse(data) and network.num_outputs:  # an empty file parses, into nothing
+    if parser.parse(data) and network.num_outputs:  # an empty file parses into an empty network
         return
     problems = [describe_error(parser.get_error(i)) for i in range(parser.num_errors)] or [
         "not an ONNX graph"
@@ -183,7 +182,7 @@ def parse_onnx(trt: ModuleType, network: Any, logger: Any, onnx_path: Path) -> N
 
 
 def describe_error(error: Any) -> str:
-    """A parser error in one line; operator and node where this version of the parser tells them."""
+    """A parser error in one line, with operator and node if this version's parser reports them."""
     operator = error.node_operator() if hasattr(error, "node_operator") else ""
     node = error.node_name() if hasattr(error, "node_name") else f"number {error.node()}"
     where = f"operator {operator} (node {node}): " if operator else ""
@@ -191,10 +190,10 @@ def describe_error(error: Any) -> str:
 
 
 def attach_timing_cache(config: Any, blob: bytes | None) -> Any:
-    """Give the builder what earlier builds measured. Returns the cache, None where this version has
+    """Give the builder the timings of earlier builds. Returns the cache, None if this version has
     none.
 
-    A blob of another version or GPU is dropped with a warning: it only costs time.
+    A cache of another version or GPU is ignored with a warning: the build only takes longer.
     """
     if not hasattr(config, "create_timing_cache"):
         return None
@@ -207,7 +206,7 @@ def attach_timing_cache(config: Any, blob: bytes | None) -> Any:
 
 
 def timing_bytes(config: Any, cache: Any) -> bytes | None:
-    """The timing cache after a build; None if it kept nothing."""
+    """The timing cache after a build; None if there is none."""
     if cache is None:
         return None
     kept = config.get_timing_cache() if hasattr(config, "get_timing_cache") else cache
@@ -215,24 +214,26 @@ def timing_bytes(config: Any, cache: Any) -> bytes | None:
 
 
 def find_cached_plan(folder: Path, key: EngineKey) -> Path | None:
-    """The plan of exactly this key, None if it was not built yet."""
+    """The path of the plan with exactly this key, None if it was not built yet."""
     path = folder / f"{key.stem}.plan"
     return path if path.is_file() else None
 
 
 def remove_plans(folder: Path, digests: set[str]) -> list[str]:
-    """Remove every plan whose graph is none of `digests` (hex SHA-256 of ONNX files); returns the
+    """Remove the plans of all graphs except `digests` (hex SHA-256 of ONNX files); returns the
     removed names.
 
-    File by file: cut short, it has removed some, and the next call removes the rest. Timing caches
-    serve every graph of the board and stay.
+    If it is interrupted, the next call removes the rest. Timing caches stay, since they serve every
+    graph of the board.
     """
     wanted = {digest[:16] for digest in digests}
     removed = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         named = PLAN_NAME.fullmatch(path.name)
         if named is not None and named[1] not in wanted:
-            path.unlink(missing_ok=True)  # one that was being written has its final name by now
+            path.unlink(
+                missing_ok=True
+            )  # a plan that was being written may have its final name by now
             removed.append(path.name)
     return removed
 
@@ -244,10 +245,9 @@ def cached_plan(
     key: EngineKey,
     workspace_bytes: int = WORKSPACE_BYTES,
 ) -> Path:
-    """The plan of `onnx_path` for this key, built now unless the cache has it. Written whole or not
-    at all.
+    """The plan of `onnx_path` for this key, from the cache or built now and written atomically.
 
-    Raises: EngineError as build_plan, or if the file is not the one that the key names.
+    Raises: EngineError as build_plan, or if the ONNX file has another digest than the key.
     """
     found = find_cached_plan(folder, key)
     if found is not None:

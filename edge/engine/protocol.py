@@ -1,4 +1,4 @@
-"""What every runtime offers."""
+"""The protocol of every runtime, and checks of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Inputs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]  # name -> (shape, 
 
 
 class Engine(Protocol):
-    """A loaded graph. One thread at a time; outputs are the caller's own arrays."""
+    """A loaded graph. For one thread at a time; the output arrays belong to the caller."""
 
     @property
     def name(self) -> str:
@@ -27,19 +27,17 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> Precision:
-        """Which of the bundle's files it runs."""
+        """The precision of the bundle's file that it runs."""
         ...
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of the file that was loaded: the plan, or the ONNX file where there is
-        none.
-        """
+        """Hex SHA-256 of the loaded file: the plan, or the ONNX file of a runtime without plans."""
         ...
 
     @property
     def inputs(self) -> Inputs:
-        """What `run` must be given: name -> (shape, type)."""
+        """The inputs that `run` needs: name -> (shape, type)."""
         ...
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
@@ -47,14 +45,14 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give memory back; the engine cannot run afterwards."""
+        """Free the memory; the engine cannot run afterwards."""
         ...
 
 
 def check_feeds(inputs: Inputs, feeds: Feeds) -> None:
-    """Every input is there with its shape and type; others are not looked at.
+    """Require every input with its shape and type; further values in `feeds` are ignored.
 
-    Raises: EngineError naming the first.
+    Raises: EngineError naming the first that is missing or differs.
     """
     for name, (shape, dtype) in inputs.items():
         if name not in feeds:
@@ -71,9 +69,9 @@ def check_feeds(inputs: Inputs, feeds: Feeds) -> None:
 
 
 def outputs_of(raw: Feeds) -> Outputs:
-    """An engine's answer as the decision sees it.
+    """An engine's raw outputs as `Outputs`, for the decision.
 
-    Raises: EngineError if an output of the contract is missing.
+    Raises: EngineError if an output of the contract is missing or has another shape.
     """
     missing = sorted({"map", "score", "area", "valid", "place"} - set(raw))
     if missing:
@@ -99,11 +97,11 @@ def outputs_of(raw: Feeds) -> Outputs:
 
 
 def one_line(error: Exception) -> str:
-    """What another maker's library says, on one line of at most 300 characters."""
+    """A library's error message on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def require_digest(found: str, wanted: str | None, path: Path) -> None:
-    """See that a file is the one that was proven; None: any may be. Raises: EngineError."""
+    """Require the digest of the file that was proven; None: any file. Raises: EngineError."""
     if wanted is not None and found != wanted:
         raise EngineError(f"{path.name} is not the file that was proven: it has to be proven again")

@@ -1,10 +1,9 @@
 """The image stage before the graph, from stage.cu: depth aligned to color with a z-buffer, then the
 crop.
 
-What ran where: the host build (g++) runs in the tests and is compared with librealsense's own
-align; nvcc compiles the kernels for sm_87 (Orin) and sm_110 (Thor) in the tests; CudaStage has
-never been executed. Nothing here is needed in production without a GPU: edge/camera lets
-librealsense align.
+Verified: the tests run the host build (g++) and compare it with librealsense's own align; they
+compile the kernels with nvcc for sm_87 (Orin) and sm_110 (Thor). CudaStage has never been executed.
+A station without a GPU needs none of this, because edge/camera lets librealsense align.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from edge.types import Intrinsics
 SOURCE = Path(__file__).with_name("stage.cu")
 COMPILE_TIMEOUT_S = 300
 THREADS = 256  # per block
-BLOCKS = 256  # grid-stride loops: enough to fill an Orin, whatever the image
+BLOCKS = 256  # the kernels use grid-stride loops: enough for an Orin at any image size
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -64,12 +63,11 @@ class CRig(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Rig:
-    """One camera: both pinholes, the way from depth to color coordinates (p_color = R p_depth + t),
-    the crop.
+    """One camera: both pinholes, the transformation from depth to color coordinates (p_color =
+    R p_depth + t), and the crop.
 
-    rotation: 9 values, column by column as librealsense keeps them. translation: 3, meters. unit_m:
-    meters per count.
-    crop: x, y, width, height in color pixels.
+    rotation: R, 9 values, column by column as in librealsense. translation: t, 3 values in meters.
+    unit_m: meters per count. crop: x, y, width, height in color pixels.
     """
 
     depth: Intrinsics
@@ -80,7 +78,7 @@ class Rig:
     translation: Sequence[float] = (0.0, 0.0, 0.0)
 
     def as_c(self) -> CRig:
-        """For stage.cu. Raises: EngineError if the crop is not inside the color image."""
+        """The struct for stage.cu. Raises: EngineError if the crop leaves the color image."""
         x, y, width, height = self.crop
         if (
             min(x, y) < 0
@@ -104,10 +102,10 @@ class Rig:
 
 
 def covers_rectangles(depth: Intrinsics, color: Intrinsics) -> bool:
-    """librealsense's rule: a depth pixel is spread over a rectangle where depth is coarser per
-    angle than color.
+    """Whether a depth pixel covers a rectangle of color pixels, by librealsense's rule.
 
-    Two pairs of resolutions are spread always, as it does.
+    True if depth is coarser per angle than color and, as in librealsense, always for two pairs of
+    resolutions.
     """
     sizes = (depth.width, depth.height, color.width, color.height)
     if sizes in ((640, 240, 320, 180), (640, 480, 640, 360)):
@@ -119,7 +117,7 @@ def covers_rectangles(depth: Intrinsics, color: Intrinsics) -> bool:
 
 
 def _pixels_per_radian(i: Intrinsics) -> tuple[float, float]:
-    """(across, down), over the whole field of view; float32 as in librealsense, so that equal
+    """(horizontal, vertical) mean over the field of view; float32 as in librealsense, so that equal
     cameras compare equal.
     """
     across = math.atan2(i.cx + 0.5, i.fx) + math.atan2(i.width - (i.cx + 0.5), i.fx)
@@ -128,10 +126,9 @@ def _pixels_per_radian(i: Intrinsics) -> tuple[float, float]:
 
 
 def compile_host(target: Path) -> None:
-    """Build stage.cu for this CPU as a shared library; used by tests and benches, never by a
-    station.
+    """Build stage.cu for this CPU as a shared library, for tests and benchmarks, not for a station.
 
-    Raises: MissingDependency without a C++ compiler, EngineError with what it said.
+    Raises: MissingDependency without a C++ compiler, EngineError with the compiler's message.
     """
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
@@ -152,7 +149,7 @@ def compile_host(target: Path) -> None:
 def compile_cuda(target: Path, architecture: str) -> None:
     """Build stage.cu for a GPU ("sm_87" Orin, "sm_110" Thor) as a cubin.
 
-    Raises: MissingDependency without nvcc, EngineError with what it said.
+    Raises: MissingDependency without nvcc, EngineError with nvcc's message.
     """
     compiler = shutil.which("nvcc")
     if compiler is None:
@@ -205,8 +202,8 @@ class HostStage:
         Args:
             depth: (h, w) uint16 counts of the depth stream. color: (H, W, 3) uint8 of the color
                 stream.
-        Returns: ((ch, cw) uint16 counts aligned to color, 0 = no reading; (ch, cw, 3) uint8), both
-            of the crop.
+        Returns: depth (ch, cw) uint16 counts aligned to color, 0 = no reading, and color
+            (ch, cw, 3) uint8, both cropped.
         Raises: EngineError for images of another size than the rig's.
         """
         require_sizes(self.rig, depth, color)
@@ -225,15 +222,15 @@ class HostStage:
 
 
 class CudaStage:
-    """The stage in the engine's CUDA stream, from a cubin that `compile_cuda` built. Compiled only:
-    never executed.
+    """The stage in the engine's CUDA stream, from a cubin that `compile_cuda` built. Compiled, but
+    never executed so far.
 
-    The outputs are device pointers that the engine may take as its `depth` and `color` inputs:
-    nothing leaves the GPU.
+    Its outputs are device pointers that serve as the engine's inputs `depth` and `color`, so that
+    the images stay on the GPU.
     """
 
     def __init__(self, cubin: Path, rig: Rig) -> None:
-        """Needs a current CUDA context.
+        """A CUDA context must be current.
 
         Raises: MissingDependency without pycuda, EngineError for a wrong crop.
         """
@@ -253,11 +250,11 @@ class CudaStage:
         self.color_out = self._cuda.mem_alloc(3 * window)
 
     def enqueue(self, depth: NDArray[np.uint16], color: NDArray[np.uint8], stream: Any) -> None:
-        """Copy one pair in and queue the three kernels; the outputs are valid once the stream gets
-        there.
+        """Copy one pair to the GPU and queue the three kernels; the outputs are valid once the
+        stream has executed them.
 
-        depth, color: as for HostStage.run, in pinned memory that stays until then. Raises:
-        EngineError.
+        depth, color: as for HostStage.run, in pinned memory that must stay valid until then.
+        Raises: EngineError.
         """
         require_sizes(self.rig, depth, color)
         self._cuda.memcpy_htod_async(self._depth, depth, stream)
@@ -271,7 +268,10 @@ class CudaStage:
 
 
 def require_sizes(rig: Rig, depth: NDArray[np.uint16], color: NDArray[np.uint8]) -> None:
-    """Raises: EngineError if an image is not what the rig says: the stage trusts its pointers."""
+    """Require the rig's image sizes and types: the stage cannot check its pointers.
+
+    Raises: EngineError.
+    """
     _require("depth", depth, (rig.depth.height, rig.depth.width), np.dtype(np.uint16))
     _require("color", color, (rig.color.height, rig.color.width, 3), np.dtype(np.uint8))
 

@@ -1,9 +1,8 @@
 """TensorRT 10.3 to 11 on a Jetson or workstation, through pycuda.
 
-Never executed so far: no GPU was at hand. It is written against the API that TensorRT 10.3, 10.16
-and 11 share (named tensors, set_tensor_address, execute_async_v3). Its builder is the one that the
-tests run with tensorrt_rtx, and what a machine without a GPU can check, plan_bindings, is tested.
-The first thing to run on a board is tests/hardware.
+Never executed so far, for lack of a GPU: written against the API that TensorRT 10.3, 10.16 and 11
+share (named tensors, set_tensor_address, execute_async_v3). The tests run its builder with
+tensorrt_rtx, and plan_bindings, which needs no GPU. On a board run tests/hardware first.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "UINT8": np.dt
 
 @dataclass(frozen=True)
 class Tensor:
-    """What an engine says of one of its tensors. mode: "INPUT" or "OUTPUT".
+    """An engine's description of one of its tensors.
 
-    dtype: TensorRT's name, such as "FLOAT".
+    mode: "INPUT" or "OUTPUT". dtype: TensorRT's name, such as "FLOAT".
     """
 
     name: str
@@ -55,7 +54,7 @@ class Binding:
 def plan_bindings(tensors: Iterable[Tensor]) -> tuple[Binding, ...]:
     """The bindings of an engine, inputs first.
 
-    Raises: EngineError for a dynamic shape or a type the contract lacks.
+    Raises: EngineError for a dynamic shape, or a type that the contract does not have.
     """
     bindings = []
     for tensor in tensors:
@@ -77,7 +76,7 @@ def plan_bindings(tensors: Iterable[Tensor]) -> tuple[Binding, ...]:
 
 
 def tensors_of(engine: Any) -> list[Tensor]:
-    """What `engine` (ICudaEngine) says of its tensors."""
+    """The tensors of `engine` (ICudaEngine)."""
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     return [
         Tensor(
@@ -91,10 +90,10 @@ def tensors_of(engine: Any) -> list[Tensor]:
 
 
 class TensorRtEngine:
-    """A built plan. Buffers are allocated once; `run` copies inputs in, waits for the stream and
-    copies outputs out.
+    """A built plan. Buffers are allocated once; `run` copies the inputs in, waits for the stream
+    and copies the outputs out.
 
-    Raises: EngineError if the plan is of another TensorRT or GPU, or there is too little memory.
+    Raises: EngineError if the plan is for another TensorRT or GPU, or memory is short.
     """
 
     def __init__(self, plan: bytes, precision: Precision, device: Device) -> None:
@@ -126,11 +125,10 @@ class TensorRtEngine:
     def from_onnx(
         cls, path: Path, precision: Precision, cache: Path, digest: str | None = None
     ) -> TensorRtEngine:
-        """Build the plan of an ONNX file, minutes, or reuse the one cached for this TensorRT, GPU
-        and board.
+        """Open the cached plan of an ONNX file for this TensorRT, GPU and board, or build it (takes
+        minutes).
 
-        digest: hex SHA-256 of the plan that must be the cached one; nothing is built then. None:
-        any plan will do.
+        digest: hex SHA-256 that the cached plan must have; nothing is built then. None: any plan.
         """
         trt = load_library("tensorrt")
         device = Device()

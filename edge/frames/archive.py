@@ -1,9 +1,9 @@
-"""The station's own archive: var/lib/edge/parts/DATE/ID/ as edge.runtime.keeper writes it, read
-again as frames.
+"""The station's own archive, var/lib/edge/parts/DATE/ID/ as edge.runtime.keeper writes it, as a
+data set.
 
-What the station said is not the truth: a part that it called NG is a defect "NG" here, one that it
-called OK is good, one that it did not judge is neither. Sorted by hand into good/ and other
-folders, the folders say what the parts are.
+The station's verdicts stand in for the truth: an NG part counts as defective with the type "NG", an
+OK part as good, an UNKNOWN part as neither. If somebody has sorted the parts into good/ and other
+folders, the folders count instead.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ SAID = {Code.OK: "good", Code.NG: "NG", Code.UNKNOWN: ""}
 
 
 class Record(BaseModel, frozen=True):
-    """What is taken from record.json."""
+    """The fields of record.json that are read here."""
 
     code: Code = Code.UNKNOWN
 
 
 def is_archive(root: Path) -> bool:
-    """Whether it is, or holds, a folder of one kept part."""
+    """Whether `root` is the folder of a kept part, or holds one."""
     return any((folder / COLOR).is_file() for folder in _parts(root))
 
 
 def read_archive(root: Path, reading: Reading) -> Read:
-    """Every kept part in order of its folder, as the camera saw it.
+    """Every kept part in the order of the folders, uncropped.
 
-    Raises: DataError for a folder that lacks its files, or parts of different cameras, lenses or
-        depth units, and for parts with and without depth.
+    Raises: DataError if a folder lacks a file, if cameras, lenses or depth units differ, or if only
+        some of the parts have depth.
     """
     folders = sorted(_parts(root))
     _require_color(folders)
@@ -71,7 +71,7 @@ def _require_color(folders: Sequence[Path]) -> None:
 
 
 def _require_one_setup(folders: Sequence[Path], cameras: Sequence[CameraInfo]) -> None:
-    """One camera, one lens, one depth unit: nothing else is one data set."""
+    """A data set has one camera, one lens and one depth unit."""
     first = cameras[0]
     for folder, camera in zip(folders, cameras, strict=True):
         if camera.serial != first.serial:
@@ -94,7 +94,7 @@ def _all_have_depth(folders: Sequence[Path]) -> bool:
         without = next(folder for folder in folders if folder not in with_depth)
         raise DataError(
             f"{without} has no {DEPTH}, {with_depth[0]} has one: move the parts of one kind"
-            " elsewhere, nothing tells whether depth is meant"
+            " elsewhere, so that either all have depth or none"
         )
     return bool(with_depth)
 
@@ -102,7 +102,7 @@ def _all_have_depth(folders: Sequence[Path]) -> bool:
 def _notes(
     root: Path, folders: Sequence[Path], samples: Sequence[Sample], own: str | None
 ) -> tuple[str, ...]:
-    """Whose word says what the parts are."""
+    """What decides which parts count as good or defective, in sentences for the user."""
     notes = []
     if any(_folder_class(root, folder) is None for folder in folders):
         notes.append(
@@ -114,7 +114,8 @@ def _notes(
     unjudged = sum(sample.defect == "" for sample in samples)
     if unjudged:
         notes.append(
-            f"{unjudged} of {len(samples)} parts were UNKNOWN to the station: they are neither"
+            f"{unjudged} of {len(samples)} parts were UNKNOWN to the station: they count as"
+            " neither good nor defective"
         )
     return tuple(notes)
 
@@ -132,19 +133,17 @@ def _sample(root: Path, folder: Path, source: ImageFiles, kind: str | None) -> S
 
 
 def _folder_class(root: Path, folder: Path) -> str | None:
-    """The folder below `root` that a part was sorted into by hand; None where there are only the
-    archive's dates.
-    """
+    """The folder below `root` that a part was sorted into by hand; None if there are only dates."""
     inside = folder.relative_to(root).parts[:-1]
-    return next((part for part in inside if DATE.fullmatch(part) is None), None)
+    return next((name for name in inside if DATE.fullmatch(name) is None), None)
 
 
 def _own_class(root: Path, folders: list[Path]) -> str | None:
-    """The name of the opened folder, or of the one above an opened part, if parts were sorted into
-    it by hand.
+    """The name of the opened folder (or of the folder above, if one part was opened), if parts were
+    sorted into it by hand.
 
-    They were if they lie directly in it, if it is one of good parts, or if a folder of kept good
-    parts lies beside it.
+    That is assumed if they lie directly in it, if its name means good parts, or if a folder of kept
+    good parts lies beside it.
     """
     home = root.resolve() if folders != [root] else root.resolve().parent
     if DATE.fullmatch(home.name):
@@ -172,7 +171,7 @@ def _camera(folder: Path, reading: Reading) -> CameraInfo:
 
 
 def _parts(root: Path) -> Iterator[Path]:
-    """Folders of one part each, at most DEEPEST below."""
+    """The folders of the parts, at most DEEPEST levels below `root`."""
     for place, folders, names in os.walk(root):
         if RECORD in names:
             yield Path(place)

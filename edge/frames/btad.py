@@ -1,5 +1,5 @@
-"""BTAD (Mishra et al., ISIE 2021): train/ok, test/ok, test/ko, ground_truth/ko; a mask has its
-image's stem.
+"""BTAD (Mishra et al., ISIE 2021): train/ok, test/ok, test/ko, ground_truth/ko; a mask has the name
+of its image.
 
 Images and masks are .bmp or .png, mixed: category 01 has .bmp images and .png masks, 03 both as
 .bmp.
@@ -19,15 +19,14 @@ FOLDERS: tuple[tuple[Split, str], ...] = (("train", "ok"), ("test", "ok"), ("tes
 
 
 def is_btad(root: Path) -> bool:
-    """Whether there are good training images and defective ones under BTAD's names for them."""
+    """Whether there are BTAD's folders train/ok and test/ko."""
     return (root / "train" / "ok").is_dir() and (root / "test" / "ko").is_dir()
 
 
 def read_btad(root: Path, reading: Reading) -> Read:
     """Every image of a category: "ok" is good, the defect is "ko".
 
-    Raises: DataError on a missing or empty folder, or an image without its mask, or the other way
-    round.
+    Raises: DataError if a folder is missing or empty, or an image or a mask has no partner.
     """
     found = [(split, kind, require_images(root / split / kind)) for split, kind in FOLDERS]
     for split, kind, paths in found:

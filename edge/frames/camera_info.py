@@ -1,6 +1,4 @@
-"""What is known about the camera that took a set of images: camera.json, an intrinsics file, or the
-images.
-"""
+"""The camera that took a set of images: from camera.json, an intrinsics file, or the images."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def find_implausible(
     width: int, height: int, lens: tuple[float, float, float, float]
 ) -> str | None:
-    """Why no camera has this lens, None if one may. lens: fx, fy, cx, cy in pixels of the image."""
+    """Why no camera can have this lens; None if it is plausible. lens: fx, fy, cx, cy in pixels."""
     fx, fy, cx, cy = lens
     narrow, wide = (
         2 * math.degrees(math.atan(size / 2 / max(fx, fy))) for size in sorted((width, height))
@@ -50,11 +48,11 @@ def find_implausible(
 
 
 class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    """camera.json at the root of a product. None: not known.
+    """camera.json at the root of a product. None: unknown.
 
     unit: meters per depth count. intrinsics: fx, fy, cx, cy in pixels. exposure_us: microseconds.
-    color_bits: of 16-bit color images, how many bits hold the values. fixed: camera and table did
-    not move, so that one plane serves every image. crop: x, y, width, height of the recommended
+    color_bits: number of bits that hold the values of 16-bit color images. fixed: camera and table
+    did not move, so that one plane serves every image. crop: x, y, width, height of the recommended
     window. empty, belt: folders (folder layout) relative to the product.
     """
 
@@ -92,8 +90,8 @@ class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         return self
 
     def pinhole(self) -> Intrinsics:
-        """The pinhole model; where none is known, one of a 53 degree lens, which only color-only
-        sources may use.
+        """The pinhole model; if none is known, that of a 53 degree lens, which is enough for
+        color-only sources.
         """
         if self.intrinsics is not None:
             return Intrinsics(self.width, self.height, *self.intrinsics)
@@ -103,9 +101,7 @@ class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         )
 
     def letterboxed(self, size: tuple[int, int] | None) -> CameraInfo:
-        """The camera of color images that were brought to size = (width, height); itself where they
-        were not.
-        """
+        """The camera of color images letterboxed to size = (width, height); unchanged if None."""
         if size is None:
             return self
         update = {
@@ -119,16 +115,19 @@ class CameraInfo(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
 
 
 INTRINSICS_FILES = (
-    "intrinsics.json", "camera_info.yaml", "camera_info.yml", "camera_info.json",
+    "intrinsics.json",
+    "camera_info.yaml",
+    "camera_info.yml",
+    "camera_info.json",
     "camera_intrinsic.json",
     "camera_intrinsics.json",
-)  # fmt: skip
+)
 
 
 class Lens(BaseModel, frozen=True, allow_inf_nan=False):
-    """What an intrinsics file says, whichever tool wrote it. unit: meters per count.
+    """The content of an intrinsics file of any tool.
 
-    note: if that is a default.
+    unit: meters per count. note: a sentence for the user if the unit is a default.
     """
 
     width: PositiveInt
@@ -150,15 +149,17 @@ class Lens(BaseModel, frozen=True, allow_inf_nan=False):
     def update(self) -> dict[str, Any]:
         """The same as fields of CameraInfo."""
         return {
-            "width": self.width, "height": self.height, "unit": self.unit,
+            "width": self.width,
+            "height": self.height,
+            "unit": self.unit,
             "intrinsics": (self.fx, self.fy, self.cx, self.cy),
-        }  # fmt: skip
+        }
 
 
 def find_lens(folder: Path) -> tuple[Path, Lens] | None:
-    """The intrinsics file of a folder, None where there is none.
+    """The intrinsics file of a folder and its content, None without one.
 
-    Raises: DataError for a damaged one, or two.
+    Raises: DataError for a damaged file, or for two of them.
     """
     found = [folder / name for name in INTRINSICS_FILES if (folder / name).is_file()]
     if len(found) > 1:
@@ -169,28 +170,31 @@ def find_lens(folder: Path) -> tuple[Path, Lens] | None:
 
 
 def lens_notes(folder: Path) -> tuple[str, ...]:
-    """What somebody should know about the intrinsics file of a folder."""
+    """Notes for the user about the intrinsics file of a folder."""
     lens = find_lens(folder)
     return (f"{lens[0].name}: {lens[1].note}",) if lens is not None and lens[1].note else ()
 
 
 def read_lens(path: Path) -> Lens:
-    """fx, fy, cx, cy (or RealSense's ppx, ppy), Open3D's intrinsic_matrix, or ROS'
+    """Read fx, fy, cx, cy (or RealSense's ppx, ppy), Open3D's intrinsic_matrix, or ROS'
     sensor_msgs/CameraInfo.
 
-    Unit: depth_unit_m, RealSense's depth_scale (meters per count, below 1) or Open3D's (counts per
-    meter, above 1).
+    The unit is depth_unit_m, RealSense's depth_scale (meters per count, below 1) or Open3D's
+    (counts per meter, above 1).
 
-    Raises: DataError naming the file and what is missing, impossible or said twice.
+    Raises: DataError naming the file and the value that is missing, impossible or contradictory.
     """
     told = _tree(path)
     matrix = _matrix(path, told)
     fields: dict[str, Any] = {
-        "width": _first(told, "width", "image_width"), "height": _first(told, "height",
-        "image_height"),
-        "fx": _first(told, "fx"), "fy": _first(told, "fy"), "cx": _first(told, "cx", "ppx"),
-        "cy": _first(told, "cy", "ppy"), **matrix,
-    }  # fmt: skip
+        "width": _first(told, "width", "image_width"),
+        "height": _first(told, "height", "image_height"),
+        "fx": _first(told, "fx"),
+        "fy": _first(told, "fy"),
+        "cx": _first(told, "cx", "ppx"),
+        "cy": _first(told, "cy", "ppy"),
+        **matrix,
+    }
     missing = [name for name, value in fields.items() if value is None]
     if missing:
         lacking = ", ".join(missing)
@@ -202,7 +206,7 @@ def read_lens(path: Path) -> Lens:
 
 
 def _unit(path: Path, told: dict[str, Any]) -> tuple[float, str | None]:
-    """Meters per count, and a note where it is a default of the tool that wrote the file."""
+    """Meters per count, and a note if it is the default of the tool that wrote the file."""
     given = {
         name: _number(path, name, told[name])
         for name in ("depth_unit_m", "depth_scale")
@@ -245,8 +249,8 @@ def _number(path: Path, name: str, value: Any) -> float:
 
 
 def _matrix(path: Path, told: dict[str, Any]) -> dict[str, float]:
-    """fx, fy, cx, cy of a 3x3 matrix, row by row (ROS) or column by column (Open3D); empty where
-    there is none.
+    """fx, fy, cx, cy of a 3x3 matrix, row by row (ROS) or column by column (Open3D); empty without
+    a matrix.
     """
     value = _first(told, "intrinsic_matrix", "K", "k", "camera_matrix")
     if isinstance(value, dict):
@@ -315,13 +319,13 @@ def _validated(path: Path, value: Any, model: type[Model]) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        key = ".".join(str(level) for level in first["loc"]) or "the file"
         raise DataError(f"{path}: {key}: {first['msg']}") from error
 
 
 def find_camera_info(folder: Path) -> CameraInfo | None:
-    """camera.json of a product or frame folder, completed by an intrinsics file; None where there
-    is neither.
+    """camera.json of a product or frame folder, completed by an intrinsics file; None without
+    both.
     """
     path = folder / "camera.json"
     written = read_model(path, CameraInfo) if path.is_file() else None

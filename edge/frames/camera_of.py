@@ -15,8 +15,8 @@ from edge.frames.reading import Reading
 def camera_of(
     root: Path, colors: list[Path], depth: Path | None, reading: Reading
 ) -> tuple[CameraInfo, tuple[str, ...]]:
-    """The camera from camera.json or an intrinsics file, else from the first image and point cloud;
-    and notes on the files.
+    """The camera, from camera.json or an intrinsics file, else from the first image and point
+    cloud; and notes for the user.
     """
     if not colors:
         raise DataError(f"{root} holds no images: expected {root / 'train' / 'good'}")
@@ -41,8 +41,7 @@ def _with_lens(info: CameraInfo, depth: Path) -> tuple[CameraInfo, tuple[str, ..
     """
     if depth.suffix.lower() not in (".tif", ".tiff") or read_tiff(depth).dtype.kind != "f":
         raise DataError(
-            f"{depth} holds counts, and nothing says what they mean: add a camera.json with unit"
-            " and intrinsics"
+            f"{depth} holds counts of an unknown unit: add a camera.json with unit and intrinsics"
         )
     cloud = read_cloud(depth)
     update = {"unit": DEFAULT_UNIT_M, "intrinsics": intrinsics_of(cloud)}

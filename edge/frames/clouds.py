@@ -1,9 +1,9 @@
-"""Organized point clouds of any maker, as meters in camera coordinates: x right, y down, z forward
+"""Organized point clouds of any source, as meters in camera coordinates: x right, y down, z forward
 (MVTec 3D-AD).
 
-Units and axes are inferred from what is physically possible: a table lies 2 cm to 20 m before the
+Units and axes follow from what is physically possible: a table lies 2 cm to 20 m in front of the
 camera, x grows to the right in the image and y downward. Clouds in millimeters and clouds along -z
-(OpenGL) are recognized so and converted to meters along +z; any other cloud is refused.
+(OpenGL) are recognized and converted to meters along +z; any other cloud is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge.frames.camera_info import find_implausible
 from edge.frames.images import read_tiff
 
 NEAREST_M, FARTHEST_M = 0.02, 20.0
-LEAST_READINGS = 100  # of which a focal length can be told
+LEAST_READINGS = 100  # from which a focal length can be fitted
 
 log = logging.getLogger(__name__)
 _told: set[tuple[Path, str]] = set()
@@ -28,10 +28,11 @@ _told: set[tuple[Path, str]] = set()
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """z: (H, W) float32 meters, 0 where there was no reading. rays: (H, W, 2) float32 x / z and y /
-    z, None without.
+    """An organized point cloud.
 
-    notes: how the file was interpreted, if it differs from MVTec 3D-AD's convention.
+    z: (H, W) float32 meters, 0 = no reading. rays: (H, W, 2) float32 x / z and y / z, None if the
+    file holds z alone. notes: how the file was interpreted, if it differs from MVTec 3D-AD's
+    convention.
     """
 
     z: NDArray[np.float32]
@@ -40,12 +41,12 @@ class Cloud:
 
 
 def read_cloud(path: Path) -> Cloud:
-    """An organized point cloud, or z alone, from a TIFF of floats.
+    """Read an organized point cloud, or z alone, from a TIFF of floats.
 
     The interpretation is logged once for each folder.
 
-    Raises: DataError naming the file, if it is damaged, of another shape or type, or cannot be in
-    meters or millimeters.
+    Raises: DataError naming the file, if it is damaged, has another shape or type, or can be
+        neither in meters nor in millimeters.
     """
     values = read_tiff(path)
     if values.dtype.kind != "f":
@@ -76,7 +77,7 @@ def read_cloud(path: Path) -> Cloud:
     z = np.maximum(-z if backwards else z, 0.0)
     scale, notes = _scale(path, float(np.median(z[z > 0])))
     if backwards:
-        notes = (*notes, "looks along -z: turned round")
+        notes = (*notes, "points along -z: converted to +z")
     z[z * scale > FARTHEST_M] = 0.0
     for note in notes:
         _tell_once(path, note)
@@ -84,10 +85,10 @@ def read_cloud(path: Path) -> Cloud:
 
 
 def _is_placeholder(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(H, W) bool: values that drivers write for no reading, such as (0, 0, 65.535) or (-1, -1,
-    -1).
+    """(H, W) bool: placeholders that drivers write for no reading, such as (0, 0, 65.535) or
+    (-1, -1, -1).
 
-    Of all rays through an image at most one has x = y = 0.
+    They repeat, whereas at most one ray through an image has x = y = 0.
     """
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     on_the_axis = (x == 0) & (y == 0)
@@ -95,7 +96,7 @@ def _is_placeholder(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _tell_once(path: Path, note: str) -> None:
-    """A set may hold a thousand such files: one line for each folder."""
+    """Log notes once for each folder, which may hold a thousand such files."""
     kind = path.parent, note.partition(" (")[0]
     if kind not in _told:
         _told.add(kind)
@@ -109,10 +110,10 @@ def counts_of(z: NDArray[np.float32], unit: float) -> NDArray[np.uint16]:
 
 
 def intrinsics_of(cloud: Cloud) -> tuple[float, float, float, float] | None:
-    """fx, fy, cx, cy in pixels by least squares over the points; None where too few have a reading.
+    """fx, fy, cx, cy in pixels by least squares over the points; None with too few readings.
 
-    x / z = (u - cx) / fx is linear in u: a straight line fitted to every pixel with a reading, and
-    the same in v.
+    x / z = (u - cx) / fx is linear in u: a straight line is fitted to all pixels with a reading,
+    and likewise in v.
     """
     rows, columns = np.nonzero(cloud.z > 0)
     if cloud.rays is None or rows.size < LEAST_READINGS or np.ptp(rows) < 2 or np.ptp(columns) < 2:
@@ -148,7 +149,7 @@ def _rays(
 ) -> NDArray[np.float32] | None:
     """x / z and y / z with y downwards.
 
-    Raises: DataError for a cloud that is mirrored against its image.
+    Raises: DataError if the cloud is mirrored relative to its image.
     """
     if points.ndim == 2:
         return None

@@ -31,10 +31,10 @@ IN_SPLITS = frozenset(map(plain, SPLIT_FOLDERS))
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of one product, in reading order. has_depth: every sample has depth, else none
-    has.
+    """The images of one product, in reading order.
 
-    notes: how the files were interpreted, in sentences that `train` and `inspect` print.
+    has_depth: whether all samples have depth; otherwise none has. notes: how the files were
+    interpreted, in sentences that `train` and `inspect` print.
     """
 
     root: Path
@@ -46,15 +46,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> list[Sample]:
-        """The samples of "train", "validation" or "test"; empty where the set has no such split."""
+        """The samples of "train", "validation" or "test"; empty if the set has no such split."""
         return [sample for sample in self.samples if sample.split == name]
-
-    def require_split(self, name: str) -> list[Sample]:
-        """As `split`. Raises: DataError if it is empty."""
-        samples = self.split(name)
-        if not samples:
-            raise DataError(f"{self.root} has no {name} images: expected {self.root / name}")
-        return samples
 
 
 Reader = Callable[[Path, Reading], Read]
@@ -72,11 +65,10 @@ LAYOUTS: tuple[tuple[Layout, Callable[[Path], bool], Reader], ...] = (
 
 
 def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
-    """The set at `path`: a product, one of its sub-folders (test, test/dent), frames, photos, a
-    recording, one image.
+    """The data set at `path`: a product, one of its sub-folders (test, test/dent), frames, photos,
+    a recording, or one image.
 
-    Raises: DataError naming what is missing, unpaired, empty, unreadable or of a kind that is not
-    read.
+    Raises: DataError naming what is missing, unpaired, empty, unreadable or of an unsupported kind.
     """
     path = Path(path)
     if not path.exists():
@@ -87,7 +79,7 @@ def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
 def find_products(path: Path) -> list[Path]:
     """The product folder itself, or the product folders directly inside it, by name.
 
-    Empty where there are none.
+    Empty without any.
     """
     if _is_product(path):
         return [path]
@@ -117,9 +109,9 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
     if photos.is_photos(path):
         return _dataset(path, "photos", photos.read_photos(path, reading))
     if (path / "intrinsics.json").is_file() and not any(folders_in(path)):
-        # names the frames that are missing
+        # raises an error that names the missing frames
         return _dataset(path, "folder", folder.read_folder(path, reading))
-    images_in(path)  # names what is there and cannot be read
+    images_in(path)  # raises an error that names a file that cannot be read
     raise DataError(
         f"{path} holds no known layout: expected images directly in it or in {path / 'good'},"
         " train/good and test (MVTec AD, MVTec 3D-AD), train/ok (BTAD), Data/Images (VisA), rgb"
@@ -128,7 +120,7 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
 
 
 def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
-    """The data set with its root at `root`, in a layout that is recognized by its folder names.
+    """The data set with its root at `root`, whose folder names show the layout.
 
     shown: the path as the user wrote it.
     """

@@ -55,10 +55,10 @@ def is_folder(root: Path) -> bool:
 
 
 def read_folder(root: Path, reading: Reading) -> Read:
-    """Every frame by number, the camera, and whether there is depth.
+    """Every frame in the order of the numbers, the camera, and whether there is depth.
 
-    Raises: DataError if there is no frame, a frame lacks its color or depth, or depth has no
-    intrinsics file.
+    Raises: DataError if there is no frame, a frame lacks its color or depth image, or depth has no
+        intrinsics file.
     """
     colors, depths = _frames(root, "color"), _frames(root, "depth")
     if not colors and not depths:
@@ -88,9 +88,9 @@ def read_truth(root: Path) -> list[BeltPart] | None:
 
 
 def _frames(root: Path, what: str) -> dict[str, Path]:
-    """number -> file, 2 before 10.
+    """Number -> file, 2 before 10.
 
-    Raises: DataError for a frame in a format that is not read, or twice.
+    Raises: DataError for a frame in an unsupported format, or for two files of one frame.
     """
     found: dict[str, Path] = {}
     for path in files_in(root, deep=False):
@@ -107,11 +107,11 @@ def _frames(root: Path, what: str) -> dict[str, Path]:
 
 
 def _counted(number: str) -> list[tuple[int, str]]:
-    """What to sort by: numbers by their value, other text as it is."""
+    """Sort key: numbers by value, other text as it is."""
     return [
-        (int(part), "") if part.isdecimal() else (-1, part)
-        for part in re.split(r"(\d+)", number)
-        if part
+        (int(run), "") if run.isdecimal() else (-1, run)
+        for run in re.split(r"(\d+)", number)
+        if run
     ]
 
 
@@ -124,8 +124,8 @@ def _sample(number: str, color: Path, source: ImageFiles, truth: list[BeltPart] 
 
 
 def _product_camera(root: Path) -> CameraInfo | None:
-    """The camera of the product whose camera.json names this folder as its empty table or belt:
-    they share a serial.
+    """The camera of the product whose camera.json names this folder as its empty table or belt;
+    both have the product's serial.
     """
     folder = root.resolve()
     for product in folder.parents[:2]:

@@ -1,8 +1,8 @@
 """Image files as arrays. Every failure is a DataError that names the file; nothing is guessed.
 
-Color is decoded by the library that is strictest about the format: simplejpeg refuses a JPEG that
-is damaged inside, which others fill with gray, Pillow a PNG whose checksum is wrong. OpenCV and
-tifffile give 16-bit values, which Pillow would cut to 8; OpenCV and Pillow decode the TIFF
+Each format is decoded by the library that is strictest about it: simplejpeg refuses a JPEG that is
+damaged inside, where others fill in gray; Pillow refuses a PNG with a wrong checksum. OpenCV and
+tifffile deliver 16-bit values, which Pillow would cut to 8 bits; OpenCV and Pillow decode the TIFF
 compressions for which tifffile has no codec.
 """
 
@@ -26,14 +26,14 @@ from edge.frames.reading import AS_IS, Reading
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-ORIENTATION = 0x0112  # EXIF 2.32, section 4.6.4 A: how the stored pixels stand
+ORIENTATION = 0x0112  # EXIF 2.32, section 4.6.4 A: orientation of the stored pixels
 IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE = 0x0100, 0x0101, 0x0102  # TIFF 6.0, section 8
 # PhotometricInterpretation; PlanarConfiguration, channel after channel
 MIN_IS_WHITE, SEPARATE = (0, 2)
-# how tifffile says that it cannot decompress: new and old versions
+# in tifffile's messages about missing codecs: new and old versions
 NO_CODEC = ("imagecodecs", "not supported")
-BACK = {6: 8, 8: 6}  # every other orientation undoes itself
-# bars of a letterboxed image: ImageNet's mean, which backbones see as nothing
+BACK = {6: 8, 8: 6}  # the inverse of each orientation; the others are their own inverse
+# bars of a letterboxed image: ImageNet's mean, which is 0 for a backbone
 FILL = (124, 116, 104)
 DAMAGE = (
     OSError,
@@ -70,31 +70,29 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Format, size, orientation and depth of values, without the pixels. Raises: DataError."""
+    """Format, size, orientation and bits per value, without the pixels. Raises: DataError."""
     data = read_bytes(path)
     with _opened(path, data) as image:
         return _header(path, image, data)
 
 
 def read_color(path: Path, reading: Reading = AS_IS) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB, upright by its EXIF orientation; gray images give three equal channels.
+    """(H, W, 3) uint8 RGB, upright by its EXIF orientation; gray images have three equal channels.
 
-    Raises: DataError for a damaged file, and for what cannot be seen as color: transparency, CMYK,
-        several pages, 16-bit values of which nobody said how many bits count.
+    Raises: DataError for a damaged file, transparency, CMYK, several pages, or 16-bit values if it
+        is unknown how many bits count.
     """
     pixels, header = read_stored_color(path, reading)
     return np.asarray(turned(pixels, header.turn), np.uint8)
 
 
 def read_stored_color(path: Path, reading: Reading = AS_IS) -> tuple[NDArray[np.uint8], Header]:
-    """As `read_color`, but as the pixels are stored, with the header that says how they stand."""
+    """As `read_color`, but with the pixels as stored, and the header with their orientation."""
     data = read_bytes(path)
     with _opened(path, data) as image:
         header = _header(path, image, data)
-        if header.pages > 1 and header.format not in (
-            "JPEG",
-            "MPO",
-        ):  # a phone's JPEG may hold a preview too
+        # a phone's JPEG may hold a preview as a second image
+        if header.pages > 1 and header.format not in ("JPEG", "MPO"):
             raise DataError(f"{path} holds {header.pages} images: save each in a file of its own")
         if header.format in ("JPEG", "MPO"):
             return _decoded_jpeg(path, data, header), header
@@ -109,7 +107,7 @@ def read_stored_color(path: Path, reading: Reading = AS_IS) -> tuple[NDArray[np.
 
 
 def largest_value(path: Path) -> int:
-    """Of a 16-bit color image; 0 for one of 8 bits. Raises: DataError."""
+    """The largest value of a 16-bit color image; 0 for an 8-bit image. Raises: DataError."""
     data = read_bytes(path)
     with _opened(path, data) as image:
         header = _header(path, image, data)
@@ -135,9 +133,9 @@ def read_depth(path: Path) -> NDArray[np.uint16]:
 
 
 def turned(pixels: NDArray[Any], turn: int) -> Any:
-    """(H, W, ...) as a viewer shows it.
+    """(H, W, ...) pixels as a viewer shows them.
 
-    turn: EXIF orientation, 1 leaves it (EXIF 2.32, section 4.6.4 A).
+    turn: EXIF orientation; 1 changes nothing (EXIF 2.32, section 4.6.4 A).
     """
     if turn in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
@@ -149,8 +147,8 @@ def turned(pixels: NDArray[Any], turn: int) -> Any:
 
 
 def letterboxed(color: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) reduced or enlarged to fit size = (width, height) with its proportions kept, bars
-    of FILL around it.
+    """The image (H, W, 3) scaled to fit size = (width, height) in its proportions, with bars of
+    FILL.
     """
     import cv2
 
@@ -166,7 +164,7 @@ def letterboxed(color: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.u
 
 
 def letterbox_window(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, width, height in pixels that an image of `shape` (H, W) takes inside size =
+    """Left, top, width and height in pixels of an image of `shape` (H, W) letterboxed to size =
     (width, height).
     """
     scale = min(size[0] / shape[1], size[1] / shape[0])
@@ -187,7 +185,9 @@ def _opened(path: Path, data: bytes) -> PillowImage.Image:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged EXIF and other tags: the pixels are whole
+            warnings.simplefilter(
+                "ignore"
+            )  # about damaged EXIF and other tags: the pixels are intact
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -201,7 +201,7 @@ def _opened(path: Path, data: bytes) -> PillowImage.Image:
 
 
 def _why_not(data: bytes) -> str:
-    """The error of the decoder for the format that the first bytes announce; Pillow hides it."""
+    """The error of the decoder that belongs to the first bytes; Pillow itself hides it."""
     from PIL import Image
 
     for factory, accepts in list(Image.OPEN.values()):
@@ -213,13 +213,13 @@ def _why_not(data: bytes) -> str:
                 factory(BytesIO(data), "")
         except DAMAGE as error:
             return str(error) or type(error).__name__
-    return "its first bytes are those of no format that is read"
+    return "its first bytes belong to no supported format"
 
 
 def _header(path: Path, image: PillowImage.Image, data: bytes) -> Header:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF
+            warnings.simplefilter("ignore")  # about damaged EXIF
             return _told_by(image, data)
     except DAMAGE as error:
         raise _damaged(path, str(error)) from error
@@ -236,7 +236,7 @@ def _told_by(image: PillowImage.Image, data: bytes) -> Header:
         tags: Any = getattr(image, "tag_v2", {})
         told = tags.get(BITS_PER_SAMPLE, (8,))
         bits = max(told if isinstance(told, tuple) else (told,))
-        # Pillow tells them turned
+        # Pillow reports them after turning
         width, height = (tags.get(IMAGE_WIDTH, width), tags.get(IMAGE_LENGTH, height))
     # Pillow decodes a PNG to find out that it has no EXIF
     tagged = form != "PNG" or b"eXIf" in data
@@ -304,8 +304,8 @@ def _wide_values(path: Path, data: bytes, header: Header) -> NDArray[np.uint16]:
 
 
 def _decoded_by_opencv(path: Path, data: bytes) -> NDArray[Any]:
-    """16-bit PNG, channels in RGB order; Pillow has looked at its checksums, which OpenCV passes
-    over.
+    """A 16-bit PNG, channels in RGB order; Pillow has checked its checksums, which OpenCV
+    ignores.
     """
     import cv2
     from PIL import Image
@@ -343,8 +343,7 @@ def _eight_bits(path: Path, values: NDArray[np.uint16], bits: int | None) -> NDA
 
 
 def read_tiff(path: Path) -> NDArray[Any]:
-    """The one array of a TIFF, whatever its type: (H, W) or (H, W, C), whole numbers with 0 as
-    black.
+    """The only image of a TIFF, of any type: (H, W) or (H, W, C); in whole numbers 0 is black.
 
     Raises: DataError.
     """
@@ -353,7 +352,7 @@ def read_tiff(path: Path) -> NDArray[Any]:
     try:
         with tifffile.TiffFile(path) as file:
             if not file.series:
-                raise _damaged(path, "no image is in it")
+                raise _damaged(path, "it holds no image")
             if len(file.series) != 1:
                 raise DataError(
                     f"{path} holds {len(file.series)} images: save each in a file of its own"
@@ -373,9 +372,8 @@ def read_tiff(path: Path) -> NDArray[Any]:
                 values = np.moveaxis(values, 0, 2)
             if page.photometric != MIN_IS_WHITE:
                 return values
-            if (
-                values.dtype == np.bool_
-            ):  # tifffile says so of every bool array, and does not mean it
+            if values.dtype == np.bool_:
+                # tifffile writes MIN_IS_WHITE for every bool array, also where 1 is white
                 return values if page.software.startswith("tifffile") else ~values
             return (
                 np.asarray(np.iinfo(values.dtype).max - values)
@@ -387,8 +385,8 @@ def read_tiff(path: Path) -> NDArray[Any]:
 
 
 def _compressed_tiff(path: Path, page: Any) -> NDArray[Any]:
-    """LZW, CCITT and others that tifffile leaves to another package; turned upright, up to 8 bits
-    with 0 as black.
+    """LZW, CCITT and other compressions that tifffile leaves to another package; upright, and with
+    0 as black up to 8 bits.
     """
     import cv2
     from PIL import Image

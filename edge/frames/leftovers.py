@@ -1,4 +1,4 @@
-"""Images in places that the layout does not have: they are reported, never ignored silently."""
+"""Images outside the folders of the layout are reported, never ignored silently."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ PLACES: dict[Layout, str] = {
 def require_no_leftovers(
     root: Path, layout: Layout, samples: Sequence[Sample], camera: CameraInfo
 ) -> None:
-    """Refuse images in places that the layout does not have: nobody would notice that they are
-    ignored.
+    """Refuse images outside the layout's folders, which otherwise would be ignored unnoticed.
 
-    VisA's own table says what belongs to it. Raises: DataError naming the first such image.
+    Not for VisA, whose table lists its images. Raises: DataError naming the first such image.
     """
     if layout == "visa":
         return
@@ -60,13 +59,13 @@ def require_no_leftovers(
         if _beside(root, path, layout, numbers):
             continue
         raise DataError(
-            f"{path} belongs to no part of the layout {layout}: expected {PLACES[layout]}; rename"
+            f"{path} has no place in the layout {layout}: expected {PLACES[layout]}; rename"
             f" it or move it out of {root}"
         )
 
 
 def _beside(root: Path, path: Path, layout: Layout, numbers: set[str]) -> bool:
-    """Whether an image that is no sample, mask or depth image still belongs to the layout."""
+    """Whether an image that is no sample, mask or depth image is still allowed by the layout."""
     inside = path.relative_to(root).parts
     if layout == "archive":
         return any((above / archive.RECORD).is_file() for above in path.parents[: len(inside)])

@@ -1,4 +1,4 @@
-"""Which files of a folder are images. Only the litter of file managers is skipped silently."""
+"""The images of a folder. Only files that file managers leave behind are skipped silently."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from edge.errors import DataError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 OTHER_IMAGES = frozenset({
     ".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jxl", ".jfif", ".dng", ".cr2", ".cr3",
-    ".nef", ".arw", ".raf",
-    ".orf", ".rw2", ".psd", ".svg", ".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".dds", ".tga", ".jpe",
-    ".mpo", ".apng",
-    ".dib", ".pcx",
+    ".nef", ".arw", ".raf", ".orf", ".rw2", ".psd", ".svg", ".ppm", ".pgm", ".pbm", ".pnm", ".hdr",
+    ".dds", ".tga", ".jpe", ".mpo", ".apng", ".dib", ".pcx",
 })  # fmt: skip
 OTHER_DEPTH = frozenset({
     ".npy", ".npz", ".exr", ".pfm", ".ply", ".pcd", ".xyz", ".obj", ".stl", ".las", ".raw", ".bin",
@@ -30,9 +28,8 @@ MASK_FOLDERS = frozenset({
 })  # fmt: skip
 DEPTH_NAMES = frozenset({
     "depth", "depths", "depthmap", "depth_map", "depth_maps", "depth_images", "aligned_depth",
-    "depth_aligned",
-    "depth_raw", "disparity", "disparities", "xyz", "zmap", "z_map", "pcd", "pointcloud",
-    "point_cloud", "point_clouds",
+    "depth_aligned", "depth_raw", "disparity", "disparities", "xyz", "zmap", "z_map", "pcd",
+    "pointcloud", "point_cloud", "point_clouds",
 })  # fmt: skip
 DEPTH_WORDS = frozenset({"depth", "depths", "disparity", "xyz", "zmap", "pcd", "pointcloud"})
 MASK_STEM = re.compile(r"(.*[_\-. ])?masks?", re.IGNORECASE | re.DOTALL)
@@ -40,8 +37,8 @@ LITTER = frozenset({"thumbs.db", "desktop.ini", "lost+found", "system volume inf
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file manager, an office program or a disk leaves it: .DS_Store, ~$000.png,
-    __MACOSX, @eaDir.
+    """Whether a file manager, an office program or a disk leaves such a name behind: .DS_Store,
+    ~$000.png, __MACOSX, @eaDir.
     """
     return name.startswith((".", "@", "#", "$", "~$", "__MACOSX")) or name.lower() in LITTER
 
@@ -57,7 +54,7 @@ def is_good(name: str) -> bool:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The sub-folders by name, without litter and links to folders above; empty without the folder.
+    """The sub-folders by name, without litter and links to parents; empty if there is no folder.
 
     Raises: DataError if unreadable.
     """
@@ -100,10 +97,10 @@ def files_in(folder: Path, deep: bool = True) -> list[Path]:
 
 
 def images_in(folder: Path, deep: bool = True) -> list[Path]:
-    """The image files of a folder and its sub-folders, by name; empty where it is absent.
+    """The image files of a folder and its sub-folders, by name; empty if there is no folder.
 
-    Raises: DataError naming a picture or depth file of a kind that is not read, and two files that
-        differ only in their suffix: which of them is meant nobody can tell.
+    Raises: DataError naming a picture or depth file of an unsupported kind, or two files that
+        differ only in their suffix, which is ambiguous.
     """
     if not folder.is_dir():
         return []
@@ -136,7 +133,7 @@ def require_images(folder: Path) -> list[Path]:
 
 
 def key_of(folder: Path, path: Path) -> str:
-    """A file's place below `folder` without its suffix, with slashes: what pairs an image with its
+    """A file's path below `folder` without its suffix, with slashes; it pairs an image with its
     mask and depth.
     """
     return unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
@@ -172,9 +169,9 @@ def require_color(root: Path, paths: Iterable[Path]) -> None:
 def require_plain_class(
     kind: Path, good: bool, paths: Iterable[Path], classes: Iterable[str]
 ) -> None:
-    """Refuse good parts below a class of defects, and defects below good parts. kind: the folder of
-    the class.
+    """Refuse good parts below a class of defects, and defects below good parts.
 
+    kind: the folder of the class.
     Raises: DataError naming the folder.
     """
     bad = BAD_NAMES | {plain(name) for name in classes if not is_good(name)}

@@ -1,9 +1,9 @@
-"""Masks as labeling tools write them: which pixels are the defect, or why that is ambiguous.
+"""Masks of any labeling tool: which pixels are the defect, or why that is ambiguous.
 
-Label maps (flat regions: 0 is normal, any other value a defect, as in VisA and MVTec 3D-AD),
-drawings with soft edges or noise (the upper half is the defect), palettes, and drawings in the
-alpha channel. JPEG and lossy WebP do not preserve labels: such masks are drawings. A photo is no
-mask.
+A mask is a label map (flat regions: 0 is normal, any other value a defect, as in VisA and MVTec
+3D-AD) or a drawing with soft edges or noise (the upper half of the values is the defect), in gray,
+by a palette or in the alpha channel. JPEG and lossy WebP do not preserve labels, so that such masks
+are drawings. A photo is refused.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from edge.frames.images import (
     turned,
 )
 
-MOST_LABELS = 16  # distinct values up to which small numbers are labels, however thin their regions
-SMALL = 128  # below it the largest value is a number, not white
-# of the pixels of a label map lie in squares of one value; of noise 0.4, of soft edges fewer
+MOST_LABELS = 16  # up to this many distinct small values are labels, however thin their regions
+SMALL = 128  # a largest value below it is a label, not white
+# this share of a label map lies in squares of one value; 0.4 of noise, less of soft edges
 FLAT = 0.6
-MOST_BETWEEN = 0.2  # of the pixels of a drawing are neither black nor white; of a photo most
-MOST_COVERED = 0.8  # of the image: a mask beyond it marks no place
-BORDER_MARKED = 0.9  # of the outermost pixels: an inverted mask marks them all, a defect does not
+MOST_BETWEEN = 0.2  # at most this share of a drawing is neither black nor white; most of a photo is
+MOST_COVERED = 0.8  # of the image: a larger mask locates nothing
+BORDER_MARKED = 0.9  # of the outermost pixels: only an inverted mask marks nearly all
 
 Mask = NDArray[np.bool_]
 
@@ -68,9 +68,7 @@ def read_mask(path: Path) -> tuple[Mask, int]:
 
 
 def _readings(path: Path, header: Header) -> list[Mask]:
-    """Possible readings of the file, as stored: one mask, or two for palettes and alpha
-    channels.
-    """
+    """The possible masks of the file, as stored: one, or two for palettes and alpha channels."""
     from PIL import Image
 
     form = header.format
@@ -80,7 +78,7 @@ def _readings(path: Path, header: Header) -> list[Mask]:
     try:
         with Image.open(BytesIO(data)) as image:
             image.load()
-            turn = header.turn if form == "TIFF" else 1  # Pillow turns what is a TIFF
+            turn = header.turn if form == "TIFF" else 1  # Pillow has already turned a TIFF
             back = partial(turned, turn=BACK.get(turn, turn))
             if header.mode == "P":
                 by_index, color = (
@@ -108,8 +106,8 @@ def _readings(path: Path, header: Header) -> list[Mask]:
 
 
 def _by_alpha(path: Path, alpha: NDArray[np.uint8], color: NDArray[np.uint8]) -> list[Mask]:
-    """The alpha channel where it says anything, and the color where that says anything among what
-    is opaque.
+    """The alpha channel unless it is uniform, and the color unless it is uniform within the opaque
+    pixels.
     """
     if (alpha == alpha.flat[0]).all():
         return [_marked(path, color)]
@@ -148,9 +146,9 @@ def _is_lossy(webp: bytes) -> bool:
 
 
 def _lossy(path: Path, form: str, gray: NDArray[np.uint8]) -> Mask:
-    """The upper half.
+    """The upper half of the values.
 
-    Raises: DataError where there were labels, which the compression does not keep.
+    Raises: DataError if the file seems to hold labels, which its compression does not preserve.
     """
     import cv2
 
@@ -202,8 +200,8 @@ def _refuse_picture(path: Path, values: NDArray[Any]) -> None:
 
 
 def _is_label_map(values: NDArray[Any]) -> bool:
-    """Whether the values are numbers of regions: what is below half of the largest is flat, and no
-    rim of the rest.
+    """Whether the values are labels: the pixels below half of the largest value are flat, and not a
+    soft edge of the others.
     """
     import cv2
 
@@ -228,15 +226,15 @@ def _is_label_map(values: NDArray[Any]) -> bool:
         len(np.unique(values[low])) == 1
         and cv2.erode(low.astype(np.uint8), np.ones((5, 5))).sum() > 0.2 * low.sum()
     ):
-        return True  # one value, and broader than a rim
+        return True  # one value, and broader than a soft edge
     near_zero, near_low = (_beside(high, one) for one in (values == 0, low))
-    # a rim of lower values parts the rest of a drawing from 0
+    # in a drawing a soft edge of lower values separates the rest from 0
     return near_zero > 0.2 * (near_zero + near_low)
 
 
 def _in_strokes(values: NDArray[Any]) -> int:
-    """How many pixels lie in connected regions of one value and at least 8 pixels, which noise does
-    not form.
+    """The number of pixels in connected regions of one value and at least 8 pixels, which noise
+    does not form.
     """
     import cv2
 
@@ -261,7 +259,7 @@ def _in_squares(values: NDArray[Any]) -> Mask:
 
 
 def _beside(one: Mask, other: Mask) -> int:
-    """How many pairs of neighbors lie in both."""
+    """The number of neighboring pixel pairs with one pixel in each mask."""
     across = (one[:, 1:] & other[:, :-1]).sum() + (one[:, :-1] & other[:, 1:]).sum()
     return int(across + (one[1:] & other[:-1]).sum() + (one[:-1] & other[1:]).sum())
 

@@ -1,12 +1,12 @@
-"""MVTec AD and MVTec 3D-AD: the folder says the split and the defect.
+"""MVTec AD and MVTec 3D-AD: the folders name the split and the defect.
 
 MVTec AD      train/good/NNN.png, test/TYPE/NNN.png (or jpg), ground_truth/TYPE/NNN_mask.png
 MVTec 3D-AD   {train,validation}/good/{rgb,xyz}/NNN.*, test/TYPE/{rgb,xyz,gt}/NNN.*; a color-only
               product has no xyz
 
-Folder names are matched loosely: good may be called Good, OK or normal, validation val or valid, in
-any case; images may lie deeper than one folder, or directly in train (good) or test (not known what
-they are); depth may lie in depth/ as 16-bit counts.
+Folder names are matched loosely: good may be called OK or normal, validation val or valid, in any
+case. Images may lie deeper than one folder, directly in train (then good) or directly in test (then
+without a label). Depth may lie in depth/ as 16-bit counts.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ DEPTH_UNUSED = "depth is not used: images are letterboxed, which only color can 
 
 
 def split_folder(root: Path, split: str) -> Path:
-    """Where a split lies, whatever its spelling; root/split where it is absent.
+    """The folder of a split in any spelling; root/split if it is absent.
 
-    Raises: DataError if it is there twice.
+    Raises: DataError if there are two.
     """
     found = [folder for folder in folders_in(root) if plain(folder.name) in SPLIT_NAMES[split]]
     if len(found) > 1:
@@ -58,10 +58,10 @@ def split_folder(root: Path, split: str) -> Path:
 
 
 def kinds_in(root: Path, split: str) -> list[Path]:
-    """The folders of a split, one per defect type (good ones first), the split itself where images
-    lie directly in it.
+    """The folders of a split, one for each type (good first); the split itself if images lie
+    directly in it.
 
-    Empty where the split is absent. Raises: DataError if the split exists and holds nothing.
+    Empty if the split is absent. Raises: DataError if the split exists and holds nothing.
     """
     folder = split_folder(root, split)
     if not folder.is_dir():
@@ -83,7 +83,7 @@ def is_mvtec3d(root: Path) -> bool:
 
 
 def is_mvtec(root: Path) -> bool:
-    """Whether there is a split with a folder per type and images in it, and no rgb/ below."""
+    """Whether there is a split with images in a folder for each type, and no rgb/ below."""
     return any(
         split_folder(root, split).is_dir() for split in ("train", "test")
     ) and not is_mvtec3d(root)
@@ -92,8 +92,8 @@ def is_mvtec(root: Path) -> bool:
 def read_mvtec(root: Path, reading: Reading) -> Read:
     """Every image of an MVTec AD product.
 
-    Raises: DataError on an empty folder, a mask without its image, depth or masks among the images,
-        and a folder of good parts below one of defects, or the other way round.
+    Raises: DataError for an empty folder, a mask without its image, depth or masks among the
+        images, and folders of good parts and defects inside each other.
     """
     found = [
         (split, split_folder(root, split), kind, _images_of(split_folder(root, split), kind))
@@ -126,9 +126,9 @@ def read_mvtec(root: Path, reading: Reading) -> Read:
 def read_mvtec3d(root: Path, reading: Reading) -> Read:
     """Every image of an MVTec 3D-AD product, and whether it has depth.
 
-    Raises: DataError on an empty folder, or a color image without its depth or mask, or the other
-        way round, and for depth in a format that is not read: a product with depth is never
-        silently treated as color-only.
+    Raises: DataError for an empty folder, an image, depth file or mask without its partner, and
+        depth in an unsupported format: a product with depth is never silently treated as
+        color-only.
     """
     groups = [(split, kind) for split in SPLITS for kind in kinds_in(root, split)]
     named = [
@@ -143,9 +143,9 @@ def read_groups(
     reading: Reading,
     camera_root: Path | None = None,
 ) -> Read:
-    """(split, folder that holds rgb, defect) each, as one product.
+    """Read folders that hold rgb/, each given as (split, folder, defect), as one product.
 
-    camera_root: of camera.json, if not root.
+    camera_root: the folder of camera.json, if not root.
     """
     found = [(split, kind, defect, require_images(kind / "rgb")) for split, kind, defect in groups]
     for _, kind, defect, paths in found:
@@ -180,10 +180,10 @@ def read_groups(
 
 
 def mask_folders(root: Path, kinds: list[Path]) -> dict[Path, Path]:
-    """Folder of a type -> the folder of ground_truth with its masks, of the types that have one.
+    """Folder of a type -> its folder of masks in ground_truth, for the types that have one.
 
-    Raises: DataError for a folder of ground_truth that belongs to no type: its masks would be
-    dropped.
+    Raises: DataError for a folder of ground_truth that belongs to no type, whose masks would be
+        ignored.
     """
     found: dict[Path, Path] = {}
     for folder in folders_in(root / GROUND_TRUTH):
@@ -216,7 +216,7 @@ def _keyed_masks(folder: Path) -> dict[str, Path]:
 
 
 def masks_of(folder: Path, kind: Path, images: list[Path]) -> dict[str, Path]:
-    """key -> mask: a type with a mask folder must have all of them."""
+    """Image key -> mask: a type with a mask folder needs a mask for every image."""
     masks = _keyed_masks(folder)
     keys = {key_of(kind, image): image for image in images}
     for key, image in keys.items():
@@ -231,9 +231,9 @@ def masks_of(folder: Path, kind: Path, images: list[Path]) -> dict[str, Path]:
 def paired(
     folder: Path, colors_folder: Path, colors: list[Path], masks: bool = False
 ) -> dict[str, Path]:
-    """key -> file of `folder`; exactly one for every color image.
+    """Image key -> file of `folder`, exactly one for every color image.
 
-    masks: they may be called NNN_mask, too.
+    masks: the files may also be called NNN_mask.
     """
     files = (
         _keyed_masks(folder)
@@ -254,9 +254,9 @@ def paired(
 
 
 def _depth_folder(root: Path, kinds: list[Path]) -> str | None:
-    """The name of the folders with depth, None where there are none.
+    """The name of the folders with depth, None without any.
 
-    Raises: DataError for depth that is not read, and for any other folder with files beside rgb.
+    Raises: DataError for unsupported depth, and for any other folder with files beside rgb.
     """
     names = [name for name in DEPTH_FOLDERS if any((kind / name).is_dir() for kind in kinds)]
     if len(names) > 1:
@@ -291,7 +291,7 @@ def _images_of(split: Path, kind: Path) -> list[Path]:
 
 
 def _defect(folder: Path, kind: Path, split: Split) -> str:
-    """ "good", the type, or "" for images directly in test, of which nobody said what they show."""
+    """ "good", the type, or "" for images directly in test, which have no label."""
     if kind == folder:
         return "" if split == "test" else "good"
     return "good" if is_good(kind.name) else kind.name
@@ -304,7 +304,7 @@ def _truth(defect: str, mask: Path | None) -> Truth:
 
 
 def _spelling(samples: list[Sample], root: Path) -> tuple[str, ...]:
-    """A sentence about good parts in folders of another name than good."""
+    """A note about folders of good parts that have another name than good."""
     folders = [
         sample.path.relative_to(root).parts[:-1] for sample in samples if sample.defect == "good"
     ]

@@ -1,7 +1,6 @@
-"""Images without a data set around them: a folder of photos, a single one, or folders with rgb/ and
-depth.
+"""Images that are no data set: a folder of photos, a single photo, or folders with rgb/ and depth.
 
-photos/*.jpg                          parts, whatever their names: those of a training are good
+photos/*.jpg                          parts without a label: training treats them as good
 photos/good/*.jpg                     good parts
 photos/SCRATCH/*.jpg                  any other sub-folder is a class of defects
 NAME/{rgb,xyz}, NAME/good/{rgb,xyz}   the same with depth (or depth/ as 16-bit counts)
@@ -28,7 +27,7 @@ from edge.frames.sample import ImageFiles, Read, Sample, Split
 
 
 def is_rgb_folder(root: Path) -> bool:
-    """Whether rgb/ lies in it, or in a sub-folder."""
+    """Whether `root` or a sub-folder of it holds rgb/."""
     return (root / "rgb").is_dir() or any((folder / "rgb").is_dir() for folder in folders_in(root))
 
 
@@ -47,7 +46,7 @@ def read_rgb_folder(root: Path, camera_root: Path, reading: Reading) -> Read:
 
 
 def is_photos(root: Path) -> bool:
-    """Whether there are images directly in the folder, or in sub-folders of which one holds good
+    """Whether images lie directly in the folder, or in sub-folders of which one holds good
     parts.
     """
     if not root.is_dir():
@@ -58,12 +57,12 @@ def is_photos(root: Path) -> bool:
 
 
 def read_photos(root: Path, reading: Reading) -> Read:
-    """Every photo: in good/ it shows a good part, in any other sub-folder a defect.
+    """Every photo: good in good/, a defect in any other sub-folder.
 
-    An image directly in the folder has no label: training treats it as good, a station does not.
+    An image directly in the folder has no label: training treats it as good, evaluation does not.
 
-    Raises: DataError for a folder without images, a picture or depth file of a kind that is not
-        read, and depth or masks among the photos.
+    Raises: DataError for a folder without images, a picture or depth file of an unsupported kind,
+        and depth or masks among the photos.
     """
     found: list[tuple[Path, str]] = [(path, "") for path in images_in(root, deep=False)]
     info = find_camera_info(root)
@@ -87,12 +86,15 @@ def read_photos(root: Path, reading: Reading) -> Read:
     camera, notes = camera_of(root, [path for path, _ in found], None, reading)
     samples = [
         Sample(
-            key_of(root, path), "" if defect in ("good", "") else "test", defect,
+            key_of(root, path),
+            "" if defect in ("good", "") else "test",
+            defect,
             ImageFiles(path, None, camera, number, reading),
-            "clean" if defect == "good" else "unknown", path,
+            "clean" if defect == "good" else "unknown",
+            path,
         )
         for number, (path, defect) in enumerate(found)
-    ]  # fmt: skip
+    ]
     classes = sorted({defect for _, defect in found} - {"good", ""})
     if classes:
         notes = (

@@ -1,4 +1,4 @@
-"""How image files of one product become frames: the same in training, in evaluation and on the
+"""How image files of one product become frames, alike in training, evaluation and on the
 station.
 """
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reading:
-    """size: (width, height) in pixels that every color image is letterboxed to; None leaves images
-    as they are.
+    """How to read image files.
 
-    color_bits: how many bits of a 16-bit color image hold the values (10, 12, 14 or 16); None
-    refuses such images.
+    size: (width, height) in pixels to which every color image is letterboxed; None leaves images as
+    they are. color_bits: how many bits of a 16-bit color image hold the values (10, 12, 14 or 16);
+    None refuses such images.
     """
 
     size: tuple[int, int] | None = None

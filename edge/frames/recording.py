@@ -23,20 +23,21 @@ from edge.types import Frame, Intrinsics
 RECORDING_SUFFIXES = (".db3", ".bag")
 START_ATTEMPTS = 5
 PAIR_GAP_MS = 150.0  # a pair of a 15 frames/s camera is at most 67 ms apart
-WAIT_MS = 1000  # a recording read off the disk answers in milliseconds: after this it has ended
+WAIT_MS = 1000  # a recording answers within milliseconds: after this time it has ended
 DAMAGED = "it is damaged, cut short, or of another format. Record it again, as .db3"
 REMEDY = "Install it with `pip install pyrealsense2` and Debian's libusb-1.0-0"
 
 
 def play(path: Path) -> Iterator[Frame]:
-    """Every color frame of a recording in order, with the depth nearest to it in time, aligned to
-    color.
+    """Every color frame of a recording in order, with the depth nearest in time, aligned to color.
 
-    librealsense begins to play when the first stream is started: what the other streams miss until
-    then is lost, and under load that may be all of a short file. Such a start shows (the file's own
-    index says what comes first, and the first depth is frames away), is given up, and made anew.
+    librealsense plays as soon as the first stream is started, so that frames of the other streams
+    may be lost until they are started too; under load these may be all frames of a short file. Such
+    a start is detected (the file's index names the first frames, and the first depth is some frames
+    away), abandoned and repeated.
+
     Raises: DataError if librealsense cannot play the file or it holds no color; MissingDependency
-    without pyrealsense2.
+        without pyrealsense2.
     """
     earliest = _first_color_numbers(path)
     for attempt in range(1, START_ATTEMPTS + 1):
@@ -61,7 +62,7 @@ def _is_good_start(first: tuple[float, Frame] | None, earliest: list[int]) -> bo
 
 def _first_color_numbers(path: Path) -> list[int]:
     """The numbers of the first two color frames, one of which may lack its depth; empty if the file
-    does not tell.
+    does not contain them.
     """
     query = (
         "select m.data from topics t join messages m on m.topic_id = t.id "
@@ -69,12 +70,10 @@ def _first_color_numbers(path: Path) -> list[int]:
     )
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            database.text_factory = bytes  # in a damaged file, text that is none
+            database.text_factory = bytes  # text in a damaged file may not be UTF-8
             texts = [row[0] for row in database.execute(query) if isinstance(row[0], bytes)]
-    except (
-        sqlite3.Error,
-        UnicodeDecodeError,
-    ):  # an old .bag, or so damaged that its error cannot be read either
+    except (sqlite3.Error, UnicodeDecodeError):
+        # an old .bag, or a file so damaged that SQLite's error message cannot be decoded
         return []
     return [
         int(found[1]) for found in map(re.compile(rb"Frame number=(\d+)").search, texts) if found
@@ -83,8 +82,8 @@ def _first_color_numbers(path: Path) -> list[int]:
 
 @contextmanager
 def _as_librealsense_names_it(path: Path) -> Iterator[Path]:
-    """The recording under a name with a small suffix, by which librealsense tells its formats
-    apart.
+    """The path of the recording with its suffix in lower case, by which librealsense recognizes the
+    format.
     """
     if path.suffix == path.suffix.lower():
         yield path
@@ -98,8 +97,8 @@ def _as_librealsense_names_it(path: Path) -> Iterator[Path]:
 def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
     """(milliseconds between color and depth, infinite without depth; frame) in order.
 
-    librealsense's syncer may give a color frame twice, with the depth before and the one after it:
-    the nearer counts.
+    librealsense's syncer may deliver a color frame twice, with the depth before and after it; the
+    nearer depth counts.
     """
     rs = optional_module("pyrealsense2", REMEDY)
     if not path.is_file():
@@ -111,13 +110,13 @@ def _play_once(path: Path) -> Generator[tuple[float, Frame], None, None]:
 
 
 def _played(rs: Any, path: Path, named: Path) -> Generator[tuple[float, Frame], None, None]:
-    """As `_play_once`. named: the file under a name that librealsense knows."""
+    """As `_play_once`. named: the file under a name that librealsense recognizes."""
     config, pipeline = rs.config(), rs.pipeline()
     try:
         rs.config.enable_device_from_file(config, str(named), repeat_playback=False)
         playback = config.resolve(rs.pipeline_wrapper(pipeline)).get_device().as_playback()
         playback.set_real_time(False)
-        pipeline.start(config)  # not paused first: one start in twenty then took 10 s (2.59.1)
+        pipeline.start(config)  # not paused first: with 2.59.1 one start in twenty then took 10 s
     except RuntimeError as error:  # librealsense has one exception class for everything
         raise DataError(f"{path} cannot be played by librealsense: {DAMAGED}") from error
     try:
@@ -159,7 +158,7 @@ def _gap_ms(frames: Any) -> float:
 
 
 def _frame_from_set(rs: Any, align: Any, frames: Any, name: str) -> Frame:
-    """A Frame that owns its bytes, of a set with a color image."""
+    """A Frame that owns its bytes, from a frame set with color."""
     has_depth = bool(frames.get_depth_frame())
     aligned = align.process(frames) if has_depth else frames
     color, depth = aligned.get_color_frame(), aligned.get_depth_frame()
@@ -181,8 +180,8 @@ def _frame_from_set(rs: Any, align: Any, frames: Any, name: str) -> Frame:
 
 
 class Player:
-    """Random access over a file that can only be played forward: reading in order is fast, going
-    back plays anew.
+    """Random access to a file that can only be played forward: reading in order is fast, going back
+    plays the file again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -213,7 +212,7 @@ class RecordedFrame:
     camera: CameraInfo
 
     def load(self) -> Frame:
-        """Play up to this frame. Raises: DataError if the recording ends before."""
+        """Play up to this frame and return it. Raises: DataError if the recording ends before."""
         return self.player.frame(self.index)
 
     def size(self) -> tuple[int, int]:
@@ -222,8 +221,8 @@ class RecordedFrame:
 
 
 def read_recording(path: Path) -> tuple[list[Sample], CameraInfo, bool]:
-    """Every frame of a .db3 file, the camera it tells of, and whether there is depth. Plays it
-    through once to count.
+    """Every frame of a .db3 file, its camera, and whether it has depth. Plays the file once to
+    count the frames.
 
     Raises: DataError if it cannot be played or holds no color frame.
     """

@@ -32,11 +32,11 @@ OTHER_LENS = 0.05
 FRAME_INTERVAL_NS = 33_333_333
 
 Split = Literal["train", "validation", "test", ""]
-Truth = Path | Literal["clean", "unknown"]  # a mask's file; no defect; a defect that nobody drew
+Truth = Path | Literal["clean", "unknown"]  # a mask's file; no defect; a defect without a mask
 
 
 class FrameSource(Protocol):
-    """Something that can give one frame any number of times."""
+    """A source of one frame, which can be loaded any number of times."""
 
     def load(self) -> Frame:
         """Read the frame. Raises: DataError naming the file."""
@@ -62,7 +62,7 @@ class ImageFiles:
     def load(self) -> Frame:
         """Read both files.
 
-        Raises: DataError if one is unreadable, or if their sizes or orientations do not fit.
+        Raises: DataError if one is unreadable, or if their sizes or orientations differ.
         """
         pixels, header = read_stored_color(self.color, self._effective())
         depth, pinhole = self._read_depth()
@@ -92,8 +92,8 @@ class ImageFiles:
     def load_mask(self, path: Path) -> NDArray[np.bool_]:
         """(H, W) of the frame: the mask turned and letterboxed as the color image is.
 
-        Raises: DataError if the mask cannot be used, has another size, or if nobody can tell which
-        way up it is.
+        Raises: DataError if the mask cannot be used, has another size, or has an ambiguous
+            orientation.
         """
         mask, own_turn = read_mask(path)
         header = read_header(self.color)
@@ -118,27 +118,32 @@ class ImageFiles:
         return replace(self.reading, color_bits=bits)
 
     def _turn(self, header: Header, depth: tuple[int, ...] | None) -> int:
-        """The orientation to apply to the stored color pixels, so that they lie on the depth's."""
+        """The EXIF orientation to apply to the stored color pixels, so that they match the depth's.
+
+        Raises: DataError if it is ambiguous.
+        """
         if depth is None or header.turn == 1:
             return header.turn
         if header.turn > 4 and header.width != header.height:
             return header.turn if depth == header.upright() else 1
         raise DataError(
             f"{self.color} says by its EXIF orientation ({header.turn}) that it has to be turned,"
-            " its depth says nothing: save the color image without the tag, the same way round as"
-            " the depth"
+            " its depth has no orientation: save the color image without the tag, the same way"
+            " round as the depth"
         )
 
     def _mask_turn(self, mask: Path, shape: tuple[int, ...], header: Header) -> int:
-        """Whether a mask without a tag was drawn on the stored pixels, or on the image as it is
-        shown.
+        """The EXIF orientation to apply to a mask without a tag: it was drawn either on the stored
+        pixels or on the upright image.
+
+        Raises: DataError if it is ambiguous.
         """
         if header.turn > 4 and header.width != header.height:
             return 1 if shape == header.upright() else header.turn
         raise DataError(
             f"{self.color} says by its EXIF orientation ({header.turn}) that it has to be turned,"
-            f" its mask {mask} says nothing, so which way up it was drawn is not known: save the"
-            " image upright without the tag"
+            f" its mask {mask} has no orientation, so that it may be upright or not: save the image"
+            " upright without the tag"
         )
 
     def _read_depth(self) -> tuple[NDArray[np.uint16] | None, Intrinsics]:
@@ -155,8 +160,8 @@ class ImageFiles:
             fitted = intrinsics_of(cloud)
             if fitted is None:
                 raise DataError(
-                    f"{self.depth} does not tell the focal length (x and y are missing, or too few"
-                    " readings): add a camera.json with unit and intrinsics to the product"
+                    f"{self.depth} does not contain the focal length (x and y are missing, or too"
+                    " few readings): add a camera.json with unit and intrinsics to the product"
                 )
             pinhole = Intrinsics(cloud.z.shape[1], cloud.z.shape[0], *fitted)
         elif self.number == 0:
@@ -167,8 +172,8 @@ class ImageFiles:
         missing = [name for name in ("unit", "intrinsics") if getattr(self.camera, name) is None]
         if missing:
             raise DataError(
-                f"{path} holds counts, and nothing says what they mean: add {' and '.join(missing)}"
-                " to camera.json"
+                f"{path} holds counts of an unknown unit or lens: add {' and '.join(missing)} to"
+                " camera.json"
             )
         counts = read_depth(path)
         counts[counts == NO_READING] = 0
@@ -177,14 +182,12 @@ class ImageFiles:
     def _compare_lens(
         self, path: Path, cloud: Cloud, lens: tuple[float, float, float, float]
     ) -> None:
-        """Raises: DataError if the points of the cloud lie on other rays than the camera's file
-        says.
-        """
+        """Raises: DataError if the cloud has another focal length than the camera's file."""
         fitted = intrinsics_of(cloud)
         if fitted is not None and abs(fitted[0] / lens[0] - 1) > OTHER_LENS:
             raise DataError(
                 f"{path} has a focal length of {fitted[0]:.0f} pixels, the camera's file says"
-                f" {lens[0]:.0f}: correct it, or remove it, for the clouds tell it themselves"
+                f" {lens[0]:.0f}: correct it, or remove it: the clouds contain it"
             )
 
     def _check_size(self, size: tuple[int, ...]) -> None:
@@ -207,8 +210,8 @@ class ImageFiles:
 
 
 def _letterboxed_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A pixel of the reduced mask is marked where any of the defect falls into it: thin scratches
-    do not vanish.
+    """The letterboxed mask. A pixel is marked if any defect pixel falls into it, so that thin
+    scratches do not vanish.
     """
     import cv2
 
@@ -223,9 +226,8 @@ def _letterboxed_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray
 class Sample:
     """One image.
 
-    name: unique path inside the set, without suffix ("test/dent/003"). defect: "good", a type, ""
-    if not known.
-    truth: where the mask comes from. path: the color image, for messages.
+    name: unique path inside the set, without suffix ("test/dent/003"). defect: "good", a type, or
+    "" if unknown. truth: where the mask comes from. path: the color image, for messages.
     """
 
     name: str
@@ -237,7 +239,7 @@ class Sample:
 
     @property
     def is_defective(self) -> bool:
-        """Whether the set says that this part has a defect."""
+        """Whether the data set labels this part as defective."""
         return self.defect not in ("good", "")
 
     def load(self) -> Frame:
@@ -248,8 +250,8 @@ class Sample:
         return self.source.load()
 
     def load_mask(self) -> NDArray[np.bool_] | None:
-        """(H, W) bool, True on the defect; all False for good parts; None where the pixels are not
-        known.
+        """(H, W) bool, True on the defect; all False for good parts; None if the pixels are
+        unknown.
 
         Raises: DataError if the mask is unreadable or has another size than the image.
         """
@@ -262,6 +264,4 @@ class Sample:
 
 
 Read = tuple[list[Sample], CameraInfo, bool, tuple[str, ...]]
-"""What a reader gives: samples in order, camera, whether every sample has depth, notes for the
-user.
-"""
+"""A reader's result: samples in order, camera, whether all have depth, notes for the user."""

@@ -1,5 +1,4 @@
-"""VisA (Zou et al., ECCV 2022): a folder per category, and one table that says what trains and what
-tests.
+"""VisA (Zou et al., ECCV 2022): a folder for each category, and one table with the splits.
 
 ROOT/split_csv/1cls.csv           object,split,label,image,mask; paths below ROOT, no mask for a
                                   normal image
@@ -32,8 +31,7 @@ def is_visa(root: Path) -> bool:
 def read_visa(root: Path, reading: Reading) -> Read:
     """Every image that the table lists for this category.
 
-    Raises: DataError if the table is missing, has other columns or words, or lists files that are
-    not there.
+    Raises: DataError if the table is missing, has other columns or values, or lists missing files.
     """
     table = root.resolve().parent / TABLE
     rows = [(number, row) for number, row in _rows(table) if row["object"] == root.resolve().name]
@@ -70,8 +68,8 @@ def read_visa(root: Path, reading: Reading) -> Read:
 
 
 def _key(root: Path, path: Path) -> str:
-    """The image's place below Data/Images/LABEL, or below VisA's root where the table names another
-    place.
+    """The image's path below Data/Images/LABEL, or below VisA's root if the table names another
+    folder.
     """
     images = root / "Data" / "Images"
     inside = images in path.parents[1:]
@@ -79,7 +77,7 @@ def _key(root: Path, path: Path) -> str:
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line number, row) of the whole table."""
+    """Every row of the table with its line number."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -97,9 +95,7 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _existing(table: Path, number: int, place: str) -> Path:
-    """The file that the table names, whatever the case of its suffix, and with either kind of
-    slash.
-    """
+    """The file that the table names, in upper or lower case and with either kind of slash."""
     path = table.parent.parent / place.replace("\\", "/")
     if place and path.is_file():
         return path

@@ -1,3 +1,3 @@
-"""Does this engine decide as the trained model did, and where does its threshold lie? numpy and
-pydantic only.
+"""Does an engine decide as the trained model, and what is its threshold? numpy and pydantic
+only.
 """

@@ -1,10 +1,10 @@
-"""The parity certificate (schema 2): does a quantized graph decide as the float32 model did?
+"""The parity certificate (schema 2): does a quantized graph decide as the float32 model does?
 
-The trainer writes one section per precision into parity.json; `edge install` and the first `edge
-run` add what the machine's own engine gives. Distances are in units of s, half the distance from
-the 16th to the 84th percentile of float32's normal scores (edge/proof/compare.py): a share of the
-whole score range would let all normal parts change sides, since that range reaches to the worst
-defect.
+The trainer writes one section for each precision into parity.json; `edge install` and the first
+`edge run` add the results of the machine's own engine. Distances are in units of s, half the
+distance from the 16th to the 84th percentile of float32's normal scores (edge/proof/compare.py).
+Shares of the whole score range would be too coarse: it reaches to the worst defect, so that all
+normal parts could change their verdict within a small share.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from edge.proof.threshold import Threshold
 from edge.schema import Precision, Strict, parse_json
 
 CERTIFICATE_LIMIT = 4 << 20  # bytes of parity.json
-# verdicts unlike float32's, of frames chosen without regard to the threshold
+# share of verdicts that may differ from float32's, among frames chosen without regard to the
+# threshold
 UNLIKE_LEAST, UNLIKE_SHARE = (2, 1 / 50)
 UNLIKE_DISTANCE = 1.0  # s: no verdict further than this from the threshold may differ
 SLOPES = (0.5, 2.0)  # of a precision's scores against float32's
-NAMED_NOISE = 0.20  # s: from here on the table names it, though the limit is higher
+NAMED_NOISE = 0.20  # s: from here on the table mentions it, below the limit
 SAME_SLOPE = 0.05  # of the same precision on another runtime: |slope - 1|
 SAME_SHIFT = 0.10  # s, at the threshold
 BOARD_FACTOR = 2.0  # a board's mean map error, as a multiple of the certificate's
-# of the map range: float32 libraries sum in another order, and the certificate's may be 0
+# of the map range: float32 libraries sum in different orders, and the certificate's error may be 0
 BOARD_FLOOR = 2e-4
 INT8_MACS = 0.60  # share of all multiply-accumulates below which a file may not be called int8
 INT8_BACKBONE_MACS = 0.80  # the same of the backbone's
 
 
 class Limits(NamedTuple):
-    """What one precision may cost.
+    """How far one precision may differ from float32.
 
     mean_map_error: share of the map range; i_auroc_points: 0..100; noise: s.
     """
@@ -48,12 +49,13 @@ class Limits(NamedTuple):
     noise: float
 
     def within(self, room: float) -> Limits:
-        """Limits that allow `room` times as much."""
+        """Limits of `room` times these deviations."""
         return Limits(
-            self.mean_map_error * room, 1 - (1 - self.rank_correlation) * room,
+            self.mean_map_error * room,
+            1 - (1 - self.rank_correlation) * room,
             self.i_auroc_points * room,
             self.noise * room,
-        )  # fmt: skip
+        )
 
 
 LIMITS: dict[Precision, Limits] = {
@@ -74,8 +76,8 @@ class MacShares(Strict):
 
 
 class AccuracyChange(Strict):
-    """Candidate minus float32 on the certificate's frames, in points of 100; null where there is no
-    such truth.
+    """Candidate minus float32 on the certificate's frames, in points of 100; null without labels or
+    masks.
     """
 
     i_auroc: float | None = None
@@ -84,15 +86,15 @@ class AccuracyChange(Strict):
 
 
 class Verdicts(Strict):
-    """What a precision decides with its own threshold, as counts.
+    """The verdicts of a precision with its own threshold, as counts.
 
-    good: rejected normal parts that neither the threshold nor the choice of the plan has seen;
-    null: not measured.
-    expected: the rate of rejected normal parts that the threshold's rank stands for.
-    real, drawn: missed defects. near: changed verdicts among defects drawn to lie near the
-    threshold.
-    unlike: changed verdicts among all frames that were drawn without regard to the threshold.
-    furthest: s.
+    good: rejected normal parts that were used neither for the threshold nor for the choice of the
+        plan; null: not measured.
+    expected: the rate of rejected normal parts that follows from the threshold's rank.
+    real, drawn: missed real and synthetic defects.
+    near: changed verdicts among synthetic defects near the threshold.
+    unlike: changed verdicts among all frames that were chosen without regard to the threshold.
+    furthest: distance of the furthest changed frame from the threshold in s.
     """
 
     good: Count | None
@@ -105,7 +107,7 @@ class Verdicts(Strict):
 
     @property
     def missed(self) -> Count:
-        """Missed defects, real and drawn."""
+        """Missed defects, real and synthetic."""
         return self.real + self.drawn
 
 
@@ -113,11 +115,11 @@ class PrecisionSection(MapComparison):
     """One precision of the certificate."""
 
     precision: Precision
-    runtime: str  # what computed these values
+    runtime: str  # that computed these values
     threshold: Threshold  # of its own scores
     verdicts: Verdicts
     noise: Noise  # of its normal scores against float32's
-    repeat: Noise  # of the file's scores in another arithmetic against these
+    repeat: Noise  # of the same file's scores in another arithmetic against these
     # the mean map error on the reference frames alone, which a board repeats
     golden_map_error: float = Field(ge=0)
     change: AccuracyChange
@@ -128,46 +130,47 @@ class PrecisionSection(MapComparison):
 
 
 class BoardSection(MapComparison):
-    """The bundle's frames through the engine of the machine that judges.
+    """Results of the bundle's frames with the engine of the machine that judges.
 
-    golden_unlike: reference frames whose verdict differs from float32's, each under its own
-    threshold. furthest: s.
-    noise: of its normal scores against those of the same precision in the certificate.
-    time_ms: median of one run of the engine. threshold: measured on its own scores of the carried
-    normal parts.
+    golden_unlike: reference frames whose verdict differs from float32's, each with its own
+        threshold.
+    furthest: distance of the furthest of them from the threshold in s.
+    noise: of the normal scores against those of the same precision in the certificate.
+    time_ms: median of one run of the engine.
+    threshold: measured on the engine's own scores of the bundle's normal frames.
     """
 
     precision: Precision
     runtime: str  # engine and its version
     board: str  # which machine
     model_sha256: str  # of the ONNX file that the engine was made from
-    # of the plan or the ONNX file that ran; empty: of a version that did not note it
+    # of the plan or ONNX file that ran; empty: written by a version without this key
     engine_sha256: str = ""
     threshold: Threshold
     golden_unlike: Count
     furthest: float = Field(ge=0)
     noise: Noise
     time_ms: float = Field(ge=0)
-    calibrated: bool = False  # compared under this station's own site tensors and threshold
+    calibrated: bool = False  # compared with this station's own site inputs and threshold
     proven_at: str  # UTC, ISO 8601
     passed: bool
     reasons: tuple[str, ...]
 
 
 class Certificate(Strict):
-    """parity.json. Provisional until a board has added a section that passed."""
+    """parity.json. Provisional until a board has added a section that passes."""
 
     schema_: Literal[2] = Field(alias="schema", default=2)
     provisional: bool = True
     note: str  # whose arithmetic computed the values
     spread: float = Field(ge=0)  # s of float32's normal scores, raw units
-    map_low: float  # float32's span over the certificate's frames
+    map_low: float  # lowest and highest value of float32's maps of the certificate's frames
     map_high: float
-    normal_frames: int = Field(ge=0)  # they set the thresholds, and the noise is measured on them
-    good_frames: int = Field(ge=0)  # normal parts that nothing was chosen on; 0: not measured
+    normal_frames: int = Field(ge=0)  # for the thresholds and the noise
+    good_frames: int = Field(ge=0)  # normal parts used for no choice; 0: not measured
     real_frames: int = Field(ge=0)  # with real defects
-    drawn_frames: int = Field(ge=0)  # with drawn ones, from barely there to plain
-    near_frames: int = Field(ge=0)  # with drawn ones near float32's threshold
+    drawn_frames: int = Field(ge=0)  # with synthetic defects, from barely visible to plain
+    near_frames: int = Field(ge=0)  # with synthetic defects near float32's threshold
     golden_frames: int = Field(ge=0)
     sections: tuple[PrecisionSection, ...]
     boards: tuple[BoardSection, ...] = ()
@@ -193,9 +196,7 @@ class Certificate(Strict):
         return self.map_high - self.map_low
 
     def with_boards(self, sections: tuple[BoardSection, ...]) -> Certificate:
-        """A copy that ends with these boards' sections; no longer provisional once one has
-        passed.
-        """
+        """A copy with these boards' sections; no longer provisional once one passes."""
         boards = (*self.boards, *sections)
         return self.model_copy(
             update={"boards": boards, "provisional": not any(board.passed for board in boards)}
@@ -242,11 +243,10 @@ def failures(
     backbone_macs: MacShares | None,
     room: float = 1.0,
 ) -> tuple[str, ...]:
-    """Which limits of the certificate are exceeded, a sentence each with value and limit; empty: it
-    passes.
+    """The exceeded limits of the certificate, each as a clause with value and limit; empty: passed.
 
-    room: share of what a limit allows that may be used up; below 1 for a plan that frames still
-    unseen will judge.
+    room: share of each limit that may be used; below 1 while a plan is chosen that unseen frames
+    will still test.
     """
     if not measured.finite:
         return ("the outputs are not finite",)
@@ -291,7 +291,7 @@ def _verdict_failures(verdicts: Verdicts, room: float) -> list[str]:
 
 
 def noise_failures(noise: Noise, limit: float) -> list[str]:
-    """What of a precision's scores is not float32's but for scale and offset.
+    """How a precision's scores differ from float32's by more than scale and offset, in clauses.
 
     limit: of the noise, in units of s.
     """
@@ -307,10 +307,10 @@ def noise_failures(noise: Noise, limit: float) -> list[str]:
 
 
 def repeat_failures(repeat: Noise, precision: Precision, room: float = 1.0) -> list[str]:
-    """What keeps two runtimes from deciding alike with the same file. repeat: one's normal scores
-    against the other's.
+    """Why two runtimes do not decide alike with the same file, in clauses.
 
-    room: share of what a limit allows that may be used up.
+    repeat: the normal scores of one against the other's. room: share of each limit that may be
+    used.
     """
     reasons = noise_failures(repeat, LIMITS[precision].within(room).noise)
     if abs(repeat.slope - 1) > room * SAME_SLOPE:
@@ -327,7 +327,7 @@ def repeat_failures(repeat: Noise, precision: Precision, room: float = 1.0) -> l
 
 
 def _share_failures(macs: MacShares, backbone_macs: MacShares | None) -> list[str]:
-    """What keeps a file from being called int8."""
+    """Why a file may not be called int8, in clauses."""
     reasons = []
     if macs.int8 < INT8_MACS:
         reasons.append(
@@ -342,7 +342,9 @@ def _share_failures(macs: MacShares, backbone_macs: MacShares | None) -> list[st
 
 
 def map_error_limit(section: PrecisionSection) -> float:
-    """Of a board's mean map error on the reference frames, as a share of float32's map range."""
+    """The limit of a board's mean map error on the reference frames, as a share of float32's map
+    range.
+    """
     return max(BOARD_FACTOR * section.golden_map_error, BOARD_FLOOR)
 
 
@@ -353,13 +355,13 @@ def board_failures(
     section: PrecisionSection,
     same_precision: bool = True,
 ) -> tuple[str, ...]:
-    """Which limits of a board are exceeded, compared with the certificate's section of its
-    precision; empty: proven.
+    """The exceeded limits of a board, compared with the certificate's section of its precision, as
+    clauses; empty: proven.
 
     Args:
-        measured, furthest: on the reference frames against float32. noise: against the same
-            precision's normal scores, or float32's (same_precision False), from which a precision
-            may differ in scale and offset.
+        measured, furthest: on the reference frames against float32.
+        noise: of the normal scores against those of the same precision, or against float32's
+            (same_precision False), from which a precision may differ in scale and offset.
     """
     if not measured.finite:
         return ("the outputs are not finite",)
@@ -372,7 +374,7 @@ def board_failures(
     )
     if furthest > UNLIKE_DISTANCE:
         reasons.append(
-            f"a reference frame changes sides {furthest:.2f} s from the threshold, limit"
+            f"a reference frame changes its verdict {furthest:.2f} s from the threshold, limit"
             f" {UNLIKE_DISTANCE:g} s"
         )
     if measured.mean_map_error > limit:

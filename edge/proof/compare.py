@@ -1,5 +1,4 @@
-"""How far one engine's answers are from another's on the same frames: maps, ranks, noise of the
-scores, verdicts.
+"""How far two engines differ on the same frames: maps, ranks, noise of the scores, verdicts.
 
 f, q     scores of float32 and of the engine that is compared with it (the candidate)
 t_f, t_q their thresholds, each measured on its own scores of the same normal parts
@@ -21,9 +20,9 @@ from pydantic import Field, model_validator
 from edge.errors import EngineError
 from edge.schema import Strict
 
-# of s: a score this close to the threshold is at it, and rounding is no change of verdict
+# of s: a score this close counts as at the threshold, where rounding alone may change the verdict
 AT_THRESHOLD = 0.01
-LEAST_FIT = 3  # scores from which a line and its residual can be fitted
+LEAST_FIT = 3  # scores needed to fit a line and its residual
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -34,21 +33,20 @@ class MapComparison(Strict):
     """
 
     frames: int = Field(ge=1)
-    finite: bool  # every map value and score of the candidate
-    # over the cells that are not 0 in both: the background adds nothing
+    finite: bool  # whether every map value and score of the candidate is
+    # over the cells that are not 0 in both: the background does not count
     mean_map_error: float = Field(ge=0)
     largest_map_error: float = Field(ge=0)
     rank_correlation: float = Field(ge=-1, le=1)  # Spearman, ties given their mean rank
 
 
 class Noise(Strict):
-    """q = slope f + offset, fitted on normal scores, and what it leaves over. rms and shift in
-    units of s.
+    """The line q = slope f + offset, fitted on normal scores, and its residuals.
 
-    rms: root of the summed squared residuals over (n - 2), divided by slope s: noise as float32's
-    scores would show it.
+    rms: root of the summed squared residuals over (n - 2), divided by slope s: the noise in units
+        of float32's spread.
     shift: (slope t + offset - t) / s at the threshold t of the reference.
-    spread: s of the candidate's own scores; 0 if it answers the same to everything.
+    spread: s of the candidate's own scores; 0 if all its scores are equal.
     """
 
     frames: int = Field(ge=1)
@@ -60,7 +58,7 @@ class Noise(Strict):
 
 
 class Count(Strict):
-    """`count` of `of` frames."""
+    """A count among `of` frames."""
 
     count: int = Field(ge=0)
     of: int = Field(ge=0)
@@ -80,9 +78,8 @@ class Count(Strict):
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """What one graph answered for n frames.
-
-    maps: (n, h, w) float32, scores: (n,) float32, raw units.
+    """The outputs of one graph for n frames: maps (n, h, w) float32, scores (n,) float32, raw
+    units.
     """
 
     maps: NDArray[np.float32]
@@ -117,7 +114,7 @@ def compare_maps(
 
     Args:
         reference: float32. candidate: as many frames, the same map size.
-        map_span: float32's map range to measure by; default that of `reference`.
+        map_span: float32's map range as the unit of errors; default that of `reference`.
     Raises: EngineError if the frames or the map sizes differ.
     """
     if (
@@ -164,10 +161,10 @@ def fit_noise(
 
     Args:
         reference, candidate: (n,) scores of the same normal parts.
-        threshold: of the reference, raw units. spread: s of the reference, where more parts than
-            these define it.
-    With fewer than LEAST_FIT scores, or a reference that does not vary, the slope is 1 and the
-    offset the mean difference; rms is then that of the differences.
+        threshold: of the reference, raw units. spread: s of the reference, if more parts than these
+            define it.
+    With fewer than LEAST_FIT scores, or if the reference does not vary, the slope is 1, the offset
+    the mean difference, and rms that of the differences.
     """
     f, q = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
     s = max(spread_of(f) if spread is None else spread, TINY)
@@ -179,10 +176,13 @@ def fit_noise(
     rms = float(np.sqrt(residuals @ residuals / max(1, len(f) - 2))) / max(abs(slope) * s, TINY)
     shift = (slope * threshold + offset - threshold) / s
     return Noise(
-        frames=len(f), slope=slope, offset=offset, rms=min(rms, 1e9), shift=float(np.clip(shift,
-        -1e9, 1e9)),
+        frames=len(f),
+        slope=slope,
+        offset=offset,
+        rms=min(rms, 1e9),
+        shift=float(np.clip(shift, -1e9, 1e9)),
         spread=spread_of(q),
-    )  # fmt: skip
+    )
 
 
 def unlike(
@@ -193,9 +193,9 @@ def unlike(
     Args:
         reference, candidate: (n,) scores. thresholds: float32's and the candidate's. spread: s, raw
             units.
-    A frame whose float32 score lies at the threshold, to AT_THRESHOLD s, is none: the part that
-    defines it would flip by rounding alone. A score that is not finite is judged UNKNOWN, so it
-    always differs.
+    A frame whose float32 score lies within AT_THRESHOLD s of the threshold does not count: rounding
+    alone could change the verdict of the very part that defines the threshold. A score that is not
+    finite is judged UNKNOWN, so that it always differs.
     """
     f, q = np.asarray(reference, np.float32), np.asarray(candidate, np.float32)
     differs = (f > np.float32(thresholds[0])) != (q > np.float32(thresholds[1]))
@@ -206,18 +206,18 @@ def unlike(
 def left_out_unlike(
     reference: NDArray[Any], candidate: NDArray[Any], rank: int, spread: float
 ) -> NDArray[np.bool_]:
-    """(n,) bool: normal parts that set the threshold, each judged by the threshold that the others
-    alone would set.
+    """(n,) bool: normal parts whose leave-one-out verdict differs, each judged by the threshold
+    that the other parts would set.
 
-    Leave-one-out rejects exactly the `rank` highest of any scores, so it says nothing about how
-    many are rejected; it compares which ones are.
+    Leave-one-out always rejects exactly the `rank` highest scores. It therefore does not measure
+    how many parts are rejected, only whether they are the same.
     """
     f, q = (np.asarray(scores, np.float64) for scores in (reference, candidate))
     falling = np.sort(f)[::-1]
     # the last rejected, the one below
     last, next_ = (falling[min(rank, len(f)) - 1], falling[min(rank, len(f) - 1)])
     rejected = [scores > np.sort(scores)[::-1][min(rank, len(scores) - 1)] for scores in (f, q)]
-    # what the threshold would be without this part
+    # the threshold without this part
     of_the_others = np.where(rejected[0], next_, last)
     at_threshold = np.abs(f - of_the_others) <= AT_THRESHOLD * spread
     return np.asarray((rejected[0] != rejected[1]) & ~at_threshold | ~np.isfinite(q))
@@ -244,11 +244,11 @@ def mean_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def rank_correlation(reference: NDArray[Any], candidate: NDArray[Any]) -> float:
-    """Spearman's correlation of two (n,) vectors in -1..1, exact with ties: Pearson's of the mean
-    ranks.
+    """Spearman's correlation of two (n,) vectors, -1..1, exact with ties: Pearson's correlation of
+    their mean ranks.
 
-    Undefined where one of them is constant: 1 if they are equal, else 0, so that a constant output
-    cannot pass.
+    It is undefined if one of them is constant: then 1 if they are equal, else 0, so that a constant
+    output cannot pass.
     """
     first, second = mean_ranks(reference), mean_ranks(candidate)
     first, second = first - first.mean(), second - second.mean()
@@ -259,8 +259,8 @@ def rank_correlation(reference: NDArray[Any], candidate: NDArray[Any]) -> float:
 
 
 def image_auroc(labels: NDArray[np.bool_], scores: NDArray[Any]) -> float | None:
-    """Probability that a defect scores above a normal frame, ties one half (Mann-Whitney); None
-    without both kinds.
+    """Probability that a defect scores above a normal frame, ties count one half (Mann-Whitney);
+    None without both kinds.
     """
     defects = int(labels.sum())
     normals = len(labels) - defects

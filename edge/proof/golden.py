@@ -1,11 +1,11 @@
-"""The frames of a bundle: reference frames with float32's answers ("golden" in file names), and
-normal frames that thresholds are measured on.
+"""The frames of a bundle: reference frames with float32's outputs ("golden" in names of files), and
+normal frames on which thresholds are measured.
 
 golden/NNNN.npz        every graph input by name, `map` (1, 1, h, w) and `score` (1,) of float32
                        torch
-normal/index.json      NormalIndex: which frames, their ranks, and their small graph inputs
-normal/NNNN_color.png  RGB, 8 bit; _depth.png 16 bit counts; _NAME.png 8 bit for region and
-                       expected, where they are not the default
+normal/index.json      NormalIndex: the frames, their ranks and their small graph inputs
+normal/NNNN_color.png  RGB, 8 bit; _depth.png 16-bit counts; _NAME.png 8 bit for region and
+                       expected, unless they have the default
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from edge.schema import ELEMENTS_LIMIT, Strict, TensorSpec, holds, parse_json
 INDEX = "index.json"
 INDEX_LIMIT = 16 << 20  # bytes
 GOLDEN_MOST = 64  # reference frames, which are all in memory at once
-HEADER_ROOM = 16 << 10  # bytes that an archive takes beside its arrays, for each of them
-CARRY_ALL = 64  # up to this many normal parts are all carried
-CARRY_HIGHEST = 48  # of more parts, at least this many with the highest scores
-CARRY_RANKS = 3  # ... and at least this multiple of the rank that the threshold takes
-CARRY_SPREAD = 16  # and this many, evenly spread over the ranks of the rest
-IMAGES = ("color", "depth", "region", "expected")  # graph inputs that are kept as PNG
+HEADER_ROOM = 16 << 10  # bytes of an .npz for the headers of each array
+CARRY_ALL = 64  # up to this number, all normal parts are in the bundle
+CARRY_HIGHEST = 48  # beyond it, at least this many with the highest scores
+CARRY_RANKS = 3  # ... and at least this multiple of the threshold's rank
+CARRY_SPREAD = 16  # ... and this many, evenly spread over the other ranks
+IMAGES = ("color", "depth", "region", "expected")  # graph inputs that are stored as PNG
 
 Feeds = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class GoldenFrame:
-    """One reference frame. feeds: every graph input by name.
+    """One reference frame.
 
-    map (1, 1, h, w), score (1,): float32, from torch.
+    feeds: every graph input by name. map (1, 1, h, w), score (1,): float32, from torch.
     """
 
     name: str
@@ -54,8 +54,10 @@ class GoldenFrame:
 
 
 class NormalEntry(Strict):
-    """One carried normal frame. rank: 1 for the highest float32 score of all n. inputs: graph
-    inputs that are no image, each as flat numbers, where they differ from the manifest's default.
+    """One normal frame of the bundle.
+
+    rank: 1 for the highest float32 score of all n. inputs: graph inputs that are not images, as
+    flat numbers, if they differ from the manifest's default.
     """
 
     name: str = Field(max_length=200)
@@ -64,9 +66,10 @@ class NormalEntry(Strict):
 
 
 class NormalIndex(Strict):
-    """normal/index.json. parts: n, from which these frames are taken.
+    """normal/index.json.
 
-    highest: all ranks up to this one are carried.
+    parts: n, the number of normal parts from which these frames are taken. highest: the bundle
+    holds all ranks up to this one.
     """
 
     schema_: Literal[1] = Field(alias="schema", default=1)
@@ -80,13 +83,13 @@ class NormalIndex(Strict):
 
     @property
     def largest_rank(self) -> int:
-        """The largest rank that a threshold may take: all of them where every part is carried."""
+        """The largest rank that a threshold can have: n if the bundle holds every part."""
         return self.parts if self.highest == self.parts else max(1, self.highest // CARRY_RANKS)
 
 
 @dataclass(frozen=True)
 class NormalFrames:
-    """The carried normal frames of a bundle, read one at a time: the k-th is `index.frames[k]`."""
+    """The normal frames of a bundle, read one at a time: the k-th is `index.frames[k]`."""
 
     folder: Path
     index: NormalIndex
@@ -97,7 +100,7 @@ class NormalFrames:
 
     @property
     def ranks(self) -> list[int]:
-        """Of every frame among all n float32 scores, 1 for the highest."""
+        """The rank of every frame among all n float32 scores, 1 for the highest."""
         return [entry.rank for entry in self.index.frames]
 
     def feeds(self) -> Iterator[Feeds]:
@@ -107,10 +110,10 @@ class NormalFrames:
 
 
 def carried_ranks(parts: int, rank: int, more: int = 0) -> tuple[list[int], int]:
-    """(ranks to carry, highest): all up to CARRY_ALL parts, else the highest and some spread over
-    the rest.
+    """(ranks for the bundle, highest): all ranks up to CARRY_ALL parts; beyond it the highest, and
+    some spread over the others.
 
-    more: how many more of the highest than usual, where another precision orders them otherwise.
+    more: additional high ranks, if another precision orders the parts differently.
     """
     highest = max(CARRY_HIGHEST, CARRY_RANKS * rank) + more
     if parts <= CARRY_ALL or highest + CARRY_SPREAD >= parts:
@@ -126,13 +129,13 @@ def write_normal(
     highest: int,
     inputs: Sequence[TensorSpec],
 ) -> NormalIndex:
-    """Write normal/: lossless pictures, the other inputs into its index; nothing that is the
-    default.
+    """Write normal/: images as lossless PNG, other inputs into the index, values equal to the
+    default not at all.
 
     Args:
-        frames: (name, rank, what reads its graph inputs) of every carried frame.
+        frames: (name, rank, function that reads the graph inputs) of every frame.
         parts, highest: as in NormalIndex. inputs: of the graph, with the manifest's defaults.
-    Raises: OSError if the disk does not take it.
+    Raises: OSError if the disk refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
@@ -156,7 +159,7 @@ def write_normal(
 
 
 def read_normal(folder: Path, inputs: Sequence[TensorSpec]) -> NormalFrames:
-    """The carried normal frames of a bundle's normal/ folder. inputs: of its manifest.
+    """The normal frames in a bundle's folder normal/. inputs: of its manifest.
 
     Raises: BundleError if the index is missing or damaged.
     """
@@ -203,10 +206,10 @@ def _read_index(path: Path) -> NormalIndex:
 def read_golden(
     folder: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> list[GoldenFrame]:
-    """Every reference frame in a bundle's golden/ folder, by name.
+    """Every reference frame in a bundle's folder golden/, by name. inputs, outputs: of its
+    manifest.
 
-    inputs, outputs: of its manifest.
-    Raises: BundleError if there are none, or one is damaged or not of these shapes and types.
+    Raises: BundleError if there are none, or one is damaged or has other shapes or types.
     """
     paths = sorted(folder.glob("*.npz"))
     if not 0 < len(paths) <= GOLDEN_MOST:
@@ -233,9 +236,9 @@ def _read_frame(path: Path, specs: Sequence[TensorSpec]) -> GoldenFrame:
 
 
 def _read_arrays(path: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz, exactly these. Nothing is inflated beyond what they take.
+    """Exactly these arrays of an .npz; no more bytes are decompressed than they need.
 
-    Raises: whatever is wrong.
+    Raises: ValueError, or whatever a damaged archive raises.
     """
     room = sum(_bytes_of(spec) + HEADER_ROOM for spec in specs)
     if path.stat().st_size > room:
@@ -259,7 +262,7 @@ def _bytes_of(spec: TensorSpec) -> int:
 
 
 def _read_array(member: IO[bytes], spec: TensorSpec) -> NDArray[Any]:
-    """One array in numpy's format 1.0, whose header is at most 64 KiB: a later one may claim
+    """One array in numpy's format 1.0, whose header has at most 64 KiB; later formats may claim
     4 GiB.
     """
     if np.lib.format.read_magic(member) != (1, 0):
@@ -269,19 +272,21 @@ def _read_array(member: IO[bytes], spec: TensorSpec) -> NDArray[Any]:
         raise ValueError(
             f"{spec.name} is {dtype} {shape}, the manifest says {spec.dtype} {spec.shape}"
         )
-    data = member.read(_bytes_of(spec) + 1)  # one more: the checksum is compared at the end
+    data = member.read(
+        _bytes_of(spec) + 1
+    )  # one byte more, because the checksum is compared at the end
     if len(data) != _bytes_of(spec):
         raise ValueError(f"{spec.name} has {len(data)} bytes of {_bytes_of(spec)}")
     values = np.frombuffer(data, dtype).reshape(shape, order="F" if by_column else "C")
     if not np.isfinite(values).all():
         raise ValueError(f"{spec.name} is not finite")
-    # one that may be written to, unlike the bytes it was read from
+    # a writable copy, unlike the bytes
     return np.array(values, order="C")
 
 
 def _png_of(kind: str, values: NDArray[Any]) -> bytes:
-    """A graph input (1, H, W, C) uint8 as PNG: color as RGB, depth's two bytes as one 16 bit count,
-    others gray.
+    """A graph input (1, H, W, C) uint8 as PNG: color as RGB, depth's two bytes as a 16-bit count,
+    the others as gray.
     """
     image = values[0]
     if kind == "color":
@@ -291,7 +296,7 @@ def _png_of(kind: str, values: NDArray[Any]) -> bytes:
     else:
         image = image[:, :, 0]
     done, data = cv2.imencode(".png", np.ascontiguousarray(image))
-    assert done  # of plain arrays it can only run out of memory, which raises
+    assert done  # with plain arrays only a lack of memory can fail, which raises
     return data.tobytes()
 
 
@@ -349,8 +354,8 @@ def _image_of(path: Path, spec: TensorSpec) -> NDArray[Any]:
 
 
 def _is_small_png(path: Path) -> bool:
-    """Whether the file begins as a PNG of a plausible size: a reader allocates what the header
-    says.
+    """Whether the file begins as a PNG of a plausible size, since a reader allocates the size in
+    the header.
     """
     with path.open("rb") as file:
         start = file.read(24)

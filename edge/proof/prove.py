@@ -1,5 +1,5 @@
-"""Does this machine's engine decide as its precision's certificate says, and where does its
-threshold lie?
+"""Does this machine's engine decide as its precision's certificate says, and what is its
+threshold?
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from edge.proof.threshold import Threshold, threshold_at
 from edge.schema import Precision
 
 WARM_UP = 3  # runs before any is timed: lazy kernels, clocks, caches
-LEAST_TIMED = 10  # runs that the median is taken of
+LEAST_TIMED = 10  # runs for the median
 
 
 class Runner(Protocol):
-    """The part of an engine that a proof needs."""
+    """What a proof needs of an engine."""
 
     @property
     def name(self) -> str:
-        """Which runtime this is, with its version where known."""
+        """The runtime, with its version if known."""
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Graph inputs by name -> graph outputs by name, at least "map" and "score"."""
 
 
 class Expected(NamedTuple):
-    """What the bundle says of one precision.
+    """The bundle's values for one precision.
 
-    scores: (n,) of all normal validation parts, by falling float32 score, of onnxruntime's
-    arithmetic.
+    scores: (n,) of all normal validation parts by onnxruntime, in the order of falling float32
+        scores.
     threshold: measured on them.
-    float32: float32's own threshold, which verdicts on reference frames refer to.
+    float32: float32's own threshold, for the verdicts of the reference frames.
     """
 
     scores: NDArray[np.float64]
@@ -60,7 +60,9 @@ class Expected(NamedTuple):
 
 
 class Calibrated(NamedTuple):
-    """A station's own threshold and site tensors, and float32 on the CPU under the same tensors."""
+    """A station's own threshold and site inputs, and float32 on the CPU with the same site
+    inputs.
+    """
 
     threshold: float | None
     tensors: Mapping[str, NDArray[Any]]
@@ -68,7 +70,9 @@ class Calibrated(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """scores: (k,) of the carried normal frames in their order. time_ms: median of one run."""
+    """Results of the bundle's normal frames: scores (k,) in their order, and the median time_ms of
+    one run.
+    """
 
     scores: NDArray[np.float32]
     time_ms: float
@@ -77,8 +81,9 @@ class Measured(NamedTuple):
 def measure_normal(
     engine: Runner, normal: NormalFrames, site: Mapping[str, NDArray[Any]] | None = None
 ) -> Measured:
-    """Run the carried normal frames through an engine and time it. site: site tensors to set
-    instead of the frames'.
+    """Run the bundle's normal frames through an engine and time it.
+
+    site: site inputs that replace the frames' own.
 
     Raises: EngineError if it fails, BundleError if a frame is damaged.
     """
@@ -100,7 +105,7 @@ def measure_normal(
 
 
 def threshold_of(measured: Measured, normal: NormalFrames, expected: Threshold) -> Threshold:
-    """The threshold of the engine that gave these scores, at the rank that the bundle's own takes.
+    """The threshold on these scores of an engine, at the rank of the bundle's own threshold.
 
     Raises: CalibrationError if a score is not finite.
     """
@@ -128,17 +133,17 @@ def prove_engine(
 ) -> BoardSection:
     """Run the bundle's frames through a machine's engine.
 
-    Its maps of the reference frames are compared with float32's, its normal scores with the same
-    precision's in the certificate; its threshold is measured on its own scores, and reference
-    frames have to fall on float32's side of it.
+    Its maps of the reference frames are compared with float32's, its normal scores with those of
+    the same precision in the certificate. Its threshold is measured on its own scores, and with it
+    the reference frames must get float32's verdicts.
 
     Args:
         engine: the engine that is to judge parts; precision: of it.
-        calibrated: this station's own state. The certificate knows nothing of other site tensors:
-            float32 on the CPU under the same tensors is then what scores and maps are compared
-            with.
-        model_sha256, engine_sha256: of the ONNX file, and of the plan made of it. board: which
-            machine this is.
+        calibrated: this station's own calibration. If it changes site inputs, the certificate does
+            not apply, and scores and maps are compared with float32 on the CPU with the same site
+            inputs.
+        model_sha256, engine_sha256: of the ONNX file, and of the plan built from it. board: the
+            name of this machine.
     Returns: the board's section; `passed` says whether the engine may judge a part, `reasons` why
         not.
     Raises: BundleError if the certificate lacks the precision, or a frame is damaged; EngineError
@@ -168,8 +173,8 @@ def prove_engine(
     noise = _noise(same, measured.scores, at, scale, comparison.finite)
     limits = [(exact, own.value)]
     if calibrated is not None and calibrated.threshold is not None:
-        # float32's threshold is the station's own, taken back through the line from float32's
-        # scores to this engine's
+        # the station's own threshold belongs to this engine's scores; float32's is found by the
+        # inverse of the line from float32's scores to this engine's
         line = noise if site else section.noise
         limits.append(
             ((calibrated.threshold - line.offset) / (line.slope or 1.0), calibrated.threshold)
@@ -208,8 +213,7 @@ def _noise(
 ) -> Noise:
     if not finite or not np.isfinite(own).all():
         return Noise(frames=len(own), slope=0, offset=0, rms=0, shift=0, spread=0)
-    if np.array_equal(
-        same.astype(np.float32), own
-    ):  # bit for bit, though normal scores may not vary at all
+    if np.array_equal(same.astype(np.float32), own):
+        # equal bit for bit: exact even where the normal scores do not vary, so that no line fits
         return Noise(frames=len(own), slope=1, offset=0, rms=0, shift=0, spread=max(spread, TINY))
     return fit_noise(same, own, threshold, spread)

@@ -1,10 +1,10 @@
-"""A threshold from n normal parts and what it promises about false rejects: order statistics, no
-distribution assumed.
+"""A threshold from n normal parts and its guarantee about false rejects, by order statistics
+without an assumption about the distribution.
 
-The threshold is the r-th largest of the n scores, of the very engine that judges with it. The parts
-must be like those to come (exchangeable): counted as parts, never as frames of the same part. A
-later normal part then scores above it with probability r / (n + 1) on average over such draws
-(split conformal; Bates et al., arXiv 2104.08279), and the rate of the threshold at hand is
+The threshold is the r-th largest of the n scores of the same engine that judges with it. The parts
+must be exchangeable with later ones, and each counts once, however many frames show it. A later
+normal part then scores above the threshold with probability r / (n + 1) on average over such draws
+(split conformal prediction; Bates et al., arXiv 2104.08279). The rate of one given threshold is
 distributed as Beta(r, n + 1 - r), whose 95 % quantile is the bound (for r = 1 Wilks' tolerance
 limit, 1941: 1 - 0.05^(1/n)).
 """
@@ -25,7 +25,7 @@ from edge.schema import Strict
 
 CONFIDENCE = 0.95
 DEFAULT_FALSE_REJECTS = 0.05
-MOST_FALSE_REJECTS = 0.5  # a station that rejects every other normal part was not meant
+MOST_FALSE_REJECTS = 0.5  # nobody means a station that rejects every other normal part
 TABLE_RATES = 0.2  # operating points are listed up to this expected rate of false rejects
 TABLE_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
@@ -35,20 +35,13 @@ class Threshold(Strict):
 
     value: float  # a float32, exactly
     rank: int = Field(ge=1)  # r: the r-th largest of the scores
-    parts: int = Field(ge=1)  # n normal parts, those left out not counted
-    left_out: int = Field(default=0, ge=0)  # m normal parts that the user declared not to be normal
-    false_rejects: float = Field(gt=0, le=MOST_FALSE_REJECTS)  # the rate somebody asked for
+    parts: int = Field(ge=1)  # n normal parts, without those left out
+    left_out: int = Field(default=0, ge=0)  # m parts that the user excluded as not normal
+    false_rejects: float = Field(gt=0, le=MOST_FALSE_REJECTS)  # the rate that the user asked for
     expected: float = Field(ge=0, le=1)  # rate of rejected normal parts on average: r / (n + 1)
     bound: float = Field(ge=0, le=1)  # ... and at most, with this confidence
     confidence: float = Field(gt=0, lt=1)
     guarantee: str  # the same in a sentence
-
-    @property
-    def expected_if_left_out_were_normal(self) -> float:
-        """(r + m) / (n + m + 1): the m parts left out lay above the threshold, and may have been
-        normal after all.
-        """
-        return (self.rank + self.left_out) / (self.parts + self.left_out + 1)
 
 
 def parse_rate(text: str, option: str = "--false-rejects") -> float:
@@ -67,8 +60,8 @@ def parse_rate(text: str, option: str = "--false-rejects") -> float:
 
 
 def rank_for(parts: int, false_rejects: float) -> int:
-    """r = max(1, floor(rate (n + 1))): the largest rank whose expected rate r / (n + 1) keeps the
-    rate, at least 1.
+    """r = max(1, floor(rate (n + 1))): the largest rank whose expected rate r / (n + 1) does not
+    exceed the rate, at least 1.
 
     Raises: CalibrationError without a part, ConfigError for a rate outside (0, MOST_FALSE_REJECTS].
     """
@@ -90,12 +83,12 @@ def expected_rate(parts: int, rank: int = 1) -> float:
 
 
 def rate_bound(parts: int, rank: int = 1, confidence: float = CONFIDENCE) -> float:
-    """The rate that the r-th largest of n scores keeps with this confidence: the quantile of
-    Beta(r, n + 1 - r).
+    """The rate that the r-th largest of n scores does not exceed with this confidence: the quantile
+    of Beta(r, n + 1 - r).
 
-    P(rate <= p) = P(Binomial(n, p) >= r), so it is found by bisection of a finite sum, without a
+    P(rate <= p) = P(Binomial(n, p) >= r), so that bisection of a finite sum finds it without a
     special function.
-    Raises: CalibrationError if the rank does not lie in 1..n, or the confidence not in (0, 1).
+    Raises: CalibrationError if the rank is not in 1..n, or the confidence not in (0, 1).
     """
     _check_rank(parts, rank)
     if not 0.0 < confidence < 1.0:
@@ -111,10 +104,10 @@ def rate_bound(parts: int, rank: int = 1, confidence: float = CONFIDENCE) -> flo
 
 
 def parts_needed(rate: float, rank: int = 1, confidence: float = CONFIDENCE) -> int:
-    """The fewest normal parts whose r-th largest score keeps `rate` with `confidence`: 59 for 5 %
-    and r = 1.
+    """The fewest normal parts whose r-th largest score guarantees `rate` with `confidence`: 59 for
+    5 % and r = 1.
 
-    Raises: CalibrationError if the rate is not in (0, 1): nothing finite promises 0.
+    Raises: CalibrationError if the rate is not in (0, 1): no finite number guarantees 0.
     """
     if not 0.0 < rate < 1.0:
         raise CalibrationError(
@@ -172,7 +165,7 @@ def threshold_from_normals(
     false_rejects: float = DEFAULT_FALSE_REJECTS,
     left_out: int = 0,
 ) -> Threshold:
-    """The threshold that keeps the rate of false rejects as well as this many parts can.
+    """The threshold for a rate of false rejects, as far as this number of parts allows.
 
     Args and errors: as of threshold_at and rank_for.
     """
@@ -182,7 +175,7 @@ def threshold_from_normals(
 
 
 def operating_ranks(parts: int, chosen: int) -> list[int]:
-    """The ranks of a table of operating points: the first few, then up to TABLE_RATES, and the
+    """The ranks in a table of operating points: the first four, more up to TABLE_RATES, and the
     chosen one.
     """
     possible = [rank for rank in TABLE_RANKS if rank <= parts]
@@ -193,8 +186,8 @@ def operating_ranks(parts: int, chosen: int) -> list[int]:
 
 
 def guarantee_sentence(parts: int, rank: int, false_rejects: float, left_out: int = 0) -> str:
-    """What the r-th largest of n normal scores promises, for terminal, manifest, report and
-    record.
+    """The guarantee of the r-th largest of n normal scores in a sentence, for terminal, manifest,
+    report and record.
     """
     expected, bound = expected_rate(parts, rank), rate_bound(parts, rank)
     counted = "1 normal part" if parts == 1 else f"{parts} normal parts"
@@ -206,7 +199,7 @@ def guarantee_sentence(parts: int, rank: int, false_rejects: float, left_out: in
     if bound > false_rejects and parts < parts_needed(false_rejects):
         sentence += f"; {parts_needed(false_rejects)} would give {percent_of(false_rejects)}"
     sentence += ")"
-    if left_out:
+    if left_out:  # all of them above the threshold
         rate = (rank + left_out) / (parts + left_out + 1)
         sentence += f"; {rate:.1%} if the {left_out} left out were normal"
     return sentence

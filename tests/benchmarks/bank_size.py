@@ -171,11 +171,18 @@ def _row(
 ) -> Row:
     overall, bank = evaluate_run(run, open_judged(run.info, product)).overall, bank_of(run)
     row: Row = {
-        "product": product.name, "seed": seed, "kind": kind, "share": share, "rows": len(bank),
-        "kilobytes": bank.weight.numel() * 4 / 1000, "image_auroc": 100 * overall.image_auroc,
-        "pixel_auroc": 100 * overall.pixel_auroc, "aupro": 100 * overall.aupro_30,
-        "seconds": seconds, "time": ratio,
-    }  # fmt: skip
+        "product": product.name,
+        "seed": seed,
+        "kind": kind,
+        "share": share,
+        "rows": len(bank),
+        "kilobytes": bank.weight.numel() * 4 / 1000,
+        "image_auroc": 100 * overall.image_auroc,
+        "pixel_auroc": 100 * overall.pixel_auroc,
+        "aupro": 100 * overall.aupro_30,
+        "seconds": seconds,
+        "time": ratio,
+    }
     print(json.dumps(row), flush=True)
     return row
 
@@ -195,14 +202,22 @@ def table_of(found: Sequence[Row], seeds: Sequence[int]) -> dict[str, Any]:
             " the full bank. time: of the comparison with the bank, the full bank's is 1."
         ),
         "columns": [
-            "product", "bank", "rows", "kB", "I-AUROC", "every seed", "P-AUROC", "AUPRO 0.3",
-            "distilling s", {"title": "time", "digits": 2},
+            "product",
+            "bank",
+            "rows",
+            "kB",
+            "I-AUROC",
+            "every seed",
+            "P-AUROC",
+            "AUPRO 0.3",
+            "distilling s",
+            {"title": "time", "digits": 2},
         ],
         "rows": [
             cells_of([row for row in found if (row["product"], row["kind"], row["share"]) == kind])
             for kind in kinds
         ],
-    }  # fmt: skip
+    }
 
 
 def cells_of(rows: Sequence[Row]) -> list[Any]:

@@ -73,10 +73,11 @@ def measure(run_folder: Path, new: Path, work: Path) -> dict[str, Any]:
     }
     for precision, section in sections.items():
         entry: dict[str, Any] = {
-            "noise": round(section.noise.rms, 4), "int8_macs": round(section.macs.int8, 4),
+            "noise": round(section.noise.rms, 4),
+            "int8_macs": round(section.macs.int8, 4),
             "passed": section.passed,
             "reasons": list(section.reasons),
-        }  # fmt: skip
+        }
         if section.passed:
             entry |= judged(store.root, new / info.product, Path(info.data), precision)
         result["precisions"][precision] = entry
@@ -112,10 +113,12 @@ def judged(root: Path, new: Path, known: Path, precision: Any) -> dict[str, Any]
     bad = [row for row in rows if row.defect != "good"]
     return {
         "threshold": threshold,
-        "good": len(good), "rejected": sum(row.code is not Code.OK for row in good),
+        "good": len(good),
+        "rejected": sum(row.code is not Code.OK for row in good),
         "unknown": sum(row.code is Code.UNKNOWN for row in rows),
-        "defective": len(bad), "missed": sum(row.code is Code.OK for row in bad),
-    }  # fmt: skip
+        "defective": len(bad),
+        "missed": sum(row.code is Code.OK for row in bad),
+    }
 
 
 def main() -> None:

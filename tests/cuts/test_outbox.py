@@ -36,13 +36,6 @@ def recordings(place: Path) -> dict[str, Recording]:
     return record("tests.support.cuts.line", list(ACTS), place / "work", place)
 
 
-@pytest.fixture(scope="module")
-def builder(place: Path) -> Iterator[Builder]:
-    builder = Builder(place)
-    yield builder
-    builder.require_untouched()
-
-
 def _numbers(cut: Cut, word: str) -> set[int]:
     return {int(told.split()[1]) for told in cut.told if told.startswith(f"{word} ")}
 

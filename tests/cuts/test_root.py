@@ -61,13 +61,6 @@ def recordings(place: Path) -> dict[str, Recording]:
     return record("tests.support.cuts.station", list(ACTS), place / "work", place / "files")
 
 
-@pytest.fixture(scope="module")
-def builder(place: Path) -> Iterator[Builder]:
-    builder = Builder(place)
-    yield builder
-    builder.require_untouched()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def proven_once() -> Iterator[None]:
     """A bundle is proven once, and not after each of thousands of cuts: proving writes nothing,

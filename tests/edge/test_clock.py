@@ -101,14 +101,14 @@ def test_a_disk_that_refuses_it_is_said_once(
         (Stamp(10, 1000, True), Stamp(110, 1100, True), 100),
         # judged in 1970, then NTP answered
         (Stamp(10, 300, False), Stamp(110, 1.8e9, True), 100),
-        (Stamp(10, 1.8e9, True), Stamp(110, 2.2e9, True), 100),        # a wrong server: 2038
+        (Stamp(10, 1.8e9, True), Stamp(110, 2.2e9, True), 100),  # a wrong server: 2038
         # both believed: the smaller one
         (Stamp(10, 1050, True), Stamp(110, 1100, True), 50),
         (Stamp(10, 1050, True), Stamp(110, 1100, False), 100),
-        (Stamp(10, 4700, True), Stamp(110, 1100, True), 0),            # an hour back
-        (Stamp(900, 1000, False), Stamp(110, 1100, True), 0),          # the counter was lost
+        (Stamp(10, 4700, True), Stamp(110, 1100, True), 0),  # an hour back
+        (Stamp(900, 1000, False), Stamp(110, 1100, True), 0),  # the counter was lost
     ],
-)  # fmt: skip
+)
 def test_an_age_is_the_smaller_of_two_and_never_negative(
     kept: Stamp, now: Stamp, expected_s: float
 ) -> None:

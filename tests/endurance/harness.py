@@ -56,16 +56,32 @@ class Row:
     @property
     def cells(self) -> list[str]:
         p50, worst = (f"{pick(self.recoveries_s):.1f}" for pick in (statistics.median, max))
-        counts = (self.faults, self.decided, self.on_disk, self.delivered, self.lost, self.doubled,
+        counts = (
+            self.faults,
+            self.decided,
+            self.on_disk,
+            self.delivered,
+            self.lost,
+            self.doubled,
             self.late,
-                  self.acted_late)  # fmt: skip
+            self.acted_late,
+        )
         return [self.kind, *(str(count) for count in counts), p50, worst]
 
 
 HEADER = [
-    "kind", "faults", "decided", "on disk", "delivered", "lost", "doubled", "late", "acted on late",
-    "p50 s", "max s",
-]  # fmt: skip
+    "kind",
+    "faults",
+    "decided",
+    "on disk",
+    "delivered",
+    "lost",
+    "doubled",
+    "late",
+    "acted on late",
+    "p50 s",
+    "max s",
+]
 
 
 def inject(rig: Rig, fault: Fault) -> Episode:
@@ -190,10 +206,12 @@ def table_of(rows: Sequence[Row]) -> str:
     lines = [HEADER, *(row.cells for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     return "\n".join(
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                  for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
-    )  # fmt: skip
+    )
 
 
 def worst_recoveries(rows: Sequence[Row]) -> dict[str, float]:

@@ -21,11 +21,19 @@ NOW_S = 1_800_000_000.0
 
 def record_of(seq: int, **changes: Any) -> dict[str, Any]:
     return {
-        "id": f"s1-{seq}", "seq": seq, "part": f"P{seq}", "code": 1, "reason": "normal",
-        "score": 1.0, "thr": 2.0,
-        "judged_at": "2027-01-15T08:00:00.100Z", "judge_ms": 100, "clock_synced": True,
-        "replay": False, **changes,
-    }  # fmt: skip
+        "id": f"s1-{seq}",
+        "seq": seq,
+        "part": f"P{seq}",
+        "code": 1,
+        "reason": "normal",
+        "score": 1.0,
+        "thr": 2.0,
+        "judged_at": "2027-01-15T08:00:00.100Z",
+        "judge_ms": 100,
+        "clock_synced": True,
+        "replay": False,
+        **changes,
+    }
 
 
 def message_of(
@@ -95,13 +103,17 @@ def test_a_line_that_keeps_its_promises_has_nothing_wrong() -> None:
 @pytest.mark.parametrize(
     ("breaks", "said"),
     [
-        (lose, "never reached the archive"), (double, "were not marked"), (change, "two contents"),
-        (swap, "out of order"), (contradict, "something else than their records"), (tell_twice,
-        "told twice"),
-        (tell_what_is_not_stored, "no record has"), (act_late, "acted on late"),
+        (lose, "never reached the archive"),
+        (double, "were not marked"),
+        (change, "two contents"),
+        (swap, "out of order"),
+        (contradict, "something else than their records"),
+        (tell_twice, "told twice"),
+        (tell_what_is_not_stored, "no record has"),
+        (act_late, "acted on late"),
         (judge_in_the_dark, "while the lens was covered"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_promise_is_told(breaks: Callable[[Any], None], said: str) -> None:
     rig = rig_of()
     breaks(rig)

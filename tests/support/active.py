@@ -1,4 +1,4 @@
-"""What judges, made of plain values: no bundle, no disk. For tests of one object of the runtime."""
+"""The active bundle made of plain values, without files. For tests of one object of the runtime."""
 
 from __future__ import annotations
 
@@ -40,16 +40,18 @@ def make_active(version: str = "1.0.0", engine: Any = None, **changes: Any) -> A
         slot=f"{version}-0123456789ab",
         manifest=SimpleNamespace(version=version, camera=CONTRACT),
     )
-    return FakeActive(**{
-        "store": None,
-        "installed": installed,
-        "proven": SimpleNamespace(engine=engine or Closable(version)),
-        "rule": RULE,
-        "guarantee": Guarantee(RULE.threshold, "bundle", 20, 1, "few are rejected"),
-        "model_state": None,
-        "fingerprint": (version,),
-        **changes,
-    })  # fmt: skip
+    return FakeActive(
+        **{
+            "store": None,
+            "installed": installed,
+            "proven": SimpleNamespace(engine=engine or Closable(version)),
+            "rule": RULE,
+            "guarantee": Guarantee(RULE.threshold, "bundle", 20, 1, "few are rejected"),
+            "model_state": None,
+            "fingerprint": (version,),
+            **changes,
+        }
+    )
 
 
 class FakeActive(ActiveBundle):
@@ -63,5 +65,5 @@ class FakeActive(ActiveBundle):
 
 
 def judgment_of(says: dict[str, float]) -> Judgment:
-    """What RULE decides on these outputs of the scripted engine."""
+    """The decision of RULE on these outputs of the scripted engine."""
     return RULE.judge(outputs_of(ScriptedEngine([says]).run({})))

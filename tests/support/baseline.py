@@ -22,7 +22,7 @@ TOP_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Reference:
-    """Per-pixel medians of normal images, and what distances from them are usual.
+    """Per-pixel medians of normal images, and their usual distances from them.
 
     color: (H, W, 3). depth: (H, W) counts, 0 where no normal image had a reading; None for color
     only.
@@ -47,7 +47,7 @@ class Reference:
 def fit_reference(frames: Sequence[Frame]) -> Reference:
     """The reference of some normal frames.
 
-    Camera and table stand still: a depth difference is one of height.
+    Camera and table do not move, so that a difference in depth is one in height.
     """
     color = np.median(np.stack([frame.color for frame in frames]), axis=0).astype(np.float32)
     color_scale = float(np.mean([_color_distance(frame, color).mean() for frame in frames]))
@@ -62,12 +62,10 @@ def fit_reference(frames: Sequence[Frame]) -> Reference:
 def baseline_scores(dataset: Dataset) -> tuple[list[Sample], NDArray[np.float64]]:
     """Every test sample and its score, within the camera's crop where it has one.
 
-    Raises: DataError without training images or defects to find.
+    Raises: DataError without defects to find.
     """
-    reference = fit_reference(
-        [_window(dataset, sample) for sample in dataset.require_split("train")]
-    )
-    tested = dataset.require_split("test")
+    reference = fit_reference([_window(dataset, sample) for sample in dataset.split("train")])
+    tested = dataset.split("test")
     if not any(sample.is_defective for sample in tested):
         raise DataError(
             f"{dataset.root / 'test'} has no defective images to tell from the good ones"

@@ -1,4 +1,4 @@
-"""A child that does what it is told, for tests of `edge.bounded`."""
+"""A child process that follows a test's orders, for tests of `edge.bounded`."""
 
 from __future__ import annotations
 

@@ -110,8 +110,8 @@ class Received:
 class Subscriber:
     """Listens to edge/# as one client.
 
-    session_s: for how long the broker keeps its session while it is away; 0: not at all.
-    subscribed: how many times the broker has taken its subscription.
+    session_s: how long the broker keeps its session while it is away; 0: not at all. subscribed:
+    how many times the broker has accepted its subscription.
     """
 
     def __init__(
@@ -144,14 +144,14 @@ class Subscriber:
         wait_until(lambda: self.subscribed, CONNECT_S, f"{client_id} could not subscribe")
 
     def of(self, topic: str) -> list[Received]:
-        """What arrived there, without what the broker itself has sent again."""
+        """The messages of one topic, without those that the broker sent again."""
         return list(self._received[topic])
 
     def records(self) -> list[dict[str, Any]]:
         return [message.json for message in self.of("record")]
 
     def take(self, message: Received) -> None:
-        """What else is done with a message, the broker's repeats included."""
+        """For subclasses: called with every message, including those the broker sent again."""
 
     def stop(self) -> None:
         self._client.disconnect()
@@ -178,7 +178,7 @@ class Subscriber:
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> None:
-    """timeout_s: on a quiet machine. A busy one is given patience."""
+    """Wait until a condition holds. timeout_s: on a quiet machine; a busy one gets more."""
     end_s = time.monotonic() + patience_s(timeout_s)
     while not condition():
         assert time.monotonic() < end_s, what
@@ -186,8 +186,8 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Non
 
 
 def assert_archive_is_complete(records: list[dict[str, Any]], numbers: list[int]) -> None:
-    """Every number arrived, its first sending in order; a repeat is marked and differs in `replay`
-    only.
+    """Every number arrived, first sendings in order; a repetition is marked and differs only in
+    `replay`.
     """
     firsts: dict[int, dict[str, Any]] = {}
     for record in records:

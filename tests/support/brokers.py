@@ -1,5 +1,5 @@
-"""Brokers of other makers, as Debian packages them, each on a free port of its own and without its
-system service.
+"""Further brokers as packaged by Debian, each on a free port of its own and without its system
+service.
 """
 
 from __future__ import annotations
@@ -81,9 +81,14 @@ class ErlangBroker:
         environment = {**os.environ, "HOME": str(self.folder), **self._environment()}
         with (self.folder / "out").open("ab") as out:
             self._process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment,
-                cwd=self.folder, start_new_session=True,
-            )  # fmt: skip
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment,
+                cwd=self.folder,
+                start_new_session=True,
+            )
         wait_until(
             self._answers, START_S, f"{self.package} does not listen: {self.folder}/out says why"
         )

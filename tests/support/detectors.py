@@ -1,5 +1,5 @@
-"""What tests of the detectors share: normal and stained parts as a detector takes them, a training
-that is stopped and resumed, the deployed graph and its bytes, and which tensors a training moved.
+"""Shared by the detectors' tests: normal and stained parts as tensors, a training that is stopped
+and resumed, the deployed graph and its inputs, and the tensors that a training changes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def training_images(
 
 
 def quiet(checkpoint: Path | None = None, stop_after: int | None = None) -> FitControl:
-    """A control that tells nobody anything."""
+    """A control that reports nothing."""
     return FitControl(checkpoint, "one", lambda _: None, stop_after=stop_after)
 
 
@@ -68,8 +68,8 @@ def digest_of_training(
     folder: Path,
     stops: Sequence[int] = (),
 ) -> str:
-    """Digest of the weights after a training that is stopped after each of these numbers of epochs
-    and resumed by a detector built anew.
+    """Digest of the weights after a training that is stopped after these numbers of epochs and each
+    time resumed by a new detector.
     """
     folder.mkdir()
     detector = build()
@@ -107,7 +107,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def moved(before: dict[str, Tensor], module: nn.Module) -> set[str]:
-    """Names of the tensors in `before` that are others now."""
+    """Names of the tensors that have changed since `before`."""
     after = module.state_dict()
     return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
 

@@ -1,6 +1,4 @@
-"""A broker of a few lines that answers as a test wants it to: reason codes, delays, silence, lost
-packets.
-"""
+"""A small broker whose answers a test sets: reason codes, delays, silence, lost packets."""
 
 from __future__ import annotations
 

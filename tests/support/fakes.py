@@ -1,4 +1,4 @@
-"""A camera that plays a script, and engines that answer what a test wants."""
+"""A camera that plays a script, and engines whose outputs a test sets."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def frames_of(shots: Sequence[Shot], first: int = 1, **changes: Any) -> list[Fra
 
 @dataclass
 class ScriptedCamera:
-    """Plays frames, raises exceptions, calls functions, in order; then ends. Frames are dated as
-    they are handed out unless they carry a date of their own.
+    """Plays frames, raises exceptions and calls functions in order, then ends. Frames are dated
+    when they are delivered, unless they have a date of their own.
     """
 
     script: Sequence[Step]

@@ -25,10 +25,13 @@ def images_of(number: int, day: str = "2026-11-10", judged: bool = False) -> Ima
     heat = np.zeros((12, 16), np.float32)
     heat[4:8, 6:10] = 50.0
     record = {
-        "part": f"P{number}", "id": f"s1-{number}", "code": 2 if judged else 3,
-        "reason": "anomaly" if judged else "no_depth", "score": 50.0 if judged else None,
+        "part": f"P{number}",
+        "id": f"s1-{number}",
+        "code": 2 if judged else 3,
+        "reason": "anomaly" if judged else "no_depth",
+        "score": 50.0 if judged else None,
         "thr": 20.0,
-    }  # fmt: skip
+    }
     return Images(
         f"parts/{day}/s1-{number}",
         _frame(),

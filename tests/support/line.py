@@ -40,6 +40,11 @@ RECORD = Record(
 )
 
 
+def fields(seq: int) -> Fields:
+    """The least that a record of the outbox needs."""
+    return {"seq": seq, "part": f"P{seq}"}
+
+
 def build(seq: int) -> Fields:
     return record_fields(RECORD, "s1", seq)
 

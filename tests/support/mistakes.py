@@ -1,5 +1,5 @@
-"""What the tests of mistakes on a command line start from: a folder of wrong files, and a command
-in this process.
+"""For tests of mistakes on a command line: a folder of wrong files, and a command in this
+process.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
 
 def refused(answer: Answer, program: str, *words: str) -> str:
-    """The sentence, which holds all these words."""
+    """The sentence of the error, which must contain all these words."""
     assert answer.code == 1, answer
     said = answer.err.splitlines()
     sentence = said[-1]
@@ -106,15 +106,15 @@ def refused(answer: Answer, program: str, *words: str) -> str:
 
 
 def assert_no_advice(sentence: str) -> None:
-    """Of a library, to whoever programs with it: weights_only=False runs whatever the file
-    holds.
+    """The sentence passes on no advice of torch to programmers: weights_only=False would run code
+    from the file.
     """
     for foreign in ("weights_only", "torch.load", "cryptography.io", "pydantic", "[Errno", "\x1b"):
         assert foreign not in sentence
 
 
 def check_the_last_resort(program: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the system refuses is a sentence; a bug keeps its traceback."""
+    """An error of the operating system is a sentence; a bug keeps its traceback."""
 
     def fail(error: Exception) -> None:
         def app() -> NoReturn:

@@ -9,12 +9,12 @@ import time
 
 # A loop, and how long it takes on a quiet two-core machine of 2024.
 WORK_ROUNDS, WORK_S = 400_000, 0.02
-HANG_S = 120.0  # what has not happened by then never will
+HANG_S = 120.0  # an event that has not happened by then never will
 PATIENCE = 12.0  # a busy machine may take this many times longer than a quiet one
 
 
 def patience_s(quiet_s: float) -> float:
-    """How long to wait, at most, for what takes up to `quiet_s` on a quiet machine."""
+    """The longest wait for an event that takes up to `quiet_s` on a quiet machine."""
     return quiet_s * PATIENCE
 
 

@@ -1,8 +1,7 @@
-"""What stands on the other side of the broker: an archive that keeps every record, and a PLC that
-acts on verdicts.
+"""The other side of the broker: an archive that keeps every record, and a PLC that acts on
+verdicts.
 
-Both are clients of their own, so that they see what a plant would see and nothing of the station's
-inside.
+Both are separate clients, so that they see what a plant sees, and nothing inside the station.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ DAY_S = 86_400
 
 
 class Archive(Subscriber):
-    """Keeps the first record of each id, as docs/mqtt.md tells it to, and what is wrong with what
-    came after.
+    """Keeps the first record of each id, as docs/mqtt.md says, and notes faults of repetitions.
 
     kept: records by seq, as they came first. order: their seqs.
     doubled: ids that came again without `replay` and without the broker's DUP flag.
@@ -84,8 +82,8 @@ class Plc(Subscriber):
         self.last_seq = max(self.last_seq, acted.verdict["seq"])
 
     def accepts(self, acted: Acted) -> bool:
-        """A new number, captured less than the deadline ago and not in the future; `at` null says
-        that nobody knows.
+        """A new number, captured less than the deadline ago and not in the future; never with an
+        unknown time (`at` null).
         """
         captured_ms = acted.verdict["at"]
         if acted.verdict["seq"] <= self.last_seq or captured_ms is None:

@@ -1,4 +1,4 @@
-"""Engines that answer something else than their file says, or take another time."""
+"""Engines with planted faults: wrong outputs, or other run times."""
 
 from __future__ import annotations
 

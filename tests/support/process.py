@@ -17,7 +17,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def edge_run(station: StationRoot, *options: str) -> list[str]:
-    """The words of the command."""
+    """The command line."""
     return [sys.executable, "-m", "edge", "run", "--root", str(station.root), *options]
 
 
@@ -25,7 +25,7 @@ def edge_run(station: StationRoot, *options: str) -> list[str]:
 def running_process(
     station: StationRoot, log: Path, *options: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The command at work, its log appended to a file; killed at the end."""
+    """The running command, with its log appended to a file; killed at the end."""
     with log.open("ab") as stderr:
         process = subprocess.Popen(
             edge_run(station, *options), cwd=REPOSITORY, stderr=stderr, env=ENVIRONMENT

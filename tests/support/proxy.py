@@ -19,7 +19,7 @@ CONNECT = 0x10  # first byte of MQTT's first packet
 
 @dataclass(eq=False)
 class Pair:
-    """Both halves of one connection. lost_bytes: it cannot go on, whatever passes from now on."""
+    """Both halves of one connection. lost_bytes: bytes are missing, so that it cannot recover."""
 
     station: asyncio.StreamWriter
     broker: asyncio.StreamWriter
@@ -83,13 +83,11 @@ class Proxy:
         self._delay_s = seconds
 
     def swallow(self) -> None:
-        """Bytes are read and lost: whoever sends notices nothing, and no answer ever comes."""
+        """Bytes are read and dropped: the sender notices nothing, and no answer ever comes."""
         self._swallows = True
 
     def refuse(self) -> None:
-        """Nobody listens any more, and every connection is reset: the broker's host is being
-        restarted.
-        """
+        """The port is closed and every connection reset, as while the broker's host restarts."""
         self._call(self._refuse)
 
     def reset(self) -> None:

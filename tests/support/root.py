@@ -1,4 +1,4 @@
-"""A station's root in a temporary folder, and what tests ask of it."""
+"""A station's root in a temporary folder, and helpers that run commands on it and compare it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Bundles = Callable[..., Path]  # (product, version) to a bundle file
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command printed, and its exit code."""
+    """The output of a command and its exit code."""
 
     code: int
     out: str
@@ -49,7 +49,7 @@ def trusting_root(root: Path, key: KeyPair) -> Store:
 
 
 def lay_foreign_system(root: Path) -> None:
-    """One program, for a processor that this machine has not."""
+    """Lay down one program for a processor other than this machine's."""
     machine = 183 if architecture(Path("/")) != "aarch64" else 62
     program = root / "usr" / "bin" / "env"
     program.parent.mkdir(parents=True)

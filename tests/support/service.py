@@ -27,7 +27,7 @@ ALIVE, READY, STOPPING = "WATCHDOG=1", "READY=1", "STOPPING=1"
 
 
 class Listener(Notifier):
-    """Notes what systemd would be told, and when."""
+    """Notes the messages to systemd and their times."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -63,7 +63,7 @@ def new_service(
     """engine: judges in place of the installed bundle's. load_engine: opens it in place of the
     product's own way. plan: by default every frame of the script is judged.
 
-    script: may be filled until the service runs, so that its steps can look at the service.
+    script: may be filled until the service runs, so that its steps can refer to the service.
     make_camera: gives the frames instead of the script.
     """
     camera = ScriptedCamera(script)
@@ -76,10 +76,14 @@ def new_service(
         )
 
     return Service(
-        station.store, config, load_engine or load, make_camera or (lambda _: camera),
-        plan or RunPlan(lossless=True), notifier,
+        station.store,
+        config,
+        load_engine or load,
+        make_camera or (lambda _: camera),
+        plan or RunPlan(lossless=True),
+        notifier,
         progress,
-    )  # fmt: skip
+    )
 
 
 def in_thread(service: Service) -> tuple[threading.Thread, list[int]]:

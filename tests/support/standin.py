@@ -1,5 +1,5 @@
-"""A small detector that holds the graph contract, so that quantization and bundles are tested
-without training.
+"""A small detector that fulfills the graph contract, to test quantization and bundles without
+training.
 
 It has what a real one has: a backbone with residual blocks and depthwise convolutions, attention,
 Gaussians, squared distances; all weights are random but seeded. `loud` makes its squares larger
@@ -105,10 +105,16 @@ def export(deployed: Deployed, path: Path) -> Path:
     feeds = make_feeds(0)
     arguments = tuple(torch.from_numpy(feeds[spec.name]) for spec in deployed.inputs)
     torch.onnx.export(
-        deployed, arguments, str(path), input_names=[spec.name for spec in deployed.inputs],
-        output_names=list(deployed.outputs), dynamo=True, opset_version=18, external_data=False,
+        deployed,
+        arguments,
+        str(path),
+        input_names=[spec.name for spec in deployed.inputs],
+        output_names=list(deployed.outputs),
+        dynamo=True,
+        opset_version=18,
+        external_data=False,
         verbose=False,
-    )  # fmt: skip
+    )
     return path
 
 

@@ -69,10 +69,15 @@ def write_product(root: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(path, _cloud(_placed(counts, 4000)), photometric="rgb")
     camera = {
-        "model": "virtual", "serial": "virtual-standin", "width": STREAM_WIDTH,
-        "height": STREAM_HEIGHT, "fps": 30,
-        "unit": UNIT, "intrinsics": [FOCAL, FOCAL, 63.5 + LEFT, 47.5 + TOP], "fixed": True,
-    }  # fmt: skip
+        "model": "virtual",
+        "serial": "virtual-standin",
+        "width": STREAM_WIDTH,
+        "height": STREAM_HEIGHT,
+        "fps": 30,
+        "unit": UNIT,
+        "intrinsics": [FOCAL, FOCAL, 63.5 + LEFT, 47.5 + TOP],
+        "fixed": True,
+    }
     (root / "camera.json").write_text(json.dumps(camera))
     return root
 
@@ -101,28 +106,44 @@ def write_standin_run(folder: Path, product: Path) -> Path:
     deployed = make_deployed()
     normal = [*dataset.split("train"), *dataset.split("validation")]
     fields: dict[str, Any] = {
-        "system": "standin", "preset": "compact", "product": dataset.product,
+        "system": "standin",
+        "preset": "compact",
+        "product": dataset.product,
         "data": str(product.resolve()),
         "data_sha256": digest_of(normal),
         "digests": [digest_of_pixels(sample.load()) for sample in normal],
-        "with_depth": True, "seed": 0, "epochs": 1, "camera": dataset.camera, "crop": (LEFT, TOP,
-        WIDTH, HEIGHT),
-        "working": WORKING, "depth_working": DEPTH_WORKING, "fixed": True, "plane": (0.0, 0.0, 1.0,
-        0.4), "lift": 0.008,
-        "top_k": 0.05, "top_k_why": "a test", "min_area": 0.1, "max_area": 0.9, "min_valid": 0.5,
+        "with_depth": True,
+        "seed": 0,
+        "epochs": 1,
+        "camera": dataset.camera,
+        "crop": (LEFT, TOP, WIDTH, HEIGHT),
+        "working": WORKING,
+        "depth_working": DEPTH_WORKING,
+        "fixed": True,
+        "plane": (0.0, 0.0, 1.0, 0.4),
+        "lift": 0.008,
+        "top_k": 0.05,
+        "top_k_why": "a test",
+        "min_area": 0.1,
+        "max_area": 0.9,
+        "min_valid": 0.5,
         "normal_scores": [],
-        "false_rejects": DEFAULT_FALSE_REJECTS, "threshold": threshold_from_normals([0.0]),
+        "false_rejects": DEFAULT_FALSE_REJECTS,
+        "threshold": threshold_from_normals([0.0]),
         "defect_scores": DefectScores(kind="synthetic", groups={}),
         "train": [sample.name for sample in dataset.split("train")],
         "validation": [sample.name for sample in dataset.split("validation")],
-        "train_seconds": 0.0, "packages": {}, "created_at": "2026-01-01T00:00:00+00:00",
-    }  # fmt: skip
+        "train_seconds": 0.0,
+        "packages": {},
+        "created_at": "2026-01-01T00:00:00+00:00",
+    }
     run = TrainedRun(folder, RunInfo(**fields), deployed)
     validation = dataset.split("validation")
     scores = [float(deployed.run(run.feeds(sample))["score"][0]) for sample in validation]
     measured = {
-        "normal_scores": scores, "threshold": threshold_from_normals(scores),
+        "normal_scores": scores,
+        "threshold": threshold_from_normals(scores),
         "defect_scores": measure_defects(deployed, run.info.scene(), dataset, validation, print),
-    }  # fmt: skip
+    }
     write_run(folder, RunInfo(**{**fields, **measured}), deployed, {})
     return folder

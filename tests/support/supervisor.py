@@ -1,5 +1,5 @@
-"""Runs `edge run` as systemd would with the unit that is shipped: restarted whenever it ends, and
-watched.
+"""Runs `edge run` as systemd does by the shipped unit: restarted whenever it ends, with a
+watchdog.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNIT = Path(__file__).resolve().parents[2] / "systemd/edge.service"
 
 
 def of_unit(key: str) -> float:
-    """Seconds that the unit file gives for `key`."""
+    """The value of `key` in the unit file, in seconds."""
     found = re.search(rf"^{key}=(\d+)$", UNIT.read_text(), re.MULTILINE)
     assert found, f"{UNIT} has no {key}"
     return float(found[1])
@@ -48,9 +48,12 @@ class Supervisor:
         self._watchdog_s = of_unit("WatchdogSec")
         self._notify = log.with_suffix(".notify")
         self._environment = {
-            **os.environ, "OMP_NUM_THREADS": "1", "NOTIFY_SOCKET": str(self._notify),
-            "WATCHDOG_USEC": str(int(self._watchdog_s * 1e6)), **(environment or {}),
-        }  # fmt: skip
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "NOTIFY_SOCKET": str(self._notify),
+            "WATCHDOG_USEC": str(int(self._watchdog_s * 1e6)),
+            **(environment or {}),
+        }
         self._ending, self._may_run = threading.Event(), threading.Event()
         self._may_run.set()
         self._process: subprocess.Popen[bytes] | None = None

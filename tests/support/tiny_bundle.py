@@ -176,7 +176,7 @@ def feeds_of(
 
 
 def _write_golden(folder: Path, height: int, width: int, presence: bool) -> None:
-    """Four good and four bad frames, answered by numpy."""
+    """Four normal and four defective frames, with outputs by numpy."""
     for index in range(8):
         defect = 0.0 if index < 4 else 15.0 + 10.0 * index
         color, depth = draw_part(height, width, seed=index, defect=defect)

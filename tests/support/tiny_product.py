@@ -33,18 +33,20 @@ def write_tiny_product(root: Path, with_depth: bool = True, validation: bool = T
                 mask if folder.startswith("test") else None,
             )
     camera = {
-        "model": "virtual", "serial": "tiny", "width": SIZE, "height": SIZE, "unit": 1e-4,
+        "model": "virtual",
+        "serial": "tiny",
+        "width": SIZE,
+        "height": SIZE,
+        "unit": 1e-4,
         "fixed": True,
         "intrinsics": [FOCAL, FOCAL, (SIZE - 1) / 2, (SIZE - 1) / 2],
-    }  # fmt: skip
+    }
     (root / "camera.json").write_text(json.dumps(camera))
     return root
 
 
 def write_photos(folder: Path, kind: str, count: int, seed: int) -> list[Path]:
-    """Photos of parts of one kind directly in `folder`, as somebody saves them: no layout, no
-    camera.json.
-    """
+    """Photos of similar parts directly in `folder`: no layout, no camera.json."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"IMG_{seed + index:04d}.png" for index in range(count)]
     for index, path in enumerate(paths):

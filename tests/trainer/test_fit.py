@@ -49,12 +49,17 @@ class Toy:
     def phases(self) -> list[Phase]:
         return [
             Phase(
-                name, self.root[name], list(self.root[name].parameters()),
+                name,
+                self.root[name],
+                list(self.root[name].parameters()),
                 lambda name=name: self._begin(name),
-                lambda batch, generator, name=name: self._loss(name, batch, generator), 4, 8, 1e-2,
+                lambda batch, generator, name=name: self._loss(name, batch, generator),
+                4,
+                8,
+                1e-2,
             )
             for name in ("first", "second")
-        ]  # fmt: skip
+        ]
 
     def weights(self) -> list[Tensor]:
         return [tensor.clone() for tensor in self.root.state_dict().values()]

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from trainer import progress as module
-from trainer.cli import _ToStderr
+from trainer.cli import ToStderr
 from trainer.progress import counting, minutes, pace, progress
 
 
@@ -76,7 +76,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left_and_then_takes_it_away()
 def test_log_lines_stand_whole_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    log, handler = logging.Logger("a log"), _ToStderr()
+    log, handler = logging.Logger("a log"), ToStderr()
     log.addHandler(handler)
     for number in progress(range(3), "judging images"):
         log.warning("line %d", number)
@@ -115,5 +115,7 @@ def test_a_child_process_shows_nothing(monkeypatch: pytest.MonkeyPatch, clock: C
 def test_durations_and_rates_are_written_with_their_units() -> None:
     assert (minutes(0.4), minutes(59.6), minutes(3725)) == ("0:00", "1:00", "62:05")
     assert (pace(30, 10.0), pace(4, 10.0), pace(5, 0.0)[-9:]) == (
-        "3.0 a second", "2.5 s each", " a second",
-    )  # fmt: skip
+        "3.0 a second",
+        "2.5 s each",
+        " a second",
+    )

@@ -100,10 +100,20 @@ def plan(request: Request) -> list[Job]:
         uses = with_depth or systems[name].pretrains == "color"
         encoder = request.pretrained.get(name) if uses else None
         return Job(
-            product.data, product.folder, product.layout, with_depth, name, request.preset, seed,
-            request.epochs, request.weights, request.textures, request.device, encoder,
+            product.data,
+            product.folder,
+            product.layout,
+            with_depth,
+            name,
+            request.preset,
+            seed,
+            request.epochs,
+            request.weights,
+            request.textures,
+            request.device,
+            encoder,
             identity.of(product, name, seed, with_depth, encoder),
-        )  # fmt: skip
+        )
 
     return [
         job(seed, product, with_depth, name)

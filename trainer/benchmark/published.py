@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 MVTEC_AD = (
     "carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut",
-    "metal_nut", "pill", "screw",
-    "toothbrush", "transistor", "zipper",
+    "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper",
 )  # fmt: skip
 MVTEC_3D = (
     "bagel",
@@ -29,8 +28,7 @@ MVTEC_3D = (
 )
 VISA = (
     "candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2",
-    "pcb3", "pcb4",
-    "pipe_fryum",
+    "pcb3", "pcb4", "pipe_fryum",
 )  # fmt: skip
 BTAD = ("01", "02", "03")
 # of a data set's categories, to take a folder for it: one that happens to be named "rope" is none
@@ -53,10 +51,9 @@ class Published:
 
 
 _NTSNET = (
-    (97.8, 98.3), (95.2, 98.7), (100.0, 99.5), (95.9, 97.9), (98.8, 96.9), (100.0, 98.7), (91.3,
-    96.8), (93.7, 98.5),
-    (99.8, 98.4), (98.6, 96.7), (93.7, 96.8), (92.1, 98.5), (91.4, 98.9), (91.6, 87.5), (96.3,
-    98.5),
+    (97.8, 98.3), (95.2, 98.7), (100.0, 99.5), (95.9, 97.9), (98.8, 96.9), (100.0, 98.7),
+    (91.3, 96.8), (93.7, 98.5), (99.8, 98.4), (98.6, 96.7), (93.7, 96.8), (92.1, 98.5),
+    (91.4, 98.9), (91.6, 87.5), (96.3, 98.5),
 )  # fmt: skip
 PUBLISHED = (
     Published("mats", "MVTec AD", "mean", 99.0, None, None),

@@ -34,34 +34,48 @@ class Verb:
 
 VERBS = (  # in the order of use
     Verb(
-        "synthesize", synthesize.synthesize, "Make RGB-D parts with defects, to try things out.",
+        "synthesize",
+        synthesize.synthesize,
+        "Make RGB-D parts with defects, to try things out.",
         "trainer synthesize parts --products washer",
     ),
     Verb(
-        "pretrain", pretrain.app, "Pretrain an encoder on normal images, once for all.",
+        "pretrain",
+        pretrain.app,
+        "Pretrain an encoder on normal images, once for all.",
         "trainer pretrain pdn parts --out pdn.pth",
     ),
     Verb(
-        "train", train.train, "Train a detector on images of good parts.",
+        "train",
+        train.train,
+        "Train a detector on images of good parts.",
         "trainer train mats parts/washer --out runs/washer",
     ),
     Verb(
-        "evaluate", evaluate.evaluate, "Judge images with a run, and write its report.",
+        "evaluate",
+        evaluate.evaluate,
+        "Judge images with a run, and write its report.",
         "trainer evaluate runs/washer",
     ),
     Verb(
-        "keygen", keygen.keygen, "Make the keys that a line's bundles are signed with.",
+        "keygen",
+        keygen.keygen,
+        "Make the keys that a line's bundles are signed with.",
         "trainer keygen line",
     ),
     Verb(
-        "export", export.export, "Make a signed bundle of a run, for the station.",
+        "export",
+        export.export,
+        "Make a signed bundle of a run, for the station.",
         "trainer export runs/washer --product washer --version 1.0.0 --key line.key",
     ),
     Verb(
-        "benchmark", benchmark.benchmark, "Train and evaluate systems on whole data sets.",
+        "benchmark",
+        benchmark.benchmark,
+        "Train and evaluate systems on whole data sets.",
         "trainer benchmark --out bench --data mvtec=sets/mvtec",
     ),
-)  # fmt: skip
+)
 
 
 class _InOrderOfUse(TyperGroup):
@@ -98,18 +112,22 @@ def _print_version(wanted: bool) -> None:
 )
 def _describe(
     version: bool = typer.Option(
-        False, "--version", help="Print the version and exit.", callback=_print_version,
+        False,
+        "--version",
+        help="Print the version and exit.",
+        callback=_print_version,
         is_eager=True,
     ),
-) -> None:  # fmt: skip
+) -> None:
     """Train a detector on good parts, evaluate it, and export it as a signed bundle."""
     del version
 
 
-class _ToStderr(logging.Handler):
+class ToStderr(logging.Handler):
     """Writes to stderr as it is now: a bar that is shown puts such lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print the record."""
         print(self.format(record), file=sys.stderr, flush=True)
 
 
@@ -121,7 +139,7 @@ def run_command() -> None:
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=[_ToStderr()],
+        handlers=[ToStderr()],
     )
     try:
         app()

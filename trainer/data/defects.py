@@ -126,9 +126,10 @@ def defects_note(dataset: Dataset, folder: Path) -> str:
     dataset: as `with_defects` made it.
     """
     inside = [
-        sample for sample in dataset.samples
+        sample
+        for sample in dataset.samples
         if sample.is_defective and folder.resolve() in sample.path.resolve().parents
-    ]  # fmt: skip
+    ]
     return f"{by_class(inside)} of {folder.resolve()} count{'s' * (len(inside) == 1)}"
 
 

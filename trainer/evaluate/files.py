@@ -57,9 +57,12 @@ def write_evaluation(run: TrainedRun, judged: Judged, evaluation: Evaluation) ->
     folder = run.folder if judged.own else evaluation_folder(run.folder, judged.folder)
     folder.mkdir(parents=True, exist_ok=True)
     when = Occasion(
-        str(run.folder.resolve()), str(judged.folder), judged.own,
-        datetime.now(timezone.utc).isoformat(timespec="seconds"), command_line(),
-    )  # fmt: skip
+        str(run.folder.resolve()),
+        str(judged.folder),
+        judged.own,
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command_line(),
+    )
     (folder / SUMMARY).unlink(missing_ok=True)  # it vouches for the report, so it is written last
     report = report_of(run, judged, evaluation, when)
     write_atomically(folder / ARRAYS, _arrays(evaluation))

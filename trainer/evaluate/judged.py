@@ -215,9 +215,10 @@ def _candidates(info: RunInfo, dataset: Dataset, own: bool) -> list[Sample]:
         return list(dataset.samples)
     used = {*info.train, *info.validation}
     return [
-        sample for sample in dataset.samples
+        sample
+        for sample in dataset.samples
         if sample.split == "test" or (sample.split == "" and sample.name not in used)
-    ]  # fmt: skip
+    ]
 
 
 def _is_of_unknown_truth(sample: Sample) -> bool:

@@ -45,9 +45,8 @@ def group_rows(images: Sequence[JudgedImage], groups: Mapping[str, str]) -> list
     rows = []
     for group in GROUPS:
         chosen = [
-            image for image in images
-            if not image.is_defective or groups.get(image.name) == group
-        ]  # fmt: skip
+            image for image in images if not image.is_defective or groups.get(image.name) == group
+        ]
         if any(image.is_defective for image in chosen):
             rows.append(_row(group, chosen))
     return rows

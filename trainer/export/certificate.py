@@ -21,9 +21,19 @@ NOTE = (
 
 
 TITLES: tuple[str, ...] = (
-    "precision", "good rejected", "defects missed", "unlike fp32", "near", "noise", "map error",
-    "rank corr", "dI-AUROC", "dAUPRO", "MACs int8/fp16/fp32", "verdict",
-)  # fmt: skip
+    "precision",
+    "good rejected",
+    "defects missed",
+    "unlike fp32",
+    "near",
+    "noise",
+    "map error",
+    "rank corr",
+    "dI-AUROC",
+    "dAUPRO",
+    "MACs int8/fp16/fp32",
+    "verdict",
+)
 
 
 def make_certificate(proof: Proof, made: Mapping[Precision, Quantized]) -> Certificate:
@@ -89,11 +99,18 @@ def _row(section: PrecisionSection) -> tuple[str, ...]:
     shares = " / ".join(f"{share:.0%}" for share in (s.macs.int8, s.macs.fp16, s.macs.fp32))
     changes = [_points(value) for value in (s.change.i_auroc, s.change.aupro)]
     return (
-        s.precision, good, _missed(v.real, v.drawn), str(v.unlike), str(v.near),
+        s.precision,
+        good,
+        _missed(v.real, v.drawn),
+        str(v.unlike),
+        str(v.near),
         f"{s.noise.rms:.2f} s",
-        f"{s.mean_map_error:.3%}", f"{s.rank_correlation:.4f}", *changes, shares,
+        f"{s.mean_map_error:.3%}",
+        f"{s.rank_correlation:.4f}",
+        *changes,
+        shares,
         "in the bundle" if s.passed else "left out",
-    )  # fmt: skip
+    )
 
 
 def _missed(real: Count, drawn: Count) -> str:

@@ -86,10 +86,11 @@ def _operating_points(
 def _spread(scores: NDArray[np.float32]) -> ScoreSpread:
     values = scores.astype(np.float64)
     return ScoreSpread(
-        median=float(np.median(values)), mean=float(values.mean()),
+        median=float(np.median(values)),
+        mean=float(values.mean()),
         deviation=float(values.std(ddof=1)),
         spread=spread_of(values),
-    )  # fmt: skip
+    )
 
 
 def inputs_of(run: TrainedRun) -> tuple[TensorSpec, ...]:
@@ -127,10 +128,20 @@ def camera_of(info: RunInfo, data: Path) -> CameraContract:
         return str((data / name).resolve()) if name and (data / name).is_dir() else None
 
     return CameraContract(
-        **camera.model_dump(include={
-            "model", "serial", "width", "height", "intrinsics", "unit", "exposure_us", "gain",
-            "white_balance", "laser",
-        }),
+        **camera.model_dump(
+            include={
+                "model",
+                "serial",
+                "width",
+                "height",
+                "intrinsics",
+                "unit",
+                "exposure_us",
+                "gain",
+                "white_balance",
+                "laser",
+            }
+        ),
         fps=None if camera.fps is None else round(camera.fps),
         filters=None if camera.filters is None else tuple(camera.filters),
         crop_x=x,
@@ -147,7 +158,7 @@ def camera_of(info: RunInfo, data: Path) -> CameraContract:
         letterbox=info.size is not None,
         color_bits=info.color_bits,
         brightness=info.brightness,
-    )  # fmt: skip
+    )
 
 
 def _provenance(info: RunInfo) -> Provenance:

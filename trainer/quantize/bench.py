@@ -109,9 +109,11 @@ def quick_rows(evidence: Evidence) -> list[int]:
     chosen = [
         _evenly(evidence, kinds, count)
         for kinds, count in (
-            (("normal",), QUICK_NORMAL), (("near",), QUICK_NEAR), (("real", "drawn"), QUICK_OTHERS),
+            (("normal",), QUICK_NORMAL),
+            (("near",), QUICK_NEAR),
+            (("real", "drawn"), QUICK_OTHERS),
         )
-    ]  # fmt: skip
+    ]
     return sorted({row for rows in chosen for row in rows})
 
 

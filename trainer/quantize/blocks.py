@@ -37,9 +37,11 @@ def int8_candidates(view: View, allowed: Collection[str]) -> list[str]:
     return [
         node.name
         for node in view.nodes
-        if node.name in chosen and node.op_type in MAC_OPERATORS and node.input[1] in view.constants
+        if node.name in chosen
+        and node.op_type in MAC_OPERATORS
+        and node.input[1] in view.constants
         and node.input[0] not in view.constants
-    ]  # fmt: skip
+    ]
 
 
 def blocks_of(view: View, names: Collection[str], most: int = MOST_BLOCKS) -> list[Block]:

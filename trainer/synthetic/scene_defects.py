@@ -216,9 +216,8 @@ def _print(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
         int(rng.integers(4))
     ]
     ground = float(part.surface.albedo[place.row, place.column].mean())
-    if (
-        abs(np.log((float(np.mean(ink)) + 0.02) / (ground + 0.02))) < 0.9
-    ):  # nobody prints with the part's own color
+    # nobody prints with the part's own color
+    if abs(np.log((float(np.mean(ink)) + 0.02) / (ground + 0.02))) < 0.9:
         ink = (0.50, 0.50, 0.48) if ground < 0.2 else (0.015, 0.015, 0.015)
     canvas = np.zeros(part.surface.height.shape, np.uint8)
     letter = "ABEHKMNRSX3458"[int(rng.integers(14))]

@@ -81,9 +81,8 @@ def _unread(disparity: Image, glare: Image, ragged: Image) -> NDArray[np.bool_]:
     """
     step = cv2.morphologyEx(disparity, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     unread = step > EDGE_STEP_PX * (1.9 + 0.6 * ragged)
-    for shift in range(
-        1, OCCLUSION_REACH_PX + 1
-    ):  # what lies left of a near surface is hidden from the right imager
+    # what lies left of a near surface is hidden from the right imager
+    for shift in range(1, OCCLUSION_REACH_PX + 1):
         hidden = disparity[:, shift:] - disparity[:, :-shift] > EDGE_STEP_PX * shift
         unread[:, :-shift] |= hidden
     unread |= glare > GLARE + 0.08 * ragged

@@ -79,10 +79,17 @@ def _search_suspects(plan: Plan, out: Path, control: FitControl) -> list[Suspect
 def _fit(plan: Plan, out: Path, control: FitControl) -> tuple[nn.Module, Curves]:
     """Build and train the detector."""
     options = plan.options
-    detector = plan.system.build(BuildRequest(
-        options.preset, plan.sizes, options.weights, options.seed, switches=dict(options.switches),
-        pretrained=options.pretrained, backbone=options.backbone,
-    ))  # fmt: skip
+    detector = plan.system.build(
+        BuildRequest(
+            options.preset,
+            plan.sizes,
+            options.weights,
+            options.seed,
+            switches=dict(options.switches),
+            pretrained=options.pretrained,
+            backbone=options.backbone,
+        )
+    )
     preprocess = plan.parts.preprocess()
 
     def load(number: int) -> Prepared:

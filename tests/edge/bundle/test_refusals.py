@@ -576,11 +576,11 @@ def _not_a_model(folder: Path) -> None:
     (folder / "model" / "fp32.onnx").write_bytes(b"this is not ONNX")
 
 
-def _damaged_golden_frame(folder: Path) -> None:
+def _damaged_reference_frame(folder: Path) -> None:
     (folder / "golden" / "0003.npz").write_bytes(b"this is not a frame")
 
 
-def _pickled_golden_frame(folder: Path) -> None:
+def _pickled_reference_frame(folder: Path) -> None:
     np.savez(folder / "golden" / "0003.npz", map=np.array([{}], dtype=object), score=np.zeros(1))
 
 
@@ -622,8 +622,8 @@ def _certificate_with_an_unknown_key(folder: Path) -> None:
     [
         (_other_reference_red, "no engine decides as the trained model did"),
         (_not_a_model, "cannot be loaded"),
-        (_damaged_golden_frame, "not a reference frame"),
-        (_pickled_golden_frame, "not a reference frame"),
+        (_damaged_reference_frame, "not a reference frame"),
+        (_pickled_reference_frame, "not a reference frame"),
         (_golden_frames_all_good, "above the threshold"),
         (_certificate_of_another_threshold, "certificate's threshold of fp32 is 30.0"),
         (_normal_frames_of_another_count, "the 8 highest of 9, the manifest says 8 of 8"),

@@ -100,7 +100,7 @@ def test_frame_number_that_does_not_advance_is_stale(number: int) -> None:
 @pytest.mark.parametrize("back_ns", [0, 1, 10**9])
 def test_time_that_does_not_advance_is_stale(back_ns: int) -> None:
     frame = replace(LATER, captured_mono_ns=FRAME.captured_mono_ns - back_ns)
-    assert "stands still" in str(find_staleness(FRAME, frame, frame.captured_mono_ns, 500))
+    assert "has stopped" in str(find_staleness(FRAME, frame, frame.captured_mono_ns, 500))
 
 
 def test_age_limit_is_inclusive_and_the_future_is_refused() -> None:

@@ -335,14 +335,14 @@ OPEN = f"""{HELLO}
 """
 HANG = "time.sleep(600)"
 NONSENSE = [
-    ("connection.send(b'\\x00garbage')", "nobody understands"),
-    ('connection.send(b\'{"kind": "filled"}\')', "nobody understands"),
-    ("connection.send(b'x' * 65000)", "nobody understands"),
+    ("connection.send(b'\\x00garbage')", "an invalid message"),
+    ('connection.send(b\'{"kind": "filled"}\')', "an invalid message"),
+    ("connection.send(b'x' * 65000)", "an invalid message"),
     ("connection.shutdown(socket.SHUT_RDWR)", "closed its end"),
     ("tell('hello')", "out of turn"),
     ("fill()", "memory that it never handed over"),
-    ("tell('ring', **made)", "descriptors that nobody wants"),
-    ("tell('hello', memory)", "descriptors that nobody wants"),
+    ("tell('ring', **made)", "unexpected file descriptors"),
+    ("tell('hello', memory)", "unexpected file descriptors"),
     ("tell('ring', memory, **made); fill(ring=7)", "memory that it never handed over"),
     ("tell('ring', memory, **made); fill(slot=3)", "does not fit"),
     ("tell('ring', memory, **made); fill(color=(8000, 8000, 3))", "does not fit"),
@@ -554,4 +554,4 @@ def test_a_station_that_ends_leaves_none_behind_that_still_loads_its_libraries(
     thread.join(60)
     assert not thread.is_alive()
     assert not Path(f"/proc/{pid}").exists()
-    assert mailbox.take(0) is None, "nobody wants to hear that the station has killed it"
+    assert mailbox.take(0) is None, "the station, which killed it, expects no message about that"

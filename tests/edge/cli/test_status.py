@@ -12,17 +12,7 @@ from edge.install.proof_file import read_proof
 from edge.station.store import Store
 from tests.support.planted import plant_fault, plant_times, with_score
 from tests.support.root import run_edge, snapshot, trusting_root
-from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
-    return make_key(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture
-def store(tmp_path: Path, key: KeyPair) -> Store:
-    return trusting_root(tmp_path / "station", key)
+from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 
 @pytest.fixture

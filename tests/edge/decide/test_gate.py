@@ -266,8 +266,9 @@ def test_a_part_seen_too_briefly_before_the_next_is_no_part_of_the_next() -> Non
     views = [view([500.0], 0), view([540.0], 1)] + [view([100.0 + 40 * n], 2 + n) for n in range(6)]
     done = [part for number, one in enumerate(views) for part in gate.feed(one, number)]
     assert [(list(part.frames), part.two_parts) for part in (*done, *gate.close())] == [
-        ([0, 1], True), (list(range(2, 8)), False)
-    ]  # fmt: skip
+        ([0, 1], True),
+        (list(range(2, 8)), False),
+    ]
 
 
 def test_a_decided_part_that_another_one_follows_at_once_does_not_hide_it() -> None:

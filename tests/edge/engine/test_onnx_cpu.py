@@ -116,9 +116,8 @@ def test_the_tiny_graph_gives_every_output_of_its_reference_whatever_is_expected
 ) -> None:
     onnx.save(tiny_graph(96, 128, presence), str(tmp_path / "fp32.onnx"))
     engine = OnnxCpuEngine(tmp_path / "fp32.onnx")
-    for seed, (shift, part) in enumerate(
-        [(0, True), (45, True), (0, False)]
-    ):  # inside, cut by the border, empty
+    # inside, cut by the border, empty
+    for seed, (shift, part) in enumerate([(0, True), (45, True), (0, False)]):
         color, depth = (
             np.roll(image, (shift // 3, shift), (0, 1)) for image in draw_part(seed=seed, part=part)
         )

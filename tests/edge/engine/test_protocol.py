@@ -44,12 +44,15 @@ def test_feeds_that_fit_pass_and_others_are_not_looked_at() -> None:
     check_feeds(INPUTS, {**FEEDS, "intrinsics": np.zeros(9)})
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"lift": None}, "'lift' is missing"), ({"lift": np.zeros(2, np.float32)},
-    r"'lift' is float32 \(2,\).*\(1,\)"),
-    ({"lift": np.zeros(1)}, "'lift' is float64"), ({"color": np.zeros((1, 4, 6, 3), np.float32)},
-    "'color' is float32"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lift": None}, "'lift' is missing"),
+        ({"lift": np.zeros(2, np.float32)}, r"'lift' is float32 \(2,\).*\(1,\)"),
+        ({"lift": np.zeros(1)}, "'lift' is float64"),
+        ({"color": np.zeros((1, 4, 6, 3), np.float32)}, "'color' is float32"),
+    ],
+)
 def test_feeds_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
     feeds = {name: value for name, value in {**FEEDS, **change}.items() if value is not None}
     with pytest.raises(EngineError, match=message):

@@ -19,12 +19,16 @@ def test_bindings_are_inputs_first_with_numpy_types() -> None:
     )
 
 
-@pytest.mark.parametrize(("tensors", "message"), [
-    ([COLOR, Tensor("map", "OUTPUT", (1, 1, -1, 16), "FLOAT")], "'map' has dynamic shape"),
-    ([COLOR, Tensor("map", "OUTPUT", (1, 1, 16, 16), "HALF")], "'map' is HALF"),
-    ([COLOR], "no inputs or no outputs"), ([MAP], "no inputs or no outputs"), ([],
-    "no inputs or no outputs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ([COLOR, Tensor("map", "OUTPUT", (1, 1, -1, 16), "FLOAT")], "'map' has dynamic shape"),
+        ([COLOR, Tensor("map", "OUTPUT", (1, 1, 16, 16), "HALF")], "'map' is HALF"),
+        ([COLOR], "no inputs or no outputs"),
+        ([MAP], "no inputs or no outputs"),
+        ([], "no inputs or no outputs"),
+    ],
+)
 def test_an_engine_off_the_contract_is_refused(tensors: list[Tensor], message: str) -> None:
     with pytest.raises(EngineError, match=message):
         plan_bindings(tensors)

@@ -150,5 +150,5 @@ def test_a_folder_of_good_photos_beside_an_archive_says_nothing_about_it(parts: 
 
 def test_an_image_among_the_parts_is_named(parts: Path) -> None:
     shutil.copy(parts / "2026-11-29" / "cell-2" / "color.png", parts / "good.png")
-    with pytest.raises(DataError, match=r"good\.png belongs to no part of the layout archive"):
+    with pytest.raises(DataError, match=r"good\.png has no place in the layout archive"):
         open_dataset(parts)

@@ -24,15 +24,17 @@ SCRATCH, SOFT = (366, 348)
 RIGHT = {
     "02_exif": {"rot90": SCRATCH},
     "04_masks": {
-        **dict.fromkeys(("ones", "jpg", "rgb", "palette0", "palettew", "alpha", "alphawhite", "la"),
-        SCRATCH),
+        **dict.fromkeys(
+            ("ones", "jpg", "rgb", "palette0", "palettew", "alpha", "alphawhite", "la"), SCRATCH
+        ),
         **dict.fromkeys(("noname", "u16", "bool"), SCRATCH),
         "soft": SOFT,
     },
     "05_litter": dict.fromkeys(("plain", "macosx", "eadir", "checkpoints"), SCRATCH),
-    "06_names": dict.fromkeys(("webp", "Good", "testgood", "upper", "nested", "symlink", "leak",
-    "nogood"), SCRATCH),
-}  # fmt: skip
+    "06_names": dict.fromkeys(
+        ("webp", "Good", "testgood", "upper", "nested", "symlink", "leak", "nogood"), SCRATCH
+    ),
+}
 REFUSED = [
     ("01_truncated_image", "jpg", r"train/good/003\.jpg is not an image that can be decoded"),
     ("01_truncated_image", "png", r"train/good/003\.png is not an image that can be decoded"),
@@ -65,7 +67,7 @@ REFUSED = [
         r"train/good/003\.png is 128x100 pixels, the others are 128x96: train with --size 128x96",
     ),
     ("06_names", "sizestest", r"test/good/001\.png is 128x100 pixels.*--size 128x96"),
-    ("07_xyz", "z1", r"train/good/xyz/000\.tiff does not tell the focal length .*camera\.json"),
+    ("07_xyz", "z1", r"train/good/xyz/000\.tiff does not contain the focal length .*camera\.json"),
     (
         "07_xyz",
         "half",
@@ -142,9 +144,8 @@ def test_what_cannot_is_one_sentence_that_names_the_file(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:<tifffile.TiffWriter.write>:DeprecationWarning"
-)  # of the script
+# the script's own call of tifffile
+@pytest.mark.filterwarnings("ignore:<tifffile.TiffWriter.write>:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["mm", "mm1", "neg", "nan", "planar", "f64", "TIFF"])
 def test_point_clouds_of_other_makers_give_the_same_counts(make: Make, kind: str) -> None:
     other = [sample.load() for sample in everything(make("07_xyz", kind))[0].samples]

@@ -83,64 +83,115 @@ def counts(dataset: Dataset) -> dict[tuple[str, str], int]:
 PHOTOS = color("0.png", "1.png")
 DIRECT = color("train/good/0.png", "test/good/0.png")
 REFUSED: dict[str, tuple[list[Build], str]] = {
-    "test_public": ([write_mvtec, moved("test", "test_public")],
-    r"ground_truth/scratch belongs to no folder of"),
-    "leftover": ([DIRECT, color("test_public/good/000.png")],
-    r"test_public/good/000\.png belongs to no part of"),
-    "masks folder": ([DIRECT, mask("masks/scratch/0_mask.png")],
-    r"masks/scratch/0_mask\.png belongs to no part"),
-    "photos and train": ([PHOTOS, color("train/x.png")],
-    r"/0\.png belongs to no part of the layout mvtec"),
-    "photos and rgb": ([PHOTOS, color("rgb/x.png")],
-    r"/0\.png belongs to no part of the layout rgb"),
-    "photos and a frame": ([PHOTOS, color("9_color.png")],
-    r"/0\.png belongs to no part of the layout folder"),
-    "frames and a folder": ([write_frames, color("more/x.png")], r"more/x\.png belongs to no part"),
-    "photos and a part": ([PHOTOS, lambda root: part(root, "x")],
-    r"/0\.png belongs to no part of the layout archive"),
-    "product and a part": ([write_mvtec, lambda root: part(root, "test/new/x")],
-    r"new/x/depth\.png is depth"),
-    "btad": ([write_btad, color("test/scratch/0.png")],
-    r"test/scratch/0\.png belongs to no part of the layout btad"),
-    "beside rgb": ([write_mvtec3d, color("train/good/left/0.png")],
-    r"left/0\.png lies in a folder that is not read"),
-    "GT": ([write_mvtec3d, moved("test/dent/gt", "test/dent/GT")],
-    r"dent/GT/000\.png lies in a folder that is not"),
-    "val twice": ([DIRECT, color("val/good/0.png", "valid/good/0.png")],
-    r"val and valid are both the validation"),
-    "color and depth": ([color("train/good/color/0.png"), depth("train/good/depth/0.png")],
-    r"depth/0\.png is depth"),
-    "photo depth": ([color("good/color/0.png"), depth("good/depth/0.png")],
-    r"good/depth/0\.png is depth by its name"),
-    "depth stem": ([color("5_rgb.png"), depth("5_depth.png")],
-    r"5_depth\.png is depth by its name"),
-    "depth first": ([color("color_5.png"), depth("depth_5.png")],
-    r"depth_5\.png is depth by its name"),
-    "aligned": ([color("good/rgb/0.png"), depth("good/aligned_depth/0.png")],
-    r"aligned_depth holds depth of a kind"),
-    "mask stem": ([DIRECT, color("test/cut/0.png"), mask("test/cut/0_mask.png")],
-    r"cut/0_mask\.png is a mask"),
-    "mask below": ([DIRECT, color("test/cut/0.png"), mask("test/cut/Masks/0.png")],
-    r"cut/Masks/0\.png is a mask"),
-    "mask class": ([color("good/0.png"), mask("ground_truth/cut/1.png")],
-    r"ground_truth/cut/1\.png is a mask"),
-    "unowned masks": ([write_mvtec, mask("ground_truth/dent/0_mask.png")],
-    r"ground_truth/dent belongs to no"),
+    "test_public": (
+        [write_mvtec, moved("test", "test_public")],
+        r"ground_truth/scratch belongs to no folder of",
+    ),
+    "leftover": (
+        [DIRECT, color("test_public/good/000.png")],
+        r"test_public/good/000\.png has no place in",
+    ),
+    "masks folder": (
+        [DIRECT, mask("masks/scratch/0_mask.png")],
+        r"masks/scratch/0_mask\.png has no place",
+    ),
+    "photos and train": (
+        [PHOTOS, color("train/x.png")],
+        r"/0\.png has no place in the layout mvtec",
+    ),
+    "photos and rgb": ([PHOTOS, color("rgb/x.png")], r"/0\.png has no place in the layout rgb"),
+    "photos and a frame": (
+        [PHOTOS, color("9_color.png")],
+        r"/0\.png has no place in the layout folder",
+    ),
+    "frames and a folder": ([write_frames, color("more/x.png")], r"more/x\.png has no place"),
+    "photos and a part": (
+        [PHOTOS, lambda root: part(root, "x")],
+        r"/0\.png has no place in the layout archive",
+    ),
+    "product and a part": (
+        [write_mvtec, lambda root: part(root, "test/new/x")],
+        r"new/x/depth\.png is depth",
+    ),
+    "btad": (
+        [write_btad, color("test/scratch/0.png")],
+        r"test/scratch/0\.png has no place in the layout btad",
+    ),
+    "beside rgb": (
+        [write_mvtec3d, color("train/good/left/0.png")],
+        r"left/0\.png lies in a folder that is not read",
+    ),
+    "GT": (
+        [write_mvtec3d, moved("test/dent/gt", "test/dent/GT")],
+        r"dent/GT/000\.png lies in a folder that is not",
+    ),
+    "val twice": (
+        [DIRECT, color("val/good/0.png", "valid/good/0.png")],
+        r"val and valid are both the validation",
+    ),
+    "color and depth": (
+        [color("train/good/color/0.png"), depth("train/good/depth/0.png")],
+        r"depth/0\.png is depth",
+    ),
+    "photo depth": (
+        [color("good/color/0.png"), depth("good/depth/0.png")],
+        r"good/depth/0\.png is depth by its name",
+    ),
+    "depth stem": (
+        [color("5_rgb.png"), depth("5_depth.png")],
+        r"5_depth\.png is depth by its name",
+    ),
+    "depth first": (
+        [color("color_5.png"), depth("depth_5.png")],
+        r"depth_5\.png is depth by its name",
+    ),
+    "aligned": (
+        [color("good/rgb/0.png"), depth("good/aligned_depth/0.png")],
+        r"aligned_depth holds depth of a kind",
+    ),
+    "mask stem": (
+        [DIRECT, color("test/cut/0.png"), mask("test/cut/0_mask.png")],
+        r"cut/0_mask\.png is a mask",
+    ),
+    "mask below": (
+        [DIRECT, color("test/cut/0.png"), mask("test/cut/Masks/0.png")],
+        r"cut/Masks/0\.png is a mask",
+    ),
+    "mask class": (
+        [color("good/0.png"), mask("ground_truth/cut/1.png")],
+        r"ground_truth/cut/1\.png is a mask",
+    ),
+    "unowned masks": (
+        [write_mvtec, mask("ground_truth/dent/0_mask.png")],
+        r"ground_truth/dent belongs to no",
+    ),
     "two masks": ([write_mvtec, mask("ground_truth/scratch/000.png")], r"are masks of one image"),
-    "good below": ([DIRECT, color("test/b1/good/0.png", "test/b1/cut/0.png")],
-    r"b1 holds a folder good: put good"),
-    "good below train": ([color("train/b1/good/0.png", "test/good/0.png")],
-    r"train/b1 holds a folder good: put good"),
-    "photo days": ([color("good/0.png", "monday/good/0.png")],
-    r"monday holds a folder good: put good"),
-    "NG below good": ([color("train/good/NG/0.png", "train/good/0.png")],
-    r"train/good/NG lies below good parts"),
+    "good below": (
+        [DIRECT, color("test/b1/good/0.png", "test/b1/cut/0.png")],
+        r"b1 holds a folder good: put good",
+    ),
+    "good below train": (
+        [color("train/b1/good/0.png", "test/good/0.png")],
+        r"train/b1 holds a folder good: put good",
+    ),
+    "photo days": (
+        [color("good/0.png", "monday/good/0.png")],
+        r"monday holds a folder good: put good",
+    ),
+    "NG below good": (
+        [color("train/good/NG/0.png", "train/good/0.png")],
+        r"train/good/NG lies below good parts",
+    ),
     "class below good": ([color("good/cut/0.png", "cut/1.png")], r"good/cut lies below good parts"),
-    "lens only": ([lambda root: (root / "intrinsics.json").write_text(json.dumps(INTRINSICS))],
-    r"holds no frames"),
-    "mpo": ([DIRECT, lambda root: (root / "train/good/1.mpo").write_bytes(b"x")],
-    r"1\.mpo: MPO images are not read"),
-}  # fmt: skip
+    "lens only": (
+        [lambda root: (root / "intrinsics.json").write_text(json.dumps(INTRINSICS))],
+        r"holds no frames",
+    ),
+    "mpo": (
+        [DIRECT, lambda root: (root / "train/good/1.mpo").write_bytes(b"x")],
+        r"1\.mpo: MPO images are not read",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

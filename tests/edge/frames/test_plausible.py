@@ -52,16 +52,12 @@ def test_a_camera_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize("missing", ["unit", "intrinsics"])
-def test_counts_of_which_nobody_says_what_they_mean_are_refused(
-    tmp_path: Path, missing: str
-) -> None:
+def test_counts_of_an_unknown_unit_or_lens_are_refused(tmp_path: Path, missing: str) -> None:
     write_rgb(tmp_path / "rgb/000.png", color_image(0))
     write_rgb(tmp_path / "depth/000.png", counts_image(0))
     told = {key: value for key, value in GOOD.items() if key != missing}
     (tmp_path / "camera.json").write_text(json.dumps(told))
-    with pytest.raises(
-        DataError, match=f"holds counts, and nothing says what they mean: add {missing}"
-    ):
+    with pytest.raises(DataError, match=f"holds counts of an unknown unit or lens: add {missing}"):
         open_dataset(tmp_path).samples[0].load()
 
 

@@ -60,17 +60,26 @@ def encoded(path: Path, mode: str, **how: Any) -> Path:
 @pytest.mark.parametrize(
     ("name", "mode", "how"),
     [
-        ("a.png", "RGB", {}), ("a.png", "L", {}), ("a.png", "P", {}), ("a.png", "1", {}), ("a.png",
-        "RGBA", {}),
-        ("a.jpg", "RGB", {"quality": 80}), ("a.jpg", "RGB", {"quality": 95, "subsampling": 0}),
+        ("a.png", "RGB", {}),
+        ("a.png", "L", {}),
+        ("a.png", "P", {}),
+        ("a.png", "1", {}),
+        ("a.png", "RGBA", {}),
+        ("a.jpg", "RGB", {"quality": 80}),
+        ("a.jpg", "RGB", {"quality": 95, "subsampling": 0}),
         ("a.jpg", "L", {}),
-        ("a.jpg", "RGB", {"progressive": True}), ("a.bmp", "RGB", {}), ("a.bmp", "L", {}), ("a.bmp",
-        "P", {}),
-        ("a.tif", "RGB", {}), ("a.tif", "RGB", {"compression": "tiff_lzw"}), ("a.tif", "L", {}),
+        ("a.jpg", "RGB", {"progressive": True}),
+        ("a.bmp", "RGB", {}),
+        ("a.bmp", "L", {}),
+        ("a.bmp", "P", {}),
+        ("a.tif", "RGB", {}),
+        ("a.tif", "RGB", {"compression": "tiff_lzw"}),
+        ("a.tif", "L", {}),
         ("a.tif", "P", {}),
-        ("a.webp", "RGB", {"quality": 80}), ("a.webp", "RGB", {"lossless": True}),
+        ("a.webp", "RGB", {"quality": 80}),
+        ("a.webp", "RGB", {"lossless": True}),
     ],
-)  # fmt: skip
+)
 def test_color_is_what_pillow_and_opencv_see(
     tmp_path: Path, name: str, mode: str, how: dict[str, Any]
 ) -> None:
@@ -238,9 +247,8 @@ def test_a_jpeg_with_a_cut_exif_block_is_read(tmp_path: Path) -> None:
     assert read_color(tmp_path / "a.jpg").shape == (HEIGHT, WIDTH, 3)
 
 
-@pytest.mark.parametrize(
-    "most", [3000, 1500]
-)  # Pillow warns up to twice the limit, and fails beyond
+# Pillow warns up to twice the limit, and fails beyond
+@pytest.mark.parametrize("most", [3000, 1500])
 def test_an_image_beyond_the_limit_says_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
@@ -423,11 +431,15 @@ def classes_of(shape: str) -> NDArray[np.uint8]:
 @pytest.mark.parametrize(
     "mask",
     [
-        numbered(25, 10), numbered(40, 1), numbered(40, 1, np.uint16), numbered(20, 3), numbered(2,
-        1),
-        classes_of("thin"), classes_of("nested"),
+        numbered(25, 10),
+        numbered(40, 1),
+        numbered(40, 1, np.uint16),
+        numbered(20, 3),
+        numbered(2, 1),
+        classes_of("thin"),
+        classes_of("nested"),
     ],
-)  # fmt: skip
+)
 def test_every_instance_of_a_label_map_is_a_defect(tmp_path: Path, mask: NDArray[Any]) -> None:
     np.testing.assert_array_equal(read_mask(write_rgb(tmp_path / "m.png", mask))[0], mask > 0)
 
@@ -674,16 +686,32 @@ def lens_file(folder: Path, told: Any, name: str = "intrinsics.json") -> Path:
     [
         OWN,
         {**{k: v for k, v in OWN.items() if k not in ("cx", "cy")}, "ppx": 11.0, "ppy": 9.0},
-        {"width": 24, "height": 20, "intrinsic_matrix": [30, 0, 0, 0, 31, 0, 11, 9, 1],
-        "depth_scale": 1000},
-        {"width": 24, "height": 20, "intrinsic_matrix": [[30, 0, 11], [0, 31, 9], [0, 0, 1]],
-        "depth_scale": 0.001},
-        {"image_width": 24, "image_height": 20, "K": [30, 0, 11, 0, 31, 9, 0, 0, 1],
-        "depth_unit_m": 0.001},
-        {"image_width": 24, "image_height": 20, "camera_matrix": {"rows": 3, "cols": 3, "data": [
-            30, 0, 11, 0, 31, 9, 0, 0, 1]}, "depth_scale": 1000},
+        {
+            "width": 24,
+            "height": 20,
+            "intrinsic_matrix": [30, 0, 0, 0, 31, 0, 11, 9, 1],
+            "depth_scale": 1000,
+        },
+        {
+            "width": 24,
+            "height": 20,
+            "intrinsic_matrix": [[30, 0, 11], [0, 31, 9], [0, 0, 1]],
+            "depth_scale": 0.001,
+        },
+        {
+            "image_width": 24,
+            "image_height": 20,
+            "K": [30, 0, 11, 0, 31, 9, 0, 0, 1],
+            "depth_unit_m": 0.001,
+        },
+        {
+            "image_width": 24,
+            "image_height": 20,
+            "camera_matrix": {"rows": 3, "cols": 3, "data": [30, 0, 11, 0, 31, 9, 0, 0, 1]},
+            "depth_scale": 1000,
+        },
     ],
-)  # fmt: skip
+)
 def test_a_lens_in_the_words_of_any_tool(tmp_path: Path, told: dict[str, Any]) -> None:
     lens = read_lens(lens_file(tmp_path, told))
     assert (lens.width, lens.height, lens.fx, lens.fy, lens.cx, lens.cy) == (24, 20, 30, 31, 11, 9)

@@ -432,7 +432,10 @@ def _spread(store: Store) -> float:
         ),
         (lambda _: with_score(lambda _: 5.0), "every normal part has the same score"),
         (noisy, "noise of the normal scores"),
-        (lambda _: with_score(lambda score: min(score, 20.0)), "a reference frame changes sides"),
+        (
+            lambda _: with_score(lambda score: min(score, 20.0)),
+            "a reference frame changes its verdict",
+        ),
         (lambda _: with_score(lambda _: float("nan")), "not finite"),
         (
             lambda _: lambda outputs: {**outputs, "map": outputs["map"] * np.float32(1.1)},

@@ -12,12 +12,9 @@ import pytest
 
 from edge.clock import boot_time_s
 from edge.line.outbox import Outbox
+from tests.support.line import fields
 
 AGE_S = 1e9
-
-
-def fields(seq: int) -> dict[str, Any]:
-    return {"seq": seq, "part": f"P{seq}"}
 
 
 def commit(outbox: Outbox, count: int) -> None:

@@ -150,12 +150,28 @@ def test_time_is_utc_with_milliseconds() -> None:
 
 def test_the_state_of_a_running_station_is_one_flat_object_in_fixed_order() -> None:
     details = StateDetails(
-        busy=False, heartbeat=7, link=None, product="washer", bundle="1.0.0-0123456789ab",
-        engine="onnxruntime", precision="fp32", ok=5, ng=2, unknown=1,
-        medians_ms={"wait": 1.25, "engine": 30.5}, seq=8, records_waiting=3, records_dropped=0,
-        records_unwritten=0, verdicts_unsent=1, frames_dropped=2, frame_gaps=0, camera_restarts=0,
-        images_dropped=0, uptime_s=61,
-    )  # fmt: skip
+        busy=False,
+        heartbeat=7,
+        link=None,
+        product="washer",
+        bundle="1.0.0-0123456789ab",
+        engine="onnxruntime",
+        precision="fp32",
+        ok=5,
+        ng=2,
+        unknown=1,
+        medians_ms={"wait": 1.25, "engine": 30.5},
+        seq=8,
+        records_waiting=3,
+        records_dropped=0,
+        records_unwritten=0,
+        verdicts_unsent=1,
+        frames_dropped=2,
+        frame_gaps=0,
+        camera_restarts=0,
+        images_dropped=0,
+        uptime_s=61,
+    )
     assert state_message(StationState("s1", "degraded", "archive", True, details)) == (
         b'{"schema":1,"station":"s1","state":"degraded","reason":"archive","ready":true,'
         b'"busy":false,"heartbeat":7,"link":null,"product":"washer","bundle":"1.0.0-0123456789ab",'

@@ -18,10 +18,7 @@ import pytest
 
 from edge.errors import StorageError
 from edge.line.outbox import Outbox
-
-
-def fields(seq: int) -> dict[str, Any]:
-    return {"seq": seq, "part": f"P{seq}"}
+from tests.support.line import fields
 
 
 def fill_disk(outbox: Outbox) -> None:
@@ -68,8 +65,10 @@ def test_records_leave_in_order_and_only_those_in_flight_are_replays(tmp_path: P
     again = Outbox(tmp_path / "line.sqlite")  # 2 and 4 were in flight when the process ended
     waiting = again.unsent(0, 9)
     assert [(one.seq, one.replay, one.fields["part"]) for one in waiting] == [
-        (2, True, "P2"), (4, True, "P4"), (5, False, "P5"),
-    ]  # fmt: skip
+        (2, True, "P2"),
+        (4, True, "P4"),
+        (5, False, "P5"),
+    ]
     again.mark_sent([2, 4, 5])
     assert again.unsent(0, 9) == []
     assert again.counts() == {"seq": 5, "waiting": 0, "dropped": 0}
@@ -184,8 +183,11 @@ def test_a_record_that_a_full_disk_refused_survives_the_process(tmp_path: Path) 
         again = Outbox(disk / "line.sqlite")
         waiting = again.unsent(0, 9)
         assert [(one.seq, one.fields.get("reason"), one.replay) for one in waiting] == [
-            (1, None, False), (2, "storage", False), (3, "storage", False), (4, "storage", False),
-        ]  # fmt: skip
+            (1, None, False),
+            (2, "storage", False),
+            (3, "storage", False),
+            (4, "storage", False),
+        ]
         again.mark_sent([1, 2, 3, 4])
         third = Outbox(disk / "line.sqlite")
         assert third.counts() == {"seq": 4, "waiting": 0, "dropped": 0}, "it is taken over once"
@@ -404,11 +406,13 @@ def test_a_record_costs_the_disk_at_most_16_kb(tmp_path: Path) -> None:
     database, and deleted.
     """
     records = 300
-    content = json.loads(next(
-        line
-        for line in Path("docs/mqtt.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith('{"schema"')
-    ))  # fmt: skip
+    content = json.loads(
+        next(
+            line
+            for line in Path("docs/mqtt.md").read_text(encoding="utf-8").splitlines()
+            if line.startswith('{"schema"')
+        )
+    )
     outbox = Outbox(tmp_path / "line.sqlite")
     outbox.unsent(0, 20)
     frames = [0]

@@ -8,20 +8,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edge.line.outbox import Outbox
-from tests.support.machine import DAY_S, NOW_S, Machine, set_clocks
+from tests.support.line import fields
+from tests.support.machine import DAY_S, NOW_S, Machine
 
 LIMIT_S = 90 * DAY_S
 JAN_1970_S, YEAR_2038_S = 300.0, 2_150_000_000.0
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    yield from set_clocks(monkeypatch)
 
 
 @pytest.fixture
@@ -29,10 +24,6 @@ def outbox(tmp_path: Path, machine: Machine) -> Iterator[Outbox]:
     opened = Outbox(tmp_path / "line.sqlite")
     yield opened
     opened.close()
-
-
-def fields(seq: int) -> dict[str, Any]:
-    return {"seq": seq, "part": f"P{seq}"}
 
 
 def left_in(outbox: Outbox) -> list[int]:

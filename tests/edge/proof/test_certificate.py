@@ -31,9 +31,12 @@ THRESHOLD = threshold_from_normals(np.linspace(0, 1, 20))
 
 def maps_with(**changes: Any) -> MapComparison:
     perfect: dict[str, Any] = {
-        "frames": 20, "finite": True, "mean_map_error": 0, "largest_map_error": 0,
+        "frames": 20,
+        "finite": True,
+        "mean_map_error": 0,
+        "largest_map_error": 0,
         "rank_correlation": 1,
-    }  # fmt: skip
+    }
     return MapComparison(**{**perfect, **changes})
 
 
@@ -46,20 +49,28 @@ def noise_with(**changes: Any) -> Noise:
 def verdicts_with(**changes: Any) -> Verdicts:
     none = Count(count=0, of=0)
     fine: dict[str, Any] = {
-        "good": None, "expected": 0.05, "real": none, "drawn": none, "unlike": Count(count=0,
-        of=100), "near": none,
+        "good": None,
+        "expected": 0.05,
+        "real": none,
+        "drawn": none,
+        "unlike": Count(count=0, of=100),
+        "near": none,
         "furthest": 0,
-    }  # fmt: skip
+    }
     return Verdicts(**{**fine, **changes})
 
 
 def reasons(precision: Any, **parts: Any) -> tuple[str, ...]:
     return failures(
-        parts.get("measured", maps_with()), precision, parts.get("noise", noise_with()),
-        parts.get("repeat", noise_with()), parts.get("verdicts", verdicts_with()),
+        parts.get("measured", maps_with()),
+        precision,
+        parts.get("noise", noise_with()),
+        parts.get("repeat", noise_with()),
+        parts.get("verdicts", verdicts_with()),
         AccuracyChange(i_auroc=parts.get("change")),
-        parts.get("macs", ALL_INT8), parts.get("backbone"),
-    )  # fmt: skip
+        parts.get("macs", ALL_INT8),
+        parts.get("backbone"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,12 +119,18 @@ def test_each_limit_fails_alone(precision: Any, parts: dict[str, Any], sentence:
 
 
 def test_exactly_at_the_limits_passes() -> None:
-    assert reasons(
-        "int8", measured=maps_with(mean_map_error=0.01, rank_correlation=0.99),
-        noise=noise_with(rms=0.35, slope=2),
-        verdicts=verdicts_with(unlike=Count(count=2, of=100), furthest=1.0), change=-0.5,
-        macs=MacShares(fp32=0, fp16=0.4, int8=0.6), backbone=MacShares(fp32=0, fp16=0.2, int8=0.8),
-    ) == ()  # fmt: skip
+    assert (
+        reasons(
+            "int8",
+            measured=maps_with(mean_map_error=0.01, rank_correlation=0.99),
+            noise=noise_with(rms=0.35, slope=2),
+            verdicts=verdicts_with(unlike=Count(count=2, of=100), furthest=1.0),
+            change=-0.5,
+            macs=MacShares(fp32=0, fp16=0.4, int8=0.6),
+            backbone=MacShares(fp32=0, fp16=0.2, int8=0.8),
+        )
+        == ()
+    )
 
 
 def test_a_shift_under_its_own_threshold_costs_nothing_and_near_frames_may_change() -> None:
@@ -130,12 +147,20 @@ def test_one_verdict_in_fifty_may_differ_and_always_two() -> None:
 
 def section_with(**changes: Any) -> PrecisionSection:
     given: dict[str, Any] = {
-        **maps_with().model_dump(), "precision": "int8", "runtime": "onnxruntime",
+        **maps_with().model_dump(),
+        "precision": "int8",
+        "runtime": "onnxruntime",
         "threshold": THRESHOLD,
-        "verdicts": verdicts_with(), "noise": noise_with(), "repeat": noise_with(),
-        "golden_map_error": 0.002, "change": AccuracyChange(),
-        "macs": ALL_INT8, "backbone_macs": None, "passed": True, "reasons": (),
-    }  # fmt: skip
+        "verdicts": verdicts_with(),
+        "noise": noise_with(),
+        "repeat": noise_with(),
+        "golden_map_error": 0.002,
+        "change": AccuracyChange(),
+        "macs": ALL_INT8,
+        "backbone_macs": None,
+        "passed": True,
+        "reasons": (),
+    }
     return PrecisionSection(**{**given, **changes})
 
 
@@ -144,7 +169,7 @@ def section_with(**changes: Any) -> PrecisionSection:
     [
         ({"measured": maps_with(mean_map_error=0.0041)}, "mean map error 0.410%"),
         ({"measured": maps_with(finite=False)}, "not finite"),
-        ({"distance": 1.01}, "a reference frame changes sides 1.01 s"),
+        ({"distance": 1.01}, "a reference frame changes its verdict 1.01 s"),
         ({"noise": noise_with(slope=1.051)}, "scores are 1.051 times the certificate's"),
         ({"noise": noise_with(slope=0.949)}, "scores are 0.949 times the certificate's"),
         ({"noise": noise_with(shift=0.101)}, "scores at the threshold are +0.10 s off"),
@@ -179,13 +204,20 @@ def test_a_board_sums_in_another_order_than_an_exact_certificate() -> None:
 
 def board_with(**changes: Any) -> BoardSection:
     given: dict[str, Any] = {
-        **maps_with().model_dump(), "precision": "int8", "runtime": "tensorrt 10.3.0",
+        **maps_with().model_dump(),
+        "precision": "int8",
+        "runtime": "tensorrt 10.3.0",
         "board": "a board",
-        "model_sha256": "", "threshold": THRESHOLD, "golden_unlike": Count(count=0, of=8),
+        "model_sha256": "",
+        "threshold": THRESHOLD,
+        "golden_unlike": Count(count=0, of=8),
         "furthest": 0,
-        "noise": noise_with(), "time_ms": 3.2, "proven_at": "2026-01-01T00:00:00+00:00",
-        "passed": True, "reasons": (),
-    }  # fmt: skip
+        "noise": noise_with(),
+        "time_ms": 3.2,
+        "proven_at": "2026-01-01T00:00:00+00:00",
+        "passed": True,
+        "reasons": (),
+    }
     return BoardSection(**{**given, **changes})
 
 

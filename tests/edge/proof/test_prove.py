@@ -197,28 +197,47 @@ def _certificate(
     changed = unlike(reference.scores, candidate.scores, limits, spread)
     none = Count(count=0, of=0)
     verdicts = Verdicts(
-        good=None, expected=expected.threshold.expected, real=none, drawn=none,
-        unlike=Count(count=int(changed.sum()), of=len(golden)), near=none,
+        good=None,
+        expected=expected.threshold.expected,
+        real=none,
+        drawn=none,
+        unlike=Count(count=int(changed.sum()), of=len(golden)),
+        near=none,
         furthest=furthest(reference.scores, changed, limits[0], spread),
-    )  # fmt: skip
+    )
     noise, measured = (
         fit_noise(scores, expected.scores, limits[0]),
         compare_maps(reference, candidate),
     )
     reasons = failures(measured, "int8", noise, EXACT, verdicts, NO_CHANGE, ALL_INT8, None)
     section = PrecisionSection(
-        **measured.model_dump(), precision="int8", runtime="onnxruntime",
+        **measured.model_dump(),
+        precision="int8",
+        runtime="onnxruntime",
         threshold=expected.threshold,
-        verdicts=verdicts, noise=noise, repeat=EXACT, golden_map_error=measured.mean_map_error,
-        change=NO_CHANGE, macs=ALL_INT8, backbone_macs=None, passed=not reasons, reasons=reasons,
-    )  # fmt: skip
+        verdicts=verdicts,
+        noise=noise,
+        repeat=EXACT,
+        golden_map_error=measured.mean_map_error,
+        change=NO_CHANGE,
+        macs=ALL_INT8,
+        backbone_macs=None,
+        passed=not reasons,
+        reasons=reasons,
+    )
     return Certificate(
-        note="test", spread=spread, map_low=float(reference.maps.min()),
+        note="test",
+        spread=spread,
+        map_low=float(reference.maps.min()),
         map_high=float(reference.maps.max()),
-        normal_frames=PARTS, good_frames=0, real_frames=0, drawn_frames=0, near_frames=0,
+        normal_frames=PARTS,
+        good_frames=0,
+        real_frames=0,
+        drawn_frames=0,
+        near_frames=0,
         golden_frames=GOLDEN,
         sections=(section,),
-    )  # fmt: skip
+    )
 
 
 class Changed:
@@ -336,7 +355,8 @@ def test_only_the_golden_frames_show_an_engine_that_answers_normal_to_everything
     section = prove(scored(lambda score: min(score, product.expected.threshold.value)), product)
     assert section.noise.rms == 0
     assert section.golden_unlike.count >= 1
-    assert [reason[:30] for reason in section.reasons] == ["a reference frame changes side"]
+    (reason,) = section.reasons
+    assert reason.startswith("a reference frame changes its verdict")
 
 
 def test_a_map_of_something_else_is_not_proven(product: Product) -> None:

@@ -74,9 +74,15 @@ def test_a_site_state_without_a_threshold_leaves_the_bundles(
     active: ActiveBundle, threshold: float | None, source: str
 ) -> None:
     state = ModelState(
-        version=1, digest="0" * 64, precision="fp32", runtime="onnxruntime", threshold=threshold,
-        parts=30, who="test", when="2026-11-22T17:00:00Z",
-    )  # fmt: skip
+        version=1,
+        digest="0" * 64,
+        precision="fp32",
+        runtime="onnxruntime",
+        threshold=threshold,
+        parts=30,
+        who="test",
+        when="2026-11-22T17:00:00Z",
+    )
     guarantee = guarantee_of(active.proven, state)
     assert guarantee.source == source
     assert guarantee.value == np.float32(70.0 if threshold else active.proven.threshold.value)

@@ -85,7 +85,7 @@ def test_output_that_the_disk_does_not_take_is_no_success() -> None:
         )
     assert (done.returncode, done.stderr) == (
         1,
-        "edge: what it printed cannot be written: No space left on device\n",
+        "edge: its output cannot be written: No space left on device\n",
     )
 
 

@@ -36,9 +36,15 @@ def test_a_kept_part_is_read_back_as_the_frame_that_was_judged(station: StationR
     (record,) = committed(station.root)
     folder = station.root / "var/lib/edge" / record["images"]
     assert {path.name for path in folder.iterdir()} == {
-        "color.png", "depth.png", "intrinsics.json", "camera.json", "map.npz", "map.png",
-        "record.json", "overlay.png",
-    }  # fmt: skip
+        "color.png",
+        "depth.png",
+        "intrinsics.json",
+        "camera.json",
+        "map.npz",
+        "map.png",
+        "record.json",
+        "overlay.png",
+    }
     (sample,) = open_dataset(station.root / "var/lib/edge/parts").samples
     again = sample.load()
     judged = next(frame for frame in shown if np.array_equal(frame.color, again.color))
@@ -55,9 +61,14 @@ def test_the_camera_is_written_as_readers_of_the_folder_layout_know_it(tmp_path:
     frame = images_of(1, judged=True).frame
     i = frame.intrinsics
     assert lens == {
-        "width": WIDTH, "height": HEIGHT, "depth_unit_m": frame.unit, "fx": i.fx, "fy": i.fy,
-        "cx": i.cx, "cy": i.cy,
-    }  # fmt: skip
+        "width": WIDTH,
+        "height": HEIGHT,
+        "depth_unit_m": frame.unit,
+        "fx": i.fx,
+        "fy": i.fy,
+        "cx": i.cx,
+        "cy": i.cy,
+    }
     told = json.loads((tmp_path / "a/camera.json").read_text())
     assert told == {"serial": SERIAL, "width": WIDTH, "height": HEIGHT, "exposure_us": 8000.0}
 

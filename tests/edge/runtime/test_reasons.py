@@ -224,10 +224,14 @@ def test_a_lost_camera_is_degraded_until_it_is_back(station: StationRoot) -> Non
         )
 
     script += [
-        *shown[:1], becomes("online", "", True), CameraLost("unplugged"), becomes("degraded",
-        "camera_lost", False),
-        *shown[1:3], becomes("online", "", True), *shown[3:],
-    ]  # fmt: skip
+        *shown[:1],
+        becomes("online", "", True),
+        CameraLost("unplugged"),
+        becomes("degraded", "camera_lost", False),
+        *shown[1:3],
+        becomes("online", "", True),
+        *shown[3:],
+    ]
     assert service.run() == 1
 
 

@@ -22,12 +22,20 @@ from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, SERIAL, StationRoot
 
 SAID = {
-    "state": "degraded", "reason": "camera_lost", "ready": False, "why": "no frame for 2 s",
+    "state": "degraded",
+    "reason": "camera_lost",
+    "ready": False,
+    "why": "no frame for 2 s",
     "uptime_s": 7500,
-    "camera": "123", "frames": 4500, "frames_dropped": 3, "link": None, "records_waiting": 12,
+    "camera": "123",
+    "frames": 4500,
+    "frames_dropped": 3,
+    "link": None,
+    "records_waiting": 12,
     "records_dropped": 0,
-    "images_dropped": 2, "powered_on_s": 90_000.0,
-}  # fmt: skip
+    "images_dropped": 2,
+    "powered_on_s": 90_000.0,
+}
 
 
 @pytest.fixture
@@ -82,9 +90,13 @@ def test_a_station_that_hangs_is_not_called_online(store: Store) -> None:
 
 
 FORGED: list[dict[str, object]] = [
-    {"uptime_s": "x"}, {"reason": None}, {"why": "\x1b[2J"}, {"camera": ["a"]},
-    {"powered_on_s": [1]}, {"pid": "1"},
-]  # fmt: skip
+    {"uptime_s": "x"},
+    {"reason": None},
+    {"why": "\x1b[2J"},
+    {"camera": ["a"]},
+    {"powered_on_s": [1]},
+    {"pid": "1"},
+]
 
 
 @pytest.mark.parametrize(
@@ -141,10 +153,16 @@ def test_its_folder_is_made_for_the_account_that_the_station_works_as(store: Sto
 def test_the_last_verdict_comes_from_the_database(store: Store) -> None:
     outbox = Outbox(store.data / "line.sqlite")
     for score in (1.0, 13.25):
-        outbox.commit(lambda seq, score=score: {
-            "part": f"P{seq}", "code": 2, "reason": "anomaly", "score": score, "thr": 9.5,
-            "judged_at": "2026-11-22T17:00:00.180Z",
-        })  # fmt: skip
+        outbox.commit(
+            lambda seq, score=score: {
+                "part": f"P{seq}",
+                "code": 2,
+                "reason": "anomaly",
+                "score": score,
+                "thr": 9.5,
+                "judged_at": "2026-11-22T17:00:00.180Z",
+            }
+        )
     before = sorted(path.name for path in store.data.iterdir())
     line = shown(store)["last verdict"]
     assert line == "P2 NG anomaly, score 13.25 (limit 9.5), judged 2026-11-22T17:00:00.180Z"

@@ -12,14 +12,28 @@ from edge.runtime.status import Facts, Live, Verdict, lines_of
 from edge.types import Code
 
 SAID: dict[str, Any] = {
-    "state": "online", "reason": "", "ready": True, "why": "", "pid": 7, "uptime_s": 42,
-    "camera": "123", "frames": 10, "frames_dropped": 0, "link": None, "records_waiting": 0,
-    "records_dropped": 0, "images_dropped": 0, "powered_on_s": 3700.0,
-}  # fmt: skip
-CONFIG = EdgeConfig.model_validate({
-    "broker": {"host": "plc", "tls": True}, "camera": {"kind": "realsense", "serial": "123"},
-    "retention": {"gb": 5, "days": 30},
-})  # fmt: skip
+    "state": "online",
+    "reason": "",
+    "ready": True,
+    "why": "",
+    "pid": 7,
+    "uptime_s": 42,
+    "camera": "123",
+    "frames": 10,
+    "frames_dropped": 0,
+    "link": None,
+    "records_waiting": 0,
+    "records_dropped": 0,
+    "images_dropped": 0,
+    "powered_on_s": 3700.0,
+}
+CONFIG = EdgeConfig.model_validate(
+    {
+        "broker": {"host": "plc", "tls": True},
+        "camera": {"kind": "realsense", "serial": "123"},
+        "retention": {"gb": 5, "days": 30},
+    }
+)
 FACTS = Facts(CONFIG, Live(SAID, 0.5), 12_340_000_000, clock_synced=True, last=None)
 
 

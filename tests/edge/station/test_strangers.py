@@ -246,9 +246,8 @@ def test_links_that_are_changed_meanwhile_lead_root_nowhere(
                 lambda: settle(store),
                 lambda: install_bundle(bundles("washer", "2.0.0"), store.root),
             ):
-                with suppress(
-                    EdgeError, OSError
-                ):  # a sentence each: what was taken away is not there
+                # a sentence each: what was taken away is not there
+                with suppress(EdgeError, OSError):
                     act()
     finally:
         os.kill(swapper.pid or 0, signal.SIGKILL)

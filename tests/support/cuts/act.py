@@ -1,4 +1,4 @@
-"""What can be cut: an act with the state of the root that it begins from."""
+"""An act that can be cut, with the state of the root before it."""
 
 from __future__ import annotations
 

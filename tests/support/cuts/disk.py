@@ -1,8 +1,8 @@
-"""A file system that remembers what is only in memory yet: what a log leaves after SIGKILL or a
-power cut at each call.
+"""A model of a file system that knows which changes are only in memory: it rebuilds from a log of
+calls what SIGKILL or a power cut at each call leaves.
 
 SIGKILL loses nothing that a call has done. A power cut loses everything that was not synced, or any
-part of it, since the kernel writes back in whatever order it likes:
+subset of it, since the kernel writes back in any order:
 
 - Data of a file is safe once that file was synced; before, it may be there, partly there, or
   missing from a file that has already its new length (zeros) or its old one.

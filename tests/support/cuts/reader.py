@@ -1,5 +1,5 @@
-"""What a station's root says to whoever reads it, for comparing a cut root with the old and the new
-one.
+"""The state of a station's root as its readers see it, to compare a cut root with the old and the
+new one.
 """
 
 from __future__ import annotations

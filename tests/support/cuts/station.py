@@ -139,9 +139,8 @@ ACTS = {
     "distrust": Act(trusting_both, distrust),
     "first install": Act(installed(), install("1.0.0")),
     "second install": Act(installed(WASHER_1, SCREW), install("2.0.0")),
-    "third install": Act(
-        installed(WASHER_1, WASHER_2), install("3.0.0")
-    ),  # the first slot makes room
+    # the first slot makes room
+    "third install": Act(installed(WASHER_1, WASHER_2), install("3.0.0")),
     "resumed install": Act(cut_before("current", installed(WASHER_1), "2.0.0"), install("2.0.0")),
     "mending install": Act(damaged, install("1.0.0")),
     "first opening": Act(pending, open_first),

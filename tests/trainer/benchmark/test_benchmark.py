@@ -61,12 +61,20 @@ def write_category(root: Path, seed: int = 0) -> Path:
 
 def job(category: str = "one", system: str = "mats", seed: int = 0, **named: object) -> Job:
     fields: dict[str, object] = {
-        "data": "set", "product": Path(category), "layout": "mvtec", "with_depth": False,
+        "data": "set",
+        "product": Path(category),
+        "layout": "mvtec",
+        "with_depth": False,
         "system": system,
-        "preset": "compact", "seed": seed, "epochs": 1, "weights": None, "textures": None,
+        "preset": "compact",
+        "seed": seed,
+        "epochs": 1,
+        "weights": None,
+        "textures": None,
         "device": "cpu",
-        "pretrained": None, "identity": f"{category} {system} {seed}",
-    }  # fmt: skip
+        "pretrained": None,
+        "identity": f"{category} {system} {seed}",
+    }
     return Job(**{**fields, **named})  # type: ignore[arg-type]  # test shorthand
 
 
@@ -182,9 +190,13 @@ def test_color_only_runs_of_a_set_with_depth_are_a_table_of_their_own() -> None:
         for d in (True, False)
     }
     assert [table.title for table in tables(runs)] == [
-        "set", "set: costs", "set: every run",
-        "set, color only", "set, color only: costs", "set, color only: every run",
-    ]  # fmt: skip
+        "set",
+        "set: costs",
+        "set: every run",
+        "set, color only",
+        "set, color only: costs",
+        "set, color only: every run",
+    ]
 
 
 def test_published_results_stand_where_they_belong_only() -> None:
@@ -262,10 +274,13 @@ def test_a_result_of_other_options_or_data_is_never_reused(tmp_path: Path) -> No
 
     def planned(**named: object) -> Job:
         fields = {
-            "data": {"set": tmp_path / "data"}, "systems": ["mats"], "preset": "compact",
+            "data": {"set": tmp_path / "data"},
+            "systems": ["mats"],
+            "preset": "compact",
             "seeds": [0],
-            "depth": "with", "epochs": 1,
-        }  # fmt: skip
+            "depth": "with",
+            "epochs": 1,
+        }
         return plan(Request(**{**fields, **named}))[0]  # type: ignore[arg-type]  # test shorthand
 
     first = planned()
@@ -301,8 +316,11 @@ def test_a_pretrained_encoder_goes_to_the_runs_that_can_use_it(tmp_path: Path) -
 
     without, one, other = planned(), planned(m3dm=first), planned(m3dm=second)
     assert {key: value.pretrained for key, value in one.items()} == {
-        ("mats", True): None, ("mats", False): None, ("m3dm", True): first, ("m3dm", False): None,
-    }  # fmt: skip
+        ("mats", True): None,
+        ("mats", False): None,
+        ("m3dm", True): first,
+        ("m3dm", False): None,
+    }
     changed = {
         key for key in one if len({plans[key].identity for plans in (without, one, other)}) > 1
     }
@@ -320,10 +338,23 @@ def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(
     for name in names:
         write_category(tmp_path / "data" / name)
     command = [
-        sys.executable, "-m", "trainer", "benchmark", "--out", str(tmp_path / "out"), "--data",
-        f"set={tmp_path / 'data'}", "--systems", "mats", "--epochs", "1", "--seeds", "0",
-        "--workers", str(workers),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "trainer",
+        "benchmark",
+        "--out",
+        str(tmp_path / "out"),
+        "--data",
+        f"set={tmp_path / 'data'}",
+        "--systems",
+        "mats",
+        "--epochs",
+        "1",
+        "--seeds",
+        "0",
+        "--workers",
+        str(workers),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True

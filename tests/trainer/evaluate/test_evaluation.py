@@ -353,8 +353,9 @@ def test_photos_count_as_defective_whether_they_lie_in_classes_or_not(tmp_path: 
     write_photos(tmp_path / "bad", "stain", 2, 100)
     flat = with_defects(dataset, tmp_path / "bad", AS_IS, False)
     assert [(sample.defect, sample.split, sample.truth) for sample in flat.samples[4:]] == [
-        ("defect", "test", "unknown"), ("defect", "test", "unknown"),
-    ]  # fmt: skip
+        ("defect", "test", "unknown"),
+        ("defect", "test", "unknown"),
+    ]
     write_photos(tmp_path / "sorted/dirt", "stain", 1, 200)
     write_photos(tmp_path / "sorted/scratch", "stain", 2, 300)
     assert (

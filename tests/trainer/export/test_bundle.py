@@ -129,9 +129,7 @@ def test_the_manifests_tensors_are_the_graphs(opened: tuple[Manifest, Path]) -> 
 def test_every_precision_has_a_threshold_of_its_own_scores(opened: tuple[Manifest, Path]) -> None:
     manifest, _ = opened
     assert set(manifest.thresholds) == set(manifest.normal_scores)
-    assert set(manifest.thresholds) == set(manifest.normal_spread) == {
-        "fp32", "fp16", "int8",
-    }  # fmt: skip
+    assert set(manifest.thresholds) == set(manifest.normal_spread) == {"fp32", "fp16", "int8"}
     for precision, threshold in manifest.thresholds.items():
         scores = sorted(manifest.normal_scores[precision], reverse=True)
         assert threshold.value == scores[threshold.rank - 1]
@@ -296,9 +294,12 @@ def test_a_part_left_out_sets_no_threshold_and_is_counted(
     run_folder: Path, key: Path, tmp_path: Path, exported: Exported, exported_before: None
 ) -> None:
     highest = max(
-        zip(load_run(run_folder).info.normal_scores, load_run(run_folder).info.validation,
-        strict=True)
-    )[1]  # fmt: skip
+        zip(
+            load_run(run_folder).info.normal_scores,
+            load_run(run_folder).info.validation,
+            strict=True,
+        )
+    )[1]
     done = export_bundle(
         request_of(run_folder, key, tmp_path / "w.bundle", "fp32", left_out=(highest,))
     )

@@ -162,13 +162,17 @@ def test_a_different_place_is_a_disagreement(
         check_agreement(deployed, exported, FRAMES)
 
 
-@pytest.mark.parametrize(("what", "message"), [
-    ("input type", "graph input 'region' is .*float32"), ("input shape", "graph input 'color'"),
-    ("input gone", "graph input 'intrinsics' is None"), ("output name",
-    "graph outputs are map, points"),
-    ("output shape", "graph output 'score'"), ("place shape",
-    r"graph output 'place'.*\(1, 5\).*\(1, 6\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("input type", "graph input 'region' is .*float32"),
+        ("input shape", "graph input 'color'"),
+        ("input gone", "graph input 'intrinsics' is None"),
+        ("output name", "graph outputs are map, points"),
+        ("output shape", "graph output 'score'"),
+        ("place shape", r"graph output 'place'.*\(1, 5\).*\(1, 6\)"),
+    ],
+)
 def test_a_graph_off_the_contract_is_refused(
     deployed: Deployed, exported: Path, what: str, message: str
 ) -> None:
@@ -190,17 +194,31 @@ def test_a_graph_off_the_contract_is_refused(
         check_contract(model, deployed)
 
 
-@pytest.mark.parametrize(("model", "message"), [
-    (node_model("Unique", TensorProto.FLOAT, (4,)),
-    r"operator Unique \(node suspect\).*does not support"),
-    (node_model("Transpose", TensorProto.UINT8, (2, 3)),
-    "operator Transpose.*cast it to float first"),
-    (node_model("Relu", TensorProto.FLOAT, (2, 3), opset=21),
-    "opset 21: TensorRT 10.3 takes 9 to 20"),
-    (node_model("FusedGelu", TensorProto.FLOAT, (2, 3), domain="com.microsoft"),
-    "FusedGelu.*com.microsoft"),
-    (node_model("Resize", TensorProto.FLOAT, (1, 1, 4, 4), antialias=1), "no antialiased Resize"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            node_model("Unique", TensorProto.FLOAT, (4,)),
+            r"operator Unique \(node suspect\).*does not support",
+        ),
+        (
+            node_model("Transpose", TensorProto.UINT8, (2, 3)),
+            "operator Transpose.*cast it to float first",
+        ),
+        (
+            node_model("Relu", TensorProto.FLOAT, (2, 3), opset=21),
+            "opset 21: TensorRT 10.3 takes 9 to 20",
+        ),
+        (
+            node_model("FusedGelu", TensorProto.FLOAT, (2, 3), domain="com.microsoft"),
+            "FusedGelu.*com.microsoft",
+        ),
+        (
+            node_model("Resize", TensorProto.FLOAT, (1, 1, 4, 4), antialias=1),
+            "no antialiased Resize",
+        ),
+    ],
+)
 def test_what_tensorrt_10_3_does_not_document_is_refused_by_name(
     model: onnx.ModelProto, message: str
 ) -> None:

@@ -137,10 +137,8 @@ def test_pixels_without_a_reading_never_raise_the_score(seed: int) -> None:
         row, column = random.integers(20, 70), random.integers(35, 88)
         holes = without_reading(holes, slice(row, row + 8), slice(column, column + 8))
         after = deployed.run(holes)
-        if (
-            after["area"] < before["area"] - 1e-6
-        ):  # too much to fill: that is for min_area and min_valid to judge
-            break
+        if after["area"] < before["area"] - 1e-6:
+            break  # too much to fill: that is for min_area and min_valid to judge
         assert after["score"] <= before["score"] + 1e-6
         assert after["valid"] <= before["valid"] + 1e-6
 

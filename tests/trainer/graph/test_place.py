@@ -70,11 +70,14 @@ def place_of(
     bytes_ = torch.from_numpy(counts.view(np.uint8).reshape(1, height, width, 2).copy())
     inside = np.ones_like(mask) if region is None else region
     prepared = Preprocess(height, width, (32, 32), cells)(
-        torch.zeros(1, height, width, 3, dtype=torch.uint8), bytes_, torch.from_numpy(inside[None,
-        :, :, None] * 255),
-        torch.tensor([UNIT]), torch.zeros(1, 4), torch.tensor([[0, 0, 1, TABLE * UNIT]]),
+        torch.zeros(1, height, width, 3, dtype=torch.uint8),
+        bytes_,
+        torch.from_numpy(inside[None, :, :, None] * 255),
+        torch.tensor([UNIT]),
+        torch.zeros(1, 4),
+        torch.tensor([[0, 0, 1, TABLE * UNIT]]),
         torch.tensor([lift]),
-    )  # fmt: skip
+    )
     assert prepared.place.shape == (1, 6)
     assert prepared.place.dtype == torch.float32
     place: torch.Tensor = prepared.place[0]

@@ -73,11 +73,14 @@ class Scene:
         height, width = self.counts.shape
         depth = self.counts.astype("<u2").view(np.uint8).reshape(1, height, width, 2)
         return {
-            "color": torch.from_numpy(self.color)[None], "depth": torch.from_numpy(depth.copy()),
-            "region": torch.from_numpy(self.region)[None, :, :, None], "unit": torch.tensor([UNIT]),
+            "color": torch.from_numpy(self.color)[None],
+            "depth": torch.from_numpy(depth.copy()),
+            "region": torch.from_numpy(self.region)[None, :, :, None],
+            "unit": torch.tensor([UNIT]),
             "intrinsics": torch.tensor([[200.0, 200.0, width / 2, height / 2]]),
-            "plane": torch.tensor([self.plane]), "lift": torch.tensor([self.lift]),
-        }  # fmt: skip
+            "plane": torch.tensor([self.plane]),
+            "lift": torch.tensor([self.lift]),
+        }
 
 
 @dataclass

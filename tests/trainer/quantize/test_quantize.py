@@ -281,8 +281,10 @@ def test_the_certificate_names_its_arithmetic(made: dict[Any, Quantized]) -> Non
 
 
 def conv_graph() -> onnx.ModelProto:
-    weights = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in
-               {"dense": (8, 3, 3, 3), "deep": (8, 1, 3, 3), "matrix": (8, 5)}.items()]  # fmt: skip
+    weights = [
+        numpy_helper.from_array(np.ones(shape, np.float32), name)
+        for name, shape in {"dense": (8, 3, 3, 3), "deep": (8, 1, 3, 3), "matrix": (8, 5)}.items()
+    ]
     weights.append(numpy_helper.from_array(np.array([-1, 8]), "rows"))
     nodes = [
         helper.make_node("Conv", ["x", "dense"], ["a"], name="dense", pads=[1, 1, 1, 1]),
@@ -444,11 +446,8 @@ def test_small_blocks_do_not_use_up_what_pays_for_a_large_one() -> None:
 @pytest.mark.parametrize(
     ("noises", "needed", "higher"),
     [
-        (
-            {"dear": 0.3, "middle": 0.05},
-            "none",
-            {"dear"},
-        ),  # without it a sixth of the noise is left
+        # without it a sixth of the noise is left
+        ({"dear": 0.3, "middle": 0.05}, "none", {"dear"}),
         ({"dear": 0.3, "middle": 0.05}, "dear", set()),  # the precision needs it
         ({"dear": 0.2, "middle": 0.2}, "none", set()),  # it would not be halved
         ({"dear": 0.09}, "none", set()),  # little enough as it is
@@ -596,8 +595,11 @@ def faulty(model: onnx.ModelProto, fault: str) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     view = view_of(copy)
-    products = [node for node in view.nodes if node.op_type == "Conv"
-                and view.producer[node.input[0]].op_type == "DequantizeLinear"]  # fmt: skip
+    products = [
+        node
+        for node in view.nodes
+        if node.op_type == "Conv" and view.producer[node.input[0]].op_type == "DequantizeLinear"
+    ]
     if fault == "constant output":
         maker = next(node for node in copy.graph.node if "map" in node.output)
         maker.output[list(maker.output).index("map")] = "map_lost"
@@ -636,10 +638,13 @@ def judged(evidence: Evidence, candidate: Responses, section: Any, **more: Any) 
 @pytest.mark.parametrize(
     "fault",
     [
-        "constant output", "swapped channels", "weight scale times 4", "activation scale times 4",
+        "constant output",
+        "swapped channels",
+        "weight scale times 4",
+        "activation scale times 4",
         "scale times 2 in the head",
     ],
-)  # fmt: skip
+)
 def test_a_planted_fault_in_the_graph_fails_the_certificate(
     fault: str, made: dict[Any, Quantized], evidence: Evidence
 ) -> None:

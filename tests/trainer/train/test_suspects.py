@@ -233,10 +233,17 @@ def test_train_names_draws_and_remembers_them_and_the_report_shows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = replace(
-        mats.COMPACT, long_side=64, encoder_epochs=1, fusion_epochs=1, teacher_epochs=(1, 1),
+        mats.COMPACT,
+        long_side=64,
+        encoder_epochs=1,
+        fusion_epochs=1,
+        teacher_epochs=(1, 1),
         student_epochs=(1, 1),
-        fusion_steps=2, steps_per_epoch=2, batch_size=64, copies=1,
-    )  # fmt: skip
+        fusion_steps=2,
+        steps_per_epoch=2,
+        batch_size=64,
+        copies=1,
+    )
     monkeypatch.setitem(mats.PRESETS, "compact", small)
     product, out = tmp_path / "disc", tmp_path / "run"
     for number in range(11):

@@ -55,11 +55,8 @@ def test_the_maps_have_the_spreads_that_were_asked_for() -> None:
         (8, (0.10, 0.020, 0.0250), 0.5),  # 25 % above the smallest: the larger share wins
         (8, (0.10, 0.020, 0.0257), 0.1),  # 28.5 %: it does not
         (8, (0.02, 0.020, 0.0200), 0.5),  # all alike
-        (
-            8,
-            (0.02, 0.030, 0.0240),
-            0.5,
-        ),  # a share between them that is out of bounds does not stand in the way
+        # a share between them that is out of bounds does not stand in the way
+        (8, (0.02, 0.030, 0.0240), 0.5),
         (8, (0.01, 0.050, 0.0500), 0.01),  # one cell, where it really is the steadiest
         (8, (0.05, 0.050, 0.0100), 0.5),
         # the fewer parts, the more is allowed

@@ -119,9 +119,16 @@ def roc(false_rate: Floats, true_rate: Floats, chosen: tuple[float, float]) -> s
         drawn.axes.fill_between(false_rate, true_rate, color=DEFECTIVE, alpha=0.08, linewidth=0)
         drawn.axes.plot(false_rate, true_rate, color=DEFECTIVE, linewidth=2, label="the detector")
         drawn.axes.plot(
-            *chosen, "o", markersize=8, markerfacecolor="white", markeredgecolor=THRESHOLD,
-            markeredgewidth=2, label="at the threshold", clip_on=False, zorder=4,
-        )  # fmt: skip
+            *chosen,
+            "o",
+            markersize=8,
+            markerfacecolor="white",
+            markeredgecolor=THRESHOLD,
+            markeredgewidth=2,
+            label="at the threshold",
+            clip_on=False,
+            zorder=4,
+        )
         drawn.label("share of normal parts rejected", "share of defective parts found")
         drawn.legend()
     return drawn.svg
@@ -177,9 +184,12 @@ def stacked(
     with chart(name, f"Distribution of {label}", 2.4) as drawn:
         drawn.axes.hist(
             [[v for v, g in zip(values, groups, strict=True) if g == group] for group in occurring],
-            edges, stacked=True, rwidth=0.9, color=[colors[group] for group in occurring],
+            edges,
+            stacked=True,
+            rwidth=0.9,
+            color=[colors[group] for group in occurring],
             label=occurring,
-        )  # fmt: skip
+        )
         drawn.axes.set_xlim(*ends)
         if log:
             drawn.logarithmic("x")
@@ -208,9 +218,13 @@ def dots(name: str, rows: Mapping[str, Sequence[tuple[str, float]]], label: str)
                 if other == kind
             ]
             drawn.axes.scatter(
-                *zip(*points, strict=True), s=26, color=SERIES[number_of % len(SERIES)],
-                alpha=0.75, linewidths=0, label=kind,
-            )  # fmt: skip
+                *zip(*points, strict=True),
+                s=26,
+                color=SERIES[number_of % len(SERIES)],
+                alpha=0.75,
+                linewidths=0,
+                label=kind,
+            )
         _name_rows(drawn, list(rows))
         drawn.label(label)
         drawn.legend(5)
@@ -231,9 +245,13 @@ def cloud(
         for index, (kind, points) in enumerate(series.items()):
             if points:
                 drawn.axes.scatter(
-                    *zip(*points, strict=True), s=30, color=SERIES[index % len(SERIES)],
-                    alpha=0.75, linewidths=0, label=kind,
-                )  # fmt: skip
+                    *zip(*points, strict=True),
+                    s=30,
+                    color=SERIES[index % len(SERIES)],
+                    alpha=0.75,
+                    linewidths=0,
+                    label=kind,
+                )
         drawn.axes.set_xlim(left=0)
         drawn.label(along, up)
         drawn.legend(5)
@@ -254,9 +272,13 @@ def _bars(
 
 def _threshold(drawn: Chart, threshold: float) -> None:
     drawn.axes.axvline(
-        threshold, color=THRESHOLD, linestyle="--", linewidth=1.4,
-        label=f"threshold {number(threshold)}", gid="threshold",
-    )  # fmt: skip
+        threshold,
+        color=THRESHOLD,
+        linestyle="--",
+        linewidth=1.4,
+        label=f"threshold {number(threshold)}",
+        gid="threshold",
+    )
 
 
 def _name_rows(drawn: Chart, names: Sequence[str]) -> None:

@@ -56,11 +56,20 @@ class BankTraining:
             smallest = SMALLEST * self.target.mean()
             return small.loss(self.pool[batch].float(), self.target[batch], smallest)
 
-        return [Phase(
-            f"bank {self.name}", small, list(small.parameters()), begin, loss,
-            epochs or preset.distil_epochs, preset.distil_batch, preset.distil_rate,
-            weight_decay=0.0, steps_per_epoch=preset.steps_per_epoch,
-        )]  # fmt: skip
+        return [
+            Phase(
+                f"bank {self.name}",
+                small,
+                list(small.parameters()),
+                begin,
+                loss,
+                epochs or preset.distil_epochs,
+                preset.distil_batch,
+                preset.distil_rate,
+                weight_decay=0.0,
+                steps_per_epoch=preset.steps_per_epoch,
+            )
+        ]
 
     @torch.no_grad()
     def _begin(self, small: DistilledBank) -> int:
@@ -72,10 +81,12 @@ class BankTraining:
         small.start(large)
         normal, synthetic = self.frozen.normal, self.frozen.synthetic
         device = self.frozen.device
-        pool = torch.cat([
-            normal.rows(self.name, self.frozen.unseen, device),
-            synthetic.rows(self.name, torch.arange(len(synthetic)), device),
-        ])  # fmt: skip
+        pool = torch.cat(
+            [
+                normal.rows(self.name, self.frozen.unseen, device),
+                synthetic.rows(self.name, torch.arange(len(synthetic)), device),
+            ]
+        )
         generator = torch.Generator().manual_seed(self.seed)
         chosen = torch.randperm(len(pool), generator=generator)[:POOL]
         self.pool = pool[chosen].to(device)  # (P, C)

@@ -118,11 +118,19 @@ def _fusion_phases(frozen: FrozenFeatures, epochs: int | None) -> list[Phase]:
         del generator
         return _fusion_loss(frozen, fusion, batch)
 
-    return [Phase(
-        "fusion", fusion, list(fusion.parameters()), begin, loss,
-        epochs or preset.fusion_epochs, preset.fusion_batch, preset.fusion_rate,
-        steps_per_epoch=preset.steps_per_epoch,
-    )]  # fmt: skip
+    return [
+        Phase(
+            "fusion",
+            fusion,
+            list(fusion.parameters()),
+            begin,
+            loss,
+            epochs or preset.fusion_epochs,
+            preset.fusion_batch,
+            preset.fusion_rate,
+            steps_per_epoch=preset.steps_per_epoch,
+        )
+    ]
 
 
 def _fusion_loss(frozen: FrozenFeatures, fusion: FeatureFusion, batch: Tensor) -> Tensor:

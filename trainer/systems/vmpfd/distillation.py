@@ -58,10 +58,16 @@ class Distillation:
     def phase(self, recipe: PdnRecipe, epochs: int | None) -> Phase:
         """The phase of this distillation."""
         return Phase(
-            "descriptors", self.student, list(self.student.parameters()), self.begin, self.loss,
-            epochs or recipe.epochs, recipe.batch_size, recipe.rate,
+            "descriptors",
+            self.student,
+            list(self.student.parameters()),
+            self.begin,
+            self.loss,
+            epochs or recipe.epochs,
+            recipe.batch_size,
+            recipe.rate,
             steps_per_epoch=recipe.steps_per_epoch,
-        )  # fmt: skip
+        )
 
     def begin(self) -> int:
         """Fit the teacher's scales to some of the images.

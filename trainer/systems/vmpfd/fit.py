@@ -236,8 +236,15 @@ def _training_phase(training: Training, epochs: int | None) -> Phase:
     detector, preset = training.detector, training.detector.preset
     module: nn.Module = detector.trainable()
     return Phase(
-        "training", module, list(module.parameters()), training.begin, training.loss,
-        epochs or preset.epochs, preset.batch_size, preset.rate, preset.weight_decay,
+        "training",
+        module,
+        list(module.parameters()),
+        training.begin,
+        training.loss,
+        epochs or preset.epochs,
+        preset.batch_size,
+        preset.rate,
+        preset.weight_decay,
         steps_per_epoch=preset.steps_per_epoch,
         held_out=None if detector.local is None else training.held_out,
-    )  # fmt: skip
+    )

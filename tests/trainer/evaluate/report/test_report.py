@@ -64,21 +64,31 @@ def _report(**changes: Any) -> Report:
         for name, keep in (("dent", [*range(7)]), ("stain", [0, 1, 2, 3, 7]), ("all", [*range(8)]))
     ]
     values: dict[str, Any] = {
-        "product": "washer", "system": "MATS", "preset": "compact", "threshold": 3.5,
+        "product": "washer",
+        "system": "MATS",
+        "preset": "compact",
+        "threshold": 3.5,
         "images": [
             ReportedImage(
-                names[index], defects[index], bool(labels[index]), float(scores[index]),
-                maps[index], truths[index],
+                names[index],
+                defects[index],
+                bool(labels[index]),
+                float(scores[index]),
+                maps[index],
+                truths[index],
                 lambda index=index: np.full((*SIZE, 3), 90 + index, np.uint8),
             )
             for index in range(8)
         ],
         "rows": rows,
         "curves": {"teacher": [3.0, 2.0, 1.0], "student": [1.0, float("nan"), 0.5]},
-        "known": [KnownDefect(names[4], "depth", "dent", 0.01, 3.0), KnownDefect(names[7], "color",
-        "stain", 0.002)],
-        "parameters": {"seed": "0"}, "claims": [Claim("INT8 on a Jetson", "never executed")],
-    }  # fmt: skip
+        "known": [
+            KnownDefect(names[4], "depth", "dent", 0.01, 3.0),
+            KnownDefect(names[7], "color", "stain", 0.002),
+        ],
+        "parameters": {"seed": "0"},
+        "claims": [Claim("INT8 on a Jetson", "never executed")],
+    }
     return Report(**(values | changes))
 
 
@@ -376,9 +386,10 @@ def test_axis_turns_logarithmic_only_where_it_can_and_must() -> None:
     assert not charts.score_limits(np.array([0.0, 100.0]), 5.0)[2]
     low, high, _ = charts.score_limits(np.array([2.0, 2.0]), 2.0)
     assert low < 2 < high
-    ticks = re.findall(r">([0-9.]+)</text>", charts.histogram(
-        np.array([0.01, 1.0, 90.0]), np.array([False, False, True]), 1.0
-    ))  # fmt: skip
+    ticks = re.findall(
+        r">([0-9.]+)</text>",
+        charts.histogram(np.array([0.01, 1.0, 90.0]), np.array([False, False, True]), 1.0),
+    )
     assert {"0.01", "0.1", "1", "10"} <= set(ticks)
 
 

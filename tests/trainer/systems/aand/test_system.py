@@ -189,9 +189,7 @@ def test_an_unusual_part_scores_higher_than_a_normal_one(sizes: WorkingSizes) ->
 def test_depth_joins_unless_it_is_switched_off() -> None:
     joined, alone = fitted(), fitted(depth=False)
     pairs = zip(joined.features.channels, alone.features.channels, strict=True)
-    assert [more - own for more, own in pairs] == [
-        4 + 1, 16 + 4, 64 + 16,
-    ]  # fmt: skip
+    assert [more - own for more, own in pairs] == [4 + 1, 16 + 4, 64 + 16]
     part = striped_part(21)
     assert part.height is not None
     dented = part._replace(height=part.height - 3e-3 * (part.foreground * torch.rand(1, 1, 32, 32)))

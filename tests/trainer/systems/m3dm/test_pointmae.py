@@ -106,12 +106,16 @@ def test_a_block_is_torchs_pre_norm_transformer_layer() -> None:
     names = {
         "self_attn.in_proj_weight": "attn.qkv.weight",
         "self_attn.out_proj.weight": "attn.proj.weight",
-        "self_attn.out_proj.bias": "attn.proj.bias", "linear1.weight": "mlp.fc1.weight",
+        "self_attn.out_proj.bias": "attn.proj.bias",
+        "linear1.weight": "mlp.fc1.weight",
         "linear1.bias": "mlp.fc1.bias",
-        "linear2.weight": "mlp.fc2.weight", "linear2.bias": "mlp.fc2.bias",
+        "linear2.weight": "mlp.fc2.weight",
+        "linear2.bias": "mlp.fc2.bias",
         "norm1.weight": "norm1.weight",
-        "norm1.bias": "norm1.bias", "norm2.weight": "norm2.weight", "norm2.bias": "norm2.bias",
-    }  # fmt: skip
+        "norm1.bias": "norm1.bias",
+        "norm2.weight": "norm2.weight",
+        "norm2.bias": "norm2.bias",
+    }
     zeros = torch.zeros(36, dtype=torch.float64)
     layer.load_state_dict(
         {**{mine: state[theirs] for mine, theirs in names.items()}, "self_attn.in_proj_bias": zeros}

@@ -104,11 +104,12 @@ def test_eman_moves_the_statistics_of_the_paired_layers_and_nothing_else(symmetr
     before = state(trunk)
     fit(detector, epochs=1)
     every = {name for name in before if name.endswith(("running_mean", "running_var"))}
+    # the last BatchNorms of the three levels
     heads = {
         f"stages.{stage}.bn3.running_{kind}"
         for stage in ("1.1", "2.1", "4.2")
         for kind in ("mean", "var")
-    }  # the last BatchNorms of the three levels
+    }
     assert heads < every
     assert moved(before, trunk) == (every if symmetric else heads)
 

@@ -105,10 +105,13 @@ def test_half_of_a_batch_is_disturbed_in_patches_and_neither_image_is_changed_in
     assert 0 < float(differs.mean()) < 0.4
     torch.manual_seed(0)
     made = Distillation(
-        PatchDescriptors("compact"), Teacher(RECIPE, None, 8, 96), lambda batch,
-        _: images[batch].clone(), 8,
-        (64, 64), "cpu",
-    )  # fmt: skip
+        PatchDescriptors("compact"),
+        Teacher(RECIPE, None, 8, 96),
+        lambda batch, _: images[batch].clone(),
+        8,
+        (64, 64),
+        "cpu",
+    )
     drawn = made.images(torch.arange(8), torch.Generator().manual_seed(3))
     mirrored = [[image.flip(axes) for axes in ([], [1], [2], [1, 2])] for image in images]
     whole = [

@@ -27,10 +27,17 @@ from trainer.cli import app as trainer
 
 pytestmark = pytest.mark.xdist_group("good-parts-only")  # one run and one bundle for all
 SMALL = replace(
-    mats.COMPACT, long_side=64, encoder_epochs=3, fusion_epochs=1, teacher_epochs=(3, 3),
+    mats.COMPACT,
+    long_side=64,
+    encoder_epochs=3,
+    fusion_epochs=1,
+    teacher_epochs=(3, 3),
     student_epochs=(3, 3),
-    fusion_steps=10, steps_per_epoch=10, batch_size=64, copies=1,
-)  # fmt: skip
+    fusion_steps=10,
+    steps_per_epoch=10,
+    batch_size=64,
+    copies=1,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,9 +66,18 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (bench / "train.txt").write_text(printed)
     said(trainer, "keygen", bench / "line")
     exported = said(
-        trainer, "export", bench / "runs/photos", "--product", "disc", "--version", "1.0.0",
-        "--key", bench / "line.key", "--out", bench / "disc.bundle",
-    )  # fmt: skip
+        trainer,
+        "export",
+        bench / "runs/photos",
+        "--product",
+        "disc",
+        "--version",
+        "1.0.0",
+        "--key",
+        bench / "line.key",
+        "--out",
+        bench / "disc.bundle",
+    )
     (bench / "export.txt").write_text(exported)
     return bench
 
@@ -125,10 +141,20 @@ def test_a_few_defective_photos_given_later_count_in_report_and_certificate(benc
     assert f"5 defective images (dirt 2, stain 3) of {bench / 'bad'} count" in printed
     assert re.fullmatch(r"mean I-AUROC \d+\.\d P-AUROC - AUPRO -", printed.strip().splitlines()[-1])
     exported = said(
-        trainer, "export", bench / "runs/photos", "--product", "disc", "--version", "1.0.1",
-        "--precision", "fp32",
-        "--key", bench / "line.key", "--out", bench / "with.bundle",
-    )  # fmt: skip
+        trainer,
+        "export",
+        bench / "runs/photos",
+        "--product",
+        "disc",
+        "--version",
+        "1.0.1",
+        "--precision",
+        "fp32",
+        "--key",
+        bench / "line.key",
+        "--out",
+        bench / "with.bundle",
+    )
     assert f"5 defective images (dirt 2, stain 3) of {bench / 'bad'} count" in exported, (
         "as evaluate remembered"
     )

@@ -89,10 +89,13 @@ def test_of_two_outliers_the_next_is_one_that_is_none() -> None:
 @pytest.mark.parametrize("parts", [20, 100])
 @pytest.mark.parametrize(
     "draw",
-    [lambda rng, n: rng.normal(1, 0.15, n), lambda rng, n: rng.lognormal(0, 0.3, n),
-     lambda rng, n: rng.lognormal(0, 0.6, n)],
+    [
+        lambda rng, n: rng.normal(1, 0.15, n),
+        lambda rng, n: rng.lognormal(0, 0.3, n),
+        lambda rng, n: rng.lognormal(0, 0.6, n),
+    ],
     ids=["normal", "lognormal", "wide lognormal"],
-)  # fmt: skip
+)
 def test_ordinary_draws_name_an_outlier_in_at_most_one_of_ten(parts: int, draw: Draw) -> None:
     named = [
         bool(find_named_outliers([""] * parts, list(draw(np.random.default_rng(i), parts))))
