@@ -184,7 +184,7 @@ def test_a_key_that_is_limited_to_products_signs_no_other(
         "edge", "trust", key.public, "--product", "gear", "--product", "washer", "--root", root
     )
     assert answer.code == 0
-    assert answer.out.endswith("for gear, washer only\n")
+    assert "for gear, washer only. Next: `edge install BUNDLE`" in answer.out
     refused(
         run("edge", "install", bundles("screw"), "--root", root),
         "edge",
