@@ -110,7 +110,10 @@ class _ToStderr(logging.Handler):
     """Writes to stderr as it is now: a bar that is shown puts such lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:  # as logging.StreamHandler: a line that cannot be told stops no training
+            self.handleError(record)
 
 
 def run_command() -> None:

@@ -188,8 +188,9 @@ def check_agreement(
     side = max(deployed.preprocess.size)
     place = np.array([side, side, side**2, side**2, side**2, 1])
     scales = {"map": span, "score": span, "area": 1, "valid": 1, "place": place}
+    # np.max, not max: a NaN of any frame stays
     largest = {
-        name: max(_difference(ours[name], theirs[name], scale) for ours, theirs in pairs)
+        name: float(np.max([_difference(ours[name], theirs[name], scale) for ours, theirs in pairs]))
         for name, scale in scales.items()
     }
     agreement = Agreement(**largest, frames=len(pairs))
