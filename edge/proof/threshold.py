@@ -37,7 +37,7 @@ class Threshold(Strict):
     rank: int = Field(ge=1)  # r: the r-th largest of the scores
     parts: int = Field(ge=1)  # n normal parts, those left out not counted
     left_out: int = Field(default=0, ge=0)  # m normal parts that the user declared not to be normal
-    false_rejects: float = Field(gt=0, le=MOST_FALSE_REJECTS)  # the rate somebody asked for
+    false_rejects: float = Field(gt=0, le=MOST_FALSE_REJECTS)  # the rate that was asked for
     expected: float = Field(ge=0, le=1)  # rate of rejected normal parts on average: r / (n + 1)
     bound: float = Field(ge=0, le=1)  # ... and at most, with this confidence
     confidence: float = Field(gt=0, lt=1)
@@ -200,15 +200,15 @@ def guarantee_sentence(parts: int, rank: int, false_rejects: float, left_out: in
     counted = "1 normal part" if parts == 1 else f"{parts} normal parts"
     place = "highest" if rank == 1 else f"{ordinal(rank)} highest"
     sentence = (
-        f"{expected:.1%} of normal parts are rejected on average, with {CONFIDENCE:.0%} confidence"
-        f" at most {bound:.1%} ({place} of {counted}"
+        f"With {CONFIDENCE:.0%} confidence at most {bound:.1%} of normal parts are rejected,"
+        f" {expected:.1%} on average ({place} of {counted}"
     )
     if bound > false_rejects and parts < parts_needed(false_rejects):
         sentence += f"; {parts_needed(false_rejects)} would give {percent_of(false_rejects)}"
     sentence += ")"
     if left_out:
         rate = (rank + left_out) / (parts + left_out + 1)
-        sentence += f"; {rate:.1%} if the {left_out} left out were normal"
+        sentence += f"; {rate:.1%} on average if the {left_out} left out were normal"
     return sentence
 
 

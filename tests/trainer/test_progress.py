@@ -62,7 +62,7 @@ def test_a_pipe_that_nobody_reads_any_more_does_not_end_the_work(
     read, write = os.pipe()
     os.close(read)
     done = 0
-    with open(write, "w", buffering=1) as pipe:
+    with os.fdopen(write, "w", buffering=1) as pipe:
         for _ in progress(range(3), "judging images", stream=pipe):
             clock.now_s += 11
             done += 1
