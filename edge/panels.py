@@ -73,7 +73,8 @@ def color_bar(ramp: Image, low: str, high: str, mark: tuple[float, str] | None =
         at = 4 + round(place * (width - 9))
         strip[1 : 7 + BAR_PX, at - 1 : at + 2] = 0
         strip[1 : 7 + BAR_PX, at] = WHITE
-        _write(strip, text, at, LEGEND_PX - 7, third, WHITE, 0.4, align=0.5)
+        # right of the low end's text, which takes a third at most
+        _write(strip, text, max(at, third + 12), LEGEND_PX - 7, third, WHITE, 0.4)
     return strip
 
 

@@ -1,4 +1,4 @@
-"""The command that somebody typed, for what is kept of it."""
+"""The command as it was typed, for what is kept of it."""
 
 from __future__ import annotations
 

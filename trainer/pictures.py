@@ -205,8 +205,8 @@ def _outlined(image: Image, truth: NDArray[np.bool_] | None) -> Image:
     share = cv2.resize(truth.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
     grown = cv2.dilate((share > 0).astype(np.uint8), np.ones((9, 9), np.uint8))
     contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    drawn = cv2.drawContours(image.copy(), contours, -1, OUTLINE, 2, cv2.LINE_AA)
-    return np.asarray(drawn, np.uint8)
+    outlined = cv2.drawContours(image.copy(), contours, -1, OUTLINE, 2, cv2.LINE_AA)
+    return np.asarray(outlined, np.uint8)
 
 
 def jpeg(image: Image) -> str:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO, TypeVar
 
 LINE_EVERY_S = 10.0
@@ -47,7 +47,7 @@ def counting(
 ) -> Iterator[Advance]:
     """For work that is no loop: call what this gives after each of `total` steps.
 
-    total: None if nobody knows how many steps it takes; then no time left is shown.
+    total: None if the number of steps is not known; then no time left is shown.
     """
     stream = stream or sys.stderr
     if multiprocessing.parent_process() is not None or not _display.acquire(blocking=False):
@@ -90,7 +90,8 @@ class _Lines:
         if now_s - self.told_s < LINE_EVERY_S:
             return
         self.told_s = now_s
-        print(self._line(now_s - self.started_s), file=self.stream, flush=True)
+        with suppress(OSError):  # the reader of the pipe is gone: no reason to end the work
+            print(self._line(now_s - self.started_s), file=self.stream, flush=True)
 
     def _line(self, seconds: float) -> str:
         if self.total is None:

@@ -74,23 +74,23 @@ def read_metadata(path: Path) -> dict[str, str]:
     return dict(header.get(METADATA, {}))
 
 
-def load_stored(path: Path, wanted: str, remedy: str) -> Any:
+def load_stored(path: Path, expected: str, remedy: str) -> Any:
     """What a file of tensors holds, on the CPU: tensors, numbers, words and containers of them, and
     nothing else.
 
-    wanted: what it should be; remedy: what to do otherwise; both end the sentence.
+    expected: what it should be; remedy: what to do otherwise; both end the sentence.
     Raises: DataError if it cannot be read, is damaged or of another kind.
     """
     try:
         with path.open("rb") as file:
             start = file.read(len(LEGACY))
     except OSError as error:
-        raise DataError(f"{sentence_of(error, path)}; expected {wanted}") from error
+        raise DataError(f"{sentence_of(error, path)}; expected {expected}") from error
     if start[8:9] == b"{":
-        return _load_safetensors(path, wanted, remedy)
+        return _load_safetensors(path, expected, remedy)
     if not start.startswith((ZIP, LEGACY)):
         what = "was written neither by torch.save nor by safetensors" if start else "is empty"
-        raise DataError(f"{path} {what}, expected {wanted}: {remedy}")
+        raise DataError(f"{path} {what}, expected {expected}: {remedy}")
     try:
         with (
             path.open("rb") as file,
@@ -106,17 +106,17 @@ def load_stored(path: Path, wanted: str, remedy: str) -> Any:
                 "holds objects other than tensors and numbers, which could run a program and are"
                 " not loaded"
             )
-        raise DataError(f"{path} {what}, expected {wanted}: {remedy}") from error
+        raise DataError(f"{path} {what}, expected {expected}: {remedy}") from error
 
 
-def _load_safetensors(path: Path, wanted: str, remedy: str) -> dict[str, Tensor]:
+def _load_safetensors(path: Path, expected: str, remedy: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or cut short, expected {wanted}: {remedy}") from error
+        raise DataError(f"{path} is damaged or cut short, expected {expected}: {remedy}") from error
 
 
 def find_misfit(needed: Mapping[str, Tensor], given: Mapping[str, Any]) -> str | None:

@@ -33,7 +33,7 @@ class ProofReport:
         return [
             *self.table,
             f"engine proven: {self.judge.name} judges ({why})",
-            f"threshold {threshold.value:.6g}: {threshold.guarantee}",
+            f"threshold {threshold.value:.6g}. {threshold.guarantee}",
         ]
 
 

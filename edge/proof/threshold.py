@@ -193,15 +193,15 @@ def guarantee_sentence(parts: int, rank: int, false_rejects: float, left_out: in
     counted = "1 normal part" if parts == 1 else f"{parts} normal parts"
     place = "highest" if rank == 1 else f"{ordinal(rank)} highest"
     sentence = (
-        f"{expected:.1%} of normal parts are rejected on average, with {CONFIDENCE:.0%} confidence"
-        f" at most {bound:.1%} ({place} of {counted}"
+        f"With {CONFIDENCE:.0%} confidence at most {bound:.1%} of normal parts are rejected,"
+        f" {expected:.1%} on average ({place} of {counted}"
     )
     if bound > false_rejects and parts < parts_needed(false_rejects):
         sentence += f"; {parts_needed(false_rejects)} would give {percent_of(false_rejects)}"
     sentence += ")"
     if left_out:  # all of them above the threshold
         rate = (rank + left_out) / (parts + left_out + 1)
-        sentence += f"; {rate:.1%} if the {left_out} left out were normal"
+        sentence += f"; {rate:.1%} on average if the {left_out} left out were normal"
     return sentence
 
 

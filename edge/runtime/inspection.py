@@ -135,7 +135,7 @@ def judge_line(active: ActiveBundle) -> str:
         f"{m.product} {m.version}: {active.engine_name} judges, threshold {guarantee.value:.6g},"
         f" {origin}"
     )
-    return f"{head}: {guarantee.sentence}" if guarantee.sentence else head
+    return f"{head}. {guarantee.sentence}" if guarantee.sentence else head
 
 
 def judge_view(view: View, active: ActiveBundle) -> Inspected:

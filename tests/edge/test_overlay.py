@@ -232,6 +232,14 @@ def test_the_color_bar_marks_the_threshold_where_the_map_has_that_color() -> Non
     assert at == pytest.approx(4 + 292 / 3, abs=1)
 
 
+def test_the_threshold_does_not_cover_the_low_end_of_the_color_bar() -> None:
+    bar = color_bar(np.zeros((1, 384, 3), np.uint8), "0.816 or less", "3", (1 / 3, "threshold 1.6"))
+    below = bar[18:].max(axis=(0, 2))  # the texts, by column, below the mark itself
+    assert below[:124].any()
+    assert not below[100:132].any()
+    assert below[132:252].any()
+
+
 def test_a_map_without_a_positive_threshold_has_no_color_bar() -> None:
     window, anomaly = np.full((240, 320, 3), 90, np.uint8), np.zeros((12, 16), np.float32)
     picture = draw_kept(window, anomaly, 0.0, "s1-1", Code.OK)

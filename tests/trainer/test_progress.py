@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import multiprocessing
+import os
 import re
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -52,6 +54,25 @@ def test_a_short_loop_writes_nothing_on_a_pipe(clock: Clock) -> None:
     for _ in progress(iter(range(9)), "judging images", total=9, stream=pipe):
         clock.now_s += 1
     assert pipe.getvalue() == ""
+
+
+def test_a_pipe_that_nobody_reads_any_more_does_not_end_the_work(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = 0
+    with os.fdopen(write, "w", buffering=1) as pipe:
+        for _ in progress(range(3), "judging images", stream=pipe):
+            clock.now_s += 11
+            done += 1
+        record = logging.LogRecord("a log", logging.INFO, "", 0, "INT8 everywhere", None, None)
+        monkeypatch.setattr(sys, "stderr", pipe)
+        ToStderr().emit(record)
+        monkeypatch.undo()
+        with suppress(OSError):
+            pipe.close()
+    assert done == 3
 
 
 def test_work_of_unknown_length_is_counted_without_a_time_left(clock: Clock) -> None:

@@ -97,8 +97,8 @@ for _verb in VERBS:
         app.command(_verb.name, **_words)(_verb.run)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"rgbd-inspection {metadata.version('rgbd-inspection')}")
         raise typer.Exit
 
@@ -128,11 +128,14 @@ class ToStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record."""
-        print(self.format(record), file=sys.stderr, flush=True)
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except (OSError, ValueError, TypeError):  # a line that cannot be told ends no training
+            self.handleError(record)
 
 
 def run_command() -> None:
-    """Run the command line; what somebody can act on is one sentence on stderr and exit code 1.
+    """Run the command line; what the user can act on is one sentence on stderr and exit code 1.
 
     That is an EdgeError, and whatever the operating system refuses. A bug keeps its traceback.
     """

@@ -103,11 +103,11 @@ def _precisions(text: str) -> tuple[Precision, ...]:
     """Those of a list such as `fp16,int8`. Raises: ConfigError for a name that is none."""
     from edge.errors import ConfigError
 
-    wanted = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in wanted if name not in ("fp32", "fp16", "int8")]
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in ("fp32", "fp16", "int8")]
     if unknown:
         raise ConfigError(f"--precision {unknown[0]!r}: there are fp32, fp16 and int8")
-    return cast("tuple[Precision, ...]", wanted)
+    return cast("tuple[Precision, ...]", names)
 
 
 def _tell(done: Exported, key: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small changes of pose and light that a normal part may show, drawn on the prepared image.
+"""Small changes of pose and light that a normal part may show, applied to the prepared image.
 
 They act after the preprocessing, where height is already measured from the plane: turning or
 shifting a raw depth image would also need its plane turned. Color and height move together.
@@ -35,7 +35,7 @@ class Augmentation:
 def augmented(image: Prepared, limits: Augmentation, seed: int, number: int) -> Prepared:
     """Copy `number` of an image (batch 1).
 
-    The same for the same seed and number, in whatever order copies are drawn.
+    The same for the same seed and number, in whatever order copies are made.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % (1 << 63))
     draws = 2 * torch.rand(6, generator=generator, dtype=torch.float64) - 1

@@ -47,11 +47,11 @@ class TrainingImages:
         copies.
         """
         for number, image in self.each():
-            drawn = [
+            varied = [
                 augmented(image, augmentation, seed, number * copies + copy)
                 for copy in range(copies)
             ]
-            yield stacked([image, *drawn])
+            yield stacked([image, *varied])
 
     def cached(self, recipe: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The tensors of `compute`, from the cache where the same recipe met the same images

@@ -33,7 +33,7 @@ def normal_splits(
     """(training samples, validation samples, (copy, original) pairs that are left out), in reading
     order.
 
-    Without a validation split a fifth of the training parts, drawn by seed, validates; at least
+    Without a validation split a fifth of the training parts, chosen by seed, validates; at least
     one.
 
     Args:

@@ -140,14 +140,14 @@ def last_line(evaluation: Evaluation, guarantee: str) -> str:
 
     guarantee: of the run's threshold, in a sentence.
     """
-    at = f"threshold {evaluation.threshold:.6g}"
+    at = f"Threshold {evaluation.threshold:.4g}"
     if evaluation.is_good_only:
         good = evaluation.rejected[~evaluation.labels]
-        return f"good parts only: {int(good.sum())} of {len(good)} rejected; {at}: {guarantee}"
+        return f"Good parts only: {int(good.sum())} of {len(good)} rejected. {at}. {guarantee}"
     if not evaluation.is_comparison:
         return (
-            f"defective parts only: {int(evaluation.rejected.sum())} of {len(evaluation.images)}"
-            f" found; {at}"
+            f"Defective parts only: {int(evaluation.rejected.sum())} of {len(evaluation.images)}"
+            f" found. {at}"
         )
     overall = evaluation.overall
     values = (overall.image_auroc, overall.pixel_auroc, overall.aupro_30)

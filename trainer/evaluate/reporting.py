@@ -97,7 +97,7 @@ def _parameters(info: RunInfo, judged: Judged, when: Occasion) -> dict[str, str]
         "false rejects": (
             f"{percent_of(info.false_rejects)} asked for: rank {rank} of {parts} normal scores"
         ),
-        "threshold": f"{info.threshold.value:.6g}: {info.threshold.guarantee}",
+        "threshold": f"{info.threshold.value:.6g}. {info.threshold.guarantee}",
         "top k": f"{info.top_k:.1%} ({info.top_k_why})",
         "training time": f"{info.train_seconds:.0f} s",
         "packages": ", ".join(f"{name} {version}" for name, version in info.packages.items()),

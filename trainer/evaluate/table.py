@@ -30,7 +30,7 @@ def table_lines(evaluation: Evaluation) -> list[str]:
     lines.append(_line(evaluation.overall))
     rejected, good, bad = evaluation.rejected, ~evaluation.labels, evaluation.labels
     lines.append(
-        f"threshold {evaluation.threshold:.6g}: {int(rejected[good].sum())} of {int(good.sum())}"
+        f"Threshold {evaluation.threshold:.4g}: {int(rejected[good].sum())} of {int(good.sum())}"
         f" good parts rejected, {int(rejected[bad].sum())} of {int(bad.sum())} defective parts"
         " found"
     )

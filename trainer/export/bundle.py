@@ -2,7 +2,7 @@
 
 export_bundle reads from top to bottom; each step has a module:
 
-request             what somebody asks for, and what is refused before an image is read
+request             what the user asks for, and what is refused before an image is read
 own_report          the run's own images, and the report of them
 proof_frames        which of them are judged
 onnx_file           the float32 file
@@ -74,7 +74,7 @@ def export_bundle(request: ExportRequest, tell: Tell = log.info) -> Exported:
     """Make a bundle of a trained run.
 
     Raises: ConfigError for a name, version or key that cannot be, DataError for a run or data that
-        are not complete, or for an outlier among the normal parts that nobody has decided on,
+        are not complete, or for an outlier among the normal parts without a decision of the user,
         EngineError for a graph that breaks the contract, needs an operator TensorRT does not know,
         or does not compile.
     """
@@ -121,7 +121,8 @@ def _judge_float32(
     """(the normal parts as the float32 file answers them, by falling score; the frames on which the
     precisions are compared).
 
-    Raises: DataError for an outlier that nobody has decided on, or a model that rejects nothing.
+    Raises: DataError for an outlier without a decision of the user, or a model that rejects
+        nothing.
     """
     if frames.set_aside:
         tell(
@@ -167,7 +168,7 @@ def _plane_lines(info: RunInfo) -> list[str]:
 
 
 def _stop_at_outliers(outliers: Sequence[Outlier], request: ExportRequest) -> None:
-    """Raises: DataError naming the first that nobody has decided on, and both ways on."""
+    """Raises: DataError naming the first without a decision of the user, and both options."""
     if not outliers:
         return
     first = outliers[0]

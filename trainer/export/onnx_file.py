@@ -139,12 +139,12 @@ def check_contract(model: onnx.ModelProto, deployed: Deployed) -> None:
 
     Raises: EngineError naming the first that is not.
     """
-    wanted = {spec.name: (spec.dtype, spec.shape) for spec in deployed.inputs}
+    contract = {spec.name: (spec.dtype, spec.shape) for spec in deployed.inputs}
     found = {value.name: _type_of(value) for value in model.graph.input}
-    if found != wanted:
-        odd = next(name for name in (*wanted, *found) if wanted.get(name) != found.get(name))
+    if found != contract:
+        odd = next(name for name in (*contract, *found) if contract.get(name) != found.get(name))
         raise EngineError(
-            f"graph input {odd!r} is {found.get(odd)}, the contract says {wanted.get(odd)}"
+            f"graph input {odd!r} is {found.get(odd)}, the contract says {contract.get(odd)}"
         )
     outputs = {value.name: _type_of(value) for value in model.graph.output}
     if tuple(outputs) != deployed.outputs:
@@ -188,8 +188,11 @@ def check_agreement(
     side = max(deployed.preprocess.size)
     place = np.array([side, side, side**2, side**2, side**2, 1])
     scales = {"map": span, "score": span, "area": 1, "valid": 1, "place": place}
+    # np.max, not max: a NaN of any frame stays
     largest = {
-        name: max(_difference(ours[name], theirs[name], scale) for ours, theirs in pairs)
+        name: float(
+            np.max([_difference(ours[name], theirs[name], scale) for ours, theirs in pairs])
+        )
         for name, scale in scales.items()
     }
     agreement = Agreement(**largest, frames=len(pairs))

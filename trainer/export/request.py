@@ -1,4 +1,4 @@
-"""What somebody may ask of an export, and what is refused before an image is read."""
+"""What the user may ask of an export, and what is refused before an image is read."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Shown:
     """One frame of the certificate.
 
     source: reads its graph inputs. truth: (H, W) bool of the defective pixels, None where
-    nobody knows them.
+    they are not known.
     map (1, 1, h, w), score (1,): the answer of a float32 graph, raw units; zeros before `answered`.
     """
 

@@ -123,7 +123,7 @@ class FrozenTrunk(nn.Module):
         self.register_buffer("inverse_scale", 1 / torch.tensor(spec.scale).view(1, 3, 1, 1))
 
     def train(self, mode: bool = True) -> FrozenTrunk:
-        """Stay in evaluation mode: frozen BatchNorm statistics are part of the features."""
+        """Stay in evaluation mode: frozen BatchNorm statistics belong to the features."""
         del mode
         return super().train(False)
 

@@ -63,8 +63,8 @@ class Rule:
 class EvidenceFrame:
     """One frame of the certificate.
 
-    source: reads its graph inputs. truth: mask (H, W) bool, None where nobody knows the defective
-    pixels. searched: whether the choice of a plan may look at it.
+    source: reads its graph inputs. truth: mask (H, W) bool, None where the defective pixels are
+    not known. searched: whether the choice of a plan may look at it.
     """
 
     source: Source

@@ -40,10 +40,10 @@ def responses_of(model: onnx.ModelProto, sources: Sequence[Source]) -> Responses
     """Map and score of every frame, read one at a time."""
     session = session_of(model)
     taken = [value.name for value in session.get_inputs()]
-    wanted = ["map", "score"]
+    outputs = ["map", "score"]
     frames = (source() for source in sources)
-    answers = (session.run(wanted, {name: feeds[name] for name in taken}) for feeds in frames)
-    return Responses.of(dict(zip(wanted, answer, strict=True)) for answer in answers)
+    answers = (session.run(outputs, {name: feeds[name] for name in taken}) for feeds in frames)
+    return Responses.of(dict(zip(outputs, answer, strict=True)) for answer in answers)
 
 
 def runtime_name() -> str:

@@ -94,10 +94,10 @@ def some_pieces(mask: Mask, rng: np.random.Generator) -> Mask:
 def anomaly_mask(
     foreground: Mask, rng: np.random.Generator, least: float = 0.0005, most: float = 0.2
 ) -> Mask:
-    """Where an anomaly lies: a part of the foreground, never empty unless the foreground is.
+    """Where an anomaly lies: a share of the foreground, never empty unless the foreground is.
 
     Perlin masks are drawn until one covers enough and not too much of the foreground; after twelve
-    in vain, a blob of a share drawn within the bounds.
+    in vain, a blob whose share is within the bounds.
 
     Args:
         foreground: (h, w) bool. least, most: share of the foreground; `least` is LEAST_PX pixels at

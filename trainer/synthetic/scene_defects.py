@@ -55,8 +55,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how large: center in pixels, wanted area in pixels, amplitude in mm (positive), on
-    an (S, S) grid.
+    """Where and how large: center in pixels, area to reach in pixels, amplitude in mm (positive),
+    on an (S, S) grid.
     """
 
     row: int
@@ -140,7 +140,7 @@ def _find_place(
     """A random place: near the rim for a warp, elsewhere far enough from it for most of the defect
     to lie on the part.
 
-    A depth defect is put on the upper part of the relief: no camera reads the floor of a cavity.
+    A depth defect is put on the upper half of the relief: no camera reads the floor of a cavity.
     """
     inside = surface.inside > 0.5
     from_rim = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
@@ -216,7 +216,7 @@ def _print(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
         int(rng.integers(4))
     ]
     ground = float(part.surface.albedo[place.row, place.column].mean())
-    # nobody prints with the part's own color
+    # a print has another color than its ground
     if abs(np.log((float(np.mean(ink)) + 0.02) / (ground + 0.02))) < 0.9:
         ink = (0.50, 0.50, 0.48) if ground < 0.2 else (0.015, 0.015, 0.015)
     canvas = np.zeros(part.surface.height.shape, np.uint8)

@@ -95,7 +95,7 @@ def _reduced(path: Path) -> NDArray[np.uint8] | None:
 
 
 def _window(image: NDArray[np.uint8], height: int, width: int, rng: np.random.Generator) -> Image:
-    """A random window of the wanted aspect, half to all of what fits, resized to (height, width, 3)
+    """A random window of this aspect, half to all of what fits, resized to (height, width, 3)
     float32.
     """
     fits = min(image.shape[0] / height, image.shape[1] / width) * rng.uniform(0.5, 1.0)

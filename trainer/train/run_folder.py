@@ -49,8 +49,8 @@ def evaluation_folder(run: Path, judged: Path) -> Path:
 
 
 def require_free(out: Path, overwrite: bool) -> None:
-    """Raises: ConfigError if `out` cannot become a run folder, or holds a finished run that nobody
-    wants replaced.
+    """Raises: ConfigError if `out` cannot become a run folder, or holds a finished run that is not
+    to be overwritten.
     """
     require_folder_target(out, "--out")
     if (out / RUN_FILE).is_file() and not overwrite:
@@ -64,7 +64,7 @@ def remove_run(folder: Path) -> None:
     """Remove a finished run and everything that was found out about it.
 
     run.json goes first, because it vouches for the rest; the model last, because it tells an
-    interrupted removal from a folder of somebody else's files. An unfinished training is left as it
+    interrupted removal from a folder of other files. An unfinished training is left as it
     is: its checkpoint goes on.
     """
     if not any((folder / name).is_file() for name in (RUN_FILE, *MODELS)):

@@ -39,7 +39,7 @@ class RunInfo(Strict):
     min_area, max_area, min_valid, max_border: limits of one whole part, from the normal validation
     parts.
     normal_scores: of the normal validation parts, raw units, in the order of `validation`.
-    false_rejects: the rate that somebody asked for. threshold: of all these scores.
+    false_rejects: the rate that was asked for. threshold: of all these scores.
     defect_scores: for the table of operating points only.
     train, validation: sample names. digests: of the pixels of each, train first.
     size, color_bits: how the files are read (edge.frames.reading.Reading). defects: folder of

@@ -133,7 +133,7 @@ def _defect_scores(
 
 
 def _closing_lines(info: RunInfo, out: Path) -> list[str]:
-    """What somebody has to look at, and what the threshold was chosen from."""
+    """What the user has to look at, and what the threshold was chosen from."""
     points = info.operating_points()
     suggested = suggestion(points, info.threshold.rank)
     return [

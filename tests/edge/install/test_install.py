@@ -41,7 +41,10 @@ def test_first_install_lays_down_the_whole_root(
     assert "installed washer 1.0.0" in answer.out
     assert re.search(r"^onnxruntime \S+ +fp32 .* judges$", answer.out, re.MULTILINE)
     assert re.search(
-        r"^threshold \S+: 11\.1% of normal parts are rejected on average", answer.out, re.MULTILINE
+        r"^threshold [\d.]+\. With 95% confidence at most \S+% of normal parts are rejected,"
+        r" 11\.1% on average",
+        answer.out,
+        re.MULTILINE,
     )
     assert "active product: washer" in answer.out
     installed = store.active()

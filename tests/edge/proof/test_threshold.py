@@ -100,12 +100,12 @@ def test_the_threshold_is_that_score_as_float32_with_its_guarantee() -> None:
 def test_the_guarantee_says_how_many_parts_would_be_needed() -> None:
     assert (
         guarantee_sentence(20, 1, 0.05)
-        == "4.8% of normal parts are rejected on average, with 95% confidence at most 13.9% "
+        == "With 95% confidence at most 13.9% of normal parts are rejected, 4.8% on average "
         "(highest of 20 normal parts; 59 would give 5%)"
     )
     assert (
         guarantee_sentence(100, 5, 0.05)
-        == "5.0% of normal parts are rejected on average, with 95% confidence at most 8.9% "
+        == "With 95% confidence at most 8.9% of normal parts are rejected, 5.0% on average "
         "(5th highest of 100 normal parts)"
     )
     assert "highest of 1 normal part;" in guarantee_sentence(1, 1, 0.05)
@@ -115,7 +115,7 @@ def test_parts_left_out_are_counted_as_if_they_had_been_normal() -> None:
     threshold = threshold_from_normals(np.linspace(0, 1, 28), 0.05, left_out=2)
     assert (threshold.parts, threshold.left_out) == (28, 2)
     assert f"{(1 + 2) / (28 + 2 + 1):.1%}" == "9.7%"
-    assert threshold.guarantee.endswith("; 9.7% if the 2 left out were normal")
+    assert threshold.guarantee.endswith("; 9.7% on average if the 2 left out were normal")
     assert "left out" not in threshold_from_normals([1.0, 2.0]).guarantee
 
 

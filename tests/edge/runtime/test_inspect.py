@@ -105,8 +105,8 @@ def test_the_engine_and_its_threshold_are_said_before_the_table(
     first = output.splitlines()[0]
     assert re.fullmatch(
         r"washer 1\.0\.0: onnxruntime \S+ fp32 judges, threshold 20\.\d+, measured on its own"
-        r" scores: "
-        r"11\.1% of normal parts are rejected on average.*",
+        r" scores\. "
+        r"With 95% confidence at most \S+% of normal parts are rejected, 11\.1% on average.*",
         first,
     )
     assert output.splitlines()[1].startswith("image")

@@ -209,7 +209,9 @@ def test_a_key_that_is_limited_to_products_signs_no_other(
     ):
         with pytest.raises(BundleError, match=r"product washer.*trusted here for gear only"):
             act()
-    assert run("edge", "trust", key.public, "--root", root).out.endswith("for every product\n")
+    assert run("edge", "trust", key.public, "--root", root).out.endswith(
+        "for every product. Next: `edge install BUNDLE`\n"
+    )
     store.verify(store.active())
     rows = [row.detail for row in read_audit(root) if row.act == "trust"]
     assert [(row["products"], row.get("before")) for row in rows] == [

@@ -138,7 +138,7 @@ def test_good_test_parts_alone_are_counted_and_compared_with_nothing(
     printed = evaluated(run_folder)
     threshold = load_run(run_folder).info.threshold
     assert (
-        printed[-1] == f"good parts only: 0 of 2 rejected; threshold {threshold.value:.6g}:"
+        printed[-1] == f"Good parts only: 0 of 2 rejected. Threshold {threshold.value:.4g}."
         f" {threshold.guarantee}"
     )
     assert not any("AUROC" in line for line in printed)
@@ -178,7 +178,7 @@ def test_synthetic_defects_are_put_only_on_parts_that_pass(product: Path, run_fo
     )
     assert len(rejected.images) == 2
     assert "as every good part is rejected" in rejected.notes[-1]
-    assert last_line(rejected, "-").startswith("good parts only: 2 of 2 rejected")
+    assert last_line(rejected, "-").startswith("Good parts only: 2 of 2 rejected")
 
 
 def test_validation_parts_stand_in_for_good_test_parts_and_it_is_said(
@@ -202,7 +202,7 @@ def test_defective_images_alone_are_judged(product: Path, run_folder: Path, tmp_
     shutil.copytree(product / "test/spot", folder / "test/spot")
     shutil.copy(product / "camera.json", folder)
     printed = evaluated(run_folder, folder)
-    assert re.fullmatch(r"defective parts only: 4 of 4 found; threshold 0\.\d+", printed[-1])
+    assert re.fullmatch(r"Defective parts only: 4 of 4 found. Threshold 0\.\d+", printed[-1])
     assert not any("AUROC" in line for line in printed)
 
 

@@ -114,7 +114,9 @@ def test_evaluate_without_a_folder_judges_the_runs_own_good_parts(bench: Path) -
     printed = said(trainer, "evaluate", bench / "runs/photos")
     last = printed.strip().splitlines()[-1]
     assert re.fullmatch(
-        r"good parts only: 0 of 4 rejected; threshold 0\.\d+: 20\.0% of normal parts are .*\)", last
+        r"Good parts only: 0 of 4 rejected\. Threshold 0\.\d+\. With 95% confidence at most 52\.7%"
+        r" of normal parts are rejected, 20\.0% on average \(.*\)",
+        last,
     )
     assert "AUROC" not in printed
     assert re.search(

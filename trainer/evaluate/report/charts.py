@@ -30,15 +30,15 @@ def histogram(
     """
     low, high, log = score_limits(scores, threshold)
     edges = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
-    with chart("histogram", f"Histogram of image scores, normal and {other}") as drawn:
-        _bars(drawn, scores, labels, edges, other)
-        _threshold(drawn, threshold)
-        drawn.axes.set_xlim(low, high)
+    with chart("histogram", f"Histogram of image scores, normal and {other}") as plot:
+        _bars(plot, scores, labels, edges, other)
+        _threshold(plot, threshold)
+        plot.axes.set_xlim(low, high)
         if log:
-            drawn.logarithmic("x")
-        drawn.label("image score", "images")
-        drawn.legend()
-    return drawn.svg
+            plot.logarithmic("x")
+        plot.label("image score", "images")
+        plot.legend()
+    return plot.svg
 
 
 def zoomed_histogram(
@@ -47,15 +47,13 @@ def zoomed_histogram(
     """The histogram around the threshold, on a linear axis; arguments as in `histogram`."""
     low, high = limits_around(scores, labels, threshold)
     outside = int(np.count_nonzero((scores < low) | (scores > high)))
-    with chart(
-        "zoom", f"Histogram of image scores near the threshold, normal and {other}"
-    ) as drawn:
-        _bars(drawn, scores, labels, np.linspace(low, high, BINS + 1), other)
-        _threshold(drawn, threshold)
-        drawn.axes.set_xlim(low, high)
-        drawn.label(f"image score near the threshold ({outside} of {len(scores)} images outside)")
-        drawn.legend()
-    return drawn.svg
+    with chart("zoom", f"Histogram of image scores near the threshold, normal and {other}") as plot:
+        _bars(plot, scores, labels, np.linspace(low, high, BINS + 1), other)
+        _threshold(plot, threshold)
+        plot.axes.set_xlim(low, high)
+        plot.label(f"image score near the threshold ({outside} of {len(scores)} images outside)")
+        plot.legend()
+    return plot.svg
 
 
 def score_limits(scores: Floats, threshold: float) -> tuple[float, float, bool]:
@@ -91,19 +89,19 @@ def strips(rows: Mapping[str, Floats], normal: str, threshold: float) -> str:
         threshold: drawn as a line.
     """
     low, high, log = score_limits(np.concatenate(list(rows.values())), threshold)
-    with chart("strips", "Scores of all images by defect type", 0.9 + 0.24 * len(rows)) as drawn:
+    with chart("strips", "Scores of all images by defect type", 0.9 + 0.24 * len(rows)) as plot:
         for index, (name, scores) in enumerate(rows.items()):
             apart = index + (np.arange(len(scores)) % 5 - 2) * 0.09  # equal scores stay countable
             color = NORMAL if name == normal else DEFECTIVE
-            drawn.axes.scatter(scores, apart, s=20, color=color, alpha=0.6, linewidths=0)
-        _threshold(drawn, threshold)
-        _name_rows(drawn, list(rows))
-        drawn.axes.set_xlim(low, high)
+            plot.axes.scatter(scores, apart, s=20, color=color, alpha=0.6, linewidths=0)
+        _threshold(plot, threshold)
+        _name_rows(plot, list(rows))
+        plot.axes.set_xlim(low, high)
         if log:
-            drawn.logarithmic("x")
-        drawn.label("image score")
-        drawn.legend()
-    return drawn.svg
+            plot.logarithmic("x")
+        plot.label("image score")
+        plot.legend()
+    return plot.svg
 
 
 def roc(false_rate: Floats, true_rate: Floats, chosen: tuple[float, float]) -> str:
@@ -114,11 +112,11 @@ def roc(false_rate: Floats, true_rate: Floats, chosen: tuple[float, float]) -> s
         true_rate: (k,), 0..1.
         chosen: false and true positive rate at the threshold.
     """
-    with chart("roc", "ROC curve of the image scores") as drawn:
-        drawn.axes.plot([0, 1], [0, 1], color="#b9c4ce", linestyle=":", label="guessing")
-        drawn.axes.fill_between(false_rate, true_rate, color=DEFECTIVE, alpha=0.08, linewidth=0)
-        drawn.axes.plot(false_rate, true_rate, color=DEFECTIVE, linewidth=2, label="the detector")
-        drawn.axes.plot(
+    with chart("roc", "ROC curve of the image scores") as plot:
+        plot.axes.plot([0, 1], [0, 1], color="#b9c4ce", linestyle=":", label="guessing")
+        plot.axes.fill_between(false_rate, true_rate, color=DEFECTIVE, alpha=0.08, linewidth=0)
+        plot.axes.plot(false_rate, true_rate, color=DEFECTIVE, linewidth=2, label="the detector")
+        plot.axes.plot(
             *chosen,
             "o",
             markersize=8,
@@ -129,9 +127,9 @@ def roc(false_rate: Floats, true_rate: Floats, chosen: tuple[float, float]) -> s
             clip_on=False,
             zorder=4,
         )
-        drawn.label("share of normal parts rejected", "share of defective parts found")
-        drawn.legend()
-    return drawn.svg
+        plot.label("share of normal parts rejected", "share of defective parts found")
+        plot.legend()
+    return plot.svg
 
 
 def curves(losses: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
@@ -154,14 +152,14 @@ def curves(losses: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
 
 def _curve(name: str, points: Sequence[tuple[int, float]], color: str) -> str:
     epochs, losses = zip(*points, strict=True)
-    with chart(name, "Training loss by epoch", 2.2) as drawn:
-        drawn.axes.plot(epochs, losses, color=color, linewidth=1.8, marker="o", markersize=2.5)
+    with chart(name, "Training loss by epoch", 2.2) as plot:
+        plot.axes.plot(epochs, losses, color=color, linewidth=1.8, marker="o", markersize=2.5)
         if min(losses) > 0 and max(losses) / min(losses) > LOG_FROM:
-            drawn.axes.set_ylim(min(losses) / 1.1, max(losses) * 1.1)
-            drawn.logarithmic("y")
-        drawn.axes.xaxis.get_major_locator().set_params(integer=True)
-        drawn.label("epoch", "loss")
-    return drawn.svg
+            plot.axes.set_ylim(min(losses) / 1.1, max(losses) * 1.1)
+            plot.logarithmic("y")
+        plot.axes.xaxis.get_major_locator().set_params(integer=True)
+        plot.label("epoch", "loss")
+    return plot.svg
 
 
 def stacked(
@@ -181,8 +179,8 @@ def stacked(
     ends = (low / 1.15, high * 1.15) if log else (min(0.0, low), high * 1.08 or 1.0)
     edges = np.geomspace(*ends, 20) if log else np.linspace(*ends, 20)
     occurring = [group for group in colors if group in groups]
-    with chart(name, f"Distribution of {label}", 2.4) as drawn:
-        drawn.axes.hist(
+    with chart(name, f"Distribution of {label}", 2.4) as plot:
+        plot.axes.hist(
             [[v for v, g in zip(values, groups, strict=True) if g == group] for group in occurring],
             edges,
             stacked=True,
@@ -190,13 +188,13 @@ def stacked(
             color=[colors[group] for group in occurring],
             label=occurring,
         )
-        drawn.axes.set_xlim(*ends)
+        plot.axes.set_xlim(*ends)
         if log:
-            drawn.logarithmic("x")
-        drawn.axes.yaxis.get_major_locator().set_params(integer=True)
-        drawn.label(label, "defects")
-        drawn.legend(4)
-    return drawn.svg
+            plot.logarithmic("x")
+        plot.axes.yaxis.get_major_locator().set_params(integer=True)
+        plot.label(label, "defects")
+        plot.legend(4)
+    return plot.svg
 
 
 def dots(name: str, rows: Mapping[str, Sequence[tuple[str, float]]], label: str) -> str:
@@ -208,7 +206,7 @@ def dots(name: str, rows: Mapping[str, Sequence[tuple[str, float]]], label: str)
         label: of the values' axis.
     """
     series = list(dict.fromkeys(kind for row in rows.values() for kind, _ in row))
-    with chart(name, f"{label} of every run", 0.9 + 0.3 * len(rows)) as drawn:
+    with chart(name, f"{label} of every run", 0.9 + 0.3 * len(rows)) as plot:
         for number_of, kind in enumerate(series):
             apart = (number_of - (len(series) - 1) / 2) * 0.12  # equal values stay visible
             points = [
@@ -217,7 +215,7 @@ def dots(name: str, rows: Mapping[str, Sequence[tuple[str, float]]], label: str)
                 for other, value in row
                 if other == kind
             ]
-            drawn.axes.scatter(
+            plot.axes.scatter(
                 *zip(*points, strict=True),
                 s=26,
                 color=SERIES[number_of % len(SERIES)],
@@ -225,10 +223,10 @@ def dots(name: str, rows: Mapping[str, Sequence[tuple[str, float]]], label: str)
                 linewidths=0,
                 label=kind,
             )
-        _name_rows(drawn, list(rows))
-        drawn.label(label)
-        drawn.legend(5)
-    return drawn.svg
+        _name_rows(plot, list(rows))
+        plot.label(label)
+        plot.legend(5)
+    return plot.svg
 
 
 def cloud(
@@ -241,10 +239,10 @@ def cloud(
         series: points by name, at least one point in all.
         along, up: labels of the axes.
     """
-    with chart(name, f"{up} against {along}") as drawn:
+    with chart(name, f"{up} against {along}") as plot:
         for index, (kind, points) in enumerate(series.items()):
             if points:
-                drawn.axes.scatter(
+                plot.axes.scatter(
                     *zip(*points, strict=True),
                     s=30,
                     color=SERIES[index % len(SERIES)],
@@ -252,26 +250,26 @@ def cloud(
                     linewidths=0,
                     label=kind,
                 )
-        drawn.axes.set_xlim(left=0)
-        drawn.label(along, up)
-        drawn.legend(5)
-    return drawn.svg
+        plot.axes.set_xlim(left=0)
+        plot.label(along, up)
+        plot.legend(5)
+    return plot.svg
 
 
 def _bars(
-    drawn: Chart, scores: Floats, labels: NDArray[np.bool_], edges: Floats, other: str
+    plot: Chart, scores: Floats, labels: NDArray[np.bool_], edges: Floats, other: str
 ) -> None:
     """Normal and defective images, each with its number; what overlaps is seen through."""
     for chosen, color, name in ((~labels, NORMAL, "good"), (labels, DEFECTIVE, other)):
         if chosen.any():
-            drawn.axes.hist(
+            plot.axes.hist(
                 scores[chosen], edges, color=color, alpha=0.65, label=f"{name} ({chosen.sum()})"
             )
-    drawn.axes.yaxis.get_major_locator().set_params(integer=True)
+    plot.axes.yaxis.get_major_locator().set_params(integer=True)
 
 
-def _threshold(drawn: Chart, threshold: float) -> None:
-    drawn.axes.axvline(
+def _threshold(plot: Chart, threshold: float) -> None:
+    plot.axes.axvline(
         threshold,
         color=THRESHOLD,
         linestyle="--",
@@ -281,8 +279,8 @@ def _threshold(drawn: Chart, threshold: float) -> None:
     )
 
 
-def _name_rows(drawn: Chart, names: Sequence[str]) -> None:
+def _name_rows(plot: Chart, names: Sequence[str]) -> None:
     """Names at the left, the first on top."""
-    drawn.axes.set_yticks(range(len(names)), names)
-    drawn.axes.set_ylim(len(names) - 0.5, -0.5)
-    drawn.axes.tick_params(axis="y", length=0, labelcolor="#1c2733")
+    plot.axes.set_yticks(range(len(names)), names)
+    plot.axes.set_ylim(len(names) - 0.5, -0.5)
+    plot.axes.tick_params(axis="y", length=0, labelcolor="#1c2733")

@@ -91,8 +91,8 @@ def chart(name: str, title: str, height_in: float = HEIGHT_IN) -> Iterator[Chart
 
 
 def number(value: float) -> str:
-    """Write a number as short as it can be read: 0.002, 1.5, 120, 2e-05."""
-    return f"{value:.3g}"
+    """Write a number in four digits at most, as the terminal does: 0.002, 1.5, 1.632, 2e-05."""
+    return f"{value:.4g}"
 
 
 def _inline(document: str, name: str, title: str) -> str:

@@ -245,11 +245,11 @@ def _score_charts(report: Report) -> dict[str, str]:
     """Draw the charts of the scores; the ROC curve only where both classes exist."""
     other = "with a synthetic defect" if report.is_synthetic else "defective"
     shown = (report.scores, report.labels, report.threshold, other)
-    drawn = {"histogram": charts.histogram(*shown), "zoom": charts.zoomed_histogram(*shown)}
+    charted = {"histogram": charts.histogram(*shown), "zoom": charts.zoomed_histogram(*shown)}
     rows: dict[str, list[float]] = {}
     for image in sorted(report.images, key=lambda image: (image.is_defective, image.defect)):
         rows.setdefault(image.defect if image.is_defective else "good", []).append(image.score)
-    drawn["strips"] = charts.strips(
+    charted["strips"] = charts.strips(
         {name: np.array(scores) for name, scores in rows.items()}, "good", report.threshold
     )
     if report.is_comparison:
@@ -258,8 +258,8 @@ def _score_charts(report: Report) -> dict[str, str]:
             _count(report, _of_kind(report, False)).percent / 100,
             _count(report, _of_kind(report, True)).percent / 100,
         )
-        drawn["roc"] = charts.roc(false_rate, true_rate, chosen)
-    return drawn
+        charted["roc"] = charts.roc(false_rate, true_rate, chosen)
+    return charted
 
 
 def _distributions(known: Sequence[KnownDefect]) -> list[str]:

@@ -23,6 +23,8 @@ DEFECTIVE_SHARE = 0.4
 PNG_LEVEL = 1
 # x and y are rounded to 8 micrometers: files a third smaller, intrinsics still exact
 XY_STEP_M = 2.0**-17
+# the name of a defect seeds its images: one that was renamed keeps its seed, and so its images
+SEEDED_AS = {"discoloration": "discolouration"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _write_defects(station: Station, folder: Path, per_defect: int) -> list[dict
     records: list[dict[str, object]] = []
     for defect in defects_of(station.product):
         for index in range(per_defect):
-            scene, rng = _part(station, f"test/{defect}", index, defect)
+            scene, rng = _part(station, f"test/{SEEDED_AS.get(defect, defect)}", index, defect)
             _write_sample(station, folder / "test" / defect, index, scene, rng, with_mask=True)
             truth = asdict(scene.truth) if scene.truth is not None else {}
             rounded = {

@@ -13,13 +13,13 @@ is not set has `spare_valid` 0 and is pushed FAR away, never to infinity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+OLD_CENTER = "centre"  # name of the buffer `center` in the weights of older runs
 FAR = 1e4  # squared distance added to a spare row that is not set; finite in float16
 
 
@@ -89,8 +89,10 @@ class MemoryBank(nn.Module):
         """The rows themselves, (M, C)."""
         return self.center - 0.5 * self.weight
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        """Take as many rows as the state has."""
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take as many rows as the state has, and the center by its name in older runs too."""
+        if prefix + OLD_CENTER in state_dict:
+            state_dict[prefix + "center"] = state_dict.pop(prefix + OLD_CENTER)
         for name in ("weight", "bias"):
             stored = state_dict.get(prefix + name)
             if isinstance(stored, Tensor) and stored.shape[1:] == getattr(self, name).shape[1:]:

@@ -150,7 +150,7 @@ def reconstruction_phase(
     training = _Pretraining(autoencoder, grouped)
 
     def held_out_loss() -> float:
-        assert held_out is not None  # or nobody asks
+        assert held_out is not None  # else the phase has no such curve
         return reconstruction_error(autoencoder, held_out)
 
     return Phase(

@@ -110,7 +110,7 @@ class RealNVP(nn.Module):
         alpha: clamp of a block's log scales; 3 for MVTec AD, 1.9 for MVTec 3D-AD.
         condition_channels: channels of the position encoding.
         kernel: odd; 1 keeps every position to itself.
-        seed: of the fixed permutations, which are part of the model and saved with it.
+        seed: of the fixed permutations, which belong to the model and saved with it.
     """
 
     def __init__(

@@ -254,7 +254,7 @@ def test_the_first_section_shows_the_outlier_and_the_operating_points() -> None:
     assert "highest (chosen) 4 10.0% 28.3% 0 of 3" in page
     assert "2nd highest 1.3 20.0% 42.9% 2 of 3" in page
     assert "would suggest the 3rd highest: 3 of 3 found instead of 0" in page
-    assert "Threshold 3.5: 10.0% of normal parts are rejected on average" in page
+    assert "Threshold 3.5. With 95% confidence at most 28.3% of normal parts are rejected" in page
     assert len(re.findall(r'<tr class="chosen">', first)) == 1
 
 

@@ -42,6 +42,16 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+def test_a_defect_whose_name_changed_keeps_its_images(biscuit: Path) -> None:
+    """As those before the change of spelling: the name seeds the images."""
+    station = Station("biscuit", SEED)
+    rng = station.random("test/discolouration", 0)
+    color, _ = station.capture(station.part(rng, "discoloration"), rng)
+    samples = {sample.name: sample for sample in open_dataset(biscuit).samples}
+    written = samples["test/discoloration/000"].load().color
+    assert np.array_equal(written, color)
+
+
 def test_the_layout_holds_what_was_asked_for(biscuit: Path) -> None:
     dataset = open_dataset(biscuit)
     assert (dataset.layout, dataset.product, dataset.has_depth) == ("mvtec3d", "biscuit", True)

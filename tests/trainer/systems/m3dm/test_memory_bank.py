@@ -49,6 +49,14 @@ def test_it_is_the_distance_to_the_nearest_row(radius: Tensor | None) -> None:
     assert bank_of(rows, radius).rows.numpy() == pytest.approx(rows.numpy(), abs=1e-5)
 
 
+def test_the_weights_of_a_run_from_before_the_spelling_load() -> None:
+    bank, loaded = bank_of(drawn(20, 5)), MemoryBank(5)
+    older = {name.replace("center", "centre"): value for name, value in bank.state_dict().items()}
+    loaded.load_state_dict(older)
+    assert torch.equal(loaded.rows, bank.rows)
+    assert "centre" in older, "what the caller gave stays as it was"
+
+
 def test_a_stations_row_is_known_once_it_is_set() -> None:
     features, rows, spare = drawn(1, 5, 3, 4), drawn(20, 5, seed=1), drawn(3, 5, seed=2)
     spare[1] = features[0, :, 2, 3]
