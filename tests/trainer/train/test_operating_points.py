@@ -121,7 +121,7 @@ def test_the_table_shows_that_the_next_points_find_defects() -> None:
 def test_parts_left_out_are_in_every_guarantee() -> None:
     points = operating_points(NORMAL[:-1], 1, 0.05, DEFECTS, left_out=1)
     assert [point.threshold.left_out for point in points] == [1] * 4
-    assert points[0].threshold.guarantee.endswith("; 6.7% if the 1 left out were normal")
+    assert points[0].threshold.guarantee.endswith("; 6.7% on average if the 1 left out were normal")
     assert points[0].found["real"].count == 20
 
 
