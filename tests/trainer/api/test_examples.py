@@ -31,12 +31,12 @@ def test_train_evaluate_export_and_judge(
     write_product(tmp_path / "parts/washer")
     generate_key(tmp_path / "line")
     known: dict[str, object] = {}
-    exec(example("api"), known)  # noqa: S102
+    exec(example("api"), known)
     assert (tmp_path / "runs/washer/report.html").is_file()
     assert known["exported"].path == Path("washer-1.0.0.bundle")  # type: ignore[attr-defined]
     frame = open_dataset(tmp_path / "parts/washer").split("train")[0].load()
     known |= {"color": frame.color, "depth": frame.depth}
-    exec(example("judge"), known)  # noqa: S102
+    exec(example("judge"), known)
     judgment = known["judgment"]
     assert judgment.code in (Code.OK, Code.NG)  # type: ignore[attr-defined]
     assert judgment.code.name in capsys.readouterr().out  # type: ignore[attr-defined]
