@@ -93,7 +93,7 @@ def test_install_prints_a_row_per_engine_and_the_guarantee(
         r" ones\)"
     )
     assert any(re.fullmatch(judges, line) for line in out)
-    assert any(line.startswith(f"threshold {own}: 11.1% of normal parts") for line in out)
+    assert any(line.startswith(f"threshold {own}. With 95% confidence at most ") for line in out)
 
 
 @pytest.mark.usefixtures("fast_int8")

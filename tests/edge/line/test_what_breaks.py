@@ -48,7 +48,7 @@ def test_a_thread_that_breaks_begins_again_and_says_so_once(
             raise error
 
     keep_running(logging.getLogger("edge"), work, threading.Event(), pause_s=0.0)
-    assert caplog.text.count("failed and begins again") == 1
+    assert caplog.text.count("failed and starts again") == 1
     assert caplog.text.count("Traceback") == 1
 
 

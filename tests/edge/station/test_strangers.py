@@ -7,8 +7,6 @@ told so.
 
 from __future__ import annotations
 
-import io
-import json
 import multiprocessing
 import os
 import shutil
@@ -18,15 +16,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edge.cli import run_command
 from edge.errors import EdgeError
 from edge.install.install import install_bundle
 from edge.station import audit
@@ -36,6 +31,7 @@ from edge.station.root import DATA, TRUST
 from edge.station.settle import settle
 from edge.station.store import Store
 from edge.station.trust import trust
+from tests.support.account import Account, answers_of
 from tests.support.mistakes import Run, refused
 from tests.support.root import Bundles, snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair, make_key
@@ -499,65 +495,19 @@ LINES = (
 )
 
 
-def answers_of(lines: Sequence[str]) -> list[tuple[str, int, str]]:
-    """Each line with its exit code and what it said on stderr; 99 for a traceback."""
-    answers = []
-    for line in lines:
-        said, code = io.StringIO(), 0
-        sys.argv = ["edge", *line.split()]
-        with redirect_stderr(said), redirect_stdout(io.StringIO()):
-            try:
-                run_command()
-            except SystemExit as end:
-                code = int(end.code or 0)
-            except BaseException:  # noqa: BLE001  # whatever it is, the test shows it
-                traceback.print_exc()
-                code = 99
-        answers.append((line, code, said.getvalue()))
-    return answers
-
-
-def as_account(uid: int, act: Callable[[], object]) -> Any:
-    """What `act` returns in a forked process that has become the account; it can go back to no
-    other.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            os.write(writer, json.dumps(act()).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return json.loads(said)
-
-
 @pytest.fixture(scope="module")
-def loaded(
+def account(
     tmp_path_factory: pytest.TempPathFactory, pristine: Path, key: KeyPair, bundles: Bundles
-) -> None:
-    """Every module that the verbs import is imported: this Python may lie where other accounts
-    cannot read it.
-    """
+) -> Iterator[Account]:
     folder = tmp_path_factory.mktemp("loaded")
     shutil.copytree(pristine, folder / "station", symlinks=True)
     shutil.copy(bundles("washer", "3.0.0"), folder)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        answers_of([f"{line} --root station" for line in LINES])
-    finally:
-        os.chdir(before)
+    other = Account(folder, [f"{line} --root station" for line in LINES])
+    yield other
+    other.close()
 
 
 @needs_root
-@pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize(
     ("closed", "mode"),
     [
@@ -577,7 +527,7 @@ def test_an_account_that_may_do_nothing_is_told_so_in_a_sentence(
     open_folder: Path,
     key: KeyPair,
     bundles: Bundles,
-    monkeypatch: pytest.MonkeyPatch,
+    account: Account,
     closed: str | None,
     mode: int,
 ) -> None:
@@ -586,11 +536,9 @@ def test_an_account_that_may_do_nothing_is_told_so_in_a_sentence(
         (open_folder / path.name).chmod(0o644)
     if closed is not None:
         (store.root / closed).chmod(mode)
-    monkeypatch.chdir(open_folder)
     before = snapshot(store.root)
-    for line, code, said in as_account(
-        SERVICE, lambda: answers_of([f"{line} --root station" for line in LINES])
-    ):
+    lines = [f"{line} --root station" for line in LINES]
+    for line, code, said in account.answers(SERVICE, open_folder, lines):
         assert code in (0, 1), (line, said)
         sentences = [one for one in said.splitlines() if one.startswith("edge: ")]
         assert len(sentences) == code, (line, said)
