@@ -97,7 +97,12 @@ def test_a_written_table_changed_by_hand_is_found(
 ) -> None:
     changed = page.read_text(encoding="utf-8").replace(old, new, 1)
     assert changed != page.read_text(encoding="utf-8")
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: changed)
+    read = Path.read_text
+
+    def read_changed(path: Path, *args: str, **named: str) -> str:
+        return changed if path == page else read(path, *args, **named)
+
+    monkeypatch.setattr(Path, "read_text", read_changed)
     assert wanted(page) != changed
 
 
