@@ -150,9 +150,14 @@ def shows_two_parts(
 
 
 def _first_with(frames: Sequence[Judgment], reasons: Collection[Reason]) -> Decided | None:
-    """The first frame that has one of these reasons."""
+    """The first UNKNOWN frame that has one of these reasons."""
     return next(
-        (Decided(frame, i) for i, frame in enumerate(frames) if frame.reason in reasons), None
+        (
+            Decided(frame, i)
+            for i, frame in enumerate(frames)
+            if frame.code is Code.UNKNOWN and frame.reason in reasons
+        ),
+        None,
     )
 
 

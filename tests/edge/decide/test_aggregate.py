@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.decide.aggregate import STATION_FAULTS, aggregate, highest_of, mean_of, shows_two_parts
@@ -81,6 +81,7 @@ def test_a_mean_score_is_compared_anew() -> None:
         min_size=1,
     )
 )
+@example([judged(0.0), unjudged(Reason.NORMAL)])
 def test_ok_needs_a_strict_majority_of_judged_views_with_a_good_median(
     frames: list[Judgment],
 ) -> None:
