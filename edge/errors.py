@@ -3,8 +3,8 @@
 EdgeError                  the command line prints it without a traceback and returns 1
 ├── MissingDependency      a library that this command needs is not installed
 ├── ConfigError            station.toml, camera.json or an option says something impossible
-├── DataError              an image, mask or folder on disk is missing, unreadable or of wrong size
-├── BundleError            a bundle is damaged, unsigned, untrusted, of a newer schema, or no fit
+├── DataError              an image, mask or folder is missing, unreadable or of another size
+├── BundleError            a bundle is damaged, unsigned, untrusted or of a newer schema
 ├── EngineError            an engine cannot be built, loaded or run
 ├── ParityError            an engine does not decide as the trained model did
 ├── CameraError            the camera cannot be used

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(mosquitto libusb-1.0-0 g++ python3-venv)
-# with `install.sh test`; where they are missing, the tests that need them are skipped with a message
+# with `install.sh test`; tests that need a missing one are skipped with a message
 other_brokers=(ejabberd rabbitmq-server)
 
 missing_of() {

@@ -4,7 +4,6 @@ and refused in one sentence.
 
 from __future__ import annotations
 
-import json
 import pickle
 import struct
 import warnings
@@ -19,7 +18,6 @@ from torch import Tensor
 from edge.errors import DataError
 from edge.files import sentence_of, write_atomically
 
-METADATA = "__metadata__"  # key of safetensors' header
 # The first bytes of what torch.save writes, now and before version 1.6.
 ZIP, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # What torch.load raises for damaged bytes.
@@ -48,12 +46,9 @@ NUMPY_NUMBER: list[Any] = [
 ]
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors by name with safetensors, whole or not at all. Any device, any layout.
 
-    metadata: words that are kept beside them, see `read_metadata`.
     Raises: OSError if the disk does not take it.
     """
     from safetensors.torch import save
@@ -61,17 +56,7 @@ def write_tensors(
     # of their own memory: safetensors refuses tensors that share it
     own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
     contiguous = {name: tensor.contiguous() for name, tensor in own.items()}
-    write_atomically(path, save(contiguous, dict(metadata) if metadata else None))
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The words beside the tensors of a file that `load_stored` took; empty if it has none."""
-    with path.open("rb") as file:
-        start = file.read(9)
-        if start[8:9] != b"{":  # of torch.save
-            return {}
-        header = json.loads(b"{" + file.read(int.from_bytes(start[:8], "little") - 1))
-    return dict(header.get(METADATA, {}))
+    write_atomically(path, save(contiguous))
 
 
 def load_stored(path: Path, expected: str, remedy: str) -> Any:

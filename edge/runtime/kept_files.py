@@ -28,7 +28,6 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,16 +80,6 @@ def image_files(images: Images) -> dict[str, bytes]:
     return {**files, "record.json": _json_of(images.record)}
 
 
-def write_images(folder: Path, images: Images) -> None:
-    """Write one part's files but the overlay into a folder of any name.
-
-    Raises: OSError if the disk refuses them.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in image_files(images).items():
-        (folder / name).write_bytes(data)
-
-
 def overlay_png(images: Images) -> bytes:
     """The picture to look at. Raises: whatever drawing raises."""
     x, y, width, height = images.crop or (
@@ -107,11 +96,6 @@ def overlay_png(images: Images) -> bytes:
         title += f"  score {score:.4g} (limit {threshold:.4g})"
     picture = draw_kept(color, images.map if images.crop else None, threshold, title, code)
     return _png_of(picture[:, :, ::-1])
-
-
-def write_overlay(path: Path, images: Images) -> None:
-    """Write the picture to look at. Raises: OSError, and whatever drawing raises."""
-    path.write_bytes(overlay_png(images))
 
 
 def _camera_files(frame: Frame) -> dict[str, dict[str, Any]]:

@@ -130,7 +130,8 @@ class Subscriber:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=level, **clean)
         if user:
             self._client.username_pw_set(user, "any")
-        self._client.reconnect_delay_set(0.1, 0.2)  # type: ignore[arg-type]  # paho only adds and compares them
+        # paho only adds and compares them
+        self._client.reconnect_delay_set(0.1, 0.2)  # type: ignore[arg-type]
         self._client.on_connect = lambda client, *_: client.subscribe("edge/#", qos=qos)
         self._client.on_subscribe = self._note_subscribed
         self._client.on_message = self._note

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from edge.runtime.kept_files import Images
+from edge.runtime.kept_files import Images, image_files
 from edge.types import Frame
 from tests.support.fakes import frame_of
 from tests.support.station import BAD
@@ -39,3 +40,10 @@ def images_of(number: int, day: str = "2026-11-10", judged: bool = False) -> Ima
         record,
         CROP if judged else None,
     )
+
+
+def write_images(folder: Path, images: Images) -> None:
+    """A kept part in a folder of any name, without the overlay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in image_files(images).items():
+        (folder / name).write_bytes(data)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.tensor_files import load_stored, read_metadata, write_tensors
+from trainer.tensor_files import load_stored, write_tensors
 from trainer.train.run_folder import MODEL_FILE, OLD_MODEL_FILE, find_model, remove_run
 
 
@@ -32,13 +32,12 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def test_what_is_written_is_read_again_to_the_last_bit(tmp_path: Path) -> None:
-    write_tensors(tmp_path / "w.safetensors", tensors(), {"format": "test 1"})
+    write_tensors(tmp_path / "w.safetensors", tensors())
     loaded = read(tmp_path / "w.safetensors")
     assert loaded.keys() == tensors().keys()
     for name, tensor in tensors().items():
         assert loaded[name].dtype == tensor.dtype
         assert torch.equal(loaded[name], tensor)
-    assert read_metadata(tmp_path / "w.safetensors") == {"format": "test 1"}
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"], "nothing temporary"
 
 
@@ -46,14 +45,12 @@ def test_the_same_tensors_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write_tensors(tmp_path / name, tensors())
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
-    assert read_metadata(tmp_path / "first") == {}
 
 
 def test_files_of_torch_are_still_read(tmp_path: Path) -> None:
     torch.save(tensors(), tmp_path / "old.pt")
     loaded = read(tmp_path / "old.pt")
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors().items())
-    assert read_metadata(tmp_path / "old.pt") == {}
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, OLD_MODEL_FILE])

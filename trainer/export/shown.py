@@ -37,11 +37,6 @@ class Shown:
         """The score as a number."""
         return float(self.score[0])
 
-    @property
-    def is_defect(self) -> bool:
-        """Whether it shows a defect, real or synthetic."""
-        return self.kind not in ("normal", "good")
-
     def in_memory(self) -> Shown:
         """The frame with its graph inputs in memory: a search reads them many times."""
         feeds = self.source()

@@ -80,7 +80,12 @@ def test_a_judge_is_closed_once_and_refuses_afterwards(bundle: tuple[Path, KeyPa
     closed: list[int] = []
     with open_bundle(bundle[0], key=bundle[1].public, precision="fp32") as opened:
         close = opened.proven.engine.close
-        opened.proven.engine.close = lambda: closed.append(1) or close()  # type: ignore[method-assign,func-returns-value]
+
+        def counted() -> None:
+            closed.append(1)
+            close()
+
+        opened.proven.engine.close = counted  # type: ignore[method-assign]
     opened.close()
     assert closed == [1]
     color, depth = draw_shot(GOOD, 0)

@@ -12,8 +12,9 @@ import pytest
 from edge.errors import DataError
 from edge.frames.dataset import open_dataset
 from edge.frames.reading import Reading
-from edge.runtime.kept_files import Images, write_images
+from edge.runtime.kept_files import Images
 from edge.types import Code, Frame, Intrinsics
+from tests.support.kept import write_images
 from tests.support.layouts import (
     CENTER_X,
     CENTER_Y,

@@ -23,11 +23,10 @@ from edge.clock import PoweredClock, Stamp
 from edge.config import RetentionConfig
 from edge.line.outbox import Outbox
 from edge.runtime.keeper import Keeper
-from edge.runtime.kept_files import write_images
 from edge.runtime.kept_folders import sorted_folders
 from tests.support.broker import wait_until
 from tests.support.fakes import frame_of
-from tests.support.kept import images_of
+from tests.support.kept import images_of, write_images
 from tests.support.machine import DAY_S, NOW_S, Machine
 from tests.support.station import BAD
 

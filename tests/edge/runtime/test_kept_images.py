@@ -18,10 +18,10 @@ from edge.config import RetentionConfig
 from edge.frames.dataset import open_dataset
 from edge.overlay import BANNER_PX
 from edge.runtime.keeper import Keeper
-from edge.runtime.kept_files import write_images, write_overlay
+from edge.runtime.kept_files import overlay_png
 from tests.support.broker import wait_until
 from tests.support.fakes import committed, frames_of
-from tests.support.kept import CROP, images_of
+from tests.support.kept import CROP, images_of, write_images
 from tests.support.service import new_service
 from tests.support.station import BAD, EMPTY, HEIGHT, SERIAL, WIDTH, StationRoot
 
@@ -77,7 +77,7 @@ def test_the_overlay_shows_the_crop_and_outlines_where_the_map_is_above_the_thre
     tmp_path: Path,
 ) -> None:
     part = images_of(1, judged=True)
-    write_overlay(tmp_path / "overlay.png", part)
+    (tmp_path / "overlay.png").write_bytes(overlay_png(part))
     picture = read(tmp_path / "overlay.png")
     x, y, width, height = CROP
     assert picture.shape == (height + BANNER_PX, 2 * width, 3)
@@ -95,7 +95,7 @@ def test_the_overlay_shows_the_crop_and_outlines_where_the_map_is_above_the_thre
 
 
 def test_a_part_that_was_not_judged_is_shown_as_the_camera_saw_it(tmp_path: Path) -> None:
-    write_overlay(tmp_path / "overlay.png", images_of(1))
+    (tmp_path / "overlay.png").write_bytes(overlay_png(images_of(1)))
     assert read(tmp_path / "overlay.png").shape == (HEIGHT + BANNER_PX, WIDTH, 3)
 
 

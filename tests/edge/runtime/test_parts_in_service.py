@@ -20,14 +20,14 @@ from edge.config import RetentionConfig
 from edge.install.install import install_bundle
 from edge.runtime.health import Health
 from edge.runtime.keeper import Keeper
-from edge.runtime.kept_files import sha256_of_images, write_images
+from edge.runtime.kept_files import sha256_of_images
 from edge.runtime.notify import Notifier
 from edge.runtime.plan import RunPlan
 from edge.runtime.service import Service
 from edge.types import Reason
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, ScriptedEngine, committed, frame_of, frames_of
-from tests.support.kept import images_of
+from tests.support.kept import images_of, write_images
 from tests.support.patience import patience_s
 from tests.support.service import NO_BROKER, new_service, taken_as_proven
 from tests.support.station import BAD, EMPTY, HEIGHT, WIDTH, StationRoot, belt

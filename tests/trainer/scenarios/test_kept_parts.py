@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from edge.frames.dataset import open_dataset
-from edge.runtime.kept_files import Images, write_images
+from edge.runtime.kept_files import Images
 from edge.types import Code
+from tests.support.kept import write_images
 from tests.support.tiny_product import write_tiny_product
 from trainer.cli import app
 from trainer.train.run_info import read_info
