@@ -32,6 +32,7 @@ Mask = NDArray[np.bool_]
 CHANGED_MM = 0.5  # more of a difference in height is where a part differs
 TRIES = 60
 LEAST_REST = 0.985  # of what is left lies in one piece: what comes off is not on the table
+BORDER_PX = 12  # around the outline a product's coverage and height fade to 0
 RIM_PX = 3  # the color of a burr is that of the part this far inside the outline
 
 
@@ -165,7 +166,7 @@ def _burr(blank: Blank, area: float, rng: np.random.Generator) -> Surface | None
 def _bent(blank: Blank, area: float, rng: np.random.Generator) -> Surface | None:
     """A smooth displacement of all that lies near a place of the rim."""
     rim = blank.rim(rng)
-    moved_px = float(rng.uniform(2.5, 7.0)) / blank.pitch
+    moved_px = float(rng.uniform(3.5, 8.0)) / blank.pitch
     reach = max(area / moved_px / 1.8, 2.2 * moved_px)
     turn = float(rng.uniform(-1.0, 1.0)) + (np.pi if rng.uniform() < 0.5 else 0.0)
     heading = np.arctan2(rim.away_row, rim.away_column) + turn
@@ -209,12 +210,16 @@ def _rough_distance(
 
 
 def _nearest(blank: Blank, level: Image, area: float) -> Mask:
-    """The `area` pixels of the part of the lowest level that lie in one piece."""
+    """The `area` pixels of the part of the lowest level that lie in one piece, and the soft border
+    of the outline beside them.
+    """
     own = level[blank.inside]
     count = min(max(round(area), 1), own.size - 1)
     below = blank.inside & (level <= np.partition(own, count)[count])
     _, labels, stats, _ = cv2.connectedComponentsWithStats(below.astype(np.uint8), connectivity=4)
-    return cast(Mask, labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
+    piece = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    rows, columns = _nearest_place(blank.inside)
+    return cast(Mask, piece[rows, columns] & (blank.beyond < BORDER_PX))
 
 
 def _broken_off(
