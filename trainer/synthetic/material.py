@@ -33,6 +33,7 @@ CHANGED_MM = 0.5  # more of a difference in height is where a part differs
 TRIES = 60
 LEAST_REST = 0.985  # of what is left lies in one piece: what comes off is not on the table
 BORDER_PX = 12  # around the outline a product's coverage and height fade to 0
+JOINT_MM = 3.5  # a burr reaches this far over a sloping edge of the part
 RIM_PX = 3  # the color of a burr is that of the part this far inside the outline
 
 
@@ -252,22 +253,24 @@ def _without(surface: Surface, removed: Mask, profile: Image) -> Surface:
 
 
 def _with_burr(blank: Blank, added: Mask, rng: np.random.Generator) -> Surface:
-    """The part with extra material: as high as a share of the rim, in the color of the rim."""
+    """The part with extra material: as high as a share of the rim, in the color of the rim, and
+    joined to it where the part's own edge slopes.
+    """
     old, shape = blank.surface, added.shape
-    cover = cv2.GaussianBlur(added.astype(np.float32), (0, 0), 0.7)
-    cover = np.where(blank.inside, 0, cover).astype(np.float32)
+    joint = cv2.dilate(added.astype(np.uint8), _disc(JOINT_MM / blank.pitch)) > 0
+    cover = cv2.GaussianBlur((added | (joint & blank.inside)).astype(np.float32), (0, 0), 0.7)
     rows, columns = _nearest_place(blank.from_rim > RIM_PX)
-    tallest = cv2.dilate(old.height, np.ones((7, 7), np.uint8))[rows, columns]
+    tallest = cv2.dilate(old.height, _disc(JOINT_MM / blank.pitch))[rows, columns]
     level = float(rng.uniform(0.62, 0.95))
     ripple = 1 + 0.05 * smooth_noise(rng, *shape, 2.0 / blank.pitch)
     height = tallest * level * np.clip(ripple, 0.85, 1.15) * cover
-    share = np.where(cover > old.inside, cover, 0).astype(np.float32)
+    new = cover > old.inside
     return replace(
         old,
         height=np.maximum(old.height, height).astype(np.float32),
         inside=np.maximum(old.inside, cover),
-        albedo=mixed(old.albedo, old.albedo[rows, columns], np.ceil(share)),
-        shine=np.where(share > 0, old.shine[rows, columns], old.shine),
+        albedo=np.where(new[..., None], old.albedo[rows, columns], old.albedo),
+        shine=np.where(new, old.shine[rows, columns], old.shine),
     )
 
 
@@ -288,6 +291,11 @@ def _nearest_place(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     of_label = np.zeros((2, int(labels.max()) + 1), np.int64)
     of_label[:, labels[rows, columns]] = rows, columns
     return of_label[0][labels], of_label[1][labels]
+
+
+def _disc(radius_px: float) -> NDArray[np.uint8]:
+    side = 2 * round(radius_px) + 1
+    return cast(NDArray[np.uint8], cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
 def _distance(mask: Mask) -> Image:
