@@ -15,9 +15,7 @@ def synthesize(
         ..., metavar="OUT", help="Folder for the products, one sub-folder each.", readable=False
     ),
     products: str = typer.Option(
-        ",".join(PRODUCTS),
-        metavar="NAMES",
-        help="Which products, separated by commas.",
+        ",".join(PRODUCTS), metavar="NAMES", help="Which products, separated by commas."
     ),
     train: int = typer.Option(60, min=1, metavar="N", help="Good parts to train on."),
     validation: int = typer.Option(

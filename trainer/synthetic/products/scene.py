@@ -1,5 +1,5 @@
-"""One station for a product that is a height field: a part on the table, with what is wrong with it,
-under the station's lamp.
+"""One station for a product that is a height field: a part on the table, perhaps with a defect, under
+the station's lamp.
 """
 
 from __future__ import annotations
@@ -16,17 +16,8 @@ from trainer.synthetic.blend import mixed
 from trainer.synthetic.logical import equipped, rearranged
 from trainer.synthetic.material import material_defect
 from trainer.synthetic.noise import Image
-from trainer.synthetic.scene import (
-    CHANGED_MM,
-    CROP,
-    HEIGHT,
-    MM_PER_M,
-    WIDTH,
-    CameraStation,
-    Scene,
-    Truth,
-)
-from trainer.synthetic.scene_defects import GROUPS, applied, defects_of, local_defect
+from trainer.synthetic.scene import CROP, HEIGHT, MM_PER_M, WIDTH, CameraStation, Scene, Truth
+from trainer.synthetic.scene_defects import CHANGED_MM, GROUPS, applied, defects_of, local_defect
 from trainer.synthetic.surface import Counted, Grid, Light, Product, Surface, shade
 from trainer.synthetic.tables import table_albedo
 
@@ -99,7 +90,7 @@ class HeightFieldStation(CameraStation):
         before: np.random.Generator,
         rng: np.random.Generator,
     ) -> Marred:
-        """The part with its defect; before: the generator as it was when the good part was drawn."""
+        """The part with its defect; before: the generator as when the good part was drawn."""
         if defect == "good":
             return Marred(surface, np.zeros(surface.height.shape, np.bool_), 0.0)
         if GROUPS[defect] == "logical":
@@ -144,9 +135,7 @@ class HeightFieldStation(CameraStation):
 
     def _color(self, surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
         """Linear color and glare of the view."""
-        table = cv2.resize(
-            self._table, surface.height.shape[::-1], interpolation=cv2.INTER_LINEAR
-        )
+        table = cv2.resize(self._table, surface.height.shape[::-1], interpolation=cv2.INTER_LINEAR)
         albedo = mixed(table, surface.albedo, surface.inside)
         composed = replace(surface, albedo=albedo, shine=surface.shine * surface.inside)
         return shade(composed, light, pitch)
