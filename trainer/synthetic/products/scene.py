@@ -1,5 +1,5 @@
-"""One station for a product that is a height field: a part on the table, perhaps with a defect, under
-the station's lamp.
+"""One station for a product that is a height field: a part on the table, perhaps with a defect,
+under the station's lamp.
 """
 
 from __future__ import annotations
@@ -16,8 +16,17 @@ from trainer.synthetic.blend import mixed
 from trainer.synthetic.logical import equipped, rearranged
 from trainer.synthetic.material import material_defect
 from trainer.synthetic.noise import Image
-from trainer.synthetic.scene import CROP, HEIGHT, MM_PER_M, WIDTH, CameraStation, Scene, Truth
-from trainer.synthetic.scene_defects import CHANGED_MM, GROUPS, applied, defects_of, local_defect
+from trainer.synthetic.scene import (
+    CHANGED_MM,
+    CROP,
+    HEIGHT,
+    MM_PER_M,
+    WIDTH,
+    CameraStation,
+    Scene,
+    Truth,
+)
+from trainer.synthetic.scene_defects import GROUPS, applied, defects_of, local_defect
 from trainer.synthetic.surface import Counted, Grid, Light, Product, Surface, shade
 from trainer.synthetic.tables import table_albedo
 
