@@ -216,13 +216,3 @@ def test_a_bent_rim_moves_what_is_there_and_keeps_its_area() -> None:
     areas = [int((empty_z - shown.z_m > 0.002).sum()) for shown in (good, bad)]
     assert areas[1] == pytest.approx(areas[0], rel=0.02)
     assert (np.abs(bad.z_m - good.z_m) > 0.002).sum() > 20
-
-
-def test_the_table_stands_out_from_the_part() -> None:
-    for product in ALL_PRODUCTS:
-        made, good = station(product), scene(product, "good")
-        empty = made.empty(made.random("test", 0))
-        part = empty.z_m - good.z_m > 0.003
-        encoded = [np.clip(shown, 0, 1) ** (1 / 2.2) for shown in (good.color, empty.color)]
-        apart = [np.median(image[part], axis=0) for image in encoded]
-        assert np.linalg.norm(apart[0] - apart[1]) > 0.1
