@@ -7,13 +7,15 @@ from pathlib import Path
 
 import typer
 
+from trainer.synthetic.products import PRODUCTS
+
 
 def synthesize(
     out: Path = typer.Argument(
         ..., metavar="OUT", help="Folder for the products, one sub-folder each.", readable=False
     ),
     products: str = typer.Option(
-        "washer,biscuit,connector,rope,fusebox",
+        ",".join(PRODUCTS),
         metavar="NAMES",
         help="Which products, separated by commas.",
     ),
@@ -35,7 +37,6 @@ def synthesize(
     """
     from edge.errors import ConfigError
     from edge.files import require_folder_target
-    from trainer.synthetic.products import PRODUCTS
     from trainer.synthetic.products.write import Amounts, write_product
 
     names = [name.strip() for name in products.split(",") if name.strip()]

@@ -1,11 +1,12 @@
-"""Synthetic defects of the synthetic products, in the scene before the camera sees it: ten local
-ones in three groups, what each does to height and color, and where.
+"""Synthetic defects of the synthetic products, in the scene before the camera sees it: their groups
+and limits, and the ten local ones, what each does to height and color, and where.
 
-depth     seen by the depth camera alone: the color image is rendered without it
-color     seen by the color camera alone
+relief    in height alone; the color camera sees it by its shading, as the light falls on it
+color     in color alone
 both      in height and in color
-logical   in both as well, but every place looks normal by itself: only on products with counted
-          elements; made as a part with others of these elements (trainer.synthetic.logical)
+material  absent where the part should be, or extra beside it (trainer.synthetic.material)
+logical   every place looks normal by itself: only on products with counted elements; made as a
+          part with others of these elements (trainer.synthetic.logical)
 """
 
 from __future__ import annotations
@@ -23,24 +24,38 @@ from trainer.synthetic.noise import Image, smooth_noise
 from trainer.synthetic.shapes import smooth_step
 from trainer.synthetic.surface import Counted, Product, Surface
 
-Group = Literal["depth", "color", "both", "logical"]
+Group = Literal["relief", "color", "both", "material", "logical"]
 GROUPS: dict[str, Group] = {
-    "dent": "depth",
-    "bump": "depth",
-    "warp": "depth",
-    "missing": "depth",
+    "dent": "relief",
+    "bump": "relief",
+    "warp": "relief",
+    "gouge": "relief",
     "stain": "color",
     "print": "color",
     "discoloration": "color",
     "crack": "both",
     "hole": "both",
     "contamination": "both",
+    "chip": "material",
+    "broken": "material",
+    "short_shot": "material",
+    "burr": "material",
+    "bent": "material",
     "absent": "logical",
     "extra": "logical",
     "swapped": "logical",
 }
-LEAST_SHARE, LARGEST_SHARE = 0.0005, 0.02  # of the part's area
-LEAST_SIGMA, LARGEST_SIGMA = 2.0, 6.0  # of the depth noise there
+LOCAL_SHARES = (0.0005, 0.02)
+# the least and the largest share of the part's area
+SHARES: dict[str, tuple[float, float]] = {
+    **{kind: LOCAL_SHARES for kind, group in GROUPS.items() if group != "material"},
+    "chip": (0.0005, 0.01),
+    "broken": (0.015, 0.10),
+    "short_shot": (0.003, 0.04),
+    "burr": (0.001, 0.015),
+    "bent": (0.001, 0.04),
+}
+LEAST_SIGMA, LARGEST_SIGMA = 2.0, 6.0  # of the depth noise there, for relief and both
 MASK_LEVEL = 0.3  # the mask is where a defect has this share of its full strength
 TRIES = 40
 
@@ -101,17 +116,27 @@ def local_defect(
     """
     part_area = float(surface.inside.sum())
     sigmas = float(rng.uniform(3.0, 5.9)) if GROUPS[kind] != "color" else 0.0
+    least, largest = SHARES[kind]
     for _ in range(TRIES):
         share = float(np.exp(rng.uniform(np.log(_SMALLEST[kind]), np.log(0.017))))
         place = _find_place(kind, surface, share * part_area, sigmas * sigma_mm, rng)
         defect = _DRAW[kind](place, Part(product, surface), rng)
         mask = (defect.strength > MASK_LEVEL) & (surface.inside > 0.5)
-        if LEAST_SHARE * 1.2 <= mask.sum() / part_area <= LARGEST_SHARE * 0.95:
+        if least * 1.2 <= mask.sum() / part_area <= largest * 0.95:
             return defect, mask, sigmas
     raise RuntimeError(f"no place for a {kind} on a {product.name}")
 
 
-def apply_color(defect: SceneDefect, surface: Surface) -> Surface:
+def applied(defect: SceneDefect, surface: Surface) -> Surface:
+    """The surface with the defect; its height, in mm, never below the table."""
+    colored = _colored(defect, surface)
+    if defect.rise is None:
+        return colored
+    height = np.maximum(surface.height + defect.rise * surface.inside, 0)
+    return replace(colored, height=height.astype(np.float32))
+
+
+def _colored(defect: SceneDefect, surface: Surface) -> Surface:
     """The surface with the defect's color; its shine fades where paint covers it."""
     if defect.cover is None:
         return surface
@@ -127,20 +152,13 @@ def apply_color(defect: SceneDefect, surface: Surface) -> Surface:
     return replace(surface, albedo=albedo.astype(np.float32), shine=shine.astype(np.float32))
 
 
-def raised(defect: SceneDefect, surface: Surface) -> Image:
-    """Height in mm with the defect, never below the table."""
-    if defect.rise is None:
-        return surface.height
-    return cast(Image, np.maximum(surface.height + defect.rise * surface.inside, 0))
-
-
 def _find_place(
     kind: str, surface: Surface, area: float, amplitude: float, rng: np.random.Generator
 ) -> Place:
     """A random place: near the rim for a warp, elsewhere far enough from it for most of the defect
     to lie on the part.
 
-    A depth defect is put on the upper half of the relief: no camera reads the floor of a cavity.
+    A defect in relief is put on the upper half of the relief: no camera reads the floor of a cavity.
     """
     inside = surface.inside > 0.5
     from_rim = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
@@ -148,7 +166,7 @@ def _find_place(
         allowed = (from_rim > 6) & (from_rim < 14)
     else:
         allowed = from_rim > min(0.8 * np.sqrt(area / np.pi) + 6, 0.8 * float(from_rim.max()))
-    if GROUPS[kind] == "depth" and kind != "warp":
+    if GROUPS[kind] == "relief" and kind != "warp":
         allowed &= surface.height > 0.75 * np.median(surface.height[inside])
     rows, columns = np.nonzero(allowed)
     pick = int(rng.integers(rows.size))
@@ -192,8 +210,8 @@ def _warp(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
     )
 
 
-def _missing(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
-    """Material missing over a patch with a sharp border and an even depth."""
+def _gouge(place: Place, part: Part, rng: np.random.Generator) -> SceneDefect:
+    """Scraped off over a patch with a sharp border, to an even depth."""
     strength = smooth_step(_ragged_distance(place, part, rng, 0.12, 2.5), 1.06, 0.94)
     return SceneDefect(strength, rise=-place.amplitude * strength)
 
@@ -290,7 +308,7 @@ _DRAW: dict[str, Draw] = {
     "dent": _dent,
     "bump": _bump,
     "warp": _warp,
-    "missing": _missing,
+    "gouge": _gouge,
     "stain": _stain,
     "print": _print,
     "discoloration": _discoloration,
@@ -302,7 +320,7 @@ _SMALLEST = {
     "dent": 0.006,
     "bump": 0.006,
     "warp": 0.008,
-    "missing": 0.006,
+    "gouge": 0.006,
     "stain": 0.002,
     "print": 0.004,
     "discoloration": 0.004,

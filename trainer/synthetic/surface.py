@@ -18,8 +18,8 @@ Layout = tuple[str, ...]
 """Rows of equally many places, a letter a place: the kind of element, EMPTY, or OPTION."""
 
 EMPTY, OPTION = ".", "?"  # OPTION: a good part may hold anything or nothing there
-SHADOW_STEPS = 9
 SHADOW_STEP_PX = 2.0  # at half resolution
+MOST_SHADOW_STEPS = 30
 
 
 @dataclass
@@ -53,18 +53,6 @@ class Light:
     color: tuple[float, float, float]
     ambient: float
 
-    @classmethod
-    def drawn(cls, rng: np.random.Generator) -> Light:
-        """The lamp of one image: mild changes of direction, strength and color temperature."""
-        warmth = float(rng.normal(0, 0.012))
-        return cls(
-            azimuth=float(np.deg2rad(-128 + rng.uniform(-9, 9))),
-            elevation=float(np.deg2rad(50 + rng.uniform(-4, 4))),
-            strength=float(rng.uniform(0.95, 1.05)),
-            color=(1 + warmth, 1.0, 1 - warmth),
-            ambient=float(rng.uniform(0.36, 0.40)),
-        )
-
     def direction(self) -> tuple[float, float, float]:
         """Unit vector towards the lamp; x right, y down, z towards the camera."""
         c = np.cos(self.elevation)
@@ -72,6 +60,37 @@ class Light:
             float(c * np.cos(self.azimuth)),
             float(c * np.sin(self.azimuth)),
             float(np.sin(self.elevation)),
+        )
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """The lamp of a station: azimuth and elevation in radians; warmth: share of red added, and of
+    blue taken.
+    """
+
+    azimuth: float
+    elevation: float
+    warmth: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> Lamp:
+        """A lamp on any side, neither flat nor overhead, neutral to warm or cool."""
+        return cls(
+            azimuth=float(rng.uniform(-np.pi, np.pi)),
+            elevation=float(np.deg2rad(rng.uniform(35, 65))),
+            warmth=float(rng.uniform(-0.10, 0.14)),
+        )
+
+    def light(self, rng: np.random.Generator) -> Light:
+        """The light of one image: mild changes of direction, strength and color temperature."""
+        warmth = self.warmth + float(rng.normal(0, 0.012))
+        return Light(
+            azimuth=self.azimuth + float(np.deg2rad(rng.uniform(-9, 9))),
+            elevation=self.elevation + float(np.deg2rad(rng.uniform(-4, 4))),
+            strength=float(rng.uniform(0.95, 1.05)),
+            color=(1 + warmth, 1.0, 1 - warmth),
+            ambient=float(rng.uniform(0.36, 0.40)),
         )
 
 
@@ -95,7 +114,8 @@ class Product(Protocol):
     """
 
     name: str
-    table: tuple[float, float, float]  # linear RGB of the surface it lies on
+    looks: tuple[float, float, float]  # linear RGB it shows by and large: the table has another
+    fracture: tuple[float, float, float]  # albedo of a fresh break
     turns: float  # degrees it may be turned to either side
     stain: tuple[float, float, float]  # albedo of what soils it
     tint: tuple[float, float, float]  # factor of a discoloration
@@ -167,8 +187,9 @@ def _shadow_and_openness(height: Image, light: Light, pitch: float) -> tuple[Ima
     lx, ly, _ = light.direction()
     length = math.hypot(lx, ly)
     rise_mm = 2 * pitch * SHADOW_STEP_PX * math.tan(light.elevation)
+    steps = min(math.ceil(float(small.max()) / rise_mm), MOST_SHADOW_STEPS)
     blocked = np.zeros_like(small)
-    for step in range(1, SHADOW_STEPS + 1):
+    for step in range(1, steps + 1):
         shift = step * SHADOW_STEP_PX / length
         move = np.array([[1, 0, -shift * lx], [0, 1, -shift * ly]], np.float32)
         towards = cv2.warpAffine(small, move, small.shape[::-1], borderMode=cv2.BORDER_REPLICATE)

@@ -30,7 +30,8 @@ class Biscuit:
     """See the module."""
 
     name = "biscuit"
-    table = (0.045, 0.075, 0.13)
+    looks = (0.50, 0.30, 0.13)
+    fracture = (0.72, 0.53, 0.30)
     turns = 10.0
     stain = (0.06, 0.02, 0.015)
     tint = (0.60, 0.45, 0.36)

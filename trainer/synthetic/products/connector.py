@@ -26,7 +26,8 @@ class Connector:
     """See the module."""
 
     name = "connector"
-    table = (0.16, 0.155, 0.145)
+    looks = (0.06, 0.07, 0.09)
+    fracture = (0.085, 0.10, 0.13)
     turns = 10.0
     stain = (0.42, 0.40, 0.34)
     tint = (2.2, 1.9, 1.25)

@@ -70,7 +70,8 @@ class FuseBox:
     """See the module."""
 
     name = "fusebox"
-    table = (0.15, 0.16, 0.145)
+    looks = (0.09, 0.09, 0.09)
+    fracture = (0.13, 0.133, 0.14)
     turns = 5.0
     stain = (0.42, 0.40, 0.34)
     tint = (2.2, 1.9, 1.25)

@@ -23,7 +23,8 @@ class Rope:
     """See the module."""
 
     name = "rope"
-    table = (0.12, 0.14, 0.10)
+    looks = (0.38, 0.28, 0.16)
+    fracture = (0.58, 0.46, 0.28)
     turns = 10.0
     stain = (0.045, 0.04, 0.04)
     tint = (0.62, 0.86, 0.50)

@@ -19,7 +19,8 @@ class Washer:
     """See the module."""
 
     name = "washer"
-    table = (0.055, 0.085, 0.075)
+    looks = (0.36, 0.355, 0.34)
+    fracture = (0.20, 0.195, 0.19)
     turns = 180.0
     stain = (0.10, 0.055, 0.02)
     tint = (1.05, 0.72, 0.40)

@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.files import write_json
-from trainer.synthetic.products.scene import CROP, HEIGHT, WIDTH, Scene, Station
-from trainer.synthetic.scene_defects import GROUPS, defects_of
+from trainer.synthetic.products.stations import open_station
+from trainer.synthetic.scene import CROP, HEIGHT, WIDTH, Scene, Station
+from trainer.synthetic.scene_defects import GROUPS
 
 FRAMES_PER_PART, FRAMES_BETWEEN = 8, 5
 DEFECTIVE_SHARE = 0.4
 PNG_LEVEL = 1
 # x and y are rounded to 8 micrometers: files a third smaller, intrinsics still exact
 XY_STEP_M = 2.0**-17
-# the name of a defect seeds its images: one that was renamed keeps its seed, and so its images
-SEEDED_AS = {"discoloration": "discolouration"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> It
     """
     if (folder / "camera.json").exists():
         raise DataError(f"{folder} already holds a product: remove it or name another folder")
-    station = Station(product, seed)
+    station = open_station(product, seed)
     for split, count in (
         ("train", amounts.train),
         ("validation", amounts.validation),
@@ -61,7 +60,7 @@ def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> It
             )
         yield f"{split}: {count} good"
     write_json(folder / "defects.json", _write_defects(station, folder, amounts.per_defect))
-    yield f"test: {amounts.per_defect} of each of {len(defects_of(station.product))} defects"
+    yield f"test: {amounts.per_defect} of each of {len(station.defects())} defects"
     _write_empty(station, folder / "station" / "empty", amounts.empty)
     if amounts.belt:
         _write_belt(station, folder / "station" / "belt", amounts.belt)
@@ -80,9 +79,9 @@ def _part(
 def _write_defects(station: Station, folder: Path, per_defect: int) -> list[dict[str, object]]:
     """The defective test images; one record each, for the report."""
     records: list[dict[str, object]] = []
-    for defect in defects_of(station.product):
+    for defect in station.defects():
         for index in range(per_defect):
-            scene, rng = _part(station, f"test/{SEEDED_AS.get(defect, defect)}", index, defect)
+            scene, rng = _part(station, f"test/{defect}", index, defect)
             _write_sample(station, folder / "test" / defect, index, scene, rng, with_mask=True)
             truth = asdict(scene.truth) if scene.truth is not None else {}
             rounded = {
@@ -197,7 +196,7 @@ def _write_belt(station: Station, folder: Path, parts: int) -> None:
 def _belt_kinds(station: Station, parts: int) -> list[str]:
     """A shuffled order of good parts and defects of every type."""
     defective = round(parts * DEFECTIVE_SHARE)
-    types = defects_of(station.product)
+    types = station.defects()
     kinds = [types[i % len(types)] for i in range(defective)] + ["good"] * (parts - defective)
     order = station.random("belt order", 0).permutation(parts)
     return [kinds[i] for i in order]
