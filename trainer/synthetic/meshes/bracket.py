@@ -45,6 +45,8 @@ class Bracket:
         self._color = varied(rng, COATINGS[int(rng.integers(len(COATINGS)))], 0.05)
         self._brush, self._clouds = streaks(rng, 34), grain(rng, 22, 3)
         self._fine = grain(rng, 1.2)
+        self.looks = self._color
+        self.fracture: Color = (0.34, 0.34, 0.33)
         self.stain: Color = (0.07, 0.04, 0.02)
         self.tint: Color = (0.95, 0.62, 0.34)
 

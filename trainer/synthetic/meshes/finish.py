@@ -58,6 +58,8 @@ class MeshProduct(Protocol):
 
     name: str
     turns: float  # degrees it may be turned to either side
+    looks: Color  # linear RGB it shows by and large: the table has another
+    fracture: Color  # albedo of a fresh break
     stain: Color  # albedo of what soils it
     tint: Color  # factor of a discoloration
     flash_mm: float  # height of a burr at its outline

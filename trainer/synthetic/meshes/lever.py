@@ -39,6 +39,8 @@ class Lever:
         self._color = varied(rng, ALLOYS[int(rng.integers(len(ALLOYS)))], 0.05)
         self._grain, self._clouds = grain(rng, 2.0, 4), grain(rng, 26, 3)
         self._brush = streaks(rng, 26)
+        self.looks = self._color
+        self.fracture: Color = (0.42, 0.42, 0.41)
         is_dark = float(np.mean(self._color)) < 0.2
         self.stain: Color = (0.36, 0.30, 0.20) if is_dark else (0.08, 0.05, 0.02)
         self.tint: Color = (1.9, 1.35, 0.8) if is_dark else (0.95, 0.62, 0.34)

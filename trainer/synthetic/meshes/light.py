@@ -15,14 +15,16 @@ from trainer.synthetic.meshes.finish import Look
 from trainer.synthetic.meshes.rays import LIFT_MM, Shape
 from trainer.synthetic.meshes.view import Vectors
 from trainer.synthetic.noise import Image
+from trainer.synthetic.surface import Light
 
 PATTERN = 4  # lamp points and directions change from pixel to pixel in squares of this side
 AMBIENT_RAYS = 4  # a pixel; a pattern has PATTERN ** 2 times as many
 AMBIENT_REACH_MM = 45.0
+LAMP_MM, LAMP_RADIUS_MM = 750.0, 32.0  # distance and radius of the lamp
 
 
 @dataclass(frozen=True)
-class Lamp:
+class SoftLamp:
     """A round lamp. at: its center in world coordinates, mm. strength: light it sends to the
     origin. color: linear RGB. ambient: light from all around. softbox: unit vector to the brightest
     part of the surroundings.
@@ -34,6 +36,24 @@ class Lamp:
     color: tuple[float, float, float]
     ambient: float
     softbox: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, light: Light) -> SoftLamp:
+        """The lamp of an image, at LAMP_MM from the part; the surroundings are brightest over it,
+        nearer to the camera.
+        """
+        x, y, z = light.direction()
+        way = np.array([x, -y, z])  # a light's y points down in the image
+        box = way + np.array([0, 0, 1.2])
+        box /= np.linalg.norm(box)
+        return cls(
+            at=(float(LAMP_MM * way[0]), float(LAMP_MM * way[1]), float(LAMP_MM * way[2])),
+            radius_mm=LAMP_RADIUS_MM,
+            strength=light.strength,
+            color=light.color,
+            ambient=light.ambient,
+            softbox=(float(box[0]), float(box[1]), float(box[2])),
+        )
 
     def towards(self, points: Vectors) -> tuple[Vectors, Image]:
         """Unit vectors to the lamp's center and how much light arrives, by the inverse square of
@@ -57,7 +77,7 @@ class Seen:
     on_part: NDArray[np.bool_]
 
 
-def lit_share(seen: Seen, shape: Shape, lamp: Lamp) -> Image:
+def lit_share(seen: Seen, shape: Shape, lamp: SoftLamp) -> Image:
     """(H, W) in 0..1: how much of the lamp is seen from there; a ray each, blurred over a
     pattern.
     """
@@ -91,7 +111,7 @@ def open_share(seen: Seen, shape: Shape) -> Image:
     return _joined(1 - hidden / np.float32(AMBIENT_RAYS), seen)
 
 
-def shaded(seen: Seen, look: Look, lamp: Lamp, lit: Image, sky: Image) -> tuple[Image, Image]:
+def shaded(seen: Seen, look: Look, lamp: SoftLamp, lit: Image, sky: Image) -> tuple[Image, Image]:
     """Linear color (H, W, 3) and glare (H, W): Lambert's cosine law, Blinn's half-vector highlight
     (Models of Light Reflection, SIGGRAPH 1977), and the surroundings mirrored.
     """

@@ -17,6 +17,7 @@ Triangles = NDArray[np.float64]
 
 SEGMENT_MM = 1.2  # length of a straight piece of a curve
 ROUND_STEPS = 4  # bands of a rounded edge
+UNDER_MM, OVER_MM = -1.0, 40.0  # tools reach from below the table to above any part
 
 
 def disc(radius: float, x: float = 0.0, y: float = 0.0) -> CrossSection:
@@ -71,25 +72,29 @@ def slab(outline: CrossSection, height: float, radius: float, bottom: float = 0.
 
 
 def flared(outline: CrossSection, bottom: float, top: float, radius: float) -> Manifold:
-    """A tool that leaves a rounded edge: the outline, wider by `radius` at the top."""
+    """A tool that leaves a rounded edge at z = top: the outline, wider by `radius` there and above,
+    up to OVER_MM.
+    """
     angles = np.linspace(0, np.pi / 2, ROUND_STEPS + 1)
     levels = [(0.0, bottom)]
     levels += [(radius * (1 - np.cos(t)), top - radius + radius * np.sin(t)) for t in angles]
     rings = [outline.simplify(0.01)]
     rings += [rings[0] if not grow else rings[0].offset(grow) for grow, _ in levels[1:]]
+    rings, levels = [*rings, rings[-1]], [*levels, (radius, OVER_MM)]
     return _stacked([ring.to_polygons() for ring in rings], [z for _, z in levels])
 
 
 def ragged(
-    rng: np.random.Generator, radius: float, roughness: float, stretch: float = 1.5
+    rng: np.random.Generator, radius: float, roughness: float, stretch: float = 1.5, finest: int = 40
 ) -> CrossSection:
     """A ragged blob of about that radius around the origin, longer than wide by up to `stretch`.
 
-    roughness: RMS of the radius over the radius; its spectrum falls, as broken edges' does.
+    roughness: RMS of the radius over the radius; its spectrum falls, as broken edges' does, up to
+    `finest` waves around.
     """
     count = max(24, round(2 * np.pi * radius / 0.8))
     turn = np.arange(count) * (2 * np.pi / count)
-    orders = np.arange(2, max(6, min(40, count // 3)))
+    orders = np.arange(2, max(5, min(finest, count // 3)))
     phases = rng.uniform(0, 2 * np.pi, orders.size)
     wave = (np.cos(np.outer(turn, orders) + phases) / orders**0.8).sum(axis=1)
     away = radius * np.maximum(1 + roughness * wave / max(float(wave.std()), 1e-9), 0.3)

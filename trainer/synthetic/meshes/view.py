@@ -1,7 +1,7 @@
 """A pinhole camera over a tilted table.
 
-World coordinates are the table's: mm, the origin where the optical axis meets the table, z upwards,
-x to the right of the image, y upwards in it. Pixel centers are whole numbers.
+World coordinates are the table's: mm, the origin where the middle of the crop looks, z upwards, x to
+the right of the image, y upwards in it. Pixel centers are whole numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.synthetic.noise import Image
+from trainer.synthetic.scene import CROP, MM_PER_M, View
 
 Vectors = NDArray[np.float32]
 """(..., 3)."""
@@ -33,25 +34,22 @@ class Window:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-class View:
-    """A camera `distance_mm` from the table along its axis, turned away from upright by two angles.
+class Eye:
+    """The camera of a view (trainer.synthetic.scene.View), in world coordinates."""
 
-    intrinsics: fx, fy, cx, cy in pixels. tilt: radians around the image's x and y.
-    """
-
-    def __init__(
-        self,
-        intrinsics: tuple[float, float, float, float],
-        distance_mm: float,
-        tilt: tuple[float, float],
-    ) -> None:
-        self.intrinsics = intrinsics
-        (sin_x, sin_y), (cos_x, cos_y) = np.sin(tilt), np.cos(tilt)
-        around_x = np.array([[1, 0, 0], [0, cos_x, -sin_x], [0, sin_x, cos_x]])
-        around_y = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])
+    def __init__(self, view: View) -> None:
+        self.intrinsics = view.intrinsics
+        nx, ny, nz = view.normal
+        length = float(np.hypot(nx, nz))
+        right = np.array([nz / length, 0.0, -nx / length])
+        up = -np.array(view.normal)
         # columns: the camera's x to the right, y down, z forward, in world coordinates
-        self.axes = around_y @ around_x @ np.diag([1.0, -1.0, -1.0])
-        self.center = -distance_mm * self.axes[:, 2]
+        self.axes = np.stack([right, np.cross(up, right), up])
+        fx, fy, cx, cy = view.intrinsics
+        u, v = CROP[0] + (CROP[2] - 1) / 2, CROP[1] + (CROP[3] - 1) / 2
+        ray = np.array([(u - cx) / fx, (v - cy) / fy, 1.0])
+        middle = ray * (view.distance_m * MM_PER_M / float(ray @ np.array(view.normal)))
+        self.center = -self.axes @ middle
 
     def rays(self, window: Window, samples: int = 1) -> Vectors:
         """Directions through samples x samples points of each pixel, (h * samples, w * samples, 3).
