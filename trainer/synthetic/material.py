@@ -217,9 +217,7 @@ def _nearest(blank: Blank, level: Image, area: float) -> Mask:
     return cast(Mask, labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
 
 
-def _broken_off(
-    blank: Blank, removed: Mask, face_mm: float, rng: np.random.Generator
-) -> Surface:
+def _broken_off(blank: Blank, removed: Mask, face_mm: float, rng: np.random.Generator) -> Surface:
     """The part without a piece, its broken face slanted over `face_mm` and rough."""
     shape = removed.shape
     grain = smooth_noise(rng, *shape, 3.0)

@@ -66,9 +66,7 @@ class View:
     intrinsics: tuple[float, float, float, float]
 
     @classmethod
-    def drawn(
-        cls, intrinsics: tuple[float, float, float, float], rng: np.random.Generator
-    ) -> View:
+    def drawn(cls, intrinsics: tuple[float, float, float, float], rng: np.random.Generator) -> View:
         """A distance and a tilt towards any side."""
         distance_m = float(rng.uniform(NEAREST_M, FARTHEST_M))
         tilt = np.deg2rad(rng.uniform(LEAST_TILT, LARGEST_TILT))
@@ -98,9 +96,7 @@ class View:
         middle_x, middle_y = self._on_table(*middle)
         return (x - middle_x).astype(np.float32), (y - middle_y).astype(np.float32)
 
-    def _slope_at(
-        self, u: NDArray[np.float64], v: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _slope_at(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
         fx, fy, cx, cy = self.intrinsics
         nx, ny, nz = self.normal
         return cast(NDArray[np.float64], nx * (u - cx) / fx + ny * (v - cy) / fy + nz)

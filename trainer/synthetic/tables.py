@@ -75,9 +75,7 @@ def _board(rng: np.random.Generator, height: int, width: int) -> Image:
         end = start + rng.normal(0, 130, 2)
         ends = [(round(x), round(y)) for x, y in (start.tolist(), end.tolist())]
         cv2.line(scratches, ends[0], ends[1], 255, 1, cv2.LINE_AA)
-    return cast(
-        Image, 0.06 * speckle + 0.035 * clouds + 0.10 * scratches.astype(np.float32) / 255
-    )
+    return cast(Image, 0.06 * speckle + 0.035 * clouds + 0.10 * scratches.astype(np.float32) / 255)
 
 
 def _steel(rng: np.random.Generator, height: int, width: int) -> Image:
@@ -124,10 +122,7 @@ def _streaks(
 
 _KINDS: dict[
     str,
-    tuple[
-        Callable[[np.random.Generator], Color],
-        Callable[[np.random.Generator, int, int], Image],
-    ],
+    tuple[Callable[[np.random.Generator], Color], Callable[[np.random.Generator, int, int], Image]],
 ] = {
     "board": (_board_tint, _board),
     "steel": (_steel_tint, _steel),

@@ -114,6 +114,7 @@ def _flange(high: float, sheet: float) -> Manifold:
     # the profile stands in y and z: extruded along x
     body = profile.extrude(end - start).rotate((90, 0, 90)).translate((start, FLANGE_Y_MM, 0))
     face = CrossSection.square((end - start, 2 * high)).translate((start, -high))
-    keep = rounded(face, 7.0, 0.0).extrude(40).rotate((90, 0, 0)).translate((0, FLANGE_Y_MM + 30, 0))
+    keep = (
+        rounded(face, 7.0, 0.0).extrude(40).rotate((90, 0, 0)).translate((0, FLANGE_Y_MM + 30, 0))
+    )
     return body ^ keep
-

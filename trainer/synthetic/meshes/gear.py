@@ -53,7 +53,9 @@ class Gear:
         self._color = varied(rng, color, 0.05)
         self._grain, self._clouds = grain(rng, 1.1), grain(rng, 30, 2)
         self.looks = self._color
-        self.fracture: Color = (0.26, 0.26, 0.25) if self._is_steel else varied(rng, self._color, 0.2)
+        self.fracture: Color = (
+            (0.26, 0.26, 0.25) if self._is_steel else varied(rng, self._color, 0.2)
+        )
         is_dark = float(np.mean(self._color)) < 0.15
         self.stain: Color = (0.34, 0.30, 0.22) if is_dark else (0.07, 0.045, 0.02)
         self.tint: Color = (2.1, 1.8, 1.4) if is_dark else (0.95, 0.66, 0.36)
@@ -136,9 +138,7 @@ def _toothed() -> CrossSection:
     angle = np.arccos(np.minimum(base / radii, 1.0))
     at_pitch = np.tan(PRESSURE_ANGLE) - PRESSURE_ANGLE
     half = np.pi / (2 * TEETH) + at_pitch - (np.tan(angle) - angle)
-    flanks = [
-        _flanks(radii, half, 2 * np.pi * tooth / TEETH) for tooth in range(TEETH)
-    ]
+    flanks = [_flanks(radii, half, 2 * np.pi * tooth / TEETH) for tooth in range(TEETH)]
     return rounded(polygon(np.concatenate(flanks)), 0.5, 1.4)
 
 

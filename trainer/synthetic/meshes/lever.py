@@ -54,21 +54,21 @@ class Lever:
         )
         bores = disc(scaled(rng, 16.0), *LARGE_MM) + disc(scaled(rng, 8.5), *SMALL_MM)
         path = _arc(sag)
-        radii = np.linspace(19.0, 12.0, len(path)) * width
-        lug_at = path[len(path) * 5 // 9] + np.array([4.0, 27.0])
+        radii = np.linspace(24.0, 16.0, len(path)) * width
+        lug_at = path[len(path) * 5 // 9] + np.array([4.0, 31.0])
         lug_arm = swept(np.stack([path[len(path) // 2], lug_at]), np.array([12.0, 11.0]))
         lug_hole = disc(scaled(rng, 4.5), float(lug_at[0]), float(lug_at[1]))
         holes = bores + lug_hole
-        shell = swept(path, radii) + disc(35, *LARGE_MM) + disc(23, *SMALL_MM)
-        ridge = swept(path[3:-3], np.linspace(4.6, 3.4, len(path) - 6) * width)
+        shell = swept(path, radii) + disc(37, *LARGE_MM) + disc(26, *SMALL_MM)
+        ridge = swept(path[3:-3], np.linspace(5.0, 3.8, len(path) - 6) * width)
         solids = [
             slab(shell - holes, arm, 2.6),
             slab(lug_arm - holes, arm - 1.0, 2.4),
             slab(disc(11.5, float(lug_at[0]), float(lug_at[1])) - lug_hole, lug, 1.2),
             slab(ridge - bores, rib, 2.8),
-            slab(disc(30.5, *LARGE_MM) - bores, large, 1.4),
-            slab(disc(18.5, *SMALL_MM) - bores, small, 1.2),
-            slab(slot(30, 9, -28, 30, 24) - holes, arm + 1.6, 1.2),
+            slab(disc(31.5, *LARGE_MM) - bores, large, 1.4),
+            slab(disc(20.5, *SMALL_MM) - bores, small, 1.2),
+            slab(slot(30, 9, -30, 30, 27) - holes, arm + 1.6, 1.2),
         ]
         return Manifold.batch_boolean(solids, OpType.Add)
 
@@ -92,7 +92,7 @@ class _Cast:
         _, brush_y = self._brush.slopes(place.x, place.y)
         tone = (1 + 0.06 * clouds) * (1 + 0.07 * fine * rough + 0.03 * brush * milled)
         return Look(
-            toned(self._color, tone * (1 + 0.25 * milled)),
+            toned(self._color, tone * (1 - 0.12 * milled)),
             (0.13 + 0.28 * milled).astype(np.float32),
             (0.03 + 0.20 * milled).astype(np.float32),
             np.float32(0.085) * cast_x * rough,

@@ -77,11 +77,7 @@ class Blank:
 
 
 def material_flaw(
-    kind: str,
-    product: MeshProduct,
-    solid: Manifold,
-    surface: Surface,
-    rng: np.random.Generator,
+    kind: str, product: MeshProduct, solid: Manifold, surface: Surface, rng: np.random.Generator
 ) -> Flaw | None:
     """A part with a defect of its material, None if the place that was drawn has no room for it.
 

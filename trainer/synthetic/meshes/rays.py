@@ -29,9 +29,7 @@ class Shape:
         # the scene refers to its mesh and does not keep it alive
         self._mesh = TriangleMesh(self._scene, np.ascontiguousarray(corners, np.float32))
 
-    def first(
-        self, origins: Vectors, directions: Vectors
-    ) -> tuple[Image, NDArray[np.int32]]:
+    def first(self, origins: Vectors, directions: Vectors) -> tuple[Image, NDArray[np.int32]]:
         """How many directions away each ray meets the first triangle, and which; FAR_MM and -1
         where it meets none.
 

@@ -28,6 +28,7 @@ LEAST_Z_MM = 0.1  # nothing is pushed through the table
 # a refined mesh's edges: smooth kinds need no finer ones
 EDGE_MM = {"dent": 0.8, "bump": 0.8, "warp": 0.8, "gouge": 0.5}
 FINE_EDGE_MM = 0.45
+FOLD = 1024
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,22 @@ def _displaced(solid: Manifold, rise: Image, surface: Surface, edge_mm: float) -
     piece, rest = around(solid, low, high)
     corners = triangles(piece.refine_to_length(edge_mm))
     flat = corners.reshape(-1, 3)
-    x, y = (flat[:, axis : axis + 1].astype(np.float32) for axis in (0, 1))
+    x, y, z = flat.T
     # the lower side stays where it is, and what lies between follows in proportion
     top = cv2.dilate(surface.height, np.ones((5, 5), np.uint8))
-    share = np.clip(flat[:, 2:] / np.maximum(sampled(top, x, y), 1), 0, 1)
-    moved = flat[:, 2:] + share * sampled(rise, x, y)
-    flat[:, 2:] = np.where(share > 0, np.maximum(moved, np.minimum(flat[:, 2:], LEAST_Z_MM)), 0)
+    share = np.clip(z / np.maximum(_at_points(top, x, y), 1), 0, 1)
+    moved = z + share * _at_points(rise, x, y)
+    flat[:, 2] = np.maximum(moved, np.minimum(z, LEAST_Z_MM))
     return cast(Triangles, np.concatenate([triangles(rest), corners]))
+
+
+def _at_points(image: Image, x: Points, y: Points) -> Points:
+    """A map at (N,) part coordinates: (N,). OpenCV takes no image of so many rows, so the points
+    are folded into one.
+    """
+    short = -len(x) % FOLD
+    folded = [np.pad(axis, (0, short)).reshape(-1, FOLD).astype(np.float32) for axis in (x, y)]
+    return cast(Points, sampled(image, folded[0], folded[1]).ravel()[: len(x)])
 
 
 def _doubled(image: Image) -> Image:

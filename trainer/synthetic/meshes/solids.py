@@ -85,7 +85,11 @@ def flared(outline: CrossSection, bottom: float, top: float, radius: float) -> M
 
 
 def ragged(
-    rng: np.random.Generator, radius: float, roughness: float, stretch: float = 1.5, finest: int = 40
+    rng: np.random.Generator,
+    radius: float,
+    roughness: float,
+    stretch: float = 1.5,
+    finest: int = 40,
 ) -> CrossSection:
     """A ragged blob of about that radius around the origin, longer than wide by up to `stretch`.
 
@@ -118,12 +122,17 @@ def _stacked(rings: Sequence[list[Points]], levels: Sequence[float]) -> Manifold
     starts = np.cumsum([0] + [sum(len(contour) for contour in ring) for ring in rings])
     flat = [np.concatenate(ring) for ring in rings]
     points = np.concatenate(
-        [np.column_stack([ring, np.full(len(ring), z)]) for ring, z in zip(flat, levels, strict=True)]
+        [
+            np.column_stack([ring, np.full(len(ring), z)])
+            for ring, z in zip(flat, levels, strict=True)
+        ]
     )
     faces = [triangulate(rings[0])[:, ::-1] + starts[0], triangulate(rings[-1]) + starts[-2]]
     for number, (low, high) in enumerate(zip(rings, rings[1:], strict=False)):
-        if low is high or len(flat[number]) == len(flat[number + 1]) and np.array_equal(
-            flat[number], flat[number + 1]
+        if (
+            low is high
+            or len(flat[number]) == len(flat[number + 1])
+            and np.array_equal(flat[number], flat[number + 1])
         ):
             faces.append(_wall(low, int(starts[number]), int(starts[number + 1])))
         else:

@@ -172,9 +172,7 @@ class MeshStation(CameraStation):
         truth = self._truth(defect, before, float(share), sigmas)
         return self._scene(bad, after, window, lamp, mask, truth)
 
-    def _truth(
-        self, defect: str, good: Hits, share: float = 0.0, sigmas: float = 0.0
-    ) -> Truth:
+    def _truth(self, defect: str, good: Hits, share: float = 0.0, sigmas: float = 0.0) -> Truth:
         part_px = float((good.face >= 0).sum()) / SAMPLES**2
         part_share = part_px / (CROP[2] * CROP[3])
         return Truth(defect, GROUPS.get(defect), share, sigmas, part_share)

@@ -81,6 +81,5 @@ class Eye:
 def _sampled(start: int, end: int, samples: int) -> NDArray[np.float64]:
     """Evenly spread points within the pixels from `start` to `end`."""
     return cast(
-        NDArray[np.float64],
-        start - 0.5 + (np.arange((end - start) * samples) + 0.5) / samples,
+        NDArray[np.float64], start - 0.5 + (np.arange((end - start) * samples) + 0.5) / samples
     )

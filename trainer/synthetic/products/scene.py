@@ -144,9 +144,7 @@ class HeightFieldStation(CameraStation):
 
     def _color(self, surface: Surface, light: Light, pitch: float) -> tuple[Image, Image]:
         """Linear color and glare of the view."""
-        table = cv2.resize(
-            self._table, surface.height.shape[::-1], interpolation=cv2.INTER_LINEAR
-        )
+        table = cv2.resize(self._table, surface.height.shape[::-1], interpolation=cv2.INTER_LINEAR)
         albedo = mixed(table, surface.albedo, surface.inside)
         composed = replace(surface, albedo=albedo, shine=surface.shine * surface.inside)
         return shade(composed, light, pitch)
