@@ -92,9 +92,9 @@ class _Cast:
         _, brush_y = self._brush.slopes(place.x, place.y)
         tone = (1 + 0.06 * clouds) * (1 + 0.07 * fine * rough + 0.03 * brush * milled)
         return Look(
-            toned(self._color, tone * (1 - 0.12 * milled)),
-            (0.13 + 0.28 * milled).astype(np.float32),
-            (0.03 + 0.20 * milled).astype(np.float32),
+            toned(self._color, tone * (1 - 0.30 * milled)),
+            (0.13 + 0.12 * milled).astype(np.float32),
+            (0.03 + 0.11 * milled).astype(np.float32),
             np.float32(0.085) * cast_x * rough,
             np.float32(0.085) * cast_y * rough + np.float32(0.006) * brush_y * milled,
             22.0,

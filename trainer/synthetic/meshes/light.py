@@ -76,6 +76,16 @@ class Seen:
     to_eye: Vectors
     on_part: NDArray[np.bool_]
 
+    def thinned(self, step: int) -> Seen:
+        """Every `step`th sample along both axes."""
+        own = slice(None, None, step)
+        return Seen(
+            self.points[own, own],
+            self.normals[own, own],
+            self.to_eye[own, own],
+            self.on_part[own, own],
+        )
+
 
 def lit_share(seen: Seen, shape: Shape, lamp: SoftLamp) -> Image:
     """(H, W) in 0..1: how much of the lamp is seen from there; a ray each, blurred over a

@@ -104,7 +104,7 @@ def _broken(blank: Blank, share: float, rng: np.random.Generator) -> Flaw | None
     turn = float(rng.uniform(0, 360))
     along = np.arange(-REACH_MM / 2, REACH_MM / 2, 1.0)
     waves = 2 * np.pi / np.exp(rng.uniform(np.log(3), np.log(60), 12))
-    wander = np.sin(np.outer(along, waves) + rng.uniform(0, 6, 12)) / waves**0.8
+    wander = np.sin(np.outer(along, waves) + rng.uniform(0, 6, 12)) / waves**1.2
     wander = wander.sum(axis=1) * (float(rng.uniform(1.2, 2.6)) / wander.sum(axis=1).std())
     edge = np.stack([wander, along], 1)
     far = np.array([[REACH_MM, along[-1]], [REACH_MM, along[0]]])

@@ -143,7 +143,7 @@ class MeshStation(CameraStation):
                 flaw = material_flaw(defect, self.product, solid, surface, rng)
             else:
                 flaw = local_flaw(defect, self.product, solid, surface, sigma, rng)
-            scene = flaw and self._flawed(defect, good, flaw, lamp, sigma)
+            scene = None if flaw is None else self._flawed(defect, good, flaw, lamp, sigma)
             if scene is not None:
                 return scene
         raise RuntimeError(f"no place for a {defect} on a {self.name}")
@@ -242,8 +242,7 @@ class MeshStation(CameraStation):
         to_eye = -hits.rays / np.linalg.norm(hits.rays, axis=-1, keepdims=True)
         seen = Seen(points, normals, to_eye, on_part)
         look = self._look(posed, hits, seen, window)
-        every = slice(None, None, SAMPLES)
-        coarse = Seen(*(a[every, every] for a in (points, normals, to_eye, on_part)))
+        coarse = seen.thinned(SAMPLES)
         sky = open_share(coarse, posed.shape)
         sky = np.repeat(np.repeat(sky, SAMPLES, axis=0), SAMPLES, axis=1)
         lit = lit_share(seen, posed.shape, lamp)
@@ -320,4 +319,4 @@ def _inverse_mean(depth: Image, samples: int = SAMPLES) -> Image:
     """Depth of pixels from their samples: a stereo camera averages disparity, which is linear over
     any plane.
     """
-    return cast(Image, 1 / _mean(1 / depth, samples))
+    return cast(Image, 1 / _mean(cast(Image, 1 / depth), samples))
