@@ -32,6 +32,8 @@ Mask = NDArray[np.bool_]
 CHANGED_MM = 0.5  # more of a difference in height is where a part differs
 TRIES = 60
 LEAST_REST = 0.985  # of what is left lies in one piece: what comes off is not on the table
+BORDER_PX = 12  # around the outline a product's coverage and height fade to 0
+JOINT_MM = 3.5  # a burr reaches this far over a sloping edge of the part
 RIM_PX = 3  # the color of a burr is that of the part this far inside the outline
 
 
@@ -165,7 +167,7 @@ def _burr(blank: Blank, area: float, rng: np.random.Generator) -> Surface | None
 def _bent(blank: Blank, area: float, rng: np.random.Generator) -> Surface | None:
     """A smooth displacement of all that lies near a place of the rim."""
     rim = blank.rim(rng)
-    moved_px = float(rng.uniform(2.5, 7.0)) / blank.pitch
+    moved_px = float(rng.uniform(3.5, 8.0)) / blank.pitch
     reach = max(area / moved_px / 1.8, 2.2 * moved_px)
     turn = float(rng.uniform(-1.0, 1.0)) + (np.pi if rng.uniform() < 0.5 else 0.0)
     heading = np.arctan2(rim.away_row, rim.away_column) + turn
@@ -209,12 +211,16 @@ def _rough_distance(
 
 
 def _nearest(blank: Blank, level: Image, area: float) -> Mask:
-    """The `area` pixels of the part of the lowest level that lie in one piece."""
+    """The `area` pixels of the part of the lowest level that lie in one piece, and the soft border
+    of the outline beside them.
+    """
     own = level[blank.inside]
     count = min(max(round(area), 1), own.size - 1)
     below = blank.inside & (level <= np.partition(own, count)[count])
     _, labels, stats, _ = cv2.connectedComponentsWithStats(below.astype(np.uint8), connectivity=4)
-    return cast(Mask, labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
+    piece = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    rows, columns = _nearest_place(blank.inside)
+    return cast(Mask, piece[rows, columns] & (blank.beyond < BORDER_PX))
 
 
 def _broken_off(blank: Blank, removed: Mask, face_mm: float, rng: np.random.Generator) -> Surface:
@@ -245,22 +251,24 @@ def _without(surface: Surface, removed: Mask, profile: Image) -> Surface:
 
 
 def _with_burr(blank: Blank, added: Mask, rng: np.random.Generator) -> Surface:
-    """The part with extra material: as high as a share of the rim, in the color of the rim."""
+    """The part with extra material: as high as a share of the rim, in the color of the rim, and
+    joined to it where the part's own edge slopes.
+    """
     old, shape = blank.surface, added.shape
-    cover = cv2.GaussianBlur(added.astype(np.float32), (0, 0), 0.7)
-    cover = np.where(blank.inside, 0, cover).astype(np.float32)
+    joint = cv2.dilate(added.astype(np.uint8), _disc(JOINT_MM / blank.pitch)) > 0
+    cover = cv2.GaussianBlur((added | (joint & blank.inside)).astype(np.float32), (0, 0), 0.7)
     rows, columns = _nearest_place(blank.from_rim > RIM_PX)
-    tallest = cv2.dilate(old.height, np.ones((7, 7), np.uint8))[rows, columns]
+    tallest = cv2.dilate(old.height, _disc(JOINT_MM / blank.pitch))[rows, columns]
     level = float(rng.uniform(0.62, 0.95))
     ripple = 1 + 0.05 * smooth_noise(rng, *shape, 2.0 / blank.pitch)
     height = tallest * level * np.clip(ripple, 0.85, 1.15) * cover
-    share = np.where(cover > old.inside, cover, 0).astype(np.float32)
+    new = cover > old.inside
     return replace(
         old,
         height=np.maximum(old.height, height).astype(np.float32),
         inside=np.maximum(old.inside, cover),
-        albedo=mixed(old.albedo, old.albedo[rows, columns], np.ceil(share)),
-        shine=np.where(share > 0, old.shine[rows, columns], old.shine),
+        albedo=np.where(new[..., None], old.albedo[rows, columns], old.albedo),
+        shine=np.where(new, old.shine[rows, columns], old.shine),
     )
 
 
@@ -281,6 +289,11 @@ def _nearest_place(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     of_label = np.zeros((2, int(labels.max()) + 1), np.int64)
     of_label[:, labels[rows, columns]] = rows, columns
     return of_label[0][labels], of_label[1][labels]
+
+
+def _disc(radius_px: float) -> NDArray[np.uint8]:
+    side = 2 * round(radius_px) + 1
+    return cast(NDArray[np.uint8], cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
 def _distance(mask: Mask) -> Image:

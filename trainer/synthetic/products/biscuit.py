@@ -31,7 +31,7 @@ class Biscuit:
 
     name = "biscuit"
     looks = (0.50, 0.30, 0.13)
-    fracture = (0.72, 0.53, 0.30)
+    fracture = (0.60, 0.42, 0.21)
     turns = 10.0
     stain = (0.06, 0.02, 0.015)
     tint = (0.60, 0.45, 0.36)
