@@ -19,7 +19,7 @@ from trainer.synthetic.meshes.finish import (
     toned,
     varied,
 )
-from trainer.synthetic.meshes.solids import disc, polygon, prism, rounded, slab, slot
+from trainer.synthetic.meshes.solids import disc, polygon, rounded, slab, slot
 
 SHEET_MM, FLANGE_MM, BEND_MM = 5.0, 21.0, 6.0
 FLANGE_Y_MM, FLANGE_X_MM = -52.0, (-72.0, 44.0)  # outer face, ends

@@ -1,4 +1,4 @@
-"""How the surface of a part looks: grain, brushing, turning marks and color, in part coordinates."""
+"""How a part looks: grain, brushing, turning marks and color, in part coordinates."""
 
 from __future__ import annotations
 

@@ -4,8 +4,10 @@ rib between them, a lug on one side. It turns freely, and is nowhere symmetric.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
-from manifold3d import CrossSection, Manifold, OpType
+from manifold3d import Manifold, OpType
 
 from trainer.synthetic.meshes.finish import (
     Color,
@@ -106,4 +108,4 @@ def _arc(sag: float) -> Points:
     share = np.linspace(0, 1, 37)[:, None]
     straight = np.array(LARGE_MM) * (1 - share) + np.array(SMALL_MM) * share
     bow = sag * np.sin(np.pi * share**1.15)
-    return straight + bow * np.array([[0.0, 1.0]])
+    return cast(Points, straight + bow * np.array([[0.0, 1.0]]))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from trainer.synthetic.meshes.finish import MeshProduct
 from trainer.synthetic.meshes.relief import Flaw, around, sampled
 from trainer.synthetic.meshes.solids import (
-    OVER_MM,
     UNDER_MM,
     Points,
     Triangles,
@@ -212,7 +211,7 @@ def _fractured(tool: CrossSection, way: Points, rng: np.random.Generator) -> Man
         return moved + GRAIN_MM * _waves(points, phases)
 
     phases = rng.uniform(0, 2 * np.pi, (3, 4))
-    return body.warp_batch(warped)
+    return cast(Manifold, body.warp_batch(warped))
 
 
 def _shaken(corners: Triangles, amplitude_mm: float, rng: np.random.Generator) -> Triangles:
@@ -235,7 +234,7 @@ def _resampled(contour: Points) -> Points:
     closed = np.concatenate([contour, contour[:1]])
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     steps = np.linspace(0, along[-1], max(round(float(along[-1]) / STEP_MM), 8), endpoint=False)
-    return np.stack([np.interp(steps, along, closed[:, axis]) for axis in (0, 1)], 1)
+    return cast(Points, np.stack([np.interp(steps, along, closed[:, axis]) for axis in (0, 1)], 1))
 
 
 def _away(contour: Points) -> Points:

@@ -5,6 +5,7 @@ with. All in mm, z upwards from the table.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -47,7 +48,7 @@ def rounded(outline: CrossSection, outward: float, inward: float) -> CrossSectio
 def swept(path: Points, radii: Points) -> CrossSection:
     """The area that a disc covers on its way along (N, 2) points, its radius (N,) changing."""
     discs = [disc(float(r), float(x), float(y)) for (x, y), r in zip(path, radii, strict=True)]
-    pieces = [CrossSection.batch_hull([a, b]) for a, b in zip(discs, discs[1:], strict=False)]
+    pieces = [CrossSection.batch_hull([a, b]) for a, b in pairwise(discs)]
     return CrossSection.batch_boolean(pieces, OpType.Add)
 
 
@@ -128,12 +129,8 @@ def _stacked(rings: Sequence[list[Points]], levels: Sequence[float]) -> Manifold
         ]
     )
     faces = [triangulate(rings[0])[:, ::-1] + starts[0], triangulate(rings[-1]) + starts[-2]]
-    for number, (low, high) in enumerate(zip(rings, rings[1:], strict=False)):
-        if (
-            low is high
-            or len(flat[number]) == len(flat[number + 1])
-            and np.array_equal(flat[number], flat[number + 1])
-        ):
+    for number, (low, high) in enumerate(pairwise(rings)):
+        if np.array_equal(flat[number], flat[number + 1]):
             faces.append(_wall(low, int(starts[number]), int(starts[number + 1])))
         else:
             faces.append(_band(low, high, int(starts[number]), int(starts[number + 1])))

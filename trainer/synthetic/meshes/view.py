@@ -1,7 +1,7 @@
 """A pinhole camera over a tilted table.
 
-World coordinates are the table's: mm, the origin where the middle of the crop looks, z upwards, x to
-the right of the image, y upwards in it. Pixel centers are whole numbers.
+World coordinates are the table's: mm, the origin where the middle of the crop looks, z upwards, x
+to the right of the image, y upwards in it. Pixel centers are whole numbers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Eye:
 
     def __init__(self, view: View) -> None:
         self.intrinsics = view.intrinsics
-        nx, ny, nz = view.normal
+        nx, _, nz = view.normal
         length = float(np.hypot(nx, nz))
         right = np.array([nz / length, 0.0, -nx / length])
         up = -np.array(view.normal)
@@ -80,6 +80,4 @@ class Eye:
 
 def _sampled(start: int, end: int, samples: int) -> NDArray[np.float64]:
     """Evenly spread points within the pixels from `start` to `end`."""
-    return cast(
-        NDArray[np.float64], start - 0.5 + (np.arange((end - start) * samples) + 0.5) / samples
-    )
+    return start - 0.5 + (np.arange((end - start) * samples) + 0.5) / samples
