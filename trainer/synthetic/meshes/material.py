@@ -28,7 +28,7 @@ from trainer.synthetic.scene_defects import SHARES
 from trainer.synthetic.surface import Surface
 
 STEP_MM = 0.7  # between points of an outline
-REACH_MM = 300.0
+REACH_MM, FARTHEST_MM, BISECTIONS = 300.0, 130.0, 8
 TOOL_EDGE_MM, GRAIN_MM = 1.6, 0.35  # of a fresh break
 
 
@@ -108,8 +108,8 @@ def _broken(blank: Blank, share: float, rng: np.random.Generator) -> Flaw | None
     edge = np.stack([wander, along], 1)
     far = np.array([[REACH_MM, along[-1]], [REACH_MM, along[0]]])
     beyond = polygon(np.concatenate([edge, far]))
-    nearest, farthest = 0.0, 130.0
-    for _ in range(12):
+    nearest, farthest = 0.0, FARTHEST_MM
+    for _ in range(BISECTIONS):
         away = (nearest + farthest) / 2
         if blank.share(beyond.translate((away, 0)).rotate(turn)) > share:
             nearest = away
@@ -208,7 +208,7 @@ def _fractured(tool: CrossSection, way: Points, rng: np.random.Generator) -> Man
     def warped(points: Points) -> Points:
         moved = points.copy()
         moved[:, :2] -= slant * points[:, 2:] * way
-        return moved + GRAIN_MM * _waves(points, phases)
+        return cast(Points, moved + GRAIN_MM * _waves(points, phases))
 
     phases = rng.uniform(0, 2 * np.pi, (3, 4))
     return cast(Manifold, body.warp_batch(warped))

@@ -5,6 +5,7 @@ ray casting.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import cast
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.synthetic.meshes.bracket import Bracket
-from trainer.synthetic.meshes.finish import Finish, Look, MeshProduct, Place
+from trainer.synthetic.meshes.finish import Color, Finish, Look, MeshProduct, Place
 from trainer.synthetic.meshes.gear import Gear
 from trainer.synthetic.meshes.lever import Lever
 from trainer.synthetic.meshes.light import Seen, SoftLamp, lit_share, open_share, shaded
@@ -90,12 +91,22 @@ class Posed:
 @dataclass(frozen=True)
 class Hits:
     """What the samples of a window meet. depth: (H, W) mm along the camera's axis. face: (H, W),
-    number of the triangle, -1 for the table.
+    number of the triangle, -1 for the table. samples: per pixel and axis.
     """
 
+    samples: int
     rays: Vectors
     depth: Image
     face: NDArray[np.int32]
+
+    def pixel_depth(self) -> Image:
+        """Depth of pixels: a stereo camera averages disparity, which is linear over any plane."""
+        inverse = cast(Image, 1 / self.depth)
+        return cast(Image, 1 / _mean(inverse, self.samples))
+
+    def part_px(self) -> float:
+        """Pixels that show the part."""
+        return float((self.face >= 0).sum()) / self.samples**2
 
 
 class MeshStation(CameraStation):
@@ -103,10 +114,10 @@ class MeshStation(CameraStation):
     (trainer.synthetic.scene.Station).
     """
 
-    def __init__(self, product: str, seed: int) -> None:
-        super().__init__(product, seed)
+    def __init__(self, name: str, seed: int) -> None:
+        super().__init__(name, seed)
         rng = self.random("station", 0)
-        self.product = PRODUCTS[product](rng)
+        self.product = PRODUCTS[name](rng)
         self.eye = Eye(self.view)
         self._table = table_albedo(self.product.looks, HEIGHT, WIDTH, rng)
         whole = Window(0, HEIGHT, 0, WIDTH)
@@ -161,25 +172,26 @@ class MeshStation(CameraStation):
         least, largest = SHARES[defect]
         for samples in (1, SAMPLES):
             before, after = (self._hits(posed, window, samples) for posed in (good, bad))
-            mask = self._mask(before, after, bad, samples)
-            share = mask.sum() * samples**2 / max(int((before.face >= 0).sum()), 1)
+            mask = self._mask(before, after, bad)
+            share = float(mask.sum()) / max(before.part_px(), 1)
             if not least * 1.05 <= share <= largest * 0.98:
                 return None
         sigmas = flaw.sigmas
         if sigmas is None:
-            change = np.abs(_inverse_mean(before.depth) - _inverse_mean(after.depth))
+            change = np.abs(before.pixel_depth() - after.pixel_depth())
             sigmas = float(np.median(change[mask])) / sigma_mm
-        truth = self._truth(defect, before, float(share), sigmas)
+        truth = self._truth(defect, before, share, sigmas)
         return self._scene(bad, after, window, lamp, mask, truth)
 
     def _truth(self, defect: str, good: Hits, share: float = 0.0, sigmas: float = 0.0) -> Truth:
-        part_px = float((good.face >= 0).sum()) / SAMPLES**2
-        part_share = part_px / (CROP[2] * CROP[3])
+        part_share = good.part_px() / (CROP[2] * CROP[3])
         return Truth(defect, GROUPS.get(defect), share, sigmas, part_share)
 
     def _window(self, corners: Triangles, lamp: SoftLamp) -> Window:
-        """What holds a part and its shadow."""
-        points = corners.reshape(-1, 3)
+        """What holds a part and its shadow: those of the box around it."""
+        flat = corners.reshape(-1, 3)
+        low, high = flat.min(axis=0), flat.max(axis=0)
+        points = np.array(list(product(*zip(low, high, strict=True))))
         at = np.array(lamp.at)
         cast_on = at + (points - at) * (at[2] / (at[2] - points[:, 2:]))
         pixels = self.eye.pixels(np.concatenate([points, cast_on]))
@@ -192,18 +204,18 @@ class MeshStation(CameraStation):
         depth, face = posed.shape.first(self.eye.center.astype(np.float32), rays)
         table = self.eye.table_depth(rays)
         face = np.where(depth < table, face, -1).astype(np.int32)
-        return Hits(rays, np.minimum(depth, table), face)
+        return Hits(samples, rays, np.minimum(depth, table), face)
 
-    def _mask(self, before: Hits, after: Hits, bad: Posed, samples: int) -> NDArray[np.bool_]:
+    def _mask(self, before: Hits, after: Hits, bad: Posed) -> NDArray[np.bool_]:
         """Where the distance differs, or where color was changed: of the window's pixels."""
-        old, new = (_inverse_mean(hits.depth, samples) for hits in (before, after))
+        old, new = before.pixel_depth(), after.pixel_depth()
         mask = np.abs(old - new) > CHANGED_MM
         defect = bad.flaw and bad.flaw.defect
         if defect and defect.cover is not None:
             x, y = bad.pose.own(self.eye.points(before.rays, before.depth))
             covered = sampled(defect.strength, x, y) > MASK_LEVEL
             covered &= before.face >= 0
-            mask |= _mean(covered.astype(np.float32), samples) >= 0.5
+            mask |= _mean(covered.astype(np.float32), before.samples) >= 0.5
         return cast(NDArray[np.bool_], mask)
 
     def _scene(
@@ -220,7 +232,7 @@ class MeshStation(CameraStation):
         z_mm = self._table_depth.copy()
         whole_mask = np.zeros((HEIGHT, WIDTH), np.bool_)
         color[window.slices], glare[window.slices] = self._colored(posed, hits, window, lamp)
-        z_mm[window.slices] = _inverse_mean(hits.depth)
+        z_mm[window.slices] = hits.pixel_depth()
         if mask is not None:
             whole_mask[window.slices] = mask
         return Scene(color, glare, z_mm / np.float32(MM_PER_M), whole_mask, truth)
@@ -242,13 +254,13 @@ class MeshStation(CameraStation):
         to_eye = -hits.rays / np.linalg.norm(hits.rays, axis=-1, keepdims=True)
         seen = Seen(points, normals, to_eye, on_part)
         look = self._look(posed, hits, seen, window)
-        coarse = seen.thinned(SAMPLES)
+        coarse = seen.thinned(hits.samples)
         sky = open_share(coarse, posed.shape)
-        sky = np.repeat(np.repeat(sky, SAMPLES, axis=0), SAMPLES, axis=1)
+        sky = np.repeat(np.repeat(sky, hits.samples, axis=0), hits.samples, axis=1)
         lit = lit_share(seen, posed.shape, lamp)
         grained = replace(seen, normals=_grained(seen, look, posed.pose))
         color, glare = shaded(grained, look, lamp, lit, sky)
-        return _mean(color), _mean(glare)
+        return _mean(color, hits.samples), _mean(glare, hits.samples)
 
     def _look(self, posed: Posed, hits: Hits, seen: Seen, window: Window) -> Look:
         """How part and table look at every sample."""
@@ -256,7 +268,7 @@ class MeshStation(CameraStation):
         place = Place(x, y, np.ascontiguousarray(seen.points[..., 2]), seen.normals[..., 2])
         look = posed.finish.look(place)
         if posed.flaw is not None:
-            look = _fractured(look, posed.flaw.fresh[hits.face], self.product)
+            look = _fractured(look, posed.flaw.fresh[hits.face], self.product.fracture)
             if posed.flaw.defect is not None:
                 look = _covered(look, posed.flaw.defect, x, y)
         size = seen.on_part.shape[::-1]
@@ -272,9 +284,9 @@ class MeshStation(CameraStation):
         )
 
 
-def _fractured(look: Look, fresh: NDArray[np.bool_], product: MeshProduct) -> Look:
+def _fractured(look: Look, fresh: NDArray[np.bool_], fracture: Color) -> Look:
     """The look with the color of fresh breaks."""
-    color = np.array(product.fracture, np.float32)
+    color = np.array(fracture, np.float32)
     return replace(
         look,
         albedo=np.where(fresh[..., None], color, look.albedo),
@@ -309,14 +321,7 @@ def _grained(seen: Seen, look: Look, pose: Pose) -> Vectors:
     return cast(Vectors, bent / np.linalg.norm(bent, axis=-1, keepdims=True))
 
 
-def _mean(image: Image, samples: int = SAMPLES) -> Image:
+def _mean(image: Image, samples: int) -> Image:
     """Of the samples of each pixel."""
     scale = 1 / samples
     return cast(Image, cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
-
-
-def _inverse_mean(depth: Image, samples: int = SAMPLES) -> Image:
-    """Depth of pixels from their samples: a stereo camera averages disparity, which is linear over
-    any plane.
-    """
-    return cast(Image, 1 / _mean(cast(Image, 1 / depth), samples))
