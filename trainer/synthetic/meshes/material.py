@@ -30,6 +30,7 @@ from trainer.synthetic.surface import Surface
 STEP_MM = 0.7  # between points of an outline
 REACH_MM, FARTHEST_MM, BISECTIONS = 300.0, 130.0, 8
 TOOL_EDGE_MM, GRAIN_MM = 1.6, 0.35  # of a fresh break
+SLANT_ROOM_MM = 12.0  # a slanted tool still reaches beyond the outline
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def _broken(blank: Blank, share: float, rng: np.random.Generator) -> Flaw | None
             nearest = away
         else:
             farthest = away
-    tool = beyond.translate((farthest, 0)).rotate(turn)
+    # no larger than it has to be: its faces are refined
+    near = blank.outline.offset(SLANT_ROOM_MM)
+    tool = beyond.translate((farthest, 0)).rotate(turn) ^ near
     way = np.array([np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))])
     return _cut(blank, _fractured(tool, way, rng))
 

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from trainer.synthetic.meshes import MESHES, material, relief, solids
+from trainer.synthetic.meshes import MESHES, finish, material, relief, solids
 from trainer.synthetic.meshes import station as stations
 from trainer.synthetic.meshes.station import MeshStation
 from trainer.synthetic.products.stations import open_station
@@ -27,6 +27,13 @@ CASES = [
     *((kind, product) for kind in MATERIAL for product in MESHES),
 ]
 FOREGROUND_MM = 3.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_textures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "SIDE_PX", 350)
+        yield
 
 
 @pytest.fixture(scope="module")
