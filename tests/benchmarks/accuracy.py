@@ -33,6 +33,7 @@ from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.evaluate.rows import GROUPS
 from trainer.fit import FitControl
+from trainer.synthetic.scene_defects import group_called
 from trainer.train.options import TrainOptions
 from trainer.train.trained_run import load_run
 from trainer.train.training import train
@@ -42,7 +43,7 @@ COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)
 
 @dataclass(frozen=True)
 class Measured:
-    """One run, in percent; the last four are the image AUROC of a group of synthetic defects.
+    """One run, in percent; after the first four, the image AUROC of each group of synthetic defects.
 
     seconds: of training.
     """
@@ -121,7 +122,7 @@ def measure(product: Path, with_depth: bool, seed: int, work: Path) -> Measured:
         print(f"{folder.name} done", flush=True)
     summary = json.loads((folder / "evaluate.json").read_text())
     overall = summary["rows"][-1]
-    groups = {row["name"]: row["image_auroc"] for row in summary["groups"]}
+    groups = {group_called(row["name"]): row["image_auroc"] for row in summary["groups"]}
     values = [overall[key] for key in ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05")]
     values += [groups.get(name) for name in GROUPS]
     seconds = json.loads((folder / "run.json").read_text())["train_seconds"]
@@ -150,9 +151,10 @@ def means(measured: Sequence[Measured]) -> dict[str, Any]:
     seeds = sorted({run.seed for run in measured})
     return {
         "conditions": (
-            f"MATS, compact preset, means of seeds {', '.join(map(str, seeds))}; percent. depth,"
+            f"MATS, compact preset, means of seeds {', '.join(map(str, seeds))}; percent. relief,"
             " color, both: I-AUROC of the synthetic defects that change only height, only color, or"
-            " both; logical: of flawless elements in the wrong places."
+            " both; material: of absent, extra and displaced material; logical: of flawless elements"
+            " in the wrong places."
         ),
         "columns": ["product", "seeds", *COLUMNS],
         "rows": rows,

@@ -23,9 +23,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks.figures import how, write_entry
+from trainer.evaluate.rows import GROUPS
+from trainer.synthetic.scene_defects import group_called
 
 NAMES = {"mats": "MATS", "ntsnet": "NTSNet", "aand": "AAND", "m3dm": "M3DM", "vmpfd": "VMPFD-AD"}
-GROUPS = ("depth", "color", "both", "logical")
 METRICS = "I-AUROC / P-AUROC / AUPRO 0.3 in percent"
 
 
@@ -65,7 +66,7 @@ def read_runs(out: Path) -> list[Run]:
                 system=NAMES[info["system"]],
                 seed=info["seed"],
                 metrics=(result["image_auroc"], result["pixel_auroc"], result["aupro"]),
-                groups=result["groups"] or {},
+                groups={group_called(k): v for k, v in (result["groups"] or {}).items()},
                 seconds=result["seconds"],
                 machine=result["machine"],
             )
@@ -78,8 +79,8 @@ def every_run(runs: Sequence[Run]) -> dict[str, Any]:
     metrics = METRICS.partition(" in ")[0].split(" / ")
     return {
         "conditions": (
-            "Percent, I-AUROC of the synthetic defects of each group in the four columns that name"
-            " one. Evaluated on the CPU."
+            "Percent, I-AUROC of the synthetic defects of each group in the columns that name one."
+            " Evaluated on the CPU."
         ),
         "columns": ["product", "system", "seed", *metrics, *GROUPS, "trained s", "trained on"],
         "rows": [

@@ -38,7 +38,7 @@ def test_tables_are_those_of_the_runs(out: Path) -> None:
         "| screw, color only | 63.0 / 99.0 / 90.0 |",
         "| **mean of 1** | **97.5 / 99.0 / 90.0** |",
     ]
-    assert table_of(by_group(runs, ["rope"]))[2] == "| depth | 97.5 |"
+    assert table_of(by_group(runs, ["rope"]))[2] == "| relief | 97.5 |"
     assert table_of(every_run(runs))[2] == (
-        "| rope | MATS | 0 | 98.0 | 99.0 | 90.0 | 98.0 | - | - | - | 12 | CPU |"
+        "| rope | MATS | 0 | 98.0 | 99.0 | 90.0 | 98.0 | - | - | - | - | 12 | CPU |"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from trainer.benchmark.plan import Job
+from trainer.synthetic.scene_defects import group_called
 
 RESULT_FILE = "result.json"
 TRIPLE = "I-AUROC / P-AUROC / AUPRO"
@@ -42,7 +43,10 @@ def read_result(job: Job, out: Path) -> Result | None:
         stored = Result(**json.loads((job.folder(out) / RESULT_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return stored if stored.identity == job.identity else None
+    if stored.identity != job.identity:
+        return None
+    named = stored.groups and {group_called(name): auroc for name, auroc in stored.groups.items()}
+    return replace(stored, groups=named)
 
 
 def plain(result: Result) -> dict[str, object]:

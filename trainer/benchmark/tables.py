@@ -13,6 +13,7 @@ import numpy as np
 from trainer.benchmark.plan import Job
 from trainer.benchmark.published import Published, known_set, published_rows
 from trainer.benchmark.result import TRIPLE, Result, triple
+from trainer.evaluate.rows import GROUPS
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
 Results = Mapping[Job, Result]
@@ -98,7 +99,8 @@ def every_run(title: str, results: Results) -> Table:
 def by_group(title: str, results: Results) -> Table:
     """Image AUROC per group of synthetic defects, mean over categories and seeds."""
     systems = _systems(results)
-    names = sorted({name for result in results.values() for name in result.groups or {}})
+    occurring = {name for result in results.values() for name in result.groups or {}}
+    names = [name for name in GROUPS if name in occurring]
     rows = []
     for name in names:
         row = [name]
@@ -110,8 +112,8 @@ def by_group(title: str, results: Results) -> Table:
             )
         rows.append(row)
     note = (
-        "I-AUROC of the defects that change only height, only color, or both; logical: of normal"
-        " elements in the wrong places."
+        "I-AUROC of the defects that change only height (relief), only color, or both; material: of"
+        " absent, extra and displaced material; logical: of normal elements in the wrong places."
     )
     return Table(f"{title}: by group of defects", ["defects", *systems], rows, note)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge.errors import DataError
 from trainer.evaluate.report import KnownDefect
+from trainer.synthetic.scene_defects import group_called
 
 
 def known_defects(root: Path) -> list[KnownDefect]:
@@ -19,7 +20,7 @@ def known_defects(root: Path) -> list[KnownDefect]:
         return [
             KnownDefect(
                 entry["name"],
-                entry["group"],
+                group_called(entry["group"]),
                 entry["defect"],
                 entry["area_share"],
                 entry.get("height_sigma"),

@@ -45,6 +45,8 @@ GROUPS: dict[str, Group] = {
     "extra": "logical",
     "swapped": "logical",
 }
+# what a group was called in defects.json and results of before
+FORMER_GROUPS = {"depth": "relief"}
 LOCAL_SHARES = (0.0005, 0.02)
 # the least and the largest share of the part's area
 SHARES: dict[str, tuple[float, float]] = {
@@ -102,6 +104,11 @@ class SceneDefect:
     cover: Image | None = None
     paint: tuple[float, float, float] | None = None
     factor: tuple[float, float, float] | None = None
+
+
+def group_called(name: str) -> str:
+    """The group as it is called now, of a name in a file that may be older."""
+    return FORMER_GROUPS.get(name, name)
 
 
 def defects_of(product: Product) -> list[str]:

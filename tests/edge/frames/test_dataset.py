@@ -126,7 +126,7 @@ def test_folder_without_depth_is_color_only(tmp_path: Path) -> None:
 def test_truth_of_a_belt_names_the_defects(tmp_path: Path) -> None:
     parts = [
         {"part": 0, "defect": "good", "group": None, "frames": [1, 1]},
-        {"part": 1, "defect": "dent", "group": "depth", "frames": [2, 3]},
+        {"part": 1, "defect": "dent", "group": "relief", "frames": [2, 3]},
     ]
     (write_frames(tmp_path, 5) / "truth.json").write_text(json.dumps(parts))
     assert [sample.defect for sample in open_dataset(tmp_path).samples] == [

@@ -39,8 +39,8 @@ def with_truth(folder: Path) -> Path:
     write_belt(folder, SHOTS)
     parts = [
         {"part": 0, "defect": "good", "group": None, "frames": [0, 0]},
-        {"part": 1, "defect": "dent", "group": "depth", "frames": [1, 1]},
-        {"part": 2, "defect": "dent", "group": "depth", "frames": [3, 3]},
+        {"part": 1, "defect": "dent", "group": "relief", "frames": [1, 1]},
+        {"part": 2, "defect": "dent", "group": "relief", "frames": [3, 3]},
     ]
     (folder / "truth.json").write_text(json.dumps(parts))
     return folder

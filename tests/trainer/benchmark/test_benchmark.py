@@ -174,14 +174,14 @@ def test_groups_of_synthetic_defects_have_a_table() -> None:
     made = tables(
         {
             job("one", with_depth=True, layout="mvtec3d"): result(
-                1.0, 1.0, 1.0, groups={"depth": 90.0}
+                1.0, 1.0, 1.0, groups={"relief": 90.0, "material": 70.0}
             ),
             job("two", with_depth=True, layout="mvtec3d"): result(
-                1.0, 1.0, 1.0, groups={"depth": 80.0, "logical": 50.0}
+                1.0, 1.0, 1.0, groups={"relief": 80.0, "logical": 50.0}
             ),
         }
     )
-    assert made[1].rows == [["depth", "85.0"], ["logical", "50.0"]]
+    assert made[1].rows == [["relief", "85.0"], ["material", "70.0"], ["logical", "50.0"]]
 
 
 def test_color_only_runs_of_a_set_with_depth_are_a_table_of_their_own() -> None:

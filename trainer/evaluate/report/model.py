@@ -38,7 +38,7 @@ class KnownDefect:
 
     Attributes:
         name: the image's name, as in `ReportedImage.name`.
-        group: "depth", "color", "both" or "logical".
+        group: "relief", "color", "both", "material" or "logical".
         kind: the defect's type.
         area_share: share of the part it covers, 0..1.
         height_sigma: height in standard deviations of the depth noise there; None or 0 for one
@@ -131,7 +131,7 @@ class Report:
         rows: metrics per defect type, the row of all images last; NaN where nothing is compared.
         is_synthetic: whether the defective images are synthetic, because no part was defective:
             then nothing is compared.
-        groups: metrics per group of defects (depth, color, both, logical), where known.
+        groups: metrics per group of defects (relief, color, both, material, logical), where known.
         curves: training loss per epoch, by the name of what was trained.
         known: what is known of the defects of a synthetic product.
         parameters: what the run was made with, as text.

@@ -35,7 +35,13 @@ MARKS: Mapping[tuple[bool, bool], str] = {  # (is defective, is rejected)
     (False, True): "false alarm",
     (False, False): "passed",
 }
-GROUP_COLORS = {"depth": "#1d3b53", "color": "#d9662b", "both": "#7a9a3a", "logical": "#8a5a9e"}
+GROUP_COLORS = {
+    "relief": "#1d3b53",
+    "color": "#d9662b",
+    "both": "#7a9a3a",
+    "material": "#c29a1f",
+    "logical": "#8a5a9e",
+}
 
 
 @dataclass(frozen=True)

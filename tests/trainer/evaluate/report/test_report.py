@@ -83,7 +83,7 @@ def _report(**changes: Any) -> Report:
         "rows": rows,
         "curves": {"teacher": [3.0, 2.0, 1.0], "student": [1.0, float("nan"), 0.5]},
         "known": [
-            KnownDefect(names[4], "depth", "dent", 0.01, 3.0),
+            KnownDefect(names[4], "relief", "dent", 0.01, 3.0),
             KnownDefect(names[7], "color", "stain", 0.002),
         ],
         "parameters": {"seed": "0"},
@@ -407,9 +407,9 @@ def test_synthetic_defects_are_stacked_by_group() -> None:
     svg = charts.stacked(
         "areas",
         [1.0, 1.0, 1.0],
-        ["depth", "both", "depth"],
+        ["relief", "both", "relief"],
         "share",
-        {"depth": "#112233", "both": "#445566"},
+        {"relief": "#112233", "both": "#445566"},
     )
     lower = max(_paths(svg, "#112233"), key=lambda box: box[0][1] - box[2][1])
     upper = max(_paths(svg, "#445566"), key=lambda box: box[0][1] - box[2][1])
