@@ -99,6 +99,10 @@ def test_a_slab_has_a_round_edge_and_a_flared_tool_leaves_one() -> None:
     assert lost == pytest.approx(section * 2 * np.pi * (radius + 0.2234 * edge), rel=0.02)
 
 
+def test_a_flared_tool_cuts_what_stands_higher_than_its_round_edge() -> None:
+    assert (slab(disc(50), 12, 1) - flared(disc(30), -1, 8, 3)).genus() == 1
+
+
 def test_a_slab_keeps_its_holes() -> None:
     outline = CrossSection.square((60, 40)) - disc(6, 20, 20) - disc(5, 45, 20)
     solid = slab(outline, 8, 1)
@@ -128,3 +132,10 @@ def test_the_sky_is_half_open_at_the_foot_of_a_wall() -> None:
     sky = open_share(table_points(x, y), Shape(triangles(wall)))
     assert sky[4, 1] == pytest.approx(0.5, abs=0.06)
     assert sky[4, 6] == 1
+
+
+def test_the_table_hides_half_the_sky_from_a_wall() -> None:
+    far = Manifold.cube((1, 1, 1)).translate((500, 0, 0))
+    seen = table_points(*np.meshgrid(np.arange(8.0), np.arange(8.0)))
+    seen.points[..., 2], seen.normals[...] = 0.5, (1, 0, 0)
+    assert open_share(seen, Shape(triangles(far)))[4, 4] == pytest.approx(0.5, abs=0.06)
