@@ -43,7 +43,7 @@ COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)
 
 @dataclass(frozen=True)
 class Measured:
-    """One run, in percent; after the first four, the image AUROC of each group of synthetic defects.
+    """One run, in percent; after the first four, the image AUROC of each group of defects.
 
     seconds: of training.
     """
@@ -153,8 +153,8 @@ def means(measured: Sequence[Measured]) -> dict[str, Any]:
         "conditions": (
             f"MATS, compact preset, means of seeds {', '.join(map(str, seeds))}; percent. relief,"
             " color, both: I-AUROC of the synthetic defects that change only height, only color, or"
-            " both; material: of absent, extra and displaced material; logical: of flawless elements"
-            " in the wrong places."
+            " both; material: of absent, extra and displaced material; logical: of flawless"
+            " elements in the wrong places."
         ),
         "columns": ["product", "seeds", *COLUMNS],
         "rows": rows,

@@ -23,17 +23,18 @@ from numpy.typing import NDArray
 
 from trainer.synthetic.blend import mixed, times
 from trainer.synthetic.noise import Image, fractal_noise, smooth_noise
+from trainer.synthetic.scene import CHANGED_MM
 from trainer.synthetic.scene_defects import SHARES
 from trainer.synthetic.shapes import smooth_step
 from trainer.synthetic.surface import Product, Surface
 
 Mask = NDArray[np.bool_]
 
-CHANGED_MM = 0.5  # more of a difference in height is where a part differs
 TRIES = 60
 LEAST_REST = 0.985  # of what is left lies in one piece: what comes off is not on the table
 BORDER_PX = 12  # around the outline a product's coverage and height fade to 0
 JOINT_MM = 3.5  # a burr reaches this far over a sloping edge of the part
+RIM_REACH_PX = 12  # the way outwards is told from the part within this reach
 RIM_PX = 3  # the color of a burr is that of the part this far inside the outline
 
 
@@ -58,20 +59,21 @@ class Blank:
         inside = surface.inside > 0.5
         return cls(product, surface, pitch, inside, _distance(inside), _distance(~inside))
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+        return int(self.inside.shape[0]), int(self.inside.shape[1])
+
     def rim(self, rng: np.random.Generator) -> Rim:
-        """A random place of the outline, with free table beside it."""
+        """A random place of the outline."""
         rows, columns = np.nonzero(self.inside & (self.from_rim < 1.5))
         pick = int(rng.integers(rows.size))
         row, column = int(rows[pick]), int(columns[pick])
-        # outwards is where the coverage near the place falls
-        reach = 12
-        window = self.inside[
-            max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
-        ]
+        top, left = max(row - RIM_REACH_PX, 0), max(column - RIM_REACH_PX, 0)
+        window = self.inside[top : row + RIM_REACH_PX + 1, left : column + RIM_REACH_PX + 1]
+        # the material near a place of the outline lies on its inner side
         dy, dx = np.nonzero(window)
-        away = np.array(
-            [row - max(row - reach, 0) - dy.mean(), column - max(column - reach, 0) - dx.mean()]
-        )
+        away = np.array([row - top - dy.mean(), column - left - dx.mean()])
         length = max(float(np.hypot(*away)), 1e-3)
         return Rim(row, column, float(away[0]) / length, float(away[1]) / length)
 
@@ -108,7 +110,7 @@ def material_defect(
         if changed is None:
             continue
         mask = _difference(surface, changed)
-        if least * 1.1 <= mask.sum() / area <= largest * 0.95 and _is_one_piece(changed):
+        if least * 1.1 <= mask.sum() / area <= largest * 0.88 and _is_one_piece(changed):
             return changed, mask
     raise RuntimeError(f"no place for a {kind} on a {product.name}")
 
@@ -154,13 +156,13 @@ def _burr(blank: Blank, area: float, rng: np.random.Generator) -> Surface | None
     tongue = bool(rng.uniform() < 0.4)
     out_mm = float(rng.uniform(4.0, 9.0) if tongue else rng.uniform(1.6, 4.0))
     out = out_mm / blank.pitch
-    noise = smooth_noise(rng, *blank.inside.shape, (6.0 if tongue else 2.5) / blank.pitch)
+    noise = smooth_noise(rng, *blank.size, (6.0 if tongue else 2.5) / blank.pitch)
     fringe = out * np.clip(1 + (0.10 if tongue else 0.30) * noise, 0.3, 1.35)
     half = 0.62 * area / out
     if tongue and half < 0.4 * out:
         return None
     end = np.clip(1 - (along / half) ** 2, 0, 1) ** (0.5 if tongue else 0.25)
-    added = _piece_at(~blank.inside & (blank.beyond <= fringe * end), blank, rim)
+    added = _piece_at(~blank.inside & (blank.beyond <= fringe * end), rim)
     return None if added is None else _with_burr(blank, added, rng)
 
 
@@ -206,7 +208,7 @@ def _rough_distance(
     turn, squeeze = float(rng.uniform(0, np.pi)), float(np.sqrt(rng.uniform(1, 1.8)))
     a = (dx * np.cos(turn) + dy * np.sin(turn)) / squeeze
     b = (dy * np.cos(turn) - dx * np.sin(turn)) * squeeze
-    noise = fractal_noise(rng, *shape, max(cell_px, 4.0), octaves, 0.62)
+    noise = fractal_noise(rng, *blank.size, max(cell_px, 4.0), octaves, 0.62)
     return cast(Image, (np.sqrt(a * a + b * b) + np.float32(rough_px) * noise).astype(np.float32))
 
 
@@ -226,7 +228,7 @@ def _nearest(blank: Blank, level: Image, area: float) -> Mask:
 def _broken_off(blank: Blank, removed: Mask, face_mm: float, rng: np.random.Generator) -> Surface:
     """The part without a piece, its broken face slanted over `face_mm` and rough."""
     shape = removed.shape
-    grain = smooth_noise(rng, *shape, 3.0)
+    grain = smooth_noise(rng, *blank.size, 3.0)
     depth_mm = _away_from(removed) * np.float32(blank.pitch)
     slant = smooth_step(depth_mm * (1 + 0.25 * grain), -0.3 * face_mm, face_mm)
     fresh = smooth_step(depth_mm, face_mm + 0.4, face_mm - 0.2)
@@ -254,13 +256,13 @@ def _with_burr(blank: Blank, added: Mask, rng: np.random.Generator) -> Surface:
     """The part with extra material: as high as a share of the rim, in the color of the rim, and
     joined to it where the part's own edge slopes.
     """
-    old, shape = blank.surface, added.shape
+    old = blank.surface
     joint = cv2.dilate(added.astype(np.uint8), _disc(JOINT_MM / blank.pitch)) > 0
     cover = cv2.GaussianBlur((added | (joint & blank.inside)).astype(np.float32), (0, 0), 0.7)
     rows, columns = _nearest_place(blank.from_rim > RIM_PX)
     tallest = cv2.dilate(old.height, _disc(JOINT_MM / blank.pitch))[rows, columns]
     level = float(rng.uniform(0.62, 0.95))
-    ripple = 1 + 0.05 * smooth_noise(rng, *shape, 2.0 / blank.pitch)
+    ripple = 1 + 0.05 * smooth_noise(rng, *blank.size, 2.0 / blank.pitch)
     height = tallest * level * np.clip(ripple, 0.85, 1.15) * cover
     new = cover > old.inside
     return replace(
@@ -272,7 +274,7 @@ def _with_burr(blank: Blank, added: Mask, rng: np.random.Generator) -> Surface:
     )
 
 
-def _piece_at(candidates: Mask, blank: Blank, rim: Rim) -> Mask | None:
+def _piece_at(candidates: Mask, rim: Rim) -> Mask | None:
     """The connected piece of the candidates that touches the rim at its place, None if none."""
     _, labels = cv2.connectedComponents(candidates.astype(np.uint8), connectivity=8)
     near = labels[max(rim.row - 4, 0) : rim.row + 5, max(rim.column - 4, 0) : rim.column + 5]

@@ -99,7 +99,7 @@ class View:
     def _slope_at(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
         fx, fy, cx, cy = self.intrinsics
         nx, ny, nz = self.normal
-        return cast(NDArray[np.float64], nx * (u - cx) / fx + ny * (v - cy) / fy + nz)
+        return nx * (u - cx) / fx + ny * (v - cy) / fy + nz
 
     def _on_table(
         self, u: NDArray[np.float64], v: NDArray[np.float64]

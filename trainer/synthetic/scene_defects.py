@@ -173,7 +173,7 @@ def _find_place(
     """A random place: near the rim for a warp, elsewhere far enough from it for most of the defect
     to lie on the part.
 
-    A defect in relief is put on the upper half of the relief: no camera reads the floor of a cavity.
+    A defect in relief is put where the part is high: no camera reads the floor of a cavity.
     """
     inside = surface.inside > 0.5
     from_rim = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)

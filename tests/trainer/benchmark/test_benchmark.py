@@ -288,6 +288,10 @@ def test_a_result_of_other_options_or_data_is_never_reused(tmp_path: Path) -> No
     folder.mkdir(parents=True)
     (folder / RESULT_FILE).write_text(json.dumps({"identity": first.identity, "image_auroc": 1.0}))
     assert read_result(planned(), tmp_path / "out") == Result(first.identity, 1.0)
+    former = {"identity": first.identity, "groups": {"depth": 9.0, "color": 8.0}}
+    (folder / RESULT_FILE).write_text(json.dumps(former))
+    named = Result(first.identity, groups={"relief": 9.0, "color": 8.0})
+    assert read_result(planned(), tmp_path / "out") == named
     assert read_result(planned(epochs=2), tmp_path / "out") is None
     assert read_result(planned(seeds=[1]), tmp_path / "out") is None
     write_rgb(product / "train/good/000.png", np.zeros((SIDE, SIDE, 3), np.uint8))

@@ -58,4 +58,4 @@ def test_a_product_is_written_and_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert printed[-2].startswith("wrote 1 product into")
     product = tmp_path / "parts/connector"
     assert printed[-1] == f"next: trainer train mats {product} --out runs/connector"
-    assert len(open_dataset(tmp_path / "parts" / "connector").samples) == 14
+    assert len(open_dataset(tmp_path / "parts" / "connector").samples) == 19

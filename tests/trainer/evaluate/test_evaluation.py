@@ -42,7 +42,10 @@ def standin_system() -> Any:
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
-    """A run folder with its evaluation; the defective images are one of each group but "both", the first named as before."""
+    """A run folder with its evaluation; the four defective images are one of each group but "both".
+
+    One group is named as it was in files of before.
+    """
     root = tmp_path_factory.mktemp("standin")
     product = write_product(root / "product")
     records = [

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from trainer.synthetic.logical import NEIGHBORS, equipped, rearranged
 from trainer.synthetic.noise import Image
 from trainer.synthetic.products.fusebox import DECK_MM, PITCH_MM, PLACES, RATINGS, ROWS_MM, FuseBox
-from trainer.synthetic.products.scene import Scene, Station
+from trainer.synthetic.products.scene import HeightFieldStation
+from trainer.synthetic.scene import Scene
 from trainer.synthetic.surface import Counted, Grid, Layout
 
 LOGICAL = ["absent", "extra", "swapped"]
@@ -27,8 +28,8 @@ SHADE_REACH_PX = 60  # shadows and dimmed sky of a fuse reach less far
 
 
 @cache
-def station() -> Station:
-    return Station("fusebox", seed=0)
+def station() -> HeightFieldStation:
+    return HeightFieldStation(FuseBox, seed=0)
 
 
 @cache
@@ -214,7 +215,7 @@ def test_the_scene_differs_where_the_mask_says_in_height_and_in_color(
     assert pieces - 1 == (2 if kind == "swapped" else 1)
     assert bad.truth is not None
     assert bad.truth.group == "logical"
-    sigma_m = station().camera.sigma_m(0.29)
+    sigma_m = station().camera.sigma_m(station().view.distance_m - DECK_MM / 1000)
     assert bad.truth.height_sigma == pytest.approx(
         float(np.median(rise[bad.mask])) / sigma_m, rel=0.1
     )

@@ -1,4 +1,4 @@
-"""One station for a product that is a height field: a part on the table, with what is wrong with it,
+"""One station for a product that is a height field: a part on the table, perhaps with a defect,
 under the station's lamp.
 """
 
@@ -99,7 +99,7 @@ class HeightFieldStation(CameraStation):
         before: np.random.Generator,
         rng: np.random.Generator,
     ) -> Marred:
-        """The part with its defect; before: the generator as it was when the good part was drawn."""
+        """The part with its defect; before: the generator as when the good part was drawn."""
         if defect == "good":
             return Marred(surface, np.zeros(surface.height.shape, np.bool_), 0.0)
         if GROUPS[defect] == "logical":

@@ -17,7 +17,7 @@ from edge.frames.dataset import find_products, open_dataset
 from edge.geometry import heights_m
 from tests.support.baseline import baseline_scores
 from trainer.metrics import image_auroc
-from trainer.synthetic.products.scene import Station
+from trainer.synthetic.products.stations import open_station
 from trainer.synthetic.products.write import Amounts, write_product
 from trainer.synthetic.scene_defects import GROUPS
 
@@ -42,16 +42,6 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_defect_whose_name_changed_keeps_its_images(biscuit: Path) -> None:
-    """As those before the change of spelling: the name seeds the images."""
-    station = Station("biscuit", SEED)
-    rng = station.random("test/discolouration", 0)
-    color, _ = station.capture(station.part(rng, "discoloration"), rng)
-    samples = {sample.name: sample for sample in open_dataset(biscuit).samples}
-    written = samples["test/discoloration/000"].load().color
-    assert np.array_equal(written, color)
-
-
 def test_the_layout_holds_what_was_asked_for(biscuit: Path) -> None:
     dataset = open_dataset(biscuit)
     assert (dataset.layout, dataset.product, dataset.has_depth) == ("mvtec3d", "biscuit", True)
@@ -70,7 +60,7 @@ def test_the_layout_holds_what_was_asked_for(biscuit: Path) -> None:
 
 
 def test_depth_counts_survive_the_point_cloud_exactly(biscuit: Path) -> None:
-    station = Station("biscuit", SEED)
+    station = open_station("biscuit", SEED)
     rng = station.random("train", 1)
     color, depth = station.capture(station.part(rng), rng)
     frame = open_dataset(biscuit).samples[1].load()
