@@ -26,7 +26,8 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("trainer",),
     ("trainer/graph",),
     ("trainer/layers", "trainer/synthetic", "trainer/quantize"),
-    ("trainer/synthetic/products", "trainer/data"),
+    ("trainer/synthetic/meshes", "trainer/data"),
+    ("trainer/synthetic/products",),
     ("trainer/systems",),
     ("trainer/systems/common",),
     (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from trainer.synthetic.meshes import MESHES
 from trainer.synthetic.products import PRODUCTS
 
 
@@ -15,7 +16,9 @@ def synthesize(
         ..., metavar="OUT", help="Folder for the products, one sub-folder each.", readable=False
     ),
     products: str = typer.Option(
-        ",".join(PRODUCTS), metavar="NAMES", help="Which products, separated by commas."
+        ",".join(PRODUCTS),
+        metavar="NAMES",
+        help=f"Which products, separated by commas; meshes: {', '.join(MESHES)}.",
     ),
     train: int = typer.Option(60, min=1, metavar="N", help="Good parts to train on."),
     validation: int = typer.Option(
@@ -38,9 +41,9 @@ def synthesize(
     from trainer.synthetic.products.write import Amounts, write_product
 
     names = [name.strip() for name in products.split(",") if name.strip()]
-    unknown = [name for name in names if name not in PRODUCTS]
+    unknown = [name for name in names if name not in (*PRODUCTS, *MESHES)]
     if unknown or not names:
-        raise ConfigError(f"--products {products}: choose from {', '.join(PRODUCTS)}")
+        raise ConfigError(f"--products {products}: choose from {', '.join((*PRODUCTS, *MESHES))}")
     for name in names:
         require_folder_target(out / name)
     amounts = Amounts(train, validation, test, per_defect, belt)

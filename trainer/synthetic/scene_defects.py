@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import cv2
 import numpy as np
@@ -62,11 +62,19 @@ MASK_LEVEL = 0.3  # the mask is where a defect has this share of its full streng
 TRIES = 40
 
 
+class Soiled(Protocol):
+    """What a product of any kind tells about its defects: see Product."""
+
+    name: str
+    stain: tuple[float, float, float]
+    tint: tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Part:
     """What a defect is put on."""
 
-    product: Product
+    product: Soiled
     surface: Surface
 
 
@@ -113,7 +121,7 @@ def defects_of(product: Product) -> list[str]:
 
 
 def local_defect(
-    kind: str, product: Product, surface: Surface, sigma_mm: float, rng: np.random.Generator
+    kind: str, product: Soiled, surface: Surface, sigma_mm: float, rng: np.random.Generator
 ) -> tuple[SceneDefect, NDArray[np.bool_], float]:
     """A local defect of `kind` on a part: what it changes, its mask (S, S), and its height in sigma
     (0 for color only).

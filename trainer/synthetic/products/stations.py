@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from trainer.synthetic.meshes import MESHES
 from trainer.synthetic.products.biscuit import Biscuit
 from trainer.synthetic.products.connector import Connector
 from trainer.synthetic.products.fusebox import FuseBox
@@ -24,4 +25,9 @@ def open_station(product: str, seed: int) -> Station:
 
     Raises: KeyError for a product that is not known.
     """
+    if product in MESHES:
+        # the mesh libraries are loaded for a mesh product alone
+        from trainer.synthetic.meshes.station import MeshStation
+
+        return MeshStation(product, seed)
     return STATIONS[product](seed)
