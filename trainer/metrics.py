@@ -13,7 +13,8 @@ one `PixelCurve`: AUPRO needs it in any case, and for 10 million pixels scikit-l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,8 +81,8 @@ class Metrics:
         name: what the row is about: a defect type, a group of defects, "all".
         normal: images counted as normal.
         defective: images counted as defective.
-        image_auroc, pixel_auroc, aupro_30, aupro_05, average_precision: 0..1, or NaN where
-        undefined.
+        image_auroc, pixel_auroc, aupro_30, aupro_05, aupro_01, average_precision: 0..1, or NaN
+        where undefined.
     """
 
     name: str
@@ -91,7 +92,15 @@ class Metrics:
     pixel_auroc: float
     aupro_30: float
     aupro_05: float
+    aupro_01: float
     average_precision: float
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON, which knows no NaN: None in its place."""
+        return {
+            key: None if isinstance(value, float) and np.isnan(value) else value
+            for key, value in asdict(self).items()
+        }
 
 
 def metrics_of(
@@ -109,6 +118,7 @@ def metrics_of(
         pixel_auroc=curve.auroc(),
         aupro_30=curve.aupro(0.3),
         aupro_05=curve.aupro(0.05),
+        aupro_01=curve.aupro(0.01),
         average_precision=average_precision(labels, scores),
     )
 
@@ -165,8 +175,8 @@ class PixelCurve:
         (Bergmann et al. 2020).
 
         Args:
-            limit: largest false positive rate counted, over 0 to 1; 0.3 is usual, 0.05 the strict
-                one.
+            limit: largest false positive rate counted, over 0 to 1; 0.3 is usual, 0.05 strict, 0.01
+                the strictest that is reported.
         Returns: 0..1, or NaN without a region or without a normal pixel.
         """
         if not 0 < limit <= 1:

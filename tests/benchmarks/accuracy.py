@@ -38,7 +38,8 @@ from trainer.train.options import TrainOptions
 from trainer.train.trained_run import load_run
 from trainer.train.training import train
 
-COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", *GROUPS)
+COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO 0.3", "AUPRO 0.05", "AUPRO 0.01", *GROUPS)
+KEYS = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05", "aupro_01")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def measure(product: Path, with_depth: bool, seed: int, work: Path) -> Measured:
     summary = json.loads((folder / "evaluate.json").read_text())
     overall = summary["rows"][-1]
     groups = {group_called(row["name"]): row["image_auroc"] for row in summary["groups"]}
-    values = [overall[key] for key in ("image_auroc", "pixel_auroc", "aupro_30", "aupro_05")]
+    # stored before AUPRO 0.01 was: it has none
+    values = [overall.get(key) for key in KEYS]
     values += [groups.get(name) for name in GROUPS]
     seconds = json.loads((folder / "run.json").read_text())["train_seconds"]
     return Measured(

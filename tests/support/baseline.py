@@ -6,18 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DataError
 from edge.frames.dataset import Dataset
 from edge.frames.sample import Sample
 from edge.types import Frame
+from tests.benchmarks.compared import tested, view
 from trainer.synthetic.noise import Image
 
 TOP_SHARE = 0.01
+
+Sense = Literal["color", "height", "both"]
+SENSES: tuple[Sense, ...] = get_args(Sense)
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,23 @@ class Reference:
     color_scale: float
     depth_scale: float
 
-    def score(self, frame: Frame) -> float:
-        """Mean of the largest 1 % of the distances in color and height."""
-        distance = _color_distance(frame, self.color) / self.color_scale
-        if self.depth is not None:
-            distance = distance + _depth_distance(frame, self.depth) / self.depth_scale
-        count = max(1, round(distance.size * TOP_SHARE))
-        return float(np.partition(distance.ravel(), -count)[-count:].mean())
+    def map(self, frame: Frame, sense: Sense = "both") -> Image:
+        """(H, W) distance in color, in height, or their sum; without depth that of color alone."""
+        color = _color_distance(frame, self.color) / self.color_scale
+        if self.depth is None or sense == "color":
+            return cast(Image, color)
+        height = _depth_distance(frame, self.depth) / self.depth_scale
+        return cast(Image, height if sense == "height" else color + height)
+
+    def score(self, frame: Frame, sense: Sense = "both") -> float:
+        """Mean of the largest 1 % of the distances."""
+        return top_mean(self.map(frame, sense))
+
+
+def top_mean(distance: Image) -> float:
+    """Mean of the largest 1 %."""
+    count = max(1, round(distance.size * TOP_SHARE))
+    return float(np.partition(distance.ravel(), -count)[-count:].mean())
 
 
 def fit_reference(frames: Sequence[Frame]) -> Reference:
@@ -64,18 +77,9 @@ def baseline_scores(dataset: Dataset) -> tuple[list[Sample], NDArray[np.float64]
 
     Raises: DataError without defects to find.
     """
-    reference = fit_reference([_window(dataset, sample) for sample in dataset.split("train")])
-    tested = dataset.split("test")
-    if not any(sample.is_defective for sample in tested):
-        raise DataError(
-            f"{dataset.root / 'test'} has no defective images to tell from the good ones"
-        )
-    return tested, np.array([reference.score(_window(dataset, sample)) for sample in tested])
-
-
-def _window(dataset: Dataset, sample: Sample) -> Frame:
-    frame = sample.load()
-    return frame.cropped(*dataset.camera.crop) if dataset.camera.crop else frame
+    samples = tested(dataset)
+    reference = fit_reference([view(dataset, sample) for sample in dataset.split("train")])
+    return samples, np.array([reference.score(view(dataset, sample)) for sample in samples])
 
 
 def _color_distance(frame: Frame, reference: Image) -> Image:

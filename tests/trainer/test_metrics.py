@@ -144,7 +144,7 @@ def _swept_aupro(maps: Maps, truths: Truths, limit: float) -> float:
 
 
 @pytest.mark.parametrize("levels", [None, 4, 20])
-@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("limit", [0.01, 0.05, 0.3, 1.0])
 def test_aupro_equals_a_brute_force_sweep_over_every_threshold(
     limit: float, levels: int | None
 ) -> None:
@@ -213,7 +213,10 @@ def test_metrics_gather_the_single_functions() -> None:
     assert row.image_auroc == image_auroc(labels, scores)
     assert row.average_precision == average_precision(labels, scores)
     assert row.pixel_auroc == pixel_auroc(maps, truths)
-    assert (row.aupro_30, row.aupro_05) == (aupro(maps, truths, 0.3), aupro(maps, truths, 0.05))
+    limits = (0.3, 0.05, 0.01)
+    wanted = tuple(aupro(maps, truths, limit) for limit in limits)
+    assert (row.aupro_30, row.aupro_05, row.aupro_01) == wanted
+    assert len(set(wanted)) == len(limits)
 
 
 def test_a_metric_without_one_of_the_classes_is_nan() -> None:

@@ -8,8 +8,6 @@ report is about its own data.
 from __future__ import annotations
 
 import io
-import math
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from trainer.evaluate.judged import Judged
 from trainer.evaluate.operating import operating_points_of
 from trainer.evaluate.report import Occasion, write_report
 from trainer.evaluate.reporting import report_of
-from trainer.metrics import Metrics
 from trainer.train.run_folder import ARRAYS, REPORT, SUMMARY, evaluation_folder
 from trainer.train.run_info import RunInfo
 from trainer.train.trained_run import TrainedRun
@@ -96,20 +93,12 @@ def _summary(
             point.model_dump(mode="json")
             for point in operating_points_of(info, judged, evaluation)[0]
         ],
-        "rows": [_plain(row) for row in evaluation.rows],
-        "groups": [_plain(row) for row in evaluation.groups],
+        "rows": [row.plain() for row in evaluation.rows],
+        "groups": [row.plain() for row in evaluation.groups],
         "images": [
             {"name": image.name, "defect": image.defect, "score": image.score}
             for image in evaluation.images
         ],
-    }
-
-
-def _plain(row: Metrics) -> dict[str, Any]:
-    """For JSON, which knows no NaN."""
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in asdict(row).items()
     }
 
 

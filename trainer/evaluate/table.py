@@ -13,7 +13,7 @@ from trainer.metrics import Metrics
 from trainer.train.operating_points import choice_lines
 from trainer.train.trained_run import TrainedRun
 
-COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO", "AUPRO.05", "AP")
+COLUMNS = ("I-AUROC", "P-AUROC", "AUPRO", "AUPRO.05", "AUPRO.01", "AP")
 
 
 def table_lines(evaluation: Evaluation) -> list[str]:
@@ -66,7 +66,14 @@ def _spread(evaluation: Evaluation) -> list[str]:
 
 
 def _line(row: Metrics, name: str | None = None) -> str:
-    values = (row.image_auroc, row.pixel_auroc, row.aupro_30, row.aupro_05, row.average_precision)
+    values = (
+        row.image_auroc,
+        row.pixel_auroc,
+        row.aupro_30,
+        row.aupro_05,
+        row.aupro_01,
+        row.average_precision,
+    )
     cells = "".join(
         f"{'-' if math.isnan(value) else format(100 * value, '.1f'):>9}" for value in values
     )

@@ -26,6 +26,7 @@ from trainer.evaluate.evaluation import Evaluation, evaluate_run, last_line
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.evaluate.report.page import GROUP_COLORS
+from trainer.evaluate.rows import group_rows
 from trainer.evaluate.table import table_lines, threshold_lines
 from trainer.synthetic.scene_defects import Group
 from trainer.systems import registry
@@ -78,6 +79,31 @@ def test_every_group_has_its_metrics_over_its_own_images_and_all_good_ones(
     assert logical.image_auroc == pytest.approx(float(((own > good) + 0.5 * (own == good)).mean()))
     stored = json.loads((folder / "evaluate.json").read_text())
     assert [row["name"] for row in stored["groups"]] == ["relief", "color", "material", "logical"]
+    assert stored["groups"][-1]["aupro_01"] == logical.aupro_01
+
+
+def test_a_group_that_the_trainer_does_not_know_has_its_row_after_those_it_knows(
+    judged: tuple[Path, Evaluation],
+) -> None:
+    images = judged[1].images
+    defective = [image.name for image in images if image.is_defective]
+    named = dict(zip(defective, ("worn", "color", "worn", "frayed"), strict=True))
+    rows = group_rows(images, named)
+    assert [(row.name, row.defective) for row in rows] == [("color", 1), ("worn", 2), ("frayed", 1)]
+
+
+def test_every_limit_of_aupro_is_printed_and_shown_per_type_and_group(
+    judged: tuple[Path, Evaluation],
+) -> None:
+    folder, evaluation = judged
+    lines = {line.split()[0]: line.split() for line in table_lines(evaluation)}
+    page = re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text())
+    for name, row in (("(color)", evaluation.groups[1]), ("all", evaluation.overall)):
+        shown = [f"{100 * value:.1f}" for value in (row.aupro_30, row.aupro_05, row.aupro_01)]
+        assert lines[name][4:7] == shown
+        assert re.search(r"\s+".join(map(re.escape, shown)), page)
+    assert lines["defect"][4:7] == ["AUPRO", "AUPRO.05", "AUPRO.01"]
+    assert page.count("AUPRO 0.01") == 3  # the card, by defect, by group
 
 
 def test_the_printed_table_and_the_report_name_every_group(judged: tuple[Path, Evaluation]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge.types import Frame, Intrinsics
-from tests.support.baseline import fit_reference
+from tests.support.baseline import Sense, fit_reference
 
 SIDE = 40
 
@@ -31,6 +31,14 @@ def test_color_and_height_raise_the_score_and_holes_do_not() -> None:
     assert reference.score(stained) > 3 * normal
     assert reference.score(dented) > 2 * normal
     assert reference.score(holed) <= 1.05 * normal
+    apart: tuple[tuple[Sense, Frame, Frame], ...] = (
+        ("color", stained, dented),
+        ("height", dented, stained),
+    )
+    for sense, seen, unseen in apart:
+        alone = reference.score(frame(20), sense)
+        assert reference.score(seen, sense) > 2 * alone
+        assert reference.score(unseen, sense) == alone
 
 
 def test_color_only_data_has_a_baseline_too() -> None:
