@@ -1,10 +1,10 @@
 """Where a part in a fixed pose should have material: the common silhouette of a few normal parts.
 
-Pure: no camera, no disk, no clock. A silhouette is what the graph calls foreground, computed as the
-graph computes it (docs/graph-and-bundle.md): heights over the plane are averaged over cells of
+Pure: no camera, no disk, no clock. A silhouette is what the graph calls foreground, by its formula
+(edge/overlay.py, docs/graph-and-bundle.md): heights over the plane are averaged over cells of
 `CELL_PX` pixels, cells without a reading are filled from their rim, and what is higher than the
-height threshold is material. The expected silhouette is the intersection of all silhouettes, less
-a margin that is measured on the parts themselves.
+height threshold is material. The expected silhouette is the intersection of all silhouettes, less a
+margin that is measured on the parts themselves.
 
 The margin. A part's surprise is how deep its background reaches into the intersection of all
 others. The margin is one cell plus the largest surprise of the k parts. For these and one further
@@ -23,17 +23,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.geometry import heights_m
+from edge.overlay import CELL_PX, relief_of
 
-__all__ = ["ExpectedSilhouette", "expected_silhouette", "silhouette_of", "surprises_px"]
+__all__ = [
+    "CELL_PX",
+    "ExpectedSilhouette",
+    "expected_silhouette",
+    "find_displaced",
+    "silhouette_of",
+    "surprises_px",
+]
 
-CELL_PX = 4  # side of a cell: the sensor's noise is divided by 4 before it is compared
-FILL_PASSES = 4  # from both sides, so holes up to 8 cells across are filled
 SPECK_SHARE = 0.05  # of the largest piece's area: a smaller piece is a speck,
 NEAR_CELLS = 4  # unless it lies at most this far from a larger one
 # of the area that the parts keep on average, each alone, one cell inside its outline. A plate of 2
 # to 1 within 7 degrees keeps 0.5 to 0.6, one that turns freely at most 0.37
 MIN_SHARE = 0.4
+FAR = 3.0  # times the next largest surprise and a cell: so far off lies no part of the same spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +64,7 @@ def silhouette_of(
     lift_m: float,
     region: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.bool_]:
-    """Where one view shows material.
+    """Where one view shows material; pieces that are small and far from the part are none.
 
     Args:
         depth: (H, W) uint16 counts, 0 = no reading. unit: meters per count.
@@ -66,12 +72,8 @@ def silhouette_of(
         lift_m: height above which a cell is material. region: (H, W), 0 = ignore.
     Returns: (H, W) bool; the cells of one view are squares of CELL_PX pixels.
     """
-    heights = heights_m(depth, unit, plane)
-    read = np.isfinite(heights)
-    readings = _cell_sums(read.astype(np.float64))
-    sums = _cell_sums(np.where(read, heights, 0.0))
-    filled, known = _filled(sums / np.maximum(readings, 1.0), readings > 0)
-    material = without_specks(known & (filled > lift_m))
+    cells = relief_of(depth, unit, plane, lift_m).foreground[::CELL_PX, ::CELL_PX]
+    material = without_specks(cells)
     height, width = depth.shape
     pixels = material.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)[:height, :width]
     return pixels if region is None else pixels & (region > 0)
@@ -99,18 +101,28 @@ def surprises_px(silhouettes: Sequence[NDArray[np.bool_]]) -> NDArray[np.float64
     """(k,) how deep each part's background reaches into the intersection of all others, in pixels.
 
     silhouettes: (H, W) bool of each part, at least two. 0: it has material wherever the others
-    have.
+    have. Raises: ValueError for a single part.
     """
     if len(silhouettes) < 2:
         raise ValueError("one part has no others: at least two are needed")
     count = np.sum(silhouettes, axis=0, dtype=np.int32)
-    missed_by_one, by_none = count == len(silhouettes) - 1, count == len(silhouettes)
+    by_all, missed_by_one = count == len(silhouettes), count == len(silhouettes) - 1
     depths = []
     for one in silhouettes:
         lacking = missed_by_one & ~one
-        reach = distance_inside(by_none | lacking, lacking)
-        depths.append(float(reach.max()) if len(reach) else 0.0)
+        depths.append(float(distance_inside(by_all | lacking, lacking).max(initial=0.0)))
     return np.array(depths)
+
+
+def find_displaced(surprises: NDArray[np.float64]) -> int | None:
+    """The part that lacks far more than any other, so that it alone would set the margin; None if
+    there is none.
+
+    surprises: (k,) of `surprises_px`.
+    """
+    order = np.argsort(surprises)
+    largest, next_largest = surprises[order[-1]], surprises[order[-2]]
+    return int(order[-1]) if largest > FAR * (next_largest + CELL_PX) else None
 
 
 def eroded(inside: NDArray[np.bool_], distance_px: float) -> NDArray[np.bool_]:
@@ -126,7 +138,8 @@ def distance_inside(
     """Euclidean distance from pixels to the nearest pixel that is not `inside`, exact.
 
     What is beyond the view counts as not inside. First every pixel's distance along its column is
-    found, then the least over its row of the sum of squares (Saito and Toriwaki, 1994).
+    found, then the least over its row of the sum of squares (Saito and Toriwaki, Pattern
+    Recognition 27, 1994).
 
     Args:
         inside: (H, W) bool. at: (H, W) bool, of which pixels.
@@ -138,7 +151,7 @@ def distance_inside(
     v, u = np.nonzero(np.pad(at, 1))
     nearest = columns[v, u]
     step = 1
-    while len(nearest) and step * step < nearest.max() and step <= limit_px:
+    while step <= limit_px and step * step < nearest.max(initial=0):
         left, right = np.maximum(u - step, 0), np.minimum(u + step, padded.shape[1] - 1)
         beside = np.minimum(columns[v, left], columns[v, right])
         nearest = np.minimum(nearest, beside + step * step)
@@ -146,53 +159,34 @@ def distance_inside(
     return np.sqrt(nearest.astype(np.float64))
 
 
-def without_specks(material: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(h, w) bool without the pieces that are small beside the largest and far from all large
+def without_specks(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(h, w) bool without the pieces that are small beside the largest one and far from all large
     ones.
     """
-    labels = _pieces(material)
+    labels = _pieces(cells)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    is_large = sizes >= max(1.0, SPECK_SHARE * float(sizes.max()))
-    near = is_large[labels]
+    is_kept = sizes >= max(1.0, SPECK_SHARE * float(sizes.max()))
+    near = is_kept[labels]
     for _ in range(NEAR_CELLS):
-        near = _any_beside(near)
-    is_kept = is_large.copy()
+        near = np.asarray(_beside(near).any(axis=0))
     is_kept[np.unique(labels[near])] = True
     is_kept[0] = False
     return np.asarray(is_kept[labels])
 
 
-def _pieces(material: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _pieces(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(h, w) labels of the 8-connected pieces, 0 = none: each cell takes the largest number beside
     it, and then the number of the cell that this number stands for, until none changes.
     """
-    numbers = np.arange(1, material.size + 1).reshape(material.shape)
-    labels = np.where(material, numbers, 0)
+    numbers = np.arange(1, cells.size + 1).reshape(cells.shape)
+    labels = np.where(cells, numbers, 0)
     while True:
-        spread = np.where(material, _beside(labels).max(axis=0), 0)
+        spread = np.where(cells, _beside(labels).max(axis=0), 0)
         spread = np.concatenate([[0], spread.ravel()])[spread]
         if np.array_equal(spread, labels):
             return labels
         labels = spread
-
-
-def _filled(
-    height: NDArray[np.float64], known: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(h, w) heights and which are known, holes filled by the mean of the known cells beside
-    them.
-    """
-    for _ in range(FILL_PASSES):
-        near = _beside(known.astype(np.float64)).sum(axis=0)
-        mean = _beside(np.where(known, height, 0.0)).sum(axis=0) / np.maximum(near, 1.0)
-        height = np.where(known, height, mean)
-        known = near > 0
-    return height, known
-
-
-def _any_beside(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return np.asarray(_beside(cells).any(axis=0))
 
 
 def _beside(cells: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -202,21 +196,11 @@ def _beside(cells: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.stack([padded[v : v + height, u : u + width] for v in range(3) for u in range(3)])
 
 
-def _cell_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, W) to (ceil(H / CELL_PX), ceil(W / CELL_PX)); cells at the rim may hold fewer pixels."""
-    height, width = values.shape
-    whole = np.pad(values, ((0, -height % CELL_PX), (0, -width % CELL_PX)))
-    cells = whole.reshape(whole.shape[0] // CELL_PX, CELL_PX, whole.shape[1] // CELL_PX, CELL_PX)
-    return np.asarray(cells.sum(axis=(1, 3)))
-
-
 def _squares_along_columns(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(H, W) square of the distance to the nearest pixel of the same column that is not inside."""
-    down = np.zeros(inside.shape, np.int64)
+    down, up = np.zeros(inside.shape, np.int64), np.zeros(inside.shape, np.int64)
     for row in range(1, len(inside)):
         down[row] = np.where(inside[row], down[row - 1] + 1, 0)
-    up = np.zeros(inside.shape, np.int64)
-    for row in range(len(inside) - 2, -1, -1):
-        up[row] = np.where(inside[row], up[row + 1] + 1, 0)
+        up[-row - 1] = np.where(inside[-row - 1], up[-row] + 1, 0)
     nearest = np.minimum(down, up)
     return nearest * nearest
