@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from trainer.systems.m3dm.coreset import greedy_coreset
+from trainer.layers.coreset import greedy_coreset
 
 CLUSTERS = 200
 

@@ -59,7 +59,11 @@ class NormalParts:
     def preprocess(self) -> Preprocess:
         """The graph's own, for this crop and these sizes."""
         return Preprocess(
-            self.scene.crop[3], self.scene.crop[2], self.sizes.color, self.sizes.depth
+            self.scene.crop[3],
+            self.scene.crop[2],
+            self.sizes.color,
+            self.sizes.depth,
+            self.scene.speck,
         )
 
 
@@ -174,5 +178,6 @@ def prepare(preprocess: Preprocess, feeds: Mapping[str, NDArray[np.generic]]) ->
         rows.get("intrinsics"),
         rows.get("plane"),
         tensors.get("lift"),
+        tensors.get("expected"),
     )
     return prepared

@@ -5,14 +5,16 @@ pixel is foreground.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from calibration.plane import fit_plane, fit_plane_to_frames
+from calibration.silhouette import expected_silhouette, silhouette_of
 from edge.errors import CalibrationError, DataError
 from edge.frames.clouds import FARTHEST_M, NEAREST_M
 from edge.frames.dataset import Dataset
@@ -24,6 +26,9 @@ from trainer.graph.preprocess import ANY, Preprocess
 JOINT_FRAMES = 30  # of a fixed camera, fitted together: a station's own calibration takes as many
 LEAST_READ = 0.01  # of the pixels of a depth image
 LIFT_SIGMAS = 5.0
+SPECK_MOST = 0.03  # of the square around a cell: a crumb far from the part has less
+SPECK_PIECE = 0.05  # of the largest piece of a normal part: smaller ones may be crumbs
+LEAST_EXPECTED = 5  # parts that an expected silhouette is made from
 LIFT_LEAST_M = 0.0003  # below this a table's own unevenness and dust stand above the plane
 
 
@@ -33,7 +38,10 @@ class Scene:
 
     crop: x, y, width, height in pixels of the stream. fixed: one plane for all images. plane: of
     the crop; None color-only or where each image has its own. lift: height threshold of the
-    foreground, meters; None color-only.
+    foreground, meters; None color-only. speck: share of the view around a cell that must stand
+    above lift as well, or the cell is a crumb on the table; 0 where nothing is known of that.
+    expected: (H, W) of the crop, 255 = where the parts of a fixed pose have material; None where
+    they lie in different poses or the camera does.
     """
 
     crop: tuple[int, int, int, int]
@@ -41,6 +49,8 @@ class Scene:
     fixed: bool
     plane: Plane | None
     lift: float | None
+    speck: float = 0.0
+    expected: NDArray[np.uint8] | None = None
 
     def feeds_of(self, sample: Sample) -> dict[str, NDArray[np.generic]]:
         """As `feeds`, of an image on disk.
@@ -69,8 +79,10 @@ class Scene:
                 f"frame {frame.frame_number} has no depth, and the run was trained with it"
             )
         plane = self.plane if self.plane is not None else plane_of(cropped)
+        known = {} if self.expected is None else {"expected": self.expected[None, :, :, None]}
         return {
             **cropped.tensors(),
+            **known,
             "region": region,
             "plane": np.array(plane, np.float32),
             "lift": np.array([self.lift], np.float32),
@@ -137,7 +149,60 @@ def measure_scene(
     )
     sigma = 1.4826 * float(np.median(behind)) if len(behind) else 0.0
     deepest = float(np.quantile(behind, 0.999)) if len(behind) else 0.0
-    return Scene(crop, True, camera.fixed, plane, max(LIFT_SIGMAS * sigma, deepest, LIFT_LEAST_M))
+    lift = max(LIFT_SIGMAS * sigma, deepest, LIFT_LEAST_M)
+    speck = _speck_share(frames, plane, lift, depth_working)
+    scene = Scene(crop, True, camera.fixed, plane, lift, speck)
+    return replace(scene, expected=_expected(scene, normal))
+
+
+def _expected(scene: Scene, normal: Sequence[Sample]) -> NDArray[np.uint8] | None:
+    """Where all normal parts have material, less a margin; None where they do not lie alike."""
+    if scene.plane is None or scene.lift is None or len(normal) < LEAST_EXPECTED:
+        return None
+    silhouettes = []
+    for sample in normal:
+        frame = crop_frame(sample.load(), scene.crop)
+        assert frame.depth is not None  # measure_scene has fitted a plane to it
+        silhouettes.append(silhouette_of(frame.depth, frame.unit, scene.plane, scene.lift))
+    found = expected_silhouette(silhouettes)
+    return None if found is None else found.mask
+
+
+def _speck_share(
+    frames: Sequence[Frame], plane: Plane | None, lift: float, depth_working: tuple[int, int]
+) -> float:
+    """Half of the least share of foreground around a cell of a normal part, at most SPECK_MOST.
+
+    Pieces of the foreground below SPECK_PIECE of the largest one do not count: they may be crumbs.
+    """
+    least = 2 * SPECK_MOST
+    for frame in frames:
+        assert frame.depth is not None  # fit_plane_to_frames refuses frames without
+        preprocess = Preprocess(*frame.depth.shape, depth_working, depth_working)
+        tensors = {name: torch.from_numpy(values) for name, values in frame.tensors().items()}
+        one = torch.ones(1, *frame.depth.shape, 1, dtype=torch.uint8)
+        prepared = preprocess(
+            tensors["color"],
+            tensors["depth"],
+            one,
+            tensors["unit"],
+            tensors["intrinsics"].reshape(1, 4),
+            torch.tensor([plane or plane_of(frame)], dtype=torch.float32),
+            torch.tensor([lift], dtype=torch.float32),
+        )
+        around = preprocess.near_rows @ prepared.foreground @ preprocess.near_columns
+        large = _large_pieces(prepared.foreground[0, 0].numpy())
+        least = min(least, float(around[0, 0].numpy()[large].min(initial=least)))
+    return least / 2
+
+
+def _large_pieces(foreground: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(hd, wd) without its pieces below SPECK_PIECE of the largest."""
+    mask = (foreground > 0).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    areas = np.array(stats[:, cv2.CC_STAT_AREA])
+    areas[0] = 0
+    return np.isin(labels, np.flatnonzero(areas > SPECK_PIECE * areas.max()))
 
 
 def _depths_behind(

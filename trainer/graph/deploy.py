@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edge.errors import ConfigError
 from edge.schema import TensorSpec
+from trainer.graph.outline import Outline
 from trainer.graph.preprocess import ANY, AreaResize, Prepared, Preprocess
 
 MAX_TOPK = 3840  # TensorRT's TopK layer takes no larger K
@@ -128,6 +129,8 @@ class Deployed(nn.Module):
         named = cast(Detector, detector)
         self.mask = MapMask(preprocess.depth_working or preprocess.working, named.map_size)
         self.score = TopKMean(top_k, named.map_size)
+        depth = preprocess.depth_working
+        self.outline = None if depth is None else Outline(depth)
 
     @property
     def site_inputs(self) -> tuple[TensorSpec, ...]:
@@ -148,9 +151,6 @@ class Deployed(nn.Module):
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The graph inputs in order: names, types and static shapes of the contract, then the
         system's site inputs.
-
-        No system reads `expected` (where material should be) so far: it is declared, and its values
-        change nothing.
         """
         h, w = self.preprocess.size
         color = TensorSpec(name="color", dtype="uint8", shape=(1, h, w, 3))
@@ -188,14 +188,21 @@ class Deployed(nn.Module):
         answer = given if isinstance(given, Answer) else Answer(given)
         foreground, scored = self.mask(prepared)
         masked = torch.where(scored > 0, answer.map, torch.zeros_like(answer.map))  # (N, 1, h, w)
-        score = self.score(masked, foreground)
-        if answer.score is not None:
-            score = torch.where(
-                foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score)
-            )
+        beside = self.beside(prepared)  # (N, 1, h, w)
+        if answer.score is None:
+            score = self.score(masked + beside, foreground)
+        else:
+            own = answer.score + self.score(beside, foreground)
+            score = torch.where(foreground.sum(dim=(1, 2, 3)) > 0, own, torch.zeros_like(own))
         place = cast(Tensor, prepared.place)  # (N, 6)
-        outputs = (masked, score, prepared.area, prepared.valid, place)
+        outputs = (masked + beside, score, prepared.area, prepared.valid, place)
         return outputs if answer.features is None else (*outputs, answer.features)
+
+    def beside(self, prepared: Prepared) -> Tensor:
+        """What the outline adds to the map, (N, 1, h, w) in raw units, >= 0; 0 without depth."""
+        if self.outline is None:
+            return torch.zeros(())
+        return self.mask.at_map(self.outline(prepared))
 
     def prepare(self, named: Mapping[str, Tensor]) -> Prepared:
         """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch
@@ -214,6 +221,7 @@ class Deployed(nn.Module):
                 rows["intrinsics"],
                 rows["plane"],
                 named["lift"],
+                named.get("expected"),
             ),
         )
 

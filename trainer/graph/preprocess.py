@@ -25,6 +25,11 @@ HOLE_PASSES = 4
 # "at least half of the pixels", a hair below 0.5: a tie must not depend on the order of a sum
 HALF = 0.4999
 ANY = 1e-4  # "any pixel": above the rounding of a zero share
+# a cell stands alone if little around it is foreground: within so many cells to every side
+ALONE_CELLS = 16
+# where so many cells around were not read, or are not of the region, no outline is trusted
+BLIND_CELLS = 6
+RAMP = 2.0  # the silhouette rises from 0 at the table to 1 at so many times `lift`
 
 
 class Prepared(NamedTuple):
@@ -46,6 +51,13 @@ class Prepared(NamedTuple):
     plane: Tensor | None = None
     # (N, 6) of the foreground, see Place; None in views made up for a training
     place: Tensor | None = None
+    # What the outline is judged on (trainer.graph.outline), (N, 1, hd, wd) each; None without depth
+    # and in views made up for a training. silhouette: 0 to 1, the height of the foreground over
+    # RAMP times `lift`. seen: 1 where the outline can be trusted. absent: 1 where material is
+    # expected and a reading shows none.
+    silhouette: Tensor | None = None
+    seen: Tensor | None = None
+    absent: Tensor | None = None
 
 
 def working_size(
@@ -125,14 +137,18 @@ class Preprocess(nn.Module):
     """Bytes of an aligned, cropped frame to what a detector sees.
 
     height_px, width_px: size of the crop. working: (h, w) of the color image. depth_working: (hd,
-    wd) of the height image, None for a color-only graph, whose foreground is the region. Raises:
-    ConfigError for a size below 1.
+    wd) of the height image, None for a color-only graph, whose foreground is the region.
+    speck: share of the square of ALONE_CELLS around a cell that must stand above `lift` as well, or
+    the cell is a crumb on the table and no foreground; 0 keeps every cell. Raises: ConfigError for
+    a size below 1.
     """
 
     u: Tensor
     v: Tensor
     decode: Tensor
     moments: Tensor
+    near_rows: Tensor
+    near_columns: Tensor
 
     def __init__(
         self,
@@ -140,6 +156,7 @@ class Preprocess(nn.Module):
         width_px: int,
         working: tuple[int, int],
         depth_working: tuple[int, int] | None,
+        speck: float = 0.0,
     ) -> None:
         super().__init__()
         if min(height_px, width_px, *working, *(depth_working or working)) < 1:
@@ -152,6 +169,10 @@ class Preprocess(nn.Module):
         self.cell_resize = AreaResize(self.size, depth_working or working)
         self.place = Place(self.size, depth_working or working)
         self.register_plane_buffers(height_px, width_px)
+        self.speck = speck
+        rows, columns = (_near_matrix(cells) for cells in depth_working or working)
+        self.register_buffer("near_rows", rows, persistent=False)
+        self.register_buffer("near_columns", columns, persistent=False)
 
     def register_plane_buffers(self, height_px: int, width_px: int) -> None:
         """Constants of average_height. u: (W,) pixel centers. v: (g, 1, 1) first row of each of the
@@ -184,6 +205,7 @@ class Preprocess(nn.Module):
         intrinsics: Tensor | None = None,
         plane: Tensor | None = None,
         lift: Tensor | None = None,
+        expected: Tensor | None = None,
     ) -> Prepared:
         """Prepare a batch.
 
@@ -191,7 +213,8 @@ class Preprocess(nn.Module):
             color: (N, H, W, 3) uint8 RGB. depth: (N, H, W, 2) uint8, little-endian counts, None for
                 a color-only graph.
             region: (N, H, W, 1) uint8, 0 = ignore. unit: (N,) meters per count. intrinsics: (N, 4).
-            plane: (N, 4) alpha, beta, gamma, delta. lift: (N,) meters.
+            plane: (N, 4) alpha, beta, gamma, delta. lift: (N,) meters. expected: (N, H, W, 1)
+                uint8, where material should be; None: nowhere.
         """
         small = self.color_resize(color.to(torch.float32))  # (N, 3, h, w)
         inside = self.cell_resize(region.to(torch.float32).clamp(max=1.0))  # (N, 1, hd, wd), share
@@ -204,7 +227,8 @@ class Preprocess(nn.Module):
             )
         average, read = self.average_height(depth, unit, plane)
         filled, known = fill_holes(average, read)
-        foreground = (filled > lift.reshape(-1, 1, 1, 1)).to(torch.float32) * known * in_region
+        threshold = lift.reshape(-1, 1, 1, 1)
+        foreground = self.without_specks((filled > threshold).to(torch.float32) * known * in_region)
         pixels = foreground.sum(dim=(1, 2, 3))  # (N,) cells
         covered = foreground * inside
         area = covered.sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)).clamp(min=1.0)
@@ -221,7 +245,24 @@ class Preprocess(nn.Module):
             intrinsics,
             plane,
             place,
+            (filled / (RAMP * threshold).clamp(min=1e-6)).clamp(0.0, 1.0) * foreground,
+            _seen(read, in_region),
+            self._absent(expected, foreground, known_cells * in_region),
         )
+
+    def without_specks(self, raised: Tensor) -> Tensor:
+        """(N, 1, hd, wd), 0 or 1, without the cells that stand alone: crumbs far from the part."""
+        if not self.speck:
+            return raised
+        around = self.near_rows @ raised @ self.near_columns  # (N, 1, hd, wd), share
+        return raised * (around > self.speck).to(torch.float32)
+
+    def _absent(self, expected: Tensor | None, foreground: Tensor, known: Tensor) -> Tensor:
+        """Cells that should hold material, are known, and hold none, (N, 1, hd, wd), 0 or 1."""
+        if expected is None:
+            return torch.zeros_like(foreground)
+        share = self.cell_resize(expected.to(torch.float32).clamp(max=1.0))  # (N, 1, hd, wd)
+        return (share > HALF).to(torch.float32) * known * (1.0 - foreground)
 
     def average_height(self, depth: Tensor, unit: Tensor, plane: Tensor) -> tuple[Tensor, Tensor]:
         """(height, read): masked area average of delta - z (alpha u + beta v + gamma), and the
@@ -250,6 +291,23 @@ class Preprocess(nn.Module):
         )  # (N, 1, hd, wd)
         known = (read > ANY).to(torch.float32)
         return known * (delta - unit.reshape(-1, 1, 1, 1) * along / read.clamp(min=ANY)), read
+
+
+def _near_matrix(cells: int) -> Tensor:
+    """(cells, cells) float32, symmetric: its product averages over ALONE_CELLS to either side."""
+    place = torch.arange(cells)
+    near = (place[:, None] - place[None, :]).abs() <= ALONE_CELLS
+    return near.to(torch.float32) / (2 * ALONE_CELLS + 1)
+
+
+def _seen(read: Tensor, in_region: Tensor) -> Tensor:
+    """(N, 1, hd, wd), 0 within BLIND_CELLS of a hole of more than a cell or of what the region
+    leaves out: a loss of readings must not look like a loss of material.
+    """
+    some = nn.functional.max_pool2d((read > ANY).to(torch.float32), 3, stride=1, padding=1)
+    blind = 1.0 - some * in_region
+    size = 2 * BLIND_CELLS + 1
+    return 1.0 - nn.functional.max_pool2d(blind, size, stride=1, padding=BLIND_CELLS)
 
 
 def fill_holes(height: Tensor, read: Tensor, passes: int = HOLE_PASSES) -> tuple[Tensor, Tensor]:

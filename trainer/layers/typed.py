@@ -1,4 +1,6 @@
-"""A list of modules that remembers what kind they are."""
+"""What a type checker has to be told: lists that remember the kind of their modules, and optional
+values that are there.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Generic, TypeVar, cast
 from torch import nn
 
 Layer = TypeVar("Layer", bound=nn.Module)
+Value = TypeVar("Value")
 
 
 class Modules(nn.ModuleList, Generic[Layer]):
@@ -21,3 +24,9 @@ class Modules(nn.ModuleList, Generic[Layer]):
 
     def __getitem__(self, index: int) -> Layer:  # type: ignore[override]  # no slices here
         return cast(Layer, super().__getitem__(index))
+
+
+def required(value: Value | None) -> Value:
+    """The value itself, where the caller knows that there is one."""
+    assert value is not None
+    return value

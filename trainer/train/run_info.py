@@ -17,6 +17,7 @@ from edge.frames.camera_info import CameraInfo
 from edge.frames.reading import Reading
 from edge.proof.threshold import Threshold
 from edge.schema import Strict
+from edge.station.site import PackedRegion
 from trainer.data.scene import Scene
 from trainer.train.defect_scores import DefectScores
 from trainer.train.operating_points import operating_points
@@ -34,7 +35,8 @@ class RunInfo(Strict):
     sha256 of the user's files. backbone: timm's name, if it is not the preset's.
     crop: x, y, width, height in the stream. working, depth_working: (h, w) of the color and of the
     height image. plane: of the crop; null where each image has its own. lift: height threshold of
-    the foreground, meters.
+    the foreground, meters. speck: share of the view around a cell below which it stands alone.
+    expected: where all training parts had material; null where they lie in different poses.
     top_k: share of the foreground averaged into the score; top_k_why: in words.
     min_area, max_area, min_valid, max_border: limits of one whole part, from the normal validation
     parts.
@@ -68,6 +70,8 @@ class RunInfo(Strict):
     fixed: bool
     plane: tuple[float, float, float, float] | None
     lift: float | None
+    speck: float = 0.0
+    expected: PackedRegion | None = None
     top_k: float
     top_k_why: str
     min_area: float
@@ -96,7 +100,10 @@ class RunInfo(Strict):
 
     def scene(self) -> Scene:
         """Crop, plane and height threshold, ready to make graph inputs."""
-        return Scene(self.crop, self.with_depth, self.fixed, self.plane, self.lift)
+        expected = None if self.expected is None else self.expected.unpack()
+        return Scene(
+            self.crop, self.with_depth, self.fixed, self.plane, self.lift, self.speck, expected
+        )
 
     def outliers(self) -> list[Outlier]:
         """Normal validation parts whose score stands apart, the highest first."""

@@ -105,7 +105,7 @@ def find_suspects(scene: Scene, samples: Sequence[Sample]) -> Search:
     height, width = scene.crop[3], scene.crop[2]
     color = working_size(height, width)
     depth = (color[0] // 2, color[1] // 2) if scene.with_depth else None
-    preprocess = Preprocess(height, width, color, depth)
+    preprocess = Preprocess(height, width, color, depth, scene.speck)
     # a network starts at random values, even if weights replace them
     with torch.random.fork_rng(devices=[]):
         trunk = build_trunk(LITE0, None)

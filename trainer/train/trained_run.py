@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
 
 from edge.errors import ConfigError, DataError
 from edge.files import read_bytes, write_json
@@ -25,6 +27,7 @@ from trainer.train.run_folder import CURVES_FILE, MODEL_FILE, RUN_FILE, find_mod
 from trainer.train.run_info import RunInfo, read_info
 
 CURVES = TypeAdapter(Curves)
+OUTLINE = "~outline."  # before the names of its tensors, beside the detector's
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ def build_deployed(
         backbone=info.backbone,
     )
     detector = find_system(info.system).build(request)
-    preprocess = Preprocess(info.crop[3], info.crop[2], info.working, info.depth_working)
+    preprocess = Preprocess(
+        info.crop[3], info.crop[2], info.working, info.depth_working, info.speck
+    )
     return Deployed(preprocess, detector, info.top_k).eval()
 
 
@@ -80,16 +85,27 @@ def load_run(path: Path) -> TrainedRun:
         )
     weights = load_stored(model, "the weights of this run", "train again")
     try:
-        deployed.detector.load_state_dict(weights)
+        _load_weights(deployed, weights)
     except (RuntimeError, TypeError, AttributeError) as error:  # other tensors, shapes or things
         raise DataError(f"{model} does not fit {path / RUN_FILE}: train again") from error
     return TrainedRun(path, info, deployed.requires_grad_(False).eval())
 
 
+def _load_weights(deployed: Deployed, weights: Mapping[str, Tensor]) -> None:
+    """Raises: RuntimeError or the like if they do not fit."""
+    own = {name: tensor for name, tensor in weights.items() if not name.startswith(OUTLINE)}
+    deployed.detector.load_state_dict(own)
+    if deployed.outline is not None and len(own) < len(weights):  # none in runs of before
+        outline = {name.removeprefix(OUTLINE): weights[name] for name in weights if name not in own}
+        deployed.outline.load_state_dict(outline)
+
+
 def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> None:
     """Write model, curves and, last, run.json: a folder with run.json is a finished run."""
     path.mkdir(parents=True, exist_ok=True)
-    write_tensors(path / MODEL_FILE, deployed.detector.state_dict())
+    outline = {} if deployed.outline is None else deployed.outline.state_dict()
+    named = {OUTLINE + name: tensor for name, tensor in outline.items()}
+    write_tensors(path / MODEL_FILE, {**deployed.detector.state_dict(), **named})
     write_json(path / CURVES_FILE, curves)
     write_json(path / RUN_FILE, json.loads(info.model_dump_json()))
 

@@ -12,7 +12,7 @@ from trainer.data.copies import without_known
 from trainer.data.normal import prepare
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, FitControl
-from trainer.graph.deploy import Deployed
+from trainer.graph.deploy import Deployed, TopKMean
 from trainer.graph.preprocess import Prepared
 from trainer.systems.seam import BuildRequest, FitRequest
 from trainer.train.defect_scores import DefectScores, measure_defects
@@ -20,6 +20,7 @@ from trainer.train.operating_points import choice_lines, few_lines, suggestion
 from trainer.train.options import TrainOptions
 from trainer.train.outlier_pictures import draw_outliers
 from trainer.train.outliers import find_named_outliers
+from trainer.train.outline import fit_outline, scale_outline
 from trainer.train.plan import Plan, data_lines, features_digest, fingerprint, make_plan, names_of
 from trainer.train.record import Findings, run_info
 from trainer.train.run_folder import CACHE, CHECKPOINT, remove_run, require_free
@@ -53,10 +54,12 @@ def train(
     suspects = _search_suspects(plan, out, control)
     control.checkpoint, control.fingerprint = out / CHECKPOINT, fingerprint(plan)
     detector, curves = _fit(plan, out, control)
-    normal, top_k, why = _judge_and_choose(plan, detector)
+    deployed = _deployed(plan, detector, plan.options.top_k or plan.system.top_k_candidates[0])
+    _fit_outline(plan, deployed, control)
+    normal, top_k, why = _judge_and_choose(plan, deployed)
     control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
     seconds = time.monotonic() - started_s
-    deployed = _deployed(plan, detector, top_k)
+    deployed.score = TopKMean(top_k, deployed.detector.map_size)
     scores = [part.score(top_k) for part in normal]
     defects = _defect_scores(plan, deployed, scores, control)
     info = run_info(plan, Findings(normal, top_k, why, defects, suspects, seconds))
@@ -103,10 +106,21 @@ def _fit(plan: Plan, out: Path, control: FitControl) -> tuple[nn.Module, Curves]
     return detector, plan.system.fit(detector, images, request)
 
 
-def _judge_and_choose(plan: Plan, detector: nn.Module) -> tuple[list[NormalPart], float, str]:
+def _fit_outline(plan: Plan, deployed: Deployed, control: FitControl) -> None:
+    """The memory of normal outlines, and its weight beside the detector's map."""
+    if deployed.outline is None:
+        return
+    control.tell("outlines of the normal parts")
+    preprocess = plan.parts.preprocess()
+    parts = (prepare(preprocess, plan.scene.feeds_of(sample)) for sample in plan.train)
+    fit_outline(deployed, parts, plan.options.seed)
+    normal = judge_normal(deployed, plan.scene, plan.validation)
+    scale_outline(deployed, [float(part.map.max()) for part in normal])
+
+
+def _judge_and_choose(plan: Plan, deployed: Deployed) -> tuple[list[NormalPart], float, str]:
     """(what the graph says of each normal validation part, the share for its score, why)."""
     given, candidates = plan.options.top_k, plan.system.top_k_candidates
-    deployed = _deployed(plan, detector, given or candidates[0])
     normal = judge_normal(deployed, plan.scene, plan.validation)
     if deployed.has_score:
         why = "without effect: this preset has a score of its own"

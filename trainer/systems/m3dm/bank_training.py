@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainer.fit import Phase
-from trainer.systems.m3dm.coreset import greedy_coreset
+from trainer.layers.coreset import greedy_coreset
 from trainer.systems.m3dm.distilled import SMALLEST, DistilledBank, nearest_distance
 from trainer.systems.m3dm.frozen import FrozenFeatures
 from trainer.systems.m3dm.memory_bank import MemoryBank

@@ -1,0 +1,74 @@
+"""Fit the memory of normal outlines (trainer.graph.outline) to a product's normal parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from trainer.graph.deploy import Deployed
+from trainer.graph.outline import CHANNELS, ROWS, Outline, near_outline
+from trainer.graph.preprocess import Prepared
+from trainer.layers.coreset import greedy_coreset
+from trainer.layers.typed import required
+
+POOL = 40_000  # descriptors that the bank is chosen from, at most
+SHRINK = 1e-2  # added to every variance, relative to their mean
+MARGIN = 1.05  # the limit lies so far above the largest distance that a normal part has shown
+# A piece of outline twice as unusual as the limit adds so many times the highest value that a
+# normal part's map has.
+GAIN = 5.0
+
+
+@torch.no_grad()
+def fit_outline(deployed: Deployed, parts: Iterable[Prepared], seed: int) -> None:
+    """Fill the bank and set its limit, from prepared normal parts; without depth there is no
+    outline.
+
+    The limit is the largest distance of a part from the outlines of the other half, so that none is
+    compared with itself.
+    """
+    if deployed.outline is None:
+        return
+    outline = deployed.outline
+    images = [(required(part.silhouette), required(part.seen)) for part in parts]
+    described = [_rows(outline, *image) for image in images]
+    limit = 0.0
+    for half in (0, 1):
+        _remember(outline, described[half::2], seed)
+        others = images[1 - half :: 2] or images
+        limit = max(limit, *(float(outline.distance(*image).max()) for image in others))
+    _remember(outline, described, seed)
+    outline.limit.fill_(MARGIN * max(limit, 1e-6))
+
+
+@torch.no_grad()
+def scale_outline(deployed: Deployed, highest: Sequence[float]) -> None:
+    """Give the outline its weight beside the detector's map: highest values that normal parts' maps
+    have.
+    """
+    if deployed.outline is not None:
+        deployed.outline.gain.fill_(GAIN * float(torch.tensor(highest).median()))
+
+
+def _rows(outline: Outline, silhouette: Tensor, seen: Tensor) -> Tensor:
+    """Descriptors of one image near its outline, (P, 15)."""
+    near = (near_outline(silhouette) * seen).flatten() > 0
+    return outline.described(silhouette)[near]
+
+
+def _remember(outline: Outline, described: Sequence[Tensor], seed: int) -> None:
+    """Whiten descriptors and keep a coreset of them."""
+    rows = torch.cat(list(described))
+    if not len(rows):
+        rows = torch.zeros(1, CHANNELS)
+    generator = torch.Generator().manual_seed(seed)
+    rows = rows[torch.randperm(len(rows), generator=generator)[:POOL]].double()
+    centered = rows - rows.mean(dim=0)
+    values, axes = torch.linalg.eigh(centered.T @ centered / len(rows))
+    scales = (values.clamp(min=0) + SHRINK * values.mean()).clamp(min=1e-12).rsqrt()
+    outline.mean.copy_(rows.mean(dim=0))
+    outline.matrix.copy_(axes * scales)
+    whitened = (centered @ (axes * scales)).float()
+    outline.remember(whitened[greedy_coreset(whitened, min(ROWS, len(whitened)), seed)])
