@@ -81,6 +81,12 @@ def test_what_is_below_the_goal_or_patchcore_is_named(runs: Path, tmp_path: Path
     assert rows[0]["short of"] == "95 I-AUROC, PatchCore AUPRO 0.3"
 
 
+def test_the_mean_counts_and_not_the_lowest_seed(runs: Path) -> None:
+    write_run(runs / "d", "mats", 2, row("relief", 0.98, 0.98, 0.9, 0.2))
+    assert made(runs)[0]["image_auroc lowest"] == pytest.approx(92)
+    assert made(runs)[0]["short of"] == "-"
+
+
 def test_patchcore_of_another_product_counts_for_nothing(runs: Path, tmp_path: Path) -> None:
     rows = made(runs, write_patchcore(tmp_path / "p.json", "gear"))
     assert rows[0]["image_auroc patchcore"] is None
