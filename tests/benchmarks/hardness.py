@@ -7,8 +7,9 @@ Prints a table and writes it as the entry `hardness` of the file, in the form of
 map is the distance in color, in height, or their sum, each divided by its mean over the training
 parts; the score is the mean of the map's largest 1 %. No part is aligned to another: of a part that
 turns freely or lies anywhere, the median is that of every pose, and the distances are those of the
-pose as much as of the defect. `overlap` says how much that matters: the mean IoU of a training part's silhouette
-(the pixels over the table) with the silhouette of half of all of them; near 1 in a fixed pose.
+pose as much as of the defect. `overlap` says how much that matters: the mean IoU of a training
+part's silhouette (the pixels over the table) with the silhouette of half of all of them; near 1 in
+a fixed pose.
 """
 
 from __future__ import annotations
