@@ -47,17 +47,26 @@ CONDITIONS = (
     " then PatchCore's (color only, the same backbone). Short of: the mean is below"
     f" `{GOAL:.0f} %` or below PatchCore's."
 )
+Rows = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluation. rows: metrics by name of the group, "all" among them; shares 0..1."""
+    """One evaluation. rows: metrics by name of the group, "all" last; shares 0..1. data: the folder
+    that was judged.
+    """
 
     product: str
     system: str
     seed: int
-    rows: Mapping[str, Mapping[str, Any]]
+    rows: Rows
+    data: str
     file: Path
+
+    @property
+    def images(self) -> tuple[int, int]:
+        """Good and defective ones."""
+        return self.rows["all"]["normal"], self.rows["all"]["defective"]
 
 
 def main() -> None:
@@ -69,7 +78,10 @@ def main() -> None:
     parser.add_argument("--patchcore", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, required=True, help="JSON in the form of docs/figures")
     arguments = parser.parse_args()
-    made = entry_of(read_runs(arguments.runs), read_patchcore(arguments.patchcore))
+    runs, patchcore = read_runs(arguments.runs), read_patchcore(arguments.patchcore)
+    for note in different_folders(runs, patchcore):
+        print(note, file=sys.stderr)
+    made = entry_of(runs, patchcore)
     print("\n".join(table_of(made)))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_entry(arguments.out.name, ENTRY, {**how(), **made}, arguments.out.parent)
@@ -96,23 +108,52 @@ def read_runs(folders: Iterable[Path]) -> list[Evaluated]:
     return [found[key] for key in sorted(found, key=_place)]
 
 
-def read_patchcore(files: Iterable[Path]) -> dict[str, Mapping[str, Mapping[str, Any]]]:
-    """Rows of what tests/benchmarks/patchcore.py wrote, by product."""
-    stored = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return {result["product"]: _rows_of(result) for result in stored}
+def read_patchcore(files: Iterable[Path]) -> dict[str, Evaluated]:
+    """What tests/benchmarks/patchcore.py wrote, by product."""
+    found = {}
+    for file in files:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        found[stored["product"]] = Evaluated(
+            stored["product"],
+            stored["system"],
+            stored["seed"],
+            _rows_of(stored),
+            stored["data"],
+            file,
+        )
+    return found
 
 
-def entry_of(
-    runs: Sequence[Evaluated], patchcore: Mapping[str, Mapping[str, Mapping[str, Any]]]
-) -> dict[str, Any]:
-    """The table: a row per product, system and group, "all" last."""
+def different_folders(runs: Iterable[Evaluated], patchcore: Mapping[str, Evaluated]) -> list[str]:
+    """A sentence for every run whose images lay in another folder than PatchCore's: if they are
+    others, the comparison is void.
+    """
+    return [
+        f"{run.file} judged {run.data}, {peer.file} {peer.data}: are these the same images?"
+        for run in runs
+        if (peer := patchcore.get(run.product)) is not None and peer.data != run.data
+    ]
+
+
+def entry_of(runs: Sequence[Evaluated], patchcore: Mapping[str, Evaluated]) -> dict[str, Any]:
+    """The table: a row per product, system and group, "all" last.
+
+    Raises: SystemExit if PatchCore judged another number of images of a product than a run.
+    """
+    for run in runs:
+        peer = patchcore.get(run.product)
+        if peer is not None and peer.images != run.images:
+            raise SystemExit(
+                f"{run.file} judged {run.images} good and defective images, {peer.file}"
+                f" {peer.images}: measure both on the same folder"
+            )
     rows = []
     for product, system in dict.fromkeys((run.product, run.system) for run in runs):
         own = [run for run in runs if (run.product, run.system) == (product, system)]
-        peer = patchcore.get(product, {})
+        beside: Rows = patchcore[product].rows if product in patchcore else {}
         for group in dict.fromkeys(name for run in own for name in run.rows):
             seeds = [run.rows[group] for run in own if group in run.rows]
-            rows.append([product, system, group, len(seeds), *_cells(seeds, peer.get(group, {}))])
+            rows.append([product, system, group, len(seeds), *_cells(seeds, beside.get(group, {}))])
     rows.sort(key=lambda row: row[2] == "all")  # stable
     rows.sort(key=lambda row: _place((row[0], row[1], 0)))
     return {"conditions": CONDITIONS, "columns": list(COLUMNS), "rows": rows}
@@ -141,10 +182,11 @@ def _read_run(file: Path) -> Evaluated:
     run = summary["run"]
     system = NAMES.get(run["system"], run["system"])
     title = system if run["with_depth"] else f"{system}, color only"
-    return Evaluated(Path(summary["data"]).name, title, run["seed"], _rows_of(summary), file)
+    data = summary["data"]
+    return Evaluated(Path(data).name, title, run["seed"], _rows_of(summary), data, file)
 
 
-def _rows_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _rows_of(summary: Mapping[str, Any]) -> Rows:
     """Metrics by group, then of all images; an evaluation without a comparison has no metrics."""
     return {row["name"]: row for row in (*summary["groups"], *summary["rows"][-1:])}
 

@@ -6,9 +6,10 @@ the per-pixel median of its training parts, and what that finds of every group o
 Prints a table and writes it as the entry `hardness` of the file, in the form of docs/figures. The
 map is the distance in color, in height, or their sum, each divided by its mean over the training
 parts; the score is the mean of the map's largest 1 %. No part is aligned to another: of a part that
-turns freely, the median is that of every angle, and the distances are those of the angle as much as
-of the defect. `overlap` says how much that matters: the mean IoU of a training part's silhouette
-(the pixels over the table) with the silhouette of half of all of them; near 1 in a fixed pose.
+turns freely or lies anywhere, the median is that of every pose, and the distances are those of the
+pose as much as of the defect. `overlap` says how much that matters: the mean IoU of a training
+part's silhouette (the pixels over the table) with the silhouette of half of all of them; near 1 in
+a fixed pose.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ CONDITIONS = (
     "Without learning: distance of color, of height, or of both from the per-pixel median of the"
     " training parts, score: mean of the largest `1 %`. Percent. Each group against all good test"
     " images. No part is aligned: overlap is the mean IoU of a training part's silhouette with the"
-    " median silhouette; where it is low, the part turns, and the median is that of every angle."
+    " median silhouette; where it is low, parts turn or lie in different places, and the median is"
+    " that of all their poses."
 )
 COLUMNS = (
     "product",
@@ -63,7 +65,8 @@ def main() -> None:
     rows = [row for product in arguments.products for row in hardness(open_dataset(product))]
     for line in [list(COLUMNS), *rows]:
         print(" ".join(f"{_cell(value):>16}" for value in line))
-    entry = {**how(), "conditions": CONDITIONS, "columns": list(COLUMNS), "rows": rows}
+    columns = [{"title": name, "digits": 2} if name == "overlap" else name for name in COLUMNS]
+    entry = {**how(), "conditions": CONDITIONS, "columns": columns, "rows": rows}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_entry(arguments.out.name, ENTRY, entry, arguments.out.parent)
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.groups import COLUMNS, entry_of, read_patchcore, read_runs
+from tests.benchmarks.groups import COLUMNS, different_folders, entry_of, read_patchcore, read_runs
 
 METRICS = ("image_auroc", "aupro_30", "aupro_05", "aupro_01")
 
 
 def row(name: str, *shares: float | None) -> dict[str, Any]:
-    return {"name": name, **dict(zip(METRICS, shares, strict=False))}
+    counts = {"normal": 20, "defective": 40}
+    return {"name": name, **counts, **dict(zip(METRICS, shares, strict=False))}
 
 
 def write_run(
@@ -32,7 +33,8 @@ def write_run(
 
 def write_patchcore(file: Path, product: str, *rows: dict[str, Any]) -> Path:
     rows = rows or (row("relief", 0.9, 0.9, 0.9, 0.9),)
-    result = {"product": product, "groups": rows, "rows": [row("all", 0.5, 0.5, 0.5, 0.5)]}
+    result = {"product": product, "system": "PatchCore", "seed": 0, "data": f"/data/{product}"}
+    result |= {"groups": rows, "rows": [row("all", 0.5, 0.5, 0.5, 0.5)]}
     file.write_text(json.dumps(result))
     return file
 
@@ -81,10 +83,27 @@ def test_what_is_below_the_goal_or_patchcore_is_named(runs: Path, tmp_path: Path
     assert rows[0]["short of"] == "95 I-AUROC, PatchCore AUPRO 0.3"
 
 
+def test_the_mean_counts_and_not_the_lowest_seed(runs: Path) -> None:
+    write_run(runs / "d", "mats", 2, row("relief", 0.98, 0.98, 0.9, 0.2))
+    assert made(runs)[0]["image_auroc lowest"] == pytest.approx(92)
+    assert made(runs)[0]["short of"] == "-"
+
+
 def test_patchcore_of_another_product_counts_for_nothing(runs: Path, tmp_path: Path) -> None:
     rows = made(runs, write_patchcore(tmp_path / "p.json", "gear"))
     assert rows[0]["image_auroc patchcore"] is None
     assert rows[0]["short of"] == "95 I-AUROC"
+
+
+def test_other_images_than_patchcores_are_refused_or_told(runs: Path, tmp_path: Path) -> None:
+    file = write_patchcore(tmp_path / "p.json", "washer")
+    told = different_folders(read_runs([runs]), read_patchcore([file]))
+    assert len(told) == 3
+    assert "judged /data/held-out/washer" in told[0]
+    assert "/data/washer" in told[0]
+    file.write_text(file.read_text().replace('"defective": 40', '"defective": 41'))
+    with pytest.raises(SystemExit, match=r"\(20, 40\) .*p\.json \(20, 41\): measure both"):
+        made(runs, file)
 
 
 def test_color_only_runs_are_a_system_of_their_own(runs: Path) -> None:
