@@ -178,7 +178,9 @@ def _speck_share(
     least = 2 * SPECK_MOST
     for frame in frames:
         assert frame.depth is not None  # fit_plane_to_frames refuses frames without
-        preprocess = Preprocess(*frame.depth.shape, depth_working, depth_working)
+        preprocess = Preprocess(
+            frame.depth.shape[0], frame.depth.shape[1], depth_working, depth_working
+        )
         tensors = {name: torch.from_numpy(values) for name, values in frame.tensors().items()}
         one = torch.ones(1, *frame.depth.shape, 1, dtype=torch.uint8)
         prepared = preprocess(

@@ -17,6 +17,7 @@ from trainer.graph.outline import Outline
 from trainer.graph.preprocess import ANY, AreaResize, Prepared, Preprocess
 
 MAX_TOPK = 3840  # TensorRT's TopK layer takes no larger K
+PEAK_CELLS = 4  # of the map: the most unusual piece of outline, however small, has its say
 
 
 class Answer(NamedTuple):
@@ -119,8 +120,9 @@ class Deployed(nn.Module):
     """Preprocess, detector and score: what is exported. Tensors in the order of `inputs`, results
     in that of `outputs`.
 
-    top_k: share of the foreground whose mean is the score. Batch N in training and evaluation, 1 in
-    the export.
+    top_k: share of the foreground whose mean is the score. outline: judges the part's outline
+    beside the detector; None until it is added, without depth, and in runs of before. Batch N in
+    training and evaluation, 1 in the export.
     """
 
     def __init__(self, preprocess: Preprocess, detector: nn.Module, top_k: float) -> None:
@@ -128,9 +130,18 @@ class Deployed(nn.Module):
         self.preprocess, self.detector = preprocess, detector
         named = cast(Detector, detector)
         self.mask = MapMask(preprocess.depth_working or preprocess.working, named.map_size)
-        self.score = TopKMean(top_k, named.map_size)
-        depth = preprocess.depth_working
-        self.outline = None if depth is None else Outline(depth)
+        self.choose_top_k(top_k)
+        self.outline: Outline | None = None
+
+    def add_outline(self) -> Outline | None:
+        """Judge the outline as well, with a memory still to be fitted; None without depth."""
+        depth = self.preprocess.depth_working
+        self.outline = None if depth is None else Outline(depth).eval()
+        return self.outline
+
+    def choose_top_k(self, top_k: float) -> None:
+        """Take another share of the foreground for the score."""
+        self.score = TopKMean(top_k, cast(Detector, self.detector).map_size)
 
     @property
     def site_inputs(self) -> tuple[TensorSpec, ...]:
@@ -188,21 +199,25 @@ class Deployed(nn.Module):
         answer = given if isinstance(given, Answer) else Answer(given)
         foreground, scored = self.mask(prepared)
         masked = torch.where(scored > 0, answer.map, torch.zeros_like(answer.map))  # (N, 1, h, w)
-        beside = self.beside(prepared)  # (N, 1, h, w)
-        if answer.score is None:
-            score = self.score(masked + beside, foreground)
-        else:
-            own = answer.score + self.score(beside, foreground)
-            score = torch.where(foreground.sum(dim=(1, 2, 3)) > 0, own, torch.zeros_like(own))
+        score = self.score(masked, foreground)
+        if answer.score is not None:
+            score = torch.where(
+                foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score)
+            )
+        if self.outline is not None:
+            to_map, to_score = self.beside(self.outline, prepared)
+            masked, score = masked + to_map, score + to_score
         place = cast(Tensor, prepared.place)  # (N, 6)
-        outputs = (masked + beside, score, prepared.area, prepared.valid, place)
+        outputs = (masked, score, prepared.area, prepared.valid, place)
         return outputs if answer.features is None else (*outputs, answer.features)
 
-    def beside(self, prepared: Prepared) -> Tensor:
-        """What the outline adds to the map, (N, 1, h, w) in raw units, >= 0; 0 without depth."""
-        if self.outline is None:
-            return torch.zeros(())
-        return self.mask.at_map(self.outline(prepared))
+    def beside(self, outline: Outline, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        """What the outline of prepared images with depth adds to the map, (N, 1, h, w), and to the
+        score, (N,), in raw units, >= 0.
+        """
+        excess = self.mask.at_map(outline(prepared))  # (N, 1, h, w)
+        peak = excess.flatten(1).topk(PEAK_CELLS, dim=1).values.mean(dim=1)  # (N,)
+        return outline.map_gain * excess, outline.score_gain * peak
 
     def prepare(self, named: Mapping[str, Tensor]) -> Prepared:
         """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch

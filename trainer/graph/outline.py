@@ -5,9 +5,8 @@ Every place near the outline is described by derivatives of the silhouette at th
 together so that neither turn nor mirror image changes them (the local jet; Florack et al., Image
 and Vision Computing 10, 1992). A bank holds the descriptors of normal outlines; the distance to the
 nearest is how unusual a piece of outline is, in whatever pose the part lies. Only what exceeds the
-largest distance of normal parts counts, so a normal part's map and score stay those of the
-detector. Where the station knows what silhouette to expect, material that is absent there counts
-as well.
+distances of normal parts counts, so a normal part's map and score stay those of the detector. Where
+the station knows what silhouette to expect, material that is absent there counts as well.
 """
 
 from __future__ import annotations
@@ -19,16 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.graph.preprocess import Prepared
+from trainer.graph.preprocess import Prepared, grown
 
 SCALES = (1.5, 3.0, 6.0)  # sigma of the Gaussians, in cells of a 128-cell image
 SIDE = 128
+CUT_SIGMAS = 3.0
 INVARIANTS = 5  # per scale
 CHANNELS = INVARIANTS * len(SCALES)
 ROWS = 256  # of the bank
 REACH = 6  # cells to either side of the outline that are described
-BESIDE = 9  # cells across: how far an unusual piece of outline marks the background beside it
-BESIDE_SHARE = 0.5
+# An unusual piece of outline marks the background beside it, so many cells far with such a share of
+# its own value: there the absent material would lie.
+BESIDE = ((4, 0.5), (8, 0.25), (16, 0.12))
 EXPECTED_EXCESS = 2.0  # what a cell without its expected material counts, in limits of the outline
 # orders of the derivatives down the rows and along the columns: L, Ly, Lx, Lyy, Lxx, Lxy
 DOWN, ALONG = (0, 1, 0, 2, 0, 1), (0, 0, 1, 0, 2, 1)
@@ -39,47 +40,47 @@ TINY = 1e-6
 class Outline(nn.Module):
     """How unusual the outline of a silhouette is, (N, 1, hd, wd), and the memory of normal ones.
 
+    map_gain, score_gain: what one unit of it adds to the anomaly map and to the score, raw units; 0
+    until they are fitted (trainer.train.outline).
+
     Args:
-        cells: (hd, wd) of the height image. Until it is fitted (trainer.train.outline) everything
-            is usual.
+        cells: (hd, wd) of the height image.
     """
 
-    down: Tensor
-    along: Tensor
     mean: Tensor
     matrix: Tensor
     weight: Tensor
     bias: Tensor
     limit: Tensor
-    gain: Tensor
+    map_gain: Tensor
+    score_gain: Tensor
 
     def __init__(self, cells: tuple[int, int]) -> None:
         super().__init__()
         sigmas = [scale * max(cells) / SIDE for scale in SCALES]
-        self.register_buffer("down", _derivatives(cells[0], sigmas, DOWN), persistent=False)
-        along = _derivatives(cells[1], sigmas, ALONG).transpose(1, 2).contiguous()
-        self.register_buffer("along", along, persistent=False)
+        self.jets = nn.ModuleList(_Jet(sigma) for sigma in sigmas)
         self.register_buffer("mean", torch.zeros(CHANNELS))
         self.register_buffer("matrix", torch.eye(CHANNELS))
         self.register_buffer("weight", torch.zeros(ROWS, CHANNELS))
         self.register_buffer("bias", torch.zeros(ROWS))
         self.register_buffer("limit", torch.ones(()))
-        self.register_buffer("gain", torch.zeros(()))
+        self.register_buffer("map_gain", torch.zeros(()))
+        self.register_buffer("score_gain", torch.zeros(()))
 
     def forward(self, prepared: Prepared) -> Tensor:
-        """Anomaly beside and along the outline, (N, 1, hd, wd) in raw units of the map, >= 0; 0 on
-        a normal part and where no part is.
+        """By how many limits every place along and beside the outline exceeds the limit, (N, 1,
+        hd, wd), >= 0; 0 on a normal part and where no part is.
         """
         silhouette, seen, absent = (
             cast(Tensor, image) for image in (prepared.silhouette, prepared.seen, prepared.absent)
         )
         excess = torch.relu(self.distance(silhouette, seen) / self.limit - 1)  # (N, 1, hd, wd)
-        around = functional.max_pool2d(excess, BESIDE, stride=1, padding=BESIDE // 2)
-        background = seen * (1 - prepared.foreground)
-        excess = torch.maximum(excess, BESIDE_SHARE * around * background)
+        background, along = seen * (1 - prepared.foreground), excess
+        for cells, share in BESIDE:
+            excess = torch.maximum(excess, share * grown(along, cells) * background)
         lacking = functional.avg_pool2d(absent, 3, stride=1, padding=1)
         is_part = (prepared.area > 0).to(torch.float32).reshape(-1, 1, 1, 1)
-        return self.gain * is_part * (excess + EXPECTED_EXCESS * lacking)
+        return is_part * (excess + EXPECTED_EXCESS * lacking)
 
     def distance(self, silhouette: Tensor, seen: Tensor) -> Tensor:
         """Distance of every place near the outline from the nearest normal one, averaged over 3x3
@@ -93,10 +94,11 @@ class Outline(nn.Module):
 
     def described(self, silhouette: Tensor) -> Tensor:
         """(N, 1, hd, wd), 0 to 1 -> the descriptors of all cells, (N hd wd, 15)."""
-        jet = self.down @ silhouette @ self.along  # (N, 18, hd, wd)
-        count, _, height, width = jet.shape
-        jet = jet.reshape(count, len(SCALES), len(DOWN), height, width)
-        level, ly, lx, lyy, lxx, lxy = jet.unbind(dim=2)  # (N, 3, hd, wd) each
+        jets = [jet(silhouette) for jet in self.jets]  # (N, 6, hd, wd) each
+        level, ly, lx, lyy, lxx, lxy = (
+            torch.cat([jet[:, number : number + 1] for jet in jets], dim=1)  # (N, 3, hd, wd)
+            for number in range(len(DOWN))
+        )
         slope = lx * lx + ly * ly
         bends = lxx * lxx + 2 * lxy * lxy + lyy * lyy
         uphill = lx * lx * lxx + 2 * lx * ly * lxy + ly * ly * lyy
@@ -122,22 +124,28 @@ class Outline(nn.Module):
 def near_outline(silhouette: Tensor) -> Tensor:
     """(N, 1, hd, wd), 1 within REACH cells of where foreground and background meet, else 0."""
     part = (silhouette > 0).to(torch.float32)
-    size = 2 * REACH + 1
-    grown = functional.max_pool2d(part, size, stride=1, padding=REACH)
-    shrunk = 1 - functional.max_pool2d(1 - part, size, stride=1, padding=REACH)
-    return grown * (1 - shrunk)
+    return grown(part, REACH) * grown(1 - part, REACH)
 
 
-def _derivatives(cells: int, sigmas: list[float], orders: tuple[int, ...]) -> Tensor:
-    """(3 x 6, cells, cells): products with Gaussian derivatives of these orders, scaled by
-    sigma^order, at every sigma; beyond the image all is background.
+class _Jet(nn.Module):
+    """Derivatives of an image (N, 1, h, w) by Gaussians of one sigma, (N, 6, h, w), scaled by
+    sigma^order: L, Ly, Lx, Lyy, Lxx, Lxy. Beyond the image all is background.
     """
-    place = torch.arange(cells, dtype=torch.float64)
-    away = place[:, None] - place[None, :]
-    matrices = []
-    for sigma in sigmas:
-        t = away / sigma
+
+    down: Tensor
+    along: Tensor
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.reach = math.ceil(CUT_SIGMAS * sigma)
+        t = torch.arange(-self.reach, self.reach + 1, dtype=torch.float64) / sigma
         bell = torch.exp(-0.5 * t * t) / (math.sqrt(2 * math.pi) * sigma)
-        by_order = (bell, -t * bell, (t * t - 1) * bell)
-        matrices += [by_order[order] for order in orders]
-    return torch.stack(matrices).float()
+        # a convolution in networks is a correlation: the first derivative has the other sign, which
+        # no invariant sees
+        by_order = torch.stack([bell, t * bell, (t * t - 1) * bell]).float()  # (3, k)
+        self.register_buffer("down", by_order[list(DOWN), None, :, None], persistent=False)
+        self.register_buffer("along", by_order[list(ALONG), None, None, :], persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        rows = functional.conv2d(image, self.down, padding=(self.reach, 0))  # (N, 6, h, w)
+        return functional.conv2d(rows, self.along, padding=(0, self.reach), groups=len(ALONG))

@@ -255,14 +255,16 @@ class Preprocess(nn.Module):
         if not self.speck:
             return raised
         around = self.near_rows @ raised @ self.near_columns  # (N, 1, hd, wd), share
-        return raised * (around > self.speck).to(torch.float32)
+        kept: Tensor = raised * (around > self.speck).to(torch.float32)
+        return kept
 
     def _absent(self, expected: Tensor | None, foreground: Tensor, known: Tensor) -> Tensor:
         """Cells that should hold material, are known, and hold none, (N, 1, hd, wd), 0 or 1."""
         if expected is None:
             return torch.zeros_like(foreground)
         share = self.cell_resize(expected.to(torch.float32).clamp(max=1.0))  # (N, 1, hd, wd)
-        return (share > HALF).to(torch.float32) * known * (1.0 - foreground)
+        wanted: Tensor = (share > HALF).to(torch.float32)
+        return wanted * known * (1.0 - foreground)
 
     def average_height(self, depth: Tensor, unit: Tensor, plane: Tensor) -> tuple[Tensor, Tensor]:
         """(height, read): masked area average of delta - z (alpha u + beta v + gamma), and the
@@ -304,10 +306,17 @@ def _seen(read: Tensor, in_region: Tensor) -> Tensor:
     """(N, 1, hd, wd), 0 within BLIND_CELLS of a hole of more than a cell or of what the region
     leaves out: a loss of readings must not look like a loss of material.
     """
-    some = nn.functional.max_pool2d((read > ANY).to(torch.float32), 3, stride=1, padding=1)
-    blind = 1.0 - some * in_region
-    size = 2 * BLIND_CELLS + 1
-    return 1.0 - nn.functional.max_pool2d(blind, size, stride=1, padding=BLIND_CELLS)
+    some = grown((read > ANY).to(torch.float32), 1)
+    return 1.0 - grown(1.0 - some * in_region, BLIND_CELLS)
+
+
+def grown(image: Tensor, cells: int) -> Tensor:
+    """(N, 1, h, w) >= 0, every cell the largest value within `cells` rows and columns of it; one
+    axis after the other, which reads fewer cells.
+    """
+    size = 2 * cells + 1
+    column = nn.functional.max_pool2d(image, (size, 1), stride=1, padding=(cells, 0))
+    return nn.functional.max_pool2d(column, (1, size), stride=1, padding=(0, cells))
 
 
 def fill_holes(height: Tensor, read: Tensor, passes: int = HOLE_PASSES) -> tuple[Tensor, Tensor]:

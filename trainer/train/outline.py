@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -15,10 +16,11 @@ from trainer.layers.typed import required
 
 POOL = 40_000  # descriptors that the bank is chosen from, at most
 SHRINK = 1e-2  # added to every variance, relative to their mean
-MARGIN = 1.05  # the limit lies so far above the largest distance that a normal part has shown
-# A piece of outline twice as unusual as the limit adds so many times the highest value that a
-# normal part's map has.
-GAIN = 5.0
+# the limit lies so many deviations above the mean of the largest distances of normal parts
+LIMIT_SIGMAS = 3.0
+# A piece of outline twice as unusual as the limit adds so many times the highest value of a normal
+# part's map to the map, and so many times its score to the score.
+MAP_GAIN, SCORE_GAIN = 5.0, 10.0
 
 
 @torch.no_grad()
@@ -26,30 +28,35 @@ def fit_outline(deployed: Deployed, parts: Iterable[Prepared], seed: int) -> Non
     """Fill the bank and set its limit, from prepared normal parts; without depth there is no
     outline.
 
-    The limit is the largest distance of a part from the outlines of the other half, so that none is
-    compared with itself.
+    The limit follows from every part's largest distance from the outlines of the other half, so
+    that none is compared with itself.
     """
-    if deployed.outline is None:
+    outline = deployed.add_outline()
+    if outline is None:
         return
-    outline = deployed.outline
     images = [(required(part.silhouette), required(part.seen)) for part in parts]
     described = [_rows(outline, *image) for image in images]
-    limit = 0.0
+    largest: list[float] = []
     for half in (0, 1):
         _remember(outline, described[half::2], seed)
         others = images[1 - half :: 2] or images
-        limit = max(limit, *(float(outline.distance(*image).max()) for image in others))
+        largest += [float(outline.distance(*image).max()) for image in others]
     _remember(outline, described, seed)
-    outline.limit.fill_(MARGIN * max(limit, 1e-6))
+    shown = torch.tensor(largest)
+    limit = shown.mean() + LIMIT_SIGMAS * shown.std(correction=0)
+    outline.limit.fill_(float(limit.clamp(min=1e-6)))
 
 
 @torch.no_grad()
-def scale_outline(deployed: Deployed, highest: Sequence[float]) -> None:
-    """Give the outline its weight beside the detector's map: highest values that normal parts' maps
-    have.
+def scale_outline(deployed: Deployed, highest: Sequence[float], scores: Sequence[float]) -> None:
+    """Give the outline its weight beside the detector.
+
+    highest: the highest value of each normal part's map. scores: of the same parts, both as the
+    detector alone gives them.
     """
     if deployed.outline is not None:
-        deployed.outline.gain.fill_(GAIN * float(torch.tensor(highest).median()))
+        deployed.outline.map_gain.fill_(MAP_GAIN * median(highest))
+        deployed.outline.score_gain.fill_(SCORE_GAIN * median(scores))
 
 
 def _rows(outline: Outline, silhouette: Tensor, seen: Tensor) -> Tensor:

@@ -95,9 +95,10 @@ def _load_weights(deployed: Deployed, weights: Mapping[str, Tensor]) -> None:
     """Raises: RuntimeError or the like if they do not fit."""
     own = {name: tensor for name, tensor in weights.items() if not name.startswith(OUTLINE)}
     deployed.detector.load_state_dict(own)
-    if deployed.outline is not None and len(own) < len(weights):  # none in runs of before
-        outline = {name.removeprefix(OUTLINE): weights[name] for name in weights if name not in own}
-        deployed.outline.load_state_dict(outline)
+    outline = deployed.add_outline() if len(own) < len(weights) else None  # none in runs of before
+    if outline is not None:
+        rest = {name.removeprefix(OUTLINE): weights[name] for name in weights if name not in own}
+        outline.load_state_dict(rest)
 
 
 def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> None:

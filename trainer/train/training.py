@@ -12,7 +12,7 @@ from trainer.data.copies import without_known
 from trainer.data.normal import prepare
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, FitControl
-from trainer.graph.deploy import Deployed, TopKMean
+from trainer.graph.deploy import Deployed
 from trainer.graph.preprocess import Prepared
 from trainer.systems.seam import BuildRequest, FitRequest
 from trainer.train.defect_scores import DefectScores, measure_defects
@@ -57,9 +57,13 @@ def train(
     deployed = _deployed(plan, detector, plan.options.top_k or plan.system.top_k_candidates[0])
     _fit_outline(plan, deployed, control)
     normal, top_k, why = _judge_and_choose(plan, deployed)
+    if deployed.outline is not None:
+        scores = [part.score(top_k) for part in normal]
+        scale_outline(deployed, [float(part.map.max()) for part in normal], scores)
+        normal = judge_normal(deployed, plan.scene, plan.validation)
     control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
     seconds = time.monotonic() - started_s
-    deployed.score = TopKMean(top_k, deployed.detector.map_size)
+    deployed.choose_top_k(top_k)
     scores = [part.score(top_k) for part in normal]
     defects = _defect_scores(plan, deployed, scores, control)
     info = run_info(plan, Findings(normal, top_k, why, defects, suspects, seconds))
@@ -107,15 +111,13 @@ def _fit(plan: Plan, out: Path, control: FitControl) -> tuple[nn.Module, Curves]
 
 
 def _fit_outline(plan: Plan, deployed: Deployed, control: FitControl) -> None:
-    """The memory of normal outlines, and its weight beside the detector's map."""
-    if deployed.outline is None:
+    """The memory of normal outlines."""
+    if not deployed.has_depth:
         return
     control.tell("outlines of the normal parts")
     preprocess = plan.parts.preprocess()
     parts = (prepare(preprocess, plan.scene.feeds_of(sample)) for sample in plan.train)
     fit_outline(deployed, parts, plan.options.seed)
-    normal = judge_normal(deployed, plan.scene, plan.validation)
-    scale_outline(deployed, [float(part.map.max()) for part in normal])
 
 
 def _judge_and_choose(plan: Plan, deployed: Deployed) -> tuple[list[NormalPart], float, str]:

@@ -21,13 +21,15 @@ from trainer.progress import progress
 class NormalPart:
     """What the graph says of one normal validation part.
 
-    own: the score, of a system that gives one itself. map, foreground: (h, w) float32, raw units,
-    0 or 1. area, valid, border: shares, as in the graph's outputs.
+    own: the score, of a system that gives one itself. map: (h, w) float32, the detector's own, raw
+    units. foreground: (h, w) float32, 0 or 1. beside: what the outline adds to the score. area,
+    valid, border: shares, as in the graph's outputs.
     """
 
     own: float | None
     map: NDArray[np.float32]
     foreground: NDArray[np.float32]
+    beside: float
     area: float
     valid: float
     border: float
@@ -39,7 +41,7 @@ class NormalPart:
         height, width = self.map.shape
         mean = TopKMean(top_k, (height, width))
         batch = (torch.from_numpy(image)[None, None] for image in (self.map, self.foreground))
-        return float(mean(*batch))
+        return float(mean(*batch)) + self.beside
 
 
 def judge_normal(deployed: Deployed, scene: Scene, samples: Sequence[Sample]) -> list[NormalPart]:
@@ -55,7 +57,12 @@ def judge_normal(deployed: Deployed, scene: Scene, samples: Sequence[Sample]) ->
 def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
     feeds = scene.feeds_of(sample)
     outputs = deployed.run(feeds)
-    foreground, _ = deployed.mask(prepare(deployed.preprocess, feeds))
+    prepared = prepare(deployed.preprocess, feeds)
+    foreground, _ = deployed.mask(prepared)
+    to_map, to_score = np.zeros((), np.float32), 0.0
+    if deployed.outline is not None:
+        added = deployed.beside(deployed.outline, prepared)
+        to_map, to_score = added[0][0, 0].numpy(), float(added[1])
     area = float(outputs["area"][0])
     if area <= 0:
         raise DataError(
@@ -64,8 +71,9 @@ def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
         )
     return NormalPart(
         own=float(outputs["score"][0]) if deployed.has_score else None,
-        map=outputs["map"][0, 0],
+        map=outputs["map"][0, 0] - to_map,
         foreground=foreground[0, 0].numpy(),
+        beside=to_score,
         area=area,
         valid=float(outputs["valid"][0]),
         border=float(outputs["place"][0, 5]),

@@ -36,7 +36,7 @@ def normal_part(levels: list[float]) -> NormalPart:
     assert sorted(levels, reverse=True) == levels
     cells = np.repeat([*levels, 0.0], (1, 9, 40, 50)).astype(np.float32)
     shuffled = np.random.default_rng(0).permutation(cells).reshape(10, 10)
-    return NormalPart(None, shuffled, np.ones((10, 10), np.float32), 0.3, 1.0, 0.0)
+    return NormalPart(None, shuffled, np.ones((10, 10), np.float32), 0.0, 0.3, 1.0, 0.0)
 
 
 def test_the_maps_have_the_spreads_that_were_asked_for() -> None:
