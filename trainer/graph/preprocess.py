@@ -28,7 +28,7 @@ ANY = 1e-4  # "any pixel": above the rounding of a zero share
 # a cell stands alone if little around it is foreground: within so many cells to every side
 ALONE_CELLS = 16
 # where so many cells around were not read, or are not of the region, no outline is trusted
-BLIND_CELLS = 6
+BLIND_CELLS = 14
 RAMP = 2.0  # the silhouette rises from 0 at the table to 1 at so many times `lift`
 
 

@@ -1,0 +1,202 @@
+"""The outline of a part: a piece absent or too much is found in any pose, a loss of readings, a
+crumb far away or an edge of the region is not taken for one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from edge.schema import TensorSpec
+from trainer.data.normal import prepare
+from trainer.export.onnx_file import export_checked
+from trainer.graph.deploy import Deployed
+from trainer.graph.outline import CHANNELS, SCALES, Outline
+from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.train.outline import fit_outline, scale_outline
+
+PX, CELLS, UNIT, TABLE, TOP = 256, 128, 1e-4, 4000, 3900
+Feeds = dict[str, NDArray[np.generic]]
+V, U = np.mgrid[:PX, :PX].astype(np.float64)
+
+
+class Even(nn.Module):
+    """A detector that finds nothing: everywhere the same value."""
+
+    map_size = (64, 64)
+    site_inputs: tuple[TensorSpec, ...] = ()
+
+    def forward(self, prepared: Prepared) -> Tensor:
+        return torch.full((len(prepared.color), 1, 64, 64), 0.1) + 0 * prepared.area.mean()
+
+
+def part(seed: int, *changes: str) -> Feeds:
+    """A plate with a bore, turned and shifted by the seed, as the camera sees it."""
+    random = np.random.default_rng(seed)
+    turn, (du, dv) = random.uniform(0, 2 * np.pi), random.uniform(-12, 12, 2)
+    u, v = U - PX / 2 - du, V - PX / 2 - dv
+    x, y = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
+    inside = (np.abs(x) < 56) & (np.abs(y) < 36) & (np.hypot(x + 16, y) > 14)
+    if "chip" in changes:
+        inside &= np.hypot(x - 56, y) > 9
+    if "bite" in changes:
+        inside &= np.hypot(x - 56, y) > 24
+    if "broken" in changes:
+        inside &= x + 0.6 * y < 26
+    if "burr" in changes:
+        inside |= (np.abs(x) < 12) & (np.abs(y - 36) < 7)
+    if "crumb" in changes:
+        inside |= np.hypot(U - 14, V - 14) < 5
+    depth = np.where(inside, TOP, TABLE) + random.normal(0, 3, (PX, PX))
+    if "unread" in changes:
+        depth[np.hypot(x - 56, y) < 14] = 0
+    counts = depth.round().astype("<u2")
+    region = np.full((PX, PX), 255, np.uint8)
+    if "cut" in changes:
+        region[:, : int(PX / 2 + du - 30)] = 0
+    return {
+        "color": np.zeros((1, PX, PX, 3), np.uint8),
+        "depth": counts.view(np.uint8).reshape(1, PX, PX, 2),
+        "region": region[None, :, :, None],
+        "unit": np.array([UNIT], np.float32),
+        "intrinsics": np.array([400, 400, 128, 128], np.float32),
+        "plane": np.array([0, 0, 1, TABLE * UNIT], np.float32),
+        "lift": np.array([0.002], np.float32),
+    }
+
+
+def fitted() -> Deployed:
+    deployed = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS), 0.03), Even(), 0.01).eval()
+    fit_outline(deployed, (prepare(deployed.preprocess, part(seed)) for seed in range(24)), 0)
+    scale_outline(deployed, [0.1], [0.1])
+    return deployed.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Deployed:
+    return fitted()
+
+
+def score(deployed: Deployed, feeds: Feeds) -> float:
+    return float(deployed.run(feeds)["score"][0])
+
+
+def test_the_derivatives_are_those_of_scipy_in_float64() -> None:
+    image = np.random.default_rng(0).random((CELLS, CELLS))
+    outline = Outline((CELLS, CELLS))
+    described = outline.described(torch.from_numpy(image).float()[None, None]).double().numpy()
+    described = described.reshape(CELLS, CELLS, CHANNELS)
+    for number, sigma in enumerate(SCALES):
+
+        def of(*order: int, sigma: float = sigma) -> NDArray[np.float64]:
+            reach = {"radius": int(np.ceil(3 * sigma)), "mode": "constant"}
+            smooth = ndimage.gaussian_filter(image, sigma, order, **reach)
+            return np.asarray(smooth * sigma ** sum(order))
+
+        inner = slice(24, -24)  # scipy divides the cut-off bell by its sum: a part in a few hundred
+        level, slope = of(0, 0), np.hypot(of(1, 0), of(0, 1))
+        bends = np.sqrt(of(2, 0) ** 2 + 2 * of(1, 1) ** 2 + of(0, 2) ** 2 + 1e-6)
+        for channel, wanted in ((0, level), (1, slope), (3, bends)):
+            got = described[inner, inner, channel * len(SCALES) + number]
+            assert np.abs(got - wanted[inner, inner]).max() < 0.02 * np.abs(wanted).max()
+
+
+def test_neither_turn_nor_mirror_image_changes_a_descriptor() -> None:
+    image = torch.rand(1, 1, CELLS, CELLS, generator=torch.Generator().manual_seed(1))
+    outline = Outline((CELLS, CELLS))
+
+    def described(image: Tensor) -> Tensor:
+        return outline.described(image).reshape(CELLS, CELLS, CHANNELS)
+
+    plain = described(image)
+    assert torch.allclose(described(image.rot90(1, (2, 3))), plain.rot90(1, (0, 1)), atol=1e-4)
+    assert torch.allclose(described(image.flip(3)), plain.flip(1), atol=1e-4)
+
+
+def test_a_good_part_in_a_new_pose_adds_nothing(deployed: Deployed) -> None:
+    added = [score(deployed, part(seed)) - 0.1 for seed in range(100, 130)]
+    assert np.count_nonzero(np.array(added) > 0.02) <= 1
+
+
+@pytest.mark.parametrize("change", ["chip", "broken", "burr"])
+def test_absent_and_extra_material_is_found_in_any_pose(deployed: Deployed, change: str) -> None:
+    highest = max(score(deployed, part(seed)) for seed in range(100, 120))
+    for seed in range(200, 208):
+        outputs = deployed.run(part(seed, change))
+        assert outputs["score"][0] > 1.5 * highest
+        changed = deployed.run(part(seed, change))["map"] - deployed.run(part(seed))["map"]
+        row, column = np.unravel_index(changed.argmax(), (64, 64))
+        good, bad = (part(seed, *what)["depth"].view("<u2")[0, :, :, 0] for what in ((), (change,)))
+        truth = np.abs(good.astype(int) - bad) > 50
+        near = ndimage.binary_dilation(truth, iterations=16)
+        assert near[4 * row + 2, 4 * column + 2]
+
+
+def test_the_map_covers_a_bite_up_to_sixteen_cells_from_the_part(deployed: Deployed) -> None:
+    good, bad = (part(5, *what)["depth"].view("<u2")[0, :, :, 0] for what in ((), ("bite",)))
+    absent = good.astype(int) < bad.astype(int) - 50
+    covered = deployed.run(part(5, "bite"))["map"][0, 0][absent[2::4, 2::4]] > 0.1
+    assert covered.mean() > 0.9
+
+
+@pytest.mark.parametrize("change", ["unread", "crumb", "cut"])
+def test_lost_readings_crumbs_and_the_edge_of_the_region_raise_no_score(
+    deployed: Deployed, change: str
+) -> None:
+    highest = max(score(deployed, part(seed)) for seed in range(100, 120))
+    assert max(score(deployed, part(seed, change)) for seed in range(100, 120)) <= 1.05 * highest
+
+
+def test_a_crumb_far_away_is_no_foreground_and_a_crumb_that_is_the_part_stays(
+    deployed: Deployed,
+) -> None:
+    assert deployed.run(part(1, "crumb"))["area"] == pytest.approx(deployed.run(part(1))["area"])
+    kept = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS)), Even(), 0.01).eval()
+    assert kept.run(part(1, "crumb"))["area"] > kept.run(part(1))["area"]
+
+
+def test_expected_material_that_is_absent_is_found_and_lost_readings_are_not(
+    deployed: Deployed,
+) -> None:
+    feeds = part(3)
+    whole = (feeds["depth"].view("<u2")[0, :, :, 0] < 3950).astype(np.uint8)
+    expected = ndimage.binary_erosion(whole, iterations=6).astype(np.uint8)[None, :, :, None]
+    assert score(deployed, feeds | {"expected": expected}) == pytest.approx(score(deployed, feeds))
+    broken = part(3, "broken") | {"expected": expected}
+    missing = (expected[0, :, :, 0] > 0) & (broken["depth"].view("<u2")[0, :, :, 0] > 3950)
+    deep = ndimage.binary_erosion(missing, iterations=4)[2::4, 2::4]
+    map_ = deployed.run(broken)["map"][0, 0]
+    assert map_[deep].min() > 0.5
+    assert deployed.run(part(3, "broken"))["map"][0, 0][deep].min() < 0.5
+    unread = {**feeds, "expected": expected, "depth": feeds["depth"].copy()}
+    unread["depth"][0, 100:150, 100:150] = 0
+    assert score(deployed, unread) <= 1.05 * score(deployed, feeds)
+
+
+def test_an_empty_view_scores_zero_though_material_is_expected(deployed: Deployed) -> None:
+    empty = part(1)
+    empty["depth"] = np.full((PX, PX), TABLE, "<u2").view(np.uint8).reshape(1, PX, PX, 2)
+    empty["expected"] = np.ones((1, PX, PX, 1), np.uint8)
+    outputs = deployed.run(empty)
+    assert (outputs["score"][0], outputs["area"][0], outputs["map"].max()) == (0, 0, 0)
+
+
+def test_the_exported_graph_judges_the_outline_as_torch_does(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    feeds = part(200, "chip") | {"expected": np.zeros((1, PX, PX, 1), np.uint8)}
+    export_checked(deployed, tmp_path / "fp32.onnx", [feeds])
+    session = onnxruntime.InferenceSession(str(tmp_path / "fp32.onnx"))
+    named = dict(
+        zip((o.name for o in session.get_outputs()), session.run(None, feeds), strict=True)
+    )
+    reference = deployed.run(feeds)
+    assert named["score"] == pytest.approx(reference["score"], rel=1e-4)
+    assert np.abs(named["map"] - reference["map"]).max() < 1e-4 * reference["map"].max()
