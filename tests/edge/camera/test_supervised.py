@@ -4,6 +4,7 @@ sentence.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -46,6 +47,7 @@ def folder_camera(
 
 
 def open_descriptors() -> int:
+    gc.collect()  # what earlier tests left to the collector must not close in between
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -402,7 +404,7 @@ def test_a_frame_named_twice_and_descriptors_of_a_lost_camera_leave_nothing_open
     with opened(camera):
         assert camera.next_frame(FRAME_S).color.shape == (8, 8, 3)
     assert camera.pid is None
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_process_that_never_says_a_word_is_given_up(
@@ -496,7 +498,7 @@ def test_closing_ends_it_and_leaves_no_descriptor_open(frame_folder) -> None:
         camera.close()
         camera.close()
         assert not child.is_running()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     with pytest.raises(CameraLost, match="not open"):
         camera.next_frame(FRAME_S)
 
