@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainer.layers import coreset
 from trainer.layers.coreset import greedy_coreset
-from trainer.systems.m3dm import coreset
 
 
 def brute_force(features: Tensor, count: int, first: int) -> list[int]:

@@ -38,8 +38,8 @@ def cells(row: list[Any]) -> dict[str, Any]:
 def test_every_group_has_a_row_apart_for_color_and_height(product: Dataset) -> None:
     rows = [cells(row) for row in hardness(product)]
     assert [(row["group"], row["images"]) for row in rows] == [
-        ("color", 2),
         ("relief", 1),
+        ("color", 2),
         ("worn", 1),
         ("all", 4),
     ]
