@@ -1,32 +1,45 @@
 """One calibration of a station, from its camera or its bundle to the state that is saved.
 
-The steps are pure functions (calibration.plane, calibration.threshold); a session joins them with
-the camera that shows the empty table and with the root that keeps the result.
+The steps are pure functions (calibration.plane, calibration.silhouette, calibration.threshold); a
+session joins them with the camera that shows the empty table or the parts, and with the root that
+keeps the result.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from calibration.plane import PlaneFit, calibrate_plane
+from calibration.shown_parts import FRAME_TIMEOUT_S, Viewer, require_fresh, shown_parts
+from calibration.silhouette import (
+    ExpectedSilhouette,
+    expected_silhouette,
+    find_displaced,
+    silhouette_of,
+    surprises_px,
+)
 from calibration.threshold import calibrate_threshold
-from edge.camera.contract import CameraContract, find_staleness, require_match
+from edge.camera.contract import CameraContract
 from edge.camera.protocol import Camera, EndOfFrames, opened
 from edge.camera.supervised import supervised_camera
-from edge.config import CameraConfig, RuntimeConfig
-from edge.errors import CalibrationError, CameraLost
+from edge.config import CameraConfig, EdgeConfig, RuntimeConfig
+from edge.decide.verdict import DecisionRule
+from edge.errors import CalibrationError
 from edge.install.proven import open_proven_engine
 from edge.proof.golden import read_normal
 from edge.proof.threshold import Threshold
+from edge.runtime.pipeline import SiteState, site_state
+from edge.runtime.run import camera_for_source, plan_for
 from edge.schema import Precision
-from edge.station.site import CameraGeometry, ModelState
+from edge.station.site import CameraGeometry, ExpectedState, ModelState
 from edge.station.store import Installed, Store
 from edge.types import Frame, Geometry
 
-FRAME_TIMEOUT_S = 5.0
 SOURCE_FPS = 120  # of files that are played: as fast as [camera] allows
 
 
@@ -40,10 +53,27 @@ class Crop:
 
 @dataclass(frozen=True)
 class PlaneSession:
-    """What a calibration of the plane found, and what it saved; serial: of the camera."""
+    """What a calibration of the plane found, and what it saved; serial: of the camera.
+
+    dropped: the expected silhouette that was set before, and is not any more.
+    """
 
     serial: str
     fit: PlaneFit
+    saved: CameraGeometry
+    dropped: ExpectedState | None = None
+
+
+@dataclass(frozen=True)
+class ExpectedSession:
+    """What a calibration of the expected silhouette found, and what it saved.
+
+    serial: of the camera. margin_mm: on the table, in the middle of the view.
+    """
+
+    serial: str
+    found: ExpectedSilhouette
+    margin_mm: float
     saved: CameraGeometry
 
 
@@ -90,14 +120,11 @@ def calibrate_station_plane(
     """
     store.require_writable()
     contract = installed.manifest.camera
-    lift = next((spec.default for spec in installed.manifest.inputs if spec.name == "lift"), None)
-    if lift is None:
-        raise CalibrationError(
-            f"{installed.product} {installed.manifest.version} judges color only: it needs no plane"
-        )
+    lift = _require_depth(installed, "plane")
     views = list(_views(camera, contract, frames))
     whole = views[0]
     known = store.geometry(installed.product, whole.serial)
+    before = store.geometry_record(installed.product, whole.serial)
     x = _first(crop.x, known.crop_x if known else None, contract.crop_x)
     y = _first(crop.y, known.crop_y if known else None, contract.crop_y)
     region = known.region if known else None
@@ -111,7 +138,52 @@ def calibrate_station_plane(
     saved = store.save_geometry(
         installed.product, whole.serial, geometry, whole.intrinsics, len(views), fit.rms_m
     )
-    return PlaneSession(whole.serial, fit, saved)
+    return PlaneSession(whole.serial, fit, saved, before.expected if before else None)
+
+
+def calibrate_station_expected(
+    store: Store,
+    installed: Installed,
+    config: EdgeConfig,
+    count: int,
+    source: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> ExpectedSession:
+    """Find where every part of a fixed pose has material, and save it for this product and camera.
+
+    Args:
+        count: normal parts, shown one after the other. source: a folder of images, each of which
+            shows one part, or a recording, in place of the camera.
+        tell: is given one line for each part.
+    Raises: CalibrationError if the product needs no expected silhouette, there is no plane for this
+        camera, a part is not seen whole and alone, one lies apart from all others, or the poses
+        differ too much; CameraError, EngineError, StorageError.
+    """
+    store.require_writable()
+    _require_depth(installed, "expected silhouette")
+    if source is not None:
+        played = camera_for_source(config.camera, source).model_copy(update={"fps": SOURCE_FPS})
+        config = config.model_copy(update={"camera": played})
+    each_frame = plan_for(config, installed, store.root, count).each_frame
+    each_frame = each_frame or (source is not None and source.is_dir())
+    camera = supervised_camera(config.camera, store.root, installed.manifest.camera)
+    with opened(camera):
+        record = _record_with_plane(store, installed, camera.serial)
+        with _viewer(store, installed, camera.serial, config.runtime) as viewer:
+            views = shown_parts(camera, viewer, config.decision, count, each_frame, tell)
+        found = _common_silhouette(views, viewer.site)
+        serial = camera.serial
+    saved = store.save_expected(
+        installed.product,
+        serial,
+        found.mask,
+        found.parts,
+        found.margin_px,
+        found.share,
+        record.version,
+    )
+    margin_mm = 1000 * found.margin_px * _table_m_per_px(views[0], viewer.site)
+    return ExpectedSession(serial, found, margin_mm, saved)
 
 
 def calibrate_station_threshold(
@@ -149,6 +221,96 @@ def calibrate_station_threshold(
     return ThresholdSession(engine.name, engine.precision, proven.threshold, own, saved)
 
 
+def _require_depth(installed: Installed, what: str) -> float:
+    """The height threshold in meters, which a product with depth has.
+
+    Raises: CalibrationError for a color-only product, which needs no such thing.
+    """
+    lift = next((spec.default for spec in installed.manifest.inputs if spec.name == "lift"), None)
+    if lift is None:
+        raise CalibrationError(
+            f"{installed.product} {installed.manifest.version} judges color only: it needs no"
+            f" {what}"
+        )
+    return lift
+
+
+def _record_with_plane(store: Store, installed: Installed, serial: str) -> CameraGeometry:
+    """The calibrated geometry of this camera.
+
+    Raises: CalibrationError if there is none; ConfigError if the file is damaged.
+    """
+    record = store.geometry_record(installed.product, serial)
+    if record is None or record.plane is None:
+        raise CalibrationError(
+            f"no background plane for {installed.product} and camera {serial}: run `edge calibrate"
+            " plane` on the empty table first"
+        )
+    return record
+
+
+@contextmanager
+def _viewer(
+    store: Store, installed: Installed, serial: str, runtime: RuntimeConfig
+) -> Iterator[Viewer]:
+    """Looks at parts with the engine that judges, and expects no material anywhere."""
+    contract, geometry = installed.manifest.camera, store.geometry(installed.product, serial)
+    with store.inside():
+        proven = open_proven_engine(store, installed, runtime.threads, runtime.precision)
+    rule = DecisionRule(
+        np.float32(proven.threshold.value),
+        contract.min_area,
+        contract.max_area,
+        contract.min_valid,
+        contract.max_border,
+    )
+    site = site_state(
+        installed.manifest, None if geometry is None else replace(geometry, expected=None)
+    )
+    try:
+        yield Viewer(proven.engine, rule, site, contract)
+    finally:
+        proven.engine.close()
+
+
+def _common_silhouette(views: Sequence[Frame], site: SiteState) -> ExpectedSilhouette:
+    """Where all parts shown have material.
+
+    Raises: CalibrationError if one lies apart from all others, or their poses differ too much.
+    """
+    plane, lift = site.tensors["plane"].tolist(), float(site.tensors["lift"][0])
+    region = site.tensors["region"][0, :, :, 0]
+    silhouettes = [
+        silhouette_of(view.depth, view.unit, plane, lift, region)
+        for view in views
+        if view.depth is not None
+    ]
+    surprises = surprises_px(silhouettes)
+    odd = find_displaced(surprises)
+    if odd is not None:
+        raise CalibrationError(
+            f"part {odd + 1} of {len(views)} (frame {views[odd].frame_number}) lacks"
+            f" {surprises[odd]:.0f} px of what all others have, the next at most"
+            f" {np.delete(surprises, odd).max():.0f} px: it looks displaced or defective, take it"
+            " out and repeat"
+        )
+    found = expected_silhouette(silhouettes)
+    if found is None:
+        raise CalibrationError(
+            "the parts lie in different poses: they need no expected silhouette. If they should lie"
+            " alike, check the fixture and repeat"
+        )
+    return found
+
+
+def _table_m_per_px(view: Frame, site: SiteState) -> float:
+    """Meters on the table that one pixel covers in the middle of the view."""
+    alpha, beta, gamma, delta = site.tensors["plane"].tolist()
+    height, width = view.color.shape[:2]
+    z_m = delta / (alpha * (width - 1) / 2 + beta * (height - 1) / 2 + gamma)
+    return float(z_m / view.intrinsics.fx)
+
+
 def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 
@@ -167,11 +329,6 @@ def _views(camera: Camera, contract: CameraContract, count: int) -> Iterator[Fra
                 raise CalibrationError(
                     f"{error}: {count} are needed, ask for --frames {index} or show more"
                 ) from error
-            require_match(frame, contract)
-            stale = find_staleness(previous, frame, time.monotonic_ns(), 1000 * FRAME_TIMEOUT_S)
-            if stale is not None:
-                raise CameraLost(
-                    f"camera {frame.serial}: {stale}: check the USB 3 cable, then repeat"
-                )
+            require_fresh(previous, frame, contract)
             previous = frame
             yield frame

@@ -136,13 +136,19 @@ def draw_heatmap(color: Image, anomaly: NDArray[np.float32], threshold: float) -
     return np.asarray(color * (1 - opacity) + _colors(strength, "TURBO") * opacity, np.uint8)
 
 
-def outline(picture: Image, mask: Mask, line: tuple[int, int, int] = WHITE) -> Image:
-    """A copy with the outline of a mask of any size; used for the true defect."""
+def outline(
+    picture: Image, mask: Mask, line: tuple[int, int, int] = WHITE, bores: bool = False
+) -> Image:
+    """A copy with the outline of a mask of any size: the true defect, the expected silhouette.
+
+    bores: also around what the mask leaves out inside.
+    """
     import cv2
 
     height, width = picture.shape[:2]
     fitted = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    borders, _ = cv2.findContours(fitted, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    which = cv2.RETR_LIST if bores else cv2.RETR_EXTERNAL
+    borders, _ = cv2.findContours(fitted, which, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(picture.copy(), borders, -1, line, 1), np.uint8)
 
 
@@ -162,6 +168,7 @@ def draw_inspection(
     lift_m: float | None = None,
     truth: Mask | None = None,
     region: NDArray[np.uint8] | None = None,
+    expected: NDArray[np.uint8] | None = None,
 ) -> Image:
     """One picture of one judged view: the verdict on top; below, from left, image, anomaly map,
     part, height.
@@ -169,7 +176,8 @@ def draw_inspection(
     Args:
         window: the cropped frame that was judged. plane, lift_m: where both are known and there is
             depth, part and height are drawn too. truth: (H, W) the true defect, outlined in cyan,
-            where it is known.
+            where it is known. expected: (H, W), nonzero where material should be, outlined in the
+            part; None or 0 throughout: nothing is expected.
     Returns: (H + BANNER_PX, n W, 3) uint8 RGB of n panels, higher where there is room for headings
         and legends (edge.panels.ROOM_PX).
     """
@@ -177,8 +185,14 @@ def draw_inspection(
     if window.depth is not None and plane is not None and lift_m is not None:
         relief = relief_of(window.depth, window.unit, plane, lift_m, region)
         width = window.color.shape[1]
-        marks = keys([(GREEN, "outline"), (MAGENTA, "no depth reading")], width)
-        panels.append(Panel(draw_mask(window.color, relief), "part", marks))
+        part, known = draw_mask(window.color, relief), [(GREEN, "outline")]
+        if expected is not None and expected.any():
+            part, known = (
+                outline(part, expected > 0, AMBER, bores=True),
+                [*known, (AMBER, "expected")],
+            )
+        marks = keys([*known, (MAGENTA, "no depth reading")], width)
+        panels.append(Panel(part, "part", marks))
         panels.append(Panel(draw_height(relief), "height", _height_bar(relief)))
     return with_banner(beside(panels), _caption(judgment, title), CODE_COLORS[judgment.code])
 

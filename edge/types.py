@@ -140,6 +140,8 @@ class Geometry:
     crop_y: int
     # (h, w) of the crop, 0 = ignore; None = everything counts
     region: NDArray[np.uint8] | None = None
+    # (h, w) of the crop, 255 = a part has material here; None until `edge calibrate expected`
+    expected: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)

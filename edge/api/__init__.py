@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import Manifest
+from edge.camera.contract import CameraContract
 from edge.decide.verdict import DecisionRule
 from edge.errors import ConfigError
 from edge.install.install import install_bundle
@@ -94,6 +95,7 @@ class Judge:
         depth: NDArray[np.uint16] | None = None,
         *,
         plane: Plane | None = None,
+        expected: NDArray[np.uint8] | None = None,
         unit: float | None = None,
         intrinsics: Sequence[float] | None = None,
     ) -> Judgment:
@@ -104,6 +106,8 @@ class Judge:
             depth: (H, W) uint16 counts aligned to color; None for a color-only bundle.
             plane: (alpha, beta, gamma, delta) of the background in pixels of the crop, in meters;
                 a bundle with depth answers UNKNOWN `uncalibrated` without it.
+            expected: (h, w) uint8 of the crop, nonzero where every part has material (parts of a
+                fixed pose only); default: none is expected anywhere.
             unit: meters per depth count; default: of the training camera.
             intrinsics: fx, fy, cx, cy in pixels of the whole image; default: of the training
                 camera.
@@ -117,7 +121,10 @@ class Judge:
         frame = self._frame(color, depth, unit, intrinsics)
         contract = self.manifest.camera
         known = None if plane is None else _plane_of(plane)
-        site = site_state(self.manifest, Geometry(known, contract.crop_x, contract.crop_y, None))
+        geometry = Geometry(
+            known, contract.crop_x, contract.crop_y, expected=_mask_of(expected, contract)
+        )
+        site = site_state(self.manifest, geometry)
         rule = DecisionRule(
             np.float32(self.threshold),
             contract.min_area,
@@ -184,6 +191,16 @@ class Judge:
             self._frames,
             self._frames,
         )
+
+
+def _mask_of(expected: NDArray[Any] | None, contract: CameraContract) -> NDArray[np.uint8] | None:
+    size = (contract.crop_height, contract.crop_width)
+    if expected is not None and (expected.dtype != np.uint8 or expected.shape != size):
+        raise ConfigError(
+            f"expected is {expected.dtype} {expected.shape}: this bundle takes uint8 {size}, of the"
+            " crop"
+        )
+    return None if expected is None else np.where(expected > 0, 255, 0).astype(np.uint8)
 
 
 def _plane_of(plane: Plane) -> tuple[float, float, float, float]:

@@ -46,6 +46,7 @@ class CameraContract(Strict):
     empty: str | None = None  # folders that a virtual camera plays: the empty table, the belt
     belt: str | None = None
     fixed: bool = True  # one background plane fits all training images; False: one for each
+    fixed_pose: bool = False  # the parts always lie in one pose: missing material can be expected
     letterbox: bool = False  # images of differing sizes were reduced to width x height, with bars
     color_bits: int | None = None  # of 16-bit color images: how many bits hold the values
     brightness: NormalBrightness | None = None  # of the crops of normal validation parts

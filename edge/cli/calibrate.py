@@ -11,12 +11,16 @@ from edge.cli.options import product_option, root_option
 from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
-    from calibration.session import PlaneSession, ThresholdSession
+    from calibration.session import ExpectedSession, PlaneSession, ThresholdSession
 
 app = typer.Typer(
     help="Calibrate this station on site.",
     **GROUP,
-    epilog=example("edge calibrate plane", "edge calibrate threshold --false-rejects 2%"),
+    epilog=example(
+        "edge calibrate plane",
+        "edge calibrate expected --count 10",
+        "edge calibrate threshold --false-rejects 2%",
+    ),
 )
 
 
@@ -67,6 +71,45 @@ def plane(
 
 
 @app.command(
+    short_help="Learn where parts of a fixed pose have material.",
+    epilog=example(
+        "edge calibrate expected --count 10", "edge calibrate expected --source line.db3 --count 5"
+    ),
+)
+def expected(
+    root: Path = root_option(),
+    product: str | None = product_option(),
+    count: int = typer.Option(
+        10, min=5, max=200, help="Normal parts, shown one after the other.", metavar="N"
+    ),
+    source: Path | None = typer.Option(
+        None,
+        help="A folder with one image per part, or a .db3 recording, instead of the camera.",
+        readable=False,
+        metavar="PATH",
+    ),
+) -> None:
+    """Learn from a few normal parts where every part has material, so that missing material is
+    found: only for parts that always lie in the same pose.
+
+    Run `edge calibrate plane` first, then show the parts one after the other, the view empty
+    between them. Refused, with nothing changed, if a part is not in view whole and alone, one lies
+    apart from all others, or the parts lie in different poses: these need no expected silhouette. A
+    running `edge run` takes it between two parts; a new plane drops it.
+    """
+    from calibration.session import calibrate_station_expected
+    from edge.config import read_config
+    from edge.station.store import Store
+
+    store = Store(root)
+    installed = store.installed(product) if product is not None else store.active()
+    done = calibrate_station_expected(
+        store, installed, read_config(root), count, source, lambda line: print(line, flush=True)
+    )
+    _report_expected(installed.product, done)
+
+
+@app.command(
     short_help="Set the threshold for a rate of false rejects.",
     epilog=example("edge calibrate threshold --false-rejects 2%"),
 )
@@ -105,8 +148,25 @@ def _report_plane(product: str, done: PlaneSession) -> None:
     print(f"residual     {1000 * fit.rms_m:.2f} mm RMS")
     print(f"on the plane {fit.inlier_share:.1%} of the readings of {fit.frames} frames")
     print(f"no reading   {1 - fit.reading_share:.1%} of the pixels")
+    if done.dropped is not None:
+        print(
+            f"expected     dropped: that of {done.dropped.parts} parts was of the view before, run"
+            " `edge calibrate expected`"
+        )
     print(f"saved        version {done.saved.version}, by {done.saved.who}, {done.saved.when}")
     print("next         `edge inspect` shows how the station judges, `edge run` starts it")
+
+
+def _report_expected(product: str, done: ExpectedSession) -> None:
+    found, kept = done.found, done.saved.expected
+    assert kept is not None  # what was saved
+    print(f"product      {product}")
+    print(f"camera       {done.serial}")
+    print(f"parts        {found.parts}")
+    print(f"margin       {found.margin_px:.1f} px, {done.margin_mm:.1f} mm on the table")
+    print(f"share        {found.share:.0%} of what one part alone would keep")
+    print(f"saved        version {done.saved.version}, by {kept.who}, {kept.when}")
+    print("next         `edge inspect` shows its outline and how the station judges")
 
 
 def _report_threshold(done: ThresholdSession) -> None:

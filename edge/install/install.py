@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from edge.bundle.archive import OpenBundle, open_bundle
+from edge.bundle.manifest import Manifest
 from edge.bundle.versions import version_key
 from edge.config import read_config
 from edge.errors import BundleError, StorageError
@@ -26,7 +27,7 @@ from edge.install.placing import place_in_slot
 from edge.install.proof_file import ProofFile, prune, write_pending
 from edge.install.proven import prove_once
 from edge.install.proving import prove
-from edge.install.summary import plane_lines
+from edge.install.summary import OUTLINE_ONLY, plane_lines
 from edge.proof.certificate import read_certificate
 from edge.provision.architecture import is_of_this_machine
 from edge.provision.first_files import write_first_files
@@ -143,6 +144,7 @@ def _install(
         *_system_notes(store.root),
         *write_first_files(store, bundle.manifest.camera),
         *_stray_notes(store),
+        *_next_notes(store, bundle.manifest),
     )
     before = store.link(product, "current")
     if before != placed.slot:
@@ -174,6 +176,14 @@ def _system_notes(root: Path) -> Iterator[str]:
 def _stray_notes(store: Store) -> Iterator[str]:
     for stray in strays(store):
         yield f"{stray} is no bundle and is left alone: move it away"
+
+
+def _next_notes(store: Store, manifest: Manifest) -> Iterator[str]:
+    """What a product in a fixed pose needs next, if no camera has an expected silhouette for it."""
+    if not manifest.camera.fixed_pose or not manifest.presence:
+        return
+    if not any(one.expected for one in store.geometry_records(manifest.product).values()):
+        yield f"next: {OUTLINE_ONLY}, after `edge calibrate plane`"
 
 
 def _stage(folder: Path, bundle: OpenBundle) -> Installed:
@@ -225,7 +235,7 @@ def _rehearse(store: Store, bundle: OpenBundle) -> InstallResult:
         active=active or manifest.product,
         proven=proven,
         dry_run=True,
-        notes=(*plane_lines(manifest), *_system_notes(store.root)),
+        notes=(*plane_lines(manifest), *_system_notes(store.root), *_next_notes(store, manifest)),
     )
 
 

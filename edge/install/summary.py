@@ -4,13 +4,18 @@ also while no service runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edge.bundle.manifest import Manifest, OperatingPoint
 from edge.config import read_config
 from edge.errors import EdgeError
 from edge.install.engine_entry import EngineEntry
 from edge.install.proof_file import read_proof
-from edge.station.site import ModelState
+from edge.station.site import CameraGeometry, ExpectedState, ModelState
 from edge.station.store import Installed, Store
+
+# what a product in a fixed pose does without an expected silhouette
+OUTLINE_ONLY = "missing material is found by its outline only, run `edge calibrate expected`"
 
 
 def status_lines(store: Store) -> list[str]:
@@ -32,6 +37,7 @@ def status_lines(store: Store) -> list[str]:
         *(f"plane        {line}" for line in plane_lines(m)),
         *engine_lines(store, bundle),
         *_other_engines(store, bundle),
+        *(f"expected     {line}" for line in expected_lines(m, store.geometry_records(product))),
     ]
 
 
@@ -55,6 +61,33 @@ def plane_lines(manifest: Manifest) -> list[str]:
         " one calibrated plane, so heights may differ from those in training: look at normal"
         " parts with `edge inspect`"
     ]
+
+
+def expected_lines(manifest: Manifest, cameras: Mapping[str, CameraGeometry]) -> list[str]:
+    """Whether an expected silhouette is set, one line per camera; nothing for a color-only product.
+
+    cameras: the product's geometry by serial. A product in a fixed pose without one is told what
+    that costs.
+    """
+    if not manifest.presence:
+        return []
+    fixed = manifest.camera.fixed_pose
+    known = {serial: one.expected for serial, one in cameras.items()}
+    if not any(known.values()):
+        return [f"not set: {OUTLINE_ONLY}" if fixed else "not set: only a fixed pose needs it"]
+    return [
+        f"camera {serial}: {expected_line(state)}"
+        if state is not None
+        else f"camera {serial}: not set" + (f": {OUTLINE_ONLY}" if fixed else "")
+        for serial, state in known.items()
+    ]
+
+
+def expected_line(state: ExpectedState) -> str:
+    """From how many parts an expected silhouette was made, its margin, by whom and when."""
+    return (
+        f"from {state.parts} parts, margin {state.margin_px:.1f} px, by {state.who}, {state.when}"
+    )
 
 
 def engine_lines(store: Store, bundle: Installed) -> list[str]:

@@ -16,8 +16,9 @@ from edge.decide.verdict import DecisionRule
 from edge.engine.protocol import Engine
 from edge.errors import ConfigError, EdgeError
 from edge.install.proven import ProvenEngine
+from edge.install.summary import OUTLINE_ONLY, expected_line
 from edge.runtime.pipeline import SiteState, site_state
-from edge.station.site import ModelState
+from edge.station.site import ExpectedState, ModelState
 from edge.station.store import Installed, Store
 
 log = logging.getLogger(__name__)
@@ -115,11 +116,27 @@ class ActiveBundle:
                     product,
                     serial,
                 )
+            self._tell_expected(serial, None if record is None else record.expected)
             self._sites[serial] = (
                 site,
                 (None if record is None else _digest(record.model_dump_json())),
             )
         return self._sites[serial]
+
+    def _tell_expected(self, serial: str, state: ExpectedState | None) -> None:
+        """The journal says whether missing material is looked for in a silhouette."""
+        product, manifest = self.installed.product, self.manifest
+        if state is not None:
+            log.info(
+                "product=%s camera=%s expected silhouette %s", product, serial, expected_line(state)
+            )
+        elif manifest.camera.fixed_pose and manifest.presence:
+            log.warning(
+                "product %s has no expected silhouette for camera %s: %s",
+                product,
+                serial,
+                OUTLINE_ONLY,
+            )
 
 
 def resolve_active(

@@ -174,7 +174,7 @@ def write_overlay(folder: Path, one: Inspected) -> Path:
     x, y, width, height = one.site.crop
     window = one.view.frame.cropped(x, y, width, height)
     plane, lift = one.site.tensors.get("plane"), one.site.tensors.get("lift")
-    mask = one.view.mask
+    mask, expected = one.view.mask, one.site.tensors.get("expected")
     picture = draw_inspection(
         window,
         one.judgment,
@@ -183,6 +183,7 @@ def write_overlay(folder: Path, one: Inspected) -> Path:
         lift_m=None if lift is None else float(lift[0]),
         truth=None if mask is None else mask[y : y + height, x : x + width],
         region=one.site.tensors["region"][0, :, :, 0],
+        expected=None if expected is None else expected[0, :, :, 0],
     )
     write_png(path, picture)
     return path

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import Manifest
+from edge.camera.contract import CameraContract
 from edge.decide.verdict import DecisionRule, unjudged
 from edge.engine.protocol import Engine, outputs_of
-from edge.errors import EngineError
+from edge.errors import ConfigError, EngineError
 from edge.types import Frame, Geometry, Judgment, Reason
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def site_state(
     Args:
         geometry: of this product and camera; None before any calibration.
         tensors: calibrated site inputs of exactly this bundle, by name.
+    Raises: ConfigError if the expected silhouette is of another size than this bundle's crop.
     """
     contract = manifest.camera
     known: dict[str, NDArray[Any]] = {}
@@ -65,11 +67,24 @@ def site_state(
             known["region"] = np.ascontiguousarray(geometry.region)[None, :, :, None]
         if geometry.plane is not None and needs_depth:
             known["plane"] = np.array(geometry.plane, np.float32)
+        if geometry.expected is not None and "expected" in known:
+            known["expected"] = _expected_of(geometry.expected, contract)
     return SiteState(
         {**known, **(tensors or {})},
         (*corner, contract.crop_width, contract.crop_height),
         needs_depth,
     )
+
+
+def _expected_of(mask: NDArray[np.uint8], contract: CameraContract) -> NDArray[np.uint8]:
+    """(1, h, w, 1) of the crop. Raises: ConfigError if it is of another size."""
+    size = (contract.crop_height, contract.crop_width)
+    if mask.shape != size:
+        raise ConfigError(
+            f"the expected silhouette is of {mask.shape[1]}x{mask.shape[0]} pixels, the crop of"
+            f" this bundle of {size[1]}x{size[0]}: run `edge calibrate expected`"
+        )
+    return np.ascontiguousarray(mask)[None, :, :, None]
 
 
 def inspect(frame: Frame, site: SiteState, engine: Engine, rule: DecisionRule) -> Judgment:

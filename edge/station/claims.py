@@ -109,5 +109,6 @@ IN_EFFECT: dict[str, Callable[[RootFolder, Detail], bool]] = {
     "distrust": _is_distrusted,
     "select": _is_selected,
     "calibrate geometry": _has_geometry,
+    "calibrate expected": _has_geometry,
     "calibrate model": _has_model_state,
 }

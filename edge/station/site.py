@@ -2,8 +2,8 @@
 
 Two files with two lifetimes (docs/station.md):
 
-    site/geometry.json       per camera serial: plane, place of the crop, region of interest.
-                             Survives a new bundle.
+    site/geometry.json       per camera serial: plane, place of the crop, region of interest,
+                             expected silhouette. Survives a new bundle.
     site/model-DIGEST.json   per precision and runtime: threshold, site inputs. Belongs to one
                              bundle and is never applied to another.
 
@@ -33,23 +33,24 @@ TENSOR_LIMIT = 16 << 20  # elements
 StateModel = TypeVar("StateModel", bound=BaseModel)
 
 
-class PackedRegion(Strict):
-    """The region of interest, a mask of the crop: rows of bits, deflated, base64."""
+class PackedMask(Strict):
+    """A mask of the crop, such as the region of interest: rows of bits, deflated, base64."""
 
     width: int = Field(ge=1, le=16384)
     height: int = Field(ge=1, le=16384)
     bits: str
 
     @classmethod
-    def pack(cls, region: NDArray[np.uint8]) -> PackedRegion:
-        """region: (h, w), 0 = ignore."""
-        height, width = region.shape
-        bits = zlib.compress(np.packbits(region > 0).tobytes(), 9)
+    def pack(cls, mask: NDArray[np.uint8]) -> PackedMask:
+        """mask: (h, w), 0 = outside."""
+        height, width = mask.shape
+        bits = zlib.compress(np.packbits(mask > 0).tobytes(), 9)
         return cls(width=width, height=height, bits=base64.b64encode(bits).decode())
 
-    def unpack(self) -> NDArray[np.uint8]:
-        """(h, w) uint8, 0 = ignore, 255 = judge.
+    def unpack(self, what: str) -> NDArray[np.uint8]:
+        """(h, w) uint8, 0 = outside, 255 = inside.
 
+        what: the mask, as an error names it.
         Raises: ValueError if the bits are damaged or of another size.
         """
         expected = -(-self.width * self.height // 8)
@@ -57,11 +58,26 @@ class PackedRegion(Strict):
         try:
             raw = decoder.decompress(base64.b64decode(self.bits, validate=True), expected)
         except (zlib.error, binascii.Error) as error:
-            raise ValueError(f"the region of interest is damaged ({error})") from error
+            raise ValueError(f"the {what} is damaged ({error})") from error
         if len(raw) != expected or decoder.unconsumed_tail:
-            raise ValueError("the region of interest is not of the size that it states")
+            raise ValueError(f"the {what} is not of the size that it states")
         bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=self.width * self.height)
         return np.where(bits.reshape(self.height, self.width), 255, 0).astype(np.uint8)
+
+
+class ExpectedState(Strict):
+    """Where every part of a fixed pose has material, as `edge calibrate expected` found it.
+
+    parts: normal parts it was made from. margin_px: how far it stays inside their common outline.
+    share: of the area that one part alone would keep.
+    """
+
+    mask: PackedMask
+    parts: int = Field(ge=2)
+    margin_px: float = Field(ge=0)
+    share: float = Field(ge=0, le=1)
+    who: str
+    when: str  # UTC, ISO 8601
 
 
 class CameraGeometry(Strict):
@@ -74,7 +90,8 @@ class CameraGeometry(Strict):
     plane: tuple[float, float, float, float] | None
     crop_x: int = Field(ge=0)
     crop_y: int = Field(ge=0)
-    region: PackedRegion | None = None
+    region: PackedMask | None = None
+    expected: ExpectedState | None = None
     # fx, fy, cx, cy of the whole stream when this was made
     intrinsics: tuple[float, float, float, float]
     stream_width: int = Field(ge=1)
@@ -85,9 +102,15 @@ class CameraGeometry(Strict):
     when: str  # UTC, ISO 8601
 
     def as_geometry(self) -> Geometry:
-        """What the runtime needs of it. Raises: ValueError if the region is damaged."""
-        region = None if self.region is None else self.region.unpack()
-        return Geometry(self.plane, self.crop_x, self.crop_y, region)
+        """What the runtime needs of it. Raises: ValueError if one of the masks is damaged."""
+        region, expected = self.region, self.expected
+        return Geometry(
+            self.plane,
+            self.crop_x,
+            self.crop_y,
+            None if region is None else region.unpack("region of interest"),
+            None if expected is None else expected.mask.unpack("expected silhouette"),
+        )
 
 
 class GeometryFile(Strict):

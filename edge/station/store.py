@@ -24,10 +24,11 @@ from edge.station.keys import TrustedKeys
 from edge.station.root import RootFolder, Which, entries_of
 from edge.station.site import (
     CameraGeometry,
+    ExpectedState,
     GeometryFile,
     ModelState,
     ModelStateFile,
-    PackedRegion,
+    PackedMask,
     PackedTensor,
     read_state,
 )
@@ -187,8 +188,15 @@ class Store(RootFolder):
 
         Raises: ConfigError if geometry.json is damaged.
         """
-        file = read_state(self.site_folder(product) / "geometry.json", GeometryFile)
-        return None if file is None else file.cameras.get(serial)
+        return self.geometry_records(product).get(serial)
+
+    def geometry_records(self, product: str) -> Mapping[str, CameraGeometry]:
+        """Geometry of one product by the serial of each camera that was calibrated for it.
+
+        Raises: ConfigError if geometry.json is damaged.
+        """
+        file = read_state(self._geometry_file(product), GeometryFile)
+        return {} if file is None else file.cameras
 
     def geometry(self, product: str, serial: str) -> Geometry | None:
         """What the runtime needs of the geometry record. Raises: ConfigError if it is damaged."""
@@ -197,7 +205,7 @@ class Store(RootFolder):
             return None if record is None else record.as_geometry()
         except ValueError as error:
             raise ConfigError(
-                f"{self.site_folder(product) / 'geometry.json'}: {error}: calibrate again"
+                f"{self._geometry_file(product)}: {error}: calibrate again"
             ) from error
 
     def save_geometry(
@@ -212,6 +220,8 @@ class Store(RootFolder):
     ) -> CameraGeometry:
         """Replace the geometry of one product under one camera; other cameras keep theirs.
 
+        An expected silhouette is dropped: camera or table may have moved since it was made.
+
         Args:
             intrinsics: of the whole stream, so that a changed camera can be noticed.
             frames: how many the plane was fitted on. residual_m: root mean square of that fit.
@@ -222,16 +232,14 @@ class Store(RootFolder):
             raise ConfigError(f"camera serial {serial!r} is not 1 to 64 printable ASCII characters")
         with self.change("edge calibrate"):
             self.installed(product)
-            path = self.site_folder(product) / "geometry.json"
-            file = read_state(path, GeometryFile) or GeometryFile()
-            before = file.cameras.get(serial)
+            before = self.geometry_record(product, serial)
             i = intrinsics
             record = CameraGeometry(
                 version=1 if before is None else before.version + 1,
                 plane=geometry.plane,
                 crop_x=geometry.crop_x,
                 crop_y=geometry.crop_y,
-                region=None if geometry.region is None else PackedRegion.pack(geometry.region),
+                region=None if geometry.region is None else PackedMask.pack(geometry.region),
                 intrinsics=(i.fx, i.fy, i.cx, i.cy),
                 stream_width=i.width,
                 stream_height=i.height,
@@ -240,9 +248,46 @@ class Store(RootFolder):
                 who=who or audit.current_user(),
                 when=audit.now_utc(),
             )
-            detail = {"product": product, "serial": serial, **record.model_dump(mode="json")}
-            claim(self, "calibrate geometry", detail, who)
-            self._save(path, GeometryFile(cameras={**file.cameras, serial: record}))
+            self._save_geometry("calibrate geometry", product, serial, record, who)
+        return record
+
+    def save_expected(
+        self,
+        product: str,
+        serial: str,
+        mask: NDArray[np.uint8],
+        parts: int,
+        margin_px: float,
+        share: float,
+        version: int,
+        who: str | None = None,
+    ) -> CameraGeometry:
+        """Set where parts have material in the view of one camera; the rest of its geometry stays.
+
+        Args:
+            mask: (h, w) of the crop, 0 = no material is expected. parts, margin_px, share: as
+                ExpectedState keeps them.
+            version: of the geometry under which the parts were seen.
+        Raises: ConfigError if the file is damaged, or there is no geometry of this version any
+            more; BusyError if another command changes this root.
+        """
+        with self.change("edge calibrate"):
+            before = self.geometry_record(product, serial)
+            if before is None or before.version != version:
+                raise ConfigError(
+                    f"{product} was calibrated anew for camera {serial} while the parts were shown:"
+                    " run `edge calibrate expected` again"
+                )
+            expected = ExpectedState(
+                mask=PackedMask.pack(mask),
+                parts=parts,
+                margin_px=margin_px,
+                share=share,
+                who=who or audit.current_user(),
+                when=audit.now_utc(),
+            )
+            record = before.model_copy(update={"version": version + 1, "expected": expected})
+            self._save_geometry("calibrate expected", product, serial, record, who)
         return record
 
     def model_state(
@@ -309,6 +354,18 @@ class Store(RootFolder):
             claim(self, "calibrate model", detail, who)
             self._save(path, ModelStateFile(digest=bundle.digest, states=(*others, state)))
         return state
+
+    def _geometry_file(self, product: str) -> Path:
+        return self.site_folder(product) / "geometry.json"
+
+    def _save_geometry(
+        self, act: str, product: str, serial: str, record: CameraGeometry, who: str | None
+    ) -> None:
+        """The audit row of `act`, then the file. The caller holds the change lock."""
+        detail = {"product": product, "serial": serial, **record.model_dump(mode="json")}
+        claim(self, act, detail, who)
+        cameras = {**self.geometry_records(product), serial: record}
+        self._save(self._geometry_file(product), GeometryFile(cameras=cameras))
 
     def _save(self, path: Path, file: GeometryFile | ModelStateFile) -> None:
         make_folder(path.parent)

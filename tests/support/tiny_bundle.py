@@ -2,10 +2,11 @@
 
 The graph keeps the whole contract of docs/graph-and-bundle.md (every input and output, masks, empty
 foreground) on a model anyone can work out by hand: the map is how far red lies from
-RED_OF_A_GOOD_PART, averaged over CELL x CELL pixels of the part; the score is the map's mean over
-the part. A pixel belongs to the part where it stands higher than `lift` over `plane`. Its normal
-parts score from 2 to 20, evenly spread, so the threshold is about 20. Another precision is the same
-graph with its score scaled and shifted.
+RED_OF_A_GOOD_PART, averaged over CELL x CELL pixels of the part, plus ABSENT times the share of
+pixels where material is expected and the table is seen; the score is the map's sum, divided by the
+number of the part's cells. A pixel belongs to the part where it stands higher than `lift` over
+`plane`. Its normal parts score from 2 to 20, evenly spread, so the threshold is about 20. Another
+precision is the same graph with its score scaled and shifted.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ TABLE_M, PART_M = 0.5, 0.48  # distances from the camera: a part 20 mm high on a
 LIFT = 0.005
 PLANE = (0.0, 0.0, 1.0, TABLE_M)  # height = TABLE_M - z
 FOCAL = 300.0
+ABSENT = 1000.0  # in the map, where a cell lacks all the material that is expected there
 MIN_AREA, MAX_AREA, MIN_VALID = 0.02, 0.6, 0.5
 
 Line = tuple[float, float]  # a precision's score = scale x float32's + shift
@@ -228,6 +230,9 @@ def reference(feeds: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.flo
     counted, mask, answered = _cells(region), _cells(part), _cells(region * read)
     judged = (mask > 0).astype(np.float64)
     anomaly = _cells(np.abs(red - RED_OF_A_GOOD_PART) * part) / np.maximum(mask, 1e-6)
+    if "expected" in feeds:
+        expected = (feeds["expected"][0, :, :, 0] > 0).astype(np.float64)
+        anomaly += ABSENT * _cells(expected * (region * read - part))
     values = {
         "score": anomaly.sum() / max(judged.sum(), 1),
         "area": (counted * judged).sum() / max(counted.sum(), 1e-6),
@@ -319,7 +324,8 @@ def tiny_graph(
     judged = g.positive(mask)
     deviation = g.op("Abs", g.op("Sub", red, g.constant(RED_OF_A_GOOD_PART)))
     cells = g.cells(g.op("Mul", deviation, part))
-    anomaly = g.op("Div", cells, g.op("Max", mask, g.constant(1e-6)), name="map")
+    mean = g.op("Div", cells, g.op("Max", mask, g.constant(1e-6)))
+    anomaly = g.op("Add", mean, _absent(g, part, answered, height, width, presence), name="map")
     present = g.op("Mul", counted, judged)
     mean = g.share(anomaly, judged, 1.0, "mean")
     g.op("Add", g.op("Mul", mean, g.constant(line[0])), g.constant(line[1]), name="score")
@@ -336,6 +342,15 @@ def tiny_graph(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model
+
+
+def _absent(g: _Graph, part: str, answered: str, height: int, width: int, presence: bool) -> str:
+    """ABSENT times the share of each cell where material is expected and the table is seen."""
+    if not presence:
+        return g.constant(0.0)
+    expected = g.positive(g.plane_of("expected", 0, height, width))
+    lacking = g.op("Mul", expected, g.op("Sub", answered, part))
+    return g.op("Mul", g.cells(lacking), g.constant(ABSENT))
 
 
 def _foreground(g: _Graph, region: str, height: int, width: int) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from edge.decide.clipping import NormalBrightness, measure_brightness, normal_brightness
 from edge.files import sha256_of
 from edge.proof.threshold import threshold_from_normals
-from edge.station.site import PackedRegion
+from edge.station.site import PackedMask
 from trainer.data.scene import crop_frame
 from trainer.train.defect_scores import DefectScores
 from trainer.train.plan import Plan, names_of
@@ -110,7 +110,7 @@ def _geometry(plan: Plan) -> dict[str, Any]:
         "plane": scene.plane,
         "lift": scene.lift,
         "speck": scene.speck,
-        "expected": None if scene.expected is None else PackedRegion.pack(scene.expected),
+        "expected": None if scene.expected is None else PackedMask.pack(scene.expected),
     }
 
 

@@ -17,7 +17,7 @@ from edge.frames.camera_info import CameraInfo
 from edge.frames.reading import Reading
 from edge.proof.threshold import Threshold
 from edge.schema import Strict
-from edge.station.site import PackedRegion
+from edge.station.site import PackedMask
 from trainer.data.scene import Scene
 from trainer.train.defect_scores import DefectScores
 from trainer.train.operating_points import operating_points
@@ -71,7 +71,7 @@ class RunInfo(Strict):
     plane: tuple[float, float, float, float] | None
     lift: float | None
     speck: float = 0.0
-    expected: PackedRegion | None = None
+    expected: PackedMask | None = None
     top_k: float
     top_k_why: str
     min_area: float
@@ -100,7 +100,7 @@ class RunInfo(Strict):
 
     def scene(self) -> Scene:
         """Crop, plane and height threshold, ready to make graph inputs."""
-        expected = None if self.expected is None else self.expected.unpack()
+        expected = None if self.expected is None else self.expected.unpack("expected silhouette")
         return Scene(
             self.crop, self.with_depth, self.fixed, self.plane, self.lift, self.speck, expected
         )
