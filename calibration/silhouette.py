@@ -39,7 +39,7 @@ NEAR_CELLS = 4  # unless it lies at most this far from a larger one
 # of the area that the parts keep on average, each alone, one cell inside its outline. A plate of 2
 # to 1 within 7 degrees keeps 0.5 to 0.6, one that turns freely at most 0.37
 MIN_SHARE = 0.4
-FAR = 3.0  # times the next largest surprise and a cell: so far off lies no part of the same spread
+FAR = 2.0  # times the next largest surprise and a cell: so far off lies no part of the same spread
 
 
 @dataclass(frozen=True, eq=False)

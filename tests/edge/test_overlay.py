@@ -142,6 +142,25 @@ def test_inspection_shows_the_verdict_in_its_color(
     assert np.argmax(brightest) == np.argmax(line)
 
 
+def test_inspection_outlines_where_material_is_expected_and_around_its_bores(depth) -> None:
+    lens = Intrinsics(96, 72, 90, 90, 47.5, 35.5)
+    frame = Frame(np.full((72, 96, 3), 90, np.uint8), depth, UNIT, lens, "x", 1, 1)
+    judged = Judgment(Code.OK, Reason.NORMAL, np.float32(0), np.float32(1))
+    expected = np.zeros((72, 96), np.uint8)
+    expected[4:20, 6:40] = 255
+    expected[10:14, 18:26] = 0
+
+    def part_of(expected: np.ndarray | None) -> np.ndarray:
+        picture = draw_inspection(frame, judged, "003", PLANE, 0.005, expected=expected)
+        return picture[BANNER_PX:, 96 : 2 * 96]
+
+    line = (part_of(expected) == AMBER).all(axis=2)
+    assert line[4, 6:40].all()
+    assert line[9:15, 17].any()
+    assert not line[30:].any()
+    np.testing.assert_array_equal(part_of(np.zeros_like(expected)), part_of(None))
+
+
 def test_color_only_view_is_one_panel() -> None:
     frame = Frame(
         np.zeros((72, 96, 3), np.uint8),

@@ -120,6 +120,12 @@ class StationRoot:
             "washer", SERIAL, Geometry(PLANE, 0, 0), INTRINSICS, frames=30, who="test"
         )
 
+    def expect(self, mask: NDArray[np.uint8]) -> None:
+        """As `edge calibrate expected` leaves it. mask: (h, w) of the crop."""
+        record = self.store.geometry_record("washer", SERIAL)
+        version = 0 if record is None else record.version
+        self.store.save_expected("washer", SERIAL, mask, 10, 4.0, 1.0, version, who="test")
+
     def configure(
         self, camera_kind: str, path: Path | None, port: int = 0, more: str = ""
     ) -> EdgeConfig:

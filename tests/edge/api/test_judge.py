@@ -49,6 +49,20 @@ def test_a_numpy_image_is_judged(judge: Judge, shot: object, code: Code, reason:
         assert judgment.map is not None
 
 
+def test_material_that_is_expected_and_absent_raises_the_score(judge: Judge) -> None:
+    color, depth = draw_shot(GOOD, 0)
+    expected = np.zeros(depth.shape, np.uint8)
+    expected[40:56, 56:72] = 1  # any number but 0, in the middle of the part
+    given = {"plane": PLANE, "unit": UNIT, "intrinsics": LENS}
+    same = judge(color, depth, expected=expected, **given)
+    assert (same.code, same.score) == (Code.OK, judge(color, depth, **given).score)
+    expected[0:16, 0:16] = 1
+    assert judge(color, depth, expected=expected, **given).code is Code.NG
+    for odd in (expected[1:], expected.astype(bool)):
+        with pytest.raises(ConfigError, match=r"expected is .*uint8 \(96, 128\), of the crop"):
+            judge(color, depth, expected=odd, **given)
+
+
 def test_without_a_plane_nothing_is_judged(judge: Judge) -> None:
     color, depth = draw_shot(GOOD, 0)
     judgment = judge(color, depth, unit=UNIT, intrinsics=LENS)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.install import install as install_module
 from edge.install.install import install_bundle
 from edge.install.proof_file import read_proof
 from edge.station.store import Store
+from edge.types import Geometry, Intrinsics
 from tests.support.planted import plant_fault, plant_times, with_score
 from tests.support.root import run_edge, snapshot, trusting_root
-from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
+from tests.support.tiny_bundle import FOCAL, PLANE, KeyPair, make_tiny_bundle
 
 
 @pytest.fixture
@@ -76,6 +78,39 @@ def test_a_pending_engine(store: Store, bundle: Path, capsys, monkeypatch) -> No
         == f"engine       pending: the first `edge run --root {store.root}` on the station builds"
         " and proves it"
     )
+
+
+def test_whether_an_expected_silhouette_is_set(
+    store: Store, key: KeyPair, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    i = Intrinsics(128, 96, FOCAL, FOCAL, 63.5, 47.5)
+    without = (
+        "not set: missing material is found by its outline only, run `edge calibrate expected`"
+    )
+
+    def said() -> list[str]:
+        lines = status(store, capsys, monkeypatch)
+        return [line[13:] for line in lines if line.startswith("expected ")]
+
+    installed = install_bundle(
+        make_tiny_bundle(tmp_path, key, camera={"fixed_pose": True}), store.root
+    )
+    assert installed.notes[-1] == f"next: {without[9:]}, after `edge calibrate plane`"
+    assert said() == [without]
+    for serial in ("S1", "S2"):
+        store.save_geometry("washer", serial, Geometry(PLANE, 0, 0), i, frames=30)
+    store.save_expected("washer", "S2", np.ones((96, 128), np.uint8), 12, 6.5, 0.9, 1, who="anna")
+    when = store.geometry_record("washer", "S2").expected.when
+    assert said() == [
+        f"camera S1: {without}",
+        f"camera S2: from 12 parts, margin 6.5 px, by anna, {when}",
+    ]
+    turns = make_tiny_bundle(tmp_path, key, version="2.0.0")
+    assert not any("expected" in note for note in install_bundle(turns, store.root).notes)
+    assert said()[0] == "camera S1: not set"
+    color = make_tiny_bundle(tmp_path, key, version="3.0.0", presence=False)
+    install_bundle(color, store.root)
+    assert said() == []
 
 
 def test_a_wanted_precision_that_is_not_there(

@@ -18,9 +18,10 @@ from edge.proof.compare import Count
 from edge.station.audit import read_audit
 from edge.station.store import Store
 from edge.station.trust import trust
+from edge.types import Geometry, Intrinsics
 from tests.support.planted import plant_fault, plant_times, with_score
 from tests.support.root import run_edge, snapshot, trusting_root
-from tests.support.tiny_bundle import make_key, make_tiny_bundle
+from tests.support.tiny_bundle import FOCAL, PLANE, make_key, make_tiny_bundle
 
 
 @pytest.fixture
@@ -44,6 +45,21 @@ def test_a_sound_station(store: Store, capsys, monkeypatch) -> None:
     expected = store.active().manifest.thresholds["fp32"]
     assert section.threshold.value == pytest.approx(expected.value, rel=1e-6)
     assert section.threshold.guarantee == expected.guarantee
+
+
+def test_the_stations_expected_silhouette_is_not_mixed_into_the_bundles_frames(
+    store: Store,
+) -> None:
+    """The frames bring their own; material expected all over the table would reject every one."""
+    before = verify_installed(store, store.active())
+    i = Intrinsics(128, 96, FOCAL, FOCAL, 63.5, 47.5)
+    store.save_geometry("washer", "S1", Geometry(PLANE, 0, 0), i, frames=30)
+    store.save_expected("washer", "S1", np.full((96, 128), 255, np.uint8), 5, 4.0, 1.0, version=1)
+    after = verify_installed(store, store.active())
+    assert after.passed
+    sections = [report.results[0].entry.section for report in (before, after)]
+    assert sections[0].threshold == sections[1].threshold
+    assert sections[1].golden_unlike == Count(count=0, of=8)
 
 
 def test_the_same_for_a_product_that_is_not_active(

@@ -13,7 +13,7 @@ from edge.runtime.active import ActiveBundle, fingerprint_of, guarantee_of, reso
 from edge.station.site import ModelState
 from edge.station.store import Store
 from tests.support.active import make_active
-from tests.support.station import PLANE, SERIAL, StationRoot
+from tests.support.station import HEIGHT, PLANE, SERIAL, WIDTH, StationRoot
 
 
 @pytest.fixture
@@ -40,6 +40,48 @@ def test_site_inputs_are_those_of_the_camera_as_they_were_asked_for_first(
     assert active.geometry_digest(SERIAL) == digest
     assert not active.site("another camera").is_calibrated
     assert active.geometry_digest("another camera") is None
+
+
+def test_the_expected_silhouette_is_fed_and_neutral_without_one(
+    station: StationRoot, active: ActiveBundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[10:50, 20:90] = 255
+    station.expect(mask)
+    with caplog.at_level("INFO"):
+        fed = active.site(SERIAL).tensors["expected"]
+    assert "expected silhouette from 10 parts, margin 4.0 px, by test, " in caplog.text
+    assert (fed.shape, fed.dtype, fed.flags.c_contiguous) == ((1, HEIGHT, WIDTH, 1), "uint8", True)
+    np.testing.assert_array_equal(fed[0, :, :, 0], mask)
+    neutral = active.site("another camera").tensors["expected"]
+    assert (neutral.shape, neutral.max()) == (fed.shape, 0)
+
+
+def test_an_expected_silhouette_of_another_crop_is_refused(
+    station: StationRoot, active: ActiveBundle
+) -> None:
+    station.expect(np.full((HEIGHT, WIDTH - 4), 255, np.uint8))
+    with pytest.raises(ConfigError, match=r"124x96 pixels, the crop of this bundle of 128x96: run"):
+        active.site(SERIAL)
+
+
+@pytest.mark.parametrize("fixed_pose", [True, False])
+def test_a_fixed_pose_without_an_expected_silhouette_is_said_once(
+    station: StationRoot, active: ActiveBundle, caplog: pytest.LogCaptureFixture, fixed_pose: bool
+) -> None:
+    camera = active.manifest.camera.model_copy(update={"fixed_pose": fixed_pose})
+    manifest = active.manifest.model_copy(update={"camera": camera})
+    told = dataclasses.replace(
+        active, installed=dataclasses.replace(active.installed, manifest=manifest), _sites={}
+    )
+    for _ in range(3):
+        told.site(SERIAL)
+    said = [line for line in caplog.messages if "edge calibrate expected" in line]
+    assert len(said) == (1 if fixed_pose else 0)
+    station.expect(np.zeros((HEIGHT, WIDTH), np.uint8))
+    caplog.clear()
+    dataclasses.replace(told, _sites={}).site(SERIAL)
+    assert "edge calibrate expected" not in caplog.text
 
 
 def test_site_files_that_are_damaged_are_an_error_of_the_configuration(

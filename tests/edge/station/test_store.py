@@ -12,6 +12,7 @@ import pytest
 from edge.errors import BundleError, ConfigError, StorageError
 from edge.install.install import install_bundle
 from edge.station.audit import append_audit, read_audit
+from edge.station.site import CameraGeometry
 from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.root import Bundles, run_edge, snapshot, trusting_root
@@ -114,6 +115,110 @@ def test_unusual_serial_is_refused(store: Store, serial: str) -> None:
 def test_geometry_of_a_product_that_is_not_installed(store: Store) -> None:
     with pytest.raises(BundleError, match="gear"):
         store.save_geometry("gear", "S1", Geometry(PLANE, 0, 0), INTRINSICS, frames=1)
+
+
+# --- expected silhouette ---
+
+MASK = np.zeros((37, 61), np.uint8)
+MASK[5:30, 7:50] = 255
+
+
+def save_expected(store: Store, version: int = 1, who: str = "anna") -> CameraGeometry:
+    return store.save_expected("washer", "S1", MASK, 12, 6.5, 0.875, version, who)
+
+
+def test_expected_silhouette_comes_back_beside_the_geometry_it_was_made_under(
+    store: Store, bundles: Bundles
+) -> None:
+    region = np.full(MASK.shape, 255, np.uint8)
+    store.save_geometry("washer", "S2", Geometry(None, 5, 6), INTRINSICS, frames=0)
+    before = store.save_geometry(
+        "washer", "S1", Geometry(PLANE, 3, 4, region), INTRINSICS, frames=30
+    )
+    saved = save_expected(store)
+    kept = store.geometry_record("washer", "S1")
+    assert kept == saved == before.model_copy(update={"version": 2, "expected": saved.expected})
+    state = kept.expected
+    assert (state.parts, state.margin_px, state.share, state.who) == (12, 6.5, 0.875, "anna")
+    assert state.when.endswith("Z")
+    install_bundle(bundles("washer", "2.0.0"), store.root)
+    back = store.geometry("washer", "S1")
+    np.testing.assert_array_equal(back.expected, MASK)
+    np.testing.assert_array_equal(back.region, region)
+    assert (back.plane, back.crop_x, back.crop_y) == (PLANE, 3, 4)
+    assert store.geometry("washer", "S2").expected is None
+
+
+def test_expected_silhouette_is_an_act_of_the_audit_table_and_in_effect(store: Store) -> None:
+    store.save_geometry("washer", "S1", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
+    save_expected(store)
+    store.save_geometry("washer", "S2", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
+    rows = read_audit(store.root)[-3:]
+    assert [row.act for row in rows] == [
+        "calibrate geometry",
+        "calibrate expected",
+        "calibrate geometry",
+    ]
+    assert (rows[1].who, rows[1].detail["serial"], rows[1].detail["version"]) == ("anna", "S1", 2)
+    assert rows[1].detail["expected"]["parts"] == 12
+
+
+def test_expected_silhouette_that_never_took_effect_is_told(store: Store) -> None:
+    store.save_geometry("washer", "S1", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
+    path = store.site_folder("washer") / "geometry.json"
+    before = path.read_text()
+    save_expected(store)
+    path.write_text(before)
+    store.save_geometry("washer", "S2", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
+    assert "calibrate expected not in effect" in [row.act for row in read_audit(store.root)]
+
+
+def test_a_new_plane_drops_the_expected_silhouette_of_this_camera_alone(store: Store) -> None:
+    for serial in ("S1", "S2"):
+        store.save_geometry("washer", serial, Geometry(PLANE, 0, 0), INTRINSICS, frames=30)
+        store.save_expected("washer", serial, MASK, 5, 4.0, 1.0, version=1)
+    store.save_geometry("washer", "S1", Geometry(PLANE, 0, 0), INTRINSICS, frames=30)
+    assert store.geometry_record("washer", "S1").expected is None
+    assert store.geometry_record("washer", "S2").expected is not None
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_expected_silhouette_of_a_geometry_that_was_replaced_is_refused(
+    store: Store, version: int
+) -> None:
+    with pytest.raises(ConfigError, match="edge calibrate expected"):
+        save_expected(store, version=1)  # no geometry at all
+    for _ in range(2):
+        store.save_geometry("washer", "S1", Geometry(PLANE, 0, 0), INTRINSICS, frames=30)
+    with pytest.raises(ConfigError, match="calibrated anew"):
+        save_expected(store, version=version)
+    assert store.geometry_record("washer", "S1").expected is None
+
+
+def test_geometry_that_was_written_before_there_was_an_expected_silhouette(store: Store) -> None:
+    store.save_geometry("washer", "S1", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
+    path = store.site_folder("washer") / "geometry.json"
+    file = json.loads(path.read_text())
+    del file["cameras"]["S1"]["expected"]
+    path.write_text(json.dumps(file))
+    back = store.geometry("washer", "S1")
+    assert (back.plane, back.expected) == (PLANE, None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"width": 61', '"width": 60'), ('"parts": 12', '"parts": 1'), ('"bits": "e', '"bits": "!')],
+)
+def test_damaged_expected_silhouette_is_never_half_believed(
+    store: Store, before: str, after: str
+) -> None:
+    store.save_geometry("washer", "S1", Geometry(PLANE, 3, 4), INTRINSICS, frames=30)
+    save_expected(store)
+    path = store.site_folder("washer") / "geometry.json"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(ConfigError, match=r"geometry\.json.*expected.*calibrate again"):
+        store.geometry("washer", "S1")
 
 
 # --- model state ---
