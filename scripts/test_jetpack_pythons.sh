@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Test edge and calibration with the Pythons of JetPack 6 (3.10) and 7 (3.12), if they are here.
 # The environments hold what a station has: neither torch nor other packages of the trainer. The
-# endurance tests run only in .venv.
+# endurance tests run only in .venv. What passed is written to .venv/jetpack-*/passed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,7 @@ lean_on_it=(
     tests/edge/station/test_keys.py tests/edge/station/test_store.py
 )
 
+rm -f .venv/jetpack-*/passed
 for version in 3.10 3.12; do
     python=$(find_python "$version")
     if [ -z "$python" ]; then
@@ -38,6 +39,7 @@ for version in 3.10 3.12; do
     [ "$version" = 3.10 ] || [ "${1:-}" = all ] || tests=("${lean_on_it[@]}")
     echo "edge and calibration on Python $version: ${tests[*]}"
     "$folder/bin/python" -m pytest -q -n 3 --dist loadgroup -p no:cacheprovider --durations=3 \
+        --write-passed "$folder/passed" \
         -m "not endurance and not long and not gpu and not jetson" \
         --ignore=tests/trainer --ignore=tests/benchmarks --ignore=tests/docs/test_morning.py "${tests[@]}"
 done

@@ -14,6 +14,7 @@ from tests.support.broker import MOSQUITTO, Broker, Subscriber
 pytest_plugins = [
     "tests.support.mistakes",  # its fixtures serve tests of both programs
     "tests.support.cuts.summary",
+    "tests.support.elsewhere",
 ]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
