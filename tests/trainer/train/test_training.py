@@ -28,7 +28,7 @@ from trainer.evaluate.judged import open_judged
 from trainer.export.manifest import camera_of
 from trainer.fit import FitControl, Interrupted
 from trainer.train.options import TrainOptions, parse_size
-from trainer.train.trained_run import load_run
+from trainer.train.trained_run import TrainedRun, load_run
 from trainer.train.training import train
 
 SMALL = replace(
@@ -51,11 +51,18 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_product(tmp_path_factory.mktemp("parts") / "disc")
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(mats.PRESETS, "compact", SMALL)
-    torch.set_num_threads(1)
-    return
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(mats.PRESETS, "compact", SMALL)
+        torch.set_num_threads(1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(product: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run that was never interrupted."""
+    return train("mats", product, tmp_path_factory.mktemp("runs") / "whole", QUIET, control())
 
 
 def control() -> FitControl:
@@ -120,8 +127,9 @@ def check_scene_and_limits(info: object) -> None:
     assert not {"train/good/000"} & set(info.validation)
 
 
-def test_an_interrupted_training_goes_on_to_the_same_run(product: Path, tmp_path: Path) -> None:
-    whole = train("mats", product, tmp_path / "whole", QUIET, control())
+def test_an_interrupted_training_goes_on_to_the_same_run(
+    product: Path, whole: TrainedRun, tmp_path: Path
+) -> None:
     for stop_after in (2, 5):
         stop = control()
         stop.stop_after = stop_after
@@ -296,11 +304,11 @@ def test_training_says_what_the_set_holds_and_where_the_background_is(
 
 
 def test_overwriting_goes_on_with_a_training_that_was_stopped(
-    product: Path, tmp_path: Path
+    product: Path, whole: TrainedRun, tmp_path: Path
 ) -> None:
-    again = replace(QUIET, seed=1, overwrite=True)
-    whole = train("mats", product, tmp_path / "whole", replace(QUIET, seed=1), control())
-    run = train("mats", product, tmp_path / "run", replace(QUIET, epochs=1), control()).folder
+    again = replace(QUIET, overwrite=True)
+    other = replace(QUIET, seed=1, epochs=1)
+    run = train("mats", product, tmp_path / "run", other, control()).folder
     for name in ("report.html", "evaluate.json", "evaluations/other-123456/report.html"):
         (run / name).parent.mkdir(exist_ok=True, parents=True)
         (run / name).write_text("of the run that is replaced")
