@@ -167,17 +167,4 @@ def _digest(sample: Sample, with_depth: bool) -> str:
 def prepare(preprocess: Preprocess, feeds: Mapping[str, NDArray[np.generic]]) -> Prepared:
     """The graph's own preprocessing on graph inputs, batch 1."""
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
-    rows = {
-        name: tensors[name].reshape(-1, 4) for name in ("intrinsics", "plane") if name in tensors
-    }
-    prepared: Prepared = preprocess(
-        tensors["color"],
-        tensors.get("depth"),
-        tensors["region"],
-        tensors.get("unit"),
-        rows.get("intrinsics"),
-        rows.get("plane"),
-        tensors.get("lift"),
-        tensors.get("expected"),
-    )
-    return prepared
+    return preprocess.prepared(tensors)

@@ -22,6 +22,7 @@ from edge.frames.sample import Sample
 from edge.geometry import Plane
 from edge.types import Frame
 from trainer.graph.preprocess import ANY, Preprocess
+from trainer.progress import progress
 
 JOINT_FRAMES = 30  # of a fixed camera, fitted together: a station's own calibration takes as many
 LEAST_READ = 0.01  # of the pixels of a depth image
@@ -32,7 +33,7 @@ LEAST_EXPECTED = 5  # parts that an expected silhouette is made from
 LIFT_LEAST_M = 0.0003  # below this a table's own unevenness and dust stand above the plane
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """Geometry that the graph inputs of one product need.
 
@@ -160,7 +161,7 @@ def _expected(scene: Scene, normal: Sequence[Sample]) -> NDArray[np.uint8] | Non
     if scene.plane is None or scene.lift is None or len(normal) < LEAST_EXPECTED:
         return None
     silhouettes = []
-    for sample in normal:
+    for sample in progress(normal, "finding where the parts lie"):
         frame = crop_frame(sample.load(), scene.crop)
         assert frame.depth is not None  # measure_scene has fitted a plane to it
         silhouettes.append(silhouette_of(frame.depth, frame.unit, scene.plane, scene.lift))
@@ -181,17 +182,14 @@ def _speck_share(
         preprocess = Preprocess(
             frame.depth.shape[0], frame.depth.shape[1], depth_working, depth_working
         )
-        tensors = {name: torch.from_numpy(values) for name, values in frame.tensors().items()}
-        one = torch.ones(1, *frame.depth.shape, 1, dtype=torch.uint8)
-        prepared = preprocess(
-            tensors["color"],
-            tensors["depth"],
-            one,
-            tensors["unit"],
-            tensors["intrinsics"].reshape(1, 4),
-            torch.tensor([plane or plane_of(frame)], dtype=torch.float32),
-            torch.tensor([lift], dtype=torch.float32),
-        )
+        named: dict[str, NDArray[np.generic]] = {
+            **frame.tensors(),
+            "region": np.ones((1, *frame.depth.shape, 1), np.uint8),
+            "plane": np.array(plane or plane_of(frame), np.float32),
+            "lift": np.array([lift], np.float32),
+        }
+        tensors = {name: torch.from_numpy(values) for name, values in named.items()}
+        prepared = preprocess.prepared(tensors)
         around = preprocess.near_rows @ prepared.foreground @ preprocess.near_columns
         large = _large_pieces(prepared.foreground[0, 0].numpy())
         least = min(least, float(around[0, 0].numpy()[large].min(initial=least)))

@@ -152,6 +152,7 @@ def camera_of(info: RunInfo, data: Path) -> CameraContract:
         max_area=info.max_area,
         max_border=info.max_border,
         min_valid=info.min_valid,
+        fixed_pose=info.expected is not None,
         empty=folder(camera.empty),
         belt=folder(camera.belt),
         fixed=info.fixed,

@@ -223,22 +223,7 @@ class Deployed(nn.Module):
         """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch
         of one.
         """
-        if not self.has_depth:
-            return cast(Prepared, self.preprocess(named["color"], None, named["region"]))
-        rows = {name: named[name].reshape(-1, 4) for name in ("intrinsics", "plane")}
-        return cast(
-            Prepared,
-            self.preprocess(
-                named["color"],
-                named["depth"],
-                named["region"],
-                named["unit"],
-                rows["intrinsics"],
-                rows["plane"],
-                named["lift"],
-                named.get("expected"),
-            ),
-        )
+        return self.preprocess.prepared(named)
 
     @torch.no_grad()
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

@@ -11,8 +11,9 @@ number of pixels and each carries the exact share of its pixels that is in the r
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -250,6 +251,25 @@ class Preprocess(nn.Module):
             self._absent(expected, foreground, known_cells * in_region),
         )
 
+    def prepared(self, named: Mapping[str, Tensor]) -> Prepared:
+        """As `forward`, of graph inputs by name; plane and intrinsics (4,) become one row."""
+        if self.depth_working is None:
+            return cast(Prepared, self(named["color"], None, named["region"]))
+        rows = {name: named[name].reshape(-1, 4) for name in ("intrinsics", "plane")}
+        return cast(
+            Prepared,
+            self(
+                named["color"],
+                named["depth"],
+                named["region"],
+                named["unit"],
+                rows["intrinsics"],
+                rows["plane"],
+                named["lift"],
+                named.get("expected"),
+            ),
+        )
+
     def without_specks(self, raised: Tensor) -> Tensor:
         """(N, 1, hd, wd), 0 or 1, without the cells that stand alone: crumbs far from the part."""
         if not self.speck:
@@ -303,7 +323,7 @@ def _near_matrix(cells: int) -> Tensor:
 
 
 def _seen(read: Tensor, in_region: Tensor) -> Tensor:
-    """(N, 1, hd, wd), 0 within BLIND_CELLS of a hole of more than a cell or of what the region
+    """(N, 1, hd, wd), 0 within BLIND_CELLS of a hole of 3x3 cells or more, or of what the region
     leaves out: a loss of readings must not look like a loss of material.
     """
     some = grown((read > ANY).to(torch.float32), 1)

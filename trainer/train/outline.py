@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.graph.deploy import Deployed
-from trainer.graph.outline import CHANNELS, ROWS, Outline, near_outline
+from trainer.graph.outline import ROWS, Outline, near_outline
 from trainer.graph.preprocess import Prepared
 from trainer.layers.coreset import greedy_coreset
 from trainer.layers.typed import required
@@ -18,6 +18,8 @@ POOL = 40_000  # descriptors that the bank is chosen from, at most
 SHRINK = 1e-2  # added to every variance, relative to their mean
 # the limit lies so many deviations above the mean of the largest distances of normal parts
 LIMIT_SIGMAS = 3.0
+LEAST_PARTS = 2  # with an outline in view: each half is compared with the other
+LEAST_LIMIT = 0.5  # in deviations of normal descriptors: parts that are all alike are no rule
 # A piece of outline twice as unusual as the limit adds so many times the highest value of a normal
 # part's map to the map, and so many times its score to the score.
 MAP_GAIN, SCORE_GAIN = 5.0, 10.0
@@ -25,8 +27,8 @@ MAP_GAIN, SCORE_GAIN = 5.0, 10.0
 
 @torch.no_grad()
 def fit_outline(deployed: Deployed, parts: Iterable[Prepared], seed: int) -> None:
-    """Fill the bank and set its limit, from prepared normal parts; without depth there is no
-    outline.
+    """Fill the bank and set its limit, from prepared normal parts; without depth, and where the
+    parts fill the view, there is no outline to judge.
 
     The limit follows from every part's largest distance from the outlines of the other half, so
     that none is compared with itself.
@@ -34,17 +36,23 @@ def fit_outline(deployed: Deployed, parts: Iterable[Prepared], seed: int) -> Non
     outline = deployed.add_outline()
     if outline is None:
         return
-    images = [(required(part.silhouette), required(part.seen)) for part in parts]
-    described = [_rows(outline, *image) for image in images]
+    images, described = [], []
+    for part in parts:
+        image = required(part.silhouette), required(part.seen)
+        if len(rows := _rows(outline, *image)):
+            images.append(image)
+            described.append(rows)
+    if len(images) < LEAST_PARTS:
+        deployed.outline = None
+        return
     largest: list[float] = []
     for half in (0, 1):
         _remember(outline, described[half::2], seed)
-        others = images[1 - half :: 2] or images
-        largest += [float(outline.distance(*image).max()) for image in others]
+        largest += [float(outline.distance(*image).max()) for image in images[1 - half :: 2]]
     _remember(outline, described, seed)
-    shown = torch.tensor(largest)
-    limit = shown.mean() + LIMIT_SIGMAS * shown.std(correction=0)
-    outline.limit.fill_(float(limit.clamp(min=1e-6)))
+    distances = torch.tensor(largest)
+    limit = distances.mean() + LIMIT_SIGMAS * distances.std(correction=0)
+    outline.limit.fill_(float(limit.clamp(min=LEAST_LIMIT)))
 
 
 @torch.no_grad()
@@ -68,8 +76,6 @@ def _rows(outline: Outline, silhouette: Tensor, seen: Tensor) -> Tensor:
 def _remember(outline: Outline, described: Sequence[Tensor], seed: int) -> None:
     """Whiten descriptors and keep a coreset of them."""
     rows = torch.cat(list(described))
-    if not len(rows):
-        rows = torch.zeros(1, CHANNELS)
     generator = torch.Generator().manual_seed(seed)
     rows = rows[torch.randperm(len(rows), generator=generator)[:POOL]].double()
     centered = rows - rows.mean(dim=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,13 +118,14 @@ def fingerprint(plan: Plan) -> str:
     asked = [plan.system.name, options.preset, options.epochs, options.seed, options.device]
     given = [digests, options.backbone, dict(options.switches), Textures(options.textures).digest]
     data = [plan.data_sha256, names_of(plan.train)]
-    geometry = [scene.crop, scene.plane, scene.lift, sizes.color, sizes.depth]
+    geometry = [scene.crop, scene.plane, scene.lift, scene.speck, sizes.color, sizes.depth]
     return hashlib.sha256(json.dumps([*asked, *given, *data, *geometry]).encode()).hexdigest()
 
 
 def features_digest(plan: Plan) -> str:
     """Of everything that the prepared training images depend on: the cache's key."""
-    told = f"{plan.data_sha256} {names_of(plan.train)} {plan.scene} {plan.sizes}"
+    scene = replace(plan.scene, expected=None)  # of which no prepared image depends
+    told = f"{plan.data_sha256} {names_of(plan.train)} {scene} {plan.sizes}"
     return hashlib.sha256(told.encode()).hexdigest()
 
 

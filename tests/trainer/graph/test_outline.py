@@ -180,6 +180,26 @@ def test_expected_material_that_is_absent_is_found_and_lost_readings_are_not(
     assert score(deployed, unread) <= 1.05 * score(deployed, feeds)
 
 
+def test_parts_that_fill_the_view_have_no_outline_to_judge() -> None:
+    full = part(0)
+    full["depth"] = np.full((PX, PX), TOP, "<u2").view(np.uint8).reshape(1, PX, PX, 2)
+    deployed = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS)), Even(), 0.01).eval()
+    fit_outline(deployed, (prepare(deployed.preprocess, full) for _ in range(6)), 0)
+    assert deployed.outline is None
+    assert score(deployed, part(1, "chip")) == pytest.approx(0.1)
+
+
+def test_parts_that_are_all_alike_leave_room_for_another() -> None:
+    deployed = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS)), Even(), 0.01).eval()
+    fit_outline(deployed, (prepare(deployed.preprocess, part(0)) for _ in range(6)), 0)
+    scale_outline(deployed, [0.1], [0.1])
+    shaken = part(0)
+    counts = shaken["depth"].view("<u2").astype(int)
+    noise = np.random.default_rng(9).normal(0, 3, counts.shape).round().astype(int)
+    shaken["depth"] = (counts + noise).astype("<u2").view(np.uint8)
+    assert score(deployed, shaken) == pytest.approx(0.1)
+
+
 def test_an_empty_view_scores_zero_though_material_is_expected(deployed: Deployed) -> None:
     empty = part(1)
     empty["depth"] = np.full((PX, PX), TABLE, "<u2").view(np.uint8).reshape(1, PX, PX, 2)
