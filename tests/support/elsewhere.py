@@ -4,7 +4,8 @@
 them out of a later run of the same tree, but only tests of the edge, and not those of the folders
 that compute: the versions of numpy and onnxruntime in .venv are others, as the Python is.
 scripts/test_jetpack_pythons.sh writes the files, `make test` reads them. A test that was skipped
-there has not passed; without files, and in any other run of pytest, nothing is left out.
+there has not passed; without files, and in any other run of pytest, nothing is left out. `make
+test` reads the file of Python 3.12 alone, whose tests 3.10 has run as well: two Pythons run each.
 """
 
 from __future__ import annotations

@@ -102,6 +102,7 @@ def test_the_manifest_says_what_the_run_was(
     manifest, _ = opened
     info = load_run(run_folder).info
     assert (manifest.product, manifest.version, manifest.system) == ("washer", "1.0.0", "standin")
+    assert not manifest.camera.fixed_pose, "this run expects no silhouette"
     assert manifest.precisions == ("int8", "fp16", "fp32")
     exact = manifest.thresholds["fp32"]
     assert exact.value == pytest.approx(info.threshold.value, rel=1e-5)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import trainer.systems.mats.preset as mats
@@ -21,14 +24,16 @@ from edge.errors import ConfigError, DataError, EdgeError
 from edge.frames.dataset import open_dataset
 from tests.support.tiny_product import write_photos, write_tiny_product
 from trainer.cli import app, run_command
+from trainer.data.scene import measure_scene
 from trainer.data.splits import normal_splits
 from trainer.evaluate.evaluation import evaluate_run, last_line
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.export.manifest import camera_of
 from trainer.fit import FitControl, Interrupted
+from trainer.tensor_files import load_stored, write_tensors
 from trainer.train.options import TrainOptions, parse_size
-from trainer.train.trained_run import TrainedRun, load_run
+from trainer.train.trained_run import OUTLINE, TrainedRun, load_run
 from trainer.train.training import train
 
 SMALL = replace(
@@ -67,6 +72,53 @@ def whole(product: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun
 
 def control() -> FitControl:
     return FitControl(tell=lambda _: None)
+
+
+def bitten(feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The same part with a bite out of its lower right: there lies the table."""
+    changed = {name: values.copy() for name, values in feeds.items()}
+    changed["depth"].view("<u2")[0, 70:, 70:, 0] = 4000
+    return changed
+
+
+def test_a_stored_run_judges_the_outline_and_one_of_before_loads_without(
+    whole: TrainedRun, product: Path, tmp_path: Path
+) -> None:
+    good = whole.feeds(open_dataset(product).split("test")[0])
+    loaded = load_run(whole.folder)
+    for feeds in (good, bitten(good)):
+        outputs = whole.deployed.run(feeds), loaded.deployed.run(feeds)
+        assert all(np.array_equal(outputs[0][name], outputs[1][name]) for name in outputs[0])
+    older = tmp_path / "before"
+    shutil.copytree(whole.folder, older, ignore=shutil.ignore_patterns("cache"))
+    weights = load_stored(older / "model.safetensors", "weights", "train again")
+    kept = {name: value for name, value in weights.items() if not name.startswith(OUTLINE)}
+    assert len(kept) < len(weights)
+    write_tensors(older / "model.safetensors", kept)
+    before = load_run(older).deployed
+    assert before.outline is None
+    lost = bitten(good)
+    assert before.run(good)["score"] <= loaded.deployed.run(good)["score"]
+    assert loaded.deployed.run(lost)["score"] > 3 * before.run(lost)["score"]
+
+
+def test_a_fixed_pose_has_an_expected_silhouette_and_one_that_differs_has_none(
+    whole: TrainedRun, product: Path
+) -> None:
+    scene = whole.info.scene()
+    assert scene.expected is not None
+    samples = open_dataset(product).split("test")
+    depth = samples[0].load().depth
+    assert depth is not None
+    raised = depth < 3950
+    assert (scene.expected > 0).mean() > 0.4 * raised.mean()
+    assert not ((scene.expected > 0) & ~raised).any(), "only where a further part has material"
+    assert whole.feeds(samples[0])["expected"].shape == (1, *depth.shape, 1)
+    assert camera_of(whole.info, product).fixed_pose
+    given = open_dataset(product)
+    dataset = replace(given, camera=given.camera.model_copy(update={"fixed": False}))
+    sizes = whole.info.depth_working
+    assert measure_scene(dataset, dataset.split("train"), True, sizes).expected is None
 
 
 def test_train_evaluate_and_load_agree_end_to_end(product: Path, tmp_path: Path) -> None:
