@@ -25,7 +25,7 @@ SIDE = 128
 CUT_SIGMAS = 3.0
 INVARIANTS = 5  # per scale
 CHANNELS = INVARIANTS * len(SCALES)
-ROWS = 256  # of the bank
+ROWS = 128  # of the bank
 REACH = 6  # cells to either side of the outline that are described
 # An unusual piece of outline marks the background beside it, so many cells far with such a share of
 # its own value: there the absent material would lie.
