@@ -30,6 +30,7 @@ REACH = 6  # cells to either side of the outline that are described
 # An unusual piece of outline marks the background beside it, so many cells far with such a share of
 # its own value: there the absent material would lie.
 BESIDE = ((4, 0.5), (8, 0.25), (16, 0.12))
+MOST = 2.0  # limits of excess: beyond that a piece of outline is no more unusual
 EXPECTED_EXCESS = 2.0  # what a cell without its expected material counts, in limits of the outline
 # orders of the derivatives down the rows and along the columns: L, Ly, Lx, Lyy, Lxx, Lxy
 DOWN, ALONG = (0, 1, 0, 2, 0, 1), (0, 0, 1, 0, 2, 1)
@@ -74,7 +75,9 @@ class Outline(nn.Module):
         silhouette, seen, absent = (
             cast(Tensor, image) for image in (prepared.silhouette, prepared.seen, prepared.absent)
         )
-        excess = torch.relu(self.distance(silhouette, seen) / self.limit - 1)  # (N, 1, hd, wd)
+        excess = (self.distance(silhouette, seen) / self.limit - 1).clamp(
+            0.0, MOST
+        )  # (N, 1, hd, wd)
         background, along = seen * (1 - prepared.foreground), excess
         for cells, share in BESIDE:
             excess = torch.maximum(excess, share * grown(along, cells) * background)

@@ -19,7 +19,7 @@ SHRINK = 1e-2  # added to every variance, relative to their mean
 # the limit lies so many deviations above the mean of the largest distances of normal parts
 LIMIT_SIGMAS = 3.0
 LEAST_PARTS = 2  # with an outline in view: each half is compared with the other
-LEAST_LIMIT = 0.5  # in deviations of normal descriptors: parts that are all alike are no rule
+LEAST_LIMIT = 1.0  # in deviations of normal descriptors: parts that are all alike are no rule
 # A piece of outline twice as unusual as the limit adds so many times the highest value of a normal
 # part's map to the map, and so many times its score to the score.
 MAP_GAIN, SCORE_GAIN = 5.0, 10.0
