@@ -53,7 +53,7 @@ def test_what_passed_elsewhere_is_left_out_but_nothing_else_is(tmp_path: Path) -
         (place / f"test_{name}.py").write_text(text)
     assert "3 passed, 3 skipped in" in pytest_in(tmp_path, "--write-passed", "passed")
     assert "2 passed, 3 skipped, 1 deselected in" in pytest_in(
-        tmp_path, "--passed-elsewhere", "passed", "not there"
+        tmp_path, "--passed-elsewhere=passed", "--passed-elsewhere=not there"
     )
     (tmp_path / "tests/edge/line/test_fails.py").write_text("def test_fails(): assert False\n")
     assert "1 failed" in pytest_in(tmp_path, "--write-passed", "passed")
@@ -68,7 +68,7 @@ def test_make_reads_what_passed_on_the_second_of_two_pythons() -> None:
     (versions,) = re.findall(r"for version in (.*); do", SCRIPT.read_text())
     assert '--write-passed "$folder/passed"' in SCRIPT.read_text()
     assert "folder=.venv/jetpack-$version\n" in SCRIPT.read_text()
-    (read,) = re.findall(r"--passed-elsewhere (.*)", (REPOSITORY / "Makefile").read_text())
+    (read,) = re.findall(r"--passed-elsewhere=(.*)", (REPOSITORY / "Makefile").read_text())
     first, second = versions.split()
     assert read.split() == [f".venv/jetpack-{second}/passed"]
     assert f'[ "$version" = {first} ] ||' in SCRIPT.read_text(), "the first runs all of them"

@@ -1,6 +1,6 @@
 """A pytest plugin: what passed on JetPack's Pythons a minute ago is not run once more in .venv.
 
---write-passed FILE writes the names of the tests that passed. --passed-elsewhere FILE... leaves
+--write-passed FILE writes the names of the tests that passed. --passed-elsewhere=FILE leaves
 them out of a later run of the same tree, but only tests of the edge, and not those of the folders
 that compute: the versions of numpy and onnxruntime in .venv are others, as the Python is.
 scripts/test_jetpack_pythons.sh writes the files, `make test` reads them. A test that was skipped
@@ -22,7 +22,8 @@ COMPUTING = tuple(f"{EDGE}{name}/" for name in ("api", "decide", "engine", "fram
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("elsewhere")
     group.addoption("--write-passed", metavar="FILE")
-    group.addoption("--passed-elsewhere", nargs="+", default=[], metavar="FILE")
+    # with "=": a word of its own would be taken for a test before this plugin is known
+    group.addoption("--passed-elsewhere", action="append", default=[], metavar="FILE")
 
 
 def may_be_left_out(name: str) -> bool:
