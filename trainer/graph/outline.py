@@ -4,7 +4,9 @@ lies where no feature is compared: in the background.
 Every place near the outline is described by derivatives of the silhouette at three scales, put
 together so that neither turn nor mirror image changes them (the local jet; Florack et al., Image
 and Vision Computing 10, 1992). A bank holds the descriptors of normal outlines; the distance to the
-nearest is how unusual a piece of outline is, in whatever pose the part lies. Only what exceeds the
+nearest is how unusual a piece of outline is, in whatever pose the part lies. Beside that the whole
+silhouette is compared with the normal one (trainer.graph.silhouette): what breaks along a line that
+could be the part's own edge, and where all of the absent material would lie. Only what exceeds the
 distances of normal parts counts, so a normal part's map and score stay those of the detector. Where
 the station knows what silhouette to expect, material that is absent there counts as well.
 """
@@ -19,17 +21,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.graph.preprocess import Prepared, grown
+from trainer.graph.silhouette import NormalSilhouette
 
 SCALES = (1.5, 3.0, 6.0)  # sigma of the Gaussians, in cells of a 128-cell image
 SIDE = 128
 CUT_SIGMAS = 3.0
 INVARIANTS = 5  # per scale
 CHANNELS = INVARIANTS * len(SCALES)
-ROWS = 128  # of the bank
+ROWS = 256  # of the bank
+STRIDE = 2  # every other cell is described: the smallest Gaussian has blurred what lies between
 REACH = 6  # cells to either side of the outline that are described
-# An unusual piece of outline marks the background beside it, so many cells far with such a share of
-# its own value: there the absent material would lie.
-BESIDE = ((4, 0.5), (8, 0.25), (16, 0.12))
+# An unusual piece of outline marks the background beside it, so many strides far with such a share
+# of its own value: there the absent material would lie.
+BESIDE = ((2, 0.5), (4, 0.25), (8, 0.12))
 MOST = 2.0  # limits of excess: beyond that a piece of outline is no more unusual
 EXPECTED_EXCESS = 2.0  # what a cell without its expected material counts, in limits of the outline
 # orders of the derivatives down the rows and along the columns: L, Ly, Lx, Lyy, Lxx, Lxy
@@ -60,6 +64,7 @@ class Outline(nn.Module):
         super().__init__()
         sigmas = [scale * max(cells) / SIDE for scale in SCALES]
         self.jets = nn.ModuleList(_Jet(sigma) for sigma in sigmas)
+        self.normal = NormalSilhouette(cells)
         self.register_buffer("mean", torch.zeros(CHANNELS))
         self.register_buffer("matrix", torch.eye(CHANNELS))
         self.register_buffer("weight", torch.zeros(ROWS, CHANNELS))
@@ -75,31 +80,41 @@ class Outline(nn.Module):
         silhouette, seen, absent = (
             cast(Tensor, image) for image in (prepared.silhouette, prepared.seen, prepared.absent)
         )
-        excess = (self.distance(silhouette, seen) / self.limit - 1).clamp(
-            0.0, MOST
-        )  # (N, 1, hd, wd)
-        background, along = seen * (1 - prepared.foreground), excess
+        own = (self.distance(silhouette, seen) / self.limit - 1).clamp(0.0, MOST)
+        background = _every_other(seen * (1 - prepared.foreground))
+        along = own  # (N, 1, hd/2, wd/2)
         for cells, share in BESIDE:
-            excess = torch.maximum(excess, share * grown(along, cells) * background)
+            own = torch.maximum(own, share * grown(along, cells) * background)
+        outline = functional.interpolate(own, scale_factor=float(STRIDE), mode="nearest")
+        whole = (self.normal(silhouette, seen) / self.normal.limit - 1).clamp(0.0, MOST)
+        excess = torch.maximum(outline, whole)  # (N, 1, hd, wd)
         lacking = functional.avg_pool2d(absent, 3, stride=1, padding=1)
         is_part = (prepared.area > 0).to(torch.float32).reshape(-1, 1, 1, 1)
         return is_part * (excess + EXPECTED_EXCESS * lacking)
 
     def distance(self, silhouette: Tensor, seen: Tensor) -> Tensor:
-        """Distance of every place near the outline from the nearest normal one, averaged over 3x3
-        cells, (N, 1, hd, wd); 0 elsewhere and where it was not seen.
+        """Distance of every other cell near the outline from the nearest normal one, averaged over
+        3x3 of them, (N, 1, hd/2, wd/2); 0 elsewhere and where it was not seen.
         """
         whitened = (self.described(silhouette) - self.mean) @ self.matrix  # (P, 15)
         to_rows = functional.linear(whitened, self.weight, self.bias)  # (P, M), less ||x||^2
         squared = to_rows.amin(dim=1) + (whitened * whitened).sum(dim=1)  # (P,)
-        distance = torch.relu(squared).sqrt().reshape(silhouette.shape)
-        return functional.avg_pool2d(distance * near_outline(silhouette) * seen, 3, 1, 1)
+        judged = self.judged(silhouette, seen)
+        distance = torch.relu(squared).sqrt().reshape(judged.shape)
+        return functional.avg_pool2d(distance * judged, 3, stride=1, padding=1)
+
+    def judged(self, silhouette: Tensor, seen: Tensor) -> Tensor:
+        """(N, 1, hd/2, wd/2), 1 within REACH cells of where foreground and background meet and the
+        outline can be trusted, else 0.
+        """
+        part = (silhouette > 0).to(torch.float32)
+        return _every_other(grown(part, REACH) * grown(1 - part, REACH) * seen)
 
     def described(self, silhouette: Tensor) -> Tensor:
-        """(N, 1, hd, wd), 0 to 1 -> the descriptors of all cells, (N hd wd, 15)."""
-        jets = [jet(silhouette) for jet in self.jets]  # (N, 6, hd, wd) each
+        """(N, 1, hd, wd), 0 to 1 -> the descriptors of every other cell, (N hd/2 wd/2, 15)."""
+        jets = [jet(silhouette) for jet in self.jets]  # (N, 6, hd/2, wd/2) each
         level, ly, lx, lyy, lxx, lxy = (
-            torch.cat([jet[:, number : number + 1] for jet in jets], dim=1)  # (N, 3, hd, wd)
+            torch.cat([jet[:, number : number + 1] for jet in jets], dim=1)  # (N, 3, hd/2, wd/2)
             for number in range(len(DOWN))
         )
         slope = lx * lx + ly * ly
@@ -124,15 +139,14 @@ class Outline(nn.Module):
         self.bias.copy_((filled * filled).sum(dim=1))
 
 
-def near_outline(silhouette: Tensor) -> Tensor:
-    """(N, 1, hd, wd), 1 within REACH cells of where foreground and background meet, else 0."""
-    part = (silhouette > 0).to(torch.float32)
-    return grown(part, REACH) * grown(1 - part, REACH)
+def _every_other(image: Tensor) -> Tensor:
+    """(N, 1, hd, wd) -> (N, 1, hd/2, wd/2), the cells that are described."""
+    return image[:, :, ::STRIDE, ::STRIDE]
 
 
 class _Jet(nn.Module):
-    """Derivatives of an image (N, 1, h, w) by Gaussians of one sigma, (N, 6, h, w), scaled by
-    sigma^order: L, Ly, Lx, Lyy, Lxx, Lxy. Beyond the image all is background.
+    """Derivatives of an image (N, 1, h, w) by Gaussians of one sigma, at every other cell, (N, 6,
+    h/2, w/2), scaled by sigma^order: L, Ly, Lx, Lyy, Lxx, Lxy. Beyond the image all is background.
     """
 
     down: Tensor
@@ -150,5 +164,9 @@ class _Jet(nn.Module):
         self.register_buffer("along", by_order[list(ALONG), None, None, :], persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        rows = functional.conv2d(image, self.down, padding=(self.reach, 0))  # (N, 6, h, w)
-        return functional.conv2d(rows, self.along, padding=(0, self.reach), groups=len(ALONG))
+        rows = functional.conv2d(
+            image, self.down, stride=(STRIDE, 1), padding=(self.reach, 0)
+        )  # (N, 6, h/2, w)
+        return functional.conv2d(
+            rows, self.along, stride=(1, STRIDE), padding=(0, self.reach), groups=len(ALONG)
+        )

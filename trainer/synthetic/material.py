@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from trainer.synthetic.blend import mixed, times
 from trainer.synthetic.noise import Image, fractal_noise, smooth_noise
-from trainer.synthetic.scene import CHANGED_MM
+from trainer.synthetic.scene import CHANGED_MM, SUPERSAMPLING, joined
 from trainer.synthetic.scene_defects import SHARES
 from trainer.synthetic.shapes import smooth_step
 from trainer.synthetic.surface import Product, Surface
@@ -308,11 +308,11 @@ def _away_from(mask: Mask) -> Image:
 
 
 def _difference(before: Surface, after: Surface) -> Mask:
-    """Where height or coverage changed, without single pixels."""
+    """Where height or coverage changed, in regions as one would draw them."""
     changed = np.abs(after.height - before.height) > CHANGED_MM
     changed |= np.abs(after.inside - before.inside) > 0.5
     tidy = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    return cast(Mask, cv2.morphologyEx(tidy, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0)
+    return joined(tidy > 0, SUPERSAMPLING)
 
 
 def _is_one_piece(surface: Surface) -> bool:

@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +24,11 @@ NEAREST_M, FARTHEST_M = 0.27, 0.34  # of the camera from the table
 LEAST_TILT, LARGEST_TILT = 0.6, 4.0  # degrees between the camera's axis and the table's normal
 COLOR_NOISE = 1.2  # RMS in gray levels, equal in the three channels as after demosaicing
 WHITE = 1.25  # linear light to full scale
+SUPERSAMPLING = 2  # of products that are drawn from above
 CHANGED_MM = 0.5  # more of a difference in height is where a part differs
+# Where material was displaced, the difference falls into many pieces: those so near to each other
+# are one region, as anyone would draw it, and smaller regions are none. AUPRO counts by regions.
+JOINED_PX, LEAST_REGION_PX = 9, 25
 
 
 @dataclass(frozen=True)
@@ -187,3 +192,18 @@ class CameraStation:
     def sigma_mm(self, height_mm: float) -> float:
         """RMS depth noise at this height over the table."""
         return self.camera.sigma_m(self.view.distance_m - height_mm / MM_PER_M) * MM_PER_M
+
+
+def joined(mask: NDArray[np.bool_], scale: int = 1) -> NDArray[np.bool_]:
+    """(H, W) mask of absent, extra and displaced material without gaps and specks; never empty
+    unless the mask is. scale: pixels of the mask in one of the image, along a side.
+    """
+    wide = 2 * (JOINED_PX * scale // 2) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
+    framed = cv2.copyMakeBorder(mask.astype(np.uint8), *(wide,) * 4, cv2.BORDER_CONSTANT)
+    closed = cv2.morphologyEx(framed, cv2.MORPH_CLOSE, disc)[wide:-wide, wide:-wide]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
+    sizes = stats[:, cv2.CC_STAT_AREA]
+    least = min(LEAST_REGION_PX * scale**2, int(sizes[1:].max(initial=0)))
+    kept = (sizes >= least) & (np.arange(count) > 0)
+    return cast(NDArray[np.bool_], kept[labels])

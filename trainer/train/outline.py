@@ -1,4 +1,6 @@
-"""Fit the memory of normal outlines (trainer.graph.outline) to a product's normal parts."""
+"""Fit the memory of normal outlines (trainer.graph.outline) and the normal silhouette to normal
+parts.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ import torch
 from torch import Tensor
 
 from trainer.graph.deploy import Deployed
-from trainer.graph.outline import ROWS, Outline, near_outline
+from trainer.graph.outline import ROWS, Outline
 from trainer.graph.preprocess import Prepared
 from trainer.layers.coreset import greedy_coreset
 from trainer.layers.typed import required
+from trainer.train.silhouette import fit_silhouette
 
 POOL = 40_000  # descriptors that the bank is chosen from, at most
 SHRINK = 1e-2  # added to every variance, relative to their mean
@@ -22,16 +25,16 @@ LEAST_PARTS = 2  # with an outline in view: each half is compared with the other
 LEAST_LIMIT = 1.0  # in deviations of normal descriptors: parts that are all alike are no rule
 # A piece of outline twice as unusual as the limit adds so many times the highest value of a normal
 # part's map to the map, and so many times its score to the score.
-MAP_GAIN, SCORE_GAIN = 5.0, 10.0
+MAP_GAIN, SCORE_GAIN = 10.0, 10.0
 
 
 @torch.no_grad()
 def fit_outline(deployed: Deployed, parts: Iterable[Prepared], seed: int) -> None:
-    """Fill the bank and set its limit, from prepared normal parts; without depth, and where the
-    parts fill the view, there is no outline to judge.
+    """Fill the bank, take the normal silhouette and set the limits of both, from prepared normal
+    parts; without depth, and where the parts fill the view, there is no outline to judge.
 
-    The limit follows from every part's largest distance from the outlines of the other half, so
-    that none is compared with itself.
+    The limits follow from every part's largest distance from the other half of the parts, so that
+    none is compared with itself.
     """
     outline = deployed.add_outline()
     if outline is None:
@@ -45,14 +48,23 @@ def fit_outline(deployed: Deployed, parts: Iterable[Prepared], seed: int) -> Non
     if len(images) < LEAST_PARTS:
         deployed.outline = None
         return
-    largest: list[float] = []
+    of_outline: list[float] = []
+    of_silhouette: list[float] = []
     for half in (0, 1):
-        _remember(outline, described[half::2], seed)
-        largest += [float(outline.distance(*image).max()) for image in images[1 - half :: 2]]
-    _remember(outline, described, seed)
+        _learn(outline, images[half::2], described[half::2], seed)
+        others = images[1 - half :: 2]
+        of_outline += [float(outline.distance(*image).max()) for image in others]
+        of_silhouette += [float(outline.normal(*image).max()) for image in others]
+    _learn(outline, images, described, seed)
+    outline.limit.fill_(_limit(of_outline))
+    outline.normal.limit.fill_(_limit(of_silhouette))
+
+
+def _limit(largest: Sequence[float]) -> float:
+    """What a normal part stays below, of the largest distances of normal parts."""
     distances = torch.tensor(largest)
     limit = distances.mean() + LIMIT_SIGMAS * distances.std(correction=0)
-    outline.limit.fill_(float(limit.clamp(min=LEAST_LIMIT)))
+    return float(limit.clamp(min=LEAST_LIMIT))
 
 
 @torch.no_grad()
@@ -69,12 +81,18 @@ def scale_outline(deployed: Deployed, highest: Sequence[float], scores: Sequence
 
 def _rows(outline: Outline, silhouette: Tensor, seen: Tensor) -> Tensor:
     """Descriptors of one image near its outline, (P, 15)."""
-    near = (near_outline(silhouette) * seen).flatten() > 0
-    return outline.described(silhouette)[near]
+    return outline.described(silhouette)[outline.judged(silhouette, seen).flatten() > 0]
 
 
-def _remember(outline: Outline, described: Sequence[Tensor], seed: int) -> None:
-    """Whiten descriptors and keep a coreset of them."""
+def _learn(
+    outline: Outline,
+    images: Sequence[tuple[Tensor, Tensor]],
+    described: Sequence[Tensor],
+    seed: int,
+) -> None:
+    """Whiten descriptors and keep a coreset of them; take the silhouette that the images share."""
+    silhouettes, seen = (torch.cat(list(parts)) for parts in zip(*images, strict=True))
+    fit_silhouette(outline.normal, silhouettes, seen)
     rows = torch.cat(list(described))
     generator = torch.Generator().manual_seed(seed)
     rows = rows[torch.randperm(len(rows), generator=generator)[:POOL]].double()

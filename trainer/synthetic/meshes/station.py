@@ -32,6 +32,7 @@ from trainer.synthetic.scene import (
     CameraStation,
     Scene,
     Truth,
+    joined,
 )
 from trainer.synthetic.scene_defects import GROUPS, MASK_LEVEL, SHARES, SceneDefect
 from trainer.synthetic.tables import table_albedo
@@ -210,8 +211,10 @@ class MeshStation(CameraStation):
         """Where the distance differs, or where color was changed: of the window's pixels."""
         old, new = before.pixel_depth(), after.pixel_depth()
         mask = np.abs(old - new) > CHANGED_MM
-        defect = bad.flaw and bad.flaw.defect
-        if defect and defect.cover is not None:
+        defect = None if bad.flaw is None else bad.flaw.defect
+        if defect is None:
+            return joined(cast(NDArray[np.bool_], mask))
+        if defect.cover is not None:
             x, y = bad.pose.own(self.eye.points(before.rays, before.depth))
             covered = sampled(defect.strength, x, y) > MASK_LEVEL
             covered &= before.face >= 0

@@ -21,6 +21,7 @@ from trainer.synthetic.scene import (
     CROP,
     HEIGHT,
     MM_PER_M,
+    SUPERSAMPLING,
     WIDTH,
     CameraStation,
     Scene,
@@ -30,7 +31,6 @@ from trainer.synthetic.scene_defects import GROUPS, applied, defects_of, local_d
 from trainer.synthetic.surface import Counted, Grid, Light, Product, Surface, shade
 from trainer.synthetic.tables import table_albedo
 
-SUPERSAMPLING = 2
 FULL_SIZE_M = 0.31  # a nearer camera gets smaller parts, so that they lie in the crop
 
 
