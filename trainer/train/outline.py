@@ -4,15 +4,20 @@ parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from trainer.data.normal import prepare
 from trainer.graph.deploy import Deployed
 from trainer.graph.outline import ROWS, Outline
-from trainer.graph.preprocess import Prepared
+from trainer.graph.preprocess import Preprocess
 from trainer.layers.coreset import greedy_coreset
 from trainer.layers.typed import required
 from trainer.train.silhouette import fit_silhouette
@@ -26,36 +31,47 @@ LEAST_LIMIT = 1.0  # in deviations of normal descriptors: parts that are all ali
 # A piece of outline twice as unusual as the limit adds so many times the highest value of a normal
 # part's map to the map, and so many times its score to the score.
 MAP_GAIN, SCORE_GAIN = 10.0, 10.0
+Feeds = Mapping[str, NDArray[np.generic]]
+
+
+class Seen(NamedTuple):
+    """One view of a normal part. silhouette, seen: (1, 1, hd, wd), as in Prepared. rows: (P, 15)
+    the descriptors of its outline.
+    """
+
+    silhouette: Tensor
+    seen: Tensor
+    rows: Tensor
 
 
 @torch.no_grad()
-def fit_outline(deployed: Deployed, parts: Iterable[Prepared], seed: int) -> None:
-    """Fill the bank, take the normal silhouette and set the limits of both, from prepared normal
-    parts; without depth, and where the parts fill the view, there is no outline to judge.
+def fit_outline(deployed: Deployed, parts: Iterable[Feeds], seed: int) -> None:
+    """Fill the bank, take the normal silhouette and set the limits of both, from the graph inputs
+    of normal parts; without depth, and where the parts fill the view, there is no outline to judge.
 
+    Every part is seen twice, the second time moved by a few pixels: where all parts lie in one
+    place, the cells cut every outline in the same way, and would not after a move of the camera.
     The limits follow from every part's largest distance from the other half of the parts, so that
     none is compared with itself.
     """
     outline = deployed.add_outline()
     if outline is None:
         return
-    images, described = [], []
-    for part in parts:
-        image = required(part.silhouette), required(part.seen)
-        if len(rows := _rows(outline, *image)):
-            images.append(image)
-            described.append(rows)
-    if len(images) < LEAST_PARTS:
+    random = np.random.default_rng(seed)
+    seen = (_seen_twice(outline, deployed.preprocess, feeds, random) for feeds in parts)
+    shown = [views for views in seen if all(len(view.rows) for view in views)]
+    if len(shown) < LEAST_PARTS:
         deployed.outline = None
         return
     of_outline: list[float] = []
     of_silhouette: list[float] = []
     for half in (0, 1):
-        _learn(outline, images[half::2], described[half::2], seed)
-        others = images[1 - half :: 2]
-        of_outline += [float(outline.distance(*image).max()) for image in others]
-        of_silhouette += [float(outline.normal(*image).max()) for image in others]
-    _learn(outline, images, described, seed)
+        _learn(outline, shown[half::2], seed)
+        for views in shown[1 - half :: 2]:
+            images = [(view.silhouette, view.seen) for view in views]
+            of_outline.append(max(float(outline.distance(*image).max()) for image in images))
+            of_silhouette.append(max(float(outline.normal(*image).max()) for image in images))
+    _learn(outline, shown, seed)
     outline.limit.fill_(_limit(of_outline))
     outline.normal.limit.fill_(_limit(of_silhouette))
 
@@ -79,21 +95,49 @@ def scale_outline(deployed: Deployed, highest: Sequence[float], scores: Sequence
         deployed.outline.score_gain.fill_(SCORE_GAIN * median(scores))
 
 
-def _rows(outline: Outline, silhouette: Tensor, seen: Tensor) -> Tensor:
-    """Descriptors of one image near its outline, (P, 15)."""
-    return outline.described(silhouette)[outline.judged(silhouette, seen).flatten() > 0]
+def _seen_twice(
+    outline: Outline, preprocess: Preprocess, feeds: Feeds, random: np.random.Generator
+) -> list[Seen]:
+    """A normal part as it is, and moved."""
+    views = []
+    for view in (feeds, _moved(feeds, preprocess, random)):
+        part = prepare(preprocess, view)
+        silhouette, seen = required(part.silhouette), required(part.seen)
+        judged = outline.judged(silhouette, seen).flatten() > 0
+        views.append(Seen(silhouette, seen, outline.described(silhouette)[judged]))
+    return views
 
 
-def _learn(
-    outline: Outline,
-    images: Sequence[tuple[Tensor, Tensor]],
-    described: Sequence[Tensor],
-    seed: int,
-) -> None:
-    """Whiten descriptors and keep a coreset of them; take the silhouette that the images share."""
-    silhouettes, seen = (torch.cat(list(parts)) for parts in zip(*images, strict=True))
-    fit_silhouette(outline.normal, silhouettes, seen)
-    rows = torch.cat(list(described))
+def _moved(feeds: Feeds, preprocess: Preprocess, random: np.random.Generator) -> Feeds:
+    """The view of a camera that was moved by less than a cell either way, in whole pixels: what
+    came in from beyond the image is not of the region.
+    """
+    cells = preprocess.depth_working or preprocess.working
+    down, right = (
+        int(random.integers(1 - cell, cell))
+        for cell in (
+            math.ceil(size / count) + 1 for size, count in zip(preprocess.size, cells, strict=True)
+        )
+    )
+    images = {name: np.roll(feeds[name], (down, right), (1, 2)) for name in ("color", "depth")}
+    region = np.zeros_like(feeds["region"])
+    kept = np.roll(feeds["region"], (down, right), (1, 2))
+    rows, columns = (
+        slice(max(by, 0), size + min(by, 0))
+        for by, size in zip((down, right), preprocess.size, strict=True)
+    )
+    region[:, rows, columns] = kept[:, rows, columns]
+    alpha, beta, gamma, delta = feeds["plane"].reshape(-1).tolist()
+    plane = np.array([alpha, beta, gamma - alpha * right - beta * down, delta], np.float32)
+    return {**feeds, **images, "region": region, "plane": plane}
+
+
+def _learn(outline: Outline, shown: Sequence[Sequence[Seen]], seed: int) -> None:
+    """Whiten descriptors and keep a coreset of them; take the silhouette that the parts share."""
+    views = [view for part in shown for view in part]
+    silhouettes = torch.cat([view.silhouette for view in views])
+    fit_silhouette(outline.normal, silhouettes, torch.cat([view.seen for view in views]))
+    rows = torch.cat([view.rows for view in views])
     generator = torch.Generator().manual_seed(seed)
     rows = rows[torch.randperm(len(rows), generator=generator)[:POOL]].double()
     centered = rows - rows.mean(dim=0)

@@ -115,9 +115,7 @@ def _fit_outline(plan: Plan, deployed: Deployed, control: FitControl) -> None:
     if not deployed.has_depth:
         return
     control.tell("outlines of the normal parts")
-    preprocess = plan.parts.preprocess()
-    parts = (prepare(preprocess, plan.scene.feeds_of(sample)) for sample in plan.train)
-    fit_outline(deployed, parts, plan.options.seed)
+    fit_outline(deployed, map(plan.scene.feeds_of, plan.train), plan.options.seed)
 
 
 def _judge_and_choose(plan: Plan, deployed: Deployed) -> tuple[list[NormalPart], float, str]:

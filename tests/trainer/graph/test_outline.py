@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from calibration.silhouette import expected_silhouette, silhouette_of
 from edge.schema import TensorSpec
 from trainer.data.normal import prepare
 from trainer.export.onnx_file import export_checked
@@ -38,10 +39,14 @@ class Even(nn.Module):
         return torch.full((len(prepared.color), 1, 64, 64), 0.1) + 0 * prepared.area.mean()
 
 
-def part(seed: int, *changes: str) -> Feeds:
-    """A plate with a bore, turned and shifted by the seed, as the camera sees it."""
+def part(seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] = (0, 0)) -> Feeds:
+    """A plate with a bore, turned and shifted by the seed, as the camera sees it.
+
+    spread: of turn (a full one) and shift. camera: pixels that it was moved by.
+    """
     random = np.random.default_rng(seed)
     turn, (du, dv) = random.uniform(0, 2 * np.pi), random.uniform(-12, 12, 2)
+    turn, du, dv = spread * turn, spread * du + camera[0], spread * dv + camera[1]
     u, v = U - PX / 2 - du, V - PX / 2 - dv
     x, y = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
     inside = (np.abs(x) < 56) & (np.abs(y) < 36) & (np.hypot(x + 16, y) > 14)
@@ -50,7 +55,7 @@ def part(seed: int, *changes: str) -> Feeds:
     if "bite" in changes:
         inside &= np.hypot(x - 56, y) > 24
     if "broken" in changes:
-        inside &= x + 0.6 * y < 26
+        inside &= x + 0.6 * y < 32
     if "cut off" in changes:
         inside &= x < 36
     if "burr" in changes:
@@ -77,7 +82,7 @@ def part(seed: int, *changes: str) -> Feeds:
 
 def fitted() -> Deployed:
     deployed = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS), 0.03), Even(), 0.01).eval()
-    fit_outline(deployed, (prepare(deployed.preprocess, part(seed)) for seed in range(24)), 0)
+    fit_outline(deployed, map(part, range(24)), 0)
     scale_outline(deployed, [0.1], [0.1])
     return deployed.requires_grad_(False)
 
@@ -205,11 +210,45 @@ def test_expected_material_that_is_absent_is_found_and_lost_readings_are_not(
     assert score(deployed, unread) <= 1.05 * score(deployed, feeds)
 
 
+def test_a_camera_that_was_moved_and_calibrated_again_judges_as_before() -> None:
+    """By 10 pixels, which is no whole number of the trainer's cells. With the expected silhouette
+    of before, every good part lacks material.
+    """
+    deployed = Deployed(Preprocess(PX, PX, (192, 192), (96, 96), 0.03), Even(), 0.01).eval()
+    fixed = [part(seed, spread=0.02) for seed in range(24)]
+    fit_outline(deployed, fixed, 0)
+    scale_outline(deployed, [0.1], [0.1])
+
+    def expected(camera: tuple[int, int]) -> NDArray[np.uint8]:
+        seen = [part(seed, spread=0.02, camera=camera) for seed in range(40, 50)]
+        silhouettes = [
+            silhouette_of(
+                feeds["depth"].view("<u2")[0, :, :, 0].astype(np.uint16),
+                UNIT,
+                feeds["plane"].tolist(),
+                float(feeds["lift"][0]),
+            )
+            for feeds in seen
+        ]
+        return required(expected_silhouette(silhouettes)).mask[None, :, :, None]
+
+    def scores(camera: tuple[int, int], known: NDArray[np.uint8], *changes: str) -> list[float]:
+        shown = (part(seed, *changes, spread=0.02, camera=camera) for seed in range(60, 72))
+        return [score(deployed, feeds | {"expected": known}) for feeds in shown]
+
+    before, moved = expected((0, 0)), expected((10, 10))
+    good, lacking = scores((0, 0), before), scores((0, 0), before, "broken")
+    assert max(good) < 0.5 * min(lacking)
+    assert max(scores((10, 10), moved)) <= 1.05 * max(good)
+    assert min(scores((10, 10), moved, "broken")) >= 0.95 * min(lacking)
+    assert min(scores((10, 10), before)) > 2 * max(good)
+
+
 def test_parts_that_fill_the_view_have_no_outline_to_judge() -> None:
     full = part(0)
     full["depth"] = np.full((PX, PX), TOP, "<u2").view(np.uint8).reshape(1, PX, PX, 2)
     deployed = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS)), Even(), 0.01).eval()
-    fit_outline(deployed, (prepare(deployed.preprocess, full) for _ in range(6)), 0)
+    fit_outline(deployed, [full] * 6, 0)
     assert deployed.outline is None
     assert score(deployed, part(1, "chip")) == pytest.approx(0.1)
 
@@ -223,7 +262,7 @@ def test_parts_that_are_all_alike_leave_room_for_another() -> None:
         return feeds | {"depth": (counts + noise).astype("<u2").view(np.uint8)}
 
     deployed = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS)), Even(), 0.01).eval()
-    fit_outline(deployed, (prepare(deployed.preprocess, again(seed)) for seed in range(6)), 0)
+    fit_outline(deployed, map(again, range(6)), 0)
     scale_outline(deployed, [0.1], [0.1])
     assert [score(deployed, again(seed)) for seed in range(10, 20)] == pytest.approx([0.1] * 10)
 
