@@ -1,9 +1,10 @@
 """Does the part have the product's silhouette, whatever pose it lies in?
 
 The mean silhouette of normal parts is laid over every part: a correlation with turned copies of it
-finds the pose roughly, Gauss-Newton steps then refine turn and place, first on blurred silhouettes
-(Lucas and Kanade, IJCAI 1981; Baker and Matthews, IJCV 56, 2004). Differences are weighted by
-Geman and McClure's function, so that a piece that is absent does not pull the rest out of place.
+finds the best starts, Gauss-Newton steps at points of its outlines refine all of them, first on
+blurred silhouettes (Lucas and Kanade, IJCAI 1981; the slopes are the template's, Baker and
+Matthews, IJCV 56, 2004), and the one that leaves the fewest differences wins. Differences are
+weighted by Geman and McClure's function, so that what is absent does not pull the rest away.
 What still differs, in deviations of normal parts, is absent or extra. Products whose parts differ
 much from each other, and soft ones, have deviations so large that nothing is told.
 """
@@ -18,13 +19,14 @@ from torch.nn import functional
 
 ANGLES = 120  # of the turned copies
 COARSE = 4  # cells of a side in one cell of the coarse search
-STARTS = 16  # the best places of the coarse search are refined, all together
 SHIFTS = 3  # coarse cells that a copy is shifted by at most, to every side of the centroid
 COARSE_SIGMA = 2.5  # cells
-# sigma in cells of each Gauss-Newton step: of all starts, on every other cell; then of the best one
-STEPS, LAST_STEPS = (3.0, 1.5), (0.7, 0.7)
-TELLING = 0.15  # a difference of the silhouettes that counts a quarter in the steps
-STRIDE = 2  # of the cells that have a say while there are many starts
+STARTS = 16  # the best places of the coarse search are refined, all together
+STEPS = (3.0, 1.5, 0.7, 0.7)  # sigma in cells of each Gauss-Newton step
+POINTS = 1024  # along the outlines of the normal silhouette, where it says something of the pose
+ARM = 4  # a turn counts by its arc at so many parts of the silhouette's side
+STEEP = 0.1  # of the steepest slope: flatter places say little
+TELLING = 0.4  # a difference of the silhouettes that counts a quarter in the steps
 DAMPING = 1e-2  # added to the diagonal: what turns without a change stays where it is
 LONGEST_STEP = 2.0  # cells
 FLOOR = 0.1  # added to every deviation of the silhouette
@@ -43,7 +45,7 @@ class NormalSilhouette(nn.Module):
 
     mean: Tensor
     deviation: Tensor
-    slopes: Tensor
+    points: Tensor
     copies: Tensor
     offsets: Tensor
     poses: Tensor
@@ -60,8 +62,9 @@ class NormalSilhouette(nn.Module):
         self.side, self.coarse = side, side // COARSE
         self.register_buffer("mean", torch.zeros(1, 1, side, side))
         self.register_buffer("deviation", torch.zeros(1, 1, side, side))
-        # for every step the mean blurred, and how it falls along x and along y
-        self.register_buffer("slopes", torch.zeros(len(STEPS + LAST_STEPS), 3, side, side))
+        # for every step, of points of the mean: x, y from its center; value; how it changes by a
+        # turn and by shifts along x and y; the products of these three changes (9)
+        self.register_buffer("points", torch.zeros(len(STEPS), POINTS, 15))
         self.register_buffer("copies", torch.zeros(ANGLES, 1, self.coarse, self.coarse))
         self.register_buffer("offsets", torch.zeros(1, ANGLES, 1, 1))
         # turn in radians and shift in cells that belong to every place of the correlation
@@ -85,26 +88,21 @@ class NormalSilhouette(nn.Module):
 
     def pose(self, silhouette: Tensor, seen: Tensor) -> Tensor:
         """Turn in radians and center x, y in cells of every part, (N, 3)."""
-        poses = self._searched(silhouette).reshape(-1, 3)  # (N STARTS, 3)
-        told, among = _each_start(seen), self.slopes[: len(STEPS), None]
-        for sigma, slopes in zip(STEPS, among, strict=True):
-            blurred = _each_start(smooth(silhouette, sigma))
-            poses = poses + self._step(blurred, told, poses, slopes, STRIDE)
-        left = (_each_start(silhouette) - self._laid(self.mean, self.own(poses, STRIDE))).square()
-        cost = (told * left / (left + TELLING**2)).sum(dim=(1, 2, 3)).reshape(-1, STARTS)
+        poses, told = self._searched(silhouette), seen  # (N, STARTS, 3)
+        cost = torch.zeros(1)
+        for sigma, points in zip(STEPS, self.points, strict=True):
+            image = torch.cat([smooth(silhouette, sigma), told], dim=1)
+            step, cost = self._step(image, poses, points)
+            poses = poses + step
         best = cost.argmin(dim=1).reshape(-1, 1, 1).expand(-1, 1, 3)
-        pose = poses.reshape(-1, STARTS, 3).gather(1, best)[:, 0]
-        for sigma, slopes in zip(LAST_STEPS, self.slopes[len(STEPS) :, None], strict=True):
-            pose = pose + self._step(smooth(silhouette, sigma), seen, pose, slopes, 1)
-        return pose
+        return poses.gather(1, best)[:, 0]
 
-    def own(self, pose: Tensor, stride: int = 1) -> tuple[Tensor, Tensor]:
-        """Cells from the center of the normal silhouette along its own axes, x and y (N, hd, wd),
-        for poses (N, 3); with a stride every so many cells.
+    def own(self, pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Every cell from the center of the normal silhouette along its own axes, x and y (N, hd,
+        wd), for poses (N, 3).
         """
         angle, x, y = pose[:, :, None].chunk(3, dim=1)  # (N, 1, 1) each
-        dx, dy = self.x[:, ::stride, ::stride] - x, self.y[:, ::stride, ::stride] - y
-        cos, sin = angle.cos(), angle.sin()
+        cos, sin, dx, dy = angle.cos(), angle.sin(), self.x - x, self.y - y
         return cos * dx + sin * dy, cos * dy - sin * dx
 
     def _laid(self, images: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
@@ -125,29 +123,29 @@ class NormalSilhouette(nn.Module):
         centroid = torch.stack([torch.zeros_like(x), x, y], dim=2)  # (N, 1, 3)
         return found + centroid
 
-    def _step(
-        self, blurred: Tensor, seen: Tensor, pose: Tensor, slopes: Tensor, stride: int
-    ) -> Tensor:
-        """One Gauss-Newton step, (n, 3), from poses (n, 3) and the cells of n images that a stride
-        leaves. slopes: (1, 3, S, S), see there.
+    def _step(self, image: Tensor, poses: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """One Gauss-Newton step, (N, STARTS, 3), and what differs before it, (N, STARTS).
+
+        image: (N, 2, hd, wd), silhouette and seen. points: (POINTS, 15), see there.
         """
-        x, y = own = self.own(pose, stride)
-        laid = self._laid(slopes, own)  # (N, 3, hd, wd)
-        normal, along_x, along_y = laid.chunk(3, dim=1)
-        arm = self.side / 4  # a turn counts by its arc on that arm
-        turn = (x[:, None] * along_y - y[:, None] * along_x) / arm
-        moved = torch.cat([turn, along_x, along_y], dim=1).flatten(2)  # (N, 3, hd wd)
-        missing = (blurred - normal).flatten(2)  # (N, 1, hd wd)
-        weight = seen.flatten(2) / (1 + (missing / TELLING).square()).square()
-        weighted = moved * weight
-        both = weighted @ torch.cat([moved, missing], dim=1).transpose(1, 2)  # (N, 3, 4)
-        step = self._solved(both[:, :, :3], both[:, :, 3:]).clamp(-LONGEST_STEP, LONGEST_STEP)
-        by, right, down = step.chunk(3, dim=1)  # (N, 1) each, along the silhouette's own axes
-        cos, sin = pose[:, :1].cos(), pose[:, :1].sin()
-        return torch.cat([by / arm, cos * right - sin * down, sin * right + cos * down], dim=1)
+        x, y, value = points[:, :3].T.chunk(3, dim=0)  # (1, POINTS) each
+        changes, products = points[:, 3:6], points[:, 6:]
+        angle, to_x, to_y = poses.chunk(3, dim=2)  # (N, STARTS, 1) each
+        cos, sin = angle.cos(), angle.sin()
+        at_x, at_y = cos * x - sin * y + to_x, sin * x + cos * y + to_y
+        found, told = sampled(image, at_x, at_y).unbind(dim=1)  # (N, STARTS, POINTS) each
+        missing = found - value
+        squared = (missing / TELLING).square()
+        cost = (told * squared / (1 + squared)).mean(dim=2)
+        weight = told / (1 + squared).square()
+        step = self._solved((weight @ products).reshape(-1, 3, 3), (weight * missing) @ changes)
+        by, right, down = step.clamp(-LONGEST_STEP, LONGEST_STEP).chunk(3, dim=2)
+        return torch.cat(
+            [by * (ARM / self.side), cos * right - sin * down, sin * right + cos * down], 2
+        ), cost
 
     def _solved(self, matrix: Tensor, right: Tensor) -> Tensor:
-        """x (N, 3) with (matrix + DAMPING I) x = right, (N, 3, 3), symmetric, and (N, 3, 1)."""
+        """x (N, K, 3) with (matrix + DAMPING I) x = right: (N K, 3, 3), symmetric, (N, K, 3)."""
         damped = matrix + self.damping
         one, other = damped[:, self.next], damped[:, self.after]
         adjugate = (  # its rows are the cross products of the other two rows
@@ -155,7 +153,8 @@ class NormalSilhouette(nn.Module):
             - one[:, :, self.after] * other[:, :, self.next]
         )
         determinant = (damped[:, 0] * adjugate[:, 0]).sum(dim=1, keepdim=True)
-        return (adjugate * right).sum(dim=1) / determinant
+        solved = (adjugate * right.reshape(-1, 3, 1)).sum(dim=1) / determinant
+        return solved.reshape(right.shape)
 
     @torch.no_grad()
     def take(self, mean: Tensor, deviation: Tensor, turns: int = 1) -> None:
@@ -164,12 +163,8 @@ class NormalSilhouette(nn.Module):
         """
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
-        for slopes, sigma in zip(self.slopes, STEPS + LAST_STEPS, strict=True):
-            blurred = smooth(mean, sigma)
-            wide = functional.pad(blurred, (1, 1, 1, 1))
-            along_x = (wide[:, :, 1:-1, :-2] - wide[:, :, 1:-1, 2:]) / 2
-            along_y = (wide[:, :, :-2, 1:-1] - wide[:, :, 2:, 1:-1]) / 2
-            slopes.copy_(torch.cat([blurred, along_x, along_y], dim=1)[0])
+        for points, sigma in zip(self.points, STEPS, strict=True):
+            points.copy_(_steep_points(smooth(mean, sigma)))
         searched = torch.arange(ANGLES) % (ANGLES // turns)  # what is left repeats them
         angles = 2 * math.pi * searched / ANGLES
         to_x, to_y = (COARSE * along for along in centered_places(self.coarse))
@@ -182,12 +177,6 @@ class NormalSilhouette(nn.Module):
             .reshape(-1, 3)
             .index_select(1, torch.tensor([0, 2, 1]))
         )
-
-
-def _each_start(image: Tensor) -> Tensor:
-    """Every other cell of images (N, 1, h, w), once for every start, (N STARTS, 1, h/2, w/2)."""
-    few = image[:, :, ::STRIDE, ::STRIDE]
-    return few.expand(-1, STARTS, -1, -1).reshape(-1, 1, *few.shape[2:])
 
 
 def sampled(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -208,6 +197,23 @@ def turned(image: Tensor, angle: float, to_x: Tensor, to_y: Tensor) -> Tensor:
     """A centered image (1, C, S, S) turned by an angle, at places to_x, to_y from its center."""
     center, cos, sin = (image.shape[-1] - 1) / 2, math.cos(angle), math.sin(angle)
     return sampled(image, cos * to_x + sin * to_y + center, cos * to_y - sin * to_x + center)
+
+
+def _steep_points(mean: Tensor) -> Tensor:
+    """(POINTS, 15) of a blurred mean, evenly taken from its steep places."""
+    wide = functional.pad(mean, (1, 1, 1, 1))[0, 0]
+    along_x = (wide[1:-1, :-2] - wide[1:-1, 2:]).flatten() / 2
+    along_y = (wide[:-2, 1:-1] - wide[2:, 1:-1]).flatten() / 2
+    slope = torch.hypot(along_x, along_y)
+    steep = (slope >= STEEP * slope.max()).nonzero()[:, 0]
+    kept = steep[(torch.arange(POINTS) * len(steep)) // POINTS]
+    x, y, along_x, along_y = (
+        image.flatten()[kept] for image in (*centered_places(mean.shape[-1]), along_x, along_y)
+    )
+    turn = (x * along_y - y * along_x) / (mean.shape[-1] / ARM)
+    changes = torch.stack([turn, along_x, along_y], dim=1)
+    products = (changes[:, :, None] * changes[:, None]).flatten(1)
+    return torch.cat([torch.stack([x, y, mean.flatten()[kept]], 1), changes, products], dim=1)
 
 
 def smooth(image: Tensor, sigma: float) -> Tensor:

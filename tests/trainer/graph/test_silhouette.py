@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from torch import Tensor
 
-from trainer.graph.silhouette import FLOOR, NormalSilhouette
+from trainer.graph.silhouette import ANGLES, FLOOR, NormalSilhouette
 from trainer.train.silhouette import fit_silhouette
 
 SIDE = 96
@@ -142,9 +142,9 @@ def test_what_was_not_seen_neither_counts_nor_pulls(normal: NormalSilhouette) ->
         assert float(normal(part, seen).max()) < 2
 
 
-def test_a_ring_is_searched_in_one_turn_and_judged_in_all() -> None:
+def test_a_ring_is_searched_in_few_turns_and_judged_in_all() -> None:
     normal = fitted(normal_parts(24, "ring", spread=0.01))
-    assert len(torch.unique(normal.poses[:, 0])) == 1
+    assert len(torch.unique(normal.poses[:, 0])) <= ANGLES / 4
     assert difference(normal, plate(33.0, 50.0, 45.0, "ring")).max() < 2
     assert difference(normal, plate(33.0, 50.0, 45.0, "ring", "broken")).max() > 5
 
