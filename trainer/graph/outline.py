@@ -23,7 +23,9 @@ from torch.nn import functional
 from trainer.graph.preprocess import Prepared, grown
 from trainer.graph.silhouette import NormalSilhouette
 
-SCALES = (1.5, 3.0, 6.0)  # sigma of the Gaussians, in cells of a 128-cell image
+# sigma of the Gaussians in cells of a 128-cell image; in a smaller one the same number of cells,
+# for every other cell must tell what lies between
+SCALES = (1.5, 3.0, 6.0)
 SIDE = 128
 CUT_SIGMAS = 3.0
 INVARIANTS = 5  # per scale
@@ -62,7 +64,7 @@ class Outline(nn.Module):
 
     def __init__(self, cells: tuple[int, int]) -> None:
         super().__init__()
-        sigmas = [scale * max(cells) / SIDE for scale in SCALES]
+        sigmas = [scale * max(max(cells) / SIDE, 1.0) for scale in SCALES]
         self.jets = nn.ModuleList(_Jet(sigma) for sigma in sigmas)
         self.normal = NormalSilhouette(cells)
         self.register_buffer("mean", torch.zeros(CHANNELS))

@@ -246,7 +246,7 @@ class Preprocess(nn.Module):
             intrinsics,
             plane,
             place,
-            (filled / (RAMP * threshold).clamp(min=1e-6)).clamp(0.0, 1.0) * foreground,
+            (filled / (RAMP * threshold).clamp(min=1e-6)).clamp(0.0, 1.0) * _in_company(foreground),
             _seen(read, in_region),
             self._absent(expected, foreground, known_cells * in_region),
         )
@@ -320,6 +320,14 @@ def _near_matrix(cells: int) -> Tensor:
     place = torch.arange(cells)
     near = (place[:, None] - place[None, :]).abs() <= ALONE_CELLS
     return near.to(torch.float32) / (2 * ALONE_CELLS + 1)
+
+
+def _in_company(foreground: Tensor) -> Tensor:
+    """(N, 1, hd, wd), 0 or 1, without cells that at most one other touches: dust and noise have an
+    outline, but none of the part's.
+    """
+    around = nn.functional.avg_pool2d(foreground, 3, stride=1, padding=1)  # share of 9 cells
+    return foreground * (around > 2.5 / 9).to(torch.float32)
 
 
 def _seen(read: Tensor, in_region: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
 from trainer.data.normal import prepare
@@ -24,8 +25,8 @@ from trainer.train.silhouette import fit_silhouette
 
 POOL = 40_000  # descriptors that the bank is chosen from, at most
 SHRINK = 1e-2  # added to every variance, relative to their mean
-# the limit lies so many deviations above the mean of the largest distances of normal parts
-LIMIT_SIGMAS = 3.0
+LIMIT_SHARE = 0.99865  # of normal parts lie below the limit: three deviations
+LEAST_ROWS = 50  # of outline in view, or the part says nothing: it fills the view
 LEAST_PARTS = 2  # with an outline in view: each half is compared with the other
 LEAST_LIMIT = 1.0  # in deviations of normal descriptors: parts that are all alike are no rule
 # A piece of outline twice as unusual as the limit adds so many times the highest value of a normal
@@ -59,7 +60,7 @@ def fit_outline(deployed: Deployed, parts: Iterable[Feeds], seed: int) -> None:
         return
     random = np.random.default_rng(seed)
     seen = (_seen_twice(outline, deployed.preprocess, feeds, random) for feeds in parts)
-    shown = [views for views in seen if all(len(view.rows) for view in views)]
+    shown = [views for views in seen if all(len(view.rows) >= LEAST_ROWS for view in views)]
     if len(shown) < LEAST_PARTS:
         deployed.outline = None
         return
@@ -77,10 +78,13 @@ def fit_outline(deployed: Deployed, parts: Iterable[Feeds], seed: int) -> None:
 
 
 def _limit(largest: Sequence[float]) -> float:
-    """What a normal part stays below, of the largest distances of normal parts."""
-    distances = torch.tensor(largest)
-    limit = distances.mean() + LIMIT_SIGMAS * distances.std(correction=0)
-    return float(limit.clamp(min=LEAST_LIMIT))
+    """What a further normal part stays below, of the largest distances of normal parts: the bound
+    of one more draw from a normal distribution (Hahn and Meeker, Statistical Intervals, 1991, ch.
+    4), which few parts widen.
+    """
+    count, middle, spread = len(largest), fmean(largest), stdev(largest)
+    factor = float(stats.t.ppf(LIMIT_SHARE, count - 1)) * math.sqrt(1 + 1 / count)
+    return max(middle + factor * spread, LEAST_LIMIT)
 
 
 @torch.no_grad()

@@ -60,6 +60,8 @@ def part(seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] 
         inside &= x < 36
     if "burr" in changes:
         inside |= (np.abs(x) < 12) & (np.abs(y - 36) < 7)
+    if "dust" in changes:
+        inside |= np.hypot(x + 72, y - 4) < 1.5
     if "crumb" in changes:
         inside |= np.hypot(U - 14, V - 14) < 5
     depth = np.where(inside, TOP, TABLE) + random.normal(0, 3, (PX, PX))
@@ -172,8 +174,8 @@ def test_a_piece_that_breaks_along_a_line_that_could_be_the_parts_own_edge_is_fo
     assert min(score(deployed, part(seed, "cut off")) for seed in range(400, 410)) > 2 * highest
 
 
-@pytest.mark.parametrize("change", ["unread", "crumb", "cut"])
-def test_lost_readings_crumbs_and_the_edge_of_the_region_raise_no_score(
+@pytest.mark.parametrize("change", ["unread", "crumb", "dust", "cut"])
+def test_lost_readings_crumbs_dust_and_the_edge_of_the_region_raise_no_score(
     deployed: Deployed, change: str
 ) -> None:
     highest = max(score(deployed, part(seed)) for seed in range(100, 120))
