@@ -61,7 +61,7 @@ def part(seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] 
     if "burr" in changes:
         inside |= (np.abs(x) < 12) & (np.abs(y - 36) < 7)
     if "dust" in changes:
-        inside |= np.hypot(x + 72, y - 4) < 1.5
+        inside |= np.hypot(x + 72, y - 4) < 0.6
     if "crumb" in changes:
         inside |= np.hypot(U - 14, V - 14) < 5
     depth = np.where(inside, TOP, TABLE) + random.normal(0, 3, (PX, PX))
