@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Callable
 
 from edge.database import Database
 from edge.line.expiry import Expiry
@@ -50,8 +51,13 @@ class Consumer:
         counters: Counters,
         unwritten: list[Unwritten],
         expiry: Expiry,
+        end: Callable[[], int],
     ) -> None:
-        """cursors, counters, unwritten: the outbox's own, which change under `database.writing`."""
+        """cursors, counters, unwritten: the outbox's own, which change under `database.writing`.
+
+        end: the lowest number that may still change, and is not to be handed over.
+        """
+        self._end = end
         self.name = name
         self._database, self._expiry = database, expiry
         self._cursors, self._counters, self._unwritten = cursors, counters, unwritten
@@ -109,6 +115,7 @@ class Consumer:
             # a record whose verdict was published, and that waits for the disk, may still replace
             # the row of its number
             end = self._unwritten[0].seq if self._unwritten else self._counters.seq + 1
+            end = min(end, self._end())
         with self._database.errors("read"):
             return (
                 self._database.connection()

@@ -28,9 +28,18 @@ from edge.database import Database
 from edge.errors import StorageError
 from edge.files import make_folder
 from edge.line.consumers import TABLE, Consumer, read_cursors, write_cursor
-from edge.line.expiry import Expiry
+from edge.line.expiry import LAST_NUMBER, Expiry
 from edge.line.reserve import Reserve
-from edge.line.tables import LONG_AGO, Unwritten, Waiting, insert, prepare, read_fields, stamp_of
+from edge.line.tables import (
+    LONG_AGO,
+    Unwritten,
+    Waiting,
+    insert,
+    prepare,
+    read_fields,
+    replace_fields,
+    stamp_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +64,8 @@ class Outbox:
         self._room = 0  # how many records the line takes as soon as they are committed
         # marked as attempted at their commit, and not handed over since
         self._presumed: set[int] = set()
+        # committed, and still to be settled: they and those behind them are not handed over
+        self._open: set[int] = set()
         try:
             with self._database.errors("open"):
                 make_folder(path.parent)
@@ -121,6 +132,43 @@ class Outbox:
                 self._drop(1)
             return one.fields
 
+    def open(self, build: Callable[[int], Fields]) -> Fields:
+        """As `commit`, for a record that `settle` will replace: until then neither it nor a later
+        one is handed to anybody. A process that ends before leaves it as it is.
+
+        Raises: StorageError if the disk did not take it; then the number was not given out.
+        """
+        with self._commit_lock, self._writing("commit to"):
+            seq = self._counters.seq + 1
+            fields = build(seq)
+            with self._database.writing:
+                self._open.add(seq)
+            try:
+                self._write([Unwritten(seq, fields, self.clock.now())], attempted=False)
+            except BaseException:
+                self._open.discard(seq)
+                raise
+            return fields
+
+    def settle(self, fields: Fields) -> None:
+        """Have the record of `fields["seq"]`, which `open` has committed, replaced by `fields` on
+        disk when this returns. `release` lets it leave.
+
+        Raises: StorageError if the disk did not take it: the record is what it was.
+        """
+        database = self._database
+        with (
+            self._commit_lock,
+            self._writing("settle in"),
+            database.writing,
+            database.transaction() as connection,
+        ):
+            replace_fields(connection, fields)
+
+    def release(self, seq: int) -> None:
+        """The record is final, as it is on disk: it may be handed over. Waits for no disk."""
+        self._open.discard(seq)
+
     def probe(self) -> None:
         """Check that the disk takes a durable write now; commits the records that wait for the
         disk, if any.
@@ -143,9 +191,9 @@ class Outbox:
             rows = (
                 self._connection()
                 .execute(
-                    "SELECT seq, fields, attempted FROM records WHERE seq > ? AND sent_at IS NULL"
-                    " ORDER BY seq LIMIT ?",
-                    (max(after, self._counters.sent_through), limit),
+                    "SELECT seq, fields, attempted FROM records WHERE seq > ? AND seq < ? AND"
+                    " sent_at IS NULL ORDER BY seq LIMIT ?",
+                    (max(after, self._counters.sent_through), self._end(), limit),
                 )
                 .fetchall()
             )
@@ -203,7 +251,13 @@ class Outbox:
                     write_cursor(connection, name, self._counters.seq)
                 self._cursors[name] = self._counters.seq
             return Consumer(
-                name, self._database, self._cursors, self._counters, self._unwritten, self._expiry
+                name,
+                self._database,
+                self._cursors,
+                self._counters,
+                self._unwritten,
+                self._expiry,
+                self._end,
             )
 
     def forget_consumer(self, name: str) -> None:
@@ -316,6 +370,12 @@ class Outbox:
 
     def _connection(self) -> sqlite3.Connection:
         return self._database.connection()
+
+    def _end(self) -> int:
+        """The lowest number that is not to be handed over yet. A copy, since others may change the
+        set meanwhile; a record is in it before it is in the table.
+        """
+        return min(tuple(self._open), default=LAST_NUMBER)
 
     def _drop(self, records: int) -> None:
         # retention has this lock between reading the number and setting it

@@ -154,6 +154,13 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Unwritten], attempted:
     )
 
 
+def replace_fields(connection: sqlite3.Connection, fields: dict[str, Any]) -> None:
+    """Another content for the record of this number."""
+    connection.execute(
+        "UPDATE records SET fields = ? WHERE seq = ?", (_text_of(fields), fields["seq"])
+    )
+
+
 LONG_AGO = Stamp(-math.inf, 0.0, synced=False)  # older than any bound
 
 
