@@ -174,11 +174,21 @@ class RetentionConfig(Section):
 class DecisionConfig(Section):
     """Section [decision]."""
 
+    mode: Literal["free_run", "triggered"] = Field(
+        default="free_run",
+        description=(
+            "free_run: presence decides when a part begins and ends; triggered: the PLC says it, on"
+            " the topic `trigger`"
+        ),
+    )
     deadline_ms: int = Field(
         default=2000,
         ge=10,
         le=600_000,
-        description="a later verdict is not sent; the PLC takes no verdict as a reject",
+        description=(
+            "a later verdict is not sent; the PLC takes no verdict as a reject. A trigger has a"
+            " deadline of its own"
+        ),
     )
     max_frames: int = Field(
         default=30, ge=1, le=10_000, description="a part is closed after this many frames"
@@ -189,6 +199,11 @@ class DecisionConfig(Section):
     aggregate: Literal["median", "max", "mean"] = Field(
         default="median", description="how the scores of a part's frames become one"
     )
+
+    @property
+    def is_triggered(self) -> bool:
+        """Whether the PLC says when a part is in view."""
+        return self.mode == "triggered"
 
     @model_validator(mode="after")
     def _frames_in_order(self) -> DecisionConfig:

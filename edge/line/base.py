@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from edge.config import EdgeConfig
+from edge.line.inbound import Ack, Asked, Reply
 from edge.line.message import StationState
 from edge.line.outbox import Outbox
 
@@ -26,6 +27,8 @@ class LineCounters:
     verdicts_sent: int = 0  # that came back: the broker delivers them
     verdicts_unsent: int = 0  # not sent, or did not come back: the PLC's timer rejected the part
     records_sent: int = 0  # that were acknowledged
+    triggers_refused: int = 0  # each was told
+    triggers_ignored: int = 0  # retained, expired, or more at once than can be answered
 
 
 @runtime_checkable
@@ -115,6 +118,24 @@ class Line(Protocol):
         ...
 
 
+@runtime_checkable
+class TriggeredLine(Line, Protocol):
+    """A line on which the PLC says when a part is in view."""
+
+    def acknowledge(self, ack: Ack, reply: Reply) -> None:
+        """Tell the PLC at once whether its trigger is accepted. Does not wait."""
+        ...
+
+    def answer(
+        self, fields: Mapping[str, Any], deadline_mono_ns: int, completed_mono_ns: int, reply: Reply
+    ) -> bool:
+        """As publish_verdict, for a part that was triggered.
+
+        completed_mono_ns: capture of its last frame; the trigger's arrival, where it has none.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class LineSetup:
     """What a dialect is made from. The functions belong to the running station: any thread may call
@@ -124,6 +145,7 @@ class LineSetup:
     state: the present state of the station.
     is_ready: whether a part would be judged now and its verdict published, for the heartbeat.
     changed: to be called when `verdict_problem` or `record_problem` has changed.
+    triggered: to be called, in a thread that must not wait, with each trigger; None in free run.
     """
 
     config: EdgeConfig
@@ -132,3 +154,4 @@ class LineSetup:
     state: Callable[[], StationState]
     is_ready: Callable[[], bool]
     changed: Callable[[], None]
+    triggered: Callable[[Asked], None] | None = None

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,45 @@ FLUSH_S = 0.05  # a verdict waits this long for the bytes before it; then the li
 
 @dataclass(frozen=True)
 class Message:
-    """One publication."""
+    """One publication. correlation: the correlation data of a request that it answers (MQTT 5)."""
 
     topic: str
     payload: bytes
     retain: bool = False
     qos: int = 0
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One message of another client. is_dup: the broker marks it as sent before.
+
+    expiry_s, response_topic, correlation: as MQTT 5 has them; None, "", None where there is none.
+    """
+
+    payload: bytes
+    is_retained: bool
+    is_dup: bool
+    expiry_s: int | None = None
+    response_topic: str = ""
+    correlation: bytes | None = None
+
+    @classmethod
+    def of(cls, message: paho.MQTTMessage) -> Arrival:
+        """From the library's message, whose properties are there as far as the packet had them."""
+        said = message.properties
+        return cls(
+            bytes(message.payload),
+            message.retain,
+            message.dup,
+            getattr(said, "MessageExpiryInterval", None),
+            getattr(said, "ResponseTopic", ""),
+            getattr(said, "CorrelationData", None),
+        )
+
+
+# By topic: what is called, in the library's thread, with each message of another client there.
+Ears = Mapping[str, Callable[[Arrival], None]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +121,7 @@ class Connection:
 
     def __init__(
         self, broker: BrokerConfig, client_id: str, will: Message | None, topics: Sequence[str],
-        wake: Callable[[], None], heard: Callable[[str, bytes], None],
+        wake: Callable[[], None], heard: Callable[[str, bytes], None], ears: Ears | None = None,
     ) -> None:  # fmt: skip
         """Prepare; nothing is sent before open(). `wake` and `heard` are called in the library's
         thread.
@@ -96,10 +129,12 @@ class Connection:
         Args:
             wake: called whenever something has happened. heard: called with the topic and payload
                 of each message that is neither retained nor an expected echo.
+            ears: further topics to subscribe to, and who hears what other clients say there.
         Raises: ConfigError if a file of [broker] cannot be used.
         """
-        self._broker, self._client_id, self._topics = broker, client_id, topics
-        self._wake, self._heard = wake, heard
+        self._broker, self._client_id = broker, client_id
+        self._wake, self._heard, self._ears = wake, heard, ears or {}
+        self._topics = (*topics, *self._ears)
         self.limits, self.echoes = Limits(), Echoes()
         self.refused: str | None = None
         self.cause: Cause | None = None  # why the connection ended
@@ -146,6 +181,8 @@ class Connection:
             # paho leaves it untyped
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = expiry_s
+            if message.correlation is not None:
+                properties.CorrelationData = message.correlation
         qos, retain = min(message.qos, self.limits.qos), message.retain and self.limits.retains
         info = self.client.publish(message.topic, message.payload, qos, retain, properties)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
@@ -253,7 +290,9 @@ class Connection:
 
     def _note_message(self, message: paho.MQTTMessage) -> None:
         payload = bytes(message.payload)
-        if not self.echoes.note(message.topic, payload) and not message.retain:
+        if message.topic in self._ears:
+            self._ears[message.topic](Arrival.of(message))
+        elif not self.echoes.note(message.topic, payload) and not message.retain:
             self._heard(message.topic, payload)
         self._wake()
 

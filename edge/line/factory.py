@@ -11,9 +11,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from edge.config import EdgeConfig
-from edge.line.base import Line, LineSetup
+from edge.errors import ConfigError
+from edge.line.base import Line, LineSetup, TriggeredLine
 from edge.line.mqtt import make_mqtt_line
 from edge.line.none import make_no_line
+
+NO_TRIGGERS = (
+    "mode is triggered in [decision] of station.toml, and enabled is false in [broker]: triggers"
+    " come from a broker, so name one, or set mode to free_run"
+)
 
 DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType(
     {"mqtt": make_mqtt_line, "none": make_no_line}
@@ -23,6 +29,13 @@ DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType(
 def dialect_of(config: EdgeConfig) -> str:
     """The name, in DIALECTS, of what station.toml asks for."""
     return "mqtt" if config.broker.enabled else "none"
+
+
+def require_triggers(line: Line) -> TriggeredLine:
+    """The same line. Raises: ConfigError if it hears no triggers."""
+    if not isinstance(line, TriggeredLine):
+        raise ConfigError(NO_TRIGGERS)
+    return line
 
 
 def make_line(setup: LineSetup) -> Line:

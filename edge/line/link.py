@@ -16,7 +16,7 @@ from edge.background import keep_running
 from edge.backoff import backoff_s
 from edge.config import BrokerConfig
 from edge.errors import ConfigError
-from edge.line.connection import Connection, Message
+from edge.line.connection import Connection, Ears, Message
 from edge.line.credentials import find_alert, read_password, tls_context
 from edge.line.identity import short_id
 from edge.line.remedy import (
@@ -52,17 +52,19 @@ class Link:
         wake: Callable[[], None] = lambda: None,
         heard: Callable[[str, bytes], None] = lambda *_: None,
         trouble: Trouble | None = None,
+        ears: Ears | None = None,
     ) -> None:
         """Prepare; nothing is sent before start().
 
         Args:
             will: what the broker publishes when this link breaks without a goodbye.
-            topics: to subscribe to. wake, heard: as Connection's.
+            topics: to subscribe to. wake, heard, ears: as Connection's.
             trouble: where failures are logged; shared by the links of one broker.
         Raises: ConfigError if a file of [broker] cannot be used.
         """
         self._broker, self.client_id, self._will, self._topics = broker, client_id, will, topics
         self._readable_id, self._wake, self._heard = client_id, wake, heard
+        self._ears = ears
         self._trouble = trouble or Trouble(log, f"{client_id}: connected again")
         self._stopping = threading.Event()
         self._changed = threading.Condition()
@@ -141,7 +143,13 @@ class Link:
         """One connection from CONNECT to its end; returns why that came."""
         try:
             connection = Connection(
-                self._broker, self.client_id, self._will, self._topics, self._tell, self._heard
+                self._broker,
+                self.client_id,
+                self._will,
+                self._topics,
+                self._tell,
+                self._heard,
+                self._ears,
             )
         except ConfigError as error:  # a file that was there at the start is gone
             return self._note_end(Cause(str(error), str(error)), None)

@@ -26,6 +26,18 @@ MS_LIMIT = 9_999_999  # 2.7 hours
 
 
 @dataclass(frozen=True)
+class Triggered:
+    """What the record of a triggered part has besides.
+
+    n: the PLC's number of the trigger, None where it sent none. judged: the code of the judgment,
+    which differs from the code that was sent where it came too late; None if there was no judgment.
+    """
+
+    n: int | None = None
+    judged: Code | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """One decided part: what `verdict` says now and `record` keeps.
 
@@ -43,6 +55,7 @@ class Record:
     images: folder of the kept images below var/lib/edge; None where they are not kept.
     images_sha256: hex SHA-256 of their raw bytes, known before the files are written
         (edge/runtime/kept_files.py).
+    triggered: None in free run.
     """
 
     part: str
@@ -68,6 +81,30 @@ class Record:
     at: int | None = None
     images: str | None = None
     images_sha256: str | None = None
+    triggered: Triggered | None = None
+
+
+@dataclass(frozen=True)
+class TriggerCounts:
+    """What a triggered station has counted since the start.
+
+    accepted, refused: as `trigger/ack` said. ignored: triggers that got no answer. untriggered:
+    parts that were seen to pass without a trigger.
+    """
+
+    accepted: int
+    refused: int
+    ignored: int
+    untriggered: int
+
+    def as_fields(self) -> dict[str, int]:
+        """As the state message has them."""
+        return {
+            "triggers_accepted": self.accepted,
+            "triggers_refused": self.refused,
+            "triggers_ignored": self.ignored,
+            "parts_untriggered": self.untriggered,
+        }
 
 
 @dataclass(frozen=True)
@@ -84,6 +121,7 @@ class StateDetails:
     records_waiting: not acknowledged yet. records_dropped: lost unacknowledged.
     records_unwritten: of published verdicts, not yet taken by the disk.
     verdicts_unsent, frames_dropped, frame_gaps, camera_restarts, images_dropped: since the start.
+    triggers: None in free run; on the wire each of them is a key of its own.
     """
 
     busy: bool
@@ -107,6 +145,7 @@ class StateDetails:
     camera_restarts: int
     images_dropped: int
     uptime_s: int
+    triggers: TriggerCounts | None = None
 
     def as_fields(self) -> dict[str, Any]:
         """Flat, JSON types."""
@@ -115,6 +154,8 @@ class StateDetails:
             value = getattr(self, one.name)
             if one.name == "medians_ms":
                 flat |= {f"{stage}_ms": median for stage, median in value.items()}
+            elif one.name == "triggers":
+                flat |= {} if value is None else value.as_fields()
             else:
                 flat[one.name] = value
         return flat
@@ -174,8 +215,10 @@ def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
         "id": record_id(station, seq),
         "seq": seq,
         "part": clean_part(record.part),
+        **_n_of(record),
         "code": int(record.code),
         "reason": record.reason.value,
+        **_judged_of(record),
         "score": score,
         "thr": threshold,
         "judge_ms": _bounded(record.ms),
@@ -200,6 +243,18 @@ def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
     }
 
 
+def _n_of(record: Record) -> dict[str, Any]:
+    told = record.triggered
+    return {} if told is None or told.n is None else {"n": told.n}
+
+
+def _judged_of(record: Record) -> dict[str, Any]:
+    told = record.triggered
+    if told is None:
+        return {}
+    return {"judged_code": None if told.judged is None else int(told.judged)}
+
+
 def verdict_payload(fields: Mapping[str, Any], ms: int) -> bytes:
     """`verdict`: what a PLC needs of a record, in fixed order. ASCII, at most 250 bytes.
 
@@ -209,7 +264,8 @@ def verdict_payload(fields: Mapping[str, Any], ms: int) -> bytes:
     Raises: ValueError if it would be longer, which clean_part, the station's limit and float32 rule
         out.
     """
-    head = {key: fields[key] for key in ("id", "seq", "part", "code", "reason", "score", "thr")}
+    keys = ("id", "seq", "part", "n", "code", "reason", "score", "thr")
+    head = {key: fields[key] for key in keys if key in fields}
     payload = _json({**head, "ms": _bounded(ms), "at": fields["at"]})
     if len(payload) > VERDICT_LIMIT_BYTES:
         raise ValueError(

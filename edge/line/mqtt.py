@@ -14,14 +14,16 @@ from typing import Any
 
 from edge.config import BrokerConfig
 from edge.line.base import LineCounters, LineSetup
-from edge.line.connection import Message
+from edge.line.connection import Ears, Message
 from edge.line.credentials import with_paths_below
 from edge.line.identity import TwinWatch, client_id
+from edge.line.inbound import Ack, Asked, Reply
 from edge.line.link import Link, LinkMaker
 from edge.line.message import StationState, signed_state, state_message
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
 from edge.line.topics import Topics
+from edge.line.triggers import TriggerChannel
 from edge.line.verdicts import VerdictChannel
 from edge.trouble import Trouble
 
@@ -41,6 +43,8 @@ class MqttLine:
         deadline_s: float = 2.0,
         ready: Callable[[], bool] | None = None,
         changed: Callable[[], None] = lambda: None,
+        triggered: Callable[[Asked], None] | None = None,
+        period_ms: float = 1e3 / 30,
     ) -> None:
         """Prepare; nothing is sent before start().
 
@@ -51,6 +55,9 @@ class MqttLine:
             deadline_s: of a part, from the capture of the frame that completed it.
             ready: what the heartbeat says; by default whether the verdict link works.
             changed: called when `verdict_problem` or `record_problem` has changed.
+            triggered: is given each trigger that can be read, in the library's thread; None: the
+                station hears none.
+            period_ms: of the camera's frames.
         Raises: ConfigError if a file that [broker] names cannot be used.
         """
         self.counters = LineCounters()
@@ -63,20 +70,30 @@ class MqttLine:
         run = secrets.token_hex(4)
         twins = TwinWatch(run, self._note_twin)
 
-        def new_link(role: str, will: Message | None, more: str) -> LinkMaker:
+        ears: Ears = {}
+        if triggered is not None:
+            # the channel that hears is made after the link
+            ears = {topics("trigger"): lambda arrival: self._triggers.hear(arrival)}  # noqa: PLW0108
+
+        def new_link(
+            role: str, will: Message | None, more: str, ears: Ears | None = None
+        ) -> LinkMaker:
             name = client_id(prefix, role)
             return lambda echoed, wake: Link(
-                broker, name, will, (*echoed, topics(more)), wake, twins.hear, trouble
+                broker, name, will, (*echoed, topics(more)), wake, twins.hear, trouble, ears
             )
 
         self._verdicts = VerdictChannel(
-            new_link("verdict", None, "state"),
+            new_link("verdict", None, "state", ears),
             topics,
             self.counters,
             deadline_s,
             run,
             self._is_ready,
             changed,
+        )
+        self._triggers = TriggerChannel(
+            self._verdicts, topics, self.counters, period_ms, triggered or _take_none
         )
         self._records = RecordChannel(
             new_link("record", will, "heartbeat"),
@@ -104,6 +121,16 @@ class MqttLine:
             deadline_mono_ns: host monotonic clock; from then on the PLC has rejected the part.
         """
         return self._verdicts.publish(fields, deadline_mono_ns)
+
+    def acknowledge(self, ack: Ack, reply: Reply) -> None:
+        """`trigger/ack`, and the same to the response topic. Does not wait."""
+        self._triggers.acknowledge(ack, reply)
+
+    def answer(
+        self, fields: Mapping[str, Any], deadline_mono_ns: int, completed_mono_ns: int, reply: Reply
+    ) -> bool:
+        """As publish_verdict, for a triggered part; its verdict goes to the response topic, too."""
+        return self._verdicts.publish(fields, deadline_mono_ns, completed_mono_ns, reply)
 
     def records_waiting(self) -> None:
         """Tell the records' thread that the outbox has a new one."""
@@ -178,6 +205,10 @@ class MqttLine:
             link.join(0.4)
 
 
+def _take_none(_: Asked) -> None:
+    """In free run nothing is heard on `trigger`."""
+
+
 def make_mqtt_line(setup: LineSetup) -> MqttLine:
     """For edge.line.factory: speaks to [broker], below the topic of the names in [station].
 
@@ -193,4 +224,6 @@ def make_mqtt_line(setup: LineSetup) -> MqttLine:
         deadline_s=config.decision.deadline_ms / 1e3,
         ready=setup.is_ready,
         changed=setup.changed,
+        triggered=setup.triggered,
+        period_ms=1e3 / config.camera.fps,
     )

@@ -12,7 +12,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from edge.background import keep_running
 from edge.line.base import LineCounters
 from edge.line.connection import Connection, Message
 from edge.line.echo import Echo
+from edge.line.inbound import NO_REPLY, Reply
 from edge.line.link import LinkMaker
 from edge.line.message import code_payload, heartbeat_payload, verdict_payload
 from edge.line.remedy import Cause, refused_publication
@@ -89,11 +91,29 @@ class VerdictChannel:
         if self._thread.is_alive():
             self._thread.join(0.3)
 
-    def publish(self, fields: Mapping[str, Any], deadline_mono_ns: int) -> bool:
+    @property
+    def is_delayed(self) -> bool:
+        """Whether what was sent earlier is still on its way through the broker: so is, perhaps,
+        what comes from there now.
+        """
+        connection = self.link.connection
+        return connection is None or self._waits_too_long(connection)
+
+    def publish(
+        self,
+        fields: Mapping[str, Any],
+        deadline_mono_ns: int,
+        completed_mono_ns: int | None = None,
+        reply: Reply = NO_REPLY,
+    ) -> bool:
         """`verdict` and `verdict/code`, once, on a link that works, before the deadline; returns
         whether they left.
+
+        completed_mono_ns: capture of the part's last frame; by default as the deadline of free run
+        says. reply: where a copy of the verdict goes, too.
         """
-        why = self._send(fields, deadline_mono_ns)
+        completed_ns = completed_mono_ns or deadline_mono_ns - round(self._deadline_s * 1e9)
+        why = self._send(fields, deadline_mono_ns, completed_ns, reply)
         if why is None:
             return True
         with self._counting:
@@ -101,7 +121,9 @@ class VerdictChannel:
         self._unsent.happened(f"no verdict is sent, the PLC's timer rejects the parts: {why}")
         return False
 
-    def _send(self, fields: Mapping[str, Any], deadline_mono_ns: int) -> str | None:
+    def _send(
+        self, fields: Mapping[str, Any], deadline_mono_ns: int, completed_mono_ns: int, reply: Reply
+    ) -> str | None:
         """None if it was sent, else why not."""
         connection = self.link.connection
         if connection is None:
@@ -110,33 +132,51 @@ class VerdictChannel:
         left_s = (deadline_mono_ns - now_ns) / 1e9
         if left_s <= 0:
             return "they are judged after the deadline"
-        if connection.echoes.oldest_age_s() > self._patience_s(connection):
+        if self._waits_too_long(connection):
             return "earlier messages are still on their way through the broker"
-        ms = round((now_ns - deadline_mono_ns) / 1e6 + self._deadline_s * 1e3)
-        verdict = Message(self._topics("verdict"), verdict_payload(fields, ms))
-        code = Message(self._topics("verdict/code"), code_payload(fields))
-        due_s = time.monotonic() + max(left_s, ECHO_S)
-        missing = {verdict.topic, code.topic}
+        told, copies = self._messages(fields, round((now_ns - completed_mono_ns) / 1e6), reply)
+        echoes = self._echoes(told, time.monotonic() + max(left_s, ECHO_S))
+        with self._sending:
+            for echo in echoes:
+                connection.echoes.expect(echo)
+            if connection.publish_together((*told, *copies), max(1, math.ceil(left_s))):
+                return None
+            for echo in echoes:
+                connection.echoes.forget(echo)
+        return "bytes that were sent before have not left this machine"
+
+    def _messages(
+        self, fields: Mapping[str, Any], ms: int, reply: Reply
+    ) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+        """`verdict` and `verdict/code`, which come back; and the copy for a response topic, which
+        does not.
+        """
+        told = tuple(
+            Message(self._topics(name), payload, correlation=reply.correlation)
+            for name, payload in (
+                ("verdict", verdict_payload(fields, ms)),
+                ("verdict/code", code_payload(fields)),
+            )
+        )
+        return told, (replace(told[0], topic=reply.topic),) if reply.topic else ()
+
+    def _echoes(self, messages: Sequence[Message], due_s: float) -> list[Echo]:
+        """What has to come back of one part; `verdict` counts as sent when it does."""
+        verdict = self._topics("verdict")
+        missing = {one.topic for one in messages}
 
         def note(topic: str, came_back: bool) -> None:
-            if topic == verdict.topic:
+            if topic == verdict:
                 self._count(came_back)
             if came_back:
                 missing.discard(topic)
             if not missing:
                 self._note_delivered()
 
-        echoes = [
-            Echo(one.topic, one.payload, due_s, partial(note, one.topic)) for one in (verdict, code)
-        ]
-        with self._sending:
-            for echo in echoes:
-                connection.echoes.expect(echo)
-            if connection.publish_together((verdict, code), expiry_s=max(1, math.ceil(left_s))):
-                return None
-            for echo in echoes:
-                connection.echoes.forget(echo)
-        return "bytes that were sent before have not left this machine"
+        return [Echo(one.topic, one.payload, due_s, partial(note, one.topic)) for one in messages]
+
+    def _waits_too_long(self, connection: Connection) -> bool:
+        return connection.echoes.oldest_age_s() > self._patience_s(connection)
 
     def _patience_s(self, connection: Connection) -> float:
         """If a message has not come back after twice the usual round trip it is delayed somewhere,

@@ -5,6 +5,8 @@
     decision thread  judged frames -> parts -> commit -> verdict: deciding.py
     line's threads   verdicts, records and state to the plant: edge/line/
     images thread    keeper.py, low priority
+    triggers thread  what the PLC asks for, to disk and acknowledged: triggering.py
+    answers thread   what is due at a trigger's deadline: triggering.py
     housekeeping     the bounds of the records, and whether the disk works: housekeeping.py
     status thread    a file for `edge status`, each second: status_file.py
     opening thread   a new bundle or site state, resolved beside the one that judges: changes.py
@@ -12,7 +14,7 @@
 
 What the threads share says how it is shared: Mailbox, CurrentBundle, Health, Progress, the queues
 in Deciding and Keeper, Line, Outbox. Beside these one thread writes and others read single values:
-the counters of Capture, `Judging.seen`, `PartMaker.is_between_parts`.
+the counters of Capture, `Judging.seen`, `Parts.is_between_parts`.
 """
 
 from __future__ import annotations
@@ -26,13 +28,14 @@ from edge.decide.gate import Gate
 from edge.decide.gate_factory import new_gate
 from edge.errors import EdgeError
 from edge.line.base import LineSetup
-from edge.line.factory import make_line
+from edge.line.factory import make_line, require_triggers
+from edge.line.inbound import Asked
 from edge.line.outbox import Outbox
 from edge.runtime.active import ActiveBundle, EngineLoader
 from edge.runtime.capture import CameraMaker, Capture
 from edge.runtime.changes import Changes
 from edge.runtime.current import CurrentBundle
-from edge.runtime.deciding import Deciding
+from edge.runtime.deciding import Deciding, Parts
 from edge.runtime.health import Health
 from edge.runtime.housekeeping import Housekeeping
 from edge.runtime.judging import FrameJudge, Judging
@@ -45,6 +48,8 @@ from edge.runtime.progress import Progress
 from edge.runtime.report import Report
 from edge.runtime.status_file import StatusFile
 from edge.runtime.stopping import StopRequest
+from edge.runtime.triggered_parts import TriggeredParts
+from edge.runtime.triggering import Triggering
 from edge.runtime.workers import Workers
 from edge.station.store import Store
 from edge.types import Reason
@@ -88,10 +93,6 @@ class AtWork:
         stopping = stop.event
         self.current = CurrentBundle(first)
         self.changes = Changes(store, load_engine, self.current)
-        self.mailbox = Mailbox(plan.lossless)
-        self.capture = Capture(
-            make_camera, self.current.get, self.mailbox, stopping, config.camera.fps
-        )
         self._outbox = Outbox(store.data / "line.sqlite")
         self._keeper = Keeper(
             store.data, config.retention, self._outbox.clock, self._outbox.find_stamp
@@ -99,11 +100,13 @@ class AtWork:
         self._housekeeping = Housekeeping(self._outbox, config.retention, health.note_storage)
         self._noting = threading.RLock()
         self._line = make_line(self._line_setup(store, config))
-        gate: Gate[JudgedFrame] = new_gate(
-            first.rule, config.decision, plan.each_frame, starts_unsure=not plan.lossless
+        self._triggering = triggering = self._new_triggering(config)
+        self.mailbox = Mailbox(plan.lossless, None if triggering is None else triggering.admit)
+        self.capture = Capture(
+            make_camera, self.current.get, self.mailbox, stopping, config.camera.fps
         )
-        parts = PartMaker(config, first, gate, self._outbox, self._line, self._keeper, health)
-        deciding = Deciding(parts, self.current, health, stopping, plan.max_parts)
+        parts = self._new_parts(config, first)
+        self._deciding = deciding = Deciding(parts, self.current, health, stopping, plan.max_parts)
         judge = FrameJudge(health, config.camera.max_age_ms, finds_freezes=not plan.each_frame)
         judging = Judging(
             self.mailbox,
@@ -114,6 +117,7 @@ class AtWork:
             progress,
             self._line.state_changed,
             stopping,
+            watches_pace=triggering is None,
         )
         self.report = Report(
             config.station.station,
@@ -126,6 +130,7 @@ class AtWork:
             self._outbox,
             self._keeper,
             seen=lambda: judging.seen,
+            triggers=None if triggering is None else triggering.counts,
         )
         self._status = StatusFile(store.root, self.report.for_status)
         self._workers = Workers(
@@ -141,6 +146,8 @@ class AtWork:
         self._keeper.start()
         self._housekeeping.start()
         self._status.start()
+        if self._triggering is not None:
+            self._triggering.start()
         self._line.start()
         self._health.listen(self._line.state_changed)
         self._line.state_changed()  # whatever has changed since its start
@@ -189,9 +196,39 @@ class AtWork:
         self._keeper.stop(images_s)
         self._housekeeping.stop(0.4)
         self._status.stop(0.4)
+        if self._triggering is not None:
+            self._triggering.stop()
         self._line.stop()
         if not any(self._workers.is_alive(name) for name in (ENGINE, DECISION)):
             self._outbox.close()  # nobody else asks it
+
+    def _new_triggering(self, config: EdgeConfig) -> Triggering | None:
+        """None in free run. Raises: ConfigError if the line hears no triggers."""
+        if not config.decision.is_triggered:
+            return None
+        return Triggering(
+            config,
+            self.current,
+            self._outbox,
+            require_triggers(self._line),
+            self._health,
+            poke=lambda: self._deciding.poke(),  # noqa: PLW0108  # it is made later
+        )
+
+    def _new_parts(self, config: EdgeConfig, first: ActiveBundle) -> Parts:
+        """What makes parts of frames."""
+        if self._triggering is not None:
+            return TriggeredParts(config, self.current, self._triggering, self._keeper)
+        plan = self._plan
+        gate: Gate[JudgedFrame] = new_gate(
+            first.rule, config.decision, plan.each_frame, starts_unsure=not plan.lossless
+        )
+        return PartMaker(config, first, gate, self._outbox, self._line, self._keeper, self._health)
+
+    def _hear(self, asked: Asked) -> None:
+        """A trigger came over the line, which hears nothing before its start."""
+        if self._triggering is not None:
+            self._triggering.hear(asked)
 
     def _line_setup(self, store: Store, config: EdgeConfig) -> LineSetup:
         """The line asks for the state only after its start, when there is a report."""
@@ -202,6 +239,7 @@ class AtWork:
             state=lambda: self.report.state(),  # noqa: PLW0108  # it is made after the line
             is_ready=lambda: self._health.is_ready,
             changed=self._note_line,
+            triggered=self._hear if config.decision.is_triggered else None,
         )
 
     def _note_bundle(self) -> None:

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
+from dataclasses import dataclass
+from typing import Protocol
 
 from edge.errors import CameraMismatch
+from edge.runtime.active import ActiveBundle
 from edge.runtime.current import CurrentBundle
 from edge.runtime.health import Health
 from edge.runtime.mailbox import Ended, Lost
-from edge.runtime.parts import JudgedFrame, PartMaker
+from edge.runtime.parts import JudgedFrame
 from edge.types import Reason
 
 PASS_S = 0.1  # between two looks whether the station stops
 QUEUE_LIMIT = 8  # judged frames that may wait for the disk
 
-Item = JudgedFrame | Lost | Ended
+
+class Parts(Protocol):
+    """What makes parts of judged frames: edge/runtime/parts.py in free run,
+    edge/runtime/triggered_parts.py by trigger. Used by the decision thread alone, except
+    `is_between_parts`.
+    """
+
+    @property
+    def is_between_parts(self) -> bool:
+        """Whether another bundle may take effect now. May be asked by any thread."""
+        ...
+
+    def feed(self, judged: JudgedFrame) -> None:
+        """Take the next frame."""
+        ...
+
+    def look(self) -> None:
+        """No frame came for a while: decide what waits for nothing but time."""
+        ...
+
+    def lose(self, last: JudgedFrame, reason: Reason) -> None:
+        """The camera was lost; `last` was its last frame."""
+        ...
+
+    def refuse(self, active: ActiveBundle, reason: Reason) -> None:
+        """The camera gives no frame that could be judged."""
+        ...
+
+    def finish(self) -> None:
+        """The source has ended: open parts are complete."""
+        ...
+
+
+@dataclass(frozen=True)
+class Look:
+    """Something has changed that may complete a part without another frame."""
+
+
+Item = JudgedFrame | Lost | Ended | Look
 
 
 class Deciding:
@@ -24,7 +66,7 @@ class Deciding:
 
     def __init__(
         self,
-        parts: PartMaker,
+        parts: Parts,
         current: CurrentBundle,
         health: Health,
         stopping: threading.Event,
@@ -48,6 +90,13 @@ class Deciding:
             except queue.Full:
                 continue
 
+    def poke(self) -> None:
+        """Let the decision thread look at its parts now. For any thread; waits for nothing: where
+        the queue is full, the thread looks at them soon.
+        """
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(Look())
+
     def is_between_parts(self, timeout_s: float) -> bool:
         """Wait until every item was dealt with; whether no part is open then. False if it took
         longer. For the engine thread: while it asks, it puts nothing.
@@ -65,12 +114,15 @@ class Deciding:
             try:
                 item = self._queue.get(timeout=PASS_S)
             except queue.Empty:
+                self._parts.look()
                 continue
             if isinstance(item, Ended):
                 self._parts.finish()
                 return
             if isinstance(item, Lost):
                 self._lose(item)
+            elif isinstance(item, Look):
+                self._parts.look()
             else:
                 self._health.note_frame(item.judgment)
                 self._parts.feed(item)

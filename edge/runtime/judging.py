@@ -17,7 +17,7 @@ from edge.runtime.changes import close_engine
 from edge.runtime.current import CurrentBundle
 from edge.runtime.deciding import Deciding
 from edge.runtime.health import Health
-from edge.runtime.mailbox import Mailbox
+from edge.runtime.mailbox import Mailbox, Wanted
 from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame
 from edge.runtime.pipeline import inspect
@@ -44,11 +44,14 @@ class FrameJudge:
         self._refusal: Reason | None = None  # why the last frame was not given to the engine
         self._quiet_until_s: dict[Reason, float] = {}  # on the monotonic clock, for the log
 
-    def judge(self, frame: Frame, active: ActiveBundle) -> Judgment:
+    def judge(self, frame: Frame, active: ActiveBundle, received_ns: int | None = None) -> Judgment:
         """The frame's judgment: UNKNOWN without asking the engine where the frame cannot be
         trusted, or the site's files cannot be read.
+
+        received_ns: when it came from the camera, if it has waited for the engine since then
+        because a trigger owns it; its age is that of this moment.
         """
-        refused = self._find_refusal(frame, active)
+        refused = self._find_refusal(frame, active, received_ns or time.monotonic_ns())
         self._previous = frame
         if refused is not None:
             return self._refuse(*refused, active)
@@ -66,9 +69,10 @@ class FrameJudge:
         """The next frame is of a camera that was opened again: nothing is to be compared."""
         self._previous = None
 
-    def _find_refusal(self, frame: Frame, active: ActiveBundle) -> tuple[Reason, str] | None:
+    def _find_refusal(
+        self, frame: Frame, active: ActiveBundle, now_ns: int
+    ) -> tuple[Reason, str] | None:
         """Why the frame cannot be trusted, and a sentence about it; the first reason of several."""
-        now_ns = time.monotonic_ns()
         checks: tuple[tuple[Reason, Callable[[], str | None]], ...] = (
             (Reason.STALE, lambda: find_staleness(self._previous, frame, now_ns, self._max_age_ms)),
             (Reason.STALE, lambda: self._sight.find_freeze(frame) if self._finds_freezes else None),
@@ -117,8 +121,12 @@ class Judging:
         progress: Progress,
         took_effect: Callable[[], None],
         stopping: threading.Event,
+        watches_pace: bool = True,
     ) -> None:
-        """took_effect: called after another bundle or other site state judges."""
+        """took_effect: called after another bundle or other site state judges. watches_pace: the
+        engine has to judge most of the camera's frames; False where triggers say which.
+        """
+        self._watches_pace = watches_pace
         self._mailbox, self._judge, self._current = mailbox, judge, current
         self._deciding, self._health, self._progress = deciding, health, progress
         self._took_effect, self._stopping = took_effect, stopping
@@ -134,16 +142,22 @@ class Judging:
                 continue
             if isinstance(item, Frame):
                 self._take_frame(item)
+            elif isinstance(item, Wanted):
+                self._take_frame(item.frame, item)
             else:
                 self._judge.forget_previous()
                 self._deciding.put(item)
             self._progress.step()
 
-    def _take_frame(self, frame: Frame) -> None:
+    def _take_frame(self, frame: Frame, wanted: Wanted | None = None) -> None:
         active = self._current.get()
-        self._deciding.put(JudgedFrame(frame, self._judge.judge(frame, active), active))
+        received_ns = None if wanted is None else wanted.received_ns
+        judgment = self._judge.judge(frame, active, received_ns)
+        trigger = None if wanted is None else wanted.trigger
+        self._deciding.put(JudgedFrame(frame, judgment, active, trigger))
         self.seen = Seen(self.seen.frames + 1, frame.serial)
-        self._health.note_pace(self._pace.keeps_up(frame.frame_number))
+        if self._watches_pace:
+            self._health.note_pace(self._pace.keeps_up(frame.frame_number))
 
     def _take_change(self) -> None:
         """Between parts: no frame is on its way to the decision thread, and no part is open

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from edge.decide.trigger import Trigger
 from edge.errors import CameraError
 from edge.types import Frame
 
@@ -22,18 +25,29 @@ class Ended:
     """The source has played its last frame."""
 
 
-Item = Frame | Lost | Ended
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """A frame that a trigger owns. received_ns: when it came from the camera, monotonic clock."""
+
+    frame: Frame
+    trigger: Trigger[Any]
+    received_ns: int
+
+
+Item = Frame | Wanted | Lost | Ended
 
 
 class Mailbox:
     """The newest frame, and between frames what happened to the camera, in order. Thread-safe.
 
     lossless: a frame waits until the one before it is taken, for files that must be judged one by
-    one.
+    one. admit: makes a Wanted of a frame that a trigger owns, which no newer one replaces.
     """
 
-    def __init__(self, lossless: bool = False) -> None:
-        self._lossless = lossless
+    def __init__(
+        self, lossless: bool = False, admit: Callable[[Frame], Frame | Wanted] | None = None
+    ) -> None:
+        self._lossless, self._admit = lossless, admit
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -45,6 +59,8 @@ class Mailbox:
 
         A frame replaces one that was not taken, unless lossless: then this waits.
         """
+        if self._admit is not None and isinstance(item, Frame):
+            item = self._admit(item)
         with self._changed:
             if self._lossless:
                 self._changed.wait_for(lambda: not self._items or self._closed)

@@ -12,6 +12,7 @@ from edge.config import EdgeConfig
 from edge.decide.aggregate import COMBINE, STATION_FAULTS, aggregate, shows_two_parts
 from edge.decide.gate import Gate, Part
 from edge.decide.motion import Sighting
+from edge.decide.trigger import Trigger
 from edge.decide.verdict import unjudged
 from edge.errors import StorageError
 from edge.line.base import Line
@@ -30,12 +31,14 @@ log = logging.getLogger(__name__)
 class JudgedFrame:
     """One frame with its judgment, and what judged it.
 
-    frame None: the camera never gave one.
+    frame None: the camera never gave one. trigger: that owns it; None in free run and between
+    triggers.
     """
 
     frame: Frame | None
     judgment: Judgment
     active: ActiveBundle
+    trigger: Trigger[JudgedFrame] | None = None
 
     @property
     def captured_mono_ns(self) -> int:
@@ -111,17 +114,20 @@ class PartMaker:
         for part in self._gate.close():
             self._decide(part, completed_mono_ns=time.monotonic_ns())
 
+    def look(self) -> None:
+        """In free run nothing happens without a frame."""
+
     def _use(self, active: ActiveBundle) -> None:
         if active is not self._active:
             self._active, self._gate = active, self._gate.under(active.rule)
 
     def _decide(self, part: Part[JudgedFrame], completed_mono_ns: int) -> None:
-        judgment, shown = self._judged(part)
+        judgment, shown = judged_part(part, self._config.aggregate)
         deadline_mono_ns = completed_mono_ns + self._config.deadline_ms * 1_000_000
         now_mono_ns = time.monotonic_ns()
         if now_mono_ns > deadline_mono_ns:
             judgment = unjudged(Reason.LATE, judgment.threshold)
-        record = _record(judgment, shown, len(part.frames), completed_mono_ns, now_mono_ns)
+        record = new_record(judgment, shown, len(part.frames), completed_mono_ns, now_mono_ns)
         fields = self._commit(record, shown)
         if fields is None:
             return
@@ -129,29 +135,8 @@ class PartMaker:
             sent = self._line.publish_verdict(fields, deadline_mono_ns)
         self._line.records_waiting()
         self._health.count(Code(fields["code"]))
-        if fields["images"] is not None and shown.frame is not None:
-            heat = shown.judgment.map
-            crop = None if heat is None else shown.active.site(shown.frame.serial).crop
-            self._keeper.put(Images(fields["images"], shown.frame, heat, fields, crop))
-        shown_fields = [
-            fields[key] for key in ("part", "code", "reason", "score", "thr", "frames", "judge_ms")
-        ]
-        log.info(
-            "part=%s code=%s reason=%s score=%s thr=%s frames=%d judge_ms=%d sent=%s",
-            *shown_fields,
-            sent,
-        )
-
-    def _judged(self, part: Part[JudgedFrame]) -> tuple[Judgment, JudgedFrame]:
-        """The part's judgment, and the frame that it rests on: never one verdict for two parts."""
-        frames, combine = [one.judgment for one in part.frames], COMBINE[self._config.aggregate]
-        judgment, index = aggregate(frames, combine)
-        if judgment.score is not None and (
-            part.two_parts
-            or shows_two_parts(frames, [one.sighting for one in part.frames], part.gaps, combine)
-        ):
-            judgment = replace(judgment, code=Code.UNKNOWN, reason=Reason.TWO_PARTS, score=None)
-        return judgment, part.frames[index]
+        keep_images(self._keeper, fields, shown)
+        log_part(fields, sent)
 
     def _commit(self, record: Record, shown: JudgedFrame) -> Fields | None:
         """The committed fields; those of UNKNOWN `storage` if the disk did not take them; None if
@@ -177,19 +162,61 @@ class PartMaker:
 
     def _fields(self, record: Record, shown: JudgedFrame, seq: int) -> Fields:
         """The record's fields, and with the number known whether images are kept."""
-        kept_ok = self._keep_ok_every > 0 and seq % self._keep_ok_every == 0
-        if shown.frame is not None and (record.code is not Code.OK or kept_ok):
-            folder = f"parts/{record.judged_at[:10]}/{record_id(self._name, seq)}"
-            digest = sha256_of_images(shown.frame, shown.judgment.map)
-            record = replace(record, images=folder, images_sha256=digest)
-        return self._named(record, seq)
+        return self._named(with_images(record, shown, self._name, seq, self._keep_ok_every), seq)
 
     def _named(self, record: Record, seq: int) -> Fields:
         """Without a trigger nobody names a part: it is called after its number."""
         return record_fields(replace(record, part=f"P{seq}"), self._name, seq)
 
 
-def _record(
+def judged_part(part: Part[JudgedFrame], combined: str) -> tuple[Judgment, JudgedFrame]:
+    """The part's judgment, and the frame that it rests on: never one verdict for two parts.
+
+    combined: how scores become one, as `aggregate` in station.toml.
+    """
+    frames, combine = [one.judgment for one in part.frames], COMBINE[combined]
+    judgment, index = aggregate(frames, combine)
+    if judgment.score is not None and (
+        part.two_parts
+        or shows_two_parts(frames, [one.sighting for one in part.frames], part.gaps, combine)
+    ):
+        judgment = replace(judgment, code=Code.UNKNOWN, reason=Reason.TWO_PARTS, score=None)
+    return judgment, part.frames[index]
+
+
+def with_images(
+    record: Record, shown: JudgedFrame, station: str, seq: int, keep_ok_every: int
+) -> Record:
+    """The record with folder and digest of its images, if they are kept: of NG and UNKNOWN always,
+    of OK as station.toml says.
+    """
+    kept_ok = keep_ok_every > 0 and seq % keep_ok_every == 0
+    if shown.frame is None or (record.code is Code.OK and not kept_ok):
+        return record
+    folder = f"parts/{record.judged_at[:10]}/{record_id(station, seq)}"
+    digest = sha256_of_images(shown.frame, shown.judgment.map)
+    return replace(record, images=folder, images_sha256=digest)
+
+
+def keep_images(keeper: ImageKeeper, fields: Fields, shown: JudgedFrame) -> None:
+    """Hand the images over that the record names, if it names any."""
+    if fields["images"] is not None and shown.frame is not None:
+        heat = shown.judgment.map
+        crop = None if heat is None else shown.active.site(shown.frame.serial).crop
+        keeper.put(Images(fields["images"], shown.frame, heat, fields, crop))
+
+
+def log_part(fields: Fields, sent: bool) -> None:
+    """One line about a part that was decided."""
+    keys = ("part", "code", "reason", "score", "thr", "frames", "judge_ms")
+    log.info(
+        "part=%s code=%s reason=%s score=%s thr=%s frames=%d judge_ms=%d sent=%s",
+        *(fields[key] for key in keys),
+        sent,
+    )
+
+
+def new_record(
     judgment: Judgment, shown: JudgedFrame, frames: int, completed_mono_ns: int, now_mono_ns: int
 ) -> Record:
     """The record without what depends on its number."""

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from edge.line.base import Line
-from edge.line.message import StateDetails, StationState
+from edge.line.message import StateDetails, StationState, TriggerCounts
 from edge.line.outbox import Outbox
 from edge.runtime.capture import Capture
 from edge.runtime.current import CurrentBundle
+from edge.runtime.deciding import Parts
 from edge.runtime.health import Health
 from edge.runtime.judging import Seen
 from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Mailbox
-from edge.runtime.parts import PartMaker
 
 
 class Report:
@@ -30,13 +30,15 @@ class Report:
         current: CurrentBundle,
         mailbox: Mailbox,
         capture: Capture,
-        parts: PartMaker,
+        parts: Parts,
         line: Line,
         outbox: Outbox,
         keeper: Keeper,
         seen: Callable[[], Seen],
+        triggers: Callable[[], TriggerCounts] | None = None,
     ) -> None:
-        """station: its name. seen: the frames judged so far."""
+        """station: its name. seen: the frames judged so far. triggers: None in free run."""
+        self._triggers = triggers
         self._station, self._health, self._current = station, health, current
         self._mailbox, self._capture, self._parts = mailbox, capture, parts
         self._line, self._outbox, self._keeper = line, outbox, keeper
@@ -87,4 +89,5 @@ class Report:
             camera_restarts=capture.restarts,
             images_dropped=self._keeper.dropped,
             uptime_s=int(time.monotonic() - self._started_s),
+            triggers=None if self._triggers is None else self._triggers(),
         )

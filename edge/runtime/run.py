@@ -97,17 +97,20 @@ def camera_for_source(camera: CameraConfig, source: Path) -> CameraConfig:
 def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int | None) -> RunPlan:
     """How parts are told apart.
 
-    A camera's frames by presence; stills (photos, data sets), and files for a graph without
-    presence, image by image.
-    Raises: ConfigError for a live camera and a graph without presence: it needs triggers.
+    By the PLC's triggers, where station.toml says so. Otherwise a camera's frames by presence;
+    stills (photos, data sets), and files for a graph without presence, image by image.
+    Raises: ConfigError for a live camera in free run and a graph without presence: it needs
+        triggers.
     """
     camera, presence = config.camera, active.manifest.presence
+    if config.decision.is_triggered:
+        return RunPlan(max_parts)
     if camera.is_live:
         if not presence:
             raise ConfigError(
                 f"product {active.product} was trained on color alone and cannot see a part arrive:"
-                " it needs triggers, which this version does not take. Play a folder with --source,"
-                " or train it with depth"
+                " it needs triggers. Set mode to triggered in [decision] of station.toml, play a"
+                " folder with --source, or train it with depth"
             )
         return RunPlan(max_parts)
     reading, path = reading_of(active.manifest.camera), path_to_play(camera, root)

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.line.inbound import KEYS, Ack, Refusal, TriggerRequest, ack_payload, read_trigger
 from edge.line.message import (
     Record,
+    TriggerCounts,
+    Triggered,
     code_payload,
     heartbeat_payload,
     record_fields,
@@ -25,10 +28,17 @@ BLOCKS = dict(re.findall(r"```(?:json|text) (\S+)\n(.*?)\n```", PAGE, flags=re.D
 
 
 def example(
-    code: Code, reason: Reason, score: float | None, ms: int, seq: int
+    code: Code,
+    reason: Reason,
+    score: float | None,
+    ms: int,
+    seq: int,
+    part: str = "",
+    triggered: Triggered | None = None,
 ) -> dict[str, object]:
     record = Record(
-        part=f"P{seq}",
+        part=part or f"P{seq}",
+        triggered=triggered,
         code=code,
         reason=reason,
         score=None if score is None else np.float32(score),
@@ -55,12 +65,19 @@ def example(
     return record_fields(record, "cell7", seq)
 
 
+TRIGGERED = example(
+    Code.NG, Reason.ANOMALY, 13.25, 48, 4713, part="A17", triggered=Triggered(7, Code.NG)
+)
 NG = example(Code.NG, Reason.ANOMALY, 13.25, 168, 4711)
 SENT = {
     "verdict": verdict_payload(NG, 181),
     "verdict-unknown": verdict_payload(
         {**example(Code.UNKNOWN, Reason.NO_DEPTH, None, 170, 4712), "at": None}, 187
     ),
+    "verdict-triggered": verdict_payload(TRIGGERED, 61),
+    "trigger": b'{"part":"A17","deadline_ms":500,"n":7,"delay_ms":40,"frames":3}',
+    "trigger/ack": ack_payload(Ack("A17", 7, 4713)),
+    "trigger/ack-refused": ack_payload(Ack("A17", 8, None, Refusal.BAD_REQUEST, "frames")),
     "verdict/code": code_payload(NG),
     "record": record_payload(NG, replay=False),
     "heartbeat": heartbeat_payload(86, True, "5f3a9c01"),
@@ -71,6 +88,20 @@ SENT = {
 @pytest.mark.parametrize("name", SENT)
 def test_the_example_is_byte_exact(name: str) -> None:
     assert BLOCKS[name].encode() == SENT[name]
+
+
+def test_the_trigger_of_the_page_is_taken() -> None:
+    asked = read_trigger(BLOCKS["trigger"].encode(), period_ms=33)
+    assert asked == TriggerRequest("A17", 500, 7, 40, 3)
+
+
+def test_the_page_lists_every_refusal_and_every_count() -> None:
+    section = PAGE.split("\n## trigger\n")[1].split("\n## ")[0]
+    listed = {word for row in re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+              for word in re.findall(r"`([a-z_]+)`", row)}  # fmt: skip
+    counts = TriggerCounts(0, 0, 0, 0).as_fields()
+    known = {reason.value for reason in Refusal} | set(counts) | set(KEYS)
+    assert known == listed - {"reason"}
 
 
 def test_the_page_lists_every_reason_and_its_code() -> None:

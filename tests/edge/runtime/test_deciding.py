@@ -39,6 +39,9 @@ class Parts:
         self.told.append(judged)
         self._health.count(Code.OK)
 
+    def look(self) -> None:
+        pass
+
     def lose(self, last: JudgedFrame, reason: Reason) -> None:
         self.told.append((last, reason))
 

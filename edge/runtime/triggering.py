@@ -1,0 +1,360 @@
+"""From a trigger to its answer: every accepted trigger gets exactly one verdict, on time.
+
+    library's thread   hear: a repeat, or a window from now on, or a refusal; never waits
+    triggers thread    number and UNKNOWN `late` to disk, then `trigger/ack`
+    capture thread     admit: whose frame is this?
+    decision thread    take, complete, conclude: the judgment to disk, then the verdict
+    answers thread     at the deadline the answer that is on disk already; never waits for a disk
+
+The verdict is claimed once under the lock, by the decision thread or by the answers thread. What
+the record says of it (`code`, `reason`) is what was sent; `judged_code` is what was judged. The
+record leaves for the archive when both are known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from edge.background import keep_running
+from edge.config import EdgeConfig
+from edge.decide.trigger import MS, Trigger, Triggers
+from edge.decide.verdict import unjudged
+from edge.errors import StorageError
+from edge.line.base import TriggeredLine
+from edge.line.inbound import Ack, Asked, Refusal, Reply
+from edge.line.message import TriggerCounts, Triggered, record_fields
+from edge.line.outbox import Fields, Outbox
+from edge.runtime.current import CurrentBundle
+from edge.runtime.health import Health
+from edge.runtime.mailbox import Wanted
+from edge.runtime.parts import JudgedFrame, log_part, new_record
+from edge.trouble import Trouble
+from edge.types import Code, Frame, Reason
+
+log = logging.getLogger(__name__)
+
+PASS_S = 0.1  # the answers thread looks this often if nothing wakes it
+RETRY_S = 1.0  # between two tries of a record that the disk did not take
+JOBS_LIMIT = 100  # triggers that may wait for the disk; more are ignored and counted
+# after the deadline: a judgment that has not come by then does not hold up the records behind it
+GIVE_UP_MS = 10_000
+FOREVER_NS = 1 << 62
+
+Part = Trigger[JudgedFrame]
+
+
+@dataclass(eq=False)
+class Case:
+    """What is known of an accepted trigger. reply: where to answer. late: its record as it was
+    committed. sent: as it was answered. completed_ns: capture of its last frame, or its arrival.
+    """
+
+    reply: Reply
+    late: Fields
+    completed_ns: int
+    sent: Fields | None = None
+
+
+class Triggering:
+    """The triggers of a running station. Thread-safe."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        current: CurrentBundle,
+        outbox: Outbox,
+        line: TriggeredLine,
+        health: Health,
+        poke: Callable[[], None],
+    ) -> None:
+        """Nothing is started before start(). poke: called after a trigger was accepted, whose
+        frames may all be judged already.
+        """
+        self._name, self._current = config.station.station, current
+        self._outbox, self._line, self._health, self._poke = outbox, line, health, poke
+        self._book: Triggers[JudgedFrame] = Triggers(
+            round(1e9 / config.camera.fps), config.camera.max_age_ms * MS
+        )
+        self._changed = threading.Condition()  # its lock guards _book and _cases
+        self._cases: dict[Part, Case] = {}
+        self._jobs: queue.Queue[Callable[[], None]] = queue.Queue(JOBS_LIMIT)
+        self._unsettled: list[Fields] = []  # belongs to the triggers thread, but for append
+        self._stopping = threading.Event()
+        self._disk = Trouble(log, "triggers are committed again")
+        self._threads = [
+            threading.Thread(
+                target=keep_running, args=(log, work, self._stopping), name=name, daemon=True
+            )
+            for name, work in (("triggers", self._work), ("answers", self._watch_clock))
+        ]
+        self._accepted = 0  # written by the triggers thread
+        self._untriggered = 0  # written by the decision thread
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no trigger waits for its answer or its judgment."""
+        with self._changed:
+            return not self._book.waiting
+
+    def counts(self) -> TriggerCounts:
+        """Since the start. Any thread may ask."""
+        told = self._line.counters
+        return TriggerCounts(
+            self._accepted, told.triggers_refused, told.triggers_ignored, self._untriggered
+        )
+
+    def start(self) -> None:
+        """Accept triggers, and watch their deadlines."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Accept no more, and answer what is open: UNKNOWN, while there is still a line."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(0.3)
+        self._answer_due(FOREVER_NS)
+
+    # --- the library's thread ---
+
+    def hear(self, asked: Asked) -> None:
+        """A trigger has arrived: this is its moment. Waits for nothing."""
+        request = asked.request
+        name = request.part, request.n
+        is_ready = self._health.is_ready and not self._stopping.is_set()
+        opened = None
+        with self._changed:
+            # under the lock: every frame that was admitted before is older than this
+            now_ns = time.monotonic_ns()
+            repeated = self._book.find_repeated(name, asked.is_dup, now_ns)
+            if repeated is None and is_ready:
+                opened = self._book.open(
+                    name, now_ns, request.deadline_ms, request.delay_ms, request.frames
+                )
+        if repeated is not None:
+            job = partial(self._repeat, repeated, asked)
+        elif opened is not None:
+            job = partial(self._accept, opened, asked)
+        else:
+            job = partial(self._refuse, asked, Refusal.BUSY if is_ready else Refusal.NOT_READY)
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self._line.counters.triggers_ignored += 1
+            self._cancel(opened)
+
+    # --- the triggers thread ---
+
+    def _work(self) -> None:
+        retry_s = 0.0
+        while not self._stopping.is_set():
+            with contextlib.suppress(queue.Empty):
+                self._jobs.get(timeout=PASS_S)()
+            if self._unsettled and time.monotonic() >= retry_s:
+                retry_s = time.monotonic() + RETRY_S
+                waiting, self._unsettled = self._unsettled, []
+                for fields in waiting:
+                    self._finish(fields)
+
+    def _accept(self, trigger: Part, asked: Asked) -> None:
+        """Number and answer to disk, then the PLC is told."""
+        part, n = trigger.name
+        try:
+            with self._health.times.measured("commit"):
+                fields = self._outbox.open(lambda seq: self._late_fields(trigger, seq))
+        except StorageError as error:
+            self._note_disk(error)
+            self._cancel(trigger)
+            self._refuse(asked, Refusal.STORAGE)
+            return
+        self._note_disk(None)
+        with self._changed:
+            is_in_time = time.monotonic_ns() < trigger.due_ns
+            if is_in_time:
+                self._cases[trigger] = Case(asked.reply, fields, trigger.arrival_ns)
+        if not is_in_time:  # the disk took too long; the record stays UNKNOWN `late`
+            self._cancel(trigger)
+            self._release(fields)
+            self._refuse(asked, Refusal.STORAGE)
+            return
+        self._line.acknowledge(Ack(part, n, fields["seq"]), asked.reply)
+        with self._changed:
+            trigger.is_accepted = True
+            self._changed.notify_all()
+        self._accepted += 1
+        self._poke()
+
+    def _repeat(self, trigger: Part, asked: Asked) -> None:
+        """The same answer once more: the acknowledgment, and the verdict if it was given."""
+        part, n = trigger.name
+        with self._changed:
+            case = self._cases.get(trigger)
+            if case is not None:
+                case.reply = asked.reply
+        if case is None:  # its number could not be committed
+            self._refuse(asked, Refusal.STORAGE)
+            return
+        self._line.acknowledge(Ack(part, n, case.late["seq"]), asked.reply)
+        if case.sent is not None:
+            self._line.answer(case.sent, trigger.deadline_ns, case.completed_ns, asked.reply)
+
+    def _refuse(self, asked: Asked, reason: Refusal) -> None:
+        request = asked.request
+        self._line.acknowledge(Ack(request.part, request.n, None, reason), asked.reply)
+
+    def _cancel(self, trigger: Part | None) -> None:
+        if trigger is not None:
+            with self._changed:
+                self._book.cancel(trigger)
+
+    def _late_fields(self, trigger: Part, seq: int) -> Fields:
+        """The record as it is committed first: at the deadline this is the answer."""
+        part, n = trigger.name
+        active = self._current.get()
+        late = unjudged(Reason.LATE, active.rule.threshold)
+        shown, now_ns = JudgedFrame(None, late, active), time.monotonic_ns()
+        record = new_record(late, shown, 0, trigger.arrival_ns, now_ns)
+        record = replace(record, part=part, triggered=Triggered(n))
+        return record_fields(record, self._name, seq)
+
+    # --- the capture thread ---
+
+    def admit(self, frame: Frame) -> Frame | Wanted:
+        """The frame, as a trigger's own if it lies in a window."""
+        with self._changed:
+            owner = self._book.claim(frame.captured_mono_ns)
+        return frame if owner is None else Wanted(frame, owner, time.monotonic_ns())
+
+    # --- the decision thread ---
+
+    def take(self, judged: JudgedFrame) -> None:
+        """A frame was judged."""
+        with self._changed:
+            if judged.trigger is not None and not judged.trigger.is_decided:
+                judged.trigger.frames.append(judged)
+
+    def note_untriggered(self) -> None:
+        """A part was seen to pass without a trigger."""
+        self._untriggered += 1
+
+    def lose(self, lost: JudgedFrame) -> None:
+        """The camera was lost: `lost` stands for what the parts in view would have shown."""
+        with self._changed:
+            self._book.lose(time.monotonic_ns(), lost)
+
+    def end(self) -> None:
+        """The source has ended."""
+        with self._changed:
+            self._book.close()
+
+    def complete(self) -> list[Part]:
+        """The triggers whose frames are all judged, each once."""
+        with self._changed:
+            return self._book.complete(time.monotonic_ns())
+
+    def conclude(
+        self, trigger: Part, completed_ns: int, build: Callable[[int, Fields | None], Fields]
+    ) -> Fields:
+        """The judgment on a part to disk, then its verdict, unless the clock was faster.
+
+        build: the record from its number and, where it was answered before, the record as sent.
+        Returns: the record with the code that was sent.
+        """
+        case = self._cases[trigger]
+        seq = case.late["seq"]
+        if case.sent is not None:
+            return self._finish(build(seq, case.sent))
+        fields = build(seq, None)
+        is_on_disk = self._settle(fields)
+        with self._changed:
+            is_first = self._book.answer(trigger)
+            if is_first:
+                case.sent = fields if is_on_disk else case.late
+                case.completed_ns = completed_ns
+        if is_first:
+            self._tell(trigger, case)
+        if not (is_first and is_on_disk):
+            return self._finish(build(seq, case.sent))
+        self._release(fields)
+        return fields
+
+    def _finish(self, fields: Fields) -> Fields:
+        """The record as it was sent to disk, now or as soon as the disk takes it."""
+        if self._settle(fields):
+            self._release(fields)
+        else:
+            self._unsettled.append(fields)
+        return fields
+
+    def _settle(self, fields: Fields) -> bool:
+        try:
+            with self._health.times.measured("commit"):
+                self._outbox.settle(fields)
+        except StorageError as error:
+            self._note_disk(error)
+            return False
+        self._note_disk(None)
+        return True
+
+    def _release(self, fields: Fields) -> None:
+        self._outbox.release(fields["seq"])
+        self._line.records_waiting()
+
+    def _note_disk(self, error: StorageError | None) -> None:
+        self._health.note_storage(works=error is None)
+        if error is None:
+            self._disk.ended()
+        else:
+            self._disk.happened(f"a triggered part cannot be committed: {error}")
+
+    # --- the answers thread ---
+
+    def _watch_clock(self) -> None:
+        while not self._stopping.is_set():
+            with self._changed:
+                due_ns = self._book.next_due_ns()
+                left_s = (
+                    PASS_S if due_ns is None else min(PASS_S, (due_ns - time.monotonic_ns()) / 1e9)
+                )
+                if left_s > 0:
+                    self._changed.wait(left_s)
+            self._answer_due(time.monotonic_ns())
+            self._forget()
+
+    def _answer_due(self, now_ns: int) -> None:
+        """Answer what is due. UNKNOWN is on disk already; why there was no frame follows."""
+        with self._changed:
+            due = [(one, self._cases[one]) for one in self._book.due(now_ns)]
+            for one, case in due:
+                has_begun = time.monotonic_ns() > one.window.start_ns
+                is_dark = has_begun and not one.claimed
+                reason = Reason.CAMERA_LOST if is_dark else Reason.LATE
+                case.sent = {**case.late, "reason": reason.value}
+        for one, case in due:
+            self._tell(one, case)
+
+    def _forget(self) -> None:
+        with self._changed:
+            given_up = self._book.drop_finished(time.monotonic_ns(), GIVE_UP_MS * MS)
+            gone = [one for one in self._cases if not self._book.holds(one)]
+            cases = {one: self._cases.pop(one) for one in gone}
+        for one in given_up:
+            self._release(cases[one].late)
+
+    def _tell(self, trigger: Part, case: Case) -> None:
+        """The verdict to the PLC; whoever calls this has claimed it."""
+        fields = case.sent or case.late
+        with self._health.times.measured("publish"):
+            sent = self._line.answer(fields, trigger.deadline_ns, case.completed_ns, case.reply)
+        self._health.count(Code(fields["code"]))
+        log_part(fields, sent)
