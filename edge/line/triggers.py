@@ -62,7 +62,7 @@ class TriggerChannel:
         try:
             request = read_trigger(arrival.payload, self._period_ms)
         except BadRequest as bad:
-            self._unread.happened(f"a trigger cannot be taken: {bad}")
+            self._unread.happened(f"a trigger cannot be taken: {bad}", cause="bad request")
             ack = Ack(bad.part, bad.n, None, Refusal.BAD_REQUEST, bad.field)
             self.acknowledge(ack, reply)
             return

@@ -64,11 +64,16 @@ class Mailbox:
         with self._changed:
             if self._lossless:
                 self._changed.wait_for(lambda: not self._items or self._closed)
-            elif isinstance(item, Frame) and self._items and isinstance(self._items[-1], Frame):
+            elif self._is_replaced_by(item):
                 self._items.pop()
                 self.dropped += 1
             self._items.append(item)
             self._changed.notify_all()
+
+    def _is_replaced_by(self, item: Item) -> bool:
+        """Whether the last item is a frame that nobody owns, and this is a newer one."""
+        is_frame = isinstance(item, Frame | Wanted)
+        return is_frame and bool(self._items) and isinstance(self._items[-1], Frame)
 
     def take(self, timeout_s: float) -> Item | None:
         """The oldest item; None if there was none in time, or the mailbox is closed."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import paho.mqtt.client as paho
+from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.camera.protocol import FrameOverdue
@@ -20,8 +22,8 @@ from edge.runtime.plan import RunPlan
 from edge.runtime.service import Service
 from edge.types import Frame
 from tests.support.broker import PROTOCOLS, wait_until
-from tests.support.fakes import frame_of
-from tests.support.patience import patience_s
+from tests.support.fakes import ScriptedEngine, frame_of
+from tests.support.patience import HANG_S, patience_s
 from tests.support.service import new_service, running
 from tests.support.station import EMPTY, HEIGHT, SERIAL, WIDTH, Shot, StationRoot
 
@@ -59,6 +61,19 @@ class LiveCamera:
 
     def close(self) -> None:
         pass
+
+
+class HeldEngine(ScriptedEngine):
+    """Judges only while `may_run` is set."""
+
+    def __init__(self, score: float) -> None:
+        super().__init__([{"score": score}])
+        self.may_run = threading.Event()
+        self.may_run.set()
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        assert self.may_run.wait(HANG_S)
+        return super().run(feeds)
 
 
 @dataclass(frozen=True)
@@ -153,6 +168,17 @@ class Cell:
     camera: LiveCamera
     plc: TriggerPlc
     service: Service
+
+    def show(self, shot: Shot, frames: int = 3) -> None:
+        """Let the camera show this until so many frames of it were judged."""
+        self.camera.show = shot
+        begun = self.state["frames"] + 1  # one may have been on its way
+        wait_until(lambda: self.state["frames"] >= begun + frames, 10, "no frames")
+
+    def pass_window(self, part: str, count: int = 1) -> None:
+        """Wait until the window of a trigger without delay, for one frame, is over."""
+        left_s = self.plc.wait("trigger/ack", part, count).at_s + 3 * PERIOD_S - time.monotonic()
+        time.sleep(max(0.0, left_s))
 
     @property
     def state(self) -> dict[str, Any]:
