@@ -56,7 +56,8 @@ def due_of(arrival_ns: int, deadline_ms: int) -> int:
 class Trigger(Generic[T]):
     """One trigger from its arrival until its record is final. Changed by Triggers alone.
 
-    name: part and n, by which a repeat is known. claimed: how many frames are its own so far.
+    name: part and n, by which a repeat is known. is_fixed: its answer leaves when it is due, and
+    not as soon as there is one. claimed: how many frames are its own so far.
     frames: those of them that were judged. is_accepted: its number is on disk and the PLC was told.
     is_closed: no further frame will be its own. is_answered: its verdict was claimed. is_decided:
     its frames were handed out.
@@ -67,6 +68,7 @@ class Trigger(Generic[T]):
     arrival_ns: int
     due_ns: int
     deadline_ns: int
+    is_fixed: bool = False
     frames: list[T] = field(default_factory=list)
     claimed: int = 0
     is_accepted: bool = False
@@ -124,9 +126,12 @@ class Triggers(Generic[T]):
         deadline_ms: int,
         delay_ms: int,
         frames: int,
+        answer_ms: int = 0,
     ) -> Trigger[T] | None:
         """Own the window of this trigger from now on; None if another window overlaps it, or too
         many parts wait for their judgment.
+
+        answer_ms: from the arrival until the answer leaves; 0: as soon as there is one.
         """
         window = window_of(arrival_ns, delay_ms, frames, self._period_ns)
         pending = sum(one.window.frames for one in self._all if not one.is_decided)
@@ -136,10 +141,10 @@ class Triggers(Generic[T]):
             or pending + frames > FRAMES_LIMIT
         ):
             return None
-        due_ns = due_of(arrival_ns, deadline_ms)
-        opened: Trigger[T] = Trigger(
-            name, window, arrival_ns, due_ns, arrival_ns + deadline_ms * MS
-        )
+        is_fixed = answer_ms > 0
+        due_ns = arrival_ns + answer_ms * MS if is_fixed else due_of(arrival_ns, deadline_ms)
+        deadline_ns = arrival_ns + deadline_ms * MS
+        opened: Trigger[T] = Trigger(name, window, arrival_ns, due_ns, deadline_ns, is_fixed)
         self._all.append(opened)
         return opened
 

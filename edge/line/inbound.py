@@ -20,7 +20,9 @@ N_LIMIT = (1 << 32) - 1  # a UDINT; with more digits the verdict would not fit a
 DEADLINE_MS = (50, 600_000)
 DELAY_MS = (0, 60_000)
 FRAMES = (1, 30)
-KEYS = ("part", "deadline_ms", "n", "delay_ms", "frames")
+ANSWER_MS = (0, 600_000)
+PART_WITH_ENC = 15  # characters of a part whose trigger has `enc`, for the same reason
+KEYS = ("part", "deadline_ms", "n", "enc", "delay_ms", "frames", "answer_ms")
 
 
 class Refusal(str, Enum):
@@ -48,7 +50,8 @@ class TriggerRequest:
 
     part: its name for the workpiece. deadline_ms: of the verdict, from the arrival at the station.
     n: the PLC's own number of the trigger. delay_ms: from the arrival until the part is in view.
-    frames: how many are judged together.
+    frames: how many are judged together. enc: count of the belt's encoder, passed through.
+    answer_ms: from the arrival until the verdict leaves; 0: as soon as there is one.
     """
 
     part: str
@@ -56,6 +59,8 @@ class TriggerRequest:
     n: int | None = None
     delay_ms: int = 0
     frames: int = 1
+    enc: int | None = None
+    answer_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,10 @@ def read_trigger(payload: bytes, period_ms: float) -> TriggerRequest:
             None if "n" not in fields else _number(fields, "n", (0, N_LIMIT)),
             _number(fields, "delay_ms", DELAY_MS, 0),
             _number(fields, "frames", FRAMES, 1),
+            None if "enc" not in fields else _number(fields, "enc", (0, N_LIMIT)),
+            _number(fields, "answer_ms", ANSWER_MS, 0),
         )
-        least_ms = asked.delay_ms + asked.frames * period_ms
-        if asked.deadline_ms <= least_ms:
-            raise BadRequest(
-                "deadline_ms", f"the last frame may come {least_ms:.0f} ms after the trigger"
-            )
+        _require_possible(asked, period_ms)
     except BadRequest as bad:
         bad.part, bad.n = part, n
         raise
@@ -180,6 +183,19 @@ def _part_of(fields: Mapping[str, Any]) -> str:
         what = f"1 to {PART_LIMIT} printable ASCII characters, no space, quote or backslash"
         raise BadRequest("part", what)
     return part
+
+
+def _require_possible(asked: TriggerRequest, period_ms: float) -> None:
+    last_ms = asked.delay_ms + asked.frames * period_ms
+    too_soon = f"the last frame may come {last_ms:.0f} ms after the trigger"
+    if asked.deadline_ms <= last_ms:
+        raise BadRequest("deadline_ms", too_soon)
+    if 0 < asked.answer_ms <= last_ms:
+        raise BadRequest("answer_ms", too_soon)
+    if asked.answer_ms >= asked.deadline_ms:
+        raise BadRequest("answer_ms", "it does not lie before the deadline")
+    if asked.enc is not None and len(asked.part) > PART_WITH_ENC:
+        raise BadRequest("part", f"with enc it has at most {PART_WITH_ENC} characters")
 
 
 def _number(

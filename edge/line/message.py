@@ -29,12 +29,14 @@ MS_LIMIT = 9_999_999  # 2.7 hours
 class Triggered:
     """What the record of a triggered part has besides.
 
-    n: the PLC's number of the trigger, None where it sent none. judged: the code of the judgment,
-    which differs from the code that was sent where it came too late; None if there was no judgment.
+    n, enc: the PLC's number of the trigger and count of its encoder, None where it sent none.
+    judged: the code of the judgment, which differs from the code that was sent where it came too
+    late; None if there was no judgment.
     """
 
     n: int | None = None
     judged: Code | None = None
+    enc: int | None = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
         "id": record_id(station, seq),
         "seq": seq,
         "part": clean_part(record.part),
-        **_n_of(record),
+        **_told_by_plc(record),
         "code": int(record.code),
         "reason": record.reason.value,
         **_judged_of(record),
@@ -243,9 +245,10 @@ def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
     }
 
 
-def _n_of(record: Record) -> dict[str, Any]:
+def _told_by_plc(record: Record) -> dict[str, int]:
     told = record.triggered
-    return {} if told is None or told.n is None else {"n": told.n}
+    counts = {} if told is None else {"n": told.n, "enc": told.enc}
+    return {key: count for key, count in counts.items() if count is not None}
 
 
 def _judged_of(record: Record) -> dict[str, Any]:
@@ -264,7 +267,7 @@ def verdict_payload(fields: Mapping[str, Any], ms: int) -> bytes:
     Raises: ValueError if it would be longer, which clean_part, the station's limit and float32 rule
         out.
     """
-    keys = ("id", "seq", "part", "n", "code", "reason", "score", "thr")
+    keys = ("id", "seq", "part", "n", "enc", "code", "reason", "score", "thr")
     head = {key: fields[key] for key in keys if key in fields}
     payload = _json({**head, "ms": _bounded(ms), "at": fields["at"]})
     if len(payload) > VERDICT_LIMIT_BYTES:

@@ -108,7 +108,7 @@ class TriggeredParts:
         record = replace(
             new_record(judgment, shown, len(captured), completed_ns, time.monotonic_ns()),
             part=part,
-            triggered=Triggered(n, judgment.code),
+            triggered=Triggered(n, judgment.code, self._triggering.enc_of(trigger)),
         )
         fields = self._triggering.conclude(
             trigger, completed_ns, lambda seq, sent: self._fields(record, shown, seq, sent)

@@ -52,14 +52,19 @@ Part = Trigger[JudgedFrame]
 
 @dataclass(eq=False)
 class Case:
-    """What is known of an accepted trigger. reply: where to answer. late: its record as it was
-    committed. sent: as it was answered. completed_ns: capture of its last frame, or its arrival.
+    """What is known of an accepted trigger.
+
+    reply: where to answer. enc: of the PLC's encoder. late: its record as it was committed. sent:
+    as it was answered. completed_ns: capture of its last frame, or its arrival. judged: the record
+    that is on disk and waits for its fixed moment.
     """
 
     reply: Reply
+    enc: int | None
     late: Fields
     completed_ns: int
     sent: Fields | None = None
+    judged: Fields | None = None
 
 
 class Triggering:
@@ -139,7 +144,12 @@ class Triggering:
             repeated = self._book.find_repeated(name, asked.is_dup, now_ns)
             if repeated is None and is_ready:
                 opened = self._book.open(
-                    name, now_ns, request.deadline_ms, request.delay_ms, request.frames
+                    name,
+                    now_ns,
+                    request.deadline_ms,
+                    request.delay_ms,
+                    request.frames,
+                    request.answer_ms,
                 )
         if repeated is not None:
             job = partial(self._repeat, repeated, asked)
@@ -171,7 +181,7 @@ class Triggering:
         part, n = trigger.name
         try:
             with self._health.times.measured("commit"):
-                fields = self._outbox.open(lambda seq: self._late_fields(trigger, seq))
+                fields = self._outbox.open(lambda seq: self._late_fields(trigger, asked, seq))
         except StorageError as error:
             self._note_disk(error)
             self._cancel(trigger)
@@ -181,7 +191,8 @@ class Triggering:
         with self._changed:
             is_in_time = time.monotonic_ns() < trigger.due_ns
             if is_in_time:
-                self._cases[trigger] = Case(asked.reply, fields, trigger.arrival_ns)
+                enc = asked.request.enc
+                self._cases[trigger] = Case(asked.reply, enc, fields, trigger.arrival_ns)
         if not is_in_time:  # the disk took too long; the record stays UNKNOWN `late`
             self._cancel(trigger)
             self._release(fields)
@@ -217,14 +228,15 @@ class Triggering:
             with self._changed:
                 self._book.cancel(trigger)
 
-    def _late_fields(self, trigger: Part, seq: int) -> Fields:
+    def _late_fields(self, trigger: Part, asked: Asked, seq: int) -> Fields:
         """The record as it is committed first: at the deadline this is the answer."""
-        part, n = trigger.name
+        request = asked.request
         active = self._current.get()
         late = unjudged(Reason.LATE, active.rule.threshold)
         shown, now_ns = JudgedFrame(None, late, active), time.monotonic_ns()
         record = new_record(late, shown, 0, trigger.arrival_ns, now_ns)
-        record = replace(record, part=part, triggered=Triggered(n))
+        told = Triggered(request.n, None, request.enc)
+        record = replace(record, part=request.part, triggered=told)
         return record_fields(record, self._name, seq)
 
     # --- the capture thread ---
@@ -277,16 +289,26 @@ class Triggering:
         fields = build(seq, None)
         is_on_disk = self._settle(fields)
         with self._changed:
-            is_first = self._book.answer(trigger)
-            if is_first:
-                case.sent = fields if is_on_disk else case.late
+            waits = trigger.is_fixed and not trigger.is_answered
+            is_first = not waits and self._book.answer(trigger)
+            if waits or is_first:
                 case.completed_ns = completed_ns
+            if waits and is_on_disk:
+                case.judged = fields  # the answers thread sends and releases it
+            elif is_first:
+                case.sent = fields if is_on_disk else case.late
+            told = case.sent or self._unjudged(trigger, case)
         if is_first:
             self._tell(trigger, case)
-        if not (is_first and is_on_disk):
-            return self._finish(build(seq, case.sent))
-        self._release(fields)
+        if not (is_on_disk and (waits or is_first)):
+            return self._finish(build(seq, told))
+        if is_first:
+            self._release(fields)
         return fields
+
+    def enc_of(self, trigger: Part) -> int | None:
+        """The count of the PLC's encoder at this trigger."""
+        return self._cases[trigger].enc
 
     def _finish(self, fields: Fields) -> Fields:
         """The record as it was sent to disk, now or as soon as the disk takes it."""
@@ -336,12 +358,18 @@ class Triggering:
         with self._changed:
             due = [(one, self._cases[one]) for one in self._book.due(now_ns)]
             for one, case in due:
-                has_begun = time.monotonic_ns() > one.window.start_ns
-                is_dark = has_begun and not one.claimed
-                reason = Reason.CAMERA_LOST if is_dark else Reason.LATE
-                case.sent = {**case.late, "reason": reason.value}
+                case.sent = case.judged or self._unjudged(one, case)
         for one, case in due:
             self._tell(one, case)
+            if case.judged is not None:
+                self._release(case.judged)
+
+    def _unjudged(self, trigger: Part, case: Case) -> Fields:
+        """The answer where no judgment came in time."""
+        has_begun = time.monotonic_ns() > trigger.window.start_ns
+        is_dark = has_begun and not trigger.claimed
+        reason = Reason.CAMERA_LOST if is_dark else Reason.LATE
+        return {**case.late, "reason": reason.value}
 
     def _forget(self) -> None:
         with self._changed:

@@ -31,6 +31,7 @@ def read(**fields: object) -> TriggerRequest:
 def test_the_shortest_and_the_whole_trigger() -> None:
     assert read() == TriggerRequest("A17", 500, None, 0, 1)
     assert read(n=7, delay_ms=40, frames=3) == TriggerRequest("A17", 500, 7, 40, 3)
+    assert read(enc=99, answer_ms=300) == TriggerRequest("A17", 500, enc=99, answer_ms=300)
     assert read(deadline_ms=500.0) == TriggerRequest("A17", 500)
 
 
@@ -54,6 +55,10 @@ def test_the_shortest_and_the_whole_trigger() -> None:
         ("delay_ms", 60_001),
         ("frames", 0),
         ("frames", 31),
+        ("enc", -1),
+        ("enc", 1 << 32),
+        ("answer_ms", 33),
+        ("answer_ms", 500),
         ("dealy_ms", 5),
     ],
 )
@@ -68,6 +73,13 @@ def test_a_deadline_before_the_last_frame_is_named() -> None:
     with pytest.raises(BadRequest) as bad:
         read(deadline_ms=133, delay_ms=100)
     assert bad.value.field == "deadline_ms"
+
+
+def test_with_the_count_of_an_encoder_the_verdict_still_fits_a_plc_string() -> None:
+    assert read(part="A" * 15, enc=1)
+    with pytest.raises(BadRequest) as bad:
+        read(part="A" * 16, enc=1)
+    assert bad.value.field == "part"
 
 
 def test_a_missing_key_is_named_and_part_and_n_are_echoed() -> None:

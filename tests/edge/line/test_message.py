@@ -17,6 +17,7 @@ from edge.line.message import (
     Record,
     StateDetails,
     StationState,
+    Triggered,
     clean_part,
     code_payload,
     record_fields,
@@ -113,6 +114,10 @@ def test_the_longest_verdict_fits() -> None:
     )
     payload = verdict_payload(record_fields(record, "S" * 99, 2**53), 10**12)
     assert 220 < len(payload) <= 250
+    most = 2**32 - 1
+    for triggered, part in ((Triggered(most), "W" * 32), (Triggered(most, None, most), "W" * 15)):
+        asked = replace(record, part=part, triggered=triggered)
+        assert len(verdict_payload(record_fields(asked, "S" * 99, 2**53), 10**12)) == 250
 
 
 @given(st.text())
@@ -135,6 +140,17 @@ def test_a_record_is_flat_and_its_repeat_differs_in_replay_only() -> None:
     )
     assert " ".join(first) == names
     assert first["margin"] == pytest.approx(-0.2, abs=1e-6)
+
+
+def test_what_a_trigger_adds_to_verdict_and_record() -> None:
+    asked = replace(RECORD, triggered=Triggered(7, Code.OK, 99))
+    fields = record_fields(asked, "s1", 1)
+    assert list(fields)[:8] == ["schema", "id", "seq", "part", "n", "enc", "code", "reason"]
+    assert (list(fields)[8], fields["judged_code"]) == ("judged_code", 1)
+    assert b'"part":"A17","n":7,"enc":99,"code":2,' in verdict_payload(fields, 1)
+    unjudged = record_fields(replace(RECORD, triggered=Triggered()), "s1", 1)
+    assert unjudged["judged_code"] is None
+    assert not {"n", "enc"} & set(unjudged)
 
 
 def test_the_state_says_whether_a_part_would_be_judged() -> None:

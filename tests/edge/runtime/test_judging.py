@@ -43,6 +43,13 @@ def test_a_frame_that_can_be_trusted_is_the_engines() -> None:
     assert active.engine.runs == 1  # type: ignore[attr-defined]
 
 
+def test_a_frame_that_a_trigger_owns_may_wait_for_the_engine_but_not_come_late() -> None:
+    active, now_ns = make_active(), time.monotonic_ns()
+    old = now(1, captured_mono_ns=now_ns - 900_000_000)
+    assert judge().judge(old, active, now_ns - 800_000_000).code is Code.OK
+    assert judge().judge(old, active, now_ns).reason is Reason.STALE
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

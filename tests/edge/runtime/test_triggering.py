@@ -4,6 +4,7 @@ than the judgment, the judgment that never comes.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,6 +223,46 @@ def test_a_judgment_that_never_comes_holds_up_no_record(
     assert rig.triggering.is_idle
 
 
+def test_a_verdict_may_have_a_fixed_moment(rig: Rig) -> None:
+    rig.ask("A", answer_ms=300)
+    begun_s = time.monotonic()
+    rig.show(NG)
+    assert rig.answers == rig.records() == []
+    wait_until(lambda: rig.answers, 10, "no answer")
+    assert time.monotonic() - begun_s > 0.2
+    assert rig.answers == [("A", 2, "anomaly")]
+    wait_until(lambda: rig.records() == [("A", 2, "anomaly", 2)], 10, "the record stays open")
+    assert rig.triggering.is_idle
+
+
+def test_what_is_not_judged_or_not_on_disk_at_the_fixed_moment_is_late_then(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.05)
+    rig.ask("A", answer_ms=200)
+    frame = frame_of(GOOD, 1, captured_mono_ns=time.monotonic_ns())
+    owned = rig.triggering.admit(frame)
+    assert isinstance(owned, Wanted)
+    wait_until(lambda: rig.answers, 10, "no answer")
+    assert rig.answers == [("A", 3, "late")]
+    rig.parts.feed(JudgedFrame(frame, judgment_of(NG), rig.active, owned.trigger))
+    assert rig.records() == [("A", 3, "late", 2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "settle", full)
+        rig.ask("B", answer_ms=200)
+        rig.show(NG)
+        assert len(rig.answers) == 1
+        wait_until(lambda: len(rig.answers) == 2, 10, "no answer")
+    assert rig.answers[1] == ("B", 3, "late")
+    wait_until(lambda: rig.records()[1:] == [("B", 3, "late", 2)], 10, "never settled")
+
+
+def test_the_count_of_the_encoder_is_passed_through(rig: Rig) -> None:
+    rig.ask("A", n=7, enc=123456)
+    rig.show(OK)
+    assert [(one["n"], one["enc"]) for one in rig.line.answers] == [(7, 123456)]
+
+
 def test_no_frame_is_camera_lost_long_before_a_long_deadline(rig: Rig) -> None:
     rig.ask("A")
     rig.wait_look(lambda: rig.answers)
@@ -248,13 +289,18 @@ def test_the_end_of_the_source_decides_with_the_frames_that_are_there(rig: Rig) 
 
 
 def test_more_than_can_be_answered_are_ignored_and_free_their_windows(rig: Rig) -> None:
-    rig.triggering._jobs.put_nowait(lambda: time.sleep(0.2))
-    time.sleep(0.05)
-    before = rig.line.counters.triggers_ignored
-    for number in range(module.JOBS_LIMIT + 3):
-        request = TriggerRequest("A", 60_000, number, delay_ms=1000 if number else 5000)
-        rig.triggering.hear(Asked(request))
-    assert rig.line.counters.triggers_ignored == before + 3
+    may_go_on = threading.Event()
+    rig.triggering._jobs.put(may_go_on.wait)
+    wait_until(rig.triggering._jobs.empty, 10, "the thread does not work")
+    for _ in range(module.JOBS_LIMIT):
+        rig.triggering._jobs.put_nowait(lambda: None)
+    rig.triggering.hear(Asked(TriggerRequest("A", 60_000, delay_ms=30_000)))
+    assert rig.triggering.counts().ignored == 1
+    assert rig.triggering.is_idle
+    may_go_on.set()
+    wait_until(rig.triggering._jobs.empty, 10, "the thread does not work")
+    rig.ask("B", delay_ms=30_000)
+    assert rig.acks == [("B", "")]
 
 
 def test_it_is_not_ready_before_the_first_frame(tmp_path: Path) -> None:
@@ -277,13 +323,13 @@ def test_parts_without_a_trigger_are_counted_however_long_they_rest(rig: Rig) ->
     assert rig.triggering.counts().untriggered == 2
 
 
-def test_blind_frames_are_no_part_without_a_trigger(rig: Rig) -> None:
-    rig.show(NO_PART, NO_PART)
+def test_a_part_that_is_not_seen_for_some_frames_counts_once(rig: Rig) -> None:
+    rig.show(NO_PART, NO_PART, OK, OK, OK)
     for number in range(5):
         frame = frame_of(GOOD, 100 + number)
         rig.parts.feed(JudgedFrame(frame, unjudged(Reason.BLIND), rig.active))
-    rig.show(NO_PART, NO_PART)
-    assert rig.triggering.counts().untriggered == 0
+    rig.show(OK, OK, OK, NO_PART, NO_PART)
+    assert rig.triggering.counts().untriggered == 1
 
 
 def test_a_frame_that_a_trigger_owns_is_never_replaced(rig: Rig) -> None:
