@@ -28,7 +28,7 @@ from edge.decide.trigger import MS, Trigger, Triggers
 from edge.decide.verdict import unjudged
 from edge.errors import StorageError
 from edge.line.base import TriggeredLine
-from edge.line.inbound import Ack, Asked, Refusal, Reply
+from edge.line.inbound import Ack, Asked, Refusal, Reply, TriggerRequest
 from edge.line.message import TriggerCounts, Triggered, record_fields
 from edge.line.outbox import Fields, Outbox
 from edge.runtime.current import CurrentBundle
@@ -137,20 +137,12 @@ class Triggering:
         request = asked.request
         name = request.part, request.n
         is_ready = self._health.is_ready and not self._stopping.is_set()
-        opened = None
         with self._changed:
             # under the lock: every frame that was admitted before is older than this
             now_ns = time.monotonic_ns()
             repeated = self._book.find_repeated(name, asked.is_dup, now_ns)
-            if repeated is None and is_ready:
-                opened = self._book.open(
-                    name,
-                    now_ns,
-                    request.deadline_ms,
-                    request.delay_ms,
-                    request.frames,
-                    request.answer_ms,
-                )
+            opens = repeated is None and is_ready
+            opened = self._open(request, now_ns) if opens else None
         if repeated is not None:
             job = partial(self._repeat, repeated, asked)
         elif opened is not None:
@@ -162,6 +154,16 @@ class Triggering:
         except queue.Full:
             self._line.counters.triggers_ignored += 1
             self._cancel(opened)
+
+    def _open(self, request: TriggerRequest, now_ns: int) -> Part | None:
+        return self._book.open(
+            (request.part, request.n),
+            now_ns,
+            request.deadline_ms,
+            request.delay_ms,
+            request.frames,
+            request.answer_ms,
+        )
 
     # --- the triggers thread ---
 
@@ -178,32 +180,34 @@ class Triggering:
 
     def _accept(self, trigger: Part, asked: Asked) -> None:
         """Number and answer to disk, then the PLC is told."""
-        part, n = trigger.name
-        try:
-            with self._health.times.measured("commit"):
-                fields = self._outbox.open(lambda seq: self._late_fields(trigger, asked, seq))
-        except StorageError as error:
-            self._note_disk(error)
+        fields = self._commit_late(trigger, asked)
+        if fields is None or time.monotonic_ns() >= trigger.due_ns:
             self._cancel(trigger)
+            if fields is not None:  # the disk took too long; the record stays UNKNOWN `late`
+                self._release(fields)
             self._refuse(asked, Refusal.STORAGE)
             return
-        self._note_disk(None)
+        request = asked.request
         with self._changed:
-            is_in_time = time.monotonic_ns() < trigger.due_ns
-            if is_in_time:
-                enc = asked.request.enc
-                self._cases[trigger] = Case(asked.reply, enc, fields, trigger.arrival_ns)
-        if not is_in_time:  # the disk took too long; the record stays UNKNOWN `late`
-            self._cancel(trigger)
-            self._release(fields)
-            self._refuse(asked, Refusal.STORAGE)
-            return
-        self._line.acknowledge(Ack(part, n, fields["seq"]), asked.reply)
+            case = Case(asked.reply, request.enc, fields, trigger.arrival_ns)
+            self._cases[trigger] = case
+        self._line.acknowledge(Ack(request.part, request.n, fields["seq"]), asked.reply)
         with self._changed:
             trigger.is_accepted = True
             self._changed.notify_all()
         self._accepted += 1
         self._poke()
+
+    def _commit_late(self, trigger: Part, asked: Asked) -> Fields | None:
+        """The record that is open from now on; None if the disk did not take it."""
+        try:
+            with self._health.times.measured("commit"):
+                fields = self._outbox.open(lambda seq: self._late_fields(trigger, asked, seq))
+        except StorageError as error:
+            self._note_disk(error)
+            return None
+        self._note_disk(None)
+        return fields
 
     def _repeat(self, trigger: Part, asked: Asked) -> None:
         """The same answer once more: the acknowledgment, and the verdict if it was given."""

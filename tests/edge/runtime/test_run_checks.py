@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError
-from edge.runtime.run import run_station
-from tests.support.station import GOOD, StationRoot, write_belt
+from edge.runtime.plan import RunPlan
+from edge.runtime.run import plan_for, run_station
+from tests.support.station import GOOD, StationRoot, make_station, write_belt
+
+TRIGGERED = '[decision]\nmode = "triggered"\n'
 
 
 @pytest.fixture
@@ -70,3 +73,28 @@ def test_files_that_nobody_named_are_not_looked_for_in_the_root(
         f'[station]\nstation = "s1"\n[broker]\nenabled = false\n[camera]\nkind = "{kind}"\n',
     )
     assert said.startswith("station.toml: camera.path is empty: ")
+
+
+def test_a_product_that_cannot_see_a_part_arrive_needs_triggers(tmp_path: Path) -> None:
+    station = make_station(tmp_path / "made", presence=False)
+    free = station.configure("realsense", None, port=1)
+    active = station.store.active()
+    with pytest.raises(ConfigError, match="cannot see a part arrive: it needs triggers"):
+        plan_for(free, active, station.root, None)
+    triggered = station.configure("realsense", None, port=1, more=TRIGGERED)
+    assert plan_for(triggered, active, station.root, 7) == RunPlan(max_parts=7)
+
+
+def test_files_are_played_as_a_camera_where_triggers_say_which_frame(
+    station: StationRoot, belt_folder: Path
+) -> None:
+    config = station.configure("folder", belt_folder, port=1, more=TRIGGERED)
+    plan = plan_for(config, station.store.active(), station.root, None)
+    assert (plan.lossless, plan.each_frame) == (False, False)
+
+
+def test_triggers_without_a_broker_are_refused(station: StationRoot, belt_folder: Path) -> None:
+    camera = f'[camera]\nkind = "folder"\npath = "{belt_folder}"\n'
+    names = '[station]\nstation = "s1"\n[broker]\nenabled = false\n'
+    said = refuse(station, f"{names}{camera}{TRIGGERED}")
+    assert said.startswith("mode is triggered in [decision] of station.toml, and enabled is false")
