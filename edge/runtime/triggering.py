@@ -254,10 +254,11 @@ class Triggering:
     # --- the decision thread ---
 
     def take(self, judged: JudgedFrame) -> None:
-        """A frame was judged."""
+        """A frame was judged; one of a trigger that is over is not kept."""
+        trigger = judged.trigger
         with self._changed:
-            if judged.trigger is not None and not judged.trigger.is_decided:
-                judged.trigger.frames.append(judged)
+            if trigger is not None and not trigger.is_decided and self._book.holds(trigger):
+                trigger.frames.append(judged)
 
     def note_untriggered(self) -> None:
         """A part was seen to pass without a trigger."""
