@@ -29,6 +29,7 @@ class LineCounters:
     records_sent: int = 0  # that were acknowledged
     triggers_refused: int = 0  # each was told
     triggers_ignored: int = 0  # retained, expired, or more at once than can be answered
+    verdicts_overrun: int = 0  # not acknowledged by a PLC that acknowledges
 
 
 @runtime_checkable

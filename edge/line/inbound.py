@@ -106,7 +106,7 @@ def read_trigger(payload: bytes, period_ms: float) -> TriggerRequest:
     fields = _object_of(payload)
     part, n = _text(fields.get("part")), _integer(fields.get("n"))
     try:
-        _require_known(fields)
+        _require_known(fields, KEYS)
         asked = TriggerRequest(
             _part_of(fields),
             _number(fields, "deadline_ms", DEADLINE_MS),
@@ -121,6 +121,16 @@ def read_trigger(payload: bytes, period_ms: float) -> TriggerRequest:
         bad.part, bad.n = part, n
         raise
     return asked
+
+
+def read_ack(payload: bytes) -> int:
+    """The number of the verdict that the PLC has taken, from the payload of an `ack`.
+
+    Raises: BadRequest.
+    """
+    fields = _object_of(payload)
+    _require_known(fields, ("seq",))
+    return _number(fields, "seq", (1, N_LIMIT))
 
 
 def ack_payload(ack: Ack) -> bytes:
@@ -171,10 +181,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-def _require_known(fields: Mapping[str, Any]) -> None:
+def _require_known(fields: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in fields:
-        if key not in KEYS:
-            raise BadRequest(clean_part(key), f"there is no such key (known: {', '.join(KEYS)})")
+        if key not in known:
+            raise BadRequest(clean_part(key), f"there is no such key (known: {', '.join(known)})")
 
 
 def _part_of(fields: Mapping[str, Any]) -> str:

@@ -91,13 +91,15 @@ class TriggerCounts:
     """What a triggered station has counted since the start.
 
     accepted, refused: as `trigger/ack` said. ignored: triggers that got no answer. untriggered:
-    parts that were seen to pass without a trigger.
+    parts that were seen to pass without a trigger. overrun: verdicts that the PLC has not
+    acknowledged, though it acknowledges others.
     """
 
     accepted: int
     refused: int
     ignored: int
     untriggered: int
+    overrun: int = 0
 
     def as_fields(self) -> dict[str, int]:
         """As the state message has them."""
@@ -106,6 +108,7 @@ class TriggerCounts:
             "triggers_refused": self.refused,
             "triggers_ignored": self.ignored,
             "parts_untriggered": self.untriggered,
+            "verdicts_overrun": self.overrun,
         }
 
 

@@ -22,6 +22,7 @@ from edge.line.link import Link, LinkMaker
 from edge.line.message import StationState, signed_state, state_message
 from edge.line.outbox import Outbox
 from edge.line.records import RecordChannel
+from edge.line.results import ResultChannel
 from edge.line.topics import Topics
 from edge.line.triggers import TriggerChannel
 from edge.line.verdicts import VerdictChannel
@@ -72,8 +73,12 @@ class MqttLine:
 
         ears: Ears = {}
         if triggered is not None:
-            # the channel that hears is made after the link
-            ears = {topics("trigger"): lambda arrival: self._triggers.hear(arrival)}  # noqa: PLW0108
+            # the channels that hear are made after the link
+            ears = {
+                topics("trigger"): lambda arrival: self._triggers.hear(arrival),  # noqa: PLW0108
+                topics("ack"): lambda arrival: self._results.hear_ack(arrival),  # noqa: PLW0108
+                topics("last"): lambda arrival: self._results.hear_last(arrival),  # noqa: PLW0108
+            }
 
         def new_link(
             role: str, will: Message | None, more: str, ears: Ears | None = None
@@ -95,6 +100,7 @@ class MqttLine:
         self._triggers = TriggerChannel(
             self._verdicts, topics, self.counters, period_ms, triggered or _take_none
         )
+        self._results = ResultChannel(self._verdicts, topics, self.counters)
         self._records = RecordChannel(
             new_link("record", will, "heartbeat"),
             topics,
@@ -130,6 +136,7 @@ class MqttLine:
         self, fields: Mapping[str, Any], deadline_mono_ns: int, completed_mono_ns: int, reply: Reply
     ) -> bool:
         """As publish_verdict, for a triggered part; its verdict goes to the response topic, too."""
+        self._results.note(fields, completed_mono_ns)
         return self._verdicts.publish(fields, deadline_mono_ns, completed_mono_ns, reply)
 
     def records_waiting(self) -> None:

@@ -112,7 +112,11 @@ class Triggering:
         """Since the start. Any thread may ask."""
         told = self._line.counters
         return TriggerCounts(
-            self._accepted, told.triggers_refused, told.triggers_ignored, self._untriggered
+            self._accepted,
+            told.triggers_refused,
+            told.triggers_ignored,
+            self._untriggered,
+            told.verdicts_overrun,
         )
 
     def start(self) -> None:

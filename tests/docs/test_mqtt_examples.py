@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.line.inbound import KEYS, Ack, Refusal, TriggerRequest, ack_payload, read_trigger
+from edge.line.inbound import (
+    KEYS,
+    Ack,
+    Refusal,
+    TriggerRequest,
+    ack_payload,
+    read_ack,
+    read_trigger,
+)
 from edge.line.message import (
     Record,
     TriggerCounts,
@@ -76,6 +84,7 @@ SENT = {
     ),
     "verdict-triggered": verdict_payload(TRIGGERED, 61),
     "trigger": b'{"part":"A17","deadline_ms":500,"n":7,"delay_ms":40,"frames":3}',
+    "ack": b'{"seq":4713}',
     "trigger/ack": ack_payload(Ack("A17", 7, 4713)),
     "trigger/ack-refused": ack_payload(Ack("A17", 8, None, Refusal.BAD_REQUEST, "frames")),
     "verdict/code": code_payload(NG),
@@ -93,6 +102,7 @@ def test_the_example_is_byte_exact(name: str) -> None:
 def test_the_trigger_of_the_page_is_taken() -> None:
     asked = read_trigger(BLOCKS["trigger"].encode(), period_ms=33)
     assert asked == TriggerRequest("A17", 500, 7, 40, 3)
+    assert read_ack(BLOCKS["ack"].encode()) == 4713
 
 
 def test_the_page_lists_every_refusal_and_every_count() -> None:

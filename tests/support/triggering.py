@@ -107,14 +107,16 @@ class TriggerPlc:
         self._client.loop_start()
         assert ready.wait(patience_s(5))
 
-    def publish(self, payload: bytes, retain: bool = False, **properties: Any) -> float:
+    def publish(
+        self, payload: bytes, retain: bool = False, to: str = "trigger", **properties: Any
+    ) -> float:
         """Returns when."""
         said = None
         if properties:
             said = paho.Properties(paho.PacketTypes.PUBLISH)
             for name, value in properties.items():
                 setattr(said, name, value)
-        self._client.publish(f"{PREFIX}/trigger", payload, 1, retain, said)
+        self._client.publish(f"{PREFIX}/{to}", payload, 1, retain, said)
         return time.monotonic()
 
     def trigger(self, part: str, deadline_ms: int = 5000, **more: Any) -> float:

@@ -15,6 +15,7 @@ from edge.line.inbound import (
     Reply,
     TriggerRequest,
     ack_payload,
+    read_ack,
     read_trigger,
     usable_reply,
 )
@@ -127,6 +128,13 @@ def test_the_answer_is_byte_exact() -> None:
         ack_payload(Ack("A17", None, None, Refusal.BAD_REQUEST, "frames"))
         == b'{"part":"A17","accepted":false,"seq":null,"reason":"bad_request","field":"frames"}'
     )
+
+
+def test_an_acknowledgment_names_a_verdict() -> None:
+    assert read_ack(b'{"seq":4711}') == 4711
+    for payload in (b"{}", b"4711", b'{"seq":0}', b'{"seq":"1"}', b'{"seq":1,"n":2}'):
+        with pytest.raises(BadRequest):
+            read_ack(payload)
 
 
 def test_a_response_topic_cannot_reach_the_stations_own_topics() -> None:

@@ -140,6 +140,15 @@ def test_response_topic_and_correlation_data_are_honored(cell: Cell) -> None:
     assert {one.correlation for one in told} == {b"\x01\x02"}
 
 
+def test_the_last_verdict_is_told_on_request(cell: Cell) -> None:
+    cell.show(GOOD)
+    cell.plc.trigger("last")
+    seq = cell.plc.verdict("last")["seq"]
+    cell.plc.publish(b"", to="last")
+    assert cell.plc.wait("last/verdict", "last").json["seq"] == seq
+    cell.plc.publish(b'{"seq":%d}' % seq, to="ack")
+
+
 def test_a_response_topic_of_the_stations_own_gets_nothing(cell: Cell) -> None:
     cell.show(GOOD)
     asked = json.dumps({"part": "mirror", "deadline_ms": 5000}).encode()
