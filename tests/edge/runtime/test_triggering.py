@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -186,11 +187,22 @@ def test_a_judgment_that_the_disk_does_not_take_is_late_and_settled_later(
 def test_a_disk_that_takes_no_number_refuses_and_frees_the_window(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    frame = frame_of(GOOD, 1)
+    owned: list[Any] = []
+
+    def full_after_a_frame(*_: object) -> None:
+        now_ns = time.monotonic_ns()
+        owned.append(rig.triggering.admit(replace(frame, captured_mono_ns=now_ns)))
+        full()
+
     with monkeypatch.context() as patch:
-        patch.setattr(Outbox, "open", full)
-        rig.ask("A", delay_ms=1000)
+        patch.setattr(Outbox, "open", full_after_a_frame)
+        rig.ask("A")
     assert rig.acks == [("A", "storage")]
     assert rig.triggering.is_idle
+    (trigger,) = [one.trigger for one in owned]
+    rig.parts.feed(JudgedFrame(frame, judgment_of(OK), rig.active, trigger))
+    assert (trigger.frames, rig.answers) == ([], [])  # its image is not kept
     rig.health.note_storage(works=True)
     rig.ask("B", delay_ms=1000)
     assert rig.acks[-1] == ("B", "")
