@@ -60,7 +60,7 @@ class Trigger(Generic[T]):
     not as soon as there is one. claimed: how many frames are its own so far.
     frames: those of them that were judged. is_accepted: its number is on disk and the PLC was told.
     is_closed: no further frame will be its own. is_answered: its verdict was claimed. is_decided:
-    its frames were handed out.
+    its frames were handed out. is_concluded: whoever got them is done.
     """
 
     name: tuple[str, int | None]
@@ -75,6 +75,12 @@ class Trigger(Generic[T]):
     is_closed: bool = False
     is_answered: bool = False
     is_decided: bool = False
+    is_concluded: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether neither an answer nor a judgment is still to come."""
+        return self.is_answered and self.is_concluded
 
     @property
     def is_complete(self) -> bool:
@@ -99,7 +105,7 @@ class Triggers(Generic[T]):
     @property
     def waiting(self) -> int:
         """How many have no answer yet, or still wait for their judgment."""
-        return sum(not (one.is_answered and one.is_decided) for one in self._all)
+        return sum(not one.is_over for one in self._all)
 
     def holds(self, trigger: Trigger[T]) -> bool:
         """Whether it is not over."""
@@ -217,12 +223,11 @@ class Triggers(Generic[T]):
             if one.is_answered and not one.is_decided and now_ns > one.deadline_ns + patience_ns
         ]
         for one in given_up:
-            one.is_decided = True
+            one.is_decided = one.is_concluded = True
             one.frames.clear()
         self._all = [
             one
             for one in self._all
-            if now_ns <= one.deadline_ns
-            or (one.is_accepted and not (one.is_answered and one.is_decided))
+            if now_ns <= one.deadline_ns or (one.is_accepted and not one.is_over)
         ]
         return given_up

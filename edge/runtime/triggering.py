@@ -220,9 +220,10 @@ class Triggering:
             case = self._cases.get(trigger)
             if case is not None:
                 case.reply = asked.reply
-        if case is None:  # its number could not be committed
-            self._refuse(asked, Refusal.STORAGE)
-            return
+        if case is None:
+            if not trigger.is_accepted:  # its number could not be committed
+                self._refuse(asked, Refusal.STORAGE)
+            return  # its deadline has passed meanwhile
         self._line.acknowledge(Ack(part, n, case.late["seq"]), asked.reply)
         if case.sent is not None:
             self._line.answer(case.sent, trigger.deadline_ns, case.completed_ns, asked.reply)
@@ -291,6 +292,14 @@ class Triggering:
         build: the record from its number and, where it was answered before, the record as sent.
         Returns: the record with the code that was sent.
         """
+        fields = self._conclude(trigger, completed_ns, build)
+        with self._changed:
+            trigger.is_concluded = True
+        return fields
+
+    def _conclude(
+        self, trigger: Part, completed_ns: int, build: Callable[[int, Fields | None], Fields]
+    ) -> Fields:
         case = self._cases[trigger]
         seq = case.late["seq"]
         if case.sent is not None:

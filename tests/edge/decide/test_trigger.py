@@ -170,9 +170,13 @@ def test_what_is_over_is_forgotten_after_its_deadline(rig: Rig) -> None:
     rig.judge(a, "first")
     assert rig.complete(20) == ["A"]
     rig.triggers.answer(a)
+    assert rig.triggers.drop_finished(1001 * MS, 0) == []
+    assert rig.triggers.holds(a)  # somebody is still at work on its frames
+    a.is_concluded = True
     assert rig.triggers.drop_finished(999 * MS, 0) == []
     assert rig.triggers.find_repeated(("A", 1), False, 999 * MS) is a
     assert rig.triggers.drop_finished(1001 * MS, 500 * MS) == []
+    assert not rig.triggers.holds(a)
     assert rig.due(1100) == ["B"]
     assert rig.triggers.drop_finished(1601 * MS, 500 * MS) == [b]
     assert rig.triggers.waiting == 0

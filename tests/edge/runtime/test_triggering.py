@@ -21,6 +21,7 @@ from edge.line.base import TriggeredLine
 from edge.line.inbound import Ack, Asked, Reply, TriggerRequest
 from edge.line.none import NoLine
 from edge.line.outbox import Outbox
+from edge.runtime import triggered_parts
 from edge.runtime import triggering as module
 from edge.runtime.current import CurrentBundle
 from edge.runtime.health import Health
@@ -167,6 +168,22 @@ def test_the_clock_answers_while_the_disk_is_busy_with_the_judgment(
     assert rig.records() == [("A", 3, "late", 1)]
     assert rig.health.verdicts() == {"ok": 0, "ng": 0, "unknown": 1}
     assert len(rig.images) == 1  # as of every UNKNOWN
+
+
+def test_a_judgment_may_take_until_long_after_the_deadline(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = triggered_parts.judged_part
+
+    def slowly(part: Any, combined: str) -> Any:
+        time.sleep(0.4)  # the answers thread forgets meanwhile what is over
+        return judged(part, combined)
+
+    monkeypatch.setattr(triggered_parts, "judged_part", slowly)
+    rig.ask("A", deadline_ms=100)
+    rig.show(OK)
+    assert rig.records() == [("A", 3, "late", 1)]
+    assert rig.triggering.is_idle
 
 
 def test_a_judgment_that_the_disk_does_not_take_is_late_and_settled_later(
