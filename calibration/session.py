@@ -25,8 +25,9 @@ from calibration.silhouette import (
 )
 from calibration.threshold import calibrate_threshold
 from edge.camera.contract import CameraContract
+from edge.camera.device import NOTHING_TOLD
 from edge.camera.protocol import Camera, EndOfFrames, opened
-from edge.camera.supervised import supervised_camera
+from edge.camera.supervised import SupervisedCamera, supervised_camera
 from edge.config import CameraConfig, EdgeConfig, RuntimeConfig
 from edge.decide.verdict import DecisionRule
 from edge.errors import CalibrationError
@@ -135,8 +136,15 @@ def calibrate_station_plane(
         )
     fit = calibrate_plane(windows, lift, contract.min_area, region)
     geometry = Geometry(fit.plane, x, y, region)
+    told = camera.facts if isinstance(camera, SupervisedCamera) else NOTHING_TOLD
     saved = store.save_geometry(
-        installed.product, whole.serial, geometry, whole.intrinsics, len(views), fit.rms_m
+        installed.product,
+        whole.serial,
+        geometry,
+        whole.intrinsics,
+        len(views),
+        fit.rms_m,
+        calibration=told.calibration,
     )
     return PlaneSession(whole.serial, fit, saved, before.expected if before else None)
 

@@ -137,6 +137,15 @@ class CameraConfig(Section):
         default=500, ge=10, le=60_000, description="an older frame is UNKNOWN stale"
     )
     fps: int = Field(default=30, ge=1, le=120, description="frames per second")
+    resets: int = Field(
+        default=2,
+        ge=0,
+        le=10,
+        description=(
+            "realsense: hardware resets of a camera whose process was started again twice in vain,"
+            " before its USB port is restarted; 0: neither is done"
+        ),
+    )
 
     @property
     def is_live(self) -> bool:

@@ -19,10 +19,12 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from pathlib import Path
 
 from edge.bounded import die_with
+from edge.camera.device import NOTHING_TOLD, DeviceFacts, TellsOfItself
 from edge.camera.factory import make_camera
 from edge.camera.protocol import Camera, FrameOverdue
 from edge.camera.ring import RingWriter, bytes_of, padded
@@ -31,6 +33,7 @@ from edge.camera.wire import (
     PACKET_BYTES,
     READ_STATION,
     SENTENCE_CHARS,
+    Device,
     Failed,
     Filled,
     Hello,
@@ -49,6 +52,7 @@ PR_SET_NAME = 15  # linux/prctl.h
 LIVE_SLOTS = 3  # one being written, one on its way, one being read
 # of one call for a frame; between two calls a closed socket is noticed
 LIVE_FRAME_S, FILE_FRAME_S = (0.5, 10.0)
+FACTS_S = 10.0  # between two questions to the device about itself
 
 
 class StationGone(Exception):
@@ -166,9 +170,14 @@ def play(feed: Feed, camera: Camera, live: bool) -> None:
     """
     try:
         camera.open()
-        feed.send(Opened(serial=camera.serial, info=camera.info))
+        facts, asked_s = facts_of(camera), time.monotonic()
+        feed.send(Opened(serial=camera.serial, info=camera.info, facts=facts))
         while True:
             feed.wait_until_wanted()
+            if time.monotonic() - asked_s > FACTS_S:
+                before, facts, asked_s = facts, facts_of(camera), time.monotonic()
+                if facts != before:
+                    feed.send(Device(facts=facts))
             try:
                 frame = camera.next_frame(LIVE_FRAME_S if live else FILE_FRAME_S)
             except FrameOverdue:
@@ -180,6 +189,11 @@ def play(feed: Feed, camera: Camera, live: bool) -> None:
         feed.send(failure_of(error))
     finally:
         camera.close()
+
+
+def facts_of(camera: Camera) -> DeviceFacts:
+    """What the device tells of itself, if it is one that does. Raises: CameraLost."""
+    return camera.device_facts() if isinstance(camera, TellsOfItself) else NOTHING_TOLD
 
 
 def failure_of(error: Exception) -> Failed:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge.background import Result, in_background
 from edge.camera.contract import CameraContract
+from edge.camera.device import NOTHING_TOLD, DeviceFacts, read_facts, read_temperature
 from edge.camera.protocol import FrameOverdue
 from edge.errors import CameraError, CameraLost, CameraMismatch
 from edge.frames.camera_info import CameraInfo
@@ -238,6 +239,7 @@ class RealSenseCamera:
             find_device,
         )
         self._info: CameraInfo | None = None
+        self._facts = NOTHING_TOLD
         self._rs: Any = None
         self._sensors: list[Any] = []
         self._syncer: Any = None
@@ -256,6 +258,15 @@ class RealSenseCamera:
         if self._info is None:
             raise CameraLost(f"camera {self._wanted_serial or '(any)'} is not open")
         return self._info
+
+    def device_facts(self) -> DeviceFacts:
+        """USB type and calibration as they were at the opening, and the temperature now.
+
+        Raises: CameraLost.
+        """
+        with as_camera_error(self._wanted_serial):
+            temperature_c = read_temperature(self._rs, self._sensors) if self._sensors else None
+        return self._facts.model_copy(update={"temperature_c": temperature_c})
 
     def open(self) -> None:
         """Find, set and start the camera. Raises: CameraLost, CameraMismatch, MissingDependency."""
@@ -298,6 +309,8 @@ class RealSenseCamera:
     def _start(self) -> None:
         rs = self._rs
         device = self._find_device(rs, self._wanted_serial)
+        # before the start: a table in flash memory is not read while the camera streams
+        self._facts = read_facts(rs, device)
         sensors = list(device.query_sensors())
         color_sensor, color = self._profile(sensors, rs.stream.color, rs.format.rgb8)
         depth_sensor, depth = self._profile(sensors, rs.stream.depth, rs.format.z16)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge.camera.contract import CameraContract
+from edge.camera.device import NOTHING_TOLD
 from edge.camera.process import CameraProcess, Patience
 from edge.camera.protocol import FrameOverdue
 from edge.camera.ring import RingReader
 from edge.camera.wire import (
+    Device,
     Failed,
     Filled,
     FromCamera,
@@ -63,6 +65,7 @@ class SupervisedCamera:
         )
         self._as_files = order.config.kind in AS_FILES
         self._passed_over = self._not_taken = 0
+        self.facts = NOTHING_TOLD  # what the device told last of itself, also after it was lost
 
     @property
     def serial(self) -> str:
@@ -96,7 +99,8 @@ class SupervisedCamera:
         self._process = CameraProcess(self._order)
         try:
             self._expect(Hello, HELLO_S, watched=True)
-            self._opened = self._expect(Opened, OPEN_S, watched=not self._order.config.is_live)
+            opened = self._expect(Opened, OPEN_S, watched=not self._order.config.is_live)
+            self._opened, self.facts = opened, opened.facts
         except Exception:
             self._is_given_up = True
             self.close()
@@ -176,6 +180,8 @@ class SupervisedCamera:
                 return self._ring, message
             elif message is None:
                 return None
+            elif isinstance(message, Device):
+                self.facts = message.facts
             elif not isinstance(message, RingMade):
                 raise CameraLost(f"{self._name()}: its process speaks out of turn")
         return None

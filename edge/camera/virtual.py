@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.contract import CameraContract, reading_of
+from edge.camera.device import DeviceFacts
 from edge.camera.protocol import EndOfFrames, Pace
 from edge.camera.realsense import REMEDY, RealSenseCamera, as_camera_error
 from edge.errors import CameraLost, DataError
@@ -175,6 +176,10 @@ class VirtualCamera:
     def info(self) -> CameraInfo:
         """The camera's data as librealsense reads them back from the software device."""
         return self._opened()[2].info
+
+    def device_facts(self) -> DeviceFacts:
+        """As librealsense tells them of the software device."""
+        return self._opened()[2].device_facts()
 
     def open(self) -> None:
         """Find the images, build the device and start it.

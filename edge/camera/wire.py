@@ -4,7 +4,8 @@ SOCK_SEQPACKET pair.
 station -> camera    Order, once; Next, if frames are requested one by one; Returned, for each slot
                      that was read
 camera -> station    Hello, once its libraries are loaded; Opened; RingMade, with the memory's
-                     descriptor; Filled, for each frame; Failed, the last message
+                     descriptor; Filled, for each frame; Device, now and then; Failed, the last
+                     message
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, TypeAdapter
 
 from edge import errors
 from edge.camera.contract import CameraContract
+from edge.camera.device import NOTHING_TOLD, DeviceFacts
 from edge.camera.protocol import EndOfFrames
 from edge.config import CameraConfig
 from edge.errors import CameraError, EdgeError
@@ -77,6 +79,7 @@ class Opened(Packet, frozen=True):
     kind: Literal["opened"] = "opened"
     serial: str
     info: CameraInfo
+    facts: DeviceFacts = NOTHING_TOLD
 
 
 class RingMade(Packet, frozen=True):
@@ -110,6 +113,13 @@ class Filled(Packet, frozen=True):
     gain: float | None
 
 
+class Device(Packet, frozen=True):
+    """What the device tells of itself has changed."""
+
+    kind: Literal["device"] = "device"
+    facts: DeviceFacts
+
+
 class Failed(Packet, frozen=True):
     """The last message.
 
@@ -131,6 +141,8 @@ class Failed(Packet, frozen=True):
 
 
 FromStation = Annotated[Next | Returned, Field(discriminator="kind")]
-FromCamera = Annotated[Hello | Opened | RingMade | Filled | Failed, Field(discriminator="kind")]
+FromCamera = Annotated[
+    Hello | Opened | RingMade | Filled | Device | Failed, Field(discriminator="kind")
+]
 READ_STATION: TypeAdapter[FromStation] = TypeAdapter(FromStation)
 READ_CAMERA: TypeAdapter[FromCamera] = TypeAdapter(FromCamera)

@@ -44,7 +44,7 @@ Step = Literal[
     # measured, one engine chosen
     "prove",
     "slot",  # the staged folder becomes products/PRODUCT/slots/VERSION-DIGEST12
-    "station",  # station.toml and edge.service, where there are none
+    "station",  # station.toml and the systemd units, where there are none
     "intent",  # audit row: who is about to activate what
     "previous",  # `previous` points at what `current` points at
     "current",  # the switch

@@ -126,6 +126,9 @@ class StateDetails:
     records_waiting: not acknowledged yet. records_dropped: lost unacknowledged.
     records_unwritten: of published verdicts, not yet taken by the disk.
     verdicts_unsent, frames_dropped, frame_gaps, camera_restarts, images_dropped: since the start.
+    camera_resets, usb_resets: done since the start. camera_problem: why no frames come and what is
+    done about it, None while they come. camera_usb, camera_temperature_c: as the camera tells them,
+    None where it does not.
     triggers: None in free run; on the wire each of them is a key of its own.
     """
 
@@ -150,6 +153,11 @@ class StateDetails:
     camera_restarts: int
     images_dropped: int
     uptime_s: int
+    camera_resets: int = 0
+    usb_resets: int = 0
+    camera_problem: str | None = None
+    camera_usb: str | None = None
+    camera_temperature_c: float | None = None
     triggers: TriggerCounts | None = None
 
     def as_fields(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The files that a station needs before it can start: station.toml and its systemd unit."""
+"""The files that a station needs before it can start: station.toml and its systemd units."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from edge.station.root import RootFolder
 from edge.station.settle import UNITS
 
 UNIT_PLACE = UNITS / "edge.service"
+# the second and third restart the camera's USB port, at the first one's request
+UNIT_NAMES = ("edge.service", "edge-usb-reset.path", "edge-usb-reset.service")
 
 
 def write_first_files(station: RootFolder, contract: CameraContract) -> tuple[str, ...]:
-    """Write station.toml and the systemd unit, where there are none.
+    """Write station.toml and the systemd units, where there are none.
 
     Returns: what the integrator should know about them, in sentences.
     """
@@ -33,14 +35,12 @@ def write_first_files(station: RootFolder, contract: CameraContract) -> tuple[st
                 "the virtual camera's folders are not on this machine: set camera.path and"
                 " camera.empty"
             )
-    unit = root / UNIT_PLACE
-    with station.inside(UNIT_PLACE.parent):
-        if not unit.exists():
-            make_folder(unit.parent)
-            write_atomically(
-                unit,
-                resources.files("edge.provision").joinpath("systemd/edge.service").read_bytes(),
-            )
+    shipped = resources.files("edge.provision").joinpath("systemd")
+    with station.inside(UNITS):
+        for unit in [root / UNITS / name for name in UNIT_NAMES]:
+            if not unit.exists():
+                make_folder(unit.parent)
+                write_atomically(unit, shipped.joinpath(unit.name).read_bytes())
     return tuple(notes)
 
 

@@ -18,7 +18,7 @@ from edge.errors import ConfigError, EdgeError
 from edge.install.proven import ProvenEngine
 from edge.install.summary import OUTLINE_ONLY, expected_line
 from edge.runtime.pipeline import SiteState, site_state
-from edge.station.site import ExpectedState, ModelState
+from edge.station.site import CameraGeometry, ExpectedState, ModelState
 from edge.station.store import Installed, Store
 
 log = logging.getLogger(__name__)
@@ -117,10 +117,7 @@ class ActiveBundle:
                     serial,
                 )
             self._tell_expected(serial, None if record is None else record.expected)
-            self._sites[serial] = (
-                site,
-                (None if record is None else _digest(record.model_dump_json())),
-            )
+            self._sites[serial] = (site, (None if record is None else _digest(_json_of(record))))
         return self._sites[serial]
 
     def _tell_expected(self, serial: str, state: ExpectedState | None) -> None:
@@ -218,6 +215,13 @@ def _tensors_of(
         raise ConfigError(
             f"the calibrated model state is damaged ({error}): calibrate again"
         ) from error
+
+
+def _json_of(record: CameraGeometry) -> str:
+    """Without the camera's calibration where it is not known: so the digest of a geometry stays
+    what it was before that was asked for.
+    """
+    return record.model_dump_json(exclude={"calibration"} if record.calibration is None else None)
 
 
 def _digest(text: str) -> str:

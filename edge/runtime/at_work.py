@@ -7,6 +7,7 @@
     images thread    keeper.py, low priority
     triggers thread  what the PLC asks for, to disk and acknowledged: triggering.py
     answers thread   what is due at a trigger's deadline: triggering.py
+    audit thread     rows about a lost camera: audit_rows.py
     housekeeping     the bounds of the records, and whether the disk works: housekeeping.py
     status thread    a file for `edge status`, each second: status_file.py
     opening thread   a new bundle or site state, resolved beside the one that judges: changes.py
@@ -23,6 +24,7 @@ import logging
 import threading
 import time
 
+from edge.camera.remedies import remedies_for
 from edge.config import EdgeConfig
 from edge.decide.gate import Gate
 from edge.decide.gate_factory import new_gate
@@ -32,10 +34,12 @@ from edge.line.factory import make_line, require_triggers
 from edge.line.inbound import Asked
 from edge.line.outbox import Outbox
 from edge.runtime.active import ActiveBundle, EngineLoader
+from edge.runtime.audit_rows import AuditRows
 from edge.runtime.capture import CameraMaker, Capture
 from edge.runtime.changes import Changes
 from edge.runtime.current import CurrentBundle
 from edge.runtime.deciding import Deciding, Parts
+from edge.runtime.healing import Healing
 from edge.runtime.health import Health
 from edge.runtime.housekeeping import Housekeeping
 from edge.runtime.judging import FrameJudge, Judging
@@ -59,6 +63,7 @@ log = logging.getLogger(__name__)
 PASS_S = 0.1  # one pass of the main loop
 LINE_S = 5.0  # for the broker, where it is waited for
 END_S = 1.0  # of the 2 s that an end by a signal may take: for the threads that a part passes
+END_AUDIT_S = 0.2  # of the same: for rows of the audit table
 END_IMAGES_S = 0.3  # of the same: for the images that wait for the disk
 IMAGES_S = 10.0  # the same at the end of a finite source
 DRAIN_S = 30.0  # for the broker to take the records, at the end of a finite source
@@ -93,6 +98,9 @@ class AtWork:
         stopping = stop.event
         self.current = CurrentBundle(first)
         self.changes = Changes(store, load_engine, self.current)
+        self._audit = AuditRows(store.root)
+        remedies = remedies_for(config.camera, store.root, progress.step, stopping)
+        healing = Healing(remedies, config.camera.resets, self._audit.put, self._note_camera)
         self._outbox = Outbox(store.data / "line.sqlite")
         self._keeper = Keeper(
             store.data, config.retention, self._outbox.clock, self._outbox.find_stamp
@@ -103,7 +111,7 @@ class AtWork:
         self._triggering = triggering = self._new_triggering(config)
         self.mailbox = Mailbox(plan.lossless, None if triggering is None else triggering.admit)
         self.capture = Capture(
-            make_camera, self.current.get, self.mailbox, stopping, config.camera.fps
+            make_camera, self.current.get, self.mailbox, stopping, config.camera.fps, healing
         )
         parts = self._new_parts(config, first)
         self._deciding = deciding = Deciding(parts, self.current, health, stopping, plan.max_parts)
@@ -143,6 +151,7 @@ class AtWork:
         """
         self._note_bundle()
         self._note_line()
+        self._audit.start()
         self._keeper.start()
         self._housekeeping.start()
         self._status.start()
@@ -193,6 +202,7 @@ class AtWork:
         capture_s = end_s if self.capture.is_open else time.monotonic() + PASS_S
         if not self._workers.join(CAPTURE, capture_s):
             self.capture.abandon()
+        self._audit.stop(END_AUDIT_S)
         self._keeper.stop(images_s)
         self._housekeeping.stop(0.4)
         self._status.stop(0.4)
@@ -244,6 +254,11 @@ class AtWork:
 
     def _note_bundle(self) -> None:
         self._health.note_bundle(not self.changes.refused)
+
+    def _note_camera(self) -> None:
+        """The capture thread calls this when a rung was climbed, or frames come again."""
+        self._health.note_camera(self.capture.healing.is_fault)
+        self._line.state_changed()
 
     def _note_line(self) -> None:
         """Several threads of the line call this. What the last one reads is also noted last: else

@@ -5,7 +5,7 @@ runs.
     1.5 s                   the state says camera_lost (told by the main loop, which also sees a
                             call that hangs)
     2 s                     the camera is closed, which kills its process, and opened again in a new
-                            one
+                            one; what is done where that does not help: healing.py
 
 Progress, which feeds the watchdog, is a judged frame, a loss that was found and passed on, or a
 step of the camera's process (started, opened, reaped). Each of them is bounded in time, so a camera
@@ -24,10 +24,12 @@ from collections.abc import Callable
 
 from edge.backoff import backoff_s
 from edge.camera.contract import CameraContract
+from edge.camera.device import NOTHING_TOLD, DeviceFacts
 from edge.camera.protocol import Camera, EndOfFrames, FrameOverdue
 from edge.camera.supervised import SupervisedCamera
-from edge.errors import CameraError
+from edge.errors import CameraError, CameraMismatch, ConfigError
 from edge.runtime.active import ActiveBundle
+from edge.runtime.healing import Healing
 from edge.runtime.mailbox import Ended, Lost, Mailbox
 from edge.trouble import Trouble
 from edge.types import Frame
@@ -56,10 +58,12 @@ class Capture:
         mailbox: Mailbox,
         stopping: threading.Event,
         fps: float = 30.0,
+        healing: Healing | None = None,
     ) -> None:
         """active: gives what judges now; the camera is set to its contract. fps: of the camera, at
-        least.
+        least. healing: what is done besides starting the camera again; None: nothing.
         """
+        self.healing = healing or Healing()
         self._make_camera, self._active = make_camera, active
         self._mailbox, self._stopping = mailbox, stopping
         self._patience = max(1.0, USUAL_FPS / fps)
@@ -76,6 +80,12 @@ class Capture:
     def dropped(self) -> int:
         """Frames that newer ones replaced before they were taken out of the camera's process."""
         return self._dropped_before + _dropped_by(self._camera)
+
+    @property
+    def device(self) -> DeviceFacts:
+        """What the camera tells of itself; of a lost one what it told last."""
+        facts = _facts_of(self._camera)
+        return self.healing.told if facts is NOTHING_TOLD else facts
 
     def is_silent(self, last_progress_s: float) -> bool:
         """Whether the camera keeps the station waiting longer than a healthy one does.
@@ -100,6 +110,7 @@ class Capture:
                 return
             if self._tries:
                 self.restarts += 1
+                self.healing.act()
                 self._stopping.wait(min(RETRY_S, backoff_s(self._tries - 1, 1.0)))
 
     def abandon(self) -> None:
@@ -120,10 +131,10 @@ class Capture:
             if not self._stopping.is_set():  # afterwards it is the station that ends the camera
                 self._tries += 1
                 self._loss.happened(f"camera: {error} (trying again until it comes back)")
-                self._mailbox.put(Lost(error))
+                self._mailbox.put(Lost(self.healing.climb(error)))
         finally:
             self._due_s = None
-            self._dropped_before, self._camera = self.dropped, None
+            self._dropped_before, self.healing.told, self._camera = self.dropped, self.device, None
             camera.close()
             self.is_open = False
 
@@ -136,10 +147,12 @@ class Capture:
             self._due_s = time.monotonic() + FIRST_FRAME_S
         camera.open()
         self.is_open = True
+        require_calibration(self._active(), camera.serial, _facts_of(camera))
         frame = self._next_frame(camera, FIRST_FRAME_S)
         while not self._stopping.is_set():
             self._due_s = None
             self._tries = 0
+            self.healing.frame_came()
             self._loss.ended()
             self._mailbox.put(frame)
             if self._active().manifest.camera != contract:
@@ -155,6 +168,31 @@ class Capture:
         except FrameOverdue:
             self.gaps += lost_s != FIRST_FRAME_S  # the first one after opening is not late yet
         return camera.next_frame(lost_s - gap_s)
+
+
+def require_calibration(active: ActiveBundle, serial: str, told: DeviceFacts) -> None:
+    """Refuse a camera that was calibrated anew since its plane was measured: its depth is another.
+
+    Where the camera or the geometry names no calibration, nothing is compared.
+    Raises: CameraMismatch.
+    """
+    if told.calibration is None:
+        return
+    try:
+        record = active.store.geometry_record(active.installed.product, serial)
+    except ConfigError:
+        return  # judging says so with each frame
+    if record is None or record.calibration in (None, told.calibration):
+        return
+    raise CameraMismatch(
+        f"camera {serial}: its calibration table is {told.calibration[:12]}, it was"
+        f" {record.calibration[:12]} when the plane was measured: run `edge calibrate plane` on the"
+        " empty table"
+    )
+
+
+def _facts_of(camera: Camera | None) -> DeviceFacts:
+    return camera.facts if isinstance(camera, SupervisedCamera) else NOTHING_TOLD
 
 
 def _dropped_by(camera: Camera | None) -> int:

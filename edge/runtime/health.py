@@ -13,7 +13,7 @@ from edge.types import Code, Judgment, Reason
 FAULT, DEGRADED, ONLINE = "fault", "degraded", "online"
 
 # fault: every part is UNKNOWN until somebody does something. degraded: the station tries to come
-# back by itself.
+# back by itself. A lost camera becomes a fault when no remedy helped (note_camera).
 LEVELS: dict[Reason, str] = {
     Reason.STORAGE: FAULT,
     Reason.CAMERA_MISMATCH: FAULT,
@@ -52,6 +52,7 @@ class Health:
         self._verdicts: Counter[str] = Counter()
         self._seen_frame = False
         self._frame_at_s = 0.0
+        self._camera_is_given_up = False
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Call `changed` from now on whenever something that is noted changes what is wrong: in the
@@ -68,6 +69,10 @@ class Health:
     def note_lost(self, reason: Reason) -> None:
         """The camera was lost or is another one."""
         self._replace(OF_FRAMES, {reason}, seen=False)
+
+    def note_camera(self, is_given_up: bool) -> None:
+        """Every remedy was tried on a camera that gives no frames: its loss is then a fault."""
+        self._camera_is_given_up = is_given_up
 
     def note_storage(self, works: bool) -> None:
         """The last commit worked, or did not."""
@@ -127,7 +132,8 @@ class Health:
             for reason, level in LEVELS.items():
                 if reason in self._wrong | stalled:
                     judges = self._wrong | stalled <= JUDGES_ALL_THE_SAME
-                    return level, reason.value, judges and self._seen_frame
+                    is_fault = reason is Reason.CAMERA_LOST and self._camera_is_given_up
+                    return FAULT if is_fault else level, reason.value, judges and self._seen_frame
             return ONLINE, "", self._seen_frame
 
     @property

@@ -66,6 +66,7 @@ class Report:
 
     def _details(self) -> StateDetails:
         active, line, capture = self._current.get(), self._line, self._capture
+        healing, device = capture.healing, capture.device
         counts, verdicts = self._outbox.counts(), self._health.verdicts()
         return StateDetails(
             busy=not self._parts.is_between_parts,
@@ -89,5 +90,10 @@ class Report:
             camera_restarts=capture.restarts,
             images_dropped=self._keeper.dropped,
             uptime_s=int(time.monotonic() - self._started_s),
+            camera_resets=healing.hardware_resets,
+            usb_resets=healing.port_restarts,
+            camera_problem=healing.problem,
+            camera_usb=device.usb,
+            camera_temperature_c=device.temperature_c,
             triggers=None if self._triggers is None else self._triggers(),
         )

@@ -21,7 +21,8 @@ HALF_WRITTEN = (  # temporary files of edge.files, which begin with a dot and th
     (DATA / "products", "*/site/.*.json.*"),
     (TRUST, ".*.pub.*"),
     (ETC, ".station.toml.*"),
-    (UNITS, ".edge.service.*"),
+    (UNITS, ".edge*.service.*"),
+    (UNITS, ".edge*.path.*"),
 )
 
 

@@ -98,6 +98,8 @@ class CameraGeometry(Strict):
     stream_height: int = Field(ge=1)
     frames: int = Field(ge=0)  # how many the plane was fitted on
     residual_m: float | None = None  # of the fit, root mean square
+    # of the table in the camera's memory, with which it made these frames
+    calibration: Sha256 | None = None
     who: str
     when: str  # UTC, ISO 8601
 

@@ -217,6 +217,7 @@ class Store(RootFolder):
         frames: int,
         residual_m: float | None = None,
         who: str | None = None,
+        calibration: str | None = None,
     ) -> CameraGeometry:
         """Replace the geometry of one product under one camera; other cameras keep theirs.
 
@@ -225,6 +226,7 @@ class Store(RootFolder):
         Args:
             intrinsics: of the whole stream, so that a changed camera can be noticed.
             frames: how many the plane was fitted on. residual_m: root mean square of that fit.
+            calibration: SHA-256 of the camera's own calibration table, where it tells it.
         Raises: ConfigError if the file is damaged or the serial is not printable ASCII, BundleError
             if the product is not installed, BusyError if another command changes this root.
         """
@@ -245,6 +247,7 @@ class Store(RootFolder):
                 stream_height=i.height,
                 frames=frames,
                 residual_m=residual_m,
+                calibration=calibration,
                 who=who or audit.current_user(),
                 when=audit.now_utc(),
             )

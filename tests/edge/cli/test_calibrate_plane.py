@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -17,10 +18,15 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 from tiny_bundle import FOCAL, PLANE, TABLE_M, UNIT, draw_part, make_key, make_tiny_bundle
 
+from edge.camera.supervised import supervised_camera
 from edge.cli import app
 from edge.config import CameraConfig, EdgeConfig, render_config
-from edge.errors import CalibrationError, CameraMismatch
+from edge.errors import CalibrationError, CameraError, CameraMismatch
 from edge.install.install import install_bundle
+from edge.runtime.active import ActiveBundle
+from edge.runtime.capture import Capture
+from edge.runtime.inspection import opened_active
+from edge.runtime.mailbox import Lost, Mailbox
 from edge.station.store import Store
 from edge.station.trust import trust
 
@@ -142,3 +148,49 @@ def test_tilted_table_gives_its_tilt(station: Path, tmp_path: Path) -> None:
     assert "tilt         4.00 degrees" in calibrate(
         station, "--frames", "5", "--source", str(folder)
     )
+
+
+CALIBRATED = """
+import os
+from edge.camera import child
+from edge.camera.device import DeviceFacts
+from edge.camera.virtual import VirtualCamera
+VirtualCamera.device_facts = lambda self: DeviceFacts(calibration=os.environ["TABLE"])
+child.main()
+"""
+
+
+def test_the_cameras_own_calibration_is_kept_with_the_plane_and_compared_when_it_opens(
+    station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(CALIBRATED)
+    monkeypatch.setattr("edge.camera.process.CHILD", (str(child),))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
+    monkeypatch.setenv("TABLE", "a" * 64)
+    calibrate(station, "--frames", "5")
+    record = Store(station).geometry_record("washer", SERIAL)
+    assert record is not None
+    assert record.calibration == "a" * 64
+    with opened_active(station) as active:
+        assert refusal_of(active, station) is None
+        monkeypatch.setenv("TABLE", "b" * 64)  # it was calibrated anew
+        assert isinstance(refusal_of(active, station), CameraMismatch)
+        calibrate(station, "--frames", "5")
+        assert refusal_of(active, station) is None
+
+
+def refusal_of(active: ActiveBundle, root: Path) -> CameraError | None:
+    """Why the capture thread of `edge run` refuses the camera; None if it takes its frames."""
+    stopping = threading.Event()
+
+    class First(Mailbox):
+        def put(self, item: object) -> None:
+            items.append(item)
+            stopping.set()
+
+    items: list[object] = []
+    config = CameraConfig(kind="virtual", path=str(root.parent / "belt"), fps=120)
+    camera = supervised_camera(config, root, loop=True, live=True)
+    Capture(lambda _: camera, lambda: active, First(), stopping).run()
+    return items[0].error if isinstance(items[0], Lost) else None

@@ -1,18 +1,22 @@
-"""The unit that `edge install` lays down."""
+"""The units that `edge install` lays down."""
 
 from __future__ import annotations
 
+import ast
 import configparser
+import re
 import shutil
 import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from edge.camera import process, supervised
+from edge.camera import hardware_reset, process, remedies, supervised, usb_reset
+from edge.camera.usb_reset import REQUEST
 from edge.install.install import install_bundle
-from edge.provision.first_files import UNIT_PLACE
+from edge.provision.first_files import UNIT_NAMES, UNIT_PLACE
 from edge.runtime import capture
 from tests.support.root import trusting_root
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
@@ -53,13 +57,18 @@ def test_it_runs_with_least_rights_and_can_still_write_its_state(unit: str) -> N
     )
 
 
-def test_systemd_itself_understands_it(unit: str, tmp_path: Path) -> None:
+def shipped(name: str) -> str:
+    return resources.files("edge.provision").joinpath(f"systemd/{name}").read_text()
+
+
+def test_systemd_itself_understands_them(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed: the unit was parsed only")
-    path = tmp_path / "edge.service"
-    path.write_text(unit.replace("/opt/edge/bin/edge", "/bin/true"))
+    paths = [tmp_path / name for name in UNIT_NAMES]
+    for path in paths:
+        path.write_text(re.sub("/opt/edge/bin/[a-z]+", "/bin/true", shipped(path.name)))
     verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True
+        ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True
     )
     assert (verified.returncode, verified.stderr) == (0, "")
 
@@ -69,6 +78,36 @@ def test_it_lies_where_systemd_looks(unit: str, tmp_path: Path) -> None:
     store = trusting_root(tmp_path / "station", key)
     install_bundle(make_tiny_bundle(tmp_path, key), store.root)
     assert (store.root / UNIT_PLACE).read_text() == unit
+    for name in UNIT_NAMES:
+        assert (store.root / UNIT_PLACE.with_name(name)).read_text() == shipped(name)
+    assert (store.root / remedies.PATH_UNIT).is_file()
+
+
+def test_the_station_asks_for_its_usb_port_and_another_unit_with_few_rights_restarts_it(
+    unit: str,
+) -> None:
+    assert "edge-usb-reset.path" in settings(unit)["Unit"]["Wants"].split()
+    asked = settings(shipped("edge-usb-reset.path"))["Path"]
+    assert asked["PathExists"] == f"/{REQUEST}"
+    service = settings(shipped("edge-usb-reset.service"))["Service"]
+    assert service["Type"] == "oneshot"
+    assert service["ExecStart"].split()[1:] == ["-I", "-m", "edge.camera.usb_reset"]
+    assert "User" not in service, "only root may write `authorized`"
+    assert service["CapabilityBoundingSet"] == "CAP_DAC_OVERRIDE"
+    assert "ProtectKernelTunables" not in service, "it makes /sys read-only"
+    # the station's own folder, which its RuntimeDirectory= makes
+    assert service["ReadWritePaths"] == f"-/{REQUEST.parent}"
+
+
+def test_the_root_program_imports_the_standard_library_alone() -> None:
+    source = Path(usb_reset.__file__).read_text()
+    names = {
+        (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert names <= sys.stdlib_module_names
 
 
 def test_the_watchdog_waits_longer_than_every_step_that_a_lost_camera_takes(unit: str) -> None:
@@ -81,5 +120,8 @@ def test_the_watchdog_waits_longer_than_every_step_that_a_lost_camera_takes(unit
         capture.FIRST_FRAME_S,
         capture.LOST_S + capture.RETRY_S,
         supervised.CLOSE_S + process.KILL_S,
+        hardware_reset.LIMIT_S + capture.RETRY_S,
+        remedies.LEAVE_S + remedies.RETURN_S,
+        remedies.TAKEN_S + remedies.SETTLE_S + remedies.RETURN_S,
     ]
     assert max(steps_s) < int(settings(unit)["Service"]["WatchdogSec"])
