@@ -14,6 +14,7 @@ import array
 import ctypes
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -22,6 +23,8 @@ import sys
 import time
 import traceback
 from pathlib import Path
+
+import numpy as np
 
 from edge.bounded import die_with
 from edge.camera.device import NOTHING_TOLD, DeviceFacts, TellsOfItself
@@ -43,7 +46,7 @@ from edge.camera.wire import (
     Packet,
     RingMade,
 )
-from edge.errors import EdgeError
+from edge.errors import CameraLost, EdgeError
 from edge.files import sentence_of
 from edge.types import Frame
 
@@ -97,8 +100,12 @@ class Feed:
         """Write a frame into a free slot and announce it; without one the frame is dropped and
         counted.
 
-        Raises: StationGone; CameraError if there is no memory.
+        Raises: StationGone; CameraLost if the driver delivers what is no frame; CameraError if
+            there is no memory.
         """
+        wrong = find_wrong(frame)
+        if wrong is not None:
+            raise CameraLost(f"the driver delivers a damaged frame: {wrong}. Check the USB 3 cable")
         depth = None if frame.depth is None else (frame.depth.shape[0], frame.depth.shape[1])
         height, width = frame.color.shape[:2]
         ring = self._ring_for(bytes_of((height, width, 3), depth))
@@ -159,6 +166,20 @@ class Feed:
             made.close()
         self._ring, self._free = made, set(range(slots))
         return made
+
+
+def find_wrong(frame: Frame) -> str | None:
+    """Why this is no frame, as a clause; None if it is one. Whether it fits the product is asked
+    later.
+    """
+    color, depth = frame.color, frame.depth
+    if color.dtype != np.uint8 or color.ndim != 3 or color.shape[2] != 3 or not color.size:
+        return f"color is {color.dtype} of shape {color.shape}"
+    if depth is not None and (depth.dtype != np.uint16 or depth.ndim != 2 or not depth.size):
+        return f"depth is {depth.dtype} of shape {depth.shape}"
+    if not 0 < frame.unit < math.inf:
+        return f"its depth unit is {frame.unit} m"
+    return None
 
 
 def play(feed: Feed, camera: Camera, live: bool) -> None:

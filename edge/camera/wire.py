@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, TypeAdapter
+from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
 from edge import errors
 from edge.camera.contract import CameraContract
@@ -103,7 +103,7 @@ class Filled(Packet, frozen=True):
     color: tuple[PositiveInt, PositiveInt, Literal[3]]
     depth: tuple[PositiveInt, PositiveInt] | None
     dropped: NonNegativeInt
-    unit: float
+    unit: FiniteFloat
     pinhole: tuple[int, int, float, float, float, float]
     serial: str
     frame_number: int
@@ -120,6 +120,10 @@ class Device(Packet, frozen=True):
     facts: DeviceFacts
 
 
+class ProcessFailed(RuntimeError):
+    """A bug in the camera's process, or in a library that it calls; the text is its traceback."""
+
+
 class Failed(Packet, frozen=True):
     """The last message.
 
@@ -133,7 +137,7 @@ class Failed(Packet, frozen=True):
     def exception(self) -> Exception:
         """The exception that the station raises."""
         if not self.error:
-            return RuntimeError(f"the camera's process failed, report this:\n{self.text}")
+            return ProcessFailed(f"the camera's process failed, report this:\n{self.text}")
         known = EndOfFrames if self.error == EndOfFrames.__name__ else vars(errors).get(self.error)
         if isinstance(known, type) and issubclass(known, EdgeError):
             return known(self.text)

@@ -27,7 +27,8 @@ from edge.camera.contract import CameraContract
 from edge.camera.device import NOTHING_TOLD, DeviceFacts
 from edge.camera.protocol import Camera, EndOfFrames, FrameOverdue
 from edge.camera.supervised import SupervisedCamera
-from edge.errors import CameraError, CameraMismatch, ConfigError
+from edge.camera.wire import ProcessFailed
+from edge.errors import CameraError, CameraLost, CameraMismatch, ConfigError
 from edge.runtime.active import ActiveBundle
 from edge.runtime.healing import Healing
 from edge.runtime.mailbox import Ended, Lost, Mailbox
@@ -127,16 +128,23 @@ class Capture:
             self._play(camera, active.manifest.camera)
         except EndOfFrames:
             raise
-        except CameraError as error:
+        except (CameraError, ProcessFailed) as error:
             if not self._stopping.is_set():  # afterwards it is the station that ends the camera
-                self._tries += 1
-                self._loss.happened(f"camera: {error} (trying again until it comes back)")
-                self._mailbox.put(Lost(self.healing.climb(error)))
+                self._lose(error)
         finally:
             self._due_s = None
             self._dropped_before, self.healing.told, self._camera = self.dropped, self.device, None
             camera.close()
             self.is_open = False
+
+    def _lose(self, error: CameraError | ProcessFailed) -> None:
+        self._tries += 1
+        if isinstance(error, ProcessFailed):  # a driver may raise anything
+            *_, last = str(error).strip().splitlines()
+            log.error("%s", error)
+            error = CameraLost(f"its process failed ({last}), the log has the traceback: report it")
+        self._loss.happened(f"camera: {error} (trying again until it comes back)")
+        self._mailbox.put(Lost(self.healing.climb(error)))
 
     def _play(self, camera: Camera, contract: CameraContract) -> None:
         """Frames into the mailbox, until another product wants the camera set up anew.

@@ -45,7 +45,7 @@ class Healing:
         """note: takes a row for the audit table, without waiting. changed: called after `problem`
         or `is_fault` changed.
         """
-        self._remedies = remedies or NoDevice("scripted")
+        self._remedies = remedies or NoDevice("played")
         self._ladder, self._rung = Ladder(resets), Rung.RESPAWN
         self._note, self._changed = note, changed
         self._began_s = 0.0

@@ -8,11 +8,13 @@ import gc
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +25,7 @@ import pytest
 from edge import errors
 from edge.camera import process as camera_process
 from edge.camera import supervised
-from edge.camera.child import failure_of
+from edge.camera.child import Feed, failure_of
 from edge.camera.contract import find_staleness
 from edge.camera.protocol import Camera, EndOfFrames, FrameOverdue, opened
 from edge.camera.replay import FolderCamera
@@ -32,7 +34,7 @@ from edge.config import CameraConfig
 from edge.errors import CameraLost, ConfigError, DataError, EdgeError, MissingDependency
 from edge.runtime.capture import Capture
 from edge.runtime.mailbox import Mailbox
-from edge.types import Frame
+from edge.types import Frame, Intrinsics
 from tests.support.broker import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -251,6 +253,36 @@ def test_a_damaged_recording_is_one_sentence_and_nothing_of_librealsenses(
         " of another format. Record it again, as .db3"
     )
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"color": np.zeros((64, 96), np.uint8)}, r"color is uint8 of shape \(64, 96\)"),
+        ({"color": np.zeros((64, 96, 4), np.uint8)}, r"color is uint8 of shape \(64, 96, 4\)"),
+        ({"color": np.zeros((0, 96, 3), np.uint8)}, r"color is uint8 of shape \(0, 96, 3\)"),
+        ({"color": np.zeros((64, 96, 3), np.uint16)}, "color is uint16"),
+        ({"depth": np.zeros((64, 96, 1), np.uint16)}, r"depth is uint16 of shape \(64, 96, 1\)"),
+        ({"depth": np.zeros((64, 96), np.float32)}, "depth is float32"),
+        ({"unit": float("nan")}, "its depth unit is nan m"),
+        ({"unit": 0.0}, "its depth unit is 0.0 m"),
+        ({"unit": float("inf")}, "its depth unit is inf m"),
+        ({"unit": -0.001}, "its depth unit is -0.001 m"),
+    ],
+)
+def test_what_a_driver_delivers_and_is_no_frame_is_a_lost_camera(
+    change: dict[str, object], said: str
+) -> None:
+    whole = Frame(
+        np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint16), 0.001,
+        Intrinsics(96, 64, 9, 9, 4, 4), "1", 1, 1,
+    )  # fmt: skip
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        feed = Feed(theirs, live=True)
+        feed.deliver(whole)
+        with pytest.raises(CameraLost, match=f"a damaged frame: {said}"):
+            feed.deliver(replace(whole, **change))
 
 
 # --- a process that dies, hangs or talks nonsense ---

@@ -19,6 +19,7 @@ import pytest
 
 from edge.camera.protocol import FrameOverdue
 from edge.camera.supervised import SupervisedCamera, supervised_camera
+from edge.camera.wire import Failed
 from edge.config import CameraConfig
 from edge.errors import CameraLost
 from edge.runtime import capture
@@ -142,6 +143,17 @@ def test_half_a_second_is_counted_and_two_are_a_loss(fps: float, factor: float) 
     assert [type(item) for item in mailbox.items] == [Frame, Frame, Frame, Lost, Frame, Ended]
     short, long = 0.5 * factor, 1.5 * factor
     assert camera.given == [short, 10.0 - short, short, short, long, short, long, short, short]
+
+
+def test_whatever_a_driver_raises_is_a_loss_and_not_the_end_of_the_station(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failed = Failed(error="", text="Traceback:\n  File x\nTypeError: no buffer").exception()
+    played = play([frame(1), failed, frame(2)])
+    kinds = [type(item) for item in played.items]
+    assert kinds == [Frame, Lost, Frame, Ended]
+    assert "its process failed (TypeError: no buffer)" in str(played.items[1].error)
+    assert "File x" in caplog.text, "the traceback is in the log"
 
 
 # --- in a station ---
