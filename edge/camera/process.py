@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 foreign = logging.getLogger("edge.camera.driver")
 
 END_S = 1.0  # from closing its socket to its end
+STOPPED_S = 1.0  # a process that does not run is waited for no longer
 KILL_S = 5.0  # from SIGKILL to its end
 LINE_BYTES = 4096  # of one line of a library's output
 
@@ -110,11 +111,12 @@ class CameraProcess:
 
     def processor_ticks(self) -> int:
         """Processor time used by the process in clock ticks; -1 after its end."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return -1
-        return int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+        fields = self._stat()
+        return int(fields[11]) + int(fields[12]) if fields else -1  # utime and stime, proc(5)
+
+    def is_stopped(self) -> bool:
+        """Whether a signal (SIGSTOP) or a debugger has stopped the process."""
+        return self._stat()[:1] in (["T"], ["t"])
 
     def end(self, grace_s: float) -> None:
         """Ask the process to end, kill it after grace_s, and wait for its end, forever if need be.
@@ -142,6 +144,13 @@ class CameraProcess:
     def kill(self) -> None:
         """Kill the process without waiting for its end."""
         self._process.kill()
+
+    def _stat(self) -> list[str]:
+        """The fields of /proc/PID/stat from the third on; empty after the end of the process."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return []
 
     def _shut(self) -> None:
         try:
@@ -241,12 +250,16 @@ class CameraProcess:
 
 
 class Patience:
-    """A countdown from limit_s. watched: it runs only while the process uses no processor time."""
+    """A countdown from limit_s. watched: it runs only while the process uses no processor time.
+
+    For a process that is stopped it is over after STOPPED_S.
+    """
 
     def __init__(self, process: CameraProcess, limit_s: float, watched: bool) -> None:
         self._process, self._limit_s, self._watched = process, limit_s, watched
         self._end_s = time.monotonic() + limit_s
         self._ticks = process.processor_ticks() if watched else 0
+        self._stopped_s: float | None = None  # since when it is stopped
         self.has_worked = False  # since the last check
 
     @property
@@ -261,7 +274,14 @@ class Patience:
             self.has_worked = self._ticks > before
             if self.has_worked:
                 self._end_s = time.monotonic() + self._limit_s
-        return time.monotonic() >= self._end_s
+        now_s = time.monotonic()
+        if not self._process.is_stopped():
+            self._stopped_s = None
+        elif self._stopped_s is None:
+            self._stopped_s = now_s
+        elif now_s - self._stopped_s >= STOPPED_S:
+            return True
+        return now_s >= self._end_s
 
 
 def _environment() -> dict[str, str]:

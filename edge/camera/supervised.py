@@ -232,6 +232,8 @@ class SupervisedCamera:
             if message is not None:
                 raise CameraLost(f"{self._name()}: its process speaks out of turn")
             if patience.is_over():
+                if process.is_stopped():
+                    raise CameraLost(f"{self._name()}: its process was stopped by a signal")
                 raise CameraLost(
                     f"{self._name()} is not open after {limit_s:g} s: {self._remedy()}"
                 )

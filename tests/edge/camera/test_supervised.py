@@ -447,6 +447,18 @@ def test_a_process_that_never_says_a_word_is_given_up(
         stand_in(HANG).open()
 
 
+@pytest.mark.parametrize("stage", ["", HELLO])
+def test_a_process_that_is_stopped_while_it_starts_is_given_up_at_once(
+    stand_in, stage: str
+) -> None:
+    """And not after the 20 s that a slow disk, or a driver, may take."""
+    camera = stand_in(stage, "import signal; os.kill(os.getpid(), signal.SIGSTOP)", HANG)
+    began_s = time.monotonic()
+    with pytest.raises(CameraLost, match="stopped by a signal"):
+        camera.open()
+    assert time.monotonic() - began_s < 15.0
+
+
 def test_a_driver_that_does_not_return_from_opening_is_killed(
     stand_in, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
