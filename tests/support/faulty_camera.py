@@ -22,7 +22,6 @@ from edge.camera.virtual import VirtualCamera
 from edge.types import Frame, Intrinsics
 
 FOREVER_MS = 1_000_000_000
-HERE = Path(__file__)
 play, start = VirtualCamera.next_frame, VirtualCamera.open
 
 
