@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.config import BrokerConfig
 from edge.line.base import LineCounters, LineSetup
-from edge.line.connection import Ears, Message
+from edge.line.connection import Arrival, Ears, Message
 from edge.line.credentials import with_paths_below
 from edge.line.identity import TwinWatch, client_id
 from edge.line.inbound import Ack, Asked, Reply
@@ -73,11 +73,10 @@ class MqttLine:
 
         ears: Ears = {}
         if triggered is not None:
-            # the channels that hear are made after the link
             ears = {
-                topics("trigger"): lambda arrival: self._triggers.hear(arrival),  # noqa: PLW0108
-                topics("ack"): lambda arrival: self._results.hear_ack(arrival),  # noqa: PLW0108
-                topics("last"): lambda arrival: self._results.hear_last(arrival),  # noqa: PLW0108
+                topics("trigger"): self._hear_trigger,
+                topics("ack"): self._hear_ack,
+                topics("last"): self._hear_last,
             }
 
         def new_link(
@@ -188,6 +187,17 @@ class MqttLine:
     def _note_twin(self) -> None:
         for channel in (self._verdicts, self._records):
             channel.link.note_twin()
+
+    # The channels that hear are made after the link, which needs to know who hears.
+
+    def _hear_trigger(self, arrival: Arrival) -> None:
+        self._triggers.hear(arrival)
+
+    def _hear_ack(self, arrival: Arrival) -> None:
+        self._results.hear_ack(arrival)
+
+    def _hear_last(self, arrival: Arrival) -> None:
+        self._results.hear_last(arrival)
 
     def _is_ready(self) -> bool:
         """Called for each heartbeat; if it has changed the state is published at once, so that both

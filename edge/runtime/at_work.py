@@ -32,6 +32,7 @@ from edge.errors import EdgeError
 from edge.line.base import LineSetup
 from edge.line.factory import make_line, require_triggers
 from edge.line.inbound import Asked
+from edge.line.message import StationState
 from edge.line.outbox import Outbox
 from edge.runtime.active import ActiveBundle, EngineLoader
 from edge.runtime.audit_rows import AuditRows
@@ -222,7 +223,7 @@ class AtWork:
             self._outbox,
             require_triggers(self._line),
             self._health,
-            poke=lambda: self._deciding.poke(),  # noqa: PLW0108  # it is made later
+            poke=self._poke,
         )
 
     def _new_parts(self, config: EdgeConfig, first: ActiveBundle) -> Parts:
@@ -241,16 +242,24 @@ class AtWork:
             self._triggering.hear(asked)
 
     def _line_setup(self, store: Store, config: EdgeConfig) -> LineSetup:
-        """The line asks for the state only after its start, when there is a report."""
+        """What the line calls back."""
         return LineSetup(
             config,
             store.root,
             self._outbox,
-            state=lambda: self.report.state(),  # noqa: PLW0108  # it is made after the line
+            state=self._state,
             is_ready=lambda: self._health.is_ready,
             changed=self._note_line,
             triggered=self._hear if config.decision.is_triggered else None,
         )
+
+    def _state(self) -> StationState:
+        """The line asks for the state only after its start, when there is a report."""
+        return self.report.state()
+
+    def _poke(self) -> None:
+        """A trigger was accepted, which happens only after the start: then there is a decision."""
+        self._deciding.poke()
 
     def _note_bundle(self) -> None:
         self._health.note_bundle(not self.changes.refused)

@@ -38,7 +38,7 @@ def make_active(version: str = "1.0.0", engine: Any = None, **changes: Any) -> A
         product="washer",
         digest=f"digest of {version}",
         slot=f"{version}-0123456789ab",
-        manifest=SimpleNamespace(version=version, camera=CONTRACT),
+        manifest=SimpleNamespace(version=version, camera=CONTRACT, presence=True),
     )
     return FakeActive(
         **{

@@ -37,7 +37,7 @@ class NormalSilhouette(nn.Module):
     """The mean silhouette of a product, (S, S) around its centroid, and its deviation.
 
     limit: the largest difference, in deviations, that a normal part shows; infinite until it is
-    fitted (trainer.train.silhouette).
+    fitted (trainer.train.outline).
 
     Args:
         cells: (hd, wd) of the images it is laid over; S is the longer side.
@@ -88,13 +88,13 @@ class NormalSilhouette(nn.Module):
 
     def pose(self, silhouette: Tensor, seen: Tensor) -> Tensor:
         """Turn in radians and center x, y in cells of every part, (N, 3)."""
-        poses, told = self._searched(silhouette), seen  # (N, STARTS, 3)
-        cost = torch.zeros(1)
+        poses, costs = self._searched(silhouette), []  # (N, STARTS, 3), then (N, STARTS) each
         for sigma, points in zip(STEPS, self.points, strict=True):
-            image = torch.cat([smooth(silhouette, sigma), told], dim=1)
+            image = torch.cat([smooth(silhouette, sigma), seen], dim=1)
             step, cost = self._step(image, poses, points)
             poses = poses + step
-        best = cost.argmin(dim=1).reshape(-1, 1, 1).expand(-1, 1, 3)
+            costs.append(cost)
+        best = costs[-1].argmin(dim=1).reshape(-1, 1, 1).expand(-1, 1, 3)
         return poses.gather(1, best)[:, 0]
 
     def own(self, pose: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,8 +113,8 @@ def _seen_twice(
 
 
 def _moved(feeds: Feeds, preprocess: Preprocess, random: np.random.Generator) -> Feeds:
-    """The view of a camera that was moved by less than a cell either way, in whole pixels: what
-    came in from beyond the image is not of the region.
+    """The view of a camera that was moved by up to a cell either way, in whole pixels: what came in
+    from beyond the image is not of the region.
     """
     cells = preprocess.depth_working or preprocess.working
     down, right = (

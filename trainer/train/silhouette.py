@@ -29,11 +29,8 @@ def fit_silhouette(normal: NormalSilhouette, silhouettes: Tensor, seen: Tensor) 
     sizes = silhouettes.sum(dim=(1, 2, 3))
     middle = int(sizes.argsort()[len(sizes) // 2])
     first = silhouettes[middle : middle + 1]
-    mass, zero = first.sum(), torch.zeros(())
-    center = torch.stack(
-        [zero, (first[0] * normal.x).sum() / mass, (first[0] * normal.y).sum() / mass]
-    )
-    aligned = _own(normal, first, center[None])
+    x, y = ((first[0] * places).sum() / first.sum() for places in (normal.x, normal.y))
+    aligned = _own(normal, first, torch.stack([torch.zeros(()), x, y])[None])
     for _ in range(ROUNDS):
         normal.take(aligned.mean(dim=0, keepdim=True), torch.zeros_like(normal.deviation))
         aligned = torch.cat(

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ from edge.runtime.mailbox import Lost, Mailbox, Wanted
 from edge.runtime.parts import JudgedFrame
 from edge.runtime.triggered_parts import TriggeredParts
 from edge.runtime.triggering import Triggering
-from edge.types import Reason
+from edge.types import Frame, Reason
 from tests.support.active import judgment_of, make_active
 from tests.support.broker import wait_until
 from tests.support.fakes import frame_of
@@ -68,8 +67,6 @@ class Rig:
         )  # fmt: skip
         self.outbox, self.line, self.images = Outbox(folder / "line.sqlite"), Told(), []
         self.health, self.active = Health(), make_active()
-        manifest = SimpleNamespace(**vars(self.active.installed.manifest), presence=True)
-        self.active.installed.manifest = manifest  # type: ignore[misc]
         current = CurrentBundle(self.active)
         line: TriggeredLine = self.line
         self.triggering = Triggering(
@@ -387,7 +384,8 @@ def test_a_frame_that_a_trigger_owns_is_never_replaced(rig: Rig) -> None:
     owned = [mailbox.take(0.1) for _ in range(2)]
     assert [one.frame.frame_number for one in owned if isinstance(one, Wanted)] == [0, 1]
     last = mailbox.take(0.1)
-    assert last.frame_number == 5  # type: ignore[union-attr]
+    assert isinstance(last, Frame)
+    assert last.frame_number == 5
     assert mailbox.dropped == 3
 
 
