@@ -136,7 +136,7 @@ class Deployed(nn.Module):
     def add_outline(self) -> Outline | None:
         """Judge the outline as well, with a memory still to be fitted; None without depth."""
         depth = self.preprocess.depth_working
-        self.outline = None if depth is None else Outline(depth).eval()
+        self.outline = None if depth is None else Outline(depth, self.preprocess.size).eval()
         return self.outline
 
     def choose_top_k(self, top_k: float) -> None:

@@ -42,6 +42,7 @@ EXPECTED_EXCESS = 2.0  # what a cell without its expected material counts, in li
 DOWN, ALONG = (0, 1, 0, 2, 0, 1), (0, 0, 1, 0, 2, 1)
 FLAT = 1e-3  # squared slope that is added to a divisor: where the silhouette is flat, none bends
 TINY = 1e-6
+ALL = 0.999  # of a square cell was seen: between two cells, interpolation rounds
 
 
 class Outline(nn.Module):
@@ -51,7 +52,9 @@ class Outline(nn.Module):
     until they are fitted (trainer.train.outline).
 
     Args:
-        cells: (hd, wd) of the height image.
+        cells: (hd, wd) of the height image. size: (H, W) of the crop in pixels. Where cells are not
+            square, or their number is odd, what turns would change its shape: silhouettes are
+            judged in square cells, `even` of them.
     """
 
     mean: Tensor
@@ -62,11 +65,12 @@ class Outline(nn.Module):
     map_gain: Tensor
     score_gain: Tensor
 
-    def __init__(self, cells: tuple[int, int]) -> None:
+    def __init__(self, cells: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__()
-        sigmas = [scale * max(max(cells) / SIDE, 1.0) for scale in SCALES]
+        self.cells, self.even = cells, _square_cells(cells, size)
+        sigmas = [scale * max(max(self.even) / SIDE, 1.0) for scale in SCALES]
         self.jets = nn.ModuleList(_Jet(sigma) for sigma in sigmas)
-        self.normal = NormalSilhouette(cells)
+        self.normal = NormalSilhouette(self.even)
         self.register_buffer("mean", torch.zeros(CHANNELS))
         self.register_buffer("matrix", torch.eye(CHANNELS))
         self.register_buffer("weight", torch.zeros(ROWS, CHANNELS))
@@ -79,24 +83,34 @@ class Outline(nn.Module):
         """By how many limits every place along and beside the outline exceeds the limit, (N, 1,
         hd, wd), >= 0; 0 on a normal part and where no part is.
         """
-        silhouette, seen, absent = (
-            cast(Tensor, image) for image in (prepared.silhouette, prepared.seen, prepared.absent)
-        )
+        silhouette, seen = self.squared(prepared)
         own = (self.distance(silhouette, seen) / self.limit - 1).clamp(0.0, MOST)
-        background = _every_other(seen * (1 - prepared.foreground))
-        along = own  # (N, 1, hd/2, wd/2)
+        background = _every_other(seen * (silhouette <= 0).to(torch.float32))
+        along = own  # (N, 1, h/2, w/2)
         for cells, share in BESIDE:
             own = torch.maximum(own, share * grown(along, cells) * background)
         outline = functional.interpolate(own, scale_factor=float(STRIDE), mode="nearest")
         whole = (self.normal(silhouette, seen) / self.normal.limit - 1).clamp(0.0, MOST)
-        excess = torch.maximum(outline, whole)  # (N, 1, hd, wd)
-        lacking = functional.avg_pool2d(absent, 3, stride=1, padding=1)
+        excess = self._resized(torch.maximum(outline, whole), self.cells)  # (N, 1, hd, wd)
+        lacking = functional.avg_pool2d(cast(Tensor, prepared.absent), 3, stride=1, padding=1)
         is_part = (prepared.area > 0).to(torch.float32).reshape(-1, 1, 1, 1)
         return is_part * (excess + EXPECTED_EXCESS * lacking)
 
+    def squared(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        """Silhouette and seen of prepared images in square cells, (N, 1, h, w) each."""
+        silhouette, seen = cast(Tensor, prepared.silhouette), cast(Tensor, prepared.seen)
+        whole = (self._resized(seen, self.even) > ALL).to(torch.float32)
+        return self._resized(silhouette, self.even), whole
+
+    def _resized(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """(N, 1, h, w) of the one kind of cells in the other; itself where both are the same."""
+        if self.cells == self.even:
+            return image
+        return functional.interpolate(image, size, mode="bilinear", align_corners=False)
+
     def distance(self, silhouette: Tensor, seen: Tensor) -> Tensor:
         """Distance of every other cell near the outline from the nearest normal one, averaged over
-        3x3 of them, (N, 1, hd/2, wd/2); 0 elsewhere and where it was not seen.
+        3x3 of them, (N, 1, h/2, w/2); 0 elsewhere and where it was not seen.
         """
         whitened = (self.described(silhouette) - self.mean) @ self.matrix  # (P, 15)
         to_rows = functional.linear(whitened, self.weight, self.bias)  # (P, M), less ||x||^2
@@ -106,17 +120,17 @@ class Outline(nn.Module):
         return functional.avg_pool2d(distance * judged, 3, stride=1, padding=1)
 
     def judged(self, silhouette: Tensor, seen: Tensor) -> Tensor:
-        """(N, 1, hd/2, wd/2), 1 within REACH cells of where foreground and background meet and the
+        """(N, 1, h/2, w/2), 1 within REACH cells of where foreground and background meet and the
         outline can be trusted, else 0.
         """
         part = (silhouette > 0).to(torch.float32)
         return _every_other(grown(part, REACH) * grown(1 - part, REACH) * seen)
 
     def described(self, silhouette: Tensor) -> Tensor:
-        """(N, 1, hd, wd), 0 to 1 -> the descriptors of every other cell, (N hd/2 wd/2, 15)."""
-        jets = [jet(silhouette) for jet in self.jets]  # (N, 6, hd/2, wd/2) each
+        """(N, 1, h, w), 0 to 1 -> the descriptors of every other cell, (N h/2 w/2, 15)."""
+        jets = [jet(silhouette) for jet in self.jets]  # (N, 6, h/2, w/2) each
         level, ly, lx, lyy, lxx, lxy = (
-            torch.cat([jet[:, number : number + 1] for jet in jets], dim=1)  # (N, 3, hd/2, wd/2)
+            torch.cat([jet[:, number : number + 1] for jet in jets], dim=1)  # (N, 3, h/2, w/2)
             for number in range(len(DOWN))
         )
         slope = lx * lx + ly * ly
@@ -141,8 +155,15 @@ class Outline(nn.Module):
         self.bias.copy_((filled * filled).sum(dim=1))
 
 
+def _square_cells(cells: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of the image with cells that are square, as many along the longer side of the crop."""
+    along = max(cells) / max(size)
+    h, w = (max(round(side * along / STRIDE), 1) * STRIDE for side in size)
+    return h, w
+
+
 def _every_other(image: Tensor) -> Tensor:
-    """(N, 1, hd, wd) -> (N, 1, hd/2, wd/2), the cells that are described."""
+    """(N, 1, h, w) -> (N, 1, h/2, w/2), the cells that are described."""
     return image[:, :, ::STRIDE, ::STRIDE]
 
 

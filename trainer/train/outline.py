@@ -20,7 +20,6 @@ from trainer.graph.deploy import Deployed
 from trainer.graph.outline import ROWS, Outline
 from trainer.graph.preprocess import Preprocess
 from trainer.layers.coreset import greedy_coreset
-from trainer.layers.typed import required
 from trainer.train.silhouette import fit_silhouette
 
 POOL = 40_000  # descriptors that the bank is chosen from, at most
@@ -36,8 +35,8 @@ Feeds = Mapping[str, NDArray[np.generic]]
 
 
 class Seen(NamedTuple):
-    """One view of a normal part. silhouette, seen: (1, 1, hd, wd), as in Prepared. rows: (P, 15)
-    the descriptors of its outline.
+    """One view of a normal part. silhouette, seen: (1, 1, h, w) in square cells. rows: (P, 15) the
+    descriptors of its outline.
     """
 
     silhouette: Tensor
@@ -105,8 +104,7 @@ def _seen_twice(
     """A normal part as it is, and moved."""
     views = []
     for view in (feeds, _moved(feeds, preprocess, random)):
-        part = prepare(preprocess, view)
-        silhouette, seen = required(part.silhouette), required(part.seen)
+        silhouette, seen = outline.squared(prepare(preprocess, view))
         judged = outline.judged(silhouette, seen).flatten() > 0
         views.append(Seen(silhouette, seen, outline.described(silhouette)[judged]))
     return views

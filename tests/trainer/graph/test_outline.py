@@ -100,7 +100,7 @@ def score(deployed: Deployed, feeds: Feeds) -> float:
 
 def test_the_derivatives_are_those_of_scipy_in_float64() -> None:
     image = np.random.default_rng(0).random((CELLS, CELLS))
-    outline = Outline((CELLS, CELLS))
+    outline = Outline((CELLS, CELLS), (PX, PX))
     described = outline.described(torch.from_numpy(image).float()[None, None]).double().numpy()
     described = described.reshape(CELLS // 2, CELLS // 2, CHANNELS)
     for number, sigma in enumerate(SCALES):
@@ -124,7 +124,7 @@ def test_the_derivatives_are_those_of_scipy_in_float64() -> None:
 def test_neither_turn_nor_mirror_image_changes_a_descriptor() -> None:
     side = CELLS + 1  # every other cell is the same from either end
     image = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(1))
-    outline = Outline((side, side))
+    outline = Outline((side, side), (side, side))
 
     def described(image: Tensor) -> Tensor:
         return outline.described(image).reshape(side // 2 + 1, side // 2 + 1, CHANNELS)
@@ -212,6 +212,41 @@ def test_expected_material_that_is_absent_is_found_and_lost_readings_are_not(
     assert score(deployed, unread) <= 1.05 * score(deployed, feeds)
 
 
+def wide(feeds: Feeds) -> Feeds:
+    """The same in a crop of 256 x 192 pixels."""
+    images = {name: feeds[name][:, 32:224] for name in ("color", "depth", "region")}
+    return {**feeds, **images}
+
+
+def test_cells_that_are_not_square_change_no_shape_that_turns() -> None:
+    """M3DM brings every crop to a square. Judged in its cells, a part would be longer along one
+    axis of the image than along the other.
+    """
+    deployed = Deployed(Preprocess(192, PX, (256, 256), (CELLS, CELLS), 0.03), Even(), 0.01).eval()
+    fit_outline(deployed, (wide(part(seed)) for seed in range(24)), 0)
+    scale_outline(deployed, [0.1], [0.1])
+    assert required(deployed.outline).even == (96, 128)
+    highest = max(score(deployed, wide(part(seed))) for seed in range(100, 120))
+    assert highest < 0.15
+    for change in ("chip", "cut off", "burr"):
+        found = [score(deployed, wide(part(seed, change))) for seed in range(200, 208)]
+        assert min(found) > 1.5 * highest
+    good, bad = (
+        part(7, *what)["depth"].view("<u2")[0, 32:224, :, 0] for what in ((), ("cut off",))
+    )
+    absent = ndimage.binary_erosion(good.astype(int) < bad.astype(int) - 50, iterations=2)
+    raised = deployed.run(wide(part(7, "cut off")))["map"][0, 0] > 0.5  # 64 x 64 of 192 x 256
+    assert raised[absent[1::3, 2::4]].mean() > 0.9
+
+
+def test_an_odd_number_of_cells_is_judged_as_well() -> None:
+    deployed = Deployed(Preprocess(PX, PX, (256, 256), (95, 95), 0.03), Even(), 0.01).eval()
+    fit_outline(deployed, map(part, range(24)), 0)
+    scale_outline(deployed, [0.1], [0.1])
+    highest = max(score(deployed, part(seed)) for seed in range(100, 110))
+    assert min(score(deployed, part(seed, "cut off")) for seed in range(200, 205)) > 2 * highest
+
+
 def test_a_camera_that_was_moved_and_calibrated_again_judges_as_before() -> None:
     """By 10 pixels, which is no whole number of the trainer's cells. With the expected silhouette
     of before, every good part lacks material.
@@ -277,10 +312,13 @@ def test_an_empty_view_scores_zero_though_material_is_expected(deployed: Deploye
     assert (outputs["score"][0], outputs["area"][0], outputs["map"].max()) == (0, 0, 0)
 
 
-def test_the_exported_graph_judges_the_outline_as_torch_does(
-    deployed: Deployed, tmp_path: Path
-) -> None:
-    feeds = part(200, "chip") | {"expected": np.zeros((1, PX, PX, 1), np.uint8)}
+def test_the_exported_graph_judges_the_outline_as_torch_does(tmp_path: Path) -> None:
+    """In cells that are not square, so that the silhouette is resized as well."""
+    deployed = Deployed(Preprocess(192, PX, (256, 256), (CELLS, CELLS), 0.03), Even(), 0.01).eval()
+    fit_outline(deployed, (wide(part(seed)) for seed in range(12)), 0)
+    scale_outline(deployed, [0.1], [0.1])
+    deployed.requires_grad_(False)
+    feeds = wide(part(200, "chip")) | {"expected": np.zeros((1, 192, PX, 1), np.uint8)}
     export_checked(deployed, tmp_path / "fp32.onnx", [feeds])
     session = onnxruntime.InferenceSession(str(tmp_path / "fp32.onnx"))
     named = dict(
