@@ -223,6 +223,14 @@ def _swap(data: Path, outside: Path, ready: multiprocessing.synchronize.Event) -
                 continue
 
 
+def _settle(store: Store) -> None:
+    """As every command does it: under the change lock, with the rights that come with it. What is
+    checked before it cannot hold while another process changes the links; the rights do.
+    """
+    with store.change("settle"):
+        settle(store)
+
+
 @needs_root
 def test_links_that_are_changed_meanwhile_lead_root_nowhere(
     store: Store, bundles: Bundles, outside: Path
@@ -239,7 +247,7 @@ def test_links_that_are_changed_meanwhile_lead_root_nowhere(
             for act in (
                 lambda: install_bundle(bundles("washer", "3.0.0"), store.root),
                 lambda: store.rollback("washer"),
-                lambda: settle(store),
+                lambda: _settle(store),
                 lambda: install_bundle(bundles("washer", "2.0.0"), store.root),
             ):
                 # a sentence each: what was taken away is not there
