@@ -33,9 +33,10 @@ CHANNELS = INVARIANTS * len(SCALES)
 ROWS = 256  # of the bank
 STRIDE = 2  # every other cell is described: the smallest Gaussian has blurred what lies between
 REACH = 6  # cells to either side of the outline that are described
-# An unusual piece of outline marks the background beside it, so many strides far with such a share
-# of its own value: there the absent material would lie.
+# An unusual piece of outline marks the background beside it where the normal silhouette lies, so
+# many strides far with such a share of its own value: there the absent material would lie.
 BESIDE = ((2, 0.5), (4, 0.25), (8, 0.12))
+OFTEN = 0.1  # of the normal silhouette: fewer parts have material there
 MOST = 2.0  # limits of excess: beyond that a piece of outline is no more unusual
 EXPECTED_EXCESS = 2.0  # what a cell without its expected material counts, in limits of the outline
 # orders of the derivatives down the rows and along the columns: L, Ly, Lx, Lyy, Lxx, Lxy
@@ -84,13 +85,15 @@ class Outline(nn.Module):
         hd, wd), >= 0; 0 on a normal part and where no part is.
         """
         silhouette, seen = self.squared(prepared)
+        differing, normal = self.normal(silhouette, seen)
+        whole = (differing / self.normal.limit - 1).clamp(0.0, MOST)
         own = (self.distance(silhouette, seen) / self.limit - 1).clamp(0.0, MOST)
         background = _every_other(seen * (silhouette <= 0).to(torch.float32))
-        along = own  # (N, 1, h/2, w/2)
+        there = grown(_every_other((normal > OFTEN).to(torch.float32)), 1)
+        along, beside = own, background * there  # (N, 1, h/2, w/2) each
         for cells, share in BESIDE:
-            own = torch.maximum(own, share * grown(along, cells) * background)
+            own = torch.maximum(own, share * grown(along, cells) * beside)
         outline = functional.interpolate(own, scale_factor=float(STRIDE), mode="nearest")
-        whole = (self.normal(silhouette, seen) / self.normal.limit - 1).clamp(0.0, MOST)
         excess = self._resized(torch.maximum(outline, whole), self.cells)  # (N, 1, hd, wd)
         lacking = functional.avg_pool2d(cast(Tensor, prepared.absent), 3, stride=1, padding=1)
         is_part = (prepared.area > 0).to(torch.float32).reshape(-1, 1, 1, 1)

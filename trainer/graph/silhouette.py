@@ -77,14 +77,15 @@ class NormalSilhouette(nn.Module):
         self.register_buffer("next", torch.tensor([1, 2, 0]), persistent=False)
         self.register_buffer("after", torch.tensor([2, 0, 1]), persistent=False)
 
-    def forward(self, silhouette: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, silhouette: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Difference of silhouettes (N, 1, hd, wd), 0 to 1, from the normal one in their pose, in
-        deviations, averaged over 3x3 cells, (N, 1, hd, wd); 0 where it was not seen.
+        deviations, averaged over 3x3 cells, 0 where it was not seen; and the normal one in that
+        pose. (N, 1, hd, wd) each.
         """
         own = self.own(self.pose(silhouette, seen))
         normal, deviation = self._laid(torch.cat([self.mean, self.deviation], 1), own).chunk(2, 1)
         unusual = (silhouette - normal).abs() / (deviation + FLOOR) * seen
-        return functional.avg_pool2d(unusual, 3, stride=1, padding=1)
+        return functional.avg_pool2d(unusual, 3, stride=1, padding=1), normal
 
     def pose(self, silhouette: Tensor, seen: Tensor) -> Tensor:
         """Turn in radians and center x, y in cells of every part, (N, 3)."""

@@ -70,7 +70,7 @@ def fit_outline(deployed: Deployed, parts: Iterable[Feeds], seed: int) -> None:
         for views in shown[1 - half :: 2]:
             images = [(view.silhouette, view.seen) for view in views]
             of_outline.append(max(float(outline.distance(*image).max()) for image in images))
-            of_silhouette.append(max(float(outline.normal(*image).max()) for image in images))
+            of_silhouette.append(max(float(outline.normal(*image)[0].max()) for image in images))
     _learn(outline, shown, seed)
     outline.limit.fill_(_limit(of_outline))
     outline.normal.limit.fill_(_limit(of_silhouette))
