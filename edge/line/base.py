@@ -1,10 +1,10 @@
 """What every line dialect offers to a running station: the protocol `Line`, and what a
 dialect is made from.
 
-A dialect is one file that implements it (edge/line/mqtt.py; edge/line/none.py for a station without
-a broker) and one entry in edge/line/factory.py. The station calls these methods from several
-threads, so a dialect is thread-safe, and no method waits for the network unless its docstring
-says how long.
+A dialect is one file that implements it (edge/line/mqtt.py; edge/line/quiet.py has what most of
+them need not say) and one entry in edge/line/factory.py. The station calls these methods from
+several threads, so a dialect is thread-safe, and no method waits for the network unless its
+docstring says how long. A station that speaks several of them has edge.line.several.SeveralLines.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from edge.config import EdgeConfig
+from edge.line.commands import CommandAnswer, Commanded
 from edge.line.inbound import Ack, Asked, Reply
 from edge.line.message import StationState
 from edge.line.outbox import Outbox
@@ -39,6 +40,11 @@ class Line(Protocol):
     @property
     def counters(self) -> LineCounters:
         """What it has done since the start."""
+        ...
+
+    @property
+    def tells_plc(self) -> bool:
+        """Whether a PLC takes its verdicts from it: then its `verdict_problem` counts."""
         ...
 
     @property
@@ -103,6 +109,23 @@ class Line(Protocol):
         """
         ...
 
+    def acknowledge(self, ack: Ack, reply: Reply) -> None:
+        """Tell the PLC at once whether its trigger is accepted. Does not wait."""
+        ...
+
+    def answer(
+        self, fields: Mapping[str, Any], deadline_mono_ns: int, completed_mono_ns: int, reply: Reply
+    ) -> bool:
+        """As publish_verdict, for a part that was triggered.
+
+        completed_mono_ns: capture of its last frame; the trigger's arrival, where it has none.
+        """
+        ...
+
+    def answer_command(self, answer: CommandAnswer, reply: Reply) -> None:
+        """Tell the sender of a command what became of it. Does not wait."""
+        ...
+
     def records_waiting(self) -> None:
         """The outbox has a new record. Only wakes the thread that sends records."""
         ...
@@ -119,24 +142,6 @@ class Line(Protocol):
         ...
 
 
-@runtime_checkable
-class TriggeredLine(Line, Protocol):
-    """A line on which the PLC says when a part is in view."""
-
-    def acknowledge(self, ack: Ack, reply: Reply) -> None:
-        """Tell the PLC at once whether its trigger is accepted. Does not wait."""
-        ...
-
-    def answer(
-        self, fields: Mapping[str, Any], deadline_mono_ns: int, completed_mono_ns: int, reply: Reply
-    ) -> bool:
-        """As publish_verdict, for a part that was triggered.
-
-        completed_mono_ns: capture of its last frame; the trigger's arrival, where it has none.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class LineSetup:
     """What a dialect is made from. The functions belong to the running station: any thread may call
@@ -147,6 +152,8 @@ class LineSetup:
     is_ready: whether a part would be judged now and its verdict published, for the heartbeat.
     changed: to be called when `verdict_problem` or `record_problem` has changed.
     triggered: to be called, in a thread that must not wait, with each trigger; None in free run.
+    commanded: the same with each command; None where the station takes none. Both get the dialect's
+    own name in `reply.dialect`, by which the answer finds it.
     """
 
     config: EdgeConfig
@@ -156,3 +163,4 @@ class LineSetup:
     is_ready: Callable[[], bool]
     changed: Callable[[], None]
     triggered: Callable[[Asked], None] | None = None
+    commanded: Callable[[Commanded], None] | None = None

@@ -1,8 +1,9 @@
-"""Which line a station speaks: the registry of the dialects.
+"""Which dialects a station speaks: their registry.
 
 A new dialect is one file beside edge/line/mqtt.py, with a class that offers edge.line.base.Line and
-a function that makes it from a LineSetup, and one entry in DIALECTS; `dialect_of` says when a
-station uses it. It reads its records from a consumer of its own, `setup.outbox.consumer(NAME)`.
+a function that makes it from a LineSetup, one entry in DIALECTS, and a section of its name in
+station.toml with the key `enabled`. It reads its records from a consumer of its own,
+`setup.outbox.consumer(NAME)`.
 """
 
 from __future__ import annotations
@@ -12,35 +13,42 @@ from types import MappingProxyType
 
 from edge.config import EdgeConfig
 from edge.errors import ConfigError
-from edge.line.base import Line, LineSetup, TriggeredLine
+from edge.line.base import Line, LineSetup
 from edge.line.mqtt import make_mqtt_line
 from edge.line.none import make_no_line
+from edge.line.several import SeveralLines
+
+DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType({"mqtt": make_mqtt_line})
+SECTIONS: Mapping[str, str] = MappingProxyType({"mqtt": "broker"})  # of station.toml
+TRIGGERING = ("mqtt",)  # the dialects in which a PLC can trigger
 
 NO_TRIGGERS = (
-    "mode is triggered in [decision] of station.toml, and enabled is false in [broker]: triggers"
-    " come from a broker, so name one, or set mode to free_run"
-)
-
-DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType(
-    {"mqtt": make_mqtt_line, "none": make_no_line}
+    "mode is triggered in [decision] of station.toml, and enabled is false in"
+    f" {', '.join(f'[{SECTIONS[name]}]' for name in TRIGGERING)}: nobody could send a trigger, so"
+    " name a broker, or set mode to free_run"
 )
 
 
-def dialect_of(config: EdgeConfig) -> str:
-    """The name, in DIALECTS, of what station.toml asks for."""
-    return "mqtt" if config.broker.enabled else "none"
+def dialects_of(config: EdgeConfig) -> tuple[str, ...]:
+    """The names, in DIALECTS, of what station.toml asks for."""
+    return tuple(name for name in DIALECTS if getattr(config, SECTIONS[name]).enabled)
 
 
-def require_triggers(line: Line) -> TriggeredLine:
-    """The same line. Raises: ConfigError if it hears no triggers."""
-    if not isinstance(line, TriggeredLine):
+def require_triggers(config: EdgeConfig) -> None:
+    """Raises: ConfigError if parts are triggered and no dialect could bring a trigger."""
+    if config.decision.is_triggered and not set(TRIGGERING) & set(dialects_of(config)):
         raise ConfigError(NO_TRIGGERS)
-    return line
 
 
 def make_line(setup: LineSetup) -> Line:
-    """The line that the station is configured for; it sends nothing before start().
+    """The line that the station is configured for; it sends nothing before start(). What waits in
+    the outbox for a dialect that station.toml no longer asks for is forgotten.
 
     Raises: ConfigError if a file that station.toml names for it cannot be used.
     """
-    return DIALECTS[dialect_of(setup.config)](setup)
+    lines = {name: DIALECTS[name](setup) for name in dialects_of(setup.config)}
+    for name in set(DIALECTS) - set(lines):
+        setup.outbox.forget_consumer(name)
+    if not lines:
+        return make_no_line(setup)
+    return SeveralLines(lines) if len(lines) > 1 else next(iter(lines.values()))

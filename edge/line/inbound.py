@@ -65,13 +65,15 @@ class TriggerRequest:
 
 @dataclass(frozen=True)
 class Reply:
-    """Where an MQTT 5 client wants its answers beside the usual topics.
+    """Where the answers go.
 
-    topic: its response topic, empty for none. correlation: its correlation data.
+    topic: response topic of an MQTT 5 client beside the usual topics, empty for none. correlation:
+    its correlation data. dialect: in which it was asked; the others are told as nobody has asked.
     """
 
     topic: str = ""
     correlation: bytes | None = None
+    dialect: str = "mqtt"
 
 
 NO_REPLY = Reply()

@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.config import BrokerConfig
 from edge.line.base import LineCounters, LineSetup
+from edge.line.commands import CommandAnswer
 from edge.line.connection import Arrival, Ears, Message
 from edge.line.credentials import with_paths_below
 from edge.line.identity import TwinWatch, client_id
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 class MqttLine:
     """Both clients of a station. See edge.line.base.Line."""
+
+    tells_plc = True
 
     def __init__(
         self,
@@ -137,6 +140,9 @@ class MqttLine:
         """As publish_verdict, for a triggered part; its verdict goes to the response topic, too."""
         self._results.note(fields, completed_mono_ns)
         return self._verdicts.publish(fields, deadline_mono_ns, completed_mono_ns, reply)
+
+    def answer_command(self, answer: CommandAnswer, reply: Reply) -> None:
+        """MQTT brings no commands."""
 
     def records_waiting(self) -> None:
         """Tell the records' thread that the outbox has a new one."""

@@ -214,16 +214,12 @@ class AtWork:
             self._outbox.close()  # nobody else asks it
 
     def _new_triggering(self, config: EdgeConfig) -> Triggering | None:
-        """None in free run. Raises: ConfigError if the line hears no triggers."""
+        """None in free run. Raises: ConfigError if nobody could send a trigger."""
+        require_triggers(config)
         if not config.decision.is_triggered:
             return None
         return Triggering(
-            config,
-            self.current,
-            self._outbox,
-            require_triggers(self._line),
-            self._health,
-            poke=self._poke,
+            config, self.current, self._outbox, self._line, self._health, poke=self._poke
         )
 
     def _new_parts(self, config: EdgeConfig, first: ActiveBundle) -> Parts:

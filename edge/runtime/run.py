@@ -17,7 +17,7 @@ from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
 from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.line.credentials import check_credentials, with_paths_below
-from edge.line.factory import NO_TRIGGERS
+from edge.line.factory import require_triggers
 from edge.runtime.active import ActiveBundle
 from edge.runtime.plan import RunPlan
 from edge.runtime.progress import Progress
@@ -101,12 +101,11 @@ def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int |
     By the PLC's triggers, where station.toml says so. Otherwise a camera's frames by presence;
     stills (photos, data sets), and files for a graph without presence, image by image.
     Raises: ConfigError for a live camera in free run and a graph without presence: it needs
-        triggers; or for triggers without a broker.
+        triggers; or for triggers that nobody could send.
     """
     camera, presence = config.camera, active.manifest.presence
     if config.decision.is_triggered:
-        if not config.broker.enabled:
-            raise ConfigError(NO_TRIGGERS)
+        require_triggers(config)
         return RunPlan(max_parts)
     if camera.is_live:
         if not presence:

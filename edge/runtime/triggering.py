@@ -27,7 +27,7 @@ from edge.config import EdgeConfig
 from edge.decide.trigger import MS, Trigger, Triggers
 from edge.decide.verdict import unjudged
 from edge.errors import StorageError
-from edge.line.base import TriggeredLine
+from edge.line.base import Line
 from edge.line.inbound import Ack, Asked, Refusal, Reply, TriggerRequest
 from edge.line.message import TriggerCounts, Triggered, record_fields
 from edge.line.outbox import Fields, Outbox
@@ -75,7 +75,7 @@ class Triggering:
         config: EdgeConfig,
         current: CurrentBundle,
         outbox: Outbox,
-        line: TriggeredLine,
+        line: Line,
         health: Health,
         poke: Callable[[], None],
     ) -> None:
@@ -99,6 +99,7 @@ class Triggering:
             )
             for name, work in (("triggers", self._work), ("answers", self._watch_clock))
         ]
+        self._ignored = 0  # more at once than can be answered; guarded by _changed
         self._accepted = 0  # written by the triggers thread
         self._untriggered = 0  # written by the decision thread
 
@@ -114,7 +115,7 @@ class Triggering:
         return TriggerCounts(
             self._accepted,
             told.triggers_refused,
-            told.triggers_ignored,
+            told.triggers_ignored + self._ignored,
             self._untriggered,
             told.verdicts_overrun,
         )
@@ -156,7 +157,8 @@ class Triggering:
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
-            self._line.counters.triggers_ignored += 1
+            with self._changed:
+                self._ignored += 1
             self._cancel(opened)
 
     def _open(self, request: TriggerRequest, now_ns: int) -> Part | None:

@@ -7,27 +7,28 @@ import inspect
 import pytest
 
 from edge.line.base import Line
-from edge.line.mqtt import MqttLine
 from edge.line.none import NoLine
 from edge.line.outbox import Outbox
+from edge.line.several import SeveralLines
 from tests.support.line import build, new_line
 
 MEMBERS = [name for name in vars(Line) if not name.startswith("_")]
 METHODS = [name for name in MEMBERS if inspect.isfunction(vars(Line)[name])]
 
 
-@pytest.fixture(params=["mqtt", "none"])
-def line(request: pytest.FixtureRequest, outbox: Outbox) -> MqttLine | NoLine:
-    return new_line(1, outbox) if request.param == "mqtt" else NoLine()
+@pytest.fixture(params=["mqtt", "none", "several"])
+def line(request: pytest.FixtureRequest, outbox: Outbox) -> Line:
+    lines: dict[str, Line] = {"mqtt": new_line(1, outbox), "none": NoLine()}
+    return lines.get(request.param) or SeveralLines(lines)
 
 
-def test_it_has_every_member_of_the_protocol(line: MqttLine | NoLine) -> None:
+def test_it_has_every_member_of_the_protocol(line: Line) -> None:
     assert isinstance(line, Line)
     assert len(MEMBERS) > len(METHODS) > 0
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_its_methods_take_the_same_arguments(line: MqttLine | NoLine, name: str) -> None:
+def test_its_methods_take_the_same_arguments(line: Line, name: str) -> None:
     asked, offered = (inspect.signature(getattr(one, name)) for one in (Line, type(line)))
     assert offered == asked
 

@@ -42,7 +42,7 @@ def test_what_changes_while_the_line_is_started_is_published_before_the_first_fr
         lines.append(Prompt(setup))
         return lines[0]
 
-    monkeypatch.setattr(factory, "DIALECTS", {"none": make})
+    monkeypatch.setattr(factory, "make_no_line", make)
     script = [lambda: before_the_first_frame.extend(lines[0].published), *frames_of([EMPTY])]
     new_service(station, script, ScriptedEngine([{}])).run()
     assert before_the_first_frame == ["link", ""]
@@ -88,7 +88,7 @@ def test_of_two_threads_of_the_line_the_one_that_read_first_does_not_note_last(
         slow.join(60)
         reasons.append(service.health.state()[1])
 
-    monkeypatch.setattr(factory, "DIALECTS", {"none": make})
+    monkeypatch.setattr(factory, "make_no_line", make)
     service = new_service(station, [connect, *frames_of([EMPTY])], ScriptedEngine([{}]))
     service.run()
     assert reasons == [""]

@@ -16,7 +16,7 @@ import pytest
 from edge.config import EdgeConfig
 from edge.decide.verdict import unjudged
 from edge.errors import CameraLost, StorageError
-from edge.line.base import TriggeredLine
+from edge.line.base import Line
 from edge.line.inbound import Ack, Asked, Reply, TriggerRequest
 from edge.line.none import NoLine
 from edge.line.outbox import Outbox
@@ -68,7 +68,7 @@ class Rig:
         self.outbox, self.line, self.images = Outbox(folder / "line.sqlite"), Told(), []
         self.health, self.active = Health(), make_active()
         current = CurrentBundle(self.active)
-        line: TriggeredLine = self.line
+        line: Line = self.line
         self.triggering = Triggering(
             config, current, self.outbox, line, self.health, poke=lambda: None
         )
