@@ -115,6 +115,96 @@ class BrokerConfig(Section):
         return self
 
 
+GpioRole = Literal["trigger", "ready", "ok", "ng", "busy", "unknown", "valid", "fault"]
+GPIO_OUTPUTS = ("ready", "ok", "ng", "busy", "unknown", "valid", "fault")
+
+
+class GpioConfig(Section):
+    """Section [gpio]."""
+
+    enabled: bool = Field(default=False, description="true: verdicts on discrete lines")
+    chip: str = Field(
+        default="",
+        description=(
+            'label or device of the GPIO chip, as `gpiodetect` shows them; "" = the one that has'
+            " the lines"
+        ),
+    )
+    trigger: str = Field(
+        default="",
+        description=(
+            "name, as `gpioinfo` shows it, of the input that triggers a part, with mode ="
+            ' "triggered" in [decision]; "" = none'
+        ),
+    )
+    ready: str = Field(
+        default="", description="output: a part would be judged now and its verdict shown"
+    )
+    ok: str = Field(
+        default="", description="output: the part is OK; wire it so that a released line rejects"
+    )
+    ng: str = Field(default="", description="output: the part is NG; never active with `ok`")
+    busy: str = Field(default="", description="output: from an accepted trigger to its verdict")
+    unknown: str = Field(
+        default="", description="output: the part is UNKNOWN; `ok` and `ng` are then released"
+    )
+    valid: str = Field(
+        default="", description="output: a verdict is shown, also UNKNOWN; the last to be set"
+    )
+    fault: str = Field(default="", description="output: the station is in the state fault")
+    active_low: list[GpioRole] = Field(
+        default=[], description='keys of lines that are active at 0 V, such as ["trigger", "ok"]'
+    )
+    mode: Literal["pulse", "level"] = Field(
+        default="pulse",
+        description=(
+            "pulse: a verdict is shown for pulse_ms; level: until the next trigger. In free run it"
+            " is always a pulse"
+        ),
+    )
+    pulse_ms: int = Field(
+        default=100,
+        ge=5,
+        le=10_000,
+        description="length of a pulse, and in free run of the pause after it",
+    )
+    deadline_ms: int = Field(
+        default=2000,
+        ge=50,
+        le=600_000,
+        description="of the verdict, from the edge of the trigger; a later one is not shown",
+    )
+    delay_ms: int = Field(
+        default=0, ge=0, le=60_000, description="from the edge until the part is in view"
+    )
+    frames: int = Field(default=1, ge=1, le=30, description="how many are judged together")
+    debounce_us: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="microseconds that the trigger must be stable; 0: every edge counts",
+    )
+
+    @property
+    def brings_triggers(self) -> bool:
+        """Whether a part can be triggered on a line."""
+        return bool(self.trigger)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Names of the outputs in use, by their keys."""
+        return {key: name for key in GPIO_OUTPUTS if (name := getattr(self, key))}
+
+    @model_validator(mode="after")
+    def _lines_can_be_told_apart(self) -> GpioConfig:
+        if self.enabled and not self.ok:
+            raise ValueError("enabled is true but ok is empty: no part would ever be let through")
+        names = [*self.outputs.values(), *filter(None, [self.trigger])]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two keys have the line {twice}: each needs a line of its own")
+        return self
+
+
 class CameraConfig(Section):
     """Section [camera]."""
 
@@ -244,6 +334,12 @@ class EdgeConfig(Section):
     broker: BrokerConfig = Field(
         default=BrokerConfig(),
         description="Where verdicts and records go (MQTT). A path may be relative to this root.",
+    )
+    gpio: GpioConfig = Field(
+        default=GpioConfig(),
+        description=(
+            "Discrete lines for trigger and verdict, by the names that the board gives them."
+        ),
     )
     camera: CameraConfig = Field(
         default=CameraConfig(),

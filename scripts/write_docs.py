@@ -314,6 +314,10 @@ def _escaped(text: str | None) -> str:
 
 def _allowed(field: Any) -> str:
     """Values that a key may have."""
+    if get_origin(field.annotation) is list:
+        (one,) = get_args(field.annotation)
+        choices = ", ".join(f"`{json.dumps(choice)}`" for choice in get_args(one))
+        return f"list of {choices or 'text'}"
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{json.dumps(choice)}`" for choice in get_args(field.annotation))
     kind = {bool: "`true`, `false`", int: "whole number", float: "number", str: "text"}

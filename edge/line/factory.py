@@ -9,23 +9,29 @@ station.toml with the key `enabled`. It reads its records from a consumer of its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.line.base import Line, LineSetup
+from edge.line.gpio import make_gpio_line
 from edge.line.mqtt import make_mqtt_line
 from edge.line.none import make_no_line
 from edge.line.several import SeveralLines
 
-DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType({"mqtt": make_mqtt_line})
-SECTIONS: Mapping[str, str] = MappingProxyType({"mqtt": "broker"})  # of station.toml
-TRIGGERING = ("mqtt",)  # the dialects in which a PLC can trigger
+DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType(
+    {"mqtt": make_mqtt_line, "gpio": make_gpio_line}
+)
+SECTIONS: Mapping[str, str] = MappingProxyType(  # of station.toml
+    {"mqtt": "broker", "gpio": "gpio"}
+)
+TRIGGERING = ("mqtt", "gpio")  # the dialects in which a PLC can trigger
 
 NO_TRIGGERS = (
     "mode is triggered in [decision] of station.toml, and enabled is false in"
     f" {', '.join(f'[{SECTIONS[name]}]' for name in TRIGGERING)}: nobody could send a trigger, so"
-    " name a broker, or set mode to free_run"
+    " name a broker or a line, or set mode to free_run"
 )
 
 
@@ -36,8 +42,15 @@ def dialects_of(config: EdgeConfig) -> tuple[str, ...]:
 
 def require_triggers(config: EdgeConfig) -> None:
     """Raises: ConfigError if parts are triggered and no dialect could bring a trigger."""
-    if config.decision.is_triggered and not set(TRIGGERING) & set(dialects_of(config)):
+    if config.decision.is_triggered and not any(map(partial(_can_trigger, config), TRIGGERING)):
         raise ConfigError(NO_TRIGGERS)
+
+
+def _can_trigger(config: EdgeConfig, name: str) -> bool:
+    """Whether that dialect is enabled and, where its section tells, has a way in for triggers."""
+    return name in dialects_of(config) and getattr(
+        getattr(config, SECTIONS[name]), "brings_triggers", True
+    )
 
 
 def make_line(setup: LineSetup) -> Line:

@@ -105,7 +105,15 @@ def read_trigger(payload: bytes, period_ms: float) -> TriggerRequest:
     period_ms: of the camera's frames: a deadline that ends before the last of them is refused.
     Raises: BadRequest.
     """
-    fields = _object_of(payload)
+    return checked_trigger(_object_of(payload), period_ms)
+
+
+def checked_trigger(fields: Mapping[str, Any], period_ms: float) -> TriggerRequest:
+    """The request that these values make, whatever dialect has read them: keys as in `trigger`.
+
+    period_ms: as of read_trigger.
+    Raises: BadRequest.
+    """
     part, n = _text(fields.get("part")), _integer(fields.get("n"))
     try:
         _require_known(fields, KEYS)
