@@ -48,6 +48,7 @@ RETRY_S = 1.0  # between two tries to get the lines
 HUNG_S = 1.2  # the gpio thread makes a pass each TICK_S: after this long without one it hangs
 GUARD_S = 0.25
 END_S = 0.5
+WINDOW_MS = 2  # the station opens a part's window a little after its edge was read
 QUEUE_LIMIT = 32  # acknowledgments and verdicts on their way to the gpio thread
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
@@ -75,6 +76,7 @@ class GpioLine(QuietLine):
         self._config, self._open_lines = config, open_lines
         self._is_ready, self._is_fault, self._changed = is_ready, is_fault, changed
         self._triggered, self._period_ms = triggered, period_ms
+        self._open_ms = (config.frames + 1) * period_ms + WINDOW_MS
         self._cycle = Cycle(config.pulse_ms * MS, config.mode == "level", triggered is not None)
         self._require_possible()
         self._inbox: queue.Queue[Callable[[], None]] = queue.Queue(QUEUE_LIMIT)
@@ -309,11 +311,14 @@ class GpioLine(QuietLine):
             with self._counting:
                 self.counters.triggers_ignored += lost
         now_ns = time.monotonic_ns()
+        lag_ms = max(0, now_ns - edge.moment_ns) // MS
+        window_ms = max(0, self._config.delay_ms - lag_ms) + self._open_ms
+        window_ns = now_ns + round(window_ms * MS)
         deadline_ns = edge.moment_ns + self._config.deadline_ms * MS
-        if not self._cycle.begin(n, edge.moment_ns, deadline_ns, now_ns):
-            self._miss("gpio: a trigger came while the part before it has no verdict yet")
+        if not self._cycle.begin(n, edge.moment_ns, window_ns, deadline_ns, now_ns):
+            self._miss("gpio: a trigger came while `busy` was active for the one before it")
             return
-        request = self._request(n, max(0, now_ns - edge.moment_ns) // MS)
+        request = self._request(n, lag_ms)
         if request is None or self._triggered is None:
             self._cycle.acknowledge(n, is_accepted=False)
             self._miss("gpio: a trigger was read so late that its part may have passed")

@@ -1,7 +1,9 @@
 """From edges and verdicts to the outputs that are active: pure logic over times that it is given.
 It knows no chip and no station, and reads no clock.
 
-    trigger   ends what is shown; one at a time, until its verdict or its deadline
+    trigger   ends what is shown; one at a time: the next is missed until `busy` has fallen
+    busy      from its acceptance to its verdict or deadline, and never less than its window, in
+              which the station would refuse another trigger
     verdict   `ok`, `ng` or `unknown`, and `valid`; never two of the three, never after its deadline
     pulse     ends after its length, and with the next trigger; a level ends with the next trigger
     free run  a pulse for each part, one after the other with a pause of the same length
@@ -31,11 +33,20 @@ class Told:
 
 @dataclass
 class _Open:
-    """A trigger without its verdict. is_accepted: the station has said so."""
+    """A trigger until `busy` falls. is_accepted: the station has said so. is_told: it has its
+    verdict, and only its window is not over.
+    """
 
     n: int
+    window_ns: int
     deadline_ns: int
     is_accepted: bool = False
+    is_told: bool = False
+
+    @property
+    def end_ns(self) -> int:
+        """When it ends by itself."""
+        return self.window_ns if self.is_told else self.deadline_ns
 
 
 class Cycle:
@@ -49,7 +60,7 @@ class Cycle:
         self._shown: frozenset[str] = frozenset()
         self._until_ns: int | None = None  # the end of the pulse that is shown
         self._pause_ns = 0  # no pulse begins before this moment
-        self._free_ns = 0  # since when no trigger is open
+        self._told_ns = self._free_ns = 0  # the last verdict, and the last end of `busy`
         self._waiting: deque[Told] = deque()
         self.dropped = 0  # verdicts that had to wait beyond their deadline
 
@@ -63,26 +74,25 @@ class Cycle:
     def next_ns(self) -> int | None:
         """When `pass_time` has something to do; None if nothing ends by itself."""
         times = [
-            None if self._open is None else self._open.deadline_ns,
+            None if self._open is None else self._open.end_ns,
             self._until_ns,
             self._pause_ns if self._waiting and not self._shown else None,
         ]
         return min((one for one in times if one is not None), default=None)
 
-    def begin(self, n: int, moment_ns: int, deadline_ns: int, now_ns: int) -> bool:
-        """The trigger's edge number n, at moment_ns: what is shown belongs to the part before it,
-        and ends.
+    def begin(self, n: int, moment_ns: int, window_ns: int, deadline_ns: int, now_ns: int) -> bool:
+        """The trigger's edge number n, at moment_ns: what was shown at that moment belongs to the
+        part before it, and ends.
 
-        Returns whether the station is to be asked: not if another trigger waited for its verdict at
-        that moment.
+        window_ns: until when the station would refuse another trigger.
+        Returns whether the station is to be asked: not if another trigger was open at that moment.
         """
         self.pass_time(now_ns)
-        if moment_ns < self._free_ns:
+        if moment_ns >= self._told_ns:
+            self._shown, self._until_ns = frozenset(), None
+        if self._open is not None or moment_ns < self._free_ns:
             return False
-        self._shown, self._until_ns = frozenset(), None
-        if self._open is not None:
-            return False
-        self._open = _Open(n, deadline_ns)
+        self._open = _Open(n, window_ns, deadline_ns)
         return True
 
     def acknowledge(self, n: int, is_accepted: bool) -> None:
@@ -104,17 +114,18 @@ class Cycle:
         if not self._is_triggered:
             return self._queue(told, now_ns)
         opened = self._open
-        if opened is None or opened.n != told.n or not opened.is_accepted:
+        if opened is None or opened.n != told.n or not opened.is_accepted or opened.is_told:
             return False
-        self._open, self._free_ns = None, now_ns
-        if now_ns >= told.deadline_ns:
-            return False
-        self._show(told.code, now_ns)
-        return True
+        opened.is_told, self._told_ns = True, now_ns
+        is_in_time = now_ns < told.deadline_ns
+        if is_in_time:
+            self._show(told.code, now_ns)
+        self.pass_time(now_ns)
+        return is_in_time
 
     def pass_time(self, now_ns: int) -> None:
         """End what ends by itself: a pulse, a pause, the wait for a verdict."""
-        if self._open is not None and now_ns >= self._open.deadline_ns:
+        if self._open is not None and now_ns >= self._open.end_ns:
             self._open, self._free_ns = None, now_ns
         if self._until_ns is not None and now_ns >= self._until_ns:
             self._shown, self._until_ns = frozenset(), None
@@ -129,7 +140,8 @@ class Cycle:
     def reset(self) -> None:
         """The lines were released: whatever was open gets no verdict on them."""
         self._open = self._until_ns = None
-        self._shown, self._pause_ns, self._free_ns = frozenset(), 0, 0
+        self._shown = frozenset()
+        self._pause_ns = self._told_ns = self._free_ns = 0
         self.dropped += len(self._waiting)
         self._waiting.clear()
 

@@ -26,7 +26,7 @@ def diagram(is_level: bool) -> str:
     for now in range(COLUMNS):
         cycle.pass_time(now)
         if now in EDGES:
-            assert cycle.begin(EDGES[now], now, now + 80, now) == (EDGES[now] < 3)
+            assert cycle.begin(EDGES[now], now, now + 6, now + 80, now) == (EDGES[now] < 3)
         if now in ACCEPTED:
             cycle.acknowledge(ACCEPTED[now], is_accepted=True)
         if now in VERDICTS:
