@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import PLACE, CameraConfig, EdgeConfig
+from edge.line.factory import dialects_of
 from edge.types import Code
 
 FILE = Path("run/edge/status.json")
@@ -103,8 +104,12 @@ def _camera(camera: CameraConfig, said: Mapping[str, Any]) -> str:
 
 def _broker(config: EdgeConfig, said: Mapping[str, Any]) -> str:
     broker = config.broker
-    if not broker.enabled:
+    others = dialects_of(config)
+    if not broker.enabled and not others:
         return f"none: broker.enabled is false in {PLACE}, verdicts are only stored"
+    if not broker.enabled:
+        named = f"none: broker.enabled is false in {PLACE}; verdicts by {', '.join(others)}"
+        return f"{named}: {said['link']}" if said.get("link") else named
     where = f"{broker.host}:{broker.port}{' with TLS' if broker.tls else ''}"
     if not said:
         return f"{where}, not connected"

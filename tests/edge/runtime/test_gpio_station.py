@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from edge.runtime.plan import RunPlan
 from edge.runtime.service import Service
+from edge.runtime.status_facts import live_lines
 from tests.support.broker import wait_until
 from tests.support.fake_gpio import SETTINGS, FakeBoard, fake_board
 from tests.support.fakes import committed
@@ -75,6 +76,9 @@ def test_in_free_run_a_part_is_a_pulse(station: StationRoot) -> None:
             camera.show = EMPTY
             wait_until(lambda n=count: len(pulses(board)) == n, 10, f"{board.history}")
         board.wait("ready")
+        assert "verdicts by gpio" in "".join(live_lines(station.store))
+        board.vanish()
+        wait_until(lambda: "gpiochip0 cannot be read" in "".join(live_lines(station.store)), 10, "not told")
     assert pulses(board) == ["ok", "ng", "ok"]
     assert [one["code"] for one in committed(station.root)] == [1, 2, 1]
 
