@@ -78,7 +78,9 @@ def test_in_free_run_a_part_is_a_pulse(station: StationRoot) -> None:
         board.wait("ready")
         assert "verdicts by gpio" in "".join(live_lines(station.store))
         board.vanish()
-        wait_until(lambda: "gpiochip0 cannot be read" in "".join(live_lines(station.store)), 10, "not told")
+        wait_until(
+            lambda: "gpiochip0 cannot be read" in "".join(live_lines(station.store)), 10, "not told"
+        )
     assert pulses(board) == ["ok", "ng", "ok"]
     assert [one["code"] for one in committed(station.root)] == [1, 2, 1]
 
