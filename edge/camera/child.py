@@ -15,6 +15,7 @@ import ctypes
 import json
 import logging
 import math
+import operator
 import os
 import select
 import signal
@@ -23,13 +24,15 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.bounded import die_with
 from edge.camera.device import NOTHING_TOLD, DeviceFacts, TellsOfItself
 from edge.camera.factory import make_camera
-from edge.camera.protocol import Camera, FrameOverdue
+from edge.camera.protocol import Camera, CopiesOut, FrameOverdue
 from edge.camera.ring import RingWriter, bytes_of, padded
 from edge.camera.wire import (
     LOG_MARK,
@@ -78,6 +81,8 @@ class Feed:
         self._connection, self._live = connection, live
         self._ring: RingWriter | None = None
         self._free: set[int] = set()
+        self._slot: int | None = None  # of the next frame, if its images were asked for
+        self._lent: list[NDArray[Any]] = []  # the memory in it that was given for them
         self._wanted = live
         self._dropped = 0
 
@@ -96,9 +101,28 @@ class Feed:
             elif self._ring is not None and said.ring == self._ring.number:
                 self._free.add(said.slot)
 
+    def begin(self) -> None:
+        """The camera is asked for a frame: what an earlier one left in the slot may go."""
+        self._lent = []
+
+    def new_image(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Memory for an image of the next frame: in the slot in which it will be announced, so that
+        it is not copied once more; elsewhere if no slot is free or large enough.
+        """
+        if self._slot is None and self._free:
+            self._slot = self._free.pop()
+        image = None
+        if self._ring is not None and self._slot is not None:
+            taken = sum(one.nbytes for one in self._lent)
+            image = self._ring.image(self._slot, taken, shape, dtype)
+        if image is None:
+            return np.empty(shape, dtype)
+        self._lent.append(image)
+        return image
+
     def deliver(self, frame: Frame) -> None:
-        """Write a frame into a free slot and announce it; without one the frame is dropped and
-        counted.
+        """Announce a frame in a free slot, into which it is written unless its images lie there;
+        without one the frame is dropped and counted.
 
         Raises: StationGone; CameraLost if the driver delivers what is no frame; CameraError if
             there is no memory.
@@ -109,11 +133,13 @@ class Feed:
         depth = None if frame.depth is None else (frame.depth.shape[0], frame.depth.shape[1])
         height, width = frame.color.shape[:2]
         ring = self._ring_for(bytes_of((height, width, 3), depth))
-        if not self._free:
+        if self._slot is None and not self._free:
             self._dropped += 1
             return
-        slot = self._free.pop()
-        ring.write(slot, frame.color, frame.depth)
+        slot = self._free.pop() if self._slot is None else self._slot
+        self._slot = None
+        if not self._holds(frame):
+            ring.write(slot, frame.color, frame.depth)
         i = frame.intrinsics
         self.send(
             Filled(
@@ -144,6 +170,11 @@ class Feed:
         except OSError as error:
             raise StationGone from error
 
+    def _holds(self, frame: Frame) -> bool:
+        """Whether the slot has the images of this frame and nothing else."""
+        images = [frame.color] if frame.depth is None else [frame.color, frame.depth]
+        return len(images) == len(self._lent) and all(map(operator.is_, images, self._lent))
+
     def _is_readable(self, wait: bool) -> bool:
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
@@ -165,6 +196,7 @@ class Feed:
         finally:
             made.close()
         self._ring, self._free = made, set(range(slots))
+        self._slot, self._lent = None, []
         return made
 
 
@@ -199,6 +231,7 @@ def play(feed: Feed, camera: Camera, live: bool) -> None:
                 before, facts, asked_s = facts, facts_of(camera), time.monotonic()
                 if facts != before:
                     feed.send(Device(facts=facts))
+            feed.begin()
             try:
                 frame = camera.next_frame(LIVE_FRAME_S if live else FILE_FRAME_S)
             except FrameOverdue:
@@ -238,6 +271,8 @@ def serve(connection: socket.socket) -> None:
     except EdgeError as error:
         feed.send(failure_of(error))
         return
+    if isinstance(camera, CopiesOut):
+        camera.copy_into(feed.new_image)
     play(feed, camera, order.live)
 
 

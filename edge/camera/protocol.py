@@ -6,11 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import CameraLost
 from edge.frames.camera_info import CameraInfo
 from edge.types import Frame
+
+# memory for an image of this shape and type
+NewImage = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
 
 class EndOfFrames(CameraLost):
@@ -54,6 +60,17 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Stop and release the device. Never raises a CameraError."""
+        ...
+
+
+@runtime_checkable
+class CopiesOut(Protocol):
+    """A camera that copies every image out of its driver's memory, and can be told where to."""
+
+    def copy_into(self, new_image: NewImage) -> None:
+        """Ask this for the memory of each image from now on: of a frame's color, then of its depth.
+        The memory is the frame's own until the next frame is asked for.
+        """
         ...
 
 

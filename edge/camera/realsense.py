@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from edge.background import Result, in_background
 from edge.camera.contract import CameraContract
 from edge.camera.device import NOTHING_TOLD, DeviceFacts, read_facts, read_temperature
-from edge.camera.protocol import FrameOverdue
+from edge.camera.protocol import FrameOverdue, NewImage
 from edge.errors import CameraError, CameraLost, CameraMismatch
 from edge.frames.camera_info import CameraInfo
 from edge.optional import optional_module
@@ -246,6 +246,11 @@ class RealSenseCamera:
         self._align: Any = None
         self._with_depth = False
         self._clock = ExposureClock()
+        self._new_image: NewImage = np.empty
+
+    def copy_into(self, new_image: NewImage) -> None:
+        """See edge.camera.protocol.CopiesOut."""
+        self._new_image = new_image
 
     @property
     def serial(self) -> str:
@@ -418,8 +423,8 @@ class RealSenseCamera:
             else 0.0
         )
         return Frame(
-            color=_copy(color, np.uint8),
-            depth=None if depth is None else _copy(depth, np.uint16),
+            color=self._copy(color, np.uint8),
+            depth=None if depth is None else self._copy(depth, np.uint16),
             unit=float(depth.get_units()) if depth is not None else 0.001,
             intrinsics=Intrinsics(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy),
             serial=self.serial,
@@ -432,9 +437,11 @@ class RealSenseCamera:
             gain=_metadata(rs, color, "gain_level"),
         )
 
-
-def _copy(frame: Any, dtype: type[np.generic]) -> NDArray[Any]:
-    return np.array(frame.get_data(), dtype=dtype, order="C", copy=True)
+    def _copy(self, frame: Any, dtype: type[np.generic]) -> NDArray[Any]:
+        data = np.asarray(frame.get_data())
+        image = self._new_image(data.shape, np.dtype(dtype))
+        np.copyto(image, data, casting="unsafe")
+        return image
 
 
 def _metadata(rs: Any, frame: Any, name: str) -> float | None:

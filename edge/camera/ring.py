@@ -67,6 +67,16 @@ class RingWriter:
                 f"no memory for {slots} frames of {slot_bytes >> 10} KiB: {error.strerror}"
             ) from error
 
+    def image(
+        self, slot: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[Element]
+    ) -> NDArray[Element] | None:
+        """Memory for one image in a slot that this side owns, `offset` bytes from its beginning;
+        None if it does not fit.
+        """
+        if offset + int(np.prod(shape)) * dtype.itemsize > self.slot_bytes:
+            return None
+        return _view(self._map, slot * self.slot_bytes + offset, shape, dtype)
+
     def write(self, slot: int, color: Color, depth: Depth | None) -> None:
         """Copy one frame into a slot that this side owns."""
         start = slot * self.slot_bytes

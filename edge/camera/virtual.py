@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.camera.contract import CameraContract, reading_of
 from edge.camera.device import DeviceFacts
-from edge.camera.protocol import EndOfFrames, Pace
+from edge.camera.protocol import EndOfFrames, NewImage, Pace
 from edge.camera.realsense import REMEDY, RealSenseCamera, as_camera_error
 from edge.errors import CameraLost, DataError
 from edge.frames.camera_info import CameraInfo
@@ -166,6 +166,11 @@ class VirtualCamera:
         self._source: SoftwareDevice | None = None
         self._camera: RealSenseCamera | None = None
         self._next, self._pushed = 0, 0
+        self._new_image: NewImage = np.empty
+
+    def copy_into(self, new_image: NewImage) -> None:
+        """See edge.camera.protocol.CopiesOut. For a camera that is not open yet."""
+        self._new_image = new_image
 
     @property
     def serial(self) -> str:
@@ -192,6 +197,7 @@ class VirtualCamera:
         source = software_device_for(rs, dataset, self._wanted_serial, self._depth_view)
         contract = self._contract or _contract_of(dataset.camera, dataset.has_depth)
         camera = RealSenseCamera(contract=contract, find_device=lambda _rs, _serial: source.device)
+        camera.copy_into(self._new_image)
         camera.open()
         self._dataset, self._source, self._camera = dataset, source, camera
         self._next, self._pushed = 0, 0

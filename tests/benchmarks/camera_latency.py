@@ -18,12 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.camera import child, process
-from edge.camera.protocol import Camera, Pace, opened
+from edge.camera.protocol import Camera, NewImage, Pace, opened
 from edge.camera.supervised import supervised_camera
 from edge.camera.virtual import VirtualCamera
 from edge.config import CameraConfig
@@ -47,6 +49,10 @@ class MemoryCamera:
         noise = np.random.default_rng(0)
         self._colors = noise.integers(0, 256, (4, HEIGHT, WIDTH, 3)).astype(np.uint8)
         self._depths = noise.integers(4000, 4200, (4, HEIGHT, WIDTH)).astype(np.uint16)
+        self._new_image: NewImage = np.empty
+
+    def copy_into(self, new_image: NewImage) -> None:
+        self._new_image = new_image
 
     def open(self) -> None:
         pass
@@ -54,10 +60,16 @@ class MemoryCamera:
     def next_frame(self, timeout_s: float) -> Frame:
         self._pace.wait(timeout_s)
         self._number += 1
-        color = self._colors[self._number % 4].copy()
-        depth = self._depths[self._number % 4].copy()
+        color, depth = (
+            self._copy(images[self._number % 4]) for images in (self._colors, self._depths)
+        )
         now_ns = time.monotonic_ns()
         return Frame(color, depth, 0.001, PINHOLE, self.serial, self._number, now_ns)
+
+    def _copy(self, image: NDArray[Any]) -> NDArray[Any]:
+        copied = self._new_image(image.shape, image.dtype)
+        np.copyto(copied, image)
+        return copied
 
     def close(self) -> None:
         pass
