@@ -178,6 +178,15 @@ class GpioConfig(Section):
         default=0, ge=0, le=60_000, description="from the edge until the part is in view"
     )
     frames: int = Field(default=1, ge=1, le=30, description="how many are judged together")
+    answer_ms: int = Field(
+        default=0,
+        ge=0,
+        le=600_000,
+        description=(
+            "from the edge until the verdict is shown, for a machine that counts on a constant"
+            " time; 0: as soon as there is one"
+        ),
+    )
     debounce_us: int = Field(
         default=1000,
         ge=0,

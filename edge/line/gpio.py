@@ -78,7 +78,8 @@ class GpioLine(QuietLine):
         self._triggered, self._period_ms = triggered, period_ms
         self._open_ms = (config.frames + 1) * period_ms + WINDOW_MS
         self._cycle = Cycle(config.pulse_ms * MS, config.mode == "level", triggered is not None)
-        self._require_possible()
+        if triggered is not None:
+            self._require_possible()
         self._inbox: queue.Queue[Callable[[], None]] = queue.Queue(QUEUE_LIMIT)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         weakref.finalize(self, os.close, self._wake)  # a thread of the station may ring to the end
@@ -225,6 +226,7 @@ class GpioLine(QuietLine):
                     self._pass()
                 except LinesLost as lost:
                     self._lose(str(lost))
+                    self._stopping.wait(RETRY_S)
         finally:
             self._lose("the GPIO lines are released")
 
@@ -318,39 +320,40 @@ class GpioLine(QuietLine):
         if not self._cycle.begin(n, edge.moment_ns, window_ns, deadline_ns, now_ns):
             self._miss("gpio: a trigger came while `busy` was active for the one before it")
             return
-        request = self._request(n, lag_ms)
-        if request is None or self._triggered is None:
+        try:
+            request = self._request(n, lag_ms)
+        except BadRequest as bad:  # too late
             self._cycle.acknowledge(n, is_accepted=False)
-            self._miss("gpio: a trigger was read so late that its part may have passed")
+            self._miss(f"gpio: a trigger is not taken, its part may have passed: {bad}")
             return
-        reply = Reply(correlation=str(n).encode(), dialect=NAME)
-        self._triggered(Asked(request, reply=reply))
+        if self._triggered is not None:
+            self._triggered(Asked(request, reply=Reply(correlation=str(n).encode(), dialect=NAME)))
 
-    def _request(self, n: int, lag_ms: int) -> TriggerRequest | None:
-        """lag_ms: since the edge. None if a frame of the part may have passed meanwhile."""
+    def _request(self, n: int, lag_ms: int) -> TriggerRequest:
+        """lag_ms: since the edge.
+
+        Raises: BadRequest if a frame of the part may have passed meanwhile, or [gpio] has times
+            that no verdict could keep.
+        """
         config = self._config
         if lag_ms > config.delay_ms + self._period_ms:
-            return None
+            raise BadRequest("", f"it was read {lag_ms} ms after its edge")
         asked = {
             "part": f"G{n}",
             "n": n,
             "deadline_ms": config.deadline_ms - lag_ms,
             "delay_ms": max(0, config.delay_ms - lag_ms),
             "frames": config.frames,
+            "answer_ms": max(0, config.answer_ms - lag_ms),
         }
-        with contextlib.suppress(BadRequest):
-            return checked_trigger(asked, self._period_ms)
-        return None
+        return checked_trigger(asked, self._period_ms)
 
     def _require_possible(self) -> None:
         """Raises: ConfigError if the verdict could not come before the deadline."""
-        if self._triggered is not None and self._request(1, 0) is None:
-            config = self._config
-            last_ms = config.delay_ms + config.frames * self._period_ms
-            raise ConfigError(
-                f"deadline_ms in [gpio] is {config.deadline_ms}, but the last frame may come"
-                f" {last_ms:.0f} ms after the trigger: make it longer"
-            )
+        try:
+            self._request(1, 0)
+        except BadRequest as bad:
+            raise ConfigError(f"[gpio] of station.toml: {bad}: correct it") from bad
 
     def _tell(self, told: Told) -> None:
         if not self._cycle.tell(told, time.monotonic_ns()):

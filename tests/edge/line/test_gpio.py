@@ -255,9 +255,9 @@ def test_an_edge_that_was_read_too_late_is_missed() -> None:
 
 
 def test_the_delay_and_the_deadline_count_from_the_edge() -> None:
-    with at_work(delay_ms=400, deadline_ms=1500, frames=3) as station:
+    with at_work(delay_ms=400, deadline_ms=1500, frames=3, answer_ms=1200) as station:
         request = station.trigger(at_ns=time.monotonic_ns() - 100 * MS).request
-        assert request.frames == 3
+        assert (request.frames, request.answer_ms) == (3, request.deadline_ms - 300)
         assert 0 < request.delay_ms <= 300
         assert request.deadline_ms - request.delay_ms == 1100
 
@@ -392,7 +392,10 @@ def test_without_the_library_the_sentence_says_how_to_install_it(
 
 
 def test_times_that_no_verdict_could_keep_stop_the_start() -> None:
-    with fake_board() as board, pytest.raises(ConfigError, match=r"\[gpio\] is 100, but .* 133 ms"):
+    with (
+        fake_board() as board,
+        pytest.raises(ConfigError, match=r"\[gpio\] of station.toml: deadline_ms: .* 133 ms"),
+    ):
         line_for(Station(board), config_of(deadline_ms=100, delay_ms=100))
 
 
