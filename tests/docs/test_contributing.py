@@ -46,7 +46,7 @@ def test_a_dialect_is_one_file_and_one_entry(
 ) -> None:
     module = example_module("line", "edge.line.to_file", monkeypatch)
     monkeypatch.setattr(dialects, "DIALECTS", {"file": module.make_file_line})
-    monkeypatch.setattr(dialects, "dialect_of", lambda _: "file")
+    monkeypatch.setattr(dialects, "dialects_of", lambda _: ("file",))
     config = EdgeConfig(broker=BrokerConfig(enabled=False))
     state = StationState("cell7", "online", "", ready=True)
     outbox = Outbox(tmp_path / "line.sqlite")
