@@ -19,7 +19,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge/station",),
     ("edge/provision",),
     ("edge/install",),
-    ("edge/runtime",),
+    ("edge/runtime", "edge/simulate"),
     ("edge/api",),
     ("calibration",),
     ("edge/cli",),

@@ -1,0 +1,1 @@
+"""A PLC that is played: its conveyor, its timers and its reject gate, against a running station."""
