@@ -35,8 +35,8 @@ PERIOD_S = 1 / FPS
 class LiveCamera:
     """Gives a frame each period, dated at its delivery. show: what is in view; None: no frame."""
 
-    def __init__(self, show: Shot | None = EMPTY) -> None:
-        self.show = show
+    def __init__(self, show: Shot | None = EMPTY, fps: int = FPS) -> None:
+        self.show, self._period_s = show, 1 / fps
         self.serial = SERIAL
         self.info = CameraInfo(width=WIDTH, height=HEIGHT)
         self.number = 0
@@ -47,7 +47,7 @@ class LiveCamera:
 
     def next_frame(self, timeout_s: float) -> Frame:
         end_s = time.monotonic() + timeout_s
-        time.sleep(PERIOD_S)
+        time.sleep(self._period_s)
         while self.show is None:
             if time.monotonic() > end_s:
                 raise FrameOverdue("no frame")
@@ -192,16 +192,19 @@ class Cell:
 
 @contextmanager
 def triggered_cell(
-    station: StationRoot, port: int, protocol: str = "5", engine: Engine | None = None
-) -> Iterator[Cell]:
-    """A station that is ready, its camera and its PLC. engine: judges in place of the bundle's."""
-    more = f'fps = {FPS}\n[decision]\nmode = "triggered"\n'
-    config = station.configure("realsense", None, port, more)
+    station: StationRoot, port: int, protocol: str = "5", engine: Engine | None = None,
+    fps: int = FPS, more: str = "",
+) -> Iterator[Cell]:  # fmt: skip
+    """A station that is ready, its camera and its PLC. engine: judges in place of the bundle's.
+    more: further sections of station.toml.
+    """
+    sections = f'fps = {fps}\n[decision]\nmode = "triggered"\n{more}'
+    config = station.configure("realsense", None, port, sections)
     if protocol != "5":
         config = config.model_copy(
             update={"broker": config.broker.model_copy(update={"protocol": protocol})}
         )
-    camera, plc = LiveCamera(), TriggerPlc(port, protocol)
+    camera, plc = LiveCamera(fps=fps), TriggerPlc(port, protocol)
     service = new_service(station, [], engine, RunPlan(), config, make_camera=lambda _: camera)
     try:
         with running(service):
