@@ -13,12 +13,11 @@ from edge.usage import GROUP, example
 if TYPE_CHECKING:
     from edge.simulate.link import StationAddress
 
-app = typer.Typer(**GROUP, help="Play the plant around a running station.")
-
 EXAMPLE = example(
     "edge simulate plc --parts 500 --rate 5",
-    "edge simulate plc --host 10.0.0.5 --station plant/line1/cell7 --expect parts.csv",
+    "edge simulate plc --host 10.0.0.5 --names plant/line1/cell7 --expect parts.csv",
 )
+app = typer.Typer(**GROUP, help="Play the plant around a running station.", epilog=EXAMPLE)
 
 
 @app.command(short_help="A PLC with conveyor, encoder and reject gate.", epilog=EXAMPLE)
@@ -62,7 +61,7 @@ def plc(
         None, help="Of broker or station, instead of station.toml's.", metavar="NAME"
     ),
     port: int | None = typer.Option(None, min=1, max=65535, help="Its port.", metavar="N"),
-    station: str | None = typer.Option(
+    names: str | None = typer.Option(
         None, help="Its three names, instead of station.toml's.", metavar="SITE/LINE/STATION"
     ),
     username: str | None = typer.Option(
@@ -89,7 +88,7 @@ def plc(
     from edge.simulate.plc import Rules
     from edge.simulate.run import Run, simulate
 
-    address = _address(root, host, port, station, username, password_file)
+    address = _address(root, host, port, names, username, password_file)
     verdict_ms = deadline_ms + network_ms
     behind = round((verdict_ms + 100) / 1000.0 * counts_per_s)
     run = Run(
@@ -110,10 +109,10 @@ def plc(
 
 
 def _address(
-    root: Path, host: str | None, port: int | None, station: str | None, username: str | None,
+    root: Path, host: str | None, port: int | None, names: str | None, username: str | None,
     password_file: Path | None,
 ) -> StationAddress:  # fmt: skip
     """The station that the options name: as its station.toml has it, where they say nothing."""
     from edge.simulate.address import address_of
 
-    return address_of(root, host, port, station, username, password_file)
+    return address_of(root, host, port, names, username, password_file)

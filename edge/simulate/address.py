@@ -13,18 +13,18 @@ from edge.simulate.link import StationAddress
 
 
 def address_of(
-    root: Path, host: str | None, port: int | None, station: str | None, username: str | None,
+    root: Path, host: str | None, port: int | None, names: str | None, username: str | None,
     password_file: Path | None,
 ) -> StationAddress:  # fmt: skip
     """root: read for whatever the others leave open; they are None where they say nothing.
 
-    station: SITE/LINE/STATION. username: of the PLC at the broker; without one of its own it
+    names: SITE/LINE/STATION. username: of the PLC at the broker; without one of its own it
     connects as the station does.
     Raises: ConfigError; also if it is the station.toml under root that counts and says that the
         station takes no triggers.
     """
     config = read_config(root)
-    if host is None and station is None:
+    if host is None and names is None:
         _require_triggered(config, root)
     broker: dict[str, Any] = {}
     if username is not None:
@@ -33,8 +33,8 @@ def address_of(
     elif password_file is not None:
         raise ConfigError("--password-file is given and --username is not: name the user, too")
     changes: dict[str, Any] = {"broker": config.broker.model_copy(update=broker)}
-    if station is not None:
-        changes["station"] = _names(station)
+    if names is not None:
+        changes["station"] = _names(names)
     return StationAddress(config.model_copy(update=changes), root, host, port)
 
 
@@ -42,16 +42,15 @@ def _require_triggered(config: EdgeConfig, root: Path) -> None:
     if not config.decision.is_triggered:
         raise ConfigError(
             f"mode is free_run in [decision] of {root / PLACE}: the station takes no triggers; set"
-            ' mode = "triggered" and restart it, or name another station by --root or --station'
+            ' mode = "triggered" and restart it, or name another station by --root or --names'
         )
 
 
-def _names(station: str) -> StationConfig:
-    names = station.split("/")
+def _names(names: str) -> StationConfig:
     try:
-        site, line, name = names
+        site, line, name = names.split("/")
         return StationConfig(site=site, line=line, station=name)
     except (ValueError, ValidationError) as error:
         raise ConfigError(
-            f"--station {station}: write its three names of station.toml, SITE/LINE/STATION"
+            f"--names {names}: write the station's three names of station.toml, SITE/LINE/STATION"
         ) from error

@@ -154,7 +154,7 @@ def test_a_station_that_is_silent_is_told(
     station: StationRoot, own_broker: Broker,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    where = ["--host", "127.0.0.1", "--port", own_broker.port, "--station", "a/b/c"]
+    where = ["--host", "127.0.0.1", "--port", own_broker.port, "--names", "a/b/c"]
     words = ["simulate", "plc", "--root", station.root, *where, "--wait-s", "0.3"]
     done = run_edge(capsys, monkeypatch, *words)
     assert done.code == 1
