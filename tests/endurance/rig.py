@@ -156,7 +156,7 @@ class Rig:
     def __init__(self, folder: Path, restart_s: float | None = None) -> None:
         self.folder = folder
         self.disk = Disk(folder / "disk")
-        self.station = _two_bundles(self.disk.path)
+        self.station = two_bundles(self.disk.path)
         self.belt, self.clock = Belt(folder), Clock(folder)
         self.broker = Mosquitto(folder / "broker")
         self.broker.start()
@@ -255,7 +255,7 @@ def running_rig(folder: Path, restart_s: float | None = None) -> Iterator[Rig]:
         rig.stop()
 
 
-def _two_bundles(folder: Path) -> StationRoot:
+def two_bundles(folder: Path) -> StationRoot:
     """Version 2.0.0 is active, 1.0.0 the previous one."""
     station = make_station(folder)
     install_bundle(

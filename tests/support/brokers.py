@@ -25,9 +25,9 @@ RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 class Mosquitto(Broker):
     """mosquitto that can also be killed, suspended, made to forget, and given an access list."""
 
-    def __init__(self, folder: Path, acl: str = "topic readwrite #") -> None:
+    def __init__(self, folder: Path, acl: str = "topic readwrite #", extra: str = "") -> None:
         self.folder = folder
-        super().__init__(folder, acl=f"{acl}\n")
+        super().__init__(folder, extra, acl=f"{acl}\n")
 
     @property
     def pid(self) -> int:

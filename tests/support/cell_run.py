@@ -17,7 +17,9 @@ from edge.simulate.plc import Rules
 from edge.simulate.referee import Findings, judge
 from edge.types import Code
 
-DIALECTS = ("mqtt",)  # that the tests play
+# that the tests play, with what switches each on in station.toml
+SECTIONS = {"mqtt": ""}
+DIALECTS = tuple(SECTIONS)
 WAIT_S = 120.0  # ends a hang
 
 

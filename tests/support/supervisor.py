@@ -40,10 +40,11 @@ class Supervisor:
         options: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
         restart_s: float | None = None,
+        module: str = "edge",
     ) -> None:
-        """restart_s: instead of the unit's RestartSec."""
+        """restart_s: instead of the unit's RestartSec. module: whose `run` it is."""
         self.log, self.exits = log, list[int]()
-        self._words = [sys.executable, "-m", "edge", "run", "--root", str(root), *options]
+        self._words = [sys.executable, "-m", module, "run", "--root", str(root), *options]
         self._restart_s = of_unit("RestartSec") if restart_s is None else restart_s
         self._watchdog_s = of_unit("WatchdogSec")
         self._notify = log.with_suffix(".notify")
