@@ -91,10 +91,11 @@ class CellRig(Rig):
     def show(self, code: Code) -> None:
         self.view.show(NUMBERS[code])
 
-    def address(self) -> StationAddress:
-        """Past the proxy, which is between the station and its broker."""
-        config = read_config(self.station.root)
-        return StationAddress(config, self.station.root, "127.0.0.1", self.broker.port)
+    def address(self, dialect: str) -> StationAddress:
+        """By MQTT past the proxy, which is between the station and its broker."""
+        config, port = read_config(self.station.root), self.broker.port
+        by_mqtt = ("127.0.0.1", port) if dialect == "mqtt" else (None, None)
+        return StationAddress(config, self.station.root, *by_mqtt)
 
     def inject(self, fault: Fault) -> None:
         begun_s = time.monotonic()

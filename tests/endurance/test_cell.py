@@ -17,8 +17,14 @@ from edge.simulate.conveyor import Belt
 from edge.simulate.plc import Rules
 from edge.simulate.referee import Outcome, outcomes_of
 from edge.simulate.report import summary, table
-from tests.endurance.cell_rig import FAULTS, WITHOUT_BROKER, Faults, Wrongs, running_cell
-from tests.endurance.cell_rig import wait_for_records as records_arrive
+from tests.endurance.cell_rig import (
+    FAULTS,
+    WITHOUT_BROKER,
+    Faults,
+    Wrongs,
+    running_cell,
+    wait_for_records,
+)
 from tests.support.broker import MOSQUITTO
 from tests.support.cell_run import DIALECTS, SECTIONS, at_random, play
 from tests.support.patience import slowness
@@ -39,8 +45,8 @@ def test_ten_thousand_triggers_under_faults(dialect: str, tmp_path: Path) -> Non
     with running_cell(tmp_path, SECTIONS[dialect]) as rig:
         with Faults(rig, names, seed) as faults:
             coming = at_random(parts, seed)
-            played = play(dialect, rig.address(), coming, rig.show, RULES, BELT, seed)
-        records_arrive(rig, played.cell)
+            played = play(dialect, rig.address(dialect), coming, rig.show, RULES, BELT, seed)
+        wait_for_records(rig, played.cell)
         told = summary(played.findings, played.cell.stops, played.cell.held_s, None)
         kinds = Counter(name for name, _, _ in rig.spans)
         print(f"\n{dialect}, seed {seed}, this machine {slowness():.1f} times slower than a quiet")
