@@ -91,6 +91,9 @@ def _cell(
 def _verdict_ms(history: History, gated: Gated) -> float | None:
     """From the sensor to the verdict of a part; None if none has come."""
     sensed = next(one for one in reversed(history.sensed) if one.n == gated.n)
-    told = (one for one in history.heard if isinstance(one, Told) and one.at_s >= sensed.at_s)
-    mine = next((one for one in told if one.part == gated.part and one.n in (None, gated.n)), None)
-    return None if mine is None else (mine.at_s - sensed.at_s) * 1000.0
+    for one in reversed(history.heard):
+        if one.at_s < sensed.at_s:
+            break
+        if isinstance(one, Told) and one.part == gated.part and one.n in (None, gated.n):
+            return (one.at_s - sensed.at_s) * 1000.0
+    return None

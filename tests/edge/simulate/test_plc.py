@@ -116,7 +116,7 @@ ANSWERS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     answers=st.lists(ANSWERS, min_size=12, max_size=12),
     seed=st.integers(0, 5),
