@@ -149,7 +149,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         station, notes = make_station(Path(folder) / "made"), Path(folder) / "notes"
         with Broker(Path(folder) / "broker", "set_tcp_nodelay true\n") as broker:
-            more = f'fps = {FPS}\n[decision]\nmode = "triggered"\n' + "".join(SECTIONS.values())
+            dialects = "".join(make() for make in SECTIONS.values())
+            more = f'fps = {FPS}\n[decision]\nmode = "triggered"\n{dialects}'
             config = station.configure("realsense", None, broker.port, more)
             words = [sys.executable, __file__, AS_STATION, str(station.root), str(notes)]
             with (Path(folder) / "log").open("w") as log:

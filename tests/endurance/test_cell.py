@@ -42,7 +42,7 @@ def test_ten_thousand_triggers_under_faults(dialect: str, tmp_path: Path) -> Non
         pytest.skip("mosquitto is not installed: apt-get install mosquitto")
     parts, seed = int(os.environ.get("PARTS", "10000")), int(os.environ.get("SEED", "13"))
     names = FAULTS if dialect == "mqtt" else WITHOUT_BROKER
-    with running_cell(tmp_path, SECTIONS[dialect]) as rig:
+    with running_cell(tmp_path, SECTIONS[dialect]()) as rig:
         with Faults(rig, names, seed) as faults:
             coming = at_random(parts, seed)
             played = play(dialect, rig.address(dialect), coming, rig.show, RULES, BELT, seed)

@@ -7,7 +7,7 @@ verdict on another part's frames is seen as a wrong one.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge.simulate.cell import Cell, Planned
@@ -18,7 +18,7 @@ from edge.simulate.referee import Findings, judge
 from edge.types import Code
 
 # that the tests play, with what switches each on in station.toml
-SECTIONS = {"mqtt": ""}
+SECTIONS: Mapping[str, Callable[[], str]] = {"mqtt": lambda: ""}
 DIALECTS = tuple(SECTIONS)
 WAIT_S = 120.0  # ends a hang
 

@@ -1,4 +1,4 @@
-"""Independent clients from npm: tests/peers/NAME has their package.json and lock file."""
+"""Clients by others, from npm: their packages are installed once, into the user's cache."""
 
 from __future__ import annotations
 
@@ -12,40 +12,43 @@ from pathlib import Path
 import pytest
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
-INSTALL_S = 600.0
-FILES = ("package.json", "package-lock.json")
+INSTALL_S = 120
+NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
 
-def installed_peer(name: str) -> Path:
-    """The folder whose node_modules has what the lock file of this peer names, installed once into
-    the user's cache. Skips, saying so, where that is not possible.
+def node_modules(name: str) -> Path:
+    """The packages that tests/peers/NAME/package-lock.json pins.
+
+    Skips, saying why, where node, npm or the packages are not to be had.
     """
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not installed: apt-get install nodejs npm")
-    wanted = b"".join((PEERS / name / file).read_bytes() for file in FILES)
+        pytest.skip("node and npm are not installed: they run the independent client")
+    files = [PEERS / name / file for file in ("package.json", "package-lock.json")]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = (
-        cache / "rgbd-inspection" / "peers" / f"{name}-{hashlib.sha256(wanted).hexdigest()[:12]}"
-    )
-    if not folder.exists():
-        _install(npm, name, folder)
-    return folder
+    folder = cache / "rgbd-inspection" / "peers" / f"{name}-{digest}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        try:
+            for file in files:
+                shutil.copy(file, beside)
+            _install(npm, name, beside)
+            if not folder.is_dir():  # another worker may have been faster
+                beside.rename(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return folder / "node_modules"
 
 
 def _install(npm: str, name: str, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-        for file in FILES:
-            shutil.copy(PEERS / name / file, made)
-        words = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        try:
-            done = subprocess.run(
-                words, cwd=made, capture_output=True, text=True, timeout=INSTALL_S
-            )
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"npm ci of tests/peers/{name} did not end within {INSTALL_S:.0f} s")
-        if done.returncode:
-            pytest.skip(f"npm ci of tests/peers/{name} failed: {done.stderr.strip()[-300:]}")
-        Path(made).rename(folder)
-        Path(made).mkdir()  # for the end of the temporary folder
+    try:
+        done = subprocess.run(
+            [npm, *NPM_CI], cwd=folder, capture_output=True, text=True, timeout=INSTALL_S
+        )
+        why = done.stderr if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        why = f"npm took more than {INSTALL_S} s"
+    if why:
+        pytest.skip(f"the packages of tests/peers/{name} are not to be had here: {why[-300:]}")

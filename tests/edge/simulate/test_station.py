@@ -65,7 +65,8 @@ def test_two_hundred_triggers_have_one_right_answer_each(
     dialect: str, station: StationRoot, own_broker: Broker
 ) -> None:
     parts = at_random(200, seed=1, block=10, doubtful=3)
-    with triggered_cell(station, own_broker.port, fps=100, more=SECTIONS[dialect]) as cell:
+    more = SECTIONS[dialect]()
+    with triggered_cell(station, own_broker.port, fps=100, more=more) as cell:
         done = played(cell, station, dialect, parts, 36.0)
     outcomes = outcomes_of(done.findings)
     assert done.findings.broken == []

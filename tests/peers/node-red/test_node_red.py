@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.broker import MOSQUITTO, Broker, free_port, wait_until
 from tests.support.patience import HANG_S
-from tests.support.peers import installed_peer
+from tests.support.peers import node_modules
 from tests.support.station import BAD, GOOD, make_station
 from tests.support.triggering import PREFIX, Cell, triggered_cell
 
@@ -107,7 +107,7 @@ def running(peer: Path, folder: Path, broker_port: int, cell: Cell) -> Iterator[
 def node_red(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeRed]:
     if not Path(MOSQUITTO).exists():
         pytest.skip("mosquitto is not installed: apt-get install mosquitto")
-    peer, folder = installed_peer("node-red"), tmp_path_factory.mktemp("node-red")
+    peer, folder = node_modules("node-red").parent, tmp_path_factory.mktemp("node-red")
     station = make_station(folder / "station")
     with (
         Broker(folder / "broker", "set_tcp_nodelay true\n") as broker,
