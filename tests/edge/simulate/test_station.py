@@ -28,7 +28,7 @@ from tests.support.triggering import triggered_cell
 
 NODELAY = "set_tcp_nodelay true\n"
 SHOTS = {Code.OK: GOOD, Code.NG: BAD}
-RULES = Rules(deadline_ms=400, verdict_ms=500, gate=600, ack_ms=60)
+RULES = Rules(deadline_ms=800, verdict_ms=900, gate=1000, ack_ms=60)
 
 
 @pytest.fixture
