@@ -55,5 +55,7 @@ def test_ten_thousand_triggers_under_faults(dialect: str, tmp_path: Path) -> Non
         assert Wrongs(rig, played).all() == []
     outcomes = outcomes_of(played.findings)
     assert [one.n for one in played.cell.history.gated] == [one.n for one in coming]
-    assert len(outcomes[Outcome.RIGHT]) > 0.5 * parts
+    assert (
+        len(outcomes[Outcome.RIGHT]) > 0.25 * parts
+    )  # a fault every 8 s, and timers that are short
     assert kinds
