@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import contextlib
 import json
 import os
 import random
@@ -34,9 +35,9 @@ from edge.config import read_config
 from edge.line.inbound import Asked
 from edge.runtime.plan import RunPlan
 from edge.runtime.triggering import Triggering
-from edge.simulate.link import Acked, PlcLink, StationAddress, Told, make_link
+from edge.simulate.link import Acked, PlcLink, StationAddress, Told
 from tests.support.broker import Broker
-from tests.support.cell_run import SECTIONS
+from tests.support.cell_run import DIALECTS, linked, served
 from tests.support.fakes import ScriptedEngine
 from tests.support.service import new_service
 from tests.support.station import GOOD, StationRoot, make_station
@@ -146,17 +147,18 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=500)
     parts = parser.parse_args().parts
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         station, notes = make_station(Path(folder) / "made"), Path(folder) / "notes"
         with Broker(Path(folder) / "broker", "set_tcp_nodelay true\n") as broker:
-            dialects = "".join(make() for make in SECTIONS.values())
+            dialects = "".join(one.section() for one in DIALECTS.values())
             more = f'fps = {FPS}\n[decision]\nmode = "triggered"\n{dialects}'
             config = station.configure("realsense", None, broker.port, more)
             words = [sys.executable, __file__, AS_STATION, str(station.root), str(notes)]
             with (Path(folder) / "log").open("w") as log:
                 child = subprocess.Popen(words, stderr=log)
             address = StationAddress(config, station.root)
-            links = {name: make_link(name, address) for name in SECTIONS}
+            stack.enter_context(served(DIALECTS, station.root))
+            links = {name: linked(name, address) for name in DIALECTS}
             try:
                 time.sleep(3)
                 for link in links.values():

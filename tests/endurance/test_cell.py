@@ -26,7 +26,7 @@ from tests.endurance.cell_rig import (
     wait_for_records,
 )
 from tests.support.broker import MOSQUITTO
-from tests.support.cell_run import DIALECTS, SECTIONS, at_random, play
+from tests.support.cell_run import DIALECTS, at_random, play, served
 from tests.support.patience import slowness
 
 # the next part is in view no sooner than a trigger may be held up and its window may last
@@ -42,8 +42,8 @@ def test_ten_thousand_triggers_under_faults(dialect: str, tmp_path: Path) -> Non
         pytest.skip("mosquitto is not installed: apt-get install mosquitto")
     parts, seed = int(os.environ.get("PARTS", "10000")), int(os.environ.get("SEED", "13"))
     names = FAULTS if dialect == "mqtt" else WITHOUT_BROKER
-    with running_cell(tmp_path, SECTIONS[dialect]()) as rig:
-        with Faults(rig, names, seed) as faults:
+    with running_cell(tmp_path, DIALECTS[dialect].section()) as rig:
+        with served([dialect], rig.station.root), Faults(rig, names, seed) as faults:
             coming = at_random(parts, seed)
             played = play(dialect, rig.address(dialect), coming, rig.show, RULES, BELT, seed)
         wait_for_records(rig, played.cell)

@@ -7,20 +7,55 @@ verdict on another part's frames is seen as a wrong one.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from edge.errors import ConfigError
 from edge.simulate.cell import Cell, Planned
 from edge.simulate.conveyor import Belt
 from edge.simulate.link import PlcLink, StationAddress, make_link
 from edge.simulate.plc import Rules
 from edge.simulate.referee import Findings, judge
 from edge.types import Code
+from tests.support.process import REPOSITORY
 
-# that the tests play, with what switches each on in station.toml
-SECTIONS: Mapping[str, Callable[[], str]] = {"mqtt": lambda: ""}
-DIALECTS = tuple(SECTIONS)
 WAIT_S = 120.0  # ends a hang
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A dialect that the tests play. section: what switches it on in station.toml. server: the
+    `edge` command that serves it beside the station, if there is one.
+    """
+
+    section: Callable[[], str]
+    server: tuple[str, ...] = ()
+
+
+DIALECTS: Mapping[str, Spoken] = {"mqtt": Spoken(lambda: "")}
+
+
+@contextmanager
+def served(dialects: Iterable[str], root: Path) -> Iterator[None]:
+    """The servers of these dialects run meanwhile."""
+    words = [sys.executable, "-m", "edge"]
+    commands = [DIALECTS[name].server for name in dialects if DIALECTS[name].server]
+    running = [
+        subprocess.Popen([*words, *command, "--root", str(root)], cwd=REPOSITORY)
+        for command in commands
+    ]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(WAIT_S)
 
 
 @dataclass(frozen=True)
@@ -54,6 +89,18 @@ def at_random(parts: int, seed: int, block: int = 1, doubtful: int = 0) -> list[
     ]
 
 
+def linked(dialect: str, station: StationAddress) -> PlcLink:
+    """As make_link; a server that starts may not have its certificate yet."""
+    end_s = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return make_link(dialect, station)
+        except ConfigError:
+            if not DIALECTS[dialect].server or time.monotonic() > end_s:
+                raise
+            time.sleep(0.2)
+
+
 def play(
     dialect: str, station: StationAddress, parts: list[Shown], show: Callable[[Code], None],
     rules: Rules, belt: Belt, seed: int = 0, meanwhile: Callable[[Cell], None] = lambda _: None,
@@ -66,7 +113,7 @@ def play(
         assert isinstance(part, Shown)
         show(part.shot)
 
-    link: PlcLink = make_link(dialect, station)
+    link = linked(dialect, station)
     cell: Cell = Cell(link, rules, belt, parts, seed, placed=place, gated=lambda _: meanwhile(cell))
     try:
         link.connect(WAIT_S)

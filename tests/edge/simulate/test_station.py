@@ -20,7 +20,7 @@ from edge.simulate.plc import Rules
 from edge.simulate.referee import Outcome, outcomes_of
 from edge.types import Code
 from tests.support.broker import MOSQUITTO, Broker, free_port, wait_until
-from tests.support.cell_run import DIALECTS, SECTIONS, Played, Shown, at_random, play
+from tests.support.cell_run import DIALECTS, Played, Shown, at_random, play, served
 from tests.support.root import run_edge
 from tests.support.station import BAD, GOOD, StationRoot
 from tests.support.triggering import Cell as TriggeredCell
@@ -65,8 +65,11 @@ def test_two_hundred_triggers_have_one_right_answer_each(
     dialect: str, station: StationRoot, own_broker: Broker
 ) -> None:
     parts = at_random(200, seed=1, block=10, doubtful=3)
-    more = SECTIONS[dialect]()
-    with triggered_cell(station, own_broker.port, fps=100, more=more) as cell:
+    more = DIALECTS[dialect].section()
+    with (
+        triggered_cell(station, own_broker.port, fps=100, more=more) as cell,
+        served([dialect], station.root),
+    ):
         done = played(cell, station, dialect, parts, 36.0)
     outcomes = outcomes_of(done.findings)
     assert done.findings.broken == []
