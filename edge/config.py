@@ -39,6 +39,8 @@ SIZE_LIMIT = 256 << 10  # bytes
 PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
 PLAYED = ("virtual", "folder", "recording")  # kinds of camera that play files
 
+# An identifier of Sparkplug: one level of an MQTT topic, "" where another name is taken.
+SparkplugId = Annotated[str, StringConstraints(pattern=r"^[^+/#$]{0,64}$")]
 # One level of an MQTT topic.
 TopicPart = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 
@@ -214,6 +216,47 @@ class GpioConfig(Section):
         return self
 
 
+PLAIN_BROKER = BrokerConfig()
+
+
+class SparkplugConfig(BrokerConfig):
+    """Section [sparkplug]."""
+
+    enabled: bool = Field(
+        default=False,
+        description="true: records and the state also go to a Sparkplug B host application",
+    )
+    host: str = Field(
+        default="",
+        max_length=255,
+        description=(
+            'name or address of its broker; "" = the broker of [broker], with all its settings'
+        ),
+    )
+    group: SparkplugId = Field(default="", description='group id; "" = site of [station]')
+    node: SparkplugId = Field(
+        default="", description='edge node id; "" = line and station of [station], LINE:STATION'
+    )
+    device: SparkplugId = Field(
+        default="inspection", min_length=1, description="device id, below which the records are"
+    )
+    primary_host: SparkplugId = Field(
+        default="",
+        description=(
+            'id of the primary host application: while it is not online nothing is sent; "" = send'
+            " always"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _broker_is_named(self) -> SparkplugConfig:
+        shared = BrokerConfig.model_fields.keys() - {"enabled", "host"}
+        named = [key for key in sorted(shared) if getattr(self, key) != getattr(PLAIN_BROKER, key)]
+        if not self.host and named:
+            raise ValueError(f"{named[0]} is set and host is not: name the broker that it is for")
+        return self
+
+
 class CameraConfig(Section):
     """Section [camera]."""
 
@@ -366,6 +409,10 @@ class EdgeConfig(Section):
     runtime: RuntimeConfig = Field(
         default=RuntimeConfig(), description="What the engine may use of this machine."
     )
+    sparkplug: SparkplugConfig = Field(
+        default=SparkplugConfig(),
+        description="Sparkplug B 3.0, beside or instead of [broker]. Never for verdicts.",
+    )
 
 
 def read_config(root: Path) -> EdgeConfig:
@@ -442,10 +489,12 @@ def require_name(config: EdgeConfig, root: Path) -> None:
 
     Raises: ConfigError naming the file and the keys.
     """
-    if config.broker.enabled and config.station.station == StationConfig().station:
+    connects = config.broker.enabled or config.sparkplug.enabled
+    if connects and config.station.station == StationConfig().station:
         raise ConfigError(
             f"{root / PLACE}: this station has no name yet: set site, line and station in [station]"
-            " so that no other station has the same three (or enabled = false in [broker])"
+            " so that no other station has the same three (or enabled = false in [broker] and"
+            " [sparkplug])"
         )
 
 

@@ -38,6 +38,10 @@ MEASURED = (  # pages on which every figure has its marker, or stands in a writt
     "docs/ablation-*.md",
     "docs/systems/*.md",
 )
+PATTERNS = {  # of edge/config.py, in words
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$": "letters, digits, `.` `_` `-`, at most 32",
+    r"^[^+/#$]{0,64}$": "none of `+` `/` `#` `$`, at most 64",
+}
 PRECISIONS = ("fp32", "fp16", "int8")
 TABLE = re.compile(r"```.*?```|(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MARKER = re.compile(r"<!-- (figures|table): (\S+) -->")
@@ -329,11 +333,7 @@ def _allowed(field: Any) -> str:
         if getattr(limit, name, None) is not None
     ]
     lengths = [f"{one.min_length} character or more" for one in field.metadata if _least(one)]
-    patterns = [
-        "letters, digits, `.` `_` `-`, at most 32"
-        for one in field.metadata
-        if getattr(one, "pattern", None)
-    ]
+    patterns = [PATTERNS[one.pattern] for one in field.metadata if getattr(one, "pattern", None)]
     return ", ".join([kind.get(field.annotation, "text"), *found, *lengths, *patterns])
 
 

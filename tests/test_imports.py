@@ -21,7 +21,7 @@ LAYERS = ("edge", "calibration", "trainer")  # each may import itself and those 
 OUTERMOST = ("edge/cli/", "edge/page/")  # these alone may call calibration, inside a function
 DEVICES = ("tensorrt", "tensorrt_rtx", "pycuda", "pyrealsense2")
 ABSENT = {
-    "edge": [*DEVICES, "torch", "onnxruntime", "onnx", "timm", "trainer"],
+    "edge": [*DEVICES, "google.protobuf", "torch", "onnxruntime", "onnx", "timm", "trainer"],
     "calibration": [*DEVICES, "torch", "onnxruntime", "onnx", "timm", "trainer"],
     "trainer": [*DEVICES],
 }

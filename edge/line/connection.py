@@ -122,6 +122,7 @@ class Connection:
     def __init__(
         self, broker: BrokerConfig, client_id: str, will: Message | None, topics: Sequence[str],
         wake: Callable[[], None], heard: Callable[[str, bytes], None], ears: Ears | None = None,
+        opened: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """Prepare; nothing is sent before open(). `wake` and `heard` are called in the library's
         thread.
@@ -130,10 +131,12 @@ class Connection:
             wake: called whenever something has happened. heard: called with the topic and payload
                 of each message that is neither retained nor an expected echo.
             ears: further topics to subscribe to, and who hears what other clients say there.
+            opened: called before CONNECT is sent, which is not at every try: nobody may listen.
         Raises: ConfigError if a file of [broker] cannot be used.
         """
         self._broker, self._client_id = broker, client_id
         self._wake, self._heard, self._ears = wake, heard, ears or {}
+        self._opened = opened
         self._topics = (*topics, *self._ears)
         self.limits, self.echoes = Limits(), Echoes()
         self.refused: str | None = None
@@ -312,6 +315,7 @@ class Connection:
         """Before the first byte of MQTT."""
         self._socket = opened
         tcp.tune(opened)
+        self._opened()
 
     def _is_flushed(self) -> bool:
         """Whether everything that was sent before has left this machine."""

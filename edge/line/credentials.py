@@ -29,9 +29,9 @@ def with_paths_below(broker: BrokerConfig, root: Path) -> BrokerConfig:
     return broker.model_copy(update={key: str(root / path) for key, path in named.items()})
 
 
-def check_credentials(broker: BrokerConfig) -> None:
+def check_credentials(broker: BrokerConfig, section: str = "broker") -> None:
     """Check that every file that [broker] names can be used, and warn of secrets that others can
-    read.
+    read. section: of station.toml that names them, for the warnings.
 
     Raises: ConfigError, naming the key and the file.
     """
@@ -39,11 +39,12 @@ def check_credentials(broker: BrokerConfig) -> None:
     tls_context(broker)
     for key in ("password_file", "key_file"):
         if getattr(broker, key):
-            _warn_of_mode(key, Path(getattr(broker, key)))
+            _warn_of_mode(f"{section}.{key}", Path(getattr(broker, key)))
     if broker.password_file and not broker.tls:
         log.warning(
-            "broker.password_file: the password crosses the network in clear: set tls = true in"
-            " [broker]"
+            "%s.password_file: the password crosses the network in clear: set tls = true in [%s]",
+            section,
+            section,
         )
 
 
@@ -184,7 +185,7 @@ def _warn_of_mode(key: str, path: Path) -> None:
     )
     if stat.S_IMODE(found.st_mode) & ~allowed:
         log.warning(
-            "broker.%s: other accounts can read or change %s: chmod 600 it, owned by the user of"
+            "%s: other accounts can read or change %s: chmod 600 it, owned by the user of"
             " the service",
             key,
             path,

@@ -10,28 +10,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from types import MappingProxyType
+from typing import cast
 
 from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.line.base import Line, LineSetup
-from edge.line.gpio import make_gpio_line
 from edge.line.mqtt import make_mqtt_line
 from edge.line.none import make_no_line
 from edge.line.several import SeveralLines
 
+
+def _later(module: str, name: str) -> Callable[[LineSetup], Line]:
+    """The function of that name in edge.line, imported only where a station asks for it: one
+    without that dialect pays neither for its memory nor for its library.
+    """
+
+    def make(setup: LineSetup) -> Line:
+        return cast(Line, getattr(import_module(f"edge.line.{module}"), name)(setup))
+
+    return make
+
+
 DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType(
-    {"mqtt": make_mqtt_line, "gpio": make_gpio_line}
+    {
+        "mqtt": make_mqtt_line,
+        "gpio": _later("gpio", "make_gpio_line"),
+        "sparkplug": _later("sparkplug", "new_sparkplug_line"),
+    }
 )
 SECTIONS: Mapping[str, str] = MappingProxyType(  # of station.toml
-    {"mqtt": "broker", "gpio": "gpio"}
+    {name: name for name in DIALECTS} | {"mqtt": "broker"}
 )
 TRIGGERING = ("mqtt", "gpio")  # the dialects in which a PLC can trigger
 
 NO_TRIGGERS = (
     "mode is triggered in [decision] of station.toml, and enabled is false in"
     f" {', '.join(f'[{SECTIONS[name]}]' for name in TRIGGERING)}: nobody could send a trigger, so"
-    " name a broker or a line, or set mode to free_run"
+    " switch one of them on, or set mode to free_run"
 )
 
 

@@ -142,15 +142,7 @@ class Link:
     def _run_connection(self) -> Cause:
         """One connection from CONNECT to its end; returns why that came."""
         try:
-            connection = Connection(
-                self._broker,
-                self.client_id,
-                self._will,
-                self._topics,
-                self._tell,
-                self._heard,
-                self._ears,
-            )
+            connection = self._new_connection()
         except ConfigError as error:  # a file that was there at the start is gone
             return self._note_end(Cause(str(error), str(error)), None)
         try:
@@ -176,6 +168,22 @@ class Link:
         if cause.key == "closed at once" and (alert := find_alert(self._broker, ALERT_S)):
             cause = cause_of_end(0, "", alert, False, False, self._broker, self.client_id)
         return self._note_end(cause, connection.up_at_s)
+
+    def _new_connection(self) -> Connection:
+        """One that is not open yet. Raises: ConfigError."""
+        return Connection(
+            self._broker,
+            self.client_id,
+            self._will,
+            self._topics,
+            self._tell,
+            self._heard,
+            self._ears,
+            self._note_opened,
+        )
+
+    def _note_opened(self) -> None:
+        """CONNECT is about to be sent, with the present will."""
 
     def _stay(self, connection: Connection) -> None:
         """Wait until the connection ends. The end of the trouble is logged once the connection has

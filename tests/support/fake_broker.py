@@ -46,6 +46,7 @@ class FakeBroker:
     suback: int = 0
     published: list[Publication] = field(default_factory=list)
     connects: list[bytes] = field(default_factory=list)
+    subscribes: list[bytes] = field(default_factory=list)
 
     def __enter__(self) -> FakeBroker:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -79,6 +80,7 @@ class FakeBroker:
                         packet(CONNACK, answer if self.connack is None else self.connack)
                     )
                 elif kind == SUBSCRIBE:
+                    self.subscribes.append(body)
                     topics.add(_text(body[2:], 1 if version == 5 else 0))
                     client.sendall(
                         packet(
