@@ -257,6 +257,44 @@ class SparkplugConfig(BrokerConfig):
         return self
 
 
+class OpcUaConfig(Section):
+    """Section [opcua]."""
+
+    enabled: bool = Field(
+        default=False,
+        description=(
+            "true: a PLC can take verdicts and trigger by OPC UA; `systemctl enable --now"
+            " edge-opcua` starts the server"
+        ),
+    )
+    host: str = Field(
+        default="0.0.0.0",
+        min_length=1,
+        max_length=255,
+        description="address of this machine to listen on; 0.0.0.0 = every one",
+    )
+    port: int = Field(default=4840, ge=1, le=65535, description="TCP port")
+    certificates: str = Field(
+        default="var/lib/edge/opcua",
+        min_length=1,
+        description=(
+            "folder of the server's certificate and key, which are made at the first start, and of"
+            " the clients': trusted/ and rejected/"
+        ),
+    )
+    users_file: str = Field(
+        default="var/lib/edge/opcua/users.json",
+        min_length=1,
+        description="the users, as `edge opcua user NAME` writes them",
+    )
+    publishing_ms: int = Field(
+        default=10,
+        ge=5,
+        le=1000,
+        description="shortest publishing interval that a client's subscription gets",
+    )
+
+
 class CameraConfig(Section):
     """Section [camera]."""
 
@@ -391,6 +429,12 @@ class EdgeConfig(Section):
         default=GpioConfig(),
         description=(
             "Discrete lines for trigger and verdict, by the names that the board gives them."
+        ),
+    )
+    opcua: OpcUaConfig = Field(
+        default=OpcUaConfig(),
+        description=(
+            "The OPC UA server, for a PLC that speaks no MQTT. A path may be relative to this root."
         ),
     )
     camera: CameraConfig = Field(

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge",),
     ("edge/frames", "edge/decide", "edge/line"),
-    ("edge/camera", "edge/engine"),
+    ("edge/camera", "edge/engine", "edge/opcua"),
     ("edge/proof",),
     ("edge/bundle",),
     ("edge/station",),

@@ -10,7 +10,18 @@ from typing import NoReturn
 import typer
 from typer.core import TyperGroup
 
-from edge.cli import bundle, calibrate, inspect, install, run, simulate, status, trust, verify
+from edge.cli import (
+    bundle,
+    calibrate,
+    inspect,
+    install,
+    opcua,
+    run,
+    simulate,
+    status,
+    trust,
+    verify,
+)
 from edge.database import remedy_for
 from edge.errors import EdgeError, on_one_line
 from edge.files import sentence_of
@@ -23,8 +34,8 @@ class _InOrderOfUse(TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002  TyperGroup's signature
         """Names of the commands."""
         return [
-            "trust", "install", "calibrate", "inspect", "run", "status", "verify", "bundle",
-            "simulate",
+            "trust", "install", "calibrate", "inspect", "run", "opcua", "status", "verify",
+            "bundle", "simulate",
         ]  # fmt: skip
 
 
@@ -73,6 +84,7 @@ app.command(short_help="Judge images from files or the camera.", epilog=inspect.
     inspect.inspect
 )
 app.command(short_help="Judge every part and tell the PLC.", epilog=run.EXAMPLE)(run.run)
+app.add_typer(opcua.app, name="opcua", short_help="The OPC UA server and its users.")
 app.command(short_help="What judges, and what is wrong.", epilog=status.EXAMPLE)(status.status)
 app.command(short_help="Repeat the proof on this machine.", epilog=verify.EXAMPLE)(verify.verify)
 app.add_typer(simulate.app, name="simulate", short_help="Play the plant around this station.")

@@ -6,8 +6,11 @@ import inspect
 
 import pytest
 
-from edge.line.base import Line
+from edge.config import EdgeConfig
+from edge.line.base import Line, LineSetup
+from edge.line.message import StationState
 from edge.line.none import NoLine
+from edge.line.opcua import OpcUaLine
 from edge.line.outbox import Outbox
 from edge.line.several import SeveralLines
 from tests.support.line import build, new_line
@@ -16,9 +19,16 @@ MEMBERS = [name for name in vars(Line) if not name.startswith("_")]
 METHODS = [name for name in MEMBERS if inspect.isfunction(vars(Line)[name])]
 
 
-@pytest.fixture(params=["mqtt", "none", "several"])
+@pytest.fixture(params=["mqtt", "opcua", "none", "several"])
 def line(request: pytest.FixtureRequest, outbox: Outbox) -> Line:
-    lines: dict[str, Line] = {"mqtt": new_line(1, outbox), "none": NoLine()}
+    state = StationState("s1", "online", "", ready=True)
+    setup = LineSetup(EdgeConfig(), outbox.path.parent, outbox, lambda: state, lambda: True,
+                      changed=lambda: None)  # fmt: skip
+    lines: dict[str, Line] = {
+        "mqtt": new_line(1, outbox),
+        "opcua": OpcUaLine(setup),
+        "none": NoLine(),
+    }
     return lines.get(request.param) or SeveralLines(lines)
 
 

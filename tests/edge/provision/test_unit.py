@@ -15,6 +15,7 @@ import pytest
 
 from edge.camera import hardware_reset, process, remedies, supervised, usb_reset
 from edge.camera.usb_reset import REQUEST
+from edge.config import OpcUaConfig
 from edge.install.install import install_bundle
 from edge.provision.first_files import UNIT_NAMES, UNIT_PLACE
 from edge.runtime import capture
@@ -97,6 +98,21 @@ def test_the_station_asks_for_its_usb_port_and_another_unit_with_few_rights_rest
     assert "ProtectKernelTunables" not in service, "it makes /sys read-only"
     # the station's own folder, which its RuntimeDirectory= makes
     assert service["ReadWritePaths"] == f"-/{REQUEST.parent}"
+
+
+def test_the_opcua_server_has_less_rights_than_the_station_and_its_account(unit: str) -> None:
+    station, server = settings(unit)["Service"], settings(shipped("edge-opcua.service"))["Service"]
+    assert server["ExecStart"].split()[1:] == ["opcua", "--root", "/"]
+    assert (server["User"], server["Restart"]) == (station["User"], "always")
+    hardening = {key for key in station if key.startswith(("Protect", "Restrict", "Lock", "NoNew"))}
+    for key in hardening - {"RestrictAddressFamilies"}:
+        assert server[key] == station[key], key
+    assert set(server["RestrictAddressFamilies"].split()) == {"AF_UNIX", "AF_INET", "AF_INET6"}
+    assert (server["PrivateDevices"], server["CapabilityBoundingSet"]) == ("yes", "")
+    assert server["MemoryMax"] == "300M"
+    assert server["StateDirectory"] == OpcUaConfig().certificates.removeprefix("var/lib/")
+    # a station without [opcua] does not start it
+    assert "edge-opcua" not in settings(unit)["Unit"]["Wants"]
 
 
 def test_the_root_program_imports_the_standard_library_alone() -> None:
