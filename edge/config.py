@@ -13,7 +13,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -38,6 +38,10 @@ SIZE_LIMIT = 256 << 10  # bytes
 
 PrecisionChoice = Literal["auto", "fp32", "fp16", "int8"]
 PLAYED = ("virtual", "folder", "recording")  # kinds of camera that play files
+
+CommandName = Literal[  # as edge.line.commands.Verb
+    "select", "calibrate", "rollback", "restart_camera", "reset", "pause", "resume"
+]
 
 # An identifier of Sparkplug: one level of an MQTT topic, "" where another name is taken.
 SparkplugId = Annotated[str, StringConstraints(pattern=r"^[^+/#$]{0,64}$")]
@@ -401,6 +405,21 @@ class DecisionConfig(Section):
         return self
 
 
+class CommandsConfig(Section):
+    """Section [commands]."""
+
+    enabled: bool = Field(
+        default=False,
+        description=(
+            "true: the plant may send commands, over a connection on which the station itself is"
+            " authenticated"
+        ),
+    )
+    allow: list[CommandName] = Field(
+        default=list(get_args(CommandName)), description="which of them are carried out"
+    )
+
+
 class RuntimeConfig(Section):
     """Section [runtime]."""
 
@@ -449,6 +468,9 @@ class EdgeConfig(Section):
     )
     decision: DecisionConfig = Field(
         default=DecisionConfig(), description="From frames to one verdict per part."
+    )
+    commands: CommandsConfig = Field(
+        default=CommandsConfig(), description="What the plant may ask of a running station."
     )
     runtime: RuntimeConfig = Field(
         default=RuntimeConfig(), description="What the engine may use of this machine."

@@ -58,7 +58,7 @@ class CameraProcess:
             self._process = subprocess.Popen(
                 words,
                 cwd=PACKAGES,
-                env=_environment(),
+                env=child_environment(),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -284,7 +284,7 @@ class Patience:
         return now_s >= self._end_s
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """This process's environment without the variables that systemd sets for it alone, and with
     absolute search paths.
     """

@@ -16,6 +16,7 @@ from edge.cli import (
     inspect,
     install,
     opcua,
+    products,
     run,
     simulate,
     status,
@@ -35,7 +36,7 @@ class _InOrderOfUse(TyperGroup):
         """Names of the commands."""
         return [
             "trust", "install", "calibrate", "inspect", "run", "opcua", "status", "verify",
-            "bundle", "simulate",
+            "bundle", "products", "simulate",
         ]  # fmt: skip
 
 
@@ -89,6 +90,7 @@ app.command(short_help="What judges, and what is wrong.", epilog=status.EXAMPLE)
 app.command(short_help="Repeat the proof on this machine.", epilog=verify.EXAMPLE)(verify.verify)
 app.add_typer(simulate.app, name="simulate", short_help="Play the plant around this station.")
 app.add_typer(bundle.app, name="bundle", short_help="Installed bundles: list, select, roll back.")
+app.add_typer(products.app, name="products", short_help="Installed products and their numbers.")
 
 
 def run_command() -> NoReturn:

@@ -65,3 +65,9 @@ class Gate(Protocol[T]):
         A part that was decided and is still in view stays decided.
         """
         ...
+
+    def unsure(self) -> Gate[T]:
+        """The gate that goes on in place of this one after frames that it was not given, between
+        two parts: what is in view has to leave first.
+        """
+        ...

@@ -130,6 +130,10 @@ class PresenceGate(Generic[T]):
             starts_unsure=self.phase is Phase.LEAVING,
         )
 
+    def unsure(self) -> PresenceGate[T]:
+        """As at the start of a station: what is in view may have been decided before."""
+        return replace(self, starts_unsure=True)
+
     def _lacking(self) -> list[Part[T]]:
         """One frame without a part is forgiven, while opening once; more of them end what was in
         view.

@@ -37,3 +37,7 @@ class EachFrame(Generic[T]):
     def under(self, rule: DecisionRule) -> EachFrame[T]:  # noqa: ARG002  # as every Gate
         """The same: no limit of a bundle tells these parts apart."""
         return self
+
+    def unsure(self) -> EachFrame[T]:
+        """The same: no image has to do with the one before it."""
+        return self

@@ -32,6 +32,7 @@ from edge.proof.certificate import read_certificate
 from edge.provision.architecture import is_of_this_machine
 from edge.provision.first_files import write_first_files
 from edge.provision.jetpack import describe_jetpack
+from edge.station.numbers import number_new
 from edge.station.settle import settle, strays
 from edge.station.store import Installed, Store, slot_name
 from edge.station.switch import SLOT, finish, switch
@@ -44,7 +45,7 @@ Step = Literal[
     # measured, one engine chosen
     "prove",
     "slot",  # the staged folder becomes products/PRODUCT/slots/VERSION-DIGEST12
-    "station",  # station.toml and the systemd units, where there are none
+    "station",  # station.toml, the systemd units and the product's number, where there are none
     "intent",  # audit row: who is about to activate what
     "previous",  # `previous` points at what `current` points at
     "current",  # the switch
@@ -146,6 +147,7 @@ def _install(
         *_stray_notes(store),
         *_next_notes(store, bundle.manifest),
     )
+    number_new(store, product)
     before = store.link(product, "current")
     if before != placed.slot:
         about = {"version": placed.manifest.version, "digest": placed.digest, **downgrade}

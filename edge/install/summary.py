@@ -11,6 +11,7 @@ from edge.config import read_config
 from edge.errors import EdgeError
 from edge.install.engine_entry import EngineEntry
 from edge.install.proof_file import read_proof
+from edge.station.numbers import read_numbers
 from edge.station.site import CameraGeometry, ExpectedState, ModelState
 from edge.station.store import Installed, Store
 
@@ -21,7 +22,8 @@ OUTLINE_ONLY = "missing material is found by its outline only, run `edge calibra
 def status_lines(store: Store) -> list[str]:
     """What judges.
 
-    Raises: BundleError if a manifest is damaged, ConfigError if station.toml or site state is.
+    Raises: BundleError if a manifest is damaged, ConfigError if station.toml, numbers.json
+        or site state is.
     """
     product = store.active_product()
     if product is None:
@@ -29,10 +31,10 @@ def status_lines(store: Store) -> list[str]:
             f"no bundle is installed under {store.root}: run `edge install BUNDLE --root"
             f" {store.root}`"
         ]
-    bundle = store.installed(product)
-    m = bundle.manifest
+    bundle, known = store.installed(product), read_numbers(store).get(product)
+    m, number = bundle.manifest, "" if known is None else f", number {known}"
     return [
-        f"product      {m.product} {m.version}, system {m.system} {m.preset}",
+        f"product      {m.product} {m.version}, system {m.system} {m.preset}{number}",
         f"bundle       {bundle.slot}",
         *(f"plane        {line}" for line in plane_lines(m)),
         *engine_lines(store, bundle),

@@ -1,7 +1,6 @@
 """What the PLC sends: from the bytes of a `trigger` to a request, or what is wrong with it. Pure.
 
-A key is missing, unknown or out of bounds: the answer names it, so that a PLC programmer finds it
-without the station's log.
+edge/line/fields.py has what all requests share.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from edge.line.message import PART_LIMIT, clean_part
+from edge.line.fields import N_LIMIT as N_LIMIT
+from edge.line.fields import BadRequest as BadRequest
+from edge.line.fields import label_of, number_of, object_of, require_known, shown, whole
 
-PAYLOAD_LIMIT = 1024  # bytes of a trigger
 TOPIC_LIMIT = 256  # characters of a response topic
-N_LIMIT = (1 << 32) - 1  # a UDINT; with more digits the verdict would not fit a PLC's string
 DEADLINE_MS = (50, 600_000)
 DELAY_MS = (0, 60_000)
 FRAMES = (1, 30)
@@ -32,16 +31,6 @@ class Refusal(str, Enum):
     NOT_READY = "not_ready"  # a part would not be judged now, or its verdict not told
     BUSY = "busy"  # its window overlaps another one, or too many parts wait
     STORAGE = "storage"  # its number could not be committed in time
-
-
-class BadRequest(ValueError):
-    """A trigger that cannot be taken. field: the key that is missing, unknown or wrong; empty if it
-    is no JSON object. part, n: of the request as far as they could be read, for the answer.
-    """
-
-    def __init__(self, field: str, why: str, part: str = "", n: int | None = None) -> None:
-        super().__init__(f"{field}: {why}" if field else why)
-        self.field, self.part, self.n = field, part, n
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,7 @@ def read_trigger(payload: bytes, period_ms: float) -> TriggerRequest:
     period_ms: of the camera's frames: a deadline that ends before the last of them is refused.
     Raises: BadRequest.
     """
-    return checked_trigger(_object_of(payload), period_ms)
+    return checked_trigger(object_of(payload), period_ms)
 
 
 def checked_trigger(fields: Mapping[str, Any], period_ms: float) -> TriggerRequest:
@@ -114,17 +103,17 @@ def checked_trigger(fields: Mapping[str, Any], period_ms: float) -> TriggerReque
     period_ms: as of read_trigger.
     Raises: BadRequest.
     """
-    part, n = _text(fields.get("part")), _integer(fields.get("n"))
+    part, n = shown(fields.get("part")), whole(fields.get("n"))
     try:
-        _require_known(fields, KEYS)
+        require_known(fields, KEYS)
         asked = TriggerRequest(
-            _part_of(fields),
-            _number(fields, "deadline_ms", DEADLINE_MS),
-            None if "n" not in fields else _number(fields, "n", (0, N_LIMIT)),
-            _number(fields, "delay_ms", DELAY_MS, 0),
-            _number(fields, "frames", FRAMES, 1),
-            None if "enc" not in fields else _number(fields, "enc", (0, N_LIMIT)),
-            _number(fields, "answer_ms", ANSWER_MS, 0),
+            label_of(fields, "part"),
+            number_of(fields, "deadline_ms", DEADLINE_MS),
+            None if "n" not in fields else number_of(fields, "n", (0, N_LIMIT)),
+            number_of(fields, "delay_ms", DELAY_MS, 0),
+            number_of(fields, "frames", FRAMES, 1),
+            None if "enc" not in fields else number_of(fields, "enc", (0, N_LIMIT)),
+            number_of(fields, "answer_ms", ANSWER_MS, 0),
         )
         _require_possible(asked, period_ms)
     except BadRequest as bad:
@@ -138,9 +127,9 @@ def read_ack(payload: bytes) -> int:
 
     Raises: BadRequest.
     """
-    fields = _object_of(payload)
-    _require_known(fields, ("seq",))
-    return _number(fields, "seq", (1, N_LIMIT))
+    fields = object_of(payload)
+    require_known(fields, ("seq",))
+    return number_of(fields, "seq", (1, N_LIMIT))
 
 
 def ack_payload(ack: Ack) -> bytes:
@@ -166,45 +155,6 @@ def usable_reply(topic: str, correlation: bytes | None, prefix: str) -> Reply:
     return Reply(topic if is_topic and not is_ours else "", correlation)
 
 
-def _object_of(payload: bytes) -> Mapping[str, Any]:
-    if len(payload) > PAYLOAD_LIMIT:
-        raise BadRequest("", f"it has {len(payload)} bytes, at most {PAYLOAD_LIMIT} are read")
-    try:
-        read = json.loads(payload.decode("utf-8"), object_pairs_hook=_once)
-    except RecursionError as error:
-        raise BadRequest("", "it is nested too deeply") from error
-    except ValueError as error:
-        if isinstance(error, BadRequest):
-            raise
-        raise BadRequest("", "it is not JSON") from error
-    if not isinstance(read, dict):
-        raise BadRequest("", "it is no JSON object")
-    return read
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Nobody knows which of two values of one key was meant."""
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise BadRequest(clean_part(twice), "it is there twice")
-    return read
-
-
-def _require_known(fields: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for key in fields:
-        if key not in known:
-            raise BadRequest(clean_part(key), f"there is no such key (known: {', '.join(known)})")
-
-
-def _part_of(fields: Mapping[str, Any]) -> str:
-    part = fields.get("part")
-    if not isinstance(part, str) or clean_part(part) != part:
-        what = f"1 to {PART_LIMIT} printable ASCII characters, no space, quote or backslash"
-        raise BadRequest("part", what)
-    return part
-
-
 def _require_possible(asked: TriggerRequest, period_ms: float) -> None:
     last_ms = asked.delay_ms + asked.frames * period_ms
     too_soon = f"the last frame may come {last_ms:.0f} ms after the trigger"
@@ -216,24 +166,3 @@ def _require_possible(asked: TriggerRequest, period_ms: float) -> None:
         raise BadRequest("answer_ms", "it does not lie before the deadline")
     if asked.enc is not None and len(asked.part) > PART_WITH_ENC:
         raise BadRequest("part", f"with enc it has at most {PART_WITH_ENC} characters")
-
-
-def _number(
-    fields: Mapping[str, Any], key: str, bounds: tuple[int, int], default: int | None = None
-) -> int:
-    value = _integer(fields.get(key, default))
-    if value is None or not bounds[0] <= value <= bounds[1]:
-        raise BadRequest(key, f"a whole number from {bounds[0]} to {bounds[1]}")
-    return value
-
-
-def _integer(value: Any) -> int | None:
-    """Whole and no truth value; PLCs also write 500.0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        return None
-    return int(value) if abs(value) <= N_LIMIT and value == int(value) else None
-
-
-def _text(part: Any) -> str:
-    """The part's name as the answer to a bad request shows it."""
-    return clean_part(part) if isinstance(part, str) and part else ""

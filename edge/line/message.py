@@ -129,6 +129,7 @@ class StateDetails:
     camera_resets, usb_resets: done since the start. camera_problem: why no frames come and what is
     done about it, None while they come. camera_usb, camera_temperature_c: as the camera tells them,
     None where it does not.
+    product_number: of the product on this station, None where it has none. paused: by a command.
     triggers: None in free run; on the wire each of them is a key of its own.
     """
 
@@ -158,6 +159,8 @@ class StateDetails:
     camera_problem: str | None = None
     camera_usb: str | None = None
     camera_temperature_c: float | None = None
+    product_number: int | None = None
+    paused: bool = False
     triggers: TriggerCounts | None = None
 
     def as_fields(self) -> dict[str, Any]:

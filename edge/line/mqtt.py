@@ -14,7 +14,8 @@ from typing import Any
 
 from edge.config import BrokerConfig
 from edge.line.base import LineCounters, LineSetup
-from edge.line.commands import CommandAnswer
+from edge.line.command_channel import CommandChannel
+from edge.line.commands import CommandAnswer, Commanded
 from edge.line.connection import Arrival, Ears, Message
 from edge.line.credentials import with_paths_below
 from edge.line.identity import TwinWatch, client_id
@@ -49,6 +50,7 @@ class MqttLine:
         changed: Callable[[], None] = lambda: None,
         triggered: Callable[[Asked], None] | None = None,
         period_ms: float = 1e3 / 30,
+        commanded: Callable[[Commanded], None] | None = None,
     ) -> None:
         """Prepare; nothing is sent before start().
 
@@ -62,6 +64,7 @@ class MqttLine:
             triggered: is given each trigger that can be read, in the library's thread; None: the
                 station hears none.
             period_ms: of the camera's frames.
+            commanded: is given each command, in the library's thread; None: the station hears none.
         Raises: ConfigError if a file that [broker] names cannot be used.
         """
         self.counters = LineCounters()
@@ -74,13 +77,7 @@ class MqttLine:
         run = secrets.token_hex(4)
         twins = TwinWatch(run, self._note_twin)
 
-        ears: Ears = {}
-        if triggered is not None:
-            ears = {
-                topics("trigger"): self._hear_trigger,
-                topics("ack"): self._hear_ack,
-                topics("last"): self._hear_last,
-            }
+        ears = self._ears(topics, triggered is not None, commanded is not None)
 
         def new_link(
             role: str, will: Message | None, more: str, ears: Ears | None = None
@@ -101,6 +98,10 @@ class MqttLine:
         )
         self._triggers = TriggerChannel(
             self._verdicts, topics, self.counters, period_ms, triggered or _take_none
+        )
+        is_authenticated = bool(broker.username or broker.cert_file)
+        self._commands = CommandChannel(
+            self._verdicts, topics, is_authenticated, commanded or _take_none
         )
         self._results = ResultChannel(self._verdicts, topics, self.counters)
         self._records = RecordChannel(
@@ -142,7 +143,8 @@ class MqttLine:
         return self._verdicts.publish(fields, deadline_mono_ns, completed_mono_ns, reply)
 
     def answer_command(self, answer: CommandAnswer, reply: Reply) -> None:
-        """MQTT brings no commands."""
+        """`command/answer`, and the same to the response topic. Does not wait."""
+        self._commands.answer(answer, reply)
 
     def records_waiting(self) -> None:
         """Tell the records' thread that the outbox has a new one."""
@@ -196,6 +198,18 @@ class MqttLine:
 
     # The channels that hear are made after the link, which needs to know who hears.
 
+    def _ears(self, topics: Topics, for_triggers: bool, for_commands: bool) -> Ears:
+        triggers = {
+            topics("trigger"): self._hear_trigger,
+            topics("ack"): self._hear_ack,
+            topics("last"): self._hear_last,
+        }
+        commands = {topics("command"): self._hear_command}
+        return {**(triggers if for_triggers else {}), **(commands if for_commands else {})}
+
+    def _hear_command(self, arrival: Arrival) -> None:
+        self._commands.hear(arrival)
+
     def _hear_trigger(self, arrival: Arrival) -> None:
         self._triggers.hear(arrival)
 
@@ -228,8 +242,8 @@ class MqttLine:
             link.join(0.4)
 
 
-def _take_none(_: Asked) -> None:
-    """In free run nothing is heard on `trigger`."""
+def _take_none(_: Asked | Commanded) -> None:
+    """In free run nothing is heard on `trigger`, and without [commands] nothing on `command`."""
 
 
 def make_mqtt_line(setup: LineSetup) -> MqttLine:
@@ -238,6 +252,11 @@ def make_mqtt_line(setup: LineSetup) -> MqttLine:
     Raises: ConfigError if a file that [broker] names cannot be used.
     """
     config, names = setup.config, setup.config.station
+    if setup.commanded is not None and not (config.broker.username or config.broker.cert_file):
+        log.warning(
+            "commands over MQTT are refused: set username or cert_file in [broker], and let the"
+            " broker's access list allow only the PLC to publish `command`"
+        )
     return MqttLine(
         with_paths_below(config.broker, setup.root),
         f"edge/{names.site}/{names.line}/{names.station}",
@@ -249,4 +268,5 @@ def make_mqtt_line(setup: LineSetup) -> MqttLine:
         changed=setup.changed,
         triggered=setup.triggered,
         period_ms=1e3 / config.camera.fps,
+        commanded=setup.commanded,
     )

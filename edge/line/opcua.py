@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge.line.base import LineSetup
-from edge.line.commands import Command, CommandAnswer, Commanded, CommandRefusal, Verb
+from edge.line.commands import CommandAnswer, Commanded, CommandRefusal, read_command
 from edge.line.gateway import Gateway
 from edge.line.inbound import Ack, Asked, BadRequest, Refusal, Reply, read_trigger
 from edge.line.json_lines import SOCKET, BadLine, line_of
@@ -234,25 +234,11 @@ class OpcUaLine(QuietLine):
         reply, who = _reply_to(said), said.get("who")
         if not isinstance(who, str):
             raise BadLine("a command without who")
-        command = _command_of(said.get("request"))
+        command = read_command(json.dumps(said.get("request")).encode()).command
         if self._setup.commanded is not None:
-            self._setup.commanded(Commanded(command, who, reply))
+            self._setup.commanded(Commanded(command, who, reply, is_authenticated=True))
             return
-        refused = CommandAnswer(command.verb.value, who, CLOSED, CommandRefusal.NOT_ALLOWED)
-        self.answer_command(refused, reply)
-
-
-def _command_of(request: Any) -> Command:
-    """Raises: BadLine."""
-    try:
-        product, number, what = (request.get(key) for key in ("product", "number", "what"))
-        verb = Verb(request["do"])
-    except (AttributeError, KeyError, ValueError) as error:
-        raise BadLine("a command that is none") from error
-    texts = product or "", what or ""
-    if not all(isinstance(text, str) for text in texts) or not isinstance(number, int | None):
-        raise BadLine("a command with an argument of another type")
-    return Command(verb, texts[0], number, texts[1])
+        self.answer_command(CommandAnswer("", who, CLOSED, CommandRefusal.NOT_ALLOWED), reply)
 
 
 def _id_of(reply: Reply) -> str:

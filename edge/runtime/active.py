@@ -18,6 +18,7 @@ from edge.errors import ConfigError, EdgeError
 from edge.install.proven import ProvenEngine
 from edge.install.summary import OUTLINE_ONLY, expected_line
 from edge.runtime.pipeline import SiteState, site_state
+from edge.station.numbers import numbers_file, read_numbers
 from edge.station.site import CameraGeometry, ExpectedState, ModelState
 from edge.station.store import Installed, Store
 
@@ -49,7 +50,8 @@ class ActiveBundle:
     """One resolved bundle: everything that decides on a frame, and what its record says about it.
 
     fingerprint: of what it was resolved from. refused: why it judges in place of the active bundle,
-    which could not be opened; empty where it is the active one.
+    which could not be opened; empty where it is the active one. number: of the product on this
+    station, None where it has none.
     """
 
     store: Store
@@ -60,6 +62,7 @@ class ActiveBundle:
     model_state: ModelState | None
     fingerprint: Fingerprint
     refused: str = ""
+    number: int | None = None
     # by camera serial. Two threads that fill one entry at once put equal values there.
     _sites: dict[str, tuple[SiteState, str | None]] = field(default_factory=dict)
 
@@ -168,7 +171,8 @@ def resolve_active(
         rule.threshold,
         guarantee.source,
     )
-    return ActiveBundle(store, installed, proven, rule, guarantee, state, before)
+    number = _number_of(store, installed.product)
+    return ActiveBundle(store, installed, proven, rule, guarantee, state, before, number=number)
 
 
 def guarantee_of(proven: ProvenEngine, state: ModelState | None) -> Guarantee:
@@ -193,9 +197,18 @@ def fingerprint_of(store: Store) -> Fingerprint:
         if product is None:
             return ()
         files = sorted(store.site_folder(product).glob("*.json"))
-        return product, slot, *(_stamp(path) for path in files)
+        return product, slot, *(_stamp(path) for path in (numbers_file(store), *files))
     except (EdgeError, OSError) as error:
         return "unreadable", str(error)
+
+
+def _number_of(store: Store, product: str) -> int | None:
+    """A damaged file of numbers keeps no part from being judged."""
+    try:
+        return read_numbers(store).get(product)
+    except EdgeError as error:
+        log.error("the product has no number: %s", error)
+        return None
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

@@ -5,6 +5,7 @@
     decision thread  judged frames -> parts -> commit -> verdict: deciding.py
     line's threads   verdicts, records and state to the plant: edge/line/
     images thread    keeper.py, low priority
+    commands thread  what the plant asks for beside judging, one after the other: commanding.py
     triggers thread  what the PLC asks for, to disk and acknowledged: triggering.py
     answers thread   what is due at a trigger's deadline: triggering.py
     audit thread     rows about a lost camera: audit_rows.py
@@ -23,6 +24,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from edge.camera.remedies import remedies_for
 from edge.config import EdgeConfig
@@ -30,6 +32,7 @@ from edge.decide.gate import Gate
 from edge.decide.gate_factory import new_gate
 from edge.errors import EdgeError
 from edge.line.base import LineSetup
+from edge.line.commands import Commanded
 from edge.line.factory import make_line, require_triggers
 from edge.line.inbound import Asked
 from edge.line.message import StationState
@@ -38,6 +41,8 @@ from edge.runtime.active import ActiveBundle, EngineLoader
 from edge.runtime.audit_rows import AuditRows
 from edge.runtime.capture import CameraMaker, Capture
 from edge.runtime.changes import Changes
+from edge.runtime.command_acts import CommandActs, Controls
+from edge.runtime.commanding import Commanding
 from edge.runtime.current import CurrentBundle
 from edge.runtime.deciding import Deciding, Parts
 from edge.runtime.healing import Healing
@@ -48,6 +53,7 @@ from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Mailbox
 from edge.runtime.notify import Notifier
 from edge.runtime.parts import JudgedFrame, PartMaker
+from edge.runtime.pause import Pause
 from edge.runtime.plan import RunPlan
 from edge.runtime.progress import Progress
 from edge.runtime.report import Report
@@ -64,6 +70,7 @@ log = logging.getLogger(__name__)
 PASS_S = 0.1  # one pass of the main loop
 LINE_S = 5.0  # for the broker, where it is waited for
 END_S = 1.0  # of the 2 s that an end by a signal may take: for the threads that a part passes
+END_COMMANDS_S = 0.3  # of the same: for a command that is at work
 END_AUDIT_S = 0.2  # of the same: for rows of the audit table
 END_IMAGES_S = 0.3  # of the same: for the images that wait for the disk
 IMAGES_S = 10.0  # the same at the end of a finite source
@@ -114,8 +121,10 @@ class AtWork:
         self.capture = Capture(
             make_camera, self.current.get, self.mailbox, stopping, config.camera.fps, healing
         )
-        parts = self._new_parts(config, first)
-        self._deciding = deciding = Deciding(parts, self.current, health, stopping, plan.max_parts)
+        self.pause, parts = Pause(health), self._new_parts(config, first)
+        self._deciding = deciding = Deciding(
+            parts, self.current, health, stopping, plan.max_parts, self.pause
+        )
         judge = FrameJudge(health, config.camera.max_age_ms, finds_freezes=not plan.each_frame)
         judging = Judging(
             self.mailbox,
@@ -138,9 +147,11 @@ class AtWork:
             self._line,
             self._outbox,
             self._keeper,
+            self.pause,
             seen=lambda: judging.seen,
             triggers=None if triggering is None else triggering.counts,
         )
+        self._commanding = self._new_commanding(store, config, parts, lambda: judging.seen.frames)
         self._status = StatusFile(store.root, self.report.for_status)
         self._workers = Workers(
             {CAPTURE: self.capture.run, ENGINE: judging.run, DECISION: deciding.run}, stopping
@@ -158,6 +169,8 @@ class AtWork:
         self._status.start()
         if self._triggering is not None:
             self._triggering.start()
+        if self._commanding is not None:
+            self._commanding.start()
         self._line.start()
         self._health.listen(self._line.state_changed)
         self._line.state_changed()  # whatever has changed since its start
@@ -203,6 +216,8 @@ class AtWork:
         capture_s = end_s if self.capture.is_open else time.monotonic() + PASS_S
         if not self._workers.join(CAPTURE, capture_s):
             self.capture.abandon()
+        if self._commanding is not None:
+            self._commanding.stop(END_COMMANDS_S)
         self._audit.stop(END_AUDIT_S)
         self._keeper.stop(images_s)
         self._housekeeping.stop(0.4)
@@ -232,6 +247,34 @@ class AtWork:
         )
         return PartMaker(config, first, gate, self._outbox, self._line, self._keeper, self._health)
 
+    def _new_commanding(
+        self, store: Store, config: EdgeConfig, parts: Parts, frames: Callable[[], int]
+    ) -> Commanding | None:
+        """None where the station takes no commands. frames: how many were judged."""
+        if not config.commands.enabled:
+            return None
+        acts = CommandActs(
+            Controls(
+                store,
+                config,
+                self.current,
+                self.changes,
+                self.capture,
+                self._health,
+                self.pause,
+                is_between_parts=lambda: parts.is_between_parts,
+                frames=frames,
+                moved=self._progress.step,
+                stopping=self._stop.event,
+            )
+        )
+        return Commanding(config.commands, store.root, self._line, acts.carry_out, self._audit)
+
+    def _hear_command(self, commanded: Commanded) -> None:
+        """As `_hear`."""
+        if self._commanding is not None:
+            self._commanding.hear(commanded)
+
     def _hear(self, asked: Asked) -> None:
         """A trigger came over the line, which hears nothing before its start."""
         if self._triggering is not None:
@@ -247,6 +290,7 @@ class AtWork:
             is_ready=lambda: self._health.is_ready,
             changed=self._note_line,
             triggered=self._hear if config.decision.is_triggered else None,
+            commanded=self._hear_command if config.commands.enabled else None,
         )
 
     def _state(self) -> StationState:

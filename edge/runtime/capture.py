@@ -20,7 +20,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from edge.backoff import backoff_s
 from edge.camera.contract import CameraContract
@@ -31,7 +32,7 @@ from edge.camera.wire import ProcessFailed
 from edge.errors import CameraError, CameraLost, CameraMismatch, ConfigError
 from edge.runtime.active import ActiveBundle
 from edge.runtime.healing import Healing
-from edge.runtime.mailbox import Ended, Lost, Mailbox
+from edge.runtime.mailbox import Ended, Lost, Mailbox, Reopened
 from edge.trouble import Trouble
 from edge.types import Frame
 
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 FIRST_FRAME_S = 10.0  # a camera may need seconds after it was opened
 GAP_S, SILENT_S, LOST_S = 0.5, 1.5, 2.0
+RELEASE_S = 15.0  # for the camera to be closed where another process needs it
+LOOK_S = 0.05  # between two looks whether it is given back
 RETRY_S = 2.0  # at most between two tries: a camera that is plugged in again is found within 5 s
 USUAL_FPS = 4.0  # a camera that is slower is given more time, by as much as it is slower
 
@@ -73,6 +76,10 @@ class Capture:
         self._due_s: float | None = None  # when what the camera was asked for is late
         self._dropped_before = 0
         self._camera: Camera | None = None
+        # set by the thread of the commands: to be opened anew, needed elsewhere. By this: closed
+        self._is_to_reopen, self._is_lent = threading.Event(), threading.Event()
+        self._is_released = threading.Event()
+        self.starts = 0  # how often frames began to come after the camera was opened
         self.is_open = False  # whether there is a camera to close in good order
         self.gaps = 0  # of more than GAP_S between two frames, since the start
         self.restarts = 0  # how often the camera was closed and opened again, since the start
@@ -103,16 +110,51 @@ class Capture:
         Raises: DataError, ConfigError, MissingDependency: nothing that time would mend.
         """
         while not self._stopping.is_set():
+            if self._is_lent.is_set():
+                self._is_released.set()
+                self._stopping.wait(LOOK_S)
+                continue
+            self._is_to_reopen.clear()
             try:
                 self._open_and_play()
             except EndOfFrames:
                 self._mailbox.put(Ended())
                 self._stopping.wait()
                 return
-            if self._tries:
+            if not self._tries:
+                self.restarts += self._is_to_reopen.is_set()
+                self._mailbox.put(Reopened())
+            elif not self._is_lent.is_set():
                 self.restarts += 1
                 self.healing.act()
                 self._stopping.wait(min(RETRY_S, backoff_s(self._tries - 1, 1.0)))
+
+    def reopen(self) -> None:
+        """Close the camera and open it in a process of its own anew, as soon as its next frame has
+        come or is given up. For any thread; `starts` tells when frames come again.
+        """
+        self._is_to_reopen.set()
+
+    @property
+    def is_reopening(self) -> bool:
+        """Whether what `reopen` has asked for is still to be done."""
+        return self._is_to_reopen.is_set()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Leave the camera to another process meanwhile. For the thread of the commands.
+
+        Raises: CameraLost if it is not released in time.
+        """
+        self._is_released.clear()
+        self._is_lent.set()
+        self._is_to_reopen.set()
+        try:
+            if not self._is_released.wait(RELEASE_S):
+                raise CameraLost(f"the camera was not released within {RELEASE_S:g} s")
+            yield
+        finally:
+            self._is_lent.clear()
 
     def abandon(self) -> None:
         """The station ends and this thread does not: leave no process of the camera behind."""
@@ -157,13 +199,14 @@ class Capture:
         self.is_open = True
         require_calibration(self._active(), camera.serial, _facts_of(camera))
         frame = self._next_frame(camera, FIRST_FRAME_S)
+        self.starts += 1
         while not self._stopping.is_set():
             self._due_s = None
             self._tries = 0
             self.healing.frame_came()
             self._loss.ended()
             self._mailbox.put(frame)
-            if self._active().manifest.camera != contract:
+            if self._active().manifest.camera != contract or self._is_to_reopen.is_set():
                 return
             frame = self._next_frame(camera, self._patience * LOST_S)
 

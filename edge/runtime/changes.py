@@ -84,6 +84,13 @@ class Changes:
         """Why what is active is not what judges; empty where it is, or will be."""
         return self._state.refused
 
+    def refusal_of(self, wanted: Fingerprint) -> str | None:
+        """Why what is active with this fingerprint is not taken up; empty where it judges, or
+        waits; None where it is not dealt with yet. Any thread may ask: it reads one reference.
+        """
+        state = self._state
+        return state.refused if isinstance(state, Settled) and state.seen == wanted else None
+
     def follow(self) -> None:
         """Begin to resolve a change, or look after the one that was begun; returns at once."""
         state = self._state

@@ -15,6 +15,7 @@ from edge.runtime.current import CurrentBundle
 from edge.runtime.health import Health
 from edge.runtime.mailbox import Ended, Lost
 from edge.runtime.parts import JudgedFrame
+from edge.runtime.pause import Pause
 from edge.types import Reason
 
 PASS_S = 0.1  # between two looks whether the station stops
@@ -52,6 +53,10 @@ class Parts(Protocol):
         """The source has ended: open parts are complete."""
         ...
 
+    def begin_anew(self) -> None:
+        """No part is open, and frames were passed over: what is in view now is not judged."""
+        ...
+
 
 @dataclass(frozen=True)
 class Look:
@@ -71,12 +76,16 @@ class Deciding:
         health: Health,
         stopping: threading.Event,
         max_parts: int | None = None,
+        pause: Pause | None = None,
     ) -> None:
-        """max_parts: end after this many; None: after the source's end, or when stopped."""
+        """max_parts: end after this many; None: after the source's end, or when stopped. pause:
+        during which no part is decided; None: never.
+        """
         self._parts, self._current, self._health = parts, current, health
         self._stopping, self._max_parts = stopping, max_parts
         self._queue: queue.Queue[Item] = queue.Queue(QUEUE_LIMIT)
         self._last: JudgedFrame | None = None
+        self._pause, self._was_paused = pause or Pause(health), False
         self._mismatch_is_told = False  # to the line: once, until a frame comes through
 
     def put(self, item: Item) -> None:
@@ -125,17 +134,30 @@ class Deciding:
                 self._parts.look()
             else:
                 self._health.note_frame(item.judgment)
-                self._parts.feed(item)
+                self._feed(item)
                 self._last, self._mismatch_is_told = item, False
             self._queue.task_done()
             if self._max_parts is not None and self._health.parts >= self._max_parts:
                 return
+
+    def _feed(self, frame: JudgedFrame) -> None:
+        with self._pause.deciding:
+            if not self._pause.is_on:
+                if self._was_paused:
+                    self._parts.begin_anew()
+                self._parts.feed(frame)
+            self._was_paused = self._pause.is_on
 
     def _lose(self, lost: Lost) -> None:
         mismatch = isinstance(lost.error, CameraMismatch)
         reason = Reason.CAMERA_MISMATCH if mismatch else Reason.CAMERA_LOST
         self._health.explain(reason, str(lost.error))
         self._health.note_lost(reason)
+        with self._pause.deciding:
+            if not self._pause.is_on:
+                self._lose_parts(reason, mismatch)
+
+    def _lose_parts(self, reason: Reason, mismatch: bool) -> None:
         if mismatch and not self._mismatch_is_told:
             self._parts.refuse(self._current.get(), reason)
             self._mismatch_is_told = True

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from edge.camera.device import NOTHING_TOLD, DeviceFacts
 from edge.camera.ladder import Ladder, Rung
 from edge.camera.remedies import NoDevice, Remedies
 from edge.errors import CameraError, CameraLost, CameraMismatch
+from edge.runtime.audit_rows import RowLimit
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ class Healing:
         self._ladder, self._rung = Ladder(resets), Rung.RESPAWN
         self._note, self._changed = note, changed
         self._began_s = 0.0
-        self._row_times: deque[float] = deque()
-        self._rows_left_out = 0
+        self._rows = RowLimit(ROWS, ROWS_S)
         self._tried: dict[Rung, str] = {}  # what came of each remedy in this loss, at last
         self.told = NOTHING_TOLD  # what the device told before it was lost
         self.problem: str | None = None  # no frames, why, and what is done; None while frames come
         self.is_fault = False  # every remedy was tried
+        self._is_to_start_anew = False  # written by any thread, each value as a whole
         self.hardware_resets = 0  # done since the start
         self.port_restarts = 0  # done since the start
 
@@ -66,6 +66,9 @@ class Healing:
             self._ladder.start_anew()
             self._tell(str(error)[:SENTENCE_CHARS])
             return error
+        if self._is_to_start_anew:
+            self._is_to_start_anew, self._tried, self.is_fault = False, {}, False
+            self._ladder.start_anew()
         if not self._ladder.failures:
             self._began_s = time.monotonic()
         self._rung = rung = self._ladder.climb()
@@ -94,8 +97,13 @@ class Healing:
             self.port_restarts += self._try(self._remedies.restart_port)
         self._rung = Rung.RESPAWN
 
+    def start_anew(self) -> None:
+        """Try every remedy again if no frames come, from the first one on. For any thread."""
+        self._is_to_start_anew = True
+
     def frame_came(self) -> None:
         """The camera works: the ladder starts anew."""
+        self._is_to_start_anew = False
         if self.problem is None:
             return
         failures = self._ladder.failures
@@ -129,13 +137,6 @@ class Healing:
 
     def _row(self, detail: Mapping[str, Any]) -> None:
         """A row of the audit table; of more than ROWS within ROWS_S the number is told later."""
-        now_s = time.monotonic()
-        while self._row_times and self._row_times[0] < now_s - ROWS_S:
-            self._row_times.popleft()
-        if len(self._row_times) >= ROWS:
-            self._rows_left_out += 1
-            return
-        self._row_times.append(now_s)
-        left_out = {"left_out": self._rows_left_out} if self._rows_left_out else {}
-        self._rows_left_out = 0
-        self._note(ACT, {**detail, **left_out})
+        row = self._rows.limited(detail)
+        if row is not None:
+            self._note(ACT, row)

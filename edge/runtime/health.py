@@ -23,12 +23,20 @@ LEVELS: dict[Reason, str] = {
     Reason.CAMERA_LOST: DEGRADED,
     Reason.BLIND: DEGRADED,
     Reason.STALE: DEGRADED,
+    Reason.PAUSED: DEGRADED,
     Reason.SLOW: DEGRADED,
     Reason.LINK: DEGRADED,
     Reason.ARCHIVE: DEGRADED,
     Reason.BUNDLE: DEGRADED,
 }
-NOT_OF_FRAMES = (Reason.STORAGE, Reason.SLOW, Reason.BUNDLE, Reason.LINK, Reason.ARCHIVE)
+NOT_OF_FRAMES = (
+    Reason.STORAGE,
+    Reason.PAUSED,
+    Reason.SLOW,
+    Reason.BUNDLE,
+    Reason.LINK,
+    Reason.ARCHIVE,
+)
 # a good frame ends them
 OF_FRAMES = tuple(reason for reason in LEVELS if reason not in NOT_OF_FRAMES)
 # with nothing worse, a part is judged and its verdict told
@@ -49,7 +57,8 @@ class Health:
         self._lock = threading.Lock()
         self._wrong: set[Reason] = set()
         self._why: dict[Reason, str] = {}
-        self._verdicts: Counter[str] = Counter()
+        self._verdicts: Counter[str] = Counter()  # since the counters began
+        self._parts_before = 0  # decided before they began
         self._seen_frame = False
         self._frame_at_s = 0.0
         self._camera_is_given_up = False
@@ -86,6 +95,10 @@ class Health:
         """The active bundle is the one that judges, or it could not be opened and another does."""
         self._replace((Reason.BUNDLE,), set() if judges else {Reason.BUNDLE})
 
+    def note_pause(self, is_on: bool) -> None:
+        """No part is judged because of a command, or it is over."""
+        self._replace((Reason.PAUSED,), {Reason.PAUSED} if is_on else set())
+
     def note_line(self, verdicts: bool, records: bool) -> None:
         """Whether a verdict would reach the PLC now, and whether the broker takes records."""
         wrong = {
@@ -118,7 +131,13 @@ class Health:
     def parts(self) -> int:
         """Parts decided since the start."""
         with self._lock:
-            return self._verdicts.total()
+            return self._parts_before + self._verdicts.total()
+
+    def reset_counts(self) -> None:
+        """`verdicts` begins at 0 again."""
+        with self._lock:
+            self._parts_before += self._verdicts.total()
+            self._verdicts.clear()
 
     def state(self) -> tuple[str, str, bool]:
         """(state, reason, ready).
@@ -150,7 +169,7 @@ class Health:
         )
 
     def verdicts(self) -> dict[str, int]:
-        """Parts since the start, by code."""
+        """Parts since the start or the last reset, by code."""
         with self._lock:
             return {name: self._verdicts[name] for name in ("ok", "ng", "unknown")}
 

@@ -17,7 +17,7 @@ from edge.runtime.changes import close_engine
 from edge.runtime.current import CurrentBundle
 from edge.runtime.deciding import Deciding
 from edge.runtime.health import Health
-from edge.runtime.mailbox import Mailbox, Wanted
+from edge.runtime.mailbox import Mailbox, Reopened, Wanted
 from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame
 from edge.runtime.pipeline import inspect
@@ -144,6 +144,8 @@ class Judging:
                 self._take_frame(item)
             elif isinstance(item, Wanted):
                 self._take_frame(item.frame, item)
+            elif isinstance(item, Reopened):
+                self._judge.forget_previous()
             else:
                 self._judge.forget_previous()
                 self._deciding.put(item)

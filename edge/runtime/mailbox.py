@@ -21,6 +21,11 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Reopened:
+    """The camera was closed in good order and is opened again: its numbers may begin anew."""
+
+
+@dataclass(frozen=True)
 class Ended:
     """The source has played its last frame."""
 
@@ -34,7 +39,7 @@ class Wanted:
     received_ns: int
 
 
-Item = Frame | Wanted | Lost | Ended
+Item = Frame | Wanted | Lost | Reopened | Ended
 
 
 class Mailbox:

@@ -117,6 +117,10 @@ class PartMaker:
     def look(self) -> None:
         """In free run nothing happens without a frame."""
 
+    def begin_anew(self) -> None:
+        """Frames were passed over: what is in view now has to leave before a part opens."""
+        self._gate = self._gate.unsure()
+
     def _use(self, active: ActiveBundle) -> None:
         if active is not self._active:
             self._active, self._gate = active, self._gate.under(active.rule)

@@ -16,6 +16,7 @@ from edge.runtime.health import Health
 from edge.runtime.judging import Seen
 from edge.runtime.keeper import Keeper
 from edge.runtime.mailbox import Mailbox
+from edge.runtime.pause import Pause
 
 
 class Report:
@@ -34,6 +35,7 @@ class Report:
         line: Line,
         outbox: Outbox,
         keeper: Keeper,
+        pause: Pause,
         seen: Callable[[], Seen],
         triggers: Callable[[], TriggerCounts] | None = None,
     ) -> None:
@@ -42,7 +44,7 @@ class Report:
         self._station, self._health, self._current = station, health, current
         self._mailbox, self._capture, self._parts = mailbox, capture, parts
         self._line, self._outbox, self._keeper = line, outbox, keeper
-        self._seen = seen
+        self._pause, self._seen = pause, seen
         self._started_s = time.monotonic()
 
     def state(self) -> StationState:
@@ -95,5 +97,7 @@ class Report:
             camera_problem=healing.problem,
             camera_usb=device.usb,
             camera_temperature_c=device.temperature_c,
+            product_number=active.number,
+            paused=self._pause.is_asked_for,
             triggers=None if self._triggers is None else self._triggers(),
         )

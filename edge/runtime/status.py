@@ -90,6 +90,7 @@ def _station(live: Live | None) -> str:
     state = str(said["state"]) + (f" ({said['reason']})" if said["reason"] else "")
     ready = "ready" if said["ready"] else "not ready"
     why = f": {said['why']}" if said.get("why") else ""
+    ready += ", paused by a command" if said.get("paused") else ""
     return f"{state}, {ready}, process {said['pid']}, up {_duration(said.get('uptime_s', 0))}{why}"
 
 

@@ -82,6 +82,10 @@ class TriggeredParts:
         self._triggering.lose(JudgedFrame(None, unknown, active))
         self.look()
 
+    def begin_anew(self) -> None:
+        """Frames were passed over: whether what is in view now was triggered is not known."""
+        self._passing = self._passing.unsure()
+
     def finish(self) -> None:
         """The source has ended: what was triggered is decided with the frames that it has."""
         self._triggering.end()

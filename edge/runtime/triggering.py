@@ -141,8 +141,9 @@ class Triggering:
         """A trigger has arrived: this is its moment. Waits for nothing."""
         request = asked.request
         name = request.part, request.n
-        is_ready = self._health.is_ready and not self._stopping.is_set()
         with self._changed:
+            # under the lock: once `ready` is false and no trigger waits, none is accepted any more
+            is_ready = self._health.is_ready and not self._stopping.is_set()
             # under the lock: every frame that was admitted before is older than this
             now_ns = time.monotonic_ns()
             repeated = self._book.find_repeated(name, asked.is_dup, now_ns)

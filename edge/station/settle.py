@@ -15,6 +15,7 @@ from edge.station.switch import SLOT, finish
 ETC, UNITS = TRUST.parent, Path("etc/systemd/system")
 HALF_WRITTEN = (  # temporary files of edge.files, which begin with a dot and the final name
     (DATA, ".active.*"),
+    (DATA, ".numbers.json.*"),
     (DATA / "engines", ".*.json.*"),
     (DATA / "products", "*/.current.new"),
     (DATA / "products", "*/.previous.new"),

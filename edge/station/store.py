@@ -127,9 +127,10 @@ class Store(RootFolder):
         """
         verify_folder(installed.folder, self.keys.all())
 
-    def select(self, product: str) -> Installed:
+    def select(self, product: str, who: str | None = None) -> Installed:
         """Make `product` the one that `edge run` judges, from the next part on.
 
+        who: for the audit, where it is not the account that runs this.
         Raises: BundleError if it is not installed.
         """
         self.installed(product)  # before anything is made under a root that may be mistyped
@@ -142,14 +143,15 @@ class Store(RootFolder):
                     "version": chosen.manifest.version,
                     "digest": chosen.digest,
                 }
-                claim(self, "select", {**about, "before": before})
+                claim(self, "select", {**about, "before": before}, who)
                 self.activate(product)
         return chosen
 
-    def rollback(self, product: str) -> Installed:
+    def rollback(self, product: str, who: str | None = None) -> Installed:
         """Put a product's previous bundle back; the present one becomes the previous, so that it
         can be undone.
 
+        who: as `select` takes it.
         Raises: BundleError if there is no other bundle to go back to, or it is damaged.
         """
         self.installed(product)
@@ -165,7 +167,7 @@ class Store(RootFolder):
             back = self.installed(product, "previous")
             self.verify(back)
             about = {"version": back.manifest.version, "digest": back.digest}
-            switch(self.root, self.products_folder / product, back.slot, "rollback", about)
+            switch(self.root, self.products_folder / product, back.slot, "rollback", about, who=who)
             finish(self.root, self.products_folder)
         return self.installed(product)
 

@@ -59,18 +59,19 @@ def switch(
     act: Act,
     about: Mapping[str, object],
     reached: Callable[[SwitchStep], object] = lambda _: None,
+    who: str | None = None,
 ) -> None:
     """Make `slot` current. The caller holds the change lock and calls `finish` next.
 
     Args:
         folder: of the product, with its slots. about: what else the audit row tells, such as
             version and digest.
-        reached: called before each step.
+        reached: called before each step. who: for the audit; by default who runs this.
     """
     before, previous = slot_of(folder / "current"), slot_of(folder / "previous")
     reached("intent")
     links = {"slot": slot, "before": before, "previous": previous}
-    audit.append_audit(root, act, {"product": folder.name, **about, **links})
+    audit.append_audit(root, act, {"product": folder.name, **about, **links}, who)
     reached("previous")
     if before is not None:
         link_atomically(folder / "previous", f"slots/{before}")

@@ -34,6 +34,7 @@ ROWS: dict[str, tuple[str | None, list[str], list[str]]] = {
     "install": ("install", ["installed"], ["install abandoned"]),
     "rollback": ("rollback", ["rolled back"], ["rollback abandoned"]),
     "select": ("select", [], ["select not in effect"]),
+    "number": ("number", [], []),
     "distrust": ("distrust", [], ["distrust not in effect"]),
     "trust": ("trust", [], ["trust not in effect"]),
     "geometry": ("calibrate geometry", [], ["calibrate geometry not in effect"]),

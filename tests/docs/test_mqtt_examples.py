@@ -8,6 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.line.commands import (
+    COMMON,
+    Command,
+    CommandAnswer,
+    CommandRefusal,
+    Sent,
+    Verb,
+    answer_payload,
+    read_command,
+)
+from edge.line.commands import KEYS as COMMAND_KEYS
 from edge.line.inbound import (
     KEYS,
     Ack,
@@ -85,6 +96,19 @@ SENT = {
     "verdict-triggered": verdict_payload(TRIGGERED, 61),
     "trigger": b'{"part":"A17","deadline_ms":500,"n":7,"delay_ms":40,"frames":3}',
     "ack": b'{"seq":4713}',
+    "command": b'{"do":"select","number":7,"id":"41","who":"plc7"}',
+    "command/answer": answer_payload(
+        CommandAnswer("select", "mqtt plc7", "washer 1.0.0-0123456789ab judges", id="41")
+    ),
+    "command/answer-refused": answer_payload(
+        CommandAnswer(
+            "select",
+            "mqtt",
+            "number 9 is not installed; there are: screw, washer",
+            CommandRefusal.UNKNOWN_PRODUCT,
+            id="42",
+        )
+    ),
     "trigger/ack": ack_payload(Ack("A17", 7, 4713)),
     "trigger/ack-refused": ack_payload(Ack("A17", 8, None, Refusal.BAD_REQUEST, "frames")),
     "verdict/code": code_payload(NG),
@@ -112,6 +136,23 @@ def test_the_page_lists_every_refusal_and_every_count() -> None:
     counts = TriggerCounts(0, 0, 0, 0).as_fields()
     known = {reason.value for reason in Refusal} | set(counts) | set(KEYS)
     assert known == listed - {"reason"}
+
+
+def test_the_command_of_the_page_is_taken() -> None:
+    command = Command(Verb.SELECT, number=7, id="41")
+    assert read_command(BLOCKS["command"].encode()) == Sent(command, "plc7")
+
+
+def test_the_page_lists_every_command_and_why_one_is_refused() -> None:
+    section = PAGE.split("\n## command\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.*)$", section, flags=re.MULTILINE)
+    known = [*Verb, *COMMON, "who", *CommandRefusal]
+    assert [name for name, _ in rows] == sorted(
+        (str(getattr(one, "value", one)) for one in known), key=[name for name, _ in rows].index
+    )
+    said = dict(rows)
+    for verb, keys in COMMAND_KEYS.items():
+        assert all(f"`{key}`" in said[verb.value] for key in keys)
 
 
 def test_the_page_lists_every_reason_and_its_code() -> None:

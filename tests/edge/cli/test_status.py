@@ -38,7 +38,7 @@ def test_one_screen(store: Store, bundle: Path, capsys, monkeypatch) -> None:
     install_bundle(bundle, store.root)
     lines = status(store, capsys, monkeypatch)
     assert len(lines) <= 24
-    assert lines[0] == "product      washer 1.0.0, system tiny test"
+    assert lines[0] == "product      washer 1.0.0, system tiny test, number 1"
     engine = next(line for line in lines if line.startswith("engine"))
     assert " int8 on " in engine
     assert ", 5.00 ms: at least 10% faster than the more exact ones" in engine

@@ -191,6 +191,8 @@ def test_the_state_of_a_running_station_is_one_flat_object_in_fixed_order() -> N
         camera_problem="unplugged (respawn 1)",
         camera_usb="3.2",
         camera_temperature_c=41.5,
+        product_number=7,
+        paused=True,
     )
     assert state_message(StationState("s1", "degraded", "archive", True, details)) == (
         b'{"schema":1,"station":"s1","state":"degraded","reason":"archive","ready":true,'
@@ -199,7 +201,8 @@ def test_the_state_of_a_running_station_is_one_flat_object_in_fixed_order() -> N
         b'"engine_ms":30.5,"seq":8,"records_waiting":3,"records_dropped":0,"records_unwritten":0,'
         b'"verdicts_unsent":1,"frames_dropped":2,"frame_gaps":0,"camera_restarts":0,'
         b'"images_dropped":0,"uptime_s":61,"camera_resets":1,"usb_resets":0,'
-        b'"camera_problem":"unplugged (respawn 1)","camera_usb":"3.2","camera_temperature_c":41.5}'
+        b'"camera_problem":"unplugged (respawn 1)","camera_usb":"3.2","camera_temperature_c":41.5,'
+        b'"product_number":7,"paused":true}'
     )
 
 

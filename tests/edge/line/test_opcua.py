@@ -15,7 +15,7 @@ import pytest
 from edge.config import EdgeConfig
 from edge.line import gateway
 from edge.line.base import LineSetup
-from edge.line.commands import CommandAnswer, Commanded, CommandRefusal, Verb
+from edge.line.commands import Command, CommandAnswer, Commanded, CommandRefusal, Unreadable, Verb
 from edge.line.inbound import Ack, Asked, Refusal, Reply
 from edge.line.json_lines import SOCKET
 from edge.line.message import StationState
@@ -139,9 +139,8 @@ def test_a_command_carries_the_user_and_is_answered(cell: Cell) -> None:
                request={"do": "select", "product": "washer"})  # fmt: skip
     wait_until(lambda: cell.commanded, 10, "no command")
     asked = cell.commanded[0]
-    assert (asked.who, asked.command.verb, asked.command.product) == (
-        "opcua:anna", Verb.SELECT, "washer"
-    )  # fmt: skip
+    assert (asked.who, asked.command) == ("opcua:anna", Command(Verb.SELECT, "washer"))
+    assert asked.is_authenticated
     cell.line.answer_command(
         CommandAnswer("select", asked.who, "no such product", CommandRefusal.UNKNOWN_PRODUCT),
         asked.reply,
@@ -149,6 +148,19 @@ def test_a_command_carries_the_user_and_is_answered(cell: Cell) -> None:
     said = played.next("answer")
     assert (said["id"], said["reason"], said["result"]) == ("8", "unknown_product",
                                                             "no such product")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"), [({"do": "fire"}, "do"), ({"do": "select", "number": "7"}, "number")]
+)
+def test_a_command_that_cannot_be_read_is_handed_over_as_such(
+    cell: Cell, request_: dict[str, str], field: str
+) -> None:
+    cell.connect().say("command", id="8", who="opcua:anna", request=request_)
+    wait_until(lambda: cell.commanded, 10, "no command")
+    command = cell.commanded[0].command
+    assert isinstance(command, Unreadable)
+    assert command.field == field
 
 
 def test_a_verdict_after_its_deadline_does_not_leave(cell: Cell) -> None:
@@ -196,8 +208,6 @@ def test_one_that_says_nothing_is_dropped(cell: Cell, monkeypatch: pytest.Monkey
         b"[]\n",
         b'{"t":"fire"}\n',
         b"x" * (65 << 10),
-        b'{"t":"command","id":"1","who":"x","request":{"do":"fire"}}\n',
-        b'{"t":"command","id":"1","who":"x","request":{"do":"select","number":"7"}}\n',
         b'{"t":"trigger","request":{}}\n',
         b'{"t":"alive"}\n',
         b'{"t":"told","seq":1}\n',

@@ -249,3 +249,19 @@ def test_a_camera_that_was_calibrated_anew_since_its_plane_is_refused(
         return
     with pytest.raises(CameraMismatch, match=r"camera 42.*bbbb.*aaaa.*edge calibrate plane"):
         require_calibration(active, "42", facts)
+
+
+def test_a_camera_that_was_given_up_is_tried_again_from_the_first_remedy_when_asked() -> None:
+    told: list[bool] = []
+    work = Healing(Scripted(WORKING), resets=0, changed=lambda: told.append(work.is_fault))
+    for _ in range(3):
+        work.climb(CameraError("unplugged"))
+    assert work.is_fault
+    work.start_anew()
+    work.climb(CameraError("unplugged"))
+    assert (work.problem, work.is_fault, told[-1]) == ("unplugged (respawn 1)", False, False)
+    work.start_anew()
+    work.frame_came()
+    for _ in range(3):
+        work.climb(CameraError("unplugged"))
+    assert work.is_fault, "what was asked for before frames came counts no more"

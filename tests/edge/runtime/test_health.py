@@ -65,3 +65,20 @@ def test_an_engine_that_judges_nothing_any_more_is_slow(monkeypatch: pytest.Monk
     assert patient.state() == ("online", "", True)
     health.note_frame(SEEN)
     assert health.is_ready
+
+
+def test_a_pause_is_told_and_counters_begin_anew_without_the_number_of_parts() -> None:
+    health = Health()
+    health.note_frame(SEEN)
+    health.note_pause(True)
+    assert health.state() == ("degraded", "paused", False)
+    health.note_line(verdicts=True, records=False)
+    assert health.state()[1] == "paused", "worse than what lets parts be judged"
+    health.note_pause(False)
+    assert health.is_ready
+    for code in (Code.OK, Code.NG):
+        health.count(code)
+    health.reset_counts()
+    health.count(Code.OK)
+    assert health.verdicts() == {"ok": 1, "ng": 0, "unknown": 0}
+    assert health.parts == 3

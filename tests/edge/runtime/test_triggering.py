@@ -395,3 +395,24 @@ def test_a_frame_that_waits_behind_nothing_gives_way_to_an_owned_one(rig: Rig) -
     rig.ask("A")
     mailbox.put(frame_of(GOOD, 2, captured_mono_ns=time.monotonic_ns()))
     assert isinstance(mailbox.take(0.1), Wanted)
+
+
+def test_once_nothing_waits_and_ready_is_false_no_trigger_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger that has asked for `ready` before must be seen as waiting afterwards."""
+    rig = Rig(tmp_path)
+    idle: list[bool] = []
+
+    def is_ready(_: Health) -> bool:
+        asking = threading.Thread(target=lambda: idle.append(rig.triggering.is_idle))
+        asking.start()
+        asking.join(0.05)
+        assert idle == [], "whoever asks now whether it is idle waits for this trigger"
+        return True
+
+    monkeypatch.setattr(Health, "is_ready", property(is_ready))
+    rig.ask("P")
+    wait_until(lambda: idle, 10, "no answer")
+    assert idle == [False]
+    rig.triggering.stop()

@@ -15,6 +15,7 @@ from edge.config import read_config
 from edge.install.proof_file import certificate_path, read_proof
 from edge.proof.certificate import read_certificate
 from edge.station.audit import AuditRow, read_audit
+from edge.station.numbers import read_numbers
 from edge.station.site import GeometryFile, read_state
 from edge.station.store import Installed, Store
 
@@ -27,7 +28,7 @@ class State:
     """current, previous: slots by product. proofs: whether the current bundle's engines are proven
     or pending.
 
-    keys: ids. sites: by product, what is calibrated and in which version.
+    keys: ids. numbers: of the products. sites: by product, what is calibrated and in which version.
     """
 
     active: str | None
@@ -36,6 +37,7 @@ class State:
     proofs: dict[str, str]
     keys: tuple[str, ...]
     sites: dict[str, Site]
+    numbers: dict[str, int]
 
     @property
     def judging(self) -> tuple[object, ...]:
@@ -80,6 +82,7 @@ class Reader:
             proofs,
             tuple(sorted(key.keyid for key in store.keys.all())),
             {product: dict(_site(store, product)) for product in products},
+            {name: one for name, one in read_numbers(store).items() if name in products},
         )
 
     def _verify(self, store: Store, bundle: Installed) -> None:

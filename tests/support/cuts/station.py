@@ -12,6 +12,7 @@ from edge.bundle.key_files import read_public_key
 from edge.install.install import install_bundle
 from edge.install.proven import open_proven_engine
 from edge.station import trust as keys
+from edge.station.numbers import number_product
 from edge.station.store import Store
 from edge.types import Geometry, Intrinsics
 from tests.support.cuts.act import Act, Mark
@@ -116,6 +117,10 @@ def rollback(root: Path, files: Path, mark: Mark) -> None:
     Store(root).rollback("washer")
 
 
+def number(root: Path, files: Path, mark: Mark) -> None:
+    number_product(Store(root), "washer", 7)
+
+
 def trust(name: str) -> Callable[[Path, Path, Mark], None]:
     return lambda root, files, _: keys.trust(Store(root), files / name)
 
@@ -146,6 +151,7 @@ ACTS = {
     "first opening": Act(pending, open_first),
     "rollback": Act(installed(WASHER_1, WASHER_2), rollback),
     "select": Act(installed(WASHER_1, SCREW), select),
+    "number": Act(installed(WASHER_1, SCREW), number),
     "first geometry": Act(installed(WASHER_1), save_geometry),
     "next geometry": Act(calibrated, save_geometry),
     "first model state": Act(installed(WASHER_1), save_model_state),
