@@ -9,6 +9,7 @@ scripts/write_docs.py`).
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import sys
@@ -299,6 +300,72 @@ class OpcUaConfig(Section):
     )
 
 
+class ModbusConfig(Section):
+    """Section [modbus]."""
+
+    enabled: bool = Field(
+        default=False, description="true: a PLC may poll this station's registers"
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description=(
+            "the address of this machine at which it listens, in the network of the PLC; 0.0.0.0 or"
+            " :: (all of them) only with an allow list"
+        ),
+    )
+    port: int = Field(
+        default=502,
+        ge=1,
+        le=65535,
+        description="TCP port; below 1024 the system has to permit it to the user of the service",
+    )
+    unit_id: int = Field(
+        default=1, ge=1, le=247, description="unit of the requests; 0 and 255 are answered, too"
+    )
+    allow: tuple[str, ...] = Field(
+        default=(),
+        max_length=16,
+        strict=False,
+        description="addresses of the clients that may connect, beside this machine itself",
+    )
+    word_swap: bool = Field(
+        default=False, description="true: of a 32 bit value the low word comes first"
+    )
+    commands: bool = Field(
+        default=False,
+        description=(
+            "true: whoever may connect may also select a product, pause or reset: Modbus has no"
+            " passwords. Needs an allow list"
+        ),
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _is_address(cls, host: str) -> str:
+        return _address(host)
+
+    @field_validator("allow")
+    @classmethod
+    def _are_addresses(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_address, allow))
+
+    @model_validator(mode="after")
+    def _not_open_to_all(self) -> ModbusConfig:
+        if ipaddress.ip_address(self.host).is_unspecified and not self.allow:
+            raise ValueError(f"host is {self.host}, every address of this machine, and allow is []")
+        if self.commands and not self.allow:
+            raise ValueError("commands is true and allow is []: name the PLC's address")
+        return self
+
+
+def _address(text: str) -> str:
+    """An address of IP version 4 or 6, and no name: nothing is asked of a name server."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no IP address") from error
+
+
 class CameraConfig(Section):
     """Section [camera]."""
 
@@ -455,6 +522,9 @@ class EdgeConfig(Section):
         description=(
             "The OPC UA server, for a PLC that speaks no MQTT. A path may be relative to this root."
         ),
+    )
+    modbus: ModbusConfig = Field(
+        default=ModbusConfig(), description="Registers for a PLC that speaks Modbus TCP."
     )
     camera: CameraConfig = Field(
         default=CameraConfig(),

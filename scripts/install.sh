@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 packages=(mosquitto libusb-1.0-0 g++ python3-venv)
 # with `install.sh test`; tests that need a missing one are skipped with a message
-other_brokers=(ejabberd rabbitmq-server)
+other_peers=(ejabberd rabbitmq-server mbpoll)
 
 missing_of() {
     for package in "$@"; do
@@ -35,7 +35,7 @@ install_packages() {
 mapfile -t missing < <(missing_of "${packages[@]}")
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || { echo "apt-get install ${missing[*]} failed: run it by hand to see why" >&2; exit 1; }
 if [ "${1:-}" = test ]; then
-    mapfile -t missing < <(missing_of "${other_brokers[@]}")
+    mapfile -t missing < <(missing_of "${other_peers[@]}")
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || echo "not available here: ${missing[*]}; the tests that need them are skipped"
 fi
 

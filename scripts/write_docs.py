@@ -318,17 +318,12 @@ def _escaped(text: str | None) -> str:
 
 def _allowed(field: Any) -> str:
     """Values that a key may have."""
-    if get_origin(field.annotation) is list:
-        (one,) = get_args(field.annotation)
+    if get_origin(field.annotation) in (list, tuple):
+        one = get_args(field.annotation)[0]
         choices = ", ".join(f"`{json.dumps(choice)}`" for choice in get_args(one))
         return f"list of {choices or 'text'}"
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{json.dumps(choice)}`" for choice in get_args(field.annotation))
-    if get_origin(field.annotation) is list:
-        choices = ", ".join(
-            f"`{json.dumps(one)}`" for one in get_args(get_args(field.annotation)[0])
-        )
-        return f"a list of {choices}"
     kind = {bool: "`true`, `false`", int: "whole number", float: "number", str: "text"}
     limits = {"ge": "at least", "gt": "above", "le": "at most"}
     found = [

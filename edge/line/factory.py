@@ -36,6 +36,7 @@ def _later(module: str, name: str) -> Callable[[LineSetup], Line]:
 DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType(
     {
         "mqtt": make_mqtt_line,
+        "modbus": _later("modbus", "make_modbus_line"),
         "opcua": _later("opcua", "make_opcua_line"),
         "gpio": _later("gpio", "make_gpio_line"),
         "sparkplug": _later("sparkplug", "new_sparkplug_line"),
@@ -44,7 +45,7 @@ DIALECTS: Mapping[str, Callable[[LineSetup], Line]] = MappingProxyType(
 SECTIONS: Mapping[str, str] = MappingProxyType(  # of station.toml
     {name: name for name in DIALECTS} | {"mqtt": "broker"}
 )
-TRIGGERING = ("mqtt", "opcua", "gpio")  # the dialects in which a PLC can trigger
+TRIGGERING = ("mqtt", "modbus", "opcua", "gpio")  # the dialects in which a PLC can trigger
 
 NO_TRIGGERS = (
     "mode is triggered in [decision] of station.toml, and enabled is false in"

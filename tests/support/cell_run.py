@@ -22,6 +22,7 @@ from edge.simulate.link import PlcLink, StationAddress, make_link
 from edge.simulate.plc import Rules
 from edge.simulate.referee import Findings, judge
 from edge.types import Code
+from tests.support.broker import free_port
 from tests.support.process import REPOSITORY
 
 WAIT_S = 120.0  # ends a hang
@@ -37,7 +38,14 @@ class Spoken:
     server: tuple[str, ...] = ()
 
 
-DIALECTS: Mapping[str, Spoken] = {"mqtt": Spoken(lambda: "")}
+DIALECTS: Mapping[str, Spoken] = {
+    "mqtt": Spoken(lambda: ""),
+    "modbus": Spoken(lambda: f"[modbus]\nenabled = true\nport = {free_port()}\n"),
+    "opcua": Spoken(
+        lambda: f'[opcua]\nenabled = true\nhost = "127.0.0.1"\nport = {free_port()}\n',
+        ("opcua", "serve"),
+    ),
+}
 
 
 @contextmanager

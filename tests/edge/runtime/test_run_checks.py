@@ -36,7 +36,7 @@ def test_a_station_without_a_name_of_its_own_does_not_start(
         said
         == f"{station.root}/etc/edge/station.toml: this station has no name yet: set site, line and"
         " station in [station] so that no other station has the same three (or enabled = false"
-        " in [broker])"
+        " in [broker] and [sparkplug])"
     )
     (station.root / "etc/edge/station.toml").write_text(f"[broker]\nenabled = false\n{camera}")
     run_station(station.root, once=True)

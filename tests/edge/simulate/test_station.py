@@ -61,10 +61,10 @@ def played(
 
 @pytest.mark.endurance
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_two_hundred_triggers_have_one_right_answer_each(
+def test_a_hundred_triggers_have_one_right_answer_each(
     dialect: str, station: StationRoot, own_broker: Broker
 ) -> None:
-    parts = at_random(200, seed=1, block=10, doubtful=3)
+    parts = at_random(100, seed=1, block=10, doubtful=3)
     more = DIALECTS[dialect].section()
     with (
         triggered_cell(station, own_broker.port, fps=100, more=more) as cell,
@@ -73,10 +73,10 @@ def test_two_hundred_triggers_have_one_right_answer_each(
         done = played(cell, station, dialect, parts, 36.0)
     outcomes = outcomes_of(done.findings)
     assert done.findings.broken == []
-    assert sum(len(fates) for fates in outcomes.values()) == 200
+    assert sum(len(fates) for fates in outcomes.values()) == 100
     assert Outcome.WRONG not in outcomes
     judged = len(outcomes[Outcome.RIGHT]) + len(outcomes[Outcome.JUDGED])
-    assert judged > 20  # on a quiet machine all; a busy one is late, which the PLC rejects
+    assert judged > 10  # on a quiet machine all; a busy one is late, which the PLC rejects
 
 
 @pytest.mark.endurance
