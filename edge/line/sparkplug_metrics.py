@@ -92,6 +92,8 @@ NODE = (
     Metric("parts_untriggered", 37, _COUNT),
     Metric("verdicts_overrun", 38, _COUNT),
     Metric("commands_ignored", 39, _COUNT),
+    Metric("product_number", 40, _COUNT),
+    Metric("paused", 41, _BOOLEAN),
 )
 DEVICE = (
     Metric("id", 101, _STRING),

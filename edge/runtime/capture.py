@@ -121,6 +121,8 @@ class Capture:
                 self._mailbox.put(Ended())
                 self._stopping.wait()
                 return
+            if self._stopping.is_set():
+                return
             if not self._tries:
                 self.restarts += self._is_to_reopen.is_set()
                 self._mailbox.put(Reopened())

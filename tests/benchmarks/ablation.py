@@ -39,7 +39,7 @@ from tests.benchmarks.figures import how, write_entry
 from trainer.evaluate.evaluation import evaluate_run
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.train.options import TrainOptions
 from trainer.train.run_folder import RUN_FILE
 from trainer.train.trained_run import TrainedRun, load_run

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from trainer.data.source import TrainingImages
 from trainer.fit import FitControl, Interrupted
 from trainer.graph.deploy import Answer, Deployed
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
 

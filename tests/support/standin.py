@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from edge.schema import TensorSpec
 from trainer.graph.deploy import Deployed
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 
 HEIGHT, WIDTH = 96, 128
 WORKING, DEPTH_WORKING = (64, 96), (32, 48)

@@ -7,13 +7,16 @@ shifting a raw depth image would also need its plane turned. Color and height mo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
+
+# how exactly a part lies in the normal pose, with room
+POSED_TURN_DEG, POSED_SHIFT = 2.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Augmentation:
     scale: float = 0.0
     gain: float = 0.0
     offset: float = 0.0
+
+    def in_pose(self, turns: bool) -> Augmentation:
+        """For parts moved, and turned if `turns`, into one pose: what that leaves over."""
+        turn_deg = min(self.turn_deg, POSED_TURN_DEG) if turns else self.turn_deg
+        return replace(self, turn_deg=turn_deg, shift=min(self.shift, POSED_SHIFT))
 
 
 def augmented(image: Prepared, limits: Augmentation, seed: int, number: int) -> Prepared:

@@ -25,7 +25,8 @@ from trainer.data.splits import (
     normal_splits,
     require_enough,
 )
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.progress import progress
 
@@ -164,7 +165,12 @@ def _digest(sample: Sample, with_depth: bool) -> str:
 
 
 @torch.no_grad()
-def prepare(preprocess: Preprocess, feeds: Mapping[str, NDArray[np.generic]]) -> Prepared:
-    """The graph's own preprocessing on graph inputs, batch 1."""
+def prepare(
+    preprocess: Preprocess, feeds: Mapping[str, NDArray[np.generic]], *, posed: bool = True
+) -> Prepared:
+    """The graph's own preprocessing on graph inputs, batch 1.
+
+    posed: as the detector sees it; otherwise as the camera does.
+    """
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
-    return preprocess.prepared(tensors)
+    return preprocess.prepared(tensors) if posed else preprocess.as_shown(tensors)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edge.files import write_atomically
 from trainer.data.augment import Augmentation, augmented
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.progress import progress
 from trainer.tensor_files import load_stored
 
@@ -27,13 +27,14 @@ class TrainingImages:
 
     load: number of an image -> Prepared of batch 1. count: how many. digest: of everything `load`
     depends on (pixels, geometry, sizes). cache: folder for computed features, None computes them
-    anew.
+    anew. limits: what becomes of a preset's augmentation for these images.
     """
 
     load: Callable[[int], Prepared]
     count: int
     digest: str
     cache: Path | None = None
+    limits: Callable[[Augmentation], Augmentation] = lambda asked: asked
 
     def each(self) -> Iterator[tuple[int, Prepared]]:
         """(number, image) of every image; how far it is gets shown, for what is computed from each
@@ -46,10 +47,10 @@ class TrainingImages:
         """Every image once as it is, followed by `copies` augmented ones, as one batch of 1 +
         copies.
         """
+        limits = self.limits(augmentation)
         for number, image in self.each():
             varied = [
-                augmented(image, augmentation, seed, number * copies + copy)
-                for copy in range(copies)
+                augmented(image, limits, seed, number * copies + copy) for copy in range(copies)
             ]
             yield stacked([image, *varied])
 

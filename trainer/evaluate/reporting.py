@@ -61,7 +61,8 @@ def _reported(run: TrainedRun, image: JudgedImage) -> ReportedImage:
         return np.asarray(image.shown.inputs(run)[0]["color"][0], np.uint8)
 
     def height() -> NDArray[np.float32]:
-        prepared = prepare(run.deployed.preprocess, image.shown.inputs(run)[0])
+        inputs = image.shown.inputs(run)[0]
+        prepared = prepare(run.deployed.preprocess, inputs, posed=False)
         assert prepared.height is not None  # asked for only with depth
         values: NDArray[np.float32] = prepared.height[0, 0].numpy()
         return values

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from edge.errors import ConfigError
 from edge.schema import TensorSpec
 from trainer.graph.outline import Outline
-from trainer.graph.preprocess import ANY, AreaResize, Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import ANY, AreaResize, Preprocess
 
 MAX_TOPK = 3840  # TensorRT's TopK layer takes no larger K
 PEAK_CELLS = 4  # of the map: the most unusual piece of outline, however small, has its say
@@ -195,21 +196,33 @@ class Deployed(nn.Module):
         named = {spec.name: tensor for spec, tensor in zip(self.inputs, tensors, strict=True)}
         site = {spec.name: named[spec.name] for spec in self.site_inputs}
         prepared = self.prepare(named)
-        given = self.detector(prepared, **site)
-        answer = given if isinstance(given, Answer) else Answer(given)
-        foreground, scored = self.mask(prepared)
-        masked = torch.where(scored > 0, answer.map, torch.zeros_like(answer.map))  # (N, 1, h, w)
+        masked, foreground, answer = self.detected(prepared, site)
         score = self.score(masked, foreground)
         if answer.score is not None:
             score = torch.where(
                 foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score)
             )
+        if self.preprocess.pose is not None:
+            in_view = (self.mask.at_map(prepared.in_view) > ANY).to(torch.float32)
+            masked = in_view * self.preprocess.pose.back(masked, cast(Tensor, prepared.pose))
         if self.outline is not None:
             to_map, to_score = self.beside(self.outline, prepared)
             masked, score = masked + to_map, score + to_score
         place = cast(Tensor, prepared.place)  # (N, 6)
         outputs = (masked, score, prepared.area, prepared.valid, place)
         return outputs if answer.features is None else (*outputs, answer.features)
+
+    def detected(
+        self, prepared: Prepared, site: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Answer]:
+        """(map, foreground, all that the detector answers) of prepared images, the first two (N, 1,
+        h, w), in the pose that the detector sees; the map is 0 where nothing is scored.
+        """
+        given = self.detector(prepared, **site)
+        answer = given if isinstance(given, Answer) else Answer(given)
+        foreground, scored = self.mask(prepared)
+        masked = torch.where(scored > 0, answer.map, torch.zeros_like(answer.map))
+        return masked, foreground, answer
 
     def beside(self, outline: Outline, prepared: Prepared) -> tuple[Tensor, Tensor]:
         """What the outline of prepared images with depth adds to the map, (N, 1, h, w), and to the

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.graph.preprocess import Prepared, grown
-from trainer.graph.silhouette import NormalSilhouette
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import grown
+from trainer.graph.silhouette import EVEN, NormalSilhouette, SquareCells
 
 # sigma of the Gaussians in cells of a 128-cell image; in a smaller one the same number of cells,
 # for every other cell must tell what lies between
@@ -31,7 +32,7 @@ CUT_SIGMAS = 3.0
 INVARIANTS = 5  # per scale
 CHANNELS = INVARIANTS * len(SCALES)
 ROWS = 256  # of the bank
-STRIDE = 2  # every other cell is described: the smallest Gaussian has blurred what lies between
+STRIDE = EVEN  # every other cell is described: the smallest Gaussian blurs what lies between
 REACH = 6  # cells to either side of the outline that are described
 # An unusual piece of outline marks the background beside it where the normal silhouette lies, so
 # many strides far with such a share of its own value: there the absent material would lie.
@@ -43,7 +44,6 @@ EXPECTED_EXCESS = 2.0  # what a cell without its expected material counts, in li
 DOWN, ALONG = (0, 1, 0, 2, 0, 1), (0, 0, 1, 0, 2, 1)
 FLAT = 1e-3  # squared slope that is added to a divisor: where the silhouette is flat, none bends
 TINY = 1e-6
-ALL = 0.999  # of a square cell was seen: between two cells, interpolation rounds
 
 
 class Outline(nn.Module):
@@ -53,9 +53,8 @@ class Outline(nn.Module):
     until they are fitted (trainer.train.outline).
 
     Args:
-        cells: (hd, wd) of the height image. size: (H, W) of the crop in pixels. Where cells are not
-            square, or their number is odd, what turns would change its shape: silhouettes are
-            judged in square cells, `even` of them.
+        cells: (hd, wd) of the height image. size: (H, W) of the crop in pixels. Silhouettes are
+            judged in square cells.
     """
 
     mean: Tensor
@@ -68,10 +67,11 @@ class Outline(nn.Module):
 
     def __init__(self, cells: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__()
-        self.cells, self.even = cells, _square_cells(cells, size)
-        sigmas = [scale * max(max(self.even) / SIDE, 1.0) for scale in SCALES]
+        self.squared = SquareCells(cells, size)
+        even = self.squared.even
+        sigmas = [scale * max(max(even) / SIDE, 1.0) for scale in SCALES]
         self.jets = nn.ModuleList(_Jet(sigma) for sigma in sigmas)
-        self.normal = NormalSilhouette(self.even)
+        self.normal = NormalSilhouette(even)
         self.register_buffer("mean", torch.zeros(CHANNELS))
         self.register_buffer("matrix", torch.eye(CHANNELS))
         self.register_buffer("weight", torch.zeros(ROWS, CHANNELS))
@@ -85,7 +85,7 @@ class Outline(nn.Module):
         hd, wd), >= 0; 0 on a normal part and where no part is.
         """
         silhouette, seen = self.squared(prepared)
-        differing, normal = self.normal(silhouette, seen)
+        differing, normal = self.normal(silhouette, seen, prepared.pose)
         whole = (differing / self.normal.limit - 1).clamp(0.0, MOST)
         own = (self.distance(silhouette, seen) / self.limit - 1).clamp(0.0, MOST)
         background = _every_other(seen * (silhouette <= 0).to(torch.float32))
@@ -94,22 +94,10 @@ class Outline(nn.Module):
         for cells, share in BESIDE:
             own = torch.maximum(own, share * grown(along, cells) * beside)
         outline = functional.interpolate(own, scale_factor=float(STRIDE), mode="nearest")
-        excess = self._resized(torch.maximum(outline, whole), self.cells)  # (N, 1, hd, wd)
+        excess = self.squared.back(torch.maximum(outline, whole))  # (N, 1, hd, wd)
         lacking = functional.avg_pool2d(cast(Tensor, prepared.absent), 3, stride=1, padding=1)
         is_part = (prepared.area > 0).to(torch.float32).reshape(-1, 1, 1, 1)
         return is_part * (excess + EXPECTED_EXCESS * lacking)
-
-    def squared(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        """Silhouette and seen of prepared images in square cells, (N, 1, h, w) each."""
-        silhouette, seen = cast(Tensor, prepared.silhouette), cast(Tensor, prepared.seen)
-        whole = (self._resized(seen, self.even) > ALL).to(torch.float32)
-        return self._resized(silhouette, self.even), whole
-
-    def _resized(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, 1, h, w) of the one kind of cells in the other; itself where both are the same."""
-        if self.cells == self.even:
-            return image
-        return functional.interpolate(image, size, mode="bilinear", align_corners=False)
 
     def distance(self, silhouette: Tensor, seen: Tensor) -> Tensor:
         """Distance of every other cell near the outline from the nearest normal one, averaged over
@@ -156,13 +144,6 @@ class Outline(nn.Module):
         filled = rows[torch.arange(ROWS) % len(rows)]
         self.weight.copy_(-2 * filled)
         self.bias.copy_((filled * filled).sum(dim=1))
-
-
-def _square_cells(cells: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of the image with cells that are square, as many along the longer side of the crop."""
-    along = max(cells) / max(size)
-    h, w = (max(round(side * along / STRIDE), 1) * STRIDE for side in size)
-    return h, w
 
 
 def _every_other(image: Tensor) -> Tensor:

@@ -13,13 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from edge.errors import ConfigError
 from trainer.graph.place import Place
+from trainer.graph.pose import NormalPose
+from trainer.graph.prepared import Prepared
 
 # 3x3 averages, so holes up to 8 cells across are closed: 30 px of a 480 px crop at 128 cells
 HOLE_PASSES = 4
@@ -31,34 +33,6 @@ ALONE_CELLS = 16
 # where so many cells around were not read, or are not of the region, no outline is trusted
 BLIND_CELLS = 14
 RAMP = 2.0  # the silhouette rises from 0 at the table to 1 at so many times `lift`
-
-
-class Prepared(NamedTuple):
-    """What a detector sees of N images; (h, w) color and (hd, wd) depth working size; color-only:
-    hd, wd = h, w.
-    """
-
-    color: Tensor  # (N, 3, h, w) float32, RGB, 0..255
-    # (N, 1, hd, wd) float32 meters over the background, holes filled, 0 outside the foreground
-    height: Tensor | None
-    foreground: Tensor  # (N, 1, hd, wd) float32, 0 or 1
-    # (N, 1, hd, wd) float32, 1 where at least half of the cell's pixels had a reading
-    read: Tensor | None
-    area: Tensor  # (N,) foreground share of the region
-    # (N,) share of foreground pixels that had a reading; 0 without foreground, 1 without depth
-    valid: Tensor
-    intrinsics: Tensor | None = None  # (N, 4) fx, fy, cx, cy of the crop; None without depth
-    # (N, 4) alpha, beta, gamma, delta of the background; None without depth
-    plane: Tensor | None = None
-    # (N, 6) of the foreground, see Place; None in views made up for a training
-    place: Tensor | None = None
-    # What the outline is judged on (trainer.graph.outline), (N, 1, hd, wd) each; None without depth
-    # and in views made up for a training. silhouette: 0 to 1, the height of the foreground over
-    # RAMP times `lift`. seen: 1 where the outline can be trusted. absent: 1 where material is
-    # expected and a reading shows none.
-    silhouette: Tensor | None = None
-    seen: Tensor | None = None
-    absent: Tensor | None = None
 
 
 def working_size(
@@ -140,8 +114,9 @@ class Preprocess(nn.Module):
     height_px, width_px: size of the crop. working: (h, w) of the color image. depth_working: (hd,
     wd) of the height image, None for a color-only graph, whose foreground is the region.
     speck: share of the square of ALONE_CELLS around a cell that must stand above `lift` as well, or
-    the cell is a crumb on the table and no foreground; 0 keeps every cell. Raises: ConfigError for
-    a size below 1.
+    the cell is a crumb on the table and no foreground; 0 keeps every cell. pose: turns every image
+    into the normal pose for the detector; None: it sees them as they are. Raises: ConfigError for a
+    size below 1.
     """
 
     u: Tensor
@@ -171,9 +146,20 @@ class Preprocess(nn.Module):
         self.place = Place(self.size, depth_working or working)
         self.register_plane_buffers(height_px, width_px)
         self.speck = speck
+        self.pose: NormalPose | None = None
         rows, columns = (_near_matrix(cells) for cells in depth_working or working)
         self.register_buffer("near_rows", rows, persistent=False)
         self.register_buffer("near_columns", columns, persistent=False)
+
+    def add_pose(self) -> NormalPose:
+        """Give every image in the normal pose from now on; the silhouette is still to be fitted.
+
+        Raises: ConfigError without depth, which has no silhouette.
+        """
+        if self.depth_working is None:
+            raise ConfigError("without depth there is no silhouette to find a pose by")
+        self.pose = NormalPose(self.depth_working, self.working, self.size).eval()
+        return self.pose
 
     def register_plane_buffers(self, height_px: int, width_px: int) -> None:
         """Constants of average_height. u: (W,) pixel centers. v: (g, 1, 1) first row of each of the
@@ -208,7 +194,7 @@ class Preprocess(nn.Module):
         lift: Tensor | None = None,
         expected: Tensor | None = None,
     ) -> Prepared:
-        """Prepare a batch.
+        """Prepare a batch, every part where the camera sees it.
 
         Args:
             color: (N, H, W, 3) uint8 RGB. depth: (N, H, W, 2) uint8, little-endian counts, None for
@@ -252,6 +238,11 @@ class Preprocess(nn.Module):
         )
 
     def prepared(self, named: Mapping[str, Tensor]) -> Prepared:
+        """What the detector sees of graph inputs by name: in the normal pose, if there is one."""
+        shown = self.as_shown(named)
+        return shown if self.pose is None else cast(Prepared, self.pose(shown, named["color"]))
+
+    def as_shown(self, named: Mapping[str, Tensor]) -> Prepared:
         """As `forward`, of graph inputs by name; plane and intrinsics (4,) become one row."""
         if self.depth_working is None:
             return cast(Prepared, self(named["color"], None, named["region"]))

@@ -12,10 +12,13 @@ much from each other, and soft ones, have deviations so large that nothing is to
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from trainer.graph.prepared import Prepared
 
 ANGLES = 120  # of the turned copies
 COARSE = 4  # cells of a side in one cell of the coarse search
@@ -31,6 +34,39 @@ DAMPING = 1e-2  # added to the diagonal: what turns without a change stays where
 LONGEST_STEP = 2.0  # cells
 FLOOR = 0.1  # added to every deviation of the silhouette
 CUT_SIGMAS = 3.0
+EVEN = 2  # square cells of both sides are a multiple of it: the outline is described at every other
+ALL = 0.999  # of a square cell was seen: between two cells, interpolation rounds
+
+
+class SquareCells(nn.Module):
+    """Silhouettes in square cells, an even number of them along both sides: where the cells of the
+    height image are not square, or their number is odd, turns would change a silhouette's shape.
+
+    Args:
+        cells: (hd, wd) of the height image. size: (H, W) of the crop in pixels.
+    """
+
+    def __init__(self, cells: tuple[int, int], size: tuple[int, int]) -> None:
+        super().__init__()
+        along = max(cells) / max(size)
+        h, w = (max(round(side * along / EVEN), 1) * EVEN for side in size)
+        self.cells, self.even = cells, (h, w)
+
+    def forward(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        """Silhouette and seen of prepared images in square cells, (N, 1, h, w) each."""
+        silhouette, seen = cast(Tensor, prepared.silhouette), cast(Tensor, prepared.seen)
+        whole = (self._resized(seen, self.even) > ALL).to(torch.float32)
+        return self._resized(silhouette, self.even), whole
+
+    def back(self, image: Tensor) -> Tensor:
+        """(N, 1, h, w) in square cells -> in those of the height image, (N, 1, hd, wd)."""
+        return self._resized(image, self.cells)
+
+    def _resized(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """(N, 1, h, w) of the one kind of cells in the other; itself where both are the same."""
+        if self.cells == self.even:
+            return image
+        return functional.interpolate(image, size, mode="bilinear", align_corners=False)
 
 
 class NormalSilhouette(nn.Module):
@@ -77,12 +113,14 @@ class NormalSilhouette(nn.Module):
         self.register_buffer("next", torch.tensor([1, 2, 0]), persistent=False)
         self.register_buffer("after", torch.tensor([2, 0, 1]), persistent=False)
 
-    def forward(self, silhouette: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, silhouette: Tensor, seen: Tensor, pose: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Difference of silhouettes (N, 1, hd, wd), 0 to 1, from the normal one in their pose, in
         deviations, averaged over 3x3 cells, 0 where it was not seen; and the normal one in that
-        pose. (N, 1, hd, wd) each.
+        pose. (N, 1, hd, wd) each. pose: (N, 3), where it is known already.
         """
-        own = self.own(self.pose(silhouette, seen))
+        own = self.own(self.pose(silhouette, seen) if pose is None else pose)
         normal, deviation = self._laid(torch.cat([self.mean, self.deviation], 1), own).chunk(2, 1)
         unusual = (silhouette - normal).abs() / (deviation + FLOOR) * seen
         return functional.avg_pool2d(unusual, 3, stride=1, padding=1), normal
@@ -97,6 +135,10 @@ class NormalSilhouette(nn.Module):
             costs.append(cost)
         best = costs[-1].argmin(dim=1).reshape(-1, 1, 1).expand(-1, 1, 3)
         return poses.gather(1, best)[:, 0]
+
+    def laid(self, pose: Tensor) -> Tensor:
+        """The normal silhouette in poses (N, 3), (N, 1, hd, wd)."""
+        return self._laid(self.mean, self.own(pose))
 
     def own(self, pose: Tensor) -> tuple[Tensor, Tensor]:
         """Every cell from the center of the normal silhouette along its own axes, x and y (N, hd,

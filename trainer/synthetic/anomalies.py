@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.synthetic.noise import Image
 from trainer.synthetic.perlin import Mask, anomaly_mask
 from trainer.synthetic.textures import Textures

@@ -68,7 +68,7 @@ def draw_defect(
 def part_of(deployed: Deployed, feeds: Feeds) -> NDArray[np.bool_]:
     """(H, W) bool: where the graph itself sees the part."""
     named = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in feeds.items()}
-    foreground = deployed.prepare(named).foreground[0, 0].numpy()
+    foreground = deployed.prepare(named).in_view[0, 0].numpy()
     height, width = deployed.preprocess.size
     return np.asarray(cv2.resize(foreground, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
 

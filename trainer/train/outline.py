@@ -72,6 +72,9 @@ def fit_outline(deployed: Deployed, parts: Iterable[Feeds], seed: int) -> None:
             of_outline.append(max(float(outline.distance(*image).max()) for image in images))
             of_silhouette.append(max(float(outline.normal(*image)[0].max()) for image in images))
     _learn(outline, shown, seed)
+    pose = deployed.preprocess.pose
+    if pose is not None:  # in which every part is laid already
+        outline.normal.load_state_dict(pose.normal.state_dict())
     outline.limit.fill_(_limit(of_outline))
     outline.normal.limit.fill_(_limit(of_silhouette))
 
@@ -104,7 +107,7 @@ def _seen_twice(
     """A normal part as it is, and moved."""
     views = []
     for view in (feeds, _moved(feeds, preprocess, random)):
-        silhouette, seen = outline.squared(prepare(preprocess, view))
+        silhouette, seen = outline.squared(prepare(preprocess, view, posed=False))
         judged = outline.judged(silhouette, seen).flatten() > 0
         views.append(Seen(silhouette, seen, outline.described(silhouette)[judged]))
     return views

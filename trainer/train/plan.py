@@ -16,10 +16,12 @@ from edge.frames.sample import Sample
 from trainer.data.defects import by_class, defects_note, with_defects
 from trainer.data.normal import NormalParts, normal_parts
 from trainer.data.scene import Scene, crop_frame, plane_of
+from trainer.graph.preprocess import Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.synthetic.textures import Textures
 from trainer.systems.seam import System
 from trainer.train.options import TrainOptions, checked_system
+from trainer.train.pose import Found, fit_pose
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Plan:
     """A training, decided before anything is computed.
 
     dataset: the product's images, and the defective ones that the user named beside it.
-    data_sha256: of names and pixels of all normal parts.
+    data_sha256: of names and pixels of all normal parts. posed: the pose in which the detector sees
+    every part, or why it sees them as they lie.
     """
 
     system: System[Any]
@@ -35,6 +38,13 @@ class Plan:
     options: TrainOptions
     parts: NormalParts
     data_sha256: str
+    posed: Found
+
+    def preprocess(self) -> Preprocess:
+        """The graph's own, for this crop, these sizes and this pose."""
+        preprocess = self.parts.preprocess()
+        preprocess.pose = self.posed.pose
+        return preprocess
 
     @property
     def train(self) -> list[Sample]:
@@ -79,7 +89,8 @@ def make_plan(system_name: str, product: Path, options: TrainOptions) -> Plan:
     if options.defects is not None:
         with_depth = parts.sizes.depth is not None
         dataset = with_defects(dataset, options.defects, parts.reading, with_depth)
-    return Plan(system, dataset, options, parts, parts.sha256())
+    posed = fit_pose(parts.preprocess(), map(parts.scene.feeds_of, parts.train))
+    return Plan(system, dataset, options, parts, parts.sha256(), posed)
 
 
 def data_lines(plan: Plan) -> list[str]:
@@ -88,6 +99,8 @@ def data_lines(plan: Plan) -> list[str]:
         f"{len(plan.train)} normal images to train on, {len(plan.validation)} to validate with"
     )
     lines = [*plan.parts.notes, f"{amounts}; {_depth(plan)}"]
+    if plan.with_depth:
+        lines.append(f"the parts are {plan.posed.how}")
     if plan.options.size is not None:
         lines.append("every image is letterboxed to {}x{} pixels".format(*plan.options.size))
     if plan.options.defects is not None:
@@ -125,7 +138,8 @@ def fingerprint(plan: Plan) -> str:
 def features_digest(plan: Plan) -> str:
     """Of everything that the prepared training images depend on: the cache's key."""
     scene = replace(plan.scene, expected=None)  # of which no prepared image depends
-    told = f"{plan.data_sha256} {names_of(plan.train)} {scene} {plan.sizes}"
+    posed = plan.posed.pose is not None
+    told = f"{plan.data_sha256} {names_of(plan.train)} {scene} {plan.sizes} {posed}"
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 
 CELLS = 4  # depth cells along a patch: the height image has half the color image's sides
 # standard deviations of the averages that describe heights, in depth cells

@@ -27,7 +27,8 @@ from trainer.train.run_folder import CURVES_FILE, MODEL_FILE, RUN_FILE, find_mod
 from trainer.train.run_info import RunInfo, read_info
 
 CURVES = TypeAdapter(Curves)
-OUTLINE = "~outline."  # before the names of its tensors, beside the detector's
+# before the names of their tensors, beside the detector's
+OUTLINE, POSE = "~outline.", "~pose."
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,36 @@ def load_run(path: Path) -> TrainedRun:
 
 def _load_weights(deployed: Deployed, weights: Mapping[str, Tensor]) -> None:
     """Raises: RuntimeError or the like if they do not fit."""
-    own = {name: tensor for name, tensor in weights.items() if not name.startswith(OUTLINE)}
+    outline, pose = _named(weights, OUTLINE), _named(weights, POSE)
+    own = {name: weights[name] for name in weights if not name.startswith((OUTLINE, POSE))}
     deployed.detector.load_state_dict(own)
-    outline = deployed.add_outline() if len(own) < len(weights) else None  # none in runs of before
-    if outline is not None:
-        rest = {name.removeprefix(OUTLINE): weights[name] for name in weights if name not in own}
-        outline.load_state_dict(rest)
+    if pose:
+        deployed.preprocess.add_pose().load_state_dict(pose)
+    if outline:  # none in runs of before
+        added = deployed.add_outline()
+        if added is not None:
+            added.load_state_dict(outline)
+
+
+def _named(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix)
+    }
 
 
 def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> None:
     """Write model, curves and, last, run.json: a folder with run.json is a finished run."""
     path.mkdir(parents=True, exist_ok=True)
-    outline = {} if deployed.outline is None else deployed.outline.state_dict()
-    named = {OUTLINE + name: tensor for name, tensor in outline.items()}
+    beside = {OUTLINE: deployed.outline, POSE: deployed.preprocess.pose}
+    named = {
+        prefix + name: tensor
+        for prefix, module in beside.items()
+        if module is not None
+        for name, tensor in module.state_dict().items()
+    }
     write_tensors(path / MODEL_FILE, {**deployed.detector.state_dict(), **named})
     write_json(path / CURVES_FILE, curves)
     write_json(path / RUN_FILE, json.loads(info.model_dump_json()))

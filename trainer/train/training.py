@@ -13,7 +13,7 @@ from trainer.data.normal import prepare
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, FitControl
 from trainer.graph.deploy import Deployed
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.systems.seam import BuildRequest, FitRequest
 from trainer.train.defect_scores import DefectScores, measure_defects
 from trainer.train.operating_points import choice_lines, few_lines, suggestion
@@ -97,13 +97,15 @@ def _fit(plan: Plan, out: Path, control: FitControl) -> tuple[nn.Module, Curves]
             backbone=options.backbone,
         )
     )
-    preprocess = plan.parts.preprocess()
+    preprocess = plan.preprocess()
 
     def load(number: int) -> Prepared:
         return prepare(preprocess, plan.scene.feeds_of(plan.train[number]))
 
     cache = options.cache or out / CACHE
-    images = TrainingImages(load, len(plan.train), features_digest(plan), cache)
+    images = TrainingImages(
+        load, len(plan.train), features_digest(plan), cache, plan.posed.augmentation
+    )
     request = FitRequest(
         options.preset, options.epochs, options.seed, options.device, control, options.textures
     )
@@ -131,7 +133,7 @@ def _judge_and_choose(plan: Plan, deployed: Deployed) -> tuple[list[NormalPart],
 
 
 def _deployed(plan: Plan, detector: nn.Module, top_k: float) -> Deployed:
-    return Deployed(plan.parts.preprocess(), detector, top_k).requires_grad_(False).eval()
+    return Deployed(plan.preprocess(), detector, top_k).requires_grad_(False).eval()
 
 
 def _defect_scores(

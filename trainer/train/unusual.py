@@ -20,7 +20,8 @@ from edge.frames.sample import Sample
 from trainer.data.choose import spread
 from trainer.data.normal import prepare
 from trainer.data.scene import Scene
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 from trainer.progress import progress
 
 MOST_OTHERS, LEAST_OTHERS = 48, 12  # images that every image is compared with

@@ -22,8 +22,8 @@ class NormalPart:
     """What the graph says of one normal validation part.
 
     own: the score, of a system that gives one itself. map: (h, w) float32, the detector's own, raw
-    units. foreground: (h, w) float32, 0 or 1. beside: what the outline adds to the score. area,
-    valid, border: shares, as in the graph's outputs.
+    units, in the pose that it sees. foreground: (h, w) float32, 0 or 1, likewise. beside: what the
+    outline adds to the score. area, valid, border: shares, as in the graph's outputs.
     """
 
     own: float | None
@@ -58,11 +58,14 @@ def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
     feeds = scene.feeds_of(sample)
     outputs = deployed.run(feeds)
     prepared = prepare(deployed.preprocess, feeds)
-    foreground, _ = deployed.mask(prepared)
-    to_map, to_score = np.zeros((), np.float32), 0.0
+    site = {
+        spec.name: torch.from_numpy(np.full(spec.shape, spec.default, spec.dtype))
+        for spec in deployed.site_inputs
+    }
+    masked, foreground, _ = deployed.detected(prepared, site)
+    to_score = 0.0
     if deployed.outline is not None:
-        added = deployed.beside(deployed.outline, prepared)
-        to_map, to_score = added[0][0, 0].numpy(), float(added[1])
+        to_score = float(deployed.beside(deployed.outline, prepared)[1])
     area = float(outputs["area"][0])
     if area <= 0:
         raise DataError(
@@ -71,7 +74,7 @@ def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
         )
     return NormalPart(
         own=float(outputs["score"][0]) if deployed.has_score else None,
-        map=outputs["map"][0, 0] - to_map,
+        map=masked[0, 0].numpy(),
         foreground=foreground[0, 0].numpy(),
         beside=to_score,
         area=area,

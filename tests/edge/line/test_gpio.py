@@ -403,7 +403,7 @@ def test_station_toml_chooses_it() -> None:
     config = config_of()
     assert dialects_of(config) == ("gpio",)
     require_triggers(config)
-    with pytest.raises(ConfigError, match=r"\[broker\], \[gpio\]"):
+    with pytest.raises(ConfigError, match=r"\[broker\].*\[gpio\]"):
         require_triggers(config_of(trigger=""))
     with fake_board() as board:
         state = StationState("s1", "online", "", ready=True)

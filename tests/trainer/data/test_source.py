@@ -8,7 +8,7 @@ import torch
 from trainer import progress
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 
 
 class Clock:

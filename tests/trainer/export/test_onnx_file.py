@@ -23,7 +23,8 @@ from trainer.export.onnx_file import (
 )
 from trainer.graph.deploy import Deployed
 from trainer.graph.operators import OPERATORS, check_operators
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 
 FRAMES = [make_feeds(seed, defect=0.3 * (seed % 2)) for seed in range(4)]
 

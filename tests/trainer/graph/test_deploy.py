@@ -14,7 +14,8 @@ from edge.errors import ConfigError
 from edge.schema import TensorSpec
 from tests.support.standin import Feeds, make_feeds
 from trainer.graph.deploy import Answer, Deployed, MapMask, TopKMean
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 
 HEIGHT, WIDTH = 96, 128
 

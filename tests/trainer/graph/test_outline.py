@@ -20,9 +20,11 @@ from trainer.data.normal import prepare
 from trainer.export.onnx_file import export_checked
 from trainer.graph.deploy import Deployed
 from trainer.graph.outline import CHANNELS, EXPECTED_EXCESS, SCALES, Outline
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 from trainer.layers.typed import required
 from trainer.train.outline import fit_outline, scale_outline
+from trainer.train.pose import fit_pose
 
 PX, CELLS, UNIT, TABLE, TOP = 256, 128, 1e-4, 4000, 3900
 Feeds = dict[str, NDArray[np.generic]]
@@ -37,6 +39,14 @@ class Even(nn.Module):
 
     def forward(self, prepared: Prepared) -> Tensor:
         return torch.full((len(prepared.color), 1, 64, 64), 0.1) + 0 * prepared.area.mean()
+
+
+class Relief(Even):
+    """A detector that finds what is high or bright."""
+
+    def forward(self, prepared: Prepared) -> Tensor:
+        height = nn.functional.avg_pool2d(required(prepared.height), 2)
+        return 100 * height + nn.functional.avg_pool2d(prepared.color[:, :1], 4) / 255
 
 
 def part(seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] = (0, 0)) -> Feeds:
@@ -72,7 +82,7 @@ def part(seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] 
     if "cut" in changes:
         region[:, : int(PX / 2 + du - 30)] = 0
     return {
-        "color": np.zeros((1, PX, PX, 3), np.uint8),
+        "color": np.repeat(np.where(inside, U, 0).astype(np.uint8)[None, :, :, None], 3, 3),
         "depth": counts.view(np.uint8).reshape(1, PX, PX, 2),
         "region": region[None, :, :, None],
         "unit": np.array([UNIT], np.float32),
@@ -225,7 +235,7 @@ def test_cells_that_are_not_square_change_no_shape_that_turns() -> None:
     deployed = Deployed(Preprocess(192, PX, (256, 256), (CELLS, CELLS), 0.03), Even(), 0.01).eval()
     fit_outline(deployed, (wide(part(seed)) for seed in range(24)), 0)
     scale_outline(deployed, [0.1], [0.1])
-    assert required(deployed.outline).even == (96, 128)
+    assert required(deployed.outline).squared.even == (96, 128)
     highest = max(score(deployed, wide(part(seed))) for seed in range(100, 120))
     assert highest < 0.15
     for change in ("chip", "cut off", "burr"):
@@ -312,9 +322,12 @@ def test_an_empty_view_scores_zero_though_material_is_expected(deployed: Deploye
     assert (outputs["score"][0], outputs["area"][0], outputs["map"].max()) == (0, 0, 0)
 
 
-def test_the_exported_graph_judges_the_outline_as_torch_does(tmp_path: Path) -> None:
+def test_the_exported_graph_judges_outline_and_pose_as_torch_does(tmp_path: Path) -> None:
     """In cells that are not square, so that the silhouette is resized as well."""
-    deployed = Deployed(Preprocess(192, PX, (256, 256), (CELLS, CELLS), 0.03), Even(), 0.01).eval()
+    preprocess = Preprocess(192, PX, (256, 256), (CELLS, CELLS), 0.03).eval()
+    preprocess.pose = fit_pose(preprocess, (wide(part(seed)) for seed in range(12))).pose
+    assert preprocess.pose is not None
+    deployed = Deployed(preprocess, Relief(), 0.01).eval()
     fit_outline(deployed, (wide(part(seed)) for seed in range(12)), 0)
     scale_outline(deployed, [0.1], [0.1])
     deployed.requires_grad_(False)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.synthetic.anomalies import corrupted, part_by_threshold
 from trainer.synthetic.textures import Textures
 

@@ -11,7 +11,8 @@ from tests.support.examples import example_module
 from trainer.data.source import TrainingImages
 from trainer.fit import FitControl
 from trainer.graph.deploy import Deployed
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 from trainer.systems import registry
 from trainer.systems.seam import BuildRequest, FitRequest, require_preset, require_weights
 

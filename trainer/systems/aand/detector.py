@@ -18,7 +18,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from edge.schema import TensorSpec
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.layers.discrepancy import feature_distance, matched
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.typed import Modules

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.layers.backbone import BackboneSpec, build_trunk
 from trainer.layers.height import HeightEncoder
 from trainer.layers.unshuffle import pixel_unshuffle

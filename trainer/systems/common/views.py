@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages, moved_to
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.layers.backbone import AnyTrunk, weights_digest
 from trainer.synthetic.anomalies import corrupted
 from trainer.synthetic.textures import Textures

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.layers.height import HeightEncoder
 from trainer.layers.unshuffle import pixel_unshuffle
 from trainer.systems.m3dm.point_features import PointFeatures

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edge.errors import ConfigError
 from edge.schema import TensorSpec
 from trainer.graph.deploy import Answer
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.anomaly_map import AnomalyMap
 from trainer.layers.backbone import named_backbone

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.errors import ConfigError
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.systems.m3dm.centers import CurvePoints, farthest_points
 from trainer.systems.m3dm.groups import GridDistance, gather_points, nearest_points, relative_groups
 from trainer.systems.m3dm.pfa import PointFeatureAlignment

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.schema import TensorSpec
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.layers.anomaly_map import AnomalyMap
 from trainer.layers.backbone import build_trunk
 from trainer.layers.height import HeightEncoder

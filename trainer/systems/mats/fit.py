@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, Phase, fit_phases
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.layers.backbone import weights_digest
 from trainer.systems.common.depth_encoder import encoder_phase
 from trainer.systems.common.foreground import cell_mask, foreground_mean, rows_of

@@ -13,7 +13,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from edge.schema import TensorSpec
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.layers.discrepancy import feature_distance
 from trainer.systems.common.frame import chosen_switches
 from trainer.systems.common.level_features import LevelFeatures

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edge.schema import TensorSpec
 from trainer.graph.deploy import Answer
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.layers.anomaly_map import AnomalyMap
 from trainer.systems.common.foreground import cell_mask
 from trainer.systems.common.frame import chosen_switches

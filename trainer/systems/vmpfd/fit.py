@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, Phase, fit_phases
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.systems.common.foreground import foreground_mean, rows_of
 from trainer.systems.common.views import AT_ONCE, copies_for
 from trainer.systems.seam import FitRequest

@@ -14,7 +14,8 @@ from edge.schema import TensorSpec
 from tests.support.standin import make_feeds
 from trainer.export.onnx_file import export_checked
 from trainer.graph.deploy import Deployed
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 from trainer.systems.m3dm.point_features import (
     COMPACT_POINTS,
     PAPER_POINTS,

@@ -31,7 +31,7 @@ from tests.support.detectors import (
 from trainer.data.augment import Augmentation
 from trainer.export.onnx_file import export_checked
 from trainer.fit import Curves, FitControl
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import build_any_trunk, named_backbone
 from trainer.systems.m3dm import fit as training

@@ -21,7 +21,7 @@ from tests.support.detectors import (
 from trainer.data.augment import Augmentation
 from trainer.data.source import stacked
 from trainer.fit import Curves, FitControl
-from trainer.graph.preprocess import Prepared
+from trainer.graph.prepared import Prepared
 from trainer.graph.sizes import WorkingSizes
 from trainer.systems.common.foreground import cell_mask, rows_of
 from trainer.systems.mats.detector import SWITCHES, MatsDetector

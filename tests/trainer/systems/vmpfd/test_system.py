@@ -35,7 +35,8 @@ from trainer.data.source import TrainingImages
 from trainer.export.onnx_file import check_compiles, export_checked, export_onnx
 from trainer.fit import Curves, FitControl
 from trainer.graph.deploy import Deployed
-from trainer.graph.preprocess import Prepared, Preprocess
+from trainer.graph.prepared import Prepared
+from trainer.graph.preprocess import Preprocess
 from trainer.graph.sizes import WorkingSizes
 from trainer.layers.backbone import weights_digest
 from trainer.quantize import Evidence, EvidenceFrame, quantize
