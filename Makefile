@@ -11,6 +11,7 @@ demo: install  ## make parts, train, export, install and judge them, all in ./de
 test: install-brokers lint types  ## lint, types, tests; also on JetPack's Pythons if they are here
 	@scripts/test_jetpack_pythons.sh
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup \
+		--passed-elsewhere=.venv/jetpack-3.10/passed \
 		--passed-elsewhere=.venv/jetpack-3.12/passed
 
 lint: install  ## ruff check, and ruff format --check

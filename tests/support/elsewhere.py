@@ -4,8 +4,9 @@
 them out of a later run of the same tree, but only tests of the edge, and not those of the folders
 that compute: the versions of numpy and onnxruntime in .venv are others, as the Python is.
 scripts/test_jetpack_pythons.sh writes the files, `make test` reads them. A test that was skipped
-there has not passed; without files, and in any other run of pytest, nothing is left out. `make
-test` reads the file of Python 3.12 alone, whose tests 3.10 has run as well: two Pythons run each.
+there has not passed; without files, and in any other run of pytest, nothing is left out. So Python
+3.10, the station's oldest, runs all of these tests, 3.12 those that depend on the standard library
+or on real time, and 3.11 what neither has.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-EDGE = "tests/edge/"
+EDGE, CUTS = "tests/edge/", "tests/cuts/"
 COMPUTING = tuple(f"{EDGE}{name}/" for name in ("api", "decide", "engine", "frames", "proof"))
 
 
@@ -28,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def may_be_left_out(name: str) -> bool:
     """Whether a test, by its name from the root of the repository, needs one Python only."""
-    return name.startswith(EDGE) and not name.startswith(COMPUTING)
+    return name.startswith((EDGE, CUTS)) and not name.startswith(COMPUTING)
 
 
 def passed_in(files: list[str]) -> set[str]:
