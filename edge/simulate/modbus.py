@@ -59,6 +59,8 @@ class ModbusPlc:
         self._word = 0
         self._asked: dict[int, tuple[str, int]] = {}  # by the word of the trigger
         self._seen: Table | None = None  # belongs to the polling thread, as the rest
+        self._told_seq: int | None = None  # of the last verdict, over all connections
+        self._acked_word = 0  # of the last answer to a trigger, likewise
         self._why = "nothing was tried yet"
         self._closing, self._polls = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="modbus plc", daemon=True)
@@ -170,27 +172,41 @@ class ModbusPlc:
                 raise Lost(f"the station answers with exception {answer[1]}")
 
     def _take(self, connection: socket.socket, told: Table) -> None:
-        """What is new since the last poll. Nothing is known of what was before the first one."""
+        """What is new since the last poll; of what was before the first one of a connection, only
+        what this PLC waits for.
+        """
         at_s, seen, self._seen = time.monotonic(), self._seen, told
-        if seen is None:
-            self._acknowledge(connection, told)
-            return
-        found: list[Event] = []
+        found: list[Event] = self._missed(told, at_s) if seen is None else []
+        seen = seen or told
         if told.get(Tells.HEARTBEAT) != seen.get(Tells.HEARTBEAT):
             found.append(Readiness(Status.READY in Status(told.get(Tells.STATUS)), at_s))
         if told.get(Tells.TRIGGER_ANSWERS) != seen.get(Tells.TRIGGER_ANSWERS):
             found += self._acked(told, at_s)
         if told.get(Tells.RESULT) != seen.get(Tells.RESULT) and told.get(Tells.VALID):
             found.append(_told(told, at_s))
+        self._told_seq = next((one.seq for one in found if isinstance(one, Told)), self._told_seq)
         self._acknowledge(connection, told)
         with self._lock:
             self._events += found
+
+    def _missed(self, told: Table, at_s: float) -> list[Event]:
+        """Answer and verdict that came while the connection was away."""
+        with self._lock:
+            asked, word = set(self._asked.values()), self._word
+        found: list[Event] = []
+        if told.get(Tells.TRIGGER) == word != self._acked_word:
+            found += self._acked(told, at_s)
+        verdict = _told(told, at_s)
+        if told.get(Tells.VALID) and verdict.seq != self._told_seq:
+            found += [verdict] if (verdict.part, verdict.n) in asked else []
+        return found
 
     def _acked(self, told: Table, at_s: float) -> Sequence[Acked]:
         with self._lock:
             asked = self._asked.get(told.get(Tells.TRIGGER))
         if asked is None:
             return ()  # another client's
+        self._acked_word = told.get(Tells.TRIGGER)
         refusal, seq = told.get(Tells.TRIGGER_REFUSAL), told.get(Tells.TRIGGER_SEQ)
         reason = REFUSAL_NAMES.get(refusal, f"refusal {refusal}") if refusal else ""
         return (Acked(*asked, not refusal, reason, None if refusal else seq, at_s),)

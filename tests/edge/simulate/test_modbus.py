@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -115,6 +116,29 @@ def test_a_connection_that_is_lost_comes_back_and_its_word_is_no_second_trigger(
             assert acked.part == "C19"
             assert [one.request.part for one in station.asked] == ["C19"]
             plc.close()
+
+
+def cut(plc: ModbusPlc) -> None:
+    assert plc._socket is not None
+    plc._socket.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_verdict_that_came_while_the_connection_was_away_is_told_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, _, plc = rig
+    monkeypatch.setattr("edge.simulate.modbus.AGAIN_S", 0.3)
+    assert plc.trigger("A17", 7, 500)
+    heard(plc, Acked)
+    cut(plc)
+    answer(line, verdict(1, "A17", 2, n=7))
+    (told,) = heard(plc, Told)
+    assert (told.part, told.n, told.seq) == ("A17", 7, 1)
+    cut(plc)
+    assert heard(plc, Readiness)
+    answer(line, verdict(2, "B18", 2, n=8))
+    wait_until(lambda: line.board.counts().read == 2, 10, "the next is not read")
+    assert [one.seq for one in plc.events() if isinstance(one, Told)] in ([], [2])
 
 
 def connect_to_nobody() -> None:
