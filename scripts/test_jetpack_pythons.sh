@@ -13,7 +13,9 @@ find_python() { # the newest patch release under pyenv, else the one on PATH
 }
 
 lean_on_it=(
-    tests/test_imports.py tests/edge/{runtime,line,camera,cli,provision} tests/edge/test_config.py
+    tests/test_imports.py tests/edge/{camera,cli,provision,opcua} tests/edge/test_config.py
+    tests/edge/line/test_{consumers,credentials,modbus_server,mqtt,opcua,outbox}.py
+    tests/edge/runtime/test_{at_work,exit,run_process,triggered,triggering,workers}.py
     tests/edge/test_bounded.py tests/edge/install/test_install.py
     tests/edge/station/test_keys.py tests/edge/station/test_store.py
 )
