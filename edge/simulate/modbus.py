@@ -100,11 +100,11 @@ class ModbusPlc:
                 (Asks.ENC, enc or 0),
             ):
                 table.put(field, value)
+            self._word = word  # even of one that may not have left: it may have arrived
             try:
                 self._write(self._socket, 0, table.words[: Asks.ANSWER_MS.end])
             except OSError:
                 return False
-            self._word = word
             self._asked[word] = (part, n)
             for old in list(self._asked)[:-KEPT]:
                 del self._asked[old]
@@ -140,18 +140,24 @@ class ModbusPlc:
         return connection
 
     def _poll(self, connection: socket.socket) -> None:
-        """Until it is lost. First the word of the last trigger, which is none if it is known, and
-        the mode: the station may have been started again.
+        """Until it is lost. A station that was started again gets the word of the last trigger
+        first, which is none then. One that was not must not: what this PLC has sent on a connection
+        that was lost may arrive behind it, and the word would trigger the part before.
         """
         with self._lock:
-            self._write(connection, Asks.TRIGGER.address, [self._word])
             self._write(connection, Asks.MODE.address, [Mode.ONE_BY_ONE])
         self._seen = None
         while not self._closing.is_set():
             begun_s = time.monotonic()
             with self._lock:
                 connection.sendall(self._request(READ, struct.pack(">HH", TELLS_START, COUNT)))
-            self._take(connection, self._hear(connection))
+            told = self._hear(connection)
+            if Status.ARMED not in Status(told.get(Tells.STATUS)):
+                with self._lock:
+                    self._write(connection, Asks.TRIGGER.address, [self._word])
+                self._closing.wait(POLL_S)
+                continue
+            self._take(connection, told)
             if not self._polls.is_set():
                 with self._lock:
                     self._socket = connection
@@ -194,7 +200,8 @@ class ModbusPlc:
         with self._lock:
             asked, word = set(self._asked.values()), self._word
         found: list[Event] = []
-        if told.get(Tells.TRIGGER) == word != self._acked_word:
+        is_answer = told.get(Tells.TRIGGER_SEQ) or told.get(Tells.TRIGGER_REFUSAL)
+        if is_answer and told.get(Tells.TRIGGER) == word != self._acked_word:
             found += self._acked(told, at_s)
         verdict = _told(told, at_s)
         if told.get(Tells.VALID) and verdict.seq != self._told_seq:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from edge.config import EdgeConfig, ModbusConfig
 from edge.errors import ConfigError, EdgeError
 from edge.line.inbound import NO_REPLY, Ack, Asked, Refusal, TriggerRequest
 from edge.line.modbus import ModbusLine
+from edge.line.modbus_map import Asks
 from edge.simulate.link import Acked, Event, PlcLink, Readiness, StationAddress, Told
 from edge.simulate.modbus import ModbusPlc, make_link
 from tests.support.broker import free_port, wait_until
@@ -130,6 +131,14 @@ def test_a_verdict_that_came_while_the_connection_was_away_is_told_once(
     monkeypatch.setattr("edge.simulate.modbus.AGAIN_S", 0.3)
     assert plc.trigger("A17", 7, 500)
     heard(plc, Acked)
+    written: list[int] = []
+    write = plc._write
+
+    def noted(connection: socket.socket, address: int, words: Sequence[int]) -> None:
+        written.append(address)
+        write(connection, address, words)
+
+    monkeypatch.setattr(plc, "_write", noted)
     cut(plc)
     answer(line, verdict(1, "A17", 2, n=7))
     (told,) = heard(plc, Told)
@@ -139,6 +148,8 @@ def test_a_verdict_that_came_while_the_connection_was_away_is_told_once(
     answer(line, verdict(2, "B18", 2, n=8))
     wait_until(lambda: line.board.counts().read == 2, 10, "the next is not read")
     assert [one.seq for one in plc.events() if isinstance(one, Told)] in ([], [2])
+    assert Asks.MODE.address in written
+    assert Asks.TRIGGER.address not in written  # the station knows the word: it would be a trigger
 
 
 def connect_to_nobody() -> None:
