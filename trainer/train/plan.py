@@ -13,15 +13,19 @@ from typing import Any
 from edge.files import sha256_of
 from edge.frames.dataset import Dataset
 from edge.frames.sample import Sample
+from trainer.data.choose import spread
 from trainer.data.defects import by_class, defects_note, with_defects
 from trainer.data.normal import NormalParts, normal_parts
 from trainer.data.scene import Scene, crop_frame, plane_of
 from trainer.graph.preprocess import Preprocess
 from trainer.graph.sizes import WorkingSizes
+from trainer.progress import progress
 from trainer.synthetic.textures import Textures
 from trainer.systems.seam import System
 from trainer.train.options import TrainOptions, checked_system
 from trainer.train.pose import Found, fit_pose
+
+POSE_PARTS = 100  # evenly spread over the training parts, that the normal pose is found by
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ def make_plan(system_name: str, product: Path, options: TrainOptions) -> Plan:
     if options.defects is not None:
         with_depth = parts.sizes.depth is not None
         dataset = with_defects(dataset, options.defects, parts.reading, with_depth)
-    posed = fit_pose(parts.preprocess(), map(parts.scene.feeds_of, parts.train))
+    chosen = progress(spread(parts.train, POSE_PARTS), "finding the normal pose")
+    posed = fit_pose(parts.preprocess(), map(parts.scene.feeds_of, chosen))
     return Plan(system, dataset, options, parts, parts.sha256(), posed)
 
 
@@ -130,7 +135,7 @@ def fingerprint(plan: Plan) -> str:
     digests = [sha256_of(file) if file and file.is_file() else None for file in files]
     asked = [plan.system.name, options.preset, options.epochs, options.seed, options.device]
     given = [digests, options.backbone, dict(options.switches), Textures(options.textures).digest]
-    data = [plan.data_sha256, names_of(plan.train)]
+    data = [plan.data_sha256, names_of(plan.train), plan.posed.digest()]
     geometry = [scene.crop, scene.plane, scene.lift, scene.speck, sizes.color, sizes.depth]
     return hashlib.sha256(json.dumps([*asked, *given, *data, *geometry]).encode()).hexdigest()
 
@@ -138,8 +143,7 @@ def fingerprint(plan: Plan) -> str:
 def features_digest(plan: Plan) -> str:
     """Of everything that the prepared training images depend on: the cache's key."""
     scene = replace(plan.scene, expected=None)  # of which no prepared image depends
-    posed = plan.posed.pose is not None
-    told = f"{plan.data_sha256} {names_of(plan.train)} {scene} {plan.sizes} {posed}"
+    told = f"{plan.data_sha256} {names_of(plan.train)} {scene} {plan.sizes} {plan.posed.digest()}"
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,13 @@ class Found:
 
     pose: NormalPose | None
     how: str
+
+    def digest(self) -> str:
+        """Of all that the pose consists of: what was prepared in another one is not the same."""
+        told = hashlib.sha256()
+        for name, tensor in ({} if self.pose is None else self.pose.state_dict()).items():
+            told.update(name.encode() + tensor.numpy().tobytes())
+        return told.hexdigest()
 
     def augmentation(self, asked: Augmentation) -> Augmentation:
         """What becomes of a preset's augmentation for parts in this pose."""

@@ -14,6 +14,7 @@ from edge.frames.sample import Sample
 from trainer.data.normal import prepare
 from trainer.data.scene import Scene
 from trainer.graph.deploy import Deployed, TopKMean
+from trainer.layers.typed import required
 from trainer.progress import progress
 
 
@@ -55,29 +56,26 @@ def judge_normal(deployed: Deployed, scene: Scene, samples: Sequence[Sample]) ->
 
 @torch.no_grad()
 def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
-    feeds = scene.feeds_of(sample)
-    outputs = deployed.run(feeds)
-    prepared = prepare(deployed.preprocess, feeds)
-    site = {
-        spec.name: torch.from_numpy(np.full(spec.shape, spec.default, spec.dtype))
-        for spec in deployed.site_inputs
-    }
-    masked, foreground, _ = deployed.detected(prepared, site)
-    to_score = 0.0
-    if deployed.outline is not None:
-        to_score = float(deployed.beside(deployed.outline, prepared)[1])
-    area = float(outputs["area"][0])
-    if area <= 0:
+    prepared = prepare(deployed.preprocess, scene.feeds_of(sample))
+    if float(prepared.area) <= 0:
         raise DataError(
             f"no part stands above the background in {sample.name}: check camera.json (unit,"
             " intrinsics, fixed)"
         )
+    site = {
+        spec.name: torch.from_numpy(np.full(spec.shape, spec.default, spec.dtype))
+        for spec in deployed.site_inputs
+    }
+    masked, foreground, answer = deployed.detected(prepared, site)
+    outline, beside = deployed.outline, 0.0
+    if outline is not None:
+        beside = float(deployed.beside(outline, prepared)[1])
     return NormalPart(
-        own=float(outputs["score"][0]) if deployed.has_score else None,
+        own=None if answer.score is None else float(answer.score) + beside,
         map=masked[0, 0].numpy(),
         foreground=foreground[0, 0].numpy(),
-        beside=to_score,
-        area=area,
-        valid=float(outputs["valid"][0]),
-        border=float(outputs["place"][0, 5]),
+        beside=beside,
+        area=float(prepared.area),
+        valid=float(prepared.valid),
+        border=float(required(prepared.place)[0, 5]),
     )
