@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import closing
 from typing import Any
 
@@ -88,7 +89,23 @@ def test_one_that_breaks_keeps_no_verdict_from_the_others(caplog: pytest.LogCapt
     lines.stop()
     assert told == [("mqtt", "verdict", 1), ("mqtt", "verdict", 2), ("mqtt", "answer", 3, "mqtt"),
                     ("mqtt", "stop")]  # fmt: skip
+    assert (
+        "opcua: `start` of the dialect failed (RuntimeError: the library is broken)" in caplog.text
+    )
     assert sum("`verdict` of the dialect failed" in one.message for one in caplog.records) == 1
+
+
+def test_they_are_stopped_at_the_same_time() -> None:
+    """An end by a signal may take 2 s in all."""
+    both, met = threading.Barrier(2), []
+
+    class Slow(QuietLine):
+        def stop(self) -> None:
+            both.wait(60)
+            met.append(self)
+
+    SeveralLines({"mqtt": Slow(), "modbus": Slow()}).stop()
+    assert len(met) == 2
 
 
 def test_a_plc_that_is_away_stops_the_line_only_if_no_other_is_there() -> None:
