@@ -13,6 +13,7 @@ import pytest
 
 from edge.errors import EngineError
 from edge.install.proven import ProvenEngine, open_proven_engine
+from edge.runtime.active import EngineLoader
 from edge.station.audit import read_audit
 from edge.station.store import Installed, Store
 from tests.support.broker import Broker, wait_until
@@ -96,15 +97,21 @@ def test_a_product_is_selected_by_name_and_by_number_and_judges_when_told(
     assert cell.plc.record("after")["product"] == "washer"
 
 
-def test_it_is_not_answered_before_the_new_bundle_judges(
-    products: StationRoot, own: Broker, tmp_path: Path
-) -> None:
-    station, may_open = products.copied_to(tmp_path / "station"), threading.Event()
+def held_back(station: StationRoot, may_open: threading.Event) -> EngineLoader:
+    """Opens every engine but the washer's only once it may."""
 
     def load(installed: Installed) -> ProvenEngine:
         assert installed.product == "washer" or may_open.wait(HANG_S)
         return open_proven_engine(station.store, installed)
 
+    return load
+
+
+def test_it_is_not_answered_before_the_new_bundle_judges(
+    products: StationRoot, own: Broker, tmp_path: Path
+) -> None:
+    station, may_open = products.copied_to(tmp_path / "station"), threading.Event()
+    load = held_back(station, may_open)
     config = configured(station, own.port, "5", "triggered")
     with command_cell(station, own.port, config, load_engine=load) as cell:
         cell.send("select", id="slow", product="screw")
@@ -355,11 +362,7 @@ def test_a_station_that_stops_answers_what_is_at_work(
     products: StationRoot, own: Broker, tmp_path: Path
 ) -> None:
     station, may_open = products.copied_to(tmp_path / "station"), threading.Event()
-
-    def load(installed: Installed) -> ProvenEngine:
-        assert installed.product == "washer" or may_open.wait(HANG_S)
-        return open_proven_engine(station.store, installed)
-
+    load = held_back(station, may_open)
     config = configured(station, own.port, "5", "triggered")
     with command_cell(station, own.port, config, load_engine=load) as cell:
         cell.send("select", id="cut", product="screw")
