@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edge.line.inbound import TriggerRequest
 from edge.simulate.conveyor import Belt, Conveyor
 from edge.simulate.link import Event, PlcLink, Readiness
 from edge.simulate.plc import Gated, Plc, Rules
@@ -120,9 +121,10 @@ class Cell:
         self._placed(planned)
         rules, at_s = self._rules, self._clock.now()
         asked = self._plc.sense(planned.part, planned.n, enc, at_s)
-        if asked and not self._link.trigger(
-            planned.part, planned.n, rules.deadline_ms, rules.delay_ms, rules.frames, enc
-        ):
+        request = TriggerRequest(
+            planned.part, rules.deadline_ms, planned.n, rules.delay_ms, rules.frames, enc
+        )
+        if asked and not self._link.trigger(request):
             self._plc.note_unsent(planned.n)
             asked = False
         self.history.sensed.append(Sensed(planned.part, planned.n, at_s, asked, planned.expected))

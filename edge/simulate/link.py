@@ -10,6 +10,7 @@ MissingDependency with the sentence that says how to install it.
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from edge.config import EdgeConfig
 from edge.errors import ConfigError
+from edge.line.inbound import TriggerRequest
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,27 @@ class Readiness:
 Event = Acked | Told | Readiness
 
 
+class Hearing:
+    """The half of a PlcLink that is the same in every dialect: what has arrived waits to be taken.
+    Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._noting = threading.Lock()
+        self._heard: list[Event] = []
+
+    def note(self, *events: Event) -> None:
+        """They have arrived, in this order."""
+        with self._noting:
+            self._heard += events
+
+    def events(self) -> list[Event]:
+        """As PlcLink's."""
+        with self._noting:
+            taken, self._heard = self._heard, []
+        return taken
+
+
 @runtime_checkable
 class PlcLink(Protocol):
     """The PLC's end of one dialect. One thread calls it; what arrives is noted, with its moment, in
@@ -81,19 +104,11 @@ class PlcLink(Protocol):
         """
         ...
 
-    def trigger(
-        self,
-        part: str,
-        n: int,
-        deadline_ms: int,
-        delay_ms: int = 0,
-        frames: int = 1,
-        enc: int | None = None,
-    ) -> bool:
+    def trigger(self, request: TriggerRequest) -> bool:
         """Send one trigger now; whether it left. It is never queued: False while not connected.
 
-        Does not wait for its answer; for the network at most as long as one write takes. enc: the
-        encoder's count, left out by a dialect without a place for it.
+        Does not wait for its answer; for the network at most as long as one write takes. A dialect
+        leaves out what it has no place for.
         """
         ...
 

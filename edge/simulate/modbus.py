@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from edge.config import ModbusConfig
 from edge.errors import ConfigError, EdgeError
-from edge.line.inbound import Refusal
+from edge.line.inbound import Refusal, TriggerRequest
 from edge.line.modbus_map import (
     FREE_RUN,
     REASONS,
@@ -28,7 +28,7 @@ from edge.line.modbus_map import (
     Tells,
 )
 from edge.line.modbus_wire import HEADER_BYTES, frame_of, header_of
-from edge.simulate.link import Acked, Event, Readiness, StationAddress, Told
+from edge.simulate.link import Acked, Event, Hearing, Readiness, StationAddress, Told
 
 POLL_S = 0.002
 ANSWER_S = 1.0  # a station that answers no request for this long is lost
@@ -47,17 +47,17 @@ class Lost(Exception):
     """The connection is of no use any more."""
 
 
-class ModbusPlc:
+class ModbusPlc(Hearing):
     """A PLC as one Modbus TCP client, which takes verdicts one by one. See PlcLink."""
 
     def __init__(self, host: str, config: ModbusConfig) -> None:
         """host: of the station. config: its [modbus]."""
+        super().__init__()
         self._host, self._config = host, config
         self._lock = threading.Lock()  # guards what follows, and what is sent
-        self._events: list[Event] = []
         self._socket: socket.socket | None = None  # None while not connected
         self._word = 0
-        self._asked: dict[int, tuple[str, int]] = {}  # by the word of the trigger
+        self._asked: dict[int, tuple[str, int | None]] = {}  # by the word of the trigger
         self._seen: Table | None = None  # belongs to the polling thread, as the rest
         self._told_seq: int | None = None  # of the last verdict, over all connections
         self._acked_word = 0  # of the last answer to a trigger, likewise
@@ -75,15 +75,7 @@ class ModbusPlc:
                 f" {self._why}; is the station running, and this machine in its allow list?"
             )
 
-    def trigger(
-        self,
-        part: str,
-        n: int,
-        deadline_ms: int,
-        delay_ms: int = 0,
-        frames: int = 1,
-        enc: int | None = None,
-    ) -> bool:
+    def trigger(self, request: TriggerRequest) -> bool:
         """As PlcLink's: part and word in one request."""
         with self._lock:
             if self._socket is None:
@@ -92,12 +84,13 @@ class ModbusPlc:
             table = Table.empty(self._config.word_swap)
             for field, value in (
                 (Asks.TRIGGER, word),
-                (Asks.PART, part),
-                (Asks.N, n),
-                (Asks.DEADLINE_MS, deadline_ms),
-                (Asks.DELAY_MS, delay_ms),
-                (Asks.FRAMES, frames),
-                (Asks.ENC, enc or 0),
+                (Asks.PART, request.part),
+                (Asks.N, request.n or 0),
+                (Asks.DEADLINE_MS, request.deadline_ms),
+                (Asks.DELAY_MS, request.delay_ms),
+                (Asks.FRAMES, request.frames),
+                (Asks.ENC, request.enc or 0),
+                (Asks.ANSWER_MS, request.answer_ms),
             ):
                 table.put(field, value)
             self._word = word  # even of one that may not have left: it may have arrived
@@ -105,16 +98,10 @@ class ModbusPlc:
                 self._write(self._socket, 0, table.words[: Asks.ANSWER_MS.end])
             except OSError:
                 return False
-            self._asked[word] = (part, n)
+            self._asked[word] = (request.part, request.n)
             for old in list(self._asked)[:-KEPT]:
                 del self._asked[old]
         return True
-
-    def events(self) -> list[Event]:
-        """As PlcLink's."""
-        with self._lock:
-            taken, self._events = self._events, []
-        return taken
 
     def close(self) -> None:
         """As PlcLink's."""
@@ -192,8 +179,7 @@ class ModbusPlc:
             found.append(_told(told, at_s))
         self._told_seq = next((one.seq for one in found if isinstance(one, Told)), self._told_seq)
         self._acknowledge(connection, told)
-        with self._lock:
-            self._events += found
+        self.note(*found)
 
     def _missed(self, told: Table, at_s: float) -> list[Event]:
         """Answer and verdict that came while the connection was away."""
@@ -228,7 +214,7 @@ class ModbusPlc:
         with self._lock:
             was_connected, self._socket = self._socket is not None, None
             if was_connected and not self._closing.is_set():
-                self._events.append(Readiness(False, time.monotonic()))
+                self.note(Readiness(False, time.monotonic()))
         self._polls.clear()
 
     def _write(self, connection: socket.socket, address: int, words: Sequence[int]) -> None:

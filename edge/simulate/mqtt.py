@@ -19,20 +19,22 @@ from edge.config import BrokerConfig
 from edge.errors import ConfigError, EdgeError
 from edge.line import tcp
 from edge.line.credentials import read_password, tls_context, with_paths_below
+from edge.line.inbound import TriggerRequest
 from edge.line.remedy import address_of, cause_of_error, cause_of_refusal
 from edge.line.topics import Topics
-from edge.simulate.link import Acked, Event, Readiness, StationAddress, Told
+from edge.simulate.link import Acked, Event, Hearing, Readiness, StationAddress, Told
 
 KEEPALIVE_S = 10
 AGAIN_S = 1  # between two tries to connect
 LISTENED = ("trigger/ack", "verdict", "heartbeat")
 
 
-class MqttPlc:
+class MqttPlc(Hearing):
     """A PLC as one MQTT client with a name of its own."""
 
     def __init__(self, broker: BrokerConfig, topics: Topics) -> None:
         """Raises: ConfigError if a file of [broker] cannot be used."""
+        super().__init__()
         self._broker, self._topics = broker, topics
         self._client_id = f"plc{secrets.token_hex(8)}"  # 23 letters and digits at most: any broker
         self._hears: Mapping[str, Callable[[Any, float], Event]] = {
@@ -40,8 +42,6 @@ class MqttPlc:
             topics("verdict"): _told,
             topics("heartbeat"): _beat,
         }
-        self._lock = threading.Lock()
-        self._events: list[Event] = []
         self._listens = threading.Event()  # connected, and subscribed
         self._refused = ""
         self._is_5 = broker.protocol == "5"
@@ -61,35 +61,18 @@ class MqttPlc:
                 silence = f"{address_of(self._broker)} does not answer within {timeout_s:g} s"
                 raise EdgeError(self._refused or silence)
 
-    def trigger(
-        self,
-        part: str,
-        n: int,
-        deadline_ms: int,
-        delay_ms: int = 0,
-        frames: int = 1,
-        enc: int | None = None,
-    ) -> bool:
+    def trigger(self, request: TriggerRequest) -> bool:
         """As PlcLink's. With MQTT 5 it expires with its deadline."""
         if not self._listens.is_set():
             return False
-        asked: dict[str, Any] = {"part": part, "deadline_ms": deadline_ms, "n": n}
-        asked |= {"delay_ms": delay_ms, "frames": frames}
-        if enc is not None:
-            asked["enc"] = enc
+        asked = {key: value for key, value in vars(request).items() if value is not None}
         payload = json.dumps(asked, separators=(",", ":")).encode()
         expiry = None
         if self._is_5:
             expiry = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            expiry.MessageExpiryInterval = math.ceil(deadline_ms / 1000)
+            expiry.MessageExpiryInterval = math.ceil(request.deadline_ms / 1000)
         info = self._client.publish(self._topics("trigger"), payload, 0, False, expiry)
         return info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def events(self) -> list[Event]:
-        """As PlcLink's."""
-        with self._lock:
-            taken, self._events = self._events, []
-        return taken
 
     def close(self) -> None:
         """As PlcLink's."""
@@ -145,8 +128,7 @@ class MqttPlc:
             return  # not the station's: no answer, and the PLC's timer decides
 
     def _add(self, event: Event) -> None:
-        with self._lock:
-            self._events.append(event)
+        self.note(event)
 
 
 def make_link(station: StationAddress) -> MqttPlc:

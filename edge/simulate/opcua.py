@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from edge.errors import ConfigError, EdgeError
 from edge.files import make_folder, read_bytes, write_atomically
+from edge.line.inbound import TriggerRequest
 from edge.opcua.certificates import (
     CERTIFICATE,
     CERTIFICATE_LIMIT,
@@ -33,7 +34,7 @@ from edge.opcua.certificates import (
 from edge.opcua.names import MODE, NAMESPACE, PATH, RESULT_READY, SYSTEM
 from edge.opcua.users import Role, new_user, read_users, write_users
 from edge.optional import optional_module
-from edge.simulate.link import Acked, Event, Readiness, StationAddress, Told
+from edge.simulate.link import Acked, Hearing, Readiness, StationAddress, Told
 from edge.station.store import Store
 
 GUEST = "simulated-plc"
@@ -83,14 +84,13 @@ class Guest:
                 write_users(self._users, users)
 
 
-class OpcUaPlc:
+class OpcUaPlc(Hearing):
     """A PLC as one OPC UA client."""
 
     def __init__(self, url: str, guest: Guest) -> None:
         """url: of the endpoint."""
+        super().__init__()
         self._url, self._guest = url, guest
-        self._lock = threading.Lock()
-        self._events: list[Event] = []
         self._listens = threading.Event()  # connected, and subscribed
         self._closing = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -110,30 +110,13 @@ class OpcUaPlc:
                 f" ({self._why}): is edge-opcua.service running?"
             )
 
-    def trigger(
-        self,
-        part: str,
-        n: int,
-        deadline_ms: int,
-        delay_ms: int = 0,
-        frames: int = 1,
-        enc: int | None = None,
-    ) -> bool:
+    def trigger(self, request: TriggerRequest) -> bool:
         """As PlcLink's."""
         start = self._start
         if start is None or not self._listens.is_set():
             return False
-        asked = {"deadline_ms": deadline_ms, "delay_ms": delay_ms, "frames": frames}
-        asked |= {} if enc is None else {"enc": enc}
-        parameters = [f"{key}={value}" for key, value in asked.items()]
-        asyncio.run_coroutine_threadsafe(self._ask(start, part, n, parameters), self._loop)
+        asyncio.run_coroutine_threadsafe(self._ask(start, request), self._loop)
         return True
-
-    def events(self) -> list[Event]:
-        """As PlcLink's."""
-        with self._lock:
-            taken, self._events = self._events, []
-        return taken
 
     def close(self) -> None:
         """As PlcLink's."""
@@ -147,16 +130,16 @@ class OpcUaPlc:
     def event_notification(self, event: Any) -> None:
         """A result has come. Called by the library."""
         at_s = time.monotonic()
-        self._add(Told(event.PartId, event.N, event.Seq, event.Code, event.Reason, at_s))
+        self.note(Told(event.PartId, event.N, event.Seq, event.Code, event.Reason, at_s))
 
     def datachange_notification(self, node: Any, value: Any, _: Any) -> None:
         """Ready or Heartbeat has changed. Called by the library; Ready comes first."""
         if node.nodeid.Identifier.endswith("/Ready"):
             self._ready = bool(value)
         elif value is None:
-            self._add(Readiness(False, time.monotonic()))
+            self.note(Readiness(False, time.monotonic()))
         else:
-            self._add(Readiness(self._ready, time.monotonic()))
+            self.note(Readiness(self._ready, time.monotonic()))
 
     def status_change_notification(self, _: Any) -> None:
         """Of the subscription: its end is seen with the connection's. Called by the library."""
@@ -180,7 +163,7 @@ class OpcUaPlc:
                 self._why = str(error) or type(error).__name__
             if self._listens.is_set():
                 self._listens.clear()
-                self._add(Readiness(False, time.monotonic()))
+                self.note(Readiness(False, time.monotonic()))
             end_s = time.monotonic() + AGAIN_S
             while not self._closing.is_set() and time.monotonic() < end_s:
                 await asyncio.sleep(LOOK_S)
@@ -228,19 +211,16 @@ class OpcUaPlc:
 
         self._start = start
 
-    async def _ask(
-        self, start: Callable[..., Any], part: str, n: int, parameters: list[str]
-    ) -> None:
+    async def _ask(self, start: Callable[..., Any], request: TriggerRequest) -> None:
         """No answer is no event: the PLC's timer decides."""
+        said = {key: value for key, value in vars(request).items() if value is not None}
+        part, n = said.pop("part"), said.pop("n", "")
+        parameters = [f"{key}={value}" for key, value in said.items()]
         with contextlib.suppress(Exception):
             job, error, reason = await asyncio.wait_for(start(part, str(n), parameters), CALL_S)
             seq = int(job) if job else None
             word = reason.partition(":")[0]
-            self._add(Acked(part, n, error == 0, word, seq, time.monotonic()))
-
-    def _add(self, event: Event) -> None:
-        with self._lock:
-            self._events.append(event)
+            self.note(Acked(part, request.n, error == 0, word, seq, time.monotonic()))
 
 
 def make_link(station: StationAddress) -> OpcUaPlc:

@@ -32,7 +32,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from edge.config import read_config
-from edge.line.inbound import Asked
+from edge.line.inbound import Asked, TriggerRequest
 from edge.runtime.plan import RunPlan
 from edge.runtime.triggering import Triggering
 from edge.simulate.link import Acked, PlcLink, StationAddress, Told
@@ -88,7 +88,7 @@ def ask(link: PlcLink, part: str, n: int) -> tuple[int, int] | None:
     camera may miss a window.
     """
     sent_ns = time.monotonic_ns()
-    assert link.trigger(part, n, DEADLINE_MS), f"{part}: not connected"
+    assert link.trigger(TriggerRequest(part, DEADLINE_MS, n)), f"{part}: not connected"
     end_s = time.monotonic() + 10
     while time.monotonic() < end_s:
         for event in link.events():

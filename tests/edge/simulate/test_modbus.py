@@ -60,7 +60,7 @@ def answer(line: ModbusLine, fields: dict[str, Any]) -> None:
 def test_a_trigger_its_answer_and_every_verdict(rig: Rig) -> None:
     line, station, plc = rig
     assert isinstance(plc, PlcLink)
-    assert plc.trigger("A17", 70_000, 500, delay_ms=40, frames=3, enc=9)
+    assert plc.trigger(TriggerRequest("A17", 500, 70_000, 40, 3, 9))
     (acked,) = heard(plc, Acked)
     assert [one.request for one in station.asked] == [TriggerRequest("A17", 500, 70_000, 40, 3, 9)]
     assert acked == Acked("A17", 70_000, True, "", 1, acked.at_s)
@@ -81,7 +81,7 @@ def test_a_refusal_has_its_reason(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> 
         line.acknowledge(Ack("A17", 1, None, Refusal.BUSY), asked.reply)
 
     monkeypatch.setattr(line, "_triggered", refuse)
-    assert plc.trigger("A17", 1, 500)
+    assert plc.trigger(TriggerRequest("A17", 500, 1))
     (acked,) = heard(plc, Acked)
     assert (acked.accepted, acked.reason, acked.seq) == (False, "busy", None)
 
@@ -105,14 +105,16 @@ def test_a_connection_that_is_lost_comes_back_and_its_word_is_no_second_trigger(
         with modbus_line() as (line, station, _):
             plc = make_link(address(port))
             plc.connect(10)
-            assert plc.trigger("A17", 1, 500)
+            assert plc.trigger(TriggerRequest("A17", 500, 1))
             heard(plc, Acked)
         lost = heard(plc, Readiness)[-1]
         assert not lost.ready
-        assert not plc.trigger("B18", 2, 500)
+        assert not plc.trigger(TriggerRequest("B18", 500, 2))
         with modbus_line() as (line, station, _):
             wait_until(lambda: line.verdict_problem is None, 10, "it does not come back")
-            wait_until(lambda: plc.trigger("C19", 3, 500), 10, "it does not trigger")
+            wait_until(
+                lambda: plc.trigger(TriggerRequest("C19", 500, 3)), 10, "it does not trigger"
+            )
             (acked,) = heard(plc, Acked)
             assert acked.part == "C19"
             assert [one.request.part for one in station.asked] == ["C19"]
@@ -129,7 +131,7 @@ def test_a_verdict_that_came_while_the_connection_was_away_is_told_once(
 ) -> None:
     line, _, plc = rig
     monkeypatch.setattr("edge.simulate.modbus.AGAIN_S", 0.3)
-    assert plc.trigger("A17", 7, 500)
+    assert plc.trigger(TriggerRequest("A17", 500, 7))
     heard(plc, Acked)
     written: list[int] = []
     write = plc._write

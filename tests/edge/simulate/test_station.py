@@ -13,6 +13,7 @@ import pytest
 
 from edge.config import read_config
 from edge.errors import EdgeError
+from edge.line.inbound import TriggerRequest
 from edge.simulate.cell import Cell
 from edge.simulate.conveyor import Belt
 from edge.simulate.link import PlcLink, Readiness, StationAddress, Told, make_link
@@ -113,10 +114,10 @@ def test_either_version_of_mqtt(protocol: str, station: StationRoot, own_broker:
         where = StationAddress(config.model_copy(update={"broker": named}), station.root)
         link = make_link("mqtt", where)
         assert isinstance(link, PlcLink)
-        assert not link.trigger("A", 1, 400)  # not connected yet
+        assert not link.trigger(TriggerRequest("A", 400, 1))  # not connected yet
         link.connect(10)
         cell.camera.show = BAD
-        assert link.trigger("A", 7, 2000, enc=99)
+        assert link.trigger(TriggerRequest("A", 2000, 7, enc=99))
         heard: list[object] = []
 
         def has_verdict() -> bool:
