@@ -28,7 +28,7 @@ from edge.camera.contract import CameraContract
 from edge.camera.device import NOTHING_TOLD
 from edge.camera.protocol import Camera, EndOfFrames, opened
 from edge.camera.supervised import SupervisedCamera, supervised_camera
-from edge.config import CameraConfig, EdgeConfig, RuntimeConfig
+from edge.config import EdgeConfig
 from edge.decide.verdict import DecisionRule
 from edge.errors import CalibrationError
 from edge.install.proven import open_proven_engine
@@ -37,6 +37,7 @@ from edge.proof.threshold import Threshold
 from edge.runtime.pipeline import SiteState, site_state
 from edge.runtime.run import camera_for_source, plan_for
 from edge.schema import Precision
+from edge.sections import CameraConfig, RuntimeConfig
 from edge.station.site import CameraGeometry, ExpectedState, ModelState
 from edge.station.store import Installed, Store
 from edge.types import Frame, Geometry

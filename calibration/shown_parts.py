@@ -12,7 +12,6 @@ import numpy as np
 
 from edge.camera.contract import CameraContract, find_staleness, require_match
 from edge.camera.protocol import Camera, EndOfFrames
-from edge.config import DecisionConfig
 from edge.decide.aggregate import aggregate, shows_two_parts
 from edge.decide.gate import Gate, Part
 from edge.decide.gate_factory import new_gate
@@ -21,6 +20,7 @@ from edge.decide.verdict import DecisionRule
 from edge.engine.protocol import Engine
 from edge.errors import CalibrationError, CameraLost
 from edge.runtime.pipeline import SiteState, inspect
+from edge.sections import DecisionConfig
 from edge.types import Code, Frame, Judgment, Reason
 
 FRAME_TIMEOUT_S = 5.0

@@ -1,9 +1,9 @@
 """Write what docs/ takes from the code and from measurements; docs/figures/README.md has the rules.
 
-    python scripts/write_docs.py            after edge/config.py or a file in docs/figures changed
+    python scripts/write_docs.py            after edge/*sections.py or docs/figures changed
     python scripts/write_docs.py --check    change nothing, name what differs; exit code 1
 
-The reference of station.toml is written from the models of edge/config.py. A table between
+The reference of station.toml is written from the models of edge/*sections.py. A table between
 `<!-- table: FILE#ENTRY -->` and `<!-- end -->` is written from that entry. The figures of a
 paragraph that ends with `<!-- figures: FILE#ENTRY -->` are compared with that entry's values.
 """
@@ -25,7 +25,8 @@ from typing import Any, Literal, get_args, get_origin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edge.config import PLACE, EdgeConfig, Section, render_config  # noqa: E402
+from edge.config import PLACE, EdgeConfig, render_config  # noqa: E402
+from edge.sections import Section  # noqa: E402
 
 WIDTH = 100  # columns of prose
 STATION_PAGE = "docs/station-toml.md"
@@ -38,7 +39,7 @@ MEASURED = (  # pages on which every figure has its marker, or stands in a writt
     "docs/ablation-*.md",
     "docs/systems/*.md",
 )
-PATTERNS = {  # of edge/config.py, in words
+PATTERNS = {  # of edge/*sections.py, in words
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$": "letters, digits, `.` `_` `-`, at most 32",
     r"^[^+/#$]{0,64}$": "none of `+` `/` `#` `$`, at most 64",
 }
@@ -292,7 +293,7 @@ def _station_head() -> list[str]:
         " missing section or key has its default."
     )
     written = (
-        "Written by `python scripts/write_docs.py` from the models in `edge/config.py`; edit the"
+        "Written by `python scripts/write_docs.py` from the models in `edge/sections.py`; edit the"
         " descriptions there."
     )
     return ["# station.toml", "", wrapped(head), "", wrapped(written)]

@@ -2,7 +2,7 @@
 
 A new camera is one file beside edge/camera/replay.py, with a class that offers
 edge.camera.protocol.Camera, one entry in OPENERS, and its name among the kinds of
-edge.config.CameraConfig. CONTRIBUTING.md has an example.
+edge.sections.CameraConfig. CONTRIBUTING.md has an example.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 from edge.camera.contract import CameraContract, reading_of
 from edge.camera.protocol import Camera
-from edge.config import CameraConfig
 from edge.errors import ConfigError
 from edge.frames.reading import Reading
+from edge.sections import CameraConfig
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from edge.camera.device import DeviceFacts
 from edge.camera.hardware_reset import LIMIT_S as RESET_S
 from edge.camera.hardware_reset import reset_hardware
 from edge.camera.usb_reset import DEVICES, REQUEST, VENDOR
-from edge.config import CameraConfig
 from edge.errors import CameraError
 from edge.files import make_folder
+from edge.sections import CameraConfig
 
 PATH_UNIT = Path("etc/systemd/system/edge-usb-reset.path")
 LEAVE_S = 3.0  # from a reset until the device has left the bus

@@ -29,9 +29,9 @@ from edge.camera.wire import (
     Returned,
     RingMade,
 )
-from edge.config import CameraConfig
 from edge.errors import CameraLost
 from edge.frames.camera_info import CameraInfo
+from edge.sections import CameraConfig
 from edge.types import Frame, Intrinsics
 
 HELLO_S = 20.0  # limit without progress while a new process loads its libraries

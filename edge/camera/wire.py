@@ -18,9 +18,9 @@ from edge import errors
 from edge.camera.contract import CameraContract
 from edge.camera.device import NOTHING_TOLD, DeviceFacts
 from edge.camera.protocol import EndOfFrames
-from edge.config import CameraConfig
 from edge.errors import CameraError, EdgeError
 from edge.frames.camera_info import CameraInfo
+from edge.sections import CameraConfig
 
 # how a log record begins on the process's stderr; other lines are the output of libraries
 LOG_MARK = "edge-log "

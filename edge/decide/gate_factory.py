@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from edge.config import DecisionConfig
 from edge.decide.gate import Gate
 from edge.decide.presence import PresenceGate
 from edge.decide.stills import EachFrame
 from edge.decide.verdict import DecisionRule
+from edge.sections import DecisionConfig
 
 T = TypeVar("T")
 

@@ -18,12 +18,13 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from edge.bundle.manifest import Manifest
-from edge.config import PLACE, PrecisionChoice
+from edge.config import PLACE
 from edge.errors import BundleError, ConfigError, ParityError
 from edge.files import make_folder, sync_directory, write_atomically
 from edge.install.engine_entry import EngineEntry
 from edge.proof.certificate import BoardSection, read_certificate
 from edge.schema import Precision, Sha256, Strict, canonical_json
+from edge.sections import PrecisionChoice
 from edge.station import audit
 from edge.station.site import read_state
 from edge.station.store import Installed, Store

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge.config import PrecisionChoice
 from edge.engine.machine import this_machine
 from edge.engine.order import runtime_name, unproven_openers
 from edge.engine.protocol import one_line
@@ -22,6 +21,7 @@ from edge.install.proof_file import ProofFile, keep_proof, read_proof
 from edge.install.proving import prove
 from edge.proof.threshold import Threshold
 from edge.schema import Precision
+from edge.sections import PrecisionChoice
 from edge.station.store import Installed, Store
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edge.config import PrecisionChoice
 from edge.engine.machine import this_machine
 from edge.errors import EdgeError
 from edge.install.consistency import checked_proof_data
@@ -20,6 +19,7 @@ from edge.install.engine_table import engine_table
 from edge.install.proof_file import ProofFile, read_proof
 from edge.install.proving import choose_engine, measure_engines
 from edge.install.summary import plane_lines
+from edge.sections import PrecisionChoice
 from edge.station.store import Installed, Store
 
 # s, of this precision's normal scores: a threshold measured again may differ by this much

@@ -19,7 +19,6 @@ from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.config import BrokerConfig
 from edge.line import tcp
 from edge.line.credentials import read_password, tls_context
 from edge.line.echo import Echoes
@@ -31,6 +30,7 @@ from edge.line.remedy import (
     cause_of_silence,
     refused_subscription,
 )
+from edge.sections import BrokerConfig
 
 KEEPALIVE_S = 10
 CONNECT_S = 8.0  # TCP, TLS: a link of 3 s each way needs 6; the kernel asks again after 1, 3, 7 s

@@ -11,9 +11,9 @@ import ssl
 import stat
 from pathlib import Path
 
-from edge.config import BrokerConfig
 from edge.errors import ConfigError
 from edge.files import open_plain, read_text, sentence_of
+from edge.sections import BrokerConfig
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any
 
 from edge.background import Repeated, keep_running
-from edge.config import GpioConfig
+from edge.dialect_sections import GpioConfig
 from edge.errors import ConfigError
 from edge.line.base import LineSetup
 from edge.line.gpio_cycle import Cycle, Told

@@ -17,7 +17,7 @@ import gpiod
 from gpiod.line import Clock, Direction, Value
 from gpiod.line import Edge as Detected
 
-from edge.config import GpioConfig
+from edge.dialect_sections import GpioConfig
 from edge.line.gpio_lines import Edge, Lines, LinesLost
 
 CONSUMER = "edge"  # as gpioinfo shows who holds a line

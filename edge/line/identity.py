@@ -22,7 +22,7 @@ APART_S, MEMORY_S = 0.9, 60.0
 def client_id(prefix: str, role: str) -> str:
     """E.g. edge:site:line:station:record of the topic prefix edge/site/line/station.
 
-    No name in a prefix can contain a colon (edge/config.py), so different prefixes have different
+    No name in a prefix can contain a colon (edge/sections.py), so different prefixes have different
     identifiers. A slash would not do: mosquitto denies topics by pattern to identifiers that
     contain one.
     """

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from edge.background import keep_running
 from edge.backoff import backoff_s
-from edge.config import BrokerConfig
 from edge.errors import ConfigError
 from edge.line.connection import Connection, Ears, Message
 from edge.line.credentials import find_alert, read_password, tls_context
@@ -29,6 +28,7 @@ from edge.line.remedy import (
     cause_of_error,
     cause_of_takeover,
 )
+from edge.sections import BrokerConfig
 from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)

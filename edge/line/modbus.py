@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge.background import keep_running
-from edge.config import ModbusConfig
+from edge.dialect_sections import ModbusConfig
 from edge.line.base import LineSetup
 from edge.line.commands import Command, CommandAnswer, Commanded, CommandRefusal, Verb
 from edge.line.inbound import Ack, Asked, BadRequest, Refusal, Reply, checked_trigger

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge.config import BrokerConfig
 from edge.line.base import LineCounters, LineSetup
 from edge.line.command_channel import CommandChannel
 from edge.line.commands import CommandAnswer, Commanded
@@ -28,6 +27,7 @@ from edge.line.results import ResultChannel
 from edge.line.topics import Topics
 from edge.line.triggers import TriggerChannel
 from edge.line.verdicts import VerdictChannel
+from edge.sections import BrokerConfig
 from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from edge.config import BrokerConfig
+from edge.sections import BrokerConfig
 
 # Verification results of X.509 certificates (openssl-verification-options(1)).
 NOT_YET_VALID, EXPIRED, WRONG_HOST, WRONG_ADDRESS = 9, 10, 62, 64

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edge.background import keep_running
-from edge.config import BrokerConfig, EdgeConfig
+from edge.config import EdgeConfig
 from edge.errors import ConfigError, StorageError
 from edge.line import sparkplug_payload as payload
 from edge.line.base import LineSetup
@@ -31,6 +31,7 @@ from edge.line.sparkplug_metrics import device_values, node_values, time_of
 from edge.line.sparkplug_records import RecordFlow
 from edge.line.sparkplug_schema import payload_class
 from edge.line.sparkplug_session import NodeTopics, Session
+from edge.sections import BrokerConfig
 from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)

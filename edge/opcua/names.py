@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edge.config import StationConfig
+from edge.sections import StationConfig
 
 NAMESPACE = "urn:rgbd-inspection:opcua"
 PATH = "/rgbd-inspection"  # of the endpoint's URL

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from edge.camera.contract import CameraContract
 from edge.config import PLACE as CONFIG_PLACE
-from edge.config import CameraConfig, write_first_config
+from edge.config import write_first_config
 from edge.files import make_folder, write_atomically
+from edge.sections import CameraConfig
 from edge.station.root import RootFolder
 from edge.station.settle import UNITS
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.background import keep_running
-from edge.config import CommandsConfig
 from edge.errors import BusyError, EdgeError, StorageError
 from edge.line.base import Line
 from edge.line.commands import Command, CommandAnswer, Commanded, CommandRefusal, Unreadable
 from edge.line.inbound import Reply
 from edge.runtime.audit_rows import AuditRows, RowLimit
+from edge.sections import CommandsConfig
 from edge.station.audit import append_audit
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 
 from edge.background import Repeated
-from edge.config import RetentionConfig
 from edge.errors import StorageError
 from edge.line.outbox import Outbox
+from edge.sections import RetentionConfig
 from edge.trouble import Trouble
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.camera.contract import CameraContract, find_mismatch, reading_of
 from edge.camera.protocol import EndOfFrames, opened
 from edge.camera.supervised import supervised_camera
-from edge.config import CameraConfig, read_config
+from edge.config import read_config
 from edge.decide.clipping import find_odd_brightness, measure_brightness
 from edge.decide.verdict import unjudged
 from edge.frames.dataset import open_dataset
@@ -26,6 +26,7 @@ from edge.overlay import draw_inspection, write_png
 from edge.runtime.active import ActiveBundle, resolve_active
 from edge.runtime.pipeline import SiteState, inspect
 from edge.schema import Precision
+from edge.sections import CameraConfig
 from edge.station.store import Installed, Store
 from edge.types import Code, Frame, Judgment, Reason
 

@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge.clock import PoweredClock, Stamp, age_s
-from edge.config import RetentionConfig
 from edge.runtime.kept_files import Images, image_files, overlay_png
 from edge.runtime.kept_folders import (
     Kept,
@@ -30,6 +29,7 @@ from edge.runtime.kept_folders import (
     sorted_folders,
     write_folder,
 )
+from edge.sections import RetentionConfig
 from edge.trouble import Trouble
 
 __all__ = ["Images", "Keeper", "sorted_folders"]

@@ -11,7 +11,7 @@ from edge.camera.contract import reading_of
 from edge.camera.factory import path_to_play
 from edge.camera.protocol import Camera
 from edge.camera.supervised import supervised_camera
-from edge.config import CameraConfig, EdgeConfig, read_config, require_name
+from edge.config import EdgeConfig, read_config, require_name
 from edge.errors import ConfigError
 from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
@@ -25,6 +25,7 @@ from edge.runtime.service import Service
 from edge.runtime.starting import find_readable
 from edge.runtime.status_file import make_place
 from edge.runtime.stopping import StopSignals
+from edge.sections import CameraConfig
 from edge.station.store import Installed, Store
 
 # layouts of which each image shows another part

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.config import PLACE, CameraConfig, EdgeConfig
+from edge.config import PLACE, EdgeConfig
 from edge.line.factory import dialects_of
+from edge.sections import CameraConfig
 from edge.types import Code
 
 FILE = Path("run/edge/status.json")

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edge.config import PLACE, EdgeConfig, StationConfig, read_config
+from edge.config import PLACE, EdgeConfig, read_config
 from edge.errors import ConfigError
+from edge.sections import StationConfig
 from edge.simulate.link import StationAddress
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from edge.config import ModbusConfig
+from edge.dialect_sections import ModbusConfig
 from edge.errors import ConfigError, EdgeError
 from edge.line.inbound import Refusal, TriggerRequest
 from edge.line.modbus_map import (

@@ -15,13 +15,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.config import BrokerConfig
 from edge.errors import ConfigError, EdgeError
 from edge.line import tcp
 from edge.line.credentials import read_password, tls_context, with_paths_below
 from edge.line.inbound import TriggerRequest
 from edge.line.remedy import address_of, cause_of_error, cause_of_refusal
 from edge.line.topics import Topics
+from edge.sections import BrokerConfig
 from edge.simulate.link import Acked, Event, Hearing, Readiness, StationAddress, Told
 
 KEEPALIVE_S = 10

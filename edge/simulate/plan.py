@@ -10,12 +10,13 @@ import itertools
 import time
 from pathlib import Path
 
-from edge.config import PLAYED, EdgeConfig
+from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.files import read_text
 from edge.frames.listing import is_good, plain
 from edge.line.inbound import N_LIMIT, PART_WITH_ENC
 from edge.line.message import clean_part
+from edge.sections import PLAYED
 from edge.simulate.cell import Planned
 from edge.types import Code
 

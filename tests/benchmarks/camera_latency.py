@@ -28,8 +28,8 @@ from edge.camera import child, process
 from edge.camera.protocol import Camera, NewImage, Pace, opened
 from edge.camera.supervised import supervised_camera
 from edge.camera.virtual import VirtualCamera
-from edge.config import CameraConfig
 from edge.frames.camera_info import CameraInfo
+from edge.sections import CameraConfig
 from edge.types import Frame, Intrinsics
 
 HEIGHT, WIDTH, FPS = 720, 1280, 30

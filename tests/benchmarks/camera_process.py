@@ -25,7 +25,7 @@ from edge.camera.factory import make_camera
 from edge.camera.protocol import Camera, opened
 from edge.camera.ring import RingReader, RingWriter, bytes_of, padded
 from edge.camera.supervised import supervised_camera
-from edge.config import CameraConfig
+from edge.sections import CameraConfig
 
 HEIGHT, WIDTH = 720, 1280
 PERIOD_MS = 1000 / 30

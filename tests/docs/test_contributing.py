@@ -13,12 +13,13 @@ import pytest
 from edge.camera import factory as cameras
 from edge.camera.factory import make_camera
 from edge.camera.protocol import opened
-from edge.config import PLAYED, BrokerConfig, CameraConfig, EdgeConfig
+from edge.config import EdgeConfig
 from edge.line import factory as dialects
 from edge.line.base import Line, LineSetup
 from edge.line.factory import make_line
 from edge.line.message import StationState
 from edge.line.outbox import Outbox
+from edge.sections import PLAYED, BrokerConfig, CameraConfig
 from tests.support.examples import example_module
 
 

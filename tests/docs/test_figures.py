@@ -39,7 +39,7 @@ def rows(file: str, entry: str) -> list[list[Any]]:
 
 @pytest.mark.parametrize("path", pages(), ids=named)
 def test_the_page_is_what_the_files_say(path: Path) -> None:
-    """`python scripts/write_docs.py` after a change of edge/config.py or docs/figures."""
+    """`python scripts/write_docs.py` after a change of edge/*sections.py or docs/figures."""
     assert wanted(path) == path.read_text(encoding="utf-8")
     assert list(wrong_figures(path)) == []
 

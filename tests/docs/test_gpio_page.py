@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import GPIO_OUTPUTS, parse_config
+from edge.config import parse_config
+from edge.dialect_sections import GPIO_OUTPUTS
 from edge.line.gpio_cycle import Cycle, Told
 from edge.types import Code
 

@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from edge.config import OpcUaConfig
+from edge.dialect_sections import OpcUaConfig
 from edge.line.message import Triggered
 from edge.opcua.methods import trigger_of
 from edge.opcua.names import ERRORS, EVENTS, METHODS, NAMESPACE, OF_VERDICT, PATH, SYSTEM, VARIABLES

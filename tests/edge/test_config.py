@@ -8,7 +8,6 @@ import pytest
 
 from edge.config import (
     PLACE,
-    CameraConfig,
     EdgeConfig,
     name_station,
     parse_config,
@@ -19,6 +18,7 @@ from edge.config import (
     write_first_config,
 )
 from edge.errors import ConfigError
+from edge.sections import CameraConfig
 
 
 def test_the_file_that_is_laid_down_says_what_the_defaults_say(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ import pytest
 
 from edge.camera.contract import find_staleness
 from edge.camera.supervised import SupervisedCamera, supervised_camera
-from edge.config import CameraConfig
 from edge.runtime.capture import Capture
 from edge.runtime.mailbox import Mailbox
+from edge.sections import CameraConfig
 from edge.types import Frame
 from tests.support.broker import wait_until
 from tests.support.patience import slowness

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.config import CommandsConfig, EdgeConfig
+from edge.config import EdgeConfig
 from edge.install.install import install_bundle
 from edge.runtime.plan import RunPlan
+from edge.sections import CommandsConfig
 from edge.station.audit import AuditRow, read_audit
 from edge.types import Geometry
 from tests.support.broker import wait_until

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from edge.config import BrokerConfig
 from edge.line.message import Record, record_fields, state_payload
 from edge.line.mqtt import MqttLine
 from edge.line.outbox import Fields, Outbox
+from edge.sections import BrokerConfig
 from edge.types import Code, Reason
 from tests.support.broker import wait_until
 

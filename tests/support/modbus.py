@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from edge.config import ModbusConfig
+from edge.dialect_sections import ModbusConfig
 from edge.line.inbound import Ack, Asked
 from edge.line.message import StationState
 from edge.line.modbus import ModbusLine

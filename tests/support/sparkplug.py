@@ -12,13 +12,15 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.config import BrokerConfig, EdgeConfig, SparkplugConfig, StationConfig
+from edge.config import EdgeConfig
+from edge.dialect_sections import SparkplugConfig
 from edge.line.message import StateDetails, StationState
 from edge.line.outbox import Outbox
 from edge.line.sparkplug import SparkplugLine
 from edge.line.sparkplug_metrics import DEVICE, NODE
 from edge.line.sparkplug_schema import VALUE_FIELD, DataType, payload_class
 from edge.line.sparkplug_session import NodeTopics
+from edge.sections import BrokerConfig, StationConfig
 from tests.support.broker import CONNECT_S, wait_until
 from tests.support.line import build
 

@@ -17,7 +17,7 @@ from edge.camera.device import DeviceFacts, read_facts, read_temperature
 from edge.camera.protocol import opened
 from edge.camera.realsense import RealSenseCamera
 from edge.camera.supervised import supervised_camera
-from edge.config import CameraConfig
+from edge.sections import CameraConfig
 from tests.edge.camera.test_realsense import CONTRACT, device_with
 
 rs: Any = pytest.importorskip("pyrealsense2", reason="the software device is librealsense's")

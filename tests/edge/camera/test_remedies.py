@@ -15,8 +15,8 @@ from edge.camera import remedies, usb_reset
 from edge.camera.device import NOTHING_TOLD, DeviceFacts, port_of
 from edge.camera.hardware_reset import reset_hardware
 from edge.camera.remedies import PATH_UNIT, NoDevice, RealSenseRemedies, remedies_for
-from edge.config import CameraConfig
 from edge.errors import CameraError
+from edge.sections import CameraConfig
 from tests.support.broker import wait_until
 
 AT_PORT = DeviceFacts(port="2-1.4")

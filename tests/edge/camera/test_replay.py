@@ -15,9 +15,9 @@ from edge.camera.factory import make_camera
 from edge.camera.protocol import EndOfFrames, Pace, opened
 from edge.camera.replay import FolderCamera
 from edge.camera.virtual import VirtualCamera
-from edge.config import CameraConfig
 from edge.errors import CameraLost, ConfigError, DataError
 from edge.frames.dataset import open_dataset
+from edge.sections import CameraConfig
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -30,10 +30,10 @@ from edge.camera.contract import find_staleness
 from edge.camera.protocol import Camera, EndOfFrames, FrameOverdue, opened
 from edge.camera.replay import FolderCamera
 from edge.camera.supervised import SupervisedCamera, supervised_camera
-from edge.config import CameraConfig
 from edge.errors import CameraLost, ConfigError, DataError, EdgeError, MissingDependency
 from edge.runtime.capture import Capture
 from edge.runtime.mailbox import Mailbox
+from edge.sections import CameraConfig
 from edge.types import Frame, Intrinsics
 from tests.support.broker import wait_until
 

@@ -20,13 +20,14 @@ from tiny_bundle import FOCAL, PLANE, TABLE_M, UNIT, draw_part, make_key, make_t
 
 from edge.camera.supervised import supervised_camera
 from edge.cli import app
-from edge.config import CameraConfig, EdgeConfig, render_config
+from edge.config import EdgeConfig, render_config
 from edge.errors import CalibrationError, CameraError, CameraMismatch
 from edge.install.install import install_bundle
 from edge.runtime.active import ActiveBundle
 from edge.runtime.capture import Capture
 from edge.runtime.inspection import opened_active
 from edge.runtime.mailbox import Lost, Mailbox
+from edge.sections import CameraConfig
 from edge.station.store import Store
 from edge.station.trust import trust
 

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.config import BrokerConfig
 from edge.errors import ConfigError, DataError, StorageError
 from edge.files import read_text, require_file_target, require_folder_target
 from edge.line.credentials import read_password
 from edge.line.link import Link
+from edge.sections import BrokerConfig
 from edge.station.store import Store
 from tests.support.mistakes import OTHER_KINDS, Run, check_the_last_resort, refused
 from tests.support.root import snapshot

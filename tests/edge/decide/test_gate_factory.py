@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge.config import DecisionConfig
 from edge.decide.gate import Gate
 from edge.decide.gate_factory import new_gate
 from edge.decide.motion import Sighting
 from edge.decide.verdict import DecisionRule
+from edge.sections import DecisionConfig
 
 RULE = DecisionRule(np.float32(1), min_area=0.1, max_area=0.5, min_valid=0.0)
 CONFIG = DecisionConfig(min_frames=3, max_frames=6)

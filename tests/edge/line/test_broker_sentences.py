@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import BrokerConfig
 from edge.line.link import Link
 from edge.line.outbox import Outbox
 from edge.line.remedy import cause_of_error
+from edge.sections import BrokerConfig
 from tests.support.broker import Broker, free_port, wait_until
 from tests.support.fake_broker import FakeBroker
 from tests.support.line import new_line, started, wait_problem, wait_ready

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from edge.config import BrokerConfig
 from edge.line.command_channel import CommandChannel
 from edge.line.commands import Command, CommandAnswer, Commanded, Unreadable, Verb
 from edge.line.connection import Arrival, Message
 from edge.line.inbound import Reply
 from edge.line.mqtt import MqttLine
 from edge.line.topics import Topics
+from edge.sections import BrokerConfig
 from tests.support.line import PREFIX
 
 

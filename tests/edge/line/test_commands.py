@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import CommandName
 from edge.line.commands import (
     CALIBRATIONS,
     Command,
@@ -22,6 +21,7 @@ from edge.line.commands import (
     read_command,
 )
 from edge.runtime.calibrating import COMMAND
+from edge.sections import CommandName
 
 
 def read(**fields: object) -> Sent:

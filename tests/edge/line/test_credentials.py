@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import BrokerConfig, parse_config
+from edge.config import parse_config
 from edge.errors import ConfigError
 from edge.line.credentials import check_credentials, with_paths_below
 from edge.line.identity import client_id, short_id
+from edge.sections import BrokerConfig
 
 
 @pytest.fixture(scope="module")

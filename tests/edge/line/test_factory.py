@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import BrokerConfig, DecisionConfig, EdgeConfig, StationConfig
+from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.line.base import Line, LineSetup
 from edge.line.factory import make_line
@@ -14,6 +14,7 @@ from edge.line.message import StationState
 from edge.line.mqtt import MqttLine
 from edge.line.none import NoLine
 from edge.line.outbox import Outbox
+from edge.sections import BrokerConfig, DecisionConfig, StationConfig
 from tests.support.broker import Broker, Subscriber, wait_until
 
 ONLINE = StationState("cell7", "online", "", ready=True)

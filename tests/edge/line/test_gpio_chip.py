@@ -12,7 +12,7 @@ from gpiod._ext import LineConfig
 from gpiod.line import Clock, Direction, Edge, Value
 from gpiod.line_settings import _line_settings_to_ext
 
-from edge.config import GpioConfig
+from edge.dialect_sections import GpioConfig
 from edge.line import gpio_chip
 from edge.line.gpio_chip import ChipLines, chip_paths, line_settings, open_lines
 from edge.line.gpio_lines import LinesLost

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from pymodbus.client import ModbusTcpClient
 
-from edge.config import ModbusConfig, parse_config
+from edge.config import parse_config
+from edge.dialect_sections import ModbusConfig
 from edge.errors import ConfigError
 from edge.line.base import Line
 from edge.line.commands import Command, CommandAnswer, Commanded, CommandRefusal, Verb

@@ -15,7 +15,7 @@ import pytest
 
 from edge.camera import hardware_reset, process, remedies, supervised, usb_reset
 from edge.camera.usb_reset import REQUEST
-from edge.config import OpcUaConfig
+from edge.dialect_sections import OpcUaConfig
 from edge.install.install import install_bundle
 from edge.provision.first_files import UNIT_NAMES, UNIT_PLACE
 from edge.runtime import capture

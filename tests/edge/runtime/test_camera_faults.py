@@ -16,9 +16,10 @@ import pytest
 
 from edge.camera import supervised
 from edge.camera.supervised import SupervisedCamera, supervised_camera
-from edge.config import CameraConfig, EdgeConfig
+from edge.config import EdgeConfig
 from edge.runtime.plan import RunPlan
 from edge.runtime.service import Service
+from edge.sections import CameraConfig
 from tests.support import faulty_camera
 from tests.support.broker import wait_until
 from tests.support.fakes import committed

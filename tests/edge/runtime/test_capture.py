@@ -20,7 +20,6 @@ import pytest
 from edge.camera.protocol import FrameOverdue
 from edge.camera.supervised import SupervisedCamera, supervised_camera
 from edge.camera.wire import Failed
-from edge.config import CameraConfig
 from edge.errors import CameraLost
 from edge.runtime import capture
 from edge.runtime.capture import Capture
@@ -28,6 +27,7 @@ from edge.runtime.mailbox import Ended, Item, Lost, Mailbox
 from edge.runtime.plan import RunPlan
 from edge.runtime.progress import Progress
 from edge.runtime.service import Service
+from edge.sections import CameraConfig
 from edge.types import Frame
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, Step, committed, frame_of

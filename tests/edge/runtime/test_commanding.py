@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from edge.config import CommandsConfig
 from edge.errors import BusyError, CalibrationError, EdgeError
 from edge.line.commands import Command, CommandAnswer, Commanded, CommandRefusal, Unreadable, Verb
 from edge.line.inbound import Reply
 from edge.runtime import calibrating, commanding
 from edge.runtime.calibrating import calibrate
 from edge.runtime.commanding import Commanding, Refused
+from edge.sections import CommandsConfig
 from edge.station.audit import read_audit
 from tests.support.broker import wait_until
 from tests.support.patience import HANG_S

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from edge.config import RetentionConfig
 from edge.errors import StorageError
 from edge.line.message import state_message
 from edge.line.outbox import Outbox
@@ -22,6 +21,7 @@ from edge.runtime import housekeeping as module
 from edge.runtime.health import Health
 from edge.runtime.housekeeping import Housekeeping
 from edge.runtime.notify import Notifier
+from edge.sections import RetentionConfig
 from tests.support.broker import wait_until
 from tests.support.fakes import committed, frames_of
 from tests.support.service import new_service

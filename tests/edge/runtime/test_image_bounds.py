@@ -20,10 +20,10 @@ import pytest
 import edge.runtime.keeper as keeper_module
 import edge.runtime.kept_folders as kept_folders
 from edge.clock import PoweredClock, Stamp
-from edge.config import RetentionConfig
 from edge.line.outbox import Outbox
 from edge.runtime.keeper import Keeper
 from edge.runtime.kept_folders import sorted_folders
+from edge.sections import RetentionConfig
 from tests.support.broker import wait_until
 from tests.support.fakes import frame_of
 from tests.support.kept import images_of, write_images

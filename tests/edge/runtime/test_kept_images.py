@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import edge.runtime.kept_files as kept_files
-from edge.config import RetentionConfig
 from edge.frames.dataset import open_dataset
 from edge.overlay import BANNER_PX
 from edge.runtime.keeper import Keeper
 from edge.runtime.kept_files import overlay_png
+from edge.sections import RetentionConfig
 from tests.support.broker import wait_until
 from tests.support.fakes import committed, frames_of
 from tests.support.kept import CROP, images_of, write_images

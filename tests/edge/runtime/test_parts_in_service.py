@@ -16,7 +16,6 @@ import pytest
 
 from edge.camera.protocol import EndOfFrames
 from edge.clock import is_clock_synced
-from edge.config import RetentionConfig
 from edge.install.install import install_bundle
 from edge.runtime.health import Health
 from edge.runtime.keeper import Keeper
@@ -24,6 +23,7 @@ from edge.runtime.kept_files import sha256_of_images
 from edge.runtime.notify import Notifier
 from edge.runtime.plan import RunPlan
 from edge.runtime.service import Service
+from edge.sections import RetentionConfig
 from edge.types import Reason
 from tests.support.broker import wait_until
 from tests.support.fakes import ScriptedCamera, ScriptedEngine, committed, frame_of, frames_of

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from edge.config import EdgeConfig, ModbusConfig
+from edge.config import EdgeConfig
+from edge.dialect_sections import ModbusConfig
 from edge.errors import ConfigError, EdgeError
 from edge.line.inbound import NO_REPLY, Ack, Asked, Refusal, TriggerRequest
 from edge.line.modbus import ModbusLine
