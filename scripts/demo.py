@@ -117,11 +117,12 @@ def subscriber(port: int, verdicts: Path, states: list[dict[str, object]]) -> It
 
 def wire_station(root: Path, port: int) -> None:
     """Write the broker's port and the camera's rate into station.toml, as the integrator would."""
-    path, wired = root / "etc/edge/station.toml", {"port": port, "fps": FPS}
+    path, wired = root / "etc/edge/station.toml", {("broker", "port"): port, ("camera", "fps"): FPS}
     text = path.read_text()
-    for key, value in wired.items():
-        text, count = re.subn(rf"(?m)^{key} = \d+", f"{key} = {value}", text)
-        assert count == 1, f"station.toml has {count} keys {key}"
+    for (section, key), value in wired.items():
+        place = rf"(?m)(^\[{section}\]\n(?:[^\[].*\n)*?{key} = )\d+"
+        text, count = re.subn(place, rf"\g<1>{value}", text)
+        assert count == 1, f"[{section}] of station.toml has {count} keys {key}"
     path.write_text(text)
 
 
