@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,11 @@ from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.export.manifest import camera_of
 from trainer.fit import FitControl, Interrupted
+from trainer.layers.typed import required
 from trainer.tensor_files import load_stored, write_tensors
 from trainer.train.options import TrainOptions, parse_size
+from trainer.train.plan import features_digest, fingerprint, make_plan
+from trainer.train.pose import Found
 from trainer.train.trained_run import OUTLINE, TrainedRun, load_run
 from trainer.train.training import train
 
@@ -100,6 +104,16 @@ def test_a_stored_run_judges_the_outline_and_one_of_before_loads_without(
     lost = bitten(good)
     assert before.run(good)["score"] <= loaded.deployed.run(good)["score"]
     assert loaded.deployed.run(lost)["score"] > 3 * before.run(lost)["score"]
+
+
+def test_a_checkpoint_and_cached_features_belong_to_one_pose(product: Path) -> None:
+    plan = make_plan("mats", product, QUIET)
+    pose = deepcopy(required(plan.posed.pose))
+    pose.turn += 0.1
+    plans = plan, replace(plan, posed=Found(pose, "")), replace(plan, posed=Found(None, ""))
+    for told in (fingerprint, features_digest):
+        assert len({told(one) for one in plans}) == 3
+        assert told(plan) == told(make_plan("mats", product, QUIET))
 
 
 def test_a_fixed_pose_has_an_expected_silhouette_and_one_that_differs_has_none(
