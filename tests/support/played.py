@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from edge.line.inbound import TriggerRequest
 from edge.simulate.cell import Cell, Clock, Planned
 from edge.simulate.conveyor import Belt
 from edge.simulate.link import Acked, Event, Readiness, Told
@@ -60,10 +61,9 @@ class PlayedLink:
     def connect(self, timeout_s: float) -> None:
         pass
 
-    def trigger(
-        self, part: str, n: int, deadline_ms: int, delay_ms: int = 0, frames: int = 1,
-        enc: int | None = None,
-    ) -> bool:  # fmt: skip
+    def trigger(self, request: TriggerRequest) -> bool:
+        part, n = request.part, request.n
+        assert n is not None
         if not self.is_up:
             return False
         how, seq = self.answer(n), 7000 + n

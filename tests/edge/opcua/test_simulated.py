@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError, EdgeError
-from edge.line.inbound import Refusal
+from edge.line.inbound import Refusal, TriggerRequest
 from edge.opcua.users import read_users
 from edge.simulate.link import Acked, Event, PlcLink, Readiness, StationAddress, Told, make_link
 from edge.simulate.opcua import GUEST
@@ -30,11 +30,11 @@ def of_part(link: PlcLink, part: str, seen: list[Event], count: int = 2) -> list
 def test_it_triggers_hears_and_leaves_nothing_behind(cell: Cell) -> None:
     link = make_link("opcua", StationAddress(opcua_config(cell.station.port), cell.root))
     assert isinstance(link, PlcLink)
-    assert not link.trigger("C0", 1, 500)
+    assert not link.trigger(TriggerRequest("C0", 500, 1))
     seen: list[Event] = []
     link.connect(60)
     try:
-        assert link.trigger("C1", 7, 500, delay_ms=40, frames=3, enc=9)
+        assert link.trigger(TriggerRequest("C1", 500, 7, delay_ms=40, frames=3, enc=9))
         events = of_part(link, "C1", seen)
         seq = cell.station.seq
         (ack,) = (one for one in events if isinstance(one, Acked))
@@ -44,7 +44,7 @@ def test_it_triggers_hears_and_leaves_nothing_behind(cell: Cell) -> None:
         asked = cell.station.asked[-1].request
         assert (asked.deadline_ms, asked.delay_ms, asked.frames, asked.enc) == (500, 40, 3, 9)
         cell.station.refuses = Refusal.BUSY
-        assert link.trigger("C2", 8, 500)
+        assert link.trigger(TriggerRequest("C2", 500, 8))
         (refused,) = of_part(link, "C2", seen, count=1)
         assert isinstance(refused, Acked)
         assert (refused.accepted, refused.reason, refused.seq) == (False, "busy", None)
