@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 packages=(mosquitto libusb-1.0-0 g++ python3-venv)
 # with `install.sh test`; tests that need a missing one are skipped with a message
-other_peers=(ejabberd rabbitmq-server mbpoll)
+other_peers=(ejabberd rabbitmq-server mbpoll chromium)
 
 missing_of() {
     for package in "$@"; do
