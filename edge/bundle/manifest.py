@@ -7,8 +7,11 @@ its key.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from edge.bundle.tar import AGAIN, MEMBER_LIMIT, check_name
@@ -71,6 +74,36 @@ class NormalParts(Strict):
     kept: tuple[str, ...] = ()
 
 
+class ChannelStatistics(Strict):
+    """Where the features of normal parts lie that the site inputs `shift` and `scale` act on.
+
+    mean, deviation: (C,) each, over the foreground, before shift and scale.
+    """
+
+    mean: tuple[float, ...] = Field(min_length=1)
+    deviation: tuple[Annotated[float, Field(ge=0)], ...]
+
+    @model_validator(mode="after")
+    def _are_of_the_same_channels(self) -> ChannelStatistics:
+        if len(self.mean) != len(self.deviation):
+            raise ValueError(
+                f"means of {len(self.mean)} channels, deviations of {len(self.deviation)}"
+            )
+        return self
+
+    @classmethod
+    def of_parts(cls, moments: Sequence[NDArray[np.float32]]) -> ChannelStatistics:
+        """Pooled over parts: the mean of the parts' means, and the root of the mean of their
+        variances plus the variance of their means.
+
+        moments: (1, 2, C) of every part, as the graph gives them; at least one.
+        Raises: pydantic.ValidationError if a moment is not finite.
+        """
+        mean, variance = np.concatenate(list(moments)).astype(np.float64).swapaxes(0, 1)  # (k, C)
+        deviation = np.sqrt(variance.mean(axis=0) + mean.var(axis=0))
+        return cls(mean=tuple(mean.mean(axis=0).tolist()), deviation=tuple(deviation.tolist()))
+
+
 class Provenance(Strict):
     """Where data and code came from."""
 
@@ -106,6 +139,9 @@ class Manifest(Strict):
     # the certificate's counts, each file judged with its own threshold
     verdicts: dict[Precision, Verdicts]
     operating_points: tuple[OperatingPoint, ...]
+    # of normal training parts, as the float32 graph gives them; none in bundles of before, whose
+    # features cannot be calibrated on site
+    channels: ChannelStatistics | None = None
     # of the training camera: for reports, never used to judge
     plane: tuple[float, float, float, float] | None = None
     provenance: Provenance
@@ -146,6 +182,18 @@ class Manifest(Strict):
         exact = self.normal_scores.get("fp32", ())
         if list(exact) != sorted(exact, reverse=True):
             raise ValueError("normal_scores are not ordered by float32's")
+        return self
+
+    @model_validator(mode="after")
+    def _channels_are_those_of_the_graph(self) -> Manifest:
+        if self.channels is None:
+            return self
+        count = len(self.channels.mean)
+        shapes = {spec.name: spec.shape for spec in (*self.inputs, *self.outputs)}
+        for name, shape in (("shift", (count,)), ("scale", (count,)), ("moments", (1, 2, count))):
+            if shapes.get(name) != shape:
+                found = f"has the shape {shapes[name]}" if name in shapes else "is missing"
+                raise ValueError(f"channels has {count} channels, but {name} {found}, not {shape}")
         return self
 
 

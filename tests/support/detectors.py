@@ -89,6 +89,11 @@ def neutral_site(detector: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def neutral_feeds(detector: nn.Module) -> dict[str, NDArray[Any]]:
+    """The same as graph inputs."""
+    return {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
+
+
 def answer_to(detector: nn.Module, part: Prepared, **site: Tensor) -> Answer:
     """The detector's answer to a part; site inputs that are not given are neutral."""
     with torch.no_grad():

@@ -2,8 +2,8 @@
 training.
 
 It has what a real one has: a backbone with residual blocks and depthwise convolutions, attention,
-Gaussians, squared distances; all weights are random but seeded. `loud` makes its squares larger
-than float16 can hold.
+Gaussians, squared distances, and features that a station may shift and scale; all weights are
+random but seeded. `loud` makes its squares larger than float16 can hold.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge.schema import TensorSpec
-from trainer.graph.deploy import Deployed
+from trainer.graph.deploy import Answer, Deployed
 from trainer.graph.prepared import Prepared
 from trainer.graph.preprocess import Preprocess
+from trainer.layers.adaptation import Adaptation
+from trainer.systems.common.foreground import cell_mask
 
 HEIGHT, WIDTH = 96, 128
 WORKING, DEPTH_WORKING = (64, 96), (32, 48)
+CHANNELS = 32
 Feeds = dict[str, NDArray[Any]]
 
 
@@ -65,25 +68,36 @@ class Distance(nn.Module):
 
 class StandIn(nn.Module):
     map_size = (WORKING[0] // 8, WORKING[1] // 8)
-    site_inputs: tuple[TensorSpec, ...] = ()
+    has_moments = True
 
     def __init__(self, loud: bool) -> None:
         super().__init__()
-        stem = nn.Conv2d(3, 32, 8, stride=8)
-        self.trunk = nn.Sequential(stem, nn.ReLU(), Residual(32), Residual(32))
-        self.attention = Attention(32)
-        self.student = nn.Conv2d(32, 32, 1)
-        self.register_buffer("mean", torch.zeros(1, 32, 1, 1))
+        stem = nn.Conv2d(3, CHANNELS, 8, stride=8)
+        self.trunk = nn.Sequential(stem, nn.ReLU(), Residual(CHANNELS), Residual(CHANNELS))
+        self.adaptation = Adaptation([CHANNELS])
+        self.attention = Attention(CHANNELS)
+        self.student = nn.Conv2d(CHANNELS, CHANNELS, 1)
+        self.register_buffer("mean", torch.zeros(1, CHANNELS, 1, 1))
         self.distance = Distance(2000.0 if loud else 1.0)
 
-    def forward(self, prepared: Prepared) -> Tensor:
-        difference = self.difference(prepared)
-        bump = torch.exp(-(difference * difference))
-        map_: Tensor = self.distance(difference) + 0.05 * bump.mean(dim=1, keepdim=True)
-        return map_
+    @property
+    def site_inputs(self) -> tuple[TensorSpec, ...]:
+        return self.adaptation.inputs
 
-    def difference(self, prepared: Prepared) -> Tensor:
-        y: Tensor = self.student(self.attention(self.trunk(prepared.color / 64 - 2))) - self.mean
+    def forward(self, prepared: Prepared, shift: Tensor, scale: Tensor) -> Answer:
+        mask = cell_mask(prepared.foreground, self.map_size[0])
+        (adapted,), moments = self.adaptation([self.features(prepared)], [mask], shift, scale)
+        difference = self.difference(adapted)
+        bump = torch.exp(-(difference * difference))
+        map_ = self.distance(difference) + 0.05 * bump.mean(dim=1, keepdim=True)
+        return Answer(map_, moments=moments)
+
+    def features(self, prepared: Prepared) -> Tensor:
+        features: Tensor = self.trunk(prepared.color / 64 - 2)
+        return features
+
+    def difference(self, features: Tensor) -> Tensor:
+        y: Tensor = self.student(self.attention(features)) - self.mean
         return y
 
 
@@ -96,8 +110,8 @@ def make_deployed(loud: bool = False, seed: int = 0) -> Deployed:
         {name: torch.from_numpy(value) for name, value in make_feeds(1000 + i).items()}
         for i in range(4)
     ]
-    features = torch.cat([detector.difference(deployed.prepare(feeds)) for feeds in normal])
-    detector.mean.copy_(features.mean(dim=(0, 2, 3), keepdim=True))
+    features = torch.cat([detector.features(deployed.prepare(feeds)) for feeds in normal])
+    detector.mean.copy_(detector.difference(features).mean(dim=(0, 2, 3), keepdim=True))
     return deployed
 
 
@@ -148,6 +162,8 @@ def make_feeds(seed: int, defect: float = 0.0) -> Feeds:
         "plane": np.array([0, 0, 1, 0.4], np.float32),
         "lift": np.array([0.008], np.float32),
         "expected": np.zeros((1, HEIGHT, WIDTH, 1), np.uint8),
+        "shift": np.zeros(CHANNELS, np.float32),
+        "scale": np.ones(CHANNELS, np.float32),
     }
 
 

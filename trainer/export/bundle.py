@@ -10,6 +10,7 @@ proof               the frames on which every precision is compared with float32
 precisions          the quantized files, and the compiler
 certificate         how they compare
 normal_frames       the frames on which a station measures its threshold
+channels            where the features of normal parts lie
 manifest            what the station must know
 
 The bundle appears whole or not at all.

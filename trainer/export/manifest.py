@@ -24,6 +24,7 @@ from edge.proof.golden import NormalIndex
 from edge.proof.threshold import Threshold
 from edge.schema import Precision, TensorSpec
 from trainer.evaluate.judged import Judged
+from trainer.export.channels import channel_statistics
 from trainer.export.normal_frames import RankedNormals
 from trainer.export.request import ExportRequest
 from trainer.quantize import Quantized
@@ -46,7 +47,7 @@ def make_manifest(
     Args:
         normals: with the scores of every shipped precision. index: of the frames in normal/.
     """
-    info = run.info
+    info, exact = run.info, folder / "model" / "fp32.onnx"
     thresholds = {name: made[name].section.threshold for name in normals.scores}
     return Manifest(
         product=request.product,
@@ -56,7 +57,7 @@ def make_manifest(
         presence=info.with_depth,
         camera=camera_of(info, judged.folder),
         inputs=inputs_of(run),
-        outputs=_outputs(folder / "model" / "fp32.onnx"),
+        outputs=_outputs(exact),
         precisions=tuple(normals.scores),
         normal=NormalParts(
             parts=index.parts, highest=index.highest, left_out=request.left_out, kept=request.kept
@@ -68,6 +69,7 @@ def make_manifest(
         thresholds=thresholds,
         verdicts={name: made[name].section.verdicts for name in normals.scores},
         operating_points=_operating_points(info, normals, thresholds["fp32"]),
+        channels=channel_statistics(run, judged.dataset, exact),
         plane=info.plane,
         provenance=_provenance(info),
         files=TypeAdapter(dict).validate_python(list_files(folder)),

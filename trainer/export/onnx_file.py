@@ -42,7 +42,8 @@ class Agreement:
     """Largest differences between onnxruntime and torch.
 
     map, score: as shares of torch's range over the frames. place: as shares of the crop's longer
-    side, variances and covariance of its square.
+    side, variances and covariance of its square. moments: as shares of torch's largest mean and
+    variance, 0 in graphs without them.
     """
 
     map: float
@@ -50,6 +51,7 @@ class Agreement:
     area: float
     valid: float
     place: float
+    moments: float
     frames: int
 
 
@@ -155,6 +157,8 @@ def check_contract(model: onnx.ModelProto, deployed: Deployed) -> None:
     flat = dict.fromkeys(("score", "area", "valid"), ("float32", (1,)))
     map_ = ("float32", (1, 1, *outputs["map"][1][2:]))
     expected = {**outputs, **flat, "map": map_, "place": ("float32", (1, 6))}
+    if "moments" in outputs:
+        expected["moments"] = ("float32", (1, 2, *contract["shift"][1]))
     if outputs != expected:
         odd = next(name for name in outputs if outputs[name] != expected[name])
         raise EngineError(
@@ -179,7 +183,8 @@ def check_agreement(
     Map and score are compared as shares of what torch's maps span over the frames: the score is a
     mean of map values, and the scores of a few normal parts span next to nothing. area and valid
     are shares already. place is compared as shares of the crop's longer side L, and of L^2 where it
-    holds square pixels: 1e-4 is 0.06 px of a 640 px crop.
+    holds square pixels: 1e-4 is 0.06 px of a 640 px crop. moments are compared as shares of the
+    largest mean and the largest variance of all channels.
     """
     engine = OnnxCpuEngine(path)
     pairs = [(deployed.run(feeds), engine.run(feeds)) for feeds in frames]
@@ -188,6 +193,9 @@ def check_agreement(
     side = max(deployed.preprocess.size)
     place = np.array([side, side, side**2, side**2, side**2, 1])
     scales = {"map": span, "score": span, "area": 1, "valid": 1, "place": place}
+    if "moments" in deployed.outputs:
+        means = np.abs([ours["moments"] for ours, _ in pairs]).max(axis=(0, 1, 3))  # (2,)
+        scales["moments"] = np.maximum(means, np.finfo(np.float32).tiny)[:, None]
     # np.max, not max: a NaN of any frame stays
     largest = {
         name: float(
@@ -195,7 +203,7 @@ def check_agreement(
         )
         for name, scale in scales.items()
     }
-    agreement = Agreement(**largest, frames=len(pairs))
+    agreement = Agreement(**{"moments": 0.0, **largest}, frames=len(pairs))
     for name, difference in largest.items():
         if not difference <= limit:  # "not <=": a NaN disagrees
             raise EngineError(

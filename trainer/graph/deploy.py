@@ -1,4 +1,6 @@
-"""The whole graph of the contract: bytes in, map, score, area, valid and place out."""
+"""The whole graph of the contract: bytes in, map, score, area, valid and place out, and what a
+station calibrates with.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,22 @@ from trainer.graph.preprocess import ANY, AreaResize, Preprocess
 
 MAX_TOPK = 3840  # TensorRT's TopK layer takes no larger K
 PEAK_CELLS = 4  # of the map: the most unusual piece of outline, however small, has its say
+FURTHER = ("features", "moments")  # outputs of the detectors that have them
 
 
 class Answer(NamedTuple):
     """What a detector computes from N images.
 
-    map: (N, 1, h, w), raw, unmasked, never negative. features: (N, C, h', w') that the site inputs
-    act on, before they do; in systems that have site inputs. score: (N,), of systems that compute
-    it themselves instead of taking the map's top k.
+    map: (N, 1, h, w), raw, unmasked, never negative. features: (N, C, h', w') that site inputs
+    other than `shift` and `scale` act on, before any does. score: (N,), of systems that compute it
+    themselves instead of taking the map's top k. moments: (N, 2, C), mean and variance over the
+    foreground of every channel that `shift` and `scale` act on, before they do.
     """
 
     map: Tensor
     features: Tensor | None = None
     score: Tensor | None = None
+    moments: Tensor | None = None
 
 
 class Detector(Protocol):
@@ -39,8 +44,8 @@ class Detector(Protocol):
     the map alone.
 
     map_size: (h, w) of the map. site_inputs: with defaults, which may follow from the training.
-    Called as detector(prepared, **site). One that answers with a score says so by an attribute
-    `has_score`, True.
+    Called as detector(prepared, **site). One that answers with a score, features or moments says so
+    by an attribute `has_score`, `has_features` or `has_moments`, True.
     """
 
     map_size: tuple[int, int]
@@ -180,14 +185,8 @@ class Deployed(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """The graph outputs in order."""
-        return (
-            "map",
-            "score",
-            "area",
-            "valid",
-            "place",
-            *(("features",) if self.site_inputs else ()),
-        )
+        further = (name for name in FURTHER if getattr(self.detector, f"has_{name}", False))
+        return ("map", "score", "area", "valid", "place", *further)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Judge a batch of N: tensors in the order of `inputs`, plane and intrinsics (N, 4), unit
@@ -210,7 +209,8 @@ class Deployed(nn.Module):
             masked, score = masked + to_map, score + to_score
         place = cast(Tensor, prepared.place)  # (N, 6)
         outputs = (masked, score, prepared.area, prepared.valid, place)
-        return outputs if answer.features is None else (*outputs, answer.features)
+        further = (answer.features, answer.moments)
+        return (*outputs, *(tensor for tensor in further if tensor is not None))
 
     def detected(
         self, prepared: Prepared, site: Mapping[str, Tensor]

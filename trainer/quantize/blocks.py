@@ -11,6 +11,9 @@ from trainer.quantize.view import MAC_OPERATORS, View, scope_of
 
 # the module that may leave float32; sensor bytes to height, masks and score never do
 DETECTOR = "detector"
+# a module of the detector that never does: what a station sets is in float32, and so is what it
+# measures for that (trainer.layers.adaptation)
+ADAPTATION = "adaptation"
 MOST_BLOCKS = 20  # the detector is cut into at most about as many blocks
 
 
@@ -24,9 +27,16 @@ class Block:
 
 
 def low_precision_nodes(view: View) -> list[str]:
-    """Nodes that may become float16: the detector's with a float result."""
-    nodes = (node for node in view.nodes if scope_of(node).split(".")[0] == DETECTOR)
+    """Nodes that may become float16: the detector's with a float result, without those of its
+    adaptation.
+    """
+    nodes = (node for node in view.nodes if _may_leave_float32(scope_of(node).split(".")))
     return [node.name for node in nodes if any(view.is_float(name) for name in node.output)]
+
+
+def _may_leave_float32(modules: list[str]) -> bool:
+    """Whether a node may that lies in these modules, from the outermost in."""
+    return modules[0] == DETECTOR and ADAPTATION not in modules
 
 
 def int8_candidates(view: View, allowed: Collection[str]) -> list[str]:

@@ -24,10 +24,10 @@ from edge.proof.certificate import read_certificate
 from edge.proof.golden import carried_ranks, read_golden, read_normal
 from edge.proof.prove import Expected, prove_engine
 from edge.proof.threshold import threshold_from_normals
-from tests.support.standin import HEIGHT, WIDTH, make_deployed, make_feeds
+from tests.support.standin import CHANNELS, HEIGHT, WIDTH, make_deployed, make_feeds
 from tests.support.standin_run import LEFT, MODULE, TOP, write_product, write_standin_run
 from trainer.evaluate.judged import Judged
-from trainer.export import bundle, own_report, precisions
+from trainer.export import bundle, channels, own_report, precisions
 from trainer.export.bundle import Exported, export_bundle
 from trainer.export.certificate import parity_table
 from trainer.export.normal_frames import write_normal_frames
@@ -129,6 +129,50 @@ def test_the_manifests_tensors_are_the_graphs(opened: tuple[Manifest, Path]) -> 
     defaults = {spec.name: spec.default for spec in manifest.inputs}
     assert defaults["lift"] == pytest.approx(0.008)
     assert defaults["plane"] is None  # only a calibration may give it
+
+
+def test_the_manifest_says_where_the_features_of_training_parts_lie(
+    opened: tuple[Manifest, Path], run_folder: Path
+) -> None:
+    """Of all training parts and of no other, pooled in float64."""
+    run = load_run(run_folder)
+    samples = {sample.name: sample for sample in open_dataset(Path(run.info.data)).samples}
+    answers = [run.deployed.run(feeds_of(run, samples[name])) for name in run.info.train]
+    mean, variance = np.concatenate([one["moments"] for one in answers]).astype("f8").swapaxes(0, 1)
+    told = opened[0].channels
+    assert told is not None
+    assert len(told.mean) == CHANNELS
+    np.testing.assert_allclose(told.mean, mean.mean(axis=0), rtol=1e-4, atol=1e-6)
+    pooled = np.sqrt(variance.mean(axis=0) + ((mean - mean.mean(axis=0)) ** 2).mean(axis=0))
+    np.testing.assert_allclose(told.deviation, pooled, rtol=1e-4, atol=1e-6)
+
+
+def test_channels_are_measured_on_a_few_parts_that_show_something(
+    opened: tuple[Manifest, Path], run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, exact = load_run(run_folder), opened[1] / "model" / "fp32.onnx"
+    dataset, asked, empty = open_dataset(Path(run.info.data)), list[str](), set[str]()
+
+    def feeds_of_some(run: Any, sample: Any) -> Any:
+        asked.append(sample.name)
+        feeds = feeds_of(run, sample)
+        return {**feeds, "region": feeds["region"] * 0} if sample.name in empty else feeds
+
+    monkeypatch.setattr(channels, "feeds_of", feeds_of_some)
+    monkeypatch.setattr(channels, "MOST_PARTS", 3)
+    whole = channels.channel_statistics(run, dataset, exact)
+    train = run.info.train
+    assert asked == [train[0], train[4], train[-1]]
+    empty.add(train[4])
+    fewer = channels.channel_statistics(run, dataset, exact)
+    assert whole is not None
+    assert fewer is not None
+    assert fewer != whole
+    assert min(fewer.deviation) > 0.3 * min(whole.deviation), "an empty view is no part of 0"
+    empty.update(train)
+    assert channels.channel_statistics(run, dataset, exact) is None
+    monkeypatch.setattr(type(run.deployed.detector), "has_moments", False)
+    assert channels.channel_statistics(run, dataset, exact) is None
 
 
 def test_every_precision_has_a_threshold_of_its_own_scores(opened: tuple[Manifest, Path]) -> None:

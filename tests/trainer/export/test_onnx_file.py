@@ -65,6 +65,7 @@ def test_onnxruntime_agrees_with_torch_and_tensorrt_rtx_compiles(
     report = export_checked(deployed, tmp_path / "fp32.onnx", FRAMES)
     assert report.agreement.map < 1e-4
     assert report.agreement.place < 1e-6
+    assert 0 < report.agreement.moments < 1e-5
     assert report.agreement.frames == 4
     assert report.layers
     assert report.compiler
@@ -74,10 +75,11 @@ def test_onnxruntime_agrees_with_torch_and_tensorrt_rtx_compiles(
 def test_color_only_exports_and_compiles(tmp_path: Path) -> None:
     detector = StandIn(loud=False)
     deployed = Deployed(Preprocess(96, 128, (64, 96), None), detector, 0.05).eval()
-    frames = [{name: feeds[name] for name in ("color", "region")} for feeds in FRAMES]
+    names = ["color", "region", "shift", "scale"]
+    frames = [{name: feeds[name] for name in names} for feeds in FRAMES]
     report = export_checked(deployed, tmp_path / "fp32.onnx", frames)
     assert report.agreement.score < 1e-4
-    assert list(OnnxCpuEngine(report.path).inputs) == ["color", "region"]
+    assert list(OnnxCpuEngine(report.path).inputs) == names
 
 
 def test_the_file_holds_the_contract_and_nothing_of_this_machine(
@@ -94,6 +96,8 @@ def test_the_file_holds_the_contract_and_nothing_of_this_machine(
         "plane",
         "lift",
         "expected",
+        "shift",
+        "scale",
     ]
     assert [value.name for value in model.graph.output] == [
         "map",
@@ -101,6 +105,7 @@ def test_the_file_holds_the_contract_and_nothing_of_this_machine(
         "area",
         "valid",
         "place",
+        "moments",
     ]
     assert [entry.version for entry in model.opset_import if not entry.domain] == [18]
     assert b"stack_trace" not in exported.read_bytes()
@@ -118,6 +123,7 @@ def test_empty_views_agree_too(deployed: Deployed, exported: Path) -> None:
     raw = OnnxCpuEngine(exported).run(empty)
     assert raw["score"] == raw["area"] == raw["valid"] == 0
     assert raw["place"].tolist() == [[0] * 6]
+    assert not raw["moments"].any()
     check_agreement(deployed, exported, [*FRAMES, empty])
 
 
@@ -164,6 +170,23 @@ def test_a_different_place_is_a_disagreement(
         check_agreement(deployed, exported, FRAMES)
 
 
+@pytest.mark.parametrize("row", [0, 1])
+def test_different_moments_are_a_disagreement(
+    row: int, deployed: Deployed, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one channel alone, by a thousandth of the largest mean or variance."""
+    run, largest = OnnxCpuEngine.run, np.abs(deployed.run(FRAMES[0])["moments"][0, row]).max()
+
+    def changed(engine: OnnxCpuEngine, feeds: Feeds) -> Feeds:
+        raw = run(engine, feeds)
+        raw["moments"][0, row, 5] += 1e-3 * largest
+        return raw
+
+    monkeypatch.setattr(OnnxCpuEngine, "run", changed)
+    with pytest.raises(EngineError, match="onnxruntime and torch differ in moments by"):
+        check_agreement(deployed, exported, FRAMES)
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [
@@ -173,6 +196,7 @@ def test_a_different_place_is_a_disagreement(
         ("output name", "graph outputs are map, points"),
         ("output shape", "graph output 'score'"),
         ("place shape", r"graph output 'place'.*\(1, 5\).*\(1, 6\)"),
+        ("moments shape", r"graph output 'moments'.*\(1, 2, 31\).*\(1, 2, 32\)"),
     ],
 )
 def test_a_graph_off_the_contract_is_refused(
@@ -190,6 +214,8 @@ def test_a_graph_off_the_contract_is_refused(
         model.graph.output[1].name = "points"
     elif what == "place shape":
         model.graph.output[4].type.tensor_type.shape.dim[1].dim_value = 5
+    elif what == "moments shape":
+        model.graph.output[5].type.tensor_type.shape.dim[2].dim_value = 31
     else:
         model.graph.output[1].type.tensor_type.shape.dim.add().dim_value = 1
     with pytest.raises(EngineError, match=message):

@@ -16,6 +16,7 @@ from tests.support.standin import Feeds, make_feeds
 from trainer.graph.deploy import Answer, Deployed, MapMask, TopKMean
 from trainer.graph.prepared import Prepared
 from trainer.graph.preprocess import Preprocess
+from trainer.layers.adaptation import moments
 
 HEIGHT, WIDTH = 96, 128
 
@@ -31,14 +32,17 @@ class Redness(nn.Module):
 
 
 class Shifted(Redness):
-    """The same with a site tensor and the features that it acts on."""
+    """The same with a site tensor, the features that it acts on, and their moments."""
 
     site_inputs = (TensorSpec(name="shift", dtype="float32", shape=(1,), default=0.0),)
+    has_features = has_moments = True
 
     # has a site tensor
     def forward(self, prepared: Prepared, shift: Tensor) -> Answer:  # type: ignore[override]
         features = super().forward(prepared)
-        return Answer(features + shift, features)
+        return Answer(
+            features + shift, features, moments=moments([features], [prepared.foreground])
+        )
 
 
 class Scoring(Redness):
@@ -176,7 +180,8 @@ def test_a_detector_that_gives_no_number_is_seen_in_the_outputs() -> None:
 def test_site_tensors_are_inputs_with_neutral_defaults_and_their_features_an_output() -> None:
     deployed, feeds = deployed_with(Shifted()), make_feeds(0)
     neutral, shifted = deployed.run(feeds), deployed.run({**feeds, "shift": np.float32([0.5])})
-    assert deployed.outputs == ("map", "score", "area", "valid", "place", "features")
+    assert deployed.outputs[5:] == ("features", "moments")
+    assert neutral["moments"].shape == (1, 2, 1)
     assert neutral["score"] == deployed_with(Redness()).run(feeds)["score"]
     assert shifted["score"] == pytest.approx(neutral["score"] + 0.5, abs=1e-6)
     assert np.array_equal(shifted["features"], neutral["features"])

@@ -22,8 +22,17 @@ import trainer.quantize.precisions as quantizing
 from edge.errors import EngineError
 from edge.proof.compare import Responses, compare_maps, rank_correlation
 from edge.proof.threshold import threshold_from_normals
-from tests.support.standin import Feeds, export, load, make_deployed, make_feeds
-from trainer.quantize import Evidence, EvidenceFrame, Quantized, certify, count_macs, quantize
+from tests.support.site_inputs import half_in_adaptation, quantized_everywhere
+from tests.support.standin import CHANNELS, Feeds, export, load, make_deployed, make_feeds
+from trainer.quantize import (
+    Evidence,
+    EvidenceFrame,
+    Quantized,
+    blocks,
+    certify,
+    count_macs,
+    quantize,
+)
 from trainer.quantize.bench import Bench, QuickLook, cost_of, lost_rank
 from trainer.quantize.blocks import Block, blocks_of, int8_candidates, low_precision_nodes
 from trainer.quantize.calibrate import best_scale
@@ -121,6 +130,43 @@ def test_sensor_bytes_to_height_masks_and_score_stay_float32(made: dict[Any, Qua
                 )
     half = view_of(made["fp16"].model)
     assert sum(half.types[node.output[0]] == TensorProto.FLOAT16 for node in half.nodes) > 20
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_shift_scale_and_moments_stay_float32(precision: Any, made: dict[Any, Quantized]) -> None:
+    assert half_in_adaptation(view_of(made[precision].model)) == []
+
+
+def test_but_for_their_module_they_would_not(
+    model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert half_in_adaptation(view_of(quantized_everywhere(model))) == []
+    monkeypatch.setattr(blocks, "ADAPTATION", "of another name")
+    assert half_in_adaptation(view_of(quantized_everywhere(model)))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_every_precision_follows_the_site_as_float32_does(
+    precision: Any, made: dict[Any, Quantized]
+) -> None:
+    """Its moments are float32's, but for the rounding of the features; shift and scale do the
+    same.
+    """
+    exact, other = (session_of(made[name].model) for name in ("fp32", precision))
+    site = {
+        "shift": np.linspace(-0.5, 0.5, CHANNELS, dtype=np.float32),
+        "scale": np.linspace(0.6, 1.6, CHANNELS, dtype=np.float32),
+    }
+    for feeds in FRAMES[:3]:
+        (wanted,), (moments,) = (run.run(["moments"], feeds) for run in (exact, other))
+        deviation = np.sqrt(wanted[0, 1]) + 1e-3
+        assert np.abs(moments[0, 0] - wanted[0, 0]).max() < 0.1 * deviation.max()
+        assert np.abs(np.sqrt(moments[0, 1]) - deviation).max() < 0.1 * deviation.max()
+        (plain,), (wanted,), (map_,) = (
+            run.run(["map"], {**feeds, **more})
+            for run, more in ((exact, {}), (exact, site), (other, site))
+        )
+        assert np.abs(map_ - wanted).max() < 0.2 * np.abs(wanted - plain).max()
 
 
 def test_int8_is_explicit_symmetric_and_per_channel(made: dict[Any, Quantized]) -> None:

@@ -18,7 +18,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from edge.schema import TensorSpec
+from trainer.graph.deploy import Answer
 from trainer.graph.prepared import Prepared
+from trainer.layers.adaptation import Adaptation
 from trainer.layers.discrepancy import feature_distance, matched
 from trainer.layers.position import sine_position_encoding
 from trainer.layers.typed import Modules
@@ -44,15 +46,20 @@ MEMORY_ITEMS = 50  # L, section IV-B
 
 
 class AandDetector(nn.Module):
-    """The detector of the deployed graph: Prepared -> raw map (N, 1, H, W), never negative."""
+    """The detector of the deployed graph: Prepared -> raw map (N, 1, H, W), never negative.
 
-    site_inputs: tuple[TensorSpec, ...] = ()
+    A station may shift and scale the teacher's levels and those of depth, as they come, before
+    anything compares them.
+    """
+
+    has_moments = True
 
     def __init__(self, preset: AandPreset, request: BuildRequest) -> None:
         super().__init__()
         self.preset, self.switches = preset, chosen_switches(SWITCHES, request)
         self.floor = preset.floor if self.switches["floor"] else 0.0
         self.features = LevelFeatures(preset.backbone, request, self.switches["depth"])
+        self.adaptation = Adaptation(self.features.raw_channels)
         grids, channels = self.features.grids, self.features.channels
         self.gates = Modules(
             ResidualGate(own, _encoding(own, grid), MEMORY_ITEMS, preset.temperature)
@@ -64,11 +71,18 @@ class AandDetector(nn.Module):
         self.map_size = scaled_to(preset.map_side, grids[0])
         self.to_map = LevelMaps(grids, self.map_size, preset.blur, "sum")
 
-    def forward(self, prepared: Prepared) -> Tensor:
-        """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
+    @property
+    def site_inputs(self) -> tuple[TensorSpec, ...]:
+        """Shift and scale."""
+        return self.adaptation.inputs
+
+    def forward(self, prepared: Prepared, shift: Tensor, scale: Tensor) -> Answer:
+        """Prepared batch, shift and scale (C,) -> (N, 1, H, W) anomaly map, raw, unmasked."""
         masks = self.features.masks(prepared.foreground)  # (N, 1, h, w) of every level
-        distances = self.distances(self.features(prepared), masks)  # (N, 1, h, w) of every level
-        return cast(Tensor, self.to_map(distances, masks))  # (N, 1, H, W)
+        raw, raw_masks = self.features.raw(prepared), self.features.raw_masks(masks)
+        adapted, moments = self.adaptation(raw, raw_masks, shift, scale)
+        distances = self.distances(self.features.scaled(adapted), masks)  # (N, 1, h, w) each
+        return Answer(self.to_map(distances, masks), moments=moments)  # (N, 1, H, W)
 
     def distances(self, levels: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
         """Anomaly per position of every level, (N, 1, h, w): equation 13, or the gate alone without

@@ -49,6 +49,7 @@ class LevelFeatures(nn.Module):
             self.folds = [request.sizes.depth[0] // rows for rows, _ in self.grids]
         extra = [fold**2 + (fold // 2) ** 2 for fold in self.folds] or [0] * len(self.grids)
         self.channels = [own + more for own, more in zip(spec.channels, extra, strict=True)]
+        self.raw_channels = [*spec.channels, *(more for more in extra if more)]
         for level, (own, more) in enumerate(zip(spec.channels, extra, strict=True)):
             self.register_buffer(f"mean_{level}", torch.zeros(own))
             self.register_buffer(f"gain_{level}", torch.ones(own))
@@ -56,7 +57,17 @@ class LevelFeatures(nn.Module):
 
     def forward(self, prepared: Prepared) -> list[Tensor]:
         """Prepared batch -> (N, C, h, w) of every level, finest first."""
-        return self.joined(self.trunk(prepared.color), self.depth_maps(prepared))
+        return self.scaled(self.raw(prepared))
+
+    def raw(self, prepared: Prepared) -> list[Tensor]:
+        """Prepared batch -> the raw levels (N, C, h, w) of color, finest first, then, where depth
+        joins, those of depth; raw_channels has the C of each.
+        """
+        return self._side_by_side(self.trunk(prepared.color), self.depth_maps(prepared))
+
+    def raw_masks(self, masks: Sequence[Tensor]) -> list[Tensor]:
+        """Masks of every level -> one for each of the raw levels."""
+        return [*masks, *masks][: len(self.raw_channels)]
 
     def depth_maps(self, prepared: Prepared) -> tuple[Tensor, Tensor] | None:
         """The amplified depth image (N, 1, hd, wd) and its tint at half its size; None where depth
@@ -78,13 +89,27 @@ class LevelFeatures(nn.Module):
 
     def joined(self, colors: Sequence[Tensor], depth: tuple[Tensor, Tensor] | None) -> list[Tensor]:
         """Scaled levels of raw color levels and, where depth joins, the amplified depth image."""
-        levels = []
-        for level, color in enumerate(colors):
+        return self.scaled(self._side_by_side(colors, depth))
+
+    def _side_by_side(
+        self, colors: Sequence[Tensor], depth: tuple[Tensor, Tensor] | None
+    ) -> list[Tensor]:
+        """Raw levels of color, then those of the amplified depth image."""
+        if depth is None:
+            return list(colors)
+        return [*colors, *(self.folded(level, depth) for level in range(len(colors)))]
+
+    def scaled(self, raw: Sequence[Tensor]) -> list[Tensor]:
+        """Raw levels, as `raw` gives them, scaled, with the depth of each level beside its
+        color.
+        """
+        count, levels = len(self.grids), []
+        for level, color in enumerate(raw[:count]):
             mean, gain, depth_gain = self._scales(level)
             scaled = (color - mean.view(1, -1, 1, 1)) * gain.view(1, -1, 1, 1)  # (N, own, h, w)
-            if depth is not None:
+            if len(raw) > count:
                 bound = DEPTH_BOUND * depth_gain.view(1, -1, 1, 1)  # (1, more, 1, 1)
-                clipped = (self.folded(level, depth) / bound.clamp(min=1e-12)).clamp(-1, 1)
+                clipped = (raw[count + level] / bound.clamp(min=1e-12)).clamp(-1, 1)
                 weighted = clipped * self._depth_weight(level, color)  # (N, more, h, w)
                 scaled = torch.cat([scaled, weighted], dim=1)  # (N, own + more, h, w)
             levels.append(scaled)

@@ -14,6 +14,7 @@ from edge.schema import TensorSpec
 from trainer.graph.deploy import Answer
 from trainer.graph.prepared import Prepared
 from trainer.graph.sizes import WorkingSizes
+from trainer.layers.adaptation import Adaptation
 from trainer.layers.anomaly_map import AnomalyMap
 from trainer.layers.backbone import named_backbone
 from trainer.layers.height import HeightEncoder
@@ -33,7 +34,7 @@ EPSILON = 1e-6  # added to a squared distance: the root's slope at 0 stays finit
 
 
 class M3dmDetector(nn.Module):
-    """Prepared images and site tensors to an Answer.
+    """Prepared images and site inputs to an Answer.
 
     `points` and `fusion` are None where no bank needs them. `pretrained`: Point-MAE came from a
     file and is not trained again.
@@ -43,6 +44,7 @@ class M3dmDetector(nn.Module):
 
     map_weights: Tensor
     score_weights: Tensor
+    has_features = has_moments = True
 
     def __init__(self, preset: M3dmPreset, request: BuildRequest) -> None:
         super().__init__()
@@ -56,6 +58,7 @@ class M3dmDetector(nn.Module):
         if self.points is not None and self.switches["fused"]:
             self.fusion = FeatureFusion(self.color.channels, self.points.channels, preset.fused)
         self.channels = self.color.channels + (0 if self.points is None else self.points.channels)
+        self.adaptation = Adaptation([self.channels])
         judging = self._judging(request.sizes.depth is not None)
         self.banks = nn.ModuleDict({name: MemoryBank(size) for name, size in judging.items()})
         self.register_buffer("map_weights", torch.ones(len(self.banks)))
@@ -81,33 +84,35 @@ class M3dmDetector(nn.Module):
 
     @property
     def site_inputs(self) -> tuple[TensorSpec, ...]:
-        """Feature shift and the station's own rows, all neutral."""
+        """Shift and scale, and the station's own rows, all neutral."""
         return (
-            TensorSpec(name="shift", dtype="float32", shape=(self.channels,), default=0.0),
+            *self.adaptation.inputs,
             TensorSpec(name="spare", dtype="float32", shape=(SPARE, self.channels), default=0.0),
             TensorSpec(name="spare_valid", dtype="float32", shape=(SPARE,), default=0.0),
         )
 
     def forward(
-        self, prepared: Prepared, shift: Tensor, spare: Tensor, spare_valid: Tensor
+        self, prepared: Prepared, shift: Tensor, scale: Tensor, spare: Tensor, spare_valid: Tensor
     ) -> Answer:
         """Judge N images.
 
         Args:
-            shift: (C,), subtracted from the features before anything else. spare: (SPARE, C),
-                features of the station's own normal parts, which every bank then knows.
+            shift, scale: (C,), of the features, before anything else. spare: (SPARE, C), features
+                of the station's own normal parts, shifted and scaled, which every bank then knows.
                 spare_valid: (SPARE,), 1 set, 0 not.
-        Returns: map, the unshifted features, and the score of presets that have their own.
+        Returns: map, features and their moments before shift and scale, and the score of presets
+            that have their own.
         """
         features = self.features(prepared)  # (N, C, h, w)
         mask = self.grid_mask(prepared.foreground)  # (N, 1, h, w)
-        parts = self.parts(features - shift.reshape(1, -1, 1, 1))
+        (adapted,), moments = self.adaptation([features], [mask], shift, scale)
+        parts = self.parts(adapted)
         own = self.parts(spare.T[None, :, :, None])  # (1, Cb, SPARE, 1) of every bank
         squared = {
             name: bank(parts[name], own[name][0, :, :, 0].T, spare_valid)  # (N, 1, h, w)
             for name, bank in self.named_banks()
         }
-        answer = Answer(self.to_map(self.fused(squared), mask), features)
+        answer = Answer(self.to_map(self.fused(squared), mask), features, moments=moments)
         if not self.has_score:
             return answer
         scores = self.bank_scores(parts, squared, mask)  # (N, B)

@@ -15,14 +15,14 @@ Settled here, because the paper leaves it open (docs/systems/mats.md says why):
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.schema import TensorSpec
+from trainer.graph.deploy import Answer
 from trainer.graph.prepared import Prepared
+from trainer.layers.adaptation import Adaptation
 from trainer.layers.anomaly_map import AnomalyMap
 from trainer.layers.backbone import build_trunk
 from trainer.layers.height import HeightEncoder
@@ -50,10 +50,14 @@ SWITCHES = {
 
 
 class MatsDetector(nn.Module):
-    """The detector of the deployed graph: Prepared -> raw map (N, 1, H, W), never negative."""
+    """The detector of the deployed graph: Prepared -> raw map (N, 1, H, W), never negative.
+
+    A station may shift and scale color and depth features as they are encoded, before they are
+    whitened.
+    """
 
     position: Tensor
-    site_inputs: tuple[TensorSpec, ...] = ()
+    has_moments = True
 
     def __init__(self, preset: MatsPreset, request: BuildRequest) -> None:
         super().__init__()
@@ -67,6 +71,7 @@ class MatsDetector(nn.Module):
         if depth_size is not None and preset.encode_height:
             self.encoder = HeightEncoder(finer=height // depth_size[0])
         color, depth = self._channels(with_depth=depth_size is not None)
+        self.adaptation = Adaptation([color, depth] if depth else [color])
         self.whiten_color = Whiten(color)
         self.whiten_depth = Whiten(depth) if depth else None
         self.fusion = Fusion(color, depth, self.grid, self.switches)
@@ -85,13 +90,21 @@ class MatsDetector(nn.Module):
         tint = (UNSHUFFLE // 2) ** 2 if self.encoder is not None else 0
         return color + tint, UNSHUFFLE**2 if with_depth else 0
 
-    def forward(self, prepared: Prepared) -> Tensor:
-        """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
-        color, depth = self.encoded(self.color_features(prepared.color), prepared)  # (N, C, h, w)
+    @property
+    def site_inputs(self) -> tuple[TensorSpec, ...]:
+        """Shift and scale."""
+        return self.adaptation.inputs
+
+    def forward(self, prepared: Prepared, shift: Tensor, scale: Tensor) -> Answer:
+        """Prepared batch, shift and scale (C,) -> (N, 1, H, W) anomaly map, raw, unmasked."""
+        mask = cell_mask(prepared.foreground, self.grid[0])  # (N, 1, h, w)
+        encoded = self.encoded(self.color_features(prepared.color), prepared)  # (N, Ci, h, w) each
+        groups = [features for features in encoded if features is not None]
+        adapted, moments = self.adaptation(groups, [mask] * len(groups), shift, scale)
+        color, depth = (*adapted, None)[:2]
         joined, attended = self.fusion(*self.whitened(color, depth))  # (N, C, h, w)
         distance = self.distance(joined, attended)  # (N, 1, h, w)
-        mask = cell_mask(prepared.foreground, self.grid[0])  # (N, 1, h, w)
-        return cast(Tensor, self.to_map(distance, mask))  # (N, 1, H, W)
+        return Answer(self.to_map(distance, mask), moments=moments)  # (N, 1, H, W)
 
     def color_features(self, color: Tensor) -> Tensor:
         """Frozen backbone features of an image (N, 3, H, W) on the grid, raw, (N, C, h, w)."""

@@ -13,7 +13,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from edge.schema import TensorSpec
+from trainer.graph.deploy import Answer
 from trainer.graph.prepared import Prepared
+from trainer.layers.adaptation import Adaptation
 from trainer.layers.discrepancy import feature_distance
 from trainer.systems.common.frame import chosen_switches
 from trainer.systems.common.level_features import LevelFeatures
@@ -35,24 +37,37 @@ def default_switches(preset: NtsnetPreset) -> dict[str, bool]:
 
 
 class NtsnetDetector(nn.Module):
-    """The detector of the deployed graph: Prepared -> raw map (N, 1, H, W), never negative."""
+    """The detector of the deployed graph: Prepared -> raw map (N, 1, H, W), never negative.
 
-    site_inputs: tuple[TensorSpec, ...] = ()
+    A station may shift and scale the teacher's levels, as they come, and the student's: another
+    light moves both, each in its own way (docs/systems/ntsnet.md).
+    """
+
+    has_moments = True
 
     def __init__(self, preset: NtsnetPreset, request: BuildRequest) -> None:
         super().__init__()
         self.preset, self.switches = preset, chosen_switches(default_switches(preset), request)
         self.features = LevelFeatures(preset.backbone, request, depth=False)
         self.student = _student(preset, self.switches)
+        self.adaptation = Adaptation([*self.features.channels, *self.features.channels])
         grids, fusion = self.features.grids, "product" if self.switches["product"] else "sum"
         self.map_size = scaled_to(preset.map_side, grids[0])
         self.to_map = LevelMaps(grids, self.map_size, preset.blur, fusion)
 
-    def forward(self, prepared: Prepared) -> Tensor:
-        """Prepared batch -> (N, 1, H, W) anomaly map, raw, unmasked."""
-        teacher, student = self.features(prepared), self.student_levels(prepared.color)
+    @property
+    def site_inputs(self) -> tuple[TensorSpec, ...]:
+        """Shift and scale."""
+        return self.adaptation.inputs
+
+    def forward(self, prepared: Prepared, shift: Tensor, scale: Tensor) -> Answer:
+        """Prepared batch, shift and scale (C,) -> (N, 1, H, W) anomaly map, raw, unmasked."""
+        raw, student = self.features.raw(prepared), self.student_levels(prepared.color)
         masks = self.features.masks(prepared.foreground)  # (N, 1, h, w) of every level
-        return cast(Tensor, self.to_map(self.distances(teacher, student), masks))  # (N, 1, H, W)
+        adapted, moments = self.adaptation([*raw, *student], [*masks, *masks], shift, scale)
+        teacher, student = self.features.scaled(adapted[: len(raw)]), adapted[len(raw) :]
+        distances = self.distances(teacher, student)  # (N, 1, h, w) of every level
+        return Answer(self.to_map(distances, masks), moments=moments)  # (N, 1, H, W)
 
     def distances(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
         """Anomaly per position of every level, (N, 1, h, w): equation 10 at one position."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from torch.nn import functional
 from edge.schema import TensorSpec
 from trainer.graph.deploy import Answer
 from trainer.graph.prepared import Prepared
+from trainer.layers.adaptation import Adaptation
 from trainer.layers.anomaly_map import AnomalyMap
+from trainer.layers.typed import required
 from trainer.systems.common.foreground import cell_mask
 from trainer.systems.common.frame import chosen_switches
 from trainer.systems.common.sizes import scaled_to
@@ -33,8 +35,20 @@ ERROR_SCALE = 100.0  # of plain squared errors, in squares of -1..1
 LARGEST_ERROR = 400.0
 
 
+class Seen(NamedTuple):
+    """What the branches see of N images, in the order of `shift` and `scale`.
+
+    descriptors: (N, C, h, w), None without the local branch. tokens: (N, E, h', w'). target: what
+    the decoder should reconstruct, (N, 3, hi, wi) in -1..1, None without the global branch.
+    """
+
+    descriptors: Tensor | None
+    tokens: Tensor
+    target: Tensor | None
+
+
 class VmpfdDetector(nn.Module):
-    """Prepared images and the quantiles to the fused map, with both raw maps as features.
+    """Prepared images and site inputs to the fused map, with both raw maps as features.
 
     A branch that is off has no modules: `decoder` or `local` is None then. `teacher` trains the
     descriptors unless a file is given; it is dropped after the training.
@@ -43,6 +57,7 @@ class VmpfdDetector(nn.Module):
     """
 
     gain: Tensor
+    has_features = has_moments = True
 
     def __init__(self, preset: VmpfdPreset, request: BuildRequest) -> None:
         super().__init__()
@@ -72,19 +87,29 @@ class VmpfdDetector(nn.Module):
             self.local = LocalBranch(preset, patch // stride, self.variant)
             self.to_local = AnomalyMap(self.grid, self.map_size, preset.blur)
             self.teacher = _teach(self.descriptors, preset.descriptors, request)
+        self.adaptation = Adaptation(self._seen_channels())
         self.quantiles = {
             f"{branch}_{name}": float(name == "end")
             for branch in self.variant.branches
             for name in QUANTILES
         }
 
+    def _seen_channels(self) -> list[int]:
+        """Channels of all that the branches see."""
+        described = [] if self.local is None else [self.descriptors.channels]
+        colors = [] if self.decoder is None else [3]
+        return [*described, self.preset.width, *colors]
+
     @property
     def site_inputs(self) -> tuple[TensorSpec, ...]:
-        """The quantiles, by default those of the training's held-out images."""
-        return tuple(
+        """Shift and scale, and the quantiles, by default those of the training's held-out
+        images.
+        """
+        quantiles = (
             TensorSpec(name=name, dtype="float32", shape=(1,), default=value)
             for name, value in self.quantiles.items()
         )
+        return (*self.adaptation.inputs, *quantiles)
 
     def get_extra_state(self) -> Tensor:
         """The quantiles: plain numbers here, because tracing a graph reads no tensor's value."""
@@ -94,36 +119,61 @@ class VmpfdDetector(nn.Module):
         """The quantiles as `get_extra_state` stored them."""
         self.quantiles = dict(zip(self.quantiles, state.tolist(), strict=True))
 
-    def forward(self, prepared: Prepared, **site: Tensor) -> Answer:
-        """Prepared batch and the quantiles (1,) by name -> Answer: equations 17 and 20, summed.
+    def forward(
+        self, prepared: Prepared, shift: Tensor, scale: Tensor, **quantiles: Tensor
+    ) -> Answer:
+        """Prepared batch, shift and scale (C,) and the quantiles (1,) by name -> Answer: equations
+        17 and 20, summed.
 
         The sum is negative where both maps lie below their first quantile; softplus keeps the map
         positive and preserves the ranking.
         """
-        maps = self.raw_maps(prepared)
+        seen, moments = self.adapted(self.seen(prepared), prepared.foreground, shift, scale)
+        maps = self.maps(seen, prepared.foreground)
         normalized = [
-            (one - site[f"{branch}_start"])
-            / (site[f"{branch}_end"] - site[f"{branch}_start"]).clamp(min=LEAST_SPAN)
+            (one - quantiles[f"{branch}_start"])
+            / (quantiles[f"{branch}_end"] - quantiles[f"{branch}_start"]).clamp(min=LEAST_SPAN)
             for branch, one in maps.items()
         ]
         total = torch.stack(normalized).sum(dim=0)  # (N, 1, H, W)
-        return Answer(functional.softplus(total), torch.cat(list(maps.values()), dim=1))
+        raw = torch.cat(list(maps.values()), dim=1)
+        return Answer(functional.softplus(total), raw, moments=moments)
+
+    def seen(self, prepared: Prepared) -> Seen:
+        """What the branches see of a prepared batch, as it comes."""
+        image = scaled(prepared.color)  # (N, 3, Hc, Wc)
+        return Seen(
+            None if self.local is None else self.descriptors(image),
+            self.encoder(image),
+            None if self.decoder is None else self.target(image),
+        )
+
+    def adapted(
+        self, seen: Seen, foreground: Tensor, shift: Tensor, scale: Tensor
+    ) -> tuple[Seen, Tensor]:
+        """The same, shifted and scaled (C,), and its moments (N, 2, C) before that."""
+        groups = {name: one for name, one in seen._asdict().items() if one is not None}
+        masks = [foreground_at(foreground, (one.shape[2], one.shape[3])) for one in groups.values()]
+        adapted, moments = self.adaptation(list(groups.values()), masks, shift, scale)
+        return seen._replace(**dict(zip(groups, adapted, strict=True))), moments
 
     def raw_maps(self, prepared: Prepared) -> dict[str, Tensor]:
         """Local and global map before they are normalized, (N, 1, H, W) each, of the branches that
-        judge.
+        judge; nothing is shifted or scaled.
         """
-        image = scaled(prepared.color)  # (N, 3, Hc, Wc)
-        tokens = self.encoder(image)  # (N, E, h', w')
+        return self.maps(self.seen(prepared), prepared.foreground)
+
+    def maps(self, seen: Seen, foreground: Tensor) -> dict[str, Tensor]:
+        """The same of what the branches see, and the foreground (N, 1, hd, wd)."""
         maps = {}
         if self.local is not None:
-            y = self.local.axes(self.descriptors(image))  # (N, D, h, w)
-            mask = foreground_at(prepared.foreground, self.grid)  # (N, 1, h, w)
-            maps["local"] = self.to_local(self.local.surprise(y, tokens), mask)
+            y = self.local.axes(required(seen.descriptors))  # (N, D, h, w)
+            mask = foreground_at(foreground, self.grid)  # (N, 1, h, w)
+            maps["local"] = self.to_local(self.local.surprise(y, seen.tokens), mask)
         if self.decoder is not None:
-            error = self.error(image, self.reconstruct(tokens))  # (N, 1, H, W)
-            mask = foreground_at(prepared.foreground, self.map_size)
-            maps["global"] = self.to_global(error, mask)
+            error = self.error(required(seen.target), self.reconstruct(seen.tokens))
+            mask = foreground_at(foreground, self.map_size)
+            maps["global"] = self.to_global(error, mask)  # (N, 1, H, W)
         return maps
 
     def reconstruct(self, tokens: Tensor) -> Tensor:
@@ -137,8 +187,8 @@ class VmpfdDetector(nn.Module):
         return functional.avg_pool2d(image, factor) if factor > 1 else image
 
     def error(self, image: Tensor, reconstructed: Tensor) -> Tensor:
-        """Squared error of an image in -1..1 in every cell of the map, times the cell's gain: (N,
-        1, H, W).
+        """Squared error of an image in -1..1, or of its target, in every cell of the map, times the
+        cell's gain: (N, 1, H, W).
         """
         return (self.squared_error(image, reconstructed) * self.gain).clamp(max=LARGEST_ERROR)
 

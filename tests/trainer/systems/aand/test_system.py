@@ -16,9 +16,11 @@ from edge.errors import ConfigError
 from tests.support.detectors import (
     COLOR_ONLY,
     WITH_DEPTH,
+    answer_to,
     deployed_graph,
     digest_of_training,
     moved,
+    neutral_feeds,
     quiet,
     sensor_bytes,
     stained,
@@ -26,6 +28,7 @@ from tests.support.detectors import (
     striped_part,
     training_images,
 )
+from tests.support.site_inputs import check_adaptation_stays_float32, other_site
 from trainer.data.augment import Augmentation
 from trainer.export.onnx_file import export_checked
 from trainer.fit import FitControl
@@ -179,8 +182,7 @@ def test_the_background_teaches_nothing() -> None:
 def test_an_unusual_part_scores_higher_than_a_normal_one(sizes: WorkingSizes) -> None:
     detector = fitted(sizes, epochs=12)
     normal = striped_part(20, sizes.depth is not None)
-    with torch.no_grad():
-        good, bad = detector(normal), detector(stained(normal))
+    good, bad = answer_to(detector, normal).map, answer_to(detector, stained(normal)).map
     assert good.shape == (1, 1, *detector.map_size)
     assert float(good.min()) >= 0
     assert float(bad.max()) > 1.2 * float(good.max())
@@ -193,9 +195,8 @@ def test_depth_joins_unless_it_is_switched_off() -> None:
     part = striped_part(21)
     assert part.height is not None
     dented = part._replace(height=part.height - 3e-3 * (part.foreground * torch.rand(1, 1, 32, 32)))
-    with torch.no_grad():
-        assert not torch.allclose(joined(part), joined(dented))
-        assert torch.equal(alone(part), alone(dented))
+    assert not torch.allclose(answer_to(joined, part).map, answer_to(joined, dented).map)
+    assert torch.equal(answer_to(alone, part).map, answer_to(alone, dented).map)
 
 
 def test_normal_depth_has_its_share_of_the_energy() -> None:
@@ -213,10 +214,14 @@ def test_normal_depth_has_its_share_of_the_energy() -> None:
 
 def test_each_part_can_be_left_out() -> None:
     part = striped_part(22, depth=False)
-    whole = fitted(COLOR_ONLY)(part)
+
+    def map_of(**switches: bool) -> Tensor:
+        return answer_to(fitted(COLOR_ONLY, **switches), part).map
+
+    whole = map_of()
     for left_out in ("gate", "generator", "hard"):
-        assert not torch.allclose(fitted(COLOR_ONLY, **{left_out: False})(part), whole), left_out
-    gate_alone = fitted(COLOR_ONLY, student=False)(part)
+        assert not torch.allclose(map_of(**{left_out: False}), whole), left_out
+    gate_alone = map_of(student=False)
     assert float(gate_alone.max()) <= 3.0  # three gates, each at most 1
 
 
@@ -239,11 +244,13 @@ def test_training_repeats_bit_for_bit_and_resumes_to_the_same_weights(tmp_path: 
     ids=["with depth", "color only"],
 )
 def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> None:
-    deployed = deployed_graph(fitted(sizes), sizes)
+    detector = fitted(sizes)
     feeds = sensor_bytes(sizes.depth is not None)
-    report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds])
+    frames = [{**feeds, **neutral_feeds(detector)}, {**feeds, **other_site(detector)}]
+    report = export_checked(deployed_graph(detector, sizes), tmp_path / "fp32.onnx", frames)
     assert report.agreement.map < 1e-4
     assert report.layers
+    check_adaptation_stays_float32(tmp_path / "fp32.onnx")
 
 
 def test_the_paper_preset_has_the_papers_sizes() -> None:

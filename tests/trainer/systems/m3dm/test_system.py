@@ -21,13 +21,14 @@ from tests.support.detectors import (
     deployed_graph,
     digest_of_training,
     moved,
-    neutral_site,
+    neutral_feeds,
     quiet,
     sensor_bytes,
     stained,
     state,
     training_images,
 )
+from tests.support.site_inputs import check_adaptation_stays_float32, other_site
 from trainer.data.augment import Augmentation
 from trainer.export.onnx_file import export_checked
 from trainer.fit import Curves, FitControl
@@ -214,14 +215,16 @@ def test_a_stations_own_rows_are_normal_to_every_bank(trained: M3dmDetector) -> 
     torch.testing.assert_close(known.features, before.features)
 
 
-def test_the_shift_is_taken_off_the_features_first(trained: M3dmDetector) -> None:
+def test_features_are_shifted_and_scaled_before_anything_else(trained: M3dmDetector) -> None:
     part = image(23)
     plain = answer_to(trained, part)
     shift = torch.linspace(-1, 1, trained.channels)
-    shifted = answer_to(trained, part, shift=shift)
+    scale = torch.linspace(2, 0.5, trained.channels)
+    shifted = answer_to(trained, part, shift=shift, scale=scale)
     torch.testing.assert_close(shifted.features, plain.features)
+    torch.testing.assert_close(shifted.moments, plain.moments)
     with torch.no_grad():
-        parts = trained.parts(plain.features - shift.view(1, -1, 1, 1))
+        parts = trained.parts((plain.features - shift.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1))
         squared = {name: bank(parts[name]) for name, bank in trained.named_banks()}
         expected = trained.to_map(trained.fused(squared), trained.grid_mask(part.foreground))
     torch.testing.assert_close(shifted.map, expected)
@@ -341,18 +344,19 @@ def test_it_exports_agrees_and_compiles(sizes: WorkingSizes, tmp_path: Path) -> 
     deployed = deployed_graph(detector, sizes)
     feeds = sensor_bytes(sizes.depth is not None, noise=3)
     site = {
-        "shift": np.linspace(-0.5, 0.5, detector.channels, dtype=np.float32),
+        **other_site(detector),
         "spare": (
             np.random.default_rng(1).normal(size=(SPARE, detector.channels)).astype(np.float32)
         ),
         "spare_valid": (np.arange(SPARE) < 3).astype(np.float32),
     }
-    neutral = {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
+    neutral = neutral_feeds(detector)
     report = export_checked(
         deployed, tmp_path / "fp32.onnx", [{**feeds, **neutral}, {**feeds, **site}]
     )
     assert report.agreement.map < 1e-4
     assert report.layers
+    check_adaptation_stays_float32(tmp_path / "fp32.onnx")
     if sizes.depth is not None:
         empty = {**feeds, **neutral, "lift": np.array([9.0], np.float32)}
         outputs = OnnxCpuEngine(tmp_path / "fp32.onnx").run(empty)
@@ -382,8 +386,7 @@ def test_patchcores_score_replaces_the_maps(
     color = built(COLOR_ONLY)
     fit(color, epochs=1)
     deployed = deployed_graph(color, COLOR_ONLY)
-    neutral = {name: tensor.numpy() for name, tensor in neutral_site(color).items()}
     report = export_checked(
-        deployed, tmp_path / "fp32.onnx", [{**sensor_bytes(depth=False), **neutral}]
+        deployed, tmp_path / "fp32.onnx", [{**sensor_bytes(depth=False), **neutral_feeds(color)}]
     )
     assert report.agreement.score < 1e-4

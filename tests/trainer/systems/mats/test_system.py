@@ -12,8 +12,10 @@ from edge.errors import ConfigError, DataError
 from tests.support.detectors import (
     COLOR_ONLY,
     WITH_DEPTH,
+    answer_to,
     digest_of_training,
     moved,
+    neutral_site,
     quiet,
     state,
     training_images,
@@ -104,7 +106,7 @@ def test_training_moves_everything_but_the_backbone() -> None:
 def test_the_frozen_backbone_gets_no_gradient_and_stays_in_evaluation_mode() -> None:
     detector = build().train()
     assert not detector.trunk.training
-    detector(image(0)).sum().backward()
+    detector(image(0), **neutral_site(detector)).map.sum().backward()
     assert all(parameter.grad is None for parameter in detector.trunk.parameters())
     assert any(parameter.grad is not None for parameter in detector.flow.parameters())
 
@@ -172,12 +174,12 @@ def test_color_only_has_no_amplifier_and_says_so() -> None:
     fit(detector, False, FitControl(tell=told.append))
     assert detector.fusion.color_caa is None
     assert any("amplifier" in line and "off" in line for line in told)
-    assert detector(image(0, with_depth=False)).shape == (1, 1, 16, 16)
+    assert answer_to(detector, image(0, with_depth=False)).map.shape == (1, 1, 16, 16)
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_each_part_can_be_left_out(switch: str) -> None:
-    answer = fitted(**{switch: False})(image(1))
+    answer = answer_to(fitted(**{switch: False}), image(1)).map
     assert answer.shape == (1, 1, 16, 16)
     assert bool(torch.isfinite(answer).all())
     assert float(answer.min()) >= 0
@@ -188,7 +190,8 @@ def test_an_unusual_part_scores_higher_than_a_normal_one() -> None:
     normal, dented = image(90), image(91)
     assert dented.height is not None
     dented.height[..., 14:20, 10:16] -= 0.006
-    assert float(detector(dented).max()) > 2 * float(detector(normal).max())
+    good, bad = answer_to(detector, normal).map, answer_to(detector, dented).map
+    assert float(bad.max()) > 2 * float(good.max())
 
 
 def test_the_paper_preset_has_the_papers_sizes() -> None:

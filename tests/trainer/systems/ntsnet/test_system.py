@@ -16,9 +16,12 @@ from edge.errors import ConfigError, DataError
 from tests.support.detectors import (
     COLOR_ONLY,
     WITH_DEPTH,
+    answer_to,
     deployed_graph,
     digest_of_training,
     moved,
+    neutral_feeds,
+    neutral_site,
     quiet,
     sensor_bytes,
     stained,
@@ -26,6 +29,7 @@ from tests.support.detectors import (
     striped_part,
     training_images,
 )
+from tests.support.site_inputs import check_adaptation_stays_float32, other_site
 from trainer.data.augment import Augmentation
 from trainer.export.onnx_file import export_checked
 from trainer.fit import Curves, FitControl
@@ -220,7 +224,7 @@ def test_no_hook_outlives_the_training() -> None:
     fit(detector, epochs=1)
     before = state(detector.features.trunk)
     detector.train()
-    detector(striped_part(0))
+    detector(striped_part(0), **neutral_site(detector))
     assert moved(before, detector.features.trunk) == set()
 
 
@@ -230,8 +234,7 @@ def test_an_unusual_part_scores_higher_than_a_normal_one(sizes: WorkingSizes) ->
     detector = built(sizes)
     fit(detector, depth, epochs=15)
     normal = striped_part(20, depth)
-    with torch.no_grad():
-        good, bad = detector(normal), detector(stained(normal))
+    good, bad = answer_to(detector, normal).map, answer_to(detector, stained(normal)).map
     assert good.shape == (1, 1, *detector.map_size) == (1, 1, 16, 16)
     assert float(good.min()) >= 0
     inside = (slice(None), slice(None), slice(4, 12), slice(4, 12))
@@ -270,8 +273,9 @@ def test_product_multiplies_the_levels_maps_and_sum_adds_them() -> None:
             one(distance, mask)
             for one, distance, mask in zip(added.to_map.to_map, distances, masks, strict=True)
         ]
-        torch.testing.assert_close(added(part), maps[0] + maps[1] + maps[2])
-        torch.testing.assert_close(multiplied(part), maps[0] * maps[1] * maps[2])
+        summed, product = answer_to(added, part).map, answer_to(multiplied, part).map
+        torch.testing.assert_close(summed, maps[0] + maps[1] + maps[2])
+        torch.testing.assert_close(product, maps[0] * maps[1] * maps[2])
 
 
 def test_the_paper_preset_has_the_papers_sizes() -> None:
@@ -327,7 +331,9 @@ def test_it_exports_and_agrees_and_compact_compiles(
         fit(detector, sizes.depth is not None, epochs=1)
     deployed = deployed_graph(detector, sizes)
     feeds = sensor_bytes(sizes.depth is not None)
+    frames = [{**feeds, **neutral_feeds(detector)}, {**feeds, **other_site(detector)}]
     compiled = preset == "small"  # the paper's student takes the compiler a minute
-    report = export_checked(deployed, tmp_path / "fp32.onnx", [feeds], compiled)
+    report = export_checked(deployed, tmp_path / "fp32.onnx", frames, compiled)
     assert report.agreement.map < 1e-4
     assert bool(report.layers) == compiled
+    check_adaptation_stays_float32(tmp_path / "fp32.onnx")

@@ -24,12 +24,13 @@ from tests.support.detectors import (
     deployed_graph,
     digest_of_training,
     moved,
-    neutral_site,
+    neutral_feeds,
     quiet,
     sensor_bytes,
     state,
     training_images,
 )
+from tests.support.site_inputs import check_adaptation_stays_float32, other_site
 from trainer.data.augment import Augmentation
 from trainer.data.source import TrainingImages
 from trainer.export.onnx_file import check_compiles, export_checked, export_onnx
@@ -346,7 +347,7 @@ def test_fusion_is_equations_seventeen_and_twenty_and_follows_the_site(descripto
     part = image(20)
     maps = {name: one.double().numpy() for name, one in raw(detector, part).items()}
     assert list(maps) == ["local", "global"]
-    own = {spec.name: float(spec.default or 0) for spec in detector.site_inputs}
+    own = dict(detector.quantiles)
     assert set(own) == {"local_start", "local_end", "global_start", "global_end"}
     assert own["local_end"] > own["local_start"] > 0
     # no span, no division by 0
@@ -507,7 +508,8 @@ def test_a_branch_that_is_off_is_neither_trained_nor_asked(descriptors: Path) ->
         detector = built(descriptors, **{off: False})
         curves = fit(detector)
         assert ("training, held out" in curves) == (own == "local")
-        assert [spec.name for spec in detector.site_inputs] == [f"{own}_start", f"{own}_end"]
+        names = [spec.name for spec in detector.site_inputs]
+        assert names == ["shift", "scale", f"{own}_start", f"{own}_end"]
         assert list(raw(detector, part)) == [own]
         assert not [name for name in detector.state_dict() if name.split(".")[0] in missing]
 
@@ -616,16 +618,18 @@ def test_it_exports_agrees_and_compiles(
     fit(detector, epochs=1, depth=sizes.depth is not None)
     deployed = deployed_graph(detector, sizes)
     feeds = sensor_bytes(sizes.depth is not None)
-    own = {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
-    other = {
+    own = neutral_feeds(detector)
+    quantiles = {
         name: np.array([value], np.float32)
-        for name, value in zip(own, (0.5, 0.9, 3.0, 3.0), strict=True)
+        for name, value in zip(detector.quantiles, (0.5, 0.9, 3.0, 3.0), strict=True)
     }
+    other = {**other_site(detector), **quantiles}
     report = export_checked(
         deployed, tmp_path / "fp32.onnx", [{**feeds, **own}, {**feeds, **other}]
     )
     assert report.agreement.map < 1e-4
     assert report.layers
+    check_adaptation_stays_float32(tmp_path / "fp32.onnx")
     if sizes.depth is not None:
         empty = {**feeds, **own, "lift": np.array([9.0], np.float32)}
         outputs = OnnxCpuEngine(tmp_path / "fp32.onnx").run(empty)
@@ -660,7 +664,7 @@ def test_float16_and_int8_keep_the_certificates_limits_and_compile(
         for number, change in enumerate((stained, swapped))
         for part in [image(200 + 2 * step + number, depth=False)]
     ]
-    own = {name: tensor.numpy() for name, tensor in neutral_site(detector).items()}
+    own = neutral_feeds(detector)
     frames = [{**frame_of(part), **own} for part in (*good, *bad)]
     reference = Responses.of(deployed.run(feeds) for feeds in frames)
     truths = [
