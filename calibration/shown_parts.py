@@ -5,22 +5,21 @@ through the same engine, rule and gate.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from edge.camera.contract import CameraContract, find_staleness, require_match
-from edge.camera.protocol import Camera, EndOfFrames
+from edge.camera.protocol import Camera, EndOfFrames, FrameOverdue
 from edge.decide.aggregate import aggregate, shows_two_parts
 from edge.decide.gate import Gate, Part
-from edge.decide.gate_factory import new_gate
 from edge.decide.motion import Sighting
 from edge.decide.verdict import DecisionRule
 from edge.engine.protocol import Engine
 from edge.errors import CalibrationError, CameraLost
 from edge.runtime.pipeline import SiteState, inspect
-from edge.sections import DecisionConfig
 from edge.types import Code, Frame, Judgment, Reason
 
 FRAME_TIMEOUT_S = 5.0
@@ -56,18 +55,12 @@ class Viewer:
     def __init__(
         self, engine: Engine, rule: DecisionRule, site: SiteState, contract: CameraContract
     ) -> None:
-        """A rule that knows no limit for the border is given the strictest one: a part that reaches
-        it is not shown whole.
-        """
-        limit = rule.max_border if rule.max_border < 1.0 else 0.0
-        self.rule = DecisionRule(
-            rule.threshold, rule.min_area, rule.max_area, rule.min_valid, limit
-        )
-        self.site, self.contract = site, contract
+        """rule: of the engine; site: for the camera that gives the frames."""
+        self.rule, self.site, self.contract = rule, site, contract
         self._engine = engine
 
     def look(self, frame: Frame) -> Sight:
-        """The frame's crop and its judgment.
+        """The frame's crop, which owns its bytes, and its judgment.
 
         Raises: CalibrationError if the crop leaves the image, or the engine fails.
         """
@@ -81,94 +74,116 @@ class Viewer:
             raise CalibrationError(
                 "the crop leaves the image: run `edge calibrate plane` with --crop-x and --crop-y"
             )
-        return Sight(frame.cropped(*self.site.crop), judgment)
+        return Sight(_owned(frame.cropped(*self.site.crop)), judgment)
 
 
-def shown_parts(
-    camera: Camera,
-    viewer: Viewer,
-    decision: DecisionConfig,
-    count: int,
-    each_frame: bool,
-    tell: Callable[[str], None],
-) -> list[Frame]:
-    """The crop of one frame of each of `count` parts.
-
-    Args:
-        camera: open. each_frame: every image is a part.
-        tell: is given one line for each part.
-    Raises: CalibrationError if a part is not seen whole and alone, or fewer than count come;
-        CameraError.
-    """
-    gate: Gate[Sight] = new_gate(viewer.rule, decision, each_frame, starts_unsure=False)
-    found: list[Frame] = []
-    for part in _parts(camera, viewer, gate, count):
-        number = len(found) + 1
-        found.append(best_view(part, number))
-        tell(f"part {number} of {count}: frame {found[-1].frame_number}")
-        if len(found) == count:
-            return found
-    if not found:
-        raise CalibrationError(f"part 1: {REMEDIES[Reason.NO_PART]}")
-    raise CalibrationError(
-        f"only {len(found)} parts were shown, {count} are needed: ask for --count {len(found)} or"
-        " show more"
+def _owned(window: Frame) -> Frame:
+    """Without the rest of the image behind it, which would stay in memory for as long."""
+    depth = window.depth
+    return replace(
+        window,
+        color=np.ascontiguousarray(window.color),
+        depth=None if depth is None else np.ascontiguousarray(depth),
     )
 
 
-def best_view(part: Part[Sight], number: int) -> Frame:
-    """The frame that shows the part whole and nearest to where it lay in most of its frames: not
-    while it is laid down or taken away.
+class PartSource:
+    """The parts in front of a camera, one after the other, as a gate completes them."""
 
-    number: of the part, for a refusal.
-    Raises: CalibrationError if production would not judge it as one whole part.
+    def __init__(self, camera: Camera, viewer: Viewer, gate: Gate[Sight]) -> None:
+        """camera: open. gate: of this viewer's rule."""
+        self._camera, self._viewer, self._gate = camera, viewer, gate
+        self._last: Frame | None = None
+        self._complete: deque[Part[Sight]] = deque()
+        self._has_ended = False
+
+    def next_part(self, timeout_s: float) -> Part[Sight]:
+        """The next part. A live camera is waited for, files come to an end.
+
+        Raises: EndOfFrames after the last part of a file, FrameOverdue if none was complete in
+            time; CameraError, CalibrationError as Viewer.look.
+        """
+        end_s = time.monotonic() + timeout_s
+        while not self._complete:
+            if self._has_ended:
+                raise EndOfFrames("no further part was shown")
+            if time.monotonic() > end_s:
+                raise FrameOverdue(f"no further part for {timeout_s:.0f} s")
+            self._look()
+        return self._complete.popleft()
+
+    def _look(self) -> None:
+        """Take one more frame."""
+        try:
+            frame = self._camera.next_frame(FRAME_TIMEOUT_S)
+        except EndOfFrames:
+            self._has_ended = True
+            self._complete.extend(self._gate.close())
+            return
+        except FrameOverdue as error:  # of the camera, not of a part
+            raise CameraLost(f"{error}: check the USB 3 cable, then repeat") from error
+        require_fresh(self._last, frame, self._viewer.contract)
+        self._last = frame
+        sight = self._viewer.look(frame)
+        self._complete.extend(self._gate.feed(sight.sighting, sight))
+
+
+class TakesParts(Protocol):
+    """Whatever gives one part after the other."""
+
+    def next_part(self, timeout_s: float) -> Part[Sight]:
+        """As PartSource.next_part."""
+        ...
+
+
+def next_of(source: TakesParts, shown: int, count: int) -> Part[Sight]:
+    """The next of `count` parts, of which `shown` were seen.
+
+    Raises: CalibrationError, saying what to do, if none comes any more.
+    """
+    try:
+        return source.next_part(PART_TIMEOUT_S)
+    except FrameOverdue as error:
+        raise CalibrationError(
+            f"no further part for {PART_TIMEOUT_S:.0f} s, {count} are needed: lay one after the"
+            " other into the view, and leave it empty between them"
+        ) from error
+    except EndOfFrames as error:
+        if not shown:
+            raise CalibrationError(f"part 1: {REMEDIES[Reason.NO_PART]}") from error
+        raise CalibrationError(
+            f"only {shown} parts were shown, {count} are needed: ask for --count {shown} or show"
+            " more"
+        ) from error
+
+
+def best_sight(part: Part[Sight]) -> Sight:
+    """The frame that shows the part whole and nearest to where it lay in most of its frames: not
+    while it is laid down or taken away. At least one of its frames was judged.
+    """
+    whole = judged_of(part)
+    centers = np.array([(one.sighting.u, one.sighting.v) for one in whole])
+    off = np.linalg.norm(centers - np.median(centers, axis=0), axis=1)
+    areas = np.array([one.sighting.area for one in whole])
+    return whole[int(np.lexsort((-areas, off))[0])]
+
+
+def judged_of(part: Part[Sight]) -> list[Sight]:
+    """Its frames that were judged, oldest first."""
+    return [one for one in part.frames if one.judgment.code is not Code.UNKNOWN]
+
+
+def why_not_judged(part: Part[Sight]) -> str | None:
+    """What a technician does about a part that production would not judge as one whole part; None
+    for a part that it would.
     """
     frames = [one.judgment for one in part.frames]
     reason = aggregate(frames)[0].reason
     if part.two_parts or shows_two_parts(frames, [one.sighting for one in part.frames], part.gaps):
         reason = Reason.TWO_PARTS
-    if reason not in (Reason.NORMAL, Reason.ANOMALY):
-        raise CalibrationError(
-            f"part {number}: {REMEDIES.get(reason, f'it was not judged ({reason.value})')}, and"
-            " repeat"
-        )
-    whole = [one for one in part.frames if one.judgment.code is not Code.UNKNOWN]
-    centers = np.array([(one.sighting.u, one.sighting.v) for one in whole])
-    off = np.linalg.norm(centers - np.median(centers, axis=0), axis=1)
-    areas = np.array([one.sighting.area for one in whole])
-    return whole[int(np.lexsort((-areas, off))[0])].window
-
-
-def _parts(camera: Camera, viewer: Viewer, gate: Gate[Sight], count: int) -> Iterator[Part[Sight]]:
-    """The parts as the gate completes them; a live camera is waited for, files come to an end."""
-    last_s = time.monotonic()
-    for frame in _fresh_frames(camera, viewer.contract):
-        sight = viewer.look(frame)
-        for part in gate.feed(sight.sighting, sight):
-            last_s = time.monotonic()
-            yield part
-        if time.monotonic() - last_s > PART_TIMEOUT_S:
-            raise CalibrationError(
-                f"no further part for {PART_TIMEOUT_S:.0f} s, {count} are needed: lay one after the"
-                " other into the view, and leave it empty between them"
-            )
-    yield from gate.close()
-
-
-def _fresh_frames(camera: Camera, contract: CameraContract) -> Iterator[Frame]:
-    """Frames of the whole stream until the source ends, each as the contract says.
-
-    Raises: CameraError.
-    """
-    previous = None
-    while True:
-        try:
-            frame = camera.next_frame(FRAME_TIMEOUT_S)
-        except EndOfFrames:
-            return
-        require_fresh(previous, frame, contract)
-        previous = frame
-        yield frame
+    if reason in (Reason.NORMAL, Reason.ANOMALY):
+        return None
+    return REMEDIES.get(reason, f"it was not judged ({reason.value})")
 
 
 def require_fresh(previous: Frame | None, frame: Frame, contract: CameraContract) -> None:

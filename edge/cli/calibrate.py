@@ -11,7 +11,12 @@ from edge.cli.options import product_option, root_option
 from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
-    from calibration.session import ExpectedSession, PlaneSession, ThresholdSession
+    from calibration.challenge import ChallengeResult
+    from calibration.expected_session import ExpectedSession
+    from calibration.parts_session import PartsCalibration
+    from calibration.plane_session import PlaneSession
+    from calibration.threshold_session import ThresholdSession
+    from edge.station.store import Installed, Store
 
 app = typer.Typer(
     help="Calibrate this station on site.",
@@ -19,7 +24,8 @@ app = typer.Typer(
     epilog=example(
         "edge calibrate plane",
         "edge calibrate expected --count 10",
-        "edge calibrate threshold --false-rejects 2%",
+        "edge calibrate parts --count 10",
+        "edge calibrate challenge --count 5",
     ),
 )
 
@@ -59,12 +65,10 @@ def plane(
     camera is not the one that the product was trained for. A running `edge run` takes the new plane
     between two parts.
     """
-    from calibration.session import Crop, calibrate_station_plane, table_camera
+    from calibration.plane_session import Crop, calibrate_station_plane, table_camera
     from edge.config import read_config
-    from edge.station.store import Store
 
-    store = Store(root)
-    installed = store.installed(product) if product is not None else store.active()
+    store, installed = _chosen(root, product)
     camera = table_camera(read_config(root).camera, root, installed.manifest.camera, source)
     done = calibrate_station_plane(store, installed, camera, frames, Crop(crop_x, crop_y))
     _report_plane(installed.product, done)
@@ -97,12 +101,10 @@ def expected(
     apart from all others, or the parts lie in different poses: these need no expected silhouette. A
     running `edge run` takes it between two parts; a new plane drops it.
     """
-    from calibration.session import calibrate_station_expected
+    from calibration.expected_session import calibrate_station_expected
     from edge.config import read_config
-    from edge.station.store import Store
 
-    store = Store(root)
-    installed = store.installed(product) if product is not None else store.active()
+    store, installed = _chosen(root, product)
     done = calibrate_station_expected(
         store, installed, read_config(root), count, source, lambda line: print(line, flush=True)
     )
@@ -126,17 +128,131 @@ def threshold(
     The threshold is measured on the engine's own scores of the bundle's normal parts. A running
     `edge run` takes it between two parts.
     """
-    from calibration.session import calibrate_station_threshold
+    from calibration.threshold_session import calibrate_station_threshold
     from edge.config import read_config
     from edge.proof.threshold import parse_rate
-    from edge.station.store import Store
 
     rate = parse_rate(false_rejects)
-    store = Store(root)
-    installed = store.installed(product) if product is not None else store.active()
+    store, installed = _chosen(root, product)
     done = calibrate_station_threshold(store, installed, rate, read_config(root).runtime)
     print(f"product      {installed.product} {installed.manifest.version}")
     _report_threshold(done)
+
+
+@app.command(
+    short_help="Adapt to this site with a few normal parts.",
+    epilog=example(
+        "edge calibrate parts --count 10",
+        "edge calibrate parts --count 20 --split --false-rejects 2%",
+        "edge calibrate parts --source ./good --count 10 --leave-out 7",
+    ),
+)
+def parts(
+    root: Path = root_option(),
+    product: str | None = product_option(),
+    count: int = typer.Option(
+        10, min=3, max=99, help="Normal parts, shown one after the other.", metavar="N"
+    ),
+    source: Path | None = typer.Option(
+        None,
+        help="A folder with one image per part, or a .db3 recording, instead of the camera.",
+        readable=False,
+        metavar="PATH",
+    ),
+    false_rejects: str = typer.Option(
+        "5%", help="Accepted rate of false rejects, such as 2% or 0.02.", metavar="RATE"
+    ),
+    split: bool = typer.Option(
+        False, "--split", help="Half of the parts fit, the other half prove the threshold."
+    ),
+    leave_out: list[int] = typer.Option(
+        [], min=1, help="Number of a part that is not normal; may be repeated.", metavar="N"
+    ),
+    keep: list[int] = typer.Option(
+        [], min=1, help="Number of a part that is normal although it stands apart.", metavar="N"
+    ),
+) -> None:
+    """Bring the features back to where they were in training, and set the threshold, with a few
+    normal parts of this site. Nothing is built anew.
+
+    Show the parts one after the other, each once, the view empty between them. Refused, with the
+    picture and nothing changed: a part shown twice, too little depth, a part that looks defective,
+    another product or light than can be corrected. A running `edge run` takes the result between
+    two parts; `edge calibrate undo` goes back.
+    """
+    from calibration.parts import Asked
+    from calibration.parts_session import calibrate_station_parts
+    from edge.config import read_config
+    from edge.proof.threshold import parse_rate
+
+    asked = Asked(count, parse_rate(false_rejects), split, tuple(leave_out), tuple(keep))
+    store, installed = _chosen(root, product)
+    done = calibrate_station_parts(
+        store, installed, read_config(root), asked, source, lambda line: print(line, flush=True)
+    )
+    _report_parts(installed, done)
+
+
+@app.command(
+    short_help="Show known-bad parts: which are caught?",
+    epilog=example("edge calibrate challenge --count 5"),
+)
+def challenge(
+    root: Path = root_option(),
+    product: str | None = product_option(),
+    count: int = typer.Option(
+        5, min=1, max=99, help="Known-bad parts, shown one after the other.", metavar="N"
+    ),
+    source: Path | None = typer.Option(
+        None,
+        help="A folder with one image per part, or a .db3 recording, instead of the camera.",
+        readable=False,
+        metavar="PATH",
+    ),
+) -> None:
+    """Show known-bad parts to the station as it judges now, and say what it proves that so many of
+    them are caught. Nothing about the judging is changed.
+    """
+    from calibration.challenge import challenge_station
+    from edge.config import read_config
+
+    store, installed = _chosen(root, product)
+    done = challenge_station(
+        store, installed, read_config(root), count, source, lambda line: print(line, flush=True)
+    )
+    _report_challenge(installed, done)
+
+
+@app.command(
+    short_help="Go back to the threshold and site inputs before the last ones.",
+    epilog=example("edge calibrate undo"),
+)
+def undo(root: Path = root_option(), product: str | None = product_option()) -> None:
+    """Bring back what the last `edge calibrate parts` or `threshold` replaced.
+
+    Plane and expected silhouette stay as they are. One step back only: an undo cannot be undone. A
+    running `edge run` takes it between two parts.
+    """
+    from calibration.undo import undo_calibration
+
+    store, installed = _chosen(root, product)
+    state = undo_calibration(store, installed)
+    print(f"product      {installed.product} {installed.manifest.version}")
+    print(f"engine       {state.runtime} {state.precision}")
+    if state.threshold is None:
+        print("threshold    the one that was measured on the bundle's normal parts")
+    else:
+        print(f"threshold    {state.threshold:.6g}")
+        print(f"guarantee    {state.guarantee}")
+    print(f"saved        version {state.version}, by {state.who}, {state.when}")
+
+
+def _chosen(root: Path, product: str | None) -> tuple[Store, Installed]:
+    """The station, and the bundle of this product or else of the active one."""
+    from edge.station.store import Store
+
+    store = Store(root)
+    return store, store.installed(product) if product is not None else store.active()
 
 
 def _report_plane(product: str, done: PlaneSession) -> None:
@@ -172,6 +288,50 @@ def _report_expected(product: str, done: ExpectedSession) -> None:
 def _report_threshold(done: ThresholdSession) -> None:
     saved = done.saved
     print(f"engine       {done.engine} {done.precision}")
-    print(f"threshold    {done.own.value:.6g}; the bundle's rate gave {done.of_bundle.value:.6g}")
-    print(f"guarantee    {done.own.guarantee}")
+    print(f"threshold    {saved.threshold:.6g}; the bundle's rate gave {done.of_bundle.value:.6g}")
+    print(f"guarantee    {saved.guarantee}")
     print(f"saved        version {saved.version}, by {saved.who}, {saved.when}")
+
+
+def _report_parts(installed: Installed, done: PartsCalibration) -> None:
+    kept, result, saved = done.evidence, done.result, done.saved
+    print(f"product      {installed.product} {installed.manifest.version}")
+    print(f"camera       {kept.serial}")
+    print(f"engine       {kept.engine} {kept.precision}")
+    print(f"adapted      {_adapted(done)}")
+    trainer = done.trainer.scores
+    print(
+        f"scores       {min(result.scores):.4g} to {max(result.scores):.4g} of these"
+        f" {kept.count}, {min(trainer):.4g} to {max(trainer):.4g} in training"
+    )
+    print(f"threshold    {kept.threshold:.6g}; until now it was {done.before:.6g}")
+    print(f"guarantee    {kept.guarantee}")
+    print(f"             {kept.next_parts}")
+    print(f"             {kept.to_prove}")
+    if kept.note:
+        print(f"note         {kept.note}")
+    print(f"saved        version {saved.version}, by {saved.who}, {saved.when}")
+    print("next         `edge calibrate challenge` with known-bad parts")
+
+
+def _adapted(done: PartsCalibration) -> str:
+    """What was adapted, or why the threshold alone was set."""
+    kept = done.evidence
+    if not kept.channels:
+        return (
+            "the threshold alone: this bundle has no statistics of its channels, export it again"
+            " with this version to adapt its features too"
+        )
+    rows = f", {kept.spare_rows} rows for the memory banks" if kept.spare_rows else ""
+    fitted = len(done.result.fitted)
+    return f"shift and scale of {kept.channels} channels, fitted on {fitted} parts{rows}"
+
+
+def _report_challenge(installed: Installed, done: ChallengeResult) -> None:
+    kept = done.challenge
+    print(f"product      {installed.product} {installed.manifest.version}")
+    for part, path in done.missed:
+        print(f"MISSED       part {part.number}, score {part.score:.4g}: {path}")
+    print(f"threshold    {kept.threshold:.6g}")
+    print(f"proven       {kept.sentence}")
+    print(f"kept         by {kept.who}, {kept.when}")

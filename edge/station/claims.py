@@ -111,4 +111,5 @@ IN_EFFECT: dict[str, Callable[[RootFolder, Detail], bool]] = {
     "calibrate geometry": _has_geometry,
     "calibrate expected": _has_geometry,
     "calibrate model": _has_model_state,
+    "calibrate undo": _has_model_state,
 }

@@ -16,15 +16,22 @@ import base64
 import binascii
 import zlib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from edge.errors import ConfigError
-from edge.files import is_there, read_bytes
-from edge.schema import Name, Precision, Sha256, Strict, parse_json
+from edge.files import is_there, make_folder, read_bytes, write_atomically
+from edge.schema import Name, Precision, Sha256, Strict, canonical_json, parse_json
 from edge.types import Geometry
 
 FILE_LIMIT = 64 << 20  # bytes
@@ -154,6 +161,24 @@ class PackedTensor(Strict):
         return flat.reshape(self.shape).astype(np.float32)
 
 
+class ShownParts(Strict):
+    """The normal parts of `edge calibrate parts` behind a threshold: another rate of false rejects
+    needs no part to be shown again.
+
+    scores: one for each part, in the order shown, none of them under site inputs that the part has
+    fitted itself. is_proven: they fitted nothing, so that the bound of their threshold is proven.
+    left_out: parts that were shown and are not among them, because somebody declared them not to be
+    normal.
+    """
+
+    scores: tuple[float, ...] = Field(min_length=1)
+    is_proven: bool
+    left_out: int = Field(default=0, ge=0)
+    serial: str
+    who: str
+    when: str  # UTC, ISO 8601
+
+
 class ModelState(Strict):
     """What was calibrated for one bundle, precision and runtime.
 
@@ -170,20 +195,51 @@ class ModelState(Strict):
     guarantee: str = ""  # what the threshold promises, in one sentence
     tensors: dict[Name, PackedTensor] = Field(default_factory=dict)  # site inputs by graph input
     parts: int = Field(ge=0)  # normal parts it was calibrated on
+    shown: ShownParts | None = None  # on this site; None: the bundle's own parts set the threshold
     who: str
     when: str
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unknown(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `shown` where there are none: so the digest of a state stays what it was before
+        parts could be shown.
+        """
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "shown" or value}
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it changes anything about the bundle; not so after `edge calibrate undo` of the
+        first calibration.
+        """
+        return self.parts > 0 or self.threshold is not None or bool(self.tensors)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The values of the site inputs by name. Raises: ValueError if one is damaged."""
         return {name: tensor.unpack() for name, tensor in self.tensors.items()}
 
 
+class Replaced(Strict):
+    """What the state of this version replaced, which can be brought back.
+
+    state None: there was none, the bundle alone judged.
+    """
+
+    version: int = Field(ge=1)
+    precision: Precision
+    runtime: str = Field(min_length=1, max_length=64)
+    state: ModelState | None = None
+
+
 class ModelStateFile(Strict):
-    """site/model-DIGEST.json: all states of one bundle, at most one per precision and runtime."""
+    """site/model-DIGEST.json: all states of one bundle, at most one per precision and runtime, the
+    latest last; and what each of them replaced, unless it was brought back.
+    """
 
     schema_: Literal[1] = Field(alias="schema", default=1)
     digest: Sha256
     states: tuple[ModelState, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
@@ -207,3 +263,9 @@ def read_state(path: Path, model: type[StateModel]) -> StateModel | None:
     except ValueError as error:
         what = f"the file is not JSON ({error})"
         raise ConfigError(f"{path}: {what}: move the file away and calibrate again") from error
+
+
+def write_state(path: Path, file: BaseModel) -> None:
+    """Replace a state file, atomically. Raises: OSError."""
+    make_folder(path.parent)
+    write_atomically(path, canonical_json(file.model_dump(by_alias=True, mode="json")))

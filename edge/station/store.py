@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,20 @@ from numpy.typing import NDArray
 from edge.bundle.archive import verify_folder
 from edge.bundle.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, parse_manifest
 from edge.errors import BundleError, ConfigError
-from edge.files import make_folder, read_bytes, write_atomically
-from edge.schema import Precision, canonical_json
+from edge.files import read_bytes
 from edge.station import audit
 from edge.station.claims import claim, close_claim
+from edge.station.installed import Installed as Installed
 from edge.station.keys import TrustedKeys
-from edge.station.root import RootFolder, Which, entries_of
+from edge.station.model_states import ModelStates
+from edge.station.root import Which, entries_of
 from edge.station.site import (
     CameraGeometry,
     ExpectedState,
     GeometryFile,
-    ModelState,
-    ModelStateFile,
     PackedMask,
-    PackedTensor,
     read_state,
+    write_state,
 )
 from edge.station.switch import PRODUCT, finish, is_slot, switch
 from edge.types import Geometry, Intrinsics
@@ -38,46 +36,12 @@ from edge.types import Geometry, Intrinsics
 SERIAL = re.compile(r"[ -~]{1,64}")
 
 
-@dataclass(frozen=True)
-class Installed:
-    """One bundle that lies in a slot. folder: its files, which are only read."""
-
-    product: str
-    folder: Path
-    manifest: Manifest
-    digest: str  # SHA-256 of manifest.json
-
-    @property
-    def slot(self) -> str:
-        """VERSION-DIGEST12."""
-        return self.folder.name
-
-    @property
-    def golden(self) -> Path:
-        """The folder of reference frames."""
-        return self.folder / "golden"
-
-    @property
-    def normal(self) -> Path:
-        """The folder of normal frames, which a threshold is measured on."""
-        return self.folder / "normal"
-
-    @property
-    def certificate(self) -> Path:
-        """The parity certificate."""
-        return self.folder / "parity.json"
-
-    def model(self, precision: Precision) -> Path:
-        """The ONNX file of one precision."""
-        return self.folder / "model" / f"{precision}.onnx"
-
-
 def slot_name(manifest: Manifest, digest: str) -> str:
     """VERSION-DIGEST12: the same bundle always lands in the same slot."""
     return f"{manifest.version}-{digest[:12]}"
 
 
-class Store(RootFolder):
+class Store(ModelStates):
     """The bundles and the site state below one root."""
 
     def __init__(self, root: Path) -> None:
@@ -295,71 +259,6 @@ class Store(RootFolder):
             self._save_geometry("calibrate expected", product, serial, record, who)
         return record
 
-    def model_state(
-        self, bundle: Installed, precision: Precision, runtime: str
-    ) -> ModelState | None:
-        """What was calibrated for exactly this bundle, precision and runtime; None otherwise.
-
-        Raises: ConfigError if the file is damaged or speaks of another bundle.
-        """
-        return _find(self.model_states(bundle), bundle.digest, precision, runtime)
-
-    def model_states(self, bundle: Installed) -> tuple[ModelState, ...]:
-        """All that was calibrated for exactly this bundle, the latest last.
-
-        Raises: ConfigError if the file is damaged or speaks of another bundle.
-        """
-        path = self.model_file(bundle.product, bundle.digest)
-        file = read_state(path, ModelStateFile)
-        if file is None:
-            return ()
-        if file.digest != bundle.digest:
-            raise ConfigError(f"{path} belongs to another bundle: move it away and calibrate again")
-        return file.states
-
-    def save_model_state(
-        self,
-        bundle: Installed,
-        precision: Precision,
-        runtime: str,
-        parts: int,
-        threshold: float | None = None,
-        guarantee: str = "",
-        tensors: Mapping[str, NDArray[np.float32]] | None = None,
-        who: str | None = None,
-        rank: int | None = None,
-    ) -> ModelState:
-        """Replace the state of exactly this bundle, precision and runtime; others keep theirs.
-
-        rank: of the threshold among the parts' scores, 1 for the largest; None where it is none of
-        them.
-        Raises: ConfigError if the file is damaged, BusyError if another command changes this root.
-        """
-        with self.change("edge calibrate"):
-            path = self.model_file(bundle.product, bundle.digest)
-            file = read_state(path, ModelStateFile) or ModelStateFile(digest=bundle.digest)
-            before = _find(file.states, bundle.digest, precision, runtime)
-            state = ModelState(
-                version=1 if before is None else before.version + 1,
-                digest=bundle.digest,
-                precision=precision,
-                runtime=runtime,
-                threshold=None if threshold is None else float(np.float32(threshold)),
-                rank=rank,
-                guarantee=guarantee,
-                tensors={
-                    name: PackedTensor.pack(tensor) for name, tensor in (tensors or {}).items()
-                },
-                parts=parts,
-                who=who or audit.current_user(),
-                when=audit.now_utc(),
-            )
-            others = tuple(one for one in file.states if one is not before)
-            detail = {"product": bundle.product, **state.model_dump(mode="json")}
-            claim(self, "calibrate model", detail, who)
-            self._save(path, ModelStateFile(digest=bundle.digest, states=(*others, state)))
-        return state
-
     def _geometry_file(self, product: str) -> Path:
         return self.site_folder(product) / "geometry.json"
 
@@ -370,15 +269,4 @@ class Store(RootFolder):
         detail = {"product": product, "serial": serial, **record.model_dump(mode="json")}
         claim(self, act, detail, who)
         cameras = {**self.geometry_records(product), serial: record}
-        self._save(self._geometry_file(product), GeometryFile(cameras=cameras))
-
-    def _save(self, path: Path, file: GeometryFile | ModelStateFile) -> None:
-        make_folder(path.parent)
-        write_atomically(path, canonical_json(file.model_dump(by_alias=True, mode="json")))
-
-
-def _find(
-    states: tuple[ModelState, ...], digest: str, precision: Precision, runtime: str
-) -> ModelState | None:
-    wanted = (digest, precision, runtime)
-    return next((one for one in states if (one.digest, one.precision, one.runtime) == wanted), None)
+        write_state(self._geometry_file(product), GeometryFile(cameras=cameras))

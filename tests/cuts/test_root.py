@@ -39,6 +39,7 @@ ROWS: dict[str, tuple[str | None, list[str], list[str]]] = {
     "trust": ("trust", [], ["trust not in effect"]),
     "geometry": ("calibrate geometry", [], ["calibrate geometry not in effect"]),
     "model state": ("calibrate model", [], ["calibrate model not in effect"]),
+    "undo": ("calibrate undo", [], ["calibrate undo not in effect"]),
 }
 
 

@@ -19,7 +19,16 @@ from edge.install.install import install_bundle
 from edge.station.store import Store
 from edge.station.trust import trust
 from edge.types import Geometry, Intrinsics
-from tests.support.tiny_bundle import FOCAL, PLANE, UNIT, draw_part, make_key, make_tiny_bundle
+from tests.support.tiny_bundle import (
+    FOCAL,
+    NORMAL_DEFECTS,
+    PLANE,
+    UNIT,
+    Adapts,
+    draw_part,
+    make_key,
+    make_tiny_bundle,
+)
 
 HEIGHT, WIDTH = 96, 128
 SERIAL = "virtual-washer"
@@ -144,13 +153,25 @@ class StationRoot:
 
 
 def make_station(
-    folder: Path, calibrated: bool = True, presence: bool = True, **camera: object
+    folder: Path,
+    calibrated: bool = True,
+    presence: bool = True,
+    defects: Sequence[float] = NORMAL_DEFECTS,
+    adapts: Adapts | None = None,
+    **camera: object,
 ) -> StationRoot:
-    """camera: replaces entries of the bundle's camera contract."""
+    """defects, adapts: of the bundle. camera: replaces entries of its camera contract."""
     folder.mkdir(parents=True, exist_ok=True)
     key = make_key(folder)
     bundle = make_tiny_bundle(
-        folder, key, presence=presence, height=HEIGHT, width=WIDTH, camera=camera
+        folder,
+        key,
+        presence=presence,
+        height=HEIGHT,
+        width=WIDTH,
+        camera=camera,
+        defects=defects,
+        adapts=adapts,
     )
     station = StationRoot(folder / "root", key.private)
     trust(station.store, key.public)

@@ -7,11 +7,15 @@ pixels where material is expected and the table is seen; the score is the map's 
 number of the part's cells. A pixel belongs to the part where it stands higher than `lift` over
 `plane`. Its normal parts score from 2 to 20, evenly spread, so the threshold is about 20. Another
 precision is the same graph with its score scaled and shifted.
+
+A bundle that `adapts` has color as three channels of features, with `shift`, `scale` and `moments`;
+one with spare rows has in `features` the means of the cells, and a cell's distance is the least of
+that from RED_OF_A_GOOD_PART and those of its mean red from the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +27,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle.key_files import generate_key
-from edge.bundle.manifest import Manifest
+from edge.bundle.manifest import ChannelStatistics, Manifest
 from edge.bundle.pack import list_files, pack, seal
 from edge.proof.certificate import Certificate
 from edge.proof.compare import Count, fit_noise, spread_of
@@ -41,10 +45,23 @@ PLANE = (0.0, 0.0, 1.0, TABLE_M)  # height = TABLE_M - z
 FOCAL = 300.0
 ABSENT = 1000.0  # in the map, where a cell lacks all the material that is expected there
 MIN_AREA, MAX_AREA, MIN_VALID = 0.02, 0.6, 0.5
+CHANNELS = 3  # of the features of a bundle that adapts
+SPARE = 8  # rows
+FAR = 1e4  # is a spare row that is not set
 
 Line = tuple[float, float]  # a precision's score = scale x float32's + shift
 EXACT: Mapping[Precision, Line] = {"fp32": (1.0, 0.0)}
 ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+
+
+@dataclass(frozen=True)
+class Adapts:
+    """The site inputs of a tiny bundle. spare: with rows. known: whether the manifest says where
+    the channels lay in training.
+    """
+
+    spare: bool = False
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,9 @@ def make_tiny_bundle(
     width: int = 128,
     camera: dict[str, object] | None = None,
     precisions: Mapping[Precision, Line] = EXACT,
-    parts: int = len(NORMAL_DEFECTS),
+    parts: int | None = None,
+    defects: Sequence[float] = NORMAL_DEFECTS,
+    adapts: Adapts | None = None,
 ) -> Path:
     """A signed bundle file PRODUCT-VERSION.bundle in `folder`.
 
@@ -79,12 +98,14 @@ def make_tiny_bundle(
     width x height.
     precisions: the files besides fp32, each with its scale and shift; the certificate knows of
     them.
-    parts: normal parts, of which the bundle carries the highest len(NORMAL_DEFECTS).
+    parts: normal parts, of which the bundle carries the highest len(defects); by default, all.
+    defects: what is added to red of these. adapts: with site inputs.
     """
     private = key.private if isinstance(key, KeyPair) else key
     with tiny_bundle_folder(
-        private, product, version, presence, height, width, camera, precisions, parts
-    ) as content:
+        private, product, version, presence, height, width, camera, precisions, parts, defects,
+        adapts,
+    ) as content:  # fmt: skip
         return pack(content, folder / f"{product}-{version}.bundle")
 
 
@@ -98,7 +119,9 @@ def tiny_bundle_folder(
     width: int = 128,
     camera: dict[str, object] | None = None,
     precisions: Mapping[Precision, Line] = EXACT,
-    parts: int = len(NORMAL_DEFECTS),
+    parts: int | None = None,
+    defects: Sequence[float] = NORMAL_DEFECTS,
+    adapts: Adapts | None = None,
 ) -> Iterator[Path]:
     """The unpacked bundle in a temporary folder, for tests that damage it before packing."""
     lines = {
@@ -111,10 +134,12 @@ def tiny_bundle_folder(
         (folder / "model").mkdir()
         (folder / "golden").mkdir()
         for precision, line in lines.items():
-            model = tiny_graph(height, width, presence, line)
+            model = tiny_graph(height, width, presence, line, adapts)
             (folder / "model" / f"{precision}.onnx").write_bytes(model.SerializeToString())
-        _write_golden(folder / "golden", height, width, presence)
-        exact = _write_normal(folder / "normal", height, width, presence, parts)
+        _write_golden(folder / "golden", height, width, presence, adapts)
+        exact, channels = _write_normal(
+            folder / "normal", height, width, presence, parts or len(defects), defects, adapts
+        )
         scores = {precision: _on_line(exact, line) for precision, line in lines.items()}
         thresholds = {
             precision: threshold_at(values, 1, 0.05) for precision, values in scores.items()
@@ -125,12 +150,15 @@ def tiny_bundle_folder(
         verdicts = {
             section.precision: section.verdicts.model_dump() for section in certificate.sections
         }
-        about = {**_normal_of_manifest(scores, thresholds), "verdicts": verdicts}
-        seal(
-            folder,
-            tiny_manifest(folder, product, version, presence, height, width, about, camera or {}),
-            key,
+        about = {
+            **_normal_of_manifest(scores, thresholds, len(defects)),
+            "verdicts": verdicts,
+            "channels": channels if adapts and adapts.known else None,
+        }
+        manifest = tiny_manifest(
+            folder, product, version, presence, height, width, about, camera or {}, adapts
         )
+        seal(folder, manifest, key)
         yield folder
 
 
@@ -158,14 +186,19 @@ def draw_part(
 
 
 def feeds_of(
-    color: NDArray[np.uint8], depth: NDArray[np.uint16] | None
+    color: NDArray[np.uint8], depth: NDArray[np.uint16] | None, adapts: Adapts | None = None
 ) -> dict[str, NDArray[np.generic]]:
     """Every input of the tiny graph for one view; without depth, those of the color-only graph."""
     height, width = color.shape[:2]
     region = np.full((1, height, width, 1), 255, np.uint8)
+    site = {
+        str(spec["name"]): np.full(spec["shape"], spec["default"], np.float32)
+        for spec in site_specs(adapts)
+    }
     if depth is None:
-        return {"color": color[None], "region": region}
+        return {"color": color[None], "region": region, **site}
     return {
+        **site,
         "color": color[None],
         "depth": depth.astype("<u2").view(np.uint8).reshape(1, height, width, 2),
         "region": region,
@@ -177,34 +210,50 @@ def feeds_of(
     }
 
 
-def _write_golden(folder: Path, height: int, width: int, presence: bool) -> None:
+def _write_golden(
+    folder: Path, height: int, width: int, presence: bool, adapts: Adapts | None
+) -> None:
     """Four normal and four defective frames, with outputs by numpy."""
     for index in range(8):
         defect = 0.0 if index < 4 else 15.0 + 10.0 * index
         color, depth = draw_part(height, width, seed=index, defect=defect)
-        feeds = feeds_of(color, depth if presence else None)
+        feeds = feeds_of(color, depth if presence else None, adapts)
         answer = reference(feeds)
         np.savez(folder / f"{index:04d}.npz", map=answer["map"], score=answer["score"], **feeds)
 
 
 def _write_normal(
-    folder: Path, height: int, width: int, presence: bool, parts: int
-) -> NDArray[np.float32]:
+    folder: Path,
+    height: int,
+    width: int,
+    presence: bool,
+    parts: int,
+    defects: Sequence[float],
+    adapts: Adapts | None,
+) -> tuple[NDArray[np.float32], ChannelStatistics | None]:
     """The normal frames, the highest score first; returns the (n,) falling scores, those that are
-    not carried last.
+    not carried last, and where the channels of a bundle that adapts lie.
     """
     frames = []
-    for index, defect in enumerate(reversed(NORMAL_DEFECTS)):
+    for index, defect in enumerate(sorted(defects, reverse=True)):
         color, depth = draw_part(height, width, seed=100 + index, defect=defect)
-        frames.append(feeds_of(color, depth if presence else None))
-    scores = [float(reference(feeds)["score"][0]) for feeds in frames]
-    specs = [TensorSpec.model_validate(spec) for spec in input_specs(height, width, presence)]
+        frames.append(feeds_of(color, depth if presence else None, adapts))
+    answers = [reference(feeds) for feeds in frames]
+    order = sorted(range(len(frames)), key=lambda index: -float(answers[index]["score"][0]))
+    scores = [float(answers[index]["score"][0]) for index in order]
+    specs = [
+        TensorSpec.model_validate(spec) for spec in input_specs(height, width, presence, adapts)
+    ]
     carried = [
-        (f"good/{rank:03d}", rank, lambda feeds=feeds: feeds)
-        for rank, feeds in enumerate(frames, 1)
+        (f"good/{rank:03d}", rank, lambda index=index: frames[index])
+        for rank, index in enumerate(order, 1)
     ]
     write_normal(folder, carried, parts, len(frames), specs)
-    return np.array([*scores, *np.linspace(1.0, 0.5, parts - len(frames))], np.float32)
+    moments = [answer["moments"] for answer in answers if "moments" in answer]
+    return (
+        np.array([*scores, *np.linspace(1.0, 0.5, parts - len(frames))], np.float32),
+        ChannelStatistics.of_parts(moments) if moments else None,
+    )
 
 
 def _on_line(scores: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
@@ -213,9 +262,12 @@ def _on_line(scores: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
 
 def reference(feeds: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
     """The tiny graph in numpy, float64 inside: map (1, 1, h, w), score (1,), area (1,), valid (1,),
-    place (1, 6).
+    place (1, 6); moments (1, 2, 3) where it adapts. Spare rows are neutral.
     """
-    red = feeds["color"][0, :, :, 0].astype(np.float64)
+    channels = feeds["color"][0].astype(np.float64)
+    red = channels[:, :, 0]
+    if "shift" in feeds:
+        red = (red - float(feeds["shift"][0])) * float(feeds["scale"][0])
     region = (feeds["region"][0, :, :, 0] > 0).astype(np.float64)
     part, read = region, np.ones_like(region)
     if "depth" in feeds:
@@ -239,11 +291,21 @@ def reference(feeds: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.flo
         "valid": (answered * judged).sum() / max((counted * judged).sum(), 1e-6),
     }
     scalars = {name: np.array([value], np.float32) for name, value in values.items()}
+    moments = {"moments": _moments(channels, part)} if "shift" in feeds else {}
     return {
         "map": anomaly[None, None].astype(np.float32),
         **scalars,
         "place": _place(part).astype(np.float32)[None],
+        **moments,
     }
+
+
+def _moments(channels: NDArray[np.float64], part: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(1, 2, 3) mean and variance of every channel over the part; 0 without a part."""
+    inside = channels[part > 0]
+    if not len(inside):
+        return np.zeros((1, 2, CHANNELS), np.float32)
+    return np.stack([inside.mean(axis=0), inside.var(axis=0)])[None].astype(np.float32)
 
 
 def _place(part: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -298,6 +360,9 @@ class _Graph:
     def cells(self, image: str) -> str:
         return self.op("AveragePool", image, kernel_shape=[CELL, CELL], strides=[CELL, CELL])
 
+    def one_of(self, vector: str, index: int) -> str:
+        return self.op("Gather", vector, self.constant([index], np.int64))
+
     def total(self, image: str) -> str:
         return self.op("Reshape", self.op("ReduceSum", image), self.constant([1], np.int64))
 
@@ -311,13 +376,20 @@ class _Graph:
 
 
 def tiny_graph(
-    height: int, width: int, presence: bool = True, line: Line = (1.0, 0.0)
+    height: int,
+    width: int,
+    presence: bool = True,
+    line: Line = (1.0, 0.0),
+    adapts: Adapts | None = None,
 ) -> onnx.ModelProto:
     """The ONNX model, opset 18, that computes what `reference` computes, its score on the given
     line.
     """
     g = _Graph()
-    red = g.plane_of("color", 0, height, width)
+    channels = [g.plane_of("color", channel, height, width) for channel in range(CHANNELS)]
+    red = channels[0]
+    if adapts:
+        red = g.op("Mul", g.op("Sub", red, g.one_of("shift", 0)), g.one_of("scale", 0))
     region = g.positive(g.plane_of("region", 0, height, width))
     part, answered = _foreground(g, region, height, width) if presence else (region, region)
     mask, counted = g.cells(part), g.cells(region)
@@ -325,6 +397,8 @@ def tiny_graph(
     deviation = g.op("Abs", g.op("Sub", red, g.constant(RED_OF_A_GOOD_PART)))
     cells = g.cells(g.op("Mul", deviation, part))
     mean = g.op("Div", cells, g.op("Max", mask, g.constant(1e-6)))
+    if adapts and adapts.spare:
+        mean = _nearest(g, mean, _cell_means(g, red, part, mask), judged)
     anomaly = g.op("Add", mean, _absent(g, part, answered, height, width, presence), name="map")
     present = g.op("Mul", counted, judged)
     mean = g.share(anomaly, judged, 1.0, "mean")
@@ -332,16 +406,48 @@ def tiny_graph(
     g.share(present, counted, 1e-6, "area")
     g.share(g.op("Mul", g.cells(answered), judged), present, 1e-6, "valid")
     _place_node(g, part, height, width)
+    if adapts:
+        _site_nodes(g, channels, part, mask, adapts)
     graph = helper.make_graph(
         g.nodes,
         "tiny",
-        [_value(spec) for spec in input_specs(height, width, presence)],
-        [_value(spec) for spec in output_specs(height, width)],
+        [_value(spec) for spec in input_specs(height, width, presence, adapts)],
+        [_value(spec) for spec in output_specs(height, width, adapts)],
         g.constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model
+
+
+def _cell_means(g: _Graph, image: str, part: str, mask: str) -> str:
+    """The mean of each cell over the part's pixels, 0 without any."""
+    return g.op("Div", g.cells(g.op("Mul", image, part)), g.op("Max", mask, g.constant(1e-6)))
+
+
+def _nearest(g: _Graph, distance: str, red: str, judged: str) -> str:
+    """The least of a cell's distance and those of its mean red from the spare rows."""
+    rows = g.op("Gather", "spare", g.constant(0, np.int64), axis=1)
+    shape = g.constant([1, SPARE, 1, 1], np.int64)
+    away = g.op("Abs", g.op("Sub", red, g.op("Reshape", rows, shape)))
+    unset = g.op("Sub", g.constant(1.0), g.op("Reshape", "spare_valid", shape))
+    away = g.op("Add", away, g.op("Mul", unset, g.constant(FAR)))
+    least = g.op("ReduceMin", away, g.constant([1], np.int64), keepdims=1)
+    return g.op("Mul", g.op("Min", distance, least), judged)
+
+
+def _site_nodes(g: _Graph, channels: Sequence[str], part: str, mask: str, adapts: Adapts) -> None:
+    """The outputs `features`, with spare rows, and `moments`: before shift and scale."""
+    if adapts.spare:
+        means = [_cell_means(g, channel, part, mask) for channel in channels]
+        g.op("Concat", *means, axis=1, name="features")
+    pixels = g.op("Max", g.total(part), g.constant(1.0))
+    means = [g.op("Div", g.total(g.op("Mul", one, part)), pixels) for one in channels]
+    apart = [g.op("Sub", one, mean) for one, mean in zip(channels, means, strict=True)]
+    squares = [g.op("Mul", g.op("Mul", one, one), part) for one in apart]
+    variances = [g.op("Div", g.total(square), pixels) for square in squares]
+    row = g.op("Concat", *means, *variances, axis=0)
+    g.op("Reshape", row, g.constant([1, 2, CHANNELS], np.int64), name="moments")
 
 
 def _absent(g: _Graph, part: str, answered: str, height: int, width: int, presence: bool) -> str:
@@ -395,7 +501,24 @@ def _value(spec: dict[str, object]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(spec["name"], kind, spec["shape"])
 
 
-def input_specs(height: int, width: int, presence: bool = True) -> list[dict[str, object]]:
+def site_specs(adapts: Adapts | None) -> list[dict[str, object]]:
+    if adapts is None:
+        return []
+    specs: list[dict[str, object]] = [
+        {"name": "shift", "dtype": "float32", "shape": [CHANNELS], "default": 0},
+        {"name": "scale", "dtype": "float32", "shape": [CHANNELS], "default": 1},
+    ]
+    if adapts.spare:
+        specs += [
+            {"name": "spare", "dtype": "float32", "shape": [SPARE, CHANNELS], "default": 0},
+            {"name": "spare_valid", "dtype": "float32", "shape": [SPARE], "default": 0},
+        ]
+    return specs
+
+
+def input_specs(
+    height: int, width: int, presence: bool = True, adapts: Adapts | None = None
+) -> list[dict[str, object]]:
     specs = [
         {"name": "color", "dtype": "uint8", "shape": [1, height, width, 3]},
         {"name": "region", "dtype": "uint8", "shape": [1, height, width, 1], "default": 255},
@@ -409,16 +532,21 @@ def input_specs(height: int, width: int, presence: bool = True) -> list[dict[str
             {"name": "lift", "dtype": "float32", "shape": [1], "default": LIFT},
             {"name": "expected", "dtype": "uint8", "shape": [1, height, width, 1], "default": 0},
         ]
-    return specs
+    return [*specs, *site_specs(adapts)]
 
 
-def output_specs(height: int, width: int) -> list[dict[str, object]]:
+def output_specs(height: int, width: int, adapts: Adapts | None = None) -> list[dict[str, object]]:
+    cells = [height // CELL, width // CELL]
+    more = [{"name": "moments", "dtype": "float32", "shape": [1, 2, CHANNELS]}]
+    if adapts and adapts.spare:
+        more = [{"name": "features", "dtype": "float32", "shape": [1, CHANNELS, *cells]}, *more]
     return [
         {"name": "map", "dtype": "float32", "shape": [1, 1, height // CELL, width // CELL]},
         {"name": "score", "dtype": "float32", "shape": [1]},
         {"name": "area", "dtype": "float32", "shape": [1]},
         {"name": "valid", "dtype": "float32", "shape": [1]},
         {"name": "place", "dtype": "float32", "shape": [1, 6]},
+        *(more if adapts else []),
     ]
 
 
@@ -487,7 +615,9 @@ def tiny_certificate(
 
 
 def _normal_of_manifest(
-    scores: Mapping[Precision, NDArray[np.float32]], thresholds: Mapping[Precision, Threshold]
+    scores: Mapping[Precision, NDArray[np.float32]],
+    thresholds: Mapping[Precision, Threshold],
+    carried: int,
 ) -> dict[str, object]:
     """The keys of the manifest that speak of the normal parts."""
     exact = scores["fp32"]
@@ -509,7 +639,7 @@ def _normal_of_manifest(
     }
     return {
         "precisions": list(scores),
-        "normal": {"parts": len(exact), "highest": min(len(exact), len(NORMAL_DEFECTS))},
+        "normal": {"parts": len(exact), "highest": min(len(exact), carried)},
         "normal_scores": {
             precision: [float(value) for value in values] for precision, values in scores.items()
         },
@@ -530,6 +660,7 @@ def tiny_manifest(
     width: int,
     normal: dict[str, object],
     camera: dict[str, object],
+    adapts: Adapts | None = None,
 ) -> Manifest:
     """The manifest of everything that lies in `folder`.
 
@@ -560,8 +691,8 @@ def tiny_manifest(
             "preset": "test",
             "presence": presence,
             "camera": {**contract, **camera},
-            "inputs": input_specs(height, width, presence),
-            "outputs": output_specs(height, width),
+            "inputs": input_specs(height, width, presence, adapts),
+            "outputs": output_specs(height, width, adapts),
             **normal,
             "plane": PLANE if presence else None,
             "provenance": {

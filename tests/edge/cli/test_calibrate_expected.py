@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from calibration import session
+from calibration import expected_session as session
 from edge.camera.factory import make_camera
 from edge.cli import app
 from edge.errors import ConfigError, EdgeError

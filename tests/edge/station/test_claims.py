@@ -37,7 +37,15 @@ def test_a_key_whose_file_is_gone_is_said_by_the_next_change(store: Store) -> No
 )
 @pytest.mark.parametrize(
     "act",
-    ["trust", "distrust", "select", "calibrate geometry", "calibrate expected", "calibrate model"],
+    [
+        "trust",
+        "distrust",
+        "select",
+        "calibrate geometry",
+        "calibrate expected",
+        "calibrate model",
+        "calibrate undo",
+    ],
 )
 def test_a_row_that_no_command_wrote_stops_nothing(
     store: Store, act: str, detail: dict[str, object]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from edge.bundle.key_files import read_public_key
+from edge.errors import CalibrationError
 from edge.install.install import install_bundle
 from edge.install.proven import open_proven_engine
 from edge.station import trust as keys
@@ -109,6 +111,18 @@ def save_model_state(root: Path, files: Path, mark: Mark) -> None:
     )
 
 
+def calibrated_twice(root: Path, files: Path) -> None:
+    calibrated(root, files)
+    save_model_state(root, files, print)
+
+
+def undo(root: Path, files: Path, mark: Mark) -> None:
+    """Once: what cannot be undone was undone before the cut."""
+    store = Store(root)
+    with suppress(CalibrationError):
+        store.undo_model_state(store.active())
+
+
 def select(root: Path, files: Path, mark: Mark) -> None:
     Store(root).select("screw")
 
@@ -156,4 +170,5 @@ ACTS = {
     "next geometry": Act(calibrated, save_geometry),
     "first model state": Act(installed(WASHER_1), save_model_state),
     "next model state": Act(calibrated, save_model_state),
+    "undo": Act(calibrated_twice, undo),
 }
