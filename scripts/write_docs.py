@@ -36,6 +36,7 @@ MEASURED = (  # pages on which every figure has its marker, or stands in a writt
     "docs/accuracy.md",
     "docs/benchmark.md",
     "docs/bank-size.md",
+    "docs/drift.md",
     "docs/ablation-*.md",
     "docs/systems/*.md",
 )

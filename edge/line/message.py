@@ -130,6 +130,7 @@ class StateDetails:
     done about it, None while they come. camera_usb, camera_temperature_c: as the camera tells them,
     None where it does not.
     product_number: of the product on this station, None where it has none. paused: by a command.
+    drift: which numbers of the parts have changed since when, at most 300 characters; None: none.
     triggers: None in free run; on the wire each of them is a key of its own.
     """
 
@@ -161,6 +162,7 @@ class StateDetails:
     camera_temperature_c: float | None = None
     product_number: int | None = None
     paused: bool = False
+    drift: str | None = None
     triggers: TriggerCounts | None = None
 
     def as_fields(self) -> dict[str, Any]:

@@ -94,6 +94,7 @@ NODE = (
     Metric("commands_ignored", 39, _COUNT),
     Metric("product_number", 40, _COUNT),
     Metric("paused", 41, _BOOLEAN),
+    Metric("drift", 42, _STRING),
 )
 DEVICE = (
     Metric("id", 101, _STRING),

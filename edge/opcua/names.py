@@ -67,6 +67,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "State": "String",
         "StateReason": "String",
         "DiagnosticLevel": "UInt16",
+        "Drift": "String",
         f"{MACHINE}/CurrentState": "LocalizedText",
         f"{MODE}/CurrentState": "LocalizedText",
         f"{RECIPES}/ActiveRecipe": "String",

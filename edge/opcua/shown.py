@@ -59,6 +59,7 @@ def state_values(said: Values, states: States) -> dict[str, Any]:
         "State": said["state"],
         "StateReason": said["reason"],
         "DiagnosticLevel": 0,
+        "Drift": details.get("drift") or "",
         **machine_values(states),
         f"{RECIPES}/ActiveRecipe": details.get("bundle") or "",
         f"{RECIPES}/ActiveProduct": details.get("product") or "",

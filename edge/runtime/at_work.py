@@ -11,6 +11,7 @@
     audit thread     rows about a lost camera: audit_rows.py
     housekeeping     the bounds of the records, and whether the disk works: housekeeping.py
     status thread    a file for `edge status`, each second: status_file.py
+    drift thread     whether the parts' numbers change slowly: drift_watch.py
     opening thread   a new bundle or site state, resolved beside the one that judges: changes.py
     main loop        here: signals, watchdog; it never waits for an engine, a disk or the camera
 
@@ -45,6 +46,7 @@ from edge.runtime.command_acts import CommandActs, Controls
 from edge.runtime.commanding import Commanding
 from edge.runtime.current import CurrentBundle
 from edge.runtime.deciding import Deciding, Parts
+from edge.runtime.drift_watch import DriftWatch
 from edge.runtime.healing import Healing
 from edge.runtime.health import Health
 from edge.runtime.housekeeping import Housekeeping
@@ -72,7 +74,7 @@ LINE_S = 5.0  # for the broker, where it is waited for
 END_S = 1.0  # of the 2 s that an end by a signal may take: for the threads that a part passes
 END_COMMANDS_S = 0.3  # of the same: for a command that is at work
 END_AUDIT_S = 0.2  # of the same: for rows of the audit table
-END_IMAGES_S = 0.3  # of the same: for the images that wait for the disk
+END_IMAGES_S = 0.3  # of the same: for the images that wait for the disk; and for drift.json
 IMAGES_S = 10.0  # the same at the end of a finite source
 DRAIN_S = 30.0  # for the broker to take the records, at the end of a finite source
 
@@ -116,6 +118,10 @@ class AtWork:
         self._housekeeping = Housekeeping(self._outbox, config.retention, health.note_storage)
         self._noting = threading.RLock()
         self._line = make_line(self._line_setup(store, config))
+        self._drift = DriftWatch(
+            store, self.current, lambda: self.capture.device.temperature_c, self._line.state_changed
+        )
+        self._watches_drift = config.camera.is_live or config.camera.kind == "virtual"
         self._triggering = triggering = self._new_triggering(config)
         self.mailbox = Mailbox(plan.lossless, None if triggering is None else triggering.admit)
         self.capture = Capture(
@@ -148,6 +154,7 @@ class AtWork:
             self._outbox,
             self._keeper,
             self.pause,
+            self._drift,
             seen=lambda: judging.seen,
             triggers=None if triggering is None else triggering.counts,
         )
@@ -172,6 +179,8 @@ class AtWork:
         if self._commanding is not None:
             self._commanding.start()
         self._line.start()
+        if self._watches_drift:
+            self._drift.start()
         self._health.listen(self._line.state_changed)
         self._line.state_changed()  # whatever has changed since its start
         if self._plan.waits_for_line:
@@ -220,6 +229,7 @@ class AtWork:
             self._commanding.stop(END_COMMANDS_S)
         self._audit.stop(END_AUDIT_S)
         self._keeper.stop(images_s)
+        self._drift.stop(images_s)
         self._housekeeping.stop(0.4)
         self._status.stop(0.4)
         if self._triggering is not None:
@@ -240,12 +250,14 @@ class AtWork:
     def _new_parts(self, config: EdgeConfig, first: ActiveBundle) -> Parts:
         """What makes parts of frames."""
         if self._triggering is not None:
-            return TriggeredParts(config, self.current, self._triggering, self._keeper)
+            return TriggeredParts(config, self.current, self._triggering, self._keeper, self._drift)
         plan = self._plan
         gate: Gate[JudgedFrame] = new_gate(
             first.rule, config.decision, plan.each_frame, starts_unsure=not plan.lossless
         )
-        return PartMaker(config, first, gate, self._outbox, self._line, self._keeper, self._health)
+        return PartMaker(
+            config, first, gate, self._outbox, self._line, self._keeper, self._health, self._drift
+        )
 
     def _new_commanding(
         self, store: Store, config: EdgeConfig, parts: Parts, frames: Callable[[], int]

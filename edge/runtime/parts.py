@@ -61,6 +61,14 @@ class ImageKeeper(Protocol):
         ...
 
 
+class PartWatch(Protocol):
+    """Who looks at the parts after their verdict has left."""
+
+    def put(self, fields: Fields, shown: JudgedFrame) -> None:
+        """The record, and the frame that it rests on. Never waits."""
+        ...
+
+
 class PartMaker:
     """Turns judged frames into verdicts, records and kept images; exactly one of each per part.
 
@@ -76,12 +84,14 @@ class PartMaker:
         line: Line,
         keeper: ImageKeeper,
         health: Health,
+        watch: PartWatch | None = None,
     ) -> None:
-        """first: what the gate was made for."""
+        """first: what the gate was made for. watch: None: nobody."""
         self._name, self._config = config.station.station, config.decision
         self._keep_ok_every = config.retention.keep_ok_every
         self._active, self._gate = first, gate
         self._outbox, self._line, self._keeper, self._health = outbox, line, keeper, health
+        self._watch = watch
         self._storage = Trouble(log, "records are committed again")
 
     @property
@@ -141,6 +151,8 @@ class PartMaker:
         self._health.count(Code(fields["code"]))
         keep_images(self._keeper, fields, shown)
         log_part(fields, sent)
+        if self._watch is not None:
+            self._watch.put(fields, shown)
 
     def _commit(self, record: Record, shown: JudgedFrame) -> Fields | None:
         """The committed fields; those of UNKNOWN `storage` if the disk did not take them; None if

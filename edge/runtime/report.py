@@ -12,6 +12,7 @@ from edge.line.outbox import Outbox
 from edge.runtime.capture import Capture
 from edge.runtime.current import CurrentBundle
 from edge.runtime.deciding import Parts
+from edge.runtime.drift_watch import DriftWatch
 from edge.runtime.health import Health
 from edge.runtime.judging import Seen
 from edge.runtime.keeper import Keeper
@@ -36,6 +37,7 @@ class Report:
         outbox: Outbox,
         keeper: Keeper,
         pause: Pause,
+        drift: DriftWatch,
         seen: Callable[[], Seen],
         triggers: Callable[[], TriggerCounts] | None = None,
     ) -> None:
@@ -44,7 +46,7 @@ class Report:
         self._station, self._health, self._current = station, health, current
         self._mailbox, self._capture, self._parts = mailbox, capture, parts
         self._line, self._outbox, self._keeper = line, outbox, keeper
-        self._pause, self._seen = pause, seen
+        self._pause, self._drift, self._seen = pause, drift, seen
         self._started_s = time.monotonic()
 
     def state(self) -> StationState:
@@ -63,6 +65,7 @@ class Report:
             "camera": seen.serial,
             "frames": seen.frames,
             "powered_on_s": self._outbox.clock.powered_s(),
+            "parts_watched": self._drift.parts,
             **({} if said.details is None else said.details.as_fields()),
         }
 
@@ -99,5 +102,6 @@ class Report:
             camera_temperature_c=device.temperature_c,
             product_number=active.number,
             paused=self._pause.is_asked_for,
+            drift=self._drift.told,
             triggers=None if self._triggers is None else self._triggers(),
         )

@@ -16,6 +16,10 @@ from edge.types import Code
 
 FILE = Path("run/edge/status.json")
 SILENT_S = 5.0  # a station that runs writes FILE each second: after this long something holds it up
+DRIFT_REMEDY = (
+    "parts are judged as before; find the cause (lamp, lens, camera, the parts), then calibrate"
+    " anew: docs/drift.md"
+)
 LOSSES = (
     ("records_dropped", "unsent records dropped by the bound"),
     ("images_dropped", "parts' images not kept"),
@@ -62,7 +66,7 @@ class Facts:
 
 
 def lines_of(facts: Facts) -> list[str]:
-    """Station, camera, broker, disk, clock, last verdict: one line each."""
+    """Station, camera, broker, disk, clock, last verdict, drift: one line each."""
     said = {} if facts.live is None else facts.live.said
     return [
         f"station      {_station(facts.live)}",
@@ -71,6 +75,7 @@ def lines_of(facts: Facts) -> list[str]:
         f"disk         {_disk(facts, said)}",
         f"clock        {_clock(facts.clock_synced, said)}",
         f"last verdict {_last_verdict(facts.last)}",
+        f"drift        {_drift(said)}",
     ]
 
 
@@ -146,6 +151,16 @@ def _last_verdict(last: Verdict | str | None) -> str:
         return last
     score = "" if last.score is None else f", score {last.score:.6g} (limit {last.threshold:.6g})"
     return f"{last.part} {last.code.name} {last.reason}{score}, judged {last.judged_at}"
+
+
+def _drift(said: Mapping[str, Any]) -> str:
+    """What to do beside what drifts."""
+    if not said:
+        return "not watched while nothing runs"
+    parts = said.get("parts_watched", 0)
+    if said.get("drift"):
+        return f"{said['drift']}: {DRIFT_REMEDY}"
+    return f"none in {parts} parts" if parts else "not watched yet"
 
 
 def _duration(seconds: float) -> str:

@@ -19,7 +19,9 @@ from edge.types import Code
 
 
 def live_lines(store: Store) -> list[str]:
-    """Station, camera, broker, disk, clock, last verdict: one line each. Raises: ConfigError."""
+    """Station, camera, broker, disk, clock, last verdict, drift: one line each. Raises:
+    ConfigError.
+    """
     return lines_of(read_facts(store))
 
 

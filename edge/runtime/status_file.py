@@ -31,7 +31,7 @@ from edge.trouble import Trouble
 log = logging.getLogger(__name__)
 
 LIMIT = 64 << 10  # bytes
-TEXTS = ("why", "camera", "link")
+TEXTS = ("why", "camera", "link", "drift")
 NUMBERS = (
     "uptime_s",
     "frames",
@@ -40,6 +40,7 @@ NUMBERS = (
     "records_dropped",
     "images_dropped",
     "powered_on_s",
+    "parts_watched",
 )
 PASS_S = 1.0
 

@@ -17,6 +17,7 @@ from edge.runtime.current import CurrentBundle
 from edge.runtime.parts import (
     ImageKeeper,
     JudgedFrame,
+    PartWatch,
     judged_part,
     keep_images,
     new_record,
@@ -39,11 +40,13 @@ class TriggeredParts:
         current: CurrentBundle,
         triggering: Triggering,
         keeper: ImageKeeper,
+        watch: PartWatch | None = None,
     ) -> None:
-        """current: for a part that has no frame."""
+        """current: for a part that has no frame. watch: as in PartMaker."""
         self._name, self._config = config.station.station, config.decision
         self._keep_ok_every = config.retention.keep_ok_every
         self._current, self._triggering, self._keeper = current, triggering, keeper
+        self._watch = watch
         self._active = current.get()
         rule = self._active.rule
         # is told of each frame whether a trigger owns it
@@ -118,6 +121,8 @@ class TriggeredParts:
             trigger, completed_ns, lambda seq, sent: self._fields(record, shown, seq, sent)
         )
         keep_images(self._keeper, fields, shown)
+        if self._watch is not None:
+            self._watch.put(fields, shown)
 
     def _no_frame(self) -> JudgedFrame:
         active = self._current.get()

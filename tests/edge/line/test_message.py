@@ -193,6 +193,7 @@ def test_the_state_of_a_running_station_is_one_flat_object_in_fixed_order() -> N
         camera_temperature_c=41.5,
         product_number=7,
         paused=True,
+        drift="score higher",
     )
     assert state_message(StationState("s1", "degraded", "archive", True, details)) == (
         b'{"schema":1,"station":"s1","state":"degraded","reason":"archive","ready":true,'
@@ -202,7 +203,7 @@ def test_the_state_of_a_running_station_is_one_flat_object_in_fixed_order() -> N
         b'"verdicts_unsent":1,"frames_dropped":2,"frame_gaps":0,"camera_restarts":0,'
         b'"images_dropped":0,"uptime_s":61,"camera_resets":1,"usb_resets":0,'
         b'"camera_problem":"unplugged (respawn 1)","camera_usb":"3.2","camera_temperature_c":41.5,'
-        b'"product_number":7,"paused":true}'
+        b'"product_number":7,"paused":true,"drift":"score higher"}'
     )
 
 

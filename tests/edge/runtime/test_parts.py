@@ -59,10 +59,15 @@ class Rig:
         self.outbox, self.line, self.kept = Outbox(folder / "line.sqlite"), Told(), Kept()
         self.health, self.active = Health(), make_active()
         gate = new_gate(self.active.rule, config.decision, each_frame=False, starts_unsure=False)
+        self.watched: list[tuple[int, bool]] = []  # of each part: seq, whether its verdict had left
         self.parts = PartMaker(
-            config, self.active, gate, self.outbox, self.line, self.kept, self.health
+            config, self.active, gate, self.outbox, self.line, self.kept, self.health, self
         )
         self.number = 0
+
+    def put(self, fields: Any, shown: JudgedFrame) -> None:
+        told = any(one["seq"] == fields["seq"] for one in self.line.verdicts)
+        self.watched.append((fields["seq"], told))
 
     def judged(self, says: dict[str, Any] | Judgment, active: ActiveBundle | None) -> JudgedFrame:
         self.number += 1
@@ -84,6 +89,11 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made = Rig(tmp_path)
     yield made
     made.outbox.close()
+
+
+def test_the_watch_hears_of_each_part_after_its_verdict(rig: Rig) -> None:
+    rig.show(*[OK] * 6, *[EMPTY] * 3, *[NG] * 6, *[EMPTY] * 3)
+    assert rig.watched == [(1, True), (2, True)]
 
 
 def test_a_part_is_one_verdict_one_record_and_one_count(rig: Rig) -> None:

@@ -95,6 +95,8 @@ FORGED: list[dict[str, object]] = [
     {"why": "\x1b[2J"},
     {"camera": ["a"]},
     {"powered_on_s": [1]},
+    {"drift": "\x1b[2J"},
+    {"parts_watched": "many"},
     {"pid": "1"},
 ]
 

@@ -49,7 +49,19 @@ def test_a_station_that_is_well() -> None:
         "disk": "12.3 GB free, bound 5 GB or 30 days, 0 records wait for the broker",
         "clock": "synchronized; powered on for 1 h 1 min in all",
         "last verdict": "none yet",
+        "drift": "not watched yet",
     }
+
+
+def test_parts_that_drift_and_parts_that_do_not() -> None:
+    told = "score higher since about seq 4711, 2026-11-30T14:05Z (mean 9.3, before 6.1)"
+    watched = {**SAID, "parts_watched": 812, "drift": None}
+    assert lines(replace(FACTS, live=Live(watched, 0.5)))["drift"] == "none in 812 parts"
+    shown = lines(replace(FACTS, live=Live({**watched, "drift": told}, 0.5)))["drift"]
+    assert shown == (
+        f"{told}: parts are judged as before; find the cause (lamp, lens, camera, the parts), then"
+        " calibrate anew: docs/drift.md"
+    )
 
 
 def test_one_that_does_not_run() -> None:
@@ -60,6 +72,7 @@ def test_one_that_does_not_run() -> None:
         "plc:1883 with TLS, not connected",
     )
     assert told["clock"] == "synchronized"
+    assert told["drift"] == "not watched while nothing runs"
 
 
 def test_one_that_has_nothing_to_say_yet() -> None:

@@ -58,6 +58,16 @@ class Told(NoLine):
         return True
 
 
+class Watched:
+    """Notes what the watch over drift is given."""
+
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+
+    def put(self, fields: Any, shown: JudgedFrame) -> None:
+        self.codes.append(fields["code"])
+
+
 class Rig:
     def __init__(self, folder: Path, fps: int = 1) -> None:
         """fps: one a second keeps windows open for as long as a busy machine needs."""
@@ -72,7 +82,8 @@ class Rig:
         self.triggering = Triggering(
             config, current, self.outbox, line, self.health, poke=lambda: None
         )
-        self.parts = TriggeredParts(config, current, self.triggering, self)
+        self.watched = Watched()
+        self.parts = TriggeredParts(config, current, self.triggering, self, self.watched)
         self.number = 0
         self.health.note_frame(judgment_of(OK))
         self.triggering.start()
@@ -158,6 +169,7 @@ def test_it_is_judged_counted_and_kept(rig: Rig) -> None:
     (images,) = rig.images
     assert images.record["frames"] == 2
     assert rig.triggering.is_idle
+    assert rig.watched.codes == [2]
 
 
 def test_the_clock_answers_while_the_disk_is_busy_with_the_judgment(
@@ -179,6 +191,7 @@ def test_the_clock_answers_while_the_disk_is_busy_with_the_judgment(
     assert rig.records() == [("A", 3, "late", 1)]
     assert rig.health.verdicts() == {"ok": 0, "ng": 0, "unknown": 1}
     assert len(rig.images) == 1  # as of every UNKNOWN
+    assert rig.watched.codes == [3]  # as it was sent
 
 
 def test_a_judgment_may_take_until_long_after_the_deadline(
