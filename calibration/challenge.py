@@ -74,7 +74,7 @@ def challenge_station(
         StorageError.
     """
     store.require_writable()
-    with closing(open_station(store, installed, config, source)) as station:
+    with closing(open_station(store, installed, config, source, "challenge")) as station:
         site, parts = site_of(store, installed, station.serial), []
         for shown in range(count):
             part = _next_challenged(store, installed, station, config, site, shown, count)

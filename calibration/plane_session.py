@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.plane import PlaneFit, calibrate_plane
+from calibration.remote import RemoteCamera, find_camera
 from calibration.shown_parts import FRAME_TIMEOUT_S, require_fresh
 from calibration.station import SOURCE_FPS
 from edge.camera.contract import CameraContract
@@ -46,10 +47,14 @@ def table_camera(
 ) -> Camera:
     """The camera that [camera] names, before an empty table; not open yet.
 
+    A real camera can be opened once: where `edge run` has it, that gives the frames.
+
     source: images or a recording that are played instead, under the configured serial.
+    Raises: ControlError if this account may not ask the running station.
     """
     if source is None:
-        return supervised_camera(config, root, contract, empty=True)
+        remote = find_camera(root, "plane") if config.is_live else None
+        return remote or supervised_camera(config, root, contract, empty=True)
     played = {
         "kind": "recording" if source.is_file() else "virtual",
         "path": str(source.absolute()),
@@ -85,7 +90,7 @@ def calibrate_station_plane(
         )
     fit = calibrate_plane(windows, lift, contract.min_area, region)
     geometry = Geometry(fit.plane, x, y, region)
-    told = camera.facts if isinstance(camera, SupervisedCamera) else NOTHING_TOLD
+    told = camera.facts if isinstance(camera, SupervisedCamera | RemoteCamera) else NOTHING_TOLD
     saved = store.save_geometry(
         installed.product,
         whole.serial,

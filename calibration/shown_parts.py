@@ -145,8 +145,8 @@ def next_of(source: TakesParts, shown: int, count: int) -> Part[Sight]:
         return source.next_part(PART_TIMEOUT_S)
     except FrameOverdue as error:
         raise CalibrationError(
-            f"no further part for {PART_TIMEOUT_S:.0f} s, {count} are needed: lay one after the"
-            " other into the view, and leave it empty between them"
+            f"{error}, {count} are needed: lay one after the other into the view, and leave it"
+            " empty between them"
         ) from error
     except EndOfFrames as error:
         if not shown:

@@ -1,7 +1,7 @@
 """What looks at parts while a station is calibrated: everything on site is written over it.
 
 `CalibrationStation` is the protocol. `LocalStation` is this machine's own camera and engine, where
-no `edge run` holds them.
+no `edge run` holds them; where one does, `calibration.remote.RemoteStation` is its client.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.remote import RemoteStation, open_remote
 from calibration.shown_parts import FRAME_TIMEOUT_S, PartSource, Sight, Viewer, require_fresh
 from edge.camera.protocol import opened
 from edge.camera.supervised import supervised_camera
@@ -83,16 +84,50 @@ class CalibrationStation(Protocol):
 
 
 def open_station(
-    store: Store, installed: Installed, config: EdgeConfig, source: Path | None = None
+    store: Store,
+    installed: Installed,
+    config: EdgeConfig,
+    source: Path | None = None,
+    what: str = "parts",
 ) -> CalibrationStation:
-    """What looks at parts of this product; the caller closes it.
+    """What looks at parts of this product; the caller closes it. Where `edge run` is at work, its
+    camera and its engine look, and it judges no part meanwhile.
 
-    source: a folder of images, each of which shows one part, or a recording, in place of the
-        camera.
-    Raises: CalibrationError without a plane for this camera, ConfigError if nothing tells its parts
-        apart; CameraError, EngineError, ParityError, BundleError.
+    Args:
+        source: a folder of images, each of which shows one part, or a recording, in place of the
+            camera. what: is calibrated, for the state of a running station.
+    Raises: CalibrationError without a plane for this camera, or if `edge run` judges another
+        bundle; ConfigError if nothing tells its parts apart; BusyError if a part, or another
+        calibration, is open there; CameraError, EngineError, ParityError, BundleError,
+        ControlError.
     """
-    return LocalStation(store, installed, config, source)
+    remote = open_remote(store.root, what) if source is None else None
+    if remote is None:
+        return LocalStation(store, installed, config, source)
+    try:
+        _require_of(remote, installed)
+    except BaseException:
+        remote.close()
+        raise
+    return remote
+
+
+def _require_of(remote: RemoteStation, installed: Installed) -> None:
+    """Raises: CalibrationError if it has no plane, or judges another bundle."""
+    if (remote.product, remote.bundle) != (installed.product, installed.slot):
+        raise CalibrationError(
+            f"`edge run` judges {remote.product} {remote.bundle}, not {installed.product}"
+            f" {installed.slot}: select it with `edge bundle select {installed.product}`"
+        )
+    if not remote.is_calibrated:
+        raise CalibrationError(_no_plane(installed, remote.serial))
+
+
+def _no_plane(installed: Installed, serial: str) -> str:
+    return (
+        f"no background plane for {installed.product} and camera {serial}: run `edge calibrate"
+        " plane` on the empty table first"
+    )
 
 
 class LocalStation:
@@ -132,10 +167,7 @@ class LocalStation:
         self._geometry = store.geometry(installed.product, self.serial)
         site = self._active.site(self.serial)
         if not site.is_calibrated:
-            raise CalibrationError(
-                f"no background plane for {installed.product} and camera {self.serial}: run `edge"
-                " calibrate plane` on the empty table first"
-            )
+            raise CalibrationError(_no_plane(installed, self.serial))
         rule = self._active.rule
         viewer = Viewer(self._active.engine, rule, site, contract)
         gate: Gate[Sight] = new_gate(rule, config.decision, each_frame, starts_unsure=False)

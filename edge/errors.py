@@ -12,7 +12,8 @@ EdgeError                  the command line prints it without a traceback and re
 │   └── CameraMismatch     it delivers something else than the product was trained on
 ├── CalibrationError       what the camera sees does not allow this calibration
 ├── StorageError           a record cannot be committed
-└── BusyError              another process holds this root
+├── BusyError              another process holds this root
+└── ControlError           the socket of a running `edge run` cannot be used
 """
 
 
@@ -76,3 +77,7 @@ class StorageError(EdgeError):
 
 class BusyError(EdgeError):
     """Another process holds this root."""
+
+
+class ControlError(EdgeError):
+    """The socket of a running `edge run` cannot be used, or its process has ended meanwhile."""

@@ -38,6 +38,7 @@ class Reason(str, Enum):
     BUNDLE = "bundle"  # state only: the active bundle cannot be opened, the previous one judges
     LINK = "link"  # state only: no verdict would reach the PLC
     PAUSED = "paused"  # state only: by the command `pause`, or while another command is at work
+    CALIBRATING = "calibrating"  # parts are shown to a calibration: a trigger is answered so
     ARCHIVE = "archive"  # state only: records wait, the broker does not take them
     LATE = "late"  # judged after the deadline
     STORAGE = "storage"  # the record could not be committed

@@ -17,7 +17,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge/proof",),
     ("edge/bundle",),
     ("edge/station",),
-    ("edge/provision",),
+    ("edge/provision", "edge/control"),
     ("edge/install",),
     ("edge/runtime", "edge/simulate"),
     ("edge/api",),

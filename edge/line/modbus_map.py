@@ -171,6 +171,7 @@ REASONS: Mapping[Reason, int] = MappingProxyType(
         Reason.LINK: 19,
         Reason.ARCHIVE: 20,
         Reason.PAUSED: 21,
+        Reason.CALIBRATING: 22,
     }
 )
 

@@ -1,7 +1,8 @@
 """Every verdict on disk before it is on the wire: SQLite in WAL mode, synchronous FULL.
 
 Sequence numbers are given out inside the transaction that commits the record, so they are
-contiguous and survive every crash. When the disk is full that transaction fails, and yet the PLC
+contiguous (but for answers without a record, while parts are shown to a calibration) and survive
+every crash. When the disk is full that transaction fails, and yet the PLC
 must get UNKNOWN `storage` for the part, under a number that is never given out again. Such a number
 and its record go to `line.seq` (edge/line/reserve.py), which needs no free space. They are
 committed, in order, with the next transaction that succeeds, in this process or a later one.
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,20 @@ class Outbox:
                 self._open.discard(seq)
                 raise
             return fields
+
+    def take_number(self) -> int:
+        """A number for an answer that has no record: it is on disk when this returns, and is never
+        given out again.
+
+        Raises: StorageError if the disk did not take it; then it was not given out.
+        """
+        counters = self._counters
+        with self._commit_lock, self._writing("write to"):
+            seq = counters.seq + 1
+            taken = replace(counters, seq=seq)
+            self._write([], attempted=False, and_also=taken.write)
+            counters.seq = seq
+            return seq
 
     def settle(self, fields: Fields) -> None:
         """Have the record of `fields["seq"]`, which `open` has committed, replaced by `fields` on

@@ -42,7 +42,7 @@ def states_of(said: Values, mode: str, open_jobs: int) -> States:
     if said["state"] == "offline":
         return States("Halted")
     if not said["ready"]:
-        is_paused = said["reason"] == "paused"
+        is_paused = said["reason"] in ("paused", "calibrating")
         return States("Operational", "Initialized") if is_paused else States("Error")
     if mode == "free_run":
         return States("Operational", "ContinuousExecution")

@@ -11,6 +11,7 @@
     audit thread     rows about a lost camera: audit_rows.py
     housekeeping     the bounds of the records, and whether the disk works: housekeeping.py
     status thread    a file for `edge status`, each second: status_file.py
+    control threads  the socket, for calibrations and those who look: at_socket.py, edge/control/
     drift thread     whether the parts' numbers change slowly: drift_watch.py
     opening thread   a new bundle or site state, resolved beside the one that judges: changes.py
     main loop        here: signals, watchdog; it never waits for an engine, a disk or the camera
@@ -25,7 +26,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from edge.camera.remedies import remedies_for
 from edge.config import EdgeConfig
@@ -39,6 +41,7 @@ from edge.line.inbound import Asked
 from edge.line.message import StationState
 from edge.line.outbox import Outbox
 from edge.runtime.active import ActiveBundle, EngineLoader
+from edge.runtime.at_socket import AtSocket, Station
 from edge.runtime.audit_rows import AuditRows
 from edge.runtime.capture import CameraMaker, Capture
 from edge.runtime.changes import Changes
@@ -63,6 +66,7 @@ from edge.runtime.status_file import StatusFile
 from edge.runtime.stopping import StopRequest
 from edge.runtime.triggered_parts import TriggeredParts
 from edge.runtime.triggering import Triggering
+from edge.runtime.waiting import deliver_records, wait_for_line
 from edge.runtime.workers import Workers
 from edge.station.store import Store
 from edge.types import Reason
@@ -70,13 +74,12 @@ from edge.types import Reason
 log = logging.getLogger(__name__)
 
 PASS_S = 0.1  # one pass of the main loop
-LINE_S = 5.0  # for the broker, where it is waited for
 END_S = 1.0  # of the 2 s that an end by a signal may take: for the threads that a part passes
 END_COMMANDS_S = 0.3  # of the same: for a command that is at work
 END_AUDIT_S = 0.2  # of the same: for rows of the audit table
+END_SOCKET_S = 0.2  # of the same: for the clients of the socket
 END_IMAGES_S = 0.3  # of the same: for the images that wait for the disk; and for drift.json
 IMAGES_S = 10.0  # the same at the end of a finite source
-DRAIN_S = 30.0  # for the broker to take the records, at the end of a finite source
 
 CAPTURE, ENGINE, DECISION = "capture", "engine", "decision"
 
@@ -118,6 +121,22 @@ class AtWork:
         self._housekeeping = Housekeeping(self._outbox, config.retention, health.note_storage)
         self._noting = threading.RLock()
         self._line = make_line(self._line_setup(store, config))
+        self.pause = Pause(health)
+        self.socket = AtSocket(
+            Station(
+                store,
+                config,
+                plan,
+                self.current,
+                self.pause,
+                is_between_parts=lambda: parts.is_between_parts,
+                state=self._said,
+                serial=lambda: judging.seen.serial,
+                facts=lambda: self.capture.device,
+                frame_problem=lambda: health.frame_problem,
+                put_row=self._audit.put,
+            )
+        )
         self._drift = DriftWatch(
             store, self.current, lambda: self.capture.device.temperature_c, self._line.state_changed
         )
@@ -127,9 +146,16 @@ class AtWork:
         self.capture = Capture(
             make_camera, self.current.get, self.mailbox, stopping, config.camera.fps, healing
         )
-        self.pause, parts = Pause(health), self._new_parts(config, first)
+        parts = self._new_parts(config, first)
         self._deciding = deciding = Deciding(
-            parts, self.current, health, stopping, plan.max_parts, self.pause
+            parts,
+            self.current,
+            health,
+            stopping,
+            plan.max_parts,
+            self.pause,
+            watch=self.socket.note_frame,
+            show=self.socket.show,
         )
         judge = FrameJudge(health, config.camera.max_age_ms, finds_freezes=not plan.each_frame)
         judging = Judging(
@@ -142,6 +168,7 @@ class AtWork:
             self._line.state_changed,
             stopping,
             watches_pace=triggering is None,
+            scoring=self.socket.scoring,
         )
         self.report = Report(
             config.station.station,
@@ -174,6 +201,7 @@ class AtWork:
         self._keeper.start()
         self._housekeeping.start()
         self._status.start()
+        self.socket.start()
         if self._triggering is not None:
             self._triggering.start()
         if self._commanding is not None:
@@ -184,7 +212,7 @@ class AtWork:
         self._health.listen(self._line.state_changed)
         self._line.state_changed()  # whatever has changed since its start
         if self._plan.waits_for_line:
-            self._wait_for_line()
+            wait_for_line(self._line, self._stop.is_asked)
         self._workers.start()
         self._notifier.ready()
 
@@ -204,7 +232,7 @@ class AtWork:
             self._note_bundle()
         log.info("parts=%d p50_ms=%s", self._health.parts, self._health.times.medians())
         if self.failure is None:
-            self._drain()
+            deliver_records(self._line, self._stop.is_asked)
 
     @property
     def failure(self) -> EdgeError | None:
@@ -219,6 +247,7 @@ class AtWork:
         self._notifier.stopping()
         self._stop.event.set()
         self.mailbox.close()
+        self.socket.stop(END_SOCKET_S)
         end_s = time.monotonic() + END_S
         for name in (ENGINE, DECISION):
             self._workers.join(name, end_s)
@@ -244,19 +273,41 @@ class AtWork:
         if not config.decision.is_triggered:
             return None
         return Triggering(
-            config, self.current, self._outbox, self._line, self._health, poke=self._poke
+            config,
+            self.current,
+            self._outbox,
+            self._line,
+            self._health,
+            poke=self._poke,
+            is_session=lambda: self.pause.is_session,
+            recent=self.socket.recent,
         )
 
     def _new_parts(self, config: EdgeConfig, first: ActiveBundle) -> Parts:
         """What makes parts of frames."""
         if self._triggering is not None:
-            return TriggeredParts(config, self.current, self._triggering, self._keeper, self._drift)
+            return TriggeredParts(
+                config,
+                self.current,
+                self._triggering,
+                self._keeper,
+                self._drift,
+                self.socket.sessions.add,
+            )
         plan = self._plan
         gate: Gate[JudgedFrame] = new_gate(
             first.rule, config.decision, plan.each_frame, starts_unsure=not plan.lossless
         )
         return PartMaker(
-            config, first, gate, self._outbox, self._line, self._keeper, self._health, self._drift
+            config,
+            first,
+            gate,
+            self._outbox,
+            self._line,
+            self._keeper,
+            self._health,
+            self._drift,
+            self.socket.recent,
         )
 
     def _new_commanding(
@@ -275,6 +326,7 @@ class AtWork:
                 self._health,
                 self.pause,
                 is_between_parts=lambda: parts.is_between_parts,
+                gives_frames=lambda: self.socket.is_open,
                 frames=frames,
                 moved=self._progress.step,
                 stopping=self._stop.event,
@@ -309,6 +361,10 @@ class AtWork:
         """The line asks for the state only after its start, when there is a report."""
         return self.report.state()
 
+    def _said(self) -> Mapping[str, Any]:
+        """Clients of the socket ask for it only after the start, too."""
+        return self.report.for_status()
+
     def _poke(self) -> None:
         """A trigger was accepted, which happens only after the start: then there is a decision."""
         self._deciding.poke()
@@ -328,19 +384,3 @@ class AtWork:
         line = self._line
         with self._noting:
             self._health.note_line(line.verdict_problem is None, line.record_problem is None)
-
-    def _wait_for_line(self) -> None:
-        end_s = time.monotonic() + LINE_S
-        while time.monotonic() < end_s and not self._stop.is_asked():
-            if self._line.wait_connected(PASS_S):
-                return
-
-    def _drain(self) -> None:
-        """The source has ended: let the line deliver the records, unless it is away or the station
-        is asked to stop.
-        """
-        self._line.state_changed()  # the last counters
-        takes_records = self._line.is_connected and self._line.record_problem is None
-        end_s = time.monotonic() + (DRAIN_S if takes_records else LINE_S)
-        while self._line.backlog and time.monotonic() < end_s and not self._stop.is_asked():
-            time.sleep(0.02)

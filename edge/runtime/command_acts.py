@@ -31,12 +31,14 @@ from edge.station.store import Installed, Store
 
 FRAMES_S = 10.0  # for frames to come again from a camera that was opened anew
 LOOK_S = 0.02
+OVER_SOCKET = ("plane",)  # what `edge calibrate` measures on the frames of this station's camera
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What the commands act on. frames: how many were judged since the start. moved: for the
-    watchdog, while the camera gives no frames on purpose.
+    """What the commands act on. gives_frames: whether another process gets frames over the socket.
+    frames: how many were judged since the start. moved: for the watchdog, while the camera gives no
+    frames on purpose.
     """
 
     store: Store
@@ -47,6 +49,7 @@ class Controls:
     health: Health
     pause: Pause
     is_between_parts: Callable[[], bool]
+    gives_frames: Callable[[], bool]
     frames: Callable[[], int]
     moved: Callable[[], None]
     stopping: threading.Event
@@ -71,7 +74,8 @@ class CommandActs:
         """Returns what has come of it, in a sentence. Raises: Refused, EdgeError."""
         on = self._on
         if not on.pause.begin(on.is_between_parts):
-            raise Refused(CommandRefusal.BUSY, "a part is open: send it again between two parts")
+            why = "a calibration" if on.pause.is_session else "a part"
+            raise Refused(CommandRefusal.BUSY, f"{why} is open: send it again after its end")
         try:
             return self._acts[command.verb](command, who)
         finally:
@@ -158,7 +162,9 @@ class CommandActs:
             words += ["--count", str(command.count)]
         if command.false_rejects is not None:
             words += ["--false-rejects", f"{command.false_rejects:.9f}"]
-        needs_camera = command.what != "threshold" and on.config.camera.is_live
+        over_socket = command.what in OVER_SOCKET and on.gives_frames()
+        takes_none = command.what == "threshold" or over_socket
+        needs_camera = on.config.camera.is_live and not takes_none
         starts = on.capture.starts
         with on.capture.lent() if needs_camera else nullcontext():
             saved = calibrate(on.store.root, words, on.stopping, on.moved)

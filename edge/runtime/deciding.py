@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +54,10 @@ class Parts(Protocol):
         """The source has ended: open parts are complete."""
         ...
 
+    def show(self, judged: JudgedFrame) -> None:
+        """Take a frame while parts are shown to a calibration: none is decided."""
+        ...
+
     def begin_anew(self) -> None:
         """No part is open, and frames were passed over: what is in view now is not judged."""
         ...
@@ -77,10 +82,14 @@ class Deciding:
         stopping: threading.Event,
         max_parts: int | None = None,
         pause: Pause | None = None,
+        watch: Callable[[JudgedFrame], None] = lambda _: None,
+        show: Callable[[JudgedFrame], None] = lambda _: None,
     ) -> None:
         """max_parts: end after this many; None: after the source's end, or when stopped. pause:
-        during which no part is decided; None: never.
+        during which no part is decided; None: never. watch: is given each frame, show: each one in
+        a session, in which parts are shown to a calibration; neither waits.
         """
+        self._watch, self._show = watch, show
         self._parts, self._current, self._health = parts, current, health
         self._stopping, self._max_parts = stopping, max_parts
         self._queue: queue.Queue[Item] = queue.Queue(QUEUE_LIMIT)
@@ -134,6 +143,7 @@ class Deciding:
                 self._parts.look()
             else:
                 self._health.note_frame(item.judgment)
+                self._watch(item)
                 self._feed(item)
                 self._last, self._mismatch_is_told = item, False
             self._queue.task_done()
@@ -142,7 +152,10 @@ class Deciding:
 
     def _feed(self, frame: JudgedFrame) -> None:
         with self._pause.deciding:
-            if not self._pause.is_on:
+            if self._pause.is_session:
+                self._show(frame)
+                self._parts.show(frame)
+            elif not self._pause.is_on:
                 if self._was_paused:
                     self._parts.begin_anew()
                 self._parts.feed(frame)

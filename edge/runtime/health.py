@@ -13,9 +13,11 @@ from edge.types import Code, Judgment, Reason
 FAULT, DEGRADED, ONLINE = "fault", "degraded", "online"
 
 # fault: every part is UNKNOWN until somebody does something. degraded: the station tries to come
-# back by itself. A lost camera becomes a fault when no remedy helped (note_camera).
+# back by itself. A lost camera becomes a fault when no remedy helped (note_camera). A calibration
+# comes before what it may be there to mend.
 LEVELS: dict[Reason, str] = {
     Reason.STORAGE: FAULT,
+    Reason.CALIBRATING: DEGRADED,
     Reason.CAMERA_MISMATCH: FAULT,
     Reason.UNCALIBRATED: FAULT,
     Reason.ENGINE: FAULT,
@@ -31,6 +33,7 @@ LEVELS: dict[Reason, str] = {
 }
 NOT_OF_FRAMES = (
     Reason.STORAGE,
+    Reason.CALIBRATING,
     Reason.PAUSED,
     Reason.SLOW,
     Reason.BUNDLE,
@@ -99,6 +102,10 @@ class Health:
         """No part is judged because of a command, or it is over."""
         self._replace((Reason.PAUSED,), {Reason.PAUSED} if is_on else set())
 
+    def note_calibrating(self, is_on: bool) -> None:
+        """Parts are shown to a calibration, or it is over."""
+        self._replace((Reason.CALIBRATING,), {Reason.CALIBRATING} if is_on else set())
+
     def note_line(self, verdicts: bool, records: bool) -> None:
         """Whether a verdict would reach the PLC now, and whether the broker takes records."""
         wrong = {
@@ -121,6 +128,13 @@ class Health:
             return next(
                 (sentence for known, sentence in self._why.items() if known.value == reason), ""
             )
+
+    @property
+    def frame_problem(self) -> str:
+        """What is wrong with the frames now, in a sentence; empty where nothing is."""
+        with self._lock:
+            reason = next((one for one in LEVELS if one in self._wrong and one in OF_FRAMES), None)
+            return "" if reason is None else f"{reason.value}: {self._why.get(reason, '')}"
 
     def count(self, code: Code) -> None:
         """One more part."""

@@ -22,6 +22,7 @@ from edge.runtime.pace import FramePace
 from edge.runtime.parts import JudgedFrame
 from edge.runtime.pipeline import inspect
 from edge.runtime.progress import Progress
+from edge.runtime.scoring import Scoring
 from edge.types import Frame, Judgment, Reason
 
 log = logging.getLogger(__name__)
@@ -122,10 +123,13 @@ class Judging:
         took_effect: Callable[[], None],
         stopping: threading.Event,
         watches_pace: bool = True,
+        scoring: Scoring | None = None,
     ) -> None:
         """took_effect: called after another bundle or other site state judges. watches_pace: the
-        engine has to judge most of the camera's frames; False where triggers say which.
+        engine has to judge most of the camera's frames; False where triggers say which. scoring:
+        what a calibration asks the engine for, between two frames.
         """
+        self._scoring = scoring or Scoring()
         self._watches_pace = watches_pace
         self._mailbox, self._judge, self._current = mailbox, judge, current
         self._deciding, self._health, self._progress = deciding, health, progress
@@ -136,7 +140,8 @@ class Judging:
     def run(self) -> None:
         """Until the station stops."""
         while not self._stopping.is_set():
-            item = self._mailbox.take(PASS_S)
+            self._score()
+            item = self._mailbox.take(0.0 if self._scoring.has_work else PASS_S)
             self._take_change()
             if item is None:
                 continue
@@ -160,6 +165,12 @@ class Judging:
         self.seen = Seen(self.seen.frames + 1, frame.serial)
         if self._watches_pace:
             self._health.note_pace(self._pace.keeps_up(frame.frame_number))
+
+    def _score(self) -> None:
+        """Frames that are passed over meanwhile do not make the station slow."""
+        if self._scoring.has_work:
+            self._scoring.work(self._current.get())
+            self._pace = FramePace()
 
     def _take_change(self) -> None:
         """Between parts: no frame is on its way to the decision thread, and no part is open

@@ -21,6 +21,7 @@ from edge.line.outbox import Fields, Outbox
 from edge.runtime.active import ActiveBundle
 from edge.runtime.health import Health
 from edge.runtime.kept_files import Images, sha256_of_images
+from edge.runtime.recent import RecentVerdicts
 from edge.trouble import Trouble
 from edge.types import Code, Frame, Judgment, Reason
 
@@ -85,8 +86,10 @@ class PartMaker:
         keeper: ImageKeeper,
         health: Health,
         watch: PartWatch | None = None,
+        recent: RecentVerdicts | None = None,
     ) -> None:
-        """first: what the gate was made for. watch: None: nobody."""
+        """first: what the gate was made for. watch: None: nobody. recent: is told each verdict."""
+        self._recent = recent or RecentVerdicts()
         self._name, self._config = config.station.station, config.decision
         self._keep_ok_every = config.retention.keep_ok_every
         self._active, self._gate = first, gate
@@ -127,6 +130,9 @@ class PartMaker:
     def look(self) -> None:
         """In free run nothing happens without a frame."""
 
+    def show(self, judged: JudgedFrame) -> None:
+        """In free run a session has a gate of its own."""
+
     def begin_anew(self) -> None:
         """Frames were passed over: what is in view now has to leave before a part opens."""
         self._gate = self._gate.unsure()
@@ -149,6 +155,7 @@ class PartMaker:
             sent = self._line.publish_verdict(fields, deadline_mono_ns)
         self._line.records_waiting()
         self._health.count(Code(fields["code"]))
+        self._recent.note(fields)
         keep_images(self._keeper, fields, shown)
         log_part(fields, sent)
         if self._watch is not None:

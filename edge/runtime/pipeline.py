@@ -101,11 +101,14 @@ def inspect(frame: Frame, site: SiteState, engine: Engine, rule: DecisionRule) -
     window = frame.cropped(x, y, width, height)
     if window.color.shape[:2] != (height, width):
         return unjudged(Reason.CAMERA_MISMATCH, rule.threshold)
-    feeds: dict[str, NDArray[Any]] = {**window.tensors(), **site.tensors}
     try:
-        return rule.judge(
-            outputs_of(engine.run({name: feeds[name] for name in engine.inputs if name in feeds}))
-        )
+        return rule.judge(outputs_of(run_graph(window, site, engine)))
     except EngineError as error:
         log.error("the engine failed on frame %d: %s", frame.frame_number, error)
         return unjudged(Reason.ENGINE, rule.threshold)
+
+
+def run_graph(window: Frame, site: SiteState, engine: Engine) -> dict[str, NDArray[Any]]:
+    """The graph's raw outputs for a cropped frame. Raises: EngineError."""
+    feeds: dict[str, NDArray[Any]] = {**window.tensors(), **site.tensors}
+    return engine.run({name: feeds[name] for name in engine.inputs if name in feeds})

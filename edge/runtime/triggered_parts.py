@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from edge.config import EdgeConfig
@@ -41,8 +42,12 @@ class TriggeredParts:
         triggering: Triggering,
         keeper: ImageKeeper,
         watch: PartWatch | None = None,
+        shown: Callable[[Part[JudgedFrame]], None] = lambda _: None,
     ) -> None:
-        """current: for a part that has no frame. watch: as in PartMaker."""
+        """current: for a part that has no frame. watch: as in PartMaker. shown: is given the parts
+        of a session, without waiting.
+        """
+        self._shown = shown
         self._name, self._config = config.station.station, config.decision
         self._keep_ok_every = config.retention.keep_ok_every
         self._current, self._triggering, self._keeper = current, triggering, keeper
@@ -67,6 +72,10 @@ class TriggeredParts:
     def feed(self, judged: JudgedFrame) -> None:
         """Take the next frame; decides the parts that are complete."""
         self._note_passing(judged)
+        self.show(judged)
+
+    def show(self, judged: JudgedFrame) -> None:
+        """As feed; what passes without a trigger is not counted."""
         self._triggering.take(judged)
         self.look()
 
@@ -108,6 +117,10 @@ class TriggeredParts:
     def _decide(self, trigger: TriggeredPart) -> None:
         frames = tuple(trigger.frames) or (self._no_frame(),)
         trigger.frames.clear()  # they refer to it: their images are free now
+        if self._triggering.is_of_session(trigger):
+            self._triggering.conclude_shown(trigger)
+            self._shown(Part(frames))
+            return
         judgment, shown = judged_part(Part(frames), self._config.aggregate)
         captured = [one.frame.captured_mono_ns for one in frames if one.frame is not None]
         completed_ns = max(captured, default=trigger.arrival_ns)

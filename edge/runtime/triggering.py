@@ -9,6 +9,9 @@
 The verdict is claimed once under the lock, by the decision thread or by the answers thread. What
 the record says of it (`code`, `reason`) is what was sent; `judged_code` is what was judged. The
 record leaves for the archive when both are known.
+
+A trigger that comes in a session tells a part apart that is shown to a calibration: it is answered
+UNKNOWN `calibrating` in the same way and has a number, but no record, and no counter counts it.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from edge.runtime.current import CurrentBundle
 from edge.runtime.health import Health
 from edge.runtime.mailbox import Wanted
 from edge.runtime.parts import JudgedFrame, log_part, new_record
+from edge.runtime.recent import RecentVerdicts
 from edge.trouble import Trouble
 from edge.types import Code, Frame, Reason
 
@@ -56,13 +60,15 @@ class Case:
 
     reply: where to answer. enc: of the PLC's encoder. late: its record as it was committed. sent:
     as it was answered. completed_ns: capture of its last frame, or its arrival. judged: the record
-    that is on disk and waits for its fixed moment.
+    that is on disk and waits for its fixed moment. is_of_session: its part is shown to a
+    calibration, `late` is the whole answer, and there is no record.
     """
 
     reply: Reply
     enc: int | None
     late: Fields
     completed_ns: int
+    is_of_session: bool = False
     sent: Fields | None = None
     judged: Fields | None = None
 
@@ -78,10 +84,15 @@ class Triggering:
         line: Line,
         health: Health,
         poke: Callable[[], None],
+        is_session: Callable[[], bool] = lambda: False,
+        recent: RecentVerdicts | None = None,
     ) -> None:
         """Nothing is started before start(). poke: called after a trigger was accepted, whose
-        frames may all be judged already.
+        frames may all be judged already. is_session: whether parts are shown to a
+        calibration. recent: is told each verdict.
         """
+        self._recent = recent or RecentVerdicts()
+        self._is_session = is_session
         self._name, self._current = config.station.station, current
         self._outbox, self._line, self._health, self._poke = outbox, line, health, poke
         self._book: Triggers[JudgedFrame] = Triggers(
@@ -143,7 +154,8 @@ class Triggering:
         name = request.part, request.n
         with self._changed:
             # under the lock: once `ready` is false and no trigger waits, none is accepted any more
-            is_ready = self._health.is_ready and not self._stopping.is_set()
+            is_shown = self._is_session()
+            is_ready = (self._health.is_ready or is_shown) and not self._stopping.is_set()
             # under the lock: every frame that was admitted before is older than this
             now_ns = time.monotonic_ns()
             repeated = self._book.find_repeated(name, asked.is_dup, now_ns)
@@ -152,7 +164,7 @@ class Triggering:
         if repeated is not None:
             job = partial(self._repeat, repeated, asked)
         elif opened is not None:
-            job = partial(self._accept, opened, asked)
+            job = partial(self._accept, opened, asked, is_shown)
         else:
             job = partial(self._refuse, asked, Refusal.BUSY if is_ready else Refusal.NOT_READY)
         try:
@@ -185,9 +197,9 @@ class Triggering:
                 for fields in waiting:
                     self._finish(fields)
 
-    def _accept(self, trigger: Part, asked: Asked) -> None:
+    def _accept(self, trigger: Part, asked: Asked, is_shown: bool = False) -> None:
         """Number and answer to disk, then the PLC is told."""
-        fields = self._commit_late(trigger, asked)
+        fields = self._commit_late(trigger, asked, is_shown)
         if fields is None or time.monotonic_ns() >= trigger.due_ns:
             self._cancel(trigger)
             if fields is not None:  # the disk took too long; the record stays UNKNOWN `late`
@@ -196,20 +208,27 @@ class Triggering:
             return
         request = asked.request
         with self._changed:
-            case = Case(asked.reply, request.enc, fields, trigger.arrival_ns)
+            case = Case(asked.reply, request.enc, fields, trigger.arrival_ns, is_shown)
             self._cases[trigger] = case
         self._line.acknowledge(Ack(request.part, request.n, fields["seq"]), asked.reply)
         with self._changed:
             trigger.is_accepted = True
             self._changed.notify_all()
-        self._accepted += 1
+        self._accepted += not is_shown
         self._poke()
 
-    def _commit_late(self, trigger: Part, asked: Asked) -> Fields | None:
-        """The record that is open from now on; None if the disk did not take it."""
+    def _commit_late(self, trigger: Part, asked: Asked, is_shown: bool) -> Fields | None:
+        """The record that is open from now on; in a session its number alone; None if the disk did
+        not take it.
+        """
+        outbox = self._outbox
+
+        def late(seq: int) -> Fields:
+            return self._late_fields(trigger, asked, seq, is_shown)
+
         try:
             with self._health.times.measured("commit"):
-                fields = self._outbox.open(lambda seq: self._late_fields(trigger, asked, seq))
+                fields = late(outbox.take_number()) if is_shown else outbox.open(late)
         except StorageError as error:
             self._note_disk(error)
             return None
@@ -240,11 +259,12 @@ class Triggering:
             with self._changed:
                 self._book.cancel(trigger)
 
-    def _late_fields(self, trigger: Part, asked: Asked, seq: int) -> Fields:
+    def _late_fields(self, trigger: Part, asked: Asked, seq: int, is_shown: bool) -> Fields:
         """The record as it is committed first: at the deadline this is the answer."""
         request = asked.request
         active = self._current.get()
-        late = unjudged(Reason.LATE, active.rule.threshold)
+        reason = Reason.CALIBRATING if is_shown else Reason.LATE
+        late = unjudged(reason, active.rule.threshold)
         shown, now_ns = JudgedFrame(None, late, active), time.monotonic_ns()
         record = new_record(late, shown, 0, trigger.arrival_ns, now_ns)
         told = Triggered(request.n, None, request.enc)
@@ -327,6 +347,23 @@ class Triggering:
             self._release(fields)
         return fields
 
+    def is_of_session(self, trigger: Part) -> bool:
+        """Whether its part is shown to a calibration."""
+        return self._cases[trigger].is_of_session
+
+    def conclude_shown(self, trigger: Part) -> None:
+        """The frames of a part that is shown are judged: its answer leaves, unless the clock was
+        faster, or it has a fixed moment.
+        """
+        case = self._cases[trigger]
+        with self._changed:
+            is_first = not trigger.is_fixed and self._book.answer(trigger)
+            case.sent = case.late if is_first else case.sent
+        if is_first:
+            self._tell(trigger, case)
+        with self._changed:
+            trigger.is_concluded = True
+
     def enc_of(self, trigger: Part) -> int | None:
         """The count of the PLC's encoder at this trigger."""
         return self._cases[trigger].enc
@@ -387,6 +424,8 @@ class Triggering:
 
     def _unjudged(self, trigger: Part, case: Case) -> Fields:
         """The answer where no judgment came in time."""
+        if case.is_of_session:
+            return case.late
         has_begun = time.monotonic_ns() > trigger.window.start_ns
         is_dark = has_begun and not trigger.claimed
         reason = Reason.CAMERA_LOST if is_dark else Reason.LATE
@@ -405,5 +444,7 @@ class Triggering:
         fields = case.sent or case.late
         with self._health.times.measured("publish"):
             sent = self._line.answer(fields, trigger.deadline_ns, case.completed_ns, case.reply)
-        self._health.count(Code(fields["code"]))
+        if not case.is_of_session:
+            self._health.count(Code(fields["code"]))
+            self._recent.note(fields)
         log_part(fields, sent)

@@ -63,11 +63,12 @@ def current_user() -> str:
     Never from the environment, which anybody may set.
     """
     account, login = real_uid(), _login_uid()
-    name = _name_of(account)
-    return name if login in (None, account) else f"{name} (login {_name_of(login)})"
+    name = account_name(account)
+    return name if login in (None, account) else f"{name} (login {account_name(login)})"
 
 
-def _name_of(uid: int) -> str:
+def account_name(uid: int) -> str:
+    """The name of an account; its number where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:  # a container's uid without an entry in passwd

@@ -4,19 +4,23 @@ between two parts.
 
 from __future__ import annotations
 
+from concurrent import futures
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from calibration import station as calibration_station
 from calibration.parts import Asked
-from calibration.parts_session import calibrate_station_parts
+from calibration.parts_session import PartsCalibration, calibrate_station_parts
+from edge.background import in_background
 from edge.camera.factory import make_camera
 from edge.config import read_config
 from edge.runtime.service import Service
 from edge.types import Frame
 from tests.support.broker import wait_until
 from tests.support.fakes import committed, frames_of
+from tests.support.patience import HANG_S
 from tests.support.service import new_service
 from tests.support.site_parts import TRAINED, SitePart, draw_site_part, normal_parts, write_parts
 from tests.support.station import EMPTY, INTRINSICS, SERIAL, StationRoot, make_station
@@ -67,6 +71,50 @@ def test_it_takes_effect_between_two_parts_and_goes_back(
     assert records[2]["thr_parts"] == 10
     assert records[2]["guarantee"].startswith("Measured, not proven: at most")
     assert [record["engine"] for record in records[:1]] == [records[-1]["engine"]]
+
+
+def test_parts_in_front_of_its_camera_are_shown_to_the_calibration_and_not_judged(
+    tmp_path: Path,
+) -> None:
+    """The camera of the running station, over its socket."""
+    station = make_station(tmp_path / "station", defects=TRAINED, adapts=Adapts())
+    station.configure("realsense", None)  # none is connected: this process could open no other
+    store = station.store
+    before, shown, after = (
+        frames_of_parts(normal_parts(count, BRIGHTER, seed), 1 + 1000 * seed)
+        for seed, count in ((0, 2), (1, 10), (2, 2))
+    )
+    done: list[Future[PartsCalibration]] = []
+
+    def begin() -> None:
+        asked, config = Asked(10, 0.05), read_config(station.root)
+        done.append(
+            in_background(
+                "calibrate", lambda: calibrate_station_parts(store, store.active(), config, asked)
+            )
+        )
+        wait_until(lambda: service.health.state()[1] == "calibrating", 20, "not begun")
+
+    def fetched() -> None:
+        work = service.at_work
+        assert work is not None
+        session = work.socket.sessions._session
+        wait_until(lambda: session is None or session.waiting.empty(), 20, "not fetched")
+
+    def end() -> None:
+        futures.wait([done[0]], HANG_S)
+        wait_taken(service, station)
+
+    steps = [step for at in range(0, len(shown), 10) for step in (*shown[at : at + 10], fetched)]
+    gaps = [frames_of([EMPTY] * 4, first) for first in (500, 1900)]
+    script = [*before, *gaps[0], begin, *steps, end, *gaps[1], *after]
+    service = new_service(station, script)
+    service.run()
+    assert done[0].result().saved.parts == 10
+    records = committed(station.root)
+    assert [record["code"] for record in records] == [2, 2, 1, 1]
+    assert [record["seq"] for record in records] == [1, 2, 3, 4], "the ten have no record"
+    assert [record["thr_from"] for record in records] == ["bundle"] * 2 + ["site"] * 2
 
 
 def wait_taken(service: Service, station: StationRoot) -> None:

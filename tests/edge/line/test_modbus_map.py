@@ -35,7 +35,7 @@ from edge.types import Reason
 FROZEN = [
     "normal", "anomaly", "no_part", "too_large", "partial", "two_parts", "no_depth",
     "uncalibrated", "camera_mismatch", "camera_lost", "blind", "stale", "not_finite", "engine",
-    "late", "storage", "slow", "bundle", "link", "archive", "paused",
+    "late", "storage", "slow", "bundle", "link", "archive", "paused", "calibrating",
 ]  # fmt: skip
 
 

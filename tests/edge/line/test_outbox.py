@@ -42,6 +42,33 @@ def test_numbers_are_contiguous_and_survive_a_restart(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_a_number_without_a_record_is_never_given_out_again(tmp_path: Path) -> None:
+    """Also where the process ends without closing anything."""
+    outbox = Outbox(tmp_path / "line.sqlite")
+    outbox.commit(fields)
+    outbox.mark_sent([one.seq for one in outbox.unsent(0, 9)])
+    assert [outbox.take_number(), outbox.take_number()] == [2, 3]
+    again = Outbox(tmp_path / "line.sqlite")
+    assert again.counts() == {"seq": 3, "waiting": 0, "dropped": 0}
+    assert again.commit(fields)["seq"] == 4
+    assert [(one.seq, one.replay) for one in again.unsent(0, 9)] == [(4, False)]
+    again.mark_sent([4])
+    assert again.counts() == {"seq": 4, "waiting": 0, "dropped": 0}
+    again.close()
+    outbox.close()
+
+
+def test_a_number_that_the_disk_does_not_take_is_not_given_out(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "line.sqlite")
+    outbox.commit(fields)
+    outbox._connection().execute("PRAGMA query_only = 1")
+    with pytest.raises(StorageError):
+        outbox.take_number()
+    outbox._connection().execute("PRAGMA query_only = 0")
+    assert outbox.take_number() == 2
+    outbox.close()
+
+
 def test_a_commit_is_synchronous_full_in_wal(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "line.sqlite")
     assert outbox._connection().execute("PRAGMA synchronous").fetchone() == (2,)

@@ -36,6 +36,8 @@ READY = {"state": "online", "reason": "", "ready": True, "beat": 7, "details": N
          States("Error")),
         ({"reason": "paused", "ready": False}, "free_run", 0,
          States("Operational", "Initialized")),
+        ({"reason": "calibrating", "ready": False}, "triggered", 1,
+         States("Operational", "Initialized")),
     ],
 )  # fmt: skip
 def test_the_states(said: dict[str, Any], mode: str, jobs: int, states: States) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from calibration.remote import open_remote
 from edge.errors import EngineError
 from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.runtime.active import EngineLoader
@@ -257,7 +258,12 @@ def test_the_counters_begin_at_0_and_the_number_of_parts_does_not(cell: CommandC
     assert cell.state["ok"] == 1
 
 
-def test_a_plane_is_calibrated_by_a_child_while_the_camera_is_lent(free: CommandCell) -> None:
+def test_a_plane_is_calibrated_by_a_child_on_the_frames_of_this_station_s_camera(
+    free: CommandCell,
+) -> None:
+    text = (free.root / "etc/edge/station.toml").read_text()
+    real = text.replace('kind = "folder"', 'kind = "realsense"').replace('path = "belt"', "")
+    (free.root / "etc/edge/station.toml").write_text(real)  # the child could open no other
     store, opened = Store(free.root), free.camera.opened
     before = store.geometry_record("washer", SERIAL)
     assert before is not None
@@ -266,7 +272,14 @@ def test_a_plane_is_calibrated_by_a_child_while_the_camera_is_lent(free: Command
     after = store.geometry_record("washer", SERIAL)
     assert after is not None
     assert after.version == before.version + 1
-    assert free.camera.opened == opened + 1
+    assert free.camera.opened == opened, "it is opened once"
+
+    def sessions() -> list[tuple[str, str]]:
+        rows = [row for row in read_audit(free.root) if row.act.startswith("session")]
+        return [(row.act, row.detail["what"]) for row in rows]
+
+    told = [("session", "plane"), ("session ended", "plane")]
+    wait_until(lambda: sessions() == told, 10, "no rows")
     assert free.state["reason"] == ""
     for show in (EMPTY, GOOD, EMPTY):
         free.show(show, 5)
@@ -274,6 +287,30 @@ def test_a_plane_is_calibrated_by_a_child_while_the_camera_is_lent(free: Command
     said = free.plc.of("record")[0].json
     assert (said["code"], len(said["geometry"])) == (1, 12)
     assert answer["result"].startswith(f"saved version {after.version}, by ")
+
+
+def test_a_child_that_opens_the_camera_itself_is_lent_it(free: CommandCell) -> None:
+    opened = free.camera.opened
+    answer = free.ask("calibrate", "expected", what="expected", count=5)
+    assert answer["reason"] == "failed"
+    wait_until(lambda: free.camera.opened == opened + 1, 10, "not opened again")
+    assert "no part is in view" in answer["result"], "it has played its own empty belt"
+    settled(free)
+
+
+def test_a_command_while_parts_are_shown_to_a_calibration_is_busy(free: CommandCell) -> None:
+    remote = open_remote(free.root, "parts", "anna")
+    assert remote is not None
+    answer = free.ask("pause", "meanwhile")
+    assert (answer["reason"], answer["result"]) == (
+        "busy", "a calibration is open: send it again after its end"
+    )  # fmt: skip
+    remote.close()
+    assert is_done(free.ask("pause", "afterwards"))
+    remote = open_remote(free.root, "parts", "anna")
+    assert remote is not None, "a paused station can be calibrated"
+    remote.close()
+    assert free.state["reason"] == "paused", "and is paused afterwards"
 
 
 @pytest.mark.parametrize(
