@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -28,6 +29,7 @@ REMEDIES = {  # by what SQLite or the operating system says
     "not a database": "Move the file away and keep it, a new one is made",
     "malformed": "Move the file away and keep it, a new one is made",
     "moved away": "Put it back, or restart `edge run`, which makes a new one",
+    "no such function": "Install SQLite 3.38 or later, or one that was built with JSON",
     "locked": "Wait until the other process has finished, or stop it first",
 }
 # Errors after which the connection is kept. After any other it is replaced, because a connection
@@ -43,6 +45,18 @@ def remedy_for(error: sqlite3.Error | OSError) -> str:
         (remedy for words, remedy in REMEDIES.items() if words in str(error)),
         "Free space or repair the disk",
     )
+
+
+def make_empty(path: Path) -> None:
+    """Make an empty file, which is an empty database, unless there is a file: so its mode does not
+    depend on the umask. Raises: OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return
+    os.fchmod(descriptor, 0o644)
+    os.close(descriptor)
 
 
 def open_database(path: Path, busy_s: float) -> sqlite3.Connection:

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edge.errors import ConfigError, EdgeError, StorageError
 
@@ -248,9 +248,10 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace the content of `path` by `data`: after a power cut it is entirely old or entirely
-    new.
+@contextmanager
+def replaced(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """A file to write into; `path` has its content when the body ends, and is untouched if that
+    raises. After a power cut it is entirely old or entirely new.
 
     Raises: OSError, with the path as its filename, if the disk refuses.
     """
@@ -258,7 +259,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
         try:
-            file.write(data)
+            yield file
             file.flush()
             # temporary files start as 0600: root installs, user edge reads
             os.fchmod(file.fileno(), mode)
@@ -270,6 +271,16 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
                 error.filename = str(path)
             raise
     sync_directory(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace the content of `path` by `data`: after a power cut it is entirely old or entirely
+    new.
+
+    Raises: OSError, with the path as its filename, if the disk refuses.
+    """
+    with replaced(path, mode) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:

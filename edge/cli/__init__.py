@@ -11,12 +11,15 @@ import typer
 from typer.core import TyperGroup
 
 from edge.cli import (
+    audit,
     bundle,
     calibrate,
     inspect,
     install,
     opcua,
     products,
+    records,
+    report,
     run,
     simulate,
     status,
@@ -36,7 +39,7 @@ class _InOrderOfUse(TyperGroup):
         """Names of the commands."""
         return [
             "trust", "install", "calibrate", "inspect", "run", "opcua", "status", "verify",
-            "bundle", "products", "simulate",
+            "bundle", "products", "records", "audit", "report", "simulate",
         ]  # fmt: skip
 
 
@@ -88,6 +91,9 @@ app.command(short_help="Judge every part and tell the PLC.", epilog=run.EXAMPLE)
 app.add_typer(opcua.app, name="opcua", short_help="The OPC UA server and its users.")
 app.command(short_help="What judges, and what is wrong.", epilog=status.EXAMPLE)(status.status)
 app.command(short_help="Repeat the proof on this machine.", epilog=verify.EXAMPLE)(verify.verify)
+app.add_typer(records.app, name="records", short_help="The parts that were judged.")
+app.command(short_help="Who changed what OK means.", epilog=audit.EXAMPLE)(audit.audit)
+app.add_typer(report.app, name="report", short_help="Signed reports: make, verify.")
 app.add_typer(simulate.app, name="simulate", short_help="Play the plant around this station.")
 app.add_typer(bundle.app, name="bundle", short_help="Installed bundles: list, select, roll back.")
 app.add_typer(products.app, name="products", short_help="Installed products and their numbers.")

@@ -176,7 +176,7 @@ def read_fields(text: str) -> dict[str, Any] | None:
     """A record from the text of its row; None if that is damaged."""
     try:
         fields = json.loads(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     return fields if isinstance(fields, dict) else None
 

@@ -8,17 +8,16 @@ answers both questions of a quality manager: what was decided, and under which r
 from __future__ import annotations
 
 import json
-import os
 import pwd
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edge.database import open_database, remedy_for
+from edge.database import make_empty, open_database, remedy_for
 from edge.errors import StorageError
 from edge.files import is_there, make_folder, sentence_of
 from edge.schema import parse_json
@@ -118,9 +117,12 @@ def read_audit(root: Path) -> list[AuditRow]:
             if known
             else []
         )
-    return [
-        AuditRow(row[0], str(row[1]), str(row[2]), str(row[3]), _detail(row[4])) for row in rows
-    ]
+    return [row_of(row) for row in rows]
+
+
+def row_of(row: Sequence[Any]) -> AuditRow:
+    """From id, at, who, act and detail as the table has them."""
+    return AuditRow(row[0], str(row[1]), str(row[2]), str(row[3]), _detail(row[4]))
 
 
 def _detail(text: object) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _database(root: Path) -> Iterator[sqlite3.Connection]:
         with acting_for(root, PLACE.parent):
             make_folder(path.parent)
             require_plain(files=database_files(root))
-            _make_empty(path)
+            make_empty(path)
             with closing(open_database(path, BUSY_S)) as connection:
                 connection.text_factory = lambda data: data.decode(errors="replace")
                 yield connection
@@ -159,15 +161,3 @@ def database_files(root: Path) -> list[Path]:
         *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")),
         path.with_suffix(".seq"),
     ]
-
-
-def _make_empty(path: Path) -> None:
-    """An empty file is an empty database: made here, so that its mode does not depend on the
-    umask.
-    """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError:
-        return
-    os.fchmod(descriptor, 0o644)
-    os.close(descriptor)

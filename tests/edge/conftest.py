@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -41,3 +43,16 @@ def store(tmp_path: Path, key: KeyPair) -> Store:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """A machine whose clocks the test sets, in place of this one."""
     yield from set_clocks(monkeypatch)
+
+
+@pytest.fixture
+def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Lets this process live in another time zone."""
+
+    def move(zone: str) -> None:
+        monkeypatch.setitem(os.environ, "TZ", zone)
+        time.tzset()
+
+    yield move
+    monkeypatch.undo()
+    time.tzset()

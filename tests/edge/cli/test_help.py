@@ -46,7 +46,7 @@ def test_the_short_form_of_help_and_the_version() -> None:
 
 
 def test_commands_stand_in_the_order_of_use() -> None:
-    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:12]
+    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:15]
     names = [line.split()[0] for line in listed]
     assert names == [
         "trust",
@@ -59,6 +59,9 @@ def test_commands_stand_in_the_order_of_use() -> None:
         "verify",
         "bundle",
         "products",
+        "records",
+        "audit",
+        "report",
         "simulate",
     ]
     assert set(names) == {path[0] for path in ALL if path}
