@@ -24,6 +24,7 @@ from edge.sections import (
     CameraConfig,
     CommandsConfig,
     DecisionConfig,
+    PageConfig,
     RetentionConfig,
     RuntimeConfig,
     Section,
@@ -90,6 +91,10 @@ class EdgeConfig(Section):
     sparkplug: SparkplugConfig = Field(
         default=SparkplugConfig(),
         description="Sparkplug B 3.0, beside or instead of [broker]. Never for verdicts.",
+    )
+    page: PageConfig = Field(
+        default=PageConfig(),
+        description="The station's page for people. A path may be relative to this root.",
     )
 
 

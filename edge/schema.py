@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+if TYPE_CHECKING:  # the page's process reads records and needs no arrays
+    from numpy.typing import NDArray
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of a product, a version, a tensor
 # of a product on a station: an unsigned 16-bit word; 0 is what a rebooted PLC writes
@@ -20,6 +21,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 # of one tensor: more than 16 views of 1280 x 720 pixels with three channels
 ELEMENTS_LIMIT = 64 << 20
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127  # IEEE 754
 
 
 class Strict(BaseModel):
@@ -52,6 +54,8 @@ class TensorSpec(Strict):
 
     def neutral(self) -> NDArray[Any] | None:
         """The default as an array of this shape and type; None where there is none."""
+        import numpy as np
+
         return None if self.default is None else np.full(self.shape, self.default, self.dtype)
 
 
@@ -59,7 +63,7 @@ def holds(dtype: str, value: float) -> bool:
     """Whether a type can hold a number: uint8 whole numbers 0..255, float32 any finite number."""
     if dtype == "uint8":
         return value in range(256)
-    return abs(value) <= float(np.finfo(np.float32).max)
+    return abs(value) <= FLOAT32_MAX
 
 
 def parse_json(data: bytes) -> Any:

@@ -4,6 +4,7 @@ edge/dialect_sections.py. What a key may be, what it is without the file, and wh
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal, get_args
 
 from pydantic import (
@@ -229,3 +230,90 @@ class RuntimeConfig(Section):
         default="auto",
         description="which engine judges; auto: the fastest that is proven on this machine",
     )
+
+
+# A time of the day.
+Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+# A name of this machine in a network, as it stands in an address of the browser.
+HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})$")]
+
+
+class PageConfig(Section):
+    """Section [page]."""
+
+    enabled: bool = Field(
+        default=False,
+        description=(
+            "true: people can look at this station with a browser; `systemctl enable --now"
+            " edge-page` starts its server"
+        ),
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description=(
+            "address of this machine to listen on; 127.0.0.1 = this machine alone, 0.0.0.0 = every"
+            " one"
+        ),
+    )
+    port: int = Field(default=8443, ge=1, le=65535, description="TCP port")
+    tls: bool = Field(
+        default=True, description="false: without TLS, only at an address of this machine alone"
+    )
+    certificate: str = Field(
+        default="", description='PEM file of the site\'s certificate; "" = one is made here'
+    )
+    key: str = Field(
+        default="",
+        description=(
+            "its key, PEM without a password; mode 0600, owned by the user of the service"
+        ),
+    )
+    hosts: tuple[HostName, ...] = Field(
+        default=(),
+        max_length=16,
+        strict=False,
+        description=(
+            "further names by which browsers reach this station; its addresses and own name need"
+            " not be listed"
+        ),
+    )
+    wall_view: bool = Field(
+        default=False,
+        description=(
+            "true: everybody who reaches the page may see picture, verdict and counters at /wall"
+            " without logging in"
+        ),
+    )
+
+    shifts: tuple[Clock, ...] = Field(
+        default=("06:00", "14:00", "22:00"),
+        max_length=12,
+        strict=False,
+        description=(
+            "when shifts begin, by this machine's clock, for the counters of the live view; [] ="
+            " they count from the start of `edge run`"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _closed_or_encrypted(self) -> PageConfig:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("of certificate and key one is set and the other is not")
+        if not self.tls and not _is_loopback(self.host):
+            raise ValueError(
+                f"tls is false and host is {self.host}: passwords would cross the network in clear"
+            )
+        if not self.tls and self.certificate:
+            raise ValueError("certificate is set but tls is false")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

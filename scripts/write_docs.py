@@ -322,7 +322,8 @@ def _allowed(field: Any) -> str:
     """Values that a key may have."""
     if get_origin(field.annotation) in (list, tuple):
         one = get_args(field.annotation)[0]
-        choices = ", ".join(f"`{json.dumps(choice)}`" for choice in get_args(one))
+        literals = get_args(one) if get_origin(one) is Literal else ()
+        choices = ", ".join(f"`{json.dumps(choice)}`" for choice in literals)
         return f"list of {choices or 'text'}"
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{json.dumps(choice)}`" for choice in get_args(field.annotation))

@@ -22,6 +22,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge/runtime", "edge/simulate"),
     ("edge/api", "edge/report"),
     ("calibration",),
+    ("edge/page",),
     ("edge/cli",),
     ("trainer",),
     ("trainer/graph",),

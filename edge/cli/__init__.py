@@ -17,6 +17,7 @@ from edge.cli import (
     inspect,
     install,
     opcua,
+    page,
     products,
     records,
     report,
@@ -38,7 +39,7 @@ class _InOrderOfUse(TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002  TyperGroup's signature
         """Names of the commands."""
         return [
-            "trust", "install", "calibrate", "inspect", "run", "opcua", "status", "verify",
+            "trust", "install", "calibrate", "inspect", "run", "opcua", "page", "status", "verify",
             "bundle", "products", "records", "audit", "report", "simulate",
         ]  # fmt: skip
 
@@ -89,6 +90,7 @@ app.command(short_help="Judge images from files or the camera.", epilog=inspect.
 )
 app.command(short_help="Judge every part and tell the PLC.", epilog=run.EXAMPLE)(run.run)
 app.add_typer(opcua.app, name="opcua", short_help="The OPC UA server and its users.")
+app.add_typer(page.app, name="page", short_help="The page for people, and its users.")
 app.command(short_help="What judges, and what is wrong.", epilog=status.EXAMPLE)(status.status)
 app.command(short_help="Repeat the proof on this machine.", epilog=verify.EXAMPLE)(verify.verify)
 app.add_typer(records.app, name="records", short_help="The parts that were judged.")

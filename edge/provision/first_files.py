@@ -14,9 +14,15 @@ from edge.station.root import RootFolder
 from edge.station.settle import UNITS
 
 UNIT_PLACE = UNITS / "edge.service"
-# the second and third restart the camera's USB port, at the first one's request; the last is for
-# stations with [opcua], whose integrator enables it
-UNIT_NAMES = ("edge.service", "edge-usb-reset.path", "edge-usb-reset.service", "edge-opcua.service")
+# the second and third restart the camera's USB port, at the first one's request; the last two are
+# for stations with [opcua] and [page], whose integrator enables them
+UNIT_NAMES = (
+    "edge.service",
+    "edge-usb-reset.path",
+    "edge-usb-reset.service",
+    "edge-opcua.service",
+    "edge-page.service",
+)
 
 
 def write_first_files(station: RootFolder, contract: CameraContract) -> tuple[str, ...]:

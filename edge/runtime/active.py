@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from edge.install.proven import ProvenEngine
 from edge.install.summary import OUTLINE_ONLY, expected_line
 from edge.runtime.pipeline import SiteState, site_state
 from edge.station.numbers import numbers_file, read_numbers
-from edge.station.site import CameraGeometry, ExpectedState, ModelState
+from edge.station.site import ExpectedState, ModelState
+from edge.station.site_digest import geometry_digest, model_digest
 from edge.station.store import Installed, Store
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class ActiveBundle:
         """The first 12 digits of the SHA-256 of the calibrated model state; None where there is
         none.
         """
-        return None if self.model_state is None else _digest(self.model_state.model_dump_json())
+        return None if self.model_state is None else model_digest(self.model_state)
 
     def site(self, serial: str) -> SiteState:
         """The site's graph inputs for this camera, as they were when they were asked for first.
@@ -120,7 +120,7 @@ class ActiveBundle:
                     serial,
                 )
             self._tell_expected(serial, None if record is None else record.expected)
-            self._sites[serial] = (site, (None if record is None else _digest(_json_of(record))))
+            self._sites[serial] = (site, None if record is None else geometry_digest(record))
         return self._sites[serial]
 
     def _tell_expected(self, serial: str, state: ExpectedState | None) -> None:
@@ -228,14 +228,3 @@ def _tensors_of(
         raise ConfigError(
             f"the calibrated model state is damaged ({error}): calibrate again"
         ) from error
-
-
-def _json_of(record: CameraGeometry) -> str:
-    """Without the camera's calibration where it is not known: so the digest of a geometry stays
-    what it was before that was asked for.
-    """
-    return record.model_dump_json(exclude={"calibration"} if record.calibration is None else None)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
