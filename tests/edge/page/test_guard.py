@@ -138,3 +138,16 @@ def test_who_does_not_finish_a_request_makes_room_for_others(
             pass
         one.close()
     assert client.get("/login").status == 200
+
+
+def test_a_second_request_that_stops_ends_the_connection_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.page.connection.REQUEST_S", 0.2)
+    whole = f"GET /health HTTP/1.1\r\nHost: {client.named}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", client.port), patience_s(2)) as connection:
+        connection.sendall(whole)
+        assert connection.recv(4000).startswith(b"HTTP/1.1")
+        connection.sendall(whole[:-4])
+        while received := connection.recv(4000):
+            assert b"HTTP/1.1" not in received

@@ -90,12 +90,14 @@ def test_the_shift_is_counted_whatever_is_restarted(
     station.restart()
     station.judge(1, desk.now)
     assert (desk.ask(station), desk.counted) == ((2, 1, 1), 2)
+    station.told = dict.fromkeys(station.told, 0)  # by the command `reset`
+    assert (desk.ask(station), desk.counted) == ((2, 1, 1), 3)
     desk.now += timedelta(hours=8)
     assert desk.ask(station) == (0, 0, 0)
     station.judge(2, desk.now)
-    assert (desk.ask(station), desk.counted) == ((0, 1, 0), 3)
-    monkeypatch.setattr(shift_module, "AGAIN_S", 0.0)
     assert (desk.ask(station), desk.counted) == ((0, 1, 0), 4)
+    monkeypatch.setattr(shift_module, "AGAIN_S", 0.0)
+    assert (desk.ask(station), desk.counted) == ((0, 1, 0), 5)
 
 
 def test_without_shifts_or_a_station_there_is_nothing_to_count(tmp_path: Path) -> None:
