@@ -28,7 +28,7 @@ from edge.decide.verdict import DecisionRule
 from edge.errors import CalibrationError
 from edge.install.proven import open_proven_engine
 from edge.runtime.pipeline import SiteState, site_state
-from edge.runtime.run import camera_for_source, plan_for
+from edge.runtime.run import camera_for_images, plan_for, require_normal_source
 from edge.sections import RuntimeConfig
 from edge.station.site import CameraGeometry
 from edge.station.store import Installed, Store
@@ -68,8 +68,11 @@ def calibrate_station_expected(
     """
     store.require_writable()
     require_depth(installed, "expected silhouette")
+    require_normal_source(source, installed)
     if source is not None:
-        played = camera_for_source(config.camera, source).model_copy(update={"fps": SOURCE_FPS})
+        played = camera_for_images(store, installed, config.camera, source).model_copy(
+            update={"fps": SOURCE_FPS}
+        )
         config = config.model_copy(update={"camera": played})
     each_frame = plan_for(config, installed, store.root, count).each_frame
     each_frame = each_frame or (source is not None and source.is_dir())

@@ -21,6 +21,7 @@ from calibration.statistics import proven_rate
 from edge.config import EdgeConfig
 from edge.proof.threshold import expected_rate
 from edge.runtime.pipeline import SiteState, site_state
+from edge.runtime.run import require_normal_source
 from edge.station import audit
 from edge.station.commissioning import (
     Commissioning,
@@ -66,6 +67,7 @@ def calibrate_station_parts(
     """
     store.require_writable()
     require_possible(asked)
+    require_normal_source(source, installed)
     with closing(open_station(store, installed, config, source)) as station:
         session = new_session(store, installed, config, station, asked)
         while len(session.shown) < asked.count:

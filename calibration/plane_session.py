@@ -15,6 +15,7 @@ from edge.camera.device import NOTHING_TOLD
 from edge.camera.protocol import Camera, EndOfFrames, opened
 from edge.camera.supervised import SupervisedCamera, supervised_camera
 from edge.errors import CalibrationError
+from edge.runtime.run import camera_for_source
 from edge.sections import CameraConfig
 from edge.station.site import CameraGeometry, ExpectedState
 from edge.station.store import Installed, Store
@@ -55,12 +56,8 @@ def table_camera(
     if source is None:
         remote = find_camera(root, "plane") if config.is_live else None
         return remote or supervised_camera(config, root, contract, empty=True)
-    played = {
-        "kind": "recording" if source.is_file() else "virtual",
-        "path": str(source.absolute()),
-        "fps": SOURCE_FPS,
-    }
-    return supervised_camera(config.model_copy(update=played), root, contract)
+    played = camera_for_source(config, source).model_copy(update={"fps": SOURCE_FPS})
+    return supervised_camera(played, root, contract)
 
 
 def calibrate_station_plane(
@@ -78,8 +75,9 @@ def calibrate_station_plane(
     lift = require_depth(installed, "plane")
     views = list(_views(camera, contract, frames))
     whole = views[0]
-    known = store.geometry(installed.product, whole.serial)
-    before = store.geometry_record(installed.product, whole.serial)
+    serial = store.known_serial(installed.product, whole.serial)
+    known = store.geometry(installed.product, serial)
+    before = store.geometry_record(installed.product, serial)
     x = _first(crop.x, known.crop_x if known else None, contract.crop_x)
     y = _first(crop.y, known.crop_y if known else None, contract.crop_y)
     region = known.region if known else None
@@ -93,14 +91,14 @@ def calibrate_station_plane(
     told = camera.facts if isinstance(camera, SupervisedCamera | RemoteCamera) else NOTHING_TOLD
     saved = store.save_geometry(
         installed.product,
-        whole.serial,
+        serial,
         geometry,
         whole.intrinsics,
         len(views),
         fit.rms_m,
         calibration=told.calibration,
     )
-    return PlaneSession(whole.serial, fit, saved, before.expected if before else None)
+    return PlaneSession(serial, fit, saved, before.expected if before else None)
 
 
 def _first(*values: int | None) -> int:

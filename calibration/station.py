@@ -25,7 +25,7 @@ from edge.errors import CalibrationError, ConfigError
 from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.runtime.active import ActiveBundle, resolve_active
 from edge.runtime.pipeline import site_state
-from edge.runtime.run import camera_for_source, plan_for
+from edge.runtime.run import camera_for_images, plan_for
 from edge.schema import Precision
 from edge.station.store import Installed, Store
 from edge.types import Frame
@@ -138,7 +138,7 @@ class LocalStation:
     ) -> None:
         """As `open_station`."""
         if source is not None:
-            played = camera_for_source(config.camera, source)
+            played = camera_for_images(store, installed, config.camera, source)
             config = config.model_copy(
                 update={"camera": played.model_copy(update={"fps": SOURCE_FPS})}
             )

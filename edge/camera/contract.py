@@ -57,7 +57,9 @@ def reading_of(contract: CameraContract | None) -> Reading:
     if contract is None:
         return AS_IS
     return Reading(
-        (contract.width, contract.height) if contract.letterbox else None, contract.color_bits
+        (contract.width, contract.height) if contract.letterbox else None,
+        contract.color_bits,
+        contract.unit,
     )
 
 

@@ -113,10 +113,10 @@ def _serial_of(request: CameraRequest, reading: Reading) -> str | None:
     """The serial of belt and empty table, which are two views of one camera: that of the belt, if
     there is one. None: the serial in the files.
     """
-    from edge.frames.dataset import open_dataset
+    from edge.frames.dataset import open_images
 
     config = request.config
     if config.serial:
         return config.serial
     path = request.root / config.path
-    return open_dataset(path, reading).camera.serial if config.path and path.is_dir() else None
+    return open_images(path, reading).camera.serial if config.path and path.is_dir() else None

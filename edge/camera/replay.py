@@ -12,8 +12,8 @@ from typing import cast
 
 from edge.camera.protocol import EndOfFrames, Pace
 from edge.errors import CameraLost, DataError
-from edge.frames.camera_info import CameraInfo
-from edge.frames.dataset import Dataset, open_dataset
+from edge.frames.camera_info import CameraInfo, unnamed_serial
+from edge.frames.dataset import Dataset, open_images
 from edge.frames.reading import AS_IS, Reading
 from edge.types import Frame
 
@@ -53,7 +53,7 @@ class FolderCamera:
     @property
     def serial(self) -> str:
         """The camera that took the images."""
-        return self._serial or self.info.serial or f"files:{self.path.name}"
+        return self._serial or self.info.serial or unnamed_serial(self.path.name)
 
     @property
     def info(self) -> CameraInfo:
@@ -62,7 +62,7 @@ class FolderCamera:
 
     def open(self) -> None:
         """Find the images. Raises: DataError."""
-        self._dataset, self._next = open_dataset(self.path, self._reading), 0
+        self._dataset, self._next = open_images(self.path, self._reading), 0
 
     def next_frame(self, timeout_s: float) -> Frame:
         """The next image, when it is due. Raises: EndOfFrames, FrameOverdue, DataError."""
@@ -97,7 +97,7 @@ class RecordingCamera:
         self, path: Path, fps: float | None = None, loop: bool = False, serial: str | None = None
     ) -> None:
         self.path, self._loop = path, loop
-        self._serial = serial or f"files:{path.stem}"
+        self._serial = serial or unnamed_serial(path.stem)
         self._pace = Pace(fps)
         self._frames: Generator[Frame, None, None] | None = None
         self._ahead: Frame | None = None

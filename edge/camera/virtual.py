@@ -20,8 +20,8 @@ from edge.camera.device import DeviceFacts
 from edge.camera.protocol import EndOfFrames, NewImage, Pace
 from edge.camera.realsense import REMEDY, RealSenseCamera, as_camera_error
 from edge.errors import CameraLost, DataError
-from edge.frames.camera_info import CameraInfo
-from edge.frames.dataset import Dataset, open_dataset
+from edge.frames.camera_info import CameraInfo, unnamed_serial
+from edge.frames.dataset import Dataset, open_dataset, open_images
 from edge.optional import optional_module
 from edge.types import Frame, Intrinsics
 
@@ -192,7 +192,7 @@ class VirtualCamera:
         Raises: DataError, CameraError, MissingDependency.
         """
         rs = optional_module("pyrealsense2", REMEDY)
-        dataset = open_dataset(self.path, reading_of(self._contract))
+        dataset = open_images(self.path, reading_of(self._contract))
         first = dataset.samples[0].load()
         source = software_device_for(rs, dataset, self._wanted_serial, self._depth_view)
         contract = self._contract or _contract_of(dataset.camera, dataset.has_depth)
@@ -253,9 +253,8 @@ def software_device_for(
         )
     view = (depth_view or DepthView(_nudged(color))) if dataset.has_depth else None
     unit = info.unit or 0.001
-    return SoftwareDevice(
-        rs, color, view, unit, FPS, info.model, serial or info.serial or f"files:{dataset.product}"
-    )
+    serial = serial or info.serial or unnamed_serial(dataset.product)
+    return SoftwareDevice(rs, color, view, unit, FPS, info.model, serial)
 
 
 def _nudged(color: Intrinsics) -> Intrinsics:
@@ -290,7 +289,7 @@ def record(source: Path, target: Path) -> int:
     dataset = open_dataset(source)
     device = software_device_for(rs, dataset, None)
     target.unlink(missing_ok=True)
-    with as_camera_error(f"files:{dataset.product}"):
+    with as_camera_error(unnamed_serial(dataset.product)):
         recorder, written = rs.recorder(str(target), device.device), rs.frame_queue(4)
         sensors = recorder.query_sensors()
         for sensor in sensors:

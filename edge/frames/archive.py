@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from edge.errors import DataError
-from edge.frames.camera_info import CameraInfo, find_camera_info, read_model
+from edge.frames.camera_info import CameraInfo, find_camera_info, read_model, unnamed_serial
 from edge.frames.images import read_header
 from edge.frames.listing import folders_in, is_good, is_litter
 from edge.frames.reading import Reading
@@ -166,7 +166,7 @@ def _camera(folder: Path, reading: Reading) -> CameraInfo:
                 f"{folder / 'intrinsics.json'} is missing: this part was kept by an older version"
             )
         height, width = read_header(folder / COLOR).upright()
-        info = CameraInfo(serial="files:archive", width=width, height=height)
+        info = CameraInfo(serial=unnamed_serial("archive"), width=width, height=height)
     return info.letterboxed(reading.size)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import zlib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,7 +26,25 @@ MOST_UNLIKE = 2.0  # fx / fy
 ROS_UNIT_M = 0.001  # 16UC1 depth images are in millimeters (REP 118)
 OPEN3D_UNIT_M = 0.001  # depth_scale's default of 1000 counts per meter
 
+PLAIN_NAME = re.compile(r"[ -~]{1,58}")
+UNNAMED = "files:"  # how the serial begins that stands for a camera which no file names
+
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def unnamed_serial(name: str) -> str:
+    """What stands for the serial of images that name no camera: printable ASCII, short enough for a
+    station. name: of their folder or file.
+    """
+    if not PLAIN_NAME.fullmatch(name):
+        ascii_alone = "".join(letter if " " <= letter <= "~" else "_" for letter in name)
+        name = f"{ascii_alone[:40]}-{zlib.crc32(name.encode(errors='surrogateescape')):08x}"
+    return f"{UNNAMED}{name}"
+
+
+def names_no_camera(serial: str) -> bool:
+    """Whether this serial stands for a camera that no file names."""
+    return serial.startswith(UNNAMED)
 
 
 def find_implausible(

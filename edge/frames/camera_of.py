@@ -6,7 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.frames.camera_info import DEFAULT_UNIT_M, CameraInfo, find_camera_info, lens_notes
+from edge.frames.camera_info import (
+    DEFAULT_UNIT_M,
+    CameraInfo,
+    find_camera_info,
+    lens_notes,
+    unnamed_serial,
+)
 from edge.frames.clouds import intrinsics_of, read_cloud
 from edge.frames.images import read_header, read_tiff
 from edge.frames.reading import Reading
@@ -15,36 +21,44 @@ from edge.frames.reading import Reading
 def camera_of(
     root: Path, colors: list[Path], depth: Path | None, reading: Reading
 ) -> tuple[CameraInfo, tuple[str, ...]]:
-    """The camera, from camera.json or an intrinsics file, else from the first image and point
-    cloud; and notes for the user.
+    """The camera, from camera.json or an intrinsics file; what they do not say, from the first
+    image and point cloud; and notes for the user.
     """
     if not colors:
         raise DataError(f"{root} holds no images: expected {root / 'train' / 'good'}")
-    serial = f"files:{root.resolve().name}"
+    serial = unnamed_serial(root.resolve().name)
     info, notes = find_camera_info(root), _size_notes(colors) if reading.size else ()
     if info is None:
         height, width = read_header(colors[0]).upright()
         info = CameraInfo(serial=serial, width=width, height=height)
         if depth is not None:
-            info, notes = _with_lens(info, depth)
+            info, notes = _with_lens(info, depth, reading)
     elif not info.serial:
         info = info.model_copy(update={"serial": serial})
+    if depth is not None and info.unit is None and _is_cloud(depth):
+        info = info.model_copy(update={"unit": reading.unit or DEFAULT_UNIT_M})
     if depth is not None:
         notes = (*notes, *lens_notes(root))
     return info.letterboxed(reading.size), notes
 
 
-def _with_lens(info: CameraInfo, depth: Path) -> tuple[CameraInfo, tuple[str, ...]]:
+def _is_cloud(depth: Path) -> bool:
+    return depth.suffix.lower() in (".tif", ".tiff") and read_tiff(depth).dtype.kind == "f"
+
+
+def _with_lens(
+    info: CameraInfo, depth: Path, reading: Reading
+) -> tuple[CameraInfo, tuple[str, ...]]:
     """The intrinsics that the first point cloud implies.
 
     Raises: DataError for depth counts, which imply none.
     """
-    if depth.suffix.lower() not in (".tif", ".tiff") or read_tiff(depth).dtype.kind != "f":
+    if not _is_cloud(depth):
         raise DataError(
             f"{depth} holds counts of an unknown unit: add a camera.json with unit and intrinsics"
         )
     cloud = read_cloud(depth)
-    update = {"unit": DEFAULT_UNIT_M, "intrinsics": intrinsics_of(cloud)}
+    update = {"unit": reading.unit or DEFAULT_UNIT_M, "intrinsics": intrinsics_of(cloud)}
     return info.model_copy(update=update), tuple(f"{depth.name} {note}" for note in cloud.notes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.errors import DataError
 from edge.frames import archive, btad, folder, mvtec, photos, recording, visa
-from edge.frames.camera_info import CameraInfo
+from edge.frames.camera_info import INTRINSICS_FILES, CameraInfo
 from edge.frames.leftovers import Layout, require_no_leftovers
 from edge.frames.listing import (
     IMAGE_SUFFIXES,
@@ -16,16 +16,26 @@ from edge.frames.listing import (
     OTHER_IMAGES,
     folders_in,
     images_in,
+    is_good,
     plain,
 )
 from edge.frames.reading import AS_IS, Reading
 from edge.frames.recording import RECORDING_SUFFIXES
-from edge.frames.sample import Read, Sample
+from edge.frames.sample import Read, Sample, Split
 
-__all__ = ["CameraInfo", "Dataset", "Sample", "find_products", "open_dataset"]
+__all__ = [
+    "CameraInfo",
+    "Dataset",
+    "Sample",
+    "find_products",
+    "open_dataset",
+    "open_images",
+    "require_normal",
+]
 
 DEEPEST_SUBFOLDER = 3  # PRODUCT/test/dent/rgb, CATEGORY/Data/Images/Normal
 SPLIT_FOLDERS = ("train", "validation", "val", "valid", "test", "Data")
+RGB: Layout = "rgb"  # which is also what its folders of color images are called
 IN_SPLITS = frozenset(map(plain, SPLIT_FOLDERS))
 
 
@@ -76,6 +86,40 @@ def open_dataset(path: Path, reading: Reading = AS_IS) -> Dataset:
     return _open_file(path, reading) if path.is_file() else _open_folder(path, reading)
 
 
+def open_images(path: Path, reading: Reading = AS_IS) -> Dataset:
+    """As `open_dataset`, and a folder of nothing but sub-folders, one for each defect type.
+
+    Raises: DataError.
+    """
+    try:
+        return open_dataset(path, reading)
+    except DataError:
+        if not _holds_only_classes(path):
+            raise
+    return _dataset(path, "photos", photos.read_photos(path, reading))
+
+
+def require_normal(dataset: Dataset) -> None:
+    """Refuse a set whose folders sort some of its images among the defective ones, where every
+    image has to show a normal part. Frames of a stream are not sorted: the truth beside them is a
+    test's.
+
+    Raises: DataError that names the folder of the good ones, where there is one.
+    """
+    bad = [sample for sample in dataset.samples if sample.is_defective]
+    if not bad or dataset.layout == "folder":
+        return
+    kinds = ", ".join(sorted({sample.defect for sample in bad}))
+    good = next((sample.path.parent for sample in dataset.samples if sample.defect == "good"), None)
+    instead = "a folder of good parts"
+    if good is not None and good.resolve() != dataset.root.resolve():
+        instead = str(good.parent if good.name == RGB else good)
+    raise DataError(
+        f"{dataset.root} holds {len(bad)} defective images ({kinds}), normal parts are needed:"
+        f" name {instead}"
+    )
+
+
 def find_products(path: Path) -> list[Path]:
     """The product folder itself, or the product folders directly inside it, by name.
 
@@ -94,11 +138,8 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
     dataset = _open_known(path, path, reading) or _open_above(path, reading)
     if dataset is not None:
         return dataset
-    if photos.is_rgb_folder(path):
-        roots = (path, *path.resolve().parents[:2])
-        camera_root = next((root for root in roots if (root / "camera.json").is_file()), path)
-        dataset = _dataset(path, "rgb", photos.read_rgb_folder(path, camera_root, reading))
-        require_no_leftovers(path, dataset.layout, dataset.samples, dataset.camera)
+    dataset = _open_rgb(path, path, reading) or _open_beside(path, reading)
+    if dataset is not None:
         return dataset
     products = find_products(path)
     if products:
@@ -119,15 +160,17 @@ def _open_folder(path: Path, reading: Reading) -> Dataset:
     )
 
 
-def _open_known(root: Path, shown: Path, reading: Reading) -> Dataset | None:
+def _open_known(
+    root: Path, shown: Path, reading: Reading, inside: Path | None = None
+) -> Dataset | None:
     """The data set with its root at `root`, whose folder names show the layout.
 
-    shown: the path as the user wrote it.
+    shown: the path as the user wrote it. inside: what of it was named, if not all.
     """
     for layout, known, read in LAYOUTS:
         if known(root):
             dataset = _dataset(shown, layout, read(root, reading))
-            require_no_leftovers(root, layout, dataset.samples, dataset.camera)
+            require_no_leftovers(root, layout, dataset.samples, dataset.camera, inside)
             return dataset
     return None
 
@@ -138,11 +181,53 @@ def _open_above(path: Path, reading: Reading) -> Dataset | None:
     for root in inside.parents[:DEEPEST_SUBFOLDER]:
         if plain(inside.relative_to(root).parts[0]) not in IN_SPLITS or not _is_product(root):
             continue
-        dataset = _open_known(root, root, reading)
+        dataset = _open_known(root, root, reading, inside)
         restricted = None if dataset is None else _restricted(dataset, inside)
         if restricted is not None and restricted.samples:
             return restricted
     return None
+
+
+def _open_rgb(root: Path, shown: Path, reading: Reading) -> Dataset | None:
+    """The data set in `root`, which holds rgb/ or folders with rgb/; None if it does not.
+
+    shown: the path as the user wrote it.
+    """
+    if not photos.is_rgb_folder(root):
+        return None
+    dataset = _dataset(shown, RGB, photos.read_rgb_folder(root, _camera_root(root), reading))
+    require_no_leftovers(root, dataset.layout, dataset.samples, dataset.camera)
+    return dataset
+
+
+def _camera_root(root: Path) -> Path:
+    """The folder whose camera.json describes the images in `root`: it, or one of two above it."""
+    roots = (root, *root.resolve().parents[:2])
+    return next((one for one in roots if (one / "camera.json").is_file()), root)
+
+
+def _open_beside(path: Path, reading: Reading) -> Dataset | None:
+    """The images of a folder rgb with the depth that lies beside it; None for any other folder.
+
+    Raises: DataError for the folder of depth itself.
+    """
+    inside = path.resolve()
+    home = inside.parent
+    if inside.name in mvtec.DEPTH_FOLDERS and (home / RGB).is_dir():
+        raise DataError(f"{path} holds depth alone: name {home}, which has its color images too")
+    if inside.name != RGB or not _has_known_depth(home):
+        return None
+    groups: list[tuple[Split, Path, str]] = [("", home, "good")]
+    return _dataset(home, RGB, mvtec.read_groups(home, groups, reading, _camera_root(home)))
+
+
+def _has_known_depth(folder: Path) -> bool:
+    """Whether there are point clouds, or counts and a file that says what they mean."""
+    if (folder / "xyz").is_dir():
+        return True
+    names = ("camera.json", *INTRINSICS_FILES)
+    root = _camera_root(folder)
+    return (folder / "depth").is_dir() and any((root / name).is_file() for name in names)
 
 
 def _open_file(path: Path, reading: Reading) -> Dataset:
@@ -159,7 +244,11 @@ def _open_file(path: Path, reading: Reading) -> Dataset:
             f"{path} is a file, expected a folder of images, an image or a recording ({known})"
         )
     around = path.resolve().parent
-    dataset = _open_known(around, around, reading) or _open_above(around, reading)
+    dataset = (
+        _open_known(around, around, reading, path)
+        or _open_above(around, reading)
+        or _open_beside(around, reading)
+    )
     if dataset is not None:
         restricted = _restricted(dataset, path.resolve())
         if restricted.samples:
@@ -171,6 +260,26 @@ def _dataset(root: Path, layout: Layout, read: Read, product: str | None = None)
     samples, camera, has_depth, notes = read
     return Dataset(
         root, product or root.resolve().name, layout, tuple(samples), has_depth, camera, notes
+    )
+
+
+def _holds_only_classes(path: Path) -> bool:
+    """Whether it lies outside a product, and contains nothing but sub-folders of images, none of
+    them of good parts.
+    """
+    inside_product = any(
+        part in SPLIT_FOLDERS for part in path.resolve().parts[-DEEPEST_SUBFOLDER:]
+    )
+    classes = [] if inside_product or not path.is_dir() else folders_in(path)
+    return (
+        bool(classes)
+        and not images_in(path, deep=False)
+        and all(
+            images_in(kind, deep=False)
+            and not is_good(kind.name)
+            and kind.name not in SPLIT_FOLDERS
+            for kind in classes
+        )
     )
 
 

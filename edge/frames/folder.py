@@ -17,6 +17,7 @@ from edge.frames.camera_info import (
     find_lens,
     lens_notes,
     read_model,
+    unnamed_serial,
 )
 from edge.frames.images import read_header
 from edge.frames.listing import IMAGE_SUFFIXES, files_in
@@ -154,5 +155,5 @@ def _camera(
         height, width = read_header(color).upright()
         info = CameraInfo(width=width, height=height)
     if not info.serial:
-        info = info.model_copy(update={"serial": f"files:{root.name}"})
+        info = info.model_copy(update={"serial": unnamed_serial(root.name)})
     return info.letterboxed(reading.size), lens_notes(root) if has_depth else ()

@@ -28,13 +28,19 @@ PLACES: dict[Layout, str] = {
 
 
 def require_no_leftovers(
-    root: Path, layout: Layout, samples: Sequence[Sample], camera: CameraInfo
+    root: Path,
+    layout: Layout,
+    samples: Sequence[Sample],
+    camera: CameraInfo,
+    inside: Path | None = None,
 ) -> None:
     """Refuse images outside the layout's folders, which otherwise would be ignored unnoticed.
 
+    inside: a folder or an image below `root` that was named in its place: what lies elsewhere is
+    nobody's concern.
     Not for VisA, whose table lists its images. Raises: DataError naming the first such image.
     """
-    if layout == "visa":
+    if layout == "visa" or (inside is not None and inside.is_file()):
         return
     owned: set[tuple[str, str]] = set()
     real: dict[Path, str] = {}
@@ -51,7 +57,7 @@ def require_no_leftovers(
         )
     numbers = {sample.name for sample in samples}
     stations = [root / name for name in (camera.empty, camera.belt) if name]
-    for path in files_in(root):
+    for path in files_in(inside or root):
         if path.suffix.lower() not in IMAGE_SUFFIXES and path.suffix.lower() not in OTHER_IMAGES:
             continue
         if place(path) in owned or any(station in path.parents for station in stations):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import DataError
-from edge.frames.camera_info import CameraInfo
+from edge.frames.camera_info import CameraInfo, unnamed_serial
 from edge.frames.sample import Sample
 from edge.optional import optional_module
 from edge.types import Frame, Intrinsics
@@ -172,7 +172,7 @@ def _frame_from_set(rs: Any, align: Any, frames: Any, name: str) -> Frame:
         depth=np.array(depth.get_data(), np.uint16) if has_depth else None,
         unit=float(depth.get_units()) if has_depth else 0.001,
         intrinsics=Intrinsics(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy),
-        serial=f"files:{name}",
+        serial=unnamed_serial(name),
         frame_number=int(color.get_frame_number()),
         captured_mono_ns=int(color.get_timestamp() * 1e6),
         clock_domain=str(color.get_frame_timestamp_domain()).rsplit(".", 1)[-1],

@@ -108,8 +108,9 @@ class ActiveBundle:
 
     def _site(self, serial: str) -> tuple[SiteState, str | None]:
         if serial not in self._sites:
-            record = self.store.geometry_record(self.installed.product, serial)
-            geometry = self.store.geometry(self.installed.product, serial)
+            known = self.store.known_serial(self.installed.product, serial)
+            record = self.store.geometry_record(self.installed.product, known)
+            geometry = self.store.geometry(self.installed.product, known)
             tensors = _tensors_of(self.model_state)
             site = site_state(self.manifest, geometry, tensors)
             if not site.is_calibrated:

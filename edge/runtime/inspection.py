@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from edge.camera.supervised import supervised_camera
 from edge.config import read_config
 from edge.decide.clipping import find_odd_brightness, measure_brightness
 from edge.decide.verdict import unjudged
-from edge.frames.dataset import open_dataset
+from edge.frames.camera_info import names_no_camera
+from edge.frames.dataset import open_images
 from edge.frames.recording import RECORDING_SUFFIXES
 from edge.install.proven import ProvenEngine, open_for_inspection, open_proven_engine
 from edge.overlay import draw_inspection, write_png
@@ -124,8 +125,12 @@ def inspect_views(
         tell: is given the notes on what was found in a folder.
     Raises: EngineError, ConfigError, DataError, CameraError.
     """
-    for view in _views(active, path, tell):
-        yield judge_view(view, active)
+    configured = read_config(active.store.root).camera.serial
+    for number, view in enumerate(_views(active, path, tell)):
+        shown = _of_station(view, configured)
+        if number == 0 and path is not None:
+            _tell_camera(shown.frame.serial, active, tell)
+        yield judge_view(shown, active)
 
 
 def judge_line(active: ActiveBundle) -> str:
@@ -228,10 +233,7 @@ def hint_for(rows: Sequence[Row], root: Path) -> str | None:
     """
     serial = next((row.serial for row in rows if row.reason is Reason.UNCALIBRATED), None)
     if serial is not None:
-        return (
-            f"no background plane for camera {serial}: run `edge calibrate plane --root {root}` on"
-            " its empty table"
-        )
+        return _hint_for_plane(serial, root)
     mismatch = next(
         (row.note for row in rows if row.note and row.reason is Reason.CAMERA_MISMATCH), None
     )
@@ -241,12 +243,41 @@ def hint_for(rows: Sequence[Row], root: Path) -> str | None:
     return f"{len(odd)} of {len(rows)} images: {odd[0].name}: {odd[0].note}" if odd else None
 
 
+def _hint_for_plane(serial: str, root: Path) -> str:
+    """What to do where images have no background plane."""
+    store = Store(root)
+    cameras = ", ".join(store.geometry_records(store.active().product))
+    if names_no_camera(serial) and cameras:
+        return (
+            f"the files name no camera, and there are planes for several ({cameras}): set serial in"
+            " [camera] of station.toml, or lay a camera.json with its serial beside the images"
+        )
+    return (
+        f"no background plane for camera {serial}: run `edge calibrate plane --root {root}` on its"
+        " empty table"
+    )
+
+
 def _views(active: ActiveBundle, path: Path | None, tell: Callable[[str], None]) -> Iterator[View]:
     if path is None:
         return _camera_view(active)
     if path.is_file() and path.suffix.lower() in RECORDING_SUFFIXES:
         return _recorded_views(path)
     return _dataset_views(path, active.manifest.camera, tell)
+
+
+def _of_station(view: View, configured: str) -> View:
+    """The view under the serial that station.toml names, where its files name no camera."""
+    if not configured or not names_no_camera(view.frame.serial):
+        return view
+    return replace(view, frame=replace(view.frame, serial=configured))
+
+
+def _tell_camera(serial: str, active: ActiveBundle, tell: Callable[[str], None]) -> None:
+    """Which camera's plane judges files that name no camera."""
+    known = active.store.known_serial(active.installed.product, serial)
+    if known != serial:
+        tell(f"note: the files name no camera: judged with the plane of camera {known}")
 
 
 def _recorded_views(path: Path) -> Iterator[View]:
@@ -263,7 +294,7 @@ def _recorded_views(path: Path) -> Iterator[View]:
 def _dataset_views(
     path: Path, contract: CameraContract, tell: Callable[[str], None]
 ) -> Iterator[View]:
-    dataset = open_dataset(path, reading_of(contract))
+    dataset = open_images(path, reading_of(contract))
     for note in dataset.notes:
         tell(f"note: {note}")
     parts = [sample for sample in dataset.samples if sample.split in ("test", "")] or list(

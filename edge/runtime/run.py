@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.camera.contract import reading_of
 from edge.camera.factory import path_to_play
@@ -13,6 +14,7 @@ from edge.camera.protocol import Camera
 from edge.camera.supervised import supervised_camera
 from edge.config import EdgeConfig, read_config, require_name
 from edge.errors import ConfigError
+from edge.frames.camera_info import unnamed_serial
 from edge.frames.reading import Reading
 from edge.frames.recording import RECORDING_SUFFIXES
 from edge.install.proven import ProvenEngine, open_proven_engine
@@ -27,6 +29,9 @@ from edge.runtime.status_file import make_place
 from edge.runtime.stopping import StopSignals
 from edge.sections import CameraConfig
 from edge.station.store import Installed, Store
+
+if TYPE_CHECKING:
+    from edge.frames.dataset import Dataset
 
 # layouts of which each image shows another part
 STILLS = ("mvtec", "mvtec3d", "visa", "btad", "photos", "rgb", "archive")
@@ -96,6 +101,39 @@ def camera_for_source(camera: CameraConfig, source: Path) -> CameraConfig:
     return camera.model_copy(update={"kind": kind, "path": str(source.absolute())})
 
 
+def camera_for_images(
+    store: Store, installed: Installed, camera: CameraConfig, source: Path
+) -> CameraConfig:
+    """As `camera_for_source`, under the serial of the station's camera where the files name none.
+
+    Raises: also DataError for images of no known layout; ConfigError if geometry.json is damaged.
+    """
+    played, serial = camera_for_source(camera, source), unnamed_serial(source.stem)
+    if played.kind != "recording":
+        serial = _images(source, installed).camera.serial or serial
+    known = store.known_serial(installed.product, serial)
+    if played.serial or known == serial:
+        return played
+    return played.model_copy(update={"serial": known})
+
+
+def require_normal_source(source: Path | None, installed: Installed) -> None:
+    """Refuse a folder that holds defective parts too: nothing is learned from them.
+
+    Raises: DataError, also for images of no known layout.
+    """
+    from edge.frames.dataset import require_normal
+
+    if source is not None and source.is_dir():
+        require_normal(_images(source, installed))
+
+
+def _images(source: Path, installed: Installed) -> Dataset:
+    from edge.frames.dataset import open_images
+
+    return open_images(source, reading_of(installed.manifest.camera))
+
+
 def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int | None) -> RunPlan:
     """How parts are told apart.
 
@@ -122,6 +160,6 @@ def plan_for(config: EdgeConfig, active: Installed, root: Path, max_parts: int |
 
 
 def _holds_stills(path: Path, reading: Reading) -> bool:
-    from edge.frames.dataset import open_dataset
+    from edge.frames.dataset import open_images
 
-    return path.exists() and open_dataset(path, reading).layout in STILLS
+    return path.exists() and open_images(path, reading).layout in STILLS

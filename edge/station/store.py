@@ -16,6 +16,7 @@ from edge.bundle.archive import verify_folder
 from edge.bundle.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, parse_manifest
 from edge.errors import BundleError, ConfigError
 from edge.files import read_bytes
+from edge.frames.camera_info import names_no_camera
 from edge.station import audit
 from edge.station.claims import claim, close_claim
 from edge.station.installed import Installed as Installed
@@ -173,6 +174,18 @@ class Store(ModelStates):
             raise ConfigError(
                 f"{self._geometry_file(product)}: {error}: calibrate again"
             ) from error
+
+    def known_serial(self, product: str, serial: str) -> str:
+        """The camera whose geometry holds for images of this serial: that camera; for images that
+        name none (edge.frames.camera_info.names_no_camera), the only one that was calibrated for
+        the product, where there is only one.
+
+        Raises: ConfigError if geometry.json is damaged.
+        """
+        if not names_no_camera(serial):
+            return serial
+        known = self.geometry_records(product)
+        return serial if serial in known or len(known) != 1 else next(iter(known))
 
     def save_geometry(
         self,

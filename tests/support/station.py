@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from edge.config import EdgeConfig, parse_config
@@ -103,6 +104,27 @@ def write_belt(folder: Path, shots: Sequence[Shot], depth: bool = True) -> Path:
     }
     (folder / "camera.json").write_text(json.dumps(camera))
     return folder
+
+
+def write_clouds(folder: Path, shots: Sequence[Shot]) -> Path:
+    """Images and point clouds alone, as MVTec 3D-AD's train/good has them: rgb/NNN.png and
+    xyz/NNN.tiff, and no word about the camera.
+    """
+    for kind in ("rgb", "xyz"):
+        (folder / kind).mkdir(parents=True)
+    for number, shot in enumerate(shots):
+        color, counts = draw_shot(shot, number)
+        cv2.imwrite(str(folder / f"rgb/{number:03d}.png"), color[:, :, ::-1])
+        write_cloud(folder / f"xyz/{number:03d}.tiff", counts)
+    return folder
+
+
+def write_cloud(path: Path, counts: NDArray[np.uint16]) -> None:
+    """Counts of UNIT as an organized point cloud in meters."""
+    z, i = counts * UNIT, INTRINSICS
+    rows, columns = np.mgrid[: z.shape[0], : z.shape[1]]
+    cloud = np.stack([(columns - i.cx) / i.fx * z, (rows - i.cy) / i.fy * z, z], -1)
+    tifffile.imwrite(path, cloud.astype(np.float32), photometric="rgb")
 
 
 @dataclass(frozen=True)

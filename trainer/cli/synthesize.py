@@ -9,6 +9,7 @@ import typer
 
 from trainer.synthetic.meshes import MESHES
 from trainer.synthetic.products import PRODUCTS
+from trainer.synthetic.scene_change import KEYS, UNCHANGED, parse_scene
 
 
 def synthesize(
@@ -30,6 +31,14 @@ def synthesize(
         24, min=0, metavar="N", help="Parts on the recorded belt; 0: no belt."
     ),
     seed: int = typer.Option(0, min=0, metavar="N", help="Same seed, same files."),
+    scene: str | None = typer.Option(
+        None,
+        metavar="CHANGES",
+        help=(
+            "The same parts in another scene: KEY=VALUE,..., or all. Keys:"
+            f" {', '.join(KEYS)}; docs/data.md says what each means."
+        ),
+    ),
 ) -> None:
     """Make RGB-D parts with defects and masks, in MVTec 3D-AD's layout, to try things out.
 
@@ -40,6 +49,7 @@ def synthesize(
     from edge.files import require_folder_target
     from trainer.synthetic.products.write import Amounts, write_product
 
+    change = UNCHANGED if scene is None else parse_scene(scene)
     names = [name.strip() for name in products.split(",") if name.strip()]
     unknown = [name for name in names if name not in (*PRODUCTS, *MESHES)]
     if unknown or not names:
@@ -48,7 +58,7 @@ def synthesize(
         require_folder_target(out / name)
     amounts = Amounts(train, validation, test, per_defect, belt)
     for name in names:
-        for done in write_product(name, out / name, amounts, seed):
+        for done in write_product(name, out / name, amounts, seed, change):
             typer.echo(f"{name}  {done}")
     noun = "product" if len(names) == 1 else "products"
     typer.echo(f"wrote {len(names)} {noun} into {out}")

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from edge.errors import ConfigError, DataError
 from edge.frames.camera_info import CameraInfo
-from edge.frames.dataset import DEEPEST_SUBFOLDER, SPLIT_FOLDERS, Dataset, open_dataset
-from edge.frames.listing import folders_in, images_in, is_good
-from edge.frames.photos import read_photos
+from edge.frames.dataset import Dataset, open_images
+from edge.frames.listing import is_good
 from edge.frames.reading import Reading
 from edge.frames.sample import Sample
 
@@ -57,40 +56,6 @@ def with_defects(dataset: Dataset, folder: Path, reading: Reading, with_depth: b
     own = {sample.path.resolve() for sample in dataset.samples}
     added = (sample for sample in found if sample.path.resolve() not in own)
     return replace(dataset, samples=(*dataset.samples, *added))
-
-
-def open_images(path: Path, reading: Reading) -> Dataset:
-    """As `open_dataset`, and a folder of nothing but sub-folders, one for each defect type.
-
-    Raises: DataError.
-    """
-    try:
-        return open_dataset(path, reading)
-    except DataError:
-        if not _holds_only_classes(path):
-            raise
-    samples, camera, has_depth, notes = read_photos(path, reading)
-    return Dataset(path, path.resolve().name, "photos", tuple(samples), has_depth, camera, notes)
-
-
-def _holds_only_classes(path: Path) -> bool:
-    """Whether it lies outside a product, and contains nothing but sub-folders of images, none of
-    them of good parts.
-    """
-    inside_product = any(
-        part in SPLIT_FOLDERS for part in path.resolve().parts[-DEEPEST_SUBFOLDER:]
-    )
-    classes = [] if inside_product or not path.is_dir() else folders_in(path)
-    return (
-        bool(classes)
-        and not images_in(path, deep=False)
-        and all(
-            images_in(kind, deep=False)
-            and not is_good(kind.name)
-            and kind.name not in SPLIT_FOLDERS
-            for kind in classes
-        )
-    )
 
 
 def require_fit(given: Dataset, camera: CameraInfo, with_depth: bool) -> None:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import DataError
-from edge.frames.dataset import Dataset
+from edge.frames.dataset import Dataset, open_images
 from edge.frames.sample import Sample
 from trainer.data.copies import copies_note
 from trainer.data.defects import (
     by_class,
     defects_note,
-    open_images,
     require_defects_folder,
     require_fit,
     with_defects,

@@ -5,19 +5,23 @@ from somewhere, a lamp, and the two imagers.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.synthetic.lens import Remap, distorting
 from trainer.synthetic.noise import Image, Tile
+from trainer.synthetic.scene_change import UNCHANGED, SceneChange
 from trainer.synthetic.scene_defects import Group
 from trainer.synthetic.stereo import StereoCamera, StereoImager
-from trainer.synthetic.surface import Lamp
+from trainer.synthetic.surface import Lamp, Light
+from trainer.synthetic.tables import another_table, table_albedo
 
 WIDTH, HEIGHT = 640, 480
+CENTER = ((WIDTH - 1) / 2 + 1.3, (HEIGHT - 1) / 2 - 0.8)  # where the optical axis passes, pixels
 CROP = (80, 0, 480, 480)  # x, y, width, height: where parts lie
 MM_PER_M = 1000.0
 NEAREST_M, FARTHEST_M = 0.27, 0.34  # of the camera from the table
@@ -97,9 +101,34 @@ class View:
         u = (np.arange(WIDTH * per_pixel) + 0.5) / per_pixel - 0.5
         v = (np.arange(HEIGHT * per_pixel) + 0.5) / per_pixel - 0.5
         x, y = self._on_table(u[None, :], v[:, None])
-        middle = (np.array(CROP[0] + (CROP[2] - 1) / 2), np.array(CROP[1] + (CROP[3] - 1) / 2))
-        middle_x, middle_y = self._on_table(*middle)
+        middle_x, middle_y = self._middle()
         return (x - middle_x).astype(np.float32), (y - middle_y).astype(np.float32)
+
+    def looking_as(self, other: View, per_pixel: int) -> Remap:
+        """Where `other` shows the points of the table that this view shows, for images of
+        `per_pixel` samples a pixel and axis.
+        """
+        x_mm, y_mm = self.table_mm(per_pixel)
+        middle_x, middle_y = other._middle()
+        nx, ny, nz = other.normal
+        length = float(np.hypot(nx, nz))
+        first = (nz / length, 0.0, -nx / length)
+        second = (-nx * ny / length, length, -ny * nz / length)
+        x, y, z = (
+            (x_mm + middle_x) * a + (y_mm + middle_y) * b + other.distance_m * MM_PER_M * n
+            for a, b, n in zip(first, second, other.normal, strict=True)
+        )
+        fx, fy, cx, cy = other.intrinsics
+        u, v = fx * x / z + cx, fy * y / z + cy
+        return Remap(
+            ((u + 0.5) * per_pixel - 0.5).astype(np.float32),
+            ((v + 0.5) * per_pixel - 0.5).astype(np.float32),
+        )
+
+    def _middle(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where the middle of the crop looks, on the axes of _on_table."""
+        u, v = CROP[0] + (CROP[2] - 1) / 2, CROP[1] + (CROP[3] - 1) / 2
+        return self._on_table(np.array(u), np.array(v))
 
     def _slope_at(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
         fx, fy, cx, cy = self.intrinsics
@@ -130,6 +159,7 @@ class Station(Protocol):
     """
 
     name: str
+    change: SceneChange
     camera: StereoCamera
     intrinsics: tuple[float, float, float, float]  # fx, fy, cx, cy in pixels
 
@@ -159,18 +189,31 @@ class Station(Protocol):
 
 
 class CameraStation:
-    """What stations of any product share: the view, the lamp and the noise of the two imagers."""
+    """What stations of any product share: the view, the lamp and the noise of the two imagers.
 
-    def __init__(self, name: str, seed: int) -> None:
+    home: the view that the seed draws, in which every part is drawn with its defect, whatever the
+    scene. view: that of the scene.
+    """
+
+    def __init__(self, name: str, seed: int, change: SceneChange = UNCHANGED) -> None:
         self.name = name
         self.seed = seed
+        self.change = change
         self._number = zlib.crc32(name.encode())
         rng = self.random("camera", 0)
-        self.camera = StereoCamera()
-        focal = self.camera.focal_px
-        self.intrinsics = (focal, focal, (WIDTH - 1) / 2 + 1.3, (HEIGHT - 1) / 2 - 0.8)
-        self.view = View.drawn(self.intrinsics, rng)
+        self._home_camera = StereoCamera()
+        focal = self._home_camera.focal_px
+        self.home = View.drawn((focal, focal, *CENTER), rng)
         self.lamp = Lamp.drawn(rng)
+        focal *= change.focal
+        self.camera = replace(
+            self._home_camera,
+            focal_px=focal,
+            subpixel=self._home_camera.subpixel * change.depth_noise,
+        )
+        self.intrinsics = (focal, focal, *CENTER)
+        self.view = View(self.home.distance_m * change.distance, self.home.normal, self.intrinsics)
+        self._lens = distorting(self.intrinsics, (HEIGHT, WIDTH), change.distortion)
         self._imager = StereoImager(self.camera, rng)
         self._color_noise = Tile(rng.standard_normal((1600, 1600), np.float32))
 
@@ -178,20 +221,62 @@ class CameraStation:
         """The generator of one image: independent of how many others are drawn."""
         return np.random.default_rng([self.seed, self._number, zlib.crc32(purpose.encode()), index])
 
+    def light(self, rng: np.random.Generator) -> Light:
+        """The light of one image."""
+        return self.change.lit(self.lamp.light(rng))
+
+    def table(self, looks: tuple[float, float, float], rng: np.random.Generator) -> Image:
+        """(480, 640, 3) the table's albedo as the view shows it: the seed's, or another.
+
+        looks: of the parts, which it differs from. rng: draws the seed's.
+        """
+        albedo = table_albedo(looks, HEIGHT, WIDTH, rng)
+        if self.change.table:
+            number = self.change.table
+            albedo = another_table(albedo, looks, self.random("another table", number))
+        if self.view == self.home:
+            return albedo
+        return self.view.looking_as(self.home, 1).mirrored(albedo)
+
+    def through_lens(self, scene: Scene) -> Scene:
+        """The scene as the lens images it."""
+        if self._lens is None:
+            return scene
+        return replace(
+            scene,
+            color=self._lens.sharp(scene.color),
+            glare=self._lens.mirrored(scene.glare),
+            z_m=(1 / self._lens.mirrored((1 / scene.z_m).astype(np.float32))).astype(np.float32),
+            mask=self._lens.mirrored(scene.mask.astype(np.float32)) >= 0.5,
+        )
+
     def capture(
         self, scene: Scene, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """What the camera delivers: color (480, 640, 3) uint8 RGB and depth (480, 640) uint16
         counts.
         """
-        encoded = np.power(np.clip(scene.color * WHITE, 0, 1), np.float32(1 / 2.2)) * 255
-        noise = np.float32(COLOR_NOISE) * self._color_noise.window(rng, HEIGHT, WIDTH)
+        factors = self.change.channel_factors()
+        level = scene.color * (np.array(factors, np.float32) * np.float32(WHITE))
+        encoded = np.power(np.clip(level, 0, 1), np.float32(1 / 2.2)) * 255
+        rms = np.float32(COLOR_NOISE * self.change.color_noise())
+        noise = rms * self._color_noise.window(rng, HEIGHT, WIDTH)
         color = np.clip(np.round(encoded + noise[..., None]), 0, 255).astype(np.uint8)
-        return color, self._imager.read(scene.z_m, scene.glare, rng)
+        # both imagers expose as the color image does
+        glare = scene.glare * np.float32(self.change.exposure * self.change.gain)
+        return color, self._imager.read(scene.z_m, glare, rng)
 
     def sigma_mm(self, height_mm: float) -> float:
-        """RMS depth noise at this height over the table."""
-        return self.camera.sigma_m(self.view.distance_m - height_mm / MM_PER_M) * MM_PER_M
+        """RMS depth noise at this height over the table, of the camera and distance that the seed
+        draws: defects are as high in every scene.
+        """
+        z_m = self.home.distance_m - height_mm / MM_PER_M
+        return self._home_camera.sigma_m(z_m) * MM_PER_M
+
+    def in_scene_sigmas(self, sigmas: float, height_mm: float) -> float:
+        """A height in sigma_mm over the depth noise of the scene; unchanged where that is none."""
+        here_mm = self.camera.sigma_m(self.view.distance_m - height_mm / MM_PER_M) * MM_PER_M
+        return sigmas * (self.sigma_mm(height_mm) / here_mm) if here_mm > 0 else sigmas
 
 
 def joined(mask: NDArray[np.bool_], scale: int = 1) -> NDArray[np.bool_]:

@@ -36,6 +36,23 @@ def table_albedo(part: Color, height: int, width: int, rng: np.random.Generator)
     raise RuntimeError(f"no table stands out from a part of color {part}")
 
 
+def another_table(own: Image, part: Color, rng: np.random.Generator) -> Image:
+    """A table that differs from `own` in color, and the part from both.
+
+    Raises: RuntimeError as table_albedo, or if none differs enough.
+    """
+    for _ in range(TRIES):
+        albedo = table_albedo(part, own.shape[0], own.shape[1], rng)
+        if _contrast(_mean(albedo), _mean(own)) >= LEAST_CONTRAST:
+            return albedo
+    raise RuntimeError(f"no table stands out from one of color {_mean(own)}")
+
+
+def _mean(albedo: Image) -> Color:
+    red, green, blue = albedo.mean(axis=(0, 1)).tolist()
+    return red, green, blue
+
+
 def _contrast(one: Color, other: Color) -> float:
     first, second = (np.power(np.array(color), 1 / GAMMA) for color in (one, other))
     return float(np.linalg.norm(first - second))

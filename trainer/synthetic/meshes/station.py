@@ -34,8 +34,8 @@ from trainer.synthetic.scene import (
     Truth,
     joined,
 )
+from trainer.synthetic.scene_change import UNCHANGED, SceneChange
 from trainer.synthetic.scene_defects import GROUPS, MASK_LEVEL, SHARES, SceneDefect
-from trainer.synthetic.tables import table_albedo
 
 PRODUCTS: dict[str, type[MeshProduct]] = {"gear": Gear, "lever": Lever, "bracket": Bracket}
 SAMPLES = 2  # per pixel and axis
@@ -110,17 +110,32 @@ class Hits:
         return float((self.face >= 0).sum()) / self.samples**2
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A part without and with its flaw, as one eye sees them in a window, and where they differ."""
+
+    window: Window
+    before: Hits
+    after: Hits
+    mask: NDArray[np.bool_]
+
+    @property
+    def share(self) -> float:
+        """Of the part's pixels."""
+        return float(self.mask.sum()) / max(self.before.part_px(), 1)
+
+
 class MeshStation(CameraStation):
     """A mesh product, the table it lies on, and the camera above
     (trainer.synthetic.scene.Station).
     """
 
-    def __init__(self, name: str, seed: int) -> None:
-        super().__init__(name, seed)
+    def __init__(self, name: str, seed: int, change: SceneChange = UNCHANGED) -> None:
+        super().__init__(name, seed, change)
         rng = self.random("station", 0)
         self.product = PRODUCTS[name](rng)
-        self.eye = Eye(self.view)
-        self._table = table_albedo(self.product.looks, HEIGHT, WIDTH, rng)
+        self.eye, self._home_eye = Eye(self.view), Eye(self.home)
+        self._table = self.table(self.product.looks, rng)
         whole = Window(0, HEIGHT, 0, WIDTH)
         rays = self.eye.rays(whole)
         self._table_depth = self.eye.table_depth(rays)
@@ -132,94 +147,60 @@ class MeshStation(CameraStation):
 
     def empty(self, rng: np.random.Generator) -> Scene:
         """The table alone."""
-        lamp = SoftLamp.of(self.lamp.light(rng))
+        lamp = SoftLamp.of(self.light(rng))
         nothing = np.zeros((HEIGHT, WIDTH), np.float32)
         z_m = (self._table_depth / np.float32(MM_PER_M)).astype(np.float32)
-        return Scene(self._lit_table(lamp), nothing, z_m, nothing > 0, None)
+        return self.through_lens(Scene(self._lit_table(lamp), nothing, z_m, nothing > 0, None))
 
     def part(self, rng: np.random.Generator, defect: str = "good") -> Scene:
         """One part on the table, with a defect of that type unless "good"."""
-        lamp = SoftLamp.of(self.lamp.light(rng))
+        lamp = SoftLamp.of(self.light(rng))
         pose = Pose.drawn(self.product.turns, rng)
         solid, finish = self.product.solid(rng), self.product.finish(rng)
         corners = triangles(solid)
         good = Posed(Shape(pose.placed(corners)), pose, finish)
-        window = self._window(good.shape.corners, lamp)
         if defect == "good":
-            hits = self._hits(good, window, SAMPLES)
+            window = _window(self.eye, good.shape.corners, lamp)
+            hits = _hits(self.eye, good, window, SAMPLES)
             return self._scene(good, hits, window, lamp, None, self._truth(defect, hits))
         surface = seen_from_above(corners, finish)
-        sigma = self.sigma_mm(float(np.median(surface.height[surface.inside > 0.5])))
+        height_mm = float(np.median(surface.height[surface.inside > 0.5]))
+        sigma = self.sigma_mm(height_mm)
         for _ in range(TRIES):
             if GROUPS[defect] == "material":
                 flaw = material_flaw(defect, self.product, solid, surface, rng)
             else:
                 flaw = local_flaw(defect, self.product, solid, surface, sigma, rng)
-            scene = None if flaw is None else self._flawed(defect, good, flaw, lamp, sigma)
+            scene = None if flaw is None else self._flawed(defect, good, flaw, lamp, height_mm)
             if scene is not None:
                 return scene
         raise RuntimeError(f"no place for a {defect} on a {self.name}")
 
     def _flawed(
-        self, defect: str, good: Posed, flaw: Flaw, lamp: SoftLamp, sigma_mm: float
+        self, defect: str, good: Posed, flaw: Flaw, lamp: SoftLamp, height_mm: float
     ) -> Scene | None:
-        """The scene with the flaw, None if its mask is beyond the limits; looked at coarsely
-        first.
+        """The scene with the flaw, None if its mask is beyond the limits; looked at coarsely first,
+        and in the seed's own view whatever the scene, so that every scene has the same flaw.
         """
-        shape = Shape(good.pose.placed(flaw.corners))
-        bad = replace(good, shape=shape, flaw=flaw)
-        both = np.concatenate([good.shape.corners, shape.corners])
-        window = self._window(both, lamp)
+        bad = replace(good, shape=Shape(good.pose.placed(flaw.corners)), flaw=flaw)
         least, largest = SHARES[defect]
         for samples in (1, SAMPLES):
-            before, after = (self._hits(posed, window, samples) for posed in (good, bad))
-            mask = self._mask(before, after, bad)
-            share = float(mask.sum()) / max(before.part_px(), 1)
-            if not least * 1.05 <= share <= largest * 0.98:
+            seen = _compared(self._home_eye, good, bad, lamp, samples)
+            if not least * 1.05 <= seen.share <= largest * 0.98:
                 return None
         sigmas = flaw.sigmas
         if sigmas is None:
-            change = np.abs(before.pixel_depth() - after.pixel_depth())
-            sigmas = float(np.median(change[mask])) / sigma_mm
-        truth = self._truth(defect, before, share, sigmas)
-        return self._scene(bad, after, window, lamp, mask, truth)
+            change = np.abs(seen.before.pixel_depth() - seen.after.pixel_depth())
+            sigmas = float(np.median(change[seen.mask])) / self.sigma_mm(height_mm)
+        if self.view != self.home:
+            seen = _compared(self.eye, good, bad, lamp, SAMPLES)
+        sigmas = self.in_scene_sigmas(sigmas, height_mm)
+        truth = self._truth(defect, seen.before, seen.share, sigmas)
+        return self._scene(bad, seen.after, seen.window, lamp, seen.mask, truth)
 
     def _truth(self, defect: str, good: Hits, share: float = 0.0, sigmas: float = 0.0) -> Truth:
         part_share = good.part_px() / (CROP[2] * CROP[3])
         return Truth(defect, GROUPS.get(defect), share, sigmas, part_share)
-
-    def _window(self, corners: Triangles, lamp: SoftLamp) -> Window:
-        """What holds a part and its shadow: those of the box around it."""
-        flat = corners.reshape(-1, 3)
-        low, high = flat.min(axis=0), flat.max(axis=0)
-        points = np.array(list(product(*zip(low, high, strict=True))))
-        at = np.array(lamp.at)
-        cast_on = at + (points - at) * (at[2] / (at[2] - points[:, 2:]))
-        pixels = self.eye.pixels(np.concatenate([points, cast_on]))
-        left, top = np.maximum(np.floor(pixels.min(axis=0)).astype(int) - MARGIN_PX, 0).tolist()
-        right, bottom = (np.ceil(pixels.max(axis=0)).astype(int) + MARGIN_PX).tolist()
-        return Window(top, min(bottom, HEIGHT), left, min(right, WIDTH))
-
-    def _hits(self, posed: Posed, window: Window, samples: int) -> Hits:
-        rays = self.eye.rays(window, samples)
-        depth, face = posed.shape.first(self.eye.center.astype(np.float32), rays)
-        table = self.eye.table_depth(rays)
-        face = np.where(depth < table, face, -1).astype(np.int32)
-        return Hits(samples, rays, np.minimum(depth, table), face)
-
-    def _mask(self, before: Hits, after: Hits, bad: Posed) -> NDArray[np.bool_]:
-        """Where the distance differs, or where color was changed: of the window's pixels."""
-        old, new = before.pixel_depth(), after.pixel_depth()
-        mask = np.abs(old - new) > CHANGED_MM
-        defect = None if bad.flaw is None else bad.flaw.defect
-        if defect is None:
-            return joined(cast(NDArray[np.bool_], mask))
-        if defect.cover is not None:
-            x, y = bad.pose.own(self.eye.points(before.rays, before.depth))
-            covered = sampled(defect.strength, x, y) > MASK_LEVEL
-            covered &= before.face >= 0
-            mask |= _mean(covered.astype(np.float32), before.samples) >= 0.5
-        return cast(NDArray[np.bool_], mask)
 
     def _scene(
         self,
@@ -238,7 +219,8 @@ class MeshStation(CameraStation):
         z_mm[window.slices] = hits.pixel_depth()
         if mask is not None:
             whole_mask[window.slices] = mask
-        return Scene(color, glare, z_mm / np.float32(MM_PER_M), whole_mask, truth)
+        z_m = z_mm / np.float32(MM_PER_M)
+        return self.through_lens(Scene(color, glare, z_m, whole_mask, truth))
 
     def _lit_table(self, lamp: SoftLamp) -> Image:
         """The table without a part, (480, 640, 3)."""
@@ -285,6 +267,49 @@ class MeshStation(CameraStation):
             look.slope_y * on_part,
             look.exponent,
         )
+
+
+def _window(eye: Eye, corners: Triangles, lamp: SoftLamp) -> Window:
+    """What holds a part and its shadow: those of the box around it."""
+    flat = corners.reshape(-1, 3)
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    points = np.array(list(product(*zip(low, high, strict=True))))
+    at = np.array(lamp.at)
+    cast_on = at + (points - at) * (at[2] / (at[2] - points[:, 2:]))
+    pixels = eye.pixels(np.concatenate([points, cast_on]))
+    left, top = np.maximum(np.floor(pixels.min(axis=0)).astype(int) - MARGIN_PX, 0).tolist()
+    right, bottom = (np.ceil(pixels.max(axis=0)).astype(int) + MARGIN_PX).tolist()
+    return Window(top, min(bottom, HEIGHT), left, min(right, WIDTH))
+
+
+def _hits(eye: Eye, posed: Posed, window: Window, samples: int) -> Hits:
+    rays = eye.rays(window, samples)
+    depth, face = posed.shape.first(eye.center.astype(np.float32), rays)
+    table = eye.table_depth(rays)
+    face = np.where(depth < table, face, -1).astype(np.int32)
+    return Hits(samples, rays, np.minimum(depth, table), face)
+
+
+def _compared(eye: Eye, good: Posed, bad: Posed, lamp: SoftLamp, samples: int) -> Compared:
+    """The part without and with its flaw, in a window that holds both."""
+    window = _window(eye, np.concatenate([good.shape.corners, bad.shape.corners]), lamp)
+    before, after = (_hits(eye, posed, window, samples) for posed in (good, bad))
+    return Compared(window, before, after, _mask(eye, before, after, bad))
+
+
+def _mask(eye: Eye, before: Hits, after: Hits, bad: Posed) -> NDArray[np.bool_]:
+    """Where the distance differs, or where color was changed: of the window's pixels."""
+    old, new = before.pixel_depth(), after.pixel_depth()
+    mask = np.abs(old - new) > CHANGED_MM
+    defect = None if bad.flaw is None else bad.flaw.defect
+    if defect is None:
+        return joined(cast(NDArray[np.bool_], mask))
+    if defect.cover is not None:
+        x, y = bad.pose.own(eye.points(before.rays, before.depth))
+        covered = sampled(defect.strength, x, y) > MASK_LEVEL
+        covered &= before.face >= 0
+        mask |= _mean(covered.astype(np.float32), before.samples) >= 0.5
+    return cast(NDArray[np.bool_], mask)
 
 
 def _fractured(look: Look, fresh: NDArray[np.bool_], fracture: Color) -> Look:

@@ -1,5 +1,5 @@
 """A synthetic product on disk: MVTec 3D-AD's layout, camera.json, defects.json, the empty table and
-a belt.
+a belt; scene.json where the scene is another than the seed's.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from edge.errors import DataError
 from edge.files import write_json
 from trainer.synthetic.products.stations import open_station
 from trainer.synthetic.scene import CROP, HEIGHT, WIDTH, Scene, Station
+from trainer.synthetic.scene_change import UNCHANGED, SceneChange
 from trainer.synthetic.scene_defects import GROUPS
 
 FRAMES_PER_PART, FRAMES_BETWEEN = 8, 5
 DEFECTIVE_SHARE = 0.4
 PNG_LEVEL = 1
+EXPOSURE_US, GAIN = 8000.0, 16.0  # of the camera in the seed's scene
 # x and y are rounded to 8 micrometers: files a third smaller, intrinsics still exact
 XY_STEP_M = 2.0**-17
 
@@ -40,14 +42,17 @@ class Amounts:
     empty: int = 30
 
 
-def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> Iterator[str]:
-    """Write the product into `folder`, naming each finished piece. Same arguments, same bytes.
+def write_product(
+    product: str, folder: Path, amounts: Amounts, seed: int, change: SceneChange = UNCHANGED
+) -> Iterator[str]:
+    """Write the product into `folder`, naming each finished piece. Same arguments, same bytes; same
+    seed, same parts, whatever the scene.
 
     Raises: DataError if the folder already holds a product.
     """
     if (folder / "camera.json").exists():
         raise DataError(f"{folder} already holds a product: remove it or name another folder")
-    station = open_station(product, seed)
+    station = open_station(product, seed, change)
     for split, count in (
         ("train", amounts.train),
         ("validation", amounts.validation),
@@ -59,6 +64,8 @@ def write_product(product: str, folder: Path, amounts: Amounts, seed: int) -> It
                 station, folder / split / "good", index, scene, rng, with_mask=split == "test"
             )
         yield f"{split}: {count} good"
+    if change != UNCHANGED:
+        write_json(folder / "scene.json", change.plain())
     write_json(folder / "defects.json", _write_defects(station, folder, amounts.per_defect))
     yield f"test: {amounts.per_defect} of each of {len(station.defects())} defects"
     _write_empty(station, folder / "station" / "empty", amounts.empty)
@@ -212,9 +219,9 @@ def _camera_json(station: Station) -> dict[str, object]:
         "unit": station.camera.unit,
         "intrinsics": list(station.intrinsics),
         "fixed": True,
-        "exposure_us": 8000.0,
-        "gain": 16.0,
-        "white_balance": 4600.0,
+        "exposure_us": EXPOSURE_US * station.change.exposure,
+        "gain": GAIN * station.change.gain,
+        "white_balance": station.change.white_balance,
         "laser": None,
         "filters": [],
         "crop": list(CROP),

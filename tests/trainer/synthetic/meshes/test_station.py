@@ -17,6 +17,7 @@ from trainer.synthetic.meshes import station as stations
 from trainer.synthetic.meshes.station import MeshStation
 from trainer.synthetic.products.stations import open_station
 from trainer.synthetic.scene import CROP, Scene
+from trainer.synthetic.scene_change import SceneChange
 from trainer.synthetic.scene_defects import GROUPS, LARGEST_SIGMA, LEAST_SIGMA, SHARES
 
 MATERIAL = [kind for kind, group in GROUPS.items() if group == "material"]
@@ -27,6 +28,7 @@ CASES = [
     *((kind, product) for kind in MATERIAL for product in MESHES),
 ]
 FOREGROUND_MM = 3.0
+MOVED = "lever, further away"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,6 +56,7 @@ def coarse() -> Iterator[dict[str, MeshStation]]:
         patch.setattr(stations, "SAMPLES", 1)
         patch.setattr(MeshStation, "_colored", dark)
         made = {name: MeshStation(name, seed=5) for name in MESHES}
+        made[MOVED] = MeshStation("lever", 5, SceneChange(distance=1.06, light=70))
         for station in made.values():
             solid = station.product.solid(np.random.default_rng(0))
             patch.setattr(station.product, "solid", lambda _rng, solid=solid: solid)
@@ -113,6 +116,25 @@ def test_defects_keep_within_their_limits(
     if defect == "burr":
         assert not (before & ~after).any()
         assert (after & ~before).sum() > 0.5 * bad.mask.sum()
+
+
+@pytest.mark.parametrize("defect", ["chip", "dent", "stain"])
+def test_the_same_flaw_is_on_the_part_in_another_scene(
+    defect: str, coarse: dict[str, MeshStation]
+) -> None:
+    """Seen from further away, under a lamp on another side."""
+    near, far = (seen(coarse[name], defect) for name in ("lever", MOVED))
+    assert near.truth is not None
+    assert far.truth is not None
+    assert far.truth.area_share == pytest.approx(near.truth.area_share, rel=0.1)
+    smaller = far.truth.part_share / near.truth.part_share
+    assert smaller == pytest.approx(1 / 1.06**2, rel=0.02)  # and a little parallax
+    there = coarse[MOVED].view.looking_as(coarse["lever"].view, 1)
+    expected = there.zeroed(near.mask.astype(np.float32)) >= 0.5
+    both = (expected & far.mask).sum() / (expected | far.mask).sum()
+    assert both > 0.6  # a part has height, the plane that the view moves over has none
+    if GROUPS[defect] == "relief":
+        assert far.truth.height_sigma < near.truth.height_sigma
 
 
 @pytest.mark.parametrize(("defect", "name"), [("dent", "lever"), ("bump", "lever")])
