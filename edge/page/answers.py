@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException, Request
 from starlette.responses import HTMLResponse, Response
@@ -15,7 +15,6 @@ from edge.page.roles import Role
 from edge.page.shown import Shown
 
 if TYPE_CHECKING:
-    from edge.archive.labels import Said
     from edge.archive.query import Row
     from edge.page.sessions import Caller
 
@@ -63,8 +62,8 @@ def say_of(request: Request, seq: int, form: Mapping[str, str], who: str) -> Non
     from edge.archive.labels import add_label
 
     found_record(request, seq)
-    said = cast("Said", form.get("said", ""))  # add_label refuses anything else
-    add_label(context_of(request).root, seq, said, form.get("note", "").strip(), f"{who} (page)")
+    said, note = form.get("said", ""), form.get("note", "").strip()
+    add_label(context_of(request).root, seq, said, note, f"{who} (page)")
 
 
 def as_file(name: str) -> dict[str, str]:

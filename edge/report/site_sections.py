@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.archive.acts import ActFilter, read_acts
 from edge.archive.query import RecordFilter, read_numbers
-from edge.decide.drift import sentence_of as drift_sentence
+from edge.decide.drift_words import sentence_of as drift_sentence
 from edge.errors import EdgeError
 from edge.files import is_there, read_bytes
 from edge.proof.threshold import percent_of
