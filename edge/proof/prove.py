@@ -59,6 +59,9 @@ class Expected(NamedTuple):
     float32: Threshold
 
 
+ADAPTING = ("shift", "scale")  # site inputs that bring features back to where training had them
+
+
 class Calibrated(NamedTuple):
     """A station's own threshold and site inputs, and float32 on the CPU with the same site
     inputs.
@@ -141,7 +144,8 @@ def prove_engine(
         engine: the engine that is to judge parts; precision: of it.
         calibrated: this station's own calibration. If it changes site inputs, the certificate does
             not apply, and scores and maps are compared with float32 on the CPU with the same site
-            inputs.
+            inputs; but for ADAPTING, which stay neutral: the bundle's frames have the training's
+            light, and need none of what brings this site's light back to it.
         model_sha256, engine_sha256: of the ONNX file, and of the plan built from it. board: the
             name of this machine.
     Returns: the board's section; `passed` says whether the engine may judge a part, `reasons` why
@@ -150,7 +154,7 @@ def prove_engine(
         if the engine fails or is another model's.
     """
     section = certificate.section(precision)
-    site = dict(calibrated.tensors) if calibrated else {}
+    site = _site_of(calibrated)
     measured = measure_normal(engine, normal, site)
     answers = Responses.of(engine.run({**frame.feeds, **site}) for frame in golden)
     if site and calibrated:
@@ -202,6 +206,12 @@ def prove_engine(
         passed=not reasons,
         reasons=reasons,
     )
+
+
+def _site_of(calibrated: Calibrated | None) -> dict[str, NDArray[Any]]:
+    """The calibrated site inputs under which the bundle's frames are judged."""
+    tensors = {} if calibrated is None else calibrated.tensors
+    return {name: value for name, value in tensors.items() if name not in ADAPTING}
 
 
 def _noise(

@@ -33,7 +33,8 @@ from tests.support.socketed import Socketed, socketed
 from tests.support.station import EMPTY, GOOD, SERIAL, StationRoot, make_station
 from tests.support.tiny_bundle import PLANE
 
-pytestmark = pytest.mark.usefixtures("at_work")
+# one station for all: the first tests see it without a plane, the next ones calibrate it
+pytestmark = [pytest.mark.usefixtures("at_work"), pytest.mark.xdist_group("one running station")]
 
 
 @pytest.fixture(scope="module")

@@ -143,6 +143,6 @@ def test_the_calibrations_are_those_of_the_command_line() -> None:
     from edge.cli.calibrate import app
 
     assert COMMAND[-1] == "calibrate"
-    assert {
-        one.name or one.callback.__name__ for one in app.registered_commands if one.callback
-    } == set(CALIBRATIONS)
+    known = {one.name or one.callback.__name__ for one in app.registered_commands if one.callback}
+    by_hand = {"parts", "challenge", "undo"}  # somebody looks at what they say, and decides
+    assert known - by_hand == set(CALIBRATIONS)

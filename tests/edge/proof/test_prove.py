@@ -411,6 +411,30 @@ def test_under_site_tensors_float32_under_the_same_is_what_counts(product: Produ
     assert foreign.threshold != section.threshold
 
 
+class Lit:
+    """Under a calibrated shift the frames of the bundle look foreign to it."""
+
+    name = "lit"
+
+    def __init__(self, engine: OnnxRunner) -> None:
+        self._engine = engine
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        told = self._engine.run({"color": feeds["color"]})
+        return {name: 5 * value for name, value in told.items()} if "shift" in feeds else told
+
+
+def test_what_brings_the_light_of_a_site_back_has_no_say_in_the_proof(product: Product) -> None:
+    engine = Lit(OnnxRunner(graph(int8=True)))
+    neutral = prove(engine, product)
+    light = {"shift": np.ones(8, np.float32), "scale": np.full(8, 2, np.float32)}
+    exact = Lit(OnnxRunner(graph()))
+    section = prove(engine, product, calibrated=Calibrated(None, light, exact))
+    assert section.passed, section.reasons
+    assert section.threshold == neutral.threshold
+    assert section.noise == neutral.noise
+
+
 # What is measured
 
 
