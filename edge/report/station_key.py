@@ -9,20 +9,21 @@ may work as the account of the service may sign.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge.bundle.key_files import KeyValue, PublicKey, load_signer, read_public_key
 from edge.errors import ConfigError, StorageError
-from edge.files import is_there, make_folder, sentence_of, sync_directory, write_atomically
+from edge.files import is_there, make_folder, opened_folder, sentence_of, write_atomically
 from edge.station.audit import append_audit
 from edge.station.links import require_plain
 from edge.station.root import RootFolder
 
 FILE, PUBLIC = "station.key", "station.pub"
+KEY_MODE = 0o600
 ACT = "station key"  # row of the audit table
 
 
@@ -33,9 +34,11 @@ def open_signer(station: RootFolder) -> Any:
         be made.
     """
     path, public = station.data / FILE, station.data / PUBLIC
-    with station.inside():
+    with station.inside(), _one_at_a_time(station.data):
         require_plain(files=[path, public])
-        is_new = not is_there(path) and _make_key(path)
+        is_new = not is_there(path)
+        if is_new:
+            _make_key(path)
         signer = _loaded(path)
         if is_new or not is_there(public):
             _keep_public(public, signer)
@@ -77,28 +80,25 @@ def _loaded(path: Path) -> Any:
         ) from error
 
 
-def _make_key(path: Path) -> bool:
-    """Make the key, complete from the moment it has its name; False if another process was first.
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """No other process makes a key meanwhile. Raises: StorageError."""
+    try:
+        make_folder(folder)
+        with opened_folder(folder) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the station's key: {sentence_of(error, folder)}"
+        ) from error
 
-    Raises: StorageError.
-    """
+
+def _make_key(path: Path) -> None:
+    """Raises: StorageError."""
     from securesystemslib.signer import CryptoSigner
 
     try:
-        make_folder(path.parent)
-        # 0600 from the moment it exists
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(CryptoSigner.generate_ed25519().private_bytes)
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                os.link(name, path)  # never replaces a key
-                return True
-        finally:
-            Path(name).unlink()
-            sync_directory(path.parent)
+        write_atomically(path, CryptoSigner.generate_ed25519().private_bytes, KEY_MODE)
     except OSError as error:
         raise StorageError(f"cannot make the station's key: {sentence_of(error, path)}") from error
-    return False
