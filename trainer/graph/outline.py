@@ -54,7 +54,7 @@ class Outline(nn.Module):
 
     Args:
         cells: (hd, wd) of the height image. size: (H, W) of the crop in pixels. Silhouettes are
-            judged in square cells.
+            judged in square cells, at the scale of the normal ones.
     """
 
     mean: Tensor
@@ -85,7 +85,8 @@ class Outline(nn.Module):
         hd, wd), >= 0; 0 on a normal part and where no part is.
         """
         silhouette, seen = self.squared(prepared)
-        differing, normal = self.normal(silhouette, seen, prepared.pose)
+        pose = None if prepared.pose is None else prepared.pose[:, :3]
+        differing, normal = self.normal(silhouette, seen, pose)
         whole = (differing / self.normal.limit - 1).clamp(0.0, MOST)
         own = (self.distance(silhouette, seen) / self.limit - 1).clamp(0.0, MOST)
         background = _every_other(seen * (silhouette <= 0).to(torch.float32))
@@ -94,7 +95,8 @@ class Outline(nn.Module):
         for cells, share in BESIDE:
             own = torch.maximum(own, share * grown(along, cells) * beside)
         outline = functional.interpolate(own, scale_factor=float(STRIDE), mode="nearest")
-        excess = self.squared.back(torch.maximum(outline, whole))  # (N, 1, hd, wd)
+        zoom = self.squared.zoom(prepared)
+        excess = self.squared.back(torch.maximum(outline, whole), zoom)  # (N, 1, hd, wd)
         lacking = functional.avg_pool2d(cast(Tensor, prepared.absent), 3, stride=1, padding=1)
         is_part = (prepared.area > 0).to(torch.float32).reshape(-1, 1, 1, 1)
         return is_part * (excess + EXPECTED_EXCESS * lacking)

@@ -5,7 +5,8 @@ A detector of normal parts learns what is normal at a place of the image, or how
 anywhere may look. Where parts lie in any pose, the first is lost and the second has to hold for
 every angle: small defects then differ no more from normal parts than those do from each other. The
 pose is that of the normal silhouette laid over the part (trainer.graph.silhouette). A silhouette
-that comes to lie on itself after a turn leaves so many poses; a round part is only moved.
+that comes to lie on itself after a turn leaves so many poses; a round part is only moved. In the
+normal pose the part also has the size that it had in training, whatever the distance of the camera.
 """
 
 from __future__ import annotations
@@ -74,8 +75,11 @@ class NormalPose(nn.Module):
         )
 
     def found(self, prepared: Prepared) -> Tensor:
-        """(N, 3) turn in radians and center x, y in square cells of the part in every image."""
-        return self.normal.pose(*self.squares(prepared))
+        """(N, 4) turn in radians, center x, y in square cells and zoom (SquareCells.zoom) of the
+        part in every image.
+        """
+        zoom = self.squares.zoom(prepared).reshape(-1, 1)
+        return torch.cat([self.normal.pose(*self.squares(prepared)), zoom], dim=1)
 
     def back(self, image: Tensor, pose: Tensor) -> Tensor:
         """(N, C, h, w) in the normal pose -> the same size, as the camera sees it; 0 where the
@@ -88,28 +92,29 @@ class NormalPose(nn.Module):
         """Where every cell of an image (h, w) in the normal pose lies in the view, (N, h, w, 2), -1
         to 1.
         """
-        cos, sin, to_x, to_y = self._parts_of(pose)
+        cos, sin, to_x, to_y, zoom = self._parts_of(pose)
         x, y = self._centered(size)
         view_x, view_y = cos * x - sin * y + to_x, sin * x + cos * y + to_y
         height, width = self.squares.even
-        return torch.stack([(2 * view_x + 1) / width - 1, (2 * view_y + 1) / height - 1], dim=-1)
+        places = torch.stack([(2 * view_x + 1) / width - 1, (2 * view_y + 1) / height - 1], dim=-1)
+        return places * zoom[..., None]
 
     def _to_normal(self, pose: Tensor, size: tuple[int, int]) -> Tensor:
         """Where every cell of the view (h, w) lies in the image in the normal pose, likewise."""
-        cos, sin, to_x, to_y = self._parts_of(pose)
+        cos, sin, to_x, to_y, zoom = self._parts_of(pose)
         height, width = self.squares.even
-        x, y = self._centered(size)
+        x, y = (along / zoom for along in self._centered(size))
         from_x, from_y = x + (width - 1) / 2 - to_x, y + (height - 1) / 2 - to_y
         own_x, own_y = cos * from_x + sin * from_y, cos * from_y - sin * from_x
         return torch.stack([own_x * (2 / width), own_y * (2 / height)], dim=-1)
 
-    def _parts_of(self, pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Cosine and sine of the turn from the image in the normal pose, and the part's center in
-        the view, (N, 1, 1) each.
+    def _parts_of(self, pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Cosine and sine of the turn from the image in the normal pose, the part's center in the
+        view, and the zoom, (N, 1, 1) each.
         """
-        angle, to_x, to_y = (part[:, :, None] for part in pose.chunk(3, dim=1))
+        angle, to_x, to_y, zoom = (part[:, :, None] for part in pose.chunk(4, dim=1))
         turned = self.turns * angle + self.turn
-        return turned.cos(), turned.sin(), to_x, to_y
+        return turned.cos(), turned.sin(), to_x, to_y, zoom
 
     def _centered(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """x and y of the cells of an image (h, w) of the crop, from its center, in square cells,

@@ -33,8 +33,8 @@ class Prepared(NamedTuple):
     silhouette: Tensor | None = None
     seen: Tensor | None = None
     absent: Tensor | None = None
-    # Where color, height, foreground and read are in the normal pose (trainer.graph.pose): (N, 3)
-    # turn and center of the part, and the foreground as the camera sees it, (N, 1, hd, wd).
+    # Where color, height, foreground and read are in the normal pose (trainer.graph.pose): (N, 4)
+    # turn, center and zoom of the part, and the foreground as the camera sees it, (N, 1, hd, wd).
     pose: Tensor | None = None
     shown: Tensor | None = None
 

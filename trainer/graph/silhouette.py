@@ -12,6 +12,7 @@ much from each other, and soft ones, have deviations so large that nothing is to
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -36,37 +37,83 @@ FLOOR = 0.1  # added to every deviation of the silhouette
 CUT_SIGMAS = 3.0
 EVEN = 2  # square cells of both sides are a multiple of it: the outline is described at every other
 ALL = 0.999  # of a square cell was seen: between two cells, interpolation rounds
+NONE = 1e-3  # a silhouette that is lower is none: it is what interpolation rounds
+LEAST_ZOOM, MOST_ZOOM = 0.5, 2.0
 
 
 class SquareCells(nn.Module):
-    """Silhouettes in square cells, an even number of them along both sides: where the cells of the
-    height image are not square, or their number is odd, turns would change a silhouette's shape.
+    """Silhouettes in square cells of one size on the table, an even number of them along both
+    sides. Where the cells of the height image are not square, or their number is odd, turns would
+    change a silhouette's shape; a camera at another distance, or with another lens, would change
+    its size. How large a pixel is on the table follows from plane and intrinsics.
+
+    scale: meters on the table that one pixel covers in the middle of the view, to which all views
+    are brought; 0 until it is taken, and in runs of before: every view stays as it is.
 
     Args:
         cells: (hd, wd) of the height image. size: (H, W) of the crop in pixels.
     """
 
+    scale: Tensor
+    whole: Tensor
+    whole_cells: Tensor
+
     def __init__(self, cells: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__()
         along = max(cells) / max(size)
         h, w = (max(round(side * along / EVEN), 1) * EVEN for side in size)
-        self.cells, self.even = cells, (h, w)
+        self.cells, self.even, self.size = cells, (h, w), size
+        self.register_buffer("scale", torch.zeros(()))
+        self.register_buffer("whole", _whole_view(self.even), persistent=False)
+        self.register_buffer("whole_cells", _whole_view(cells), persistent=False)
 
     def forward(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         """Silhouette and seen of prepared images in square cells, (N, 1, h, w) each."""
         silhouette, seen = cast(Tensor, prepared.silhouette), cast(Tensor, prepared.seen)
-        whole = (self._resized(seen, self.even) > ALL).to(torch.float32)
-        return self._resized(silhouette, self.even), whole
+        both = self._resized(torch.cat([silhouette, seen], dim=1), self.even)
+        zoomed = _at(both, self.whole * self.zoom(prepared))
+        silhouette, seen = zoomed.chunk(2, dim=1)
+        there = (silhouette > NONE).to(torch.float32)
+        return silhouette * there, (seen > ALL).to(torch.float32)
 
-    def back(self, image: Tensor) -> Tensor:
+    def back(self, image: Tensor, zoom: Tensor) -> Tensor:
         """(N, 1, h, w) in square cells -> in those of the height image, (N, 1, hd, wd)."""
-        return self._resized(image, self.cells)
+        return _at(image, self.whole_cells / zoom)
+
+    def zoom(self, prepared: Prepared) -> Tensor:
+        """How far from the middle of the view a place lies of which the normal scale says 1, (N, 1,
+        1, 1).
+        """
+        known = (self.scale > 0).to(torch.float32)
+        zoom = self.scale / meters_per_pixel(prepared, self.size).clamp(min=1e-9)
+        return (known * zoom.clamp(LEAST_ZOOM, MOST_ZOOM) + 1 - known).reshape(-1, 1, 1, 1)
+
+    @torch.no_grad()
+    def take_scale(self, views: Sequence[Prepared]) -> None:
+        """Bring all views to the median scale of these."""
+        scales = torch.cat([meters_per_pixel(view, self.size) for view in views])
+        self.scale.copy_(scales.median())
 
     def _resized(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, 1, h, w) of the one kind of cells in the other; itself where both are the same."""
+        """(N, C, h, w) of the one kind of cells in the other; itself where both are the same."""
         if self.cells == self.even:
             return image
         return functional.interpolate(image, size, mode="bilinear", align_corners=False)
+
+
+def meters_per_pixel(prepared: Prepared, size: tuple[int, int]) -> Tensor:
+    """What one pixel covers on the table in the middle of views of (H, W) pixels, (N,), meters."""
+    plane, intrinsics = cast(Tensor, prepared.plane), cast(Tensor, prepared.intrinsics)
+    alpha, beta, gamma, delta = plane.unbind(dim=1)
+    along = alpha * ((size[1] - 1) / 2) + beta * ((size[0] - 1) / 2) + gamma
+    return delta / (along * intrinsics[:, 0]).clamp(min=1e-9)
+
+
+def _whole_view(cells: tuple[int, int]) -> Tensor:
+    """Where every cell of an image lies, -1 to 1 from edge to edge, (1, h, w, 2)."""
+    rows, columns = ((2 * torch.arange(count) + 1) / count - 1 for count in cells)
+    y, x = torch.meshgrid(rows.float(), columns.float(), indexing="ij")
+    return torch.stack([x, y], dim=-1)[None]
 
 
 class NormalSilhouette(nn.Module):

@@ -4,6 +4,7 @@ parts.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median, stdev
@@ -57,7 +58,12 @@ def fit_outline(deployed: Deployed, parts: Iterable[Feeds], seed: int) -> None:
     outline = deployed.add_outline()
     if outline is None:
         return
-    random = np.random.default_rng(seed)
+    random, pose = np.random.default_rng(seed), deployed.preprocess.pose
+    first, parts = _peeked(parts)
+    if pose is not None:
+        outline.squared.load_state_dict(pose.squares.state_dict())
+    elif first is not None:
+        outline.squared.take_scale([prepare(deployed.preprocess, first)])
     seen = (_seen_twice(outline, deployed.preprocess, feeds, random) for feeds in parts)
     shown = [views for views in seen if all(len(view.rows) >= LEAST_ROWS for view in views)]
     if len(shown) < LEAST_PARTS:
@@ -72,11 +78,17 @@ def fit_outline(deployed: Deployed, parts: Iterable[Feeds], seed: int) -> None:
             of_outline.append(max(float(outline.distance(*image).max()) for image in images))
             of_silhouette.append(max(float(outline.normal(*image)[0].max()) for image in images))
     _learn(outline, shown, seed)
-    pose = deployed.preprocess.pose
     if pose is not None:  # in which every part is laid already
         outline.normal.load_state_dict(pose.normal.state_dict())
     outline.limit.fill_(_limit(of_outline))
     outline.normal.limit.fill_(_limit(of_silhouette))
+
+
+def _peeked(parts: Iterable[Feeds]) -> tuple[Feeds | None, Iterable[Feeds]]:
+    """The first part, None where there is none, and all of them."""
+    rest = iter(parts)
+    first = next(rest, None)
+    return first, rest if first is None else itertools.chain([first], rest)
 
 
 def _limit(largest: Sequence[float]) -> float:

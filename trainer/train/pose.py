@@ -64,6 +64,7 @@ def fit_pose(preprocess: Preprocess, parts: Iterable[Feeds]) -> Found:
     if len(whole) < max(LEAST_PARTS, LEAST_WHOLE * len(views)):
         return Found(None, f"{AS_THEY_LIE}: they fill the view or are cut by its border")
     pose = NormalPose(preprocess.depth_working, preprocess.working, preprocess.size).eval()
+    pose.squares.take_scale([view for view, _ in whole])
     squared = [pose.squares(view) for view, _ in whole]
     silhouettes, seen = (torch.cat(images) for images in zip(*squared, strict=True))
     fit_silhouette(pose.normal, silhouettes, seen)

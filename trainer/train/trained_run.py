@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
@@ -98,11 +99,16 @@ def _load_weights(deployed: Deployed, weights: Mapping[str, Tensor]) -> None:
     own = {name: weights[name] for name in weights if not name.startswith((OUTLINE, POSE))}
     deployed.detector.load_state_dict(own)
     if pose:
-        deployed.preprocess.add_pose().load_state_dict(pose)
+        deployed.preprocess.add_pose().load_state_dict(_with_scale(pose, "squares.scale"))
     if outline:  # none in runs of before
         added = deployed.add_outline()
         if added is not None:
-            added.load_state_dict(outline)
+            added.load_state_dict(_with_scale(outline, "squared.scale"))
+
+
+def _with_scale(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Runs of before know no scale: their views stay as they are."""
+    return {name: torch.zeros(()), **weights}
 
 
 def _named(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

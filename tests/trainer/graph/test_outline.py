@@ -49,15 +49,19 @@ class Relief(Even):
         return 100 * height + nn.functional.avg_pool2d(prepared.color[:, :1], 4) / 255
 
 
-def part(seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] = (0, 0)) -> Feeds:
+def part(
+    seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] = (0, 0),
+    far: float = 1.0, lens: float = 1.0,
+) -> Feeds:  # fmt: skip
     """A plate with a bore, turned and shifted by the seed, as the camera sees it.
 
-    spread: of turn (a full one) and shift. camera: pixels that it was moved by.
+    spread: of turn (a full one) and shift. camera: pixels that it was moved by. far, lens: its
+    distance and its focal length, as multiples.
     """
     random = np.random.default_rng(seed)
     turn, (du, dv) = random.uniform(0, 2 * np.pi), random.uniform(-12, 12, 2)
     turn, du, dv = spread * turn, spread * du + camera[0], spread * dv + camera[1]
-    u, v = U - PX / 2 - du, V - PX / 2 - dv
+    u, v = (U - PX / 2) * far / lens - du, (V - PX / 2) * far / lens - dv
     x, y = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
     inside = (np.abs(x) < 56) & (np.abs(y) < 36) & (np.hypot(x + 16, y) > 14)
     if "chip" in changes:
@@ -74,7 +78,7 @@ def part(seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] 
         inside |= np.hypot(x + 72, y - 4) < 0.6
     if "crumb" in changes:
         inside |= np.hypot(U - 14, V - 14) < 5
-    depth = np.where(inside, TOP, TABLE) + random.normal(0, 3, (PX, PX))
+    depth = np.where(inside, TOP, TABLE) + (far - 1) * TABLE + random.normal(0, 3, (PX, PX))
     if "unread" in changes:
         depth[np.hypot(x - 56, y) < 14] = 0
     counts = depth.round().astype("<u2")
@@ -86,8 +90,8 @@ def part(seed: int, *changes: str, spread: float = 1.0, camera: tuple[int, int] 
         "depth": counts.view(np.uint8).reshape(1, PX, PX, 2),
         "region": region[None, :, :, None],
         "unit": np.array([UNIT], np.float32),
-        "intrinsics": np.array([400, 400, 128, 128], np.float32),
-        "plane": np.array([0, 0, 1, TABLE * UNIT], np.float32),
+        "intrinsics": np.array([400 * lens, 400 * lens, 128, 128], np.float32),
+        "plane": np.array([0, 0, 1, far * TABLE * UNIT], np.float32),
         "lift": np.array([0.002], np.float32),
     }
 
@@ -289,6 +293,16 @@ def test_a_camera_that_was_moved_and_calibrated_again_judges_as_before() -> None
     assert max(scores((10, 10), moved)) <= 1.05 * max(good)
     assert min(scores((10, 10), moved, "broken")) >= 0.95 * min(lacking)
     assert min(scores((10, 10), before)) > 2 * max(good)
+
+
+@pytest.mark.parametrize(("far", "lens"), [(1.06, 1.0), (0.94, 1.0), (1.15, 1.0), (1.0, 0.97)])
+def test_a_camera_at_another_distance_or_with_another_lens_judges_as_before(
+    deployed: Deployed, far: float, lens: float
+) -> None:
+    alone = score(deployed, part(500))
+    for seed in range(510, 516):
+        assert score(deployed, part(seed, far=far, lens=lens)) == pytest.approx(alone, rel=0.05)
+        assert score(deployed, part(seed, "bite", far=far, lens=lens)) > 3 * alone
 
 
 def test_parts_that_fill_the_view_have_no_outline_to_judge() -> None:

@@ -47,11 +47,15 @@ def place_of(seed: int, spread: float = 1.0) -> Place:
 
 
 def plate(
-    place: Place, shape: Callable[..., NDArray[np.bool_]] | None = None, noise: int = 0
-) -> Feeds:
-    """An L with a green mark, on a table with stripes that do not turn with it."""
+    place: Place, shape: Callable[..., NDArray[np.bool_]] | None = None, noise: int = 0,
+    far: float = 1.0,
+) -> Feeds:  # fmt: skip
+    """An L with a green mark, on a table with stripes that do not turn with it.
+
+    far: distance of the camera, as a multiple.
+    """
     turn, du, dv = place
-    u, v = U - (PX - 1) / 2 - du, V - (PX - 1) / 2 - dv
+    u, v = (U - (PX - 1) / 2) * far - du, (V - (PX - 1) / 2) * far - dv
     x, y = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
     inside = (np.abs(x) < 46) & (np.abs(y) < 26) & ~((x > 0) & (y < 0))
     if shape is not None:
@@ -62,7 +66,8 @@ def plate(
     color[inside & (np.hypot(x - MARK[0], y - MARK[1]) < 7)] = (40, 220, 40)
     random = np.random.default_rng([noise, int(1e6 * turn) % 997])
     color[inside] += random.integers(0, 9, (PX, PX, 1), np.uint8)[inside]
-    depth = np.where(inside, TOP - 20.0 * (x > 20), TABLE) + random.normal(0, 3, (PX, PX))
+    depth = np.where(inside, TOP - 20.0 * (x > 20), TABLE) + (far - 1) * TABLE
+    depth += random.normal(0, 3, (PX, PX))
     counts = depth.round().astype("<u2")
     return {
         "color": color[None],
@@ -70,7 +75,7 @@ def plate(
         "region": np.full((1, PX, PX, 1), 255, np.uint8),
         "unit": np.array([UNIT], np.float32),
         "intrinsics": np.array([300, 300, PX / 2, PX / 2], np.float32),
-        "plane": np.array([0, 0, 1, TABLE * UNIT], np.float32),
+        "plane": np.array([0, 0, 1, far * TABLE * UNIT], np.float32),
         "lift": np.array([0.002], np.float32),
     }
 
@@ -120,6 +125,23 @@ def test_what_the_detector_finds_is_shown_where_the_camera_sees_it(
     assert told["place"][0, :2] == pytest.approx(lies["place"][0, :2] + [du, dv] + _turned(turn), 1)
 
 
+@pytest.mark.parametrize("far", [0.93, 1.07, 1.2])
+def test_a_part_at_another_distance_has_the_size_that_it_had_in_training(
+    deployed: Deployed, far: float
+) -> None:
+    for seed in range(300, 304):
+        turn, du, dv = place = place_of(seed)
+        near = prepare(deployed.preprocess, plate(place))
+        view = prepare(deployed.preprocess, plate(place, far=far))
+        assert float(view.foreground.sum()) == pytest.approx(float(near.foreground.sum()), rel=0.04)
+        marks = [green((one.color[0, 1] - one.color[0, 0]).numpy()) for one in (near, view)]
+        assert np.abs(marks[0] - marks[1]).max() < 1.0
+        told = deployed.run(plate(place, far=far))
+        cos, sin = np.cos(turn), np.sin(turn)
+        at = np.array([cos * MARK[0] - sin * MARK[1] + du, sin * MARK[0] + cos * MARK[1] + dv])
+        assert np.abs(green(told["map"][0, 0]) - at / far - (PX - 1) / 2).max() < 1.0
+
+
 def _turned(turn: float) -> NDArray[np.float64]:
     """By how much the centroid of the L moves from its place when it is turned, in pixels."""
     x, y = U - (PX - 1) / 2, V - (PX - 1) / 2
@@ -130,14 +152,17 @@ def _turned(turn: float) -> NDArray[np.float64]:
 
 def test_both_ways_are_those_of_scipy_in_float64(deployed: Deployed) -> None:
     pose = required(deployed.preprocess.pose)
-    found = torch.tensor([[0.7, 41.0, 55.5]])
+    zoom = 0.9
+    found = torch.tensor([[0.7, 41.0, 55.5, zoom]])
     image = ndimage.gaussian_filter(np.random.default_rng(0).random((CELLS, CELLS)), 2)
     tensor = torch.from_numpy(image).float()[None, None]
     angle = 0.7 + float(pose.turn)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # y, x
     center, middle = np.array([55.5, 41.0]), np.full(2, (CELLS - 1) / 2)
-    to_view = ndimage.affine_transform(image, turn, center - turn @ middle, order=1)
-    to_normal = ndimage.affine_transform(image, turn.T, middle - turn.T @ center, order=1)
+    seen = middle + zoom * (center - middle)
+    to_view = ndimage.affine_transform(image, zoom * turn, seen - zoom * turn @ middle, order=1)
+    back = turn.T / zoom
+    to_normal = ndimage.affine_transform(image, back, middle - back @ seen, order=1)
     there = _at(tensor, pose._to_view(found, (CELLS, CELLS)), "bilinear", "zeros")
     inner = (slice(3, -3), slice(3, -3))
     for ours, theirs in ((there, to_view), (pose.back(tensor, found), to_normal)):

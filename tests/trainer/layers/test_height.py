@@ -107,7 +107,7 @@ def test_it_learns_dents_and_stains_alike() -> None:
     encoder = HeightEncoder()
     encoder.measure(height, foreground)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=3e-3)
-    for _ in range(160):
+    for _ in range(260):
         chosen = torch.randint(24, (8,), generator=generator)
         optimizer.zero_grad()
         encoder_error(
