@@ -33,8 +33,7 @@ from tests.support.socketed import Socketed, socketed
 from tests.support.station import EMPTY, GOOD, SERIAL, StationRoot, make_station
 from tests.support.tiny_bundle import PLANE
 
-# one station for all: the first tests see it without a plane, the next ones calibrate it
-pytestmark = [pytest.mark.usefixtures("at_work"), pytest.mark.xdist_group("one running station")]
+pytestmark = pytest.mark.usefixtures("at_work")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +53,16 @@ def at_work(station: StationRoot) -> Iterator[Socketed]:
 def cell(at_work: Socketed) -> Socketed:
     at_work.show(EMPTY)
     return at_work
+
+
+@pytest.fixture
+def calibrated(cell: Socketed, station: StationRoot) -> Socketed:
+    """With a plane, whichever tests came before."""
+    store = station.store
+    if store.geometry_record("washer", SERIAL) is None:
+        calibrate_station_plane(store, store.active(), RemoteCamera(station.root, "plane"), 5)
+    wait_until(lambda: cell.state["ready"], 10, "the plane is not taken up")
+    return cell
 
 
 def test_without_a_plane_parts_are_refused(cell: Socketed, station: StationRoot) -> None:
@@ -112,9 +121,8 @@ def test_files_that_are_played_and_stations_that_do_not_run_need_no_socket(
     assert open_remote(tmp_path, "parts") is None
 
 
-def test_a_station_of_another_bundle_or_without_a_plane_is_refused(
-    cell: Socketed, station: StationRoot
-) -> None:
+def test_a_station_of_another_bundle_is_refused(calibrated: Socketed, station: StationRoot) -> None:
+    cell = calibrated
     store, config = station.store, read_config(station.root)
     with closing(open_station(store, store.active(), config)) as found:
         assert isinstance(found, RemoteStation)
