@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edge.cli.options import product_option, root_option
+from edge.cli.options import parts_source_option, product_option, root_option
 from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
@@ -86,12 +86,7 @@ def expected(
     count: int = typer.Option(
         10, min=5, max=200, help="Normal parts, shown one after the other.", metavar="N"
     ),
-    source: Path | None = typer.Option(
-        None,
-        help="A folder with one image per part, or a .db3 recording, instead of the camera.",
-        readable=False,
-        metavar="PATH",
-    ),
+    source: Path | None = parts_source_option(),
 ) -> None:
     """Learn from a few normal parts where every part has material, so that missing material is
     found: only for parts that always lie in the same pose.
@@ -153,12 +148,7 @@ def parts(
     count: int = typer.Option(
         10, min=3, max=99, help="Normal parts, shown one after the other.", metavar="N"
     ),
-    source: Path | None = typer.Option(
-        None,
-        help="A folder with one image per part, or a .db3 recording, instead of the camera.",
-        readable=False,
-        metavar="PATH",
-    ),
+    source: Path | None = parts_source_option(),
     false_rejects: str = typer.Option(
         "5%", help="Accepted rate of false rejects, such as 2% or 0.02.", metavar="RATE"
     ),
@@ -203,12 +193,7 @@ def challenge(
     count: int = typer.Option(
         5, min=1, max=99, help="Known-bad parts, shown one after the other.", metavar="N"
     ),
-    source: Path | None = typer.Option(
-        None,
-        help="A folder with one image per part, or a .db3 recording, instead of the camera.",
-        readable=False,
-        metavar="PATH",
-    ),
+    source: Path | None = parts_source_option(),
 ) -> None:
     """Show known-bad parts to the station as it judges now, and say what it proves that so many of
     them are caught. Nothing about the judging is changed.

@@ -32,6 +32,16 @@ def product_option() -> Any:
     return typer.Option(None, help=PRODUCT_HELP, metavar="PRODUCT")
 
 
+def parts_source_option() -> Any:
+    """--source, for verbs to which parts are shown."""
+    return typer.Option(
+        None,
+        help="A folder with one image per part, or a .db3 recording, instead of the camera.",
+        readable=False,
+        metavar="PATH",
+    )
+
+
 def _checked(root: Path) -> Path:
     if root.exists() and not root.is_dir():
         raise ConfigError(f"--root {root} is a file: name the folder of a station, on a device /")

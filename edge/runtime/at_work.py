@@ -122,21 +122,7 @@ class AtWork:
         self._noting = threading.RLock()
         self._line = make_line(self._line_setup(store, config))
         self.pause = Pause(health)
-        self.socket = AtSocket(
-            Station(
-                store,
-                config,
-                plan,
-                self.current,
-                self.pause,
-                is_between_parts=lambda: parts.is_between_parts,
-                state=self._said,
-                serial=lambda: judging.seen.serial,
-                facts=lambda: self.capture.device,
-                frame_problem=lambda: health.frame_problem,
-                put_row=self._audit.put,
-            )
-        )
+        self.socket = self._new_socket(store, config, plan)
         self._drift = DriftWatch(
             store, self.current, lambda: self.capture.device.temperature_c, self._line.state_changed
         )
@@ -146,7 +132,7 @@ class AtWork:
         self.capture = Capture(
             make_camera, self.current.get, self.mailbox, stopping, config.camera.fps, healing
         )
-        parts = self._new_parts(config, first)
+        self._parts = parts = self._new_parts(config, first)
         self._deciding = deciding = Deciding(
             parts,
             self.current,
@@ -158,7 +144,7 @@ class AtWork:
             show=self.socket.show,
         )
         judge = FrameJudge(health, config.camera.max_age_ms, finds_freezes=not plan.each_frame)
-        judging = Judging(
+        self._judging = judging = Judging(
             self.mailbox,
             judge,
             self.current,
@@ -281,6 +267,24 @@ class AtWork:
             poke=self._poke,
             is_session=lambda: self.pause.is_session,
             recent=self.socket.recent,
+        )
+
+    def _new_socket(self, store: Store, config: EdgeConfig, plan: RunPlan) -> AtSocket:
+        """Its clients ask only after the start, when there are parts and frames."""
+        return AtSocket(
+            Station(
+                store,
+                config,
+                plan,
+                self.current,
+                self.pause,
+                is_between_parts=lambda: self._parts.is_between_parts,
+                state=self._said,
+                serial=lambda: self._judging.seen.serial,
+                facts=lambda: self.capture.device,
+                frame_problem=lambda: self._health.frame_problem,
+                put_row=self._audit.put,
+            )
         )
 
     def _new_parts(self, config: EdgeConfig, first: ActiveBundle) -> Parts:
