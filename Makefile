@@ -1,6 +1,6 @@
 # make demo and make test work on a fresh Debian 12 or Ubuntu 22.04 (x86-64), as root or with sudo,
 # any number of times. `make` alone lists the targets: the words behind ## are their help.
-.PHONY: help demo test lint types endurance install install-brokers
+.PHONY: help demo test lint types endurance deb install install-brokers
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 17
@@ -25,6 +25,9 @@ endurance: install-brokers  ## what takes long: real images, faults, kills, 10,0
 	@scripts/test_jetpack_pythons.sh all
 	@.venv/bin/python -m pytest -s -m long tests/endurance
 	@.venv/bin/python -m pytest -n 2 -m "long and not gpu and not jetson" --ignore tests/endurance
+
+deb: install  ## the Debian packages of a station, into build/deb; make deb TARGET=bookworm-amd64
+	@.venv/bin/python scripts/make_deb.py $(TARGET)
 
 install:  ## Debian packages and .venv; does nothing if nothing changed
 	@scripts/install.sh

@@ -21,8 +21,9 @@ from edge.camera.usb_reset import DEVICES, REQUEST, VENDOR
 from edge.errors import CameraError
 from edge.files import make_folder
 from edge.sections import CameraConfig
+from edge.units import has_unit
 
-PATH_UNIT = Path("etc/systemd/system/edge-usb-reset.path")
+PATH_UNIT = "edge-usb-reset.path"
 LEAVE_S = 3.0  # from a reset until the device has left the bus
 RETURN_S = 15.0  # from a reset until the device is back
 TAKEN_S = 5.0  # until the root unit has taken a request
@@ -102,8 +103,8 @@ class RealSenseRemedies:
         Raises: CameraError where there is no such unit, it does not answer, or the port is not
             known.
         """
-        if not (self._root / PATH_UNIT).exists():
-            raise CameraError(f"/{PATH_UNIT} is not installed")
+        if not has_unit(self._root, PATH_UNIT):
+            raise CameraError(f"{PATH_UNIT} is not installed")
         port, ports = told.port or self._only_port(), self._ports()
         if port is None:
             raise CameraError("the camera's USB port is not known: no RealSense is on the bus")

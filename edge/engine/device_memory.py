@@ -17,7 +17,7 @@ import numpy as np
 from edge.errors import EngineError
 from edge.optional import optional_module
 
-REMEDY = "On a Jetson: export PATH=/usr/local/cuda/bin:$PATH and pip install pycuda"
+REMEDY = "Install CUDA's nvcc, then `dpkg-reconfigure edge-station` compiles pycuda against it"
 
 
 class Device:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.engine.device_memory import REMEDY
 from edge.errors import EngineError, MissingDependency
 from edge.optional import optional_module
 from edge.types import Intrinsics
@@ -234,9 +235,7 @@ class CudaStage:
 
         Raises: MissingDependency without pycuda, EngineError for a wrong crop.
         """
-        self._cuda = optional_module(
-            "pycuda.driver", "`pip install pycuda` builds it against JetPack's CUDA"
-        )
+        self._cuda = optional_module("pycuda.driver", REMEDY)
         self.rig, self._c_rig = rig, bytes(rig.as_c())
         module = self._cuda.module_from_file(str(cubin))
         self._kernels = [

@@ -11,7 +11,7 @@ from edge.config import write_first_config
 from edge.files import make_folder, write_atomically
 from edge.sections import CameraConfig
 from edge.station.root import RootFolder
-from edge.station.settle import UNITS
+from edge.units import UNITS, has_unit
 
 UNIT_PLACE = UNITS / "edge.service"
 # the second and third restart the camera's USB port, at the first one's request; the last two are
@@ -45,10 +45,10 @@ def write_first_files(station: RootFolder, contract: CameraContract) -> tuple[st
             )
     shipped = resources.files("edge.provision").joinpath("systemd")
     with station.inside(UNITS):
-        for unit in [root / UNITS / name for name in UNIT_NAMES]:
-            if not unit.exists():
-                make_folder(unit.parent)
-                write_atomically(unit, shipped.joinpath(unit.name).read_bytes())
+        for name in UNIT_NAMES:
+            if not has_unit(root, name):  # the package edge-station brings them too
+                make_folder(root / UNITS)
+                write_atomically(root / UNITS / name, shipped.joinpath(name).read_bytes())
     return tuple(notes)
 
 

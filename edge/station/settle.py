@@ -11,8 +11,9 @@ from edge.files import is_there, remove_tree, sync_directory
 from edge.station.claims import close_claim
 from edge.station.root import DATA, TRUST, RootFolder
 from edge.station.switch import SLOT, finish
+from edge.units import UNITS
 
-ETC, UNITS = TRUST.parent, Path("etc/systemd/system")
+ETC = TRUST.parent
 HALF_WRITTEN = (  # temporary files of edge.files, which begin with a dot and the final name
     (DATA, ".active.*"),
     (DATA, ".numbers.json.*"),

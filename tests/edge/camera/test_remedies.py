@@ -17,6 +17,7 @@ from edge.camera.hardware_reset import reset_hardware
 from edge.camera.remedies import PATH_UNIT, NoDevice, RealSenseRemedies, remedies_for
 from edge.errors import CameraError
 from edge.sections import CameraConfig
+from edge.units import UNITS
 from tests.support.broker import wait_until
 
 AT_PORT = DeviceFacts(port="2-1.4")
@@ -58,8 +59,8 @@ def root(tmp_path: Path) -> Path:
         ):  # fmt: skip
             (device / name).write_text(f"{text}\n")
     (tmp_path / "run/edge").mkdir(parents=True)
-    (tmp_path / PATH_UNIT).parent.mkdir(parents=True)
-    (tmp_path / PATH_UNIT).touch()
+    (tmp_path / UNITS).mkdir(parents=True)
+    (tmp_path / UNITS / PATH_UNIT).touch()
     return tmp_path
 
 
@@ -190,7 +191,7 @@ def test_a_port_that_cannot_be_restarted_is_said(
         "port": "port is not known",
     }
     if missing == "unit":
-        (root / PATH_UNIT).unlink()
+        (root / UNITS / PATH_UNIT).unlink()
     if missing == "port":
         (root / usb_reset.DEVICES / "2-1.4/product").write_text("Mouse")
     with pytest.raises(CameraError, match=said[missing]):

@@ -7,6 +7,7 @@ from pathlib import Path
 from edge.config import read_config
 from edge.install.install import install_bundle
 from edge.station.store import Store
+from edge.units import PACKAGED_UNITS, UNITS
 from tests.support.tiny_bundle import KeyPair, make_tiny_bundle
 
 
@@ -57,3 +58,14 @@ def test_what_the_integrator_wrote_is_never_overwritten(
     install_bundle(make_tiny_bundle(tmp_path, key, version="2.0.0"), store.root)
     assert (store.root / "etc/edge/station.toml").read_text().endswith("# mine\n")
     assert (store.root / "etc/systemd/system/edge.service").read_text().endswith("# mine\n")
+
+
+def test_units_that_the_package_brought_are_not_shadowed(
+    store: Store, key: KeyPair, tmp_path: Path
+) -> None:
+    packaged = store.root / PACKAGED_UNITS / "edge.service"
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text("# of the package\n")
+    install_bundle(make_tiny_bundle(tmp_path, key), store.root)
+    assert not (store.root / UNITS / "edge.service").exists()
+    assert packaged.read_text() == "# of the package\n"

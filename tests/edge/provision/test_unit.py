@@ -19,6 +19,7 @@ from edge.dialect_sections import OpcUaConfig
 from edge.install.install import install_bundle
 from edge.provision.first_files import UNIT_NAMES, UNIT_PLACE
 from edge.runtime import capture
+from edge.units import has_unit
 from tests.support.root import trusting_root
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
@@ -81,7 +82,7 @@ def test_it_lies_where_systemd_looks(unit: str, tmp_path: Path) -> None:
     assert (store.root / UNIT_PLACE).read_text() == unit
     for name in UNIT_NAMES:
         assert (store.root / UNIT_PLACE.with_name(name)).read_text() == shipped(name)
-    assert (store.root / remedies.PATH_UNIT).is_file()
+    assert has_unit(store.root, remedies.PATH_UNIT)
 
 
 def test_the_station_asks_for_its_usb_port_and_another_unit_with_few_rights_restarts_it(
