@@ -40,6 +40,7 @@ class Reason(str, Enum):
     PAUSED = "paused"  # state only: by the command `pause`, or while another command is at work
     CALIBRATING = "calibrating"  # parts are shown to a calibration: a trigger is answered so
     ARCHIVE = "archive"  # state only: records wait, the broker does not take them
+    POWER = "power"  # state only: the board is in another power mode than at commissioning
     LATE = "late"  # judged after the deadline
     STORAGE = "storage"  # the record could not be committed
 

@@ -14,6 +14,7 @@ from edge.cli import (
     audit,
     bundle,
     calibrate,
+    doctor,
     inspect,
     install,
     opcua,
@@ -39,8 +40,8 @@ class _InOrderOfUse(TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002  TyperGroup's signature
         """Names of the commands."""
         return [
-            "trust", "install", "calibrate", "inspect", "run", "opcua", "page", "status", "verify",
-            "bundle", "products", "records", "audit", "report", "simulate",
+            "trust", "install", "doctor", "calibrate", "inspect", "run", "opcua", "page", "status",
+            "verify", "bundle", "products", "records", "audit", "report", "simulate",
         ]  # fmt: skip
 
 
@@ -84,6 +85,9 @@ app.add_typer(trust.app, name="trust", short_help="Keys whose bundles this stati
 app.command(
     short_help="Verify a bundle, prove its engines here, make it current.", epilog=install.EXAMPLE
 )(install.install)
+app.command(short_help="What is right and wrong here, and the remedy.", epilog=doctor.EXAMPLE)(
+    doctor.doctor
+)
 app.add_typer(calibrate.app, name="calibrate", short_help="Calibrate this station on site.")
 app.command(short_help="Judge images from files or the camera.", epilog=inspect.EXAMPLE)(
     inspect.inspect

@@ -11,6 +11,7 @@ from edge.usage import example
 
 EXAMPLE = example(
     "edge install washer-1.0.0.bundle --station cell7",
+    "edge install washer-1.0.0.bundle --power-mode MAXN_SUPER --clocks max    # on a Jetson",
     "edge install washer-1.0.0.bundle --root ./station --dry-run",
 )
 
@@ -39,6 +40,18 @@ def install(
         ),
         metavar="NAME",
     ),
+    power_mode: str | None = typer.Option(
+        None,
+        "--power-mode",
+        help="Power mode of a Jetson to set and to record, such as MAXN_SUPER.",
+        metavar="MODE",
+    ),
+    clocks: str | None = typer.Option(
+        None,
+        "--clocks",
+        help="max: every clock of a Jetson stays at its highest; default: they follow the load.",
+        metavar="max|default",
+    ),
 ) -> None:
     """Verify a bundle, prove and time its engines on this machine, make it its product's current
     bundle.
@@ -51,16 +64,23 @@ def install(
 
     Nothing changes under the root unless every check passes; the active bundle stays active until
     the last step. A running `edge run` takes the new bundle between two parts.
+
+    Power mode and clocks are set before the engines are timed, and only if the bundle is sound. On
+    a Jetson the first installation records what the board is in; a station that starts in another
+    mode is degraded.
     """
     from edge.config import PLACE, name_station, require_nameable
     from edge.install.install import install_bundle
+    from edge.install.power import keep_power, set_power, wanted_power
     from edge.station.store import Store
 
     if station is not None:
         require_nameable(root, station)
-    for line in install_bundle(
-        bundle, root, dry_run=dry_run, allow_downgrade=allow_downgrade
-    ).lines():
+    power = wanted_power(root, power_mode, clocks)
+    if not dry_run:
+        set_power(bundle, root, power)
+    installed = install_bundle(bundle, root, dry_run=dry_run, allow_downgrade=allow_downgrade)
+    for line in [*installed.lines(), *([] if dry_run else keep_power(root, power))]:
         print(line)
     if station is not None and not dry_run:
         with Store(root).inside(PLACE.parent):

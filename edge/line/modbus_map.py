@@ -172,6 +172,7 @@ REASONS: Mapping[Reason, int] = MappingProxyType(
         Reason.ARCHIVE: 20,
         Reason.PAUSED: 21,
         Reason.CALIBRATING: 22,
+        Reason.POWER: 23,
     }
 )
 

@@ -14,12 +14,14 @@ from edge.station.root import RootFolder
 from edge.units import UNITS, has_unit
 
 UNIT_PLACE = UNITS / "edge.service"
-# the second and third restart the camera's USB port, at the first one's request; the last two are
-# for stations with [opcua] and [page], whose integrator enables them
+# the second and third restart the camera's USB port, at the first one's request; the others are
+# for stations with a commissioned power mode, with [opcua] and with [page], whose integrator
+# enables them
 UNIT_NAMES = (
     "edge.service",
     "edge-usb-reset.path",
     "edge-usb-reset.service",
+    "edge-power.service",
     "edge-opcua.service",
     "edge-page.service",
 )

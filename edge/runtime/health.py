@@ -30,6 +30,7 @@ LEVELS: dict[Reason, str] = {
     Reason.LINK: DEGRADED,
     Reason.ARCHIVE: DEGRADED,
     Reason.BUNDLE: DEGRADED,
+    Reason.POWER: DEGRADED,
 }
 NOT_OF_FRAMES = (
     Reason.STORAGE,
@@ -39,11 +40,12 @@ NOT_OF_FRAMES = (
     Reason.BUNDLE,
     Reason.LINK,
     Reason.ARCHIVE,
+    Reason.POWER,
 )
 # a good frame ends them
 OF_FRAMES = tuple(reason for reason in LEVELS if reason not in NOT_OF_FRAMES)
 # with nothing worse, a part is judged and its verdict told
-JUDGES_ALL_THE_SAME = {Reason.BUNDLE, Reason.ARCHIVE}
+JUDGES_ALL_THE_SAME = {Reason.BUNDLE, Reason.ARCHIVE, Reason.POWER}
 STALL_S = 2.0  # after this long without a judged frame the engine does not keep up
 
 
@@ -97,6 +99,11 @@ class Health:
     def note_bundle(self, judges: bool) -> None:
         """The active bundle is the one that judges, or it could not be opened and another does."""
         self._replace((Reason.BUNDLE,), set() if judges else {Reason.BUNDLE})
+
+    def note_power(self, why: str) -> None:
+        """Why the board's power is not as commissioned, in a sentence; blank where it is."""
+        self.explain(Reason.POWER, why)
+        self._replace((Reason.POWER,), {Reason.POWER} if why else set())
 
     def note_pause(self, is_on: bool) -> None:
         """No part is judged because of a command, or it is over."""
@@ -157,8 +164,9 @@ class Health:
         """(state, reason, ready).
 
         Ready: a part would be judged now and its verdict told. So frames arrive, the engine keeps
-        up, the disk and the link to the PLC work; an archive that does not take records, or a
-        bundle that cannot be opened while the previous one judges, does not stop the line.
+        up, the disk and the link to the PLC work; an archive that does not take records, a
+        bundle that cannot be opened while the previous one judges, or another power mode than at
+        commissioning, does not stop the line.
         """
         with self._lock:
             stalled = {Reason.SLOW} if self._is_stalled() else set()

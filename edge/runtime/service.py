@@ -9,6 +9,7 @@ from edge.runtime.capture import CameraMaker
 from edge.runtime.health import STALL_S, Health
 from edge.runtime.notify import Notifier
 from edge.runtime.plan import RunPlan
+from edge.runtime.power_check import note_power
 from edge.runtime.progress import Progress
 from edge.runtime.starting import open_first
 from edge.runtime.status_file import forget_status
@@ -76,6 +77,7 @@ class Service:
                 self._notifier,
                 self._stop,
             )
+            note_power(self._store.root, self.health)
             work.start()
             try:
                 work.watch()

@@ -46,11 +46,12 @@ def test_the_short_form_of_help_and_the_version() -> None:
 
 
 def test_commands_stand_in_the_order_of_use() -> None:
-    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:16]
+    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:17]
     names = [line.split()[0] for line in listed]
     assert names == [
         "trust",
         "install",
+        "doctor",
         "calibrate",
         "inspect",
         "run",

@@ -36,6 +36,7 @@ FROZEN = [
     "normal", "anomaly", "no_part", "too_large", "partial", "two_parts", "no_depth",
     "uncalibrated", "camera_mismatch", "camera_lost", "blind", "stale", "not_finite", "engine",
     "late", "storage", "slow", "bundle", "link", "archive", "paused", "calibrating",
+    "power",
 ]  # fmt: skip
 
 
