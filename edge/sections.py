@@ -81,13 +81,17 @@ class BrokerConfig(Section):
     key_file: str = Field(
         default="",
         description=(
-            "its key, PEM without a password; mode 0600, owned by the user of the service"
+            "its key, PEM without a password; mode 0600, owned by the user of the service, or"
+            " `credential:broker-key`"
         ),
     )
     username: str = Field(default="", description='"" = the broker wants none')
     password_file: str = Field(
         default="",
-        description="its first line is the password; mode 0600, owned by the user of the service",
+        description=(
+            "its first line is the password; mode 0600, owned by the user of the service, or"
+            " `credential:broker-password`"
+        ),
     )
 
     @model_validator(mode="after")
@@ -269,7 +273,8 @@ class PageConfig(Section):
     key: str = Field(
         default="",
         description=(
-            "its key, PEM without a password; mode 0600, owned by the user of the service"
+            "its key, PEM without a password; mode 0600, owned by the user of the service, or"
+            " `credential:page-key`"
         ),
     )
     hosts: tuple[HostName, ...] = Field(

@@ -11,6 +11,7 @@ import ssl
 import stat
 from pathlib import Path
 
+from edge.credential import is_handed_over, secret_place
 from edge.errors import ConfigError
 from edge.files import open_plain, read_text, sentence_of
 from edge.sections import BrokerConfig
@@ -23,10 +24,13 @@ FILE_KEYS = ("ca_file", "cert_file", "key_file", "password_file")
 
 def with_paths_below(broker: BrokerConfig, root: Path) -> BrokerConfig:
     """The same configuration with every file's path absolute; in station.toml they may be relative
-    to the root.
+    to the root, or credentials that systemd hands over.
+
+    Raises: ConfigError for a credential that this process did not get.
     """
     named = {key: getattr(broker, key) for key in FILE_KEYS if getattr(broker, key)}
-    return broker.model_copy(update={key: str(root / path) for key, path in named.items()})
+    places = {key: secret_place(value, root, f"broker.{key}") for key, value in named.items()}
+    return broker.model_copy(update={key: str(place) for key, place in places.items()})
 
 
 def check_credentials(broker: BrokerConfig, section: str = "broker") -> None:
@@ -174,8 +178,10 @@ def _require_file(key: str, path: str) -> None:
 
 def _warn_of_mode(key: str, path: Path) -> None:
     """Warn if another account can read or change the secret; a group may read a file that root
-    owns.
+    owns, and a credential shows the mode of its access list.
     """
+    if is_handed_over(path):
+        return
     found = path.stat()
     allowed = (
         stat.S_IRUSR

@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from edge.config import PLACE, EdgeConfig
+from edge.credential import secret_place
 from edge.errors import ConfigError
 from edge.page.app import create_app
 from edge.page.connection import BoundedConnection
@@ -77,7 +78,7 @@ def certificate_of(root: Path, page: PageConfig) -> Certificate | None:
     if not page.tls:
         return None
     if page.certificate:
-        return site_certificate(root / page.certificate, root / page.key)
+        return site_certificate(root / page.certificate, secret_place(page.key, root, "page.key"))
     return own_certificate(root, (page.host, *page.hosts))
 
 

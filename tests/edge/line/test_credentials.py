@@ -12,7 +12,7 @@ import pytest
 
 from edge.config import parse_config
 from edge.errors import ConfigError
-from edge.line.credentials import check_credentials, with_paths_below
+from edge.line.credentials import check_credentials, read_password, with_paths_below
 from edge.line.identity import client_id, short_id
 from edge.sections import BrokerConfig
 
@@ -87,6 +87,65 @@ def test_a_secret_that_others_can_read_or_change_is_warned_of(
     assert [f"other accounts can read or change {path}" in line for line in caplog.messages] == [
         True
     ] * is_told
+
+
+@pytest.fixture
+def handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which systemd hands credentials to this process."""
+    folder = tmp_path / "handed"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    return folder
+
+
+BY_CREDENTIAL = BrokerConfig(tls=True, username="edge", password_file="credential:broker-password")
+
+
+def test_a_password_that_systemd_hands_over_is_read_and_its_mode_is_no_concern(
+    handed_over: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Group bits of a credential are the mask of its access list (seen with systemd 252)."""
+    (handed_over / "broker-password").write_text("secret\n")
+    (handed_over / "broker-password").chmod(0o444)
+    broker = with_paths_below(BY_CREDENTIAL, tmp_path)
+    check_credentials(broker)
+    assert read_password(broker) == "secret"
+    assert caplog.messages == []
+
+
+def test_a_credential_that_nobody_wrote_names_the_file_to_write(
+    handed_over: Path, tmp_path: Path
+) -> None:
+    """Absent, or the blank one with which the unit lets a station start."""
+    for content in (None, "\n"):
+        if content is not None:
+            (handed_over / "broker-password").write_text(content)
+        with pytest.raises(ConfigError) as error:
+            with_paths_below(BY_CREDENTIAL, tmp_path)
+        assert "broker.password_file: systemd handed over no" in str(error.value)
+        file = tmp_path / "etc/edge/credentials/broker-password"
+        assert f"write it into {file}" in str(error.value)
+
+
+def test_outside_a_service_the_file_itself_serves_whoever_may_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ConfigError, match="to a service alone, and this account cannot read"):
+        with_paths_below(BY_CREDENTIAL, tmp_path)
+    file = tmp_path / "etc/edge/credentials/broker-password"
+    file.parent.mkdir(parents=True)
+    file.write_text("secret\n")
+    assert read_password(with_paths_below(BY_CREDENTIAL, tmp_path)) == "secret"
+
+
+@pytest.mark.parametrize("name", ["", "../shadow", "a/b", ".", ".."])
+def test_a_credential_never_leads_out_of_its_folder(
+    handed_over: Path, tmp_path: Path, name: str
+) -> None:
+    broker = BrokerConfig(username="edge", password_file=f"credential:{name}")
+    with pytest.raises(ConfigError, match="is no name of a credential"):
+        with_paths_below(broker, tmp_path)
 
 
 def test_a_password_without_tls_is_warned_of(

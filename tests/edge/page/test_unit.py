@@ -10,7 +10,8 @@ from edge.provision.first_files import UNIT_NAMES
 
 
 def settings(name: str) -> configparser.SectionProxy:
-    parser = configparser.ConfigParser(strict=True, interpolation=None)
+    # some keys of systemd stand several times and add up
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(
         resources.files("edge.provision").joinpath(f"systemd/{name}").read_text(encoding="utf-8")
