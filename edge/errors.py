@@ -13,6 +13,7 @@ EdgeError                  the command line prints it without a traceback and re
 ├── CalibrationError       what the camera sees does not allow this calibration
 ├── StorageError           a record cannot be committed
 ├── BusyError              another process holds this root
+├── RemoteError            another machine cannot be reached over ssh, or refuses
 └── ControlError           the socket of a running `edge run` cannot be used
 """
 
@@ -77,6 +78,10 @@ class StorageError(EdgeError):
 
 class BusyError(EdgeError):
     """Another process holds this root."""
+
+
+class RemoteError(EdgeError):
+    """Another machine cannot be reached over ssh, or refuses."""
 
 
 class ControlError(EdgeError):

@@ -1,5 +1,5 @@
-"""Imports: trainer -> calibration -> edge, heavy libraries only where they are used, and a command
-line that answers at once.
+"""Imports: trainer -> jetson, calibration -> edge, heavy libraries only where they are used, and a
+command line that answers at once.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import pytest
 from tests.support.patience import patience_s
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("edge", "calibration", "trainer")  # each may import itself and those before it
-OUTERMOST = ("edge/cli/", "edge/page/")  # these alone may call calibration, inside a function
+LAYERS = ("edge", "calibration", "jetson", "trainer")  # each may import itself and those before it
+OUTERMOST = ("edge/cli/", "edge/page/")  # these alone may call the next two, inside a function
 DEVICES = ("tensorrt", "tensorrt_rtx", "pycuda", "pyrealsense2")
 ABSENT = {
     "edge": [*DEVICES, "google.protobuf", "torch", "onnxruntime", "onnx", "timm", "trainer"],
     "calibration": [*DEVICES, "torch", "onnxruntime", "onnx", "timm", "trainer"],
+    "jetson": [*DEVICES, "torch", "onnxruntime", "onnx", "timm", "trainer", "calibration"],
     "trainer": [*DEVICES],
 }
 IMPORT_ALL = """
@@ -68,9 +69,9 @@ def wrong_imports(path: str, source: str) -> list[str]:
     wrong = []
     for package, inside in imports_of(ast.parse(source)):
         upwards = package in LAYERS and LAYERS.index(package) > own
-        allowed = package == "calibration" and inside and path.startswith(OUTERMOST)
+        allowed = package in ("calibration", "jetson") and inside and path.startswith(OUTERMOST)
         if (upwards and not allowed) or (
-            package == "torch" and path.startswith(("edge/", "calibration/"))
+            package == "torch" and path.startswith(("edge/", "calibration/", "jetson/"))
         ):
             wrong.append(f"{path} imports {package}")
     return wrong

@@ -22,7 +22,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge/install",),
     ("edge/runtime", "edge/simulate"),
     ("edge/api", "edge/report"),
-    ("calibration", "edge/doctor"),
+    ("calibration", "jetson", "edge/doctor"),
     ("edge/page",),
     ("edge/cli",),
     ("trainer",),
@@ -47,7 +47,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("trainer/cli",),
 )
 FLOOR_OF = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
-PACKAGES = ("edge", "calibration", "trainer")
+PACKAGES = ("edge", "calibration", "jetson", "trainer")
 Imports = Mapping[str, Set[str]]  # module -> modules of ours that it imports
 
 

@@ -12,8 +12,10 @@ from typer.core import TyperGroup
 
 from edge.cli import (
     audit,
+    bench,
     bundle,
     calibrate,
+    capture,
     doctor,
     inspect,
     install,
@@ -40,8 +42,9 @@ class _InOrderOfUse(TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002  TyperGroup's signature
         """Names of the commands."""
         return [
-            "trust", "install", "doctor", "calibrate", "inspect", "run", "opcua", "page", "status",
-            "verify", "bundle", "products", "records", "audit", "report", "simulate",
+            "trust", "install", "doctor", "capture", "calibrate", "inspect", "run", "opcua", "page",
+            "status", "verify", "bench", "bundle", "products", "records", "audit", "report",
+            "simulate",
         ]  # fmt: skip
 
 
@@ -88,6 +91,7 @@ app.command(
 app.command(short_help="What is right and wrong here, and the remedy.", epilog=doctor.EXAMPLE)(
     doctor.doctor
 )
+app.command(short_help="Record frames as a data set.", epilog=capture.EXAMPLE)(capture.capture)
 app.add_typer(calibrate.app, name="calibrate", short_help="Calibrate this station on site.")
 app.command(short_help="Judge images from files or the camera.", epilog=inspect.EXAMPLE)(
     inspect.inspect
@@ -97,6 +101,7 @@ app.add_typer(opcua.app, name="opcua", short_help="The OPC UA server and its use
 app.add_typer(page.app, name="page", short_help="The page for people, and its users.")
 app.command(short_help="What judges, and what is wrong.", epilog=status.EXAMPLE)(status.status)
 app.command(short_help="Repeat the proof on this machine.", epilog=verify.EXAMPLE)(verify.verify)
+app.command(short_help="Time each stage on this machine.", epilog=bench.EXAMPLE)(bench.bench)
 app.add_typer(records.app, name="records", short_help="The parts that were judged.")
 app.command(short_help="Who changed what OK means.", epilog=audit.EXAMPLE)(audit.audit)
 app.add_typer(report.app, name="report", short_help="Signed reports: make, verify.")

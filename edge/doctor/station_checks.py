@@ -11,7 +11,7 @@ from edge.install.proof_file import read_proof
 from edge.install.summary import find_judge
 from edge.runtime.status import SILENT_S
 from edge.runtime.status_file import read_live
-from edge.station.settle import UNITS
+from edge.units import UNITS
 
 UNIT_PLACES = (UNITS, Path("usr/lib/systemd/system"), Path("lib/systemd/system"))
 WANTED = UNITS / "multi-user.target.wants/edge.service"

@@ -36,6 +36,7 @@ INSIDE = (  # besides Debian's minimal base
 )
 LIBUSB = "usr/lib/x86_64-linux-gnu/libusb-1.0.so.0"  # the newest of INSIDE
 BOOT_S, COMMAND_S = 20.0, 60.0  # on a quiet machine
+ASKS_FOR_REBOOT = 133  # exit status of systemd-nspawn, as its unit has in RestartForceExitStatus=
 NUMBERS = count()  # of roots that this process has booted
 
 
@@ -235,6 +236,13 @@ class BootedRoot:
     def reboot(self) -> None:
         """Off as `kill`, and on again."""
         self.kill()
+        self.boot()
+
+    def await_reboot(self) -> None:
+        """Wait until it has switched itself off in order to start again, and switch it on."""
+        assert self._nspawn is not None
+        assert self._nspawn.wait(patience_s(BOOT_S)) == ASKS_FOR_REBOOT
+        self._first = None
         self.boot()
 
 

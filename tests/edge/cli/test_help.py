@@ -46,12 +46,13 @@ def test_the_short_form_of_help_and_the_version() -> None:
 
 
 def test_commands_stand_in_the_order_of_use() -> None:
-    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:17]
+    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:19]
     names = [line.split()[0] for line in listed]
     assert names == [
         "trust",
         "install",
         "doctor",
+        "capture",
         "calibrate",
         "inspect",
         "run",
@@ -59,6 +60,7 @@ def test_commands_stand_in_the_order_of_use() -> None:
         "page",
         "status",
         "verify",
+        "bench",
         "bundle",
         "products",
         "records",

@@ -1,0 +1,65 @@
+"""Root file systems of Debian 12 and packages for them, made before the tests: EDGE_TEST_ROOTS
+(.venv/roots) has a folder per architecture, EDGE_TEST_DEB (build/deb) the packages.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+from edge.files import remove_tree
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROOTS = Path(os.environ.get("EDGE_TEST_ROOTS", REPOSITORY / ".venv/roots"))
+PACKAGES = Path(os.environ.get("EDGE_TEST_DEB", REPOSITORY / "build/deb"))
+MAKE_ROOT = "mmdebstrap --variant=minbase --include=systemd,python3,python3-venv --arch"
+
+
+@contextmanager
+def debian_root(arch: str) -> Iterator[Path]:
+    """A root of the architecture; what is changed in it lies in a folder of its own.
+
+    Skips, saying so, where there is none, or this account may not mount.
+    """
+    base = ROOTS / arch
+    if not (base / "etc/debian_version").exists():
+        pytest.skip(f"no root {base}: {MAKE_ROOT}={arch} bookworm {base}")
+    work = Path(mkdtemp(prefix="edge-root-"))
+    for name in ("upper", "work", "root"):
+        (work / name).mkdir()
+    options = f"lowerdir={base},upperdir={work}/upper,workdir={work}/work"
+    mount = ["mount", "-t", "overlay", "overlay", "-o", options, str(work / "root")]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        remove_tree(work)
+        pytest.skip("this account mounts no overlay: run the tests as root")
+    try:
+        yield work / "root"
+    finally:
+        # where something is still mounted inside, nothing may be removed: it could be /dev
+        subprocess.run(["umount", work / "root"], check=True)
+        remove_tree(work)
+
+
+def find_package(arch: str) -> Path:
+    """The newest package for Debian 12 on this architecture. Skips, saying so, without one."""
+    found = sorted(PACKAGES.glob(f"edge-station_*_bookworm_{arch}.deb"))
+    if not found:
+        pytest.skip(f"no package for {arch} in {PACKAGES}: make deb TARGET=bookworm-{arch}")
+    return found[-1]
+
+
+def run_inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A program of the root, in the root."""
+    return subprocess.run(["chroot", root, *command], capture_output=True, text=True)
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Places below `folder` where something is mounted."""
+    places = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    return [place for place in places if place.startswith(f"{folder}/")]
