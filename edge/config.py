@@ -30,6 +30,7 @@ from edge.sections import (
     Section,
     StationConfig,
 )
+from edge.update_sections import UpdateConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -95,6 +96,10 @@ class EdgeConfig(Section):
     page: PageConfig = Field(
         default=PageConfig(),
         description="The station's page for people. A path may be relative to this root.",
+    )
+    update: UpdateConfig = Field(
+        default=UpdateConfig(),
+        description="New bundles, taken by `edge update`. A path may be relative to this root.",
     )
 
 

@@ -12,6 +12,7 @@ EdgeError                  the command line prints it without a traceback and re
 │   └── CameraMismatch     it delivers something else than the product was trained on
 ├── CalibrationError       what the camera sees does not allow this calibration
 ├── StorageError           a record cannot be committed
+├── UpdateError            an update cannot be found, trusted or fetched
 ├── BusyError              another process holds this root
 ├── RemoteError            another machine cannot be reached over ssh, or refuses
 └── ControlError           the socket of a running `edge run` cannot be used
@@ -74,6 +75,10 @@ class CalibrationError(EdgeError):
 
 class StorageError(EdgeError):
     """A record cannot be committed to disk."""
+
+
+class UpdateError(EdgeError):
+    """An update cannot be found, cannot be trusted or cannot be fetched."""
 
 
 class BusyError(EdgeError):

@@ -21,7 +21,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge/board",),
     ("edge/install",),
     ("edge/runtime", "edge/simulate"),
-    ("edge/api", "edge/report"),
+    ("edge/api", "edge/report", "edge/update"),
     ("calibration", "jetson", "edge/doctor"),
     ("edge/page",),
     ("edge/cli",),
@@ -42,7 +42,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("trainer/train",),
     ("trainer/evaluate/report",),
     ("trainer/evaluate",),
-    ("trainer/export", "trainer/benchmark"),
+    ("trainer/export", "trainer/benchmark", "trainer/release"),
     ("trainer/api",),
     ("trainer/cli",),
 )

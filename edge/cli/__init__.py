@@ -28,6 +28,7 @@ from edge.cli import (
     simulate,
     status,
     trust,
+    update,
     verify,
 )
 from edge.database import remedy_for
@@ -43,8 +44,8 @@ class _InOrderOfUse(TyperGroup):
         """Names of the commands."""
         return [
             "trust", "install", "doctor", "capture", "calibrate", "inspect", "run", "opcua", "page",
-            "status", "verify", "bench", "bundle", "products", "records", "audit", "report",
-            "simulate",
+            "status", "verify", "bench", "update", "bundle", "products", "records", "audit",
+            "report", "simulate",
         ]  # fmt: skip
 
 
@@ -102,6 +103,7 @@ app.add_typer(page.app, name="page", short_help="The page for people, and its us
 app.command(short_help="What judges, and what is wrong.", epilog=status.EXAMPLE)(status.status)
 app.command(short_help="Repeat the proof on this machine.", epilog=verify.EXAMPLE)(verify.verify)
 app.command(short_help="Time each stage on this machine.", epilog=bench.EXAMPLE)(bench.bench)
+app.add_typer(update.app, name="update", short_help="Take new bundles, by themselves or a stick.")
 app.add_typer(records.app, name="records", short_help="The parts that were judged.")
 app.command(short_help="Who changed what OK means.", epilog=audit.EXAMPLE)(audit.audit)
 app.add_typer(report.app, name="report", short_help="Signed reports: make, verify.")

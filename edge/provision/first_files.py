@@ -15,7 +15,7 @@ from edge.units import UNITS, has_unit
 
 UNIT_PLACE = UNITS / "edge.service"
 # the second and third restart the camera's USB port, at the first one's request; the others are
-# for stations with a commissioned power mode, with [opcua] and with [page], whose integrator
+# for stations with a commissioned power mode, with [opcua], [page] and [update], whose integrator
 # enables them
 UNIT_NAMES = (
     "edge.service",
@@ -24,6 +24,8 @@ UNIT_NAMES = (
     "edge-power.service",
     "edge-opcua.service",
     "edge-page.service",
+    "edge-update.service",
+    "edge-update.timer",
 )
 
 

@@ -22,9 +22,11 @@ HALF_WRITTEN = (  # temporary files of edge.files, which begin with a dot and th
     (DATA / "products", "*/.previous.new"),
     (DATA / "products", "*/site/.*.json.*"),
     (TRUST, ".*.pub.*"),
+    (TRUST, ".update-*.json.*"),
     (ETC, ".station.toml.*"),
     (UNITS, ".edge*.service.*"),
     (UNITS, ".edge*.path.*"),
+    (UNITS, ".edge*.timer.*"),
 )
 
 

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from edge.errors import EdgeError
 from edge.files import DISK_FULL, sentence_of
 from edge.usage import GROUP, example
-from trainer.cli import benchmark, evaluate, export, keygen, pretrain, synthesize, train
+from trainer.cli import benchmark, evaluate, export, keygen, pretrain, release, synthesize, train
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,12 @@ VERBS = (  # in the order of use
         export.export,
         "Make a signed bundle of a run, for the station.",
         "trainer export runs/washer --product washer --version 1.0.0 --key line.key",
+    ),
+    Verb(
+        "release",
+        release.app,
+        "Keep a repository of bundles for `edge update`.",
+        "trainer release init updates --keys keys",
     ),
     Verb(
         "benchmark",

@@ -46,7 +46,7 @@ def test_the_short_form_of_help_and_the_version() -> None:
 
 
 def test_commands_stand_in_the_order_of_use() -> None:
-    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:19]
+    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:20]
     names = [line.split()[0] for line in listed]
     assert names == [
         "trust",
@@ -61,6 +61,7 @@ def test_commands_stand_in_the_order_of_use() -> None:
         "status",
         "verify",
         "bench",
+        "update",
         "bundle",
         "products",
         "records",

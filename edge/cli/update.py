@@ -1,0 +1,137 @@
+"""`edge update`: new bundles from a repository, a stick or a fleet server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from edge.cli.options import root_option
+from edge.usage import GROUP, example
+
+if TYPE_CHECKING:
+    from edge.station.store import Store
+
+app = typer.Typer(
+    help="New bundles: fetched, verified, proven, on trial, and rolled back by itself.",
+    **GROUP | {"no_args_is_help": False, "invoke_without_command": True},
+    epilog=example(
+        "edge update",
+        "edge update --check",
+        "edge update --usb /media/stick",
+        "edge update trust root.json",
+        "edge update status",
+    ),
+)
+
+
+@app.callback()
+def update(
+    context: typer.Context,
+    check: bool = typer.Option(
+        False, "--check", help="Say what is offered and what would be done; install nothing."
+    ),
+    usb: Path | None = typer.Option(
+        None,
+        help="Folder of a stick that `trainer release usb` wrote, instead of [update]'s source.",
+        readable=False,
+        metavar="FOLDER",
+    ),
+    if_due: bool = typer.Option(
+        False, "--if-due", help="Only if interval_min of [update] has passed: for the timer."
+    ),
+    root: Path = root_option(),
+) -> None:
+    """Take the bundles that this station's source offers, as [update] of station.toml says.
+
+    Each is verified, its engines are proven here, a running `edge run` takes it between two parts,
+    and it is on trial: if the station is not healthy with it, the previous bundle judges again, and
+    that one is never taken by itself again. Exit code 1 if a bundle was refused, rolled back or not
+    to be had.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from edge.config import read_config
+    from edge.station.store import Store
+    from edge.update.apply import preview, update_once
+    from edge.update.factory import NoSource, make_source
+    from edge.update.state import is_due, read_update_state
+
+    store, config = Store(root), read_config(root).update
+    state, is_off = read_update_state(store), config.source == "off" and usb is None
+    if if_due and not (state.trial or (not is_off and is_due(state, 60.0 * config.interval_min))):
+        return
+    source = NoSource() if is_off and state.trial else make_source(store, config, usb)
+    if check:
+        for line in preview(store, source, config) or ["nothing is offered"]:
+            print(line)
+        return
+    decided = update_once(store, source, config, lambda line: print(line, flush=True))
+    if any(one.outcome not in ("installed", None) for one in decided):
+        raise typer.Exit(1)
+    if not decided:
+        print("nothing new")
+
+
+@app.command(
+    short_help="Trust a repository of updates.", epilog=example("edge update trust root.json")
+)
+def trust(
+    file: Path = typer.Argument(
+        ...,
+        help="root.json or usb-root.json that `trainer release` wrote.",
+        readable=False,
+        metavar="FILE",
+    ),
+    root: Path = root_option(),
+) -> None:
+    """Begin to trust a repository by its root metadata: root.json for the one behind an address,
+    usb-root.json for its copies on sticks. Bundles are still taken only from keys of `edge trust`.
+    """
+    from edge.station.store import Store
+    from edge.update.roots import trust_root
+
+    kind = trust_root(Store(root), file)
+    print(f"{root} trusts this repository of updates ({kind}). Next: [update] in station.toml")
+
+
+@app.command(
+    short_help="What was taken, refused or rolled back.", epilog=example("edge update status")
+)
+def status(root: Path = root_option()) -> None:
+    """What is on trial, and what was decided about earlier bundles."""
+    from edge.station.store import Store
+
+    for line in _status(Store(root)):
+        print(line)
+
+
+@app.command(
+    short_help="Let refused bundles be tried again.", epilog=example("edge update forget washer")
+)
+def forget(
+    product: str = typer.Argument(..., help="Whose bundles.", metavar="PRODUCT"),
+    root: Path = root_option(),
+) -> None:
+    """Forget what was decided about the bundles of a product: what is offered is taken again."""
+    from edge.station.store import Store
+    from edge.update.apply import forget as forget_product
+
+    gone = forget_product(Store(root), product)
+    versions = ", ".join(one.version for one in gone) or "nothing"
+    print(f"{product}: {versions} forgotten")
+
+
+def _status(store: Store) -> list[str]:
+    from edge.update.state import read_update_state
+
+    state = read_update_state(store)
+    lines = [f"{one.product} {one.version}: {one.outcome}: {one.why}" for one in state.known]
+    if state.trial is not None:
+        trial = state.trial
+        lines.append(
+            f"{trial.offer.product} {trial.offer.version}: on trial, {trial.parts} parts,"
+            f" {trial.judged_s / 60:.0f} min"
+        )
+    return lines or ["no bundle came by `edge update` yet"]

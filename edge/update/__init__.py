@@ -1,0 +1,3 @@
+"""`edge update`: which bundle to run, from a repository, a stick or a fleet server; taken, watched,
+and rolled back by itself.
+"""

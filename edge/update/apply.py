@@ -1,0 +1,342 @@
+"""`edge update`: from an offer to a bundle that judges, or to the one that judged before.
+
+An offered bundle is fetched, verified, installed beside the active one (edge.install), taken up by
+the running station between two parts, and then on trial (edge/update/trial.py). A process may be
+killed anywhere: the trial is written down before the installation begins, and the next call goes on
+with it. One bundle is on trial at a time, and nothing else is taken meanwhile.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edge.bundle.archive import open_bundle
+from edge.clock import boot_time_s, read_boot_id
+from edge.errors import BundleError, EdgeError, ParityError, StorageError, UpdateError, on_one_line
+from edge.files import make_folder, remove_tree, sentence_of, sha256_of
+from edge.install.install import SPARE_BYTES, install_bundle
+from edge.station.audit import append_audit
+from edge.station.lock import locked
+from edge.station.store import Installed, Store, slot_name
+from edge.update.objections import AGAIN, TOLD, Decided, objection
+from edge.update.source import Offer, Outcome, Source
+from edge.update.state import (
+    FETCHED,
+    LOCK,
+    Checked,
+    KeptOffer,
+    Known,
+    TrialRecord,
+    Waiting,
+    clear_leftovers,
+    read_update_state,
+    update_folder,
+    write_update_state,
+)
+from edge.update.trial import Bounds
+from edge.update.watch import said_now, watch
+from edge.update_sections import UpdateConfig
+
+
+def update_once(
+    store: Store, source: Source, config: UpdateConfig, say: Callable[[str], object]
+) -> list[Decided]:
+    """Ask the source, and take what it offers; first, go on with a trial that was left.
+
+    say: is told each step in a line. Returns: what was decided, and what is on trial still.
+    Raises: UpdateError if the source cannot be asked or trusted; BusyError if another `edge update`
+        is at work; StorageError if the disk does not take it. What judges stays then.
+    """
+    with _updating(store):
+        return _Pass(store, source, config, say).run()
+
+
+def preview(store: Store, source: Source, config: UpdateConfig) -> list[str]:
+    """What the source offers, and what `update_once` would do; nothing is installed.
+
+    Raises: as update_once.
+    """
+    with _updating(store):
+        return _Pass(store, source, config, lambda _: None).preview()
+
+
+def forget(store: Store, product: str) -> list[Known]:
+    """Forget what was decided about the bundles of a product, so that they are taken if they are
+    offered again; returns these decisions.
+    """
+    with _updating(store):
+        state = read_update_state(store)
+        gone = [one for one in state.known if one.product == product]
+        kept = tuple(one for one in state.known if one.product != product)
+        if gone:
+            about = {"product": product, "versions": [one.version for one in gone]}
+            append_audit(store.root, "update forget", about)
+            write_update_state(store, state.model_copy(update={"known": kept}))
+    return gone
+
+
+@contextmanager
+def _updating(store: Store) -> Iterator[None]:
+    """Hold the update lock, with the rights of the account that the station belongs to."""
+    try:
+        with store.inside(), locked(update_folder(store), LOCK, "edge update"):
+            clear_leftovers(store)
+            yield
+    except OSError as error:
+        raise StorageError(f"the update stops: {sentence_of(error)}") from error
+
+
+class _Pass:
+    """One call of `edge update`. The caller holds the update lock."""
+
+    def __init__(
+        self, store: Store, source: Source, config: UpdateConfig, say: Callable[[str], object]
+    ) -> None:
+        self._store, self._source, self._config, self._say = store, source, config, say
+        self._bounds = Bounds(config.trial_parts, 60.0 * config.trial_min, config.max_rejected)
+        self._state = read_update_state(store)
+        self._decided: list[Decided] = []
+
+    def run(self) -> list[Decided]:
+        """Everything, in order."""
+        self._deliver()
+        if self._state.trial is not None:
+            self._go_on(self._state.trial, was_at_work=False)
+        if not self._is_trying():
+            self._keep(checked=Checked(boot=read_boot_id(), boot_s=boot_time_s()))
+            for offer in self._source.find(self._current()):
+                self._consider(offer)
+                if self._is_trying():
+                    break
+        return self._decided
+
+    def _is_trying(self) -> bool:
+        return self._state.trial is not None
+
+    def preview(self) -> list[str]:
+        """A line for each offer."""
+        lines = []
+        for offer in self._source.find(self._current()):
+            outcome, why = objection(offer, self._current(), self._config.products, self._state)
+            verb = f"{TOLD[outcome]}: " if outcome else ""
+            lines.append(f"{offer.words}: {verb}{why or 'would be taken'}")
+        return lines
+
+    def _current(self) -> Mapping[str, Installed]:
+        return {product: self._store.installed(product) for product in self._store.products()}
+
+    # --- an offer ---
+
+    def _consider(self, offer: Offer) -> None:
+        """Take it, unless something speaks against it.
+
+        Raises: UpdateError for an offer that names no bundle.
+        """
+        try:
+            KeptOffer.of(offer)
+        except ValidationError as error:
+            raise UpdateError(
+                f"{self._source.name} offers {offer.words!r}, which names no bundle: correct it at"
+                " the source"
+            ) from error
+        outcome, why = objection(offer, self._current(), self._config.products, self._state)
+        if outcome is None and why:
+            self._say(f"{offer.words}: {why}")
+        elif outcome is None:
+            self._take(offer)
+        elif offer.action is not None:  # the source waits for an answer
+            self._decide(offer, outcome, why, is_new=False)
+        else:
+            self._say(f"{offer.words}: {TOLD[outcome]}: {why}")
+
+    def _take(self, offer: Offer) -> None:
+        try:
+            path = self._fetch(offer)
+            record = self._trial_of(offer, path)
+            self._say(f"{offer.words}: verified, {record.slot}; its engines are proven now")
+            record = self._install(record, path)
+        except (BundleError, ParityError) as error:
+            self._drop_trial()
+            self._decide(offer, "refused", f"{error}; {AGAIN}")
+        except (EdgeError, OSError) as error:
+            self._drop_trial()
+            why = sentence_of(error) if isinstance(error, OSError) else str(error)
+            self._decide(offer, "failed", why)
+        else:
+            self._keep(trial=record)
+            self._go_on(record, was_at_work=bool(said_now(self._store)))
+
+    def _fetch(self, offer: Offer) -> Path:
+        folder = update_folder(self._store) / FETCHED
+        make_folder(folder)
+        free, needed = shutil.disk_usage(folder).free, (offer.size or 0) + SPARE_BYTES
+        if free < needed:
+            raise StorageError(
+                f"{folder} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free: make room"
+            )
+        self._say(f"{offer.words}: offered by {self._source.name}, fetched now")
+        return self._source.fetch(offer, folder)
+
+    def _trial_of(self, offer: Offer, path: Path) -> TrialRecord:
+        """The record with which the trial begins.
+
+        Raises: BundleError if the file is not the bundle that was offered, or is not trusted.
+        """
+        with open_bundle(path, self._store.keys.all()) as bundle:
+            manifest, digest = bundle.manifest, bundle.digest
+        if (manifest.product, manifest.version) != (offer.product, offer.version):
+            raise BundleError(
+                f"{self._source.name} offered {offer.words} and gave {manifest.product}"
+                f" {manifest.version}: correct it at the source"
+            )
+        said = said_now(self._store) or {}
+        kept = KeptOffer.of(offer)
+        return TrialRecord(
+            source=self._source.name,
+            offer=kept.model_copy(update={"sha256": kept.sha256 or sha256_of(path)}),
+            slot=slot_name(manifest, digest),
+            before=self._store.link(offer.product, "current"),
+            reason_before=str(said.get("reason", "")),
+        )
+
+    def _install(self, record: TrialRecord, path: Path) -> TrialRecord:
+        """The trial is written down first: whatever is killed from here on, the next call knows of
+        the bundle.
+        """
+        self._keep(trial=record)
+        offer = record.offer
+        about = offer.model_dump(exclude_none=True) | {"slot": record.slot}
+        self._audit("update", {"source": record.source, **about})
+        install_bundle(path, self._store.root)
+        remove_tree(update_folder(self._store) / FETCHED)
+        return record.model_copy(update={"is_installed": True})
+
+    # --- its trial ---
+
+    def _go_on(self, record: TrialRecord, was_at_work: bool) -> None:
+        """With the trial of `record`, whose bundle is installed or was about to be."""
+        product, offer = record.offer.product, record.offer.as_offer()
+        now = self._store.link(product, "current")
+        if now == record.slot:
+            self._try_out(record, was_at_work)
+        elif record.unhealthy:
+            self._decide(offer, "rolled_back", record.unhealthy)
+        elif now != record.before:
+            self._decide(offer, "installed", f"{now} took its place before its trial ended")
+        elif record.is_installed:
+            self._decide(offer, "rolled_back", "somebody went back before its trial ended")
+        else:  # the installation did not come to its end, and changed nothing
+            self._drop_trial()
+
+    def _try_out(self, record: TrialRecord, was_at_work: bool) -> None:
+        offer = record.offer.as_offer()
+        healthy: bool | None = False
+        if self._store.active_product() != offer.product:
+            self._decide(offer, "installed", "proven; another product is active, so no trial")
+            return
+        if not record.unhealthy:
+            self._say(
+                f"{offer.words}: on trial for {self._bounds.parts} parts or"
+                f" {self._config.trial_min} min"
+            )
+            record, healthy = watch(
+                self._store, record, self._bounds, lambda new: self._keep(trial=new), was_at_work
+            )
+            self._keep(trial=record)
+        if healthy:
+            told = f"{record.parts} parts, {record.rejected} of them NG or UNKNOWN"
+            took = f"in {record.judged_s:.0f} s"
+            self._decide(offer, "installed", f"the station is healthy with it: {told}, {took}")
+        elif record.unhealthy:
+            self._roll_back(record)
+        else:
+            self._leave_open(record, offer)
+
+    def _leave_open(self, record: TrialRecord, offer: Offer) -> None:
+        if self._store.link(offer.product, "current") != record.slot:
+            self._go_on(record, was_at_work=False)
+            return
+        why = "the trial goes on when the station judges; `edge update` or its timer looks again"
+        self._decided.append(Decided(offer, None, why))
+        self._say(self._decided[-1].line())
+
+    def _roll_back(self, record: TrialRecord) -> None:
+        """Put the bundle before it back. `record.unhealthy` is written down already."""
+        offer, why = record.offer.as_offer(), record.unhealthy
+        if record.before is None or self._store.link(offer.product, "previous") != record.before:
+            self._decide(offer, "failed", f"{why}; there is no earlier bundle to go back to")
+            return
+        back = self._store.rollback(offer.product, self._who)
+        self._decide(offer, "rolled_back", f"{why}; {back.slot} judges again; {AGAIN}")
+
+    # --- what is kept and told ---
+
+    @property
+    def _who(self) -> str:
+        return f"edge update ({self._source.name})"
+
+    def _decide(self, offer: Offer, outcome: Outcome, why: str, is_new: bool = True) -> None:
+        """Remember it, so that it is decided once; then tell the source.
+
+        is_new: False where that was decided before, or by station.toml.
+        """
+        trial, state, why = self._state.trial, self._state, on_one_line(why)
+        kept = KeptOffer.of(offer) if trial is None else trial.offer
+        if is_new and (outcome != "failed" or trial is not None):
+            state = state.with_known(
+                Known(
+                    product=kept.product,
+                    version=kept.version,
+                    sha256=kept.sha256,
+                    outcome=outcome,
+                    why=why,
+                )
+            )
+        report = Waiting(
+            source=self._source.name if trial is None else trial.source,
+            offer=kept,
+            outcome=outcome,
+            details=(why,),
+        )
+        self._state = state.with_waiting(report)
+        self._keep(trial=None)
+        if is_new:
+            about = {"product": kept.product, "version": kept.version, "why": why}
+            self._audit(f"update {outcome.replace('_', ' ')}", about)
+        if outcome != "failed":  # else the next call goes on with what is there
+            remove_tree(update_folder(self._store) / FETCHED)
+        self._decided.append(Decided(offer, outcome, why))
+        self._say(self._decided[-1].line())
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Give the source the reports that wait for it; what it does not take waits on."""
+        left: list[Waiting] = []
+        for report in self._state.waiting:
+            if report.source != self._source.name:
+                left.append(report)
+                continue
+            try:
+                self._source.report(report.offer.as_offer(), report.outcome, report.details)
+            except UpdateError as error:
+                left.append(report)
+                self._say(f"{error}; it is told again at the next check")
+        if len(left) != len(self._state.waiting):
+            self._keep(waiting=tuple(left))
+
+    def _drop_trial(self) -> None:
+        if self._state.trial is not None:
+            self._keep(trial=None)
+
+    def _keep(self, **changed: Any) -> None:
+        self._state = self._state.model_copy(update=changed)
+        write_update_state(self._store, self._state)
+
+    def _audit(self, act: str, about: Mapping[str, object]) -> None:
+        append_audit(self._store.root, act, about, self._who)

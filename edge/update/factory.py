@@ -1,0 +1,53 @@
+"""The sources of updates that station.toml can name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edge.errors import ConfigError
+from edge.station.installed import Installed
+from edge.station.store import Store
+from edge.update.source import Offer, Outcome, Source
+from edge.update_sections import UpdateConfig
+
+
+class NoSource:
+    """Offers nothing: for a trial that goes on where [update] names no source, after a stick."""
+
+    name = "off"
+
+    def find(self, current: Mapping[str, Installed]) -> Sequence[Offer]:
+        """Nothing."""
+        del current
+        return []
+
+    def fetch(self, offer: Offer, folder: Path) -> Path:
+        """Raises: ConfigError: there is nothing to fetch."""
+        raise ConfigError(f"no source has {offer.words} for {folder}")
+
+    def report(self, offer: Offer, outcome: Outcome, details: Sequence[str]) -> None:
+        """Nobody is told."""
+
+
+def make_source(store: Store, config: UpdateConfig, usb: Path | None = None) -> Source:
+    """The source of [update], or the stick at `usb`.
+
+    Raises: ConfigError if there is none, or what it needs is not there.
+    """
+    from edge.update.stick import StickReach
+    from edge.update.tuf_source import TufSource
+
+    if usb is not None or config.source == "usb":
+        folder = usb if usb is not None else store.root / config.url
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is no folder: name the one where the stick is mounted")
+        return TufSource(store, "usb", StickReach(folder), config.ring)
+    if config.source == "tuf":
+        from edge.update.web import WebReach
+
+        ca_file = store.root / config.ca_file if config.ca_file else None
+        return TufSource(store, "tuf", WebReach(config.url, ca_file), config.ring)
+    raise ConfigError(
+        "source is off in [update] of station.toml: name one there, or a stick with --usb"
+    )

@@ -1,0 +1,1 @@
+"""`trainer release`: a TUF repository from which stations take their bundles."""

@@ -1,0 +1,184 @@
+"""What `trainer release` does to a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.bundle.archive import open_bundle
+from edge.bundle.key_files import read_public_key
+from edge.errors import BundleError, ConfigError
+from edge.files import make_folder, read_bytes, sha256_of, write_atomically
+from edge.update.ring import RING, RingEntry, RingFile
+from trainer.release.keys import find_signers, make_role_keys
+from trainer.release.repository import LIMIT, METADATA, Repository, last_root, now
+from trainer.release.roles import ROLES, WARN_BEFORE
+
+USB = "usb"  # folder of a repository with the metadata of its copies on sticks
+REPLACED = tuple(name for name in ROLES if name != "usb-root")
+
+
+def begin(folder: Path, keys: Path) -> list[Path]:
+    """A new repository without bundles, and its keys; returns the root files for the stations.
+
+    Raises: ConfigError if there is one already.
+    """
+    if (folder / "metadata").exists():
+        raise ConfigError(f"{folder} holds a repository already: name another folder")
+    signers = {role: make_role_keys(keys, role) for role in ROLES}
+    by_id = {one.public_key.keyid: one for many in signers.values() for one in many}
+    public = {role: [one.public_key for one in many] for role, many in signers.items()}
+    own = {role: public[role] for role in METADATA}
+    online = Repository.begin(folder, by_id, own, "online")
+    online.publish()
+    sticks = {**own, "root": public["usb-root"], "snapshot": public["usb"]}
+    sticks["timestamp"] = public["usb"]
+    Repository.begin(folder / USB, by_id, sticks, "usb").publish()
+    return write_roots(folder)
+
+
+def write_roots(folder: Path) -> list[Path]:
+    """The newest roots, as root.json and usb-root.json, for `edge update trust`."""
+    written = []
+    for place, name in ((folder, "root.json"), (folder / USB, "usb-root.json")):
+        newest = place / "metadata" / f"{last_root(place)}.root.json"
+        write_atomically(folder / name, read_bytes(newest, limit=LIMIT))
+        written.append(folder / name)
+    return written
+
+
+def add(folder: Path, bundle: Path, trusted: Sequence[Path], keys: Sequence[Path]) -> str:
+    """Take a bundle in, signed by the targets key; no ring names it yet. Returns its path among the
+    targets.
+
+    trusted: public keys that the stations trust.
+    Raises: BundleError if stations would refuse it, or another of this version is there.
+    """
+    repository = Repository.read(folder, find_signers(keys))
+    with open_bundle(bundle, [read_public_key(path) for path in trusted]) as opened:
+        opened.check_members()
+        manifest = opened.manifest
+    path = f"bundles/{manifest.product}-{manifest.version}.bundle"
+    known = repository.targets.signed.targets.get(path)
+    if known is not None and known.hashes["sha256"] != sha256_of(bundle):
+        raise BundleError(
+            f"{folder} has another {manifest.product} {manifest.version}: stations take each"
+            " version once, so give this one a new version"
+        )
+    if known is None:
+        repository.add_target(path, bundle)
+        repository.publish()
+    return path
+
+
+def set_ring(
+    folder: Path,
+    ring: str,
+    product: str,
+    keys: Sequence[Path],
+    version: str | None = None,
+    halt: bool | None = None,
+    removed: bool = False,
+) -> RingFile:
+    """Change what one ring says of a product; returns the whole ring.
+
+    version: which of the added bundles. halt: whether stations that do not have it wait; None
+    leaves it, and a new version goes. removed: the ring says nothing of the product any more.
+    Raises: ConfigError if the bundle was not added, or nothing of the product is there to change.
+    """
+    if not RING.fullmatch(ring):
+        raise ConfigError(f"{ring!r} is no name of a ring: letters, digits, . _ - (at most 32)")
+    repository = Repository.read(folder, find_signers(keys))
+    before = repository.ring(ring)
+    products = dict(before.products)
+    if removed:
+        products.pop(product, None)
+    else:
+        products[product] = _entry(repository, before, product, version, halt)
+    after = RingFile(ring=ring, products=products)
+    repository.set_ring(after)
+    repository.touch_what_ends()
+    repository.publish()
+    return after
+
+
+def _entry(
+    repository: Repository, ring: RingFile, product: str, version: str | None, halt: bool | None
+) -> RingEntry:
+    known = ring.products.get(product)
+    if version is None:
+        if known is None or halt is None:
+            raise ConfigError(
+                f"ring {ring.ring} has no {product} yet: say with --version which bundle it is"
+            )
+        return known.model_copy(update={"halt": halt})
+    path = f"bundles/{product}-{version}.bundle"
+    target = repository.targets.signed.targets.get(path)
+    if target is None:
+        there = ", ".join(sorted(Path(one).stem for one in repository.targets.signed.targets))
+        raise ConfigError(
+            f"{product} {version} was not added to this repository (there are: {there or 'none'}):"
+            " `trainer release add` takes it in"
+        )
+    return RingEntry(version=version, bundle=path, sha256=target.hashes["sha256"], halt=bool(halt))
+
+
+def refresh(folder: Path, keys: Sequence[Path]) -> list[str]:
+    """Sign the timestamp anew, and the other online roles where half of their time is over. To be
+    run daily.
+
+    Returns: warnings: of offline roles whose time ends.
+    """
+    repository = Repository.read(folder, find_signers(keys))
+    repository.touch_what_ends()
+    repository.publish()
+    return [
+        f"{name} ends on {expires:%Y-%m-%d}: run `trainer release renew` with its offline keys"
+        for name in ("root", "targets")
+        if (expires := repository.of(name).signed.expires) - now() < WARN_BEFORE
+    ]
+
+
+def renew(folder: Path, keys: Sequence[Path], replace: str | None = None) -> list[Path]:
+    """Sign root and targets anew, and the root of the sticks; with new keys for one role, where one
+    was lost or seen by somebody. Returns the root files.
+
+    replace: a role; its new keys lie in the first of `keys`.
+    Raises: ConfigError if offline keys are not at hand, or there is no such role.
+    """
+    if replace is not None and replace not in REPLACED:
+        raise ConfigError(f"--replace {replace}: there are {', '.join(REPLACED)}")
+    signers = find_signers(keys)
+    online, sticks = (Repository.read(place, signers) for place in (folder, folder / USB))
+    for repository in (online, sticks):
+        repository.touch("root")
+    online.touch("targets")
+    if replace is not None:
+        made = make_role_keys(keys[0], replace)
+        signers |= {one.public_key.keyid: one for one in made}
+        public = [one.public_key for one in made]
+        if replace == "usb":
+            for role in ("snapshot", "timestamp"):
+                sticks.set_keys(role, public, ROLES["usb"].threshold)
+        else:
+            online.set_keys(replace, public)
+        if replace == "targets":
+            sticks.set_keys("targets", public)
+    online.publish()
+    publish_for_sticks(online, sticks)
+    return write_roots(folder)
+
+
+def publish_for_sticks(online: Repository, sticks: Repository) -> None:
+    """Let the sticks' metadata name the bundles and rings of the repository, whose signatures stay
+    as they are, for as long as a stick may lie in a drawer.
+    """
+    make_folder(sticks.folder / "metadata")
+    for name in ("targets", "rings"):
+        setattr(sticks, name, online.of(name))
+        file = f"{online.of(name).signed.version}.{name}.json"
+        data = read_bytes(online.folder / "metadata" / file, limit=LIMIT)
+        write_atomically(sticks.folder / "metadata" / file, data)
+    sticks.untouch("targets", "rings")
+    sticks.touch("snapshot")
+    sticks.publish(dict.fromkeys(("snapshot", "timestamp"), ROLES["usb"].valid))
