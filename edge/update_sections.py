@@ -16,18 +16,27 @@ ADDRESS = re.compile(r"https?://[!-~]+")  # no blanks, ASCII as in a request
 class UpdateConfig(Section):
     """Section [update]."""
 
-    source: Literal["off", "tuf", "usb"] = Field(
+    source: Literal["off", "tuf", "usb", "hawkbit"] = Field(
         default="off",
         description=(
             "off: `edge update` does nothing by itself; tuf: a repository that `trainer release`"
-            " keeps, over https; usb: its copy on a stick"
+            " keeps, over https; usb: its copy on a stick; hawkbit: a fleet server that speaks"
+            " hawkBit's DDI"
         ),
     )
     url: str = Field(
         default="",
         description=(
             "tuf: address of the repository's folder, such as https://updates.example/line; usb:"
-            " the folder where the stick is mounted"
+            " the folder where the stick is mounted; hawkbit: the server with its tenant, such as"
+            " https://fleet.example/DEFAULT"
+        ),
+    )
+    token_file: str = Field(
+        default="",
+        description=(
+            "hawkbit: its first line is the token of this station, or `GatewayToken` and that of a"
+            " gateway; mode 0600, owned by the user of the service"
         ),
     )
     ca_file: str = Field(
@@ -69,8 +78,12 @@ class UpdateConfig(Section):
 
     @model_validator(mode="after")
     def _names_its_place(self) -> UpdateConfig:
-        if self.source == "tuf" and not ADDRESS.fullmatch(self.url):
-            raise ValueError("source is tuf, and url is no address such as https://host/folder")
+        if self.source in ("tuf", "hawkbit") and not ADDRESS.fullmatch(self.url):
+            raise ValueError(
+                f"source is {self.source}, and url is no address such as https://host/folder"
+            )
+        if self.token_file and self.source != "hawkbit":
+            raise ValueError("token_file is set but source is not hawkbit")
         if self.source == "usb" and not self.url:
             raise ValueError("source is usb, and url names no folder")
         if self.ca_file and not self.url.startswith("https://"):

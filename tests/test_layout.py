@@ -21,7 +21,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge/board",),
     ("edge/install",),
     ("edge/runtime", "edge/simulate"),
-    ("edge/api", "edge/report", "edge/update"),
+    ("edge/api", "edge/report", "edge/update", "edge/backup"),
     ("calibration", "jetson", "edge/doctor"),
     ("edge/page",),
     ("edge/cli",),

@@ -72,19 +72,25 @@ def verify_signature(manifest: bytes, signature: bytes, trusted: Sequence[Public
     )
 
 
-def _verified(one: OneSignature, key: PublicKey, manifest: bytes) -> PublicKey:
+def is_signed_by(key: PublicKey, signature: str, data: bytes) -> bool:
+    """Whether `signature` (hexadecimal) is this key's over exactly these bytes."""
     from securesystemslib.exceptions import UnverifiedSignatureError
     from securesystemslib.signer import Signature, SSlibKey
 
+    signing = SSlibKey(key.keyid, key.keytype, key.scheme, {"public": key.keyval.public})
     try:
-        SSlibKey(
-            key.keyid, key.keytype, key.scheme, {"public": key.keyval.public}
-        ).verify_signature(Signature(one.keyid, one.sig), manifest)
-    except UnverifiedSignatureError as error:
+        signing.verify_signature(Signature(key.keyid, signature), data)
+    except UnverifiedSignatureError:
+        return False
+    return True
+
+
+def _verified(one: OneSignature, key: PublicKey, manifest: bytes) -> PublicKey:
+    if not is_signed_by(key, one.sig, manifest):
         raise BundleError(
             "manifest.json does not match its signature: the bundle was changed after it was"
             " signed, copy it again from the workstation"
-        ) from error
+        )
     return key
 
 

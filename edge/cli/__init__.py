@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from edge.cli import (
     audit,
+    backup,
     bench,
     bundle,
     calibrate,
@@ -45,7 +46,7 @@ class _InOrderOfUse(TyperGroup):
         return [
             "trust", "install", "doctor", "capture", "calibrate", "inspect", "run", "opcua", "page",
             "status", "verify", "bench", "update", "bundle", "products", "records", "audit",
-            "report", "simulate",
+            "report", "backup", "restore", "simulate",
         ]  # fmt: skip
 
 
@@ -107,6 +108,12 @@ app.add_typer(update.app, name="update", short_help="Take new bundles, by themse
 app.add_typer(records.app, name="records", short_help="The parts that were judged.")
 app.command(short_help="Who changed what OK means.", epilog=audit.EXAMPLE)(audit.audit)
 app.add_typer(report.app, name="report", short_help="Signed reports: make, verify.")
+app.command(short_help="All that this station has, in one file.", epilog=backup.BACKUP_EXAMPLE)(
+    backup.backup
+)
+app.command(short_help="A station again, from its backup.", epilog=backup.RESTORE_EXAMPLE)(
+    backup.restore
+)
 app.add_typer(simulate.app, name="simulate", short_help="Play the plant around this station.")
 app.add_typer(bundle.app, name="bundle", short_help="Installed bundles: list, select, roll back.")
 app.add_typer(products.app, name="products", short_help="Installed products and their numbers.")

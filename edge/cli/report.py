@@ -113,7 +113,7 @@ def print_key(root: Path = ROOT) -> None:
     """The public key with which this station's reports are verified elsewhere: `edge report key >
     cell7.pub`. It is made if there is none yet.
     """
-    from edge.report.station_key import open_signer, public_key_of
+    from edge.station.station_key import open_signer, public_key_of
     from edge.station.store import Store
 
     store = Store(root)

@@ -30,8 +30,8 @@ from edge.engine.machine import this_machine
 from edge.errors import ConfigError, EdgeError
 from edge.files import is_there, require_file_target
 from edge.provision.jetpack import describe_jetpack
-from edge.report.station_key import open_signer
 from edge.station.audit import now_utc
+from edge.station.station_key import open_signer
 from edge.station.store import Store
 
 CUT_STEP = "power cuts"

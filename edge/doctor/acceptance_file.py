@@ -19,8 +19,8 @@ from edge.bundle.key_files import PublicKey, key_id
 from edge.bundle.signature import Hex64
 from edge.errors import DataError
 from edge.files import read_bytes, write_atomically
-from edge.report.station_key import public_key_of
 from edge.schema import Strict, canonical_json, parse_json
+from edge.station.station_key import public_key_of
 
 DOMAIN = b"edge acceptance, schema 1\n"  # nothing else that this key signs passes for this file
 LIMIT = 1 << 20  # bytes

@@ -152,15 +152,15 @@ class Outbox:
                 raise
             return fields
 
-    def take_number(self) -> int:
+    def take_number(self, count: int = 1) -> int:
         """A number for an answer that has no record: it is on disk when this returns, and is never
-        given out again.
+        given out again. count: take that many, the last of which is returned.
 
         Raises: StorageError if the disk did not take it; then it was not given out.
         """
         counters = self._counters
         with self._commit_lock, self._writing("write to"):
-            seq = counters.seq + 1
+            seq = counters.seq + count
             taken = replace(counters, seq=seq)
             self._write([], attempted=False, and_also=taken.write)
             counters.seq = seq

@@ -28,8 +28,8 @@ from edge.report.site_sections import (
     parts_sections,
     threshold_section,
 )
-from edge.report.station_key import open_signer
 from edge.station.audit import current_user, now_utc
+from edge.station.station_key import open_signer
 from edge.station.store import Store
 
 

@@ -17,11 +17,11 @@ from pydantic import Field, ValidationError
 
 from edge.bundle.curve import is_sound_point
 from edge.bundle.key_files import PublicKey, key_id
-from edge.bundle.signature import Hex64
+from edge.bundle.signature import Hex64, is_signed_by
 from edge.errors import DataError
 from edge.report.document import Document, Kind
-from edge.report.station_key import public_key_of
 from edge.schema import Strict, parse_json
+from edge.station.station_key import public_key_of
 
 DOMAIN = b"edge report, schema 1\n"  # so that nothing else that this key signs passes for a report
 HEAD, TAIL = b"<!-- edge report ", b" -->\n"
@@ -59,7 +59,7 @@ class Verified:
 def sealed(page: bytes, document: Document, signer: Any) -> bytes:
     """The page with its signature.
 
-    signer: of edge.report.station_key.open_signer.
+    signer: of edge.station.station_key.open_signer.
     """
     about = About(
         kind=document.kind,
@@ -97,25 +97,16 @@ def verify_report(data: bytes) -> Verified:
     told = seal.model_dump(by_alias=True, exclude_none=True, mode="json")
     public = seal.key.keyval.public
     is_sound = key_id(public) == seal.key.keyid and is_sound_point(bytes.fromhex(public))
-    if _line(told) != HEAD + rest or not is_sound or not _is_signed(page, seal):
+    if (
+        _line(told) != HEAD + rest
+        or not is_sound
+        or not is_signed_by(seal.key, seal.signature, _signed(page, seal.about))
+    ):
         raise DataError(f"it is not as it was signed: {CHANGED}")
     return Verified(seal.about, seal.key)
 
 
 CHANGED = "it was changed afterwards; get the file from the station again, and ask who changed it"
-
-
-def _is_signed(page: bytes, seal: Seal) -> bool:
-    from securesystemslib.exceptions import UnverifiedSignatureError
-    from securesystemslib.signer import Signature, SSlibKey
-
-    key = seal.key
-    signing = SSlibKey(key.keyid, key.keytype, key.scheme, {"public": key.keyval.public})
-    try:
-        signing.verify_signature(Signature(key.keyid, seal.signature), _signed(page, seal.about))
-    except UnverifiedSignatureError:
-        return False
-    return True
 
 
 def _signed(page: bytes, about: About) -> bytes:

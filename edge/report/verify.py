@@ -8,7 +8,7 @@ from edge.bundle.key_files import PublicKey, read_public_key
 from edge.errors import DataError, on_one_line
 from edge.files import read_bytes
 from edge.report.seal import REPORT_LIMIT, verify_report
-from edge.report.station_key import find_station_key
+from edge.station.station_key import find_station_key
 from edge.station.store import Store
 
 

@@ -25,6 +25,7 @@ from edge.station import audit
 from edge.station.account import acting_for
 from edge.station.links import require_closed, require_plain
 from edge.station.lock import CHANGE, RUN, locked
+from edge.station.restoring import require_not_restoring
 from edge.station.switch import ACTIVE, PRODUCT, is_slot, slot_of
 
 Which = Literal["current", "previous"]
@@ -50,10 +51,12 @@ class RootFolder:
     def change(self, who: str) -> Iterator[None]:
         """Hold the change lock of this root, and work with the rights of the account it belongs to.
 
-        Raises: BusyError naming the process that holds it, StorageError if a link or anything else
-            stands where a folder or a file of the station belongs.
+        Raises: BusyError naming the process that holds it, or where a restored backup is only half
+            in place; StorageError if a link or anything else stands where a folder or a file of
+            the station belongs.
         """
         with self.inside(), locked(self.data, CHANGE, who):
+            require_not_restoring(self.data)
             yield
 
     @contextmanager
@@ -130,9 +133,11 @@ class RootFolder:
     def active_product(self) -> str | None:
         """The product that `edge run` judges, or None.
 
-        Raises: BundleError if the file that names it is damaged.
+        Raises: BundleError if the file that names it is damaged; BusyError where a restored backup
+            is only half in place.
         """
         if not is_there(self.active_file):
+            require_not_restoring(self.data)
             return None
         name = (
             read_bytes(self.active_file, BundleError, ACTIVE_LIMIT).decode(errors="replace").strip()

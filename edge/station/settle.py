@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge.files import is_there, remove_tree, sync_directory
 from edge.station.claims import close_claim
+from edge.station.restoring import STAGE
 from edge.station.root import DATA, TRUST, RootFolder
 from edge.station.switch import SLOT, finish
 from edge.units import UNITS
@@ -17,6 +18,8 @@ ETC = TRUST.parent
 HALF_WRITTEN = (  # temporary files of edge.files, which begin with a dot and the final name
     (DATA, ".active.*"),
     (DATA, ".numbers.json.*"),
+    (DATA, ".backup.*"),  # databases that `edge backup` copied
+    (DATA, STAGE),  # of an `edge restore` that had changed nothing yet, or had ended
     (DATA / "engines", ".*.json.*"),
     (DATA / "products", "*/.current.new"),
     (DATA / "products", "*/.previous.new"),

@@ -48,6 +48,10 @@ def make_source(store: Store, config: UpdateConfig, usb: Path | None = None) -> 
 
         ca_file = store.root / config.ca_file if config.ca_file else None
         return TufSource(store, "tuf", WebReach(config.url, ca_file), config.ring)
+    if config.source == "hawkbit":
+        from edge.update.hawkbit_source import make_hawkbit_source
+
+        return make_hawkbit_source(store, config)
     raise ConfigError(
         "source is off in [update] of station.toml: name one there, or a stick with --usb"
     )

@@ -22,19 +22,21 @@ SILENCE_S = 30.0  # without a byte
 SMALL_S = 60.0  # for a file that is read at once, and what a large one has beyond its bytes
 SLOWEST = 16 << 10  # bytes per second of a large one
 BLOCK = 1 << 18  # bytes
-NOT_THERE = (403, 404)  # as the servers of static files say it
+NOT_THERE = (403, 404, 410)  # as servers of static files say it, and fleet servers
 PARTIAL, UNSATISFIABLE = 206, 416
 
 
 class WebReach:
     """The files below an address. See edge.update.reach.Reach."""
 
-    def __init__(self, address: str, ca_file: Path | None = None) -> None:
-        """address: of the folder. ca_file: PEM of the authority; None takes the system's.
+    def __init__(self, address: str, ca_file: Path | None = None, secret: str = "") -> None:
+        """address: of the folder. ca_file: PEM of the authority; None takes the system's. secret:
+        value of the header Authorization, which is not repeated to where the server redirects.
 
         Raises: ConfigError if ca_file cannot be used.
         """
         self._base, self.where = f"{address.rstrip('/')}/", address
+        self._secret = secret
         try:
             context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
         except ssl.SSLError as error:
@@ -54,6 +56,14 @@ class WebReach:
                 if len(data) > limit:
                     raise TooLong(f"{self._base}{path} has more than {limit} bytes")
         return bytes(data)
+
+    def send(self, path: str, method: str, data: bytes) -> None:
+        """Send a JSON text to an address below this one; what is answered to it does not matter.
+
+        Raises: NotThere, UpdateError.
+        """
+        with self._asked(path, 0, method, data):
+            pass
 
     def copy(self, path: str, target: Path, size: int) -> None:
         """As Reach.copy."""
@@ -85,10 +95,18 @@ class WebReach:
             )
 
     @contextmanager
-    def _asked(self, path: str, first: int) -> Iterator[http.client.HTTPResponse]:
-        """The answer to a request for a file, from byte `first` on where the server can do that."""
+    def _asked(
+        self, path: str, first: int, method: str = "GET", data: bytes | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request for a file, from byte `first` on where the server can do that; or
+        to a JSON text.
+        """
         require_below(path)
-        request = urllib.request.Request(self._base + path)
+        request = urllib.request.Request(self._base + path, data, method=method)
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        if self._secret:
+            request.add_unredirected_header("Authorization", self._secret)
         request.add_header("User-Agent", "edge-update")
         if first:
             request.add_header("Range", f"bytes={first}-")

@@ -15,7 +15,7 @@ from edge.doctor.acceptance import CUT_STEP
 from edge.doctor.acceptance_file import Acceptance, StepResult, read_acceptance, write_acceptance
 from edge.doctor.acceptance_steps import STEPS
 from edge.errors import DataError
-from edge.report.station_key import open_signer
+from edge.station.station_key import open_signer
 from edge.station.store import Store
 from scripts.write_docs import ROOT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -46,8 +47,8 @@ def test_the_short_form_of_help_and_the_version() -> None:
 
 
 def test_commands_stand_in_the_order_of_use() -> None:
-    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:20]
-    names = [line.split()[0] for line in listed]
+    listed = help_of()[help_of().index("Commands:") :].splitlines()[1:]
+    names = [line.split()[0] for line in takewhile(str.strip, listed)]
     assert names == [
         "trust",
         "install",
@@ -67,6 +68,8 @@ def test_commands_stand_in_the_order_of_use() -> None:
         "records",
         "audit",
         "report",
+        "backup",
+        "restore",
         "simulate",
     ]
     assert set(names) == {path[0] for path in ALL if path}

@@ -9,8 +9,8 @@ import pytest
 
 from edge.bundle.key_files import read_public_key
 from edge.errors import ConfigError
-from edge.report.station_key import FILE, PUBLIC, find_station_key, open_signer, public_key_of
 from edge.station.audit import read_audit
+from edge.station.station_key import FILE, PUBLIC, find_station_key, open_signer, public_key_of
 from edge.station.store import Store
 
 
