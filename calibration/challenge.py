@@ -10,12 +10,18 @@ from pathlib import Path
 from calibration.parts_session import site_of
 from calibration.pictures import picture_of
 from calibration.sentences import challenge_sentence
-from calibration.shown_parts import Sight, best_sight, next_of, why_not_judged
+from calibration.shown_parts import (
+    PartRefused,
+    Sight,
+    best_sight,
+    find_obstacle,
+    next_of,
+    remedy_of,
+)
 from calibration.station import CalibrationStation, open_station
 from calibration.statistics import detection_rate
 from edge.config import EdgeConfig
 from edge.decide.aggregate import COMBINE, aggregate
-from edge.errors import CalibrationError
 from edge.runtime.pipeline import SiteState
 from edge.station import audit
 from edge.station.commissioning import (
@@ -77,14 +83,14 @@ def challenge_station(
     with closing(open_station(store, installed, config, source, "challenge")) as station:
         site, parts = site_of(store, installed, station.serial), []
         for shown in range(count):
-            part = _next_challenged(store, installed, station, config, site, shown, count)
+            part = next_challenged(store, installed, station, config, site, shown, count)
             parts.append(part)
             what = "caught" if part.is_caught else "MISSED"
             tell(f"part {part.number} of {count}: {what}, score {part.score:.4g}")
         return keep_challenge(store, installed, station, parts)
 
 
-def _next_challenged(
+def next_challenged(
     store: Store,
     installed: Installed,
     station: CalibrationStation,
@@ -93,16 +99,20 @@ def _next_challenged(
     shown: int,
     count: int,
 ) -> ChallengedPart:
-    """Raises: CalibrationError, with the picture, for a part that is not judged: it proves nothing
-    about detection.
+    """Wait for the next known-bad part, of which `shown` were seen.
+
+    site: of the station's camera, for the picture.
+    Raises: CalibrationError if none comes; PartRefused for a part that is not judged: it proves
+        nothing about detection.
     """
     part, number = next_of(station, shown, count), shown + 1
-    why_not = why_not_judged(part)
-    if why_not is not None:
+    obstacle = find_obstacle(part)
+    if obstacle is not None:
         sight = part.frames[len(part.frames) // 2]
         picture = picture_of(sight, site, f"part {number}, refused")
         path = keep_refused(store, installed.product, picture)
-        raise CalibrationError(f"part {number}: {why_not}, and repeat. Its picture: {path}")
+        sentence = f"part {number}: {remedy_of(obstacle)}, and repeat. Its picture: {path}"
+        raise PartRefused(sentence, obstacle.value, [number], picture)
     judgment = aggregate([one.judgment for one in part.frames], COMBINE[config.decision.aggregate])
     decided, best = judgment.judgment, best_sight(part)
     title = f"known-bad part {number}"

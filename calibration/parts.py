@@ -21,7 +21,15 @@ from calibration.adapt import Adaptable, PartFeatures, Tensors, features_of, fin
 from calibration.pictures import picture_of
 from calibration.plausible import Implausible, find_defective, find_implausible
 from calibration.repeated import Look, find_same, look_of
-from calibration.shown_parts import Sight, best_sight, judged_of, next_of, why_not_judged
+from calibration.shown_parts import (
+    PartRefused,
+    Sight,
+    best_sight,
+    find_obstacle,
+    judged_of,
+    next_of,
+    remedy_of,
+)
 from calibration.site_threshold import SiteThreshold, TrainerScores, site_threshold
 from calibration.station import CalibrationStation
 from edge.bundle.manifest import Manifest
@@ -135,24 +143,28 @@ class PartsSession:
     def show(self) -> ShownPart:
         """Wait for the next part, and take it in.
 
-        Raises: CalibrationError if none comes, or it is refused: not seen as one whole part with
-            enough depth, or shown before; CameraError, EngineError.
+        Raises: CalibrationError if none comes; PartRefused if it is not seen as one whole part with
+            enough depth, or was shown before; CameraError, EngineError.
         """
         part = next_of(self._station, len(self.shown), self._asked.count)
         number = len(self.shown) + 1
         is_used = number not in self._asked.left_out
-        why_not = why_not_judged(part) if is_used else None
-        if why_not is not None:
-            self._refuse(part.frames[len(part.frames) // 2], number, f"{why_not}, and repeat")
+        obstacle = find_obstacle(part) if is_used else None
+        if obstacle is not None:
+            middle = part.frames[len(part.frames) // 2]
+            self._refuse(middle, [number], obstacle.value, f"{remedy_of(obstacle)}, and repeat")
         sights = judged_of(part) or [part.frames[0]]
         best = best_sight(part) if judged_of(part) else sights[0]
         look = look_of(sights) if is_used else None
         same = find_same(look, [one.look for one in self.shown])
         if same is not None:
             self._refuse(
-                best, number, f"it is part {same + 1} again, the same picture at the same place:"
-                " take each part away before the next, show each once, and repeat"
-            )  # fmt: skip
+                best,
+                [number, same + 1],
+                "repeated",
+                f"it is part {same + 1} again, the same picture at the same place: take each part"
+                " away before the next, show each once, and repeat",
+            )
         kept = thinned(sights)
         features = self._features(kept) if is_used else None
         picture = picture_of(best, self._site, f"part {number}")
@@ -163,8 +175,8 @@ class PartsSession:
         """What the parts that were shown prove.
 
         left_out, kept: numbers of parts, besides those that were asked for.
-        Raises: CalibrationError if too few are left, some look defective, or none look like this
-            product; EngineError.
+        Raises: CalibrationError if too few are left; PartRefused if some look defective, or none
+            look like this product; EngineError.
         """
         out = {*self._asked.left_out, *left_out}
         self.kept = tuple(sorted({*self._asked.kept, *kept}))
@@ -227,7 +239,7 @@ class PartsSession:
         return features_of(self._station.score(windows, {}, wanted), with_rows)
 
     def _require_normal(self, scored: Sequence[ShownPart], scores: NDArray[np.float32]) -> None:
-        """Raises: CalibrationError, with the picture, for parts that are not normal parts of this
+        """Raises: PartRefused, with the picture, for parts that are not normal parts of this
         product.
         """
         defective = [
@@ -241,7 +253,8 @@ class PartsSession:
         implausible = find_implausible(scores[usual], self.trainer) if len(usual) else None
         if implausible is not None:
             middle = scored[int(usual[np.argsort(scores[usual])[len(usual) // 2]])]
-            self._refuse(middle.sight, middle.number, self._why_implausible(implausible))
+            why = self._why_implausible(implausible)
+            self._refuse(middle.sight, [middle.number], "implausible", why)
 
     def _refuse_defective(
         self,
@@ -256,7 +269,8 @@ class PartsSession:
         out = " ".join(f"--leave-out {number}" for number in sorted(numbers))
         self._refuse(
             defective[0].sight,
-            numbers[0],
+            numbers,
+            "defective",
             f"it looks defective{also}, its score is {of[numbers[0]]:.4g}, the others have at most"
             f" {max(others):.4g}: take it out and repeat, or show the same parts again with {out};"
             f" if it is normal, with --keep {numbers[0]}",
@@ -280,9 +294,12 @@ class PartsSession:
             " train with images of this site"
         )
 
-    def _refuse(self, sight: Sight, number: int, why: str) -> NoReturn:
-        path = self._keep_refused(picture_of(sight, self._site, f"part {number}, refused"))
-        raise CalibrationError(f"part {number}: {why}. Its picture: {path}")
+    def _refuse(self, sight: Sight, numbers: Sequence[int], why: str, sentence: str) -> NoReturn:
+        picture = picture_of(sight, self._site, f"part {numbers[0]}, refused")
+        path = self._keep_refused(picture)
+        raise PartRefused(
+            f"part {numbers[0]}: {sentence}. Its picture: {path}", why, numbers, picture
+        )
 
 
 def least_parts(split: bool) -> int:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from calibration.plane import PlaneFit, calibrate_plane
 from calibration.remote import RemoteCamera, find_camera
 from calibration.shown_parts import FRAME_TIMEOUT_S, require_fresh
@@ -24,10 +27,14 @@ from edge.types import Frame, Geometry
 
 @dataclass(frozen=True)
 class Crop:
-    """Top left corner of the crop in pixels of the whole stream; None: where it is now."""
+    """Top left corner of the crop in pixels of the whole stream; None: where it is now.
+
+    region: of interest: left, top, width and height in pixels of the crop; None: as it is now.
+    """
 
     x: int | None = None
     y: int | None = None
+    region: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,31 +51,43 @@ class PlaneSession:
 
 
 def table_camera(
-    config: CameraConfig, root: Path, contract: CameraContract, source: Path | None = None
+    config: CameraConfig,
+    root: Path,
+    contract: CameraContract,
+    source: Path | None = None,
+    who: str | None = None,
 ) -> Camera:
     """The camera that [camera] names, before an empty table; not open yet.
 
     A real camera can be opened once: where `edge run` has it, that gives the frames.
 
-    source: images or a recording that are played instead, under the configured serial.
+    source: images or a recording that are played instead, under the configured serial. who: for the
+    state of a running station, as open_remote takes it.
     Raises: ControlError if this account may not ask the running station.
     """
     if source is None:
-        remote = find_camera(root, "plane") if config.is_live else None
+        remote = find_camera(root, "plane", who) if config.is_live else None
         return remote or supervised_camera(config, root, contract, empty=True)
     played = camera_for_source(config, source).model_copy(update={"fps": SOURCE_FPS})
     return supervised_camera(played, root, contract)
 
 
 def calibrate_station_plane(
-    store: Store, installed: Installed, camera: Camera, frames: int, crop: Crop = Crop()
+    store: Store,
+    installed: Installed,
+    camera: Camera,
+    frames: int,
+    crop: Crop = Crop(),
+    who: str | None = None,
 ) -> PlaneSession:
     """Fit the plane of the empty table, and save it for this product and camera.
 
     Args:
         camera: not open yet; it is closed at the end. frames: how many of them are fitted jointly.
+        who: for the audit, where it is not the account that runs this.
     Raises: CalibrationError if the product needs no plane, something stands on the table, the table
-        is not flat, the crop leaves the image or too few frames come; CameraError, StorageError.
+        is not flat, crop or region leave the image or too few frames come; CameraError,
+        StorageError.
     """
     store.require_writable()
     contract = installed.manifest.camera
@@ -80,7 +99,7 @@ def calibrate_station_plane(
     before = store.geometry_record(installed.product, serial)
     x = _first(crop.x, known.crop_x if known else None, contract.crop_x)
     y = _first(crop.y, known.crop_y if known else None, contract.crop_y)
-    region = known.region if known else None
+    region = _region(crop, contract, known.region if known else None)
     windows = [view.cropped(x, y, contract.crop_width, contract.crop_height) for view in views]
     if windows[0].color.shape[:2] != (contract.crop_height, contract.crop_width):
         raise CalibrationError(
@@ -96,9 +115,36 @@ def calibrate_station_plane(
         whole.intrinsics,
         len(views),
         fit.rms_m,
+        who=who,
         calibration=told.calibration,
     )
     return PlaneSession(serial, fit, saved, before.expected if before else None)
+
+
+def _region(
+    crop: Crop, contract: CameraContract, now: NDArray[np.uint8] | None
+) -> NDArray[np.uint8] | None:
+    """(h, w) of the crop, 0 = ignore; None: all of it is judged. now: as it is.
+
+    Raises: CalibrationError if it is not within the crop.
+    """
+    if crop.region is None:
+        return now
+    left, top, width, height = crop.region
+    right, bottom = left + width, top + height
+    is_within = (
+        0 <= left < right <= contract.crop_width and 0 <= top < bottom <= contract.crop_height
+    )
+    if not is_within:
+        raise CalibrationError(
+            f"the region of interest {left},{top},{width},{height} leaves the crop of"
+            f" {contract.crop_width} x {contract.crop_height} pixels: choose one within it"
+        )
+    if (width, height) == (contract.crop_width, contract.crop_height):
+        return None
+    mask = np.zeros((contract.crop_height, contract.crop_width), np.uint8)
+    mask[top:bottom, left:right] = 255
+    return mask
 
 
 def _first(*values: int | None) -> int:

@@ -185,9 +185,9 @@ class RemoteCamera:
     While it is open the station judges no part.
     """
 
-    def __init__(self, root: Path, what: str) -> None:
-        """what: is measured, for the station's state and its audit table."""
-        self._root, self._what = root, what
+    def __init__(self, root: Path, what: str, who: str | None = None) -> None:
+        """what: is measured, for the station's state and its audit table. who: as open_remote."""
+        self._root, self._what, self._who = root, what, who
         self._station: RemoteStation | None = None
         self._info: CameraInfo | None = None
         self.serial = ""
@@ -204,7 +204,7 @@ class RemoteCamera:
         """Open a session. Raises: CameraLost if no frame comes, or `edge run` has ended meanwhile;
         BusyError if a part, or another session, is open there.
         """
-        station = self._station = open_remote(self._root, self._what)
+        station = self._station = open_remote(self._root, self._what, self._who)
         if station is None:
             raise CameraLost("`edge run` has ended meanwhile: repeat the command")
         self.serial, self.facts = station.serial, station.facts
@@ -228,15 +228,15 @@ class RemoteCamera:
             station.close()
 
 
-def find_camera(root: Path, what: str) -> RemoteCamera | None:
+def find_camera(root: Path, what: str, who: str | None = None) -> RemoteCamera | None:
     """The camera of the `edge run` that is at work on this root, not open yet; None if there is
-    none. Raises: ControlError.
+    none. what, who: as RemoteCamera. Raises: ControlError.
     """
     client = find_station(root)
     if client is None:
         return None
     client.close()
-    return RemoteCamera(root, what)
+    return RemoteCamera(root, what, who)
 
 
 def open_remote(root: Path, what: str, who: str | None = None) -> RemoteStation | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,6 +33,18 @@ REMEDIES = {
     Reason.PARTIAL: "it touches the border of the view: lay it where production has it",
     Reason.NO_DEPTH: "too few of its pixels have a depth reading: check distance, laser, exposure",
 }
+
+
+class PartRefused(CalibrationError):
+    """A part that is not taken; another one may be shown in its place.
+
+    why: a reason of edge.types.Reason, "repeated", "defective" or "implausible". numbers: of the
+    parts that it is about, the one of the picture first. picture: JPEG.
+    """
+
+    def __init__(self, sentence: str, why: str, numbers: Sequence[int], picture: bytes) -> None:
+        super().__init__(sentence)
+        self.why, self.numbers, self.picture = why, tuple(numbers), picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,17 +186,26 @@ def judged_of(part: Part[Sight]) -> list[Sight]:
     return [one for one in part.frames if one.judgment.code is not Code.UNKNOWN]
 
 
-def why_not_judged(part: Part[Sight]) -> str | None:
-    """What a technician does about a part that production would not judge as one whole part; None
-    for a part that it would.
-    """
+def find_obstacle(part: Part[Sight]) -> Reason | None:
+    """Why production would not judge this as one whole part; None for a part that it would."""
     frames = [one.judgment for one in part.frames]
     reason = aggregate(frames)[0].reason
     if part.two_parts or shows_two_parts(frames, [one.sighting for one in part.frames], part.gaps):
         reason = Reason.TWO_PARTS
-    if reason in (Reason.NORMAL, Reason.ANOMALY):
-        return None
+    return None if reason in (Reason.NORMAL, Reason.ANOMALY) else reason
+
+
+def remedy_of(reason: Reason) -> str:
+    """What a technician does about a part that was not judged."""
     return REMEDIES.get(reason, f"it was not judged ({reason.value})")
+
+
+def why_not_judged(part: Part[Sight]) -> str | None:
+    """What a technician does about a part that production would not judge as one whole part; None
+    for a part that it would.
+    """
+    reason = find_obstacle(part)
+    return None if reason is None else remedy_of(reason)
 
 
 def require_fresh(previous: Frame | None, frame: Frame, contract: CameraContract) -> None:

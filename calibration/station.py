@@ -89,19 +89,21 @@ def open_station(
     config: EdgeConfig,
     source: Path | None = None,
     what: str = "parts",
+    who: str | None = None,
 ) -> CalibrationStation:
     """What looks at parts of this product; the caller closes it. Where `edge run` is at work, its
     camera and its engine look, and it judges no part meanwhile.
 
     Args:
         source: a folder of images, each of which shows one part, or a recording, in place of the
-            camera. what: is calibrated, for the state of a running station.
+            camera. what, who: is calibrated and for whom, for the state of a running station; by
+            default for the account of this process.
     Raises: CalibrationError without a plane for this camera, or if `edge run` judges another
         bundle; ConfigError if nothing tells its parts apart; BusyError if a part, or another
         calibration, is open there; CameraError, EngineError, ParityError, BundleError,
         ControlError.
     """
-    remote = open_remote(store.root, what) if source is None else None
+    remote = open_remote(store.root, what, who) if source is None else None
     if remote is None:
         return LocalStation(store, installed, config, source)
     try:

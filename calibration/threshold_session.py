@@ -8,6 +8,7 @@ from calibration.sentences import guarantee_of
 from calibration.site_threshold import SiteThreshold, TrainerScores, site_threshold
 from calibration.threshold import calibrate_threshold
 from edge.engine.protocol import Engine
+from edge.errors import CalibrationError
 from edge.install.proven import open_proven_engine
 from edge.proof.golden import read_normal
 from edge.proof.threshold import Threshold
@@ -31,8 +32,28 @@ class ThresholdSession:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """A threshold that may be saved, for one engine.
+
+    rank: among the scores of `parts` parts, None where it is none of them. guarantee: what it
+    promises. before: what judged until now. of_bundle: as ThresholdSession has it. kept: the model
+    state whose site inputs stay.
+    """
+
+    engine: str
+    precision: Precision
+    value: float
+    rank: int | None
+    parts: int
+    guarantee: str
+    before: float
+    of_bundle: Threshold
+    kept: ModelState | None
+
+
+@dataclass(frozen=True)
 class _Chosen:
-    """A threshold to be saved."""
+    """A threshold, and what it promises."""
 
     value: float
     rank: int | None
@@ -44,6 +65,18 @@ def calibrate_station_threshold(
     store: Store, installed: Installed, false_rejects: float, runtime: RuntimeConfig
 ) -> ThresholdSession:
     """Give the engine that judges the threshold for another rate of false rejects, and save it.
+
+    Raises: as `propose_threshold` and `save_threshold`.
+    """
+    proposed = propose_threshold(store, installed, false_rejects, runtime)
+    saved = save_threshold(store, installed, proposed)
+    return ThresholdSession(proposed.engine, proposed.precision, proposed.of_bundle, saved)
+
+
+def propose_threshold(
+    store: Store, installed: Installed, false_rejects: float, runtime: RuntimeConfig
+) -> Proposal:
+    """The threshold of the engine that judges for another rate of false rejects; nothing is saved.
 
     After `edge calibrate parts` the scores of those parts set it, which are kept: the bundle's
     parts were seen in another light, under which this station's site inputs do not fit. Without
@@ -65,18 +98,44 @@ def calibrate_station_threshold(
         )
     finally:
         engine.close()
-    saved = store.save_model_state(
-        installed,
-        engine.precision,
+    own = proven.threshold
+    judged_by = None if kept is None else kept.threshold
+    return Proposal(
         engine.name,
-        chosen.parts,
+        engine.precision,
         chosen.value,
+        chosen.rank,
+        chosen.parts,
         chosen.guarantee,
-        {} if kept is None else kept.arrays(),
-        rank=chosen.rank,
-        shown=shown,
+        before=float(own.value) if judged_by is None else judged_by,
+        of_bundle=own,
+        kept=kept,
     )
-    return ThresholdSession(engine.name, engine.precision, proven.threshold, saved)
+
+
+def save_threshold(
+    store: Store, installed: Installed, proposed: Proposal, who: str | None = None
+) -> ModelState:
+    """Save what was proposed; returns the state that judges from now on.
+
+    who: for the audit, where it is not the account that runs this.
+    Raises: CalibrationError if the station was calibrated meanwhile; StorageError, BusyError.
+    """
+    kept = store.model_state(installed, proposed.precision, proposed.engine)
+    if kept != proposed.kept:
+        raise CalibrationError("the station was calibrated meanwhile: choose the threshold again")
+    return store.save_model_state(
+        installed,
+        proposed.precision,
+        proposed.engine,
+        proposed.parts,
+        proposed.value,
+        proposed.guarantee,
+        {} if kept is None else kept.arrays(),
+        who=who,
+        rank=proposed.rank,
+        shown=None if kept is None else kept.shown,
+    )
 
 
 def _of_bundle(

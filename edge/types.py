@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the page's process names codes and reasons, and needs no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Code(IntEnum):
@@ -98,6 +100,8 @@ class Frame:
         """The graph inputs this frame fills: color, and with depth also depth (its bytes), unit and
         intrinsics.
         """
+        import numpy as np
+
         color = np.ascontiguousarray(self.color)[None]
         if self.depth is None:
             return {"color": color}

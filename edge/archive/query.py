@@ -16,10 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from edge.archive.filters import IS_JSON, IS_RECORD, RecordFilter, condition_of
 from edge.archive.filters import field as column
@@ -28,6 +25,10 @@ from edge.archive.reading import has_table, reading
 from edge.line.expiry import LAST_NUMBER
 from edge.line.tables import read_fields
 from edge.types import Code
+
+if TYPE_CHECKING:  # records are listed without arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "Counts",
@@ -176,6 +177,8 @@ def read_numbers(root: Path, asked: RecordFilter, *keys: str) -> NDArray[np.floa
     Returns: (n, len(keys)); NaN where a record has no such number.
     Raises: StorageError.
     """
+    import numpy as np
+
     flat, left = array("d"), asked.limit
     values = ", ".join(f"CASE WHEN {IS_JSON} THEN {_expression(key)} END" for key in keys)
     for rows in _windows(root, f"seq, {IS_RECORD}, {values}", asked, "ORDER BY seq DESC"):
@@ -193,6 +196,8 @@ def histogram(root: Path, asked: RecordFilter, bins: int = BINS) -> Histogram | 
 
     Raises: StorageError.
     """
+    import numpy as np
+
     read = read_numbers(root, asked, "score", "code", "thr")
     is_scored = np.isfinite(read[:, 0])
     scores, codes, thresholds = read[is_scored].T

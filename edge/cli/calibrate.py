@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edge.cli.options import parts_source_option, product_option, root_option
+from edge.cli.options import parts_source_option, product_option, rectangle_of, root_option
 from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ def plane(
     crop_y: int | None = typer.Option(
         None, min=0, help="Top edge of the crop in pixels; default: as it is now.", metavar="PX"
     ),
+    region: str = typer.Option(
+        "",
+        help="What is judged of the crop: left, top, width, height in its pixels; default: as it is"
+        " now.",
+        metavar="X,Y,W,H",
+    ),
 ) -> None:
     """Fit the plane of the empty table, from which heights are measured, for this product and this
     camera.
@@ -70,7 +76,8 @@ def plane(
 
     store, installed = _chosen(root, product)
     camera = table_camera(read_config(root).camera, root, installed.manifest.camera, source)
-    done = calibrate_station_plane(store, installed, camera, frames, Crop(crop_x, crop_y))
+    crop = Crop(crop_x, crop_y, rectangle_of(region))
+    done = calibrate_station_plane(store, installed, camera, frames, crop)
     _report_plane(installed.product, done)
 
 
@@ -206,6 +213,23 @@ def challenge(
         store, installed, read_config(root), count, source, lambda line: print(line, flush=True)
     )
     _report_challenge(installed, done)
+
+
+@app.command(
+    hidden=True,
+    short_help="One step for the page: `edge run` starts it.",
+    epilog=example("edge calibrate guided"),
+)
+def guided(root: Path = root_option()) -> None:
+    """Carry out one step that a person is guided through by the page. `edge run` starts this, and
+    speaks to it by JSON lines.
+    """
+    import sys
+
+    from calibration.guided import guide
+    from edge.station.store import Store
+
+    guide(Store(root), sys.stdin, sys.stdout)
 
 
 @app.command(

@@ -46,3 +46,19 @@ def _checked(root: Path) -> Path:
     if root.exists() and not root.is_dir():
         raise ConfigError(f"--root {root} is a file: name the folder of a station, on a device /")
     return root
+
+
+def rectangle_of(text: str) -> tuple[int, int, int, int] | None:
+    """Left, top, width and height of an option such as --region; None where it is not given.
+
+    Raises: ConfigError if they are not four whole numbers.
+    """
+    from edge.errors import ConfigError
+
+    if not text:
+        return None
+    try:
+        left, top, width, height = (int(one) for one in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--region {text!a}: write four whole numbers: 20,10,600,400") from None
+    return left, top, width, height

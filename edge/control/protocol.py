@@ -28,6 +28,7 @@ from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from edge import errors
 from edge.camera.device import DeviceFacts
+from edge.control.guide import GuideBegin, GuideLook, GuideOrder, Label
 from edge.errors import ControlError, EdgeError
 from edge.schema import Name, Precision, Strict
 from edge.types import Code, Frame, Intrinsics, Judgment, Reason
@@ -41,7 +42,6 @@ STRANGE = "it does not speak the language of this version: install the same vers
 
 Size = Annotated[int, Field(ge=0, le=1 << 16)]
 DTYPE = Literal["uint8", "uint16", "int32", "int64", "float16", "float32", "float64", "bool"]
-Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x20-\x7e]+$")]
 
 
 class BadMessage(ValueError):
@@ -162,7 +162,18 @@ class CloseSession(Strict):
     do: Literal["session.close"] = "session.close"
 
 
-Request = Hello | Live | OpenSession | NextPart | NextFrames | Score | CloseSession
+Request = (
+    Hello
+    | Live
+    | OpenSession
+    | NextPart
+    | NextFrames
+    | Score
+    | CloseSession
+    | GuideBegin
+    | GuideOrder
+    | GuideLook
+)
 READ_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
 
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import datetime, timezone
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from edge.types import Code, Reason
+
+if TYPE_CHECKING:  # who only reads records needs no arrays
+    import numpy as np
 
 SCHEMA = 1
 VERDICT_LIMIT_BYTES = 250
@@ -215,6 +216,8 @@ def float32_value(value: np.float32 | None) -> float | None:
     """A float that prints as the shortest decimal that reads back as this float32; None for None,
     NaN and infinity.
     """
+    import numpy as np
+
     return float(str(np.float32(value))) if value is not None and np.isfinite(value) else None
 
 
@@ -222,6 +225,8 @@ def record_fields(record: Record, station: str, seq: int) -> dict[str, Any]:
     """`record` as one flat object, without `replay`, which says something about the message and
     nothing about the workpiece.
     """
+    import numpy as np
+
     score, threshold = float32_value(record.score), float32_value(record.threshold)
     margin = (
         None

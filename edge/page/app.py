@@ -14,17 +14,19 @@ from starlette.responses import JSONResponse, Response
 
 from edge.config import EdgeConfig, read_config
 from edge.errors import EdgeError, StorageError
-from edge.page import engineer, engineer_api, history, history_api, live, login, machine
+from edge.page import calibrate, engineer, engineer_api, history, history_api, live, login, machine
 from edge.page.checks import Checks
 from edge.page.context import PageContext, context_of
 from edge.page.guard import Guard
 from edge.page.live_source import LiveSource, SharedLook
 from edge.page.live_state import LiveView
 from edge.page.render import Place, Renderer
+from edge.page.roles import Role
 from edge.page.security import Refused, answer_refusal, identify, is_api
 from edge.page.sessions import Sessions
 from edge.page.shift import ShiftCounts
 from edge.page.static_files import StaticFiles
+from edge.page.station_guide import StationGuide
 from edge.page.station_source import StationSource
 from edge.page.texts import read_texts
 from edge.page.turns import Turns
@@ -32,9 +34,10 @@ from edge.page.users import Users
 from edge.page.vault import open_vault
 
 # modules that have a `router`
-ROUTERS = (login, live, history, history_api, engineer, engineer_api, machine)
+ROUTERS = (login, live, calibrate, history, history_api, engineer, engineer_api, machine)
 PLACES = (  # the navigation
     Place("nav.live", "/"),
+    Place("nav.calibrate", "/calibrate", Role.CALIBRATE),
     Place("nav.history", "/history"),
     Place("nav.engineer", "/engineer"),
     Place("nav.audit", "/audit"),
@@ -86,6 +89,7 @@ def _context(
         renderer=Renderer(read_texts(), static, PLACES, f"{names.line} / {names.station}"),
         live=look,
         view=LiveView(look, ShiftCounts(root, config.page.shifts)),
+        guide=StationGuide(root),
         turns=Turns(),
     )
 

@@ -15,6 +15,7 @@ from edge.page.live_source import SharedLook
 from edge.page.live_state import LiveView
 from edge.page.render import Renderer
 from edge.page.sessions import Sessions
+from edge.page.station_guide import StationGuide
 from edge.page.turns import Turns
 from edge.page.users import Users
 
@@ -24,7 +25,8 @@ class PageContext:
     """One for each application.
 
     vault: page.sqlite, under users and sessions. live: what the station does now, asked once for
-    all tabs. view: the same as it is shown. turns: of what counts every record.
+    all tabs. view: the same as it is shown. guide: the calibration at work. turns: of what counts
+    every record.
     """
 
     root: Path
@@ -36,6 +38,7 @@ class PageContext:
     renderer: Renderer
     live: SharedLook
     view: LiveView
+    guide: StationGuide
     turns: Turns
 
 

@@ -1,5 +1,5 @@
 """For the engineer: what another threshold would have done, drift, what judges, and kept parts as a
-data set. Nothing here changes the station.
+data set. Nothing here changes the station: edge/page/calibrate.py proposes and signs a limit.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 
 from edge.page.answers import as_file, shown_page
 from edge.page.asked import Asked, Wanted
+from edge.page.calibrate import RATES
 from edge.page.charts import Axis, Bars, histogram, score_axis
 from edge.page.context import context_of
 from edge.page.dataset import choose, zip_of
@@ -149,7 +150,13 @@ def _page(request: Request, view: EngineerView, effect: Effect | None) -> Respon
     if effect is not None and view.axis is not None:
         position = round(STEPS * view.axis.share(effect.threshold))
     return shown_page(
-        request, "engineer.html", view=view, effect=effect, position=position, labels=LABELS
+        request,
+        "engineer.html",
+        view=view,
+        effect=effect,
+        position=position,
+        labels=LABELS,
+        rates=RATES,
     )
 
 

@@ -1,6 +1,6 @@
 """What the pages and the JSON interface read of the archive: rows and what is known about each.
 
-The archive's modules load numpy; they are imported when a page of records is first asked for.
+The archive's modules are imported when a page of records is first asked for.
 """
 
 from __future__ import annotations

@@ -81,11 +81,11 @@ class StationSource:
     async def _asked(self) -> Look:
         """Raises: OSError, EOFError or ValueError if it is not there or not understood."""
         if self._streams is None:
-            self._streams = await _connected(self._root / SOCKET)
+            self._streams = await connected(self._root / SOCKET)
         reader, writer = self._streams
         writer.write(REQUEST)
         await writer.drain()
-        said = json.loads(await _line(reader))
+        said = json.loads(await next_line(reader))
         size = said.get("bytes", 0)
         if type(size) is not int or not 0 <= size <= PICTURE_LIMIT:
             raise ValueError("`bytes` is no size of a picture")
@@ -104,16 +104,22 @@ class StationSource:
             return Look("starting")
 
 
-async def _connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The path may be longer than an address may be: it is opened below its folder."""
+async def connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the socket at `path`. Raises: OSError.
+
+    The path may be longer than an address may be: it is opened below its folder.
+    """
     with opened_folder(path.parent) as folder:
         return await asyncio.open_unix_connection(
             f"/proc/self/fd/{folder}/{path.name}", limit=LINE_LIMIT
         )
 
 
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    """Raises: EOFError if the connection has ended, ValueError if the line is too long."""
+async def next_line(reader: asyncio.StreamReader) -> bytes:
+    """What the station says next.
+
+    Raises: EOFError if the connection has ended, ValueError if the line is too long.
+    """
     line = await reader.readline()
     if not line.endswith(b"\n"):
         raise EOFError("the station has closed the connection")

@@ -15,6 +15,8 @@ from edge.decide.gate_factory import new_gate
 from edge.runtime.active import ActiveBundle
 from edge.runtime.control_desk import ControlDesk, PutRow
 from edge.runtime.current import CurrentBundle
+from edge.runtime.guide import Guide
+from edge.runtime.guide_facts import GuideFacts
 from edge.runtime.live_view import LiveView
 from edge.runtime.parts import JudgedFrame
 from edge.runtime.pause import Pause
@@ -63,11 +65,14 @@ class AtSocket:
             lambda active: _gate(active, station),
         )
         self._live = LiveView(station.state, self.recent, self.sessions.told)
+        self._guide = Guide(station.store.root, station.store.data)
         desk = ControlDesk(
             station.config.station.station,
             self.sessions,
             self.scoring,
             self._live,
+            self._guide,
+            GuideFacts(station.current),
             station.serial,
             station.facts,
             station.frame_problem,
@@ -93,7 +98,8 @@ class AtSocket:
         self._server.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Disconnect them."""
+        """Disconnect them, and end the step that one of them has begun."""
+        self._guide.stop(timeout_s)
         self._server.stop(timeout_s)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.device import DeviceFacts
+from edge.control.guide import GuideBegin, GuideLook, GuideOrder
 from edge.control.protocol import (
     VERSION,
     CloseSession,
@@ -42,6 +43,8 @@ from edge.decide.gate import Part
 from edge.errors import CalibrationError, CameraLost, EdgeError
 from edge.runtime.active import ActiveBundle
 from edge.runtime.audit_rows import RowLimit
+from edge.runtime.guide import Guide
+from edge.runtime.guide_facts import GuideFacts
 from edge.runtime.live_view import LiveView
 from edge.runtime.pipeline import OF_THE_FRAME, SiteState, site_state
 from edge.runtime.scoring import Scoring
@@ -52,6 +55,7 @@ log = logging.getLogger(__name__)
 
 SILENCE_S = 600.0  # a session ends after this long without a request
 LOOK_S = 0.2  # a client that has gone meanwhile is noticed after this long
+TAKEN_S = 3.0  # what was saved is taken up before the next step begins; a refused bundle never is
 ROWS, ROWS_S = 120, 3600.0  # rows of sessions in the audit table
 END: Answer = ({"end": True}, ())
 
@@ -67,16 +71,19 @@ class ControlDesk:
         sessions: Sessions,
         scoring: Scoring,
         live: LiveView,
+        guide: Guide,
+        facts_of_site: GuideFacts,
         serial: Callable[[], str],
         facts: Callable[[], DeviceFacts],
         frame_problem: Callable[[], str],
         put_row: PutRow,
     ) -> None:
         """station: its name. serial: of the camera that gave the last frame; empty before the
-        first. frame_problem: what is wrong with the frames now, or empty. put_row: into the audit
-        table, without waiting.
+        first. facts_of_site: what is calibrated. frame_problem: what is wrong with the frames now,
+        or empty. put_row: into the audit table, without waiting.
         """
         self._station, self._sessions, self._scoring, self._live = station, sessions, scoring, live
+        self._guide, self._facts_of_site = guide, facts_of_site
         self._serial, self._facts, self._frame_problem = serial, facts, frame_problem
         self._put_row, self._limit = put_row, RowLimit(ROWS, ROWS_S)
 
@@ -119,9 +126,27 @@ class ControlDesk:
         elif isinstance(request, CloseSession):
             self._close(client, "")
             yield {}, ()
+        else:
+            yield self._guided(request, client)
 
     def _hello(self) -> Answer:
         return {"version": VERSION, "pid": os.getpid(), "station": self._station}, ()
+
+    # --- the step that a person is guided through ---
+
+    def _guided(self, request: GuideBegin | GuideOrder | GuideLook, client: Client) -> Answer:
+        if isinstance(request, GuideBegin):
+            end_s = time.monotonic() + TAKEN_S
+            while not self._facts_of_site.is_taken() and time.monotonic() < end_s:
+                client.require_there()
+                time.sleep(LOOK_S)
+            self._guide.begin(request)
+            log.info("guide=%s for=%s who=%s begun", request.what, request.who, client.who)
+        elif isinstance(request, GuideOrder):
+            self._guide.tell(request)
+        state, site = self._guide.told(), self._facts_of_site.told(self._serial())
+        told = None if state is None else state.model_dump(mode="json")
+        return {"guide": told, "site": site.model_dump(mode="json")}, ()
 
     # --- sessions ---
 

@@ -16,10 +16,8 @@ import base64
 import binascii
 import zlib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -33,6 +31,10 @@ from edge.errors import ConfigError
 from edge.files import is_there, make_folder, read_bytes, write_atomically
 from edge.schema import Name, Precision, Sha256, Strict, canonical_json, parse_json
 from edge.types import Geometry
+
+if TYPE_CHECKING:  # the page's process reads who calibrated, and needs no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 FILE_LIMIT = 64 << 20  # bytes
 TENSOR_LIMIT = 16 << 20  # elements
@@ -50,6 +52,8 @@ class PackedMask(Strict):
     @classmethod
     def pack(cls, mask: NDArray[np.uint8]) -> PackedMask:
         """mask: (h, w), 0 = outside."""
+        import numpy as np
+
         height, width = mask.shape
         bits = zlib.compress(np.packbits(mask > 0).tobytes(), 9)
         return cls(width=width, height=height, bits=base64.b64encode(bits).decode())
@@ -60,6 +64,8 @@ class PackedMask(Strict):
         what: the mask, as an error names it.
         Raises: ValueError if the bits are damaged or of another size.
         """
+        import numpy as np
+
         expected = -(-self.width * self.height // 8)
         decoder = zlib.decompressobj()
         try:
@@ -142,6 +148,8 @@ class PackedTensor(Strict):
     @classmethod
     def pack(cls, tensor: NDArray[np.float32]) -> PackedTensor:
         """tensor: any shape, float32."""
+        import numpy as np
+
         return cls(
             shape=tensor.shape,
             data=base64.b64encode(np.ascontiguousarray(tensor, "<f4").tobytes()).decode(),
@@ -152,6 +160,8 @@ class PackedTensor(Strict):
 
         Raises: ValueError if its bytes are damaged, not finite or of another size.
         """
+        import numpy as np
+
         try:
             flat = np.frombuffer(base64.b64decode(self.data, validate=True), "<f4")
         except binascii.Error as error:

@@ -231,7 +231,8 @@ def test_the_process_is_small_yields_to_the_station_and_ends_at_once(
     running, client = process
     wait_for(client.port)
     assert client.log_in("lena").place == "/"
-    for path in ("/", "/account", "/metrics", "/api/v1/openapi.json"):
+    pages = ("/", "/account", "/history", "/history/20", "/audit")
+    for path in (*pages, "/metrics", "/api/v1/openapi.json"):
         assert client.get(path).status == 200
     for _ in range(20):
         assert client.get("/api/v1/live/picture").status == 200

@@ -1,0 +1,96 @@
+"""What is calibrated at this station, for those who are guided through it by the page."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge.control.guide import Signed, SiteTold
+from edge.errors import EdgeError
+from edge.runtime.active import ActiveBundle, Fingerprint, fingerprint_of
+from edge.runtime.current import CurrentBundle
+from edge.station.commissioning import Challenge, Commissioning, read_commissioning
+from edge.station.site import CameraGeometry, ModelState, PackedMask
+
+
+class GuideFacts:
+    """Read again whenever a file of the site has changed. For the threads of the clients: two that
+    read at once put equal values there.
+    """
+
+    def __init__(self, current: CurrentBundle) -> None:
+        """Nothing is read before the first `told`."""
+        self._current = current
+        self._known: tuple[tuple[ActiveBundle, str, Fingerprint], SiteTold] | None = None
+
+    def is_taken(self) -> bool:
+        """Whether what was saved last is what judges: a step rests on the one before it."""
+        active = self._current.get()
+        is_newest = active.fingerprint == fingerprint_of(active.store)
+        return is_newest and not self._current.is_waited_for
+
+    def told(self, serial: str) -> SiteTold:
+        """What is calibrated. serial: of the camera, empty before its first frame."""
+        active = self._current.latest
+        key = (active, serial, fingerprint_of(active.store))
+        known = self._known
+        if known is None or known[0] != key:
+            known = self._known = key, _told(active, serial)
+        return known[1]
+
+
+def _told(active: ActiveBundle, serial: str) -> SiteTold:
+    """What cannot be read is not calibrated: the station says why in its state."""
+    store, product, state = active.store, active.installed.product, active.model_state
+    try:
+        evidence = read_commissioning(store, product)
+        serial = store.known_serial(product, serial)
+        geometry = store.geometry_record(product, serial)
+    except EdgeError:
+        evidence = geometry = None
+    region = None if geometry is None else geometry.region
+    return SiteTold(
+        product=product,
+        bundle=active.bundle,
+        serial=serial,
+        needs_plane="plane" in active.engine.inputs,
+        region=(0.0, 0.0, 1.0, 1.0) if region is None else _around(region),
+        plane=None if geometry is None or geometry.plane is None else _plane(geometry),
+        parts=None if state is None or state.shown is None else _parts(state),
+        threshold=None if state is None or state.threshold is None else _threshold(state),
+        challenge=None if evidence is None else _challenge(evidence, state),
+    )
+
+
+def _around(region: PackedMask) -> tuple[float, float, float, float]:
+    """The smallest rectangle around a mask, as shares of it; all of it where it is damaged."""
+    try:
+        rows, columns = np.nonzero(region.unpack("region of interest"))
+    except ValueError:
+        rows = columns = np.zeros(0, int)
+    if not len(rows):
+        return 0.0, 0.0, 1.0, 1.0
+    left, top = float(columns.min()), float(rows.min())
+    width, height = float(columns.max()) + 1 - left, float(rows.max()) + 1 - top
+    return (left / region.width, top / region.height, width / region.width, height / region.height)
+
+
+def _plane(record: CameraGeometry) -> Signed:
+    return Signed(who=record.who, when=record.when, count=record.frames)
+
+
+def _parts(state: ModelState) -> Signed:
+    shown = state.shown
+    assert shown is not None  # as the caller has seen
+    return Signed(who=shown.who, when=shown.when, count=len(shown.scores))
+
+
+def _threshold(state: ModelState) -> Signed:
+    return Signed(who=state.who, when=state.when, said=state.guarantee, count=state.parts)
+
+
+def _challenge(evidence: Commissioning, state: ModelState | None) -> Signed | None:
+    """Only what was shown under the state that judges now."""
+    known: Challenge | None = evidence.challenge
+    if known is None or state is None or known.version != state.version:
+        return None
+    return Signed(who=known.who, when=known.when, said=known.sentence, count=len(known.parts))
