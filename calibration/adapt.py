@@ -7,8 +7,11 @@ parts shown on site, and its mean and deviation in training,
     scale = clip(deviation / s, 0.5, 2), shift = m - mean / scale
 
 so that f' has the mean of training, and its deviation unless the scale was clipped. A channel whose
-deviation is near 0, here or in training, says nothing about a scale and stays as it is. A memory
-bank with spare rows also gets features of these parts, as they are after shift and scale.
+deviation is near 0, here or in training, says nothing about a scale and stays as it is. So does one
+whose deviation within a part is more than twice that of training: noise or holes have changed what
+it says, its mean is that of a few far cells, and a shift to it would move all the others away
+(docs/site.md). A memory bank with spare rows also gets features of these parts, as they are after
+shift and scale.
 
 Whatever a part has changed it is not measured by: `left_out` gives the site inputs that the other
 parts alone would have set. A part that is scored under inputs that it has fitted itself scores too
@@ -29,6 +32,7 @@ from edge.bundle.manifest import ChannelStatistics, Manifest
 from edge.errors import EngineError
 
 LEAST_SCALE, MOST_SCALE = 0.5, 2.0
+MOST_APART = 2.0  # times the deviation of training, within a part: beyond it nothing is corrected
 # share of the median deviation of all channels: below it a channel is as good as constant
 NEAR_ZERO = 1e-3
 ROWS_OF_A_PART = 400  # features that one part offers as spare rows, at most
@@ -70,6 +74,8 @@ class Adaptable:
     def fit(self, parts: Sequence[PartFeatures]) -> Tensors:
         """The site inputs for these parts, by graph input, float32."""
         shift, scale = shift_and_scale(*pooled(parts), self.mean, self.deviation)
+        changed = deviation_within(parts) > MOST_APART * self.deviation
+        shift, scale = np.where(changed, 0.0, shift), np.where(changed, 1.0, scale)
         tensors = {"shift": shift.astype(np.float32), "scale": scale.astype(np.float32)}
         rows = [part.rows for part in parts if part.rows is not None]
         if self.spare and rows:
@@ -117,6 +123,11 @@ def pooled(parts: Sequence[PartFeatures]) -> tuple[Floats, Floats]:
     means = np.stack([part.mean for part in parts])
     within = np.stack([part.variance for part in parts]).mean(axis=0)
     return means.mean(axis=0), np.sqrt(within + means.var(axis=0))
+
+
+def deviation_within(parts: Sequence[PartFeatures]) -> Floats:
+    """(C,) over the foreground of a part, the median of all parts: one odd part does not count."""
+    return np.sqrt(np.median(np.stack([part.variance for part in parts]), axis=0))
 
 
 def shift_and_scale(

@@ -316,8 +316,9 @@ def retrained(info: RunInfo, product: Path, run: Path, arguments: argparse.Names
     return outcome_of([answers_at(found, defective, own.value)], own.expected)
 
 
-def conditions(rows: Sequence[Row]) -> str:
+def conditions(table: Table) -> str:
     """What the tables rest on, in sentences."""
+    rows = table.rows
     products = ", ".join(sorted({row.product for row in rows}))
     single = next(row.outcome for row in rows if row.way == "none")
     drawn = next(row.outcome for row in rows if row.way == "threshold")
@@ -328,7 +329,8 @@ def conditions(rows: Sequence[Row]) -> str:
         f" the empty table measured anew, as in all columns. Columns without a number: {MAIN}"
         " parts. Promised: rate of false rejects on average, by the rank of the threshold. Goal:"
         " with ten parts 95 of 100 of what retraining recovers of I-AUROC, and at most twice the"
-        " promised rate of false rejects."
+        " promised rate of false rejects. By the number of parts: the scenes"
+        f" {', '.join(table.compared())} together."
     )
 
 
@@ -338,7 +340,7 @@ def write_tables(work: Path) -> None:
     rows = [Row.read(plain) for file in files for plain in json.loads(file.read_text())]
     order = list(SCENES)
     table = Table(sorted(rows, key=lambda row: (row.system, order.index(row.scene), row.product)))
-    about = conditions(rows)
+    about = conditions(table)
     for name, (columns, lines) in (
         ("ranking", table.ranking()),
         ("verdicts", table.verdicts()),

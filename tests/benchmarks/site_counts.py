@@ -147,19 +147,17 @@ class Table:
 
     def ranking(self) -> tuple[list[Any], list[list[Any]]]:
         """Columns and rows: I-AUROC of every system in every scene, and whether the goal is met."""
-        shown = sorted({row.parts for row in self.rows if row.way == "adapted"})
-        many = " / ".join(map(str, shown))
         columns: list[Any] = [
             "system",
             "scene",
             TITLES["none"],
-            f"{TITLES['adapted']}: {many} parts",
+            f"{TITLES['adapted']}: {MAIN} parts",
             f"{TITLES['rows']}: {MAIN} parts",
             TITLES["retrained"],
             {"title": "recovered", "digits": 0, "suffix": " %"},
             "goal met",
         ]
-        return columns, [self._ranking(*case, shown) for case in self._cases()]
+        return columns, [self._ranking(*case) for case in self._cases()]
 
     def verdicts(self) -> tuple[list[Any], list[list[Any]]]:
         """Columns and rows: false rejects and misses of every system in every scene."""
@@ -168,41 +166,54 @@ class Table:
         return columns, [self._verdicts(*case) for case in self._cases()]
 
     def by_parts(self) -> tuple[list[Any], list[list[Any]]]:
-        """Columns and rows: false rejects and misses by the number of parts, scenes together."""
+        """Columns and rows: ranking, false rejects and misses by the number of parts, the compared
+        scenes together.
+        """
         calibrated: tuple[Way, ...] = ("threshold", "adapted", "rows")
-        columns: list[Any] = ["system", "parts", "promised"]
+        columns: list[Any] = ["system", "parts", "promised", f"I-AUROC, {TITLES['adapted']}"]
         columns += [
             f"{what}, {TITLES[way]}" for what in ("rejected", "missed") for way in calibrated
         ]
-        counts = sorted({row.parts for row in self.rows if row.parts})
         systems = dict.fromkeys(row.system for row in self.rows)
-        rows = []
-        for system, parts in ((system, parts) for system in systems for parts in counts):
-            own = {way: self._pooled(system, None, way, parts) for way in calibrated}
-            rows.append([system, parts, _percent(own["threshold"], "promised"), *_shares(own)])
+        scenes, rows = self.compared(), []
+        for system, parts in ((system, parts) for system in systems for parts in self._counts()):
+            own = {way: self._pooled(system, scenes, way, parts) for way in calibrated}
+            promised = _percent(own["threshold"], "promised")
+            ranked = _percent(own["adapted"], "auroc")
+            rows.append([system, parts, promised, ranked, *_shares(own)])
         return columns, rows
+
+    def compared(self) -> list[str]:
+        """The scenes in which every system was shown every number of parts: only these may be
+        pooled to compare the numbers.
+        """
+        wanted = {(row.system, parts) for row in self.rows if row.parts for parts in self._counts()}
+        shown: dict[str, set[tuple[str, int]]] = {}
+        for row in self.rows:
+            shown.setdefault(row.scene, set()).add((row.system, row.parts))
+        return [scene for scene, found in shown.items() if wanted <= found]
+
+    def _counts(self) -> list[int]:
+        return sorted({row.parts for row in self.rows if row.parts})
 
     def _cases(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys((row.system, row.scene) for row in self.rows))
 
-    def _pooled(self, system: str, scene: str | None, way: Way, parts: int) -> Outcome | None:
+    def _pooled(self, system: str, scenes: Sequence[str], way: Way, parts: int) -> Outcome | None:
         return pooled(
             row
             for row in self.rows
-            if (row.system, row.way, row.parts) == (system, way, parts)
-            and scene in (None, row.scene)
+            if (row.system, row.way, row.parts) == (system, way, parts) and row.scene in scenes
         )
 
     def _ways(self, system: str, scene: str) -> dict[Way, Outcome | None]:
         return {
-            way: self._pooled(system, scene, way, 0 if way in ("none", "retrained") else MAIN)
+            way: self._pooled(system, [scene], way, 0 if way in ("none", "retrained") else MAIN)
             for way in WAYS
         }
 
-    def _ranking(self, system: str, scene: str, shown: Sequence[int]) -> list[Any]:
+    def _ranking(self, system: str, scene: str) -> list[Any]:
         own = self._ways(system, scene)
-        by_parts = [self._pooled(system, scene, "adapted", parts) for parts in shown]
-        many = [_percent(one, "auroc") for one in by_parts if one is not None]
         best = own["adapted"] or own["threshold"]
         share = None
         if own["none"] is not None and best is not None and own["retrained"] is not None:
@@ -211,7 +222,7 @@ class Table:
             system,
             scene,
             _percent(own["none"], "auroc"),
-            many if len(many) == len(shown) > 0 else None,
+            _percent(own["adapted"], "auroc"),
             _percent(own["rows"], "auroc"),
             _percent(own["retrained"], "auroc"),
             None if share is None else round(100 * share, 2),

@@ -84,6 +84,27 @@ def test_channels_that_are_as_good_as_constant_stay_neutral() -> None:
     assert shift_and_scale(dead, dead, dead, dead)[1].tolist() == [1, 1, 1, 1]
 
 
+def test_a_few_far_cells_do_not_move_a_channel() -> None:
+    """Depth that has become noisy: most cells lie as in training, some holes lie 300 deviations
+    away. The mean of all of them is nobody's. The second channel is only moved and spread.
+    """
+    rng = np.random.default_rng(2)
+    noisy = rng.normal(0, 1, (5, 10_000))
+    noisy[:, :800] = 300
+    cells = np.stack([noisy, rng.normal(7, 1.9, (5, 10_000))], axis=1)  # parts, channels, cells
+    parts = [PartFeatures(part.mean(axis=1), part.var(axis=1)) for part in cells]
+    tensors = Adaptable(np.zeros(2), np.ones(2)).fit(parts)
+    assert (tensors["shift"][0], tensors["scale"][0]) == (0, 1)
+    assert adapted(cells[0, 1].mean(), tensors)[1] == pytest.approx(0, abs=0.05)
+
+
+def test_one_odd_part_does_not_stop_a_correction() -> None:
+    parts = [PartFeatures(np.full(1, 5.0), np.ones(1)) for _ in range(9)]
+    odd = PartFeatures(np.full(1, 9.0), np.full(1, 100.0))
+    tensors = Adaptable(np.zeros(1), np.ones(1)).fit([*parts, odd])
+    assert tensors["shift"][0] > 4
+
+
 def test_moments_of_several_frames_and_parts_are_pooled() -> None:
     rng = np.random.default_rng(1)
     cells = rng.normal(rng.normal(0, 2, (5, 1)), 1.5, (5, 4000))  # five parts of one channel

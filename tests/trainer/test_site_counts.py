@@ -106,7 +106,7 @@ def test_the_tables_have_a_cell_for_every_column_and_can_be_written() -> None:
     columns, lines = table.ranking()
     assert lines[0][2:] == [
         pytest.approx(60.0),
-        pytest.approx([89.0] * 4),
+        pytest.approx(89.0),
         None,
         pytest.approx(90.0),
         pytest.approx(100 * 0.29 / 0.30, abs=0.005),
@@ -115,6 +115,18 @@ def test_the_tables_have_a_cell_for_every_column_and_can_be_written() -> None:
     assert lines[1][2:] == [pytest.approx(90.0), None, None, None, None, None]
     _, (first, _) = table.verdicts()
     assert first[2:8] == [9.09, 100.0, 5.0, 5.0, None, 5.0]
+
+
+def test_numbers_of_parts_are_compared_over_scenes_that_have_all_of_them_for_every_system() -> None:
+    one, other = row("adapted", 3, 0.8), row("adapted", 10, 0.9)
+    apart = row("adapted", 10, 0.5, scene="distance")  # not shown 3 parts
+    table = Table([one, other, apart])
+    assert table.compared() == [one.scene]
+    columns, lines = table.by_parts()
+    ranked = columns.index("I-AUROC, shift, scale")
+    assert [(line[1], line[ranked]) for line in lines] == [(3, 80.0), (10, 90.0)]
+    second = replace(other, system="M3DM")  # the scene has no 3 parts of this system
+    assert Table([*table.rows, second]).compared() == []
 
 
 @pytest.mark.parametrize(
