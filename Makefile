@@ -21,7 +21,8 @@ lint: install  ## ruff check, and ruff format --check
 types: install  ## mypy, strict
 	@.venv/bin/mypy
 
-endurance: install-brokers  ## what takes long: real images, faults, kills, 10,000 triggers of each dialect
+endurance:  ## what takes long: real images, faults, kills, 10,000 triggers of each dialect, booted roots
+	@scripts/install.sh endurance
 	@scripts/test_jetpack_pythons.sh all
 	@.venv/bin/python -m pytest -s -m long tests/endurance
 	@.venv/bin/python -m pytest -n 2 -m "long and not gpu and not jetson" --ignore tests/endurance

@@ -6,7 +6,9 @@ cd "$(dirname "$0")/.."
 
 packages=(mosquitto libusb-1.0-0 g++ python3-venv)
 # with `install.sh test`; tests that need a missing one are skipped with a message
-other_peers=(ejabberd rabbitmq-server mbpoll chromium)
+other_peers=(ejabberd rabbitmq-server mbpoll chromium openssh-server)
+# with `install.sh endurance`, likewise: roots of Debian, booted and under qemu
+root_tools=(mmdebstrap arch-test systemd-container qemu-user-static lintian)
 
 missing_of() {
     for package in "$@"; do
@@ -28,13 +30,14 @@ install_packages() {
     fi
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 || return 1
     for package in "$@"; do
-        $as_root systemctl disable -q "$package" >/dev/null 2>&1 || true
+        $as_root systemctl disable -q "${package/openssh-server/ssh}" >/dev/null 2>&1 || true
     done
 }
 
 mapfile -t missing < <(missing_of "${packages[@]}")
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || { echo "apt-get install ${missing[*]} failed: run it by hand to see why" >&2; exit 1; }
-if [ "${1:-}" = test ]; then
+if [ -n "${1:-}" ]; then
+    [ "$1" = test ] || other_peers+=("${root_tools[@]}")
     mapfile -t missing < <(missing_of "${other_peers[@]}")
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || echo "not available here: ${missing[*]}; the tests that need them are skipped"
 fi
