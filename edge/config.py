@@ -192,6 +192,17 @@ def require_nameable(root: Path, name: str) -> None:
 
     Raises: ConfigError.
     """
+    require_station_name(name)
+    named = read_config(root).station.station
+    if named not in (StationConfig().station, name):
+        raise ConfigError(
+            f"{root / PLACE}: this station is named {named} already: leave --station out, or"
+            " change it"
+        )
+
+
+def require_station_name(name: str) -> None:
+    """Require that a station's name can be a level of an MQTT topic. Raises: ConfigError."""
     try:
         StationConfig(station=name)
     except ValidationError as error:
@@ -199,12 +210,6 @@ def require_nameable(root: Path, name: str) -> None:
             f"--station {name!r} cannot be a level of an MQTT topic: use letters, digits, . _ - "
             "(at most 32, a letter or digit first)"
         ) from error
-    named = read_config(root).station.station
-    if named not in (StationConfig().station, name):
-        raise ConfigError(
-            f"{root / PLACE}: this station is named {named} already: leave --station out, or"
-            " change it"
-        )
 
 
 def name_station(root: Path, name: str) -> None:

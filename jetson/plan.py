@@ -13,6 +13,7 @@ from edge.config import PLACE, SIZE_LIMIT, parse_config
 from edge.errors import ConfigError
 from edge.files import read_text, write_atomically
 from edge.install.rootfs import check_rootfs
+from edge.provision.package import read_package
 from edge.station.store import Store
 from jetson.account import allow_key, has_user, require_no_wizard
 from jetson.boards import Board, Storage
@@ -91,6 +92,7 @@ def check_order(order: Order) -> None:
     _settings(order)
     if not order.package.is_file():
         raise ConfigError(f"package {order.package} is no file: correct it in provision.toml")
+    read_package(order.package).require_fits_root(order.bsp.rootfs)
     _require_own_keys(order)
     check_rootfs(order.bsp.rootfs, None, order.bundle, order.trust, None)
 

@@ -202,7 +202,8 @@ def render_settings(target: Target, root: Path, version: str, changed: datetime)
         python=target.python_version,
         next_python=f"{major}.{minor + 1}",
         glibc=".".join(map(str, target.glibc)),
-        recommends=", ".join([*LIBRARIES, *FOR_PYCUDA, *jetpack]),
+        for_camera="".join(f"\n  - {name}" for name in LIBRARIES if target.camera),
+        recommends=", ".join([*FOR_PYCUDA, *jetpack]),
         mtime=changed.strftime("%Y-%m-%dT%H:%M:%SZ"),
         folder=root,
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge.bundle.archive import open_bundle
 from edge.bundle.key_files import PublicKey, read_public_key
+from edge.config import require_station_name
 from edge.errors import BundleError, ConfigError, RemoteError
 from edge.files import open_plain, sha256_of
 from edge.install.remote_script import (
@@ -30,7 +31,7 @@ from edge.install.remote_script import (
     with_values,
 )
 from edge.install.ssh import Ssh
-from edge.provision.chroot import PACKAGE, package_fields
+from edge.provision.package import PACKAGE, Package, read_package
 
 Say = Callable[[str], object]
 
@@ -71,13 +72,15 @@ class Staged:
 class Machine:
     """What the other machine says of itself.
 
-    becomes_root: by what words; None: not at all. version: of its edge-station, blank where it has
-    none. takes: whether the package that was named is newer, or the first.
+    becomes_root: by what words; None: not at all. python: version of its package python3, version:
+    of its edge-station, blank where it has none. takes: whether the package that was named is
+    newer, or the first.
     """
 
     user: str
     becomes_root: str | None
     processor: str
+    python: str
     has_edge: bool
     version: str
     takes: bool
@@ -90,16 +93,17 @@ def install_remotely(ssh: Ssh, order: Order, say: Say, dry_run: bool = False) ->
     Raises: ConfigError if the order contradicts itself or that machine, BundleError if the bundle
         is not signed by a key of the order, RemoteError if the link fails.
     """
+    _check_order(ssh, order)
     keys = [read_public_key(path) for path in order.trust]
     _check_bundle(order.bundle, keys, say)
-    package = None if order.package is None else package_fields(order.package)
-    machine = _machine(ssh, "" if package is None else package[1])
+    package = None if order.package is None else read_package(order.package)
+    machine = _machine(ssh, "" if package is None else package.version)
     say(
         f"{ssh.host}: {machine.processor}, account {machine.user},"
         f" {PACKAGE} {machine.version or 'not installed'}"
     )
-    if order.package is not None and package is not None:
-        _check_package(ssh, machine, order.package, package, say)
+    if package is not None:
+        _check_package(ssh, machine, package, say)
     _require_able(ssh, machine, order)
     taken = [order.package] if order.package is not None and machine.takes else []
     if dry_run:
@@ -118,6 +122,14 @@ def install_remotely(ssh: Ssh, order: Order, say: Say, dry_run: bool = False) ->
         "keys": " ".join(file.name for file in staged[len(taken) + 1 :]),
     }
     return _carry_out(ssh, machine, order, names, say)
+
+
+def _check_order(ssh: Ssh, order: Order) -> None:
+    """What can be told without looking at anything."""
+    if not order.root.startswith("/"):
+        raise ConfigError(f"--root {order.root} is a folder of {ssh.host}: write it from / on")
+    if order.station is not None:
+        require_station_name(order.station)
 
 
 def _check_bundle(bundle: Path, keys: Sequence[PublicKey], say: Say) -> None:
@@ -142,6 +154,7 @@ def _machine(ssh: Ssh, wanted: str) -> Machine:
             user=facts["user"],
             becomes_root={"yes": "", "sudo": "sudo -n"}.get(facts["root"]),
             processor=facts["processor"],
+            python=facts["python"],
             has_edge=bool(facts["edge"]),
             version=facts["version"],
             takes=facts["newer"] == "yes",
@@ -153,19 +166,10 @@ def _machine(ssh: Ssh, wanted: str) -> Machine:
         ) from error
 
 
-def _check_package(
-    ssh: Ssh, machine: Machine, path: Path, package: tuple[str, str, str], say: Say
-) -> None:
-    name, version, processor = package
-    if name != PACKAGE:
-        raise ConfigError(f"{path} is the package {name}, not {PACKAGE}: check --package")
-    if processor not in ("all", machine.processor):
-        raise ConfigError(
-            f"{path} is for {processor}, {ssh.host} is {machine.processor}: take the package of"
-            " that processor"
-        )
+def _check_package(ssh: Ssh, machine: Machine, package: Package, say: Say) -> None:
+    package.require_fits(ssh.host, machine.processor, machine.python)
     if not machine.takes:
-        say(f"{ssh.host} has {PACKAGE} {machine.version} already, {version} is not newer")
+        say(f"{ssh.host} has {PACKAGE} {machine.version} already, {package.version} is not newer")
 
 
 def _require_able(ssh: Ssh, machine: Machine, order: Order) -> None:

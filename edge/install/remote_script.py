@@ -9,8 +9,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-# Where files are kept until they are installed: a folder of the account's own.
-STAGE = 'stage="${XDG_CACHE_HOME:-$HOME/.cache}/edge-install"; mkdir -p "$stage"; cd "$stage"'
+# Where files are kept until they are installed: a folder of the account's own. Without it nothing
+# is done: CLEAR, in another folder, would remove what is not ours
+STAGE = """set -e
+stage="${XDG_CACHE_HOME:-$HOME/.cache}/edge-install"
+mkdir -p "$stage" && cd "$stage" || {
+    echo "no place for the files in $stage: see that this account may write there" >&2
+    exit 1
+}"""
 
 # $wanted: the version of the package that is to be installed, or blank
 PROBE = """
@@ -21,9 +27,13 @@ elif sudo -n true 2>/dev/null; then echo root=sudo
 else echo root=no; fi
 echo "processor=$(dpkg --print-architecture 2>/dev/null || uname -m)"
 echo "edge=$(command -v edge || true)"
-version=$(dpkg-query --show --showformat='${db:Status-Status} ${Version}' edge-station 2>/dev/null |
-    sed -n 's/^installed //p' || true)
+version_of() {
+    dpkg-query --show --showformat='${db:Status-Status} ${Version}' "$1" 2>/dev/null |
+        sed -n 's/^installed //p' || true
+}
+version=$(version_of edge-station)
 echo "version=$version"
+echo "python=$(version_of python3)"
 if [ -z "$version" ] || { [ -n "$wanted" ] && dpkg --compare-versions "$wanted" gt "$version"; }
 then echo newer=yes; else echo newer=no; fi
 """
@@ -36,7 +46,6 @@ if [ -f "$name" ]; then echo whole; else stat -c %s "$name.part" 2>/dev/null || 
 
 # $name, $size, $sha256: of the file; standard input: what is missing of it
 APPEND = """
-set -e
 cat >> "$name.part"
 if [ "$(stat -c %s "$name.part")" -ge "$size" ]; then
     if echo "$sha256  $name.part" | sha256sum --check --status
@@ -51,7 +60,7 @@ LAUNCH = """
 printf %s "$steps" > "$run"
 : > "$run.log"
 setsid sh -c "$sudo sh ./$run > $run.log 2>&1 < /dev/null; echo \\$? > $run.code" &
-tail -n +1 -s 0.2 -f --pid=$! "$run.log"
+tail -n +1 -s 0.2 -f --pid=$! "$run.log" || true
 wait $! || true
 exit "$(cat "$run.code" 2> /dev/null || echo 1)"
 """

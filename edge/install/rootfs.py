@@ -12,7 +12,8 @@ from edge.errors import ConfigError
 from edge.files import link_atomically, make_folder
 from edge.install.install import install_bundle
 from edge.provision.architecture import architecture
-from edge.provision.chroot import PACKAGE, check_package, install_package
+from edge.provision.chroot import check_package, install_package
+from edge.provision.package import PACKAGE
 from edge.station.store import Store
 from edge.station.trust import trust as trust_key
 from edge.units import PACKAGED_UNITS, UNITS

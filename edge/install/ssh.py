@@ -70,13 +70,16 @@ class Ssh:
         return printed
 
     def show(self, script: str, say: Callable[[str], object]) -> int:
-        """Run a shell script there and hand on each line it prints; returns its exit code.
+        """Run a shell script there and hand on each line it prints, and what it complained if it
+        ends with an error; returns its exit code.
 
         Raises: RemoteError if the link fails.
         """
         code, _, complaint = self._run(script, None, say)
         if code == LINK_FAILED:
             raise RemoteError(self._sentence(code, complaint))
+        for line in complaint.splitlines() if code != 0 else ():
+            say(line)
         return code
 
     def _run(

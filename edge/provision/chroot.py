@@ -8,15 +8,13 @@ Programs of another processor run by qemu-user, which the kernel starts for them
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 from edge.errors import ConfigError, MissingDependency, StorageError
 from edge.provision.architecture import architecture
+from edge.provision.package import read_package
 
-PACKAGE = "edge-station"
-DEBIAN = {"x86_64": "amd64", "aarch64": "arm64", "arm": "armhf", "i386": "i386"}
 LAST_LINES = 5  # of a failed command's output that its error repeats
 
 NAMESPACES = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
@@ -45,47 +43,19 @@ apt-get --yes --no-install-recommends -o APT::Sandbox::User=root \\
 """
 
 
-def package_fields(package: Path) -> tuple[str, str, str]:
-    """Name, version and processor of a .deb file.
-
-    Raises: ConfigError if it is none, MissingDependency without dpkg-deb.
-    """
-    if not package.is_file():
-        raise ConfigError(f"--package {package} is no file: name the .deb of {PACKAGE}")
-    if shutil.which("dpkg-deb") is None:
-        raise MissingDependency("dpkg-deb is not installed: apt-get install dpkg")
-    told = subprocess.run(
-        ["dpkg-deb", "--showformat=${Package}\t${Version}\t${Architecture}", "--show", package],
-        capture_output=True,
-        text=True,
-    )
-    fields = told.stdout.strip().split("\t")
-    if told.returncode != 0 or len(fields) != 3:
-        raise ConfigError(f"--package {package} is no Debian package: name the .deb of {PACKAGE}")
-    return fields[0], fields[1], fields[2]
-
-
 def check_package(rootfs: Path, package: Path) -> str:
     """Check that the package can be installed under `rootfs` by this account; returns its name and
     version.
 
-    Raises: ConfigError if it is no edge-station package or one for another processor, or this is
-        not root; MissingDependency if this machine cannot run the programs of `rootfs`.
+    Raises: ConfigError if it is no edge-station package or one for another system, or this is not
+        root; MissingDependency if this machine cannot run the programs of `rootfs`.
     """
-    name, version, processor = package_fields(package)
-    if name != PACKAGE:
-        raise ConfigError(f"{package} is the package {name}, not {PACKAGE}: check --package")
-    machine = architecture(rootfs)
-    wanted = DEBIAN.get(machine or "", machine)
-    if processor not in ("all", wanted):
-        raise ConfigError(
-            f"{package} is for {processor}, {rootfs} holds a system for {wanted}: take the package"
-            " of that processor"
-        )
+    read = read_package(package)
+    read.require_fits_root(rootfs)
     if os.geteuid() != 0:
         raise ConfigError(f"a package is installed under {rootfs} by root only: use sudo")
-    _require_runs(rootfs, machine)
-    return f"{name} {version} ({processor})"
+    _require_runs(rootfs, architecture(rootfs))
+    return f"{read.name} {read.version} ({read.processor})"
 
 
 def install_package(rootfs: Path, package: Path) -> None:

@@ -15,7 +15,8 @@ from jetson.bsp import configuration, read_bsp
 from jetson.flash import make_order
 from jetson.fleet import read_fleet
 from tests.jetson.conftest import WriteFleet
-from tests.support.bsp import make_bsp
+from tests.support.bsp import CALLS, make_bsp
+from tests.support.package import lay_python, make_package
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,27 @@ def test_an_order_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         make_order(bundle, "orin-nano", bsp, write_fleet(line), *arguments)
+
+
+def test_a_package_for_another_system_is_refused_before_anything_is_done(
+    tmp_path: Path, bsp: Path, bundle: Path, write_fleet: WriteFleet
+) -> None:
+    """Of JetPack 7 on the BSP of JetPack 6, and of another processor."""
+    lay_python(bsp / "rootfs", "3.10.6-1~22.04")
+    fleet = write_fleet()
+    for folder, fault, said in (
+        (
+            "python",
+            {"needs": "python3 (>= 3.12), python3 (<< 3.13)"},
+            r"for Python 3\.12, .* 3\.10",
+        ),
+        ("processor", {"architecture": "armhf"}, "is for armhf, .*rootfs is for arm64"),
+    ):
+        package = make_package(tmp_path / folder, **fault)
+        (fleet.parent / "edge-station.deb").write_bytes(package.read_bytes())
+        with pytest.raises(ConfigError, match=said):
+            make_order(bundle, "orin-nano", bsp, fleet, None, None)
+    assert not (bsp / CALLS).exists()
 
 
 def test_a_private_key_is_not_taken_for_a_public_one(

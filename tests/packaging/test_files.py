@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edge.provision.first_files import UNIT_NAMES
 from scripts import make_deb, wheelhouse
 from scripts.make_deb import ROOT
 from tests.support.broker import MOSQUITTO, free_port, wait_until
@@ -51,11 +52,13 @@ def test_a_package_depends_on_its_python_and_c_library(name: str) -> None:
         target.arch,
         "1.2.3",
     )
-    assert {
+    assert filled["deb"]["predepends"] == [
         f"python3 (>= {major}.{minor})",
         f"python3 (<< {major}.{minor + 1})",
-        f"libc6 (>= 2.{target.glibc[1]})",
-    } <= set(filled["depends"])
+    ]
+    assert f"libc6 (>= 2.{target.glibc[1]})" in filled["depends"]
+    # apt-get --no-install-recommends, as `edge install` calls it, leaves a camera that opens
+    assert ({"libusb-1.0-0", "libudev1"} <= set(filled["depends"])) == target.camera
     assert ("python3-libnvinfer" in filled["recommends"]) == ("JetPack" in target.system)
     assert {Path(path).name for path in filled["scripts"].values()} == set(MAINTAINER_SCRIPTS)
     assert all((ROOT / path).is_file() for path in filled["scripts"].values())
@@ -76,6 +79,15 @@ def test_every_file_of_the_folder_has_its_place_and_every_unit_is_packed(tmp_pat
     assert loose == []
     command = tmp_path / "usr/bin/edge"
     assert command.readlink() == Path("/opt/edge/bin/edge")
+
+
+def test_package_first_installation_and_documentation_have_the_same_units() -> None:
+    shipped = {path.name for path in UNITS.iterdir()}
+    assert set(UNIT_NAMES) == shipped
+    page = (ROOT / "docs/jetson.md").read_text()
+    table = page.partition("## Units\n")[2].partition("\n\n")[0]
+    first_cells = "".join(row.split("|")[1] for row in table.splitlines())
+    assert set(re.findall(r"`(\S+)`", first_cells)) == shipped
 
 
 def units() -> dict[str, configparser.ConfigParser]:

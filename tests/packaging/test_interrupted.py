@@ -101,6 +101,14 @@ def test_installing_that_was_killed_is_ended_as_the_documentation_says(
         assert_whole(station, OLD)
 
 
+def test_a_package_for_another_python_is_not_even_unpacked(
+    station: ChangedRoot, tmp_path: Path
+) -> None:
+    put(station, make_tiny_deb(tmp_path, NEW, python=(3, 12)))
+    station.run(INSTALL, code=1)
+    assert_whole(station, OLD)
+
+
 def test_an_upgrade_that_was_killed_leaves_a_program_that_works(
     installed: Path, newer: Path, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.booted import LIBUSB
 from tests.support.patience import HANG_S, patience_s
 
 ROOTS = Path(os.environ.get("EDGE_TEST_ROOTS", Path(__file__).resolve().parents[2] / ".venv/roots"))
@@ -62,6 +63,8 @@ def changed_root(folder: Path, *above: Path) -> Iterator[ChangedRoot]:
         pytest.skip("only root can change into a root")
     if not (ROOTS / "amd64/etc/debian_version").exists():
         pytest.skip(f"there is no Debian root {ROOTS}/amd64: the tests of booted roots make it")
+    if not (ROOTS / "amd64" / LIBUSB).exists():
+        pytest.skip(f"{ROOTS}/amd64 was made without libusb-1.0-0: remove it, and it is made anew")
     root, lower = folder / "root", ":".join(map(str, [*above, ROOTS / "amd64"]))
     for part in ("root", "upper", "work"):
         (folder / part).mkdir(parents=True)

