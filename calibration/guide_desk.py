@@ -18,7 +18,7 @@ from calibration.shown_parts import PartRefused
 from edge.control.guide import GuideBegin, GuideOrder, GuideState, Order, PartTold, Phase, Refusal
 from edge.files import make_folder, write_atomically
 
-LEFT_S = 600.0  # without a decision, and without a part, a step ends after this long
+LEFT_S = 600.0  # without a decision, and without a part that is taken, a step ends
 LOOK_S = 0.2
 REFUSED = "refused.jpg"
 
@@ -39,6 +39,7 @@ class GuideDesk:
         self.state = GuideState(what=begun.what, who=begun.who)
         self._out, self._folder = out, folder
         self._orders: queue.Queue[GuideOrder | None] = queue.Queue()
+        self._taken_s = time.monotonic()  # when the last part was
         self._reader = threading.Thread(
             target=self._read, args=(orders,), name="orders", daemon=True
         )
@@ -56,6 +57,7 @@ class GuideDesk:
         self._keep(name, picture)
         part = PartTold(number=number, picture=name, role=role, score=score)
         self.tell(shown=(*self.state.shown, part), refusal=None)
+        self._taken_s = time.monotonic()
 
     def refuse(self, refused: PartRefused, phase: Phase) -> None:
         """A part was not taken, or stands apart. phase: what follows."""
@@ -69,6 +71,13 @@ class GuideDesk:
         """Whether somebody wants to stop; other orders mean nothing now. Raises: Stopped."""
         while not self._orders.empty():
             self._require_going(self._orders.get())
+
+    def require_parts(self) -> None:
+        """Parts that are refused one after the other, such as those of a belt that nobody attends,
+        keep no line waiting. Raises: Stopped if none was taken in for LEFT_S.
+        """
+        if time.monotonic() > self._taken_s + LEFT_S:
+            raise Stopped("left")
 
     def wait(self, wanted: Collection[Order]) -> GuideOrder:
         """The next order of these; earlier ones were meant for something else. Raises: Stopped."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, TextIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.challenge import ChallengedPart, keep_challenge, next_challenged
-from calibration.guide_desk import LEFT_S, GuideDesk, Stopped
+from calibration.guide_desk import GuideDesk, Stopped
 from calibration.parts import Asked, PartsResult, PartsSession, require_possible
 from calibration.parts_session import new_session, save_parts, site_of
 from calibration.plane_session import Crop, calibrate_station_plane, table_camera
@@ -101,7 +101,7 @@ class _Guided:
 
 
 class _Attended:
-    """A station whose parts are awaited for as long as somebody shows some, and nobody stops. See
+    """A station whose parts are awaited for as long as some are taken in, and nobody stops. See
     calibration.station.CalibrationStation.
     """
 
@@ -121,14 +121,11 @@ class _Attended:
         return self._station.precision
 
     def next_part(self, timeout_s: float) -> Part[Sight]:  # noqa: ARG002  a person takes longer
-        end_s = time.monotonic() + LEFT_S
         while True:
             self._desk.attend()
-            try:
+            self._desk.require_parts()
+            with suppress(FrameOverdue):
                 return self._station.next_part(LOOK_S)
-            except FrameOverdue as error:
-                if time.monotonic() > end_s:
-                    raise Stopped("left") from error
 
     def score(
         self,

@@ -24,6 +24,8 @@ from edge.station.site import CameraGeometry, ExpectedState
 from edge.station.store import Installed, Store
 from edge.types import Frame, Geometry
 
+LEAST_REGION_PX = 32  # of a side of the region of interest
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -126,7 +128,7 @@ def _region(
 ) -> NDArray[np.uint8] | None:
     """(h, w) of the crop, 0 = ignore; None: all of it is judged. now: as it is.
 
-    Raises: CalibrationError if it is not within the crop.
+    Raises: CalibrationError if it is not within the crop, or too small to judge a part in it.
     """
     if crop.region is None:
         return now
@@ -142,6 +144,11 @@ def _region(
         )
     if (width, height) == (contract.crop_width, contract.crop_height):
         return None
+    if min(width, height) < LEAST_REGION_PX:
+        raise CalibrationError(
+            f"the region of interest has {width} x {height} pixels: it needs"
+            f" {LEAST_REGION_PX} each, since nothing is judged outside of it: choose a larger one"
+        )
     mask = np.zeros((contract.crop_height, contract.crop_width), np.uint8)
     mask[top:bottom, left:right] = 255
     return mask

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import sqlite3
+import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from edge.station.root import DATA, RootFolder
 from edge.station.station_key import open_signer
 
 MODE = 0o600  # the station's keys are in it
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 IN_MEMORY = 4 << 20  # bytes; a smaller file is read at once, also one that is overwritten in place
 TYPES = {"file": tarfile.REGTYPE, "folder": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}
 COPY = ".backup."  # begins the folder in which databases are copied
@@ -42,17 +44,20 @@ class Made:
     """A backup that was written.
 
     files: how many. passed: what lies in the station's folders and is not in it. elsewhere: files
-    that station.toml names outside of them.
+    that station.toml names outside of them. is_open: others than its owner may read it, because its
+    disk knows no modes, such as that of a stick.
     """
 
     about: About
     files: int
     passed: tuple[Passed, ...]
     elsewhere: tuple[Path, ...]
+    is_open: bool = False
 
 
 def make_backup(station: RootFolder, path: Path, with_pictures: bool = True) -> Made:
-    """Write everything that the station has into one signed file, readable for its owner alone.
+    """Write everything that the station has into one signed file, readable for its owner alone
+    where its disk knows owners.
 
     Raises: ConfigError if the file cannot lie there, BusyError if another command changes this
         root, StorageError if something cannot be read or the disk is full. Nothing is written then.
@@ -74,7 +79,8 @@ def make_backup(station: RootFolder, path: Path, with_pictures: bool = True) -> 
         about = _about(station, with_pictures, body)
         file.write(seal_line(about, signer))
     passed, elsewhere = tuple(writer.passed), tuple(files_elsewhere(station.root))
-    return Made(about, writer.files, passed, elsewhere)
+    is_open = path.stat().st_mode & OTHERS != 0
+    return Made(about, writer.files, passed, elsewhere, is_open)
 
 
 def _about(station: RootFolder, with_pictures: bool, body: Hashed) -> About:

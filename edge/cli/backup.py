@@ -45,6 +45,11 @@ def backup(
         print(f"not in it: {root / passed.name} ({passed.what})")
     for path in made.elsewhere:
         print(f"not in it: {path}, which station.toml names; keep a copy of it")
+    if made.is_open:
+        print(
+            f"every account of this machine may read {file}, in which the station's keys are: its"
+            " disk knows no modes; lock it away, or encrypt it"
+        )
     size = f"{made.files} files, {made.about.size / 1e6:.1f} MB"
     with_pictures = "" if pictures else ", without the pictures of parts"
     print(f"{file}: {made.about.station}, {size}{with_pictures}, signed; `edge restore {file}`")

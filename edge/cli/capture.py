@@ -49,7 +49,8 @@ def capture(
     color, depth as counts, and camera.json.
 
     The camera has the settings of the active bundle, if there is one. Where `edge run` has the
-    camera, it hands out the frames, and judges no part meanwhile.
+    camera, it hands out the frames, and judges no part meanwhile. The disk keeps min_free_gb of
+    [retention] free.
     """
     from edge.config import read_config
     from edge.errors import ConfigError
@@ -62,13 +63,14 @@ def capture(
     if kind == EMPTY:
         raise ConfigError("--class empty: say --empty for the empty table")
     require_folder_target(out, "FOLDER")
-    config = read_config(root).camera
+    config = read_config(root)
     if count is None and seconds is None:
         count = 20
+    least_free = 1e9 * config.retention.min_free_gb
     done = record_frames(
         _camera(root, empty),
-        FrameWriter(out, EMPTY if empty else kind),
-        Wanted(count, seconds, every, config.is_live),
+        FrameWriter(out, EMPTY if empty else kind, least_free),
+        Wanted(count, seconds, every, config.camera.is_live),
         _ask if ask else None,
         lambda path: print(path, flush=True),
     )

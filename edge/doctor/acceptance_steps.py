@@ -24,7 +24,7 @@ from edge.doctor.acceptance_hands import (
     unplug,
     watch,
 )
-from edge.doctor.checks import CHECKS, found
+from edge.doctor.checks import CHECKS, rows_of
 from edge.engine.order import ONNXRUNTIME, TENSORRT, tensorrt_is_installed
 from edge.errors import ConfigError
 from edge.install.consistency import checked_proof_data
@@ -38,11 +38,12 @@ def _nothing(_bench: Bench) -> str:
 
 def _examine(bench: Bench) -> Done:
     """Every row of the doctor's table but those of the service, which stands still."""
-    rows = {check.name: found(check, bench.subject) for check in CHECKS if check.name != "service"}
-    wrong = [name for name, finding in rows.items() if finding and finding.state == "wrong"]
+    checks = [check for check in CHECKS if check.name != "service"]
+    rows = list(rows_of(bench.subject, checks))
+    wrong = [row.name for row in rows if row.finding.state == "wrong"]
     if wrong:
         raise StepFailed(f"wrong: {', '.join(wrong)}; `edge doctor` has the remedies")
-    unknown = [name for name, finding in rows.items() if finding and finding.state == "unknown"]
+    unknown = [row.name for row in rows if row.finding.state == "unknown"]
     return Done(f"nothing is wrong; unknown: {', '.join(unknown) or 'nothing'}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.board.clocks import Clock, gpu_clock
+from edge.board.clocks import Clock, are_pinned, gpu_clock
 from edge.board.memory import memory
 from edge.board.model import board_model, is_jetson, system_name
 from edge.board.power import PLACE as POWER
@@ -77,11 +77,13 @@ def power_mode(subject: Subject) -> Finding | None:
     if problem:
         said, _, remedy = problem.partition(": ")
         return wrong(said, remedy)
-    if power is None:
+    if power is None or power.mode is None:
         return unknown(
             f"{mode}; {POWER} does not say which is meant",
             f"`edge install BUNDLE --power-mode {mode}` records it",
         )
+    if power.clocks == "max" and are_pinned(subject.machine) is None:
+        return unknown(f"{mode}; the kernel does not tell whether the clocks are at their highest")
     return right(f"{mode}, clocks {power.clocks}, as commissioned by {power.who}, {power.when}")
 
 
@@ -151,7 +153,7 @@ def temperature(subject: Subject) -> Finding:
     nearest = min(found, key=_distance_c)
     said = f"{nearest.name} {nearest.now_c:.0f} °C"
     if nearest.limit_c is None:
-        return right(f"{said}, without a limit of its own")
+        return unknown(f"{said}; no sensor says where the system slows down")
     said += f", slows down at {nearest.limit_c:.0f}"
     return right(said) if _distance_c(nearest) > NEAR_C else wrong(said, COOLING)
 

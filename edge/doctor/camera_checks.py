@@ -100,8 +100,10 @@ def udev(subject: Subject) -> Finding | None:
     found = _the_camera(subject)
     node = None if found is None else found.node
     if node is None or not node.exists():
-        return right(rules[0].name)
-    if node.stat().st_mode & 0o066 == 0:
+        return unknown(
+            f"{rules[0].name}; whether it was applied, a camera shows", "plug the camera in"
+        )
+    if not _others_may_use(node):
         return wrong(
             f"{rules[0].name} was not applied to {node}: root alone may use it",
             "`sudo udevadm control --reload && sudo udevadm trigger`, or plug the camera in again",
@@ -116,7 +118,7 @@ def gpio(subject: Subject) -> Finding | None:
     chips = sorted((subject.machine / "dev").glob("gpiochip*"))
     if not chips:
         return wrong("this machine has no GPIO chip", "correct [gpio] of station.toml")
-    closed = [chip.name for chip in chips if not _group_may_use(chip)]
+    closed = [chip.name for chip in chips if not _others_may_use(chip)]
     if not closed:
         return right(f"{len(chips)} chips")
     rules = gpio_rules(subject.machine)
@@ -126,8 +128,13 @@ def gpio(subject: Subject) -> Finding | None:
     )
 
 
-def _group_may_use(node: Path) -> bool:
-    return node.stat().st_mode & 0o060 == 0o060
+def _others_may_use(node: Path) -> bool:
+    """Whether somebody but root may read and write: everybody, or a group other than root's. The
+    kernel makes a device 0664 or 0600, of root's group.
+    """
+    about = node.stat()
+    for_group = about.st_gid != 0 and about.st_mode & 0o060 == 0o060
+    return for_group or about.st_mode & 0o006 == 0o006
 
 
 def firmware(subject: Subject) -> Finding | None:
@@ -144,7 +151,9 @@ def firmware(subject: Subject) -> Finding | None:
     if told is None:
         return unknown("the camera does not tell", "it may be in use: stop the station, ask again")
     now, recommended = told
-    if not recommended or _numbers(now) >= _numbers(recommended):
+    if not recommended:
+        return unknown(f"{now}; librealsense recommends none for this camera")
+    if _numbers(now) >= _numbers(recommended):
         return right(now)
     return wrong(f"{now}, librealsense recommends {recommended}", FIRMWARE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from edge.board.model import machine_root
@@ -24,7 +25,7 @@ CHECKS: tuple[Check, ...] = (
     Check("memory", board_checks.free_memory),
     Check("swap", board_checks.swap),
     Check("disk", disk_checks.disk),
-    Check("disk wear", disk_checks.wear),
+    Check("disk wear", disk_checks.wear, needs_root=True),
     Check("time", disk_checks.time_sync),
     Check("camera", camera_checks.camera),
     Check("USB speed", camera_checks.usb_speed),
@@ -47,8 +48,9 @@ SEE = "the sentence says what to do"
 def examine(root: Path, checks: Sequence[Check] = CHECKS) -> list[Row]:
     """Every row that has a meaning for the station under `root`. Nothing is changed."""
     store = Store(root)
-    with store.acting():  # SQLite and the locks: as the account that the station belongs to
-        return list(_rows(Subject(store, machine_root(root), _config(root)), checks))
+    with store.acting():
+        subject = Subject(store, machine_root(root), _config(root))
+    return list(rows_of(subject, checks))
 
 
 def _config(root: Path) -> EdgeConfig:
@@ -58,14 +60,24 @@ def _config(root: Path) -> EdgeConfig:
         return EdgeConfig()
 
 
-def _rows(subject: Subject, checks: Sequence[Check]) -> Iterator[Row]:
+def rows_of(subject: Subject, checks: Sequence[Check]) -> Iterator[Row]:
+    """Every row that has a meaning, each looked at with the rights that it needs."""
     for check in checks:
-        finding = found(check, subject)
+        with _rights(check, subject):
+            finding = _found(check, subject)
         if finding is not None:
             yield Row(check.name, finding)
 
 
-def found(check: Check, subject: Subject) -> Finding | None:
+def _rights(check: Check, subject: Subject) -> AbstractContextManager[None]:
+    """SQLite and the locks: as the account that the station belongs to. No program of another
+    system than this one is run with more than that.
+    """
+    is_own = check.needs_root and subject.is_here
+    return nullcontext() if is_own else subject.store.acting()
+
+
+def _found(check: Check, subject: Subject) -> Finding | None:
     """What cannot be looked at is a finding too: one row must not cost the others."""
     try:
         return check.look(subject)

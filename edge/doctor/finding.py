@@ -56,10 +56,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table. look: None where the row has no meaning on this machine."""
+    """One row of the table. look: None where the row has no meaning on this machine.
+
+    needs_root: it asks this machine what root alone is told, and touches no file of the station.
+    """
 
     name: str
     look: Callable[[Subject], Finding | None]
+    needs_root: bool = False
 
 
 @dataclass(frozen=True)

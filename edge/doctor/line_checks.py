@@ -11,6 +11,7 @@ from edge.doctor.finding import Finding, Subject, right, wrong
 from edge.errors import ConfigError, EdgeError
 from edge.files import read_bytes
 from edge.line.credentials import check_credentials, with_paths_below
+from edge.runtime.status import SILENT_S
 from edge.runtime.status_file import read_live
 
 REACH_S = 3.0
@@ -26,7 +27,7 @@ def broker(subject: Subject) -> Finding | None:
         return None
     where = f"{section.host}:{section.port}"
     live = read_live(subject.store)
-    if live is not None and live.said:
+    if live is not None and live.said and live.age_s <= SILENT_S:  # else it hangs
         problem = live.said.get("link")
         if not problem:
             return right(f"{where}, connected")
@@ -65,6 +66,8 @@ def certificates(subject: Subject) -> Finding | None:
     said = f"{len(files)} valid, {path.name} until {until[path]:%Y-%m-%d}"
     if until[path] > now + SOON:
         return right(said)
+    if until[path] <= now:
+        return wrong(f"{path} has expired on {until[path]:%Y-%m-%d}", "replace it")
     return wrong(f"{path} is valid until {until[path]:%Y-%m-%d}", "replace it before that day")
 
 

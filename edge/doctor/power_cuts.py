@@ -86,7 +86,7 @@ def _lost(before: BeforeCut, bench: Bench) -> Iterator[str]:
 
 
 def _damage(store: Store, seq: int) -> Iterator[str]:
-    with reading(store.root) as connection:
+    with store.acting(), reading(store.root) as connection:
         if connection is None:
             yield "line.sqlite is gone"
             return
@@ -99,7 +99,7 @@ def _damage(store: Store, seq: int) -> Iterator[str]:
 
 def _newest(store: Store) -> int:
     """The number of the newest record; 0 before any. Raises: StorageError."""
-    with reading(store.root) as connection:
+    with store.acting(), reading(store.root) as connection:
         if connection is None or not has_table(connection, "records"):
             return 0
         return int(connection.execute("SELECT MAX(seq) FROM records").fetchone()[0] or 0)

@@ -17,6 +17,7 @@ UNIT_PLACES = (UNITS, Path("usr/lib/systemd/system"), Path("lib/systemd/system")
 WANTED = UNITS / "multi-user.target.wants/edge.service"
 INSTALL = "`edge install BUNDLE`"
 STARTS = "`sudo systemctl enable --now edge`"
+STOPPED = "`journalctl -u edge` says why, `sudo systemctl start edge` starts it"
 
 
 def settings(subject: Subject) -> Finding:
@@ -72,6 +73,8 @@ def engine(subject: Subject) -> Finding | None:
 def service(subject: Subject) -> Finding:
     """What the running station says, and whether it starts with the machine."""
     root, live = subject.store.root, read_live(subject.store)
+    if live is None and subject.is_here and (root / WANTED).is_symlink():
+        return wrong("it starts with the machine, and is not running", STOPPED)
     if live is None:
         return unknown("the station is not running", STARTS)
     if not live.said:

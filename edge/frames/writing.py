@@ -9,6 +9,7 @@ NAME/camera.json                                   the camera, the same for all 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from edge.types import Frame
 
 EMPTY = "empty"
 CLASS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NUMBER = re.compile(r"[0-9]{1,9}")
 SPLITS = ("train", "validation", "val", "valid", "test")
 TAKEN = frozenset({EMPTY, "rgb", "gt", "ground_truth", *SPLITS, *DEPTH_FOLDERS})
 SAME_LENS_PX = 0.5  # focal lengths and center of one camera, as it tells them at each start
@@ -32,8 +34,9 @@ SAME_LENS_PX = 0.5  # focal lengths and center of one camera, as it tells them a
 class FrameWriter:
     """Writes frames of one class into a data set, beside what is there already."""
 
-    def __init__(self, root: Path, kind: str) -> None:
+    def __init__(self, root: Path, kind: str, least_free: float = 0.0) -> None:
         """kind: the class of the parts, "good" or any other; "empty" for the empty table.
+        least_free: bytes that stay free on the disk, on which a station may keep its records.
 
         Raises: DataError if the readers would take a folder of this name for something else.
         """
@@ -44,22 +47,31 @@ class FrameWriter:
                 " and no word that folders of images have"
             )
         self._root, self.kind = root, "good" if is_good(kind) else kind
-        self._folder = root / self.kind
+        self._folder, self._least_free = root / self.kind, least_free
         self._camera: CameraInfo | None = None
         self._number = 0
 
     def write(self, frame: Frame, camera: CameraInfo) -> Path:
         """Write one frame; returns its color image. It is there whole or not at all.
 
-        camera: that took it. Raises: DataError if the data set is of another camera, or cannot be
-        written.
+        camera: that took it. Raises: DataError if the data set is of another camera, cannot be
+        written, or would take what is to stay free.
         """
         try:
             if self._camera is None:
                 self._begin(frame, camera)
+            self._require_space()
             return self._write(frame)
         except OSError as error:
             raise DataError(f"{self._root}: {sentence_of(error)}") from error
+
+    def _require_space(self) -> None:
+        free = shutil.disk_usage(self._root).free
+        if free < self._least_free:
+            raise DataError(
+                f"{self._root}: {free / 1e9:.1f} GB are free, and {self._least_free / 1e9:g} stay"
+                " free for the station (min_free_gb): record onto another disk, or free some"
+            )
 
     def _begin(self, frame: Frame, camera: CameraInfo) -> None:
         self._camera = self._settled(_info_of(frame, camera))
@@ -71,8 +83,8 @@ class FrameWriter:
         for folder in made:
             make_folder(folder)
         pattern = "*_color.png" if self.kind == EMPTY else "rgb/*.png"
-        taken = [int(path.stem.partition("_")[0]) for path in self._folder.glob(pattern)]
-        self._number = max(taken, default=-1) + 1
+        names = [path.stem.partition("_")[0] for path in self._folder.glob(pattern)]
+        self._number = max((int(name) for name in names if NUMBER.fullmatch(name)), default=-1) + 1
 
     def _settled(self, info: CameraInfo) -> CameraInfo:
         """The camera.json of the data set. Raises: DataError if another camera took what is

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from edge.control.guide import FOLDER, PICTURE, GuideBegin, GuideOrder, GuideState, SiteTold
+from edge.control.guide import FOLDER, PICTURE, GuideBegin, GuideOrder, GuideState, Order, SiteTold
 from edge.errors import ConfigError, EdgeError
 from edge.files import read_bytes
 from edge.page.answers import shown_page
@@ -33,6 +33,7 @@ router = APIRouter()
 STEPS = ("plane", "parts", "challenge")  # in their order
 THRESHOLD = "threshold"  # is begun on the engineer's page
 RATES = (0.01, 0.02, 0.05, 0.1)  # of false rejects, to choose from
+DECISIONS: tuple[Order, ...] = ("stop", "leave_out", "keep")  # what is signed has a form of its own
 SIDES = ("left", "top", "width", "height")  # of the region of interest, in percent of the view
 COUNTS = {"parts": 10, "challenge": 5}  # that are shown, unless somebody wants others
 PICTURE_LIMIT = 8 << 20  # bytes
@@ -77,15 +78,18 @@ async def begin(request: Request, caller: Signer) -> Response:
 
 @router.post("/calibrate/sign", include_in_schema=False)
 async def sign(request: Request, caller: Signer) -> Response:
-    """Save what the step has found."""
-    return await _ordered(request, caller, "sign")
+    """Save what the step has found, as the signer has seen it."""
+    return await _ordered(request, caller, "sign", await read_form(request))
 
 
 @router.post("/calibrate/decide", include_in_schema=False)
 async def decide(request: Request, caller: Calibrator) -> Response:
     """Stop, or say of a part whether it is normal."""
     form = await read_form(request)
-    return await _ordered(request, caller, form.get("order", ""))
+    order = next((one for one in DECISIONS if one == form.get("order")), None)
+    if order is None:
+        raise ConfigError(f"order {form.get('order')!a}: there is no such decision")
+    return await _ordered(request, caller, order, form)
 
 
 @router.get("/calibrate/pictures/{name}", include_in_schema=False)
@@ -108,12 +112,12 @@ async def calibration(request: Request, caller: Looker) -> CalibrationNow:  # no
     return CalibrationNow(guide=view.state, site=view.site)
 
 
-async def _ordered(request: Request, caller: Caller, order: str) -> Response:
-    try:
-        told = GuideOrder.model_validate({"order": order, "who": _name_of(caller)})
-    except ValidationError:
-        raise ConfigError(f"order {order!a}: there is no such decision") from None
-    await context_of(request).guide.tell(told)
+async def _ordered(
+    request: Request, caller: Caller, order: Order, form: Mapping[str, str]
+) -> Response:
+    told = GuideOrder(order=order, who=_name_of(caller))
+    seen = None if order == "stop" else form.get("seen", "")
+    await context_of(request).guide.tell(told, seen)
     return RedirectResponse("/calibrate", 303)
 
 

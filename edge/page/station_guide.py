@@ -7,6 +7,7 @@ at a time. What is only looked at is asked once for all tabs.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -30,6 +31,15 @@ class GuideView:
     state: GuideState | None = None
     site: SiteTold | None = None
 
+    @property
+    def seen(self) -> str:
+        """Stands for everything that the state says, so that nobody signs what they did not see;
+        empty before any step.
+        """
+        if self.state is None:
+            return ""
+        return hashlib.blake2b(self.state.model_dump_json().encode(), digest_size=8).hexdigest()
+
 
 class StationGuide:
     """The station under one root. Of one event loop."""
@@ -48,12 +58,18 @@ class StationGuide:
                 self._at_s = time.monotonic()
             return self._view
 
-    async def tell(self, request: GuideBegin | GuideOrder) -> None:
-        """Begin a step, or decide in it.
+    async def tell(self, request: GuideBegin | GuideOrder, seen: str | None = None) -> None:
+        """Begin a step, or decide in it. seen: of the view that was decided about; None: any.
 
-        Raises: CalibrationError with the sentence of a station that refuses, ControlError.
+        Raises: CalibrationError with the sentence of a station that refuses, or if the step has
+            gone on since; ControlError.
         """
         async with self._lock:
+            if seen is not None and seen != (await self._asked(GuideLook())).seen:
+                raise CalibrationError(
+                    "the calibration has gone on since this page was shown: look at it again, then"
+                    " decide"
+                )
             view = await self._asked(request)
             if view.site is None:
                 raise ControlError("no `edge run` is at work: start it with `systemctl start edge`")

@@ -55,7 +55,7 @@ def run_bench(
     store = Store(root)
     installed = store.active()
     store.require_writable()
-    with locked(store.data, RUN, "edge bench"):
+    with store.inside(), locked(store.data, RUN, "edge bench"):
         before = conditions(root)
         engines = [_timed(root, None, repeats, say)]
         judge = engines[0].precision

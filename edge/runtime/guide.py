@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "edge", "calibrate", "guided", "--root")
 STATE_LIMIT = 64 << 10  # characters of one line
+STOP_S = 60.0  # to stop by itself; what it does at a time takes seconds
 
 
 class Guide:
@@ -78,6 +79,8 @@ class Guide:
         if child is None or state is None or state.is_over:
             raise CalibrationError("no calibration is at work any more: begin it again")
         self._say(child, order.model_dump_json())
+        if order.order == "stop":
+            self._end_later(child)
 
     def stop(self, timeout_s: float) -> None:
         """The station ends, and the step with it."""
@@ -106,6 +109,19 @@ class Guide:
         with suppress(OSError, ValueError):  # it has ended: its reader says how
             child.stdin.write(f"{line}\n")
             child.stdin.flush()
+
+    def _end_later(self, child: subprocess.Popen[str]) -> None:
+        """A child that hangs must not hold the line, nor the next step."""
+        timer = threading.Timer(STOP_S, self._end, (child,))
+        timer.name, timer.daemon = "guide stop", True
+        timer.start()
+
+    def _end(self, child: subprocess.Popen[str]) -> None:
+        with self._lock:
+            hangs = child is self._child and self._state is not None and not self._state.is_over
+        if hangs:
+            log.error("guide: the step has not stopped within %.0f s: it is ended", STOP_S)
+            _kill(child)
 
     # --- the thread that reads ---
 

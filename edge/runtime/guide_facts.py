@@ -57,7 +57,7 @@ def _told(active: ActiveBundle, serial: str) -> SiteTold:
         plane=None if geometry is None or geometry.plane is None else _plane(geometry),
         parts=None if state is None or state.shown is None else _parts(state),
         threshold=None if state is None or state.threshold is None else _threshold(state),
-        challenge=None if evidence is None else _challenge(evidence, state),
+        challenge=None if evidence is None else _challenge(evidence, state, geometry),
     )
 
 
@@ -88,9 +88,13 @@ def _threshold(state: ModelState) -> Signed:
     return Signed(who=state.who, when=state.when, said=state.guarantee, count=state.parts)
 
 
-def _challenge(evidence: Commissioning, state: ModelState | None) -> Signed | None:
-    """Only what was shown under the state that judges now."""
+def _challenge(
+    evidence: Commissioning, state: ModelState | None, geometry: CameraGeometry | None
+) -> Signed | None:
+    """Only what was shown under the state and the geometry that judge now."""
     known: Challenge | None = evidence.challenge
     if known is None or state is None or known.version != state.version:
+        return None
+    if geometry is not None and geometry.when > known.when:
         return None
     return Signed(who=known.who, when=known.when, said=known.sentence, count=len(known.parts))

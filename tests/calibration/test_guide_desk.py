@@ -8,15 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import pytest
 
 from calibration import guide_desk
 from calibration.guide_desk import GuideDesk, Stopped
-from calibration.guided import SIGN
-from calibration.shown_parts import PartRefused
+from calibration.guided import SIGN, _Attended
+from calibration.shown_parts import PartRefused, Sight
+from calibration.station import CalibrationStation
 from edge.control.guide import GuideBegin, GuideOrder, GuideState, Order
+from edge.decide.gate import Part
 from tests.support.broker import wait_until
 from tests.support.patience import HANG_S
 
@@ -33,6 +35,14 @@ class Desk:
 
     def states(self) -> list[GuideState]:
         return [GuideState.model_validate_json(one) for one in self.out.getvalue().splitlines()]
+
+
+class Belt:
+    """Brings one part after the other, whoever looks."""
+
+    def next_part(self, timeout_s: float) -> Part[Sight]:
+        assert timeout_s > 0
+        return Part(())
 
 
 @pytest.fixture
@@ -78,6 +88,27 @@ def test_who_leaves_without_a_word_changes_nothing(
         desk.desk.wait(SIGN)
     assert stopped.value.why == "left"
     assert time.monotonic() - begun_s >= 0.3
+
+
+def test_parts_that_are_refused_without_end_do_not_hold_the_line(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guide_desk, "LEFT_S", 0.3)
+    desk.desk.show(1, b"one")
+    begun_s = time.monotonic()
+
+    station = _Attended(cast("CalibrationStation", Belt()), desk.desk)
+
+    def refuse_all() -> None:
+        while time.monotonic() < begun_s + HANG_S:
+            station.next_part(HANG_S)
+            refused = PartRefused("part 2: why", "partial", [2], b"two")
+            desk.desk.refuse(refused, "showing")
+
+    with pytest.raises(Stopped) as stopped:
+        refuse_all()
+    assert stopped.value.why == "left"
+    assert time.monotonic() - begun_s >= 0.25
 
 
 def test_what_is_told_has_the_pictures_and_grows(desk: Desk, tmp_path: Path) -> None:

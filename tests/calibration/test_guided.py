@@ -132,6 +132,9 @@ def test_from_the_empty_table_to_the_challenge(guided: Guided) -> None:
     site = guided.ask(GuideLook())[1]
     assert site.parts is not None
     assert site.challenge is not None
+    guided.begin("plane", region=(0.25, 0.125, 0.5, 0.75))
+    guided.reaches("done")
+    assert guided.ask(GuideLook())[1].challenge is None, "another region may not catch them"
 
 
 def test_a_refused_part_is_shown_again_and_one_that_stands_apart_is_decided(
@@ -204,6 +207,13 @@ def test_the_region_of_interest_is_set_with_the_plane(guided: Guided) -> None:
     refusal = guided.reaches("refused").refusal
     assert refusal is not None
     assert "leaves the crop of 128 x 96 pixels" in refusal.text
+    guided.begin("plane", region=(0.5, 0.5, 0.01, 0.5))  # a finger that has slipped
+    refusal = guided.reaches("refused").refusal
+    assert refusal is not None
+    assert "has 1 x 48 pixels: it needs 32 each" in refusal.text
+    geometry = store.geometry("washer", SERIAL)
+    assert geometry is not None
+    assert geometry.region is None
 
 
 def test_another_rate_is_proposed_signed_and_taken_back(with_plane: Guided) -> None:

@@ -8,7 +8,7 @@
   const noImage = document.querySelector("[data-no-view]");
   const lost = document.querySelector("[data-lost]");
   const PICTURE_MS = 200, STATE_MS = 500, SLOW_MS = 1000, LOST_MS = 3000;
-  const TYPED = "input:not([name=what], [name=order]), select";
+  const TYPED = "input:not([name=what], [name=order], [name=seen]), select";
   let answeredAt = Date.now();
   let shownUrl = "";
 
@@ -88,6 +88,13 @@
     };
     round();
   }
+
+  // A glove bounces: what was sent just now is not sent again.
+  let sentAt = 0;
+  place.addEventListener("submit", (event) => {
+    if (Date.now() - sentAt < LOST_MS) event.preventDefault();
+    else sentAt = Date.now();
+  });
 
   // --- the region of interest, drawn on the picture while its fields are open ---
   const SIDES = ["left", "top", "width", "height"];

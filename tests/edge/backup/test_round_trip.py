@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import stat
 import subprocess
@@ -95,6 +96,22 @@ def test_no_number_is_given_out_twice(station: StationRoot, fresh: Path) -> None
         outbox.close()
     row = read_audit(fresh)[-1]
     assert (row.act, row.detail["after"]) == ("restore", restored.after)
+
+
+def test_a_disk_that_knows_no_modes_is_named(
+    station: StationRoot, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    """As on a stick with FAT, which takes a mode and keeps its own."""
+    path = tmp_path / "cell.backup"
+    words = ("backup", path, "--no-pictures", "--root", station.root)
+    answer = run_edge(capsys, monkeypatch, *words)
+    assert (answer.code, path.stat().st_mode & 0o777) == (0, 0o600)
+    assert "every account" not in answer.out
+    fchmod = os.fchmod
+    monkeypatch.setattr("edge.files.os.fchmod", lambda file, _: fchmod(file, 0o755))
+    answer = run_edge(capsys, monkeypatch, *words)
+    assert answer.code == 0
+    assert f"every account of this machine may read {path}" in answer.out
 
 
 def test_without_pictures_the_rest_is_there(station: StationRoot, fresh: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import sys
@@ -16,17 +17,18 @@ import pytest
 
 from edge.board.power import PLACE as POWER
 from edge.board.usb import usb_cameras
-from edge.clock import is_clock_synced
+from edge.clock import boot_time_s, is_clock_synced
 from edge.config import PLACE, read_config
 from edge.doctor import board_checks, camera_checks, disk_checks
 from edge.doctor.checks import CHECKS, examine
-from edge.doctor.finding import Finding, Subject
+from edge.doctor.finding import Check, Finding, Subject, right
 from edge.doctor.station_checks import WANTED
 from edge.install.install import install_bundle
+from edge.runtime import status_file
 from edge.runtime.status_file import StatusFile
 from edge.station.lock import RUN, locked
 from edge.station.store import Store
-from tests.support.board_tree import CAMERA, GPU, THERMAL, lay_board, lay_disk, put
+from tests.support.board_tree import CAMERA, CPU, GPU, THERMAL, lay_board, lay_disk, put
 from tests.support.root import Bundles, run_edge, snapshot, trusting_root
 from tests.support.tiny_bundle import KeyPair
 
@@ -125,6 +127,18 @@ def edited(old: str, new: str) -> Fault:
     return edit
 
 
+def owned(node: Path, mode: int, group: int = 0) -> None:
+    """As the kernel makes a device before a rule is applied: root's, also its group."""
+    try:
+        os.chown(node, 0, group)
+    except PermissionError:
+        pytest.skip("only root makes a file of root")
+    node.chmod(mode)
+
+
+GPIO = edited("[camera]", "[gpio]\nenabled = true\nok = 'a'\nng = 'b'\n[camera]")
+
+
 def gone(place: str) -> Fault:
     return lambda root: (
         shutil.rmtree(root / place) if (root / place).is_dir() else (root / place).unlink()
@@ -167,6 +181,10 @@ def damaged_model(root: Path) -> None:
         ("udev", gone("usr/lib/udev/rules.d/99-realsense.rules"), "no rule", "edge-station"),
         ("udev", lambda root: (root / "dev/bus/usb/002/003").chmod(0o600),
          "was not applied to", "udevadm"),
+        ("udev", lambda root: owned(root / "dev/bus/usb/002/003", 0o664),
+         "root alone may use it", "udevadm"),
+        ("GPIO", lambda root: (GPIO(root), owned(put(root, "dev/gpiochip0", ""), 0o660)),
+         "no rule opens gpiochip0", "edge-station"),
         ("GPIO", edited("[camera]", "[gpio]\nenabled = true\nok = 'a'\nng = 'b'\n[camera]"),
          "no GPIO chip", "correct [gpio]"),
         ("station.toml", edited("serial =", "seral ="), "seral", "correct its name"),
@@ -187,6 +205,44 @@ def test_a_fault_is_named_with_its_remedy(
     assert after[name].state == "wrong"
     assert said in after[name].said
     assert remedy in after[name].remedy
+
+
+def unlimited(root: Path) -> None:
+    for path in (root / THERMAL).glob("thermal_zone0/trip_point_*"):
+        path.unlink()
+    put(root, f"{THERMAL}/thermal_zone0/temp", "110000")
+
+
+def untold_clocks(root: Path) -> None:
+    put(root, str(POWER), COMMISSIONED.replace("default", "max"))
+    for place in (f"{GPU}/min_freq", f"{CPU}/scaling_min_freq"):
+        (root / place).unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "said"),
+    [
+        ("temperature", unlimited, "110 °C; no sensor says where the system slows down"),
+        ("power mode", text(str(POWER), COMMISSIONED.replace('"MAXN_SUPER"', "null")),
+         "does not say which is meant"),
+        ("power mode", untold_clocks, "does not tell whether the clocks are at their highest"),
+        ("udev", gone("dev/bus/usb/002/003"), "whether it was applied, a camera shows"),
+    ],
+)  # fmt: skip
+def test_what_nobody_tells_is_not_called_right(
+    root: Path, name: str, fault: Fault, said: str
+) -> None:
+    fault(root)
+    row = found(root)[name]
+    assert row.state == "unknown"
+    assert said in row.said
+
+
+def test_the_groups_of_the_account_are_enough(root: Path) -> None:
+    GPIO(root)
+    for node in (root / "dev/bus/usb/002/003", put(root, "dev/gpiochip0", "")):
+        owned(node, 0o660, group=4321)
+    assert [found(root)[name].state for name in ("udev", "GPIO")] == ["right", "right"]
 
 
 def test_a_station_without_a_name_is_told_so(root: Path) -> None:
@@ -211,6 +267,10 @@ def test_an_engine_that_is_not_proven_here(root: Path) -> None:
 
 def test_what_the_running_station_says(root: Path) -> None:
     assert found(root)["service"].state == "unknown"
+    finding = look("service", here(root))
+    assert (finding.state, finding.said) == (
+        "wrong", "it starts with the machine, and is not running",
+    )  # fmt: skip
     with running(root):
         assert found(root)["service"].state == "right"
     with running(root, state="degraded", reason="camera_lost", why="no frame for 2 s"):
@@ -222,13 +282,15 @@ def test_what_the_running_station_says(root: Path) -> None:
     assert "systemctl enable" in finding.remedy
 
 
-def test_the_broker(root: Path) -> None:
+def test_the_broker(root: Path, monkeypatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         edited("enabled = false", f'enabled = true\nhost = "127.0.0.1"\nport = {port}')(root)
         assert found(root)["broker"].said.startswith(f"127.0.0.1:{port} answers")
         with running(root, link="refused: not authorized"):
             finding = found(root)["broker"]
+            monkeypatch.setattr(status_file, "boot_time_s", lambda: boot_time_s() + 3600)
+            assert found(root)["broker"].said.startswith(f"127.0.0.1:{port} answers"), "it hangs"
     assert (finding.state, finding.said) == ("wrong", f"127.0.0.1:{port}: refused: not authorized")
     edited("port =", 'username = "a"\npassword_file = "etc/edge/none"\nport =')(root)
     finding = found(root)["broker"]
@@ -247,6 +309,7 @@ def test_dates_of_certificates(root: Path) -> None:
         assert finding.state == state
         until = datetime.now(timezone.utc) + timedelta(days=days)
         assert f"{until:%Y-%m-%d}" in finding.said
+        assert ("has expired on" in finding.said) == (days < 0)
     (root / "c.pem").write_bytes(certificate(timedelta(days=30), timedelta(days=400)))
     finding = found(root)["certificates"]
     assert "correct the clock" in finding.remedy
@@ -301,7 +364,7 @@ def driver(firmware: str, recommended: str) -> ModuleType:
         ("5.16.0.1", "5.16.0.1", "right"),
         ("5.9.15.1", "5.16.0.1", "wrong"),  # 9 is less than 16
         ("5.17.0.9", "5.16.0.1", "right"),
-        ("5.16.0.1", "", "right"),
+        ("5.16.0.1", "", "unknown"),
         ("", "5.16.0.1", "unknown"),
     ],
 )
@@ -369,3 +432,21 @@ def test_a_row_that_cannot_be_looked_at_costs_no_other(root: Path, monkeypatch) 
         "run it with sudo",
     )
     assert rows["engine"].state == "right"
+
+
+def test_root_is_told_what_root_alone_is_told(store: Store, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root has another account's rights to take")
+    tmp_path.chmod(0o755)
+    for path in (store.data, *store.data.rglob("*")):
+        os.chown(path, 4321, 4321)
+
+    def account(_: Subject) -> Finding:
+        return right(str(os.geteuid()))
+
+    checks = (Check("disk wear", account, needs_root=True), Check("engine", account))
+    assert [row.finding.said for row in examine(store.root, checks)] == ["0", "4321"]
+    assert next(check for check in CHECKS if check.name == "disk wear").needs_root
+    put(store.root, "etc/os-release", "NAME=x")
+    said = [row.finding.said for row in examine(store.root, checks)]
+    assert said == ["4321", "4321"], "no program of another system runs as root"

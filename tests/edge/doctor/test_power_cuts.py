@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from edge.archive.reading import reading
 from edge.doctor import power_cuts
 from edge.doctor.acceptance import CUT_STEP, Acceptor
 from edge.doctor.acceptance_file import CUTS, Acceptance, read_acceptance
@@ -99,6 +102,28 @@ def test_a_process_that_was_killed_is_no_cut(
     cut(root, out)
     cut(root, out)  # in the same boot
     assert read_acceptance(out).report.cuts == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has another account's rights to take")
+def test_root_reads_records_as_the_account_of_the_station(root: Path, monkeypatch) -> None:
+    rights = list[int]()
+
+    @contextmanager
+    def noted(root: Path) -> Iterator[sqlite3.Connection | None]:
+        rights.append(os.geteuid())
+        with reading(root) as connection:
+            yield connection
+
+    monkeypatch.setattr(power_cuts, "reading", noted)
+    with TemporaryDirectory() as folder:  # pytest's own is closed to other accounts
+        Path(folder).chmod(0o755)
+        open_to_all = Path(shutil.copytree(root, Path(folder) / "station", symlinks=True))
+        for path in (open_to_all / "var/lib/edge", *(open_to_all / "var/lib/edge").rglob("*")):
+            os.chown(path, 4321, 4321, follow_symlinks=False)
+        assert power_cuts.before_cut(Store(open_to_all)).seq == 7
+        assert list(power_cuts._damage(Store(open_to_all), 7)) == []
+    assert set(rights) == {4321}
+    assert os.geteuid() == 0
 
 
 def test_a_plug_that_nobody_pulls(root: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ station is at work in this process, and its steps in children of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -68,6 +69,16 @@ def reaches(client: Client, phase: str) -> CalibrationNow:
     return now_of(client)
 
 
+def seen_by(client: Client) -> str:
+    """What the form to sign on this client's page says that it has shown."""
+    forms = re.findall(r'name="seen" value="(\w*)"', client.get("/calibrate").text)
+    return str(forms[0])
+
+
+def sign(client: Client) -> None:
+    client.post("/calibrate/sign", seen=seen_by(client))
+
+
 def show_normal(cell: Socketed, client: Client, count: int) -> None:
     for number in range(count):
         cell.pass_part(Shot(part=True, defect=TRAINED[-1] / count * (number + 0.5)))
@@ -116,7 +127,7 @@ def test_parts_are_shown_signed_and_taken_back(
     assert picture.headers["content-type"] == "image/jpeg"
     assert picture.body == (store.data / FOLDER / "part-02.jpg").read_bytes()
     assert store.model_states(store.active()) == ()
-    carl.post("/calibrate/sign")
+    sign(carl)
     reaches(carl, "done")
     assert store.model_states(store.active())[-1].who == "carl (page)"
     carl.post("/calibrate/begin", what="undo")
@@ -137,7 +148,7 @@ def test_a_limit_is_proposed_for_a_rate_signed_and_kept_in_the_audit(
     assert str(state.result["guarantee"]) in text
     assert f"/engineer?at={state.result['threshold']:.9g}#threshold" in text
     assert store.model_states(store.active()) == (), "nothing is set before it is signed"
-    carl.post("/calibrate/sign")
+    sign(carl)
     reaches(carl, "done")
     saved = store.model_states(store.active())[-1]
     assert saved.threshold == pytest.approx(state.result["threshold"])
@@ -157,6 +168,40 @@ def test_what_changes_what_ok_means_asks_for_the_password_again(
     for path in ("begin", "sign"):
         assert carl.post(f"/calibrate/{path}", what="plane").place.startswith("/again?next=")
     assert now_of(carl).guide is None
+
+
+def test_nobody_signs_what_their_page_has_not_shown(
+    carl: Client, cell: Socketed, station: StationRoot
+) -> None:
+    store = station.store
+    carl.post("/calibrate/begin", what="threshold", rate="0.2")
+    reaches(carl, "signing")
+    old = seen_by(carl)
+    carl.post("/calibrate/decide", order="stop")
+    reaches(carl, "ended")
+    carl.post("/calibrate/begin", what="threshold", rate="0.5")
+    reaches(carl, "signing")
+    for seen in (old, ""):
+        assert "has gone on since" in carl.post("/calibrate/sign", seen=seen).text
+    assert store.model_states(store.active()) == ()
+    carl.post("/calibrate/decide", order="stop")
+    reaches(carl, "ended")
+
+
+def test_a_decision_is_no_way_around_the_password_of_a_signature(
+    carl: Client, cell: Socketed, station: StationRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = station.store
+    carl.post("/calibrate/begin", what="threshold", rate="0.2")
+    reaches(carl, "signing")
+    seen = seen_by(carl)
+    monkeypatch.setattr(sessions_module, "PROVED_S", 0.0)
+    answer = carl.post("/calibrate/decide", order="sign", seen=seen)
+    assert answer.status == 400
+    assert "there is no such decision" in answer.text
+    carl.post("/calibrate/decide", order="stop")
+    reaches(carl, "ended")
+    assert store.model_states(store.active()) == ()
 
 
 def test_a_step_that_is_refused_says_why_in_both_languages(carl: Client, cell: Socketed) -> None:

@@ -20,6 +20,15 @@ from tests.support.socketed import socketed
 from tests.support.station import SERIAL, StationRoot, make_station
 
 MORE = "[page]\nenabled = true\ntls = false\n"
+BOUNCED = """() => {
+    let sent = 0;
+    document.addEventListener("submit", (event) => {
+        if (!event.defaultPrevented) sent += 1;
+        event.preventDefault();
+    });
+    for (let tap = 0; tap < 2; tap += 1) document.querySelector("form.begin").requestSubmit();
+    return sent;
+}"""
 SMALL = """() => [...document.querySelectorAll("a, button, summary, input, select")]
     .filter(one => one.checkVisibility() && !one.matches(".skip, [type=hidden], [type=checkbox]"))
     .filter(one => Math.min(one.offsetHeight, one.offsetWidth) < 40)
@@ -80,3 +89,4 @@ def test_the_region_of_interest_is_drawn_on_the_picture(page: Any, station: Stat
     rows, columns = np.nonzero(geometry.region)
     assert (columns.min(), columns.max() + 1) == pytest.approx((32, 96), abs=2)
     assert (rows.min(), rows.max() + 1) == pytest.approx((19, 77), abs=2)
+    assert page.evaluate(BOUNCED) == 1, "a glove bounces, and the form is sent once"

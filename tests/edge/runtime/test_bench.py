@@ -5,8 +5,10 @@ stand-in where one is needed.
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -50,6 +52,23 @@ def test_the_file_has_every_stage_and_the_conditions(
     assert "20 samples: take --count 100 or more for a p99" in answer.out
     assert snapshot(station.root / "var/lib/edge/products") == before
     assert not list((station.root / "var/lib/edge").glob(".bench-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another account: run as root")
+def test_a_bench_of_root_leaves_everything_to_the_account_of_the_station(
+    station: StationRoot,
+) -> None:
+    account = 65533  # owns nothing else
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        store = station.copied_to(Path(folder) / "station").store
+        (store.data / RUN).unlink(missing_ok=True)  # it was never started
+        for path in (store.data, *store.data.rglob("*")):
+            os.chown(path, account, account, follow_symlinks=False)
+        run_bench(store.root, Repeats(count=3, warm_up=0), everything=False)
+        assert (store.data / RUN).exists()
+        others = {str(path) for path in store.data.rglob("*") if path.lstat().st_uid != account}
+        assert others == set()
 
 
 def test_a_slow_engine_is_seen_in_its_own_stage(station: StationRoot, monkeypatch) -> None:

@@ -93,6 +93,33 @@ def test_another_camera_is_refused(
     assert len(open_dataset(out).samples) == 1
 
 
+def test_the_space_of_the_station_is_left_free(
+    station: StationRoot, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    more = "[retention]\nmin_free_gb = 9999.0\n"
+    station.configure("folder", tmp_path / "belt", more=more)
+    arguments = ("capture", tmp_path / "out", "--count", 2, "--root", station.root)
+    answer = run_edge(capsys, monkeypatch, *arguments)
+    assert answer.code == 1
+    assert "9999 stay free for the station (min_free_gb)" in answer.err
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_images_of_somebody_else_keep_their_names(
+    station: StationRoot, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    theirs = tmp_path / "out/good/rgb/IMG_7.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    (theirs.parent / "0004.png").write_bytes(b"older")
+    arguments = ("capture", tmp_path / "out", "--count", 1, "--root", station.root)
+    answer = run_edge(capsys, monkeypatch, *arguments)
+    assert answer.code == 0, answer.err
+    names = sorted(path.name for path in theirs.parent.iterdir())
+    assert names == ["0004.png", "0005.png", "IMG_7.png"]
+    assert theirs.read_bytes() == b"theirs"
+
+
 @pytest.mark.parametrize("kind", ["depth", "xyz", "test", "empty/", "../x", "a b", ""])
 def test_a_class_that_readers_take_for_something_else_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match="cannot be a class of parts"):
