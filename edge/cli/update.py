@@ -11,7 +11,10 @@ from edge.cli.options import root_option
 from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
+    from edge.errors import ConfigError
     from edge.station.store import Store
+    from edge.update.source import Source
+    from edge.update_sections import UpdateConfig
 
 app = typer.Typer(
     help="New bundles: fetched, verified, proven, on trial, and rolled back by itself.",
@@ -55,23 +58,47 @@ def update(
     from edge.config import read_config
     from edge.station.store import Store
     from edge.update.apply import preview, update_once
-    from edge.update.factory import NoSource, make_source
+    from edge.update.factory import is_at_hand
     from edge.update.state import is_due, read_update_state
 
     store, config = Store(root), read_config(root).update
-    state, is_off = read_update_state(store), config.source == "off" and usb is None
-    if if_due and not (state.trial or (not is_off and is_due(state, 60.0 * config.interval_min))):
+    state = read_update_state(store)
+    is_off = usb is None and (config.source == "off" or (if_due and not is_at_hand(store, config)))
+    has_trial = state.trial is not None
+    if if_due and not has_trial and (is_off or not is_due(state, 60.0 * config.interval_min)):
         return
-    source = NoSource() if is_off and state.trial else make_source(store, config, usb)
+    source, trouble = _source(store, config, usb, is_off, has_trial and not check)
     if check:
         for line in preview(store, source, config) or ["nothing is offered"]:
             print(line)
         return
     decided = update_once(store, source, config, lambda line: print(line, flush=True))
+    if trouble is not None:
+        raise trouble
     if any(one.outcome not in ("installed", None) for one in decided):
         raise typer.Exit(1)
     if not decided:
         print("nothing new")
+
+
+def _source(
+    store: Store, config: UpdateConfig, usb: Path | None, is_off: bool, has_trial: bool
+) -> tuple[Source, ConfigError | None]:
+    """The source to ask; and why it cannot be asked, where only a trial goes on.
+
+    Raises: ConfigError if there is none, and no trial.
+    """
+    from edge.errors import ConfigError
+    from edge.update.factory import NoSource, make_source
+
+    if is_off and has_trial:
+        return NoSource(), None
+    try:
+        return make_source(store, config, usb), None
+    except ConfigError as error:
+        if not has_trial:
+            raise
+        return NoSource(), error
 
 
 @app.command(
@@ -116,7 +143,7 @@ def forget(
 ) -> None:
     """Forget what was decided about the bundles of a product: what is offered is taken again."""
     from edge.station.store import Store
-    from edge.update.apply import forget as forget_product
+    from edge.update.forgetting import forget as forget_product
 
     gone = forget_product(Store(root), product)
     versions = ", ".join(one.version for one in gone) or "nothing"

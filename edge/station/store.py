@@ -112,18 +112,23 @@ class Store(ModelStates):
                 self.activate(product)
         return chosen
 
-    def rollback(self, product: str, who: str | None = None) -> Installed:
+    def rollback(
+        self, product: str, who: str | None = None, present: str | None = None
+    ) -> Installed:
         """Put a product's previous bundle back; the present one becomes the previous, so that it
         can be undone.
 
-        who: as `select` takes it.
-        Raises: BundleError if there is no other bundle to go back to, or it is damaged.
+        who: as `select` takes it. present: the slot to go back from; None: whichever is current.
+        Raises: BundleError if there is no other bundle to go back to, it is damaged, or another
+            than `present` has become the current one.
         """
         self.installed(product)
         with self.change("edge bundle rollback"):
             finish(self.root, self.products_folder)
             close_claim(self)
             now = self.installed(product)
+            if present not in (None, now.slot):
+                raise BundleError(f"{product} has {now.slot} by now, not {present}: it stays")
             if self.link(product, "previous") in (None, now.slot):
                 raise BundleError(
                     f"{product} has no earlier bundle than {now.slot}: install one with `edge"

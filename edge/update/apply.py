@@ -9,10 +9,9 @@ with it. One bundle is on trial at a time, and nothing else is taken meanwhile.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -22,21 +21,19 @@ from edge.errors import BundleError, EdgeError, ParityError, StorageError, Updat
 from edge.files import make_folder, remove_tree, sentence_of, sha256_of
 from edge.install.install import SPARE_BYTES, install_bundle
 from edge.station.audit import append_audit
-from edge.station.lock import locked
 from edge.station.store import Installed, Store, slot_name
 from edge.update.objections import AGAIN, TOLD, Decided, objection
 from edge.update.source import Offer, Outcome, Source
 from edge.update.state import (
     FETCHED,
-    LOCK,
     Checked,
     KeptOffer,
     Known,
     TrialRecord,
     Waiting,
-    clear_leftovers,
     read_update_state,
     update_folder,
+    updating,
     write_update_state,
 )
 from edge.update.trial import Bounds
@@ -53,7 +50,7 @@ def update_once(
     Raises: UpdateError if the source cannot be asked or trusted; BusyError if another `edge update`
         is at work; StorageError if the disk does not take it. What judges stays then.
     """
-    with _updating(store):
+    with updating(store):
         return _Pass(store, source, config, say).run()
 
 
@@ -62,34 +59,8 @@ def preview(store: Store, source: Source, config: UpdateConfig) -> list[str]:
 
     Raises: as update_once.
     """
-    with _updating(store):
+    with updating(store):
         return _Pass(store, source, config, lambda _: None).preview()
-
-
-def forget(store: Store, product: str) -> list[Known]:
-    """Forget what was decided about the bundles of a product, so that they are taken if they are
-    offered again; returns these decisions.
-    """
-    with _updating(store):
-        state = read_update_state(store)
-        gone = [one for one in state.known if one.product == product]
-        kept = tuple(one for one in state.known if one.product != product)
-        if gone:
-            about = {"product": product, "versions": [one.version for one in gone]}
-            append_audit(store.root, "update forget", about)
-            write_update_state(store, state.model_copy(update={"known": kept}))
-    return gone
-
-
-@contextmanager
-def _updating(store: Store) -> Iterator[None]:
-    """Hold the update lock, with the rights of the account that the station belongs to."""
-    try:
-        with store.inside(), locked(update_folder(store), LOCK, "edge update"):
-            clear_leftovers(store)
-            yield
-    except OSError as error:
-        raise StorageError(f"the update stops: {sentence_of(error)}") from error
 
 
 class _Pass:
@@ -123,10 +94,15 @@ class _Pass:
         """A line for each offer."""
         lines = []
         for offer in self._source.find(self._current()):
-            outcome, why = objection(offer, self._current(), self._config.products, self._state)
+            outcome, why = self._objection(offer)
             verb = f"{TOLD[outcome]}: " if outcome else ""
             lines.append(f"{offer.words}: {verb}{why or 'would be taken'}")
         return lines
+
+    def _objection(self, offer: Offer) -> tuple[Outcome | None, str]:
+        previous = self._store.link(offer.product, "previous")
+        products = self._config.products
+        return objection(offer, self._current(), previous, products, self._state)
 
     def _current(self) -> Mapping[str, Installed]:
         return {product: self._store.installed(product) for product in self._store.products()}
@@ -145,7 +121,7 @@ class _Pass:
                 f"{self._source.name} offers {offer.words!r}, which names no bundle: correct it at"
                 " the source"
             ) from error
-        outcome, why = objection(offer, self._current(), self._config.products, self._state)
+        outcome, why = self._objection(offer)
         if outcome is None and why:
             self._say(f"{offer.words}: {why}")
         elif outcome is None:
@@ -160,22 +136,27 @@ class _Pass:
             path = self._fetch(offer)
             record = self._trial_of(offer, path)
             self._say(f"{offer.words}: verified, {record.slot}; its engines are proven now")
-            record = self._install(record, path)
-        except (BundleError, ParityError) as error:
-            self._drop_trial()
-            self._decide(offer, "refused", f"{error}; {AGAIN}")
+            self._install(record, path)
         except (EdgeError, OSError) as error:
-            self._drop_trial()
+            if not self._is_current(self._state.trial):
+                self._not_taken(offer, error)
+                return
+            record = self._state.trial  # it failed behind the switch
+        self._go_on(record, was_at_work=bool(said_now(self._store)))
+
+    def _not_taken(self, offer: Offer, error: EdgeError | OSError) -> None:
+        self._drop_trial()
+        if isinstance(error, (BundleError, ParityError)):
+            self._decide(offer, "refused", f"{error}; {AGAIN}")
+        else:
             why = sentence_of(error) if isinstance(error, OSError) else str(error)
             self._decide(offer, "failed", why)
-        else:
-            self._keep(trial=record)
-            self._go_on(record, was_at_work=bool(said_now(self._store)))
 
     def _fetch(self, offer: Offer) -> Path:
         folder = update_folder(self._store) / FETCHED
         make_folder(folder)
-        free, needed = shutil.disk_usage(folder).free, (offer.size or 0) + SPARE_BYTES
+        there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        free, needed = shutil.disk_usage(folder).free, (offer.size or 0) + SPARE_BYTES - there
         if free < needed:
             raise StorageError(
                 f"{folder} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free: make room"
@@ -205,7 +186,7 @@ class _Pass:
             reason_before=str(said.get("reason", "")),
         )
 
-    def _install(self, record: TrialRecord, path: Path) -> TrialRecord:
+    def _install(self, record: TrialRecord, path: Path) -> None:
         """The trial is written down first: whatever is killed from here on, the next call knows of
         the bundle.
         """
@@ -215,7 +196,6 @@ class _Pass:
         self._audit("update", {"source": record.source, **about})
         install_bundle(path, self._store.root)
         remove_tree(update_folder(self._store) / FETCHED)
-        return record.model_copy(update={"is_installed": True})
 
     # --- its trial ---
 
@@ -224,20 +204,35 @@ class _Pass:
         product, offer = record.offer.product, record.offer.as_offer()
         now = self._store.link(product, "current")
         if now == record.slot:
-            self._try_out(record, was_at_work)
+            self._try_out(self._placed(record), was_at_work)
         elif record.unhealthy:
             self._decide(offer, "rolled_back", record.unhealthy)
-        elif now != record.before:
-            self._decide(offer, "installed", f"{now} took its place before its trial ended")
-        elif record.is_installed:
-            self._decide(offer, "rolled_back", "somebody went back before its trial ended")
-        else:  # the installation did not come to its end, and changed nothing
+        elif not record.is_installed:  # the installation was cut short, and changed nothing
             self._drop_trial()
+        elif now != record.before:
+            self._decide(offer, "rolled_back", f"{now} took its place before its trial ended")
+        else:
+            self._decide(offer, "rolled_back", "somebody went back before its trial ended")
+
+    def _is_current(self, record: TrialRecord | None) -> TypeGuard[TrialRecord]:
+        if record is None:
+            return False
+        return self._store.link(record.offer.product, "current") == record.slot
+
+    def _placed(self, record: TrialRecord) -> TrialRecord:
+        """The record of a bundle that is current: what it replaced is known only now, as somebody
+        may have installed another one while it was fetched and proven.
+        """
+        if not record.is_installed:
+            before = self._store.link(record.offer.product, "previous")
+            record = record.model_copy(update={"is_installed": True, "before": before})
+            self._keep(trial=record)
+        return record
 
     def _try_out(self, record: TrialRecord, was_at_work: bool) -> None:
         offer = record.offer.as_offer()
         healthy: bool | None = False
-        if self._store.active_product() != offer.product:
+        if not record.unhealthy and self._store.active_product() != offer.product:
             self._decide(offer, "installed", "proven; another product is active, so no trial")
             return
         if not record.unhealthy:
@@ -259,7 +254,7 @@ class _Pass:
             self._leave_open(record, offer)
 
     def _leave_open(self, record: TrialRecord, offer: Offer) -> None:
-        if self._store.link(offer.product, "current") != record.slot:
+        if not self._is_current(record):
             self._go_on(record, was_at_work=False)
             return
         why = "the trial goes on when the station judges; `edge update` or its timer looks again"
@@ -270,9 +265,16 @@ class _Pass:
         """Put the bundle before it back. `record.unhealthy` is written down already."""
         offer, why = record.offer.as_offer(), record.unhealthy
         if record.before is None or self._store.link(offer.product, "previous") != record.before:
-            self._decide(offer, "failed", f"{why}; there is no earlier bundle to go back to")
+            self._decide(offer, "failed", f"{why}; it stays: there is none before it to go back to")
             return
-        back = self._store.rollback(offer.product, self._who)
+        try:
+            back = self._store.rollback(offer.product, self._who, record.slot)
+        except BundleError as error:
+            if not self._is_current(record):  # somebody was faster
+                self._go_on(record, was_at_work=False)
+            else:
+                self._decide(offer, "failed", f"{why}; it stays: {error}")
+            return
         self._decide(offer, "rolled_back", f"{why}; {back.slot} judges again; {AGAIN}")
 
     # --- what is kept and told ---

@@ -13,7 +13,9 @@ from edge.update_sections import UpdateConfig
 
 
 class NoSource:
-    """Offers nothing: for a trial that goes on where [update] names no source, after a stick."""
+    """Offers nothing: for a trial that goes on where there is no source to ask, as after a stick
+    was pulled.
+    """
 
     name = "off"
 
@@ -30,6 +32,11 @@ class NoSource:
         """Nobody is told."""
 
 
+def is_at_hand(store: Store, config: UpdateConfig) -> bool:
+    """Whether the source of [update] can be asked: a stick may be elsewhere."""
+    return config.source != "usb" or _is_folder(store.root / config.url / "metadata")
+
+
 def make_source(store: Store, config: UpdateConfig, usb: Path | None = None) -> Source:
     """The source of [update], or the stick at `usb`.
 
@@ -40,8 +47,11 @@ def make_source(store: Store, config: UpdateConfig, usb: Path | None = None) -> 
 
     if usb is not None or config.source == "usb":
         folder = usb if usb is not None else store.root / config.url
-        if not folder.is_dir():
-            raise ConfigError(f"{folder} is no folder: name the one where the stick is mounted")
+        if not _is_folder(folder):
+            raise ConfigError(
+                f"{folder} is no folder that this account can see: name the one where the stick is"
+                " mounted"
+            )
         return TufSource(store, "usb", StickReach(folder), config.ring)
     if config.source == "tuf":
         from edge.update.web import WebReach
@@ -55,3 +65,10 @@ def make_source(store: Store, config: UpdateConfig, usb: Path | None = None) -> 
     raise ConfigError(
         "source is off in [update] of station.toml: name one there, or a stick with --usb"
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # of another account, or of a stick that was just pulled
+        return False

@@ -139,12 +139,15 @@ class HawkbitSource:
         """
         order = self._orders[offer.action]
         self._tell(order.action, "proceeding", "none", [f"{offer.words}: fetched now"])
-        half = folder / f"{_digest_of(order)[1] or order.action}.part"
+        target = folder / f"{offer.product}-{offer.version}.bundle"
+        digest = _digest_of(order)[1]
+        half = folder / f"{digest or order.action}.part"
+        if order.is_plain and digest and target.is_file():  # it could not be installed before
+            target.rename(half)
         for other in [path for path in folder.iterdir() if path != half]:
             remove_tree(other)
         _require_room(order, half)
         self._download(order, half)
-        target = folder / f"{offer.product}-{offer.version}.bundle"
         if not is_swu(half):
             return half.rename(target)
         try:

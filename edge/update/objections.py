@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edge.bundle.versions import version_key
 from edge.station.installed import Installed
 from edge.update.source import Offer, Outcome
-from edge.update.state import UpdateState
+from edge.update.state import UpdateState, place_of
 
 AGAIN = "`edge update forget` lets it be tried again"
 TOLD: dict[Outcome, str] = {  # what became of an offer, in words
@@ -34,12 +34,17 @@ class Decided:
 
 
 def objection(
-    offer: Offer, current: Mapping[str, Installed], products: Sequence[str], state: UpdateState
+    offer: Offer,
+    current: Mapping[str, Installed],
+    previous: str | None,
+    products: Sequence[str],
+    state: UpdateState,
 ) -> tuple[Outcome | None, str]:
     """What is answered to an offer without fetching it; (None, "") if it is to be taken, None with
     a sentence if it is neither taken nor refused now.
 
-    current: the current bundle of each installed product. products: those of [update]; none of them
+    current: the current bundle of each installed product. previous: the slot that `edge bundle
+    rollback` would go to. products: those of [update]; none of them
     stands for the installed ones.
     """
     now = current.get(offer.product)
@@ -53,7 +58,18 @@ def objection(
             return "installed", "it is installed already"
         return "refused", f"it was {TOLD[known.outcome]} here before ({known.why}); {AGAIN}"
     if version is None or version_key(offer.version) > version_key(version):
+        if version is not None and _was_taken_back(offer, previous, state):
+            return "refused", f"somebody went back from it to {version} here; {AGAIN}"
         return None, ""
     if version_key(offer.version) == version_key(version):
         return "installed", "it is installed already"
     return "refused", f"{version} is installed, and versions only go up"
+
+
+def _was_taken_back(offer: Offer, previous: str | None, state: UpdateState) -> bool:
+    """Whether the bundle before the current one is this one, which is newer: however it came here,
+    somebody went back from it.
+    """
+    if previous is None or place_of(offer.product, previous) in state.let_again:
+        return False
+    return version_key(previous.rpartition("-")[0]) == version_key(offer.version)

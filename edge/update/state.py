@@ -11,15 +11,18 @@ taken back is never taken again by itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from edge.clock import boot_time_s, read_boot_id
-from edge.errors import ConfigError
-from edge.files import is_there, make_folder, read_bytes, remove_tree, write_atomically
+from edge.errors import ConfigError, StorageError
+from edge.files import is_there, make_folder, read_bytes, remove_tree, sentence_of, write_atomically
 from edge.schema import Name, Sha256, Strict, canonical_json, parse_json
+from edge.station.lock import locked
 from edge.station.root import RootFolder
 from edge.update.source import Offer, Outcome
 
@@ -107,13 +110,14 @@ class Checked(Strict):
 
 
 class UpdateState(Strict):
-    """state.json."""
+    """state.json. let_again: PRODUCT/SLOT of what was taken back by hand, and is forgotten."""
 
     schema_version: Literal[1] = 1
     trial: TrialRecord | None = None
     known: tuple[Known, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     checked: Checked | None = None
+    let_again: tuple[str, ...] = ()
 
     def find(self, offer: Offer) -> Known | None:
         """What was decided about an offered bundle."""
@@ -126,11 +130,15 @@ class UpdateState(Strict):
             for one in self.known
             if (one.product, one.version, one.sha256) != (new.product, new.version, new.sha256)
         ]
-        return self.model_copy(update={"known": (*others, new)[-KNOWN_LIMIT:]})
+        again = [place for place in self.let_again if not place.startswith(f"{new.product}/")]
+        known = (*others, new)[-KNOWN_LIMIT:]
+        return self.model_copy(update={"known": known, "let_again": tuple(again)})
 
     def with_waiting(self, report: Waiting) -> UpdateState:
-        """The same, with one more report that waits."""
-        return self.model_copy(update={"waiting": (*self.waiting, report)[-WAITING_LIMIT:]})
+        """The same, with one more report that waits, in place of others about its order."""
+        order = (report.source, report.offer.action)
+        others = [one for one in self.waiting if (one.source, one.offer.action) != order]
+        return self.model_copy(update={"waiting": (*others, report)[-WAITING_LIMIT:]})
 
 
 def is_due(state: UpdateState, interval_s: float) -> bool:
@@ -141,6 +149,11 @@ def is_due(state: UpdateState, interval_s: float) -> bool:
     if state.trial is not None or checked is None or checked.boot != read_boot_id():
         return True
     return boot_time_s() - checked.boot_s >= interval_s
+
+
+def place_of(product: str, slot: str) -> str:
+    """A slot as `let_again` has it."""
+    return f"{product}/{slot}"
 
 
 def update_folder(station: RootFolder) -> Path:
@@ -172,7 +185,18 @@ def write_update_state(station: RootFolder, state: UpdateState) -> None:
     write_atomically(folder / FILE, canonical_json(state.model_dump(mode="json")))
 
 
-def clear_leftovers(station: RootFolder) -> None:
-    """Remove what a killed update left half written. The caller holds the update lock."""
-    for path in list(update_folder(station).glob(".*")):
-        remove_tree(path)
+@contextmanager
+def updating(station: RootFolder) -> Iterator[None]:
+    """Hold the update lock, with the rights of the account that the station belongs to; what a
+    killed update left half written is removed.
+
+    Raises: BusyError if another `edge update` is at work; StorageError if the disk does not take
+        it.
+    """
+    try:
+        with station.inside(), locked(update_folder(station), LOCK, "edge update"):
+            for path in list(update_folder(station).glob(".*")):
+                remove_tree(path)
+            yield
+    except OSError as error:
+        raise StorageError(f"the update stops: {sentence_of(error)}") from error

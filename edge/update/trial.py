@@ -20,6 +20,7 @@ OF_THE_BUNDLE = frozenset(
 JUDGES_ALL_THE_SAME = frozenset({"", "archive", "power"})  # reasons with which parts are judged
 TROUBLE_S = 20.0  # a fault that the bundle can be the cause of may last this long
 DOWN_S = 60.0  # no process at all may last this long: systemd starts one after 2 s
+LONGEST_S = 7200.0  # of the time in which it is to be taken up, however long its trial is
 RESTARTS = 2  # of the process, within one trial
 PARTS_LEAST = 5  # rejects of fewer parts say nothing at the end of the time
 
@@ -51,6 +52,7 @@ class Trial:
     def __init__(self, record: TrialRecord, bounds: Bounds) -> None:
         """record: how far an earlier process came."""
         self._record, self._bounds = record, bounds
+        self._patience_s = min(bounds.seconds, LONGEST_S)
         self._parts, self._rejected = record.parts, record.rejected
         self._judged_s = record.judged_s
         self._last: Look | None = None
@@ -85,8 +87,8 @@ class Trial:
         down_s = self._lasts("down", look.said is None, look.at_s)
         if down_s > DOWN_S:
             return f"`edge run` has not been at work for {down_s:.0f} s"
-        silent_s = self._lasts("silent", look.said == {}, look.at_s)
-        if silent_s > self._bounds.seconds:
+        silent_s = self._lasts("silent", not look.said, look.at_s)  # also if it starts in vain
+        if silent_s > self._patience_s:
             return f"`edge run` has not judged for {silent_s / 60:.0f} min"
         return ""
 
@@ -113,8 +115,8 @@ class Trial:
             self._count(said)
         if is_taken and said["ready"] and reason in JUDGES_ALL_THE_SAME:
             self._judged_s += passed_s
-        if self._lasts("waits", not is_taken, look.at_s) > self._bounds.seconds:
-            return f"the station did not take it up within {self._bounds.seconds / 60:.0f} min"
+        if self._lasts("waits", not is_taken, look.at_s) > self._patience_s:
+            return f"the station did not take it up within {self._patience_s / 60:.0f} min"
         is_fault = reason in OF_THE_BUNDLE and reason != self._record.reason_before
         if self._lasts("fault", is_fault, look.at_s) > TROUBLE_S:
             more = f": {said['why']}" if said.get("why") else ""

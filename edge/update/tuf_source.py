@@ -20,7 +20,7 @@ from edge.optional import optional_module
 from edge.schema import parse_json
 from edge.station.installed import Installed
 from edge.station.store import Store
-from edge.update.clock import MADE_AT, Seen, read_seen, time_at_least, write_seen
+from edge.update.clock import MADE_AT, Seen, read_seen, time_at_least, wall_clock, write_seen
 from edge.update.metadata_cache import worked_on
 from edge.update.reach import NotThere, Reach, TooLong
 from edge.update.ring import RING_LIMIT, RingFile, address_of, ring_path
@@ -182,10 +182,16 @@ class TufSource:
         try:
             yield
         except exceptions.ExpiredMetadataError as error:
-            now = f"{self._time(read_seen(self._folder)):%Y-%m-%d %H:%M} UTC"
+            now = self._time(read_seen(self._folder))
+            else_do = "or correct this station's clock"
+            if now > wall_clock():
+                else_do = (
+                    "or look at the clock that signed it: this station's own is earlier, but that"
+                    " time is in a timestamp or record that it has"
+                )
             raise UpdateError(
-                f"{where}: {_one_line(error)}, and it is {now} here: {STAYS}. Renew it with"
-                " `trainer release refresh`, or correct this station's clock"
+                f"{where}: {_one_line(error)}, and it is {now:%Y-%m-%d %H:%M} UTC here: {STAYS}."
+                f" Renew it with `trainer release refresh`, {else_do}"
             ) from error
         except exceptions.DownloadHTTPError as error:
             raise UpdateError(

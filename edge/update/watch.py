@@ -13,7 +13,8 @@ from edge.update.state import TrialRecord
 from edge.update.trial import Bounds, Look, Trial
 
 LOOK_S, KEEP_S = 1.0, 10.0  # between two looks; between two times that progress is kept
-PATIENCE = 2.0  # one call of `watch` lasts at most this many times the trial's seconds
+PATIENCE = 2.0  # one call of `watch` lasts at most this many times the trial's seconds, and
+LONGEST_S = 4 * 3600.0  # no longer than this, which leaves the unit's time for the rest
 
 
 def said_now(store: Store) -> dict[str, Any] | None:
@@ -40,7 +41,7 @@ def watch(
     None where that is not decided (nothing runs, no camera, or somebody changed the bundle).
     """
     trial, kept_s = Trial(record, bounds), time.monotonic()
-    ends_s = kept_s + PATIENCE * bounds.seconds
+    ends_s = kept_s + min(PATIENCE * bounds.seconds, LONGEST_S)
     while store.link(record.offer.product, "current") == record.slot:
         said, now_s = said_now(store), time.monotonic()
         if said is None and not was_at_work:

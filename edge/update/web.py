@@ -23,7 +23,7 @@ SMALL_S = 60.0  # for a file that is read at once, and what a large one has beyo
 SLOWEST = 16 << 10  # bytes per second of a large one
 BLOCK = 1 << 18  # bytes
 NOT_THERE = (403, 404, 410)  # as servers of static files say it, and fleet servers
-PARTIAL, UNSATISFIABLE = 206, 416
+PARTIAL = 206
 
 
 class WebReach:

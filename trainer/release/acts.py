@@ -11,7 +11,7 @@ from edge.errors import BundleError, ConfigError
 from edge.files import make_folder, read_bytes, sha256_of, write_atomically
 from edge.update.ring import RING, RingEntry, RingFile
 from trainer.release.keys import find_signers, make_role_keys
-from trainer.release.repository import LIMIT, METADATA, Repository, last_root, now
+from trainer.release.repository import LIMIT, METADATA, Repository, alone, last_root, now
 from trainer.release.roles import ROLES, WARN_BEFORE
 
 USB = "usb"  # folder of a repository with the metadata of its copies on sticks
@@ -47,6 +47,7 @@ def write_roots(folder: Path) -> list[Path]:
     return written
 
 
+@alone
 def add(folder: Path, bundle: Path, trusted: Sequence[Path], keys: Sequence[Path]) -> str:
     """Take a bundle in, signed by the targets key; no ring names it yet. Returns its path among the
     targets.
@@ -71,6 +72,7 @@ def add(folder: Path, bundle: Path, trusted: Sequence[Path], keys: Sequence[Path
     return path
 
 
+@alone
 def set_ring(
     folder: Path,
     ring: str,
@@ -92,7 +94,8 @@ def set_ring(
     before = repository.ring(ring)
     products = dict(before.products)
     if removed:
-        products.pop(product, None)
+        if products.pop(product, None) is None:
+            raise ConfigError(f"ring {ring} says nothing of {product!r}: nothing to remove")
     else:
         products[product] = _entry(repository, before, product, version, halt)
     after = RingFile(ring=ring, products=products)
@@ -123,6 +126,7 @@ def _entry(
     return RingEntry(version=version, bundle=path, sha256=target.hashes["sha256"], halt=bool(halt))
 
 
+@alone
 def refresh(folder: Path, keys: Sequence[Path]) -> list[str]:
     """Sign the timestamp anew, and the other online roles where half of their time is over. To be
     run daily.
@@ -139,6 +143,7 @@ def refresh(folder: Path, keys: Sequence[Path]) -> list[str]:
     ]
 
 
+@alone
 def renew(folder: Path, keys: Sequence[Path], replace: str | None = None) -> list[Path]:
     """Sign root and targets anew, and the root of the sticks; with new keys for one role, where one
     was lost or seen by somebody. Returns the root files.

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
@@ -35,17 +36,22 @@ from tuf.api.serialization.json import JSONSerializer
 
 from edge.errors import ConfigError
 from edge.files import make_folder, read_bytes, replaced, write_atomically
+from edge.station.lock import locked
 from edge.update.clock import MADE_AT
 from edge.update.ring import RING_LIMIT, RingFile, address_of, ring_path
-from edge.update.roots import KIND, Kind
+from edge.update.roots import KIND, Kind, kind_of
 from trainer.release.keys import chosen
 from trainer.release.roles import RENEWED_BEFORE, ROLES
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Signers = dict[str, "CryptoSigner"]  # by key id
 Keys = Mapping[str, Sequence[Key]]  # by role
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # sorts by time
+LOCK = "release.lock"
 LIMIT = 8 << 20  # bytes of one file
 METADATA = ("root", "targets", "rings", "snapshot", "timestamp")
 
@@ -53,6 +59,21 @@ METADATA = ("root", "targets", "rings", "snapshot", "timestamp")
 def now() -> datetime:
     """The time of what is signed: whole seconds, as TUF has it."""
     return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def alone(act: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """An act on the repository in the folder that is its first argument, which no other act
+    interrupts: both would publish the same versions, and what one of them did would be lost.
+    """
+
+    @wraps(act)
+    def locking(folder: Path, /, *arguments: P.args, **named: P.kwargs) -> T:
+        if not (folder / "metadata").is_dir():
+            return act(folder, *arguments, **named)  # which says what is missing
+        with locked(folder, LOCK, "trainer release"):
+            return act(folder, *arguments, **named)
+
+    return locking
 
 
 class Repository:
@@ -183,22 +204,41 @@ class Repository:
         """Sign what was changed, and what follows from it, and write it.
 
         valid: for how long, by role, where it is not as ROLES says.
-        Raises: ConfigError if a key that must sign is not at hand; then nothing was published.
+        Raises: ConfigError if a key that must sign is not at hand, or the clock went back; then
+            nothing was published.
         """
         if self._changed & {"targets", "rings"}:
             self.touch("snapshot")
+        self._require_later()
         files = [self._signed(n, valid) for n in ("root", "targets", "rings") if n in self._changed]
         if "snapshot" in self._changed:
             for name in ("targets", "rings"):
                 self.snapshot.signed.meta[f"{name}.json"] = MetaFile(self.of(name).signed.version)
             files.append(self._signed("snapshot", valid))
         self.timestamp.signed.snapshot_meta = MetaFile(self.snapshot.signed.version)
-        self.timestamp.signed.unrecognized_fields[MADE_AT] = f"{now():%Y-%m-%dT%H:%M:%SZ}"
+        self.timestamp.signed.unrecognized_fields[MADE_AT] = f"{now():{MOMENT}}"
         files.append(self._signed("timestamp", valid))
         make_folder(self.folder / "metadata")
         for file, data in files:
             write_atomically(self.folder / "metadata" / file, data)
         self._changed.clear()
+
+    def _require_later(self) -> None:
+        """Stations take no time before that of a timestamp which they have verified, unless its key
+        was replaced.
+        """
+        before = str(self.timestamp.signed.unrecognized_fields.get(MADE_AT, ""))
+        if self._root_before is None or before <= f"{now():{MOMENT}}":
+            return
+        role = "timestamp"
+        keys = self._root_before.get_delegated_role(role).keyids
+        if set(keys) & set(self.root.signed.get_delegated_role(role).keyids):
+            replaced_as = "usb" if kind_of(self.root) == "usb" else role
+            raise ConfigError(
+                f"{self.folder} was signed at {before}, and it is {now():{MOMENT}} here: correct"
+                " this machine's clock; if it was wrong then, stations refuse what is signed now"
+                f" until `trainer release renew --replace {replaced_as}`"
+            )
 
     def _signed(self, name: str, valid: Mapping[str, timedelta]) -> tuple[str, bytes]:
         """(file, content) of a role's next version."""

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from edge.files import make_folder, replaced, write_atomically
+from edge.files import make_folder, replaced, sha256_of, write_atomically
 from edge.update.ring import address_of, ring_path
 from trainer.release.acts import USB, publish_for_sticks
 from trainer.release.keys import find_signers
-from trainer.release.repository import METADATA, Repository
+from trainer.release.repository import METADATA, Repository, alone
 
 
+@alone
 def copy_to_stick(folder: Path, stick: Path, keys: Sequence[Path]) -> datetime:
     """Write what the rings name, signed for sticks, to `stick`; returns until when it is good.
 
-    What a stick has already is not copied again; its timestamp.json is written last, so that half a
-    copy shows what was there before, or nothing.
+    What a stick has already, whole, is not copied again; its timestamp.json is written last, so
+    that half a copy shows what was there before, or nothing.
     """
     signers = find_signers(keys)
     online, sticks = Repository.read(folder, signers), Repository.read(folder / USB, signers)
@@ -44,7 +45,7 @@ def _named(repository: Repository) -> list[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    if target.is_file() and target.stat().st_size == source.stat().st_size:
+    if target.is_file() and sha256_of(target) == sha256_of(source):
         return
     make_folder(target.parent)
     with source.open("rb") as file, replaced(target) as copy:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edge.errors import BusyError, ConfigError, StorageError, UpdateError
-from edge.install.install import install_bundle
+from edge.install.install import SPARE_BYTES, install_bundle
 from edge.station.audit import read_audit
-from edge.station.lock import locked
+from edge.station.lock import CHANGE, locked
 from edge.station.store import Store
 from edge.update import apply as apply_module
-from edge.update.apply import Decided, forget, update_once
+from edge.update.apply import Decided, update_once
+from edge.update.forgetting import forget
 from edge.update.source import Offer, Outcome
 from edge.update.state import LOCK, is_due, read_update_state, update_folder
 from edge.update_sections import UpdateConfig
@@ -299,6 +301,149 @@ def test_a_process_killed_at_a_rollback_ends_it_next_time(
         assert outcomes(update(store, source)) == ["rolled_back"]
         assert update(store, source) == []
     assert store.link("washer", "current") == first
+
+
+def test_a_rollback_by_hand_at_the_same_moment_is_not_undone(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    source.offer(bundles("washer", "2.0.0"))
+    rollback = Store.rollback
+
+    def by_hand_first(*arguments: Any) -> Any:
+        monkeypatch.setattr(Store, "rollback", rollback)
+        store.rollback("washer")
+        return rollback(*arguments)
+
+    monkeypatch.setattr(Store, "rollback", by_hand_first)
+    with at_work(monkeypatch, store, good=False):
+        assert outcomes(update(store, source)) == ["rolled_back"]
+    assert store.link("washer", "current") == first
+
+
+def test_a_damaged_bundle_to_go_back_to_ends_the_trial_too(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    source.offer(bundles("washer", "2.0.0"), action="1")
+    damaged = next((store.products_folder / "washer" / "slots" / first).rglob("*.onnx"))
+    damaged.write_bytes(b"")
+    with at_work(monkeypatch, store, good=False):
+        (decided,) = update(store, source)
+        assert decided.outcome == "failed"
+        assert "it stays: " in decided.why
+        assert read_update_state(store).trial is None
+        source.offer(bundles("washer", "3.0.0"))
+        assert outcomes(update(store, source)) == ["rolled_back"]
+    assert store.link("washer", "current").startswith("2.0.0")
+
+
+def test_an_installation_that_fails_behind_its_switch_is_on_trial(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    source.offer(bundles("washer", "2.0.0"))
+    install = apply_module.install_bundle
+
+    def fails(path: Path, root: Path) -> None:
+        install(path, root)
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(apply_module, "install_bundle", fails)
+    with at_work(monkeypatch, store, good=False):
+        assert outcomes(update(store, source)) == ["rolled_back"]
+    assert store.link("washer", "current") == first
+
+
+def test_it_goes_back_to_what_somebody_installed_while_it_was_fetched(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    source.offer(bundles("washer", "2.0.0"))
+    install = apply_module.install_bundle
+
+    def second(path: Path, root: Path) -> None:
+        install(bundles("washer", "1.5.0"), root)
+        install(path, root)
+
+    monkeypatch.setattr(apply_module, "install_bundle", second)
+    with at_work(monkeypatch, store, good=False):
+        assert outcomes(update(store, source)) == ["rolled_back"]
+    assert store.active().manifest.version == "1.5.0"
+
+
+def test_what_took_the_place_of_a_bundle_is_not_its_success(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    source.offer(bundles("washer", "2.0.0"))
+    with monkeypatch.context() as patch:
+        patch.setattr(apply_module, "install_bundle", killed_at_once)
+        with pytest.raises(Killed):
+            update(store, source)
+    install_bundle(bundles("washer", "3.0.0"), store.root)
+    assert update(store, source) == []  # it was never installed
+    assert source.told == []
+    source.offer(bundles("washer", "4.0.0"))
+    assert outcomes(update(store, source)) == [None]
+    install_bundle(bundles("washer", "5.0.0"), store.root)
+    (decided,) = update(store, source)
+    assert decided.outcome == "rolled_back"
+    assert "took its place" in decided.why
+
+
+def killed_at_once(*_: object) -> None:
+    raise Killed
+
+
+def test_a_bundle_that_is_to_be_rolled_back_is_so_also_beside_another_product(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    source.offer(bundles("washer", "2.0.0"))
+    install_bundle(bundles("screw", "1.0.0"), store.root)
+    with at_work(monkeypatch, store, good=False):
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "rollback", killed_at_once)
+            with pytest.raises(Killed):
+                update(store, source)
+        store.select("screw")
+        assert outcomes(update(store, source)) == ["rolled_back"]
+    assert store.link("washer", "current") == first
+
+
+def test_what_somebody_installed_and_took_back_by_hand_is_not_taken_until_it_is_forgotten(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    install_bundle(bundles("washer", "2.0.0"), store.root)
+    store.rollback("washer")
+    source.offer(bundles("washer", "2.0.0"))
+    assert update(store, source) == []
+    assert store.link("washer", "current") == first
+    source.offer(bundles("washer", "2.0.0"), action="1")
+    (decided,) = update(store, source)
+    assert decided.outcome == "refused"
+    assert "somebody went back from it to 1.0.0" in decided.why
+    forget(store, "washer")
+    with at_work(monkeypatch, store):
+        assert outcomes(update(store, source)) == ["installed"]
+
+
+def test_only_the_latest_report_about_an_order_waits(
+    store: Store, bundles: Bundles, source: FileSource, first: str
+) -> None:
+    source.is_deaf = True
+    for version in ("0.9.0", "0.8.0"):
+        for _ in range(3):
+            source.offer(bundles("washer", version), action=version)
+            update(store, source)
+    assert [one.offer.action for one in read_update_state(store).waiting] == ["0.9.0", "0.8.0"]
+
+
+def test_what_is_fetched_already_needs_no_room_again(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    offer = source.offer(bundles("washer", "2.0.0"))
+    with locked(store.data, CHANGE, "test"):
+        assert outcomes(update(store, source)) == ["failed"]
+    free = SimpleNamespace(free=SPARE_BYTES + (offer.size or 0) // 2)
+    monkeypatch.setattr("edge.update.apply.shutil.disk_usage", lambda _: free)
+    monkeypatch.setattr("edge.install.install._check_space", lambda *_: None)
+    assert outcomes(update(store, source)) == [None]
 
 
 def test_two_updates_at_once_and_a_damaged_memory_are_refused(

@@ -80,7 +80,7 @@ def test_metadata_expires_by_that_time_and_not_by_the_wall_clock(
     set_clock(NO_BATTERY)
     assert find(station, released)
     add_record(station, 1, f"{until + timedelta(days=1):%Y-%m-%dT%H:%M:%S.000Z}", True)
-    with pytest.raises(UpdateError, match=r"expired, and it is 2027-\S+ .* here"):
+    with pytest.raises(UpdateError, match=r"expired, and it is 2027-\S+ .* own is earlier"):
         find(station, released)
 
 

@@ -128,6 +128,19 @@ def test_what_is_told(
         source.report(offer, outcome, ["a"])
 
 
+def test_a_whole_bundle_that_could_not_be_installed_is_not_fetched_again(
+    server: DdiServer, source: HawkbitSource, folder: Path
+) -> None:
+    path = taken(source, folder)
+    asked = len([one for one, _ in server.asked if "softwaremodules" in one])
+    assert taken(source, folder) == path
+    assert len([one for one, _ in server.asked if "softwaremodules" in one]) == asked == 1
+    path.write_bytes(bytes(len(CONTENT)))
+    with pytest.raises(UpdateError, match="came damaged"):
+        taken(source, folder)
+    assert taken(source, folder).read_bytes() == CONTENT
+
+
 def test_a_download_goes_on_where_it_broke_off(
     server: DdiServer, source: HawkbitSource, folder: Path
 ) -> None:

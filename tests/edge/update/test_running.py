@@ -16,6 +16,7 @@ from tests.support.released import Released, serving
 from tests.support.root import Answer, run_edge
 from tests.support.station import EMPTY, Shot, StationRoot, make_station, write_belt
 from trainer.release.acts import begin
+from trainer.release.stick import copy_to_stick
 
 TOLERANT = (0.0, 6.0, 13.0, 20.0, 27.0, 34.0, 41.0, 48.0)  # takes WORN parts as normal
 WORN = Shot(part=True, defect=33.0)
@@ -109,3 +110,32 @@ def test_the_timer_asks_when_it_is_due(
         done = edge_update("--check")
         assert done.out == "washer 1.1.0: would be taken\n"
     assert station.store.active().manifest.version == "1.0.0"
+
+
+def test_a_stick_is_taken_when_it_comes_and_its_trial_goes_on_when_it_is_pulled(
+    station: StationRoot, edge_update: Callable[..., Answer], tmp_path: Path
+) -> None:
+    released = Released(station.root.parent)
+    begin(released.repository, released.keys)
+    trust_root(station.store, released.repository / "usb-root.json")
+    released.release("1.1.0", defects=TOLERANT)
+    stick = tmp_path / "stick"
+    more = f'[update]\nsource = "usb"\nurl = "{stick}"\n'
+    station.configure("folder", tmp_path / "belt", more=more)
+    for there in (False, True):  # the folder of sticks may be there always
+        if there:
+            stick.mkdir()
+        assert edge_update("--if-due") == Answer(0, "", "")
+    copy_to_stick(released.repository, stick, [released.keys])
+    assert "on trial" in edge_update("--if-due").out
+    assert station.store.active().manifest.version == "1.1.0"
+    stick.rename(tmp_path / "pulled")
+    for words in ((), ("--usb", str(stick))):
+        done = edge_update(*words)
+        assert (done.code, "on trial" in done.out) == (1, True)
+        assert "is no folder" in done.err
+    station.store.rollback("washer")
+    done = edge_update("--if-due")
+    assert (done.code, "somebody went back" in done.out) == (1, True)
+    assert done.err == ""
+    assert edge_update("--if-due") == Answer(0, "", "")

@@ -94,6 +94,18 @@ def test_a_bundle_that_is_never_taken_up_or_never_judges_ends_it() -> None:
     assert "not judged for 10 min" in looks(trial(), *[{}] * 700)
 
 
+def test_a_trial_of_a_day_does_not_wait_that_long_for_a_station_that_does_not_take_it_up() -> None:
+    record = trial().record
+    day = Trial(record, Bounds(parts=10_000, seconds=86_400, share=0.5))
+    old = said(bundle="1.0.0-000000000000")
+    assert "within 120 min" in looks(day, *[old] * 122, step_s=60)
+
+
+def test_a_process_that_ends_each_time_before_it_says_anything_ends_it() -> None:
+    in_vain = [{}, {}, None, None] * 200
+    assert "not judged for 10 min" in looks(trial(), said(), *in_vain)
+
+
 def test_counters_that_begin_anew_lose_no_part_that_was_counted() -> None:
     one = trial()
     looks(one, said(ok=7), said(ok=9), said(ok=0), said(ok=3))

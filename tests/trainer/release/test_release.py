@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("tuf", reason="tuf is not installed: pip install 'rgbd-inspection[update]'")
 
-from edge.errors import BundleError, ConfigError
+from edge.errors import BundleError, BusyError, ConfigError, EdgeError
+from edge.station.lock import locked
 from edge.update.factory import make_source
 from edge.update_sections import UpdateConfig
 from tests.support.released import Released, make_released
@@ -23,7 +24,7 @@ from trainer.release import repository as repository_module
 from trainer.release import stick as stick_module
 from trainer.release.acts import add, begin, refresh, renew, set_ring
 from trainer.release.keys import find_signers
-from trainer.release.repository import Repository
+from trainer.release.repository import LOCK, Repository, now
 from trainer.release.roles import ROLES
 from trainer.release.stick import copy_to_stick
 
@@ -218,6 +219,51 @@ def test_a_stick_holds_what_the_rings_name_and_no_more(released: Released, tmp_p
     bundles = [path.name for path in (tmp_path / "stick/targets/bundles").iterdir()]
     assert [name.partition(".")[2] for name in bundles] == ["washer-1.1.0.bundle"]
     assert len(find_signers([released.keys])) == sum(role.keys for role in ROLES.values())
+
+
+def test_a_damaged_copy_on_a_stick_is_made_again(released: Released, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    copy_to_stick(released.repository, stick, [released.keys])
+    (bundle,) = stick.rglob("*.bundle")
+    whole = bundle.read_bytes()
+    bundle.write_bytes(bytes(len(whole)))
+    copy_to_stick(released.repository, stick, [released.keys])
+    assert bundle.read_bytes() == whole
+
+
+def test_what_a_ring_does_not_name_cannot_be_removed(released: Released) -> None:
+    before = released.newest("timestamp").read_bytes()
+    with pytest.raises(ConfigError, match="nothing to remove"):
+        set_ring(released.repository, "stable", "wahser", [released.keys], removed=True)
+    assert released.newest("timestamp").read_bytes() == before
+
+
+def test_two_acts_at_once_are_refused(released: Released, tmp_path: Path) -> None:
+    with locked(released.repository, LOCK, "test"):
+        for act in (
+            lambda: refresh(released.repository, [released.keys]),
+            lambda: set_ring(released.repository, "stable", "washer", [released.keys], halt=True),
+            lambda: renew(released.repository, [released.keys]),
+            lambda: copy_to_stick(released.repository, tmp_path / "stick", [released.keys]),
+        ):
+            with pytest.raises(BusyError, match="wait until it has finished"):
+                act()
+    with pytest.raises(EdgeError):
+        refresh(tmp_path / "nowhere", [released.keys])
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_clock_that_went_back_signs_nothing(released: Released, monkeypatch) -> None:
+    later = now() + timedelta(days=400)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.release.repository.now", lambda: later)
+        refresh(released.repository, [released.keys])
+    before = released.newest("timestamp").read_bytes()
+    with pytest.raises(ConfigError, match="correct this machine's clock"):
+        refresh(released.repository, [released.keys])
+    assert released.newest("timestamp").read_bytes() == before
+    renew(released.repository, [released.keys], replace="timestamp")
+    refresh(released.repository, [released.keys])
 
 
 @pytest.mark.parametrize("killed_at", range(1, 9))
