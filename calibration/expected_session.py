@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from calibration.plane_session import require_depth
+from calibration.remote import find_camera
 from calibration.shown_parts import PartSource, Sight, Viewer, best_sight, next_of, why_not_judged
 from calibration.silhouette import (
     ExpectedSilhouette,
@@ -19,7 +20,7 @@ from calibration.silhouette import (
     surprises_px,
 )
 from calibration.station import SOURCE_FPS
-from edge.camera.protocol import opened
+from edge.camera.protocol import Camera, opened
 from edge.camera.supervised import supervised_camera
 from edge.config import EdgeConfig
 from edge.decide.gate import Gate
@@ -29,7 +30,7 @@ from edge.errors import CalibrationError
 from edge.install.proven import open_proven_engine
 from edge.runtime.pipeline import SiteState, site_state
 from edge.runtime.run import camera_for_images, plan_for, require_normal_source
-from edge.sections import RuntimeConfig
+from edge.sections import CameraConfig, RuntimeConfig
 from edge.station.site import CameraGeometry
 from edge.station.store import Installed, Store
 from edge.types import Frame
@@ -64,7 +65,8 @@ def calibrate_station_expected(
         tell: is given one line for each part.
     Raises: CalibrationError if the product needs no expected silhouette, there is no plane for this
         camera, a part is not seen whole and alone, one lies apart from all others, or the poses
-        differ too much; CameraError, EngineError, StorageError.
+        differ too much; BusyError if a part, or another calibration, is open in a running station;
+        CameraError, ControlError, EngineError, StorageError.
     """
     store.require_writable()
     require_depth(installed, "expected silhouette")
@@ -76,7 +78,7 @@ def calibrate_station_expected(
         config = config.model_copy(update={"camera": played})
     each_frame = plan_for(config, installed, store.root, count).each_frame
     each_frame = each_frame or (source is not None and source.is_dir())
-    camera = supervised_camera(config.camera, store.root, installed.manifest.camera)
+    camera = _parts_camera(config.camera, store, installed, source)
     with opened(camera):
         record = _record_with_plane(store, installed, camera.serial)
         with _viewer(store, installed, camera.serial, config.runtime) as viewer:
@@ -97,6 +99,19 @@ def calibrate_station_expected(
     )
     margin_mm = 1000 * found.margin_px * _table_m_per_px(views[0], viewer.site)
     return ExpectedSession(serial, found, margin_mm, saved)
+
+
+def _parts_camera(
+    config: CameraConfig, store: Store, installed: Installed, source: Path | None
+) -> Camera:
+    """Not open yet. A real camera can be opened once: where `edge run` has it, that gives the
+    frames. The engine is this process's own: with an expected silhouette of another crop the
+    station judges no frame.
+
+    Raises: ControlError if this account may not ask the running station.
+    """
+    remote = find_camera(store.root, "expected") if source is None and config.is_live else None
+    return remote or supervised_camera(config, store.root, installed.manifest.camera)
 
 
 def _views(source: PartSource, count: int, tell: Callable[[str], None]) -> list[Frame]:

@@ -55,7 +55,8 @@ class RemoteStation:
 
     serial: of the camera. is_calibrated: whether there is a plane, where the product needs one.
     engine, precision: what looks. product, bundle: whose. crop: x, y, width, height in pixels of
-    the whole stream. facts: what the camera tells of itself.
+    the whole stream. facts: what the camera tells of itself. problem: why no frame can be judged,
+    empty where the site's files are sound.
     missed: parts that passed and were not asked for in time.
     """
 
@@ -67,6 +68,7 @@ class RemoteStation:
         self.precision: Precision = told.precision
         self.product, self.bundle, self.crop = told.product, told.bundle, told.crop
         self.facts: DeviceFacts = told.facts
+        self.problem = told.problem
         self.missed = 0
         # by which the station remembers the frames that it has shown
         self._names: weakref.WeakKeyDictionary[Frame, int] = weakref.WeakKeyDictionary()

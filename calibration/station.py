@@ -115,12 +115,14 @@ def open_station(
 
 
 def _require_of(remote: RemoteStation, installed: Installed) -> None:
-    """Raises: CalibrationError if it has no plane, or judges another bundle."""
+    """Raises: CalibrationError if it has no plane, cannot judge, or judges another bundle."""
     if (remote.product, remote.bundle) != (installed.product, installed.slot):
         raise CalibrationError(
             f"`edge run` judges {remote.product} {remote.bundle}, not {installed.product}"
             f" {installed.slot}: select it with `edge bundle select {installed.product}`"
         )
+    if remote.problem:
+        raise CalibrationError(remote.problem)
     if not remote.is_calibrated:
         raise CalibrationError(_no_plane(installed, remote.serial))
 

@@ -91,7 +91,8 @@ class StationTold(Strict):
     """What looks at the parts of a session.
 
     is_calibrated: whether there is a plane, where the product needs one. bundle: VERSION-DIGEST12.
-    crop: x, y, width, height in pixels of the whole stream.
+    crop: x, y, width, height in pixels of the whole stream. problem: why no frame can be judged,
+    empty where the site's files are sound: the frames serve all the same.
     """
 
     serial: str
@@ -102,6 +103,7 @@ class StationTold(Strict):
     bundle: str
     crop: tuple[int, int, int, int]
     facts: DeviceFacts
+    problem: str
 
 
 # --- requests ---

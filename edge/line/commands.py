@@ -15,8 +15,8 @@ from edge.line.fields import BadRequest, label_of, number_of, object_of, require
 from edge.line.inbound import NO_REPLY, Reply
 from edge.schema import NAME, PRODUCT_NUMBERS
 
-CALIBRATIONS = ("plane", "expected", "threshold")  # of `edge calibrate`
-COUNT = (5, 200)  # parts that `edge calibrate expected` is shown
+CALIBRATIONS = ("plane", "expected", "parts", "threshold")  # of `edge calibrate`
+COUNTS = {"expected": (5, 200), "parts": (3, 99)}  # parts that `edge calibrate` is shown
 FALSE_REJECTS = (0.0001, 0.5)
 WHO_LIMIT, RESULT_LIMIT = 48, 240  # characters of an answer
 
@@ -53,8 +53,8 @@ class CommandRefusal(str, Enum):
 @dataclass(frozen=True)
 class Command:
     """One command. product, number: for `select`, one of them. what: for `calibrate`, the name of
-    the calibration; count: of parts, for `expected`; false_rejects: 0..1, for `threshold`. id: the
-    sender's own name for it, passed through.
+    the calibration; count: of parts, for `expected` and `parts`; false_rejects: 0..1, for `parts`
+    and `threshold`. id: the sender's own name for it, passed through.
     """
 
     verb: Verb
@@ -176,14 +176,14 @@ def _calibration_of(fields: Mapping[str, Any], name: str) -> Command:
     if what not in CALIBRATIONS:
         raise BadRequest("what", f"one of {', '.join(CALIBRATIONS)}")
     count = rate = None
-    if what == "expected" and "count" in fields:
-        count = number_of(fields, "count", COUNT)
+    if what in COUNTS and "count" in fields:
+        count = number_of(fields, "count", COUNTS[what])
     elif "count" in fields:
-        raise BadRequest("count", "only `expected` has it")
-    if what == "threshold":
+        raise BadRequest("count", "only `expected` and `parts` have it")
+    if what == "threshold" or (what == "parts" and "false_rejects" in fields):
         rate = _share_of(fields, "false_rejects", FALSE_REJECTS)
     elif "false_rejects" in fields:
-        raise BadRequest("false_rejects", "only `threshold` has it")
+        raise BadRequest("false_rejects", "only `parts` and `threshold` have it")
     return Command(Verb.CALIBRATE, what=what, id=name, count=count, false_rejects=rate)
 
 

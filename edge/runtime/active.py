@@ -102,9 +102,12 @@ class ActiveBundle:
 
     def geometry_digest(self, serial: str) -> str | None:
         """The first 12 digits of the SHA-256 of the geometry that is applied; None where there is
-        none.
+        none, or the site's files are damaged.
         """
-        return self._site(serial)[1]
+        try:
+            return self._site(serial)[1]
+        except ConfigError:  # the judgment says so
+            return None
 
     def _site(self, serial: str) -> tuple[SiteState, str | None]:
         if serial not in self._sites:

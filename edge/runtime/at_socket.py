@@ -32,7 +32,8 @@ class Station:
     """What the socket needs of the running station.
 
     state: flat, JSON types. serial: of the camera, empty before its first frame. frame_problem:
-    what is wrong with the frames now. The functions may be called by any thread once it has begun.
+    what is wrong with the frames now. is_settled: whether what was saved last judges, or is
+    refused. The functions may be called by any thread once it has begun.
     """
 
     store: Store
@@ -45,6 +46,7 @@ class Station:
     serial: Callable[[], str]
     facts: Callable[[], DeviceFacts]
     frame_problem: Callable[[], str]
+    is_settled: Callable[[], bool]
     put_row: PutRow
 
 
@@ -76,6 +78,7 @@ class AtSocket:
             station.serial,
             station.facts,
             station.frame_problem,
+            station.is_settled,
             station.put_row,
         )
         self._server = ControlServer(station.store.root / SOCKET, desk)

@@ -283,6 +283,7 @@ class AtWork:
                 serial=lambda: self._judging.seen.serial,
                 facts=lambda: self.capture.device,
                 frame_problem=lambda: self._health.frame_problem,
+                is_settled=lambda: self.changes.is_settled,
                 put_row=self._audit.put,
             )
         )

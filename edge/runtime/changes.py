@@ -66,7 +66,7 @@ State = Settled | Opening
 
 
 class Changes:
-    """What is to judge next. Used by the main loop alone."""
+    """What is to judge next. Used by the main loop, except where a member says so."""
 
     def __init__(self, store: Store, load_engine: EngineLoader, current: CurrentBundle) -> None:
         """current: gets what is resolved here."""
@@ -90,6 +90,14 @@ class Changes:
         """
         state = self._state
         return state.refused if isinstance(state, Settled) and state.seen == wanted else None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what was saved last judges, or is refused: until another change, nothing else is
+        to judge. Any thread may ask.
+        """
+        is_known = self.refusal_of(fingerprint_of(self._store)) is not None
+        return is_known and not self._current.is_waited_for
 
     def follow(self) -> None:
         """Begin to resolve a change, or look after the one that was begun; returns at once."""

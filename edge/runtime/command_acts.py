@@ -31,7 +31,7 @@ from edge.station.store import Installed, Store
 
 FRAMES_S = 10.0  # for frames to come again from a camera that was opened anew
 LOOK_S = 0.02
-OVER_SOCKET = ("plane",)  # what `edge calibrate` measures on the frames of this station's camera
+OVER_SOCKET = ("plane", "expected", "parts")  # by the frames of this station's camera
 
 
 @dataclass(frozen=True)

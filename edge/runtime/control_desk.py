@@ -40,7 +40,7 @@ from edge.control.protocol import (
 )
 from edge.control.server import IDLE_S, Answer, Client
 from edge.decide.gate import Part
-from edge.errors import CalibrationError, CameraLost, EdgeError
+from edge.errors import BusyError, CalibrationError, CameraLost, EdgeError
 from edge.runtime.active import ActiveBundle
 from edge.runtime.audit_rows import RowLimit
 from edge.runtime.guide import Guide
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 SILENCE_S = 600.0  # a session ends after this long without a request
 LOOK_S = 0.2  # a client that has gone meanwhile is noticed after this long
-TAKEN_S = 3.0  # what was saved is taken up before the next step begins; a refused bundle never is
+SETTLED_S = 3.0  # what was saved is taken up before a session begins; engines may take longer
 ROWS, ROWS_S = 120, 3600.0  # rows of sessions in the audit table
 END: Answer = ({"end": True}, ())
 
@@ -76,15 +76,18 @@ class ControlDesk:
         serial: Callable[[], str],
         facts: Callable[[], DeviceFacts],
         frame_problem: Callable[[], str],
+        is_settled: Callable[[], bool],
         put_row: PutRow,
     ) -> None:
         """station: its name. serial: of the camera that gave the last frame; empty before the
         first. facts_of_site: what is calibrated. frame_problem: what is wrong with the frames now,
-        or empty. put_row: into the audit table, without waiting.
+        or empty. is_settled: whether what was saved last judges, or is refused. put_row: into the
+        audit table, without waiting.
         """
         self._station, self._sessions, self._scoring, self._live = station, sessions, scoring, live
         self._guide, self._facts_of_site = guide, facts_of_site
         self._serial, self._facts, self._frame_problem = serial, facts, frame_problem
+        self._is_settled = is_settled
         self._put_row, self._limit = put_row, RowLimit(ROWS, ROWS_S)
 
     def takes_data(self, client: Client) -> bool:
@@ -136,10 +139,6 @@ class ControlDesk:
 
     def _guided(self, request: GuideBegin | GuideOrder | GuideLook, client: Client) -> Answer:
         if isinstance(request, GuideBegin):
-            end_s = time.monotonic() + TAKEN_S
-            while not self._facts_of_site.is_taken() and time.monotonic() < end_s:
-                client.require_there()
-                time.sleep(LOOK_S)
             self._guide.begin(request)
             log.info("guide=%s for=%s who=%s begun", request.what, request.who, client.who)
         elif isinstance(request, GuideOrder):
@@ -154,15 +153,27 @@ class ControlDesk:
         serial = self._serial()
         if not serial:
             raise CameraLost(f"the camera has given no frame yet: {self._frame_problem()}")
+        self._await_settled(client)
         session = self._sessions.open(client, request.who, request.what)
         self._note("session", client, {"for": session.who, "what": session.what})
         log.info("session=%s for=%s who=%s opened", session.what, session.who, client.who)
-        try:
-            told = _told(session.active, serial, self._facts())
-        except EdgeError as error:  # the site's files are damaged
-            self._close(client, str(error))
-            raise
+        told = _told(session.active, serial, self._facts())
         return {"station": told.model_dump(mode="json")}, ()
+
+    def _await_settled(self, client: Client) -> None:
+        """A calibration rests on the one before it: no part is shown to what that replaces.
+
+        Raises: BusyError if what was saved last does not judge in time; Gone.
+        """
+        end_s = time.monotonic() + SETTLED_S
+        while not self._is_settled():
+            client.require_there()
+            if time.monotonic() > end_s:
+                raise BusyError(
+                    "what was saved or installed last does not judge yet, a part is open or an"
+                    " engine is being built: repeat the command"
+                )
+            time.sleep(LOOK_S)
 
     def _close(self, client: Client, why: str) -> None:
         session = self._sessions.close(client)
@@ -258,8 +269,10 @@ class ControlDesk:
 
 
 def _told(active: ActiveBundle, serial: str, facts: DeviceFacts) -> StationTold:
-    """Raises: ConfigError if the site's files are damaged."""
-    site = active.site(serial)
+    try:
+        site, problem = active.site(serial), ""
+    except EdgeError as error:  # a calibration of the plane or the silhouette is the remedy
+        site, problem = site_state(active.manifest, None), str(error)
     return StationTold(
         serial=serial,
         is_calibrated=site.is_calibrated,
@@ -269,6 +282,7 @@ def _told(active: ActiveBundle, serial: str, facts: DeviceFacts) -> StationTold:
         bundle=active.bundle,
         crop=site.crop,
         facts=facts,
+        problem=problem,
     )
 
 

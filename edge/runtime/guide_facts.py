@@ -22,12 +22,6 @@ class GuideFacts:
         self._current = current
         self._known: tuple[tuple[ActiveBundle, str, Fingerprint], SiteTold] | None = None
 
-    def is_taken(self) -> bool:
-        """Whether what was saved last is what judges: a step rests on the one before it."""
-        active = self._current.get()
-        is_newest = active.fingerprint == fingerprint_of(active.store)
-        return is_newest and not self._current.is_waited_for
-
     def told(self, serial: str) -> SiteTold:
         """What is calibrated. serial: of the camera, empty before its first frame."""
         active = self._current.latest

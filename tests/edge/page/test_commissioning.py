@@ -99,9 +99,9 @@ def by_command_line(site: Site) -> int:
             for number in range(count):
                 site.pass_part(first + number)
                 assert next(lines).startswith(f"part {number + 1} of {count}:")
-        wait_until(site.judges_as_calibrated, HANG_S, "not taken up")
         site.lay(EMPTY)
     wait_until(lambda: site.said()["state"]["ready"], HANG_S, "not ready")
+    assert site.judges_as_calibrated()
     site.pass_part(NEXT)
     return 4
 

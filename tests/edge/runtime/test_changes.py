@@ -78,6 +78,21 @@ def test_a_change_waits_until_the_engine_thread_takes_it(rig: Rig) -> None:
     assert rig.disk.answers == [], "it is resolved once"
 
 
+def test_it_is_settled_once_what_is_active_judges_or_is_refused(rig: Rig) -> None:
+    assert rig.changes.is_settled
+    second = make_active("2")
+    rig.disk.activate(("2",), second)
+    assert not rig.changes.is_settled, "seen by nobody yet"
+    rig.follow()
+    assert not rig.changes.is_settled, "it waits"
+    rig.current.take()
+    assert rig.changes.is_settled
+    rig.disk.activate(("3",), EngineError("no device"))
+    assert not rig.changes.is_settled
+    rig.follow()
+    assert rig.changes.is_settled
+
+
 @pytest.mark.parametrize(
     ("error", "why"),
     [

@@ -15,12 +15,13 @@ from calibration.remote import open_remote
 from edge.errors import EngineError
 from edge.install.proven import ProvenEngine, open_proven_engine
 from edge.runtime.active import EngineLoader
+from edge.runtime.at_socket import AtSocket
 from edge.station.audit import read_audit
 from edge.station.store import Installed, Store
 from tests.support.broker import Broker, wait_until
 from tests.support.commanding import CommandCell, command_cell, configured, make_products, settled
 from tests.support.patience import HANG_S
-from tests.support.station import BAD, EMPTY, GOOD, SERIAL, StationRoot
+from tests.support.station import BAD, EMPTY, GOOD, SERIAL, Shot, StationRoot
 
 NODELAY = "set_tcp_nodelay true\n"
 
@@ -289,7 +290,30 @@ def test_a_plane_is_calibrated_by_a_child_on_the_frames_of_this_station_s_camera
     assert answer["result"].startswith(f"saved version {after.version}, by ")
 
 
-def test_a_child_that_opens_the_camera_itself_is_lent_it(free: CommandCell) -> None:
+def test_parts_are_shown_to_a_child_and_set_the_threshold(free: CommandCell) -> None:
+    store, opened, count = Store(free.root), free.camera.opened, 3
+    free.send("calibrate", id="parts", what="parts", count=count, false_rejects=0.1)
+    wait_until(lambda: free.state["reason"] == "calibrating", HANG_S, "not begun")
+    for number in range(count):
+        for show in (Shot(part=True, defect=4.0 * number + 4), EMPTY):
+            free.show(show, 10)
+    wait_until(lambda: free.answers("parts"), HANG_S, "not answered")
+    answer = free.answer("parts")
+    assert is_done(answer), answer
+    (state,) = store.model_states(store.active())
+    assert (state.parts, free.camera.opened) == (count, opened)
+    assert answer["result"].startswith(f"saved version {state.version}, by ")
+    for show in (EMPTY, BAD, EMPTY):
+        free.show(show, 5)
+    wait_until(lambda: free.plc.of("record"), HANG_S, "not judged")
+    record = free.plc.of("record")[0].json
+    assert (record["seq"], record["code"], record["thr_from"]) == (1, 2, "site")
+
+
+def test_a_child_that_opens_the_camera_itself_is_lent_it(
+    free: CommandCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AtSocket, "is_open", False)
     opened = free.camera.opened
     answer = free.ask("calibrate", "expected", what="expected", count=5)
     assert answer["reason"] == "failed"

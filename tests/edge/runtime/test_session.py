@@ -19,14 +19,14 @@ import pytest
 from calibration.remote import RemoteStation, open_remote
 from edge.camera.protocol import FrameOverdue
 from edge.decide.gate import Part
-from edge.errors import BusyError, CalibrationError, CameraLost
+from edge.errors import BusyError, CalibrationError, CameraLost, EngineError
 from edge.install.install import install_bundle
-from edge.runtime import control_desk, scoring, session
+from edge.runtime import changes, control_desk, scoring, session
 from edge.station.audit import read_audit
 from edge.types import Code, Reason
 from tests.support.broker import wait_until
 from tests.support.fakes import committed
-from tests.support.patience import patience_s
+from tests.support.patience import HANG_S, patience_s
 from tests.support.socketed import Socketed, holding_process, socketed
 from tests.support.station import BAD, EMPTY, GOOD, HEIGHT, WIDTH, StationRoot, make_station
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -119,6 +119,60 @@ def test_it_begins_between_two_parts_only(cell: Socketed) -> None:
     wait_until(lambda: cell.state["ok"] == ok + 1, 10, "the open part was not judged")
     with opened(cell):
         pass
+
+
+def save_threshold(station: StationRoot, cell: Socketed, value: float) -> None:
+    work = cell.service.at_work
+    assert work is not None
+    engine = work.current.get().engine
+    station.store.save_model_state(
+        station.store.active(), engine.precision, engine.name, 10, value, "", {}
+    )
+
+
+def test_it_begins_once_what_was_saved_before_it_judges(
+    made_station: StationRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = changes.resolve_active
+
+    def resolve_late(*what: Any) -> Any:
+        time.sleep(0.5)
+        return plain(*what)
+
+    monkeypatch.setattr(changes, "resolve_active", resolve_late)
+    station = made_station.copied_to(tmp_path / "station")
+    with socketed(station) as cell:
+        for value in (77.0, 99.0):
+            save_threshold(station, cell, value)
+            with opened(cell) as remote:
+                part = shown(cell, remote)
+            assert len(part.frames) >= 3, "the first part is shown whole"
+            assert {one.judgment.threshold for one in part.frames} == {np.float32(value)}
+
+
+def test_it_does_not_begin_while_an_engine_is_built_nor_wait_for_what_is_refused(
+    made_station: StationRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = threading.Event()
+
+    def resolve_never(*_: Any) -> Any:
+        built.wait(HANG_S)
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(changes, "resolve_active", resolve_never)
+    monkeypatch.setattr(control_desk, "SETTLED_S", 0.3)
+    station = made_station.copied_to(tmp_path / "station")
+    with socketed(station) as cell:
+        save_threshold(station, cell, 77.0)
+        with pytest.raises(BusyError, match=r"does not judge yet.*repeat the command"):
+            open_remote(cell.root, "parts")
+        assert cell.state["reason"] != "calibrating"
+        built.set()
+        work = cell.service.at_work
+        assert work is not None
+        wait_until(lambda: work.changes.refused, HANG_S, "not refused")
+        with opened(cell) as remote:
+            assert shown(cell, remote).frames
 
 
 def test_what_is_still_in_view_at_its_end_is_not_judged(cell: Socketed) -> None:
