@@ -19,7 +19,7 @@ from edge.line.outbox import Outbox
 from tests.support.cuts.cuts import Cut, Recording, record, workplace
 from tests.support.cuts.disk import Builder
 from tests.support.cuts.line import ACTS, PLACE, LineAct, fields
-from tests.support.cuts.summary import CUTS
+from tests.support.cuts.summary import counted_cuts
 
 pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts of the outbox")]
 
@@ -75,11 +75,7 @@ def test_every_cut_keeps_what_was_told(
     record_property: Callable[[str, object], None],
 ) -> None:
     recording = recordings[name]
-    count, cuts = recording.distinct()
-    record_property(
-        CUTS,
-        f"outbox, {name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots",
-    )
+    cuts = counted_cuts(recording, f"outbox, {name}", record_property)
     for cut in cuts:
         try:
             check(cut, builder.build(cut.tree, place / "root"), ACTS[name])

@@ -23,7 +23,7 @@ from tests.support.backed_up import contents
 from tests.support.cuts.cuts import Cut, Recording, record, workplace
 from tests.support.cuts.disk import Builder
 from tests.support.cuts.restore import ACTS, BACKUP
-from tests.support.cuts.summary import CUTS
+from tests.support.cuts.summary import counted_cuts
 from tests.support.recorded import record_parts
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
@@ -93,10 +93,7 @@ def test_every_cut_leaves_one_station_or_none(
     record_property: Callable[[str, object], None],
 ) -> None:
     recording = recordings[name]
-    count, cuts = recording.distinct()
-    record_property(
-        CUTS, f"{name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots"
-    )
+    cuts = counted_cuts(recording, name, record_property)
     before = Store(builder.build(recording.before_tree(), place / "before")).link(
         "washer", "current"
     )

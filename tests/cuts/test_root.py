@@ -21,7 +21,7 @@ from tests.support.cuts.cuts import Cut, Recording, record, workplace
 from tests.support.cuts.disk import Builder, Tree
 from tests.support.cuts.reader import SQLITE_ENDS, Reader, State, identity_of, names_of, rows_of
 from tests.support.cuts.station import ACTS, PRODUCTS
-from tests.support.cuts.summary import CUTS
+from tests.support.cuts.summary import counted_cuts
 from tests.support.tiny_bundle import make_key, make_tiny_bundle
 
 pytestmark = [pytest.mark.endurance, pytest.mark.xdist_group("cuts of a root")]
@@ -216,10 +216,7 @@ def test_every_cut_ends_in_the_old_state_or_the_new(
     record_property: Callable[[str, object], None],
 ) -> None:
     recording = recordings[name]
-    count, cuts = recording.distinct()
-    record_property(
-        CUTS, f"{name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots"
-    )
+    cuts = counted_cuts(recording, name, record_property)
     checker = Checker(recording, builder, place)
     for cut in cuts:
         try:

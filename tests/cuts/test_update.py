@@ -20,7 +20,7 @@ from edge.station.store import Store
 from edge.update.state import update_folder
 from tests.support.cuts.cuts import Cut, Recording, record, workplace
 from tests.support.cuts.disk import Builder
-from tests.support.cuts.summary import CUTS
+from tests.support.cuts.summary import counted_cuts
 from tests.support.cuts.update import ACTS, NEW, OLD, ask
 from tests.support.released import make_released
 from trainer.release.stick import copy_to_stick
@@ -77,10 +77,7 @@ def test_every_cut_leaves_a_station_that_goes_on_and_not_back(
     record_property: Callable[[str, object], None],
 ) -> None:
     recording = recordings[name]
-    count, cuts = recording.distinct()
-    record_property(
-        CUTS, f"{name}: {len(recording.calls)} calls, {count} cuts, {len(cuts)} different roots"
-    )
+    cuts = counted_cuts(recording, name, record_property)
     for cut in cuts:
         try:
             check(cut, builder, place)
