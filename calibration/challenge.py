@@ -141,6 +141,7 @@ def keep_challenge(
     state = store.model_state(installed, station.precision, station.engine)
     threshold = parts[0].sight.judgment.threshold
     caught = sum(part.is_caught for part in parts)
+    geometry = store.geometry_record(installed.product, station.serial)
     challenge = Challenge(
         version=0 if state is None else state.version,
         threshold=0.0 if threshold is None else float(threshold),
@@ -148,6 +149,7 @@ def keep_challenge(
         detection=detection_rate(caught, len(parts)),
         sentence=challenge_sentence(caught, len(parts)),
         parts=tuple(_picture(part) for part in parts),
+        geometry_version=None if geometry is None else geometry.version,
         who=who or audit.current_user(),
         when=audit.now_utc(),
     )

@@ -110,12 +110,17 @@ class GuideState(Strict):
 
 
 class Signed(Strict):
-    """One thing that is calibrated: when and by whom, and what it says in a sentence."""
+    """One thing that is calibrated: when and by whom, and what it says in a sentence.
+
+    before: when the plane, crop or region changed after it, so that it is to be done again; empty:
+    it stands.
+    """
 
     who: str
     when: str
     said: str = ""
     count: int = 0
+    before: str = ""
 
 
 class SiteTold(Strict):

@@ -40,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     Check("trusted keys", station_checks.trust),
     Check("bundle", station_checks.bundle),
     Check("engine", station_checks.engine),
+    Check("calibration", station_checks.calibration),
     Check("service", station_checks.service),
 )
 SEE = "the sentence says what to do"

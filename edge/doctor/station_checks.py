@@ -8,7 +8,7 @@ from edge.config import PLACE, read_config, require_name
 from edge.doctor.finding import Finding, Subject, right, unknown, wrong
 from edge.engine.machine import this_machine
 from edge.install.proof_file import read_proof
-from edge.install.summary import find_judge
+from edge.install.summary import find_judge, unsettled_lines
 from edge.runtime.status import SILENT_S
 from edge.runtime.status_file import read_live
 from edge.units import UNITS
@@ -68,6 +68,17 @@ def engine(subject: Subject) -> Finding | None:
     if judge is None or judge.section is None:
         return wrong(why, "`edge verify` says more")
     return right(f"{judge.name}, {judge.section.time_ms:.1f} ms, proven on {proof.board}")
+
+
+def calibration(subject: Subject) -> Finding | None:
+    """Whether what was shown on site was shown under the plane, crop and region in force."""
+    product = subject.store.active_product()
+    if product is None:
+        return None
+    lines = unsettled_lines(subject.store, subject.store.installed(product))
+    if not lines:
+        return right("nothing that was shown on site is out of date")
+    return wrong("; ".join(lines), "show the parts again, as it says")
 
 
 def service(subject: Subject) -> Finding:

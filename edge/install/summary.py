@@ -11,8 +11,10 @@ from edge.config import read_config
 from edge.errors import EdgeError
 from edge.install.engine_entry import EngineEntry
 from edge.install.proof_file import read_proof
+from edge.station.commissioning import read_commissioning
 from edge.station.numbers import read_numbers
 from edge.station.site import CameraGeometry, ExpectedState, ModelState
+from edge.station.standing import standing_lines
 from edge.station.store import Installed, Store
 
 # what a product in a fixed pose does without an expected silhouette
@@ -38,6 +40,7 @@ def status_lines(store: Store) -> list[str]:
         f"bundle       {bundle.slot}",
         *(f"plane        {line}" for line in plane_lines(m)),
         *engine_lines(store, bundle),
+        *(f"calibration  {line}" for line in unsettled_lines(store, bundle)),
         *_other_engines(store, bundle),
         *(f"expected     {line}" for line in expected_lines(m, store.geometry_records(product))),
     ]
@@ -105,6 +108,17 @@ def engine_lines(store: Store, bundle: Installed) -> list[str]:
         ),
         *_threshold_lines(judge, state),
     ]
+
+
+def unsettled_lines(store: Store, bundle: Installed) -> list[str]:
+    """What was shown on this station and does not stand any more, one sentence each.
+
+    Raises: ConfigError if a file of the site state is damaged.
+    """
+    judge, _ = find_judge(store, bundle)
+    state = None if judge is None else store.model_state(bundle, judge.precision, judge.runtime)
+    evidence = read_commissioning(store, bundle.product)
+    return standing_lines(state, evidence, store.geometry_records(bundle.product))
 
 
 def find_judge(store: Store, bundle: Installed) -> tuple[EngineEntry | None, str]:

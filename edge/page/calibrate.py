@@ -181,5 +181,10 @@ def _step_of(view: GuideView, wanted: str) -> str:
     for step in (last, wanted) if is_at_work else (wanted, last):
         if step in (*steps, THRESHOLD):
             return step
-    undone = (one for one in steps if site is None or getattr(site, one) is None)
-    return next(undone, steps[-1])
+    return next((one for one in steps if not _is_done(site, one)), steps[-1])
+
+
+def _is_done(site: SiteTold | None, step: str) -> bool:
+    """Whether it was done, and under the plane, crop and region that are in force."""
+    signed = None if site is None else getattr(site, step)
+    return signed is not None and not signed.before

@@ -29,6 +29,7 @@ from edge.report.site_sections import (
     threshold_section,
 )
 from edge.station.audit import current_user, now_utc
+from edge.station.standing import standing_lines
 from edge.station.station_key import open_signer
 from edge.station.store import Store
 
@@ -119,4 +120,8 @@ def _open_points(known: Known) -> list[str]:
             "No known-bad parts were shown: `edge calibrate challenge`.",
         ),
     ]
-    return [sentence for is_open, sentence in points if is_open]
+    old = standing_lines(known.state, shown, known.cameras)
+    return [
+        *(sentence for is_open, sentence in points if is_open),
+        *(f"{line[0].upper()}{line[1:]}." for line in old),
+    ]

@@ -24,6 +24,7 @@ from edge.runtime.drift_watch import read_drift
 from edge.station.audit import AuditRow
 from edge.station.commissioning import Commissioning, pictures_folder
 from edge.station.commissioning import Picture as ShownPart
+from edge.station.standing import challenge_line
 from edge.station.store import Store
 
 LATENCY_PARTS = 1000
@@ -87,9 +88,10 @@ def challenge_section(known: Known) -> Section:
     challenge = None if known.shown is None else known.shown.challenge
     if challenge is None:
         return Section("Challenge with known-bad parts", facts=[fact("Challenge", None)])
+    old = challenge_line(known.state, known.shown, known.cameras)
     return Section(
         "Challenge with known-bad parts",
-        said=[challenge.sentence],
+        said=[challenge.sentence, *([] if old is None else [f"{old[0].upper()}{old[1:]}."])],
         facts=[
             fact("By whom, when", f"{challenge.who}, {challenge.when}"),
             fact("Caught", f"{challenge.caught} of {len(challenge.parts)}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from edge.control.guide import Signed, SiteTold
@@ -10,6 +12,7 @@ from edge.runtime.active import ActiveBundle, Fingerprint, fingerprint_of
 from edge.runtime.current import CurrentBundle
 from edge.station.commissioning import Challenge, Commissioning, read_commissioning
 from edge.station.site import CameraGeometry, ModelState, PackedMask
+from edge.station.standing import newer_than_challenge, newer_than_parts
 
 
 class GuideFacts:
@@ -41,6 +44,7 @@ def _told(active: ActiveBundle, serial: str) -> SiteTold:
         geometry = store.geometry_record(product, serial)
     except EdgeError:
         evidence = geometry = None
+    known = {} if geometry is None else {serial: geometry}
     region = None if geometry is None else geometry.region
     return SiteTold(
         product=product,
@@ -49,9 +53,9 @@ def _told(active: ActiveBundle, serial: str) -> SiteTold:
         needs_plane="plane" in active.engine.inputs,
         region=(0.0, 0.0, 1.0, 1.0) if region is None else _around(region),
         plane=None if geometry is None or geometry.plane is None else _plane(geometry),
-        parts=None if state is None or state.shown is None else _parts(state),
+        parts=None if state is None or state.shown is None else _parts(state, evidence, known),
         threshold=None if state is None or state.threshold is None else _threshold(state),
-        challenge=None if evidence is None else _challenge(evidence, state, geometry),
+        challenge=None if evidence is None else _challenge(evidence, state, known),
     )
 
 
@@ -72,10 +76,13 @@ def _plane(record: CameraGeometry) -> Signed:
     return Signed(who=record.who, when=record.when, count=record.frames)
 
 
-def _parts(state: ModelState) -> Signed:
+def _parts(
+    state: ModelState, evidence: Commissioning | None, cameras: Mapping[str, CameraGeometry]
+) -> Signed:
     shown = state.shown
     assert shown is not None  # as the caller has seen
-    return Signed(who=shown.who, when=shown.when, count=len(shown.scores))
+    newer = newer_than_parts(state, evidence, cameras)
+    return Signed(who=shown.who, when=shown.when, count=len(shown.scores), before=_when(newer))
 
 
 def _threshold(state: ModelState) -> Signed:
@@ -83,12 +90,21 @@ def _threshold(state: ModelState) -> Signed:
 
 
 def _challenge(
-    evidence: Commissioning, state: ModelState | None, geometry: CameraGeometry | None
+    evidence: Commissioning, state: ModelState | None, cameras: Mapping[str, CameraGeometry]
 ) -> Signed | None:
-    """Only what was shown under the state and the geometry that judge now."""
+    """Only what was shown under the state that judges now."""
     known: Challenge | None = evidence.challenge
     if known is None or state is None or known.version != state.version:
         return None
-    if geometry is not None and geometry.when > known.when:
-        return None
-    return Signed(who=known.who, when=known.when, said=known.sentence, count=len(known.parts))
+    newer = newer_than_challenge(known, evidence.serial, cameras)
+    return Signed(
+        who=known.who,
+        when=known.when,
+        said=known.sentence,
+        count=len(known.parts),
+        before=_when(newer),
+    )
+
+
+def _when(newer: CameraGeometry | None) -> str:
+    return "" if newer is None else newer.when

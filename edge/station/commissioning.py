@@ -48,6 +48,8 @@ class Challenge(Strict):
     """Known-bad parts that were shown afterwards.
 
     version, threshold: of the model state that judged them. detection: rate that they prove, 0..1.
+    geometry_version: of the camera's geometry that judged them; None where there was none, or it
+    was not noted.
     """
 
     version: int = Field(ge=0)
@@ -56,6 +58,7 @@ class Challenge(Strict):
     detection: float = Field(ge=0, le=1)
     sentence: str
     parts: tuple[Picture, ...] = Field(min_length=1)
+    geometry_version: int | None = None
     who: str
     when: str
 

@@ -134,7 +134,12 @@ def test_from_the_empty_table_to_the_challenge(guided: Guided) -> None:
     assert site.challenge is not None
     guided.begin("plane", region=(0.25, 0.125, 0.5, 0.75))
     guided.reaches("done")
-    assert guided.ask(GuideLook())[1].challenge is None, "another region may not catch them"
+    site = guided.ask(GuideLook())[1]
+    assert site.plane is not None
+    assert site.parts is not None
+    assert site.challenge is not None
+    assert site.parts.before == site.plane.when, "another region gives other scores"
+    assert site.challenge.before == site.plane.when, "another region may not catch them"
 
 
 def test_a_refused_part_is_shown_again_and_one_that_stands_apart_is_decided(

@@ -59,7 +59,7 @@ def show_parts(store: Store, product: str = "washer", **changed: Any) -> dict[st
         "challenge": {
             "version": 1, "threshold": 4.0, "caught": 2, "detection": 0.135,
             "sentence": "2 of 3 known-bad parts were caught", "parts": bad, "who": "bert",
-            "when": SHOWN_AT,
+            "when": SHOWN_AT, "geometry_version": 1,
         },
         **changed,
     }  # fmt: skip
