@@ -96,14 +96,14 @@ def build_wheel(folder: Path) -> Path:
     copy = folder / "source"
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--", "edge", "calibration", "jetson", "trainer", "systemd",
-         "pyproject.toml", "README.md", "LICENSE"],
+         "pyproject.toml", "setup.py", "README.md", "LICENSE"],
         check=True, cwd=ROOT, capture_output=True,
     ).stdout  # fmt: skip
     for name in filter(None, tracked.decode().split("\0")):
         path = copy / name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, path, follow_symlinks=False)
-    _pip("wheel", "--no-deps", "--wheel-dir", folder, copy)
+    _pip("wheel", "--no-deps", "--wheel-dir", folder, copy, built=last_change())
     shutil.rmtree(copy)
     return next(folder.glob("rgbd_inspection-*.whl"))
 
@@ -114,8 +114,10 @@ def fetch_pycuda(folder: Path) -> Path:
     return next(folder.glob("pycuda-*.tar.gz"))
 
 
-def _pip(*words: str | Path) -> None:
+def _pip(*words: str | Path, built: datetime | None = None) -> None:
     environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    if built is not None:
+        environment["SOURCE_DATE_EPOCH"] = str(int(built.timestamp()))
     subprocess.run(
         [sys.executable, "-m", "pip", words[0], "--quiet", *words[1:]], check=True, env=environment
     )

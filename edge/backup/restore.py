@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,8 +75,7 @@ def restore_backup(
         with _as_storage_error(station):
             if dry_run:
                 with station.acting():  # SQLite changes the owner of files beside a database
-                    _require_fresh(station, backup, name)
-                return Restored(backup.about, backup.key, name)
+                    return _tried(station, backup, name)
             with _alone(station):
                 ready = find_ready(station)
                 if ready is None:
@@ -113,6 +113,17 @@ def _restore(
     put_in_place(station, settings, ready)
     reached("placed")
     return Restored(backup.about, backup.key, name, after, told)
+
+
+def _tried(station: RootFolder, backup: Verified, name: str | None) -> Restored:
+    """What `_restore` would do, with every member of the backup laid into a folder that is removed
+    again; of the pictures of parts, which may be many, each is read and not kept.
+    """
+    _require_fresh(station, backup, name)
+    with tempfile.TemporaryDirectory(prefix="edge-restore-") as folder:
+        stage(backup, Path(folder), read_settings(backup, name), name, with_pictures=False)
+        after = prepare(backup, Path(folder), name)
+        return Restored(backup.about, backup.key, name, after, tuple(doubts(Path(folder))))
 
 
 def _finish(station: RootFolder, backup: Verified, ready: Ready) -> Restored:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edge.archive.reading import has_table, read_only
-from edge.backup.contents import ETC
+from edge.backup.contents import ETC, PARTS
 from edge.backup.members import Member, members
 from edge.backup.naming import is_renamed, renamed
 from edge.backup.seal import Verified
@@ -71,17 +71,27 @@ def _is_setting(member: Member) -> bool:
     return PurePosixPath(ETC) in (member.name, *member.name.parents)
 
 
-def stage(backup: Verified, folder: Path, settings: Sequence[Setting], name: str | None) -> None:
+def stage(
+    backup: Verified,
+    folder: Path,
+    settings: Sequence[Setting],
+    name: str | None,
+    with_pictures: bool = True,
+) -> None:
     """Write a backup's content into the empty `folder` as into a root, synced. The caller works
     with the rights of the station's account.
 
-    settings: of which it gets what `doubts` needs. name: of --as, or None.
+    settings: of which it gets what `doubts` needs. name: of --as, or None. with_pictures: those of
+    parts too; False reads them only.
     Raises: DataError if the backup is not what `edge backup` writes, OSError if the disk refuses.
     """
     left_out = OWN_KEY if is_renamed(backup.about, name) else set[PurePosixPath]()
     folders = [(folder / ETC, 0o755)]
     for member in members(backup):
-        if not _is_setting(member) and member.name not in left_out:
+        if not with_pictures and PurePosixPath(PARTS) in member.name.parents:
+            while member.content.read(1 << 20):
+                pass
+        elif not _is_setting(member) and member.name not in left_out:
             _lay(member, folder / member.name)
             if member.kind == "folder":
                 folders.append((folder / member.name, member.mode))

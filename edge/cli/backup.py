@@ -72,7 +72,9 @@ def restore(
         metavar="KEY",
     ),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Check file, signature and root; change nothing."
+        False,
+        "--dry-run",
+        help="Check file, signature, everything in it, and root; change nothing.",
     ),
     root: Path = root_option("; empty, or of a board that was flashed anew"),
 ) -> None:

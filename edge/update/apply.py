@@ -23,9 +23,11 @@ from edge.install.install import SPARE_BYTES, install_bundle
 from edge.station.audit import append_audit
 from edge.station.store import Installed, Store, slot_name
 from edge.update.objections import AGAIN, TOLD, Decided, objection
+from edge.update.reach import Refused
 from edge.update.source import Offer, Outcome, Source
 from edge.update.state import (
     FETCHED,
+    REFUSED_LIMIT,
     Checked,
     KeptOffer,
     Known,
@@ -73,6 +75,7 @@ class _Pass:
         self._bounds = Bounds(config.trial_parts, 60.0 * config.trial_min, config.max_rejected)
         self._state = read_update_state(store)
         self._decided: list[Decided] = []
+        self._damaged: dict[str, str] = {}  # products, and what is wrong with each
 
     def run(self) -> list[Decided]:
         """Everything, in order."""
@@ -85,7 +88,14 @@ class _Pass:
                 self._consider(offer)
                 if self._is_trying():
                     break
+            self._tell_damaged()
         return self._decided
+
+    def _tell_damaged(self) -> None:
+        """The products that nothing can be decided about, while the others are taken."""
+        for product, why in self._damaged.items():
+            self._decided.append(Decided(Offer(product, "(damaged)"), "failed", why))
+            self._say(self._decided[-1].line())
 
     def _is_trying(self) -> bool:
         return self._state.trial is not None
@@ -97,15 +107,26 @@ class _Pass:
             outcome, why = self._objection(offer)
             verb = f"{TOLD[outcome]}: " if outcome else ""
             lines.append(f"{offer.words}: {verb}{why or 'would be taken'}")
+        lines += [f"{product} is damaged: {why}" for product, why in self._damaged.items()]
         return lines
 
     def _objection(self, offer: Offer) -> tuple[Outcome | None, str]:
+        if offer.product in self._damaged:
+            return None, "its installed bundle is damaged, so that no version can be compared"
         previous = self._store.link(offer.product, "previous")
         products = self._config.products
         return objection(offer, self._current(), previous, products, self._state)
 
     def _current(self) -> Mapping[str, Installed]:
-        return {product: self._store.installed(product) for product in self._store.products()}
+        """Every installed bundle whose manifest can be read; the others are in `_damaged` then."""
+        found = dict[str, Installed]()
+        self._damaged.clear()
+        for product in self._store.products():
+            try:
+                found[product] = self._store.installed(product)
+            except BundleError as error:
+                self._damaged[product] = str(error)
+        return found
 
     # --- an offer ---
 
@@ -326,11 +347,29 @@ class _Pass:
                 continue
             try:
                 self._source.report(report.offer.as_offer(), report.outcome, report.details)
+            except Refused as error:
+                self._refused(report, error, left)
             except UpdateError as error:
-                left.append(report)
-                self._say(f"{error}; it is told again at the next check")
-        if len(left) != len(self._state.waiting):
+                self._put_off(report, error, left)
+        if tuple(left) != self._state.waiting:
             self._keep(waiting=tuple(left))
+
+    def _refused(self, report: Waiting, error: Refused, left: list[Waiting]) -> None:
+        """A report that the source does not accept: a few more times, then no more."""
+        again = report.model_copy(update={"refusals": report.refusals + 1})
+        if again.refusals < REFUSED_LIMIT:
+            self._put_off(again, error, left)
+            return
+        words = report.offer.as_offer().words
+        why = f"{error}; its report was refused {again.refusals} times and is dropped"
+        self._say(f"{words}: {why}")
+        about = {"product": report.offer.product, "version": report.offer.version, "why": why}
+        self._audit("update report dropped", about)
+
+    def _put_off(self, report: Waiting, error: UpdateError, left: list[Waiting]) -> None:
+        if not report.is_told:
+            self._say(f"{error}; it is told again at each check")
+        left.append(report.model_copy(update={"is_told": True}))
 
     def _drop_trial(self) -> None:
         if self._state.trial is not None:

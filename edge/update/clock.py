@@ -1,7 +1,7 @@
 """What time it is at least, on a station whose clock may have no battery.
 
 Metadata expires so that an old state of a repository cannot be shown forever. A clock that starts
-in 1970 would let it: so the time is never taken to be before this software was written, before the
+in 1970 would let it: so the time is never taken to be before this software was built, before the
 newest timestamp of the repository that was verified, or before the last record that was made while
 the clock was synchronized.
 
@@ -16,11 +16,11 @@ from pathlib import Path
 from pydantic import AwareDatetime, Field, ValidationError
 
 from edge.archive.reading import has_table, reading
+from edge.built import built_at
 from edge.errors import EdgeError
 from edge.files import is_there, read_bytes, write_atomically
 from edge.schema import Sha256, Strict, canonical_json, parse_json
 
-WRITTEN = datetime(2026, 11, 30, tzinfo=timezone.utc)  # raised with every release
 MADE_AT = "x-edge-made-at"  # in a timestamp: when it was signed
 FILE, LIMIT = "clock.json", 64 << 10
 NEWEST_RECORDS = 1000  # that are looked through for one with a synchronized clock
@@ -64,7 +64,7 @@ def time_at_least(root: Path, seen: Seen | None) -> datetime:
 
     Raises: StorageError if the station's records cannot be read.
     """
-    known = [wall_clock(), WRITTEN]
+    known = [wall_clock(), built_at()]
     if seen is not None:
         known.append(seen.made_at)
     if (record := _last_synced_record(root)) is not None:

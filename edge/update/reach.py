@@ -16,6 +16,10 @@ class NotThere(UpdateError):
     """The repository has no such file."""
 
 
+class Refused(UpdateError):
+    """A server takes a request in no case: the same one would be answered alike."""
+
+
 class TooLong(UpdateError):
     """A file has more bytes than it may."""
 

@@ -72,6 +72,8 @@ class Source(Protocol):
         nothing.
 
         details: sentences.
-        Raises: UpdateError if the report cannot be delivered: it is repeated at the next check.
+        Raises: UpdateError if the report cannot be delivered: it is repeated at the next check;
+            Refused (edge.update.reach) if the source does not accept it: it is repeated a few
+            times.
         """
         ...

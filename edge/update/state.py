@@ -30,6 +30,7 @@ FOLDER, FILE, FETCHED, LOCK = "update", "state.json", "fetched", "update.lock"
 LIMIT = 1 << 20  # bytes of the file
 KNOWN_LIMIT = 256  # decisions that are remembered; the oldest are forgotten first
 WAITING_LIMIT = 64  # reports that wait
+REFUSED_LIMIT = 5  # times that a source may refuse one of them: then it is dropped
 
 
 class KeptOffer(Strict):
@@ -94,12 +95,17 @@ class Known(Strict):
 
 
 class Waiting(Strict):
-    """A report that its source did not take yet."""
+    """A report that its source did not take yet.
+
+    is_told: somebody was told that it waits. refusals: how often the source did not accept it.
+    """
 
     source: str = Field(max_length=64)
     offer: KeptOffer
     outcome: Outcome
     details: tuple[str, ...]
+    is_told: bool = False
+    refusals: int = Field(default=0, ge=0)
 
 
 class Checked(Strict):

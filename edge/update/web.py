@@ -16,13 +16,14 @@ from typing import BinaryIO
 
 from edge.errors import ConfigError, UpdateError
 from edge.files import sentence_of
-from edge.update.reach import NotThere, TooLong, require_below
+from edge.update.reach import NotThere, Refused, TooLong, require_below
 
 SILENCE_S = 30.0  # without a byte
 SMALL_S = 60.0  # for a file that is read at once, and what a large one has beyond its bytes
 SLOWEST = 16 << 10  # bytes per second of a large one
 BLOCK = 1 << 18  # bytes
 NOT_THERE = (403, 404, 410)  # as servers of static files say it, and fleet servers
+LATER = (401, 407, 408, 425, 429)  # of 4xx: another token or another time may help
 PARTIAL = 206
 
 
@@ -60,7 +61,7 @@ class WebReach:
     def send(self, path: str, method: str, data: bytes) -> None:
         """Send a JSON text to an address below this one; what is answered to it does not matter.
 
-        Raises: NotThere, UpdateError.
+        Raises: NotThere, Refused, UpdateError.
         """
         with self._asked(path, 0, method, data):
             pass
@@ -117,7 +118,9 @@ class WebReach:
             error.close()
             if error.code in NOT_THERE:
                 raise NotThere(f"{self.where} has no {path} ({error.code})") from error
-            raise UpdateError(f"{self._base}{path}: the server answers {error.code}") from error
+            is_final = error.code // 100 == 4 and error.code not in LATER
+            kind = Refused if is_final else UpdateError
+            raise kind(f"{self._base}{path}: the server answers {error.code}") from error
         except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError) as error:
             raise UpdateError(f"{self.where} cannot be reached: {_why(error)}") from error
         except (TimeoutError, ConnectionError) as error:

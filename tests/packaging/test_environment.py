@@ -175,6 +175,14 @@ def test_pycuda_is_compiled_where_nvcc_is_and_anew_for_another_cuda(
     assert "compiling" not in home.environment("make", with_nvcc(tmp_path / "cuda")).stderr
     newer = home.environment("make", with_nvcc(tmp_path / "cuda", "13.2"))
     assert "compiling pycuda" in newer.stderr
+    assert len(list((home.folder / "pycuda").iterdir())) == 2
+    home.environment("tidy")
+    (left,) = (home.folder / "pycuda").iterdir()
+    again = home.environment("make", with_nvcc(tmp_path / "cuda", "13.2"))
+    assert ("compiling" in again.stderr, left.is_dir()) == (False, True)
+    home.environment("make")  # without CUDA nothing of it is in use
+    home.environment("tidy")
+    assert not list((home.folder / "pycuda").iterdir())
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -134,8 +135,32 @@ def test_signed_by_somebody_who_means_harm(
     backed: StationRoot, fresh: Path, tmp_path: Path, how: str
 ) -> None:
     path = forged(backed.root, tmp_path / "evil.backup", EVIL[how])
+    refused(path, fresh, "do not use it", DataError, dry_run=True)
     refused(path, fresh, "do not use it", DataError)
     assert not list((fresh / DATA).glob(".restore"))
+
+
+def test_trying_reads_what_restoring_would_read(
+    backed: StationRoot, fresh: Path, tmp_path: Path
+) -> None:
+    """A database that was damaged before the station signed it, and a bundle's file."""
+
+    def damaged(tar: tarfile.TarFile) -> None:
+        with tarfile.open(backed.root.parent / "cell.backup") as whole:
+            for entry in whole:
+                content = whole.extractfile(entry)
+                data = content.read() if content is not None else b""
+                if entry.name.endswith(("/manifest.json", "parts.onnx", ".onnx")):
+                    data = data.replace(data[:4], b"????", 1)
+                tar.addfile(entry, io.BytesIO(data))
+
+    path = forged(backed.root, tmp_path / "damaged.backup", damaged)
+    before = snapshot(fresh)
+    tried = restore_backup(Store(fresh), path, dry_run=True)
+    assert snapshot(fresh) == before
+    done = restore_backup(Store(fresh), path)
+    assert tried.doubts
+    assert (tried.after, len(tried.doubts)) == (done.after, len(done.doubts))
 
 
 def test_no_report_passes_for_a_backup(fresh: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from edge.station.audit import read_audit
 from edge.station.lock import CHANGE, locked
 from edge.station.store import Store
 from edge.update import apply as apply_module
-from edge.update.apply import Decided, update_once
+from edge.update.apply import Decided, preview, update_once
 from edge.update.forgetting import forget
+from edge.update.reach import Refused
 from edge.update.source import Offer, Outcome
-from edge.update.state import LOCK, is_due, read_update_state, update_folder
+from edge.update.state import LOCK, REFUSED_LIMIT, is_due, read_update_state, update_folder
 from edge.update_sections import UpdateConfig
 from tests.support.offered import FileSource
 from tests.support.root import Bundles, snapshot
@@ -255,6 +256,54 @@ def test_a_report_that_is_not_taken_is_told_again(
         source.is_deaf = False
         update(store, source)
     assert source.told == [("2.0.0", "installed")]
+
+
+def test_a_report_that_is_refused_is_dropped_in_the_end_and_said_once(
+    store: Store, bundles: Bundles, source: FileSource, first: str, monkeypatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Refused("the server answers 400")
+
+    monkeypatch.setattr(source, "report", refuse)
+    source.offer(bundles("washer", "0.9.0"), action="1")
+    told: list[str] = []
+    update_once(store, source, CONFIG, told.append)
+    source.offers = {}
+    for _ in range(REFUSED_LIMIT):
+        update_once(store, source, CONFIG, told.append)
+    assert read_update_state(store).waiting == ()
+    assert [line.count("it is told again") for line in told if "answers 400" in line] == [1, 0]
+    assert read_audit(store.root)[-1].act == "update report dropped"
+
+
+def test_a_report_that_cannot_be_sent_waits_and_is_said_once(
+    store: Store, bundles: Bundles, source: FileSource, first: str
+) -> None:
+    source.offer(bundles("washer", "0.9.0"), action="1")
+    source.is_deaf = True
+    told: list[str] = []
+    update_once(store, source, CONFIG, told.append)
+    source.offers = {}
+    for _ in range(REFUSED_LIMIT + 1):
+        update_once(store, source, CONFIG, told.append)
+    assert len(read_update_state(store).waiting) == 1
+    assert sum("nobody listens" in line for line in told) == 1
+
+
+def test_a_product_that_is_damaged_is_named_and_the_others_are_taken(
+    store: Store, bundles: Bundles, source: FileSource, first: str
+) -> None:
+    install_bundle(bundles("nut", "1.0.0"), store.root)
+    (store.products_folder / "washer" / "slots" / first / "manifest.json").write_text("{")
+    offers = [source.offer(bundles(name, "2.0.0")) for name in ("nut", "washer")]
+    paths = [bundles(name, "2.0.0") for name in ("nut", "washer")]
+    source.offers = dict(zip(offers, paths, strict=True))
+    shown = preview(store, source, CONFIG)
+    assert sum(line.startswith("washer is damaged: ") for line in shown) == 1
+    damaged = update(store, source)[-1]
+    assert store.installed("nut").manifest.version == "2.0.0"
+    assert (damaged.offer.product, damaged.outcome) == ("washer", "failed")
+    assert "manifest.json" in damaged.why
 
 
 class Killed(BaseException):

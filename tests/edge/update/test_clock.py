@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from edge.built import built_at
 from edge.errors import UpdateError
 from edge.line.tables import RECORDS
 from edge.station.store import Store
 from edge.update import clock
-from edge.update.clock import WRITTEN, Seen, read_seen, time_at_least, write_seen
+from edge.update.clock import Seen, read_seen, time_at_least, write_seen
 from edge.update.factory import make_source
 from edge.update.state import update_folder
 from edge.update_sections import UpdateConfig
@@ -43,8 +44,8 @@ def add_record(store: Store, seq: int, judged_at: str, synced: bool) -> None:
 def test_it_is_never_before_what_has_certainly_passed(station: Store, set_clock) -> None:
     assert time_at_least(station.root, None) >= datetime.now(timezone.utc) - timedelta(minutes=5)
     set_clock(NO_BATTERY)
-    assert time_at_least(station.root, None) == WRITTEN
-    later = WRITTEN + timedelta(days=100)
+    assert time_at_least(station.root, None) == built_at()
+    later = built_at() + timedelta(days=100)
     assert time_at_least(station.root, Seen(version=1, made_at=later, keys=KEYS)) == later
     add_record(station, 1, "2027-04-01T12:00:00.000Z", True)
     add_record(station, 2, "2031-01-01T12:00:00.000Z", False)  # nobody knows when that was
@@ -54,15 +55,15 @@ def test_it_is_never_before_what_has_certainly_passed(station: Store, set_clock)
     assert time_at_least(station.root, None) == ahead
 
 
-def test_this_software_was_not_written_in_the_future() -> None:
-    assert datetime.now(timezone.utc) >= WRITTEN
+def test_this_software_was_not_built_in_the_future() -> None:
+    assert datetime.now(timezone.utc) >= built_at()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "nothing", '{"version": 0}'])
 def test_a_damaged_memory_knows_less(tmp_path: Path, text: str) -> None:
     assert read_seen(tmp_path) is None
-    write_seen(tmp_path, Seen(version=3, made_at=WRITTEN, keys=KEYS))
-    assert read_seen(tmp_path) == Seen(version=3, made_at=WRITTEN, keys=KEYS)
+    write_seen(tmp_path, Seen(version=3, made_at=built_at(), keys=KEYS))
+    assert read_seen(tmp_path) == Seen(version=3, made_at=built_at(), keys=KEYS)
     (tmp_path / clock.FILE).write_text(text)
     assert read_seen(tmp_path) is None
 
@@ -95,7 +96,7 @@ def test_what_ended_before_this_software_was_written_is_refused_in_1970(
     from tests.support.released import signer_of
 
     metadata: Metadata[Any] = Metadata.from_file(str(timestamp))
-    ends(WRITTEN - timedelta(days=1))(metadata.signed)
+    ends(built_at() - timedelta(days=1))(metadata.signed)
     metadata.sign(signer_of(stick.keys / "offline/usb-1.key"))
     metadata.to_file(str(timestamp))
     set_clock(NO_BATTERY)
