@@ -29,6 +29,7 @@ class BuildWithDate(build_py):
     """The modules, and the date in one of them. A source checkout has none."""
 
     def run(self) -> None:
+        """Copy the modules, then write the date."""
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "edge/built.py"

@@ -52,6 +52,13 @@ class UpdateConfig(Section):
         strict=False,
         description="whose bundles are taken, also for the first time; [] = installed products",
     )
+    package: bool = Field(
+        default=False,
+        description=(
+            "take the package edge-station too, where the ring names a newer one (tuf, usb); it is"
+            " on trial as a bundle is"
+        ),
+    )
     interval_min: int = Field(
         default=60, ge=1, le=10_080, description="minutes between two checks of the timer"
     )
@@ -84,6 +91,8 @@ class UpdateConfig(Section):
             )
         if self.token_file and self.source != "hawkbit":
             raise ValueError("token_file is set but source is not hawkbit")
+        if self.package and self.source == "hawkbit":
+            raise ValueError("package is true, and source hawkbit has bundles only: use tuf or usb")
         if self.source == "usb" and not self.url:
             raise ValueError("source is usb, and url names no folder")
         if self.ca_file and not self.url.startswith("https://"):

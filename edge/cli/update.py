@@ -59,25 +59,30 @@ def update(
     from edge.station.store import Store
     from edge.update.apply import preview, update_once
     from edge.update.factory import is_at_hand
+    from edge.update.package_offer import is_on_trial, offered_package
     from edge.update.state import is_due, read_update_state
 
     store, config = Store(root), read_config(root).update
     state = read_update_state(store)
     is_off = usb is None and (config.source == "off" or (if_due and not is_at_hand(store, config)))
-    has_trial = state.trial is not None
+    has_trial = state.trial is not None or is_on_trial(root)
     if if_due and not has_trial and (is_off or not is_due(state, 60.0 * config.interval_min)):
         return
     source, trouble = _source(store, config, usb, is_off, has_trial and not check)
     if check:
-        for line in preview(store, source, config) or ["nothing is offered"]:
-            print(line)
+        lines = preview(store, source, config)
+        package = offered_package(store, source, config, usb is None, only_shown=True)
+        print("\n".join([*lines, package] if package else lines) or "nothing is offered")
         return
     decided = update_once(store, source, config, lambda line: print(line, flush=True))
+    package = offered_package(store, source, config, usb is None)
+    if package:
+        print(package, flush=True)
     if trouble is not None:
         raise trouble
     if any(one.outcome not in ("installed", None) for one in decided):
         raise typer.Exit(1)
-    if not decided:
+    if not decided and not package:
         print("nothing new")
 
 
@@ -124,6 +129,33 @@ def trust(
 
 
 @app.command(
+    short_help="Take a newer package edge-station.",
+    epilog=example("sudo edge update package", "sudo edge update package --usb /media/stick"),
+)
+def package(
+    usb: Path | None = typer.Option(
+        None,
+        help="Folder of a stick that `trainer release usb` wrote, instead of [update]'s source.",
+        readable=False,
+        metavar="FOLDER",
+    ),
+    root: Path = root_option(),
+) -> None:
+    """Take the package of this software that the station's ring names, now, whatever [update] says
+    of packages: verified, installed beside a station that judges on, on trial, and taken back if
+    the station is not healthy with it. Only root may.
+    """
+    import os
+    import sys
+
+    # in its own environment, which stays although the package puts another one to use
+    python = str(Path(sys.prefix).resolve() / "bin/python")
+    words = ["-I", "-m", "edge.update.package_step", "--by-hand", "--root", str(root)]
+    more = ["--usb", str(usb)] if usb is not None else []
+    os.execv(python, [python, *words, *more])
+
+
+@app.command(
     short_help="What was taken, refused or rolled back.", epilog=example("edge update status")
 )
 def status(root: Path = root_option()) -> None:
@@ -138,14 +170,18 @@ def status(root: Path = root_option()) -> None:
     short_help="Let refused bundles be tried again.", epilog=example("edge update forget washer")
 )
 def forget(
-    product: str = typer.Argument(..., help="Whose bundles.", metavar="PRODUCT"),
+    product: str = typer.Argument(..., help="Whose bundles; or edge-station.", metavar="PRODUCT"),
     root: Path = root_option(),
 ) -> None:
-    """Forget what was decided about the bundles of a product: what is offered is taken again."""
+    """Forget what was decided about the bundles of a product, or about the package edge-station:
+    what is offered is taken again.
+    """
+    from edge.provision.package import PACKAGE
     from edge.station.store import Store
     from edge.update.forgetting import forget as forget_product
+    from edge.update.package_step import forget_packages
 
-    gone = forget_product(Store(root), product)
+    gone = forget_packages(root) if product == PACKAGE else forget_product(Store(root), product)
     versions = ", ".join(one.version for one in gone) or "nothing"
     print(f"{product}: {versions} forgotten")
 
@@ -161,4 +197,16 @@ def _status(store: Store) -> list[str]:
             f"{trial.offer.product} {trial.offer.version}: on trial, {trial.parts} parts,"
             f" {trial.judged_s / 60:.0f} min"
         )
+    lines += _package_status(store)
     return lines or ["no bundle came by `edge update` yet"]
+
+
+def _package_status(store: Store) -> list[str]:
+    from edge.provision.package import PACKAGE
+    from edge.update.package_state import read_package_state
+
+    state = read_package_state(store.root)
+    lines = [f"{PACKAGE} {one.version}: {one.outcome}: {one.why}" for one in state.known]
+    if state.trial is not None:
+        lines.append(f"{PACKAGE} {state.trial.version}: on trial")
+    return lines

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from edge.board.model import machine_root
 from edge.config import EdgeConfig, read_config
-from edge.doctor import board_checks, camera_checks, disk_checks, line_checks, station_checks
+from edge.doctor import (
+    board_checks,
+    camera_checks,
+    disk_checks,
+    line_checks,
+    package_check,
+    station_checks,
+)
 from edge.doctor.finding import Check, Finding, Row, Subject, unknown, wrong
 from edge.errors import ConfigError, EdgeError
 from edge.files import sentence_of
@@ -42,6 +49,7 @@ CHECKS: tuple[Check, ...] = (
     Check("engine", station_checks.engine),
     Check("calibration", station_checks.calibration),
     Check("service", station_checks.service),
+    Check("package", package_check.package),
 )
 SEE = "the sentence says what to do"
 

@@ -24,6 +24,8 @@ UNIT_NAMES = (
     "edge-power.service",
     "edge-opcua.service",
     "edge-page.service",
+    "edge-package-update.path",
+    "edge-package-update.service",
     "edge-update.service",
     "edge-update.timer",
 )

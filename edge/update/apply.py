@@ -23,6 +23,7 @@ from edge.install.install import SPARE_BYTES, install_bundle
 from edge.station.audit import append_audit
 from edge.station.store import Installed, Store, slot_name
 from edge.update.objections import AGAIN, TOLD, Decided, objection
+from edge.update.package_offer import is_on_trial
 from edge.update.reach import Refused
 from edge.update.source import Offer, Outcome, Source
 from edge.update.state import (
@@ -82,7 +83,9 @@ class _Pass:
         self._deliver()
         if self._state.trial is not None:
             self._go_on(self._state.trial, was_at_work=False)
-        if not self._is_trying():
+        if not self._is_trying() and is_on_trial(self._store.root):
+            self._say("a package is on trial: no bundle is taken meanwhile")
+        elif not self._is_trying():
             self._keep(checked=Checked(boot=read_boot_id(), boot_s=boot_time_s()))
             for offer in self._source.find(self._current()):
                 self._consider(offer)

@@ -22,6 +22,7 @@ from edge.schema import NAME, parse_json
 ANSWER_LIMIT = 1 << 20  # bytes of one answer
 SWU = ".swu"
 BUNDLE = ".bundle"
+PACKAGE = ".deb"
 WRAPPED_LIMIT = TOTAL_LIMIT + (1 << 20)  # bytes of a file with a bundle in it
 ACTION = r"^[A-Za-z0-9._-]{1,64}$"
 
@@ -142,6 +143,12 @@ def bundle_of(order: Order) -> Ordered | str:
         for artifact in chunk.artifacts
         if artifact.filename.endswith((BUNDLE, SWU))
     ]
+    names = [one.filename for chunk in order.deployment.chunks for one in chunk.artifacts]
+    if not found and any(name.endswith(PACKAGE) for name in names):
+        return (
+            "the order is a package (.deb): from a fleet server stations take bundles alone, and"
+            " the package from a repository of `trainer release` or by apt"
+        )
     if len(found) != 1:
         return f"the order has {len(found)} bundles (PRODUCT-VERSION.bundle or .swu): give one"
     chunk, artifact = found[0]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.errors import ConfigError
 from edge.station.installed import Installed
 from edge.station.store import Store
 from edge.update.source import Offer, Outcome, Source
 from edge.update_sections import UpdateConfig
+
+if TYPE_CHECKING:
+    from edge.update.tuf_source import TufSource
 
 
 class NoSource:
@@ -42,6 +46,21 @@ def make_source(store: Store, config: UpdateConfig, usb: Path | None = None) -> 
 
     Raises: ConfigError if there is none, or what it needs is not there.
     """
+    if usb is None and config.source == "hawkbit":
+        from edge.update.hawkbit_source import make_hawkbit_source
+
+        return make_hawkbit_source(store, config)
+    return make_repository(store, config, usb)
+
+
+def make_repository(
+    store: Store, config: UpdateConfig, usb: Path | None = None, kept: Path | None = None
+) -> TufSource:
+    """The repository of [update], or the stick at `usb`: the sources that have packages too.
+
+    kept: where what was verified is kept, by default with the station's updates.
+    Raises: ConfigError if there is none, or what it needs is not there.
+    """
     from edge.update.stick import StickReach
     from edge.update.tuf_source import TufSource
 
@@ -52,18 +71,15 @@ def make_source(store: Store, config: UpdateConfig, usb: Path | None = None) -> 
                 f"{folder} is no folder that this account can see: name the one where the stick is"
                 " mounted"
             )
-        return TufSource(store, "usb", StickReach(folder), config.ring)
+        return TufSource(store, "usb", StickReach(folder), config.ring, kept)
     if config.source == "tuf":
         from edge.update.web import WebReach
 
         ca_file = store.root / config.ca_file if config.ca_file else None
-        return TufSource(store, "tuf", WebReach(config.url, ca_file), config.ring)
-    if config.source == "hawkbit":
-        from edge.update.hawkbit_source import make_hawkbit_source
-
-        return make_hawkbit_source(store, config)
+        return TufSource(store, "tuf", WebReach(config.url, ca_file), config.ring, kept)
     raise ConfigError(
-        "source is off in [update] of station.toml: name one there, or a stick with --usb"
+        f"source is {config.source} in [update] of station.toml: name a repository there, or a"
+        " stick with --usb"
     )
 
 

@@ -1,4 +1,5 @@
-"""A ring: which bundle of each product the stations that belong to it should run.
+"""A ring: which bundle of each product the stations that belong to it should run, and which version
+of the package edge-station.
 
     rings/RING.json    a small target of its own role, signed online
 
@@ -17,6 +18,7 @@ from edge.schema import Name, Sha256, Strict
 
 RING = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # a name, as [update] of station.toml has it
 RING_LIMIT = 256 << 10  # bytes
+PACKAGE_LIMIT = 1 << 30  # bytes of a .deb
 
 BundlePath = Annotated[
     str, StringConstraints(pattern=r"^bundles/[A-Za-z0-9][A-Za-z0-9._-]{0,130}\.bundle$")
@@ -32,17 +34,30 @@ class RingEntry(Strict):
     halt: bool = False
 
 
+class RingPackage(Strict):
+    """The package edge-station. halt: as of a RingEntry."""
+
+    version: Name
+    halt: bool = False
+
+
 class RingFile(Strict):
-    """rings/RING.json."""
+    """rings/RING.json. package: for stations that take their package from here; null: none."""
 
     schema_version: Literal[1] = 1
     ring: Name
     products: dict[Name, RingEntry] = Field(default={}, max_length=1024)
+    package: RingPackage | None = None
 
 
 def ring_path(ring: str) -> str:
     """Its path among the targets of a repository."""
     return f"rings/{ring}.json"
+
+
+def package_path(version: str, codename: str, processor: str) -> str:
+    """The path of the package for one distribution among the targets of a repository."""
+    return f"packages/edge-station_{version}_{codename}_{processor}.deb"
 
 
 def address_of(path: str, sha256: str) -> str:

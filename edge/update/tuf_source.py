@@ -23,7 +23,15 @@ from edge.station.store import Store
 from edge.update.clock import MADE_AT, Seen, read_seen, time_at_least, wall_clock, write_seen
 from edge.update.metadata_cache import worked_on
 from edge.update.reach import NotThere, Reach, TooLong
-from edge.update.ring import RING_LIMIT, RingFile, address_of, ring_path
+from edge.update.ring import (
+    PACKAGE_LIMIT,
+    RING_LIMIT,
+    RingFile,
+    RingPackage,
+    address_of,
+    package_path,
+    ring_path,
+)
 from edge.update.roots import REMEDY, Kind, kind_of, parse_root, read_root
 from edge.update.source import Offer, Outcome
 from edge.update.state import update_folder
@@ -38,16 +46,27 @@ STAYS = "nothing is taken from it, and what is installed stays"
 class TufSource:
     """See edge.update.source.Source."""
 
-    def __init__(self, store: Store, name: Literal["tuf", "usb"], reach: Reach, ring: str) -> None:
-        """ring: of this station. Nothing is asked yet."""
+    def __init__(
+        self,
+        store: Store,
+        name: Literal["tuf", "usb"],
+        reach: Reach,
+        ring: str,
+        folder: Path | None = None,
+    ) -> None:
+        """ring: of this station. folder: where what was verified is kept, by default with the
+        station's updates. Nothing is asked yet.
+        """
         self.name: str = name
+        self._kept = update_folder(store) if folder is None else folder
         self._store, self._reach, self._ring = store, reach, ring
         self._kind: Kind = "online" if name == "tuf" else "usb"
         self._targets: dict[tuple[str, str], TargetFile] = {}
+        self._packages: dict[str, TargetFile] = {}
 
     @property
     def _folder(self) -> Path:
-        return update_folder(self._store) / self.name
+        return self._kept / self.name
 
     def find(self, current: Mapping[str, Installed]) -> Sequence[Offer]:
         """As Source.find: what the station's ring says of every product."""
@@ -71,7 +90,36 @@ class TufSource:
 
     def fetch(self, offer: Offer, folder: Path) -> Path:
         """As Source.fetch, for an offer that `find` gave."""
-        target = self._targets[offer.product, offer.version]
+        return self._bring(self._targets[offer.product, offer.version], folder)
+
+    def find_package(self, codename: str, processor: str) -> tuple[RingPackage, str | None] | None:
+        """The package edge-station that the station's ring names, and its path among the targets,
+        None where there is none for this distribution and processor; None where the ring names
+        none.
+
+        Raises: as `find`.
+        """
+        with self._as_update_error(), worked_on(self._folder) as cache:
+            updater = self._refreshed(cache)
+            named = self._ring_of(updater).package
+            if named is None:
+                return None
+            path = package_path(named.version, codename, processor)
+            target = updater.get_targetinfo(path)
+            if target is None:
+                return named, None
+            if target.length > PACKAGE_LIMIT:
+                raise UpdateError(f"{self._reach.where}: {path} is too large: {STAYS}")
+            self._packages[path] = target
+            return named, path
+
+    def fetch_package(self, path: str, folder: Path) -> Path:
+        """Bring the package that `find_package` named into `folder`, with the length and digest
+        that the repository's own key signed; as Source.fetch.
+        """
+        return self._bring(self._packages[path], folder)
+
+    def _bring(self, target: TargetFile, folder: Path) -> Path:
         digest = target.hashes["sha256"]
         whole, half = folder / target.path.rpartition("/")[2], folder / f"{digest}.part"
         if whole.is_file():  # it was fetched before, and could not be installed then
@@ -130,7 +178,8 @@ class TufSource:
         return updater
 
     def _time(self, seen: Seen | None) -> datetime:
-        return time_at_least(self._store.root, seen)
+        with self._store.acting():
+            return time_at_least(self._store.root, seen)
 
     def _timestamp_keys(self, cache: Path) -> tuple[str, ...]:
         """Whose timestamps count, by the newest root that was verified."""

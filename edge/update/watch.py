@@ -31,19 +31,20 @@ def watch(
     bounds: Bounds,
     keep: Callable[[TrialRecord], object],
     was_at_work: bool,
+    look: Callable[[], dict[str, Any] | None] | None = None,
 ) -> tuple[TrialRecord, bool | None]:
     """Look each second until it is decided whether the station is healthy.
 
     was_at_work: the station judged right before the installation, so that it should now. Otherwise
     nothing is watched, and nothing decided, while no `edge run` is at work.
-    keep: is given the progress, to be written.
+    keep: is given the progress, to be written. look: what the station says, by default `said_now`.
     Returns: how far it came, with `unhealthy` set where it is; and whether the station is healthy,
     None where that is not decided (nothing runs, no camera, or somebody changed the bundle).
     """
     trial, kept_s = Trial(record, bounds), time.monotonic()
     ends_s = kept_s + min(PATIENCE * bounds.seconds, LONGEST_S)
     while store.link(record.offer.product, "current") == record.slot:
-        said, now_s = said_now(store), time.monotonic()
+        said, now_s = said_now(store) if look is None else look(), time.monotonic()
         if said is None and not was_at_work:
             break
         was_at_work = True

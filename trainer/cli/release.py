@@ -10,7 +10,7 @@ import typer
 from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
-    from edge.update.ring import RingFile
+    from edge.update.ring import RingEntry, RingFile, RingPackage
 
 app = typer.Typer(
     **GROUP,
@@ -96,7 +96,31 @@ def add(
 
 
 @app.command(
-    short_help="Say which bundle a ring's stations run.",
+    "package",
+    short_help="Take a package edge-station in.",
+    epilog=example(
+        "trainer release package updates build/deb/edge-station_0.2.0_jammy_arm64.deb --keys keys"
+    ),
+)
+def add_packages(
+    repository: Path = REPOSITORY,
+    files: list[Path] = typer.Argument(
+        ..., help="The .deb files that `make deb` wrote.", metavar="FILE", readable=False
+    ),
+    keys: list[Path] = KEYS,
+) -> None:
+    """Take packages in, one for each distribution and processor: signed by the targets key, named
+    by no ring yet.
+    """
+    from trainer.release.acts import add_package
+
+    for file in files:
+        typer.echo(f"{repository} has {add_package(repository, file, keys)}")
+    typer.echo("next: `trainer release ring RING --package --version VERSION` offers it")
+
+
+@app.command(
+    short_help="Say which bundle or package a ring's stations run.",
     epilog=example(
         "trainer release ring updates canary --product washer --version 1.1.0 --keys keys/online",
         "trainer release ring updates stable --product washer --halt --keys keys/online",
@@ -105,9 +129,12 @@ def add(
 def ring(
     repository: Path = REPOSITORY,
     name: str = typer.Argument(..., help="Such as canary or stable.", metavar="RING"),
-    product: str = typer.Option(..., help="Name of the product.", metavar="NAME"),
+    product: str | None = typer.Option(None, help="Name of the product.", metavar="NAME"),
+    package: bool = typer.Option(
+        False, "--package", help="The package edge-station, instead of a product."
+    ),
     version: str | None = typer.Option(
-        None, help="Version of a bundle that was added.", metavar="VERSION"
+        None, help="Version of a bundle or package that was added.", metavar="VERSION"
     ),
     halt: bool | None = typer.Option(
         None, "--halt/--go", help="Let stations wait that do not have it yet, or go on."
@@ -117,12 +144,20 @@ def ring(
     ),
     keys: list[Path] = KEYS,
 ) -> None:
-    """Say which bundle of a product the stations of a ring run. Versions only go up on a station:
-    to take a bundle back, halt the ring and release the old content under a new version.
+    """Say which bundle of a product, or which package, the stations of a ring run. Versions only go
+    up on a station: to take a bundle back, halt the ring and release the old content under a new
+    version.
     """
-    from trainer.release.acts import set_ring
+    from edge.errors import ConfigError
+    from trainer.release.acts import set_ring, set_ring_package
 
-    for line in _lines(set_ring(repository, name, product, keys, version, halt, remove)):
+    if package == (product is not None):
+        raise ConfigError("say --product NAME or --package: a ring changes one of them at a time")
+    if product is None:
+        after = set_ring_package(repository, name, keys, version, halt, remove)
+    else:
+        after = set_ring(repository, name, product, keys, version, halt, remove)
+    for line in _lines(after):
         typer.echo(line)
 
 
@@ -199,9 +234,10 @@ def show(repository: Path = REPOSITORY) -> None:
 
 
 def _lines(ring: RingFile) -> list[str]:
-    if not ring.products:
-        return [f"ring {ring.ring}: nothing"]
+    named: list[tuple[str, RingEntry | RingPackage]] = [*sorted(ring.products.items())]
+    if ring.package is not None:
+        named.append(("package edge-station", ring.package))
     return [
-        f"ring {ring.ring}: {product} {one.version}{', halted' if one.halt else ''}"
-        for product, one in sorted(ring.products.items())
-    ]
+        f"ring {ring.ring}: {name} {one.version}{', halted' if one.halt else ''}"
+        for name, one in named
+    ] or [f"ring {ring.ring}: nothing"]

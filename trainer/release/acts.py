@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,17 @@ from edge.bundle.archive import open_bundle
 from edge.bundle.key_files import read_public_key
 from edge.errors import BundleError, ConfigError
 from edge.files import make_folder, read_bytes, sha256_of, write_atomically
-from edge.update.ring import RING, RingEntry, RingFile
+from edge.provision.package import PACKAGE, read_package
+from edge.update.ring import PACKAGE_LIMIT, RING, RingEntry, RingFile, RingPackage, package_path
 from trainer.release.keys import find_signers, make_role_keys
 from trainer.release.repository import LIMIT, METADATA, Repository, alone, last_root, now
 from trainer.release.roles import ROLES, WARN_BEFORE
 
 USB = "usb"  # folder of a repository with the metadata of its copies on sticks
+PACKAGE_FILE = re.compile(
+    r"edge-station_([A-Za-z0-9][A-Za-z0-9.-]{0,63})_([a-z]+)_([a-z0-9]+)\.deb"
+)
+MADE = "take it as `make deb` made it"
 REPLACED = tuple(name for name in ROLES if name != "usb-root")
 
 
@@ -73,6 +79,50 @@ def add(folder: Path, bundle: Path, trusted: Sequence[Path], keys: Sequence[Path
 
 
 @alone
+def add_package(folder: Path, package: Path, keys: Sequence[Path]) -> str:
+    """Take a package of `make deb` in, signed by the targets key; no ring names it yet. Returns its
+    path among the targets.
+
+    Raises: ConfigError if it is no such package, or another of this version, distribution and
+        processor is there.
+    """
+    path = _path_of(package)
+    repository = Repository.read(folder, find_signers(keys))
+    known = repository.targets.signed.targets.get(path)
+    if known is not None and known.hashes["sha256"] != sha256_of(package):
+        raise ConfigError(
+            f"{folder} has another {path}: stations take each version once, so give this one a new"
+            " version"
+        )
+    if known is None:
+        repository.add_target(path, package)
+        repository.publish()
+    return path
+
+
+def _path_of(package: Path) -> str:
+    """Where a package belongs among the targets. Raises: ConfigError if it is none of ours."""
+    named, about = PACKAGE_FILE.fullmatch(package.name), read_package(package)
+    if named is None or about.name != PACKAGE:
+        raise ConfigError(f"{package} is not named {PACKAGE}_VERSION_CODENAME_ARCH.deb: {MADE}")
+    version, codename, processor = named.groups()
+    if (about.version, about.processor) != (version, processor):
+        raise ConfigError(
+            f"{package} holds {about.version} for {about.processor}, which its name does not say:"
+            f" {MADE}"
+        )
+    if package.stat().st_size > PACKAGE_LIMIT:
+        raise ConfigError(f"{package} has more than {PACKAGE_LIMIT >> 20} MiB: {MADE}")
+    return package_path(version, codename, processor)
+
+
+def packages_of(repository: Repository, version: str) -> list[str]:
+    """Paths of the packages of one version among the targets, one for each distribution."""
+    begin = f"packages/{PACKAGE}_{version}_"
+    return [path for path in repository.targets.signed.targets if path.startswith(begin)]
+
+
+@alone
 def set_ring(
     folder: Path,
     ring: str,
@@ -88,21 +138,25 @@ def set_ring(
     leaves it, and a new version goes. removed: the ring says nothing of the product any more.
     Raises: ConfigError if the bundle was not added, or nothing of the product is there to change.
     """
-    if not RING.fullmatch(ring):
-        raise ConfigError(f"{ring!r} is no name of a ring: letters, digits, . _ - (at most 32)")
     repository = Repository.read(folder, find_signers(keys))
-    before = repository.ring(ring)
+    before = _ring_before(repository, ring)
     products = dict(before.products)
     if removed:
         if products.pop(product, None) is None:
             raise ConfigError(f"ring {ring} says nothing of {product!r}: nothing to remove")
     else:
         products[product] = _entry(repository, before, product, version, halt)
-    after = RingFile(ring=ring, products=products)
+    after = before.model_copy(update={"products": products})
     repository.set_ring(after)
     repository.touch_what_ends()
     repository.publish()
     return after
+
+
+def _ring_before(repository: Repository, ring: str) -> RingFile:
+    if not RING.fullmatch(ring):
+        raise ConfigError(f"{ring!r} is no name of a ring: letters, digits, . _ - (at most 32)")
+    return repository.ring(ring)
 
 
 def _entry(
@@ -124,6 +178,45 @@ def _entry(
             " `trainer release add` takes it in"
         )
     return RingEntry(version=version, bundle=path, sha256=target.hashes["sha256"], halt=bool(halt))
+
+
+@alone
+def set_ring_package(
+    folder: Path,
+    ring: str,
+    keys: Sequence[Path],
+    version: str | None = None,
+    halt: bool | None = None,
+    removed: bool = False,
+) -> RingFile:
+    """Change what one ring says of the package edge-station; arguments and errors as `set_ring`."""
+    repository = Repository.read(folder, find_signers(keys))
+    before = _ring_before(repository, ring)
+    after = None if removed else _package_entry(repository, before, version, halt)
+    if removed and before.package is None:
+        raise ConfigError(f"ring {ring} says nothing of the package: nothing to remove")
+    ring_file = before.model_copy(update={"package": after})
+    repository.set_ring(ring_file)
+    repository.touch_what_ends()
+    repository.publish()
+    return ring_file
+
+
+def _package_entry(
+    repository: Repository, ring: RingFile, version: str | None, halt: bool | None
+) -> RingPackage:
+    if version is None:
+        if ring.package is None or halt is None:
+            raise ConfigError(
+                f"ring {ring.ring} has no package yet: say with --version which one it is"
+            )
+        return ring.package.model_copy(update={"halt": halt})
+    if not packages_of(repository, version):
+        raise ConfigError(
+            f"no package {version} was added to this repository: `trainer release package` takes"
+            " it in"
+        )
+    return RingPackage(version=version, halt=bool(halt))
 
 
 @alone

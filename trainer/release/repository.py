@@ -2,6 +2,7 @@
 
     REPOSITORY/metadata/N.root.json, N.targets.json, N.rings.json, N.snapshot.json, timestamp.json
     REPOSITORY/targets/bundles/SHA256.PRODUCT-VERSION.bundle
+    REPOSITORY/targets/packages/SHA256.edge-station_VERSION_CODENAME_ARCH.deb
     REPOSITORY/targets/rings/SHA256.RING.json
 
 It is a folder of plain files for any web server. timestamp.json is written last: until then clients
@@ -170,7 +171,7 @@ class Repository:
 
     def set_ring(self, ring: RingFile) -> None:
         """Give a ring this content."""
-        data = (ring.model_dump_json(indent=2) + "\n").encode()
+        data = (ring.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
         path = ring_path(ring.ring)
         target = TargetFile.from_data(path, data, ["sha256"])
         place = self.folder / address_of(path, target.hashes["sha256"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge.files import make_folder, replaced, sha256_of, write_atomically
 from edge.update.ring import address_of, ring_path
-from trainer.release.acts import USB, publish_for_sticks
+from trainer.release.acts import USB, packages_of, publish_for_sticks
 from trainer.release.keys import find_signers
 from trainer.release.repository import METADATA, Repository, alone
 
@@ -35,12 +35,15 @@ def copy_to_stick(folder: Path, stick: Path, keys: Sequence[Path]) -> datetime:
 
 
 def _named(repository: Repository) -> list[str]:
-    """Addresses of the rings and of every bundle that a ring names."""
+    """Addresses of the rings, and of every bundle and package that a ring names."""
     found = []
     for ring in repository.rings_there():
         digest = repository.rings.signed.targets[ring_path(ring.ring)].hashes["sha256"]
         found.append(address_of(ring_path(ring.ring), digest))
         found += [address_of(one.bundle, one.sha256) for one in ring.products.values()]
+        for path in packages_of(repository, ring.package.version) if ring.package else ():
+            digest = repository.targets.signed.targets[path].hashes["sha256"]
+            found.append(address_of(path, digest))
     return sorted(set(found))
 
 

@@ -10,14 +10,16 @@ import pytest
 
 UNITS = Path(__file__).resolve().parents[3] / "systemd"
 LIMIT = 20  # tenths: an exposure of 2.0 on systemd's scale from 0 to 10
-SERVICES = sorted(UNITS.glob("*.service"))
+ALL = sorted(UNITS.glob("*.service"))
+INSTALLS = {"edge-package-update.service": 37}  # it runs dpkg, and says why that needs more
+SERVICES = [unit for unit in ALL if unit.name not in INSTALLS]
 
 
-def rated(unit: Path) -> subprocess.CompletedProcess[str]:
-    """systemd-analyze ends with 1 if the unit is exposed more than LIMIT."""
+def rated(unit: Path, limit: int = LIMIT) -> subprocess.CompletedProcess[str]:
+    """systemd-analyze ends with 1 if the unit is exposed more than `limit`."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed: apt-get install systemd")
-    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={LIMIT}"]
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={limit}"]
     return subprocess.run([*command, "--no-pager", unit], capture_output=True, text=True)
 
 
@@ -25,6 +27,13 @@ def rated(unit: Path) -> subprocess.CompletedProcess[str]:
 def test_no_unit_is_exposed_more_than_2(unit: Path) -> None:
     found = rated(unit)
     assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize(("name", "limit"), INSTALLS.items())
+def test_what_installs_a_package_is_exposed_no_more_than_it_says(name: str, limit: int) -> None:
+    found = rated(UNITS / name, limit)
+    assert found.returncode == 0, found.stdout
+    assert f"rates this unit {limit / 10}" in (UNITS / name).read_text()
 
 
 def test_a_unit_that_filters_no_system_calls_is_found(tmp_path: Path) -> None:
