@@ -340,3 +340,15 @@ def test_the_bundles_own_signature_decides(
     assert result == "failure"
     assert "signature" in details[0]
     assert read_update_state(store).waiting == ()
+
+
+def test_a_package_is_refused_in_one_sentence(
+    server: DdiServer, source: HawkbitSource, store: Store
+) -> None:
+    server.name = "edge-station_0.2.0_jammy_arm64.deb"
+    assert list(source.find({})) == []
+    ((result, details),) = server.closed()
+    assert result == "failure"
+    assert "from a repository of `trainer release` or by apt" in details[0]
+    with pytest.raises(ValueError, match="source hawkbit has bundles only"):
+        UpdateConfig(source="hawkbit", url=server.address, package=True)
