@@ -26,7 +26,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("edge/page",),
     ("edge/cli",),
     ("trainer",),
-    ("trainer/graph",),
+    ("trainer/graph", "trainer/runner"),
     ("trainer/layers", "trainer/synthetic", "trainer/quantize"),
     ("trainer/synthetic/meshes", "trainer/data"),
     ("trainer/synthetic/products",),
@@ -42,7 +42,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("trainer/train",),
     ("trainer/evaluate/report",),
     ("trainer/evaluate",),
-    ("trainer/export", "trainer/benchmark", "trainer/release"),
+    ("trainer/export", "trainer/benchmark", "trainer/release", "trainer/campaign"),
     ("trainer/api",),
     ("trainer/cli",),
 )
