@@ -17,7 +17,17 @@ from typer.core import TyperGroup
 from edge.errors import EdgeError
 from edge.files import DISK_FULL, sentence_of
 from edge.usage import GROUP, example
-from trainer.cli import benchmark, evaluate, export, keygen, pretrain, release, synthesize, train
+from trainer.cli import (
+    benchmark,
+    campaign,
+    evaluate,
+    export,
+    keygen,
+    pretrain,
+    release,
+    synthesize,
+    train,
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,12 @@ VERBS = (  # in the order of use
         benchmark.benchmark,
         "Train and evaluate systems on whole data sets.",
         "trainer benchmark --out bench --data mvtec=sets/mvtec",
+    ),
+    Verb(
+        "campaign",
+        campaign.campaign,
+        "Train, evaluate and export many products.",
+        "trainer campaign products.toml --out runs/products --runner local:8",
     ),
 )
 

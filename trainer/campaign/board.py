@@ -1,0 +1,166 @@
+"""How far a campaign is: a line on the terminal for each job, and a page that renews itself."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import jinja2
+
+from edge.files import write_atomically, write_json
+from trainer.campaign.plan import RUN, Job
+from trainer.runner.protocol import Outcome, Task
+from trainer.train.run_folder import SUMMARY
+
+PAGE, TABLE = "campaign.html", "campaign.json"
+RENEW_S = 5  # the browser reads the page again after this long
+WRITE_EVERY_S = 2.0  # and it is not written more often
+WAITING, HANDED, DONE, FAILED = "waiting", "handed over", "done", "failed"
+METRICS = ("image_auroc", "pixel_auroc", "aupro_30")
+
+
+@dataclass
+class Row:
+    """One job. metrics: I-AUROC, P-AUROC and AUPRO in percent, None where there are none."""
+
+    job: Job
+    state: str = WAITING
+    outcome: Outcome | None = None
+    metrics: tuple[float | None, ...] = (None, None, None)
+
+
+class Board:
+    """See trainer.runner.protocol.Watch. tell: gets the lines. command: that made the campaign."""
+
+    def __init__(
+        self, jobs: Sequence[Job], out: Path, command: str, tell: Callable[[str], None]
+    ) -> None:
+        self.rows = {job.task.place: Row(job) for job in jobs}
+        self._out, self._command, self._tell = out, command, tell
+        self._written_s = 0.0
+
+    def already_done(self, job: Job, outcome: Outcome) -> None:
+        """By an earlier command."""
+        self._done(self.rows[job.task.place], outcome)
+
+    def started(self, task: Task) -> None:
+        """See Watch."""
+        self.rows[task.place].state = HANDED
+        self.write()
+
+    def finished(self, task: Task, outcome: Outcome) -> None:
+        """See Watch."""
+        row = self.rows[task.place]
+        if outcome.code == 0:
+            self._done(row, outcome)
+            said = f"{_triple(row.metrics)}, {sum(step.seconds for step in outcome.used):.0f} s"
+        else:
+            row.state, row.outcome = FAILED, outcome
+            said = f"failed: {outcome.reason}"
+        over = self.count(DONE) + self.count(FAILED)
+        self._tell(f"{over} of {len(self.rows)}: {task.name}: {said}")
+        if outcome.code != 0:
+            for line in outcome.tail:
+                self._tell(f"  | {line}")
+        self.write()
+
+    def count(self, state: str) -> int:
+        """Jobs in this state."""
+        return sum(row.state == state for row in self.rows.values())
+
+    def failed(self) -> list[Job]:
+        """Those that failed."""
+        return [row.job for row in self.rows.values() if row.state == FAILED]
+
+    def write(self, ended: bool = False) -> None:
+        """The page and the table, each atomically. ended: nothing runs any more."""
+        if not ended and time.monotonic() - self._written_s < WRITE_EVERY_S:
+            return
+        self._written_s = time.monotonic()
+        counts = {state: self.count(state) for state in (DONE, FAILED, HANDED, WAITING)}
+        when = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        rows = [_plain(row, self._out) for row in self.rows.values()]
+        told = {"command": self._command, "at": when, "ended": ended, "counts": counts}
+        write_json(self._out / TABLE, {**told, "jobs": rows})
+        loader = jinja2.FileSystemLoader(Path(__file__).parent)
+        environment = jinja2.Environment(
+            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        )
+        page = environment.get_template("campaign.html").render(
+            **told, rows=rows, table=self._cells(), columns=self._columns(), renew_s=RENEW_S
+        )
+        write_atomically(self._out / PAGE, page.encode())
+
+    def _done(self, row: Row, outcome: Outcome) -> None:
+        row.state, row.outcome, row.metrics = DONE, outcome, metrics_of(row.job)
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(row.job.column for row in self.rows.values()))
+
+    def _cells(self) -> list[tuple[str, list[str]]]:
+        """(product, a cell per column), each the mean over its seeds."""
+        of: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows.values():
+            of.setdefault((row.job.product, row.job.column), []).append(row)
+        columns = self._columns()
+        products = dict.fromkeys(product for product, _ in of)
+        return [
+            (product, [_cell(of.get((product, column), [])) for column in columns])
+            for product in products
+        ]
+
+
+def metrics_of(job: Job) -> tuple[float | None, ...]:
+    """In percent, of all its test images; None where a product has no defective ones."""
+    summary = json.loads((job.landing / RUN / SUMMARY).read_text(encoding="utf-8"))
+    overall = summary["rows"][-1] if summary["rows"] else {}
+    values = [overall.get(name) for name in METRICS]
+    return tuple(None if value is None else 100 * float(value) for value in values)
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    done = [row for row in rows if row.state == DONE]
+    states = [row.state for row in rows if row.state != DONE]
+    if not done:
+        return ", ".join(dict.fromkeys(states)) or "-"
+    means = tuple(_mean([row.metrics[number] for row in done]) for number in range(len(METRICS)))
+    if not states:
+        return _triple(means)
+    failed = f", {states.count(FAILED)} failed" if FAILED in states else ""
+    return f"{_triple(means)} ({len(done)} of {len(rows)} seeds{failed})"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _triple(values: Sequence[float | None]) -> str:
+    return " / ".join("-" if value is None else f"{value:.1f}" for value in values)
+
+
+def _plain(row: Row, out: Path) -> dict[str, object]:
+    """For JSON and the page."""
+    used = row.outcome.used if row.outcome else ()
+    folder = row.job.landing if row.state == DONE else row.job.task.place
+    return {
+        "name": row.job.task.name,
+        "product": row.job.product,
+        "column": row.job.column,
+        "seed": row.job.seed,
+        "state": row.state,
+        "metrics": list(row.metrics),
+        "shown": _triple(row.metrics),
+        "seconds": sum(step.seconds for step in used),
+        "cpu_s": sum(step.cpu_s for step in used),
+        "peak_mb": max((step.peak_mb for step in used), default=0.0),
+        "machine": row.outcome.machine if row.outcome else "",
+        "reason": row.outcome.reason if row.outcome else "",
+        "tail": list(row.outcome.tail) if row.outcome else [],
+        "folder": str(folder.relative_to(out)),
+    }
