@@ -13,7 +13,6 @@ from typing import Any, Literal
 from edge.errors import ConfigError
 from edge.files import sha256_of
 from edge.frames.dataset import find_products, open_dataset
-from trainer.device import require_device
 from trainer.synthetic.textures import Textures
 from trainer.systems.registry import find_system
 from trainer.systems.seam import System, require_preset, require_weights
@@ -126,7 +125,6 @@ def plan(request: Request) -> list[Job]:
 
 def _checked_systems(request: Request) -> dict[str, System[Any]]:
     """The systems by name, after every check that needs no data. Raises: as `plan`."""
-    require_device(request.device)
     systems = {name: find_system(name) for name in request.systems}
     for system in systems.values():
         require_preset(system, request.preset)

@@ -4,19 +4,17 @@ at once.
 
 from __future__ import annotations
 
-import os
 import platform
-import signal
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import active_children, get_context
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
 from edge.errors import DataError, EdgeError
-from edge.files import write_json
+from edge.files import write_atomically, write_json
 from edge.frames.dataset import open_dataset
 from trainer.benchmark.plan import Job
 from trainer.benchmark.result import RESULT_FILE, TRIPLE, Result, plain, read_result, triple
@@ -24,58 +22,85 @@ from trainer.evaluate.evaluation import Evaluation, evaluate_run
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
+from trainer.runner.protocol import Outcome, Runner, Task
 from trainer.train.options import TrainOptions
 from trainer.train.trained_run import TrainedRun, load_run
 from trainer.train.training import train
 
 WARM_UP, TIMED = 3, 20
+JOB_FILE = "job.json"
+JOB = TypeAdapter(Job)
 Tell = Callable[[str], None]
 
 
 def run_all(
-    jobs: Sequence[Job], out: Path, workers: int, tell: Tell, finished: Callable[[], None]
+    jobs: Sequence[Job],
+    out: Path,
+    runner: Runner,
+    tell: Tell,
+    finished: Callable[[], None],
+    threads: int = 1,
 ) -> None:
-    """Run what has no result, or failed before.
+    """Hand out what has no result, or failed before.
 
     Args:
-        workers: trainings at once, which share the processor's cores. finished: called after every
-            job.
+        finished: called after every job. threads: of each job; results depend on it.
     Raises: KeyboardInterrupt after Ctrl-C, once every training at hand has written its checkpoint.
     """
     left = [job for job in jobs if (stored := read_result(job, out)) is None or stored.error]
     tell(f"{len(jobs) - len(left)} of {len(jobs)} runs are done, {len(left)} are left")
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    if workers == 1:
-        torch.set_num_threads(threads)
-        for job in left:
-            tell(_line(job, run_job(job, out)))
-            finished()
-        return
-    context = get_context("spawn")  # a forked torch may hang in its own threads
-    with ProcessPoolExecutor(
-        workers, context, initializer=_start_worker, initargs=(threads,)
-    ) as pool:
-        running: dict[Future[Result], Job] = {pool.submit(run_job, job, out): job for job in left}
-        try:
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    tell(_line(running.pop(future), future.result()))
-                    finished()
-        except BaseException:
-            for process in active_children():
-                if process.pid is not None:
-                    os.kill(process.pid, signal.SIGINT)  # ends after its epoch, with a checkpoint
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    for job in left:
+        write_job(job, out)
+    by_place = {job.folder(out): job for job in left}
+    tasks = [_task(job, out, threads) for job in left]
+    runner.run(tasks, _Teller(by_place, out, tell, finished))
 
 
-def _start_worker(threads: int) -> None:
-    """A session of its own: a terminal's Ctrl-C reaches the parent alone, which passes it on
-    once.
-    """
-    os.setsid()
-    torch.set_num_threads(threads)
+class _Teller:
+    """See trainer.runner.protocol.Watch."""
+
+    def __init__(
+        self, jobs: Mapping[Path, Job], out: Path, tell: Tell, finished: Callable[[], None]
+    ) -> None:
+        self._jobs, self._out, self._tell, self._finished = jobs, out, tell, finished
+
+    def started(self, task: Task) -> None:
+        """Nothing is told of it."""
+
+    def finished(self, task: Task, outcome: Outcome) -> None:
+        """A job that died has left no result: why is the result."""
+        job = self._jobs[task.place]
+        if outcome.code != 0:
+            write_result(Result(job.identity, error=outcome.reason), task.place)
+        result = read_result(job, self._out)
+        self._tell(_line(job, result or Result(job.identity, error="it left no result")))
+        self._finished()
+
+
+def _task(job: Job, out: Path, threads: int) -> Task:
+    place = job.folder(out)
+    return Task(
+        name=job.describe(),
+        kind=f"{job.system} {job.preset} {'depth' if job.with_depth else 'color'}",
+        steps=(("-m", "trainer.benchmark", str(place / JOB_FILE), str(out)),),
+        place=place,
+        threads=threads,
+        gpus=1 if job.device == "cuda" else 0,
+    )
+
+
+def write_job(job: Job, out: Path) -> None:
+    """Into its folder, for the process that does it."""
+    folder = job.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {name: getattr(job, name) for name in ("product", "weights", "textures", "pretrained")}
+    absolute = {name: path and path.absolute() for name, path in named.items()}
+    write_atomically(folder / JOB_FILE, JOB.dump_json(replace(job, **absolute), indent=1))
+
+
+def run_job_file(file: Path, out: Path) -> Result:
+    """Do the job that `write_job` wrote."""
+    return run_job(JOB.validate_json(file.read_bytes()), out)
 
 
 def run_job(job: Job, out: Path) -> Result:
@@ -110,9 +135,14 @@ def run_job(job: Job, out: Path) -> Result:
             parameters=sum(parameter.numel() for parameter in run.deployed.detector.parameters()),
             machine=_machine(job.device),
         )
+    write_result(result, folder)
+    return result
+
+
+def write_result(result: Result, folder: Path) -> None:
+    """Into the job's folder, at once."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULT_FILE, plain(result))
-    return result
 
 
 def _evaluated(run: TrainedRun) -> Evaluation:

@@ -55,8 +55,20 @@ def benchmark(
     device: str = typer.Option(
         "cpu", metavar="DEVICE", help="Where to train: cpu or cuda. Evaluated and timed on the CPU."
     ),
-    workers: int = typer.Option(
-        1, min=1, metavar="N", help="Trainings at once; they share the processor's cores."
+    runner: str | None = typer.Option(
+        None,
+        "--runner",
+        metavar="RUNNER",
+        help=(
+            "Where trainings run: local, local:N, ray://HOST:PORT, ray://local or"
+            " slurm://PARTITION?gpus=1; default: local."
+        ),
+    ),
+    workers: int | None = typer.Option(
+        None, min=1, metavar="N", help="Most trainings at once here, the same as --runner local:N."
+    ),
+    threads: int = typer.Option(
+        1, min=1, metavar="N", help="Threads of each training; its result depends on them."
     ),
 ) -> None:
     """Train and evaluate systems on whole data sets, in the papers' tables: benchmark.html, .md and
@@ -64,6 +76,7 @@ def benchmark(
 
     After Ctrl-C or a failed run the same command does what is left, and nothing twice.
     """
+    import os
     import shlex
     import sys
 
@@ -73,10 +86,20 @@ def benchmark(
     from trainer.benchmark.plan import DepthChoice, Request, plan
     from trainer.benchmark.result import read_result
     from trainer.benchmark.run import run_all, time_results
+    from trainer.device import require_device
+    from trainer.runner.factory import make_runner
+    from trainer.runner.head import only_head
 
     if depth not in ("with", "without", "both"):
         raise ConfigError(f"--depth {depth!r}: with, without or both")
     require_folder_target(out, "--out")
+    if workers is not None and runner is not None:
+        raise ConfigError("--workers and --runner say the same thing twice: leave --workers out")
+    where = runner or (f"local:{workers}" if workers else "local")
+    out = Path(os.path.abspath(out))  # noqa: PTH100  # links stay: other machines have them too
+    chosen = make_runner(where, out)
+    if where.startswith("local"):
+        require_device(device)
     folders = _named("--data", "NAME=FOLDER", data)
     encoders = _named("--pretrained", "SYSTEM=FILE", pretrained)
     try:
@@ -104,9 +127,10 @@ def benchmark(
         found = {job: result for job in jobs if (result := read_result(job, out)) is not None}
         write_pages(out, found, len(jobs), command)
 
-    run_all(jobs, out, workers, typer.echo, pages)
-    time_results(jobs, out)
-    pages()
+    with only_head(out, "trainer benchmark"):
+        run_all(jobs, out, chosen, typer.echo, pages, threads)
+        time_results(jobs, out)
+        pages()
     failed = [job for job in jobs if (result := read_result(job, out)) is None or result.error]
     typer.echo(f"wrote {out / 'benchmark.html'}, .md and .json: open the first in a browser")
     if failed:

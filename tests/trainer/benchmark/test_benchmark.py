@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -30,6 +31,7 @@ from trainer.benchmark.result import RESULT_FILE, Result, read_result
 from trainer.benchmark.run import run_all
 from trainer.benchmark.tables import Table, tables
 from trainer.cli import app
+from trainer.runner.protocol import Outcome, Task, Watch
 from trainer.systems.m3dm.checkpoint import write_pointmae
 from trainer.systems.m3dm.point_features import COMPACT_POINTS
 from trainer.systems.m3dm.pointmae import PointTransformer
@@ -217,9 +219,20 @@ def test_published_results_stand_where_they_belong_only() -> None:
     assert [row.system for row in published_rows("MVTec 3D-AD", ["mats", "aand"], [])] == ["mats"]
 
 
+class InThisProcess:
+    """A runner for jobs that a test has changed."""
+
+    def run(self, tasks: Sequence[Task], watch: Watch) -> None:
+        for task in tasks:
+            watch.started(task)
+            running.run_job_file(*map(Path, task.steps[0][2:]))
+            watch.finished(task, Outcome(code=0))
+
+
 @pytest.fixture
 def small_mats(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a benchmark does with its runs does not depend on how large they are."""
+    monkeypatch.setattr("trainer.runner.factory.make_runner", lambda *_: InThisProcess())
     small = replace(mats.COMPACT, long_side=64, encoder_epochs=1, fusion_epochs=1, copies=1)
     monkeypatch.setitem(mats.PRESETS, "compact", small)
 
@@ -393,6 +406,24 @@ def test_interrupted_it_ends_soon_and_carries_on_with_what_is_left(
         assert {**after, "frames_per_s": None} == {**before, "frames_per_s": None}, "trained again"
 
 
+class Dies:
+    """A runner whose jobs all die."""
+
+    def run(self, tasks: Sequence[Task], watch: Watch) -> None:
+        for task in tasks:
+            watch.started(task)
+            watch.finished(task, Outcome(code=-9, reason="killed by SIGKILL"))
+
+
+def test_a_job_that_died_is_a_failed_run_that_says_why(tmp_path: Path) -> None:
+    one, told = job(identity="x"), list[str]()
+    run_all([one], tmp_path, Dies(), told.append, lambda: None)
+    stored = read_result(one, tmp_path)
+    assert stored is not None
+    assert stored.error == "killed by SIGKILL"
+    assert "failed: killed by SIGKILL" in told[-1]
+
+
 def test_failed_runs_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     one = job(identity="x")
@@ -404,7 +435,7 @@ def test_failed_runs_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "run_job",
         lambda what, _: seen.append(what.identity) or Result("x", 1.0, seconds=1.0),
     )
-    run_all([one], tmp_path, 1, lambda _: None, lambda: None)
+    run_all([one], tmp_path, InThisProcess(), lambda _: None, lambda: None)
     assert seen == ["x"]
 
 
@@ -419,6 +450,9 @@ def test_failed_runs_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["--data", "a={data}", "--seeds", "one"], "whole numbers"),
         (["--data", "a={data}", "--seeds", "1,1"], "each seed once"),
         (["--data", "a={data}", "--depth", "maybe"], "with, without or both"),
+        (["--data", "a={data}", "--runner", "local:0"], "--runner 'local:0'"),
+        (["--data", "a={data}", "--runner", "local", "--workers", "2"], "leave --workers out"),
+        (["--data", "a={data}", "--runner", "slurm://gpu?cards=1"], "no option 'cards'"),
         (["--data", "a={data}", "--pretrained", "file.pth"], "SYSTEM=FILE"),
         (
             ["--data", "a={data}", "--pretrained", "mats=file.pth"],
