@@ -48,12 +48,15 @@ def campaign(
     from trainer.campaign.plan import plan, shown
     from trainer.campaign.run import run_campaign
     from trainer.command import command_line
+    from trainer.device import require_device
     from trainer.runner.factory import make_runner
 
     wish = read_campaign(file)
     require_folder_target(out, "--out")
     folder = Path(os.path.abspath(out))  # noqa: PTH100  # links stay: other machines have them too
     chosen = make_runner(runner, folder)
+    if runner.startswith("local"):
+        require_device(wish.device)
     inputs = Inputs(folder)
     jobs = plan(wish, file, folder, inputs)
     if dry_run:

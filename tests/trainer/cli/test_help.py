@@ -48,6 +48,7 @@ def test_every_verb_shows_an_example_that_parses(verb: Verb) -> None:
         ("export", "{RUN}", "--product NAME"),
         ("evaluate", "{RUN} [DATA]", "--defects FOLDER"),
         ("benchmark", "[OPTIONS]", "--data NAME=FOLDER"),
+        ("campaign", "{FILE}", "--out FOLDER"),
         ("synthesize", "{OUT}", "--products NAMES"),
     ],
 )
