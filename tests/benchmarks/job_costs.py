@@ -1,6 +1,7 @@
 """What one job of a campaign costs: processor, memory, bytes read and written, and what it leaves.
 
-    python tests/benchmarks/job_costs.py PRODUCT --work FOLDER [--epochs N] [--write]
+    python tests/benchmarks/job_costs.py PRODUCT --work FOLDER \\
+        [--epochs N] [--systems NAMES] [--write]
 
 Each system is trained and evaluated once on the product by `trainer campaign` with the runner
 local:1 and one thread; the figures are those of the jobs' done-markers. Bytes are what passed
@@ -37,11 +38,11 @@ COLUMNS = [
 ]
 
 
-def run_campaign(product: Path, work: Path, epochs: int | None) -> None:
-    """Every system once; what is done already is not repeated."""
+def run_campaign(product: Path, work: Path, epochs: int | None, systems: list[str]) -> None:
+    """Each system once; what is done already is not repeated."""
     work.mkdir(parents=True, exist_ok=True)
     given = "" if epochs is None else f"epochs = {epochs}\n"
-    text = f"products = [{json.dumps(str(product))}]\nsystems = {json.dumps(SYSTEMS)}\n{given}"
+    text = f"products = [{json.dumps(str(product))}]\nsystems = {json.dumps(systems)}\n{given}"
     file = work / "costs.toml"
     file.write_text(text, encoding="utf-8")
     command = ["-m", "trainer", "campaign", str(file), "--out", str(work), "--runner", "local:1"]
@@ -70,10 +71,11 @@ def main() -> None:
     parser.add_argument("product", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--systems", default=",".join(SYSTEMS))
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     product, work = asked.product.resolve(), asked.work.resolve()
-    run_campaign(product, work, asked.epochs)
+    run_campaign(product, work, asked.epochs, asked.systems.split(","))
     landed = {marker.parent.name: marker.parent for marker in work.glob(f"jobs/*/*/{DONE}")}
     rows = sorted((row_of(folder) for folder in landed.values()), key=order)
     for row in rows:

@@ -1,4 +1,6 @@
-"""A Ray cluster of two nodes on this machine, as a process: `python tests/support/ray_nodes.py PORT`.
+"""A Ray cluster of two nodes on this machine, as a process of its own.
+
+    python tests/support/ray_nodes.py PORT
 
 PORT is that of the Ray client server. It prints the cluster's address once both nodes run. The
 first line that it reads kills the second node, the next one ends the cluster.

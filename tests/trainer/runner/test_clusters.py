@@ -158,10 +158,6 @@ def test_a_lost_nodes_jobs_run_elsewhere_and_give_the_same_bits(tmp_path: Path) 
 
 
 def training(out: Path) -> list[Path]:
-    """Folders of jobs that train now."""
-    return [
-        log
-        for log in out.glob(f"jobs/*/*.part/{LOG}")
-        if "$ -m trainer train" in log.read_text()
-        and "$ -m trainer evaluate" not in log.read_text()
-    ]
+    """Logs of jobs that train now."""
+    logs = {log: log.read_text() for log in out.glob(f"jobs/*/*.part/{LOG}")}
+    return [log for log, text in logs.items() if "trainer train" in text and "evaluate" not in text]
