@@ -19,7 +19,8 @@ from trainer.train.run_folder import SUMMARY
 
 PAGE, TABLE = "campaign.html", "campaign.json"
 RENEW_S = 5  # the browser reads the page again after this long
-WRITE_EVERY_S = 2.0  # and it is not written more often
+WRITE_EVERY_S = 2.0  # and it is not written more often,
+WRITE_SHARE = 10.0  # nor in more than a tenth of the head's time
 WAITING, HANDED, DONE, FAILED = "waiting", "handed over", "done", "failed"
 METRICS = ("image_auroc", "pixel_auroc", "aupro_30")
 
@@ -42,7 +43,7 @@ class Board:
     ) -> None:
         self.rows = {job.task.place: Row(job) for job in jobs}
         self._out, self._command, self._tell = out, command, tell
-        self._written_s = 0.0
+        self._next_s = 0.0
 
     def already_done(self, job: Job, outcome: Outcome) -> None:
         """By an earlier command."""
@@ -79,9 +80,9 @@ class Board:
 
     def write(self, ended: bool = False) -> None:
         """The page and the table, each atomically. ended: nothing runs any more."""
-        if not ended and time.monotonic() - self._written_s < WRITE_EVERY_S:
+        began_s = time.monotonic()
+        if not ended and began_s < self._next_s:
             return
-        self._written_s = time.monotonic()
         counts = {state: self.count(state) for state in (DONE, FAILED, HANDED, WAITING)}
         when = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
         rows = [_plain(row, self._out) for row in self.rows.values()]
@@ -95,6 +96,8 @@ class Board:
             **told, rows=rows, table=self._cells(), columns=self._columns(), renew_s=RENEW_S
         )
         write_atomically(self._out / PAGE, page.encode())
+        now_s = time.monotonic()
+        self._next_s = now_s + max(WRITE_EVERY_S, WRITE_SHARE * (now_s - began_s))
 
     def _done(self, row: Row, outcome: Outcome) -> None:
         row.state, row.outcome, row.metrics = DONE, outcome, metrics_of(row.job)

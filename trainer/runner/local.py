@@ -79,23 +79,29 @@ class LocalRunner:
         gpus: Sequence[str],
         watch: Watch,
     ) -> None:
-        """In order, but a task that does not fit lets a later one pass."""
+        """In order, but a task that does not fit lets one of another kind pass."""
+        taken = [(one.task, one.memory_mb()) for one in running]
+        refused: set[str] = set()
         for job in list(waiting):
             if len(running) >= slots:
                 return
-            if not self._fits(job, running):
+            if job.task.kind in refused or not self._fits(job, running, taken):
+                refused.add(job.task.kind)
                 continue
             waiting.remove(job)
             if job.task.gpus:
                 job.gpu = next(gpu for gpu in gpus if all(gpu != other.gpu for other in running))
             _start(job)
             running.append(job)
+            taken.append((job.task, 0.0))
             watch.started(job.task)
 
-    def _fits(self, job: _Job, running: Sequence[_Job]) -> bool:
+    def _fits(
+        self, job: _Job, running: Sequence[_Job], taken: Sequence[tuple[Task, float]]
+    ) -> bool:
         if running and (job.alone or any(other.alone for other in running)):
             return False
-        return self._memory.fits(job.task, [(one.task, one.memory_mb()) for one in running])
+        return self._memory.fits(job.task, taken)
 
     def _end(self, job: _Job, waiting: deque[_Job], watch: Watch) -> None:
         """Learn its peak; then it is finished, or waits for its next attempt."""
