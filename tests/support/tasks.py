@@ -14,13 +14,20 @@ class Heard:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.outcomes: dict[str, Outcome] = {}
+        self.running: list[str] = []
+        self.beside: dict[str, set[str]] = {}  # by task: who ran beside its last attempt
 
     def started(self, task: Task) -> None:
         self.begun.append(task.name)
+        self.running = [*(name for name in self.running if name != task.name), task.name]
+        self.beside[task.name] = set(self.running) - {task.name}
+        for name in self.beside[task.name]:
+            self.beside[name].add(task.name)
 
     def finished(self, task: Task, outcome: Outcome) -> None:
         assert task.name not in self.outcomes, "finished twice"
         self.outcomes[task.name] = outcome
+        self.running.remove(task.name)
 
     def codes(self) -> dict[str, int]:
         return {name: outcome.code for name, outcome in self.outcomes.items()}
