@@ -85,7 +85,7 @@ def main() -> None:
         epochs = "the preset's epochs" if asked.epochs is None else f"{asked.epochs} epoch a phase"
         conditions = (
             f"Compact preset, {epochs}, one thread, CPU, no GPU, with other work on the machine;"
-            f" the product {product.name} of `trainer synthesize` ({size:.0f} MiB)"
+            f" the product {product.name} of `trainer synthesize` ({size:.0f} MiB)."
         )
         entry = {**how(), "conditions": conditions, "columns": COLUMNS, "rows": rows}
         write_entry("scale.json", "job_costs", entry)

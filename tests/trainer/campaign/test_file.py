@@ -31,7 +31,12 @@ def written(folder: Path, text: str) -> Path:
 
 def planned(folder: Path, text: str) -> list[Job]:
     file = written(folder, text)
-    return plan(read_campaign(file), file, folder / "out", Inputs(folder / "out"))
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    inputs = Inputs(out)
+    jobs = plan(read_campaign(file), file, out, inputs)
+    inputs.keep()  # for the next command
+    return jobs
 
 
 @pytest.mark.parametrize(
