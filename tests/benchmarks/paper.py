@@ -1,0 +1,86 @@
+"""What it takes to train every `paper` preset once, on few parts and with random weights.
+
+    python tests/benchmarks/paper.py           print what was measured
+    python tests/benchmarks/paper.py --write   write docs/figures/paper.json
+
+Each run has a process of its own, whose largest resident memory is the row's. The networks and
+image sizes are the preset's own; only the counts of parts, epochs and steps are small, so that the
+seconds are no estimate of a whole training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.benchmarks.figures import how, write_entry
+from tests.support.paper_run import AMOUNTS, CASES, paper_run, write_small_product
+
+FILE, ENTRY = "paper.json", "trained"
+CONDITIONS = (
+    "Random weights of the backbone, no accuracy meant: every `paper` preset at its own sizes,"
+    f" trained for one epoch of every phase on {AMOUNTS.train} synthetic washers, evaluated on the"
+    " test images, exported as fp32 and compared with torch, on one core."
+)
+COLUMNS = [
+    "system",
+    "images",
+    {"title": "training s", "digits": 0},
+    {"title": "evaluation s", "digits": 0},
+    {"title": "export and comparison s", "digits": 0},
+    {"title": "largest resident memory, GB", "digits": 1},
+    {"title": "map of ONNX from torch, share of its range", "digits": 7},
+]
+
+
+def main() -> None:
+    """Measure, print, and write the entry if that is asked for."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.case is not None:
+        asked.answer.write_text(json.dumps(row_of(*CASES[asked.case])))
+        return
+    rows = []
+    for number in range(len(CASES)):
+        rows.append(measured(number))
+        print(*rows[-1], flush=True)
+    if asked.write:
+        entry = {**how(), "conditions": CONDITIONS, "columns": COLUMNS, "rows": rows}
+        write_entry(FILE, ENTRY, entry)
+
+
+def measured(number: int) -> list[Any]:
+    """The row of one case, from a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "row.json"
+        command = [sys.executable, __file__, "--case", str(number), "--answer", str(answer)]
+        subprocess.run(command, check=True)
+        row: list[Any] = json.loads(answer.read_text())
+    return row
+
+
+def row_of(system: str, with_depth: bool) -> list[Any]:
+    """Run one case here, and say what it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        product = write_small_product(Path(folder) / "product")
+        done = paper_run(system, with_depth, product, Path(folder))
+    title = {"mats": "MATS", "aand": "AAND", "m3dm": "M3DM", "ntsnet": "NTSNet"}
+    name = title.get(system, "VMPFD-AD")
+    memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    images = "color and depth" if with_depth else "color"
+    return [name, images, *done.seconds, memory_gb, done.agreement.map]
+
+
+if __name__ == "__main__":
+    main()
