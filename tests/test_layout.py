@@ -44,6 +44,7 @@ FLOORS = (  # from the ground up; folders of one floor do not import each other
     ("trainer/evaluate",),
     ("trainer/export", "trainer/benchmark", "trainer/release", "trainer/campaign"),
     ("trainer/api",),
+    ("trainer/gpu_check",),
     ("trainer/cli",),
 )
 FLOOR_OF = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}

@@ -1,8 +1,9 @@
 """What it takes to train every `paper` preset once, on few parts and with random weights.
 
-    python tests/benchmarks/paper.py           print what was measured
-    python tests/benchmarks/paper.py --write   write docs/figures/paper.json
+    python tests/benchmarks/paper.py WORK           print what was measured
+    python tests/benchmarks/paper.py WORK --write   write docs/figures/paper.json
 
+The folder WORK keeps the row of every run, so that the same command goes on where it was stopped.
 Each run has a process of its own, whose largest resident memory is the row's. The networks and
 image sizes are the preset's own; only the counts of parts, epochs and steps are small, so that the
 seconds are no estimate of a whole training.
@@ -44,29 +45,31 @@ COLUMNS = [
 def main() -> None:
     """Measure, print, and write the entry if that is asked for."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("work", type=Path)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.case is not None:
-        asked.answer.write_text(json.dumps(row_of(*CASES[asked.case])))
+        answer = asked.work / f"{asked.case}.json"
+        answer.write_text(json.dumps(row_of(*CASES[asked.case])))
         return
+    asked.work.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(len(CASES)):
-        rows.append(measured(number))
+        rows.append(measured(number, asked.work))
         print(*rows[-1], flush=True)
     if asked.write:
         entry = {**how(), "conditions": CONDITIONS, "columns": COLUMNS, "rows": rows}
         write_entry(FILE, ENTRY, entry)
 
 
-def measured(number: int) -> list[Any]:
-    """The row of one case, from a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "row.json"
-        command = [sys.executable, __file__, "--case", str(number), "--answer", str(answer)]
+def measured(number: int, work: Path) -> list[Any]:
+    """The row of one case, of before or from a process of its own."""
+    answer = work / f"{number}.json"
+    if not answer.is_file():
+        command = [sys.executable, __file__, str(work), "--case", str(number)]
         subprocess.run(command, check=True)
-        row: list[Any] = json.loads(answer.read_text())
+    row: list[Any] = json.loads(answer.read_text())
     return row
 
 
