@@ -37,6 +37,7 @@ MEASURED = (  # pages on which every figure has its marker, or stands in a writt
     "docs/benchmark.md",
     "docs/bank-size.md",
     "docs/drift.md",
+    "docs/gpu.md",
     "docs/site.md",
     "docs/ablation-*.md",
     "docs/systems/*.md",

@@ -54,23 +54,26 @@ def main() -> None:
         answer.write_text(json.dumps(row_of(*CASES[asked.case])))
         return
     asked.work.mkdir(parents=True, exist_ok=True)
-    rows = []
     for number in range(len(CASES)):
-        rows.append(measured(number, asked.work))
-        print(*rows[-1], flush=True)
-    if asked.write:
-        entry = {**how(), "conditions": CONDITIONS, "columns": COLUMNS, "rows": rows}
-        write_entry(FILE, ENTRY, entry)
+        measured(number, asked.work)
+        if asked.write:
+            told = {"conditions": CONDITIONS, "columns": COLUMNS, "rows": rows_in(asked.work)}
+            write_entry(FILE, ENTRY, {**how(), **told})
+    for row in rows_in(asked.work):
+        print(*row)
 
 
-def measured(number: int, work: Path) -> list[Any]:
-    """The row of one case, of before or from a process of its own."""
-    answer = work / f"{number}.json"
-    if not answer.is_file():
+def measured(number: int, work: Path) -> None:
+    """Run a case in a process of its own, unless its row is there."""
+    if not (work / f"{number}.json").is_file():
         command = [sys.executable, __file__, str(work), "--case", str(number)]
         subprocess.run(command, check=True)
-    row: list[Any] = json.loads(answer.read_text())
-    return row
+
+
+def rows_in(work: Path) -> list[list[Any]]:
+    """The rows that are there, in the order of the cases."""
+    paths = [work / f"{number}.json" for number in range(len(CASES))]
+    return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 
 def row_of(system: str, with_depth: bool) -> list[Any]:

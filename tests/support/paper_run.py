@@ -18,9 +18,8 @@ import torch
 from torch import nn
 
 from trainer.api import TrainedRun, TrainOptions, evaluate, train
-from trainer.evaluate.images import ShownImage
-from trainer.evaluate.judged import open_judged
 from trainer.export.onnx_file import Agreement, export_checked
+from trainer.gpu_check.bench import frames_of
 from trainer.layers.backbone import B5, DINO_B8, RESNET18, WIDE_RESNET50, BackboneSpec
 from trainer.synthetic.products.write import Amounts, write_product
 from trainer.systems.vmpfd.teacher import RECIPES
@@ -107,8 +106,7 @@ def paper_run(system: str, with_depth: bool, product: Path, folder: Path) -> Pap
     finally:
         RECIPES["paper"] = recipe
     evaluation, evaluation_s = _timed(lambda: evaluate(run))
-    judged = open_judged(run.info, None, None)
-    feeds = [ShownImage(sample).inputs(run)[0] for sample in judged.samples[:FRAMES]]
+    feeds = frames_of(run, FRAMES)
     report, export_s = _timed(
         lambda: export_checked(run.deployed, folder / "fp32.onnx", feeds, compiled=False)
     )

@@ -27,6 +27,7 @@ Tell = Callable[[str], None]
 
 ORDER: tuple[Precision, ...] = ("int8", "fp16", "fp32")  # the order in which a station tries them
 QUANTIZED: tuple[Precision, ...] = ("fp16", "int8")
+COMPILES_INT8 = (1, 7)  # tensorrt_rtx 1.6.1, which torch-tensorrt asks for, refuses Q/DQ on a CPU
 MOST_CALIBRATION = 24  # normal training parts that set INT8's scales
 
 
@@ -96,7 +97,19 @@ def compile_all(folder: Path, shipped: Sequence[Precision], tell: Tell) -> str |
         return None
     # it warns of every scale; its errors are raised anyway
     logging.getLogger("tensorrt").setLevel(logging.ERROR)
+    version = metadata.version("tensorrt_rtx")
     for name in shipped:
+        if name == "int8" and not compiles_int8(version):
+            tell(
+                f"int8: not compiled: tensorrt_rtx {version} refuses it without a GPU, 1.7 does not"
+            )
+            continue
         built = check_compiles(folder / f"{name}.onnx")
         tell(f"{name}: compiled by tensorrt_rtx, {built.layers} layers in {built.seconds:.1f} s")
-    return f"tensorrt_rtx {metadata.version('tensorrt_rtx')}"
+    all_but = "" if "int8" not in shipped or compiles_int8(version) else ", but for int8"
+    return f"tensorrt_rtx {version}{all_but}"
+
+
+def compiles_int8(version: str) -> bool:
+    """Whether this version of tensorrt_rtx compiles INT8 graphs on a machine without a GPU."""
+    return tuple(int(part) for part in version.split(".")[:2]) >= COMPILES_INT8

@@ -91,6 +91,8 @@ def key_of(path: Path) -> EngineKey:
 def test_compiles_every_precision_without_a_gpu(
     rtx: ModuleType, tmp_path: Path, half: bool, quantized: bool
 ) -> None:
+    if quantized and rtx.__version__.startswith("1.6."):  # beside torch-tensorrt: docs/gpu.md
+        pytest.skip("tensorrt_rtx 1.6 refuses INT8 without a GPU")
     built = build_plan(rtx, save_graph(tmp_path / "graph.onnx", half, quantized=quantized))
     assert len(built.plan) > 1000
     assert built.layers >= 3

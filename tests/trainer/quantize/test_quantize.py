@@ -251,6 +251,8 @@ def test_tensorrt_rtx_compiles_it_strongly_typed(
     trt = pytest.importorskip(
         "tensorrt_rtx", reason="pip install rgbd-inspection[rtx] to compile without a GPU"
     )
+    if precision == "int8" and trt.__version__.startswith("1.6."):
+        pytest.skip("tensorrt_rtx 1.6 refuses INT8 without a GPU")
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
