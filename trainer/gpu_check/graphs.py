@@ -37,7 +37,7 @@ def replayed(run: TrainedRun, frames: Sequence[Feeds], device: str) -> list[Answ
     """
     graph = copy.deepcopy(run.deployed).to(device).eval()
     inputs = [tensor.to(device) for tensor in tensors_of(graph, frames[0])]
-    replay = captured(graph, inputs) if device != "cpu" else lambda: graph(*inputs)
+    replay: Replay = captured(graph, inputs) if device != "cpu" else lambda: graph(*inputs)
     answers: list[Answer] = []
     for frame in frames:
         for mine, given in zip(inputs, tensors_of(graph, frame), strict=True):
@@ -49,7 +49,7 @@ def replayed(run: TrainedRun, frames: Sequence[Feeds], device: str) -> list[Answ
 
 def captured(graph: Deployed, inputs: Sequence[Tensor]) -> Replay:
     """Capture one pass over `inputs`, whose memory every replay reads."""
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_UP):
@@ -57,7 +57,7 @@ def captured(graph: Deployed, inputs: Sequence[Tensor]) -> Replay:
     torch.cuda.current_stream().wait_stream(side)
     recorded = torch.cuda.CUDAGraph()
     with torch.cuda.graph(recorded):
-        outputs = graph(*inputs)
+        outputs: Sequence[Tensor] = graph(*inputs)
 
     def replay() -> Sequence[Tensor]:
         recorded.replay()

@@ -53,10 +53,11 @@ def stages_agree(library: Path, stage: Stage) -> Done:
         expected, found = HostStage(library, rig).run(*pair), stage(rig, *pair)
         if not (expected[0] > 0).any():
             raise CheckFailed(f"{name}: the host build sees no depth, nothing can be compared")
-        for what, mine, other in zip(("depth", "color"), expected, found, strict=True):
-            unlike = int(np.count_nonzero(mine != other))
+        for what, image in (("depth", 0), ("color", 1)):
+            unlike = int(np.count_nonzero(expected[image] != found[image]))
             if unlike:
-                raise CheckFailed(f"{name}: {unlike} of {mine.size} values of {what} differ")
+                size = expected[image].size
+                raise CheckFailed(f"{name}: {unlike} of {size} values of {what} differ")
         pixels += expected[0].size
     return Done(
         f"{len(RIGS)} cameras, {pixels} pixels: every count as the host build has it",
