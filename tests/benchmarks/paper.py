@@ -55,10 +55,11 @@ def main() -> None:
         return
     asked.work.mkdir(parents=True, exist_ok=True)
     for number in range(len(CASES)):
-        measured(number, asked.work)
         if asked.write:
-            told = {"conditions": CONDITIONS, "columns": COLUMNS, "rows": rows_in(asked.work)}
-            write_entry(FILE, ENTRY, {**how(), **told})
+            write_rows(asked.work)
+        measured(number, asked.work)
+    if asked.write:
+        write_rows(asked.work)
     for row in rows_in(asked.work):
         print(*row)
 
@@ -68,6 +69,13 @@ def measured(number: int, work: Path) -> None:
     if not (work / f"{number}.json").is_file():
         command = [sys.executable, __file__, str(work), "--case", str(number)]
         subprocess.run(command, check=True)
+
+
+def write_rows(work: Path) -> None:
+    """Write the entry with the rows that are there."""
+    if rows := rows_in(work):
+        told = {"conditions": CONDITIONS, "columns": COLUMNS, "rows": rows}
+        write_entry(FILE, ENTRY, {**how(), **told})
 
 
 def rows_in(work: Path) -> list[list[Any]]:

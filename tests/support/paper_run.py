@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
+import numpy as np
 import timm
 import torch
 from torch import nn
@@ -73,31 +75,33 @@ def write_small_product(folder: Path) -> Path:
     return folder
 
 
-def write_random_weights(system: str, path: Path) -> Path:
-    """A state dict of the preset's backbone, as timm fills it."""
+def write_random_weights(system: str, product: Path, path: Path) -> Path:
+    """A state dict of the preset's backbone, as timm fills it, settled on images of the product."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = timm.create_model(BACKBONES[system].timm_name, pretrained=False)
-        _settle(model, BACKBONES[system])
+        _settle(model, product)
     torch.save(model.state_dict(), path)
     return path
 
 
 @torch.no_grad()
-def _settle(model: nn.Module, spec: BackboneSpec) -> None:
-    """Give batch normalizations the statistics of noise: at their first values the features of a
-    deep network with random weights all but vanish.
+def _settle(model: nn.Module, product: Path) -> None:
+    """Give batch normalizations the statistics of these images: at any others the features of a
+    deep network with random weights vanish or explode.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # the plain mean
-    if norms and not spec.general:
-        model.train()(torch.randn(4, 3, 128, 128))
+    if norms:
+        paths = sorted((product / "train/good/rgb").glob("*.png"))
+        images = np.stack([cv2.resize(cv2.imread(str(path)), (256, 256)) for path in paths])
+        model.train()(torch.from_numpy(images).permute(0, 3, 1, 2) / 64.0 - 2.0)
 
 
 def paper_run(system: str, with_depth: bool, product: Path, folder: Path) -> PaperRun:
     """Train for one epoch of every phase, evaluate, export float32 and compare it with torch."""
-    weights = write_random_weights(system, folder / "weights.pth")
+    weights = write_random_weights(system, product, folder / "weights.pth")
     options = TrainOptions("paper", epochs=1, with_depth=with_depth, weights=weights)
     recipe = RECIPES["paper"]
     RECIPES["paper"] = replace(recipe, steps_per_epoch=STEPS)
