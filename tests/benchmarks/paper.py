@@ -29,7 +29,7 @@ FILE, ENTRY = "paper.json", "trained"
 CONDITIONS = (
     "Random weights of the backbone, no accuracy meant: every `paper` preset at its own sizes,"
     f" trained for one epoch of every phase on {AMOUNTS.train} synthetic washers, evaluated on the"
-    " test images, exported as fp32 and compared with torch, on one core."
+    " test images, exported as fp32 and compared with torch, on one core while other programs ran."
 )
 COLUMNS = [
     "system",
