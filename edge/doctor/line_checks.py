@@ -75,6 +75,7 @@ def _files(subject: Subject) -> Iterator[Path]:
     """Certificates that station.toml names, and those that the servers have made for themselves."""
     config, root = subject.config, subject.store.root
     named = [config.broker.ca_file, config.broker.cert_file] if config.broker.enabled else []
+    named += [config.update.ca_file] if config.update.source != "off" else []
     yield from (root / name for name in named if name)
     if config.page.enabled and config.page.tls:
         own = "var/lib/edge/page/own/certificate.pem"

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from edge.errors import ConfigError, UpdateError
 from edge.files import sentence_of
+from edge.line.remedy import EXPIRED, NOT_YET_VALID, WRONG_ADDRESS, WRONG_HOST
 from edge.update.reach import NotThere, Refused, TooLong, require_below
 
 SILENCE_S = 30.0  # without a byte
@@ -25,6 +26,7 @@ BLOCK = 1 << 18  # bytes
 NOT_THERE = (403, 404, 410)  # as servers of static files say it, and fleet servers
 LATER = (401, 407, 408, 425, 429)  # of 4xx: another token or another time may help
 PARTIAL = 206
+NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")  # OpenSSL's names
 
 
 class WebReach:
@@ -145,5 +147,37 @@ def _first_byte(answer: http.client.HTTPResponse) -> int:
 
 
 def _why(error: Exception) -> str:
-    reason = getattr(error, "reason", None)
-    return " ".join(str(reason if reason is not None else error).split()) or type(error).__name__
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return _certificate_complaint(reason)
+    if isinstance(reason, ssl.SSLError) and reason.reason:
+        return _tls_complaint(reason.reason)
+    return " ".join(str(reason).split()) or type(error).__name__
+
+
+def _tls_complaint(code: str) -> str:
+    if code in NO_TLS:
+        return "it does not speak TLS there: check scheme and port of url in [update]"
+    return (
+        f"its TLS refuses ({code.lower().replace('_', ' ')}): let the server offer TLS 1.2 or 1.3,"
+        " and ask for no client certificate"
+    )
+
+
+def _certificate_complaint(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in (WRONG_HOST, WRONG_ADDRESS):
+        return (
+            "its certificate is not for this name: set url in [update] to a name that the"
+            " certificate carries, or have one made for this name"
+        )
+    if error.verify_code in (EXPIRED, NOT_YET_VALID):
+        word = "has expired" if error.verify_code == EXPIRED else "is not valid yet"
+        return (
+            f"its certificate {word}: check this machine's clock, then renew the server's"
+            " certificate"
+        )
+    return (
+        "its certificate is not from an authority that this station trusts"
+        f" ({error.verify_message}): set ca_file in [update] to the PEM file of the authority that"
+        " signed it"
+    )

@@ -11,7 +11,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from tests.support.pki import server_context
 
 PREFIX = "/DEFAULT/controller/v1/"
 
@@ -24,8 +27,9 @@ class DdiServer:
     may have changed it. cut_after: bytes after which a download breaks off once.
     """
 
-    def __init__(self, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}/DEFAULT"
+    def __init__(self, base: str) -> None:
+        """base: its own address."""
+        self.address = f"{base}/DEFAULT"
         self.shown = self.address.removesuffix("/DEFAULT")
         self.file, self.name, self.version = b"", "washer-2.0.0.bundle", "2.0.0"
         self.token, self.window, self.download = "", "available", "forced"
@@ -84,8 +88,8 @@ class DdiServer:
 
 
 @contextmanager
-def ddi_server() -> Iterator[DdiServer]:
-    """It answers until the body ends."""
+def ddi_server(certificate: tuple[Path, Path] | None = None) -> Iterator[DdiServer]:
+    """It answers until the body ends. certificate: PEM files of certificate and key, for https."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -146,7 +150,11 @@ def ddi_server() -> Iterator[DdiServer]:
             self.wfile.write(data)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = DdiServer(server.server_address[1])
+    base = f"http://127.0.0.1:{server.server_address[1]}"
+    if certificate is not None:
+        server.socket = server_context(certificate).wrap_socket(server.socket, server_side=True)
+        base = f"https://localhost:{server.server_address[1]}"
+    made = DdiServer(base)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:

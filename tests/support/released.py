@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import shutil
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from edge.install.install import install_bundle
 from edge.station.store import Store
 from edge.station.trust import trust
 from edge.update.roots import trust_root
+from tests.support.pki import server_context
 from tests.support.tiny_bundle import KeyPair, make_key, make_tiny_bundle
 from trainer.release.acts import add, begin, set_ring
 
@@ -170,8 +170,7 @@ def serving(folder: Path, certificate: tuple[Path, Path] | None = None) -> Itera
     server = http.server.ThreadingHTTPServer(("localhost", 0), partial(_Handler, about=about))
     server.daemon_threads = True
     if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*certificate)
+        context = server_context(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         about.scheme = "https"
     about.port = server.server_address[1]

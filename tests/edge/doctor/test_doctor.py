@@ -315,6 +315,13 @@ def test_dates_of_certificates(root: Path) -> None:
     assert "correct the clock" in finding.remedy
 
 
+def test_the_authority_of_the_updates_server_ends_too(root: Path) -> None:
+    url = 'source = "tuf"\nurl = "https://a/b"\nca_file = "etc/edge/ca.pem"'
+    edited("[camera]", f"[update]\n{url}\n[camera]")(root)
+    (root / "etc/edge/ca.pem").write_bytes(certificate(timedelta(days=-9), timedelta(days=9)))
+    assert "ca.pem is valid until" in found(root)["certificates"].said
+
+
 def certificate(begins: timedelta, ends: timedelta) -> bytes:
     """PEM, from and until these times from now."""
     from cryptography import x509

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -81,28 +80,6 @@ def test_a_halted_ring_keeps_its_bundle_back(
     assert update(station, server) == []
     set_ring(released.repository, "stable", "washer", [released.keys], halt=False)
     assert update(station, server) == [None]
-
-
-def test_it_comes_over_https_from_an_authority_of_the_site(
-    released: Released, station: Store, tmp_path: Path
-) -> None:
-    certificate = self_signed(tmp_path)
-    with serving(released.repository, certificate) as server:
-        assert [offer.version for offer in find(station, server, ca_file=str(certificate[0]))]
-        with pytest.raises(UpdateError, match=r"cannot be reached: .*CERTIFICATE_VERIFY_FAILED"):
-            find(station, server)
-    (tmp_path / "no.pem").write_text("nothing")
-    with pytest.raises(ConfigError, match="contains no certificate"):
-        find(station, server, ca_file=str(tmp_path / "no.pem"))
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    names = (folder / "server.pem", folder / "server.key")
-    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost"
-    more = ["-addext", "subjectAltName=DNS:localhost", "-days", "2"]
-    more += ["-out", str(names[0]), "-keyout", str(names[1])]
-    subprocess.run(["openssl", *words.split(), *more], check=True, capture_output=True)
-    return names
 
 
 # --- a server that lies ---
