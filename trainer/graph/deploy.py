@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from edge.errors import ConfigError
 from edge.schema import TensorSpec
+from trainer.graph.heights import NormalHeights
 from trainer.graph.outline import Outline
 from trainer.graph.prepared import Prepared
 from trainer.graph.preprocess import ANY, AreaResize, Preprocess
 
 MAX_TOPK = 3840  # TensorRT's TopK layer takes no larger K
-PEAK_CELLS = 4  # of the map: the most unusual piece of outline, however small, has its say
+PEAK_CELLS = 4  # of the map: the most unusual place beside the detector, however small, has its say
 FURTHER = ("features", "moments")  # outputs of the detectors that have them
 
 
@@ -126,9 +127,10 @@ class Deployed(nn.Module):
     """Preprocess, detector and score: what is exported. Tensors in the order of `inputs`, results
     in that of `outputs`.
 
-    top_k: share of the foreground whose mean is the score. outline: judges the part's outline
-    beside the detector; None until it is added, without depth, and in runs of before. Batch N in
-    training and evaluation, 1 in the export.
+    top_k: share of the foreground whose mean is the score. outline, heights: judge the part's
+    outline and the height of every place beside the detector; None until they are added, without
+    depth (heights: without a normal pose), and in runs of before. Batch N in training and
+    evaluation, 1 in the export.
     """
 
     def __init__(self, preprocess: Preprocess, detector: nn.Module, top_k: float) -> None:
@@ -138,12 +140,22 @@ class Deployed(nn.Module):
         self.mask = MapMask(preprocess.depth_working or preprocess.working, named.map_size)
         self.choose_top_k(top_k)
         self.outline: Outline | None = None
+        self.heights: NormalHeights | None = None
 
     def add_outline(self) -> Outline | None:
         """Judge the outline as well, with a memory still to be fitted; None without depth."""
         depth = self.preprocess.depth_working
         self.outline = None if depth is None else Outline(depth, self.preprocess.size).eval()
         return self.outline
+
+    def add_heights(self) -> NormalHeights | None:
+        """Judge the height of every place as well, still to be fitted; None without a normal
+        pose.
+        """
+        depth = self.preprocess.depth_working
+        posed = depth is not None and self.preprocess.pose is not None
+        self.heights = NormalHeights(depth).eval() if depth is not None and posed else None
+        return self.heights
 
     def choose_top_k(self, top_k: float) -> None:
         """Take another share of the foreground for the score."""
@@ -201,6 +213,9 @@ class Deployed(nn.Module):
             score = torch.where(
                 foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score)
             )
+        if self.heights is not None:
+            to_map, to_score = self.beside(self.heights, prepared)
+            masked, score = masked + to_map, score + to_score
         if self.preprocess.pose is not None:
             in_view = (self.mask.at_map(prepared.in_view) > ANY).to(torch.float32)
             masked = in_view * self.preprocess.pose.back(masked, cast(Tensor, prepared.pose))
@@ -224,13 +239,20 @@ class Deployed(nn.Module):
         masked = torch.where(scored > 0, answer.map, torch.zeros_like(answer.map))
         return masked, foreground, answer
 
-    def beside(self, outline: Outline, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        """What the outline of prepared images with depth adds to the map, (N, 1, h, w), and to the
-        score, (N,), in raw units, >= 0.
+    def beside(self, judge: Outline | NormalHeights, prepared: Prepared) -> tuple[Tensor, Tensor]:
+        """What outline or heights of prepared images with depth add to the map, (N, 1, h, w), as
+        the camera sees the one and in the normal pose the other, and to the score, (N,), in raw
+        units, >= 0.
         """
-        excess = self.mask.at_map(outline(prepared))  # (N, 1, h, w)
+        excess = self.mask.at_map(judge(prepared))  # (N, 1, h, w)
         peak = excess.flatten(1).topk(PEAK_CELLS, dim=1).values.mean(dim=1)  # (N,)
-        return outline.map_gain * excess, outline.score_gain * peak
+        return judge.map_gain * excess, judge.score_gain * peak
+
+    @property
+    def judges(self) -> list[Outline | NormalHeights]:
+        """What judges beside the detector."""
+        both = (self.outline, self.heights)
+        return [judge for judge in both if judge is not None]
 
     def prepare(self, named: Mapping[str, Tensor]) -> Prepared:
         """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch

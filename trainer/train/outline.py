@@ -80,8 +80,8 @@ def fit_outline(deployed: Deployed, parts: Iterable[Feeds], seed: int) -> None:
     _learn(outline, shown, seed)
     if pose is not None:  # in which every part is laid already
         outline.normal.load_state_dict(pose.normal.state_dict())
-    outline.limit.fill_(_limit(of_outline))
-    outline.normal.limit.fill_(_limit(of_silhouette))
+    outline.limit.fill_(limit_of(of_outline))
+    outline.normal.limit.fill_(limit_of(of_silhouette))
 
 
 def _peeked(parts: Iterable[Feeds]) -> tuple[Feeds | None, Iterable[Feeds]]:
@@ -91,7 +91,7 @@ def _peeked(parts: Iterable[Feeds]) -> tuple[Feeds | None, Iterable[Feeds]]:
     return first, rest if first is None else itertools.chain([first], rest)
 
 
-def _limit(largest: Sequence[float]) -> float:
+def limit_of(largest: Sequence[float]) -> float:
     """What a further normal part stays below, of the largest distances of normal parts: the bound
     of one more draw from a normal distribution (Hahn and Meeker, Statistical Intervals, 1991, ch.
     4), which few parts widen.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge.errors import ConfigError, DataError
 from edge.files import read_bytes, write_json
@@ -29,7 +29,7 @@ from trainer.train.run_info import RunInfo, read_info
 
 CURVES = TypeAdapter(Curves)
 # before the names of their tensors, beside the detector's
-OUTLINE, POSE = "~outline.", "~pose."
+OUTLINE, HEIGHTS, POSE = "~outline.", "~heights.", "~pose."
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def load_run(path: Path) -> TrainedRun:
 
 def _load_weights(deployed: Deployed, weights: Mapping[str, Tensor]) -> None:
     """Raises: RuntimeError or the like if they do not fit."""
-    outline, pose = _named(weights, OUTLINE), _named(weights, POSE)
-    own = {name: weights[name] for name in weights if not name.startswith((OUTLINE, POSE))}
+    outline, heights, pose = (_named(weights, prefix) for prefix in (OUTLINE, HEIGHTS, POSE))
+    beside = (OUTLINE, HEIGHTS, POSE)
+    own = {name: weights[name] for name in weights if not name.startswith(beside)}
     deployed.detector.load_state_dict(own)
     if pose:
         deployed.preprocess.add_pose().load_state_dict(_with_scale(pose, "squares.scale"))
@@ -104,6 +105,9 @@ def _load_weights(deployed: Deployed, weights: Mapping[str, Tensor]) -> None:
         added = deployed.add_outline()
         if added is not None:
             added.load_state_dict(_with_scale(outline, "squared.scale"))
+    normal = deployed.add_heights() if heights else None
+    if normal is not None:
+        normal.load_state_dict(heights)
 
 
 def _with_scale(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -123,7 +127,11 @@ def _named(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def write_run(path: Path, info: RunInfo, deployed: Deployed, curves: Curves) -> None:
     """Write model, curves and, last, run.json: a folder with run.json is a finished run."""
     path.mkdir(parents=True, exist_ok=True)
-    beside = {OUTLINE: deployed.outline, POSE: deployed.preprocess.pose}
+    beside: dict[str, nn.Module | None] = {
+        OUTLINE: deployed.outline,
+        HEIGHTS: deployed.heights,
+        POSE: deployed.preprocess.pose,
+    }
     named = {
         prefix + name: tensor
         for prefix, module in beside.items()

@@ -16,6 +16,7 @@ from trainer.graph.deploy import Deployed
 from trainer.graph.prepared import Prepared
 from trainer.systems.seam import BuildRequest, FitRequest
 from trainer.train.defect_scores import DefectScores, measure_defects
+from trainer.train.heights import fit_heights, scale_heights
 from trainer.train.operating_points import choice_lines, few_lines, suggestion
 from trainer.train.options import TrainOptions
 from trainer.train.outlier_pictures import draw_outliers
@@ -55,11 +56,13 @@ def train(
     control.checkpoint, control.fingerprint = out / CHECKPOINT, fingerprint(plan)
     detector, curves = _fit(plan, out, control)
     deployed = _deployed(plan, detector, plan.options.top_k or plan.system.top_k_candidates[0])
-    _fit_outline(plan, deployed, control)
+    _fit_beside(plan, deployed, control)
     normal, top_k, why = _judge_and_choose(plan, deployed)
-    if deployed.outline is not None:
+    if deployed.judges:
+        highest = [float(part.map.max()) for part in normal]
         scores = [part.score(top_k) for part in normal]
-        scale_outline(deployed, [float(part.map.max()) for part in normal], scores)
+        scale_outline(deployed, highest, scores)
+        scale_heights(deployed, highest, scores)
         normal = judge_normal(deployed, plan.scene, plan.validation)
     control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
     seconds = time.monotonic() - started_s
@@ -112,12 +115,13 @@ def _fit(plan: Plan, out: Path, control: FitControl) -> tuple[nn.Module, Curves]
     return detector, plan.system.fit(detector, images, request)
 
 
-def _fit_outline(plan: Plan, deployed: Deployed, control: FitControl) -> None:
-    """The memory of normal outlines."""
+def _fit_beside(plan: Plan, deployed: Deployed, control: FitControl) -> None:
+    """The memory of normal outlines, and the normal heights."""
     if not deployed.has_depth:
         return
     control.tell("outlines of the normal parts")
     fit_outline(deployed, map(plan.scene.feeds_of, plan.train), plan.options.seed)
+    control.tell(fit_heights(deployed, map(plan.scene.feeds_of, plan.train)))
 
 
 def _judge_and_choose(plan: Plan, deployed: Deployed) -> tuple[list[NormalPart], float, str]:

@@ -24,7 +24,8 @@ class NormalPart:
 
     own: the score, of a system that gives one itself. map: (h, w) float32, the detector's own, raw
     units, in the pose that it sees. foreground: (h, w) float32, 0 or 1, likewise. beside: what the
-    outline adds to the score. area, valid, border: shares, as in the graph's outputs.
+    outline and the heights add to the score. area, valid, border: shares, as in the graph's
+    outputs.
     """
 
     own: float | None
@@ -67,9 +68,7 @@ def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
         for spec in deployed.site_inputs
     }
     masked, foreground, answer = deployed.detected(prepared, site)
-    outline, beside = deployed.outline, 0.0
-    if outline is not None:
-        beside = float(deployed.beside(outline, prepared)[1])
+    beside = sum(float(deployed.beside(judge, prepared)[1]) for judge in deployed.judges)
     return NormalPart(
         own=None if answer.score is None else float(answer.score) + beside,
         map=masked[0, 0].numpy(),

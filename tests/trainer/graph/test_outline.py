@@ -23,6 +23,7 @@ from trainer.graph.outline import CHANNELS, EXPECTED_EXCESS, SCALES, Outline
 from trainer.graph.prepared import Prepared
 from trainer.graph.preprocess import Preprocess
 from trainer.layers.typed import required
+from trainer.train.heights import fit_heights, scale_heights
 from trainer.train.outline import fit_outline, scale_outline
 from trainer.train.pose import fit_pose
 
@@ -232,6 +233,15 @@ def wide(feeds: Feeds) -> Feeds:
     return {**feeds, **images}
 
 
+def sunken(feeds: Feeds) -> Feeds:
+    """The part, three millimeters lower in the middle of the view."""
+    counts = feeds["depth"].view("<u2")[..., 0].copy()
+    middle = counts[:, 108:148, 108:148]
+    middle[middle < TABLE - 50] += 30
+    depth = counts.view(np.uint8).reshape(1, PX, PX, 2)
+    return feeds | {"depth": depth}
+
+
 def test_cells_that_are_not_square_change_no_shape_that_turns() -> None:
     """M3DM brings every crop to a square. Judged in its cells, a part would be longer along one
     axis of the image than along the other.
@@ -336,7 +346,7 @@ def test_an_empty_view_scores_zero_though_material_is_expected(deployed: Deploye
     assert (outputs["score"][0], outputs["area"][0], outputs["map"].max()) == (0, 0, 0)
 
 
-def test_the_exported_graph_judges_outline_and_pose_as_torch_does(tmp_path: Path) -> None:
+def test_the_exported_graph_judges_outline_heights_and_pose_as_torch_does(tmp_path: Path) -> None:
     """In cells that are not square, so that the silhouette is resized as well."""
     preprocess = Preprocess(192, PX, (256, 256), (CELLS, CELLS), 0.03).eval()
     preprocess.pose = fit_pose(preprocess, (wide(part(seed)) for seed in range(12))).pose
@@ -344,13 +354,18 @@ def test_the_exported_graph_judges_outline_and_pose_as_torch_does(tmp_path: Path
     deployed = Deployed(preprocess, Relief(), 0.01).eval()
     fit_outline(deployed, (wide(part(seed)) for seed in range(12)), 0)
     scale_outline(deployed, [0.1], [0.1])
+    fit_heights(deployed, (wide(part(seed)) for seed in range(12)))
+    scale_heights(deployed, [0.1], [0.1])
     deployed.requires_grad_(False)
-    feeds = wide(part(200, "chip")) | {"expected": np.zeros((1, 192, PX, 1), np.uint8)}
+    feeds = wide(sunken(part(200, "chip"))) | {"expected": np.zeros((1, 192, PX, 1), np.uint8)}
     export_checked(deployed, tmp_path / "fp32.onnx", [feeds])
     session = onnxruntime.InferenceSession(str(tmp_path / "fp32.onnx"))
     named = dict(
         zip((o.name for o in session.get_outputs()), session.run(None, feeds), strict=True)
     )
     reference = deployed.run(feeds)
+    assert deployed.judges == [deployed.outline, deployed.heights]
+    deployed.heights = None
+    assert reference["score"] > deployed.run(feeds)["score"]
     assert named["score"] == pytest.approx(reference["score"], rel=1e-4)
     assert np.abs(named["map"] - reference["map"]).max() < 1e-4 * reference["map"].max()

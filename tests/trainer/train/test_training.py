@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import trainer.systems.mats.preset as mats
+import trainer.train.heights as heights
 from edge.errors import ConfigError, DataError, EdgeError
 from edge.frames.dataset import open_dataset
 from tests.support.tiny_product import write_photos, write_tiny_product
@@ -37,7 +38,7 @@ from trainer.tensor_files import load_stored, write_tensors
 from trainer.train.options import TrainOptions, parse_size
 from trainer.train.plan import features_digest, fingerprint, make_plan
 from trainer.train.pose import Found
-from trainer.train.trained_run import OUTLINE, TrainedRun, load_run
+from trainer.train.trained_run import HEIGHTS, OUTLINE, TrainedRun, load_run
 from trainer.train.training import train
 
 SMALL = replace(
@@ -64,6 +65,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(mats.PRESETS, "compact", SMALL)
+        patch.setattr(heights, "LEAST_PARTS", 4)  # of the product's few parts
         torch.set_num_threads(1)
         yield
 
@@ -96,11 +98,12 @@ def test_a_stored_run_judges_the_outline_and_one_of_before_loads_without(
     older = tmp_path / "before"
     shutil.copytree(whole.folder, older, ignore=shutil.ignore_patterns("cache"))
     weights = load_stored(older / "model.safetensors", "weights", "train again")
-    kept = {name: value for name, value in weights.items() if not name.startswith(OUTLINE)}
-    assert len(kept) < len(weights)
+    beside = {name for name in weights if name.startswith((OUTLINE, HEIGHTS))}
+    assert {name.split(".")[0] + "." for name in beside} == {OUTLINE, HEIGHTS}
+    kept = {name: value for name, value in weights.items() if name not in beside}
     write_tensors(older / "model.safetensors", kept)
     before = load_run(older).deployed
-    assert before.outline is None
+    assert before.judges == []
     lost = bitten(good)
     assert before.run(good)["score"] <= loaded.deployed.run(good)["score"]
     assert loaded.deployed.run(lost)["score"] > 3 * before.run(lost)["score"]
