@@ -146,6 +146,7 @@ class _Attended:
 def _plane(on: _Guided) -> None:
     """The empty table; the order to begin is the signature."""
     contract, who = on.installed.manifest.camera, on.begun.who
+    x, y = on.begun.crop or (None, None)
     on.desk.tell(phase="showing")
     done = on.between_parts(
         lambda: calibrate_station_plane(
@@ -153,7 +154,7 @@ def _plane(on: _Guided) -> None:
             on.installed,
             table_camera(on.config.camera, on.store.root, contract, who=who),
             TABLE_FRAMES,
-            Crop(region=_pixels_of(on.begun, contract)),
+            Crop(x, y, _pixels_of(on.begun, contract)),
             who,
         )
     )

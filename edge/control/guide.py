@@ -25,6 +25,7 @@ Order = Literal["sign", "stop", "leave_out", "keep"]
 Phase = Literal["opening", "showing", "deciding", "signing", "done", "refused", "ended"]
 OVER: tuple[Phase, ...] = ("done", "refused", "ended")
 Share = Annotated[float, Field(ge=0, le=1)]
+Pixel = Annotated[int, Field(ge=0, le=16384)]
 Told = str | int | float | bool | None
 
 
@@ -32,7 +33,8 @@ class GuideBegin(Strict):
     """Begin a step. who: for the audit. count: parts to show. false_rejects: accepted rate.
 
     split: half of the parts fit, the other half prove. region: of interest, for the plane: left,
-    top, width and height as shares of the crop; None: as it is now.
+    top, width and height as shares of the crop; None: as it is now. crop: its top left corner, for
+    the plane, x and y in pixels of the whole image; None: where it is now.
     """
 
     do: Literal["guide.begin"] = "guide.begin"
@@ -42,6 +44,7 @@ class GuideBegin(Strict):
     false_rejects: float = Field(default=0.05, gt=0, le=0.5)
     split: bool = False
     region: tuple[Share, Share, Share, Share] | None = None
+    crop: tuple[Pixel, Pixel] | None = None
 
 
 class GuideOrder(Strict):
@@ -127,7 +130,8 @@ class SiteTold(Strict):
     """What is calibrated under the camera of the station, for the bundle that judges.
 
     needs_plane: the product has depth. region: the smallest rectangle around what is judged,
-    as GuideBegin has it. threshold: from the site's own parts or rate; None where the
+    as GuideBegin has it. crop: left, top, width and height of the crop; image: width and height of
+    the whole color image, pixels. threshold: from the site's own parts or rate; None where the
     bundle's judges. challenge: of known-bad parts, under what judges now.
     """
 
@@ -136,6 +140,8 @@ class SiteTold(Strict):
     serial: str
     needs_plane: bool
     region: tuple[Share, Share, Share, Share] = (0.0, 0.0, 1.0, 1.0)
+    crop: tuple[Pixel, Pixel, Pixel, Pixel]
+    image: tuple[Pixel, Pixel]
     plane: Signed | None = None
     parts: Signed | None = None
     threshold: Signed | None = None

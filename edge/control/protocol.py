@@ -116,9 +116,12 @@ class Hello(Strict):
 
 
 class Live(Strict):
-    """What the station sees and says now."""
+    """What the station sees and says now. whole: the picture is of the whole color image, also
+    beside the crop that is judged.
+    """
 
     do: Literal["live"] = "live"
+    whole: bool = False
 
 
 class OpenSession(Strict):

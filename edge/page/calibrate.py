@@ -35,6 +35,7 @@ THRESHOLD = "threshold"  # is begun on the engineer's page
 RATES = (0.01, 0.02, 0.05, 0.1)  # of false rejects, to choose from
 DECISIONS: tuple[Order, ...] = ("stop", "leave_out", "keep")  # what is signed has a form of its own
 SIDES = ("left", "top", "width", "height")  # of the region of interest, in percent of the view
+CORNER = ("crop_x", "crop_y")  # of the crop, pixels of the whole image
 COUNTS = {"parts": 10, "challenge": 5}  # that are shown, unless somebody wants others
 PICTURE_LIMIT = 8 << 20  # bytes
 
@@ -105,6 +106,15 @@ async def picture(request: Request, caller: Watcher, name: str) -> Response:  # 
     return Response(data, media_type="image/jpeg")
 
 
+@router.get("/calibrate/whole", include_in_schema=False)
+async def whole(request: Request, caller: Watcher) -> Response:  # noqa: ARG001
+    """The whole color image, also beside the crop; 204 where there is none."""
+    data = await context_of(request).guide.whole_image()
+    if data is None:
+        return Response(status_code=204)
+    return Response(data, media_type="image/jpeg", headers={"cache-control": "no-store"})
+
+
 @router.get("/api/v1/calibration", tags=["calibration"])
 async def calibration(request: Request, caller: Looker) -> CalibrationNow:  # noqa: ARG001
     """What is calibrated, and how far the step is that somebody is guided through."""
@@ -126,6 +136,8 @@ def _begun_of(form: Mapping[str, str], who: str) -> GuideBegin:
     asked: dict[str, Any] = {key: form[key] for key in ("what", "count") if form.get(key)}
     if form.get("region_set"):
         asked["region"] = [_share_of(form, side) for side in SIDES]
+    if form.get("crop_set"):
+        asked["crop"] = [form.get(name, "") for name in CORNER]
     if "rate" in form:
         asked["false_rejects"] = form["rate"]
     try:
@@ -162,6 +174,7 @@ async def _shown(request: Request, template: str, step: str) -> Response:
         rates=RATES,
         counts=COUNTS,
         sides=SIDES,
+        corner=CORNER,
     )
 
 

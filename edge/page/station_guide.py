@@ -15,10 +15,11 @@ from pathlib import Path
 
 from edge.control.guide import GuideBegin, GuideLook, GuideOrder, GuideState, SiteTold
 from edge.errors import CalibrationError, ControlError
-from edge.page.station_source import SOCKET, connected, next_line
+from edge.page.station_source import SOCKET, connected, next_line, next_picture
 
 ANSWER_S = 5.0
 LEAST_S = 0.3  # between two looks, whatever the number of tabs
+WHOLE = b'{"do":"live","whole":true}\n'
 STRANGE = "`edge run` does not answer as this page expects: install the same version for both"
 
 
@@ -49,6 +50,8 @@ class StationGuide:
         self._path = root / SOCKET
         self._lock = asyncio.Lock()
         self._view, self._at_s = GuideView(), -LEAST_S
+        self._image: bytes | None = None
+        self._imaged_s = -LEAST_S
 
     async def look(self) -> GuideView:
         """Now. Raises: ControlError if the station says something strange."""
@@ -74,6 +77,29 @@ class StationGuide:
             if view.site is None:
                 raise ControlError("no `edge run` is at work: start it with `systemctl start edge`")
             self._view, self._at_s = view, time.monotonic()
+
+    async def whole_image(self) -> bytes | None:
+        """The newest whole color image as JPEG, at most LEAST_S old; None where there is none."""
+        async with self._lock:
+            if time.monotonic() - self._imaged_s >= LEAST_S:
+                self._image = await self._newest_image()
+                self._imaged_s = time.monotonic()
+            return self._image
+
+    async def _newest_image(self) -> bytes | None:
+        try:
+            return await asyncio.wait_for(self._image_answered(), ANSWER_S)
+        except (OSError, EOFError, ValueError, TypeError, asyncio.TimeoutError):
+            return None
+
+    async def _image_answered(self) -> bytes | None:
+        reader, writer = await connected(self._path)
+        try:
+            writer.write(WHOLE)
+            await writer.drain()
+            return await next_picture(reader, json.loads(await next_line(reader)))
+        finally:
+            writer.close()
 
     async def _asked(self, request: GuideBegin | GuideOrder | GuideLook) -> GuideView:
         try:

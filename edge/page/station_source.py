@@ -86,11 +86,7 @@ class StationSource:
         writer.write(REQUEST)
         await writer.drain()
         said = json.loads(await next_line(reader))
-        size = said.get("bytes", 0)
-        if type(size) is not int or not 0 <= size <= PICTURE_LIMIT:
-            raise ValueError("`bytes` is no size of a picture")
-        picture = await reader.readexactly(size) if size else None
-        return look_of(said, picture)
+        return look_of(said, await next_picture(reader, said))
 
     def _from_file(self) -> Look:
         """Stopped, starting, silent, or what the file says, without a picture."""
@@ -113,6 +109,17 @@ async def connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWri
         return await asyncio.open_unix_connection(
             f"/proc/self/fd/{folder}/{path.name}", limit=LINE_LIMIT
         )
+
+
+async def next_picture(reader: asyncio.StreamReader, said: Mapping[str, Any]) -> bytes | None:
+    """The picture behind what the station has said; None without one.
+
+    Raises: OSError, EOFError; ValueError if that is no size of a picture.
+    """
+    size = said.get("bytes", 0)
+    if type(size) is not int or not 0 <= size <= PICTURE_LIMIT:
+        raise ValueError("`bytes` is no size of a picture")
+    return await reader.readexactly(size) if size else None
 
 
 async def next_line(reader: asyncio.StreamReader) -> bytes:

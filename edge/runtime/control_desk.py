@@ -116,7 +116,7 @@ class ControlDesk:
         if isinstance(request, Hello):
             yield self._hello()
         elif isinstance(request, Live):
-            said, jpeg = self._live.look()
+            said, jpeg = self._live.look(whole=request.whole)
             yield said, (jpeg,) if jpeg else ()
         elif isinstance(request, OpenSession):
             yield self._open(request, client)

@@ -46,12 +46,19 @@ def _told(active: ActiveBundle, serial: str) -> SiteTold:
         evidence = geometry = None
     known = {} if geometry is None else {serial: geometry}
     region = None if geometry is None else geometry.region
+    contract = active.installed.manifest.camera
+    place, image = (contract.crop_x, contract.crop_y), (contract.width, contract.height)
+    if geometry is not None:
+        place = geometry.crop_x, geometry.crop_y
+        image = geometry.stream_width, geometry.stream_height
     return SiteTold(
         product=product,
         bundle=active.bundle,
         serial=serial,
         needs_plane="plane" in active.engine.inputs,
         region=(0.0, 0.0, 1.0, 1.0) if region is None else _around(region),
+        crop=(*place, contract.crop_width, contract.crop_height),
+        image=image,
         plane=None if geometry is None or geometry.plane is None else _plane(geometry),
         parts=None if state is None or state.shown is None else _parts(state, evidence, known),
         threshold=None if state is None or state.threshold is None else _threshold(state),

@@ -38,25 +38,28 @@ class LiveView:
         self._state, self._recent, self._session = state, recent, session
         self._newest: JudgedFrame | None = None
         self._lock = threading.Lock()  # of those who look: guards what follows
-        self._made_s = -1.0
-        self._made: tuple[Said, bytes] = ({}, b"")
+        self._made: dict[bool, tuple[float, Said, bytes]] = {}  # of the crop, of the whole image
         self.encoded = 0  # pictures since the start
 
     def note(self, judged: JudgedFrame) -> None:
         """The newest frame. For the decision thread: it only replaces a reference."""
         self._newest = judged
 
-    def look(self) -> tuple[Said, bytes]:
-        """What there is to say, and the picture as JPEG; empty bytes where there is none yet."""
+    def look(self, *, whole: bool = False) -> tuple[Said, bytes]:
+        """What there is to say, and the picture as JPEG; empty bytes where there is none yet.
+
+        whole: the picture of the whole color image, without a line, instead of the crop's.
+        """
         with self._lock:
             now_s = time.monotonic()
-            if now_s >= self._made_s + 1 / PER_SECOND:
-                self._made, self._made_s = self._make(), now_s
-            return self._made
+            made = self._made.get(whole)
+            if made is None or now_s >= made[0] + 1 / PER_SECOND:
+                made = self._made[whole] = (now_s, *self._make(whole))
+            return made[1:]
 
-    def _make(self) -> tuple[Said, bytes]:
+    def _make(self, whole: bool) -> tuple[Said, bytes]:
         judged = self._newest
-        picture, jpeg = (None, b"") if judged is None else self._picture(judged)
+        picture, jpeg = (None, b"") if judged is None else self._picture(judged, whole)
         said = {
             "state": self._state(),
             "picture": picture,
@@ -65,11 +68,11 @@ class LiveView:
         }
         return said, jpeg
 
-    def _picture(self, judged: JudgedFrame) -> tuple[Said | None, bytes]:
+    def _picture(self, judged: JudgedFrame, whole: bool) -> tuple[Said | None, bytes]:
         if judged.frame is None:
             return None, b""
         judgment, frame = judged.judgment, judged.frame
-        drawn = drawn_view(judged, _window(judged, frame))
+        drawn = _small(frame) if whole else drawn_view(judged, _window(judged, frame))
         self.encoded += 1
         said = {
             "frame": frame.frame_number,
@@ -90,16 +93,20 @@ def drawn_view(judged: JudgedFrame, window: Frame) -> NDArray[np.uint8]:
     """The window at most WIDTH pixels wide, (h, w, 3) RGB; where it is NG, a line around what the
     map has above the threshold.
     """
+    small, judgment = _small(window), judged.judgment
+    if judgment.code is not Code.NG or judgment.map is None or judgment.threshold is None:
+        return small
+    return outline_above(small, judgment.map, float(judgment.threshold))
+
+
+def _small(window: Frame) -> NDArray[np.uint8]:
+    """Its color, at most WIDTH pixels wide, (h, w, 3) RGB."""
     import cv2
 
     height, width = window.color.shape[:2]
     scale = min(1.0, WIDTH / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(cv2.resize(window.color, size, interpolation=cv2.INTER_AREA), np.uint8)
-    judgment = judged.judgment
-    if judgment.code is not Code.NG or judgment.map is None or judgment.threshold is None:
-        return small
-    return outline_above(small, judgment.map, float(judgment.threshold))
+    return np.asarray(cv2.resize(window.color, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _window(judged: JudgedFrame, frame: Frame) -> Frame:

@@ -221,6 +221,17 @@ def test_the_region_of_interest_is_set_with_the_plane(guided: Guided) -> None:
     assert geometry.region is None
 
 
+def test_the_crop_is_moved_with_the_plane(guided: Guided) -> None:
+    guided.begin("plane", crop=(0, 0))
+    guided.reaches("done")
+    site = guided.ask(GuideLook())[1]
+    assert (site.crop, site.image) == ((0, 0, 128, 96), (128, 96))
+    guided.begin("plane", crop=(1, 0))
+    refusal = guided.reaches("refused").refusal
+    assert refusal is not None
+    assert "the crop at 1, 0 leaves the image" in refusal.text
+
+
 def test_another_rate_is_proposed_signed_and_taken_back(with_plane: Guided) -> None:
     guided, store = with_plane, with_plane.station.store
     guided.begin("threshold", false_rejects=0.2)

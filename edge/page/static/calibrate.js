@@ -9,7 +9,9 @@
   const lost = document.querySelector("[data-lost]");
   const PICTURE_MS = 200, STATE_MS = 500, SLOW_MS = 1000, LOST_MS = 3000;
   const TYPED = "input:not([name=what], [name=order], [name=seen]), select";
+  const WHOLE = "/calibrate/whole"; // the picture beside the crop, too
   let answeredAt = Date.now();
+  let isWhole = false; // the picture that is shown
   let shownUrl = "";
 
   async function ask(path, etag) {
@@ -53,9 +55,10 @@
     document.dispatchEvent(new CustomEvent("replaced"));
   }
 
-  async function draw(answer) {
+  async function draw(answer, path) {
     const before = shownUrl;
     const has = answer.status === 200;
+    isWhole = has && path === WHOLE;
     if (has) {
       shownUrl = URL.createObjectURL(await answer.blob());
       image.src = shownUrl;
@@ -63,18 +66,23 @@
     }
     image.hidden = !has;
     noImage.hidden = has;
+    if (has) await image.decode().catch(() => {});
+    drawShape();
   }
 
   // One loop for each of the two: asks, shows what is new, and asks again while somebody looks.
-  function follow(path, everyMs, show) {
-    let etag = "";
+  function follow(pathNow, everyMs, show) {
+    let etag = "", asked = "";
     const round = async () => {
       let pause = everyMs;
       try {
+        const path = pathNow();
+        if (path !== asked) etag = "";
+        asked = path;
         const answer = await ask(path, etag);
         if (answer.status !== 304) {
           etag = answer.headers.get("ETag") || "";
-          await show(answer);
+          await show(answer, path);
         }
       } catch (error) {
         pause = SLOW_MS;
@@ -96,68 +104,103 @@
     else sentAt = Date.now();
   });
 
-  // --- the region of interest, drawn on the picture while its fields are open ---
-  const SIDES = ["left", "top", "width", "height"];
+  // --- region of interest and crop, drawn on the picture while their fields are open ---
+  const SIDES = ["left", "top", "width", "height"], CORNER = ["crop_x", "crop_y"];
+  const SHAPE = ["x", "y", "width", "height"];
   const figure = image.parentElement;
   const drawn = document.querySelector("[data-drawn]");
   const rect = document.querySelector("[data-rect]");
-  const fields = () => place.querySelector("[data-region][open]");
-  let from = null; // where the pointer went down, as shares of the view
+  const regionFields = () => place.querySelector("[data-region][open]");
+  const cropFields = () => place.querySelector("[data-crop][open]");
+  const field = (open, name) => open.querySelector(`[name=${name}]`);
+  let from = null; // where the pointer went down: on the region's view, or from the crop's corner
 
-  function drawRegion() {
-    const open = fields();
-    const size = [image.naturalWidth, image.naturalHeight];
-    figure.classList.toggle("is-drawn", Boolean(open));
-    drawn.toggleAttribute("hidden", !open || !size[0]);
-    if (!open || !size[0]) return;
-    drawn.setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
-    const names = ["x", "y", "width", "height"];
-    SIDES.forEach((side, at) => {
-      const share = Number(open.querySelector(`[name=${side}]`).value) / 100;
-      rect.setAttribute(names[at], String(share * size[at % 2]));
-    });
+  // [width and height of what is drawn on, left, top, width, height of the rectangle], or null.
+  function shapeNow() {
+    const crop = cropFields(), region = regionFields();
+    if (crop && isWhole) {
+      const [width, height, ...whole] = crop.dataset.crop.split(" ").map(Number);
+      return [whole, [...CORNER.map((name) => Number(field(crop, name).value)), width, height]];
+    }
+    const view = [image.naturalWidth, image.naturalHeight];
+    if (!region || isWhole || !view[0]) return null;
+    return [view, SIDES.map((side, at) => Number(field(region, side).value) / 100 * view[at % 2])];
+  }
+
+  function drawShape() {
+    const shape = shapeNow();
+    figure.classList.toggle("is-drawn", Boolean(shape));
+    drawn.toggleAttribute("hidden", !shape);
+    if (!shape) return;
+    drawn.setAttribute("viewBox", `0 0 ${shape[0][0]} ${shape[0][1]}`);
+    SHAPE.forEach((name, at) => rect.setAttribute(name, String(shape[1][at])));
   }
 
   function write(shares) {
-    const open = fields();
-    SIDES.forEach((side, at) => {
-      open.querySelector(`[name=${side}]`).value = (100 * shares[at]).toFixed(1);
-    });
-    open.querySelector("[name=region_set]").value = "1";
-    drawRegion();
+    const open = regionFields();
+    SIDES.forEach((side, at) => { field(open, side).value = (100 * shares[at]).toFixed(1); });
+    field(open, "region_set").value = "1";
+    drawShape();
   }
 
-  function shareAt(event) {
-    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(drawn.getScreenCTM().inverse());
-    const within = (value, most) => Math.min(1, Math.max(0, value / most));
-    return [within(point.x, image.naturalWidth), within(point.y, image.naturalHeight)];
+  function placeCrop(corner) {
+    const open = cropFields();
+    const [whole, shape] = shapeNow();
+    CORNER.forEach((name, at) => {
+      const most = whole[at] - shape[2 + at];
+      field(open, name).value = String(Math.min(most, Math.max(0, Math.round(corner[at]))));
+    });
+    field(open, "crop_set").value = "1";
+    drawShape();
   }
+
+  function pointAt(event) {
+    const at = new DOMPoint(event.clientX, event.clientY);
+    const point = at.matrixTransform(drawn.getScreenCTM().inverse());
+    return [point.x, point.y];
+  }
+
+  const shareOf = (point, view) => point.map((one, at) => Math.min(1, Math.max(0, one / view[at])));
 
   figure.addEventListener("pointerdown", (event) => {
-    if (!fields() || drawn.hasAttribute("hidden")) return;
+    const shape = shapeNow();
+    if (!shape) return;
     event.preventDefault();
     figure.setPointerCapture(event.pointerId);
-    from = shareAt(event);
+    const point = pointAt(event);
+    from = cropFields() ? point.map((one, at) => one - shape[1][at]) : shareOf(point, shape[0]);
   });
   figure.addEventListener("pointermove", (event) => {
-    if (!from || !fields()) return;
-    const to = shareAt(event);
+    const shape = shapeNow();
+    if (!from || !shape) return;
+    const point = pointAt(event);
+    if (cropFields()) {
+      placeCrop(point.map((one, at) => one - from[at]));
+      return;
+    }
+    const to = shareOf(point, shape[0]);
     const low = from.map((one, at) => Math.min(one, to[at]));
     write([...low, ...from.map((one, at) => Math.abs(one - to[at]))]);
   });
   figure.addEventListener("pointerup", () => { from = null; });
-  place.addEventListener("toggle", drawRegion, true);
+  place.addEventListener("toggle", (event) => {
+    const other = event.target.matches("[data-crop]") ? regionFields()
+      : event.target.matches("[data-region]") ? cropFields() : null;
+    if (event.target.open && other) other.open = false;
+    from = null;
+    drawShape();
+  }, true);
   place.addEventListener("input", (event) => {
-    const open = fields();
-    if (!open || !open.contains(event.target)) return;
-    open.querySelector("[name=region_set]").value = "1";
-    drawRegion();
+    for (const [open, name] of [[regionFields(), "region_set"], [cropFields(), "crop_set"]]) {
+      if (open && open.contains(event.target)) field(open, name).value = "1";
+    }
+    drawShape();
   });
   place.addEventListener("click", (event) => {
     if (event.target.matches("[data-whole]")) write([0, 0, 1, 1]);
   });
-  document.addEventListener("replaced", drawRegion);
+  document.addEventListener("replaced", drawShape);
 
-  follow("/api/v1/live/picture", PICTURE_MS, draw);
-  follow(place.dataset.now, STATE_MS, async (answer) => replace(await answer.text()));
+  follow(() => cropFields() ? WHOLE : "/api/v1/live/picture", PICTURE_MS, draw);
+  follow(() => place.dataset.now, STATE_MS, async (answer) => replace(await answer.text()));
 })();

@@ -194,3 +194,14 @@ def test_a_frame_that_is_smaller_than_the_crop_is_shown_whole() -> None:
     told, jpeg = view.look()
     assert (told["picture"]["width"], told["picture"]["height"]) == (64, 48)
     assert pixels(jpeg).shape == frame.color.shape
+
+
+def test_the_whole_image_is_shown_beside_the_crop_and_made_as_seldom() -> None:
+    one, frame = judged(200, 150, unjudged(Reason.UNCALIBRATED))
+    said: dict[str, Any] = {}
+    view = LiveView(lambda: said, RecentVerdicts(), lambda: None)
+    view.note(one)
+    sizes = [pixels(view.look(whole=whole)[1]).shape for whole in (False, True, False, True)]
+    width, height = one.active.site(frame.serial).crop[2:]
+    assert sizes == 2 * [(height, width, 3), (150, 200, 3)]
+    assert view.encoded == 2

@@ -135,7 +135,7 @@ def test_a_window_that_overlaps_another_is_busy(cell: Cell, remote: RemoteStatio
     cell.plc.trigger("long", frames=10)
     cell.plc.trigger("soon", frames=10)
     assert cell.plc.ack("soon")["reason"] == "busy"
-    assert len(remote.next_part(10).frames) == 10
+    assert 2 < len(remote.next_part(10).frames) <= 10, "a busy machine drops frames, not the part"
 
 
 def test_no_session_begins_while_a_trigger_waits(cell: Cell, station: StationRoot) -> None:
