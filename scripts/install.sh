@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 packages=(mosquitto libusb-1.0-0 g++ python3-venv)
 # with `install.sh test`; tests that need a missing one are skipped with a message
 other_peers=(ejabberd rabbitmq-server mbpoll chromium openssh-server)
-# with `install.sh endurance`, likewise: roots of Debian, booted and under qemu
-root_tools=(mmdebstrap arch-test systemd-container qemu-user-static lintian)
+# with `install.sh endurance`, likewise: roots of Debian, booted and under qemu; a fleet's files
+root_tools=(mmdebstrap arch-test systemd-container qemu-user-static lintian cpio binutils)
 
 missing_of() {
     for package in "$@"; do

@@ -55,24 +55,33 @@ def require_nspawn() -> None:
 def debian_root() -> Path:
     """The root that all others begin with, made once for all runs. Nobody writes into it."""
     require_nspawn()
-    root = ROOTS / ARCH
-    with only_one(ROOTS / f"{ARCH}.lock"):
-        if not (root / "etc/debian_version").exists():
-            _make_debian(root)
+    root = made_root(ARCH)
     if not (root / LIBUSB).exists():
         pytest.skip(f"{root} was made without libusb-1.0-0: remove it, and it is made anew")
     return root
 
 
-def _make_debian(root: Path) -> None:
+def made_root(arch: str) -> Path:
+    """The root of an architecture; made where there is none yet, which takes minutes. Nobody writes
+    into it. Skips, saying so, where it cannot be made.
+    """
+    root = ROOTS / arch
+    with only_one(ROOTS / f"{arch}.lock"):
+        if not (root / "etc/debian_version").exists():
+            _make_debian(root, arch)
+    return root
+
+
+def _make_debian(root: Path, arch: str) -> None:
     if shutil.which("mmdebstrap") is None:
         pytest.skip("mmdebstrap is not installed: apt-get install mmdebstrap")
     debian, older = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
     source = debian if debian.exists() else older
     with tempfile.TemporaryDirectory(dir=root.parent) as folder:
-        words = ["mmdebstrap", "--variant=minbase", f"--include={INSIDE.replace(' ', ',')}"]
         new = Path(folder) / "root"
-        done = subprocess.run([*words, SUITE, new, source], capture_output=True, text=True)
+        options = ["--variant=minbase", f"--arch={arch}", f"--include={INSIDE.replace(' ', ',')}"]
+        words = ["mmdebstrap", *options, SUITE, str(new), str(source)]
+        done = subprocess.run(words, capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f"mmdebstrap could make no root: {done.stderr.strip().splitlines()[-1]}")
         new.rename(root)

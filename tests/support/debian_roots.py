@@ -1,5 +1,5 @@
-"""Root file systems of Debian 12 and packages for them, made before the tests: EDGE_TEST_ROOTS
-(.venv/roots) has a folder per architecture, EDGE_TEST_DEB (build/deb) the packages.
+"""Root file systems of Debian 12 and packages for them: EDGE_TEST_ROOTS (.venv/roots) has a folder
+per architecture, EDGE_TEST_DEB (build/deb) the packages, which `make deb` makes.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from tempfile import mkdtemp
 import pytest
 
 from edge.files import remove_tree
+from tests.support.booted import ROOTS, made_root
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOTS = Path(os.environ.get("EDGE_TEST_ROOTS", REPOSITORY / ".venv/roots"))
 PACKAGES = Path(os.environ.get("EDGE_TEST_DEB", REPOSITORY / "build/deb"))
-MAKE_ROOT = (
-    "mmdebstrap --variant=minbase --include=systemd,python3,python3-venv,libusb-1.0-0 --arch"
-)
 
 
 @contextmanager
-def debian_root(arch: str) -> Iterator[Path]:
+def debian_root(arch: str, make: bool = True) -> Iterator[Path]:
     """A root of the architecture; what is changed in it lies in a folder of its own.
 
+    make: where there is none, it is made, which takes minutes.
     Skips, saying so, where there is none, or this account may not mount.
     """
-    base = ROOTS / arch
+    base = made_root(arch) if make else ROOTS / arch
     if not (base / "etc/debian_version").exists():
-        pytest.skip(f"no root {base}: {MAKE_ROOT}={arch} bookworm {base}")
+        pytest.skip(f"no root {base}: the long tests make it (make endurance)")
     work = Path(mkdtemp(prefix="edge-root-"))
     for name in ("upper", "work", "root"):
         (work / name).mkdir()

@@ -29,8 +29,9 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def root() -> Iterator[Path]:
-    with debian_root("amd64") as root:
+def root(request: pytest.FixtureRequest) -> Iterator[Path]:
+    is_long = request.node.get_closest_marker("long") is not None
+    with debian_root("amd64", make=is_long) as root:
         yield root
 
 
