@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -31,7 +34,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ADMIN = {"username": "admin@example.org", "password": "secretsecret"}
 SERVE = (
     "import sys, uvicorn; from goosebit import app;"
-    " uvicorn.run(app, host='127.0.0.1', port=int(sys.argv[1]), log_level='warning')"
+    " tls = dict(zip(('ssl_certfile', 'ssl_keyfile'), sys.argv[2:]));"
+    " uvicorn.run(app, host='127.0.0.1', port=int(sys.argv[1]), log_level='warning', **tls)"
 )
 
 
@@ -77,10 +81,22 @@ def write_swu(bundle: Path, folder: Path) -> Path:
 class Goosebit:
     """A server with its own database, which may die and come back."""
 
-    def __init__(self, environment: Path, folder: Path, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}/DEFAULT"
+    def __init__(
+        self,
+        environment: Path,
+        folder: Path,
+        port: int,
+        certificate: tuple[Path, Path] | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        """certificate: PEM files of a certificate for localhost and its key, for https; ca_file:
+        of the authority that signed it.
+        """
+        self._base = f"https://localhost:{port}" if certificate else f"http://127.0.0.1:{port}"
+        self.address = f"{self._base}/DEFAULT"
         self._environment, self._folder, self._port = environment, folder, port
-        self._base = f"http://127.0.0.1:{port}"
+        self._certificate = certificate or ()
+        self._trusted = ssl.create_default_context(cafile=ca_file) if certificate else None
         self._process: subprocess.Popen[bytes] | None = None
         self._token = ""
         self._settings = {
@@ -113,7 +129,10 @@ class Goosebit:
         """Start it, and log in; the first time also make the administrator."""
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._environment / "bin" / "python", "-c", SERVE, str(self._port)],
+                [
+                    *(self._environment / "bin" / "python", "-c", SERVE, str(self._port)),
+                    *self._certificate,
+                ],
                 cwd=self._folder,
                 env=self._settings,
                 stdout=log,
@@ -183,14 +202,26 @@ class Goosebit:
         request.add_header("Content-Type", kind)
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
-        with urllib.request.urlopen(request, timeout=patience_s(30)) as answer:
+        with urllib.request.urlopen(
+            request, timeout=patience_s(30), context=self._trusted
+        ) as answer:
             return bytes(answer.read())
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self._base}/login", timeout=5):
+            with urllib.request.urlopen(f"{self._base}/login", timeout=5, context=self._trusted):
                 return True
         except urllib.error.HTTPError:
             return True
         except OSError:
             return False
+
+
+def kill_and_start(server: Goosebit, stop: threading.Event, chance: random.Random) -> None:
+    """Each time after it has answered a few stations, however fast this machine is."""
+    while not stop.is_set():
+        enough = server.answered + chance.randint(1, 8)
+        while server.answered < enough and not stop.wait(0.02):
+            pass
+        server.kill()
+        server.start()

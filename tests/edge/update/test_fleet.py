@@ -23,7 +23,7 @@ from edge.update.apply import update_once
 from edge.update.factory import make_source
 from edge.update.state import read_update_state
 from tests.support.broker import free_port
-from tests.support.goosebit import Goosebit, find_goosebit, write_swu
+from tests.support.goosebit import Goosebit, find_goosebit, kill_and_start, write_swu
 from tests.support.patience import patience_s
 from tests.support.process import ENVIRONMENT, REPOSITORY, running_process
 from tests.support.root import Answer
@@ -230,13 +230,3 @@ def judge_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.update.watch.said_now", look)
     monkeypatch.setattr(apply_module, "said_now", look)
     monkeypatch.setattr("edge.update.watch.LOOK_S", 0.0)
-
-
-def kill_and_start(server: Goosebit, stop: threading.Event, chance: random.Random) -> None:
-    """Each time after it has answered a few stations, however fast this machine is."""
-    while not stop.is_set():
-        enough = server.answered + chance.randint(1, 8)
-        while server.answered < enough and not stop.wait(0.02):
-            pass
-        server.kill()
-        server.start()
