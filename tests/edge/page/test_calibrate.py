@@ -5,6 +5,7 @@ station is at work in this process, and its steps in children of it.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from edge.page import sessions as sessions_module
 from edge.page.calibrate import CalibrationNow
 from edge.page.records import ok_acts
 from edge.page.roles import Role
+from edge.page.station_guide import LEAST_S
 from tests.support.broker import wait_until
 from tests.support.patience import HANG_S
 from tests.support.served_page import Client, add_user, served_page
@@ -46,6 +48,7 @@ def port(station: StationRoot) -> Iterator[int]:
 def cell(station: StationRoot) -> Iterator[Socketed]:
     with socketed(station) as cell:
         wait_until(lambda: cell.state["ready"], HANG_S, "not ready")
+        time.sleep(LEAST_S)  # the page may still tell of the station of the test before
         yield cell
 
 
