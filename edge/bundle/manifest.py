@@ -8,19 +8,21 @@ its key.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from edge.bundle.tar import AGAIN, MEMBER_LIMIT, check_name
 from edge.camera.contract import CameraContract
 from edge.errors import BundleError
 from edge.proof.certificate import Verdicts
-from edge.proof.compare import Count
+from edge.proof.measures import Count
 from edge.proof.threshold import Threshold
 from edge.schema import Name, Precision, Sha256, Strict, TensorSpec, parse_json
+
+if TYPE_CHECKING:  # the page's process reads manifests, and needs no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA = 2
 MANIFEST, SIGNATURE, REPORT = "manifest.json", "signature.json", "report.html"
@@ -99,6 +101,8 @@ class ChannelStatistics(Strict):
         moments: (1, 2, C) of every part, as the graph gives them; at least one.
         Raises: pydantic.ValidationError if a moment is not finite.
         """
+        import numpy as np
+
         mean, variance = np.concatenate(list(moments)).astype(np.float64).swapaxes(0, 1)  # (k, C)
         deviation = np.sqrt(variance.mean(axis=0) + mean.var(axis=0))
         return cls(mean=tuple(mean.mean(axis=0).tolist()), deviation=tuple(deviation.tolist()))

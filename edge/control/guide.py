@@ -115,8 +115,8 @@ class GuideState(Strict):
 class Signed(Strict):
     """One thing that is calibrated: when and by whom, and what it says in a sentence.
 
-    before: when the plane, crop or region changed after it, so that it is to be done again; empty:
-    it stands.
+    before: when the plane, crop, region or silhouette changed after it, so that it is to be done
+    again; empty: it stands.
     """
 
     who: str

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from edge.schema import Strict
+
+if TYPE_CHECKING:  # manifests name these models, also where nothing is measured
+    import numpy as np
+    from numpy.typing import NDArray
 
 BLACK, WHITE = 8, 247  # a pixel is black if no channel is above, white if none is below
 UPPER = 0.9  # quantile of the gray values that stands for the bright pixels of a view
@@ -53,6 +56,8 @@ class NormalBrightness(Strict):
 
 def measure_brightness(color: NDArray[np.uint8]) -> Brightness:
     """Of a crop, (H, W, 3) uint8 RGB, H and W at least 1."""
+    import numpy as np
+
     gray = color.mean(axis=2)
     return Brightness(
         black=float((color.max(axis=2) <= BLACK).mean()),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edge.bundle.manifest import Manifest
 from edge.install.engine_entry import EngineEntry
 from edge.proof.certificate import NAMED_NOISE, Certificate, Verdicts
-from edge.proof.compare import Noise
+from edge.proof.measures import Noise
 from edge.proof.threshold import percent_of
 
 HEAD = (

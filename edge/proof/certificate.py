@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from edge.errors import BundleError
 from edge.files import read_bytes
-from edge.proof.compare import Count, MapComparison, Noise
+from edge.proof.measures import Count, MapComparison, Noise
 from edge.proof.threshold import Threshold
 from edge.schema import Precision, Strict, parse_json
 

@@ -15,18 +15,9 @@ from numpy.typing import NDArray
 from edge.engine.machine import this_machine
 from edge.errors import CalibrationError
 from edge.proof.certificate import BoardSection, Certificate, board_failures
-from edge.proof.compare import (
-    TINY,
-    Count,
-    Noise,
-    Responses,
-    compare_maps,
-    fit_noise,
-    furthest,
-    spread_of,
-    unlike,
-)
+from edge.proof.compare import TINY, Responses, compare_maps, fit_noise, furthest, spread_of, unlike
 from edge.proof.golden import GoldenFrame, NormalFrames
+from edge.proof.measures import Count, Noise
 from edge.proof.threshold import Threshold, threshold_at
 from edge.schema import Precision
 

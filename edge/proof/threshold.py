@@ -14,14 +14,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from edge.errors import CalibrationError, ConfigError
 from edge.schema import Strict
+
+if TYPE_CHECKING:  # the page's process reads thresholds, and needs no arrays
+    from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 DEFAULT_FALSE_REJECTS = 0.05
@@ -93,12 +94,14 @@ def rate_bound(parts: int, rank: int = 1, confidence: float = CONFIDENCE) -> flo
     _check_rank(parts, rank)
     if not 0.0 < confidence < 1.0:
         raise CalibrationError(f"a confidence lies between 0 and 1, not at {confidence:g}")
-    ways = _log_ways(parts, rank)  # (r,) log of n over i, i < r
-    i = np.arange(rank)
+    ways = _log_ways(parts, rank)  # of i < r
     low, high = 0.0, 1.0
     for _ in range(60):
         rate = (low + high) / 2
-        too_few = float(np.exp(ways + i * math.log(rate) + (parts - i) * math.log1p(-rate)).sum())
+        taken, left = math.log(rate), math.log1p(-rate)
+        too_few = math.fsum(
+            math.exp(way + i * taken + (parts - i) * left) for i, way in enumerate(ways)
+        )
         low, high = (rate, high) if 1.0 - too_few < confidence else (low, rate)
     return high
 
@@ -139,6 +142,8 @@ def threshold_at(
         left_out: m parts that the user left out.
     Raises: CalibrationError for no or non-finite scores, or a rank beyond them.
     """
+    import numpy as np
+
     values = np.sort(np.asarray(scores, np.float32))[::-1]
     if not np.isfinite(values).all():
         raise CalibrationError(
@@ -227,11 +232,9 @@ def _check_rank(parts: int, rank: int) -> None:
         )
 
 
-def _log_ways(parts: int, rank: int) -> NDArray[np.float64]:
+def _log_ways(parts: int, rank: int) -> list[float]:
     """log of n over i for i = 0 .. r - 1."""
-    return np.array(
-        [
-            math.lgamma(parts + 1) - math.lgamma(i + 1) - math.lgamma(parts - i + 1)
-            for i in range(rank)
-        ]
-    )
+    return [
+        math.lgamma(parts + 1) - math.lgamma(i + 1) - math.lgamma(parts - i + 1)
+        for i in range(rank)
+    ]

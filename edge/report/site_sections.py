@@ -24,6 +24,7 @@ from edge.runtime.drift_watch import read_drift
 from edge.station.audit import AuditRow
 from edge.station.commissioning import Commissioning, pictures_folder
 from edge.station.commissioning import Picture as ShownPart
+from edge.station.site_digest import geometry_digest
 from edge.station.standing import challenge_line
 from edge.station.store import Store
 
@@ -128,6 +129,9 @@ def drift_section(known: Known) -> Section:
         return Section("Drift reference", facts=[fact("Reference", None)])
     key, drift = read
     is_own = key.bundle == known.bundle.slot
+    record = known.cameras.get(key.serial)
+    in_force = None if record is None else geometry_digest(record)
+    is_here = key.geometry == in_force
     changed = drift_sentence(drift.changes)
     return Section(
         "Drift reference",
@@ -135,6 +139,11 @@ def drift_section(known: Known) -> Section:
             Fact("Of bundle", key.bundle, is_warning=not is_own),
             fact("Engine", key.engine),
             fact("Camera", key.serial),
+            Fact(
+                "Plane, crop, region",
+                "those in force" if is_here else "others than those in force: it begins anew",
+                is_warning=not is_here,
+            ),
             fact("Parts compared with each other so far", str(drift.parts)),
             Fact("What drifts", changed or "nothing", is_warning=changed is not None),
         ],

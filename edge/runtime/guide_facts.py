@@ -12,7 +12,8 @@ from edge.runtime.active import ActiveBundle, Fingerprint, fingerprint_of
 from edge.runtime.current import CurrentBundle
 from edge.station.commissioning import Challenge, Commissioning, read_commissioning
 from edge.station.site import CameraGeometry, ModelState, PackedMask
-from edge.station.standing import newer_than_challenge, newer_than_parts
+from edge.station.standing import Change, newer_than_challenge, newer_than_parts
+from edge.station.store import Store
 
 
 class GuideFacts:
@@ -36,12 +37,19 @@ class GuideFacts:
 
 
 def _told(active: ActiveBundle, serial: str) -> SiteTold:
-    """What cannot be read is not calibrated: the station says why in its state."""
+    """What cannot be read is not calibrated: the station says why in its state. Nor is what another
+    camera has seen.
+    """
     store, product, state = active.store, active.installed.product, active.model_state
     try:
         evidence = read_commissioning(store, product)
         serial = store.known_serial(product, serial)
         geometry = store.geometry_record(product, serial)
+        if evidence is not None and _is_other(store, product, evidence.serial, serial):
+            evidence = None
+        if state is not None and state.shown is not None:
+            is_other = _is_other(store, product, state.shown.serial, serial)
+            state = state.model_copy(update={"shown": None}) if is_other else state
     except EdgeError:
         evidence = geometry = None
     known = {} if geometry is None else {serial: geometry}
@@ -64,6 +72,11 @@ def _told(active: ActiveBundle, serial: str) -> SiteTold:
         threshold=None if state is None or state.threshold is None else _threshold(state),
         challenge=None if evidence is None else _challenge(evidence, state, known),
     )
+
+
+def _is_other(store: Store, product: str, seen: str, now: str) -> bool:
+    """Whether another camera than that of now has seen something; not known before a frame."""
+    return bool(now) and store.known_serial(product, seen) != now
 
 
 def _around(region: PackedMask) -> tuple[float, float, float, float]:
@@ -113,5 +126,5 @@ def _challenge(
     )
 
 
-def _when(newer: CameraGeometry | None) -> str:
+def _when(newer: Change | None) -> str:
     return "" if newer is None else newer.when

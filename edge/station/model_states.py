@@ -5,9 +5,7 @@ and the way back to what each of them replaced.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from edge.errors import CalibrationError, ConfigError
 from edge.schema import Precision
@@ -24,6 +22,10 @@ from edge.station.site import (
     read_state,
     write_state,
 )
+
+if TYPE_CHECKING:  # the page's process reads these, and needs no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class ModelStates(RootFolder):
@@ -65,6 +67,8 @@ class ModelStates(RootFolder):
         them. shown: the parts, where they are this site's and not the bundle's.
         Raises: ConfigError if the file is damaged, BusyError if another command changes this root.
         """
+        import numpy as np
+
         with self.change("edge calibrate"):
             file = self._model_states(bundle)
             before = _find(file.states, bundle.digest, precision, runtime)

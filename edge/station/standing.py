@@ -9,6 +9,7 @@ this too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from edge.station.commissioning import Challenge, Commissioning
 from edge.station.site import CameraGeometry, ModelState
@@ -17,35 +18,39 @@ PARTS_AGAIN = "`edge calibrate parts` again"
 CHALLENGE_AGAIN = "`edge calibrate challenge` again"
 
 
+@dataclass(frozen=True)
+class Change:
+    """When the geometry of a camera became what it is, and by whom; when: UTC, ISO 8601."""
+
+    when: str
+    who: str
+
+
 def newer_than_parts(
     state: ModelState | None, evidence: Commissioning | None, cameras: Mapping[str, CameraGeometry]
-) -> CameraGeometry | None:
-    """The geometry that came after the normal parts behind a model state; None where they were
-    shown under the one that is in force, or none were shown.
+) -> Change | None:
+    """What came after the normal parts behind a model state; None where they were shown under the
+    geometry that is in force, or none were shown.
 
-    evidence: the last that was kept of the product. cameras: its geometry by serial.
+    evidence: the last that was kept of the product. cameras: its geometry by serial. A station has
+    one camera: the one whose geometry changed last.
     """
     shown = None if state is None else state.shown
     if shown is None:
         return None
     is_its = evidence is not None and evidence.is_of(state)
     version = evidence.geometry_version if evidence is not None and is_its else None
-    return _newer(cameras.get(shown.serial), version, shown.when)
+    return _newer(cameras, shown.serial, version, shown.when)
 
 
 def newer_than_challenge(
     challenge: Challenge, serial: str, cameras: Mapping[str, CameraGeometry]
-) -> CameraGeometry | None:
-    """The geometry that came after known-bad parts; None where it is the one in force."""
-    return _newer(cameras.get(serial), challenge.geometry_version, challenge.when)
+) -> Change | None:
+    """What came after known-bad parts; None where the geometry is the one in force.
 
-
-def before_sentence(what: str, when: str, newer: CameraGeometry) -> str:
-    """what: was shown. when: it was."""
-    return (
-        f"the {what} were shown on {when}, before the plane, crop or region of {newer.when} by"
-        f" {newer.who}"
-    )
+    serial: of the camera that saw them. cameras: as newer_than_parts takes them.
+    """
+    return _newer(cameras, serial, challenge.geometry_version, challenge.when)
 
 
 def parts_line(
@@ -55,7 +60,7 @@ def parts_line(
     newer = newer_than_parts(state, evidence, cameras)
     if newer is None or state is None or state.shown is None:
         return None
-    said = before_sentence("normal parts behind the threshold", state.shown.when, newer)
+    said = _before("normal parts behind the threshold", state.shown.when, newer)
     return f"{said}: run {PARTS_AGAIN}"
 
 
@@ -68,13 +73,12 @@ def challenge_line(
         return None
     newer = newer_than_challenge(challenge, evidence.serial, cameras)
     if newer is not None:
-        said = before_sentence("known-bad parts", challenge.when, newer)
-        return f"{said}: run {CHALLENGE_AGAIN}"
+        return f"{_before('known-bad parts', challenge.when, newer)}: run {CHALLENGE_AGAIN}"
     if state is not None and evidence.is_of(state) and challenge.version == state.version:
         return None
     return (
-        f"the known-bad parts were shown on {challenge.when} under another threshold than the one"
-        f" that judges now: run {CHALLENGE_AGAIN}"
+        f"the known-bad parts were shown on {challenge.when} under another threshold or bundle than"
+        f" what judges now: run {CHALLENGE_AGAIN}"
     )
 
 
@@ -86,13 +90,34 @@ def standing_lines(
     return [line for line in lines if line is not None]
 
 
-def _newer(record: CameraGeometry | None, version: int | None, when: str) -> CameraGeometry | None:
-    """The record, unless what was shown was seen under it.
+def _before(what: str, when: str, newer: Change) -> str:
+    """what: was shown. when: it was."""
+    return (
+        f"the {what} were shown on {when}, before the plane, crop, region or silhouette of"
+        f" {newer.when} by {newer.who}"
+    )
 
-    version: of the geometry then; None where it was not noted, or there was none: then the time
-    tells.
+
+def _newer(
+    cameras: Mapping[str, CameraGeometry], own: str, version: int | None, when: str
+) -> Change | None:
+    """own: serial of the camera that saw what was shown. version: of its geometry then; None where
+    it was not noted, or there was none: then the time tells.
     """
-    if record is None:
+    changes = {serial: _change_of(record) for serial, record in cameras.items()}
+    if not changes:
         return None
-    is_under = when >= record.when if version is None else version == record.version
-    return None if is_under else record
+    last = max(changes, key=lambda serial: changes[serial].when)
+    if own in changes and version is not None and version != cameras[own].version:
+        return changes[own]
+    if last == own and version is not None:
+        return None
+    return changes[last] if changes[last].when > when else None
+
+
+def _change_of(record: CameraGeometry) -> Change:
+    """The silhouette is learned after the plane, and keeps who measured that."""
+    made = [Change(record.when, record.who)]
+    if record.expected is not None:
+        made.append(Change(record.expected.when, record.expected.who))
+    return max(made, key=lambda change: change.when)

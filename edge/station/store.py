@@ -8,9 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from edge.bundle.archive import verify_folder
 from edge.bundle.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, parse_manifest
@@ -33,6 +31,10 @@ from edge.station.site import (
 )
 from edge.station.switch import PRODUCT, finish, is_slot, switch
 from edge.types import Geometry, Intrinsics
+
+if TYPE_CHECKING:  # the page's process reads the station, and needs no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 SERIAL = re.compile(r"[ -~]{1,64}")
 

@@ -129,6 +129,7 @@ def test_from_the_empty_table_to_the_challenge(guided: Guided) -> None:
     assert evidence is not None
     assert evidence.challenge is not None
     assert evidence.challenge.who == "anna (page)"
+    assert evidence.challenge.geometry_version == evidence.geometry_version == 1
     site = guided.ask(GuideLook())[1]
     assert site.parts is not None
     assert site.challenge is not None

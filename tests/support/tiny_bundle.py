@@ -30,8 +30,9 @@ from edge.bundle.key_files import generate_key
 from edge.bundle.manifest import ChannelStatistics, Manifest
 from edge.bundle.pack import list_files, pack, seal
 from edge.proof.certificate import Certificate
-from edge.proof.compare import Count, fit_noise, spread_of
+from edge.proof.compare import fit_noise, spread_of
 from edge.proof.golden import write_normal
+from edge.proof.measures import Count
 from edge.proof.threshold import Threshold, threshold_at
 from edge.schema import Precision, TensorSpec
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge.proof.certificate import NAMED_NOISE, Certificate, PrecisionSection
-from edge.proof.compare import Count
+from edge.proof.measures import Count
 from edge.schema import Precision
 from trainer.export.precisions import ORDER
 from trainer.export.proof import Proof

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.proof.certificate import LIMITS
-from edge.proof.compare import TINY, MapComparison, Responses, compare_maps, fit_noise
+from edge.proof.compare import TINY, Responses, compare_maps, fit_noise
+from edge.proof.measures import MapComparison
 from edge.schema import Precision
 from trainer.quantize.convert import NodePrecision, Plan, converted
 from trainer.quantize.evidence import Evidence

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from edge.proof.certificate import AccuracyChange, Verdicts
 from edge.proof.compare import (
-    Count,
-    Noise,
     Responses,
     fit_noise,
     furthest,
@@ -24,6 +22,7 @@ from edge.proof.compare import (
     spread_of,
     unlike,
 )
+from edge.proof.measures import Count, Noise
 from edge.proof.threshold import Threshold, expected_rate, threshold_at
 from trainer.metrics import pixel_curve
 

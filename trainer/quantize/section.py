@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.proof.certificate import AccuracyChange, MacShares, PrecisionSection, failures
-from edge.proof.compare import Noise, Responses, compare_maps, fit_noise
+from edge.proof.compare import Responses, compare_maps, fit_noise
+from edge.proof.measures import Noise
 from edge.proof.threshold import Threshold
 from edge.schema import Precision
 from trainer.quantize.evidence import Evidence

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import OperatingPoint
-from edge.proof.compare import Count
+from edge.proof.measures import Count
 from edge.proof.threshold import (
     CONFIDENCE,
     MOST_FALSE_REJECTS,

@@ -164,7 +164,7 @@
 
   figure.addEventListener("pointerdown", (event) => {
     const shape = shapeNow();
-    if (!shape) return;
+    if (!shape || event.button !== 0) return;
     event.preventDefault();
     figure.setPointerCapture(event.pointerId);
     const point = pointAt(event);
@@ -182,7 +182,9 @@
     const low = from.map((one, at) => Math.min(one, to[at]));
     write([...low, ...from.map((one, at) => Math.abs(one - to[at]))]);
   });
-  figure.addEventListener("pointerup", () => { from = null; });
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    figure.addEventListener(end, () => { from = null; });
+  }
   place.addEventListener("toggle", (event) => {
     const other = event.target.matches("[data-crop]") ? regionFields()
       : event.target.matches("[data-region]") ? cropFields() : null;

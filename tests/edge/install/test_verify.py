@@ -14,7 +14,7 @@ from edge.errors import EngineError
 from edge.install.install import install_bundle
 from edge.install.proof_file import read_proof
 from edge.install.verify import verify_installed
-from edge.proof.compare import Count
+from edge.proof.measures import Count
 from edge.station.audit import read_audit
 from edge.station.store import Store
 from edge.station.trust import trust

@@ -153,6 +153,20 @@ def test_the_crop_is_dragged_over_the_whole_picture(narrow: StationRoot) -> None
         page.wait_for_function("() => document.querySelector('[data-view]')?.naturalWidth === 96")
 
 
+def test_a_crop_that_was_dragged_is_saved_and_shown_again(narrow: StationRoot) -> None:
+    for corner, way in (((16, 12), (0.3, 0.3, 0.425, 0.425)), ((32, 12), (0.5, 0.5, 0.625, 0.5))):
+        with calibrating(narrow) as page:
+            page.goto(page.url.split("?")[0] + "?step=plane")
+            page.click("text=Place of the crop")
+            page.wait_for_selector("[data-drawn]:not([hidden])", state="attached")
+            drag(page, way[:2], way[2:])
+            page.click("text=The table is empty: measure it")
+            page.wait_for_selector("[data-step=plane][data-phase=done]")
+        geometry = narrow.store.geometry("washer", SERIAL)
+        assert geometry is not None
+        assert (geometry.crop_x, geometry.crop_y) == pytest.approx(corner, abs=1)
+
+
 def test_a_crop_that_fills_the_picture_is_not_asked_for(page: Any) -> None:
     page.wait_for_selector("text=Region of interest")
     assert page.locator("[data-crop]").count() == 0

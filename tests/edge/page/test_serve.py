@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from edge.cli.page import app
 from edge.config import parse_config
 from edge.errors import ConfigError, MissingDependency
+from edge.install.install import install_bundle
 from edge.page import tls
 from edge.page.roles import Role
 from edge.page.serve import address_of, certificate_of, listening
@@ -31,7 +32,9 @@ from tests.support.patience import patience_s
 from tests.support.played_socket import OK, played_station
 from tests.support.process import ENVIRONMENT
 from tests.support.recorded import record_parts
+from tests.support.root import Bundles, trusting_root
 from tests.support.served_page import Client, add_user, served_page, users_of, write_page_config
+from tests.support.tiny_bundle import KeyPair
 
 
 def edge(root: Path, *words: str) -> tuple[str, BaseException | None]:
@@ -191,14 +194,17 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, words: list[str]) -> None:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Client]]:
-    """The page as the service starts it, with TLS, and a client of it. There are records, and a
-    station that is at work.
+def process(
+    tmp_path: Path, key: KeyPair, bundles: Bundles
+) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+    """The page as the service starts it, with TLS, and a client of it. There are a bundle, records,
+    and a station that is at work.
     """
+    install_bundle(bundles(), trusting_root(tmp_path, key).root)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     write_page_config(tmp_path, f"port = {port}", tls=True)
-    add_user(tmp_path, "lena", Role.LOOK)
+    add_user(tmp_path, "lena", Role.ADMINISTER)
     record_parts(tmp_path, 20, pictured=0)
     made = own_certificate(tmp_path, ("127.0.0.1",))
     words = [sys.executable, "-m", "edge.page", "--root", str(tmp_path)]
@@ -231,12 +237,13 @@ def test_the_process_is_small_yields_to_the_station_and_ends_at_once(
     running, client = process
     wait_for(client.port)
     assert client.log_in("lena").place == "/"
-    pages = ("/", "/account", "/history", "/history/20", "/audit")
+    pages = ("/", "/account", "/history", "/history/20", "/audit", "/engineer")
     for path in (*pages, "/metrics", "/api/v1/openapi.json"):
         assert client.get(path).status == 200
     for _ in range(20):
         assert client.get("/api/v1/live/picture").status == 200
     assert client.api("/api/v1/live").json["shift"] is not None
+    assert client.api("/api/v1/engine").json["product"] == "washer"
     status = Path(f"/proc/{running.pid}/status").read_text()
     resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
     assert resident < 80e6

@@ -22,7 +22,7 @@ from edge.proof.certificate import (
     most_unlike,
     read_certificate,
 )
-from edge.proof.compare import Count, MapComparison, Noise
+from edge.proof.measures import Count, MapComparison, Noise
 from edge.proof.threshold import threshold_from_normals
 
 ALL_INT8 = MacShares(fp32=0, fp16=0, int8=1)

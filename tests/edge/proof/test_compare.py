@@ -16,7 +16,6 @@ from sklearn.metrics import roc_auc_score
 from edge.errors import EngineError
 from edge.proof.compare import (
     AT_THRESHOLD,
-    Count,
     Responses,
     compare_maps,
     fit_noise,
@@ -27,6 +26,7 @@ from edge.proof.compare import (
     spread_of,
     unlike,
 )
+from edge.proof.measures import Count
 
 
 def responses(scores: list[float], maps: NDArray[Any] | None = None) -> Responses:

@@ -23,17 +23,9 @@ from edge.proof.certificate import (
     Verdicts,
     failures,
 )
-from edge.proof.compare import (
-    Count,
-    Noise,
-    Responses,
-    compare_maps,
-    fit_noise,
-    furthest,
-    spread_of,
-    unlike,
-)
+from edge.proof.compare import Responses, compare_maps, fit_noise, furthest, spread_of, unlike
 from edge.proof.golden import GoldenFrame, NormalFrames, read_golden, read_normal, write_normal
+from edge.proof.measures import Count, Noise
 from edge.proof.prove import (
     LEAST_TIMED,
     WARM_UP,
