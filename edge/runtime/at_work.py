@@ -127,54 +127,69 @@ class AtWork:
             store, self.current, lambda: self.capture.device.temperature_c, self._line.state_changed
         )
         self._watches_drift = config.camera.is_live or config.camera.kind == "virtual"
-        self._triggering = triggering = self._new_triggering(config)
-        self.mailbox = Mailbox(plan.lossless, None if triggering is None else triggering.admit)
+        self._triggering = self._new_triggering(config)
+        admit = None if self._triggering is None else self._triggering.admit
+        self.mailbox = Mailbox(plan.lossless, admit)
         self.capture = Capture(
             make_camera, self.current.get, self.mailbox, stopping, config.camera.fps, healing
         )
-        self._parts = parts = self._new_parts(config, first)
-        self._deciding = deciding = Deciding(
-            parts,
-            self.current,
-            health,
+        self._parts = self._new_parts(config, first)
+        self._deciding = self._new_deciding(health, stopping)
+        self._judging = self._new_judging(config, health, progress, stopping)
+        self.report = self._new_report(config, health)
+        self._commanding = self._new_commanding(store, config, self._parts, self._frames_seen)
+        self._status = StatusFile(store.root, self.report.for_status)
+        self._workers = Workers(
+            {CAPTURE: self.capture.run, ENGINE: self._judging.run, DECISION: self._deciding.run},
             stopping,
-            plan.max_parts,
-            self.pause,
-            watch=self.socket.note_frame,
-            show=self.socket.show,
         )
-        judge = FrameJudge(health, config.camera.max_age_ms, finds_freezes=not plan.each_frame)
-        self._judging = judging = Judging(
-            self.mailbox,
-            judge,
-            self.current,
-            deciding,
-            health,
-            progress,
-            self._line.state_changed,
-            stopping,
-            watches_pace=triggering is None,
-            scoring=self.socket.scoring,
-        )
-        self.report = Report(
+
+    def _new_report(self, config: EdgeConfig, health: Health) -> Report:
+        return Report(
             config.station.station,
             health,
             self.current,
             self.mailbox,
             self.capture,
-            parts,
+            self._parts,
             self._line,
             self._outbox,
             self._keeper,
             self.pause,
             self._drift,
-            seen=lambda: judging.seen,
-            triggers=None if triggering is None else triggering.counts,
+            seen=lambda: self._judging.seen,
+            triggers=None if self._triggering is None else self._triggering.counts,
         )
-        self._commanding = self._new_commanding(store, config, parts, lambda: judging.seen.frames)
-        self._status = StatusFile(store.root, self.report.for_status)
-        self._workers = Workers(
-            {CAPTURE: self.capture.run, ENGINE: judging.run, DECISION: deciding.run}, stopping
+
+    def _frames_seen(self) -> int:
+        return self._judging.seen.frames
+
+    def _new_deciding(self, health: Health, stopping: threading.Event) -> Deciding:
+        return Deciding(
+            self._parts,
+            self.current,
+            health,
+            stopping,
+            self._plan.max_parts,
+            self.pause,
+            watch=self.socket.note_frame,
+            show=self.socket.show,
+        )
+
+    def _new_judging(
+        self, config: EdgeConfig, health: Health, progress: Progress, stopping: threading.Event
+    ) -> Judging:
+        return Judging(
+            self.mailbox,
+            FrameJudge(health, config.camera.max_age_ms, finds_freezes=not self._plan.each_frame),
+            self.current,
+            self._deciding,
+            health,
+            progress,
+            self._line.state_changed,
+            stopping,
+            watches_pace=self._triggering is None,
+            scoring=self.socket.scoring,
         )
 
     def start(self) -> None:

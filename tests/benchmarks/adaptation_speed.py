@@ -100,13 +100,21 @@ def measured(name: str, *, depth: bool) -> tuple[float, list[float]]:
         deployed.detector.adaptation = Unadapted(deployed.detector.adaptation)
         plain = export_onnx(deployed, Path(folder) / "without.onnx")
         runners = [runner(adapted), runner(plain)]
+    ratio, parts = ratios_of(runners)
+    print(f"{name}: ratio {ratio:.3f}", flush=True)
+    return ratio, parts
+
+
+def ratios_of(runners: Sequence[Callable[[], float]]) -> tuple[float, list[float]]:
+    """The median time of the first over that of the second, both run in turn: of all rounds, and of
+    every part of them.
+    """
     samples = np.array([[run() for run in runners] for _ in range(WARM_UP + ROUNDS)])[WARM_UP:]
     first, second = np.median(samples, axis=0)
     ratios = [
         float(np.median(part[:, 0]) / np.median(part[:, 1]))
         for part in np.array_split(samples, PARTS)
     ]
-    print(f"{name}: {first:.2f} ms with, {second:.2f} ms without, ratio {first / second:.3f}")
     return float(first / second), ratios
 
 

@@ -1,10 +1,12 @@
-"""What the heights of places find beside a detector: every group of test images judged by a trained
-run with them, and by the same run without.
+"""What the heights of places find beside a detector, and what they cost: every group of test images
+judged by a trained run with them, and by the same run without.
 
     python tests/benchmarks/heights.py RUNS... [--write]
+    python tests/benchmarks/heights.py RUNS... --speed [--write]
 
 RUNS are folders of `trainer train` of products that `trainer synthesize` made. With --write the
-table goes to docs/figures/logical.json.
+table goes to docs/figures/logical.json. --speed: the time of both whole graphs in onnxruntime, as
+tests/benchmarks/adaptation_speed.py measures it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from edge.frames.dataset import open_dataset
+from tests.benchmarks.adaptation_speed import PARTS, ROUNDS, ratios_of, runner
 from tests.benchmarks.figures import how, write_entry
+from trainer.export.onnx_file import export_onnx
 from trainer.metrics import image_auroc
 from trainer.train.trained_run import TrainedRun, load_run
 
@@ -37,6 +42,22 @@ COLUMNS = [
     {"title": "good parts raised", "digits": 0},
     "of",
 ]
+
+SPEED_COLUMNS = [
+    "product",
+    "system",
+    {"title": "time, multiple", "digits": 3},
+    {"title": "part by part", "digits": 3},
+]
+FOUND = (
+    "Percent, of scores; float32 torch on the CPU, preset `compact`. Each group against all good"
+    " test images. good parts raised: whose score the heights have raised at all."
+)
+SPEED = (
+    "Time of the whole graph with heights of places over its time without, at p50; compact presets,"
+    f" onnxruntime fp32, processor time of one thread; {ROUNDS} runs of both in turn, all of them"
+    f" and in {PARTS} parts."
+)
 
 
 def scores(run: TrainedRun) -> tuple[list[str], NDArray[np.float64]]:
@@ -70,23 +91,38 @@ def rows_of(folder: Path) -> list[list[Any]]:
     return [[*row, raised, int(good.sum())] for row in rows]
 
 
+def speed_of(folder: Path) -> list[Any]:
+    """One row: the time with heights over that without."""
+    run = load_run(folder)
+    heights = run.deployed.heights
+    with tempfile.TemporaryDirectory() as place:
+        runners = []
+        for run.deployed.heights in (heights, None):
+            name = Path(place) / f"{len(runners)}.onnx"
+            runners.append(runner(export_onnx(run.deployed, name)))
+    return [Path(run.info.data).name, run.info.system, *ratios_of(runners)]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the rows, and with --write put them into docs/figures/logical.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--speed", action="store_true")
     asked = parser.parse_args(arguments)
     rows = []
     for folder in asked.runs:
-        rows += rows_of(folder)
-        print(*rows[-len(GROUPS) :], sep="\n", flush=True)
-    if asked.write:
-        conditions = (
-            "Percent, of scores; float32 torch on the CPU, preset `compact`. Each group against all"
-            " good test images. good parts raised: whose score the heights have raised at all."
-        )
-        entry = {**how(), "conditions": conditions, "columns": COLUMNS, "rows": rows}
-        write_entry("logical.json", "heights", entry)
+        found = [speed_of(folder)] if asked.speed else rows_of(folder)
+        print(*found, sep="\n", flush=True)
+        rows += found
+    if not asked.write:
+        return
+    if asked.speed:
+        entry = {"conditions": SPEED, "columns": SPEED_COLUMNS, "rows": rows}
+        write_entry("logical.json", "speed", {**how(), **entry})
+    else:
+        entry = {"conditions": FOUND, "columns": COLUMNS, "rows": rows}
+        write_entry("logical.json", "heights", {**how(), **entry})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from statistics import median
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from trainer.data.normal import prepare
 from trainer.graph.deploy import Deployed
 from trainer.graph.heights import NormalHeights
-from trainer.train.outline import MAP_GAIN, SCORE_GAIN, limit_of
+from trainer.train.outline import limit_of
 
 LEAST_PARTS = 8  # each half of them is compared with the other
 OFTEN = 0.9  # of the parts have a height at a place, or it is not judged
@@ -55,18 +55,6 @@ def fit_heights(deployed: Deployed, parts: Iterable[Feeds]) -> str:
     heights.limit.fill_(MARGIN * limit_of(largest))
     heights.usual.fill_(max(spread))
     return "heights are judged place by place in the normal pose"
-
-
-@torch.no_grad()
-def scale_heights(deployed: Deployed, highest: Sequence[float], scores: Sequence[float]) -> None:
-    """Give the heights their weight beside the detector, the outline's.
-
-    highest: the highest value of each normal part's map. scores: of the same parts, both as the
-    detector alone gives them.
-    """
-    if deployed.heights is not None:
-        deployed.heights.map_gain.fill_(MAP_GAIN * median(highest))
-        deployed.heights.score_gain.fill_(SCORE_GAIN * median(scores))
 
 
 def _learn(heights: NormalHeights, above: Tensor, judged: Tensor, least: float) -> None:

@@ -102,15 +102,15 @@ def limit_of(largest: Sequence[float]) -> float:
 
 
 @torch.no_grad()
-def scale_outline(deployed: Deployed, highest: Sequence[float], scores: Sequence[float]) -> None:
-    """Give the outline its weight beside the detector.
+def scale_judges(deployed: Deployed, highest: Sequence[float], scores: Sequence[float]) -> None:
+    """Give outline and heights their weight beside the detector.
 
     highest: the highest value of each normal part's map. scores: of the same parts, both as the
     detector alone gives them.
     """
-    if deployed.outline is not None:
-        deployed.outline.map_gain.fill_(MAP_GAIN * median(highest))
-        deployed.outline.score_gain.fill_(SCORE_GAIN * median(scores))
+    for judge in deployed.judges:
+        judge.map_gain.fill_(MAP_GAIN * median(highest))
+        judge.score_gain.fill_(SCORE_GAIN * median(scores))
 
 
 def _seen_twice(

@@ -16,12 +16,12 @@ from trainer.graph.deploy import Deployed
 from trainer.graph.prepared import Prepared
 from trainer.systems.seam import BuildRequest, FitRequest
 from trainer.train.defect_scores import DefectScores, measure_defects
-from trainer.train.heights import fit_heights, scale_heights
+from trainer.train.heights import fit_heights
 from trainer.train.operating_points import choice_lines, few_lines, suggestion
 from trainer.train.options import TrainOptions
 from trainer.train.outlier_pictures import draw_outliers
 from trainer.train.outliers import find_named_outliers
-from trainer.train.outline import fit_outline, scale_outline
+from trainer.train.outline import fit_outline, scale_judges
 from trainer.train.plan import Plan, data_lines, features_digest, fingerprint, make_plan, names_of
 from trainer.train.record import Findings, run_info
 from trainer.train.run_folder import CACHE, CHECKPOINT, remove_run, require_free
@@ -61,8 +61,7 @@ def train(
     if deployed.judges:
         highest = [float(part.map.max()) for part in normal]
         scores = [part.score(top_k) for part in normal]
-        scale_outline(deployed, highest, scores)
-        scale_heights(deployed, highest, scores)
+        scale_judges(deployed, highest, scores)
         normal = judge_normal(deployed, plan.scene, plan.validation)
     control.tell(f"score: mean of the top {top_k:.1%} of the foreground ({why})")
     seconds = time.monotonic() - started_s

@@ -16,7 +16,8 @@ from trainer.graph.deploy import Deployed
 from trainer.graph.heights import FAR, MOST
 from trainer.graph.prepared import Prepared
 from trainer.graph.preprocess import Preprocess
-from trainer.train.heights import LEAST_PARTS, fit_heights, scale_heights
+from trainer.train.heights import LEAST_PARTS, fit_heights
+from trainer.train.outline import scale_judges
 from trainer.train.pose import fit_pose
 
 PX, UNIT, TABLE, TOP = 256, 1e-4, 4000, 3900
@@ -75,7 +76,7 @@ def fitted(count: int, posed: bool = True) -> Deployed:
         assert preprocess.pose is not None
     deployed = Deployed(preprocess, Even(), 0.01).eval()
     fit_heights(deployed, map(part, range(count)))
-    scale_heights(deployed, [0.1], [0.1])
+    scale_judges(deployed, [0.1], [0.1])
     return deployed
 
 

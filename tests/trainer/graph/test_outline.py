@@ -23,8 +23,8 @@ from trainer.graph.outline import CHANNELS, EXPECTED_EXCESS, SCALES, Outline
 from trainer.graph.prepared import Prepared
 from trainer.graph.preprocess import Preprocess
 from trainer.layers.typed import required
-from trainer.train.heights import fit_heights, scale_heights
-from trainer.train.outline import fit_outline, scale_outline
+from trainer.train.heights import fit_heights
+from trainer.train.outline import fit_outline, scale_judges
 from trainer.train.pose import fit_pose
 
 PX, CELLS, UNIT, TABLE, TOP = 256, 128, 1e-4, 4000, 3900
@@ -100,7 +100,7 @@ def part(
 def fitted() -> Deployed:
     deployed = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS), 0.03), Even(), 0.01).eval()
     fit_outline(deployed, map(part, range(24)), 0)
-    scale_outline(deployed, [0.1], [0.1])
+    scale_judges(deployed, [0.1], [0.1])
     return deployed.requires_grad_(False)
 
 
@@ -248,7 +248,7 @@ def test_cells_that_are_not_square_change_no_shape_that_turns() -> None:
     """
     deployed = Deployed(Preprocess(192, PX, (256, 256), (CELLS, CELLS), 0.03), Even(), 0.01).eval()
     fit_outline(deployed, (wide(part(seed)) for seed in range(24)), 0)
-    scale_outline(deployed, [0.1], [0.1])
+    scale_judges(deployed, [0.1], [0.1])
     assert required(deployed.outline).squared.even == (96, 128)
     highest = max(score(deployed, wide(part(seed))) for seed in range(100, 120))
     assert highest < 0.15
@@ -266,7 +266,7 @@ def test_cells_that_are_not_square_change_no_shape_that_turns() -> None:
 def test_an_odd_number_of_cells_is_judged_as_well() -> None:
     deployed = Deployed(Preprocess(PX, PX, (256, 256), (95, 95), 0.03), Even(), 0.01).eval()
     fit_outline(deployed, map(part, range(24)), 0)
-    scale_outline(deployed, [0.1], [0.1])
+    scale_judges(deployed, [0.1], [0.1])
     highest = max(score(deployed, part(seed)) for seed in range(100, 110))
     assert min(score(deployed, part(seed, "cut off")) for seed in range(200, 205)) > 2 * highest
 
@@ -278,7 +278,7 @@ def test_a_camera_that_was_moved_and_calibrated_again_judges_as_before() -> None
     deployed = Deployed(Preprocess(PX, PX, (192, 192), (96, 96), 0.03), Even(), 0.01).eval()
     fixed = [part(seed, spread=0.02) for seed in range(24)]
     fit_outline(deployed, fixed, 0)
-    scale_outline(deployed, [0.1], [0.1])
+    scale_judges(deployed, [0.1], [0.1])
 
     def expected(camera: tuple[int, int]) -> NDArray[np.uint8]:
         seen = [part(seed, spread=0.02, camera=camera) for seed in range(40, 50)]
@@ -334,7 +334,7 @@ def test_parts_that_are_all_alike_leave_room_for_another() -> None:
 
     deployed = Deployed(Preprocess(PX, PX, (256, 256), (CELLS, CELLS)), Even(), 0.01).eval()
     fit_outline(deployed, map(again, range(6)), 0)
-    scale_outline(deployed, [0.1], [0.1])
+    scale_judges(deployed, [0.1], [0.1])
     assert [score(deployed, again(seed)) for seed in range(10, 20)] == pytest.approx([0.1] * 10)
 
 
@@ -353,9 +353,8 @@ def test_the_exported_graph_judges_outline_heights_and_pose_as_torch_does(tmp_pa
     assert preprocess.pose is not None
     deployed = Deployed(preprocess, Relief(), 0.01).eval()
     fit_outline(deployed, (wide(part(seed)) for seed in range(12)), 0)
-    scale_outline(deployed, [0.1], [0.1])
     fit_heights(deployed, (wide(part(seed)) for seed in range(12)))
-    scale_heights(deployed, [0.1], [0.1])
+    scale_judges(deployed, [0.1], [0.1])
     deployed.requires_grad_(False)
     feeds = wide(sunken(part(200, "chip"))) | {"expected": np.zeros((1, 192, PX, 1), np.uint8)}
     export_checked(deployed, tmp_path / "fp32.onnx", [feeds])
