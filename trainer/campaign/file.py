@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from edge.errors import ConfigError
 from edge.files import read_text
@@ -19,6 +19,15 @@ else:
 
 SIZE_LIMIT = 1 << 20
 DepthChoice = Literal["with", "without", "both"]
+Whole = Annotated[int, Field(strict=True, ge=1)]  # neither "3" nor true
+Seed = Annotated[int, Field(strict=True, ge=0)]
+LISTS = ("products", "systems", "presets", "seeds")
+REMEDIES = {  # by pydantic's name of the error
+    "tuple_type": "needs a list: put it into square brackets",
+    "too_short": "is an empty list: name at least one",
+    "dict_type": "is a section with keys of its own: see docs/scale.md",
+    "model_type": "is a section with keys of its own: see docs/scale.md",
+}
 
 
 class ExportWish(BaseModel, extra="forbid", frozen=True):
@@ -42,15 +51,15 @@ class CampaignFile(BaseModel, extra="forbid", frozen=True):
     products: tuple[Path, ...] = Field(min_length=1)
     systems: tuple[str, ...] = Field(min_length=1)
     presets: tuple[str, ...] = Field(default=("compact",), min_length=1)
-    seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     depth: DepthChoice = "with"
-    epochs: PositiveInt | None = None
+    epochs: Whole | None = None
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda)$")
-    threads: PositiveInt = 1
+    threads: Whole = 1
     weights: Path | None = None
     textures: Path | None = None
     pretrained: dict[str, Path] = {}
-    memory_mb: PositiveInt | None = None
+    memory_mb: Whole | None = None
     cache: Path | None = None
     export: ExportWish | None = None
 
@@ -68,7 +77,7 @@ def read_campaign(path: Path) -> CampaignFile:
         raise ConfigError(f"{path} is not TOML: {why}: correct it there") from error
     except ValidationError as error:
         raise ConfigError(_complaint(path, text, error)) from error
-    for key in ("products", "systems", "presets", "seeds"):
+    for key in LISTS:
         values = getattr(found, key)
         if len(set(values)) != len(values):
             raise ConfigError(f"{place_of(path, text, key)}: name each once")
@@ -91,7 +100,9 @@ def place_of(path: Path, text: str, key: str) -> str:
 
 def _complaint(path: Path, text: str, error: ValidationError) -> str:
     """The first thing that is wrong, with its place and what to do."""
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    unknown = [one for one in found if one["type"] == "extra_forbidden"]
+    first = (unknown or found)[0]  # a key that is written wrong is missing besides
     names = [str(part) for part in first["loc"] if isinstance(part, str)]
     where = place_of(path, text, ".".join(names))
     if first["type"] == "extra_forbidden":
@@ -101,6 +112,8 @@ def _complaint(path: Path, text: str, error: ValidationError) -> str:
         return f"{where} is missing: write {names[-1]} = ..."
     numbers = [part + 1 for part in first["loc"] if isinstance(part, int)]
     which = f", entry {numbers[-1]}" if numbers else ""
+    if first["type"] in REMEDIES:
+        return f"{where}{which} {REMEDIES[first['type']]}"
     return f"{where}{which}: {first['msg']}: correct it"
 
 

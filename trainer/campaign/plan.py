@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from edge.bundle.key_files import load_signer
 from edge.errors import ConfigError, EdgeError
 from edge.frames.dataset import find_products, open_dataset
-from trainer.campaign.file import CampaignFile, place_of
+from trainer.campaign.file import CampaignFile, ExportWish, place_of
 from trainer.campaign.inputs import Inputs
+from trainer.export.request import precisions_of, require_name
 from trainer.runner.protocol import Task
 from trainer.runner.work import SCRATCH
 from trainer.synthetic.textures import Textures
@@ -88,11 +90,13 @@ def plan(wish: CampaignFile, file: Path, out: Path, inputs: Inputs) -> list[Job]
             raise ConfigError(f"{place_of(file, text, key)}: {error}") from error
 
     _check_systems(wish, naming)
-    with naming("export.key"):
-        if wish.export is not None and not wish.export.key.is_file():
-            raise ConfigError(f"there is no file {wish.export.key}: `trainer keygen` makes one")
+    _check_export(wish.export, naming)
     with naming("products"):
-        products = _products(wish.products, inputs)
+        found = _found(wish.products)
+        if wish.export is not None:
+            for name in found:
+                require_name("name of a product", name)
+        products = [_product(name, folder, out, inputs) for name, folder in found.items()]
     shared = _shared_inputs(wish, inputs)
     return [
         _job(wish, product, _Choice(system, preset, with_depth, seed), out, shared)
@@ -122,21 +126,45 @@ def _check_systems(wish: CampaignFile, naming: Naming) -> None:
         Textures(wish.textures)
 
 
-def _products(folders: Sequence[Path], inputs: Inputs) -> list[_Product]:
-    """Raises: ConfigError, DataError."""
-    made: dict[str, _Product] = {}
+def _check_export(wish: ExportWish | None, naming: Naming) -> None:
+    """What `trainer export` would refuse once a job has trained for hours. Raises: ConfigError."""
+    if wish is None:
+        return
+    with naming("export.key"):
+        if not wish.key.is_file():
+            raise ConfigError(f"there is no file {wish.key}: `trainer keygen` makes one")
+        load_signer(wish.key)
+    with naming("export.version"):
+        require_name("version", wish.version)
+    with naming("export.precision"):
+        precisions_of(wish.precision)
+
+
+def _found(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders of products by name. Raises: ConfigError."""
+    named: dict[str, Path] = {}
     for folder in folders:
         found = find_products(folder) if folder.is_dir() else []
         if not found:
             raise ConfigError(f"{folder} is no product and no folder of products: check the path")
         for product in found:
-            if product.name in made:
-                raise ConfigError(
-                    f"{product} and {made[product.name].folder} have one name: rename one of them"
-                )
-            has_depth = open_dataset(product).has_depth
-            made[product.name] = _Product(product.name, product, has_depth, inputs.digest(product))
-    return list(made.values())
+            other = named.setdefault(product.name, product)
+            if other is product:
+                continue
+            if other.samefile(product):
+                raise ConfigError(f"{product} is named twice: name each product once")
+            raise ConfigError(f"{product} and {other} have one name: rename one of them")
+    return named
+
+
+def _product(name: str, folder: Path, out: Path, inputs: Inputs) -> _Product:
+    """Raises: ConfigError, DataError."""
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"--out {out} lies in the product {folder}: jobs would change the product, name a"
+            " folder outside it"
+        )
+    return _Product(name, folder, open_dataset(folder).has_depth, inputs.digest(folder))
 
 
 def _shared_inputs(wish: CampaignFile, inputs: Inputs) -> dict[str, str]:

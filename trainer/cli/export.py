@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
-    from edge.schema import Precision
     from trainer.export.bundle import Exported
 
 
@@ -81,13 +80,13 @@ def export(
     """
     from edge.proof.threshold import parse_rate
     from trainer.export.bundle import export_bundle
-    from trainer.export.request import ExportRequest
+    from trainer.export.request import ExportRequest, precisions_of
 
     request = ExportRequest(
         run=run,
         product=product,
         version=version,
-        precisions=_precisions(precision),
+        precisions=precisions_of(precision),
         key=key,
         out=out or Path(f"{product}-{version}.bundle"),
         data=data,
@@ -97,17 +96,6 @@ def export(
         defects=defects,
     )
     _tell(export_bundle(request, typer.echo), key)
-
-
-def _precisions(text: str) -> tuple[Precision, ...]:
-    """Those of a list such as `fp16,int8`. Raises: ConfigError for a name that is none."""
-    from edge.errors import ConfigError
-
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in ("fp32", "fp16", "int8")]
-    if unknown:
-        raise ConfigError(f"--precision {unknown[0]!r}: there are fp32, fp16 and int8")
-    return cast("tuple[Precision, ...]", names)
 
 
 def _tell(done: Exported, key: Path) -> None:

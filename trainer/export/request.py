@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -51,8 +52,8 @@ def checked_info(request: ExportRequest) -> RunInfo:
 
     Raises: ConfigError or DataError for every mistake that shows before an image is read.
     """
-    _require_name("--product", request.product)
-    _require_name("--version", request.version)
+    require_name("--product", request.product)
+    require_name("--version", request.version)
     sign_manifest(b"", request.key)
     require_file_target(request.out, "--out")
     if not request.out.parent.is_dir():
@@ -77,7 +78,17 @@ def require_validation_parts(option: str, names: Sequence[str], validation: Sequ
             )
 
 
-def _require_name(option: str, value: str) -> None:
+def precisions_of(text: str) -> tuple[Precision, ...]:
+    """Those of a list such as `fp16,int8`. Raises: ConfigError for a name that is none."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in ("fp32", "fp16", "int8")]
+    if unknown:
+        raise ConfigError(f"--precision {unknown[0]!r}: there are fp32, fp16 and int8")
+    return cast("tuple[Precision, ...]", names)
+
+
+def require_name(option: str, value: str) -> None:
+    """Raises: ConfigError for a name or version that no bundle may have; option: who gave it."""
     try:
         TypeAdapter(Name).validate_python(value)
     except ValidationError as error:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge.errors import ConfigError
+from tests.support.tiny_bundle import make_key
 from tests.support.tiny_product import write_tiny_product
 from trainer.campaign.file import read_campaign
 from trainer.campaign.inputs import Inputs
@@ -20,7 +21,18 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sets")
     write_tiny_product(root / "disc")
     write_tiny_product(root / "flat", with_depth=False)
+    make_key(root)
+    (root / "torn.key").touch()
     return root
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of products whose names are taken, or are none for a bundle."""
+    root = tmp_path_factory.mktemp("others")
+    write_tiny_product(root / "more" / "flat", with_depth=False)
+    write_tiny_product(root / "blanks" / "two words", with_depth=False)
+    return {"{more}": root / "more", "{blanks}": root / "blanks"}
 
 
 def written(folder: Path, text: str) -> Path:
@@ -50,7 +62,14 @@ def planned(folder: Path, text: str) -> list[Job]:
         ("products = ['{sets}']\nsystems = ['mats', 'mats']", ["line 2: systems", "each once"]),
         ("products = ['{sets}']\nsystems = ['rust']", ["line 2: systems", "'rust'"]),
         ("products = ['nowhere']\nsystems = ['mats']", ["line 1: products", "nowhere"]),
-        ("products = ['{sets}', '{sets}/disc']\nsystems = ['mats']", ["line 1", "one name"]),
+        ("products = ['{sets}', '{more}']\nsystems = ['mats']", ["line 1", "one name: rename"]),
+        ("products = ['{sets}', '{sets}/disc']\nsystems = ['mats']", ["line 1", "named twice"]),
+        ("products = ['{sets}']\nsystem = ['mats']", ["line 2: system:", "no such key"]),
+        ("products = ['{sets}']\nsystems = 'mats'", ["line 2: systems", "square brackets"]),
+        ("products = ['{sets}']\nsystems = ['mats']\nseeds = []", ["line 3", "at least one"]),
+        ("products = ['{sets}']\nsystems = ['mats']\nepochs = '3'", ["line 3: epochs"]),
+        ("products = ['{sets}']\nsystems = ['mats']\nthreads = true", ["line 3: threads"]),
+        ("products = ['{sets}']\nsystems = ['mats']\nexport = 'a'", ["line 3: export", "section"]),
         (
             "products = ['{sets}']\nsystems = ['mats']\npresets = ['huge']",
             ["line 3: presets", "'huge'"],
@@ -66,21 +85,51 @@ def planned(folder: Path, text: str) -> list[Job]:
             ["line 5: export.keys", "no such key"],
         ),
         (
+            "products = ['{sets}']\nsystems = ['mats']\n[export]\nkey = '{sets}/torn.key'",
+            ["line 4: export.key", "not a private key"],
+        ),
+        (
+            "products = ['{sets}']\nsystems = ['mats']\n[export]\nkey = '{sets}/line.key'\n"
+            "version = 'one two'",
+            ["line 5: export.version", "'one two'", "letters, digits"],
+        ),
+        (
+            "products = ['{sets}']\nsystems = ['mats']\n[export]\nkey = '{sets}/line.key'\n"
+            "precision = 'fp8'",
+            ["line 5: export.precision", "'fp8'"],
+        ),
+        (
+            "products = ['{blanks}']\nsystems = ['mats']\n[export]\nkey = '{sets}/line.key'",
+            ["line 1: products", "'two words'", "letters, digits"],
+        ),
+        (
             "products = ['{sets}']\nsystems = ['mats']\n[pretrained]\nmats = 'a.pth'",
             ["line 3: [pretrained]", "nothing pretrained"],
         ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(
-    tmp_path: Path, sets: Path, text: str, words: list[str]
+    tmp_path: Path, sets: Path, others: dict[str, Path], text: str, words: list[str]
 ) -> None:
-    file = written(tmp_path, text.replace("{sets}", str(sets)))
+    for name, folder in {"{sets}": sets, **others}.items():
+        text = text.replace(name, str(folder))
+    file = written(tmp_path, text)
     out = tmp_path / "out"
     answer = CliRunner().invoke(app, ["campaign", str(file), "--out", str(out)])
     assert isinstance(answer.exception, ConfigError), answer.output
     said = str(answer.exception)
     assert all(word in said for word in [str(file), *words]), said
     assert "\n" not in said
+    assert not out.exists()
+
+
+def test_results_inside_a_product_are_refused(tmp_path: Path) -> None:
+    product = write_tiny_product(tmp_path / "disc", with_depth=False)
+    file = written(tmp_path, "products = ['disc']\nsystems = ['mats']")
+    out = product / "runs"
+    answer = CliRunner().invoke(app, ["campaign", str(file), "--out", str(out)])
+    assert isinstance(answer.exception, ConfigError)
+    assert f"--out {out} lies in the product" in str(answer.exception)
     assert not out.exists()
 
 
@@ -96,8 +145,7 @@ def test_a_runner_that_is_none_is_one_sentence(tmp_path: Path, sets: Path, runne
 
 
 def test_a_dry_run_prints_every_command_and_writes_nothing(tmp_path: Path, sets: Path) -> None:
-    key = tmp_path / "line.key"
-    key.write_text("")
+    key = make_key(tmp_path).private
     file = written(
         tmp_path,
         f"products = ['{sets}']\nsystems = ['mats', 'vmpfd']\nseeds = [0, 1]\ndepth = 'both'\n"
