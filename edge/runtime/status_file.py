@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,6 +41,10 @@ NUMBERS = (
     "powered_on_s",
     "parts_watched",
 )
+COUNTS = ("ok", "ng", "unknown")  # of parts
+LARGEST = 2**53  # of numbers: up to here a float is exact
+PID_LIMIT = 1 << 22  # PID_MAX_LIMIT of Linux
+REASON_LIMIT = 64  # characters, as a trial's record keeps it
 PASS_S = 1.0
 
 
@@ -118,20 +121,25 @@ def read_live(store: Store) -> Live | None:
         return None
     try:
         said = json.loads(read_bytes(store.root / FILE, limit=LIMIT))
-        age_s = max(0.0, boot_time_s() - float(said["boottime_s"]))
-        return Live(said, age_s) if _is_sound(said) else Live({}, 0.0)
+        if not _is_sound(said):
+            return Live({}, 0.0)
+        return Live(said, max(0.0, boot_time_s() - said["boottime_s"]))
     except (EdgeError, OSError, ValueError, TypeError, KeyError, RecursionError):
         return Live({}, 0.0)
 
 
 def _is_sound(said: Mapping[str, Any]) -> bool:
-    """Whether every field has the type that `edge status` relies on: the file belongs to the
-    account of the service, which may write anything. Raises: KeyError for a field that is missing.
+    """Whether every field has the type and the range that readers rely on, root among them: the
+    file belongs to the account of the service, which may write anything. Raises: KeyError for a
+    field that is missing.
     """
     texts = [said["state"], said["reason"], *(said.get(key) or "" for key in TEXTS)]
-    numbers = [said["pid"], *(said.get(key) or 0 for key in NUMBERS)]
+    numbers = [said["boottime_s"], *(said.get(key) or 0 for key in (*NUMBERS, *COUNTS))]
     return (
         isinstance(said["ready"], bool)
         and all(isinstance(text, str) and (not text or text.isprintable()) for text in texts)
-        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+        and len(said["reason"]) <= REASON_LIMIT
+        and all(type(number) in (int, float) and 0 <= number <= LARGEST for number in numbers)
+        and type(said["pid"]) is int
+        and 0 < said["pid"] <= PID_LIMIT
     )

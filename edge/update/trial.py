@@ -22,6 +22,7 @@ TROUBLE_S = 20.0  # a fault that the bundle can be the cause of may last this lo
 DOWN_S = 60.0  # no process at all may last this long: systemd starts one after 2 s
 LONGEST_S = 7200.0  # of the time in which it is to be taken up, however long its trial is
 RESTARTS = 2  # of the process, within one trial
+WHY_LIMIT = 300  # characters of what the station says, in a sentence that is remembered
 PARTS_LEAST = 5  # rejects of fewer parts say nothing at the end of the time
 
 
@@ -96,7 +97,7 @@ class Trial:
         """A process that ends again and again."""
         if not said:
             return ""
-        process = (int(said["pid"]), float(said.get("uptime_s") or 0))
+        process = (said["pid"], float(said.get("uptime_s") or 0))
         before, self._process = self._process, process
         if before is not None and (process[0] != before[0] or process[1] < before[1]):
             self._restarts += 1
@@ -119,8 +120,8 @@ class Trial:
             return f"the station did not take it up within {self._patience_s / 60:.0f} min"
         is_fault = reason in OF_THE_BUNDLE and reason != self._record.reason_before
         if self._lasts("fault", is_fault, look.at_s) > TROUBLE_S:
-            more = f": {said['why']}" if said.get("why") else ""
-            return f"the station is in state {said['state']}, reason {reason}{more}"
+            more = f": {said['why'][:WHY_LIMIT]}" if said.get("why") else ""
+            return f"the station is in state {said['state'][:WHY_LIMIT]}, reason {reason}{more}"
         return ""
 
     def _lasts(self, what: str, is_so: bool, at_s: float) -> float:
