@@ -30,6 +30,7 @@ REMEDIES = {  # by what SQLite or the operating system says
     "malformed": "Move the file away and keep it, a new one is made",
     "moved away": "Put it back, or restart `edge run`, which makes a new one",
     "no such function": "Install SQLite 3.38 or later, or one that was built with JSON",
+    "interrupted": "Look at its tables and triggers: some are not as `edge` makes them",
     "locked": "Wait until the other process has finished, or stop it first",
 }
 # Errors after which the connection is kept. After any other it is replaced, because a connection

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pwd
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ PLACE = Path("var/lib/edge/line.sqlite")
 LOGIN_UID = Path("/proc/self/loginuid")
 NO_LOGIN = 0xFFFFFFFF  # a service, or a kernel without audit
 BUSY_S = 10.0  # `edge run` holds the database for milliseconds; longer is a fault
+# For one row: the database is the account's, who may have added triggers that never end.
+WORK_S, STEPS = 30.0, 100_000  # steps of SQLite between two looks at the clock
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, who TEXT NOT NULL, act TEXT NOT NULL,
@@ -95,6 +98,8 @@ def append_audit(
     at, who = now_utc(), who or current_user()
     text = json.dumps(dict(detail), ensure_ascii=False, allow_nan=False)
     with _database(root) as connection:
+        ends_s = time.monotonic() + WORK_S
+        connection.set_progress_handler(lambda: time.monotonic() > ends_s, STEPS)
         connection.execute(SCHEMA)
         insert = "INSERT INTO audit (at, who, act, detail) VALUES (?, ?, ?, ?)"
         cursor = connection.execute(insert, (at, who, act, text))
