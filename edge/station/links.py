@@ -56,6 +56,34 @@ def require_closed(places: Iterable[Path], error: type[EdgeError]) -> None:
             )
 
 
+def require_roots(root: Path, places: Iterable[Path], error: type[EdgeError]) -> None:
+    """Require that nobody but root can change what lies at `places` or lay something else there:
+    each folder on the way, from `root` on, is checked too. What is not there is passed over.
+
+    places: relative to `root`. Raises: `error` naming the first that somebody else can change.
+    """
+    for place in places:
+        for step in (*reversed(place.parents), place):
+            path = root / step
+            about = _about(path)
+            if about is not None:
+                _require_root(path, about, error)
+
+
+def _require_root(path: Path, about: os.stat_result, error: type[EdgeError]) -> None:
+    look = f"it decides what root does: look at what lies there, then run `{{}} {path}`"
+    if stat.S_ISLNK(about.st_mode):
+        raise error(
+            f"{path} is a link, and decides what root does: put what it leads to in its place, or"
+            " bring another disk in with `mount --bind`"
+        )
+    if about.st_uid != 0:
+        remedy = look.format("chown root:root")
+        raise error(f"{path} belongs to account {about.st_uid}, not root, and {remedy}")
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise error(f"{path} may be changed by other accounts, and {look.format('chmod go-w')}")
+
+
 def _about(place: Path) -> os.stat_result | None:
     """What lies there, links not followed; None where nothing does."""
     try:

@@ -59,15 +59,17 @@ def wall_clock() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def time_at_least(root: Path, seen: Seen | None) -> datetime:
+def time_at_least(root: Path | None, seen: Seen | None) -> datetime:
     """The wall clock, or the newest moment that has certainly passed, whichever is later.
 
+    root: whose records count; None where they do not: for root, since the station's account may
+    write any date there.
     Raises: StorageError if the station's records cannot be read.
     """
     known = [wall_clock(), built_at()]
     if seen is not None:
         known.append(seen.made_at)
-    if (record := _last_synced_record(root)) is not None:
+    if root is not None and (record := _last_synced_record(root)) is not None:
         known.append(record)
     return max(known)
 

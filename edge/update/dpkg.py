@@ -18,7 +18,7 @@ RELEASE = "etc/os-release"
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "md5sums")
 NOT_PACKED = ("Status", "Conffiles", "Config-Version")  # what dpkg's own record adds to `control`
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-LAST_LINES = 3  # of what dpkg says, for the sentence
+LAST_LINES, LINE_LIMIT = 3, 300  # of what dpkg says, for the sentence
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ class Dpkg:
         if len(said) != 2 or said[0] in ("not-installed", "config-files"):
             return None
         return Installed(*said)
+
+    def installed_bytes(self) -> int:
+        """Of the package edge-station, as it says itself; 0 where it does not."""
+        form = "--showformat=${Installed-Size}"  # KiB
+        said = self._told(["dpkg-query", *self._admin, form, "--show", PACKAGE]).stdout.strip()
+        return int(said) << 10 if said.isdecimal() else 0
 
     def codename(self) -> str:
         """Of the distribution, such as bookworm; empty where it does not say so."""
@@ -148,7 +154,8 @@ class Dpkg:
         return subprocess.run(
             words,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # what compilers and scripts say may be anything
             stdin=subprocess.DEVNULL,
             env=clean | (more or {}),
         )
@@ -156,4 +163,4 @@ class Dpkg:
 
 def _end(said: str) -> str:
     lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
-    return "; ".join(lines[-LAST_LINES:]) or "dpkg says nothing"
+    return "; ".join(line[:LINE_LIMIT] for line in lines[-LAST_LINES:]) or "dpkg says nothing"

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.errors import StorageError
-from edge.files import make_folder, sentence_of
 from edge.provision.package import PACKAGE
 from edge.station.store import Store
 from edge.update.dpkg import Dpkg
-from edge.update.package_state import REQUEST, PackageState, read_package_state
+from edge.update.package_request import leave_request
+from edge.update.package_state import PackageState, read_package_state
 from edge.update.ring import RingPackage
 from edge.update.source import Source
 from edge.update.state import updating
@@ -61,7 +60,7 @@ def offered_package(
     state, dpkg = read_package_state(store.root), Dpkg(store.root)
     if state.trial is not None:
         if not only_shown:
-            request(store)
+            leave_request(store)
         return f"{PACKAGE} {state.trial.version}: on trial"
     installed = dpkg.installed()
     if installed is None or not isinstance(source, TufSource):
@@ -78,16 +77,5 @@ def offered_package(
         return f"{words}: offered, and not taken by itself ({why}); {BY_HAND}"
     if only_shown:
         return f"{words}: would be taken"
-    request(store)
+    leave_request(store)
     return f"{words}: edge-package-update.service is asked to take it"
-
-
-def request(store: Store) -> None:
-    """Ask for edge-package-update.service. Raises: StorageError."""
-    path = store.root / REQUEST
-    try:
-        with store.inside(REQUEST.parent.parent):
-            make_folder(path.parent)
-            path.touch()
-    except OSError as error:
-        raise StorageError(f"cannot ask for the package: {sentence_of(error, path)}") from error

@@ -16,14 +16,13 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from edge.errors import ConfigError
-from edge.files import is_there, make_folder, read_bytes, write_atomically
+from edge.files import is_there, make_folder, read_bytes, remove_tree, write_atomically
 from edge.schema import Name, Strict, canonical_json, parse_json
 from edge.station.links import require_closed
 from edge.update.state import KNOWN_LIMIT, TrialRecord
 
 FOLDER, FILE, LIMIT = Path("var/lib/edge-package"), "state.json", 1 << 20
 FETCHED, PREVIOUS, LOCK = "fetched", "previous", "package.lock"
-REQUEST = Path("run/edge/package-update")  # its being there asks edge-package-update.path
 
 Outcome = Literal["installed", "rolled_back", "refused", "failed"]
 
@@ -32,8 +31,9 @@ class PackageTrial(Strict):
     """A package that is installed, or about to be, and whose health is not decided yet.
 
     before: the version that it replaces. previous: the file of that one. is_installed: dpkg has
-    ended with it. pid: of the station's process before; None where none was at work. judges: the
-    bundle that judges meanwhile, and how far the trial came. unhealthy: why it is to be taken back.
+    ended with it. pid: of the station's process before, which counts in that boot only; None where
+    none was at work. judges: the bundle that judges meanwhile, and how far the trial came.
+    unhealthy: why it is to be taken back.
     """
 
     version: Name
@@ -41,6 +41,7 @@ class PackageTrial(Strict):
     previous: str = Field(max_length=256)
     is_installed: bool = False
     pid: int | None = None
+    boot: str = Field(default="", max_length=64)
     judges: TrialRecord | None = None
     unhealthy: str = ""
 
@@ -93,6 +94,13 @@ def read_package_state(root: Path) -> PackageState:
             f"{path} is damaged: see with `edge --version` that the right package is installed,"
             " then remove the file"
         ) from error
+
+
+def tidy(root: Path) -> None:
+    """Remove what a killed call left half written. The caller holds the lock. Raises: OSError."""
+    for folder in (package_folder(root), package_folder(root) / PREVIOUS):
+        for path in list(folder.glob(".*")):
+            remove_tree(path)
 
 
 def write_package_state(root: Path, state: PackageState) -> None:

@@ -28,9 +28,14 @@ LIMIT = 512_000  # bytes, as TUF clients take it
 REMEDY = "Install the extra `update` (pip install 'rgbd-inspection[update]'), or the package"
 
 
+def trusted_name(kind: Kind) -> str:
+    """Its file's name, in the folder of what the station trusts."""
+    return f"update-{kind}.json"
+
+
 def root_file(station: RootFolder, kind: Kind) -> Path:
     """Where it is kept."""
-    return station.trust_folder / f"update-{kind}.json"
+    return station.trust_folder / trusted_name(kind)
 
 
 def read_root(station: RootFolder, kind: Kind) -> bytes:

@@ -54,12 +54,14 @@ class TufSource:
         ring: str,
         folder: Path | None = None,
     ) -> None:
-        """ring: of this station. folder: where what was verified is kept, by default with the
-        station's updates. Nothing is asked yet.
+        """ring: of this station. folder: root's, where it keeps what it has verified itself; by
+        default that is kept with the station's updates. Nothing is asked yet.
         """
         self.name: str = name
         self._kept = update_folder(store) if folder is None else folder
         self._store, self._reach, self._ring = store, reach, ring
+        # the account's records tell nothing to root, which keeps its own memory
+        self._records = store.root if folder is None else None
         self._kind: Kind = "online" if name == "tuf" else "usb"
         self._targets: dict[tuple[str, str], TargetFile] = {}
         self._packages: dict[str, TargetFile] = {}
@@ -112,6 +114,10 @@ class TufSource:
                 raise UpdateError(f"{self._reach.where}: {path} is too large: {STAYS}")
             self._packages[path] = target
             return named, path
+
+    def size_of(self, path: str) -> int:
+        """Bytes of the package that `find_package` named."""
+        return self._packages[path].length
 
     def fetch_package(self, path: str, folder: Path) -> Path:
         """Bring the package that `find_package` named into `folder`, with the length and digest
@@ -179,7 +185,7 @@ class TufSource:
 
     def _time(self, seen: Seen | None) -> datetime:
         with self._store.acting():
-            return time_at_least(self._store.root, seen)
+            return time_at_least(self._records, seen)
 
     def _timestamp_keys(self, cache: Path) -> tuple[str, ...]:
         """Whose timestamps count, by the newest root that was verified."""

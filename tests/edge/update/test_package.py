@@ -4,9 +4,8 @@ dpkg is the real one, in a root of its own; tests/packaging/booted has the whole
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,97 +13,37 @@ import pytest
 from edge.errors import ConfigError, EdgeError, UpdateError
 from edge.station.audit import read_audit
 from edge.station.store import Store
-from edge.update import package_step
+from edge.update import package_pass
 from edge.update.apply import update_once
 from edge.update.dpkg import Dpkg
 from edge.update.factory import make_source
-from edge.update.package_offer import offered_package
+from edge.update.package_pass import PackagePass
+from edge.update.package_request import REQUEST
 from edge.update.package_state import (
-    REQUEST,
     PackageState,
     PackageTrial,
     package_folder,
     read_package_state,
     write_package_state,
 )
-from edge.update.package_step import PackageStep, forget_packages
+from edge.update.package_step import forget_packages
 from edge.update.state import UpdateState, read_update_state, write_update_state
 from edge.update_sections import UpdateConfig
+from tests.support.offered_package import (
+    CODENAME,
+    config_of,
+    needs_dpkg,
+    offered,
+    publish,
+    step,
+    version,
+)
 from tests.support.package import make_package
-from tests.support.released import Released, Server, serving
+from tests.support.released import Released, Server
 from trainer.release.acts import add_package, set_ring, set_ring_package
 from trainer.release.stick import copy_to_stick
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("dpkg") is None, reason="only root installs with dpkg"
-)
-CODENAME = "bookworm"
-
-
-@pytest.fixture
-def packages(tmp_path: Path) -> Callable[..., Path]:
-    """Packages with one file, by version, named as `make deb` names them."""
-    folder = tmp_path / "packages"
-
-    def make(version: str, fails: bool = False) -> Path:
-        here = Dpkg(Path("/")).processor()
-        files = {"opt/edge/version": version}
-        # a chroot without a shell: a script in it cannot be run, so that configuring fails
-        script = "exit 1" if fails else ""
-        place = folder / ("bad" if fails else "good")
-        return make_package(place, version=version, architecture=here, files=files, postinst=script)
-
-    return make
-
-
-@pytest.fixture
-def server(released: Released) -> Iterator[Server]:
-    with serving(released.repository) as running:
-        yield running
-
-
-@pytest.fixture
-def dpkg(station: Store, packages: Callable[..., Path]) -> Dpkg:
-    """Of the station's root, on which edge-station 1.0 is installed."""
-    for folder in ("info", "updates", "triggers"):
-        (station.root / "var/lib/dpkg" / folder).mkdir(parents=True)
-    for file in ("status", "available"):
-        (station.root / "var/lib/dpkg" / file).touch()
-    (station.root / "etc/os-release").write_text(f"ID=debian\nVERSION_CODENAME={CODENAME}\n")
-    dpkg = Dpkg(station.root)
-    assert dpkg.install(packages("1.0")) == ""
-    return dpkg
-
-
-def config_of(server: Server, package: bool = True) -> UpdateConfig:
-    return UpdateConfig(source="tuf", url=server.url, package=package)
-
-
-def publish(released: Released, package: Path, ring: str = "stable") -> None:
-    add_package(released.repository, package, [released.keys])
-    set_ring_package(released.repository, ring, [released.keys], package.name.split("_")[1])
-
-
-def step(
-    station: Store, server: Server, dpkg: Dpkg, by_hand: bool = False, package: bool = True
-) -> tuple[str | None, list[str]]:
-    """What root's program decides and says."""
-    told: list[str] = []
-    program = PackageStep(station, config_of(server, package), told.append, dpkg)
-    package_folder(station.root).mkdir(exist_ok=True)
-    return program.run(by_hand), told
-
-
-def offered(station: Store, server: Server, package: bool = True, **more: bool) -> str:
-    config = config_of(server, package)
-    return offered_package(station, make_source(station, config), config, True, **more)
-
-
-def version(dpkg: Dpkg) -> str:
-    installed = dpkg.installed()
-    assert installed is not None
-    assert installed.is_whole
-    return installed.version
+pytestmark = needs_dpkg
 
 
 def test_it_is_taken_only_if_that_is_asked_for(
@@ -277,7 +216,7 @@ def test_a_station_that_does_not_judge_with_it_gets_the_one_before(
         last.update(next(told, {}))
         return dict(last)
 
-    monkeypatch.setattr(package_step, "said_now", look)
+    monkeypatch.setattr(package_pass, "said_now", look)
     monkeypatch.setattr("edge.update.watch.LOOK_S", 0.0)
     monkeypatch.setattr("edge.update.trial.TROUBLE_S", 0.01)
     outcome, lines = step(station, server, dpkg)
@@ -320,6 +259,6 @@ def test_a_stick_brings_it_too(
     stick = released.folder / "stick"
     copy_to_stick(released.repository, stick, [released.keys])
     package_folder(station.root).mkdir()
-    program = PackageStep(station, UpdateConfig(), lambda _: None, dpkg)
+    program = PackagePass(station, UpdateConfig(), lambda _: None, dpkg)
     assert program.run(by_hand=True, usb=stick) == "installed"
     assert version(dpkg) == "1.1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,6 @@ from trainer.release.stick import copy_to_stick
 ACCOUNT = 65534  # nobody
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 TIMESTAMP = ("timestamp-1",)
-
-
-@pytest.fixture
-def server(released: Released) -> Iterator[Server]:
-    with serving(released.repository) as running:
-        yield running
 
 
 def find(store: Store, server: Server, **more: Any) -> list[Offer]:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge.provision.first_files import UNIT_NAMES
+from edge.update import package_step
+from edge.update.package_request import REQUEST
 
 UNITS = Path(str(resources.files("edge.provision").joinpath("systemd")))
 EXPOSURE = 20  # tenths, on systemd's scale from 0 to 10
@@ -42,6 +44,18 @@ def test_the_service_works_as_the_station_and_comes_after_it_in_everything() -> 
     timer = settings("edge-update.timer")
     assert timer["Install"]["WantedBy"] == "timers.target"
     assert "RandomizedDelaySec" in timer["Timer"]
+
+
+def test_it_may_ask_for_a_package_and_do_no_more_about_it() -> None:
+    service = settings("edge-update.service")
+    assert service["Service"]["ReadWritePaths"] == f"-/{REQUEST.parent}"
+    assert "edge-package-update.path" in service["Unit"]["Wants"].split()
+    assert settings("edge-package-update.path")["Path"]["PathExists"] == f"/{REQUEST}"
+    package = settings("edge-package-update.service")
+    assert package["Service"]["ExecStart"].split()[1:] == ["-I", "-m", package_step.__name__]
+    # a request that comes again and again starts it a few times, no more
+    limit = (package["Unit"]["StartLimitIntervalSec"], package["Unit"]["StartLimitBurst"])
+    assert limit == ("600", "5")
 
 
 def test_systemd_rates_its_exposure_at_most_2() -> None:
