@@ -22,12 +22,14 @@ KINDS: dict[bytes, Kind] = {
     tarfile.DIRTYPE: "folder",
     tarfile.SYMTYPE: "link",
 }
+STEPS = 32  # of a name; the longest of a station has fewer than half as many
 STEP = re.compile(r"[^/\x00-\x1f\x7f]{1,255}")
 
 
 @dataclass(frozen=True)
 class Member:
     """One entry. name: relative to the root. owner: "edge" or "root". mtime_s: since 1970.
+    size: bytes of its content.
 
     content: of a file, to be read before the next member is asked for.
     """
@@ -38,6 +40,7 @@ class Member:
     owner: str
     mtime_s: int
     target: str
+    size: int
     content: IO[bytes]
 
 
@@ -74,6 +77,7 @@ def _member(name: PurePosixPath, entry: tarfile.TarInfo, tar: tarfile.TarFile) -
         entry.uname,
         int(entry.mtime),
         entry.linkname,
+        entry.size,
         content or io.BytesIO(),
     )
 
@@ -83,6 +87,7 @@ def _checked(path: Path, entry: tarfile.TarInfo) -> PurePosixPath:
     places = [PurePosixPath(place) for place in (ETC, DATA)]
     is_below = any(place in (name, *name.parents) for place in places)
     is_plain = all(STEP.fullmatch(step) and step not in (".", "..") for step in name.parts)
+    is_plain = is_plain and len(name.parts) <= STEPS
     if not is_below or not is_plain or name.as_posix() != entry.name:
         raise DataError(f"{path} has {entry.name!r}, which no station has: do not use it")
     kind = KINDS.get(entry.type)

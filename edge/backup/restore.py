@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ from edge.station.restoring import READY, STAGE
 from edge.station.root import DATA, RootFolder
 
 USERS = DATA / "page/page.sqlite"  # of edge.page, whose users log in anew after a restore
+
+SPARE_BYTES = 256 << 20  # that stay free where a backup is tried: records may lie on that disk
 
 Step = Literal["staged", "ready", "placed"]
 
@@ -120,10 +123,20 @@ def _tried(station: RootFolder, backup: Verified, name: str | None) -> Restored:
     again; of the pictures of parts, which may be many, each is read and not kept.
     """
     _require_fresh(station, backup, name)
-    with tempfile.TemporaryDirectory(prefix="edge-restore-") as folder:
-        stage(backup, Path(folder), read_settings(backup, name), name, with_pictures=False)
-        after = prepare(backup, Path(folder), name)
-        return Restored(backup.about, backup.key, name, after, tuple(doubts(Path(folder))))
+    settings = read_settings(backup, name)
+    with tempfile.TemporaryDirectory(dir=_place_to_try(), prefix="edge-restore-") as place:
+        folder = Path(place)
+        stage(backup, folder, settings, name, with_pictures=False, spare=SPARE_BYTES)
+        after = prepare(backup, folder, name)
+        return Restored(backup.about, backup.key, name, after, tuple(doubts(folder)))
+
+
+def _place_to_try() -> Path | None:
+    """A folder on a disk, since /tmp may be in memory, which `edge run` needs. Nobody but this
+    account sees what is laid there, and nothing of it stays.
+    """
+    wanted = Path(os.environ.get("TMPDIR") or "/var/tmp")
+    return wanted if wanted.is_dir() else None
 
 
 def _finish(station: RootFolder, backup: Verified, ready: Ready) -> Restored:

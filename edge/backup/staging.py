@@ -19,7 +19,7 @@ from edge.backup.members import Member, members
 from edge.backup.naming import is_renamed, renamed
 from edge.backup.seal import Verified
 from edge.config import PLACE
-from edge.errors import DataError, EdgeError
+from edge.errors import DataError, EdgeError, StorageError
 from edge.files import decode_text, make_folder, sync_directory, write_atomically
 from edge.line.outbox import Outbox
 from edge.station import audit
@@ -77,13 +77,16 @@ def stage(
     settings: Sequence[Setting],
     name: str | None,
     with_pictures: bool = True,
+    spare: int | None = None,
 ) -> None:
     """Write a backup's content into the empty `folder` as into a root, synced. The caller works
     with the rights of the station's account.
 
     settings: of which it gets what `doubts` needs. name: of --as, or None. with_pictures: those of
-    parts too; False reads them only.
-    Raises: DataError if the backup is not what `edge backup` writes, OSError if the disk refuses.
+    parts too; False reads them only. spare: bytes that stay free on the disk of `folder`, which is
+    a place for trying; None: as full as it gets.
+    Raises: DataError if the backup is not what `edge backup` writes, OSError if the disk refuses,
+        StorageError if less than `spare` would be left.
     """
     left_out = OWN_KEY if is_renamed(backup.about, name) else set[PurePosixPath]()
     folders = [(folder / ETC, 0o755)]
@@ -92,6 +95,8 @@ def stage(
             while member.content.read(1 << 20):
                 pass
         elif not _is_setting(member) and member.name not in left_out:
+            if spare is not None:
+                _require_room(folder, member.size + spare)
             _lay(member, folder / member.name)
             if member.kind == "folder":
                 folders.append((folder / member.name, member.mode))
@@ -103,6 +108,15 @@ def stage(
         make_folder(path)
         path.chmod(mode)
         sync_directory(path)
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageError(
+            f"the disk of {folder} has {free / 1e6:.0f} MB free, trying the backup there needs"
+            f" {needed / 1e6:.0f} MB: make room, or name a folder on another disk in TMPDIR"
+        )
 
 
 def _lay(member: Member, path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.backup.make import make_backup
-from edge.backup.restore import restore_backup
+from edge.backup.restore import SPARE_BYTES, restore_backup
 from edge.bundle.key_files import PublicKey
 from edge.errors import BusyError, ConfigError, DataError, EdgeError, StorageError
 from edge.station.lock import CHANGE, RUN, locked
@@ -126,16 +126,45 @@ EVIL: dict[str, Callable[[tarfile.TarFile], None]] = {
         tar, "var/lib/edge/x", b"", type=tarfile.LNKTYPE, linkname="var/lib/edge/y"
     ),
     "device": lambda tar: add_file(tar, "var/lib/edge/x", b"", type=tarfile.CHRTYPE),
+    "deep": lambda tar: add_file(tar, "var/lib/edge/" + "d/" * 1500 + "x"),
     "twice": lambda tar: [add_file(tar, "var/lib/edge/x") for _ in range(2)] and None,
 }
 
 
+@pytest.fixture
+def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a backup is tried."""
+    folder = tmp_path / "tried"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_trying_is_private_leaves_nothing_and_fills_no_disk(
+    path: Path, fresh: Path, tried: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage, seen = shutil.disk_usage(tried), list[int]()
+
+    def look(folder: Path) -> object:
+        seen.append((tried / next(tried.iterdir()).name).stat().st_mode & 0o777)
+        return usage._replace(free=SPARE_BYTES)
+
+    monkeypatch.setattr(shutil, "disk_usage", look)
+    refused(path, fresh, "trying the backup there needs", StorageError, dry_run=True)
+    assert seen[0] == 0o700
+    assert not list(tried.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    restore_backup(Store(fresh), path, dry_run=True)
+    assert not list(tried.iterdir())
+
+
 @pytest.mark.parametrize("how", EVIL)
 def test_signed_by_somebody_who_means_harm(
-    backed: StationRoot, fresh: Path, tmp_path: Path, how: str
+    backed: StationRoot, fresh: Path, tmp_path: Path, tried: Path, how: str
 ) -> None:
     path = forged(backed.root, tmp_path / "evil.backup", EVIL[how])
     refused(path, fresh, "do not use it", DataError, dry_run=True)
+    assert not list(tried.iterdir())
     refused(path, fresh, "do not use it", DataError)
     assert not list((fresh / DATA).glob(".restore"))
 
