@@ -11,34 +11,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from pydantic import ValidationError
 
 from edge.bundle.archive import open_bundle
 from edge.clock import boot_time_s, read_boot_id
-from edge.errors import BundleError, EdgeError, ParityError, StorageError, UpdateError, on_one_line
+from edge.errors import BundleError, EdgeError, ParityError, StorageError, UpdateError
 from edge.files import make_folder, remove_tree, sentence_of, sha256_of
 from edge.install.install import SPARE_BYTES, install_bundle
-from edge.station.audit import append_audit
 from edge.station.store import Installed, Store, slot_name
+from edge.update.ledger import Ledger
 from edge.update.objections import AGAIN, TOLD, Decided, objection
 from edge.update.package_offer import is_on_trial
-from edge.update.reach import Refused
 from edge.update.source import Offer, Outcome, Source
-from edge.update.state import (
-    FETCHED,
-    REFUSED_LIMIT,
-    Checked,
-    KeptOffer,
-    Known,
-    TrialRecord,
-    Waiting,
-    read_update_state,
-    update_folder,
-    updating,
-    write_update_state,
-)
+from edge.update.state import FETCHED, Checked, KeptOffer, TrialRecord, update_folder, updating
 from edge.update.trial import Bounds
 from edge.update.watch import said_now, watch
 from edge.update_sections import UpdateConfig
@@ -74,34 +61,32 @@ class _Pass:
     ) -> None:
         self._store, self._source, self._config, self._say = store, source, config, say
         self._bounds = Bounds(config.trial_parts, 60.0 * config.trial_min, config.max_rejected)
-        self._state = read_update_state(store)
-        self._decided: list[Decided] = []
+        self._ledger = Ledger(store, source, say)
         self._damaged: dict[str, str] = {}  # products, and what is wrong with each
 
     def run(self) -> list[Decided]:
         """Everything, in order."""
-        self._deliver()
-        if self._state.trial is not None:
-            self._go_on(self._state.trial, was_at_work=False)
+        self._ledger.deliver()
+        if self._ledger.state.trial is not None:
+            self._go_on(self._ledger.state.trial, was_at_work=False)
         if not self._is_trying() and is_on_trial(self._store.root):
             self._say("a package is on trial: no bundle is taken meanwhile")
         elif not self._is_trying():
-            self._keep(checked=Checked(boot=read_boot_id(), boot_s=boot_time_s()))
+            self._ledger.keep(checked=Checked(boot=read_boot_id(), boot_s=boot_time_s()))
             for offer in self._source.find(self._current()):
                 self._consider(offer)
                 if self._is_trying():
                     break
             self._tell_damaged()
-        return self._decided
+        return self._ledger.decided
 
     def _tell_damaged(self) -> None:
         """The products that nothing can be decided about, while the others are taken."""
         for product, why in self._damaged.items():
-            self._decided.append(Decided(Offer(product, "(damaged)"), "failed", why))
-            self._say(self._decided[-1].line())
+            self._ledger.tell(Decided(Offer(product, "(damaged)"), "failed", why))
 
     def _is_trying(self) -> bool:
-        return self._state.trial is not None
+        return self._ledger.state.trial is not None
 
     def preview(self) -> list[str]:
         """A line for each offer."""
@@ -118,7 +103,7 @@ class _Pass:
             return None, "its installed bundle is damaged, so that no version can be compared"
         previous = self._store.link(offer.product, "previous")
         products = self._config.products
-        return objection(offer, self._current(), previous, products, self._state)
+        return objection(offer, self._current(), previous, products, self._ledger.state)
 
     def _current(self) -> Mapping[str, Installed]:
         """Every installed bundle whose manifest can be read; the others are in `_damaged` then."""
@@ -151,7 +136,7 @@ class _Pass:
         elif outcome is None:
             self._take(offer)
         elif offer.action is not None:  # the source waits for an answer
-            self._decide(offer, outcome, why, is_new=False)
+            self._ledger.decide(offer, outcome, why, is_new=False)
         else:
             self._say(f"{offer.words}: {TOLD[outcome]}: {why}")
 
@@ -162,19 +147,19 @@ class _Pass:
             self._say(f"{offer.words}: verified, {record.slot}; its engines are proven now")
             self._install(record, path)
         except (EdgeError, OSError) as error:
-            if not self._is_current(self._state.trial):
+            if not self._is_current(self._ledger.state.trial):
                 self._not_taken(offer, error)
                 return
-            record = self._state.trial  # it failed behind the switch
+            record = self._ledger.state.trial  # it failed behind the switch
         self._go_on(record, was_at_work=bool(said_now(self._store)))
 
     def _not_taken(self, offer: Offer, error: EdgeError | OSError) -> None:
-        self._drop_trial()
+        self._ledger.drop_trial()
         if isinstance(error, (BundleError, ParityError)):
-            self._decide(offer, "refused", f"{error}; {AGAIN}")
+            self._ledger.decide(offer, "refused", f"{error}; {AGAIN}")
         else:
             why = sentence_of(error) if isinstance(error, OSError) else str(error)
-            self._decide(offer, "failed", why)
+            self._ledger.decide(offer, "failed", why)
 
     def _fetch(self, offer: Offer) -> Path:
         folder = update_folder(self._store) / FETCHED
@@ -214,10 +199,10 @@ class _Pass:
         """The trial is written down first: whatever is killed from here on, the next call knows of
         the bundle.
         """
-        self._keep(trial=record)
+        self._ledger.keep(trial=record)
         offer = record.offer
         about = offer.model_dump(exclude_none=True) | {"slot": record.slot}
-        self._audit("update", {"source": record.source, **about})
+        self._ledger.audit("update", {"source": record.source, **about})
         install_bundle(path, self._store.root)
         remove_tree(update_folder(self._store) / FETCHED)
 
@@ -230,13 +215,14 @@ class _Pass:
         if now == record.slot:
             self._try_out(self._placed(record), was_at_work)
         elif record.unhealthy:
-            self._decide(offer, "rolled_back", record.unhealthy)
+            self._ledger.decide(offer, "rolled_back", record.unhealthy)
         elif not record.is_installed:  # the installation was cut short, and changed nothing
-            self._drop_trial()
+            self._ledger.drop_trial()
         elif now != record.before:
-            self._decide(offer, "rolled_back", f"{now} took its place before its trial ended")
+            why = f"{now} took its place before its trial ended"
+            self._ledger.decide(offer, "rolled_back", why)
         else:
-            self._decide(offer, "rolled_back", "somebody went back before its trial ended")
+            self._ledger.decide(offer, "rolled_back", "somebody went back before its trial ended")
 
     def _is_current(self, record: TrialRecord | None) -> TypeGuard[TrialRecord]:
         if record is None:
@@ -250,14 +236,15 @@ class _Pass:
         if not record.is_installed:
             before = self._store.link(record.offer.product, "previous")
             record = record.model_copy(update={"is_installed": True, "before": before})
-            self._keep(trial=record)
+            self._ledger.keep(trial=record)
         return record
 
     def _try_out(self, record: TrialRecord, was_at_work: bool) -> None:
         offer = record.offer.as_offer()
         healthy: bool | None = False
         if not record.unhealthy and self._store.active_product() != offer.product:
-            self._decide(offer, "installed", "proven; another product is active, so no trial")
+            why = "proven; another product is active, so no trial"
+            self._ledger.decide(offer, "installed", why)
             return
         if not record.unhealthy:
             self._say(
@@ -265,13 +252,18 @@ class _Pass:
                 f" {self._config.trial_min} min"
             )
             record, healthy = watch(
-                self._store, record, self._bounds, lambda new: self._keep(trial=new), was_at_work
+                self._store,
+                record,
+                self._bounds,
+                lambda new: self._ledger.keep(trial=new),
+                was_at_work,
             )
-            self._keep(trial=record)
+            self._ledger.keep(trial=record)
         if healthy:
             told = f"{record.parts} parts, {record.rejected} of them NG or UNKNOWN"
             took = f"in {record.judged_s:.0f} s"
-            self._decide(offer, "installed", f"the station is healthy with it: {told}, {took}")
+            why = f"the station is healthy with it: {told}, {took}"
+            self._ledger.decide(offer, "installed", why)
         elif record.unhealthy:
             self._roll_back(record)
         else:
@@ -282,105 +274,21 @@ class _Pass:
             self._go_on(record, was_at_work=False)
             return
         why = "the trial goes on when the station judges; `edge update` or its timer looks again"
-        self._decided.append(Decided(offer, None, why))
-        self._say(self._decided[-1].line())
+        self._ledger.tell(Decided(offer, None, why))
 
     def _roll_back(self, record: TrialRecord) -> None:
         """Put the bundle before it back. `record.unhealthy` is written down already."""
         offer, why = record.offer.as_offer(), record.unhealthy
         if record.before is None or self._store.link(offer.product, "previous") != record.before:
-            self._decide(offer, "failed", f"{why}; it stays: there is none before it to go back to")
+            why = f"{why}; it stays: there is none before it to go back to"
+            self._ledger.decide(offer, "failed", why)
             return
         try:
-            back = self._store.rollback(offer.product, self._who, record.slot)
+            back = self._store.rollback(offer.product, self._ledger.who, record.slot)
         except BundleError as error:
             if not self._is_current(record):  # somebody was faster
                 self._go_on(record, was_at_work=False)
             else:
-                self._decide(offer, "failed", f"{why}; it stays: {error}")
+                self._ledger.decide(offer, "failed", f"{why}; it stays: {error}")
             return
-        self._decide(offer, "rolled_back", f"{why}; {back.slot} judges again; {AGAIN}")
-
-    # --- what is kept and told ---
-
-    @property
-    def _who(self) -> str:
-        return f"edge update ({self._source.name})"
-
-    def _decide(self, offer: Offer, outcome: Outcome, why: str, is_new: bool = True) -> None:
-        """Remember it, so that it is decided once; then tell the source.
-
-        is_new: False where that was decided before, or by station.toml.
-        """
-        trial, state, why = self._state.trial, self._state, on_one_line(why)
-        kept = KeptOffer.of(offer) if trial is None else trial.offer
-        if is_new and (outcome != "failed" or trial is not None):
-            state = state.with_known(
-                Known(
-                    product=kept.product,
-                    version=kept.version,
-                    sha256=kept.sha256,
-                    outcome=outcome,
-                    why=why,
-                )
-            )
-        report = Waiting(
-            source=self._source.name if trial is None else trial.source,
-            offer=kept,
-            outcome=outcome,
-            details=(why,),
-        )
-        self._state = state.with_waiting(report)
-        self._keep(trial=None)
-        if is_new:
-            about = {"product": kept.product, "version": kept.version, "why": why}
-            self._audit(f"update {outcome.replace('_', ' ')}", about)
-        if outcome != "failed":  # else the next call goes on with what is there
-            remove_tree(update_folder(self._store) / FETCHED)
-        self._decided.append(Decided(offer, outcome, why))
-        self._say(self._decided[-1].line())
-        self._deliver()
-
-    def _deliver(self) -> None:
-        """Give the source the reports that wait for it; what it does not take waits on."""
-        left: list[Waiting] = []
-        for report in self._state.waiting:
-            if report.source != self._source.name:
-                left.append(report)
-                continue
-            try:
-                self._source.report(report.offer.as_offer(), report.outcome, report.details)
-            except Refused as error:
-                self._refused(report, error, left)
-            except UpdateError as error:
-                self._put_off(report, error, left)
-        if tuple(left) != self._state.waiting:
-            self._keep(waiting=tuple(left))
-
-    def _refused(self, report: Waiting, error: Refused, left: list[Waiting]) -> None:
-        """A report that the source does not accept: a few more times, then no more."""
-        again = report.model_copy(update={"refusals": report.refusals + 1})
-        if again.refusals < REFUSED_LIMIT:
-            self._put_off(again, error, left)
-            return
-        words = report.offer.as_offer().words
-        why = f"{error}; its report was refused {again.refusals} times and is dropped"
-        self._say(f"{words}: {why}")
-        about = {"product": report.offer.product, "version": report.offer.version, "why": why}
-        self._audit("update report dropped", about)
-
-    def _put_off(self, report: Waiting, error: UpdateError, left: list[Waiting]) -> None:
-        if not report.is_told:
-            self._say(f"{error}; it is told again at each check")
-        left.append(report.model_copy(update={"is_told": True}))
-
-    def _drop_trial(self) -> None:
-        if self._state.trial is not None:
-            self._keep(trial=None)
-
-    def _keep(self, **changed: Any) -> None:
-        self._state = self._state.model_copy(update=changed)
-        write_update_state(self._store, self._state)
-
-    def _audit(self, act: str, about: Mapping[str, object]) -> None:
-        append_audit(self._store.root, act, about, self._who)
+        self._ledger.decide(offer, "rolled_back", f"{why}; {back.slot} judges again; {AGAIN}")

@@ -515,7 +515,7 @@ def test_a_disk_that_is_full_stops_it_with_one_sentence(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(apply_module, "write_update_state", full)
+    monkeypatch.setattr("edge.update.ledger.write_update_state", full)
     with pytest.raises(StorageError, match="no space left"):
         update(store, source)
     assert store.link("washer", "current") == first
