@@ -42,6 +42,16 @@ def parts_source_option() -> Any:
     )
 
 
+def stick_option() -> Any:
+    """--usb, for verbs that take what is new."""
+    return typer.Option(
+        None,
+        help="Folder of a stick that `trainer release usb` wrote, instead of [update]'s source.",
+        readable=False,
+        metavar="FOLDER",
+    )
+
+
 def _checked(root: Path) -> Path:
     if root.exists() and not root.is_dir():
         raise ConfigError(f"--root {root} is a file: name the folder of a station, on a device /")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edge.cli.options import root_option
+from edge.cli.options import root_option, stick_option
 from edge.usage import GROUP, example
 
 if TYPE_CHECKING:
@@ -35,12 +35,7 @@ def update(
     check: bool = typer.Option(
         False, "--check", help="Say what is offered and what would be done; install nothing."
     ),
-    usb: Path | None = typer.Option(
-        None,
-        help="Folder of a stick that `trainer release usb` wrote, instead of [update]'s source.",
-        readable=False,
-        metavar="FOLDER",
-    ),
+    usb: Path | None = stick_option(),
     if_due: bool = typer.Option(
         False, "--if-due", help="Only if interval_min of [update] has passed: for the timer."
     ),
@@ -132,15 +127,7 @@ def trust(
     short_help="Take a newer package edge-station.",
     epilog=example("sudo edge update package", "sudo edge update package --usb /media/stick"),
 )
-def package(
-    usb: Path | None = typer.Option(
-        None,
-        help="Folder of a stick that `trainer release usb` wrote, instead of [update]'s source.",
-        readable=False,
-        metavar="FOLDER",
-    ),
-    root: Path = root_option(),
-) -> None:
+def package(usb: Path | None = stick_option(), root: Path = root_option()) -> None:
     """Take the package of this software that the station's ring names, now, whatever [update] says
     of packages: verified, installed beside a station that judges on, on trial, and taken back if
     the station is not healthy with it. Only root may.

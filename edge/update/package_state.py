@@ -13,15 +13,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from edge.errors import ConfigError
-from edge.files import is_there, make_folder, read_bytes, remove_tree, write_atomically
-from edge.schema import Name, Strict, canonical_json, parse_json
+from edge.files import make_folder, remove_tree, write_atomically
+from edge.schema import Name, Strict, canonical_json
 from edge.station.links import require_closed
-from edge.update.state import KNOWN_LIMIT, TrialRecord
+from edge.update.state import KNOWN_LIMIT, TrialRecord, remembered
 
-FOLDER, FILE, LIMIT = Path("var/lib/edge-package"), "state.json", 1 << 20
+FOLDER, FILE = Path("var/lib/edge-package"), "state.json"
 FETCHED, PREVIOUS, LOCK = "fetched", "previous", "package.lock"
 
 Outcome = Literal["installed", "rolled_back", "refused", "failed"]
@@ -84,16 +84,9 @@ def read_package_state(root: Path) -> PackageState:
     Raises: ConfigError if the file is damaged, or other accounts may change it.
     """
     path = package_folder(root) / FILE
-    if not is_there(path):
-        return PackageState()
     require_closed([path.parent, path], ConfigError)
-    try:
-        return PackageState.model_validate(parse_json(read_bytes(path, limit=LIMIT)))
-    except (ValidationError, ValueError) as error:
-        raise ConfigError(
-            f"{path} is damaged: see with `edge --version` that the right package is installed,"
-            " then remove the file"
-        ) from error
+    remedy = "see with `edge --version` that the right package is installed, then remove the file"
+    return remembered(path, PackageState, remedy)
 
 
 def tidy(root: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -27,10 +27,13 @@ from edge.station.root import RootFolder
 from edge.update.source import Offer, Outcome
 
 FOLDER, FILE, FETCHED, LOCK = "update", "state.json", "fetched", "update.lock"
-LIMIT = 1 << 20  # bytes of the file
+LIMIT = 1 << 20  # bytes of a state file
 KNOWN_LIMIT = 256  # decisions that are remembered; the oldest are forgotten first
 WAITING_LIMIT = 64  # reports that wait
 REFUSED_LIMIT = 5  # times that a source may refuse one of them: then it is dropped
+
+
+State = TypeVar("State", bound=Strict)
 
 
 class KeptOffer(Strict):
@@ -172,16 +175,24 @@ def read_update_state(station: RootFolder) -> UpdateState:
 
     Raises: ConfigError if the file is damaged.
     """
-    path = update_folder(station) / FILE
+    remedy = (
+        "see with `edge bundle list` that the right bundle judges, then remove the file; bundles"
+        " that were refused before are tried once more"
+    )
+    return remembered(update_folder(station) / FILE, UpdateState, remedy)
+
+
+def remembered(path: Path, kind: type[State], remedy: str) -> State:
+    """The content of a state file; one without content where there is no file yet.
+
+    Raises: ConfigError with the remedy if the file is damaged.
+    """
     if not is_there(path):
-        return UpdateState()
+        return kind()
     try:
-        return UpdateState.model_validate(parse_json(read_bytes(path, limit=LIMIT)))
+        return kind.model_validate(parse_json(read_bytes(path, limit=LIMIT)))
     except (ValidationError, ValueError) as error:
-        raise ConfigError(
-            f"{path} is damaged: see with `edge bundle list` that the right bundle judges, then"
-            " remove the file; bundles that were refused before are tried once more"
-        ) from error
+        raise ConfigError(f"{path} is damaged: {remedy}") from error
 
 
 def write_update_state(station: RootFolder, state: UpdateState) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.bundle.archive import open_bundle
 from edge.bundle.key_files import read_public_key
-from edge.errors import BundleError, ConfigError
+from edge.errors import BundleError, ConfigError, EdgeError
 from edge.files import make_folder, read_bytes, sha256_of, write_atomically
 from edge.provision.package import PACKAGE, read_package
 from edge.update.ring import PACKAGE_LIMIT, RING, RingEntry, RingFile, RingPackage, package_path
@@ -65,17 +65,9 @@ def add(folder: Path, bundle: Path, trusted: Sequence[Path], keys: Sequence[Path
     with open_bundle(bundle, [read_public_key(path) for path in trusted]) as opened:
         opened.check_members()
         manifest = opened.manifest
+    words = f"{manifest.product} {manifest.version}"
     path = f"bundles/{manifest.product}-{manifest.version}.bundle"
-    known = repository.targets.signed.targets.get(path)
-    if known is not None and known.hashes["sha256"] != sha256_of(bundle):
-        raise BundleError(
-            f"{folder} has another {manifest.product} {manifest.version}: stations take each"
-            " version once, so give this one a new version"
-        )
-    if known is None:
-        repository.add_target(path, bundle)
-        repository.publish()
-    return path
+    return _taken_in(repository, path, bundle, words, BundleError)
 
 
 @alone
@@ -88,14 +80,21 @@ def add_package(folder: Path, package: Path, keys: Sequence[Path]) -> str:
     """
     path = _path_of(package)
     repository = Repository.read(folder, find_signers(keys))
+    return _taken_in(repository, path, package, path, ConfigError)
+
+
+def _taken_in(
+    repository: Repository, path: str, file: Path, words: str, error: type[EdgeError]
+) -> str:
+    """Publish a file as the target `path`, unless it is there already. words: for the error."""
     known = repository.targets.signed.targets.get(path)
-    if known is not None and known.hashes["sha256"] != sha256_of(package):
-        raise ConfigError(
-            f"{folder} has another {path}: stations take each version once, so give this one a new"
-            " version"
+    if known is not None and known.hashes["sha256"] != sha256_of(file):
+        raise error(
+            f"{repository.folder} has another {words}: stations take each version once, so give"
+            " this one a new version"
         )
     if known is None:
-        repository.add_target(path, package)
+        repository.add_target(path, file)
         repository.publish()
     return path
 
