@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -35,8 +36,16 @@ def take_request(root: Path) -> str | None:
         with os.fdopen(descriptor, "rb") as file:
             text = file.read(REQUEST_BYTES).decode("ascii", errors="replace").strip()
     finally:
-        path.unlink()
+        _remove(path)
     return text if PORT.fullmatch(text) else None
+
+
+def _remove(path: Path) -> None:
+    """By name: a folder in place of the request is put aside, however much lies in it."""
+    try:
+        path.unlink()
+    except IsADirectoryError:
+        path.rename(path.with_name(f".{path.name}.{secrets.token_hex(8)}"))
 
 
 def restart_port(root: Path, port: str, off_s: float = OFF_S) -> str | None:

@@ -209,6 +209,16 @@ def test_a_request_that_names_no_port_is_refused_and_removed(root: Path, text: s
     assert (root / usb_reset.DEVICES / "2-1.4/authorized").read_text() == "1\n"
 
 
+def test_a_request_that_is_a_folder_or_a_pipe_holds_up_no_later_one(root: Path) -> None:
+    request = root / usb_reset.REQUEST
+    (request / "in/it").mkdir(parents=True)
+    assert usb_reset.serve(root) == 1
+    assert not request.exists()
+    os.mkfifo(request)
+    assert usb_reset.serve(root) == 1
+    assert not request.exists()
+
+
 def test_a_request_that_is_a_link_or_for_another_device_is_refused(root: Path) -> None:
     secret = root / "secret"
     secret.write_text("2-1.4")
