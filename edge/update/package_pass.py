@@ -268,7 +268,8 @@ class PackagePass:
         known = KnownPackage(version=version, outcome=outcome, why=why, when=now_utc())
         self._state = self._state.with_known(known)
         write_package_state(self._store.root, self._state)
-        remove_tree(self._folder / FETCHED)
+        if outcome != "failed":  # else the next call need not fetch it again
+            remove_tree(self._folder / FETCHED)
         told = outcome.replace("_", " ")
         self._say(f"{PACKAGE} {version}: {told}: {why}")
         self._audit(f"package update {told}", {"version": version, "why": why})

@@ -5,6 +5,7 @@ either way.
 from __future__ import annotations
 
 import http.client
+import os
 import ssl
 import time
 import urllib.error
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge.errors import ConfigError, UpdateError
-from edge.files import sentence_of
+from edge.files import open_plain, sentence_of
 from edge.line.remedy import EXPIRED, NOT_YET_VALID, WRONG_ADDRESS, WRONG_HOST
 from edge.update.reach import NotThere, Refused, TooLong, require_below
 
@@ -41,6 +42,8 @@ class WebReach:
         self._base, self.where = f"{address.rstrip('/')}/", address
         self._secret = secret
         try:
+            if ca_file is not None:
+                os.close(open_plain(ca_file))  # OpenSSL would wait for a pipe
             context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
         except ssl.SSLError as error:
             raise ConfigError(

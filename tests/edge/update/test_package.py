@@ -195,7 +195,9 @@ def test_killed_before_dpkg_began_it_is_tried_again(
     assert read_package_state(station.root).trial is not None
     assert "on trial" in offered(station, server)
     assert step(station, server, dpkg)[0] == "failed"
+    asked = len(server.asked)
     assert step(station, server, dpkg)[0] == "installed"
+    assert not [path for path in server.asked[asked:] if path.endswith(".deb")], "it was there"
 
 
 def test_a_station_that_does_not_judge_with_it_gets_the_one_before(

@@ -39,6 +39,7 @@ from edge.update.package_step import update_package
 from edge.update.state import TrialRecord, read_update_state, update_folder, updating
 from edge.update.trial import TROUBLE_S, Bounds, Look, Trial
 from edge.update.watch import said_now
+from edge.update.web import WebReach
 from tests.support.offered_package import config_of, needs_dpkg, publish, step, version
 from tests.support.released import Released, Server
 
@@ -450,3 +451,9 @@ def test_a_disk_without_room_for_all_copies_takes_no_package(
         step(station, server, dpkg)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
     assert step(station, server, dpkg)[0] == "installed"
+
+
+def test_a_pipe_in_place_of_the_authoritys_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca.pem")
+    with pytest.raises(ConfigError, match="a named pipe"):
+        WebReach("https://localhost", tmp_path / "ca.pem")
