@@ -25,6 +25,7 @@ UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FOLDER_MODE = 0o755  # root writes, the service's account reads
 KINDS = {
+    stat.S_IFLNK: "a link",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -59,15 +60,16 @@ def read_bytes(path: Path, error: type[EdgeError] = ConfigError, limit: int | No
     return data
 
 
-def open_plain(path: Path, error: type[EdgeError] = ConfigError) -> int:
+def open_plain(path: Path, error: type[EdgeError] = ConfigError, follow: bool = True) -> int:
     """A descriptor for reading a plain file. Pipes, sockets and devices are refused without waiting
-    for them, whoever put them there.
+    for them, whoever put them there; follow False: a link too.
 
     Raises: `error` for a pipe, socket or device, OSError if it cannot be opened.
     """
     # before opening: some devices act on being opened
-    _require_plain(path, path.stat().st_mode, error)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    _require_plain(path, path.stat(follow_symlinks=follow).st_mode, error)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     try:
         _require_plain(path, os.fstat(descriptor).st_mode, error)
     except BaseException:

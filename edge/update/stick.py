@@ -16,7 +16,10 @@ BLOCK = 1 << 20  # bytes
 
 
 class StickReach:
-    """The files below a folder. See edge.update.reach.Reach."""
+    """The files below a folder. See edge.update.reach.Reach.
+
+    A link is no file of it: root copies what it reads here to where others may read it.
+    """
 
     def __init__(self, folder: Path) -> None:
         """folder: where the stick is mounted, or a folder on it."""
@@ -54,7 +57,9 @@ class StickReach:
     def _opened(self, path: str) -> Iterator[BinaryIO]:
         require_below(path)
         try:
-            with os.fdopen(open_plain(self._folder / path, UpdateError), "rb") as file:
+            with os.fdopen(
+                open_plain(self._folder / path, UpdateError, follow=False), "rb"
+            ) as file:
                 yield file
         except FileNotFoundError as error:
             raise NotThere(f"{self._folder} has no {path}") from error

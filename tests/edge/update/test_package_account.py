@@ -19,13 +19,14 @@ import pytest
 
 from edge.clock import boot_time_s
 from edge.database import open_database
-from edge.errors import ConfigError, EdgeError, StorageError
+from edge.errors import ConfigError, EdgeError, StorageError, UpdateError
 from edge.station import audit
 from edge.station.lock import RUN, locked
 from edge.station.store import Store
 from edge.update import package_pass
 from edge.update.dpkg import Dpkg
 from edge.update.factory import make_source
+from edge.update.metadata_cache import worked_on
 from edge.update.package_pass import what_judges
 from edge.update.package_request import REQUEST, leave_request, take_request
 from edge.update.package_state import (
@@ -37,6 +38,7 @@ from edge.update.package_state import (
 )
 from edge.update.package_step import update_package
 from edge.update.state import TrialRecord, read_update_state, update_folder, updating
+from edge.update.stick import StickReach
 from edge.update.trial import TROUBLE_S, Bounds, Look, Trial
 from edge.update.watch import said_now
 from edge.update.web import WebReach
@@ -99,7 +101,7 @@ def lay(path: Path, kind: str, elsewhere: Path) -> None:
         shutil.move(short, path)
     elif kind == "huge":
         path.touch()
-        os.truncate(path, 40 << 30)
+        os.truncate(path, 256 << 20)
     else:
         targets = {
             "link": elsewhere / "secret",
@@ -457,3 +459,33 @@ def test_a_pipe_in_place_of_the_authoritys_file_is_not_waited_for(tmp_path: Path
     os.mkfifo(tmp_path / "ca.pem")
     with pytest.raises(ConfigError, match="a named pipe"):
         WebReach("https://localhost", tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize("place", ["a", "a/timestamp.json", "a/root_history"])
+def test_root_copies_nothing_of_its_own_to_where_the_account_reads(
+    bare: Store, elsewhere: Path, place: str
+) -> None:
+    """`sudo edge update` may read all, and what it keeps of a repository is the account's."""
+    (elsewhere / "secret").chmod(0o600)
+    folder = update_folder(bare) / "tuf"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a/snapshot.json").write_text("{}")
+    (folder / "current").symlink_to("a")
+    lay(folder / place, "link" if place.endswith(".json") else "link to a folder", elsewhere)
+    if place != "a":
+        lay(folder / "a/huge", "huge", elsewhere)
+    own(bare)
+    with bare.inside(), worked_on(folder) as cache:
+        copied = [path for path in cache.rglob("*") if not path.is_symlink()]
+        assert "root's own" not in [path.read_text() for path in copied if path.is_file()]
+        assert [path.name for path in copied] == ([] if place == "a" else ["snapshot.json"])
+
+
+def test_a_link_on_a_stick_is_no_file_of_it(elsewhere: Path, tmp_path: Path) -> None:
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "stick/x").symlink_to(elsewhere / "secret")
+    reach = StickReach(tmp_path / "stick")
+    with pytest.raises(UpdateError, match="a link where a file is needed"):
+        reach.copy("x", tmp_path / "copy", 100)
+    with pytest.raises(UpdateError, match="a link where a file is needed"):
+        reach.read("x", 100)
