@@ -29,6 +29,9 @@ class Heard:
         self.outcomes[task.name] = outcome
         self.running.remove(task.name)
 
+    def waited(self) -> None:
+        pass
+
     def codes(self) -> dict[str, int]:
         return {name: outcome.code for name, outcome in self.outcomes.items()}
 

@@ -76,6 +76,9 @@ class _Teller:
         self._tell(_line(job, result or Result(job.identity, error="it left no result")))
         self._finished()
 
+    def waited(self) -> None:
+        """Nothing is told of it."""
+
 
 def _task(job: Job, out: Path, threads: int) -> Task:
     place = job.folder(out)

@@ -15,7 +15,8 @@ import jinja2
 from edge.files import write_atomically, write_json
 from trainer.campaign.plan import RUN, Job
 from trainer.runner.protocol import Outcome, Task
-from trainer.train.run_folder import SUMMARY
+from trainer.runner.work import LOG
+from trainer.train.run_folder import REPORT, SUMMARY
 
 PAGE, TABLE = "campaign.html", "campaign.json"
 RENEW_S = 5  # the browser reads the page again after this long
@@ -44,6 +45,7 @@ class Board:
         self.rows = {job.task.place: Row(job) for job in jobs}
         self._out, self._command, self._tell = out, command, tell
         self._next_s = 0.0
+        self._is_written = False
 
     def already_done(self, job: Job, outcome: Outcome) -> None:
         """By an earlier command."""
@@ -70,6 +72,11 @@ class Board:
                 self._tell(f"  | {line}")
         self.write()
 
+    def waited(self) -> None:
+        """See Watch: what came too soon after the last writing is written now."""
+        if not self._is_written:
+            self.write()
+
     def count(self, state: str) -> int:
         """Jobs in this state."""
         return sum(row.state == state for row in self.rows.values())
@@ -81,7 +88,8 @@ class Board:
     def write(self, ended: bool = False) -> None:
         """The page and the table, each atomically. ended: nothing runs any more."""
         began_s = time.monotonic()
-        if not ended and began_s < self._next_s:
+        self._is_written = ended or began_s >= self._next_s
+        if not self._is_written:
             return
         counts = {state: self.count(state) for state in (DONE, FAILED, HANDED, WAITING)}
         when = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
@@ -151,12 +159,14 @@ def _plain(row: Row, out: Path) -> dict[str, object]:
     """For JSON and the page."""
     used = row.outcome.used if row.outcome else ()
     folder = row.job.landing if row.state == DONE else row.job.task.place
+    shown_in = {DONE: folder / RUN / REPORT, WAITING: None}.get(row.state, folder / LOG)
     return {
         "name": row.job.task.name,
         "product": row.job.product,
         "column": row.job.column,
         "seed": row.job.seed,
         "state": row.state,
+        "ended": row.state in (DONE, FAILED),
         "metrics": list(row.metrics),
         "shown": _triple(row.metrics),
         "seconds": sum(step.seconds for step in used),
@@ -166,4 +176,5 @@ def _plain(row: Row, out: Path) -> dict[str, object]:
         "reason": row.outcome.reason if row.outcome else "",
         "tail": list(row.outcome.tail) if row.outcome else [],
         "folder": str(folder.relative_to(out)),
+        "opens": str(shown_in.relative_to(out)) if shown_in else "",
     }

@@ -60,6 +60,7 @@ class LocalRunner:
                 if ended or time.monotonic() - tried_s > TRY_EVERY_S:
                     self._start_what_fits(waiting, running, slots, gpus, watch)
                     tried_s = time.monotonic()
+                watch.waited()
                 time.sleep(LOOK_EVERY_S)
         except BaseException:
             _interrupt(running)

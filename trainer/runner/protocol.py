@@ -71,13 +71,16 @@ class Outcome(BaseModel, frozen=True):
 
 
 class Watch(Protocol):
-    """Whom a runner tells; both are called in the runner's own thread."""
+    """Whom a runner tells; all are called in the runner's own thread."""
 
     def started(self, task: Task) -> None:
         """The task was handed over: it runs, or stands in the cluster's queue."""
 
     def finished(self, task: Task, outcome: Outcome) -> None:
         """It is done, or has failed in its last attempt."""
+
+    def waited(self) -> None:
+        """Time has passed, a few seconds at most: a runner looks again at what it handed over."""
 
 
 class Runner(Protocol):

@@ -48,6 +48,7 @@ class RayRunner:
                         watch.finished(task, outcome)
                     else:
                         flying[_submit(ray, task)] = (task, number + 1)
+                watch.waited()
 
 
 def _submit(ray: ModuleType, task: Task) -> Any:

@@ -80,6 +80,7 @@ class SlurmRunner:
                     watch.finished(task, outcome)
                 else:
                     waiting.append((task, number + 1))
+            watch.waited()
             time.sleep(LOOK_EVERY_S)
 
     def _executor(self, tasks: Sequence[Task]) -> Any:

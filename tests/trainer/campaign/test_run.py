@@ -79,6 +79,33 @@ def test_the_page_renews_itself_while_jobs_run(tmp_path: Path) -> None:
     assert "0 done" in seen
 
 
+def test_the_page_shows_a_job_that_runs_while_nothing_else_happens(tmp_path: Path) -> None:
+    """Though it began right after the page was written."""
+    seen = tmp_path / "seen"
+    script = SUMMARY + (
+        "import time\n"
+        f"page, end = pathlib.Path('{tmp_path}/campaign.html'), time.monotonic() + {HANG_S}\n"
+        "while '1 handed over' not in page.read_text() and time.monotonic() < end:\n"
+        "    time.sleep(0.05)\n"
+        f"pathlib.Path('{seen}').write_text(page.read_text())"
+    )
+    run(jobs_of(tmp_path, "one", script=script), tmp_path, [])
+    assert "1 handed over" in seen.read_text()
+    assert 'href="jobs/one.part/task.log"' in seen.read_text()
+
+
+def test_the_page_opens_reports_of_what_is_done_and_logs_of_what_failed(tmp_path: Path) -> None:
+    torn = jobs_of(tmp_path, "two", script="import sys; sys.exit('no')")
+    with pytest.raises(DataError):
+        run([*jobs_of(tmp_path, "50% new"), *torn], tmp_path, [])
+    page = (tmp_path / "campaign.html").read_text()
+    assert re.findall(r'href="([^"]*)"', page) == [
+        "jobs/50%25%20new/run/report.html",
+        "jobs/two.part/task.log",
+    ]
+    assert (tmp_path / "jobs/two.part/task.log").is_file()
+
+
 HEAD = "import sys, time; from pathlib import Path; from trainer.runner.head import only_head\n"
 
 
