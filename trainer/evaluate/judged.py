@@ -26,11 +26,12 @@ from trainer.data.defects import (
 )
 from trainer.data.splits import digest_of_frames, digest_of_pixels
 from trainer.train.run_info import RunInfo
+from trainer.train.validation import counted_parts
 
 HOW_TO_NAME_DATA = "as in `trainer evaluate RUN DATA`"
 STAND_IN = (
-    "there are no good test images, so the {} normal validation parts count as the good ones: they"
-    " set the threshold, so the share of them that is rejected is no estimate for later parts"
+    "there are no good test images, so the {} as the good ones: they set the threshold, so the share"
+    " of them that is rejected is no estimate for later parts"
 )
 
 
@@ -185,7 +186,7 @@ def _judged(info: RunInfo, folder: Path, dataset: Dataset, own: bool, given: Pat
     notes = [*dataset.notes, *notes, *copies_note(copies), *_unknown_note(candidates)]
     notes += [] if own else _unlabeled_note(samples)
     if stand_in:
-        notes.append(STAND_IN.format(len(info.validation)))
+        notes.append(STAND_IN.format(counted_parts(len(info.validation), "counts count")))
     return Judged(folder, dataset, own, tuple(samples), stand_in, defects, tuple(notes))
 
 

@@ -49,6 +49,7 @@ from trainer.train.outliers import Outlier
 from trainer.train.run_folder import OUTLIERS, REPORT
 from trainer.train.run_info import RunInfo
 from trainer.train.trained_run import TrainedRun, load_run
+from trainer.train.validation import counted_parts
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +128,10 @@ def _judge_float32(
     """
     if frames.set_aside:
         tell(
-            f"{len(frames.good)} normal validation parts are set aside to count false rejects on:"
+            f"{counted_parts(len(frames.good), 'is are')} set aside to count false rejects on:"
             " there is no other good part"
         )
-    tell(f"judging {len(frames.normal)} normal validation parts")
+    tell(f"judging {counted_parts(len(frames.normal))}")
     engine = OnnxCpuEngine(exact)
     what = "judging the normal validation parts"
     normal = by_falling_score(answered_slowly(engine.run, frames.normal, what))

@@ -22,6 +22,7 @@ from trainer.graph.operators import check_operators
 from trainer.quantize import Quantized, quantize
 from trainer.quantize.evidence import Feeds
 from trainer.train.trained_run import TrainedRun
+from trainer.train.validation import counted_parts
 
 Tell = Callable[[str], None]
 
@@ -40,7 +41,7 @@ def wanted_precisions(
     asked = [name for name in QUANTIZED if name in precisions]
     if asked and len(normal) < LEAST_TO_QUANTIZE:
         tell(
-            f"only fp32: {len(normal)} normal validation parts are too few to compare"
+            f"only fp32: {counted_parts(len(normal), 'is are')} too few to compare"
             f" {' and '.join(asked)} with it, {LEAST_TO_QUANTIZE} are needed"
         )
         return ["fp32"]

@@ -116,10 +116,8 @@ def operating_lines(points: Sequence[OperatingPoint], chosen_rank: int) -> list[
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     marks = ["", *(">" if point.threshold.rank == chosen_rank else "" for point in points)]
     parts, kind = points[0].threshold.parts, REAL if REAL in points[0].found else "synthetic"
-    lines = [
-        f"operating points of {parts} normal parts: rejected on average and at most, {kind} defects"
-        " found"
-    ]
+    of = f"{parts} normal {'part' if parts == 1 else 'parts'}"
+    lines = [f"operating points of {of}: rejected on average and at most, {kind} defects found"]
     for mark, row in zip(marks, rows, strict=True):
         cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append(f"{mark:<2}{row[0]:<{widths[0]}}  {'  '.join(cells)}")

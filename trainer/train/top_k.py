@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainer.train.validation import NormalPart
+from trainer.train.validation import NormalPart, counted_parts
 
 LEAST_PARTS = 3  # normal validation parts: of fewer, no spread can be measured
 DEFAULT_SHARE = 0.01
@@ -23,7 +23,7 @@ def choose_top_k(normal: Sequence[NormalPart], candidates: Sequence[float]) -> t
     least on a single cell. With fewer than three parts: 1 %.
     """
     if len(normal) < LEAST_PARTS:
-        few = f"{len(normal)} normal validation parts are too few to choose by"
+        few = f"{counted_parts(len(normal), 'is are')} too few to choose by"
         return DEFAULT_SHARE, f"the default: {few}"
     spread_of = {share: _spread([part.score(share) for part in normal]) for share in candidates}
     allowed = min(spread_of.values()) * (1 + 1 / math.sqrt(2 * (len(normal) - 1)))

@@ -18,6 +18,15 @@ from trainer.layers.typed import required
 from trainer.progress import progress
 
 
+def counted_parts(count: int, verb: str = "") -> str:
+    """`1 normal validation part`, `20 normal validation parts`. verb: of one part and of several,
+    as in `is are`; empty: none.
+    """
+    one, _, several = verb.partition(" ")
+    words = ("part", one) if count == 1 else ("parts", several)
+    return " ".join([str(count), "normal validation", *words]).strip()
+
+
 @dataclass(frozen=True, eq=False)
 class NormalPart:
     """What the graph says of one normal validation part.

@@ -118,6 +118,11 @@ def test_the_table_shows_that_the_next_points_find_defects() -> None:
     assert len({len(line) for line in lines[1:]}) == 1, "columns"
 
 
+def test_one_part_is_a_part() -> None:
+    title = operating_lines(operating_points(NORMAL[:1], 1, 0.05, DEFECTS), 1)[0]
+    assert title.startswith("operating points of 1 normal part: ")
+
+
 def test_parts_left_out_are_in_every_guarantee() -> None:
     points = operating_points(NORMAL[:-1], 1, 0.05, DEFECTS, left_out=1)
     assert [point.threshold.left_out for point in points] == [1] * 4

@@ -96,4 +96,4 @@ def test_fewer_than_three_parts_choose_nothing(count: int) -> None:
     parts = parts_with((0.10, 0.020, 0.020), 3)[:count]
     chosen, why = choose_top_k(parts, SHARES[1:])
     assert chosen == 0.01  # the default, though it is no candidate
-    assert f"{count} normal validation parts are too few" in why
+    assert f"{count} normal validation {'part is' if count == 1 else 'parts are'} too few" in why
