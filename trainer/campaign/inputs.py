@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Inputs:
         """SHA-256 of a file, or of the names and contents of all files below a folder."""
         if path.is_file():
             return sha256_of(path)
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = sorted(_files_below(path))
         listed = hashlib.sha256()
         for file in files:
             told = file.stat()
@@ -44,3 +45,18 @@ class Inputs:
     def keep(self) -> None:
         """Write them for the next command."""
         write_json(self._path, self._known)
+
+
+def _files_below(folder: Path, around: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Also those in linked folders, which the trainings read. around: folders that are open; a link
+    to one of them leads nowhere new.
+    """
+    real = folder.resolve()
+    children: list[Path] = []
+    with suppress(PermissionError):  # the trainings cannot read it either
+        children = [] if real in around else list(folder.iterdir())
+    for child in children:
+        if child.is_dir():
+            yield from _files_below(child, (*around, real))
+        elif child.is_file():
+            yield child

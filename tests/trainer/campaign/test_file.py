@@ -178,6 +178,10 @@ def test_a_folder_is_another_when_anything_that_matters_has_changed(tmp_path: Pa
     assert folders() == first
     assert folders("memory_mb = 2000") == first
     others = [folders("epochs = 3"), folders("threads = 2"), folders("seeds = [1]")]
+    (product / "train").rename(tmp_path / "elsewhere")
+    (product / "train").symlink_to(tmp_path / "elsewhere")  # as data sets lie on a shared disk
+    (product / "train/good/around").symlink_to(tmp_path / "elsewhere")
+    assert folders() == first
     image = product / "train/good/rgb/000.png"
     image.write_bytes(image.read_bytes())  # touched, but not changed
     assert folders() == first
