@@ -30,8 +30,8 @@ from trainer.train.validation import counted_parts
 
 HOW_TO_NAME_DATA = "as in `trainer evaluate RUN DATA`"
 STAND_IN = (
-    "there are no good test images, so the {} as the good ones: they set the threshold, so the share"
-    " of them that is rejected is no estimate for later parts"
+    "there are no good test images, so the {} as the good ones: they set the threshold, so the"
+    " share of them that is rejected is no estimate for later parts"
 )
 
 

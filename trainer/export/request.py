@@ -10,12 +10,14 @@ from typing import cast
 from pydantic import TypeAdapter, ValidationError
 
 from edge.bundle.signature import sign_manifest
-from edge.errors import ConfigError
+from edge.errors import ConfigError, DataError
 from edge.files import require_file_target
 from edge.schema import Name, Precision
 from trainer.data.defects import require_defects_folder
 from trainer.evaluate.judged import data_folder
+from trainer.train.operating_points import ALONE, LEAST_TO_EXPORT
 from trainer.train.run_info import RunInfo, read_info
+from trainer.train.validation import counted_parts
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def checked_info(request: ExportRequest) -> RunInfo:
     info = read_info(request.run)
     require_validation_parts("--keep", request.kept, info.validation)
     require_validation_parts("--leave-out", request.left_out, info.validation)
+    _require_several(request, info)
     require_defects_folder(request.defects)
     data_folder(info, request.data, "with --data")
     return info
@@ -76,6 +79,15 @@ def require_validation_parts(option: str, names: Sequence[str], validation: Sequ
                 f"{option} {name}: no normal validation part of this run has that name; they are"
                 f" called {validation[0]} and so on"
             )
+
+
+def _require_several(request: ExportRequest, info: RunInfo) -> None:
+    """Raises: DataError if too few validation parts are there to tell how much normal parts
+    differ.
+    """
+    count = len(set(info.validation) - set(request.left_out))
+    if count < LEAST_TO_EXPORT:
+        raise DataError(f"{request.run} has {counted_parts(count)} to set the threshold: {ALONE}")
 
 
 def precisions_of(text: str) -> tuple[Precision, ...]:

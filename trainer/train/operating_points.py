@@ -35,11 +35,17 @@ from trainer.train.outliers import Outlier, outlier_lines
 
 FEW_PARTS = 20  # up to this many validation parts a threshold promises little
 PROMISES = (0.05, 0.01)  # rates of false rejects that people ask for
+LEAST_TO_EXPORT = 2  # validation parts: the spread of one score is nothing
+ALONE = (
+    f"a bundle takes at least {LEAST_TO_EXPORT}, because one alone does not tell how much normal"
+    " parts differ; train on 8 or more, of which a fifth validates, or put some into"
+    " validation/good of the product"
+)
 
 
 def few_lines(threshold: Threshold) -> list[str]:
-    """What few validation parts can promise at best, and how many would promise more; empty for
-    many.
+    """What few validation parts can promise at best, how many would promise more, and whether they
+    are too few for a bundle; empty for many.
     """
     parts = threshold.parts
     if parts > FEW_PARTS:
@@ -57,6 +63,7 @@ def few_lines(threshold: Threshold) -> list[str]:
             f" {rate_bound(parts):.1%}"
         ),
         "; ".join(more),
+        *([] if parts >= LEAST_TO_EXPORT else [ALONE]),
     ]
 
 

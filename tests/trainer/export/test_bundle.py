@@ -443,6 +443,20 @@ def test_fewer_than_eight_validation_parts_ship_float32_alone(
     assert any("only fp32: 7 normal validation parts are too few" in line for line in told)
 
 
+def test_two_validation_parts_make_a_bundle_and_one_is_refused_before_anything_is_read(
+    run_folder: Path, key: Path, tmp_path: Path, exported_before: None
+) -> None:
+    validation = load_run(run_folder).info.validation
+    out = tmp_path / "w.bundle"
+    done = export_bundle(request_of(run_folder, key, out, left_out=tuple(validation[2:])))
+    assert done.manifest.thresholds["fp32"].parts == 2
+    out.unlink()
+    request = request_of(run_folder, key, out, left_out=tuple(validation[1:]))
+    with pytest.raises(DataError, match=r"has 1 normal validation part to set .* at least 2, "):
+        export_bundle(request, pytest.fail)
+    assert not out.exists()
+
+
 def test_more_parts_are_carried_where_a_precision_orders_them_otherwise(tmp_path: Path) -> None:
     """Of 100 parts the 48 highest and 16 more are carried; INT8's highest is float32's 60th."""
     frames = [

@@ -24,7 +24,7 @@ from trainer.cli import app
 from trainer.fit import FitControl
 from trainer.systems import registry
 from trainer.train.defect_scores import DefectScores, measure_defects
-from trainer.train.operating_points import operating_lines, operating_points, suggestion
+from trainer.train.operating_points import few_lines, operating_lines, operating_points, suggestion
 from trainer.train.options import TrainOptions
 from trainer.train.outliers import find_named_outliers, outlier_lines
 from trainer.train.run_folder import RUN_FILE
@@ -118,9 +118,11 @@ def test_the_table_shows_that_the_next_points_find_defects() -> None:
     assert len({len(line) for line in lines[1:]}) == 1, "columns"
 
 
-def test_one_part_is_a_part() -> None:
-    title = operating_lines(operating_points(NORMAL[:1], 1, 0.05, DEFECTS), 1)[0]
-    assert title.startswith("operating points of 1 normal part: ")
+def test_one_part_is_a_part_and_makes_no_bundle() -> None:
+    one, two = (operating_points(NORMAL[:count], 1, 0.05, DEFECTS) for count in (1, 2))
+    assert operating_lines(one, 1)[0].startswith("operating points of 1 normal part: ")
+    assert few_lines(one[0].threshold)[-1].startswith("a bundle takes at least 2")
+    assert "bundle" not in " ".join(few_lines(two[0].threshold))
 
 
 def test_parts_left_out_are_in_every_guarantee() -> None:
