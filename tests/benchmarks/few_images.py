@@ -50,10 +50,10 @@ COLUMNS = [
 ]
 CONDITIONS = (
     "I-AUROC and AUPRO in percent. Compact preset, with depth, CPU, **one seed and one choice of"
-    " parts**: the first ones, so that the fewer are among the more. A fifth of the parts is held"
-    " back for the threshold, but where the product is as it is, with its own validation folder."
-    " Rejected and found: test parts, at the threshold that the run has set. Promised: the share of"
-    " good parts that it rejects at most, with `95 %` confidence."
+    " parts**: the first ones, so that the fewer are among the more. Without a validation folder a"
+    " fifth of the parts is held back for the threshold. Rejected and found: test parts, at the"
+    " threshold that the run has set. Promised: the share of good parts that it rejects at most,"
+    " with `95 %` confidence."
 )
 
 
