@@ -29,6 +29,7 @@ DONE = "done.json"  # in a folder that has landed: what was run, on which inputs
 LOCK = "work.lock"
 SCRATCH = "scratch"  # of a task, for what is of no use afterwards
 TAIL_LINES, TAIL_BYTES = 20, 16384
+COMMAND = "$ python "  # begins the line of a log that says what runs from there on
 ASK_AGAIN_S = 0.5
 
 
@@ -102,7 +103,7 @@ def _steps_done(task: Task) -> tuple[Used, ...]:
 def _run_step(task: Task, arguments: tuple[str, ...]) -> tuple[int, Used]:
     log = task.place / LOG
     with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {shlex.join(arguments)}\n")
+        file.write(f"{COMMAND}{shlex.join(arguments)}\n")
     step = Step(arguments, log, environment_of(task.threads))
     with _interrupts(step):
         return step.wait()
@@ -148,14 +149,16 @@ def why(place: Path, code: int) -> tuple[str, tuple[str, ...]]:
 
 
 def tail_of(log: Path) -> tuple[str, ...]:
-    """The last lines of a log; none without one."""
+    """The last lines of a log, of its last command; none without one."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ()
-    return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-TAIL_LINES:]
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    commands = [number for number, line in enumerate(lines) if line.startswith(COMMAND)]
+    return tuple(lines[commands[-1] if commands else 0 :][-TAIL_LINES:])
 
 
 def outcome_of(task: Task, code: int) -> Outcome:
