@@ -15,6 +15,7 @@ class Heard:
         self.begun: list[str] = []
         self.outcomes: dict[str, Outcome] = {}
         self.running: list[str] = []
+        self.stopped = 0
         self.beside: dict[str, set[str]] = {}  # by task: who ran beside its last attempt
 
     def started(self, task: Task) -> None:
@@ -31,6 +32,9 @@ class Heard:
 
     def waited(self) -> None:
         pass
+
+    def stopping(self, count: int) -> None:
+        self.stopped = count
 
     def codes(self) -> dict[str, int]:
         return {name: outcome.code for name, outcome in self.outcomes.items()}

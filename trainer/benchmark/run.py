@@ -22,7 +22,7 @@ from trainer.evaluate.evaluation import Evaluation, evaluate_run
 from trainer.evaluate.files import write_evaluation
 from trainer.evaluate.judged import open_judged
 from trainer.fit import FitControl
-from trainer.runner.protocol import Outcome, Runner, Task
+from trainer.runner.protocol import STOPPED, STOPPING, Outcome, Runner, Task
 from trainer.train.options import TrainOptions
 from trainer.train.trained_run import TrainedRun, load_run
 from trainer.train.training import train
@@ -53,7 +53,11 @@ def run_all(
         write_job(job, out)
     by_place = {job.folder(out): job for job in left}
     tasks = [_task(job, out, threads) for job in left]
-    runner.run(tasks, _Teller(by_place, out, tell, finished))
+    try:
+        runner.run(tasks, _Teller(by_place, out, tell, finished))
+    except KeyboardInterrupt:
+        tell(STOPPED)
+        raise
 
 
 class _Teller:
@@ -78,6 +82,10 @@ class _Teller:
 
     def waited(self) -> None:
         """Nothing is told of it."""
+
+    def stopping(self, count: int) -> None:
+        """See Watch."""
+        self._tell(STOPPING.format(count))
 
 
 def _task(job: Job, out: Path, threads: int) -> Task:

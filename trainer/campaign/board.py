@@ -12,9 +12,9 @@ from pathlib import Path
 
 import jinja2
 
-from edge.files import write_atomically, write_json
+from edge.files import sentence_of, write_atomically, write_json
 from trainer.campaign.plan import RUN, Job
-from trainer.runner.protocol import Outcome, Task
+from trainer.runner.protocol import STOPPING, Outcome, Task
 from trainer.runner.work import LOG
 from trainer.train.run_folder import REPORT, SUMMARY
 
@@ -23,6 +23,7 @@ RENEW_S = 5  # the browser reads the page again after this long
 WRITE_EVERY_S = 2.0  # and it is not written more often,
 WRITE_SHARE = 10.0  # nor in more than a tenth of the head's time
 WAITING, HANDED, DONE, FAILED = "waiting", "handed over", "done", "failed"
+STOPPED = "not finished"  # after the end: it was handed over, and goes on with the same command
 METRICS = ("image_auroc", "pixel_auroc", "aupro_30")
 
 
@@ -45,7 +46,7 @@ class Board:
         self.rows = {job.task.place: Row(job) for job in jobs}
         self._out, self._command, self._tell = out, command, tell
         self._next_s = 0.0
-        self._is_written = False
+        self._is_written = self._is_refused = False
 
     def already_done(self, job: Job, outcome: Outcome) -> None:
         """By an earlier command."""
@@ -77,6 +78,10 @@ class Board:
         if not self._is_written:
             self.write()
 
+    def stopping(self, count: int) -> None:
+        """See Watch."""
+        self._tell(STOPPING.format(count))
+
     def count(self, state: str) -> int:
         """Jobs in this state."""
         return sum(row.state == state for row in self.rows.values())
@@ -86,12 +91,32 @@ class Board:
         return [row.job for row in self.rows.values() if row.state == FAILED]
 
     def write(self, ended: bool = False) -> None:
-        """The page and the table, each atomically. ended: nothing runs any more."""
+        """The page and the table, each atomically. ended: nothing runs any more.
+
+        Where they cannot be written, which is said once, the jobs go on.
+        """
         began_s = time.monotonic()
         self._is_written = ended or began_s >= self._next_s
         if not self._is_written:
             return
-        counts = {state: self.count(state) for state in (DONE, FAILED, HANDED, WAITING)}
+        if ended:
+            for row in self.rows.values():
+                row.state = STOPPED if row.state == HANDED else row.state
+        try:
+            self._write_files(ended)
+        except OSError as error:
+            if not self._is_refused:
+                self._tell(f"the page is out of date: {sentence_of(error)}")
+            self._is_refused = True
+        else:
+            self._is_refused = False
+        now_s = time.monotonic()
+        self._next_s = now_s + max(WRITE_EVERY_S, WRITE_SHARE * (now_s - began_s))
+
+    def _write_files(self, ended: bool) -> None:
+        """Raises: OSError."""
+        states = (DONE, FAILED, STOPPED if ended else HANDED, WAITING)
+        counts = {state: self.count(state) for state in states}
         when = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
         rows = [_plain(row, self._out) for row in self.rows.values()]
         told = {"command": self._command, "at": when, "ended": ended, "counts": counts}
@@ -104,8 +129,6 @@ class Board:
             **told, rows=rows, table=self._cells(), columns=self._columns(), renew_s=RENEW_S
         )
         write_atomically(self._out / PAGE, page.encode())
-        now_s = time.monotonic()
-        self._next_s = now_s + max(WRITE_EVERY_S, WRITE_SHARE * (now_s - began_s))
 
     def _done(self, row: Row, outcome: Outcome) -> None:
         row.state, row.outcome, row.metrics = DONE, outcome, metrics_of(row.job)

@@ -9,7 +9,7 @@ from edge.errors import DataError
 from trainer.campaign.board import PAGE, Board
 from trainer.campaign.plan import Job
 from trainer.runner.head import only_head
-from trainer.runner.protocol import Outcome, Runner
+from trainer.runner.protocol import STOPPED, Outcome, Runner
 from trainer.runner.work import DONE, read_done
 
 
@@ -31,13 +31,18 @@ def run_campaign(
                 continue
             board.already_done(job, outcome)
             peaks[job.task.kind] = max(outcome.peak_mb, peaks.get(job.task.kind, 0.0))
-        tell(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done, {len(left)} are left")
+        tell(
+            f"{len(jobs) - len(left)} of {len(jobs)} jobs are done, {len(left)} are left; open"
+            f" {out / PAGE} in a browser to see how far they are"
+        )
         board.write()
         try:
             runner.run([_with_peak(job, peaks).task for job in left], board)
+        except KeyboardInterrupt:
+            tell(STOPPED)
+            raise
         finally:
             board.write(ended=True)
-        tell(f"wrote {out / PAGE}: open it in a browser")
         if failed := board.failed():
             raise DataError(
                 f"{len(failed)} of {len(jobs)} jobs failed, the first is {failed[0].task.name}:"

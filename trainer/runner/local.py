@@ -62,7 +62,9 @@ class LocalRunner:
                     tried_s = time.monotonic()
                 watch.waited()
                 time.sleep(LOOK_EVERY_S)
-        except BaseException:
+        except BaseException as error:
+            if running and isinstance(error, KeyboardInterrupt):
+                watch.stopping(len(running))
             _interrupt(running)
             raise
 

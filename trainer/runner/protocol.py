@@ -9,6 +9,11 @@ from typing import Protocol
 from pydantic import BaseModel
 
 ATTEMPTS = 2  # a job that dies is tried once more
+STOPPING = (
+    "stopping: {} running, each ends after its epoch with a checkpoint; press Ctrl-C again to stop"
+    " at once"
+)
+STOPPED = "stopped: the same command goes on from here"
 
 
 class Task(BaseModel, frozen=True, extra="forbid"):
@@ -81,6 +86,9 @@ class Watch(Protocol):
 
     def waited(self) -> None:
         """Time has passed, a few seconds at most: a runner looks again at what it handed over."""
+
+    def stopping(self, count: int) -> None:
+        """After Ctrl-C: so many tasks of this machine are asked to end, which is waited for."""
 
 
 class Runner(Protocol):

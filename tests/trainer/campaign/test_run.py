@@ -106,6 +106,69 @@ def test_the_page_opens_reports_of_what_is_done_and_logs_of_what_failed(tmp_path
     assert (tmp_path / "jobs/two.part/task.log").is_file()
 
 
+def test_a_page_that_cannot_be_written_ends_no_job(tmp_path: Path) -> None:
+    """As on a disk that is full for a moment."""
+    blocked = SUMMARY + (
+        f"page = pathlib.Path('{tmp_path}/campaign.html'); page.is_dir() or page.unlink()\n"
+        "page.mkdir(exist_ok=True); (page / 'x').touch()"
+    )
+    told: list[str] = []
+    run(jobs_of(tmp_path, "one", "two", script=blocked), tmp_path, told)
+    assert sorted((tmp_path / "log").read_text().split()) == ["one", "two"]
+    said = [line for line in told if "the page is out of date" in line]
+    assert len(said) == 1
+    assert "campaign.html" in said[0]
+
+
+STOPPED_HEAD = """
+import sys
+from pathlib import Path
+from tests.support.tasks import python_task
+from trainer.campaign.plan import Job
+from trainer.campaign.run import run_campaign
+from trainer.runner.local import LocalRunner
+root, epoch_s = Path(sys.argv[1]), sys.argv[2]
+ends = f'''
+import pathlib, signal, sys, time
+asked = []
+signal.signal(signal.SIGINT, lambda *_: asked.append(1))
+pathlib.Path('{{root}}/here').touch()
+while not asked: time.sleep(0.01)
+time.sleep({epoch_s}); pathlib.Path('{{root}}/in_peace').touch(); sys.exit(130)
+'''
+jobs = [Job(n, "mats", 0, python_task(root / "jobs", n, ends, memory_mb=1)) for n in "ab"]
+run_campaign(jobs, root, LocalRunner(1), "x", lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.parametrize(("times", "epoch_s"), [(1, 0.2), (2, 600)])
+def test_ctrl_c_says_what_happens_and_the_page_that_nothing_runs(
+    tmp_path: Path, times: int, epoch_s: float
+) -> None:
+    """Once: every job ends in its own way, which can take an epoch; twice: at once."""
+    (tmp_path / "jobs").mkdir()
+    words = [sys.executable, "-c", STOPPED_HEAD, str(tmp_path), str(epoch_s)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        words, env=environment(), text=True, stdout=subprocess.PIPE, stderr=quiet
+    ) as head:
+        assert head.stdout is not None
+        assert head.stdout.readline().startswith("0 of 2 jobs are done, 2 are left; open")
+        wait_until((tmp_path / "jobs/here").exists)
+        head.send_signal(signal.SIGINT)
+        assert "stopping: 1 running" in head.stdout.readline()
+        if times > 1:
+            head.send_signal(signal.SIGINT)
+        rest, _ = head.communicate(timeout=HANG_S)
+    assert rest.splitlines()[-1] == "stopped: the same command goes on from here"
+    assert head.returncode == -signal.SIGINT
+    assert (tmp_path / "jobs/in_peace").exists() == (times == 1)
+    wait_until(lambda: not workers_of(tmp_path))
+    states = [job["state"] for job in json.loads((tmp_path / "campaign.json").read_text())["jobs"]]
+    assert states == ["not finished", "waiting"]
+    assert "refresh" not in (tmp_path / "campaign.html").read_text()
+
+
 HEAD = "import sys, time; from pathlib import Path; from trainer.runner.head import only_head\n"
 
 
