@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from trainer.data.choose import spread
 from trainer.evaluate.images import JudgedImage, Runner, ShownImage, judge
 from trainer.evaluate.judged import Judged
+from trainer.evaluate.judgments import judgments_of, reasons_of
 from trainer.evaluate.known_defects import known_defects
+from trainer.evaluate.report.model import Judgment
 from trainer.evaluate.rows import ALL, compared_rows, counted, counted_rows, group_rows
 from trainer.metrics import Metrics
 from trainer.progress import progress
@@ -38,7 +40,7 @@ class Evaluation:
     images: n, the synthetic ones last. threshold: of the run. rows: metrics per defect type, all
     NaN unless good and really defective parts are there; "all" last where defects are real.
     groups: per group of a synthetic product's defects. notes: sentences for the reader of the
-    result.
+    result. usual: the median score of the run's normal validation parts.
     """
 
     images: list[JudgedImage]
@@ -46,6 +48,16 @@ class Evaluation:
     rows: list[Metrics]
     groups: list[Metrics]
     notes: tuple[str, ...] = ()
+    usual: float = float("nan")
+
+    def reasons(self, image: JudgedImage) -> tuple[str, ...]:
+        """Which judgments make an image NG (trainer.evaluate.judgments)."""
+        return reasons_of(image, self.threshold, self.usual)
+
+    @property
+    def judgments(self) -> list[Judgment]:
+        """What each of several judgments finds; empty where there is the detector's alone."""
+        return judgments_of(self.images, self.threshold, self.usual)
 
     @property
     def names(self) -> list[str]:
@@ -102,10 +114,10 @@ def evaluate_run(run: TrainedRun, judged: Judged, runner: Runner | None = None) 
     runner: None is float32 torch. Raises: DataError if an image cannot be read or does not fit the
     run.
     """
-    run_graph, threshold = runner or run.deployed.run, run.info.threshold.value
+    threshold = run.info.threshold.value
 
     def answers(shown: Sequence[ShownImage], what: str) -> list[JudgedImage]:
-        return [judge(run, run_graph, image) for image in progress(shown, what)]
+        return [judge(run, runner, image) for image in progress(shown, what)]
 
     images = answers([ShownImage(sample) for sample in judged.samples], "judging images")
     notes = judged.notes
@@ -119,7 +131,8 @@ def evaluate_run(run: TrainedRun, judged: Judged, runner: Runner | None = None) 
         of_product = known_defects(judged.dataset.root)
         rows = compared_rows(images)
         groups = group_rows(images, {defect.name: defect.group for defect in of_product})
-    return Evaluation(images, threshold, rows, groups, notes)
+    usual = float(np.median(run.info.normal_scores))
+    return Evaluation(images, threshold, rows, groups, notes, usual)
 
 
 def _synthetic(images: Sequence[JudgedImage], threshold: float) -> list[ShownImage]:

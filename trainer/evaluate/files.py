@@ -8,6 +8,7 @@ report is about its own data.
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,15 @@ def _summary(
         ],
         "rows": [row.plain() for row in evaluation.rows],
         "groups": [row.plain() for row in evaluation.groups],
+        "judgments": [asdict(judgment) for judgment in evaluation.judgments],
         "images": [
-            {"name": image.name, "defect": image.defect, "score": image.score}
+            {
+                "name": image.name,
+                "defect": image.defect,
+                "score": image.score,
+                "shares": dict(image.shares),
+                "reasons": list(evaluation.reasons(image)),
+            }
             for image in evaluation.images
         ],
     }

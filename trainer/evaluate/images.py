@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,15 @@ class JudgedImage:
     """An image and what the graph says of it.
 
     score: raw, a float32 value. map: (h, w) float32 raw. truth: as `ShownImage.inputs` gives it.
+    shares: what each judgment has of the score, raw: the detector's own score, and what the judges
+    beside it (trainer.graph.deploy) add; empty where an engine answers, which does not tell.
     """
 
     shown: ShownImage
     score: float
     map: NDArray[np.float32]
     truth: NDArray[np.bool_] | None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -97,9 +100,12 @@ class JudgedImage:
         return bool(np.float32(self.score) > np.float32(threshold))
 
 
-def judge(run: TrainedRun, run_graph: Runner, shown: ShownImage) -> JudgedImage:
-    """Show the graph one image. Raises: DataError if it cannot be read or does not fit the run."""
+def judge(run: TrainedRun, runner: Runner | None, shown: ShownImage) -> JudgedImage:
+    """Show the graph one image. runner: None is float32 torch.
+
+    Raises: DataError if it cannot be read or does not fit the run.
+    """
     feeds, truth = shown.inputs(run)
-    out = run_graph(feeds)
+    out, shares = run.deployed.run_apart(feeds) if runner is None else (runner(feeds), {})
     anomaly_map = out["map"][0, 0].astype(np.float32)
-    return JudgedImage(shown, float(out["score"].reshape(-1)[0]), anomaly_map, truth)
+    return JudgedImage(shown, float(out["score"].reshape(-1)[0]), anomaly_map, truth, shares)

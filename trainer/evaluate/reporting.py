@@ -30,7 +30,7 @@ def report_of(run: TrainedRun, judged: Judged, evaluation: Evaluation, when: Occ
         product=info.product,
         system=info.system,
         preset=info.preset,
-        images=[_reported(run, image) for image in evaluation.images],
+        images=[_reported(run, image, evaluation.reasons(image)) for image in evaluation.images],
         threshold=evaluation.threshold,
         rows=evaluation.rows,
         is_synthetic=evaluation.is_good_only,
@@ -51,10 +51,11 @@ def report_of(run: TrainedRun, judged: Judged, evaluation: Evaluation, when: Occ
         occasion=when,
         notes=evaluation.notes,
         suspects=_suspect_pictures(run),
+        judgments=evaluation.judgments,
     )
 
 
-def _reported(run: TrainedRun, image: JudgedImage) -> ReportedImage:
+def _reported(run: TrainedRun, image: JudgedImage, reasons: Sequence[str]) -> ReportedImage:
     """An image as the report takes it; its pixels are read again when they are asked for."""
 
     def color() -> NDArray[np.uint8]:
@@ -76,6 +77,7 @@ def _reported(run: TrainedRun, image: JudgedImage) -> ReportedImage:
         image.truth,
         color,
         height if run.info.with_depth else None,
+        reasons,
     )
 
 

@@ -23,7 +23,7 @@ def table_lines(evaluation: Evaluation) -> list[str]:
     Metrics in percent; only counts where there are no good or no defective parts to compare.
     """
     if not evaluation.is_comparison:
-        return [*_counted(evaluation), *_spread(evaluation)]
+        return [*_counted(evaluation), *_spread(evaluation), *_judgments(evaluation)]
     lines = [f"{'defect':<18}{'images':>7}" + "".join(f"{column:>9}" for column in COLUMNS)]
     lines += [_line(row) for row in evaluation.rows[:-1]]
     lines += [_line(row, f"({row.name})") for row in evaluation.groups]
@@ -34,7 +34,7 @@ def table_lines(evaluation: Evaluation) -> list[str]:
         f" good parts rejected, {int(rejected[bad].sum())} of {int(bad.sum())} defective parts"
         " found"
     )
-    return lines
+    return [*lines, *_judgments(evaluation)]
 
 
 def threshold_lines(run: TrainedRun, judged: Judged, evaluation: Evaluation) -> list[str]:
@@ -63,6 +63,14 @@ def _spread(evaluation: Evaluation) -> list[str]:
         f"scores of the good parts: lowest {scores.min():.4g}, median {np.median(scores):.4g},"
         f" highest {scores.max():.4g}; threshold {evaluation.threshold:.4g}"
     ]
+
+
+def _judgments(evaluation: Evaluation) -> list[str]:
+    """What each judgment finds; empty where the detector judges alone."""
+    lines = [f"{'NG by':<18}{'found':>7}{'by it alone':>13}{'good parts':>12}"]
+    for one in evaluation.judgments:
+        lines.append(f"{one.name:<18}{one.found:>7}{one.alone:>13}{one.refused:>12}")
+    return lines if evaluation.judgments else []
 
 
 def _line(row: Metrics, name: str | None = None) -> str:

@@ -23,6 +23,7 @@ from trainer.graph.preprocess import ANY, AreaResize, Preprocess
 MAX_TOPK = 3840  # TensorRT's TopK layer takes no larger K
 PEAK_CELLS = 4  # of the map: the most unusual place beside the detector, however small, has its say
 FURTHER = ("features", "moments")  # outputs of the detectors that have them
+DETECTOR = "detector"  # its share of a score, beside those of the judges
 
 
 class Answer(NamedTuple):
@@ -204,6 +205,12 @@ class Deployed(nn.Module):
         """Judge a batch of N: tensors in the order of `inputs`, plane and intrinsics (N, 4), unit
         and lift (N,).
         """
+        return self.judge_apart(*tensors)[0]
+
+    def judge_apart(self, *tensors: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """(outputs, shares) of a batch of N, as `forward` takes it. shares: what each judgment has
+        of the score, (N,) raw, the detector's and what each of `judges` adds.
+        """
         named = {spec.name: tensor for spec, tensor in zip(self.inputs, tensors, strict=True)}
         site = {spec.name: named[spec.name] for spec in self.site_inputs}
         prepared = self.prepare(named)
@@ -213,19 +220,20 @@ class Deployed(nn.Module):
             score = torch.where(
                 foreground.sum(dim=(1, 2, 3)) > 0, answer.score, torch.zeros_like(answer.score)
             )
+        shares = {DETECTOR: score}
         if self.heights is not None:
-            to_map, to_score = self.beside(self.heights, prepared)
-            masked, score = masked + to_map, score + to_score
+            to_map, shares["heights"] = self.beside(self.heights, prepared)
+            masked, score = masked + to_map, score + shares["heights"]
         if self.preprocess.pose is not None:
             in_view = (self.mask.at_map(prepared.in_view) > ANY).to(torch.float32)
             masked = in_view * self.preprocess.pose.back(masked, cast(Tensor, prepared.pose))
         if self.outline is not None:
-            to_map, to_score = self.beside(self.outline, prepared)
-            masked, score = masked + to_map, score + to_score
+            to_map, shares["outline"] = self.beside(self.outline, prepared)
+            masked, score = masked + to_map, score + shares["outline"]
         place = cast(Tensor, prepared.place)  # (N, 6)
         outputs = (masked, score, prepared.area, prepared.valid, place)
         further = (answer.features, answer.moments)
-        return (*outputs, *(tensor for tensor in further if tensor is not None))
+        return (*outputs, *(tensor for tensor in further if tensor is not None)), shares
 
     def detected(
         self, prepared: Prepared, site: Mapping[str, Tensor]
@@ -251,8 +259,13 @@ class Deployed(nn.Module):
     @property
     def judges(self) -> list[Outline | NormalHeights]:
         """What judges beside the detector."""
-        both = (self.outline, self.heights)
-        return [judge for judge in both if judge is not None]
+        return list(self.named_judges.values())
+
+    @property
+    def named_judges(self) -> dict[str, Outline | NormalHeights]:
+        """What judges beside the detector, by name."""
+        both = {"outline": self.outline, "heights": self.heights}
+        return {name: judge for name, judge in both.items() if judge is not None}
 
     def prepare(self, named: Mapping[str, Tensor]) -> Prepared:
         """What the detector sees, of graph inputs by name; plane and intrinsics (4,) become a batch
@@ -260,17 +273,25 @@ class Deployed(nn.Module):
         """
         return self.preprocess.prepared(named)
 
-    @torch.no_grad()
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Outputs by name for graph inputs by name, as an engine returns them; inputs not given
         take their defaults.
         """
+        return self.run_apart(feeds)[0]
+
+    @torch.no_grad()
+    def run_apart(
+        self, feeds: Mapping[str, NDArray[Any]]
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+        """(outputs as `run` gives them, what each judgment has of the score, raw units)."""
         optional = (spec for spec in self.inputs if spec.default is not None)
         given: dict[str, NDArray[Any]] = {
             spec.name: np.full(spec.shape, spec.default, spec.dtype) for spec in optional
         }
         given.update(feeds)
         tensors = [torch.from_numpy(np.ascontiguousarray(given[spec.name])) for spec in self.inputs]
-        return {
-            name: tensor.numpy() for name, tensor in zip(self.outputs, self(*tensors), strict=True)
-        }
+        outputs, shares = self.judge_apart(*tensors)
+        return (
+            {name: tensor.numpy() for name, tensor in zip(self.outputs, outputs, strict=True)},
+            {name: float(share[0]) for name, share in shares.items()},
+        )

@@ -104,6 +104,15 @@ def test_a_normal_part_stays_as_the_detector_judged_it(deployed: Deployed) -> No
     assert normal == pytest.approx([0.1] * 12, abs=0.02)
 
 
+def test_what_each_judgment_has_of_a_score_is_told(deployed: Deployed) -> None:
+    outputs, shares = deployed.run_apart(part(200, "absent"))
+    assert list(shares) == ["detector", "heights"]
+    assert shares["detector"] == pytest.approx(0.1)
+    assert sum(shares.values()) == pytest.approx(float(outputs["score"][0]))
+    assert shares["heights"] > 0.2
+    assert deployed.run_apart(part(101))[1]["heights"] == pytest.approx(0, abs=0.02)
+
+
 def test_the_map_shows_the_place_where_the_camera_sees_it(deployed: Deployed) -> None:
     good, bad = (part(7, change)["depth"].view("<u2")[0, :, :, 0] for change in ("", "absent"))
     raised = deployed.run(part(7, "absent"))["map"][0, 0] > 0.5  # 64 x 64 of 256 x 256

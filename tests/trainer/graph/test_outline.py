@@ -364,7 +364,12 @@ def test_the_exported_graph_judges_outline_heights_and_pose_as_torch_does(tmp_pa
     )
     reference = deployed.run(feeds)
     assert deployed.judges == [deployed.outline, deployed.heights]
+    shares = deployed.run_apart(feeds)[1]
     deployed.heights = None
-    assert reference["score"] > deployed.run(feeds)["score"]
+    without, rest = deployed.run_apart(feeds)
+    assert reference["score"] > without["score"]
+    assert list(rest) == ["detector", "outline"]
+    assert {name: shares[name] for name in rest} == rest
+    assert float(reference["score"][0] - without["score"][0]) == pytest.approx(shares["heights"])
     assert named["score"] == pytest.approx(reference["score"], rel=1e-4)
     assert np.abs(named["map"] - reference["map"]).max() < 1e-4 * reference["map"].max()

@@ -53,6 +53,23 @@ class KnownDefect:
 
 
 @dataclass(frozen=True)
+class Judgment:
+    """What one of several judgments finds.
+
+    Attributes:
+        name: "detector", or one that judges beside it: "outline", "heights".
+        found: defective images, really or synthetically, that are NG for this reason.
+        alone: those of them that are NG for no other reason.
+        refused: good images that are NG for this reason.
+    """
+
+    name: str
+    found: int
+    alone: int
+    refused: int
+
+
+@dataclass(frozen=True)
 class Choice:
     """What the threshold was chosen from.
 
@@ -108,6 +125,7 @@ class ReportedImage:
             images that are shown.
         height: returns the height over the background, float32 meters, of any size with the image's
             aspect, 0 or less outside the part; None without depth.
+        reasons: names of the judgments that make it NG.
     """
 
     name: str
@@ -118,6 +136,7 @@ class ReportedImage:
     truth: NDArray[np.bool_] | None
     color: Callable[[], NDArray[np.uint8]]
     height: Callable[[], NDArray[np.float32]] | None = None
+    reasons: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +160,7 @@ class Report:
         notes: sentences that the reader needs first.
         suspects: normal images of the training that do not look like the others, each with a
             picture, uint8 RGB (H, W, 3), or None where its file is gone.
+        judgments: what each of them finds; empty where the detector judges alone.
     """
 
     product: str
@@ -159,6 +179,7 @@ class Report:
     occasion: Occasion | None = None
     notes: Sequence[str] = ()
     suspects: Sequence[tuple[Suspect, NDArray[np.uint8] | None]] = ()
+    judgments: Sequence[Judgment] = ()
 
     @property
     def labels(self) -> NDArray[np.bool_]:

@@ -46,7 +46,7 @@ GROUP_COLORS = {
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One line of the table of every image. value: the score to sort by."""
+    """One line of the table of every image. value: the score to sort by. reasons: of an NG."""
 
     name: str
     defect: str
@@ -54,12 +54,13 @@ class ImageRow:
     score: str
     verdict: str
     mark: str
+    reasons: str
 
 
 @dataclass(frozen=True)
 class Picture:
     """One image as the page shows it. panels: the heading of each picture and the picture as a data
-    address.
+    address. reasons: which of several judgments make it NG.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Picture:
     verdict: str
     mark: str
     panels: list[tuple[str, str]]
+    reasons: str
 
 
 @dataclass(frozen=True)
@@ -303,7 +305,12 @@ def _every_image(report: Report) -> list[ImageRow]:
     """The highest score first."""
     return [
         ImageRow(
-            image.name, image.defect, image.score, number(image.score), *_verdict(report, image)
+            image.name,
+            image.defect,
+            image.score,
+            number(image.score),
+            *_verdict(report, image),
+            _reasons(report, image),
         )
         for image in sorted(report.images, key=lambda image: -image.score)
     ]
@@ -313,6 +320,11 @@ def _verdict(report: Report, image: ReportedImage) -> tuple[str, str]:
     """NG or OK, and what that is."""
     rejected = report.is_rejected(image)
     return "NG" if rejected else "OK", MARKS[image.is_defective, rejected]
+
+
+def _reasons(report: Report, image: ReportedImage) -> str:
+    """Which judgments make it NG; empty where the detector judges alone."""
+    return ", ".join(image.reasons) if report.judgments else ""
 
 
 def _sections(report: Report, scale: HeatScale) -> list[tuple[str, str, list[Picture]]]:
@@ -355,4 +367,11 @@ def _picture(report: Report, image: ReportedImage, scale: HeatScale) -> Picture:
         panels.append(("height", pictures.relief(image.height(), image.map, image.truth)))
     unknown = " (not outlined)" if image.truth is None else ""
     score = number(image.score)
-    return Picture(image.name, image.defect + unknown, score, *_verdict(report, image), panels)
+    return Picture(
+        image.name,
+        image.defect + unknown,
+        score,
+        *_verdict(report, image),
+        panels,
+        _reasons(report, image),
+    )
