@@ -108,6 +108,21 @@ class ChannelStatistics(Strict):
         return cls(mean=tuple(mean.mean(axis=0).tolist()), deviation=tuple(deviation.tolist()))
 
 
+class Judge(Strict):
+    """What judges a part beside the detector, in the graph, and adds to map and score.
+
+    name: "outline" or "heights". dtype: of all its arithmetic, in every precision; no site input
+    acts on it. limit: what normal training parts stay below (outline: distance from the nearest
+    normal descriptor, whitened; heights: deviations of the place). most: that it adds to a score,
+    raw units.
+    """
+
+    name: Name
+    dtype: Literal["float32"] = "float32"
+    limit: float = Field(gt=0)
+    most: float = Field(ge=0)
+
+
 class Provenance(Strict):
     """Where data and code came from."""
 
@@ -146,6 +161,8 @@ class Manifest(Strict):
     # of normal training parts, as the float32 graph gives them; none in bundles of before, whose
     # features cannot be calibrated on site
     channels: ChannelStatistics | None = None
+    # none: the detector judges alone; null in bundles of before, which do not say
+    judges: tuple[Judge, ...] | None = None
     # of the training camera: for reports, never used to judge
     plane: tuple[float, float, float, float] | None = None
     provenance: Provenance
@@ -186,6 +203,25 @@ class Manifest(Strict):
         exact = self.normal_scores.get("fp32", ())
         if list(exact) != sorted(exact, reverse=True):
             raise ValueError("normal_scores are not ordered by float32's")
+        return self
+
+    @property
+    def judged_by(self) -> str:
+        """Whose judgments make the score, for people."""
+        if self.judges is None:
+            return "detector; a bundle of before does not say whether others judge beside it"
+        beside = (
+            f"{judge.name} ({judge.dtype}, adds at most {judge.most:.4g})" for judge in self.judges
+        )
+        return ", ".join(["detector", *beside])
+
+    @model_validator(mode="after")
+    def _judges_have_depth_and_a_name_each(self) -> Manifest:
+        names = [judge.name for judge in self.judges or ()]
+        if names and not self.presence:
+            raise ValueError(f"judges has {names}, which take depth, and presence is false")
+        if len(set(names)) != len(names):
+            raise ValueError(f"judges has {names}: each judges once")
         return self
 
     @model_validator(mode="after")

@@ -101,6 +101,7 @@ def _describe(store: Store, bundle: Installed) -> list[str]:
         f"active       {'yes' if store.active_product() == m.product else 'no'}",
         f"previous     {store.link(m.product, 'previous') or 'none'}",
         f"precisions   {', '.join(m.precisions)}",
+        f"judges       {m.judged_by}",
         *engine_lines(store, bundle),
         (
             f"camera       {m.camera.model} {m.camera.width}x{m.camera.height}, crop"

@@ -79,6 +79,7 @@ def bundle_section(known: Known) -> Section:
         facts=[
             fact("Product, version", f"{m.product} {m.version}"),
             fact("System", f"{m.system} {m.preset}"),
+            fact("Judged by", m.judged_by),
             fact("Digest (SHA-256 of its manifest)", known.bundle.digest),
             signer,
             fact("Trained on", f"{made.train_parts} normal parts of {made.data}"),

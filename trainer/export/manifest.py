@@ -16,7 +16,14 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from edge.bundle.manifest import Manifest, NormalParts, OperatingPoint, Provenance, ScoreSpread
+from edge.bundle.manifest import (
+    Judge,
+    Manifest,
+    NormalParts,
+    OperatingPoint,
+    Provenance,
+    ScoreSpread,
+)
 from edge.bundle.pack import list_files
 from edge.camera.contract import CameraContract
 from edge.proof.compare import spread_of
@@ -27,6 +34,7 @@ from trainer.evaluate.judged import Judged
 from trainer.export.channels import channel_statistics
 from trainer.export.normal_frames import RankedNormals
 from trainer.export.request import ExportRequest
+from trainer.graph.deploy import Deployed
 from trainer.quantize import Quantized
 from trainer.train.operating_points import operating_points
 from trainer.train.run_info import RunInfo
@@ -70,9 +78,19 @@ def make_manifest(
         verdicts={name: made[name].section.verdicts for name in normals.scores},
         operating_points=_operating_points(info, normals, thresholds["fp32"]),
         channels=channel_statistics(run, judged.dataset, exact),
+        judges=_judges(run.deployed),
         plane=info.plane,
         provenance=_provenance(info),
         files=TypeAdapter(dict).validate_python(list_files(folder)),
+    )
+
+
+def _judges(deployed: Deployed) -> tuple[Judge, ...]:
+    return tuple(
+        Judge(
+            name=name, limit=float(judge.limit), most=judge.most * max(float(judge.score_gain), 0.0)
+        )
+        for name, judge in deployed.named_judges.items()
     )
 
 

@@ -42,6 +42,7 @@ class NormalHeights(nn.Module):
         cells: (hd, wd) of the height image.
     """
 
+    most = MOST  # excess of a place
     mean: Tensor
     deviation: Tensor
     told: Tensor

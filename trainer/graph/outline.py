@@ -57,6 +57,7 @@ class Outline(nn.Module):
             judged in square cells, at the scale of the normal ones.
     """
 
+    most = MOST + EXPECTED_EXCESS  # excess of a place
     mean: Tensor
     matrix: Tensor
     weight: Tensor

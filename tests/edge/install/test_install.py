@@ -206,6 +206,7 @@ def test_products_side_by_side(store: Store, bundles: Bundles, capsys, monkeypat
     ]
     shown = run_edge(capsys, monkeypatch, "bundle", "show", "--root", store.root).out
     assert "screw 7.0.0" in shown
+    assert "judges       detector" in shown
     assert re.search(
         r"^engine       onnxruntime \S+ fp32 on .* ms: the only one that is proven$",
         shown,
