@@ -7,13 +7,12 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
-import jinja2
-
 from edge.files import write_atomically, write_json
 from trainer.benchmark.plan import Job
 from trainer.benchmark.result import Result
 from trainer.benchmark.tables import markdown, tables
 from trainer.evaluate.report import charts
+from trainer.pages import page_environment
 
 
 def write_pages(out: Path, results: Mapping[Job, Result], planned: int, command: str) -> None:
@@ -31,12 +30,10 @@ def write_pages(out: Path, results: Mapping[Job, Result], planned: int, command:
     write_json(
         out / "benchmark.json", {"command": command, "planned": planned, "at": when, "runs": rows}
     )
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("benchmark.html").render(
-        tables=made, command=command, state=state, when=when, plots=_plots(results)
+    page = (
+        page_environment(Path(__file__).parent)
+        .get_template("benchmark.html")
+        .render(tables=made, command=command, state=state, when=when, plots=_plots(results))
     )
     write_atomically(out / "benchmark.html", page.encode())
 

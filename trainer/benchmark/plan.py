@@ -118,7 +118,7 @@ def plan(request: Request) -> list[Job]:
         job(seed, product, with_depth, name)
         for seed in request.seeds
         for product in products
-        for with_depth in _ways(product.has_depth, request.depth)
+        for with_depth in ways(product.has_depth, request.depth)
         for name in systems
     ]
 
@@ -210,7 +210,8 @@ def _products(name: str, folder: Path) -> Iterator[_Product]:
         yield _Product(name, product, dataset.layout, dataset.has_depth, digest)
 
 
-def _ways(has_depth: bool, choice: DepthChoice) -> list[bool]:
+def ways(has_depth: bool, choice: DepthChoice) -> list[bool]:
+    """Whether depth is used, for each run of a product."""
     if not has_depth or choice == "without":
         return [False]
     return [True, False] if choice == "both" else [True]

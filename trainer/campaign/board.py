@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-import jinja2
-
 from edge.files import sentence_of, write_atomically, write_json
+from trainer.benchmark.result import TRIPLE, triple
 from trainer.campaign.plan import RUN, Job
+from trainer.pages import page_environment
 from trainer.runner.protocol import STOPPING, Outcome, Task
 from trainer.runner.work import LOG
 from trainer.train.run_folder import REPORT, SUMMARY
@@ -24,6 +24,7 @@ WRITE_EVERY_S = 2.0  # and it is not written more often,
 WRITE_SHARE = 10.0  # nor in more than a tenth of the head's time
 WAITING, HANDED, DONE, FAILED = "waiting", "handed over", "done", "failed"
 STOPPED = "not finished"  # after the end: it was handed over, and goes on with the same command
+NOTHING = "trained and evaluated, there are no defective parts to compare"
 METRICS = ("image_auroc", "pixel_auroc", "aupro_30")
 
 
@@ -62,7 +63,9 @@ class Board:
         row = self.rows[task.place]
         if outcome.code == 0:
             self._done(row, outcome)
-            said = f"{_triple(row.metrics)}, {sum(step.seconds for step in outcome.used):.0f} s"
+            seconds = sum(step.seconds for step in outcome.used)
+            shown = triple(row.metrics)
+            said = f"{NOTHING if shown == '-' else f'{TRIPLE} {shown}'}, {seconds:.0f} s"
         else:
             row.state, row.outcome = FAILED, outcome
             said = f"failed: {outcome.reason}"
@@ -121,12 +124,12 @@ class Board:
         rows = [_plain(row, self._out) for row in self.rows.values()]
         told = {"command": self._command, "at": when, "ended": ended, "counts": counts}
         write_json(self._out / TABLE, {**told, "jobs": rows})
-        loader = jinja2.FileSystemLoader(Path(__file__).parent)
-        environment = jinja2.Environment(
-            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-        )
-        page = environment.get_template("campaign.html").render(
-            **told, rows=rows, table=self._cells(), columns=self._columns(), renew_s=RENEW_S
+        page = (
+            page_environment(Path(__file__).parent)
+            .get_template("campaign.html")
+            .render(
+                **told, rows=rows, table=self._cells(), columns=self._columns(), renew_s=RENEW_S
+            )
         )
         write_atomically(self._out / PAGE, page.encode())
 
@@ -164,18 +167,14 @@ def _cell(rows: Sequence[Row]) -> str:
         return ", ".join(dict.fromkeys(states)) or "-"
     means = tuple(_mean([row.metrics[number] for row in done]) for number in range(len(METRICS)))
     if not states:
-        return _triple(means)
+        return triple(means)
     failed = f", {states.count(FAILED)} failed" if FAILED in states else ""
-    return f"{_triple(means)} ({len(done)} of {len(rows)} seeds{failed})"
+    return f"{triple(means)} ({len(done)} of {len(rows)} seeds{failed})"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
-
-
-def _triple(values: Sequence[float | None]) -> str:
-    return " / ".join("-" if value is None else f"{value:.1f}" for value in values)
 
 
 def _plain(row: Row, out: Path) -> dict[str, object]:
@@ -191,7 +190,7 @@ def _plain(row: Row, out: Path) -> dict[str, object]:
         "state": row.state,
         "ended": row.state in (DONE, FAILED),
         "metrics": list(row.metrics),
-        "shown": _triple(row.metrics),
+        "shown": triple(row.metrics),
         "seconds": sum(step.seconds for step in used),
         "cpu_s": sum(step.cpu_s for step in used),
         "peak_mb": max((step.peak_mb for step in used), default=0.0),

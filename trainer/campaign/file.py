@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
 from edge.errors import ConfigError
 from edge.files import read_text
+from trainer.benchmark.plan import DepthChoice
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,7 +19,6 @@ else:
     import tomli as tomllib
 
 SIZE_LIMIT = 1 << 20
-DepthChoice = Literal["with", "without", "both"]
 Whole = Annotated[int, Field(strict=True, ge=1)]  # neither "3" nor true
 Seed = Annotated[int, Field(strict=True, ge=0)]
 LISTS = ("products", "systems", "presets", "seeds")

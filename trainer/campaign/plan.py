@@ -14,6 +14,7 @@ from pathlib import Path
 from edge.bundle.key_files import load_signer
 from edge.errors import ConfigError, EdgeError
 from edge.frames.dataset import find_products, open_dataset
+from trainer.benchmark.plan import ways
 from trainer.campaign.file import CampaignFile, ExportWish, place_of
 from trainer.campaign.inputs import Inputs
 from trainer.export.request import precisions_of, require_name
@@ -103,7 +104,7 @@ def plan(wish: CampaignFile, file: Path, out: Path, inputs: Inputs) -> list[Job]
         for seed in wish.seeds
         for product in products
         for preset in wish.presets
-        for with_depth in _ways(product.has_depth, wish.depth)
+        for with_depth in ways(product.has_depth, wish.depth)
         for system in wish.systems
     ]
 
@@ -178,12 +179,6 @@ def _shared_inputs(wish: CampaignFile, inputs: Inputs) -> dict[str, str]:
         for name, path in named.items()
         if path is not None and path.exists()
     }
-
-
-def _ways(has_depth: bool, choice: str) -> list[bool]:
-    if not has_depth or choice == "without":
-        return [False]
-    return [True, False] if choice == "both" else [True]
 
 
 def _job(

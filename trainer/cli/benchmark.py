@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from trainer.benchmark.plan import DepthChoice, Job
+    from trainer.runner.protocol import Runner
 
 
 def benchmark(
@@ -76,59 +81,46 @@ def benchmark(
 
     After Ctrl-C or a failed run the same command does what is left, and nothing twice.
     """
-    import os
-    import shlex
-    import sys
+    from trainer.benchmark.plan import Request, plan
+    from trainer.runner.factory import make_runner, shared_folder
 
-    from edge.errors import ConfigError, DataError
-    from edge.files import require_folder_target
+    choice = _depth(depth)
+    folder = shared_folder(out)
+    chosen = make_runner(_where(runner, workers), folder, device)
+    jobs = plan(
+        Request(
+            data=_named("--data", "NAME=FOLDER", data),
+            systems=[name.strip() for name in systems.split(",") if name.strip()],
+            preset=preset,
+            seeds=_seeds(seeds),
+            depth=choice,
+            epochs=epochs,
+            weights=weights,
+            textures=textures,
+            device=device,
+            pretrained=_named("--pretrained", "SYSTEM=FILE", pretrained),
+        )
+    )
+    _run(jobs, folder, chosen, threads)
+
+
+def _run(jobs: Sequence[Job], out: Path, runner: Runner, threads: int) -> None:
+    """Do what is left of the jobs; pages after each. Raises: DataError if any failed."""
+    from edge.errors import DataError
     from trainer.benchmark.page import write_pages
-    from trainer.benchmark.plan import DepthChoice, Request, plan
     from trainer.benchmark.result import read_result
     from trainer.benchmark.run import run_all, time_results
-    from trainer.device import require_device
-    from trainer.runner.factory import make_runner
+    from trainer.command import command_line
     from trainer.runner.head import only_head
 
-    if depth not in ("with", "without", "both"):
-        raise ConfigError(f"--depth {depth!r}: with, without or both")
-    require_folder_target(out, "--out")
-    if workers is not None and runner is not None:
-        raise ConfigError("--workers and --runner say the same thing twice: leave --workers out")
-    where = runner or (f"local:{workers}" if workers else "local")
-    out = Path(os.path.abspath(out))  # noqa: PTH100  # links stay: other machines have them too
-    chosen = make_runner(where, out)
-    if where.startswith("local"):
-        require_device(device)
-    folders = _named("--data", "NAME=FOLDER", data)
-    encoders = _named("--pretrained", "SYSTEM=FILE", pretrained)
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--seeds {seeds!r}: whole numbers, separated by commas") from error
-    names = [name.strip() for name in systems.split(",") if name.strip()]
-    request = Request(
-        folders,
-        names,
-        preset,
-        numbers,
-        cast(DepthChoice, depth),
-        epochs,
-        weights,
-        textures,
-        device,
-        encoders,
-    )
-    jobs = plan(request)
     out.mkdir(parents=True, exist_ok=True)
-    command = "trainer " + shlex.join(sys.argv[1:])
 
     def pages() -> None:
         found = {job: result for job in jobs if (result := read_result(job, out)) is not None}
-        write_pages(out, found, len(jobs), command)
+        write_pages(out, found, len(jobs), command_line())
 
     with only_head(out, "trainer benchmark"):
-        run_all(jobs, out, chosen, typer.echo, pages, threads)
+        run_all(jobs, out, runner, typer.echo, pages, threads)
         time_results(jobs, out)
         pages()
     failed = [job for job in jobs if (result := read_result(job, out)) is None or result.error]
@@ -138,6 +130,34 @@ def benchmark(
         raise DataError(
             f"{len(failed)} of {len(jobs)} runs failed, the first is {first}: the tables say why"
         )
+
+
+def _depth(text: str) -> DepthChoice:
+    """Raises: ConfigError."""
+    from edge.errors import ConfigError
+
+    if text not in ("with", "without", "both"):
+        raise ConfigError(f"--depth {text!r}: with, without or both")
+    return cast("DepthChoice", text)
+
+
+def _where(runner: str | None, workers: int | None) -> str:
+    """The runner that is meant. Raises: ConfigError."""
+    from edge.errors import ConfigError
+
+    if workers is not None and runner is not None:
+        raise ConfigError("--workers and --runner say the same thing twice: leave --workers out")
+    return runner or (f"local:{workers}" if workers else "local")
+
+
+def _seeds(text: str) -> list[int]:
+    """Raises: ConfigError."""
+    from edge.errors import ConfigError
+
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text!r}: whole numbers, separated by commas") from error
 
 
 def _named(option: str, what: str, entries: list[str]) -> dict[str, Path]:

@@ -40,23 +40,16 @@ def campaign(
     After Ctrl-C, a kill or a failed job the same command does what is left, and nothing twice.
     FOLDER/campaign.html shows how far it is and renews itself.
     """
-    import os
-
-    from edge.files import require_folder_target
     from trainer.campaign.file import read_campaign
     from trainer.campaign.inputs import Inputs
     from trainer.campaign.plan import plan, shown
     from trainer.campaign.run import run_campaign
     from trainer.command import command_line
-    from trainer.device import require_device
-    from trainer.runner.factory import make_runner
+    from trainer.runner.factory import make_runner, shared_folder
 
     wish = read_campaign(file)
-    require_folder_target(out, "--out")
-    folder = Path(os.path.abspath(out))  # noqa: PTH100  # links stay: other machines have them too
-    chosen = make_runner(runner, folder)
-    if runner.startswith("local"):
-        require_device(wish.device)
+    folder = shared_folder(out)
+    chosen = make_runner(runner, folder, wish.device)
     inputs = Inputs(folder)
     jobs = plan(wish, file, folder, inputs)
     if dry_run:

@@ -18,6 +18,7 @@ from trainer.evaluate.report import charts
 from trainer.evaluate.report.drawing import number
 from trainer.evaluate.report.model import Choice, KnownDefect, Report, ReportedImage
 from trainer.metrics import roc_curve
+from trainer.pages import page_environment
 from trainer.pictures import HeatScale
 from trainer.train.operating_points import operating_rows
 from trainer.train.outliers import Outlier, outlier_question
@@ -130,14 +131,7 @@ def add_verdicts(page: str, rows: Sequence[Sequence[str]], lines: Sequence[str])
 
 
 def _environment() -> jinja2.Environment:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters["percent"] = percent
     return environment
 
