@@ -54,7 +54,7 @@ def image(product: Path, is_defective: bool = True, **shares: float) -> JudgedIm
 def test_a_judgment_is_a_reason_if_it_rejects_by_itself(
     product: Path, shares: Mapping[str, float], reasons: tuple[str, ...]
 ) -> None:
-    assert reasons_of(image(product, **shares), THRESHOLD, USUAL) == reasons
+    assert reasons_of(image(product, True, **shares), THRESHOLD, USUAL) == reasons
 
 
 def test_what_each_judgment_finds_is_counted(product: Path) -> None:
