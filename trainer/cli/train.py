@@ -31,7 +31,10 @@ def train(
     preset: str = typer.Option(
         "compact",
         metavar="PRESET",
-        help="compact: for a small device. paper: the publication's settings.",
+        help=(
+            "compact: for a small device. paper: the publication's settings. compact-rgbd: compact,"
+            " judging depth as well (ntsnet)."
+        ),
     ),
     depth: bool = typer.Option(
         True, "--depth/--no-depth", help="Use depth where the product has it."

@@ -34,6 +34,11 @@ def unit(features: Tensor, floor: float = 0.0) -> Tensor:
     )
 
 
+def mean_square(features: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, 1, h, w), the mean over channels of the squares."""
+    return channel_sum(features.square()) / features.shape[1]
+
+
 def feature_distance(teacher: Tensor, student: Tensor, floor: float = 0.0) -> Tensor:
     """Half the squared difference of the unit features at every position (NTSNet, equation 10 at
     one position).

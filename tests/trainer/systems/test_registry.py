@@ -21,10 +21,10 @@ def test_every_folder_is_registered_and_every_line_has_its_folder() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEM_MODULES))
-def test_a_system_knows_its_name_and_its_two_presets(name: str) -> None:
+def test_a_system_knows_its_name_and_begins_with_the_two_presets_of_all(name: str) -> None:
     system = find_system(name)
     assert system.name == name
-    assert list(system.presets) == ["paper", "compact"]
+    assert list(system.presets)[:2] == ["paper", "compact"]
     assert list(system.top_k_candidates) == sorted(system.top_k_candidates)
 
 

@@ -63,7 +63,7 @@ class LevelFeatures(nn.Module):
         """Prepared batch -> the raw levels (N, C, h, w) of color, finest first, then, where depth
         joins, those of depth; raw_channels has the C of each.
         """
-        return self._side_by_side(self.trunk(prepared.color), self.depth_maps(prepared))
+        return self.side_by_side(self.trunk(prepared.color), self.depth_maps(prepared))
 
     def raw_masks(self, masks: Sequence[Tensor]) -> list[Tensor]:
         """Masks of every level -> one for each of the raw levels."""
@@ -89,12 +89,12 @@ class LevelFeatures(nn.Module):
 
     def joined(self, colors: Sequence[Tensor], depth: tuple[Tensor, Tensor] | None) -> list[Tensor]:
         """Scaled levels of raw color levels and, where depth joins, the amplified depth image."""
-        return self.scaled(self._side_by_side(colors, depth))
+        return self.scaled(self.side_by_side(colors, depth))
 
-    def _side_by_side(
+    def side_by_side(
         self, colors: Sequence[Tensor], depth: tuple[Tensor, Tensor] | None
     ) -> list[Tensor]:
-        """Raw levels of color, then those of the amplified depth image."""
+        """Raw levels of color, then, where depth joins, those of the amplified depth image."""
         if depth is None:
             return list(colors)
         return [*colors, *(self.folded(level, depth) for level in range(len(colors)))]
@@ -103,17 +103,30 @@ class LevelFeatures(nn.Module):
         """Raw levels, as `raw` gives them, scaled, with the depth of each level beside its
         color.
         """
-        count, levels = len(self.grids), []
-        for level, color in enumerate(raw[:count]):
-            mean, gain, depth_gain = self._scales(level)
-            scaled = (color - mean.view(1, -1, 1, 1)) * gain.view(1, -1, 1, 1)  # (N, own, h, w)
-            if len(raw) > count:
-                bound = DEPTH_BOUND * depth_gain.view(1, -1, 1, 1)  # (1, more, 1, 1)
-                clipped = (raw[count + level] / bound.clamp(min=1e-12)).clamp(-1, 1)
-                weighted = clipped * self._depth_weight(level, color)  # (N, more, h, w)
-                scaled = torch.cat([scaled, weighted], dim=1)  # (N, own + more, h, w)
-            levels.append(scaled)
-        return levels
+        count, apart = len(self.grids), self.apart(raw)
+        if len(raw) == count:
+            return apart
+        pairs = zip(apart[:count], apart[count:], strict=True)
+        return [
+            torch.cat([color, depth * self._depth_weight(level, color)], dim=1)
+            for level, (color, depth) in enumerate(pairs)  # (N, own, h, w) and (N, more, h, w)
+        ]
+
+    def apart(self, raw: Sequence[Tensor]) -> list[Tensor]:
+        """Raw levels, as `raw` gives them: those of color scaled, those of depth clipped, -1 to 1
+        being DEPTH_BOUND root mean squares of normal parts.
+        """
+        count = len(self.grids)
+        scales = [self._scales(level) for level in range(count)]
+        colors = [
+            (color - mean.view(1, -1, 1, 1)) * gain.view(1, -1, 1, 1)  # (N, own, h, w)
+            for color, (mean, gain, _) in zip(raw[:count], scales, strict=True)
+        ]
+        depths = [
+            (depth / (DEPTH_BOUND * gain.view(1, -1, 1, 1)).clamp(min=1e-12)).clamp(-1, 1)
+            for depth, (_, _, gain) in zip(raw[count:], scales, strict=False)  # (N, more, h, w)
+        ]
+        return [*colors, *depths]
 
     def folded(self, level: int, depth: tuple[Tensor, Tensor]) -> Tensor:
         """Relief and tint, unshuffled to the grid of a level: (N, more, h, w)."""
@@ -151,7 +164,7 @@ class LevelFeatures(nn.Module):
             color: (N, C, h, w) raw. depth: as depth_maps gives it. mask: (N, 1, h, w) foreground.
             standardized: each channel to mean 0 and deviation 1; else one factor for all of them.
         """
-        mean, gain, depth_gain = self._scales(level)
+        mean, gain, _ = self._scales(level)
         rows = rows_of(color, mask).double()
         if standardized:
             mean.copy_(rows.mean(dim=0))
@@ -159,8 +172,14 @@ class LevelFeatures(nn.Module):
         else:
             gain.fill_(float((rows.square().mean() + 1e-12).rsqrt()))
         if depth is not None:
-            depth_rows = rows_of(self.folded(level, depth), mask).double()
-            depth_gain.copy_((depth_rows.square().mean(dim=0) + 1e-12).sqrt())
+            self.fit_depth_scale(level, depth, mask)
+
+    @torch.no_grad()
+    def fit_depth_scale(self, level: int, depth: tuple[Tensor, Tensor], mask: Tensor) -> None:
+        """Take the scale of one level's depth features; arguments as of fit_scales."""
+        _, _, depth_gain = self._scales(level)
+        rows = rows_of(self.folded(level, depth), mask).double()
+        depth_gain.copy_((rows.square().mean(dim=0) + 1e-12).sqrt())
 
     def masks(self, foreground: Tensor) -> list[Tensor]:
         """Cells of every level with any foreground, (N, 1, h, w), 0 or 1."""

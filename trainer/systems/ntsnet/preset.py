@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edge.errors import ConfigError
 from trainer.data.augment import Augmentation
 from trainer.layers.backbone import LITE0_LEVELS, RESNET18, BackboneSpec
 
@@ -21,6 +22,18 @@ class LeanShape:
 
 
 @dataclass(frozen=True)
+class DepthSettings:
+    """What a preset that judges depth adds.
+
+    share: of depth's mean squared error, in root mean squares of normal parts, beside color's
+    distance. encoder_epochs: of the depth's encoder.
+    """
+
+    share: float
+    encoder_epochs: int
+
+
+@dataclass(frozen=True)
 class NtsnetPreset:
     """Sizes and training of one preset.
 
@@ -29,7 +42,7 @@ class NtsnetPreset:
     otherwise. views: about how many augmented ones there are, 0: the images alone. steps_per_epoch:
     None passes over all views. floor: of the lengths that features are divided by
     (trainer.layers.discrepancy). map_side: long side of the map. blur: sigma of the map's Gaussian,
-    in its cells.
+    in its cells. depth: None judges color alone.
     """
 
     backbone: BackboneSpec
@@ -48,6 +61,7 @@ class NtsnetPreset:
     weight_decay: float = 1e-4
     map_side: int = 64
     blur: float = 1.0
+    depth: DepthSettings | None = None
 
 
 PAPER = NtsnetPreset(
@@ -79,4 +93,18 @@ COMPACT = NtsnetPreset(
     rate=1e-2,
     floor=3.0,
 )
-PRESETS: dict[str, NtsnetPreset] = {"paper": PAPER, "compact": COMPACT}
+COMPACT_RGBD = replace(COMPACT, depth=DepthSettings(share=0.02, encoder_epochs=60))
+PRESETS: dict[str, NtsnetPreset] = {
+    "paper": PAPER,
+    "compact": COMPACT,
+    "compact-rgbd": COMPACT_RGBD,
+}
+
+
+def require_depth(preset: NtsnetPreset, with_depth: bool) -> None:
+    """Raises: ConfigError if the preset judges depth and there is none."""
+    if preset.depth is not None and not with_depth:
+        raise ConfigError(
+            "ntsnet: a preset with rgbd in its name judges depth, which the product does not have"
+            " or --no-depth leaves out: train with --preset compact, or with depth"
+        )
