@@ -54,13 +54,13 @@ class Unadapted(nn.Module):
         return [*groups], torch.zeros(1, 2, self.count)
 
 
-def deployed_graph(name: str, *, depth: bool) -> Deployed:
+def deployed_graph(name: str, *, depth: bool, preset: str = "compact") -> Deployed:
     """The whole graph of a system, untrained."""
     system = find_system(name)
-    sizes = system.sizes("compact", SIDE, SIDE, depth)
+    sizes = system.sizes(preset, SIDE, SIDE, depth)
     sizes = WorkingSizes(sizes.color, sizes.depth, (SIDE, SIDE))
     detector: Any = system.build(
-        BuildRequest("compact", sizes, random_backbone=name == "vmpfd")  # no teacher for its PDN
+        BuildRequest(preset, sizes, random_backbone=name == "vmpfd")  # no teacher for its PDN
     )
     if name == "m3dm":
         for _, bank in detector.named_banks():

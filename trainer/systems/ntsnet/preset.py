@@ -105,6 +105,6 @@ def require_depth(preset: NtsnetPreset, with_depth: bool) -> None:
     """Raises: ConfigError if the preset judges depth and there is none."""
     if preset.depth is not None and not with_depth:
         raise ConfigError(
-            "ntsnet: a preset with rgbd in its name judges depth, which the product does not have"
-            " or --no-depth leaves out: train with --preset compact, or with depth"
+            "ntsnet: --preset compact-rgbd judges depth, which the product does not have or"
+            " --no-depth leaves out: train with depth, or with --preset compact"
         )
