@@ -33,7 +33,7 @@ def train(
         metavar="PRESET",
         help=(
             "compact: for a small device. paper: the publication's settings. compact-rgbd: compact,"
-            " judging depth as well (ntsnet)."
+            " judging depth as well (ntsnet, vmpfd)."
         ),
     ),
     depth: bool = typer.Option(

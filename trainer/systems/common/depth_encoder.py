@@ -23,16 +23,22 @@ def depth_noise(encoder: HeightEncoder, normal: Views) -> float | None:
     return float(encoder.sigma)
 
 
-def encoder_phase(encoder: HeightEncoder, views: Views, epochs: int, device: str) -> Phase:
-    """The training of the encoder on synthetic dents and stains (trainer.layers.height)."""
+def encoder_phase(
+    encoder: HeightEncoder, views: Views, epochs: int, device: str, chosen: Tensor | None = None
+) -> Phase:
+    """The training of the encoder on synthetic dents and stains (trainer.layers.height).
+
+    chosen: numbers of the views to learn from, None: all.
+    """
+    numbers = torch.arange(len(views)) if chosen is None else chosen
 
     def begin() -> int:
-        encoder.measure(*views.depth_image(slice(None), "cpu"))
-        return len(views)
+        encoder.measure(*views.depth_image(numbers, "cpu"))
+        return len(numbers)
 
     def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
-        height, foreground = views.depth_image(batch, device)
-        color = views.prepared(batch, device).color
+        height, foreground = views.depth_image(numbers[batch], device)
+        color = views.prepared(numbers[batch], device).color
         return encoder_error(encoder, height, foreground, color, generator)
 
     parameters = list(encoder.parameters())

@@ -45,13 +45,13 @@ class Decoder(nn.Module):
 
     Args:
         channels: of the tokens, and outputs of each layer but the last, six in all. doublings: at
-            most six.
+            most six. image: C of the image.
     """
 
-    def __init__(self, channels: Sequence[int], doublings: int) -> None:
+    def __init__(self, channels: Sequence[int], doublings: int, image: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for number, (before, after) in enumerate(pairwise((*channels, 3))):
+        for number, (before, after) in enumerate(pairwise((*channels, image))):
             size, stride = (4, 2) if number >= LAYERS - doublings else (3, 1)
             last = number == LAYERS - 1
             layers.append(
@@ -61,7 +61,7 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, 3, 2^doublings h, 2^doublings w) in -1..1."""
+        """Tokens (N, E, h, w) -> (N, C, 2^doublings h, 2^doublings w) in -1..1."""
         return cast(Tensor, self.layers(tokens))
 
 
@@ -69,13 +69,13 @@ class CnnEncoder(nn.Module):
     """A plain convolutional encoder to the same tokens: every layer halves the image.
 
     Args:
-        channels: outputs of each layer, the last those of a token.
+        channels: outputs of each layer, the last those of a token. image: C of the image.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], image: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, after in pairwise((3, *channels)):
+        for before, after in pairwise((image, *channels)):
             layers += [
                 nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(after),
@@ -84,5 +84,5 @@ class CnnEncoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) in -1..1 -> (N, C, H / 2^n, W / 2^n)."""
+        """(N, C, H, W) in -1..1 -> tokens (N, E, H / 2^n, W / 2^n)."""
         return cast(Tensor, self.layers(image))

@@ -20,9 +20,10 @@ from trainer.systems.common.sizes import scaled_to
 from trainer.systems.seam import BuildRequest
 from trainer.systems.vmpfd.autoencoder import CnnEncoder, Code, Decoder
 from trainer.systems.vmpfd.checkpoint import read_pdn
+from trainer.systems.vmpfd.depth_side import HeightChannel, ReliefDescriptors
 from trainer.systems.vmpfd.local_branch import LocalBranch
 from trainer.systems.vmpfd.pdn import PatchDescriptors
-from trainer.systems.vmpfd.preset import SWITCHES, Variant, VmpfdPreset
+from trainer.systems.vmpfd.preset import SWITCHES, Variant, VmpfdPreset, require_depth
 from trainer.systems.vmpfd.teacher import RECIPES, Teacher
 from trainer.systems.vmpfd.vim import VimEncoder
 
@@ -38,11 +39,13 @@ LARGEST_ERROR = 400.0
 class Seen(NamedTuple):
     """What the branches see of N images, in the order of `shift` and `scale`.
 
-    descriptors: (N, C, h, w), None without the local branch. tokens: (N, E, h', w'). target: what
-    the decoder should reconstruct, (N, 3, hi, wi) in -1..1, None without the global branch.
+    descriptors: (N, C, h, w), None without the local branch. relief: what describes depth beside
+    them, (N, R, h, w), None where depth is not judged. tokens: (N, E, h', w'). target: what the
+    decoder should reconstruct, (N, channels, hi, wi) in -1..1, None without the global branch.
     """
 
     descriptors: Tensor | None
+    relief: Tensor | None
     tokens: Tensor
     target: Tensor | None
 
@@ -50,10 +53,12 @@ class Seen(NamedTuple):
 class VmpfdDetector(nn.Module):
     """Prepared images and site inputs to the fused map, with both raw maps as features.
 
-    A branch that is off has no modules: `decoder` or `local` is None then. `teacher` trains the
-    descriptors unless a file is given; it is dropped after the training.
+    A branch that is off has no modules: `decoder` or `local` is None then; `height` and `relief`
+    are where the preset does not judge depth. `teacher` trains the descriptors unless a file is
+    given; it is dropped after the training.
 
-    Raises: ConfigError if the switches leave no branch, or nothing that the mixture depends on.
+    Raises: ConfigError if the switches leave no branch, or nothing that the mixture depends on, or
+    if the preset judges depth and there is none.
     """
 
     gain: Tensor
@@ -61,6 +66,8 @@ class VmpfdDetector(nn.Module):
 
     def __init__(self, preset: VmpfdPreset, request: BuildRequest) -> None:
         super().__init__()
+        depth = request.sizes.depth
+        require_depth(preset, depth is not None)
         self.preset = preset
         self.variant = Variant.of(preset, chosen_switches(SWITCHES, request))
         height, width = request.sizes.color
@@ -68,7 +75,12 @@ class VmpfdDetector(nn.Module):
         self.tokens = height // patch, width // patch
         self.map_size = scaled_to(preset.map_side, request.sizes.color)
         self.image_size = scaled_to(preset.image_side, request.sizes.color)
-        self.encoder = _encoder(preset, self.variant, self.tokens)
+        self.height: HeightChannel | None = None
+        self.relief: ReliefDescriptors | None = None
+        if preset.depth is not None:
+            self.height = HeightChannel(height // required(depth)[0])
+        self.channels = 3 if self.height is None else 4
+        self.encoder = _encoder(preset, self.variant, self.tokens, self.channels)
         self.code: Code | None = None
         self.decoder: Decoder | None = None
         self.local: LocalBranch | None = None
@@ -77,14 +89,17 @@ class VmpfdDetector(nn.Module):
             if self.variant.code is not None:
                 self.code = Code(preset.width, self.tokens, self.variant.code)
             doublings = (self.image_size[0] // self.tokens[0]).bit_length() - 1
-            self.decoder = Decoder((preset.width, *preset.decoder), doublings)
+            self.decoder = Decoder((preset.width, *preset.decoder), doublings, self.channels)
             self.register_buffer("gain", torch.full((1, 1, *self.map_size), ERROR_SCALE))
             self.to_global = AnomalyMap(self.map_size, self.map_size, preset.blur)
         if self.variant.local_branch:
             self.descriptors = PatchDescriptors(preset.descriptors)
             stride = self.descriptors.stride
             self.grid = height // stride, width // stride
-            self.local = LocalBranch(preset, patch // stride, self.variant)
+            if self.height is not None:
+                self.relief = ReliefDescriptors(self.height.finer, self.grid)
+            relief = 0 if self.relief is None else self.relief.channels
+            self.local = LocalBranch(preset, patch // stride, self.variant, relief)
             self.to_local = AnomalyMap(self.grid, self.map_size, preset.blur)
             self.teacher = _teach(self.descriptors, preset.descriptors, request)
         self.adaptation = Adaptation(self._seen_channels())
@@ -97,8 +112,9 @@ class VmpfdDetector(nn.Module):
     def _seen_channels(self) -> list[int]:
         """Channels of all that the branches see."""
         described = [] if self.local is None else [self.descriptors.channels]
-        colors = [] if self.decoder is None else [3]
-        return [*described, self.preset.width, *colors]
+        relief = [] if self.relief is None else [self.relief.channels]
+        target = [] if self.decoder is None else [self.channels]
+        return [*described, *relief, self.preset.width, *target]
 
     @property
     def site_inputs(self) -> tuple[TensorSpec, ...]:
@@ -141,12 +157,21 @@ class VmpfdDetector(nn.Module):
 
     def seen(self, prepared: Prepared) -> Seen:
         """What the branches see of a prepared batch, as it comes."""
-        image = scaled(prepared.color)  # (N, 3, Hc, Wc)
+        image = self.image(prepared.color, prepared.height, prepared.foreground)
         return Seen(
-            None if self.local is None else self.descriptors(image),
+            None if self.local is None else self.descriptors(image[:, :3]),
+            None if self.relief is None else self.relief(prepared),
             self.encoder(image),
             None if self.decoder is None else self.target(image),
         )
+
+    def image(self, color: Tensor, height: Tensor | None, foreground: Tensor) -> Tensor:
+        """Color (N, 3, Hc, Wc) 0..255 and, where depth is judged, height and foreground (N, 1, hd,
+        wd) -> the image (N, channels, Hc, Wc) in -1..1 that the encoder sees.
+        """
+        if self.height is None:
+            return scaled(color)
+        return torch.cat([scaled(color), self.height(required(height), foreground)], dim=1)
 
     def adapted(
         self, seen: Seen, foreground: Tensor, shift: Tensor, scale: Tensor
@@ -167,7 +192,7 @@ class VmpfdDetector(nn.Module):
         """The same of what the branches see, and the foreground (N, 1, hd, wd)."""
         maps = {}
         if self.local is not None:
-            y = self.local.axes(required(seen.descriptors))  # (N, D, h, w)
+            y = self.local.described(required(seen.descriptors), seen.relief)  # (N, D, h, w)
             mask = foreground_at(foreground, self.grid)  # (N, 1, h, w)
             maps["local"] = self.to_local(self.local.surprise(y, seen.tokens), mask)
         if self.decoder is not None:
@@ -177,12 +202,16 @@ class VmpfdDetector(nn.Module):
         return maps
 
     def reconstruct(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, E, h', w') -> the image (N, 3, hi, wi) in -1..1, (hi, wi) being image_size."""
+        """Tokens (N, E, h', w') -> the image (N, channels, hi, wi) in -1..1, (hi, wi) being
+        image_size.
+        """
         assert self.decoder is not None  # without it there is no reconstruction to ask for
         return cast(Tensor, self.decoder(tokens if self.code is None else self.code(tokens)))
 
     def target(self, image: Tensor) -> Tensor:
-        """What the decoder should reconstruct: the image (N, 3, Hc, Wc), reduced to image_size."""
+        """What the decoder should reconstruct: the image (N, channels, Hc, Wc), reduced to
+        image_size.
+        """
         factor = image.shape[2] // self.image_size[0]
         return functional.avg_pool2d(image, factor) if factor > 1 else image
 
@@ -193,8 +222,8 @@ class VmpfdDetector(nn.Module):
         return (self.squared_error(image, reconstructed) * self.gain).clamp(max=LARGEST_ERROR)
 
     def squared_error(self, image: Tensor, reconstructed: Tensor) -> Tensor:
-        """Mean over the colors and the pixels of a map cell, (N, 1, H, W)."""
-        difference = reconstructed - self.target(image)  # (N, 3, hi, wi)
+        """Mean over the channels and the pixels of a map cell, (N, 1, H, W)."""
+        difference = reconstructed - self.target(image)  # (N, channels, hi, wi)
         squared = (difference * difference).mean(dim=1, keepdim=True)  # (N, 1, hi, wi)
         factor = self.image_size[0] // self.map_size[0]
         return functional.avg_pool2d(squared, factor) if factor > 1 else squared
@@ -205,13 +234,16 @@ class VmpfdDetector(nn.Module):
         return nn.ModuleList(part for part in parts if part is not None)
 
 
-def _encoder(preset: VmpfdPreset, variant: Variant, grid: tuple[int, int]) -> nn.Module:
-    """ViM, or convolutions down to the same tokens."""
+def _encoder(
+    preset: VmpfdPreset, variant: Variant, grid: tuple[int, int], channels: int
+) -> nn.Module:
+    """ViM, or convolutions down to the same tokens, of an image of these channels."""
     width, patch = preset.width, variant.patch
     if not variant.cnn_encoder:
-        return VimEncoder(grid, patch, width, preset.inner, preset.states, preset.blocks)
+        return VimEncoder(grid, patch, width, preset.inner, preset.states, preset.blocks, channels)
     halvings = patch.bit_length() - 1
-    return CnnEncoder((*(min(width, 16 * 2**level) for level in range(halvings - 1)), width))
+    widths = (*(min(width, 16 * 2**level) for level in range(halvings - 1)), width)
+    return CnnEncoder(widths, channels)
 
 
 def _teach(descriptors: PatchDescriptors, kind: str, request: BuildRequest) -> Teacher | None:

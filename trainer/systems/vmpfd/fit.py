@@ -1,10 +1,11 @@
-"""The training of VMPFD-AD: descriptors distilled unless a file is given, both branches trained
-together, quantiles measured.
+"""The training of VMPFD-AD: descriptors distilled unless a file is given, the depth's encoder
+trained where depth is judged, both branches trained together, quantiles measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +13,13 @@ from torch import Tensor, nn
 from trainer.data.source import TrainingImages
 from trainer.fit import Curves, Phase, fit_phases
 from trainer.graph.prepared import Prepared
+from trainer.layers.typed import required
+from trainer.systems.common.depth_encoder import encoder_phase
 from trainer.systems.common.foreground import foreground_mean, rows_of
-from trainer.systems.common.views import AT_ONCE, copies_for
+from trainer.systems.common.views import AT_ONCE, copies_for, to_views
+from trainer.systems.common.whitening import PrincipalAxes
 from trainer.systems.seam import FitRequest
-from trainer.systems.vmpfd.detector import (
-    LARGEST_ERROR,
-    QUANTILES,
-    VmpfdDetector,
-    foreground_at,
-    scaled,
-)
+from trainer.systems.vmpfd.detector import LARGEST_ERROR, QUANTILES, VmpfdDetector, foreground_at
 from trainer.systems.vmpfd.distillation import Distillation
 from trainer.systems.vmpfd.preset import VmpfdPreset
 from trainer.systems.vmpfd.ssim import ssim_map
@@ -38,11 +36,17 @@ def fit_detector(detector: VmpfdDetector, images: TrainingImages, request: FitRe
     preset = detector.preset
     copies = copies_for(images.count, preset.views, MOST_COPIES)
     request.control.tell(f"{images.count} images, {1 + copies} views each")
-    recipe = f"vmpfd 1 {preset.augmentation} {copies} {request.seed}"
+    kind = "vmpfd 1" if preset.depth is None else "vmpfd 1 with height"
+    recipe = f"{kind} {preset.augmentation} {copies} {request.seed}"
     views = images.cached(recipe, lambda: cached_views(images, preset, copies, request.seed))
     train, held = split_views(images.count, copies, request.seed)
     training = Training(detector, views, train, held, request.device)
-    phases = [*_distillation_phases(training, request), _training_phase(training, request.epochs)]
+    training.measure_height()
+    phases = [
+        *_distillation_phases(training, request),
+        *encoder_phases(training, request.epochs),
+        _training_phase(training, request.epochs),
+    ]
     curves = fit_phases(detector, phases, request.seed, request.control)
     training.settle()
     detector.teacher = None
@@ -53,13 +57,16 @@ def cached_views(
     images: TrainingImages, preset: VmpfdPreset, copies: int, seed: int
 ) -> dict[str, Tensor]:
     """Color (n, 3, h, w) float16 0..255 and foreground (n, 1, hd, wd) uint8 of every image and its
-    copies.
+    copies; height (n, 1, hd, wd) float32 where the preset judges depth.
     """
     batches = list(images.with_copies(preset.augmentation, copies, seed))
-    return {
+    views = {
         "image": torch.cat([batch.color.half() for batch in batches]),
         "foreground": torch.cat([batch.foreground.to(torch.uint8) for batch in batches]),
     }
+    if preset.depth is not None:
+        views["height"] = torch.cat([required(batch.height) for batch in batches])
+    return views
 
 
 def split_views(count: int, copies: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -90,6 +97,7 @@ class Training:
         device: str,
     ) -> None:
         self.detector, self.device = detector, device
+        self.views = to_views(views)
         self.image, self.foreground = views["image"], views["foreground"]
         self.train, self.held = train, held
         self.y = torch.zeros(0)
@@ -99,22 +107,49 @@ class Training:
         del generator
         return self.image[self.train[batch]].float()
 
+    def measure_height(self) -> None:
+        """The scale of the images' fourth channel, where depth is judged."""
+        if self.detector.height is not None:
+            self.detector.height.measure(*self.views.depth_image(self.train, "cpu"))
+
     @torch.no_grad()
     def begin(self) -> int:
-        """Measure the axes of the descriptors, which are frozen by now, and compute y."""
-        detector = self.detector
-        if detector.local is not None:
-            views = torch.split(torch.arange(len(self.image)), AT_ONCE)
-            raw = torch.cat([detector.descriptors(self.images(part)).cpu() for part in views])
-            mask = foreground_at(self.foreground[self.train].float(), detector.grid)
-            detector.local.axes.fit(rows_of(raw[self.train], mask), detector.preset.shrink)
-            y = [detector.local.axes(part.to(self.device)) for part in torch.split(raw, AT_ONCE)]
-            self.y = torch.cat([part.half().cpu() for part in y])  # (n, D, h, w)
+        """Measure the axes of what is described, which is frozen by now, and compute y."""
+        detector, local = self.detector, self.detector.local
+        if local is not None:
+            y = [self._on_axes(local.axes, self.descriptors)]
+            if detector.relief is not None:
+                y.append(self._on_axes(required(local.relief_axes), self.reliefs))
+            self.y = torch.cat(y, dim=1)  # (n, D, h, w)
         return len(self.train)
 
+    def _on_axes(self, axes: PrincipalAxes, describe: Callable[[Tensor], Tensor]) -> Tensor:
+        """Fit the axes to what describes the training views, and bring all views onto them: (n, Di,
+        h, w) float16.
+        """
+        views = torch.split(torch.arange(len(self.image)), AT_ONCE)
+        raw = torch.cat([describe(part).cpu() for part in views])
+        mask = foreground_at(self.foreground[self.train].float(), self.detector.grid)
+        axes.fit(rows_of(raw[self.train], mask), self.detector.preset.shrink)
+        y = [axes(part.to(self.device)) for part in torch.split(raw, AT_ONCE)]
+        return torch.cat([part.half().cpu() for part in y])
+
+    def descriptors(self, views: Tensor) -> Tensor:
+        """Patch descriptors of these views, (B, C, h, w)."""
+        return cast(Tensor, self.detector.descriptors(self.images(views)[:, :3]))
+
+    def reliefs(self, views: Tensor) -> Tensor:
+        """What describes the depth of these views, (B, R, h, w)."""
+        return cast(Tensor, required(self.detector.relief)(self.prepared(views)))
+
+    def prepared(self, views: Tensor) -> Prepared:
+        """These views, as the detector takes them."""
+        return self.views.prepared(views, self.device)
+
     def images(self, views: Tensor) -> Tensor:
-        """These views in -1..1, (B, 3, h, w)."""
-        return scaled(self.image[views].to(self.device, torch.float32))
+        """These views in -1..1, (B, channels, h, w)."""
+        prepared = self.prepared(views)
+        return self.detector.image(prepared.color, prepared.height, prepared.foreground)
 
     def mask(self, views: Tensor, size: tuple[int, int]) -> Tensor:
         """Foreground of these views at a size, (B, 1, *size)."""
@@ -134,7 +169,7 @@ class Training:
             return total
         target, reconstructed = detector.target(image), detector.reconstruct(tokens)
         mask = self.mask(views, detector.image_size)
-        difference = reconstructed - target  # (B, 3, hi, wi)
+        difference = reconstructed - target  # (B, channels, hi, wi)
         squared = foreground_mean(difference * difference, mask)
         return (
             total
@@ -188,11 +223,9 @@ class Training:
 
     def _foreground_cells(self, views: Tensor) -> dict[str, Tensor]:
         """Values (M,) of the raw maps in the foreground of these views, by branch."""
-        ones = torch.ones(len(views), device=self.device)
-        foreground = self.foreground[views].to(self.device, torch.float32)
-        color = self.image[views].to(self.device, torch.float32)
-        inside = foreground_at(foreground, self.detector.map_size) > 0  # (B, 1, H, W)
-        maps = self.detector.raw_maps(Prepared(color, None, foreground, None, ones, ones))
+        prepared = self.prepared(views)
+        inside = foreground_at(prepared.foreground, self.detector.map_size) > 0  # (B, 1, H, W)
+        maps = self.detector.raw_maps(prepared)
         return {branch: one[inside].cpu() for branch, one in maps.items()}
 
     def usual_error(self) -> Tensor:
@@ -229,6 +262,19 @@ def _distillation_phases(training: Training, request: FitRequest) -> list[Phase]
     )
     recipe = RECIPES[detector.preset.descriptors]
     return [distillation.phase(recipe, request.epochs or detector.preset.distil_epochs)]
+
+
+def encoder_phases(training: Training, epochs: int | None) -> list[Phase]:
+    """Where relief is described."""
+    detector = training.detector
+    if detector.relief is None:
+        return []
+    epochs = epochs or required(detector.preset.depth).encoder_epochs
+    return [
+        encoder_phase(
+            detector.relief.encoder, training.views, epochs, training.device, training.train
+        )
+    ]
 
 
 def _training_phase(training: Training, epochs: int | None) -> Phase:

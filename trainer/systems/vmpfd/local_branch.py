@@ -4,10 +4,13 @@ its token.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.layers.typed import required
 from trainer.systems.common.whitening import PrincipalAxes
 from trainer.systems.vmpfd.gmdn import MixtureDensityNetwork, greatest_density, log_likelihood
 from trainer.systems.vmpfd.pdn import PatchDescriptors
@@ -22,13 +25,17 @@ class LocalBranch(nn.Module):
     descriptors' mean over the patch and its neighbors (docs/systems/vmpfd.md).
 
     Args:
-        cells: descriptors along a side of a token's patch.
+        cells: descriptors along a side of a token's patch. relief: channels that describe depth, 0:
+            none.
     """
 
-    def __init__(self, preset: VmpfdPreset, cells: int, variant: Variant) -> None:
+    def __init__(self, preset: VmpfdPreset, cells: int, variant: Variant, relief: int) -> None:
         super().__init__()
-        self.cells, self.variant, dims = cells, variant, preset.dims
-        self.axes = PrincipalAxes(PatchDescriptors(preset.descriptors).channels, dims)
+        self.cells, self.variant, dims = cells, variant, preset.dims + relief
+        self.axes = PrincipalAxes(PatchDescriptors(preset.descriptors).channels, preset.dims)
+        # axes of its own: on common ones the shrinkage would compare sigma of height with channels
+        # of a backbone
+        self.relief_axes = PrincipalAxes(relief) if relief else None
         condition = preset.width * variant.use_vim
         if variant.use_pdn:
             self.adapter = nn.Conv2d(dims, preset.adapter, 3, padding=1)
@@ -36,6 +43,15 @@ class LocalBranch(nn.Module):
         self.mixture = MixtureDensityNetwork(
             condition, dims, preset.components, preset.hidden, preset.floor
         )
+
+    def described(self, descriptors: Tensor, relief: Tensor | None) -> Tensor:
+        """y (N, D, h, w) of descriptors (N, C, h, w) and what describes depth there, None without
+        it.
+        """
+        y = cast(Tensor, self.axes(descriptors))
+        if self.relief_axes is None:
+            return y
+        return torch.cat([y, self.relief_axes(required(relief))], dim=1)
 
     def log_density(self, y: Tensor, tokens: Tensor) -> Tensor:
         """log p(y | x) / D (N, 1, h, w) of y (N, D, h, w), x the tokens (N, E, h', w'); equations 9

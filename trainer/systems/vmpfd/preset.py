@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.errors import ConfigError
 from trainer.data.augment import Augmentation
@@ -26,6 +26,13 @@ SWITCHES = {
 
 
 @dataclass(frozen=True)
+class DepthSettings:
+    """How a preset judges depth. encoder_epochs: of the depth's encoder."""
+
+    encoder_epochs: int
+
+
+@dataclass(frozen=True)
 class VmpfdPreset:
     """Sizes and training of one preset.
 
@@ -40,6 +47,7 @@ class VmpfdPreset:
     joint: whether the likelihood trains the encoder too, where there is a reconstruction.
     views: about how many normal ones, augmented ones included. blur: sigma of the maps' Gaussian,
     in map cells.
+    depth: how height is reconstructed and relief described as well, None: color alone is judged.
     """
 
     descriptors: str
@@ -70,6 +78,7 @@ class VmpfdPreset:
     long_side: int = 256
     map_side: int = 64
     blur: float = 1.0
+    depth: DepthSettings | None = None
 
 
 PAPER = VmpfdPreset(
@@ -123,7 +132,17 @@ COMPACT = VmpfdPreset(
     batch_size=8,
     rate=2e-3,
 )
-PRESETS: dict[str, VmpfdPreset] = {"paper": PAPER, "compact": COMPACT}
+COMPACT_RGBD = replace(COMPACT, depth=DepthSettings(encoder_epochs=60))
+PRESETS: dict[str, VmpfdPreset] = {"paper": PAPER, "compact": COMPACT, "compact-rgbd": COMPACT_RGBD}
+
+
+def require_depth(preset: VmpfdPreset, with_depth: bool) -> None:
+    """Raises: ConfigError if the preset judges depth and there is none."""
+    if preset.depth is not None and not with_depth:
+        raise ConfigError(
+            "vmpfd: a preset with rgbd in its name judges depth, which the product does not have or"
+            " --no-depth leaves out: train with --preset compact, or with depth"
+        )
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ local     A patch description network (trainer.systems.vmpfd.pdn), distilled fro
           (trainer.systems.vmpfd.gmdn) models for each token how the descriptors on its patch are
           distributed; their negative log-density is the local map. It sees structural defects.
 
-With depth the part's foreground comes from it; depth itself is not judged. Losses count where the
-part is.
+With depth the part's foreground comes from it. compact-rgbd judges it, too (trainer.systems.vmpfd.
+depth_side): the global branch reconstructs height as a fourth channel, the local branch describes
+relief beside the patches. The other presets do not. Losses count where the part is.
 
 What the paper leaves open or the device needs differently, and what was measured:
 docs/systems/vmpfd.md.
@@ -28,7 +29,7 @@ from trainer.systems.common.sizes import level_sizes
 from trainer.systems.seam import BuildRequest, FitRequest, Modality, System
 from trainer.systems.vmpfd.detector import VmpfdDetector
 from trainer.systems.vmpfd.fit import fit_detector
-from trainer.systems.vmpfd.preset import PRESETS, VmpfdPreset
+from trainer.systems.vmpfd.preset import PRESETS, VmpfdPreset, require_depth
 
 
 class Vmpfd(FrozenSystem[VmpfdPreset, VmpfdDetector]):
@@ -42,7 +43,12 @@ class Vmpfd(FrozenSystem[VmpfdPreset, VmpfdDetector]):
     pretrains: Modality = "color"
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
-        """Long side of the preset, aspect kept to whole patches; depth serves the foreground."""
+        """Long side of the preset, aspect kept to whole patches; depth serves the foreground, and
+        is judged where the preset says so.
+
+        Raises: ConfigError if it does, and there is none.
+        """
+        require_depth(PRESETS[preset], with_depth)
         return level_sizes(height_px, width_px, PRESETS[preset].long_side, with_depth)
 
     def assemble(self, preset: VmpfdPreset, request: BuildRequest) -> VmpfdDetector:

@@ -109,14 +109,21 @@ class VimEncoder(nn.Module):
 
     Args:
         grid: (h, w) patches. patch: side of one, px. width, inner, states: see VimBlock. blocks:
-            how many.
+            how many. channels: C of the image.
     """
 
     def __init__(
-        self, grid: tuple[int, int], patch: int, width: int, inner: int, states: int, blocks: int
+        self,
+        grid: tuple[int, int],
+        patch: int,
+        width: int,
+        inner: int,
+        states: int,
+        blocks: int,
+        channels: int = 3,
     ) -> None:
         super().__init__()
-        self.embed = nn.Conv2d(3, width, patch, stride=patch)
+        self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         self.position = nn.Parameter(0.02 * torch.randn(1, grid[0] * grid[1], width))
         self.blocks = nn.ModuleList(
             VimBlock(width, grid[0] * grid[1], inner, states) for _ in range(blocks)
@@ -124,7 +131,7 @@ class VimEncoder(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) in -1..1 -> (N, E, h, w): the tokens on the grid of patches."""
+        """(N, C, H, W) in -1..1 -> (N, E, h, w): the tokens on the grid of patches."""
         embedded = self.embed(image)  # (N, E, h, w)
         tokens = embedded.flatten(2).transpose(1, 2) + self.position  # (N, L, E)
         for block in self.blocks:
