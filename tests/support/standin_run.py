@@ -33,7 +33,6 @@ SPLITS = {"train/good": 8, "validation/good": 24, "test/good": 2, "test/spot": 4
 class StandInSystem:
     name = "standin"
     presets = ("compact",)
-    top_k_candidates = (0.05,)
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         return WorkingSizes(WORKING, DEPTH_WORKING)

@@ -8,7 +8,7 @@ and fits it on normal images. trainer.systems.common.frame has what all systems 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -79,11 +79,6 @@ class System(Protocol[DetectorT]):
     @property
     def presets(self) -> Collection[str]:
         """Names of its settings."""
-        ...
-
-    @property
-    def top_k_candidates(self) -> Sequence[float]:
-        """Shares of the foreground that its score may average, ascending."""
         ...
 
     @property

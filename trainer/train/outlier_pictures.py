@@ -12,7 +12,7 @@ from edge.overlay import write_png
 from trainer import pictures
 from trainer.data.scene import Scene, crop_frame
 from trainer.train.outliers import Outlier
-from trainer.train.validation import NormalPart
+from trainer.train.validation import JudgedPart
 
 
 def draw_outliers(
@@ -20,7 +20,7 @@ def draw_outliers(
     outliers: Sequence[Outlier],
     scene: Scene,
     samples: Sequence[Sample],
-    normal: Sequence[NormalPart],
+    normal: Sequence[JudgedPart],
 ) -> None:
     """Write one picture of each outlier into the run folder, all on one scale.
 

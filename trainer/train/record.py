@@ -18,7 +18,7 @@ from trainer.train.defect_scores import DefectScores
 from trainer.train.plan import Plan, names_of
 from trainer.train.run_info import RunInfo
 from trainer.train.suspects import Suspect
-from trainer.train.validation import NormalPart
+from trainer.train.validation import JudgedPart
 
 PACKAGES = ("torch", "timm", "numpy", "onnxruntime", "rgbd-inspection")
 BORDER_MARGIN = 0.01  # max_border lies this far above what normal validation parts show
@@ -34,7 +34,7 @@ class Findings:
     words. seconds: it took.
     """
 
-    normal: Sequence[NormalPart]
+    normal: Sequence[JudgedPart]
     top_k: float
     top_k_why: str
     defects: DefectScores
@@ -114,7 +114,7 @@ def _geometry(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _limits(normal: Sequence[NormalPart], with_depth: bool) -> dict[str, Any]:
+def _limits(normal: Sequence[JudgedPart], with_depth: bool) -> dict[str, Any]:
     """What a station accepts as one whole part. Without depth nothing tells where a part is."""
     if not with_depth:
         return {"min_area": 0.0, "max_area": 1.0, "max_border": 1.0, "min_valid": 0.0}

@@ -28,9 +28,9 @@ from trainer.train.run_folder import CACHE, CHECKPOINT, remove_run, require_free
 from trainer.train.run_info import RunInfo
 from trainer.train.suspect_pictures import draw_suspects
 from trainer.train.suspects import Suspect, find_suspects, reminder_lines, suspect_lines
-from trainer.train.top_k import choose_top_k
+from trainer.train.top_k import DEFAULT_SHARE, LEAST_PARTS, choose_top_k
 from trainer.train.trained_run import TrainedRun, write_run
-from trainer.train.validation import NormalPart, judge_normal
+from trainer.train.validation import JudgedPart, judge_drawn, judge_normal
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
     suspects = _search_suspects(plan, out, control)
     control.checkpoint, control.fingerprint = out / CHECKPOINT, fingerprint(plan)
     detector, curves = _fit(plan, out, control)
-    deployed = _deployed(plan, detector, plan.options.top_k or plan.system.top_k_candidates[0])
+    deployed = _deployed(plan, detector, plan.options.top_k or DEFAULT_SHARE)
     _fit_beside(plan, deployed, control)
     normal, top_k, why = _judge_and_choose(plan, deployed)
     if deployed.judges:
@@ -123,16 +123,18 @@ def _fit_beside(plan: Plan, deployed: Deployed, control: FitControl) -> None:
     control.tell(fit_heights(deployed, map(plan.scene.feeds_of, plan.train)))
 
 
-def _judge_and_choose(plan: Plan, deployed: Deployed) -> tuple[list[NormalPart], float, str]:
+def _judge_and_choose(plan: Plan, deployed: Deployed) -> tuple[list[JudgedPart], float, str]:
     """(what the graph says of each normal validation part, the share for its score, why)."""
-    given, candidates = plan.options.top_k, plan.system.top_k_candidates
+    given = plan.options.top_k
     normal = judge_normal(deployed, plan.scene, plan.validation)
     if deployed.has_score:
         why = "without effect: this preset has a score of its own"
-        return normal, given or candidates[0], why
+        return normal, given or DEFAULT_SHARE, why
     if given:
         return normal, given, "given by the user"
-    return normal, *choose_top_k(normal, candidates)
+    few = len(normal) < LEAST_PARTS
+    drawn = [] if few else judge_drawn(deployed, plan.scene, plan.validation)
+    return normal, *choose_top_k(normal, drawn)
 
 
 def _deployed(plan: Plan, detector: nn.Module, top_k: float) -> Deployed:

@@ -1,9 +1,10 @@
-"""What the trained graph says of the normal validation parts."""
+"""What the trained graph says of the normal validation parts, and of defects drawn on them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,13 @@ from trainer.data.scene import Scene
 from trainer.graph.deploy import Deployed, TopKMean
 from trainer.layers.typed import required
 from trainer.progress import progress
+from trainer.synthetic.on_frames import draw_defect, part_of
+
+DRAWN = 40  # synthetic defects that the score is chosen by
+DRAWN_STRENGTH = 0.6  # of the strongest: plain ones are found by every score
+FIRST_SEED = 30_000  # apart from those of other synthetic defects
+
+Feeds = Mapping[str, NDArray[Any]]
 
 
 def counted_parts(count: int, verb: str = "") -> str:
@@ -28,8 +36,8 @@ def counted_parts(count: int, verb: str = "") -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class NormalPart:
-    """What the graph says of one normal validation part.
+class JudgedPart:
+    """What the graph says of one validation part, as it is or with a defect drawn on it.
 
     own: the score, of a system that gives one itself. map: (h, w) float32, the detector's own, raw
     units, in the pose that it sees. foreground: (h, w) float32, 0 or 1, likewise. beside: what the
@@ -47,29 +55,45 @@ class NormalPart:
 
     def score(self, top_k: float) -> float:
         """The graph's score, raw units, with the mean over this share of the foreground."""
-        if self.own is not None:
-            return self.own
+        return self.own if self.own is not None else self.detector_score(top_k) + self.beside
+
+    def detector_score(self, top_k: float) -> float:
+        """What the map alone gives for it."""
         height, width = self.map.shape
         mean = TopKMean(top_k, (height, width))
         batch = (torch.from_numpy(image)[None, None] for image in (self.map, self.foreground))
-        return float(mean(*batch)) + self.beside
+        return float(mean(*batch))
 
 
-def judge_normal(deployed: Deployed, scene: Scene, samples: Sequence[Sample]) -> list[NormalPart]:
+def judge_normal(deployed: Deployed, scene: Scene, samples: Sequence[Sample]) -> list[JudgedPart]:
     """Judge the normal validation parts.
 
     Raises: DataError for an image that shows no part.
     """
     shown = progress(samples, "judging the normal validation parts")
-    return [_judged(deployed, scene, sample) for sample in shown]
+    return [_judged(deployed, scene.feeds_of(sample), sample.name) for sample in shown]
+
+
+def judge_drawn(deployed: Deployed, scene: Scene, samples: Sequence[Sample]) -> list[JudgedPart]:
+    """Judge DRAWN synthetic defects, from barely visible to DRAWN_STRENGTH, on the normal
+    validation parts in turn.
+    """
+    drawn = []
+    for number in progress(range(DRAWN), "judging synthetic defects for the score"):
+        sample = samples[number % len(samples)]
+        feeds = scene.feeds_of(sample)
+        strength = DRAWN_STRENGTH * number / (DRAWN - 1)
+        defect = draw_defect(feeds, part_of(deployed, feeds), strength, FIRST_SEED + number)
+        drawn.append(_judged(deployed, defect.feeds, sample.name))
+    return drawn
 
 
 @torch.no_grad()
-def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
-    prepared = prepare(deployed.preprocess, scene.feeds_of(sample))
+def _judged(deployed: Deployed, feeds: Feeds, name: str) -> JudgedPart:
+    prepared = prepare(deployed.preprocess, feeds)
     if float(prepared.area) <= 0:
         raise DataError(
-            f"no part stands above the background in {sample.name}: check camera.json (unit,"
+            f"no part stands above the background in {name}: check camera.json (unit,"
             " intrinsics, fixed)"
         )
     site = {
@@ -78,7 +102,7 @@ def _judged(deployed: Deployed, scene: Scene, sample: Sample) -> NormalPart:
     }
     masked, foreground, answer = deployed.detected(prepared, site)
     beside = sum(float(deployed.beside(judge, prepared)[1]) for judge in deployed.judges)
-    return NormalPart(
+    return JudgedPart(
         own=None if answer.score is None else float(answer.score) + beside,
         map=masked[0, 0].numpy(),
         foreground=foreground[0, 0].numpy(),

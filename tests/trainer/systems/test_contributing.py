@@ -47,6 +47,6 @@ def test_a_system_is_one_folder_and_one_line(monkeypatch: pytest.MonkeyPatch) ->
         TrainingImages(load, 4, "four gray views"),
         FitRequest("compact", None, 0, "cpu", FitControl()),
     )
-    deployed = Deployed(preprocess, detector, system.top_k_candidates[0])
+    deployed = Deployed(preprocess, detector, 0.01)
     scores = [float(deployed(view(9, stain), region)[1]) for stain in (False, True)]
     assert scores[1] > 4 * scores[0]

@@ -30,7 +30,6 @@ class Aand(FrozenSystem[AandPreset, AandDetector]):
 
     name = "aand"
     presets = PRESETS
-    top_k_candidates = (0.0002, 0.001, 0.002, 0.005, 0.01)
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         """Long side of the preset, aspect kept to whole cells."""

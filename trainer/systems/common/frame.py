@@ -5,7 +5,7 @@ on the CPU.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
@@ -21,13 +21,12 @@ PresetT = TypeVar("PresetT")
 class FrozenSystem(ABC, Generic[PresetT, DetectorT]):
     """A system on a frozen backbone; trainer.systems.seam.System says what its members mean.
 
-    A subclass names itself, its presets and the candidates of its score, and says what is its own:
-    the working sizes, how a detector is assembled and how it is trained.
+    A subclass names itself and its presets, and says what is its own: the working sizes, how a
+    detector is assembled and how it is trained.
     """
 
     name: str
     presets: Mapping[str, PresetT]
-    top_k_candidates: Sequence[float]
     takes_backbone: bool = False
     pretrains: Modality | None = None
 

@@ -28,7 +28,6 @@ class M3dm(FrozenSystem[M3dmPreset, M3dmDetector]):
 
     name = "m3dm"
     presets = PRESETS
-    top_k_candidates = (0.0005, 0.002, 0.005, 0.01, 0.02)
     takes_backbone = True
     pretrains: Modality = "depth"
 

@@ -39,7 +39,6 @@ class Vmpfd(FrozenSystem[VmpfdPreset, VmpfdDetector]):
     presets = PRESETS
     # the smallest leaves the paper's maximum (equation 21); small defects are few cells, and a
     # larger share would dilute them
-    top_k_candidates = (0.0002, 0.001, 0.002)
     pretrains: Modality = "color"
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:

@@ -19,7 +19,7 @@ from trainer.systems.seam import BuildRequest, FitRequest
 class Toy(FrozenSystem[int, nn.Linear]):
     """A system whose preset is the width of its only layer."""
 
-    name, presets, top_k_candidates = "toy", {"narrow": 2, "wide": 5}, (0.01,)
+    name, presets = "toy", {"narrow": 2, "wide": 5}
 
     def sizes(self, preset: str, height_px: int, width_px: int, with_depth: bool) -> WorkingSizes:
         return WorkingSizes((height_px, width_px), None)
