@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.graph.deploy import Deployed
+from trainer.synthetic.anomalies import part_by_threshold
 
 COLOR_KINDS = ("stain", "scratch")
 DEPTH_KINDS = ("dent", "bump")
@@ -66,11 +67,17 @@ def draw_defect(
 
 @torch.no_grad()
 def part_of(deployed: Deployed, feeds: Feeds) -> NDArray[np.bool_]:
-    """(H, W) bool: where the graph itself sees the part."""
+    """(H, W) bool: where the graph itself sees the part; without depth, which tells it, where
+    thresholding sees it in the region of interest.
+    """
     named = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in feeds.items()}
-    foreground = deployed.prepare(named).in_view[0, 0].numpy()
+    prepared = deployed.prepare(named)
+    foreground = prepared.in_view[0, 0].numpy()
     height, width = deployed.preprocess.size
-    return np.asarray(cv2.resize(foreground, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
+    seen = cv2.resize(foreground, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    if prepared.height is None:
+        seen &= part_by_threshold(feeds["color"][0])
+    return np.asarray(seen)
 
 
 def _between(low: float, high: float, share: float) -> float:

@@ -37,6 +37,7 @@ class BuildRequest:
     random_backbone: leave the backbone at random values, because a state dict follows or only the
     shape matters.
     switches: components of the system turned on or off by name, for ablations.
+    turned: the detector sees the parts at any angle.
     """
 
     preset: str
@@ -47,6 +48,7 @@ class BuildRequest:
     switches: Mapping[str, bool] | None = None
     pretrained: Path | None = None
     backbone: str | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)

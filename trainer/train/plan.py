@@ -104,8 +104,7 @@ def data_lines(plan: Plan) -> list[str]:
         f"{len(plan.train)} normal images to train on, {len(plan.validation)} to validate with"
     )
     lines = [*plan.parts.notes, f"{amounts}; {_depth(plan)}"]
-    if plan.with_depth:
-        lines.append(f"the parts are {plan.posed.how}")
+    lines.append(f"the parts are {plan.posed.how}")
     if plan.options.size is not None:
         lines.append("every image is letterboxed to {}x{} pixels".format(*plan.options.size))
     if plan.options.defects is not None:

@@ -19,6 +19,7 @@ from trainer.graph.pose import NormalPose
 from trainer.graph.prepared import Prepared
 from trainer.graph.preprocess import Preprocess
 from trainer.train.silhouette import fit_silhouette
+from trainer.train.turns import lie_turned
 
 Feeds = Mapping[str, NDArray[np.generic]]
 
@@ -34,10 +35,13 @@ AS_THEY_LIE = "looked at as they lie"
 
 @dataclass(frozen=True)
 class Found:
-    """The pose that was fitted, if any. how: the parts are ..., for the user."""
+    """The pose that was fitted, if any. how: the parts are ..., for the user. turned: the detector
+    sees them at any angle.
+    """
 
     pose: NormalPose | None
     how: str
+    turned: bool = False
 
     def digest(self) -> str:
         """Of all that the pose consists of: what was prepared in another one is not the same."""
@@ -55,7 +59,10 @@ class Found:
 def fit_pose(preprocess: Preprocess, parts: Iterable[Feeds]) -> Found:
     """The normal pose of normal parts, given their graph inputs; preprocess has none yet."""
     if preprocess.depth_working is None:
-        return Found(None, f"{AS_THEY_LIE}: without depth no silhouette is seen")
+        turned = lie_turned([prepare(preprocess, feeds).color for feeds in parts])
+        angle = "and they lie at any angle" if turned else "all at about one angle"
+        how = f"{AS_THEY_LIE}: without depth no silhouette is seen, {angle}"
+        return Found(None, how, turned)
     views, colors = [], []
     for feeds in parts:
         views.append(prepare(preprocess, feeds))

@@ -110,6 +110,7 @@ def _geometry(plan: Plan) -> dict[str, Any]:
         "plane": scene.plane,
         "lift": scene.lift,
         "speck": scene.speck,
+        "turned": plan.posed.turned,
         "expected": None if scene.expected is None else PackedMask.pack(scene.expected),
     }
 

@@ -37,6 +37,7 @@ class RunInfo(Strict):
     height image. plane: of the crop; null where each image has its own. lift: height threshold of
     the foreground, meters. speck: share of the view around a cell below which it stands alone.
     expected: where all training parts had material; null where they lie in different poses.
+    turned: the detector saw the parts at any angle.
     top_k: share of the foreground averaged into the score; top_k_why: in words.
     min_area, max_area, min_valid, max_border: limits of one whole part, from the normal validation
     parts.
@@ -79,6 +80,7 @@ class RunInfo(Strict):
     min_valid: float
     max_border: float = 1.0
     normal_scores: list[float]
+    turned: bool = False
     false_rejects: float
     threshold: Threshold
     defect_scores: DefectScores

@@ -63,6 +63,7 @@ def build_deployed(
         random_backbone,
         info.switches,
         backbone=info.backbone,
+        turned=info.turned,
     )
     detector = find_system(info.system).build(request)
     preprocess = Preprocess(

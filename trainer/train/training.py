@@ -97,6 +97,7 @@ def _fit(plan: Plan, out: Path, control: FitControl) -> tuple[nn.Module, Curves]
             switches=dict(options.switches),
             pretrained=options.pretrained,
             backbone=options.backbone,
+            turned=plan.posed.turned,
         )
     )
     preprocess = plan.preprocess()

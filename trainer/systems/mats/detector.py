@@ -10,7 +10,9 @@ Settled here, because the paper leaves it open (docs/systems/mats.md says why):
   `balanced` is the geometric mean of both.
 - The difference of student and teacher is clipped at BOUND deviations in every channel, so that one
   cell does not fill INT8's range.
-- Color only: CAA is undefined and left out; MDLA, flow and student see the color features alone.
+- Color only: CAA is undefined and left out; MDLA, flow and student see the color features alone,
+  `compact` on a finer grid, on which flow and student see a cell and its neighbors. Parts that lie
+  at any angle are turned in training, and no position is told.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from trainer.systems.common.foreground import cell_mask, rows_of
 from trainer.systems.common.frame import chosen_switches
 from trainer.systems.common.sizes import scaled_to
 from trainer.systems.common.whitening import BOUND, Whiten
-from trainer.systems.mats.fastkan import StudentFastKAN
+from trainer.systems.mats.fastkan import StudentFastKAN, StudentOfWindows
 from trainer.systems.mats.flow import RealNVP, negative_log_likelihood
 from trainer.systems.mats.fusion import Fusion
 from trainer.systems.mats.preset import METRICS, UNSHUFFLE, MatsPreset
@@ -64,7 +66,9 @@ class MatsDetector(nn.Module):
         self.preset, self.switches = preset, chosen_switches(SWITCHES, request)
         self.trunk = build_trunk(preset.backbone, request.weights, random=request.random_backbone)
         (height, width), depth_size = request.sizes.color, request.sizes.depth
-        stride = preset.backbone.strides[-1]
+        color_only = int(depth_size is None)
+        coarse, fine = preset.backbone.strides[-1], preset.backbone.strides[0]
+        stride = fine if preset.fine_grid[color_only] else coarse
         self.grid = height // stride, width // stride
         self.map_size = scaled_to(preset.map_side, self.grid)
         self.encoder = None
@@ -74,11 +78,12 @@ class MatsDetector(nn.Module):
         self.adaptation = Adaptation([color, depth] if depth else [color])
         self.whiten_color = Whiten(color)
         self.whiten_depth = Whiten(depth) if depth else None
-        self.fusion = Fusion(color, depth, self.grid, self.switches)
-        self.flow = _flow(preset, color + depth, int(depth == 0), request.seed)
-        self.student = _student(preset, color + depth)
+        self.fusion = Fusion(color, depth, self.grid, self.switches, coarse // stride)
+        self.flow = _flow(preset, color + depth, color_only, request.seed)
+        self.student = _student(preset, color + depth, color_only)
         encoding = sine_position_encoding(POSITION_CHANNELS, *self.grid)  # (1, 32, h, w)
-        if not self.switches["position"]:
+        self.turned = request.turned
+        if self.turned or not self.switches["position"]:
             encoding = torch.zeros_like(encoding)
         self.register_buffer("position", encoding, persistent=False)
         self.to_map = AnomalyMap(self.grid, self.map_size, preset.blur)
@@ -109,10 +114,15 @@ class MatsDetector(nn.Module):
     def color_features(self, color: Tensor) -> Tensor:
         """Frozen backbone features of an image (N, 3, H, W) on the grid, raw, (N, C, h, w)."""
         maps = self.trunk(color)
-        rows = maps[-1].shape[2]
-        finer = maps[:-1] if self.preset.pool_finer else ()
-        pooled = [functional.avg_pool2d(m, m.shape[2] // rows) for m in finer]  # (N, C, h, w)
-        return torch.cat([*pooled, maps[-1]], dim=1)
+        kept = maps if self.preset.pool_finer else maps[-1:]
+        return torch.cat([self._on_grid(one) for one in kept], dim=1)
+
+    def _on_grid(self, features: Tensor) -> Tensor:
+        """A stage's features, averaged or enlarged to the grid, (N, C, h, w)."""
+        rows, cells = self.grid[0], features.shape[2]
+        if cells < rows:
+            return functional.interpolate(features, scale_factor=rows // cells, mode="bilinear")
+        return functional.avg_pool2d(features, cells // rows) if cells > rows else features
 
     def encoded(self, color: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor | None]:
         """Color features (N, C, h, w) with what depth adds to them, and depth features (N, 64, h,
@@ -174,10 +184,16 @@ def _plain_depth(height: Tensor, foreground: Tensor) -> Tensor:
 def _flow(preset: MatsPreset, channels: int, color_only: int, seed: int) -> RealNVP:
     """The teacher."""
     hidden, clamp = preset.flow_hidden[color_only], preset.clamp[color_only]
-    return RealNVP(channels, BLOCKS, hidden, clamp, POSITION_CHANNELS, seed=seed)
+    window = preset.window[color_only]
+    return RealNVP(channels, BLOCKS, hidden, clamp, POSITION_CHANNELS, window, seed)
 
 
-def _student(preset: MatsPreset, channels: int) -> StudentFastKAN:
+def _student(
+    preset: MatsPreset, channels: int, color_only: int
+) -> StudentFastKAN | StudentOfWindows:
     """The student, from features and position encoding to the teacher's width."""
     inputs, hidden = channels + POSITION_CHANNELS, preset.student_hidden
-    return StudentFastKAN(inputs, hidden, channels, BLOCKS, preset.student_grid)
+    window = preset.window[color_only]
+    if window == 1:
+        return StudentFastKAN(inputs, hidden, channels, BLOCKS, preset.student_grid)
+    return StudentOfWindows(inputs, hidden, channels, BLOCKS, preset.student_grid, window)

@@ -6,6 +6,8 @@ works per position: a pixel's result depends on that pixel alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -108,10 +110,7 @@ class StudentFastKAN(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
-        count, channels, height, width = features.shape
-        rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (N H W, inputs)
-        answers = self.positions(rows)  # (N H W, outputs)
-        return answers.reshape(count, height, width, -1).permute(0, 3, 1, 2)
+        return _by_position(self.positions, features)
 
     def positions(self, rows: Tensor) -> Tensor:
         """(M, inputs) -> (M, outputs): any positions, for instance those of the foreground alone
@@ -119,6 +118,41 @@ class StudentFastKAN(nn.Module):
         """
         y: Tensor = self.leave(self.blocks(self.enter(rows)))
         return y
+
+
+class StudentOfWindows(nn.Module):
+    """The same student where a cell is told together with its neighbors: a convolution into the
+    hidden width, and a depthwise one before each residual block, whose result is added.
+
+    Args:
+        window: side of both, in cells, odd. The others as for StudentFastKAN.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, blocks: int, grid: int, window: int
+    ) -> None:
+        super().__init__()
+        near = window // 2
+        self.gather = nn.Conv2d(inputs, hidden, window, padding=near)
+        self.student = StudentFastKAN(hidden, hidden, outputs, blocks, grid)
+        self.mix = nn.ModuleList(
+            nn.Conv2d(hidden, hidden, window, padding=near, groups=hidden) for _ in range(blocks)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        student = self.student
+        x = _by_position(student.enter, self.gather(features))
+        for mix, block in zip(self.mix, student.blocks, strict=True):
+            x = _by_position(block, x + mix(x))
+        return _by_position(student.leave, x)
+
+
+def _by_position(layer: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+    """A layer of rows on every position: (N, C, H, W) -> (N, C', H, W)."""
+    count, channels, height, width = features.shape
+    rows = layer(features.permute(0, 2, 3, 1).reshape(-1, channels))  # (N H W, C')
+    return rows.reshape(count, height, width, -1).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ class Subnet(nn.Module):
         super().__init__()
         self.from_half = nn.Conv2d(inputs, hidden, kernel, padding=kernel // 2)
         self.from_condition = nn.Conv2d(condition, hidden, kernel, padding=kernel // 2, bias=False)
-        self.last = nn.Conv2d(hidden, 2 * outputs, kernel, padding=kernel // 2)
+        self.last = nn.Conv2d(hidden, 2 * outputs, 1)
         nn.init.zeros_(self.last.weight)
         if self.last.bias is not None:
             nn.init.zeros_(self.last.bias)
@@ -109,7 +109,7 @@ class RealNVP(nn.Module):
         hidden: channels inside the subnets; 1024 for MVTec AD, 64 for MVTec 3D-AD.
         alpha: clamp of a block's log scales; 3 for MVTec AD, 1.9 for MVTec 3D-AD.
         condition_channels: channels of the position encoding.
-        kernel: odd; 1 keeps every position to itself.
+        kernel: odd, of the subnets' first convolution; 1 keeps every position to itself.
         seed: of the fixed permutations, which belong to the model and saved with it.
     """
 

@@ -8,10 +8,13 @@ added to its input, a skip connection; training starts at the identity.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from trainer.layers.height import enlarged
 from trainer.systems.mats.caa import CAA
 from trainer.systems.mats.mdla import MDLA
 
@@ -21,17 +24,25 @@ class Fusion(nn.Module):
 
     Args:
         color, depth: channels of either modality; depth 0 without depth. grid: (h, w). switches:
-            `caa` and `mdla`.
+            `caa` and `mdla`. stride: the attention sees means of stride x stride cells, and what it
+            finds is added to each of them; h and w are multiples of it.
     """
 
     def __init__(
-        self, color: int, depth: int, grid: tuple[int, int], switches: Mapping[str, bool]
+        self,
+        color: int,
+        depth: int,
+        grid: tuple[int, int],
+        switches: Mapping[str, bool],
+        stride: int = 1,
     ) -> None:
         super().__init__()
+        self.stride = stride
         crossed = depth > 0 and switches["caa"]
         self.color_caa = CAA(color, depth) if crossed else None
         self.depth_caa = CAA(depth, color) if crossed else None
-        self.mdla = MDLA(color + depth, grid) if switches["mdla"] else None
+        seen = grid[0] // stride, grid[1] // stride
+        self.mdla = MDLA(color + depth, seen) if switches["mdla"] else None
         self.start_as_identity()
 
     def start_as_identity(self) -> None:
@@ -49,7 +60,14 @@ class Fusion(nn.Module):
         (N, C, h, w): the student's and the teacher's input.
         """
         joined = self.joined(color, depth)
-        return joined, joined if self.mdla is None else joined + self.mdla(joined)
+        return joined, joined if self.mdla is None else joined + self._attention(self.mdla, joined)
+
+    def _attention(self, mdla: MDLA, joined: Tensor) -> Tensor:
+        """What the attention adds, (N, C, h, w)."""
+        if self.stride == 1:
+            return cast(Tensor, mdla(joined))
+        means = functional.avg_pool2d(joined, self.stride)  # (N, C, h/stride, w/stride)
+        return enlarged(mdla(means), self.stride)
 
     def joined(self, color: Tensor, depth: Tensor | None) -> Tensor:
         """Both modalities, each amplified by the other, side by side: (N, Cc + 64, h, w)."""

@@ -23,6 +23,10 @@ class MatsPreset:
     map_side: long side of the map. blur: sigma of the map's Gaussian, in its cells. shrink: added
     to the features' variances (relative to their mean) when whitening. noise: of the corrupted
     features, in their standard deviations.
+    fine_grid, window, views: (with depth, color only). fine_grid: the grid is that of the finer
+    stage, to which the coarser one is enlarged, else that of the coarser. window: side of what
+    teacher and student see around a cell, in cells, odd. views: about so many in all, with fewer
+    copies than `copies` of each image where there are many; None: no limit.
     """
 
     backbone: BackboneSpec
@@ -48,6 +52,9 @@ class MatsPreset:
     blur: float = 1.0
     shrink: float = 1e-2
     noise: float = 0.2
+    fine_grid: tuple[bool, bool] = (False, False)
+    window: tuple[int, int] = (1, 1)
+    views: tuple[int | None, int | None] = (None, None)
 
 
 # Settings of section 3.2; the student's width, grid and length and the fusion's length are not
@@ -81,11 +88,11 @@ COMPACT = MatsPreset(
     clamp=(1.9, 1.9),
     student_hidden=64,
     student_grid=4,
-    metric=("balanced", "volume"),
+    metric=("balanced", "balanced"),
     fusion_epochs=10,
     fusion_steps=10,
-    teacher_epochs=(60, 20),
-    student_epochs=(40, 20),
+    teacher_epochs=(60, 60),
+    student_epochs=(40, 40),
     steps_per_epoch=20,
     batch_size=512,
     rates=(1e-3, 1e-3, 2e-3),
@@ -94,5 +101,8 @@ COMPACT = MatsPreset(
     pool_finer=True,
     encode_height=True,
     encoder_epochs=60,
+    fine_grid=(False, True),
+    window=(1, 3),
+    views=(None, 640),
 )
 PRESETS: dict[str, MatsPreset] = {"paper": PAPER, "compact": COMPACT}

@@ -27,7 +27,8 @@ from trainer.graph.prepared import Prepared
 from trainer.graph.sizes import WorkingSizes
 from trainer.systems.common.foreground import cell_mask, rows_of
 from trainer.systems.mats.detector import SWITCHES, MatsDetector
-from trainer.systems.mats.fit import Training, frozen_views
+from trainer.systems.mats.fit import frozen_views
+from trainer.systems.mats.phases import Training
 from trainer.systems.mats.preset import COMPACT, PRESETS
 from trainer.systems.mats.system import Mats
 from trainer.systems.registry import find_system
