@@ -59,10 +59,10 @@ class Found:
 def fit_pose(preprocess: Preprocess, parts: Iterable[Feeds]) -> Found:
     """The normal pose of normal parts, given their graph inputs; preprocess has none yet."""
     if preprocess.depth_working is None:
-        turned = lie_turned([prepare(preprocess, feeds).color for feeds in parts])
-        angle = "and they lie at any angle" if turned else "all at about one angle"
+        any_angle = lie_turned([prepare(preprocess, feeds).color for feeds in parts])
+        angle = "and they lie at any angle" if any_angle else "all at about one angle"
         how = f"{AS_THEY_LIE}: without depth no silhouette is seen, {angle}"
-        return Found(None, how, turned)
+        return Found(None, how, any_angle)
     views, colors = [], []
     for feeds in parts:
         views.append(prepare(preprocess, feeds))

@@ -20,6 +20,7 @@ from trainer.systems.common.depth_encoder import encoder_phase
 from trainer.systems.common.foreground import cell_mask, foreground_mean, rows_of
 from trainer.systems.common.views import Views
 from trainer.systems.mats.detector import MatsDetector
+from trainer.systems.mats.fastkan import StudentFastKAN
 from trainer.systems.mats.flow import negative_log_likelihood
 from trainer.systems.mats.preset import MatsPreset
 
@@ -214,4 +215,5 @@ class Training:
         del generator
         rows = self.foreground_rows()
         inputs = torch.cat([rows.joined[batch], rows.position[batch]], dim=1)  # (B, C + 32)
-        return functional.mse_loss(self.detector.student.positions(inputs), self.targets[batch])
+        student = cast(StudentFastKAN, self.detector.student)
+        return functional.mse_loss(student.positions(inputs), self.targets[batch])

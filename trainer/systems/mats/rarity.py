@@ -32,7 +32,9 @@ def rarity(maps: Tensor, mask: Tensor, seed: int) -> Tensor:
     clusters = min(CLUSTERS, len(chosen))
     means = KMeans(clusters, n_init=1, random_state=seed).fit(rows[chosen].numpy())
     centers = torch.from_numpy(means.cluster_centers_).to(rows)
-    nearest = torch.cat([torch.cdist(some, centers).argmin(dim=1) for some in rows.split(AT_ONCE)])
+    nearest = torch.cat(
+        [torch.cdist(some, centers).argmin(dim=1) for some in torch.split(rows, AT_ONCE)]
+    )
     counts = torch.bincount(nearest, minlength=clusters).float()
     weight = 1 / counts.clamp(min=len(rows) / clusters / MOST)
     weights = torch.zeros(mask.shape)

@@ -84,7 +84,7 @@ class WindowTraining(Training):
         return Crops(
             torch.stack([fused.joined[place] for place in places]).float(),
             torch.stack([fused.attended[place] for place in places]).float(),
-            torch.stack([position[(0, *place[1:])] for place in places]),
+            torch.stack([position[0, :, rows, columns] for _, _, rows, columns in places]),
             torch.stack([fused.weights[place] for place in places]),
         )
 
