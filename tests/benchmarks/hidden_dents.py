@@ -6,8 +6,8 @@ from the same parts without it.
 On each good test part one round dent or bump is added to the height that the detector sees, in
 sigma of the sensor's noise; color stays as it is. The same places and signs for every run of a
 product. Prints a row per run and depth: I-AUROC of the detector's own map, and of the whole score,
-with the outlines and heights that are judged beside it. --write: as the entry `hidden_dents` into
-docs/figures/rgbd.json.
+with the outlines and heights that are judged beside it. --write: as the entry `SYSTEM_hidden_dents`
+into docs/figures/rgbd.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from trainer.layers.height import HeightEncoder
 from trainer.metrics import image_auroc
 from trainer.train.trained_run import TrainedRun, load_run
 
-FILE, ENTRY = "rgbd.json", "hidden_dents"
+FILE = "rgbd.json"
 SIGMAS = (2.0, 4.0, 8.0, 16.0)
 RADIUS = 4.0  # in cells of a 128-cell image: where the dent has fallen to 1 / e of its depth
 COLUMNS = ("product", "preset", "seed", "dent, sigma", "the map alone", "the whole score")
@@ -50,15 +50,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders of one system")
     parser.add_argument("--write", action="store_true", help=f"into docs/figures/{FILE}")
     arguments = parser.parse_args()
-    rows = [row for folder in arguments.runs for row in rows_of(load_run(folder))]
+    runs = [load_run(folder) for folder in arguments.runs]
+    rows = [row for run in runs for row in rows_of(run)]
     made = {"conditions": CONDITIONS, "columns": list(COLUMNS)}
     entry = {**how(), **made, "rows": rows}
     print("\n".join(table_of(entry)))
     if arguments.write:
-        write_entry(FILE, ENTRY, entry)
+        write_entry(FILE, f"{runs[0].info.system}_hidden_dents", entry)
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from trainer.layers.typed import required
 from trainer.progress import progress
 from trainer.synthetic.on_frames import draw_defect, part_of
 
-DRAWN = 40  # synthetic defects that the score is chosen by
-DRAWN_STRENGTH = 0.6  # of the strongest: plain ones are found by every score
+DRAWN = 120  # synthetic defects that the score is chosen by
+DRAWN_STRENGTH = 0.3  # of the strongest: plain ones are found by every score
 FIRST_SEED = 30_000  # apart from those of other synthetic defects
 
 Feeds = Mapping[str, NDArray[Any]]
