@@ -1,9 +1,9 @@
-"""What the choice of the score's share by drawn defects is worth: the test images of trained runs,
-judged under every share.
+"""What the choice of the score's share by synthetic defects is worth: the test images of trained
+runs, judged under every share.
 
     python tests/benchmarks/score_share.py RUNS... [--most N] [--write]
 
-RUNS are folders of `trainer train`. Each row: the share that drawn defects choose
+RUNS are folders of `trainer train`. Each row: the share that synthetic defects choose
 (trainer.train.top_k), the largest one whose score is about as steady among normal validation parts
 as the steadiest (the rule of before, among the same shares), the best one, which only the test
 images know, and the I-AUROC of the detector's map under each. --most: defective test images, evenly
@@ -33,7 +33,7 @@ from trainer.train.validation import JudgedPart, judge_drawn, judge_normal
 
 COLUMNS = [
     *("product", "system", "seed"),
-    {"title": "drawn defects: share, %", "digits": 2},
+    {"title": "synthetic defects: share, %", "digits": 2},
     {"title": "I-AUROC", "digits": 1},
     {"title": "steady score: share, %", "digits": 2},
     {"title": "I-AUROC", "digits": 1},

@@ -19,7 +19,7 @@ DEFAULT_SHARE = 0.01
 
 
 def choose_top_k(normal: Sequence[JudgedPart], drawn: Sequence[JudgedPart]) -> tuple[float, str]:
-    """(share, why): the one of SHARES under which the drawn defects stand best above the normal
+    """(share, why): the one of SHARES under which the synthetic defects stand best above the normal
     validation parts.
 
     How well: the I-AUROC of the detector's map, which is the share of pairs of a defect and a

@@ -1,5 +1,5 @@
-"""Which share of a map makes its score: the one under which drawn defects stand best above normal
-parts.
+"""Which share of a map makes its score: the one under which synthetic defects stand best above
+normal parts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def test_of_shares_that_do_as_well_the_largest_is_taken() -> None:
 
 
 def test_what_stands_beside_the_detector_does_not_choose() -> None:
-    """Outline and heights find some of the drawn defects whatever the share."""
+    """Outline and heights find some of the synthetic defects whatever the share."""
     levels = np.linspace(1.0, 1.9, 20)
     normal = [part(1500, level) for level in levels]
     drawn = [part(1500, level, [2.0, 2.0], beside=100.0) for level in levels]
