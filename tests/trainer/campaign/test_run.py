@@ -109,8 +109,12 @@ def test_the_page_opens_reports_of_what_is_done_and_logs_of_what_failed(tmp_path
 def test_a_page_that_cannot_be_written_ends_no_job(tmp_path: Path) -> None:
     """As on a disk that is full for a moment."""
     blocked = SUMMARY + (
-        f"page = pathlib.Path('{tmp_path}/campaign.html'); page.is_dir() or page.unlink()\n"
-        "page.mkdir(exist_ok=True); (page / 'x').touch()"
+        f"page = pathlib.Path('{tmp_path}/campaign.html')\n"
+        "while not page.is_dir():\n"  # the head may write it again at any moment
+        "    page.unlink(missing_ok=True)\n"
+        "    try: page.mkdir()\n"
+        "    except FileExistsError: pass\n"
+        "(page / 'x').touch()"
     )
     told: list[str] = []
     run(jobs_of(tmp_path, "one", "two", script=blocked), tmp_path, told)

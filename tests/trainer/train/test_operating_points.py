@@ -237,7 +237,9 @@ def test_training_names_an_outlier_and_draws_it_and_evaluation_shows_it(tmp_path
     cv2.imwrite(str(image), damaged)
     out, runner = tmp_path / "run", CliRunner()
     trained = runner.invoke(
-        app, ["train", "standin", str(product), "--out", str(out)], catch_exceptions=False
+        app,
+        ["train", "standin", str(product), "--top-k", "0.05", "--out", str(out)],
+        catch_exceptions=False,
     )
     assert trained.exit_code == 0, trained.output
     picture = out / "outliers/validation-good-017.png"
