@@ -19,6 +19,16 @@ from edge.frames.clouds import Cloud, read_cloud
 MOST_MODELS = 8  # of 20 MB
 MOST_CLOUDS = 400  # of 128x128 to 160x120 pixels nearly all: 0.2 MB each
 
+DRAWN = 30  # synthetic defects that choose the share of the score
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fewer_defects_are_drawn() -> Iterator[None]:
+    """Two seconds of every training here, and nothing is shown by more of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.train.validation.DRAWN", DRAWN)
+        yield
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _clouds_are_read_once() -> Iterator[None]:

@@ -13,8 +13,9 @@ from edge.frames.dataset import open_dataset
 from tests.support.standin import HEIGHT, WIDTH, make_deployed
 from tests.support.standin_run import LEFT, TOP, write_product
 from trainer.data.scene import Scene
+from trainer.train import validation
 from trainer.train.top_k import DEFAULT_SHARE, SHARES, choose_top_k
-from trainer.train.validation import DRAWN, JudgedPart, judge_drawn, judge_normal
+from trainer.train.validation import JudgedPart, judge_drawn, judge_normal
 
 CELLS = 100  # side of the maps here; a share of 0.02 % is 2 cells of them
 
@@ -90,9 +91,9 @@ def test_defects_of_all_strengths_are_drawn_on_all_normal_parts(
     crop = (LEFT, TOP, WIDTH, HEIGHT)
     scene = Scene(crop, True, True, (0.0, 0.0, 1.0, 0.4), 0.008)
     normal, drawn = judge_normal(deployed, scene, samples), judge_drawn(deployed, scene, samples)
-    assert len(drawn) == DRAWN > len(normal)
+    assert len(drawn) == validation.DRAWN > len(normal)
     apart = [
         float(np.abs(defect.map - normal[number % len(normal)].map).max())
         for number, defect in enumerate(drawn)
     ]
-    assert np.mean(apart[DRAWN // 2 :]) > np.mean(apart[: DRAWN // 2]) > 0
+    assert np.mean(apart[len(drawn) // 2 :]) > np.mean(apart[: len(drawn) // 2]) > 0
