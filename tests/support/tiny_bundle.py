@@ -15,18 +15,21 @@ that from RED_OF_A_GOOD_PART and those of its mean red from the rows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.bundle.key_files import generate_key
+from edge.bundle.archive import open_bundle
+from edge.bundle.key_files import generate_key, read_public_key
 from edge.bundle.manifest import ChannelStatistics, Manifest
 from edge.bundle.pack import list_files, pack, seal
 from edge.proof.certificate import Certificate
@@ -709,3 +712,11 @@ def tiny_manifest(
             "files": list_files(folder),
         }
     )
+
+
+def manifest_fields(folder: Path) -> dict[str, Any]:
+    """The manifest inside a tiny bundle, as its JSON has it."""
+    key = make_key(folder)
+    with open_bundle(make_tiny_bundle(folder, key), [read_public_key(key.public)]) as inside:
+        fields: dict[str, Any] = json.loads(inside.manifest.model_dump_json(by_alias=True))
+    return fields

@@ -107,8 +107,8 @@ def train(
         "--top-k",
         metavar="SHARE",
         help=(
-            "Share of the foreground averaged into the score, 0.01 is 1 %; default: chosen on"
-            " normal validation parts."
+            "Share of the foreground averaged into the score, 0.01 is 1 %; default: chosen by"
+            " synthetic defects on normal validation parts."
         ),
     ),
     cache: Path | None = typer.Option(

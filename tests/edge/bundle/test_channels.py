@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from edge.bundle.archive import open_bundle
-from edge.bundle.key_files import read_public_key
 from edge.bundle.manifest import ChannelStatistics, parse_manifest
 from edge.errors import BundleError
-from tests.support.tiny_bundle import make_key, make_tiny_bundle
+from tests.support.tiny_bundle import manifest_fields
 
 SITE = [
     {"name": "shift", "dtype": "float32", "shape": [3], "default": 0},
@@ -26,10 +24,7 @@ Fields = dict[str, Any]
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Fields:
     """The manifest of a bundle whose graph has no such site inputs, as every bundle of before."""
-    folder = tmp_path_factory.mktemp("bundle")
-    key = make_key(folder)
-    with open_bundle(make_tiny_bundle(folder, key), [read_public_key(key.public)]) as inside:
-        fields: Fields = json.loads(inside.manifest.model_dump_json(by_alias=True))
+    fields = manifest_fields(tmp_path_factory.mktemp("bundle"))
     del fields["channels"]
     return fields
 

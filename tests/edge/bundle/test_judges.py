@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from edge.bundle.archive import open_bundle
-from edge.bundle.key_files import read_public_key
 from edge.bundle.manifest import parse_manifest
 from edge.errors import BundleError
-from tests.support.tiny_bundle import make_key, make_tiny_bundle
+from tests.support.tiny_bundle import manifest_fields
 
 HEIGHTS = {"name": "heights", "dtype": "float32", "limit": 6.5, "most": 0.25}
 OUTLINE = {"name": "outline", "limit": 3.0, "most": 0.5}
@@ -21,10 +19,7 @@ Fields = dict[str, Any]
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Fields:
     """The manifest of a bundle of before, which does not say."""
-    folder = tmp_path_factory.mktemp("bundle")
-    key = make_key(folder)
-    with open_bundle(make_tiny_bundle(folder, key), [read_public_key(key.public)]) as inside:
-        fields: Fields = json.loads(inside.manifest.model_dump_json(by_alias=True))
+    fields = manifest_fields(tmp_path_factory.mktemp("bundle"))
     fields.pop("judges", None)
     return fields
 

@@ -20,7 +20,7 @@ from trainer.layers.typed import required
 from trainer.layers.unshuffle import pixel_unshuffle
 
 SPREADS = 3.0  # deviations of normal heights at which the fourth channel ends
-PARTS = 2  # along a descriptor's side: relief and tint of each are channels of their own
+HALVES = 2  # of a descriptor's side: relief and tint of each quarter are channels of their own
 
 
 class HeightChannel(nn.Module):
@@ -63,7 +63,7 @@ class ReliefDescriptors(nn.Module):
             descriptors.
     """
 
-    channels = 2 * PARTS**2 + 1
+    channels = 2 * HALVES**2 + 1
 
     def __init__(self, finer: int, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -71,17 +71,17 @@ class ReliefDescriptors(nn.Module):
         self.encoder = HeightEncoder(finer=finer)
 
     def forward(self, prepared: Prepared) -> Tensor:
-        """Prepared batch with depth -> (N, channels, h, w): mean relief and mean tint of the parts
-        of a cell, and the mean magnitude of its relief.
+        """Prepared batch with depth -> (N, channels, h, w): mean relief and mean tint of the
+        quarters of a cell, and the mean magnitude of its relief.
         """
         relief, tint = cast(
             tuple[Tensor, Tensor],
             self.encoder(required(prepared.height), prepared.foreground, prepared.color),
         )  # (N, 1, hd, wd) and (N, 1, hd / 2, wd / 2)
         magnitude = functional.avg_pool2d(relief.abs(), relief.shape[2] // self.rows)
-        return torch.cat([self._parts(relief), self._parts(tint), magnitude], dim=1)
+        return torch.cat([self._quarters(relief), self._quarters(tint), magnitude], dim=1)
 
-    def _parts(self, image: Tensor) -> Tensor:
-        """(N, 1, h', w') -> (N, PARTS^2, h, w)."""
-        fold = image.shape[2] // (PARTS * self.rows)
-        return pixel_unshuffle(functional.avg_pool2d(image, fold) if fold > 1 else image, PARTS)
+    def _quarters(self, image: Tensor) -> Tensor:
+        """(N, 1, h', w') -> (N, HALVES^2, h, w)."""
+        fold = image.shape[2] // (HALVES * self.rows)
+        return pixel_unshuffle(functional.avg_pool2d(image, fold) if fold > 1 else image, HALVES)

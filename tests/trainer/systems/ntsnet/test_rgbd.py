@@ -28,7 +28,7 @@ from tests.support.detectors import (
     training_images,
 )
 from tests.support.site_inputs import check_adaptation_stays_float32, other_site
-from trainer.data.augment import Augmentation
+from tests.trainer.systems.ntsnet.test_system import SMALL as COLOR_SMALL
 from trainer.export.onnx_file import export_checked
 from trainer.fit import Curves, FitControl
 from trainer.graph.prepared import Prepared
@@ -41,22 +41,13 @@ from trainer.systems.common.level_features import DEPTH_BOUND
 from trainer.systems.common.views import normal_views
 from trainer.systems.ntsnet.detector import NtsnetDetector
 from trainer.systems.ntsnet.fit import Teaching
-from trainer.systems.ntsnet.preset import COMPACT, COMPACT_RGBD, PRESETS, LeanShape, NtsnetPreset
+from trainer.systems.ntsnet.preset import COMPACT, COMPACT_RGBD, PRESETS, NtsnetPreset
 from trainer.systems.ntsnet.student import HEIGHT_BOUND, LeanStudent, RelativeHeight
 from trainer.systems.ntsnet.system import Ntsnet
 from trainer.systems.seam import BuildRequest, FitRequest
 
 SMALL = replace(
-    COMPACT_RGBD,
-    long_side=64,
-    lean=LeanShape(stem=8, widths=(8, 16, 16), blocks=(1, 1, 1)),
-    views=12,
-    augmentation=Augmentation(5.0, 0.02, 0.02, 0.05, 3.0),
-    epochs=3,
-    steps_per_epoch=3,
-    batch_size=4,
-    map_side=16,
-    depth=replace(required(COMPACT_RGBD.depth), encoder_epochs=2),
+    COLOR_SMALL, epochs=3, depth=replace(required(COMPACT_RGBD.depth), encoder_epochs=2)
 )
 COLOR, DEPTH = [24, 40, 112], [4 + 1, 16 + 4, 64 + 16]  # channels of the levels, finest first
 

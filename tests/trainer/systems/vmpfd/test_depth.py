@@ -30,7 +30,7 @@ from tests.support.detectors import (
     training_images,
 )
 from tests.support.site_inputs import check_adaptation_stays_float32, other_site
-from trainer.data.augment import Augmentation
+from tests.trainer.systems.vmpfd.test_system import SMALL as COLOR_SMALL
 from trainer.export.onnx_file import export_checked
 from trainer.fit import Curves, FitControl
 from trainer.graph.prepared import Prepared
@@ -48,26 +48,7 @@ from trainer.systems.vmpfd.system import Vmpfd
 from trainer.systems.vmpfd.teacher import RECIPES
 
 SMALL = replace(
-    COMPACT_RGBD,
-    long_side=64,
-    map_side=16,
-    image_side=16,
-    width=16,
-    inner=24,
-    states=2,
-    blocks=2,
-    code=8,
-    decoder=(16, 16, 16, 16, 16),
-    dims=6,
-    hidden=16,
-    adapter=8,
-    distil_epochs=2,
-    views=12,
-    augmentation=Augmentation(5.0, 0.02, 0.02, 0.05, 3.0),
-    epochs=3,
-    steps_per_epoch=4,
-    batch_size=8,
-    depth=replace(required(COMPACT_RGBD.depth), encoder_epochs=2),
+    COLOR_SMALL, views=12, depth=replace(required(COMPACT_RGBD.depth), encoder_epochs=2)
 )
 IMAGES = 6
 DENT = 1e-3  # m: half of the part's height, ten times the sensor's noise
