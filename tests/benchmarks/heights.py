@@ -123,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         entry = {"conditions": FOUND, "columns": COLUMNS, "rows": rows}
         write_entry("logical.json", "heights", {**how(), **entry})
+        values = {row[1]: row[5] for row in rows if row[3] == "logical"}  # I-AUROC by system
+        write_entry("logical.json", "found", {**how(), "values": values})
 
 
 if __name__ == "__main__":
