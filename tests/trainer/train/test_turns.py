@@ -43,6 +43,13 @@ def test_few_parts_tell_nothing() -> None:
 
 
 def test_images_that_are_not_square_are_compared_as_well() -> None:
-    table = torch.full((1, 3, 96, 16), 90.0)
-    assert lie_turned([torch.cat([table, part(n, 113.0 * n), table], 3) for n in range(16)])
-    assert not lie_turned([torch.cat([table, part(n, 0.0), table], 3) for n in range(16)])
+    """Twice as wide as high, and the other way round."""
+
+    def wide(number: int, turn_deg: float) -> Tensor:
+        noise = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(50 + number))
+        left, right = (90 + 4 * noise).split(48, dim=3)
+        return torch.cat([left, part(number, turn_deg), right], dim=3)
+
+    for turned in (wide, lambda number, turn: wide(number, turn).transpose(2, 3)):
+        assert lie_turned([turned(n, 113.0 * n) for n in range(16)])
+        assert not lie_turned([turned(n, 3.0 * (n % 4)) for n in range(16)])
